@@ -1,0 +1,3 @@
+from batchseg.cli import main
+
+main()

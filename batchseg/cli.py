@@ -1,0 +1,227 @@
+"""The command line: the only module that prints and exits."""
+
+import argparse
+import dataclasses
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TextIO
+
+from batchseg import __version__
+from batchseg.config import JobConfig, load_job
+from batchseg.dryrun import DryRun, dry_run
+from batchseg.errors import EXIT_OK, EXIT_QUARANTINED, BatchsegError
+from batchseg.progress import PlainProgress, Sums, TerminalProgress, duration, is_terminal
+from batchseg.run import Report, new_run_id, run_job
+from batchseg.status import Status, read_status
+from batchseg.terminal import Streams, stop_reasons
+
+EXIT_CODES = """\
+exit codes:
+  0  all done, or nothing to do
+  1  a defect of batchseg
+  2  wrong configuration or inputs; nothing was started
+  3  finished; some sources newly quarantined or failed
+  4  the model cannot be used
+  5  stopped in time or by the environment (signal, deadline, output failing); the same command resumes
+  6  another run holds this output
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Entry point of the console script: parse, run, print, exit."""
+    arguments = _parser().parse_args(argv)
+    streams = Streams()
+    try:
+        sys.exit(arguments.function(arguments, streams))
+    except BatchsegError as e:
+        streams.give_back()
+        print(f"batchseg: {e}", file=sys.stderr)
+        sys.exit(e.exit_code)
+    except BrokenPipeError:  # `batchseg status | head`
+        sys.stderr.close()
+        sys.exit(EXIT_OK)
+    except BaseException:
+        streams.give_back()  # a traceback must reach the user, not the chatter's file
+        raise
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="batchseg",
+        description="Segment archives of rasters with a PaddleSeg model: tiled, distributed, resumable.",
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"batchseg {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    job = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    job.add_argument("job", type=Path, metavar="JOB.yaml", help="the job file")
+    job.add_argument(
+        "--set",
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="set a key of the job file, such as halo=32 or scale.divide=10000; may be repeated",
+    )
+
+    run = commands.add_parser(
+        "run",
+        parents=[job],
+        help="do what is left of a job",
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    run.add_argument("--quiet", action="store_true", help="print nothing at all when all is well")
+    run.add_argument("--executor", choices=("ray", "inline"), help="override the job's `executor`")
+    run.add_argument("--ray-address", metavar="ADDRESS", help="use this Ray cluster instead of a local one")
+    run.add_argument("--deadline", metavar="TIME", help="stop in time: 06:00, 7.5h or 90m; exit code 5")
+    run.add_argument(
+        "--replace",
+        action="store_true",
+        help="predict everything again where settings differ from the output's",
+    )
+    run.set_defaults(function=_run)
+
+    plan = commands.add_parser(
+        "plan", parents=[job], help="show what a run would do, and write nothing", allow_abbrev=False
+    )
+    plan.set_defaults(function=_plan)
+
+    status = commands.add_parser("status", help="show what an output holds", allow_abbrev=False)
+    status.add_argument("output", metavar="OUTPUT", help="the job's output folder")
+    status.add_argument("--json", action="store_true", help="for programs")
+    status.set_defaults(function=_status)
+    return parser
+
+
+def _load(arguments: argparse.Namespace) -> JobConfig:
+    overrides = list(arguments.overrides)
+    for key in ("executor", "ray_address", "deadline"):
+        value = getattr(arguments, key, None)
+        if value is not None:
+            overrides.append(f"{key}={json.dumps(value)}")
+    return load_job(arguments.job, overrides)
+
+
+def _run(arguments: argparse.Namespace, streams: Streams) -> int:
+    config = _load(arguments)
+    run_id = new_run_id()
+    stop = stop_reasons(config.deadline)
+    streams.take()
+    sums = Sums()
+    progress: TerminalProgress | PlainProgress | None = None
+    if not arguments.quiet:
+        terminal = is_terminal(streams.err)
+        err = streams.err
+        progress = (
+            TerminalProgress(sums, err)
+            if terminal
+            else PlainProgress(sums, lambda line: print(line, file=err))
+        )
+    try:
+        report = run_job(
+            config,
+            run_id=run_id,
+            listeners=[sums, *([progress] if progress else [])],
+            on_log=streams.send_chatter_to,
+            stop=stop,
+            replace=arguments.replace,
+        )
+    finally:
+        if progress:
+            progress.close()
+    streams.give_back()
+    if report.refused or not arguments.quiet:
+        _print_report(report, run_id, sys.stdout, quiet=arguments.quiet)
+    return EXIT_QUARANTINED if report.refused else EXIT_OK
+
+
+def _print_report(report: Report, run_id: str, out: TextIO, *, quiet: bool) -> None:
+    tally, sums = report.tally, report.sums
+    if not quiet:
+        counts = [f"{tally.done} scenes done"]
+        counts += [f"{report.skipped} done before"] if report.skipped else []
+        counts += [f"{report.still_quarantined} quarantined before"] if report.still_quarantined else []
+        print(f"run {run_id}: {', '.join(counts)}", file=out)
+        if sums.tiles:
+            print(f"  {sums.tiles} tiles in {duration(sums.elapsed)}: {sums.rates()}", file=out)
+            print(f"  slowest step: {sums.slowest_step()}", file=out)
+        print(f"  masks: {report.output}/masks   table: {report.output}/items/items.parquet", file=out)
+        print(f"  log:   {report.log}", file=out)
+    for kind in ("quarantined", "failed"):
+        records = [record for record in report.refused if record.status == kind]
+        if records:
+            note = "until the file changes" if kind == "quarantined" else "the next run tries again"
+            print(f"{len(records)} sources {kind} ({note}):", file=out)
+            for record in records:
+                print(f"  {record.source_id}: {record.error}", file=out)
+
+
+def _plan(arguments: argparse.Namespace, streams: Streams) -> int:
+    config = _load(arguments)
+    streams.take()
+    planned = dry_run(config, lambda line: print(line, file=streams.err))
+    streams.give_back()
+    _print_plan(planned, sys.stdout)
+    return EXIT_OK
+
+
+def _print_plan(planned: DryRun, out: TextIO) -> None:
+    plan, numbers, recipe, facts = planned.plan, planned.numbers, planned.recipe, planned.recipe.facts
+    count = f"{facts.class_count} classes" if facts.class_count else "class ids"
+    seconds = duration(numbers.seconds) if numbers.seconds >= 1 else "under 1 s"
+    resumed = sum(bool(job.committed) for job in plan.jobs)
+    lines = [
+        f"model    {recipe.model.network}",
+        f"         {facts.channels} bands in, {facts.output} out ({count}), {recipe.precision} on {recipe.device}",
+        f"sources  {numbers.scenes} to do ({resumed} begun by earlier runs), {plan.triage.done} done, "
+        f"{plan.triage.quarantined} quarantined before, {len(plan.triage.vanished)} gone",
+        f"tiles    {numbers.tiles} of {recipe.tile_size} pixels, halo {recipe.halo}: "
+        f"{numbers.source_pixels / 1e6:.1f} Mpx; about {seconds} of prediction on {planned.workers} workers",
+        f"bytes    {human(numbers.bytes_in)} in (decoded), at most {human(numbers.bytes_out)} out (uncompressed)",
+        f"memory   at most {human(numbers.in_flight_bytes)} of pixels in flight, "
+        f"object store {human(planned.object_store_bytes)}",
+    ]
+    print("\n".join(lines), file=out)
+    if plan.refusals:
+        print(f"refused  {len(plan.refusals)} sources:", file=out)
+        for refusal in plan.refusals:
+            print(f"  {refusal.source.source_id}: {refusal.reason}", file=out)
+
+
+def _status(arguments: argparse.Namespace, streams: Streams) -> int:
+    status = read_status(str(Path(arguments.output).resolve()))
+    if arguments.json:
+        print(json.dumps(dataclasses.asdict(status), indent=1))
+    else:
+        _print_status(status, sys.stdout)
+    return EXIT_OK
+
+
+def _print_status(status: Status, out: TextIO) -> None:
+    print(f"{status.output}: {status.done} scenes done, {status.pixels_done / 1e6:.1f} Mpx", file=out)
+    print(f"running now: {status.running or 'nothing'}", file=out)
+    for scene in status.unfinished:
+        what = f"{scene.shards_done} shards, {scene.pixels_done / 1e6:.1f} Mpx recorded"
+        print(f"  begun: {scene.source_id}: {what}", file=out)
+    for source in status.refused:
+        print(f"  {source.status}: {source.source_id}: {source.error}", file=out)
+
+
+def human(count: int) -> str:
+    """
+    >>> human(0), human(1536), human(3 * 2**30)
+    ('0 B', '1.5 KiB', '3.0 GiB')
+    """
+    value = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if value < 1024:
+            return f"{value:.1f} {unit}" if unit != "B" else f"{count} B"
+        value /= 1024
+    return f"{value:.1f} TiB"

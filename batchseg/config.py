@@ -1,0 +1,369 @@
+"""The job file: YAML to frozen, checked values. The only module that uses pydantic."""
+
+import datetime as dt
+import difflib
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from batchseg.errors import ConfigError
+
+PALETTE = (
+    "#4e79a7 #f28e2b #e15759 #76b7b2 #59a14f #edc948 #b07aa1 #ff9da7 #9c755f #bab0ac"
+    " #1f77b4 #aec7e8 #2ca02c #98df8a #d62728 #9467bd #c5b0d5 #8c564b #e377c2 #17becf"
+).split()
+"""Colours of classes that the job file gives none, used in turn: Tableau 10, then Tableau 20."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scale:
+    """Raw pixel values to the model's unit: `(raw - low) / (high - low)`."""
+
+    kind: Literal["transforms", "divide", "stretch"]
+    low: tuple[float, ...]
+    """One for all bands, or one per band."""
+    high: tuple[float, ...]
+
+    @property
+    def clips(self) -> bool:
+        """A stretch saturates outside low..high; a division does not."""
+        return self.kind == "stretch"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Normalize:
+    """PaddleSeg's Normalize after scaling: `(scaled - mean) / std`, one value per band."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassInfo:
+    name: str
+    color: str
+    """#rrggbb"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobConfig:
+    """A job file with its defaults filled in and its paths made absolute."""
+
+    path: str
+    """The job file, for error messages."""
+    inputs: tuple[tuple[str | None, str], ...]
+    """(name, path, folder, glob or manifest); the name is None unless the job file gives one."""
+    model: str
+    output: str
+    bands: tuple[int, ...] | None
+    """Band numbers from 1 in the model's order; None: all, in the file's order."""
+    tile_size: int
+    halo: int
+    scale: Scale
+    normalize: Normalize | Literal["model", "none"]
+    nodata: float | Literal["source", "none"]
+    classes: tuple[ClassInfo, ...]
+    num_classes: int | None
+    confidence: bool
+    compress: str
+    precision: Literal["fp32", "bf16"]
+    device: Literal["auto", "cpu", "gpu"]
+    executor: Literal["ray", "inline"]
+    ray_address: str | None
+    workers: int | None
+    gpus_per_worker: float
+    batch_size: int | None
+    shard_tiles: int | None
+    """Tiles per shard side; None: chosen from the scene."""
+    max_in_flight: int | None
+    """Bytes of pixels and masks between reading and writing, all nodes together; None: by workers."""
+    lease_timeout: float
+    deadline: str | None
+    stop_after: int
+    allow_empty: bool
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+Number = Annotated[float, Field(strict=False)]
+
+
+class _Divide(_Strict):
+    divide: Number = Field(gt=0)
+
+
+class _Stretch(_Strict):
+    stretch: list[Number | list[Number]] = Field(min_length=2, max_length=2)
+
+
+class _Normalize(_Strict):
+    mean: list[Number] = Field(min_length=1)
+    std: list[Number] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _same_length(self) -> "_Normalize":
+        if len(self.mean) != len(self.std):
+            msg = f"mean has {len(self.mean)} values and std {len(self.std)}; give one of each per band"
+            raise ValueError(msg)
+        if any(value == 0 for value in self.std):
+            msg = "std must not be 0"
+            raise ValueError(msg)
+        return self
+
+
+class _Class(_Strict):
+    name: str
+    color: str | None = Field(default=None, pattern=r"^#[0-9a-fA-F]{6}$")
+
+
+class _JobFile(_Strict):
+    inputs: str | list[str] | dict[str, str]
+    model: str
+    output: str
+    bands: list[int] | None = None
+    tile_size: int = Field(default=512, ge=8, le=8192)
+    halo: int = Field(default=64, ge=0)
+    scale: Literal["transforms"] | _Divide | _Stretch = "transforms"
+    normalize: Literal["model", "none"] | _Normalize = "model"
+    nodata: Number | Literal["source", "none"] = "source"
+    classes: list[str | _Class] = []
+    num_classes: int | None = Field(default=None, ge=1, le=65535)
+    confidence: bool = False
+    compress: Literal["deflate", "zstd", "lzw"] = "deflate"
+    precision: Literal["fp32", "bf16"] = "fp32"
+    device: Literal["auto", "cpu", "gpu"] = "auto"
+    executor: Literal["ray", "inline"] = "ray"
+    ray_address: str | None = None
+    workers: int | None = Field(default=None, ge=1)
+    gpus_per_worker: Number = Field(default=1.0, gt=0)
+    batch_size: int | None = Field(default=None, ge=1)
+    shard_tiles: int | None = Field(default=None, ge=1)
+    max_in_flight: int | str | None = None
+    lease_timeout: Number = Field(default=600.0, gt=0)
+    deadline: str | None = None
+    stop_after: int = Field(default=10, ge=2)
+    allow_empty: bool = False
+
+    @field_validator("deadline")
+    @classmethod
+    def _deadline_is_time(cls, deadline: str | None) -> str | None:
+        if deadline is not None:
+            seconds_until(deadline, dt.datetime.now())
+        return deadline
+
+    @field_validator("bands")
+    @classmethod
+    def _bands_from_one(cls, bands: list[int] | None) -> list[int] | None:
+        if bands is not None and (not bands or min(bands) < 1):
+            msg = "bands are numbered from 1; give at least one, such as [1, 2, 3]"
+            raise ValueError(msg)
+        return bands
+
+    @model_validator(mode="after")
+    def _halo_leaves_core(self) -> "_JobFile":
+        if self.tile_size <= 2 * self.halo:
+            msg = (
+                f"halo {self.halo} leaves no core in tile_size {self.tile_size} "
+                f"(need tile_size > 2 * halo); raise tile_size or lower halo"
+            )
+            raise ValueError(msg)
+        return self
+
+
+def load_job(path: Path, overrides: Sequence[str] = (), today: dt.date | None = None) -> JobConfig:
+    """Read a job file.
+
+    Args:
+        path: the YAML file; its relative paths are relative to its folder.
+        overrides: `key=value` words of --set; values are YAML, dots descend (`scale.divide=10000`).
+        today: what `${DATE}` stands for; the local date unless given.
+
+    Raises:
+        ConfigError: the file cannot be read, or a key or value in it is wrong.
+    """
+    try:
+        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as e:
+        msg = f"cannot read the job file {path}: {e.strerror}"
+        raise ConfigError(msg) from e
+    except (yaml.YAMLError, UnicodeDecodeError) as e:
+        msg = f"{path} is not YAML: {e}"
+        raise ConfigError(msg) from e
+    if not isinstance(loaded, dict):
+        msg = (
+            f"{path} must hold keys and values (inputs: ..., model: ..., output: ...), found {_kind(loaded)}"
+        )
+        raise ConfigError(msg)
+    for override in overrides:
+        _apply_override(loaded, override)
+    variables = {**os.environ, "DATE": (today or dt.date.today()).isoformat()}
+    expanded = _expand(loaded, variables, str(path))
+    try:
+        return _to_config(_JobFile.model_validate(expanded), path)
+    except ValidationError as e:
+        raise ConfigError(_explain(e, expanded, path)) from e
+
+
+def seconds_until(deadline: str, now: dt.datetime) -> float:
+    """Seconds from `now` to the next `HH:MM`, or those of a duration such as `90m`, `7.5h`, `30s`.
+
+    >>> seconds_until("06:00", dt.datetime(2026, 3, 1, 22, 30))
+    27000.0
+    >>> seconds_until("1.5h", dt.datetime(2026, 3, 1))
+    5400.0
+    """
+    if match := re.fullmatch(r"(\d{1,2}):(\d{2})", deadline):
+        hour, minute = int(match[1]), int(match[2])
+        if hour < 24 and minute < 60:
+            then = now.replace(hour=hour, minute=minute, second=0, microsecond=0)
+            return (then + dt.timedelta(days=then <= now) - now).total_seconds()
+    elif match := re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", deadline):
+        return float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]]
+    msg = f"deadline {deadline!r} is neither a time of day such as '06:00' nor a duration such as 90m or 7.5h"
+    raise ValueError(msg)
+
+
+def _apply_override(tree: dict[str, Any], override: str) -> None:
+    key, equals, value = override.partition("=")
+    if not equals or not key.strip():
+        msg = f"--set wants key=value, found {override!r}"
+        raise ConfigError(msg)
+    *parents, leaf = key.strip().split(".")
+    for parent in parents:
+        child = tree.get(parent)
+        if not isinstance(child, dict):
+            child = tree[parent] = {}
+        tree = child
+    try:
+        tree[leaf] = yaml.safe_load(value)
+    except yaml.YAMLError as e:
+        msg = f"--set {override}: the value is not YAML: {e}"
+        raise ConfigError(msg) from e
+
+
+def _expand(value: Any, variables: Mapping[str, str], path: str) -> Any:
+    if isinstance(value, dict):
+        return {key: _expand(item, variables, path) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_expand(item, variables, path) for item in value]
+    if not isinstance(value, str):
+        return value
+
+    def substitute(match: re.Match[str]) -> str:
+        name = match.group(1)
+        if name not in variables:
+            msg = f"{path}: ${{{name}}} is not set in the environment; export {name}=... or write the value"
+            raise ConfigError(msg)
+        return variables[name]
+
+    return re.sub(r"\$\{(\w+)\}", substitute, value)
+
+
+def _to_config(job: _JobFile, path: Path) -> JobConfig:
+    folder = path.resolve().parent
+    if isinstance(job.inputs, str):
+        inputs: list[tuple[str | None, str]] = [(None, job.inputs)]
+    elif isinstance(job.inputs, list):
+        inputs = [(None, item) for item in job.inputs]
+    else:
+        inputs = list(job.inputs.items())
+    values = job.model_dump(exclude={"inputs", "classes", "scale", "normalize", "max_in_flight"})
+    values |= {
+        "path": str(path),
+        "inputs": tuple((name, _absolute(uri, folder)) for name, uri in inputs),
+        "model": _absolute(job.model, folder),
+        "output": _absolute(job.output, folder).rstrip("/"),
+        "bands": None if job.bands is None else tuple(job.bands),
+        "scale": _scale(job.scale),
+        "normalize": job.normalize
+        if isinstance(job.normalize, str)
+        else Normalize(mean=tuple(job.normalize.mean), std=tuple(job.normalize.std)),
+        "classes": tuple(_class_info(item, index) for index, item in enumerate(job.classes)),
+        "max_in_flight": _bytes(job.max_in_flight, path),
+    }
+    return JobConfig(**values)
+
+
+def _absolute(uri: str, folder: Path) -> str:
+    """A path made absolute against the job file's folder; URIs with a protocol stay as they are."""
+    if "://" in uri:
+        return uri.removeprefix("file://")
+    return os.path.normpath(folder / Path(uri).expanduser())
+
+
+def _scale(scale: str | _Divide | _Stretch) -> Scale:
+    if isinstance(scale, _Divide):
+        return Scale(kind="divide", low=(0.0,), high=(scale.divide,))
+    if isinstance(scale, _Stretch):
+        low, high = (tuple(v) if isinstance(v, list) else (v,) for v in scale.stretch)
+        return Scale(kind="stretch", low=low, high=high)
+    return Scale(kind="transforms", low=(0.0,), high=(255.0,))
+
+
+def _class_info(item: str | _Class, index: int) -> ClassInfo:
+    color = PALETTE[index % len(PALETTE)]
+    if isinstance(item, str):
+        return ClassInfo(name=item, color=color)
+    return ClassInfo(name=item.name, color=item.color or color)
+
+
+def _bytes(value: int | str | None, path: Path) -> int | None:
+    if value is None or isinstance(value, int):
+        return value
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG])i?B", value.strip())
+    if not match:
+        msg = f"{path}: max_in_flight: {value!r} is not a size; write bytes or '512MiB', '2GiB'"
+        raise ConfigError(msg)
+    return int(float(match.group(1)) * 1024 ** (" KMG".index(match.group(2))))
+
+
+def _kind(value: Any) -> str:
+    return "nothing" if value is None else f"a {type(value).__name__}"
+
+
+def _explain(error: ValidationError, found: Mapping[str, Any], path: Path) -> str:
+    """One line per wrong key: where, what, remedy."""
+    lines: dict[str, str] = {}
+    for item in error.errors():
+        # pydantic appends the names of a union's branches to the location; the user wrote only the key.
+        where = str(item["loc"][0]) if item["loc"] else ""
+        if item["type"] == "value_error":
+            text = item["msg"].removeprefix("Value error, ")
+        elif item["type"] == "extra_forbidden" and len(item["loc"]) == 1:
+            text = "unknown key." + _suggestion(where, list(_JobFile.model_fields))
+        elif item["type"] == "missing" and len(item["loc"]) == 1:
+            text = f"missing; a job file needs `{where}: ...`"
+        elif where in _EXPECTED:
+            text = f"expected {_EXPECTED[where]}; found {found[where]!r}"
+        else:
+            text = f"{item['msg'][0].lower()}{item['msg'][1:]}; found {item['input']!r}"
+        if where not in lines or item["type"] == "value_error":
+            lines[where] = f"{path}: {where}: {text}" if where else f"{path}: {text}"
+    return "\n".join(lines.values())
+
+
+_EXPECTED = {
+    "inputs": "a path, folder, glob or manifest, a list of such, or a mapping of names to such",
+    "scale": "transforms, {divide: 10000} or {stretch: [low, high]}",
+    "normalize": "model, none or {mean: [...], std: [...]}",
+    "nodata": "source, none or a number",
+    "classes": "a list of names or of {name: ..., color: '#rrggbb'}",
+    "bands": "a list of band numbers such as [1, 2, 3]",
+    "max_in_flight": "a number of bytes, or a size such as 512MiB",
+}
+"""What a key takes, where pydantic would list every branch of a union."""
+
+
+def _suggestion(key: str, known: Sequence[str]) -> str:
+    matches = difflib.get_close_matches(key, known, n=1)
+    if matches:
+        return f" Perhaps you meant {matches[0]!r}?"
+    return f" Known keys: {', '.join(known)}"

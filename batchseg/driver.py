@@ -1,0 +1,429 @@
+"""Leases out, records in: the loop that holds a run together. It sees references and records, never pixels."""
+
+import re
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from batchseg.errors import StoppedError
+from batchseg.events import Listener, Retried, SceneDone, SceneRefused, ShardsDone
+from batchseg.executors import (
+    Executor,
+    Failure,
+    FinishOutcome,
+    FinishTask,
+    Isolation,
+    LeaseOutcome,
+    Slot,
+)
+from batchseg.finish import discard_fragments
+from batchseg.grid import Shard
+from batchseg.ledger import Ledger, Record
+from batchseg.plan import LEASES_PER_WORKER, SceneJob, shard_bytes
+from batchseg.recipe import Recipe
+from batchseg.steps import Lease, LeaseResult
+
+LEASE_SECONDS = 2.0
+COMMIT_SECONDS = 1.0
+"""At most this long after its end a shard is recorded; one segment takes 2 ms."""
+
+LOST_LIMIT = 20
+"""Times that one scene's work is lost (node, memory) before the environment is given up."""
+
+DRAIN_SECONDS = 8.0
+"""After a signal: what is under way may still end. Schedulers kill after 30 s, often after 10."""
+
+POLL_SECONDS = 0.2
+
+
+@dataclass(slots=True)
+class _SceneWork:
+    """One scene in progress."""
+
+    job: SceneJob
+    records: list[Record]
+    open: deque[Shard]
+    cpu_class: str | None
+    tiles_open: int
+    lost: int = 0
+    over: bool = False
+    """Refused or finished: later answers are dropped."""
+    finishing: bool = False
+
+    @property
+    def source_id(self) -> str:
+        return self.job.scene.source.source_id
+
+
+@dataclass(slots=True)
+class _InFlight:
+    work: _SceneWork
+    lease: Lease
+    slot: Slot
+    nbytes: int
+    submitted: float
+    isolation: Isolation
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a run did."""
+
+    done: int = 0
+    quarantined: int = 0
+    failed: int = 0
+    shards: int = 0
+    predicted: int = 0
+    """Tiles that went through the model, repeats included."""
+    repeated: int = 0
+    """Tiles sent again after a failure."""
+
+
+@dataclass(slots=True)
+class _Retry:
+    work: _SceneWork
+    shards: tuple[Shard, ...]
+    isolation: Isolation
+
+
+class Driver:
+    """Runs a plan's jobs on an executor and commits what comes back."""
+
+    def __init__(
+        self,
+        *,
+        output: str,
+        recipe: Recipe,
+        ledger: Ledger,
+        executor: Executor,
+        slots: Iterable[Slot],
+        emit: Listener,
+        stop: Callable[[], str | None],
+        in_flight_bytes: int,
+        lease_timeout: float,
+        stop_after: int,
+    ) -> None:
+        """Prepare a run.
+
+        Args:
+            output: root of the results.
+            recipe: pixel settings.
+            ledger: where to commit.
+            executor: where steps run; its predictors are started.
+            slots: its predictors.
+            emit: hears of what happens.
+            stop: asked often; a reason ends the run, which drains and raises StoppedError.
+            in_flight_bytes: bound of pixels and masks between reading and writing.
+            lease_timeout: seconds until a lease is given up and sent again.
+            stop_after: sources in a row with the same error that end the run, none of them quarantined.
+        """
+        self._output, self._recipe, self._ledger = output, recipe, ledger
+        self._executor, self._emit, self._stop = executor, emit, stop
+        self._slots = list(slots)
+        self._in_flight_bytes, self._lease_timeout = in_flight_bytes, lease_timeout
+        self._seconds_per_tile = recipe.facts.seconds_per_tile
+        self._flights: dict[int, _InFlight] = {}
+        self._finishing: dict[str, _SceneWork] = {}
+        self._retries: deque[_Retry] = deque()
+        self._next_lease = 0
+        self._uncommitted: list[Record] = []
+        self._committed_at = time.monotonic()
+        self._streak = Streak(stop_after)
+        self.tally = Tally()
+
+    def refuse(self, record: Record, *, tiles: int = 0, content: bool = False) -> None:
+        """Record a source as quarantined or failed, unless its error turns out to be everybody's.
+
+        Args:
+            record: the source with its error.
+            tiles: of it that will not be predicted.
+            content: the error is known to be in the file (its header says so): any number may have it.
+        """
+        self._uncommitted += [record] if content else self._streak.add(record)
+        self._emit(
+            SceneRefused(
+                source_id=record.source_id,
+                reason=record.error,
+                transient=record.status == "failed",
+                tiles=tiles,
+            )
+        )
+
+    def run(self, jobs: Iterable[SceneJob]) -> None:
+        """Do all jobs.
+
+        Raises:
+            StoppedError: told to stop, or the environment fails; what was done is recorded.
+            ModelError: the model gives what no mask can hold.
+        """
+        waiting = deque(jobs)
+        started: list[_SceneWork] = []
+        try:
+            while True:
+                if reason := self._stop():
+                    self._drain()
+                    raise StoppedError(reason)
+                self._fill(waiting, started)
+                self._handle(self._executor.poll(POLL_SECONDS))
+                self._give_up_late_leases()
+                started = [work for work in started if not work.over]
+                if not (waiting or started or self._flights or self._finishing or self._retries):
+                    break
+                if time.monotonic() - self._committed_at >= COMMIT_SECONDS:
+                    self._commit()
+            self._uncommitted += self._streak.flush()
+        finally:
+            self._commit()
+
+    def _fill(self, waiting: deque[SceneJob], started: list[_SceneWork]) -> None:
+        """Give leases to predictors with room, of started scenes before new ones."""
+        while True:
+            slot = self._slot_with_room()
+            if slot is None:
+                return
+            if self._retries:
+                retry = self._retries.popleft()
+                if not retry.work.over:
+                    self._submit(retry.work, slot, retry.shards, retry.isolation)
+                    self.tally.repeated += sum(len(shard.tiles) for shard in retry.shards)
+                continue
+            work = next((w for w in started if w.open and w.cpu_class in (None, slot.cpu_class)), None)
+            if work is None:
+                if not waiting or len(started) > 4 * len(self._slots):
+                    return
+                started.append(self._start(waiting.popleft()))
+                continue
+            work.cpu_class = slot.cpu_class
+            shards = self._take(work, sum(w.tiles_open for w in started) + len(waiting))
+            if shards is None:
+                return
+            self._submit(work, slot, shards, "none")
+
+    def _start(self, job: SceneJob) -> _SceneWork:
+        shards = job.open_shards()
+        work = _SceneWork(
+            job=job,
+            records=list(job.committed),
+            open=deque(shards),
+            cpu_class=job.committed[0].cpu_class if job.committed else None,
+            tiles_open=sum(len(shard.tiles) for shard in shards),
+        )
+        if job.encoded is not None:
+            work.records = [job.encoded]
+        if not work.open:
+            self._finish(work)
+        return work
+
+    def _slot_with_room(self) -> Slot | None:
+        load = dict.fromkeys((slot.id for slot in self._slots), 0)
+        for flight in self._flights.values():
+            load[flight.slot.id] += 1
+        slot = min(self._slots, key=lambda s: load[s.id])
+        return slot if load[slot.id] < LEASES_PER_WORKER else None
+
+    def _take(self, work: _SceneWork, tiles_left: int) -> tuple[Shard, ...] | None:
+        """Consecutive open shards worth LEASE_SECONDS, fewer towards the end; None: no room in memory."""
+        share = tiles_left // (LEASES_PER_WORKER * len(self._slots))
+        limit = max(1, min(share, int(LEASE_SECONDS / max(self._seconds_per_tile, 1e-6))))
+        free = self._in_flight_bytes - sum(flight.nbytes for flight in self._flights.values())
+        most = self._in_flight_bytes // (LEASES_PER_WORKER * len(self._slots))
+        taken: list[Shard] = []
+        tiles = nbytes = 0
+        while work.open:
+            shard = work.open[0]
+            size = shard_bytes(shard.read, work.job.scene, self._recipe)
+            if taken and (tiles + len(shard.tiles) > limit or nbytes + size > most):
+                break
+            if nbytes + size > free and (taken or self._flights):
+                break
+            taken.append(work.open.popleft())
+            tiles, nbytes = tiles + len(shard.tiles), nbytes + size
+        work.tiles_open -= tiles
+        return tuple(taken) or None
+
+    def _submit(self, work: _SceneWork, slot: Slot, shards: tuple[Shard, ...], isolation: Isolation) -> None:
+        lease = Lease(
+            id=self._next_lease,
+            scene=work.job.scene,
+            grid=work.job.grid_name,
+            cpu_class=slot.cpu_class,
+            shards=shards,
+        )
+        self._next_lease += 1
+        nbytes = sum(shard_bytes(shard.read, work.job.scene, self._recipe) for shard in shards)
+        self._flights[lease.id] = _InFlight(
+            work=work, lease=lease, slot=slot, nbytes=nbytes, submitted=time.monotonic(), isolation=isolation
+        )
+        self._executor.submit(lease, slot, isolation)
+
+    def _handle(self, outcomes: Iterable[LeaseOutcome | FinishOutcome]) -> None:
+        for outcome in outcomes:
+            if isinstance(outcome, FinishOutcome):
+                self._on_finish(outcome)
+                continue
+            flight = self._flights.pop(outcome.lease_id, None)
+            if flight is None:
+                continue  # given up before; its fragments, if any, hold the same bytes
+            if flight.work.over:
+                continue
+            if isinstance(outcome.result, Failure):
+                self._on_failure(flight, outcome.result)
+            else:
+                self._on_success(flight.work, outcome.result)
+
+    def _on_success(self, work: _SceneWork, result: LeaseResult) -> None:
+        predicted = sum(record.predicted for record in result.records)
+        if predicted:
+            latest = (result.predict_seconds + result.stitch_seconds) / predicted
+            self._seconds_per_tile += 0.3 * (latest - self._seconds_per_tile)
+        self.tally.predicted += predicted
+        self.tally.shards += len(result.records)
+        work.records += result.records
+        self._uncommitted += result.records
+        self._emit(
+            ShardsDone(
+                source_id=work.source_id,
+                shards=len(result.records),
+                tiles=predicted,
+                pixels=sum(record.window.size for record in result.records),
+                read_seconds=result.read_seconds,
+                predict_seconds=result.predict_seconds,
+                stitch_seconds=result.stitch_seconds,
+                write_seconds=result.write_seconds,
+            )
+        )
+        if not work.finishing and len(work.records) == work.job.grid.count:
+            self._finish(work)
+
+    def _finish(self, work: _SceneWork) -> None:
+        self._commit()  # a mask is never made of fragments that the ledger does not know
+        work.finishing = True
+        self._finishing[work.source_id] = work
+        ordered = sorted(work.records, key=lambda record: record.window)
+        self._executor.finish(FinishTask(scene=work.job.scene, shards=tuple(ordered)))
+
+    def _on_finish(self, outcome: FinishOutcome) -> None:
+        work = self._finishing.pop(outcome.source_id)
+        if isinstance(outcome.result, Failure):
+            failure = outcome.result
+            work.lost += 1
+            if failure.fatal is not None:
+                raise failure.fatal
+            if work.lost > LOST_LIMIT:
+                msg = f"finishing {work.source_id} failed {work.lost} times: {failure.reason}"
+                raise StoppedError(msg)
+            self._finish(work)
+            return
+        record, seconds = outcome.result
+        work.over = True
+        self._uncommitted += [*self._streak.flush(), record]
+        self._commit()
+        discard_fragments(self._output, work.source_id)
+        self.tally.done += 1
+        self._emit(SceneDone(source_id=work.source_id, finish_seconds=seconds))
+
+    def _on_failure(self, flight: _InFlight, failure: Failure) -> None:
+        """Whose fault is it? A source's only if it recurs with that source alone in a fresh process."""
+        work = flight.work
+        if failure.fatal is not None:
+            raise failure.fatal
+        lost = failure.kind == "lost" or failure.step == "write"
+        if lost:
+            work.lost += 1
+            if work.lost > LOST_LIMIT:
+                msg = f"the work on {work.source_id} was lost {work.lost} times, lately: {failure.reason}"
+                raise StoppedError(msg)
+        if lost or flight.isolation == "none":
+            isolation: Isolation = (
+                flight.isolation if lost else ("predict" if failure.step == "predict" else "read")
+            )
+            self._retries.append(_Retry(work=work, shards=flight.lease.shards, isolation=isolation))
+            self._emit(Retried(source_id=work.source_id, reason=failure.reason))
+            return
+        work.over = True
+        left = work.tiles_open + flight.lease.tiles
+        work.open.clear()
+        work.tiles_open = 0
+        self.refuse(refusal_record(work.job, failure.reason, transient=failure.transient), tiles=left)
+
+    def _give_up_late_leases(self) -> None:
+        now = time.monotonic()
+        for flight in list(self._flights.values()):
+            if now - flight.submitted <= self._lease_timeout:
+                continue
+            del self._flights[flight.lease.id]
+            self._executor.abandon(flight.lease.id)
+            if not flight.work.over:
+                reason = f"no answer within lease_timeout ({self._lease_timeout:.0f} s)"
+                self._on_failure(flight, Failure(kind="timeout", step="predict", reason=reason))
+
+    def _commit(self) -> None:
+        records, self._uncommitted = self._uncommitted, []
+        for record in records:
+            self.tally.quarantined += record.status == "quarantined"
+            self.tally.failed += record.status == "failed"
+        self._ledger.append(records)
+        self._committed_at = time.monotonic()
+
+    def _drain(self) -> None:
+        """Wait a little for what is under way, then record it."""
+        until = time.monotonic() + DRAIN_SECONDS
+        while self._flights and time.monotonic() < until:
+            outcomes = self._executor.poll(POLL_SECONDS)
+            for outcome in outcomes:
+                if isinstance(outcome, LeaseOutcome) and not isinstance(outcome.result, Failure):
+                    flight = self._flights.pop(outcome.lease_id, None)
+                    if flight is not None:
+                        self._uncommitted += outcome.result.records
+                elif isinstance(outcome, LeaseOutcome):
+                    self._flights.pop(outcome.lease_id, None)
+                elif not isinstance(outcome.result, Failure):
+                    self._uncommitted.append(outcome.result[0])
+        self._uncommitted += self._streak.flush()
+
+
+def refusal_record(job: SceneJob, reason: str, *, transient: bool) -> Record:
+    source = job.scene.source
+    return Record(
+        status="failed" if transient else "quarantined",
+        source_id=source.source_id,
+        tag=source.tag,
+        error=reason,
+        uri=source.uri,
+        height=job.scene.height,
+        width=job.scene.width,
+    )
+
+
+@dataclass(slots=True)
+class Streak:
+    """Holds back refusals while they are all alike: the same error on many sources is nobody's fault."""
+
+    limit: int
+    _held: list[Record] = field(default_factory=list)
+    _kind: str = ""
+
+    def add(self, record: Record) -> list[Record]:
+        """Take a refusal; give back those that can be recorded.
+
+        Raises:
+            StoppedError: `limit` sources in a row failed in the same way.
+        """
+        name = record.uri.rsplit("/", 1)[-1]
+        kind = re.sub(r"\d+", "#", record.error.replace(record.uri, "").replace(name, ""))
+        released = self.flush() if kind != self._kind else []
+        self._held.append(record)
+        self._kind = kind
+        if len(self._held) >= self.limit:
+            msg = (
+                f"{len(self._held)} sources in a row failed alike, none is quarantined: {record.error}. "
+                f"Mend the cause and run again, or raise stop_after if these files are really bad"
+            )
+            raise StoppedError(msg)
+        return released
+
+    def flush(self) -> list[Record]:
+        """A success, or the end: those held back were single cases after all."""
+        held, self._held, self._kind = self._held, [], ""
+        return held

@@ -1,0 +1,77 @@
+"""`batchseg plan`: everything that `run` decides before its first tile, and nothing written."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from batchseg import storage
+from batchseg.config import JobConfig
+from batchseg.inputs import find_sources
+from batchseg.ledger import Ledger
+from batchseg.model import read_model
+from batchseg.plan import Estimate, Plan, estimate, make_plan, triage
+from batchseg.predict import probe
+from batchseg.read import read_header, read_headers_alone
+from batchseg.recipe import Product, Recipe, make_recipe
+from batchseg.run import classes, object_store_bytes, refuse_spoiled_night, worker_count
+from batchseg.scene import Refusal
+from batchseg.state import check_pixel_settings, load_state
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DryRun:
+    recipe: Recipe
+    plan: Plan
+    numbers: Estimate
+    workers: int
+    object_store_bytes: int
+
+
+def dry_run(config: JobConfig, say: Callable[[str], None]) -> DryRun:
+    """Plan a job on this machine.
+
+    Raises:
+        BatchsegError: what `run` would refuse, with the same words and exit code.
+    """
+    say("checking the model with one tile")
+    model = read_model(config.model)
+    facts, device = probe(
+        model,
+        channels=len(config.bands) if config.bands else None,
+        tile_size=config.tile_size,
+        precision=config.precision,
+        device=config.device,
+    )
+    recipe = make_recipe(config, model, facts, device)
+    state = load_state(config.output)
+    check_pixel_settings(state, recipe.settings(), config.output)
+    sources, _ = find_sources(config, state.roots if state else {})
+    ledger = Ledger(config.output)
+    product = Product(classes=classes(config, recipe), compress=config.compress)
+    triaged = triage(sources, ledger, recipe.digest, product.digest)
+    say(f"reading {len(triaged.todo)} headers")
+    headers = [read_header(source) for source in triaged.todo]
+    doubtful = [header.source for header in headers if isinstance(header, Refusal)]
+    if doubtful:
+        sound = [header for header in headers if not isinstance(header, Refusal)]
+        headers = [*sound, *read_headers_alone(doubtful, config.lease_timeout)]
+    workers = worker_count(config)
+    plan = make_plan(
+        triaged,
+        headers,
+        recipe=recipe,
+        product=product,
+        ledger=ledger,
+        cpu_classes=[facts.cpu_class],
+        workers=workers,
+        shard_tiles=config.shard_tiles,
+    )
+    refuse_spoiled_night(plan, config)
+    storage.check_writable(config.output)
+    numbers = estimate(plan, recipe, workers, config.max_in_flight)
+    return DryRun(
+        recipe=recipe,
+        plan=plan,
+        numbers=numbers,
+        workers=workers,
+        object_store_bytes=object_store_bytes(workers, config.max_in_flight),
+    )

@@ -1,0 +1,69 @@
+"""What can go wrong, and the exit code that says so to cron.
+
+    BatchsegError               1  a defect of batchseg itself
+    ├── ConfigError             2  the job file or its inputs are wrong
+    ├── ModelError              4  the model cannot be used
+    ├── StoppedError            5  stopped in time or by the environment; the same command resumes
+    │   └── OutputError         5  the output or its ledger cannot be written or read
+    ├── LockedError             6  another run holds this output
+    └── SourceError             -  one source's problem: quarantined or tried again, never the run's end
+        ├── SourceChangedError  -  another version of the source appeared while it was read
+        └── SourceIOError       -  the storage failed, not the file's content
+
+Exit code 0 means all done or nothing to do; 3 means finished with sources newly quarantined or failed.
+"""
+
+EXIT_OK = 0
+EXIT_QUARANTINED = 3
+
+
+class BatchsegError(Exception):
+    """Base of all errors that batchseg words for its user."""
+
+    exit_code = 1
+
+
+class ConfigError(BatchsegError):
+    """The job file, a command-line value or the set of inputs is wrong; nothing was started."""
+
+    exit_code = 2
+
+
+class ModelError(BatchsegError):
+    """The model directory is incomplete, or its network does not do what the job needs."""
+
+    exit_code = 4
+
+
+class StoppedError(BatchsegError):
+    """The run ended early (signal, deadline, failing environment); what was done is recorded."""
+
+    exit_code = 5
+
+
+class OutputError(StoppedError):
+    """The output or its ledger failed; no source is to blame."""
+
+
+class LockedError(BatchsegError):
+    """Another run holds the output."""
+
+    exit_code = 6
+
+
+class SourceError(BatchsegError):
+    """One source cannot be processed as it is. Its content is to blame: it is quarantined."""
+
+    transient = False
+
+
+class SourceChangedError(SourceError):
+    """The source's tag differs before and after a read: the pixels may mix two versions."""
+
+    transient = True
+
+
+class SourceIOError(SourceError):
+    """The storage refused or lost the source; the next run tries it again."""
+
+    transient = True

@@ -1,0 +1,99 @@
+"""Where the steps run. The driver knows this interface; one module behind it knows Ray.
+
+An executor answers with outcomes, never with exceptions of its engine: a failure says what kind it
+is, and the driver decides whom it counts against.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from batchseg.errors import BatchsegError, SourceError
+from batchseg.ledger import Record
+from batchseg.recipe import Product, Recipe
+from batchseg.scene import Refusal, Scene, Source
+from batchseg.steps import Lease, LeaseResult
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slot:
+    """One predictor and what its answers' last bits depend on."""
+
+    id: int
+    cpu_class: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """Why a lease or a finish did not come back."""
+
+    kind: Literal["error", "crash", "timeout", "lost"]
+    """error: the step said so. crash: its process ended. timeout: no answer in time.
+    lost: node, memory or a neighbour's crash; never the source's fault."""
+    step: Literal["read", "predict", "write", "finish"]
+    reason: str
+    transient: bool = False
+    """Of a source's error: the storage failed, not the content."""
+    fatal: BatchsegError | None = None
+    """Not about one source: ends the run."""
+
+    @classmethod
+    def of(cls, error: BatchsegError, step: Literal["read", "predict", "write", "finish"]) -> "Failure":
+        if isinstance(error, SourceError):
+            return cls(kind="error", step=step, reason=str(error), transient=error.transient)
+        return cls(kind="error", step=step, reason=str(error), fatal=error)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseOutcome:
+    lease_id: int
+    result: LeaseResult | Failure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinishTask:
+    """A scene whose shards are all committed, or whose mask is to be encoded again."""
+
+    scene: Scene
+    shards: tuple[Record, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinishOutcome:
+    source_id: str
+    result: tuple[Record, float] | Failure
+    """The scene's `done` record and the seconds it took."""
+
+
+Isolation = Literal["none", "read", "predict"]
+"""Which step of a lease runs alone in a fresh process."""
+
+
+class Executor(Protocol):
+    """Leases in, outcomes out, in any order."""
+
+    def headers(self, sources: Sequence[Source]) -> Iterator[Scene | Refusal]:
+        """Read headers; a file that ends its reader's process is refused like any other bad one."""
+        ...
+
+    def start(self, recipe: Recipe, product: Product) -> Sequence[Slot]:
+        """Load the predictors.
+
+        Raises:
+            ModelError: a predictor cannot be made.
+        """
+        ...
+
+    def submit(self, lease: Lease, slot: Slot, isolation: Isolation) -> None: ...
+
+    def finish(self, task: FinishTask) -> None: ...
+
+    def abandon(self, lease_id: int) -> None:
+        """Give up a lease; its predictor is replaced if it is the one that hangs. No outcome follows."""
+        ...
+
+    def poll(self, timeout: float) -> list[LeaseOutcome | FinishOutcome]:
+        """Outcomes so far; waits up to `timeout` seconds for the first."""
+        ...
+
+    def close(self) -> None: ...

@@ -1,0 +1,103 @@
+"""Every step in the calling process, one lease after the other: for small jobs and for debugging."""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+
+from batchseg.errors import BatchsegError, SourceError, StoppedError
+from batchseg.executors import (
+    Failure,
+    FinishOutcome,
+    FinishTask,
+    Isolation,
+    LeaseOutcome,
+    Slot,
+)
+from batchseg.finish import finish_scene
+from batchseg.isolate import ProcessDiedError, call_in_fresh_process
+from batchseg.predict import PaddlePredictor, cpu_class
+from batchseg.read import read_header, read_headers_alone
+from batchseg.recipe import Product, Recipe
+from batchseg.scene import Refusal, Scene, Source
+from batchseg.steps import Lease, LeaseResult, predict_lease, read_lease, write_lease
+
+
+class InlineExecutor:
+    """One predictor that uses `threads` threads."""
+
+    def __init__(
+        self, output: str, *, threads: int, batch_size: int, timeout: float, stop: Callable[[], bool]
+    ) -> None:
+        self._output, self._threads, self._batch_size = output, threads, batch_size
+        self._timeout, self._stop = timeout, stop
+        self._leases: deque[tuple[Lease, Isolation]] = deque()
+        self._finishes: deque[FinishTask] = deque()
+
+    def headers(self, sources: Sequence[Source]) -> Iterator[Scene | Refusal]:
+        doubtful = []
+        for source in sources:
+            answer = read_header(source)
+            if isinstance(answer, Scene):
+                yield answer
+            else:
+                doubtful.append(source)
+        if doubtful:  # a refusal stands only if it recurs in a fresh process
+            yield from read_headers_alone(doubtful, self._timeout)
+
+    def start(self, recipe: Recipe, product: Product) -> Sequence[Slot]:
+        self._recipe, self._product = recipe, product
+        self._predictor = PaddlePredictor(
+            recipe.model, precision=recipe.precision, device=recipe.device, threads=self._threads
+        )
+        where = cpu_class() if recipe.device == "cpu" else recipe.facts.cpu_class
+        return [Slot(id=0, cpu_class=where)]
+
+    def submit(self, lease: Lease, slot: Slot, isolation: Isolation) -> None:
+        self._leases.append((lease, isolation))
+
+    def finish(self, task: FinishTask) -> None:
+        self._finishes.append(task)
+
+    def abandon(self, lease_id: int) -> None:
+        self._leases = deque(item for item in self._leases if item[0].id != lease_id)
+
+    def poll(self, timeout: float) -> list[LeaseOutcome | FinishOutcome]:
+        if self._finishes:
+            return [self._run_finish(self._finishes.popleft())]
+        if self._leases:
+            lease, isolation = self._leases.popleft()
+            return [LeaseOutcome(lease_id=lease.id, result=self._run_lease(lease, isolation))]
+        return []
+
+    def _run_lease(self, lease: Lease, isolation: Isolation) -> LeaseResult | Failure:
+        try:
+            if isolation == "read":
+                pixels = call_in_fresh_process(read_lease, self._recipe, lease, timeout=self._timeout)
+            else:
+                pixels = read_lease(self._recipe, lease)
+        except SourceError as e:
+            return Failure.of(e, "read")
+        except ProcessDiedError as e:
+            return Failure(kind="crash", step="read", reason=f"reading it: {e}")
+        try:
+            masks = predict_lease(self._predictor, self._recipe, pixels, self._batch_size, self._stop)
+            return write_lease(self._output, self._recipe, lease, masks)
+        except StoppedError as e:
+            if self._stop():
+                return Failure(kind="lost", step="predict", reason=str(e))
+            return Failure.of(e, "write")
+        except BatchsegError as e:
+            return Failure.of(e, "predict")
+        except Exception as e:  # noqa: BLE001  Paddle raises RuntimeError, ValueError, MemoryError
+            return Failure(kind="error", step="predict", reason=f"predicting it: {e}")
+
+    def _run_finish(self, task: FinishTask) -> FinishOutcome:
+        source_id = task.scene.source.source_id
+        try:
+            done = finish_scene(self._output, task.scene, self._recipe, self._product, task.shards)
+            return FinishOutcome(source_id=source_id, result=done)
+        except BatchsegError as e:
+            return FinishOutcome(source_id=source_id, result=Failure.of(e, "finish"))
+
+    def close(self) -> None:
+        self._leases.clear()
+        self._finishes.clear()

@@ -1,0 +1,434 @@
+"""Steps as Ray tasks, predictors as Ray actors. The only module that imports ray.
+
+Tasks that read, write and finish reserve no CPU: the predictors hold them all, and a task that asks
+for one would never start. Ray's own retries are off; the driver decides what is done again.
+"""
+
+import contextlib
+import fcntl
+import os
+import shutil
+import signal
+import tempfile
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+# Ray reports usage to the network unless told not to; an overnight job talks to nobody.
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+# Ray 2.60 warns at every task that it will stop hiding GPUs from tasks without one.
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+
+import ray
+from ray import exceptions as ray_errors
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from batchseg.errors import BatchsegError, ConfigError, ModelError, SourceError, StoppedError
+from batchseg.executors import (
+    Failure,
+    FinishOutcome,
+    FinishTask,
+    Isolation,
+    LeaseOutcome,
+    Slot,
+)
+from batchseg.finish import finish_scene
+from batchseg.isolate import ProcessDiedError, call_in_fresh_process
+from batchseg.ledger import Record
+from batchseg.predict import PaddlePredictor, cpu_class
+from batchseg.read import read_header, read_headers_alone
+from batchseg.recipe import Product, Recipe
+from batchseg.scene import Refusal, Scene, Source
+from batchseg.steps import (
+    Lease,
+    LeaseMasks,
+    LeasePixels,
+    LeaseResult,
+    predict_lease,
+    read_lease,
+    write_lease,
+)
+
+HEADERS_PER_TASK = 64
+START_TIMEOUT = 300.0
+"""Seconds for all predictors to load their model."""
+
+MAX_RESTARTS_IN_A_ROW = 3
+"""Predictors that die before their first answer, one after the other, before the run is stopped."""
+
+LOST_ERRORS = (
+    ray_errors.OutOfMemoryError,
+    ray_errors.NodeDiedError,
+    ray_errors.ObjectLostError,
+    ray_errors.OwnerDiedError,
+    ray_errors.ObjectStoreFullError,
+    ray_errors.RuntimeEnvSetupError,
+    ray_errors.TaskCancelledError,
+)
+
+
+@ray.remote(num_cpus=0, max_retries=0)
+def _headers(sources: list[Source]) -> list[Scene | Refusal]:
+    return [read_header(source) for source in sources]
+
+
+@ray.remote(num_cpus=0, max_retries=0)
+def _headers_alone(sources: list[Source], timeout: float) -> list[Scene | Refusal]:
+    return read_headers_alone(sources, timeout)
+
+
+@ray.remote(num_cpus=0, max_retries=0)
+def _read(recipe: Recipe, lease: Lease, isolated: bool, timeout: float) -> LeasePixels | Failure:
+    try:
+        if isolated:
+            return call_in_fresh_process(read_lease, recipe, lease, timeout=timeout)
+        return read_lease(recipe, lease)
+    except SourceError as e:
+        return Failure.of(e, "read")
+    except ProcessDiedError as e:
+        return Failure(kind="crash", step="read", reason=f"reading it ended the reader's process: {e}")
+
+
+@ray.remote(num_cpus=0, max_retries=0)
+def _write(output: str, recipe: Recipe, lease: Lease, masks: LeaseMasks | Failure) -> LeaseResult | Failure:
+    if isinstance(masks, Failure):
+        return masks
+    try:
+        return write_lease(output, recipe, lease, masks)
+    except BatchsegError as e:
+        return Failure.of(e, "write")
+
+
+@ray.remote(num_cpus=0, max_retries=0)
+def _finish(
+    output: str, recipe: Recipe, product: Product, task: FinishTask
+) -> tuple[Record, float] | Failure:
+    try:
+        return finish_scene(output, task.scene, recipe, product, task.shards)
+    except BatchsegError as e:
+        return Failure.of(e, "finish")
+
+
+@ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0)
+class _PredictorActor:
+    def __init__(self, recipe: Recipe, batch_size: int) -> None:
+        self._recipe, self._batch_size = recipe, batch_size
+        self._predictor = PaddlePredictor(
+            recipe.model, precision=recipe.precision, device=recipe.device, threads=1
+        )
+
+    def hello(self) -> tuple[str, str]:
+        """Node id and CPU class."""
+        node: str = ray.get_runtime_context().get_node_id()
+        return node, cpu_class() if self._recipe.device == "cpu" else self._recipe.facts.cpu_class
+
+    def predict(self, pixels: LeasePixels | Failure) -> LeaseMasks | Failure:
+        if isinstance(pixels, Failure):
+            return pixels
+        try:
+            return predict_lease(self._predictor, self._recipe, pixels, self._batch_size)
+        except BatchsegError as e:
+            return Failure.of(e, "predict")
+        except Exception as e:  # noqa: BLE001  Paddle raises RuntimeError, ValueError, MemoryError
+            return Failure(kind="error", step="predict", reason=f"predicting it: {e}")
+
+
+@dataclass(slots=True)
+class _Worker:
+    """One predictor actor; replaced when it dies."""
+
+    actor: Any
+    node: str
+    died_in_a_row: int = 0
+
+
+@dataclass(slots=True)
+class _Flight:
+    """A lease on its way."""
+
+    lease: Lease
+    slot: int
+    isolation: Isolation
+    actor: Any = None
+    read: Any = None
+    done: Any = None
+    own_actor: bool = False
+    started: float = field(default_factory=time.monotonic)
+
+
+class RayExecutor:
+    """Predictors on every GPU or core of a Ray cluster: a local one that lives with the run, or a given one."""
+
+    def __init__(
+        self,
+        output: str,
+        *,
+        address: str | None,
+        workers: int | None,
+        gpus_per_worker: float,
+        batch_size: int,
+        timeout: float,
+        object_store_bytes: int,
+    ) -> None:
+        """Connect or start Ray.
+
+        Raises:
+            ConfigError: there is no cluster at the address.
+        """
+        self._output, self._batch_size, self._timeout = output, batch_size, timeout
+        self._asked_workers, self._gpus = workers, gpus_per_worker
+        self._folder: Path | None = None
+        self._lock: Any = None
+        self._connect(address, object_store_bytes)
+        self._workers: list[_Worker] = []
+        self._flights: dict[int, _Flight] = {}
+        self._queued: deque[_Flight] = deque()
+        self._reading: dict[Any, int] = {}
+        self._finishes: dict[Any, str] = {}
+
+    def _connect(self, address: str | None, object_store_bytes: int) -> None:
+        previous = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+        quiet = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": False}
+        try:
+            if address is not None or ray.is_initialized():
+                ray.init(address=address or None, ignore_reinit_error=True, **quiet)
+                self._owns_cluster = False
+            else:
+                self._start_local(object_store_bytes, quiet)
+                self._owns_cluster = True
+        except Exception as e:  # Ray raises ConnectionError, ValueError, RuntimeError and bare Exception
+            self._remove_folder()
+            where = f"connect to the Ray cluster at {address}" if address else "start Ray on this machine"
+            msg = f"cannot {where}: {e}"
+            raise (ConfigError if address else StoppedError)(msg) from e
+        finally:
+            # Ray installs a SIGTERM handler of its own, which would end the run unrecorded.
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+    def _start_local(self, object_store_bytes: int, quiet: dict[str, Any]) -> None:
+        self._folder, self._lock = _session_folder()
+        ray.init(
+            num_cpus=self._asked_workers or len(os.sched_getaffinity(0)),
+            include_dashboard=False,
+            object_store_memory=object_store_bytes,
+            _temp_dir=str(self._folder),
+            _system_config={
+                # Workers cost a second of CPU to start (imports); Ray ends idle ones after one second.
+                "idle_worker_killing_time_threshold_ms": 10 * 60 * 1000,
+            },
+            **quiet,
+        )
+
+    def headers(self, sources: Sequence[Source]) -> Iterator[Scene | Refusal]:
+        parts = deque(
+            list(sources[at : at + HEADERS_PER_TASK]) for at in range(0, len(sources), HEADERS_PER_TASK)
+        )
+        running: dict[Any, list[Source]] = {}
+        doubtful: list[Source] = []
+        while parts or running:
+            while parts and len(running) < 4:
+                part = parts.popleft()
+                running[_headers.remote(part)] = part
+            ready, _ = ray.wait(list(running), timeout=self._timeout)
+            if not ready:  # a header that never comes: its batch is looked at one by one
+                for ref, part in running.items():
+                    ray.cancel(ref, force=True)
+                    doubtful += part
+                running.clear()
+            for ref in ready:
+                part = running.pop(ref)
+                try:
+                    answers = ray.get(ref)
+                except ray_errors.RayError:
+                    doubtful += part
+                    continue
+                # A refusal stands only if it recurs in a fresh process.
+                doubtful += [a.source for a in answers if isinstance(a, Refusal)]
+                yield from (a for a in answers if isinstance(a, Scene))
+        if doubtful:
+            yield from ray.get(_headers_alone.remote(doubtful, self._timeout))
+
+    def start(self, recipe: Recipe, product: Product) -> Sequence[Slot]:
+        self._product, self._device = product, recipe.device
+        self._recipe = ray.put(recipe)
+        count = self._asked_workers or self._capacity()
+        if count < 1:
+            msg = f"the Ray cluster has no {'GPU' if self._device == 'gpu' else 'CPU'} to run a predictor on"
+            raise ConfigError(msg)
+        actors = [self._new_actor() for _ in range(count)]
+        try:
+            hellos = ray.get([actor.hello.remote() for actor in actors], timeout=START_TIMEOUT)
+        except ray_errors.GetTimeoutError as e:
+            msg = f"{count} predictors were not ready in {START_TIMEOUT:.0f} s; has the cluster {count} free?"
+            raise StoppedError(msg) from e
+        except ray_errors.RayError as e:
+            cause = getattr(e, "cause", None)
+            msg = f"model: a predictor cannot be started: {cause or _first_line(e)}"
+            raise ModelError(msg) from e
+        self._workers = [_Worker(actor=a, node=node) for a, (node, _) in zip(actors, hellos, strict=True)]
+        self._several_nodes = len({worker.node for worker in self._workers}) > 1
+        return [Slot(id=number, cpu_class=kind) for number, (_, kind) in enumerate(hellos)]
+
+    def _capacity(self) -> int:
+        resources = ray.cluster_resources()
+        if self._device == "gpu":
+            return int(resources.get("GPU", 0) / self._gpus)
+        return int(resources.get("CPU", 0))
+
+    def _new_actor(self, *, reserve: bool = True) -> Any:
+        gpu = self._device == "gpu"
+        options = {"num_gpus": self._gpus if gpu and reserve else 0, "num_cpus": 1 if reserve else 0}
+        return _PredictorActor.options(**options).remote(self._recipe, self._batch_size)
+
+    def submit(self, lease: Lease, slot: Slot, isolation: Isolation) -> None:
+        flight = _Flight(lease=lease, slot=slot.id, isolation=isolation)
+        self._flights[lease.id] = flight
+        self._queued.append(flight)
+        self._launch()
+
+    def _launch(self) -> None:
+        """Start queued flights; as many read at once as there are predictors."""
+        while self._queued and len(self._reading) < len(self._workers):
+            flight = self._queued.popleft()
+            worker = self._workers[flight.slot]
+            flight.own_actor = flight.isolation == "predict"
+            flight.actor = self._new_actor(reserve=False) if flight.own_actor else worker.actor
+            near = self._near(worker.node)
+            isolated = flight.isolation == "read"
+            flight.read = _read.options(**near).remote(self._recipe, flight.lease, isolated, self._timeout)
+            masks = flight.actor.predict.remote(flight.read)
+            flight.done = _write.options(**near).remote(self._output, self._recipe, flight.lease, masks)
+            self._reading[flight.read] = flight.lease.id
+
+    def _near(self, node: str) -> dict[str, Any]:
+        if not self._several_nodes:
+            return {}
+        return {"scheduling_strategy": NodeAffinitySchedulingStrategy(node_id=node, soft=True)}
+
+    def finish(self, task: FinishTask) -> None:
+        ref = _finish.remote(self._output, self._recipe, self._product, task)
+        self._finishes[ref] = task.scene.source.source_id
+
+    def abandon(self, lease_id: int) -> None:
+        flight = self._flights.pop(lease_id, None)
+        if flight is None:
+            return
+        if flight in self._queued:
+            self._queued.remove(flight)
+            return
+        self._reading.pop(flight.read, None)
+        with contextlib.suppress(ray_errors.RayError):
+            ray.cancel(flight.read, force=True)
+        self._replace(flight)
+
+    def poll(self, timeout: float) -> list[LeaseOutcome | FinishOutcome]:
+        self._launch()
+        by_done = {flight.done: flight for flight in self._flights.values() if flight.done is not None}
+        watched = [*by_done, *self._reading, *self._finishes]
+        if not watched:
+            return []
+        ready, _ = ray.wait(watched, num_returns=1, timeout=timeout, fetch_local=False)
+        if ready:
+            ready, _ = ray.wait(watched, num_returns=len(watched), timeout=0, fetch_local=False)
+        for ref in ready:
+            self._reading.pop(ref, None)
+        landed = sorted((by_done[ref] for ref in ready if ref in by_done), key=lambda flight: flight.started)
+        outcomes: list[LeaseOutcome | FinishOutcome] = [self._land(flight) for flight in landed]
+        outcomes += [self._finished(ref) for ref in ready if ref in self._finishes]
+        self._launch()
+        return outcomes
+
+    def _land(self, flight: _Flight) -> LeaseOutcome:
+        """The outcome of a flight. Of several to a predictor that died, the first is the suspect."""
+        del self._flights[flight.lease.id]
+        self._reading.pop(flight.read, None)
+        try:
+            result: LeaseResult | Failure = ray.get(flight.done)
+        except ray_errors.RayError as e:
+            cause = getattr(e, "cause", None) or e
+            if not isinstance(cause, ray_errors.RayActorError):
+                return LeaseOutcome(lease_id=flight.lease.id, result=_crash(cause, "read"))
+            worker = self._workers[flight.slot]
+            if flight.own_actor or flight.actor is worker.actor:
+                self._replace(flight)
+                return LeaseOutcome(lease_id=flight.lease.id, result=_crash(cause, "predict"))
+            reason = "its predictor died over another lease"
+            lost = Failure(kind="lost", step="predict", reason=reason)
+            return LeaseOutcome(lease_id=flight.lease.id, result=lost)
+        if not flight.own_actor:
+            self._workers[flight.slot].died_in_a_row = 0
+        else:
+            ray.kill(flight.actor)
+        return LeaseOutcome(lease_id=flight.lease.id, result=result)
+
+    def _replace(self, flight: _Flight) -> None:
+        """End a flight's predictor; a slot gets a new one."""
+        with contextlib.suppress(ray_errors.RayError):
+            ray.kill(flight.actor)
+        worker = self._workers[flight.slot]
+        if flight.own_actor or worker.actor is not flight.actor:
+            return
+        worker.died_in_a_row += 1
+        if worker.died_in_a_row > MAX_RESTARTS_IN_A_ROW:
+            msg = f"a predictor died {worker.died_in_a_row} times without finishing one lease; is there memory for it?"
+            raise StoppedError(msg)
+        worker.actor = self._new_actor()
+
+    def _finished(self, ref: Any) -> FinishOutcome:
+        source_id = self._finishes.pop(ref)
+        try:
+            return FinishOutcome(source_id=source_id, result=ray.get(ref))
+        except ray_errors.RayError as e:
+            return FinishOutcome(source_id=source_id, result=_crash(getattr(e, "cause", None) or e, "finish"))
+
+    def close(self) -> None:
+        for flight in self._flights.values():
+            if flight.own_actor:
+                with contextlib.suppress(ray_errors.RayError):
+                    ray.kill(flight.actor)
+        for worker in self._workers:
+            with contextlib.suppress(ray_errors.RayError):
+                ray.kill(worker.actor)
+        self._workers = []
+        if self._owns_cluster:
+            ray.shutdown()
+        self._remove_folder()
+
+    def _remove_folder(self) -> None:
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._lock.close()
+            self._folder = None
+
+
+def _crash(error: BaseException, step: Any) -> Failure:
+    """A Ray error as a failure: lost with a node or to the out-of-memory killer, or a crash."""
+    if isinstance(error, LOST_ERRORS):
+        return Failure(kind="lost", step=step, reason=f"{type(error).__name__}: {_first_line(error)}")
+    return Failure(kind="crash", step=step, reason=f"{step}ing it ended the process: {type(error).__name__}")
+
+
+def _first_line(error: BaseException) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def _session_folder() -> tuple[Path, Any]:
+    """A folder for Ray's sockets and logs, held by a lock; those of dead runs are removed.
+
+    Ray's sockets must have paths of at most 107 bytes, of which it needs 70 itself.
+    """
+    root = Path(tempfile.gettempdir())
+    if len(str(root)) > 20:
+        root = Path("/tmp")
+    for old in root.glob("bsray-*"):
+        with contextlib.suppress(OSError), (old / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(old, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix="bsray-", dir=root))
+    lock = (folder / "lock").open("w")
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    return folder, lock

@@ -1,0 +1,349 @@
+"""A scene's fragments to its Cloud Optimized GeoTIFF, and its row of numbers.
+
+The fragments are laid out by a VRT that also carries georeference, colour table and class names, and
+GDAL's COG driver copies it: block by block, so memory does not grow with the scene.
+"""
+
+import contextlib
+import hashlib
+import math
+import os
+import shutil
+import tempfile
+import time
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+from xml.etree.ElementTree import Element, SubElement
+
+import numpy as np
+import pyproj
+import rasterio
+import rasterio.shutil
+from numpy.typing import NDArray
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.windows import Window as RasterioWindow
+
+from batchseg import storage
+from batchseg.config import ClassInfo
+from batchseg.errors import OutputError
+from batchseg.grid import Window
+from batchseg.ledger import Record
+from batchseg.recipe import Product, Recipe
+from batchseg.scene import Georeference, Scene
+from batchseg.write import fragment_folder, fragment_uri
+
+COUNT_ROWS = 512
+"""Rows counted at once: a strip of the mask's own blocks."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Piece:
+    """One file of a mosaic and where it goes."""
+
+    path: str
+    window: Window
+
+
+def mask_path(source_id: str, layer: str = "mask") -> str:
+    """Path below the output."""
+    return f"{'masks' if layer == 'mask' else layer}/{source_id}.tif"
+
+
+def finish_scene(
+    output: str, scene: Scene, recipe: Recipe, product: Product, shards: tuple[Record, ...]
+) -> tuple[Record, float]:
+    """Assemble, publish and measure one scene's mask.
+
+    Args:
+        output: root of the results.
+        scene: the source.
+        recipe: the pixel settings.
+        product: names, colours, compression.
+        shards: the records of all its shards; or its own `done` record, to encode its mask again.
+
+    Returns:
+        The scene's `done` record, not committed yet, and the seconds it took.
+
+    Raises:
+        OutputError: fragments are missing or the result cannot be written.
+    """
+    started = time.perf_counter()
+    layers = ["mask", "confidence"] if recipe.confidence else ["mask"]
+    record = _done_record(scene, recipe, product, shards)
+    with _scratch(output) as folder:
+        for layer in layers:
+            vrt = _vrt(scene, recipe, product, layer, _pieces(output, scene, shards, layer))
+            cog = folder / f"{layer}.tif"
+            try:
+                with _gdal_for_output():
+                    if layer == "mask":
+                        record = _measured(record, scene, recipe, vrt)
+                    _to_cog(vrt, cog, product)
+            except (RasterioError, rasterio._err.CPLE_BaseError) as e:
+                msg = f"cannot assemble {layer} of {scene.source.source_id}: {e.__cause__ or e}"
+                raise OutputError(msg) from e
+            record = _publish(output, scene, record, layer, cog)
+    return record, time.perf_counter() - started
+
+
+def _done_record(scene: Scene, recipe: Recipe, product: Product, shards: tuple[Record, ...]) -> Record:
+    return Record(
+        status="done",
+        source_id=scene.source.source_id,
+        tag=scene.source.tag,
+        pixel=recipe.digest,
+        product=product.digest,
+        cpu_class=shards[0].cpu_class,
+        grid=shards[0].grid,
+        height=scene.height,
+        width=scene.width,
+        predicted=sum(shard.predicted for shard in shards),
+        uri=scene.source.uri,
+    )
+
+
+def _publish(output: str, scene: Scene, record: Record, layer: str, cog: Path) -> Record:
+    """The sidecar with the class names first: a mask that is there is complete."""
+    target = mask_path(scene.source.source_id, layer)
+    sidecar = cog.with_name(cog.name + ".aux.xml")
+    uri = storage.join(output, *target.split("/"))
+    size = cog.stat().st_size
+    with cog.open("rb") as f:
+        checksum = hashlib.file_digest(f, "sha256").hexdigest()
+    if sidecar.exists():
+        storage.publish_file(sidecar, uri + ".aux.xml")
+    else:
+        storage.remove(uri + ".aux.xml")
+    storage.publish_file(cog, uri)
+    if layer != "mask":
+        return record
+    return replace(record, mask=target, mask_bytes=size, mask_sha256=checksum)
+
+
+@contextlib.contextmanager
+def _scratch(output: str) -> Iterator[Path]:
+    """A folder for files in the making: on the output's own file system, so that publishing is a rename."""
+    root = storage.local_path(storage.join(output, "_batchseg", "scratch"))
+    try:
+        if root is not None:
+            root.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(dir=root))
+    except OSError as e:
+        msg = f"cannot write {root}: {e.strerror}"
+        raise OutputError(msg) from e
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _gdal_for_output() -> Iterator[None]:
+    with rasterio.Env(GDAL_CACHEMAX=96 * 1024**2, GDAL_NUM_THREADS="ALL_CPUS"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        yield
+
+
+def _pieces(output: str, scene: Scene, shards: tuple[Record, ...], layer: str) -> list[Piece]:
+    first, source = shards[0], scene.source
+    if first.status == "done":
+        path = _readable(storage.join(output, *mask_path(source.source_id, layer).split("/")))
+        return [Piece(path=path, window=first.window)]
+    folder = fragment_folder(output, source.source_id, source.tag, first.pixel, first.grid, first.cpu_class)
+    return [
+        Piece(path=_readable(fragment_uri(folder, shard.window, layer)), window=shard.window)
+        for shard in shards
+        if not shard.empty
+    ]
+
+
+def _readable(uri: str) -> str:
+    path = storage.local_path(uri)
+    if path is None or not path.exists():
+        msg = f"{uri} is recorded but missing"
+        raise OutputError(msg)
+    return str(path)
+
+
+def _vrt(scene: Scene, recipe: Recipe, product: Product, layer: str, pieces: list[Piece]) -> str:
+    """A VRT of the whole scene as XML text; what no piece covers is nodata."""
+    root = Element("VRTDataset", rasterXSize=str(scene.width), rasterYSize=str(scene.height))
+    _add_georeference(root, scene.georeference)
+    data_type = "UInt16" if layer == "mask" and recipe.mask_dtype == "uint16" else "Byte"
+    band = SubElement(root, "VRTRasterBand", dataType=data_type, band="1")
+    if layer == "mask":
+        SubElement(band, "Description").text = "class"
+        SubElement(band, "NoDataValue").text = str(recipe.mask_nodata)
+        _add_classes(root, band, product.classes)
+    else:
+        SubElement(band, "Description").text = "probability of the winning class, 255 = 1"
+        SubElement(band, "NoDataValue").text = "0"
+    for piece in pieces:
+        _add_piece(band, piece)
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+def _add_georeference(root: Element, georeference: Georeference) -> None:
+    if georeference.transform is not None:
+        if georeference.crs_wkt:
+            SubElement(root, "SRS").text = georeference.crs_wkt
+        a, b, c, d, e, f = georeference.transform
+        SubElement(root, "GeoTransform").text = ", ".join(repr(v) for v in (c, a, b, f, d, e))
+    elif georeference.gcps:
+        wkt = georeference.gcps_crs_wkt
+        gcps = SubElement(root, "GCPList", **({"Projection": wkt} if wkt else {}))
+        for p in georeference.gcps:
+            numbers = {"Pixel": p.col, "Line": p.row, "X": p.x, "Y": p.y, "Z": p.z}
+            SubElement(gcps, "GCP", Id=p.id, **{key: repr(value) for key, value in numbers.items()})
+    elif georeference.crs_wkt:
+        SubElement(root, "SRS").text = georeference.crs_wkt
+    if georeference.rpcs:
+        metadata = SubElement(root, "Metadata", domain="RPC")
+        for key, value in georeference.rpcs:
+            SubElement(metadata, "MDI", key=key).text = value
+
+
+def _add_classes(root: Element, band: Element, classes: tuple[ClassInfo, ...]) -> None:
+    """Names twice: as categories, which QGIS shows (GDAL keeps them in .aux.xml), and inside the file."""
+    if not classes:
+        return
+    metadata = SubElement(root, "Metadata")
+    for number, info in enumerate(classes):
+        SubElement(metadata, "MDI", key=f"CLASS_{number}").text = info.name
+    SubElement(band, "ColorInterp").text = "Palette"
+    table = SubElement(band, "ColorTable")
+    names = SubElement(band, "CategoryNames")
+    for info in classes:
+        red, green, blue = (str(int(info.color[at : at + 2], 16)) for at in (1, 3, 5))
+        SubElement(table, "Entry", c1=red, c2=green, c3=blue, c4="255")
+        SubElement(names, "Category").text = info.name
+
+
+def _add_piece(band: Element, piece: Piece) -> None:
+    window = piece.window
+    size = {"xSize": str(window.width), "ySize": str(window.height)}
+    source = SubElement(band, "SimpleSource")
+    SubElement(source, "SourceFilename", relativeToVRT="0").text = piece.path
+    SubElement(source, "SourceBand").text = "1"
+    SubElement(
+        source,
+        "SourceProperties",
+        RasterXSize=size["xSize"],
+        RasterYSize=size["ySize"],
+        DataType=band.attrib["dataType"],
+        BlockXSize="256",
+        BlockYSize="256",
+    )
+    SubElement(source, "SrcRect", xOff="0", yOff="0", **size)
+    SubElement(source, "DstRect", xOff=str(window.col_off), yOff=str(window.row_off), **size)
+
+
+def _to_cog(vrt: str, path: Path, product: Product) -> None:
+    with rasterio.open(vrt) as mosaic:
+        rasterio.shutil.copy(
+            mosaic,
+            str(path),
+            driver="COG",
+            COMPRESS=product.compress.upper(),
+            BLOCKSIZE="512",
+            # Classes cannot be averaged; the most frequent one of each 2 x 2 is kept.
+            OVERVIEW_RESAMPLING="MODE",
+            BIGTIFF="IF_SAFER",
+            NUM_THREADS="ALL_CPUS",
+        )
+
+
+def _measured(record: Record, scene: Scene, recipe: Recipe, vrt: str) -> Record:
+    """Pixels and square metres per class, counted in strips of the mosaic."""
+    areas = _row_areas(scene)
+    constant = areas is None or bool(np.all(areas == areas[0]))
+    pixels: dict[int, int] = {}
+    square_metres: dict[int, float] = {}
+    with rasterio.open(vrt) as mosaic:
+        for row_off, strip in _strips(mosaic):
+            for class_id in _present(strip, recipe):
+                hit = strip == class_id
+                if constant:
+                    pixels[class_id] = pixels.get(class_id, 0) + int(np.count_nonzero(hit))
+                else:
+                    rows = np.count_nonzero(hit, axis=1)
+                    pixels[class_id] = pixels.get(class_id, 0) + int(rows.sum())
+                    part = float(areas[row_off : row_off + len(rows)] @ rows)
+                    square_metres[class_id] = square_metres.get(class_id, 0.0) + part
+    ids = sorted(key for key, count in pixels.items() if count)
+    if areas is not None and constant:
+        square_metres = {i: pixels[i] * float(areas[0]) for i in ids}
+    return replace(
+        record,
+        class_ids=tuple(ids),
+        class_pixels=tuple(pixels[i] for i in ids),
+        class_area_m2=tuple(square_metres[i] for i in ids) if areas is not None else (),
+        valid_pixels=sum(pixels.values()),
+    )
+
+
+def _present(strip: NDArray[np.unsignedinteger[Any]], recipe: Recipe) -> list[int]:
+    """Class ids to look for in a strip; a few comparisons are faster than one histogram."""
+    if recipe.class_count is not None and recipe.class_count <= 16:
+        return list(range(recipe.class_count))
+    found = np.flatnonzero(np.bincount(strip.ravel())).tolist()
+    return [class_id for class_id in found if class_id != recipe.mask_nodata]
+
+
+def _strips(mosaic: rasterio.DatasetReader) -> Iterator[tuple[int, NDArray[np.unsignedinteger[Any]]]]:
+    for row_off in range(0, mosaic.height, COUNT_ROWS):
+        height = min(COUNT_ROWS, mosaic.height - row_off)
+        yield row_off, mosaic.read(1, window=RasterioWindow(0, row_off, mosaic.width, height))
+
+
+def _row_areas(scene: Scene) -> NDArray[np.float64] | None:
+    """Square metres of one pixel, per row; None without CRS and geotransform.
+
+    Projected: the plane's area, in metres whatever the CRS's unit. Geographic: the ellipsoid's area
+    between the row's parallels; for a rotated raster, at the latitude of the row's middle.
+    """
+    georeference = scene.georeference
+    if georeference.transform is None or not georeference.crs_wkt:
+        return None
+    try:
+        crs = pyproj.CRS.from_wkt(georeference.crs_wkt)
+    except pyproj.exceptions.CRSError:
+        return None
+    a, b, _, d, e, f = georeference.transform
+    determinant = abs(a * e - b * d)
+    unit = crs.axis_info[0].unit_conversion_factor if crs.axis_info else 1.0
+    if crs.is_projected:
+        return np.full(scene.height, determinant * unit * unit)
+    if not crs.is_geographic:
+        return None
+    rows = np.arange(scene.height)
+    north = f + d * scene.width / 2 + e * rows
+    latitude = np.array((north, north + e)) * unit
+    geod = crs.get_geod()
+    if geod is None:
+        return None
+    zone = np.abs(np.diff(_authalic(np.sin(np.clip(latitude, -np.pi / 2, np.pi / 2)), geod.es), axis=0))[0]
+    longitude = determinant / abs(e) * unit if e else 0.0
+    areas: NDArray[np.float64] = zone * longitude * geod.a**2 / 2
+    return areas
+
+
+def _authalic(sine: NDArray[np.float64], es: float) -> NDArray[np.float64]:
+    """Snyder, Map Projections: A Working Manual (USGS 1987), equation 3-12: q of a latitude.
+
+    The ellipsoid's area between two parallels and over a longitude difference is a**2 / 2 times the
+    difference of q times that of longitude, in radians.
+    """
+    if es == 0:
+        return 2 * sine
+    ecc = math.sqrt(es)
+    return (1 - es) * (sine / (1 - es * sine**2) - np.log((1 - ecc * sine) / (1 + ecc * sine)) / (2 * ecc))
+
+
+def discard_fragments(output: str, source_id: str) -> None:
+    """Remove what a finished scene no longer needs, of this and of earlier versions."""
+    storage.remove(os.path.dirname(fragment_folder(output, source_id, "", "", "", "")))

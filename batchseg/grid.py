@@ -1,0 +1,224 @@
+"""Integer pixel geometry: windows, tiles and shards. No I/O, no floats.
+
+A tile is the model's input window, `tile_size` pixels square. Its core is the tile less the halo on
+each side; the cores partition the raster, so each pixel is predicted exactly once. A shard is a
+rectangle of whole tiles, so shards share no prediction.
+
+One axis, width 10, tile_size 6, halo 1 (core 4):
+
+    core      |0 1 2 3|4 5 6 7|8 9|
+    tile 0  -1 0 1 2 3 4
+    tile 1           3 4 5 6 7 8
+    tile 2                   7 8 9 10 11 12     pixels -1 and 10..12 are reflections
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Window:
+    """Half-open pixel rectangle in rasterio's order. Offsets may be negative: outside the raster."""
+
+    row_off: int
+    col_off: int
+    height: int
+    width: int
+
+    @property
+    def row_stop(self) -> int:
+        return self.row_off + self.height
+
+    @property
+    def col_stop(self) -> int:
+        return self.col_off + self.width
+
+    @property
+    def size(self) -> int:
+        """Number of pixels."""
+        return self.height * self.width
+
+    def clip(self, height: int, width: int) -> "Window":
+        """Intersection with a raster of that size; both axes must overlap it."""
+        row_off, col_off = max(self.row_off, 0), max(self.col_off, 0)
+        return Window(
+            row_off=row_off,
+            col_off=col_off,
+            height=min(self.row_stop, height) - row_off,
+            width=min(self.col_stop, width) - col_off,
+        )
+
+    def slices_within(self, outer: "Window") -> tuple[slice, slice]:
+        """(row, column) slices of this window in an array that holds `outer`."""
+        row, col = self.row_off - outer.row_off, self.col_off - outer.col_off
+        return slice(row, row + self.height), slice(col, col + self.width)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tile:
+    """One input of the model."""
+
+    core: Window
+    """The pixels that are kept; inside the raster."""
+    window: Window
+    """The pixels that the model sees: square, may reach beyond the raster."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shard:
+    """A rectangle of whole tiles: the unit of reading, recording and resuming."""
+
+    core: Window
+    """Union of the tiles' cores: the shard's key in the ledger."""
+    read: Window
+    """The pixels that its tiles need, clipped to the raster."""
+    tiles: tuple[Tile, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TileGrid:
+    """Cores of `tile_size - 2 * halo` pixels, anchored at the raster's first pixel.
+
+    >>> grid = TileGrid(height=7, width=10, tile_size=6, halo=1)
+    >>> grid.shape_hw
+    (2, 3)
+    >>> grid.tile(1, 2).core
+    Window(row_off=4, col_off=8, height=3, width=2)
+    >>> grid.tile(1, 2).window
+    Window(row_off=3, col_off=7, height=6, width=6)
+    """
+
+    height: int
+    width: int
+    tile_size: int
+    halo: int
+
+    def __post_init__(self) -> None:
+        if self.core_size <= 0:
+            msg = f"halo {self.halo} leaves no core in tile_size {self.tile_size}"
+            raise ValueError(msg)
+
+    @property
+    def core_size(self) -> int:
+        return self.tile_size - 2 * self.halo
+
+    @property
+    def shape_hw(self) -> tuple[int, int]:
+        """Number of tiles down and across."""
+        return -(-self.height // self.core_size), -(-self.width // self.core_size)
+
+    @property
+    def count(self) -> int:
+        rows, cols = self.shape_hw
+        return rows * cols
+
+    def tile(self, row: int, col: int) -> Tile:
+        core = self.cores(row, row + 1, col, col + 1)
+        window = Window(
+            row_off=core.row_off - self.halo,
+            col_off=core.col_off - self.halo,
+            height=self.tile_size,
+            width=self.tile_size,
+        )
+        return Tile(core=core, window=window)
+
+    def cores(self, row: int, row_stop: int, col: int, col_stop: int) -> Window:
+        """Union of the cores of a half-open range of tiles, clipped to the raster."""
+        size = self.core_size
+        return Window(
+            row_off=row * size,
+            col_off=col * size,
+            height=min(row_stop * size, self.height) - row * size,
+            width=min(col_stop * size, self.width) - col * size,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardGrid:
+    """Shards of `tiles_hw` tiles each; those of the last row and column may hold fewer.
+
+    >>> grid = ShardGrid(tiles=TileGrid(height=7, width=10, tile_size=6, halo=1), tiles_hw=(1, 2))
+    >>> [shard.core for shard in grid][1]
+    Window(row_off=0, col_off=8, height=4, width=2)
+    """
+
+    tiles: TileGrid
+    tiles_hw: tuple[int, int]
+
+    @property
+    def shape_hw(self) -> tuple[int, int]:
+        """Number of shards down and across."""
+        (rows, cols), (down, across) = self.tiles.shape_hw, self.tiles_hw
+        return -(-rows // down), -(-cols // across)
+
+    @property
+    def count(self) -> int:
+        rows, cols = self.shape_hw
+        return rows * cols
+
+    def shard(self, index: int) -> Shard:
+        """The shard at `index` in row-major order."""
+        shard_row, shard_col = divmod(index, self.shape_hw[1])
+        (rows, cols), (down, across) = self.tiles.shape_hw, self.tiles_hw
+        row, col = shard_row * down, shard_col * across
+        row_stop, col_stop = min(row + down, rows), min(col + across, cols)
+        core = self.tiles.cores(row, row_stop, col, col_stop)
+        halo = self.tiles.halo
+        grown = Window(
+            row_off=core.row_off - halo,
+            col_off=core.col_off - halo,
+            height=core.height + 2 * halo,
+            width=core.width + 2 * halo,
+        )
+        return Shard(
+            core=core,
+            read=grown.clip(self.tiles.height, self.tiles.width),
+            tiles=tuple(self.tiles.tile(r, c) for r in range(row, row_stop) for c in range(col, col_stop)),
+        )
+
+    def __iter__(self) -> Iterator[Shard]:
+        return (self.shard(index) for index in range(self.count))
+
+
+def reflected(start: int, stop: int, low: int, high: int) -> NDArray[np.intp]:
+    """Indices of `start..stop` mirrored into `low..high`, the border pixel not repeated.
+
+    The rule of `numpy.pad(mode="reflect")`, as often as needed; a single pixel is repeated.
+
+    >>> reflected(-2, 6, 0, 4).tolist()
+    [2, 1, 0, 1, 2, 3, 2, 1]
+    """
+    period = 2 * (high - low - 1)
+    if period == 0:
+        return np.full(stop - start, low, dtype=np.intp)
+    phase = np.abs(np.arange(start - low, stop - low) % period)
+    return np.minimum(phase, period - phase) + low
+
+
+def cut_tile(array: NDArray[np.generic], held: Window, tile: Tile) -> NDArray[np.generic]:
+    """The tile's pixels out of an array (..., H, W) that holds the window `held`.
+
+    Pixels beyond the raster are reflections of the tile's own pixels. Up to the halo's width from a
+    core pixel they equal the reflection of the whole raster, and whatever the shard, they are the
+    same: a tile does not depend on what was read beside it.
+
+    Returns:
+        A view where the tile lies inside, else a copy; shape (..., tile_size, tile_size).
+    """
+    row_stop, col_stop = held.row_stop, held.col_stop
+    window = tile.window
+    rows = slice(max(window.row_off, held.row_off), min(window.row_stop, row_stop))
+    cols = slice(max(window.col_off, held.col_off), min(window.col_stop, col_stop))
+    inside = array[
+        ...,
+        rows.start - held.row_off : rows.stop - held.row_off,
+        cols.start - held.col_off : cols.stop - held.col_off,
+    ]
+    if inside.shape[-2:] == (window.height, window.width):
+        return inside
+    row_index = reflected(window.row_off, window.row_stop, rows.start, rows.stop) - rows.start
+    col_index = reflected(window.col_off, window.col_stop, cols.start, cols.stop) - cols.start
+    return inside[..., row_index[:, None], col_index[None, :]]

@@ -1,0 +1,214 @@
+"""Inputs of the job file to sources: listing, stable ids, tags."""
+
+import io
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from xml.etree import ElementTree
+
+import pyarrow.parquet as pq
+
+from batchseg import storage
+from batchseg.config import JobConfig
+from batchseg.errors import ConfigError
+from batchseg.scene import Source
+from batchseg.storage import FileInfo
+
+RASTER_SUFFIXES = frozenset(
+    ".tif .tiff .gtiff .vrt .jp2 .j2k .png .jpg .jpeg .bmp .webp .gif .img .nc .ntf .hgt".split()
+)
+"""What counts as a raster in a folder. A glob takes whatever it matches."""
+
+SIDECAR_SUFFIXES = (".msk", ".aux.xml", ".ovr", ".ovr.msk", ".wld", ".prj", ".tfw", ".jgw", ".pgw", ".j2w")
+"""Files beside a raster that GDAL reads with it: `a.tif.msk`, or `a.wld` for the last ones."""
+
+MANIFEST_SUFFIXES = frozenset((".txt", ".lst", ".parquet"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputRoot:
+    """How ids are made from one input's URIs; recorded in an output's first run and kept."""
+
+    pattern: str
+    name: str
+    """First part of the ids when a job has several inputs; empty when it has one."""
+    prefix: str
+    """The folder that ids are relative to."""
+
+
+def find_sources(
+    config: JobConfig, recorded: Mapping[str, InputRoot]
+) -> tuple[list[Source], dict[str, InputRoot]]:
+    """List all inputs.
+
+    Args:
+        config: the job.
+        recorded: roots of the output's earlier runs, by pattern.
+
+    Returns:
+        Sources sorted by id, each id once; and the roots of this run, by pattern.
+
+    Raises:
+        ConfigError: an input matches nothing, or a manifest cannot be read.
+    """
+    roots = dict(recorded)
+    sources: dict[str, Source] = {}
+    folders = _Folders()
+    for given_name, pattern in config.inputs:
+        infos = [info for info in _expand(pattern, config) if not _inside(info.uri, config.output)]
+        if not infos and not config.allow_empty:
+            msg = (
+                f"{config.path}: inputs: {pattern} matches no raster; check the path and that its disk is "
+                f"mounted, or set allow_empty: true if an empty night is normal"
+            )
+            raise ConfigError(msg)
+        if pattern not in roots:
+            roots[pattern] = _new_root(pattern, given_name, infos, roots, several=len(config.inputs) > 1)
+        for info in infos:
+            source = _source(info, roots[pattern], folders)
+            sources[source.source_id] = source
+    return [sources[key] for key in sorted(sources)], roots
+
+
+def _expand(pattern: str, config: JobConfig) -> list[FileInfo]:
+    if PurePosixPath(pattern).suffix.lower() in MANIFEST_SUFFIXES and not _has_wildcard(pattern):
+        return list(_manifest(pattern, config))
+    whole_folder = not _has_wildcard(pattern) and storage.is_folder(pattern)
+    return [
+        info
+        for info in storage.list_files(pattern)
+        if not _is_sidecar(info.uri)
+        and (not whole_folder or PurePosixPath(info.uri).suffix.lower() in RASTER_SUFFIXES)
+    ]
+
+
+def _manifest(uri: str, config: JobConfig) -> Iterator[FileInfo]:
+    """One URI per line of a text file (# comments), or the column `uri` of a Parquet file."""
+    try:
+        data = storage.read_bytes(uri)
+    except OSError as e:
+        msg = f"{config.path}: inputs: cannot read the manifest {uri}: {e.strerror or e}"
+        raise ConfigError(msg) from e
+    try:
+        if uri.endswith(".parquet"):
+            names = pq.read_table(io.BytesIO(data), columns=["uri"]).column("uri").to_pylist()
+        else:
+            lines = (line.strip() for line in data.decode("utf-8-sig").splitlines())
+            names = [line for line in lines if line and not line.startswith("#")]
+    except (KeyError, ValueError, UnicodeDecodeError) as e:
+        msg = (
+            f"{config.path}: inputs: {uri} is not a manifest ({e}); it must be text with one path per line, "
+            f"or Parquet with a column named uri"
+        )
+        raise ConfigError(msg) from e
+    folder = uri.rpartition("/")[0]
+    for name in names:
+        member = name if "://" in name or os.path.isabs(name) else os.path.normpath(f"{folder}/{name}")
+        # A row that names no file is that source's problem: it is kept and refused when it is opened.
+        yield storage.file_info(member) or FileInfo(uri=member, size=0, version="absent")
+
+
+def _new_root(
+    pattern: str, name: str | None, infos: list[FileInfo], roots: Mapping[str, InputRoot], *, several: bool
+) -> InputRoot:
+    prefix = _literal_prefix(pattern, infos)
+    if not several and not name and not roots:
+        return InputRoot(pattern=pattern, name="", prefix=prefix)
+    base = name or PurePosixPath(prefix).name or "input"
+    taken = {root.name for root in roots.values()}
+    number, unique = 2, base
+    while unique in taken:
+        unique, number = f"{base}-{number}", number + 1
+    return InputRoot(pattern=pattern, name=unique, prefix=prefix)
+
+
+def _literal_prefix(pattern: str, infos: list[FileInfo]) -> str:
+    if PurePosixPath(pattern).suffix.lower() in MANIFEST_SUFFIXES and not _has_wildcard(pattern):
+        parents = [info.uri.rpartition("/")[0] for info in infos]
+        return (
+            os.path.commonpath(parents) if parents and "://" not in parents[0] else pattern.rpartition("/")[0]
+        )
+    if not _has_wildcard(pattern):
+        return pattern if storage.is_folder(pattern) else pattern.rpartition("/")[0]
+    literal = re.split(r"[*?\[]", pattern, maxsplit=1)[0]
+    return literal.rpartition("/")[0]
+
+
+def _source(info: FileInfo, root: InputRoot, folders: "_Folders") -> Source:
+    prefix = root.prefix.rstrip("/") + "/"
+    if info.uri.startswith(prefix):
+        relative = info.uri.removeprefix(prefix)
+    else:  # a manifest's member outside the folder of the first run's members
+        relative = "_elsewhere/" + re.sub(r"^\w+://", "", info.uri).lstrip("/")
+    parts = [part for part in relative.split("/") if part not in ("", ".", "..")]
+    files = [info, *folders.sidecars(info.uri)]
+    return Source(
+        source_id="/".join([root.name, *parts] if root.name else parts),
+        uri=info.uri,
+        files=tuple(f.uri for f in files),
+        tag=storage.digest_of(files),
+        size=info.size,
+    )
+
+
+def current_tag(source: Source) -> str | None:
+    """The tag of the source's files as they are now; None where the main file is gone.
+
+    Raises:
+        SourceIOError: the storage does not answer.
+    """
+    infos = [storage.file_info(uri) for uri in source.files]
+    if infos[0] is None:
+        return None
+    return storage.digest_of([info for info in infos if info is not None])
+
+
+class _Folders:
+    """Sidecars by folder, one listing each: a glob such as *.tif does not show them."""
+
+    def __init__(self) -> None:
+        self._listed: dict[str, dict[str, FileInfo]] = {}
+
+    def sidecars(self, uri: str) -> list[FileInfo]:
+        folder, _, name = uri.rpartition("/")
+        if folder not in self._listed:
+            pattern = folder.replace("[", "[[]") + "/*"
+            self._listed[folder] = {
+                info.uri: info for info in storage.list_files(pattern) if _is_sidecar(info.uri)
+            }
+        listed = self._listed[folder]
+        stem = name.rpartition(".")[0]
+        names = [f"{folder}/{base}{suffix}" for base in (name, stem) for suffix in SIDECAR_SUFFIXES]
+        found = [listed[key] for key in names if key in listed]
+        if name.lower().endswith(".vrt"):
+            found += [info for member in _vrt_members(uri) if (info := storage.file_info(member))]
+        return found
+
+
+def _vrt_members(uri: str) -> list[str]:
+    """Files that a VRT refers to: it changes when they do."""
+    try:
+        tree = ElementTree.fromstring(storage.read_bytes(uri))
+    except (OSError, ElementTree.ParseError):
+        return []  # the reader will say what is wrong with it
+    folder = uri.rpartition("/")[0]
+    names = []
+    for element in tree.iter("SourceFilename"):
+        if element.text and not element.text.startswith("/vsi"):
+            relative = element.get("relativeToVRT", "0") == "1"
+            names.append(os.path.normpath(f"{folder}/{element.text}") if relative else element.text)
+    return sorted(set(names))
+
+
+def _is_sidecar(uri: str) -> bool:
+    return uri.lower().endswith(SIDECAR_SUFFIXES)
+
+
+def _has_wildcard(pattern: str) -> bool:
+    return any(c in pattern for c in "*?[")
+
+
+def _inside(uri: str, folder: str) -> bool:
+    return uri.startswith(folder.rstrip("/") + "/")

@@ -1,0 +1,47 @@
+"""One call in a fresh process, so that what ends the process ends nothing else."""
+
+import multiprocessing
+import signal
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+class ProcessDiedError(Exception):
+    """The fresh process ended without an answer."""
+
+
+def call_in_fresh_process(function: Callable[..., T], *args: object, timeout: float) -> T:
+    """Run a picklable function in a new interpreter.
+
+    Raises:
+        ProcessDiedError: the process crashed, or gave no answer within `timeout` seconds.
+        Exception: whatever the function raises.
+    """
+    pool = ProcessPoolExecutor(max_workers=1, mp_context=multiprocessing.get_context("spawn"))
+    try:
+        future = pool.submit(function, *args)
+        processes = list(pool._processes.values())
+        try:
+            return future.result(timeout=timeout)
+        except BrokenProcessPool as e:
+            for process in processes:
+                process.join(5)
+            raise ProcessDiedError(_how_it_ended([process.exitcode for process in processes])) from e
+        except TimeoutError as e:
+            for process in processes:
+                process.kill()
+            msg = f"no answer within {timeout:.0f} s"
+            raise ProcessDiedError(msg) from e
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _how_it_ended(exit_codes: list[int | None]) -> str:
+    code = next((code for code in exit_codes if code), None)
+    if code is not None and code < 0:
+        return f"ended by {signal.Signals(-code).name}"
+    return f"ended with status {code}"

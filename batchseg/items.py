@@ -1,0 +1,80 @@
+"""The table items/: one row per source, made from the ledger."""
+
+import io
+from collections.abc import Iterable
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from batchseg import storage
+from batchseg.ledger import Record
+
+SCHEMA = pa.schema(
+    [
+        ("source_id", pa.string()),
+        ("uri", pa.string()),
+        ("status", pa.string()),  # done, quarantined or failed
+        ("error", pa.string()),  # null when done
+        ("mask", pa.string()),  # path below the output; null unless done
+        ("height", pa.int32()),
+        ("width", pa.int32()),
+        ("valid_share", pa.float64()),  # of all pixels, 0..1; null unless done
+        (
+            "classes",
+            pa.list_(
+                pa.struct(
+                    [
+                        ("class_id", pa.int32()),
+                        ("class_name", pa.string()),
+                        ("pixels", pa.int64()),
+                        ("area_m2", pa.float64()),  # null without a CRS
+                    ]
+                )
+            ),
+        ),
+        ("tag", pa.string()),
+    ]
+)
+
+
+def write_items(output: str, records: Iterable[Record], class_names: tuple[str, ...]) -> None:
+    """Replace the table by the ledger's present state, sorted by source id.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    rows = [_row(record, class_names) for record in records]
+    sink = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), sink, compression="zstd")
+    storage.publish(storage.join(output, "items", "items.parquet"), sink.getvalue())
+
+
+def _row(record: Record, class_names: tuple[str, ...]) -> dict[str, Any]:
+    done = record.status == "done"
+    size = record.height * record.width
+    return {
+        "source_id": record.source_id,
+        "uri": record.uri,
+        "status": record.status,
+        "error": record.error or None,
+        "mask": record.mask or None,
+        "height": record.height or None,
+        "width": record.width or None,
+        "valid_share": record.valid_pixels / size if done else None,
+        "classes": _classes(record, class_names),
+        "tag": record.tag,
+    }
+
+
+def _classes(record: Record, class_names: tuple[str, ...]) -> list[dict[str, Any]]:
+    areas = record.class_area_m2 or (None,) * len(record.class_ids)
+    return [
+        {
+            "class_id": class_id,
+            "class_name": class_names[class_id] if class_id < len(class_names) else None,
+            "pixels": pixels,
+            "area_m2": area,
+        }
+        for class_id, pixels, area in zip(record.class_ids, record.class_pixels, areas, strict=True)
+    ]

@@ -1,0 +1,224 @@
+"""What is committed: an append-only series of Parquet segments and a merged snapshot.
+
+    _batchseg/ledger/snapshot-00000041.parquet   everything up to segment 41
+    _batchseg/ledger/segment-00000042.parquet    later commits, created only if absent
+
+A segment appears whole or not at all, so a killed driver leaves a readable ledger. Only the driver
+that holds the lock writes; readers need no lock. Outputs are published before they are recorded.
+"""
+
+import io
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from batchseg import storage
+from batchseg.errors import OutputError
+from batchseg.grid import Window
+
+MERGE_AFTER = 256
+"""Segments in the tail before they are merged in mid-run: keeps a start-up after a crash short."""
+
+Status = Literal["shard", "done", "quarantined", "failed"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """One commit. A shard's key is (source_id, tag, pixel, grid, window); a source's is its id."""
+
+    status: Status
+    source_id: str
+    tag: str
+    pixel: str = ""
+    """Digest of the pixel settings."""
+    product: str = ""
+    """Digest of names, colours and format: with another one the mask is encoded again, not predicted."""
+    cpu_class: str = ""
+    grid: str = ""
+    """Tiles per shard, `down x across`: kept for a scene from its first commit to its last."""
+    row_off: int = 0
+    col_off: int = 0
+    height: int = 0
+    width: int = 0
+    """Of the shard's core, or of the whole scene."""
+    empty: bool = False
+    """No valid pixel: the shard has no fragment."""
+    predicted: int = 0
+    """Tiles that went through the model."""
+    valid_pixels: int = 0
+    class_ids: tuple[int, ...] = ()
+    class_pixels: tuple[int, ...] = ()
+    class_area_m2: tuple[float, ...] = ()
+    """Empty where the scene has no CRS."""
+    mask: str = ""
+    """Path below the output."""
+    mask_bytes: int = 0
+    mask_sha256: str = ""
+    error: str = ""
+    uri: str = ""
+
+    @property
+    def window(self) -> Window:
+        return Window(row_off=self.row_off, col_off=self.col_off, height=self.height, width=self.width)
+
+    @property
+    def grid_hw(self) -> tuple[int, int]:
+        down, across = self.grid.split("x")
+        return int(down), int(across)
+
+
+SCHEMA = pa.schema(
+    [
+        ("status", pa.string()),
+        ("source_id", pa.string()),
+        ("tag", pa.string()),
+        ("pixel", pa.string()),
+        ("product", pa.string()),
+        ("cpu_class", pa.string()),
+        ("grid", pa.string()),
+        ("row_off", pa.int32()),
+        ("col_off", pa.int32()),
+        ("height", pa.int32()),
+        ("width", pa.int32()),
+        ("empty", pa.bool_()),
+        ("predicted", pa.int32()),
+        ("valid_pixels", pa.int64()),
+        ("class_ids", pa.list_(pa.int32())),
+        ("class_pixels", pa.list_(pa.int64())),
+        ("class_area_m2", pa.list_(pa.float64())),
+        ("mask", pa.string()),
+        ("mask_bytes", pa.int64()),
+        ("mask_sha256", pa.string()),
+        ("error", pa.string()),
+        ("uri", pa.string()),
+    ]
+)
+_TUPLES = tuple(f.name for f in fields(Record) if f.type == tuple[int, ...] or f.type == tuple[float, ...])
+
+
+class Ledger:
+    """The ledger of one output, replayed into memory."""
+
+    def __init__(self, output: str) -> None:
+        """Read snapshot and tail.
+
+        Raises:
+            OutputError: a part cannot be read.
+        """
+        self._root = storage.join(output, "_batchseg", "ledger")
+        self._sources: dict[str, Record] = {}
+        self._shards: dict[str, dict[Window, Record]] = {}
+        snapshots, segments = self._parts()
+        self._last = snapshots[-1] if snapshots else 0
+        if snapshots:
+            self._replay(_read(self._uri("snapshot", self._last)))
+        self._tail = [number for number in segments if number > self._last]
+        for number in self._tail:
+            self._replay(_read(self._uri("segment", number)))
+            self._last = number
+
+    def sources(self) -> Iterator[Record]:
+        """The latest record of each source that is done, quarantined or failed, sorted by id."""
+        return (self._sources[key] for key in sorted(self._sources))
+
+    def source(self, source_id: str) -> Record | None:
+        return self._sources.get(source_id)
+
+    def shards(self, source_id: str) -> list[Record]:
+        """Shards committed for a source that is not finished yet, in the order of their windows."""
+        shards = self._shards.get(source_id, {})
+        return [shards[window] for window in sorted(shards)]
+
+    def unfinished(self) -> list[str]:
+        return sorted(self._shards)
+
+    def append(self, records: Iterable[Record]) -> None:
+        """Commit records in one segment.
+
+        Raises:
+            OutputError: the segment cannot be written, or another driver wrote one of that number.
+        """
+        batch = list(records)
+        if not batch:
+            return
+        number = self._last + 1
+        if not storage.create(self._uri("segment", number), _to_parquet(batch)):
+            msg = f"ledger segment {number} exists already: another run writes to this output"
+            raise OutputError(msg)
+        self._last = number
+        self._tail.append(number)
+        self._replay(batch)
+        if len(self._tail) >= MERGE_AFTER:
+            self.merge()
+
+    def merge(self) -> None:
+        """Write the snapshot and remove the parts that it covers. Interrupted anywhere, nothing is lost."""
+        if not self._tail:
+            return
+        unfinished = (record for key in self.unfinished() for record in self.shards(key))
+        storage.publish(self._uri("snapshot", self._last), _to_parquet([*self.sources(), *unfinished]))
+        snapshots, segments = self._parts()
+        for number in snapshots:
+            if number < self._last:
+                storage.remove(self._uri("snapshot", number))
+        for number in segments:
+            if number <= self._last:
+                storage.remove(self._uri("segment", number))
+        self._tail = []
+
+    def _replay(self, records: Iterable[Record]) -> None:
+        for record in records:
+            if record.status != "shard":
+                self._sources[record.source_id] = record
+                if record.status != "failed":  # a transient failure keeps what was predicted
+                    self._shards.pop(record.source_id, None)
+                continue
+            shards = self._shards.setdefault(record.source_id, {})
+            other = next(iter(shards.values()), record)
+            if _generation(other) != _generation(record):
+                shards.clear()  # a new version of the source, or a run with --replace: what was is void
+            shards[record.window] = record
+
+    def _uri(self, kind: str, number: int) -> str:
+        return storage.join(self._root, f"{kind}-{number:08d}.parquet")
+
+    def _parts(self) -> tuple[list[int], list[int]]:
+        """Numbers of the snapshots and of the segments there are, ascending."""
+        numbers: dict[str, list[int]] = {"snapshot": [], "segment": []}
+        for info in storage.list_files(self._root):
+            match = re.search(r"/(snapshot|segment)-(\d{8})\.parquet$", info.uri)
+            if match:
+                numbers[match[1]].append(int(match[2]))
+        return sorted(numbers["snapshot"]), sorted(numbers["segment"])
+
+
+def _generation(record: Record) -> tuple[str, str, str, str]:
+    return record.tag, record.pixel, record.grid, record.cpu_class
+
+
+def _to_parquet(records: list[Record]) -> bytes:
+    table = pa.Table.from_pylist([asdict(record) for record in records], schema=SCHEMA)
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="zstd")
+    return sink.getvalue()
+
+
+def _read(uri: str) -> Iterator[Record]:
+    try:
+        parquet = pq.ParquetFile(io.BytesIO(storage.read_bytes(uri)))
+        for batch in parquet.iter_batches(batch_size=4096):
+            for row in batch.to_pylist():
+                yield _record(row)
+    except (OSError, pa.ArrowException) as e:
+        msg = f"cannot read the ledger's {uri}: {e}"
+        raise OutputError(msg) from e
+
+
+def _record(row: dict[str, Any]) -> Record:
+    for name in _TUPLES:
+        row[name] = tuple(row[name])
+    return Record(**row)

@@ -1,0 +1,234 @@
+"""What a run will do, decided before it does anything: pure functions of sources, settings and ledger."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from batchseg.grid import Shard, ShardGrid, Window
+from batchseg.ledger import Ledger, Record
+from batchseg.recipe import Product, Recipe, mismatch
+from batchseg.scene import Refusal, Scene, Source
+
+SHARD_SECONDS = 1.0
+"""Aim of a shard's prediction: what a kill can cost, and how even the end of a run is."""
+
+SHARD_BYTES = 32 * 2**20
+"""Pixels of a shard at most, unless one tile has more."""
+
+SHARD_TILES = 64
+
+LEASES_PER_WORKER = 3
+"""One predicted, one read and waiting, one being read or written."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Triage:
+    """Sources sorted by what the ledger says of them, before any header is read."""
+
+    todo: tuple[Source, ...]
+    done: int
+    quarantined: int
+    """In earlier runs, and unchanged since."""
+    vanished: tuple[str, ...]
+    """Ids that the ledger knows and the inputs no longer hold; their outputs are kept."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SceneJob:
+    """One scene to do, whole or the rest of it."""
+
+    scene: Scene
+    grid: ShardGrid
+    committed: tuple[Record, ...]
+    """Its shards that earlier runs recorded."""
+    encoded: Record | None
+    """Its done record, where only names, colours or format changed: nothing is predicted."""
+
+    @property
+    def grid_name(self) -> str:
+        down, across = self.grid.tiles_hw
+        return f"{down}x{across}"
+
+    def open_shards(self) -> list[Shard]:
+        if self.encoded is not None:
+            return []
+        windows = {record.window for record in self.committed}
+        return [shard for shard in self.grid if shard.core not in windows]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    triage: Triage
+    jobs: tuple[SceneJob, ...]
+    refusals: tuple[Refusal, ...]
+
+
+def triage(sources: Sequence[Source], ledger: Ledger, pixel: str, product: str) -> Triage:
+    """Which sources need work: new, changed, unfinished, transiently failed, or to be encoded again."""
+    todo = []
+    done = quarantined = 0
+    for source in sources:
+        record = ledger.source(source.source_id)
+        if record is None or record.tag != source.tag or record.status == "failed":
+            todo.append(source)
+        elif record.status == "quarantined":
+            quarantined += 1
+        elif (record.pixel, record.product) == (pixel, product):
+            done += 1
+        else:
+            todo.append(source)
+    present = {source.source_id for source in sources}
+    vanished = tuple(r.source_id for r in ledger.sources() if r.source_id not in present)
+    return Triage(todo=tuple(todo), done=done, quarantined=quarantined, vanished=vanished)
+
+
+def make_plan(
+    triaged: Triage,
+    headers: Iterable[Scene | Refusal],
+    *,
+    recipe: Recipe,
+    product: Product,
+    ledger: Ledger,
+    cpu_classes: Sequence[str],
+    workers: int,
+    shard_tiles: int | None,
+) -> Plan:
+    """Turn headers into jobs and refusals, unfinished scenes first.
+
+    Args:
+        triaged: the sources.
+        headers: what was read of those to do, in any order.
+        recipe: pixel settings.
+        product: names, colours, format.
+        ledger: what is committed.
+        cpu_classes: of the predictors at hand; shards of another class cannot be joined with theirs.
+        workers: number of predictors.
+        shard_tiles: tiles per shard side; None: chosen per scene.
+    """
+    jobs: list[SceneJob] = []
+    refusals: list[Refusal] = []
+    for header in headers:
+        if isinstance(header, Refusal):
+            refusals.append(header)
+        elif reason := mismatch(header, recipe):
+            refusals.append(Refusal(source=header.source, reason=reason, mismatch=True))
+        else:
+            jobs.append(_job(header, recipe, product, ledger, cpu_classes, workers, shard_tiles))
+    jobs.sort(key=lambda job: (not job.committed, job.scene.source.source_id))
+    refusals.sort(key=lambda refusal: refusal.source.source_id)
+    return Plan(triage=triaged, jobs=tuple(jobs), refusals=tuple(refusals))
+
+
+def _job(
+    scene: Scene,
+    recipe: Recipe,
+    product: Product,
+    ledger: Ledger,
+    cpu_classes: Sequence[str],
+    workers: int,
+    shard_tiles: int | None,
+) -> SceneJob:
+    source, pixel = scene.source, recipe.digest
+    tiles = recipe.grid(scene.height, scene.width)
+    committed = [
+        record
+        for record in ledger.shards(source.source_id)
+        if (record.tag, record.pixel) == (source.tag, pixel) and record.cpu_class in cpu_classes
+    ]
+    tiles_hw = committed[0].grid_hw if committed else shard_shape(scene, recipe, workers, shard_tiles)
+    done = ledger.source(source.source_id)
+    encodable = (
+        done is not None
+        and done.status == "done"
+        and (done.tag, done.pixel) == (source.tag, pixel)
+        and done.product != product.digest
+    )
+    return SceneJob(
+        scene=scene,
+        grid=ShardGrid(tiles=tiles, tiles_hw=tiles_hw),
+        committed=tuple(committed),
+        encoded=done if encodable else None,
+    )
+
+
+def shard_shape(scene: Scene, recipe: Recipe, workers: int, shard_tiles: int | None) -> tuple[int, int]:
+    """Tiles per shard, down and across: about a second of prediction, bounded in bytes.
+
+    Shards of striped files are wide, so that a strip is decoded once; others are nearly square. A
+    scene has several shards per predictor, so that all predictors end at about the same time.
+    """
+    rows, cols = recipe.grid(scene.height, scene.width).shape_hw
+    if shard_tiles is not None:
+        return min(shard_tiles, rows), min(shard_tiles, cols)
+    tile_bytes = recipe.tile_size**2 * bytes_per_pixel(scene, recipe)
+    count = min(
+        SHARD_TILES,
+        int(SHARD_SECONDS / recipe.facts.seconds_per_tile),
+        SHARD_BYTES // tile_bytes,
+        rows * cols // (4 * workers),
+    )
+    count = max(count, 1)
+    striped = scene.block_hw[1] >= scene.width
+    across = min(cols, count if striped else -int(-(count**0.5) // 1))
+    return min(rows, max(1, count // across)), across
+
+
+def bytes_per_pixel(scene: Scene, recipe: Recipe) -> int:
+    """Of the selected bands as they are held in memory: wider types than 4 bytes become float32."""
+    dtype = np.result_type(*(scene.dtypes[band - 1] for band in recipe.bands))
+    return len(recipe.bands) * min(dtype.itemsize, 4)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """A plan in numbers."""
+
+    scenes: int
+    tiles: int
+    """To be predicted at most; tiles without valid pixels are skipped when they are read."""
+    source_pixels: int
+    bytes_in: int
+    """Decoded bytes that will be read, halo included."""
+    bytes_out: int
+    """Masks before compression, and their overviews."""
+    in_flight_bytes: int
+    """Bound of pixels and masks between reading and writing: the object store is made for it."""
+    seconds: float
+    """Prediction alone, at the probe tile's speed."""
+
+
+def in_flight_bound(workers: int, asked: int | None) -> int:
+    """Bytes in flight: each predictor's leases at their largest, with masks and validity."""
+    return asked or workers * LEASES_PER_WORKER * (SHARD_BYTES + SHARD_BYTES // 2)
+
+
+def estimate(plan: Plan, recipe: Recipe, workers: int, max_in_flight: int | None) -> Estimate:
+    tiles = pixels = bytes_in = bytes_out = 0
+    out_size = np.dtype(recipe.mask_dtype).itemsize + recipe.confidence
+    largest = 0
+    for job in plan.jobs:
+        scene, shards = job.scene, job.open_shards()
+        tiles += sum(len(shard.tiles) for shard in shards)
+        read = sum(shard.read.size for shard in shards)
+        pixels += sum(shard.core.size for shard in shards)
+        bytes_in += read * bytes_per_pixel(scene, recipe)
+        bytes_out += scene.height * scene.width * out_size * 4 // 3
+        largest = max([largest, *(shard_bytes(shard.read, scene, recipe) for shard in shards)])
+    bound = max(in_flight_bound(workers, max_in_flight), largest)
+    return Estimate(
+        scenes=len(plan.jobs),
+        tiles=tiles,
+        source_pixels=pixels,
+        bytes_in=bytes_in,
+        bytes_out=bytes_out,
+        in_flight_bytes=bound,
+        seconds=tiles * recipe.facts.seconds_per_tile / workers,
+    )
+
+
+def shard_bytes(read: Window, scene: Scene, recipe: Recipe) -> int:
+    """A shard in flight: pixels, a byte of validity, and its mask and confidence."""
+    return read.size * (
+        bytes_per_pixel(scene, recipe) + 1 + np.dtype(recipe.mask_dtype).itemsize + recipe.confidence
+    )

@@ -1,0 +1,191 @@
+"""Listeners for a run's events: a terminal's progress bar, plain lines, the log, and the sums of the summary."""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from batchseg.events import Event, Note, PhaseStarted, PlanReady, Retried, SceneDone, SceneRefused, ShardsDone
+
+PLAIN_SECONDS = 15.0
+"""Between lines of progress where the output is no terminal: a night gives a log one can read."""
+
+
+@dataclass(slots=True)
+class Sums:
+    """Seconds per step and counts, over all workers."""
+
+    scenes: int = 0
+    scenes_total: int = 0
+    tiles: int = 0
+    tiles_total: int = 0
+    pixels: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
+    started: float = field(default_factory=time.monotonic)
+    first_lease: float | None = None
+    """When the predictors were ready and work began."""
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, PlanReady):
+            self.scenes_total, self.tiles_total = event.scenes, event.tiles
+            self.first_lease = time.monotonic()
+        elif isinstance(event, ShardsDone):
+            self.tiles += event.tiles
+            self.pixels += event.pixels
+            for step in ("read", "predict", "stitch", "write"):
+                self.seconds[step] = self.seconds.get(step, 0.0) + getattr(event, f"{step}_seconds")
+        elif isinstance(event, SceneDone):
+            self.scenes += 1
+            self.seconds["finish"] = self.seconds.get("finish", 0.0) + event.finish_seconds
+        elif isinstance(event, SceneRefused):
+            self.scenes += 1
+            self.tiles_total -= event.tiles
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the work began."""
+        return time.monotonic() - (self.first_lease or self.started)
+
+    def rates(self) -> str:
+        seconds = max(self.elapsed, 1e-3)
+        return f"{self.tiles / seconds:.1f} tiles/s, {self.pixels / seconds / 1e6:.2f} Mpx/s"
+
+    def time_left(self) -> str:
+        if not self.tiles:
+            return "-"
+        left = max(self.tiles_total - self.tiles, 0) / self.tiles * self.elapsed
+        return duration(left)
+
+    def slowest_step(self) -> str:
+        """Shares of the steps' seconds, the largest first."""
+        total = sum(self.seconds.values())
+        if not total:
+            return "none"
+        shares = sorted(((seconds / total, step) for step, seconds in self.seconds.items()), reverse=True)
+        (share, step), *others = shares
+        rest = ", ".join(f"{name} {part:.0%}" for part, name in others)
+        return f"{step}, {share:.0%} of the steps' time ({rest})"
+
+
+def duration(seconds: float) -> str:
+    """
+    >>> duration(42), duration(125), duration(7265)
+    ('42 s', '2 min 05 s', '2 h 01 min')
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+class PlainProgress:
+    """A line for each phase and refusal, and one of progress now and then."""
+
+    def __init__(self, sums: Sums, say: Callable[[str], None]) -> None:
+        self._sums, self._say = sums, say
+        self._last = time.monotonic()
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, ShardsDone | SceneDone):
+            if time.monotonic() - self._last >= PLAIN_SECONDS:
+                self._last = time.monotonic()
+                s = self._sums
+                self._say(
+                    f"{s.tiles}/{s.tiles_total} tiles, {s.scenes}/{s.scenes_total} scenes, "
+                    f"{s.rates()}, {s.time_left()} left"
+                )
+        elif (line := describe(event)) is not None:
+            self._say(line)
+
+    def close(self) -> None:
+        pass
+
+
+class TerminalProgress:
+    """One live line at the bottom of a terminal; refusals scroll above it."""
+
+    def __init__(self, sums: Sums, stream: TextIO) -> None:
+        self._sums = sums
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("tiles  {task.fields[detail]}"),
+            TimeElapsedColumn(),
+            console=Console(file=stream, highlight=False),
+            redirect_stdout=False,
+            redirect_stderr=False,
+            refresh_per_second=4,
+        )
+        self._task = self._progress.add_task("starting", total=None, detail="")
+        self._progress.start()
+
+    def __call__(self, event: Event) -> None:
+        sums = self._sums
+        if isinstance(event, PhaseStarted):
+            self._progress.update(self._task, description=event.text)
+            return
+        detail = f"{sums.scenes}/{sums.scenes_total} scenes  {sums.rates()}  {sums.time_left()} left"
+        self._progress.update(
+            self._task,
+            description="segmenting",
+            completed=sums.tiles,
+            total=max(sums.tiles_total, sums.tiles),
+            detail=detail,
+        )
+        if not isinstance(event, PlanReady) and (line := describe(event)) is not None:
+            self._progress.console.print(line, markup=False, soft_wrap=True)
+
+    def close(self) -> None:
+        self._progress.stop()
+
+
+def describe(event: Event) -> str | None:
+    """An event as a line for people; None for those that only count."""
+    if isinstance(event, PhaseStarted | Note):
+        return event.text
+    if isinstance(event, PlanReady):
+        skipped = f", {event.skipped} done before" if event.skipped else ""
+        return f"{event.scenes} scenes, {event.tiles} tiles, {event.pixels / 1e6:.1f} Mpx to do{skipped}"
+    if isinstance(event, SceneRefused):
+        verdict = "failed, tried again by the next run" if event.transient else "quarantined"
+        return f"{verdict}: {event.source_id}: {event.reason}"
+    return None
+
+
+class LogListener:
+    """Every event in the run's log file."""
+
+    def __init__(self, logger: logging.Logger) -> None:
+        self._logger = logger
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, ShardsDone):
+            self._logger.info(
+                "%s: %d shards, %d tiles; read %.2f s, predict %.2f s, stitch %.2f s, write %.2f s",
+                event.source_id,
+                event.shards,
+                event.tiles,
+                event.read_seconds,
+                event.predict_seconds,
+                event.stitch_seconds,
+                event.write_seconds,
+            )
+        elif isinstance(event, SceneDone):
+            self._logger.info("%s: done, finished in %.2f s", event.source_id, event.finish_seconds)
+        elif isinstance(event, Retried):
+            self._logger.warning("%s: sent again: %s", event.source_id, event.reason)
+        elif isinstance(event, SceneRefused):
+            self._logger.error("%s", describe(event))
+        else:
+            self._logger.info("%s", describe(event))
+
+
+def is_terminal(stream: TextIO) -> bool:
+    return stream.isatty()

@@ -1,0 +1,248 @@
+"""Pixels and headers through rasterio. Whatever GDAL says about a file becomes a SourceError here."""
+
+import contextlib
+import time
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.windows import Window as RasterioWindow
+
+from batchseg import storage
+from batchseg.errors import SourceChangedError, SourceError, SourceIOError
+from batchseg.grid import Shard
+from batchseg.inputs import current_tag
+from batchseg.isolate import ProcessDiedError, call_in_fresh_process
+from batchseg.recipe import Recipe, fill_values
+from batchseg.scene import ControlPoint, Georeference, Refusal, Scene, Source
+
+GDAL_OPTIONS = {
+    # GDAL's default is 5 % of the machine's memory in every process.
+    "GDAL_CACHEMAX": 96 * 1024**2,
+    "GDAL_NUM_THREADS": 1,
+    # A raster may name files anywhere; none of them is fetched from the network behind the user's back.
+    "GDAL_HTTP_MAX_RETRY": 0,
+}
+
+PNG_END = b"IEND\xaeB`\x82"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardPixels:
+    """What a shard's tiles need, halo included."""
+
+    shard: Shard
+    pixels: NDArray[np.generic]
+    """Shape (bands, height, width) of `shard.read`, raw values, invalid pixels filled."""
+    valid: NDArray[np.bool_] | None
+    """Shape (height, width), True = usable. None: every pixel is."""
+
+
+@contextlib.contextmanager
+def gdal() -> Iterator[None]:
+    """GDAL's settings, and silence about rasters without georeference, which are welcome."""
+    with rasterio.Env(**GDAL_OPTIONS), warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        yield
+
+
+@contextlib.contextmanager
+def _source_errors(doing: str, source: Source) -> Iterator[None]:
+    """GDAL's errors in words: the innermost message, which names the block or the tag that is wrong."""
+    try:
+        yield
+    except (RasterioError, rasterio._err.CPLE_BaseError, ValueError, MemoryError) as e:
+        root: BaseException = e
+        while root.__cause__ is not None:
+            root = root.__cause__
+        text = getattr(root, "errmsg", None) or str(root) or type(root).__name__
+        detail = text.replace(source.uri, source.uri.rsplit("/", 1)[-1])
+        problem = _storage_problem(source)
+        if problem:
+            raise SourceIOError(problem) from e
+        msg = f"{doing}: {detail}"
+        raise SourceError(msg) from e
+
+
+def _storage_problem(source: Source) -> str | None:
+    """GDAL calls an unreadable file 'not recognized'; ask the storage itself whose fault it is."""
+    try:
+        if storage.file_info(source.uri) is None:
+            return "the file is gone"
+        storage.read_tail(source.uri, 1)
+    except (OSError, SourceIOError) as e:
+        return f"the storage does not give the file: {getattr(e, 'strerror', None) or e}"
+    return None
+
+
+def read_header(source: Source) -> Scene | Refusal:
+    """Open a source and read what its header says."""
+    try:
+        with gdal(), _source_errors("cannot open", source):
+            if source.size == 0 and storage.file_info(source.uri) is not None:
+                msg = "the file is empty"
+                raise SourceError(msg)
+            with rasterio.open(source.uri) as dataset:
+                return _scene(source, dataset)
+    except SourceError as e:
+        return Refusal.of(source, e)
+
+
+def read_headers(sources: list[Source]) -> list[Scene | Refusal]:
+    return [read_header(source) for source in sources]
+
+
+def read_headers_alone(sources: list[Source], timeout: float) -> list[Scene | Refusal]:
+    """Headers read in a fresh process; one that ends it is found by halving.
+
+    Args:
+        sources: those whose first reading failed or never ended.
+        timeout: seconds for all of them together.
+    """
+    try:
+        return call_in_fresh_process(read_headers, sources, timeout=timeout)
+    except ProcessDiedError as e:
+        if len(sources) == 1:
+            return [Refusal(source=sources[0], reason=f"opening it ended the reader's process: {e}")]
+    half = len(sources) // 2
+    return [*read_headers_alone(sources[:half], timeout), *read_headers_alone(sources[half:], timeout)]
+
+
+def _scene(source: Source, dataset: rasterio.DatasetReader) -> Scene:
+    if dataset.count == 0:
+        inner = (
+            f" with {len(dataset.subdatasets)} subdatasets; name one of them" if dataset.subdatasets else ""
+        )
+        msg = f"the file holds no raster band{inner}"
+        raise SourceError(msg)
+    if dataset.driver == "PNG" and PNG_END not in storage.read_tail(source.uri, 4096):
+        msg = "the PNG has no end: it was cut off"  # GDAL reads such files without a word
+        raise SourceError(msg)
+    return Scene(
+        source=source,
+        driver=dataset.driver,
+        height=dataset.height,
+        width=dataset.width,
+        dtypes=tuple(dataset.dtypes),
+        nodata=tuple(dataset.nodatavals),
+        alpha_bands=tuple(
+            number for number, what in enumerate(dataset.colorinterp, start=1) if what == ColorInterp.alpha
+        ),
+        block_hw=dataset.block_shapes[0],
+        georeference=_georeference(dataset),
+    )
+
+
+def _georeference(dataset: rasterio.DatasetReader) -> Georeference:
+    points, gcps_crs = dataset.gcps
+    transform = None if dataset.transform.is_identity else tuple(dataset.transform)[:6]
+    return Georeference(
+        crs_wkt=dataset.crs.to_wkt() if dataset.crs else None,
+        transform=transform,
+        gcps=tuple(
+            ControlPoint(row=p.row, col=p.col, x=p.x, y=p.y, z=p.z or 0.0, id=p.id or str(i))
+            for i, p in enumerate(points, start=1)
+        ),
+        gcps_crs_wkt=gcps_crs.to_wkt() if gcps_crs else None,
+        rpcs=tuple(sorted(dataset.tags(ns="RPC").items())),
+    )
+
+
+def check_version(source: Source) -> None:
+    """Raises SourceChangedError where the source's files are not those that were planned."""
+    tag = current_tag(source)
+    if tag is None:
+        msg = "the file is gone"
+        raise SourceChangedError(msg)
+    if tag != source.tag:
+        msg = "the file changed while the run was going on; the next run does the new version"
+        raise SourceChangedError(msg)
+
+
+def read_shards(scene: Scene, recipe: Recipe, shards: tuple[Shard, ...]) -> tuple[list[ShardPixels], float]:
+    """Read the pixels of some shards of one scene.
+
+    Returns:
+        One ShardPixels per shard, and the seconds it took.
+
+    Raises:
+        SourceError: the content cannot be decoded.
+        SourceChangedError: the source is not the planned version before or after the read.
+    """
+    started = time.perf_counter()
+    check_version(scene.source)
+    with gdal(), _source_errors("cannot read", scene.source), rasterio.open(scene.source.uri) as dataset:
+        if (dataset.height, dataset.width) != (scene.height, scene.width):
+            msg = "the file changed while the run was going on; the next run does the new version"
+            raise SourceChangedError(msg)
+        read = [_read_shard(dataset, scene, recipe, shard) for shard in shards]
+    check_version(scene.source)
+    return read, time.perf_counter() - started
+
+
+def _read_shard(dataset: rasterio.DatasetReader, scene: Scene, recipe: Recipe, shard: Shard) -> ShardPixels:
+    at = shard.read
+    window = RasterioWindow(at.col_off, at.row_off, at.width, at.height)
+    pixels = dataset.read(list(recipe.bands), window=window)
+    valid = _valid(dataset, scene, recipe, pixels, window)
+    if pixels.dtype not in (np.uint8, np.uint16, np.int16, np.float32):
+        pixels = pixels.astype(np.float32)
+    if valid is not None:
+        fill = fill_values(recipe, str(pixels.dtype))
+        np.copyto(pixels, fill[:, None, None], where=~valid)
+    return ShardPixels(shard=shard, pixels=pixels, valid=valid)
+
+
+def _valid(
+    dataset: rasterio.DatasetReader,
+    scene: Scene,
+    recipe: Recipe,
+    pixels: NDArray[np.generic],
+    window: RasterioWindow,
+) -> NDArray[np.bool_] | None:
+    """Which pixels hold data: GDAL's masks, nodata values, and numbers.
+
+    As in rasterio's `dataset_mask`, a mask of the whole file decides alone, else a pixel is invalid
+    where every selected band holds nodata. NaN in any selected band makes it invalid. A band that the
+    job names is data even where the file tags it as alpha: near infrared often is.
+    """
+    valid: NDArray[np.bool_] | None = None
+    flags = dataset.mask_flag_enums[recipe.bands[0] - 1]
+    if isinstance(recipe.nodata, float | int):
+        valid = np.any(pixels != recipe.nodata, axis=0)
+    elif recipe.nodata == "source":
+        alpha_is_data = MaskFlags.alpha in flags and set(scene.alpha_bands) & set(recipe.bands)
+        if MaskFlags.per_dataset in flags and not alpha_is_data:
+            valid = dataset.read_masks(recipe.bands[0], window=window) != 0
+        else:
+            valid = _differs_from_nodata(pixels, [scene.nodata[band - 1] for band in recipe.bands])
+    if pixels.dtype.kind == "f":
+        finite = np.isfinite(pixels).all(axis=0)
+        valid = finite if valid is None else valid & finite
+    return None if valid is None or valid.all() else valid
+
+
+def _differs_from_nodata(pixels: NDArray[np.generic], nodata: list[float | None]) -> NDArray[np.bool_] | None:
+    if any(value is None for value in nodata):
+        return None  # a band without nodata value is valid everywhere
+    valid = np.zeros(pixels.shape[1:], dtype=bool)
+    for band, value in zip(pixels, nodata, strict=True):
+        if value is None or np.isnan(value):
+            valid |= ~np.isnan(band) if band.dtype.kind == "f" else True
+        else:
+            # GDAL keeps nodata as float64; a float32 band holds its rounding (-3.4e38, 1e20).
+            with np.errstate(over="ignore"):
+                valid |= band != np.array(value).astype(band.dtype) if _representable(value, band) else True
+    return valid
+
+
+def _representable(value: float, band: NDArray[np.generic]) -> bool:
+    if band.dtype.kind == "f":
+        return True
+    info = np.iinfo(band.dtype)
+    return value == int(value) and info.min <= value <= info.max

@@ -1,0 +1,261 @@
+"""Everything that decides a pixel of a mask, and the digest that guards it."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batchseg.config import ClassInfo, JobConfig, Normalize, Scale
+from batchseg.errors import ConfigError, ModelError
+from batchseg.grid import TileGrid
+from batchseg.model import ModelFacts, ModelFiles
+from batchseg.scene import Scene
+
+ALGORITHM = 1
+"""Changes only when the same job would give other pixels."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """The steps' shared settings; equal recipes and equal pixels give equal masks, byte for byte."""
+
+    model: ModelFiles
+    facts: ModelFacts
+    bands: tuple[int, ...]
+    all_bands: bool
+    """The job names no bands: a scene must have exactly the model's number, alpha not counted."""
+    scale: Scale
+    normalize: Normalize | None
+    nodata: float | str
+    """`source`, `none`, or the value that stands for no data whatever the file says."""
+    tile_size: int
+    halo: int
+    precision: str
+    device: str
+    confidence: bool
+    class_count: int | None
+
+    @property
+    def mask_dtype(self) -> str:
+        """uint8 holds 255 classes beside its nodata; more need uint16."""
+        return "uint8" if (self.class_count or 0) <= 255 else "uint16"
+
+    @property
+    def mask_nodata(self) -> int:
+        return 255 if self.mask_dtype == "uint8" else 65535
+
+    def grid(self, height: int, width: int) -> TileGrid:
+        return TileGrid(height=height, width=width, tile_size=self.tile_size, halo=self.halo)
+
+    def settings(self) -> dict[str, Any]:
+        """The pixel settings in words, as they are recorded and compared."""
+        normalize = dataclasses.asdict(self.normalize) if self.normalize else None
+        return {
+            "algorithm": ALGORITHM,
+            "model": self.model.digest,
+            "engine": "paddle",
+            "precision": self.precision,
+            "device": self.device,
+            "bands": list(self.bands),
+            "scale": _plain(dataclasses.asdict(self.scale)),
+            "normalize": _plain(normalize),
+            "nodata": self.nodata,
+            "tile_size": self.tile_size,
+            "halo": self.halo,
+            "confidence": self.confidence,
+            "mask_dtype": self.mask_dtype,
+        }
+
+    @property
+    def digest(self) -> str:
+        return digest(self.settings())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Product:
+    """What a mask looks like beside its pixels; a change of it is encoded anew, not predicted."""
+
+    classes: tuple[ClassInfo, ...]
+    compress: str
+
+    @property
+    def digest(self) -> str:
+        return digest({"classes": [[c.name, c.color] for c in self.classes], "compress": self.compress})
+
+
+def digest(settings: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _plain(value: Any) -> Any:
+    """Tuples become lists, as they are after a round trip through JSON."""
+    return json.loads(json.dumps(value))
+
+
+def make_recipe(config: JobConfig, model: ModelFiles, facts: ModelFacts, device: str) -> Recipe:
+    """Complete the job's settings by what the model says.
+
+    Raises:
+        ConfigError: settings contradict each other or the model.
+        ModelError: the model cannot give what the job asks for.
+    """
+    bands = config.bands or tuple(range(1, facts.channels + 1))
+    if len(bands) != facts.channels:
+        msg = f"{config.path}: bands names {len(bands)} bands, the model takes {facts.channels}; make them agree"
+        raise ConfigError(msg)
+    if config.confidence and facts.output == "classes":
+        msg = (
+            f"{config.path}: confidence: true, but the model's export has argmax baked in and gives no scores; "
+            f"export it with --output_op softmax or none, or set confidence: false"
+        )
+        raise ModelError(msg)
+    normalize = _normalize(config, model, len(bands))
+    return Recipe(
+        model=model,
+        facts=facts,
+        bands=bands,
+        all_bands=config.bands is None,
+        scale=_scale(config, normalize, len(bands)),
+        normalize=normalize,
+        nodata=config.nodata,
+        tile_size=config.tile_size,
+        halo=config.halo,
+        precision=config.precision,
+        device=device,
+        confidence=config.confidence,
+        class_count=_class_count(config, facts),
+    )
+
+
+def _class_count(config: JobConfig, facts: ModelFacts) -> int | None:
+    named = len(config.classes) or None
+    if facts.class_count is None:
+        return config.num_classes or named
+    for key, count in (("num_classes", config.num_classes), ("classes", named)):
+        if count is not None and count != facts.class_count:
+            msg = f"{config.path}: {key} says {count} classes, the model gives {facts.class_count}"
+            raise ConfigError(msg)
+    return facts.class_count
+
+
+def _normalize(config: JobConfig, model: ModelFiles, channels: int) -> Normalize | None:
+    if config.normalize == "none":
+        return None
+    if config.normalize == "model":
+        if not model.has_transforms:
+            msg = (
+                f"{config.path}: {model.directory} has no deploy.yaml, so nothing says how its input was "
+                f"normalised; add `normalize: {{mean: [...], std: [...]}}`, or `normalize: none`"
+            )
+            raise ConfigError(msg)
+        normalize = model.normalize
+        if normalize is None:
+            return None
+        # PaddleSeg's Normalize without keys: 0.5 for every band.
+        normalize = Normalize(mean=normalize.mean or (0.5,), std=normalize.std or (0.5,))
+    else:
+        normalize = config.normalize
+    lengths = {len(normalize.mean), len(normalize.std)} - {1, channels}
+    if lengths:
+        msg = f"{config.path}: normalize has {lengths.pop()} values, the model takes {channels} bands"
+        raise ConfigError(msg)
+    return Normalize(mean=_spread(normalize.mean, channels), std=_spread(normalize.std, channels))
+
+
+def _scale(config: JobConfig, normalize: Normalize | None, channels: int) -> Scale:
+    scale = config.scale
+    if scale.kind == "transforms" and normalize is None:
+        return Scale(kind="transforms", low=(0.0,), high=(1.0,))  # no Normalize: pixels go in as they are
+    for key, values in (("low", scale.low), ("high", scale.high)):
+        if len(values) not in (1, channels):
+            msg = f"{config.path}: scale: {len(values)} {key} values for {channels} bands; give one, or one per band"
+            raise ConfigError(msg)
+    for low, high in zip(_spread(scale.low, channels), _spread(scale.high, channels), strict=True):
+        if high <= low:
+            msg = f"{config.path}: scale: stretch wants low < high, found {low:g} and {high:g}"
+            raise ConfigError(msg)
+    return scale
+
+
+def _spread(values: tuple[float, ...], count: int) -> tuple[float, ...]:
+    return values * count if len(values) == 1 else values
+
+
+def mismatch(scene: Scene, recipe: Recipe) -> str | None:
+    """Why this scene cannot be segmented by this recipe, in words; None where it can."""
+    count = scene.band_count
+    if recipe.all_bands:
+        usable = count - len(scene.alpha_bands)
+        if usable != len(recipe.bands):
+            alpha = f" (and alpha: band {scene.alpha_bands[0]})" if scene.alpha_bands else ""
+            return f"has {usable} bands{alpha}, the model takes {len(recipe.bands)}; name the job's `bands`"
+    elif max(recipe.bands) > count:
+        return f"has {count} band{'s' * (count > 1)}, the job asks for band {max(recipe.bands)}"
+    dtypes = {scene.dtypes[band - 1] for band in recipe.bands}
+    return next((reason for dtype in sorted(dtypes) if (reason := _out_of_scale(dtype, recipe.scale))), None)
+
+
+def _out_of_scale(dtype: str, scale: Scale) -> str | None:
+    kind = np.dtype(dtype)
+    if kind.kind not in "uif":
+        return f"has {dtype} pixels, which no scale can bring to the model"
+    remedy = "set scale: {divide: 10000} or {stretch: [low, high]} to the data's own range"
+    if scale.kind == "transforms":
+        if dtype != "uint8":
+            return f"has {dtype} pixels, the model's transforms expect uint8 (0..255); {remedy}"
+    elif kind.kind in "ui":
+        info = np.iinfo(kind)
+        if max(scale.high) > info.max or min(scale.low) < info.min:
+            reach = f"{min(scale.low):g}..{max(scale.high):g}"
+            return f"has {dtype} pixels ({info.min}..{info.max}), scale reaches {reach}; {remedy}"
+        if scale.kind == "divide" and info.max > 255 and 1 < max(scale.high) <= 255:
+            return f"has {dtype} pixels, scale divides by {max(scale.high):g} as for uint8; {remedy}"
+    return None
+
+
+def fill_values(recipe: Recipe, dtype: str) -> NDArray[np.generic]:
+    """One raw value per band for invalid pixels: what scales and normalises to zero, or nearest to it.
+
+    Returns:
+        Shape (bands,), of `dtype`.
+    """
+    count = len(recipe.bands)
+    low, high = (np.array(_spread(v, count)) for v in (recipe.scale.low, recipe.scale.high))
+    mean = np.array(recipe.normalize.mean if recipe.normalize else (0.0,) * count)
+    raw = low + mean * (high - low)
+    kind = np.dtype(dtype)
+    if kind.kind in "ui":
+        info = np.iinfo(kind)
+        raw = np.clip(np.rint(raw), info.min, info.max)
+    return raw.astype(kind)
+
+
+class Preparation:
+    """Scaling and normalisation of tiles, in float32 and in PaddleSeg's order of operations."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        count = len(recipe.bands)
+        low, high = (np.array(_spread(v, count)) for v in (recipe.scale.low, recipe.scale.high))
+        self._steps: list[tuple[Callable[..., Any], tuple[Any, ...]]] = []
+        self._add(np.subtract, low, neutral=0)
+        self._add(np.divide, high - low, neutral=1)
+        if recipe.scale.clips:
+            self._steps.append((np.clip, (0, 1)))
+        if recipe.normalize is not None:
+            self._add(np.subtract, np.array(recipe.normalize.mean), neutral=0)
+            self._add(np.divide, np.array(recipe.normalize.std), neutral=1)
+
+    def _add(self, operation: np.ufunc, values: NDArray[np.float64], neutral: float) -> None:
+        if np.any(values != neutral):
+            self._steps.append((operation, (values.astype(np.float32)[:, None, None],)))
+
+    def __call__(self, tile: NDArray[np.generic], out: NDArray[np.float32]) -> None:
+        """Write the model's input for a raw tile (C, H, W) into `out`, of the same shape."""
+        np.copyto(out, tile, casting="unsafe")
+        for operation, operands in self._steps:
+            operation(out, *operands, out=out)

@@ -1,0 +1,417 @@
+"""A whole run, from the job file's values to the summary: the order in which everything happens."""
+
+import contextlib
+import dataclasses
+import datetime as dt
+import json
+import logging
+import os
+import secrets
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from batchseg import storage
+from batchseg.config import PALETTE, ClassInfo, JobConfig
+from batchseg.driver import Driver, Tally
+from batchseg.errors import BatchsegError, ConfigError, ModelError, StoppedError
+from batchseg.events import Event, Listener, Note, PhaseStarted, PlanReady
+from batchseg.executors import Executor, Slot
+from batchseg.executors.inline import InlineExecutor
+from batchseg.finish import mask_path
+from batchseg.inputs import InputRoot, find_sources
+from batchseg.items import write_items
+from batchseg.ledger import Ledger, Record
+from batchseg.model import ModelFacts, ModelFiles, read_model
+from batchseg.plan import Estimate, Plan, Triage, estimate, in_flight_bound, make_plan, triage
+from batchseg.predict import cpu_class, probe
+from batchseg.progress import LogListener, Sums
+from batchseg.recipe import Product, Recipe, make_recipe
+from batchseg.scene import Refusal, Source
+from batchseg.state import OutputState, check_pixel_settings, load_state, lock, save_state
+
+Stop = Callable[[], str | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What a run did."""
+
+    output: str
+    log: str
+    tally: Tally
+    skipped: int
+    """Done, or quarantined, by earlier runs."""
+    still_quarantined: int
+    vanished: tuple[str, ...]
+    sums: Sums
+    refused: tuple[Record, ...]
+
+
+def new_run_id() -> str:
+    return f"{dt.datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+
+
+def run_job(
+    config: JobConfig,
+    *,
+    run_id: str,
+    listeners: Sequence[Listener],
+    on_log: Callable[[str], None],
+    stop: Stop,
+    replace: bool,
+) -> Report:
+    """Do what is left of a job.
+
+    Args:
+        config: the job.
+        run_id: appears in the log and in the runs folder, never in a result.
+        listeners: hear every event.
+        on_log: told the path of a file for what libraries print, as soon as there is a folder for it.
+        stop: asked often; a reason in words ends the run.
+        replace: predict everything again under other pixel settings.
+
+    Raises:
+        BatchsegError: one of errors.py; its exit code says how the run ended.
+    """
+    with lock(config.output, run_id), _log_file(config.output, run_id) as (logger, log):
+        on_log(str(Path(log).with_name("libraries.txt")))
+        sums = Sums()
+        run = _Run(config, sums=sums, listeners=[sums, LogListener(logger), *listeners], stop=stop, log=log)
+        logger.info("job %s, output %s", config.path, config.output)
+        try:
+            report = run.go(replace=replace)
+        except BatchsegError as e:
+            logger.error("%s: %s", type(e).__name__, e)
+            raise
+        except Exception:
+            logger.exception("a defect of batchseg")
+            raise
+        logger.info("finished: %s", report.tally)
+        _save_summary(config.output, run_id, report)
+        return report
+
+
+class _Run:
+    """The parts of one run, in the order of `go`."""
+
+    def __init__(
+        self, config: JobConfig, *, sums: Sums, listeners: Sequence[Listener], stop: Stop, log: str
+    ) -> None:
+        self._config, self._sums, self._listeners = config, sums, listeners
+        self._stop, self._log = stop, log
+
+    def _emit(self, event: Event) -> None:
+        for listener in self._listeners:
+            listener(event)
+
+    def go(self, *, replace: bool) -> Report:
+        config = self._config
+        self._emit(PhaseStarted(text="checking the model and listing inputs"))
+        model = read_model(config.model)
+        state = load_state(config.output)
+        sources, roots = find_sources(config, state.roots if state else {})
+        ledger = Ledger(config.output)
+        with contextlib.ExitStack() as stack:
+            executor = _LazyExecutor(config, self._stop, stack)
+            recipe, product = _settle(config, model, state, executor, replace=replace)
+            triaged = _without_lost_masks(
+                triage(sources, ledger, recipe.digest, product.digest), sources, ledger, config.output
+            )
+            self._remember(recipe, product, roots, state)
+            if triaged.vanished:
+                self._emit(
+                    Note(
+                        text=f"{len(triaged.vanished)} sources are gone from the inputs; their masks are kept"
+                    )
+                )
+            if triaged.todo:
+                return self._work(executor, recipe, product, ledger, triaged)
+            self._emit(Note(text=f"nothing to do: {triaged.done} sources are done"))
+            return self._end(ledger, product, Tally(), triaged, ())
+
+    def _remember(
+        self, recipe: Recipe, product: Product, roots: dict[str, InputRoot], state: OutputState | None
+    ) -> None:
+        new = OutputState(
+            pixel=recipe.settings(),
+            device=recipe.device,
+            facts=recipe.facts,
+            roots=roots,
+            classes=tuple(info.name for info in product.classes),
+        )
+        if new != state:
+            save_state(self._config.output, new)
+
+    def _work(
+        self, executor: "_LazyExecutor", recipe: Recipe, product: Product, ledger: Ledger, triaged: Triage
+    ) -> Report:
+        config = self._config
+        self._emit(PhaseStarted(text=f"starting predictors, reading {len(triaged.todo)} headers"))
+        running = executor.start()
+        with ThreadPoolExecutor(max_workers=1) as aside:  # headers are read while models load
+            slots_to_come = aside.submit(running.start, recipe, product)
+            headers = list(running.headers(triaged.todo))
+            slots = slots_to_come.result()
+        plan = make_plan(
+            triaged,
+            headers,
+            recipe=recipe,
+            product=product,
+            ledger=ledger,
+            cpu_classes=[slot.cpu_class for slot in slots],
+            workers=len(slots),
+            shard_tiles=config.shard_tiles,
+        )
+        refuse_spoiled_night(plan, config)
+        numbers = estimate(plan, recipe, len(slots), config.max_in_flight)
+        self._emit(
+            PlanReady(
+                scenes=len(plan.jobs) + len(plan.refusals),
+                tiles=numbers.tiles,
+                pixels=numbers.source_pixels,
+                skipped=triaged.done,
+            )
+        )
+        return self._drive(running, slots, recipe, product, ledger, plan, numbers)
+
+    def _drive(
+        self,
+        executor: Executor,
+        slots: Sequence[Slot],
+        recipe: Recipe,
+        product: Product,
+        ledger: Ledger,
+        plan: Plan,
+        numbers: Estimate,
+    ) -> Report:
+        refused: list[Record] = []
+        driver = Driver(
+            output=self._config.output,
+            recipe=recipe,
+            ledger=ledger,
+            executor=executor,
+            slots=slots,
+            emit=self._emit,
+            stop=self._stop,
+            in_flight_bytes=numbers.in_flight_bytes,
+            lease_timeout=self._config.lease_timeout,
+            stop_after=self._config.stop_after,
+        )
+        try:
+            for refusal in plan.refusals:
+                driver.refuse(_record(refusal), content=not refusal.transient)
+            driver.run(plan.jobs)
+        except (StoppedError, ModelError) as e:
+            # The table shows what there is; the snapshot waits for a run that is not in a hurry.
+            with contextlib.suppress(BatchsegError):
+                write_items(self._config.output, ledger.sources(), product_names(product))
+            raise type(e)(
+                f"{e} [{driver.tally.shards} shards recorded in this run; the same command goes on]"
+            ) from e
+        tags = {job.scene.source.source_id for job in plan.jobs} | {r.source.source_id for r in plan.refusals}
+        refused = [r for r in ledger.sources() if r.status != "done" and r.source_id in tags]
+        return self._end(ledger, product, driver.tally, plan.triage, tuple(refused))
+
+    def _end(
+        self, ledger: Ledger, product: Product, tally: Tally, triaged: Triage, refused: tuple[Record, ...]
+    ) -> Report:
+        ledger.merge()
+        write_items(self._config.output, ledger.sources(), product_names(product))
+        return Report(
+            output=self._config.output,
+            log=self._log,
+            tally=tally,
+            skipped=triaged.done,
+            still_quarantined=triaged.quarantined,
+            vanished=triaged.vanished,
+            sums=self._sums,
+            refused=refused,
+        )
+
+
+def product_names(product: Product) -> tuple[str, ...]:
+    return tuple(info.name for info in product.classes)
+
+
+def _record(refusal: Refusal) -> Record:
+    return Record(
+        status="failed" if refusal.transient else "quarantined",
+        source_id=refusal.source.source_id,
+        tag=refusal.source.tag,
+        error=refusal.reason,
+        uri=refusal.source.uri,
+    )
+
+
+def refuse_spoiled_night(plan: Plan, config: JobConfig) -> None:
+    """A job that fits none of its sources is wrong; one that does not fit a few has odd sources.
+
+    Raises:
+        ConfigError: every source is sound and none fits the job, nor ever did.
+    """
+    mismatches = [refusal for refusal in plan.refusals if refusal.mismatch]
+    if not mismatches or plan.jobs or plan.triage.done:
+        return
+    first = mismatches[0]
+    more = f" (and {len(mismatches) - 1} more like it)" if len(mismatches) > 1 else ""
+    msg = f"{config.path} fits none of its inputs: {first.source.source_id} {first.reason}{more}"
+    raise ConfigError(msg)
+
+
+class _LazyExecutor:
+    """The executor is started when there is work, its engine as early as that is certain."""
+
+    def __init__(self, config: JobConfig, stop: Stop, stack: contextlib.ExitStack) -> None:
+        self._config, self._stop, self._stack = config, stop, stack
+        self._executor: Executor | None = None
+
+    def start(self) -> Executor:
+        if self._executor is None:
+            self._executor = make_executor(self._config, self._stop)
+            self._stack.callback(self._executor.close)
+        return self._executor
+
+
+def worker_count(config: JobConfig) -> int:
+    """Predictors on this machine: one per core it may use, unless the job says."""
+    return config.workers or len(os.sched_getaffinity(0))
+
+
+def make_executor(config: JobConfig, stop: Stop) -> Executor:
+    workers = worker_count(config)
+    batch_size = config.batch_size or 1
+    if config.executor == "inline":
+        return InlineExecutor(
+            config.output,
+            threads=workers,
+            batch_size=batch_size,
+            timeout=config.lease_timeout,
+            stop=lambda: stop() is not None,
+        )
+    from batchseg.executors.ray import RayExecutor  # half a second and 80 MB that inline runs are spared
+
+    return RayExecutor(
+        config.output,
+        address=config.ray_address,
+        workers=config.workers,
+        gpus_per_worker=config.gpus_per_worker,
+        batch_size=batch_size,
+        timeout=config.lease_timeout,
+        object_store_bytes=object_store_bytes(workers, config.max_in_flight),
+    )
+
+
+def object_store_bytes(workers: int, max_in_flight: int | None) -> int:
+    """Room for what may be in flight, and for what Ray frees late."""
+    bound = max_in_flight or in_flight_bound(workers, None)
+    return int(bound * 1.25) + 64 * 2**20
+
+
+def _settle(
+    config: JobConfig,
+    model: ModelFiles,
+    state: OutputState | None,
+    executor: _LazyExecutor,
+    *,
+    replace: bool,
+) -> tuple[Recipe, Product]:
+    """Recipe and product, checked against what the output was made with."""
+    facts, device = _facts(config, model, state, executor)
+    recipe = make_recipe(config, model, facts, device)
+    if not replace:
+        check_pixel_settings(state, recipe.settings(), config.output)
+    return recipe, Product(classes=classes(config, recipe), compress=config.compress)
+
+
+def _facts(
+    config: JobConfig, model: ModelFiles, state: OutputState | None, executor: _LazyExecutor
+) -> tuple[ModelFacts, str]:
+    if state is not None and _same_model(config, model, state):
+        return state.facts, state.device
+    with ThreadPoolExecutor(max_workers=1) as aside:
+        # Ray takes 4 s to start, the probe 3 s: side by side. The probe forks nothing of Ray's.
+        answer = aside.submit(
+            probe,
+            model,
+            channels=len(config.bands) if config.bands else None,
+            tile_size=config.tile_size,
+            precision=config.precision,
+            device=config.device,
+        )
+        executor.start()
+        return answer.result()
+
+
+def _same_model(config: JobConfig, model: ModelFiles, state: OutputState) -> bool:
+    """Whether what a probe tile would show is known from an earlier run on a machine of this kind."""
+    asked = {
+        "model": model.digest,
+        "precision": config.precision,
+        "tile_size": config.tile_size,
+    }
+    same_bands = config.bands is None or len(config.bands) == state.facts.channels
+    same_device = config.device in ("auto", state.device)
+    same_cpu = state.device != "cpu" or state.facts.cpu_class == cpu_class()
+    return same_bands and same_device and same_cpu and all(state.pixel.get(k) == v for k, v in asked.items())
+
+
+def classes(config: JobConfig, recipe: Recipe) -> tuple[ClassInfo, ...]:
+    """Names and colours; a model that says how many classes it has gets `class 0`, `class 1`, ..."""
+    if config.classes:
+        return config.classes
+    count = recipe.class_count or 0
+    return tuple(ClassInfo(name=f"class {i}", color=PALETTE[i % len(PALETTE)]) for i in range(count))
+
+
+def _without_lost_masks(triaged: Triage, sources: Sequence[Source], ledger: Ledger, output: str) -> Triage:
+    """Sources recorded as done whose mask somebody deleted are to be done again."""
+    todo = {source.source_id for source in triaged.todo}
+    lost = []
+    for source in sources:
+        record = ledger.source(source.source_id)
+        if source.source_id in todo or record is None or record.status != "done":
+            continue
+        path = storage.local_path(storage.join(output, *mask_path(source.source_id).split("/")))
+        if path is not None and not path.exists():
+            lost.append(source)
+    if not lost:
+        return triaged
+    ordered = sorted((*triaged.todo, *lost), key=lambda source: source.source_id)
+    return dataclasses.replace(triaged, todo=tuple(ordered), done=triaged.done - len(lost))
+
+
+@contextlib.contextmanager
+def _log_file(output: str, run_id: str) -> Iterator[tuple[logging.Logger, str]]:
+    """The run's own log; every line carries the run id."""
+    path = storage.local_path(storage.join(output, "_batchseg", "runs", run_id, "log.txt"))
+    assert path is not None  # lock() refuses outputs that are not local
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter(f"%(asctime)s {run_id} %(levelname)s %(message)s"))
+    logger = logging.getLogger("batchseg")
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    logger.addHandler(handler)
+    try:
+        yield logger, str(path)
+    finally:
+        logger.removeHandler(handler)
+        handler.close()
+
+
+def _save_summary(output: str, run_id: str, report: Report) -> None:
+    sums = report.sums
+    document = {
+        **dataclasses.asdict(report.tally),
+        "skipped": report.skipped,
+        "tiles": sums.tiles,
+        "pixels": sums.pixels,
+        "seconds": round(time.monotonic() - sums.started, 3),
+        "seconds_after_start": round(sums.elapsed, 3),
+        "step_seconds": {step: round(seconds, 3) for step, seconds in sums.seconds.items()},
+    }
+    uri = storage.join(output, "_batchseg", "runs", run_id, "summary.json")
+    storage.publish(uri, json.dumps(document, indent=1).encode())

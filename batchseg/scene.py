@@ -1,0 +1,86 @@
+"""What is known of a source: where it is, which version, and what its header says."""
+
+from dataclasses import dataclass
+
+from batchseg.errors import SourceError
+
+Affine6 = tuple[float, float, float, float, float, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """One input file as the listing shows it, before anybody opened it."""
+
+    source_id: str
+    """Relative path under the input's literal prefix, extension kept: names the outputs."""
+    uri: str
+    files: tuple[str, ...]
+    """The file and its sidecars: all that the tag covers."""
+    tag: str
+    """Digest of the files' sizes and versions (ETag or mtime): another tag, another version."""
+    size: int
+    """Bytes of the main file."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlPoint:
+    """One ground control point; `row` and `col` in pixels, `x`, `y`, `z` in the CRS's units."""
+
+    row: float
+    col: float
+    x: float
+    y: float
+    z: float
+    id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Georeference:
+    """Where a raster lies, kept as the file says it so that the mask can say the same."""
+
+    crs_wkt: str | None
+    transform: Affine6 | None
+    """(a, b, c, d, e, f) in the affine package's order: x = a*col + b*row + c. None: no geotransform."""
+    gcps: tuple[ControlPoint, ...]
+    gcps_crs_wkt: str | None
+    rpcs: tuple[tuple[str, str], ...]
+    """GDAL's RPC metadata items."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scene:
+    """One source raster, as its header says."""
+
+    source: Source
+    driver: str
+    height: int
+    width: int
+    dtypes: tuple[str, ...]
+    """One per band."""
+    nodata: tuple[float | None, ...]
+    """One per band."""
+    alpha_bands: tuple[int, ...]
+    """Numbers (from 1) of the bands tagged as alpha."""
+    block_hw: tuple[int, int]
+    """The file's internal block; whole rows of a striped file are a block of the raster's width."""
+    georeference: Georeference
+
+    @property
+    def band_count(self) -> int:
+        return len(self.dtypes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """Why a source cannot be segmented by this job, in words for its owner."""
+
+    source: Source
+    reason: str
+    transient: bool = False
+    """True: the storage failed, the next run tries again. False: quarantined until its tag changes."""
+    mismatch: bool = False
+    """True: the file is sound and the job asks for something else (bands, dtype)."""
+
+    @classmethod
+    def of(cls, source: Source, error: SourceError) -> "Refusal":
+        return cls(source=source, reason=str(error), transient=error.transient)

@@ -1,0 +1,64 @@
+"""What an output holds, read without a lock and without touching it."""
+
+from dataclasses import dataclass
+
+from batchseg.errors import ConfigError
+from batchseg.ledger import Ledger
+from batchseg.state import load_state, lock_holder
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnfinishedScene:
+    source_id: str
+    shards_done: int
+    pixels_done: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefusedSource:
+    source_id: str
+    status: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    output: str
+    running: str | None
+    """Who holds the output now."""
+    done: int
+    pixels_done: int
+    """Of finished masks."""
+    unfinished: tuple[UnfinishedScene, ...]
+    refused: tuple[RefusedSource, ...]
+    """Quarantined or failed."""
+
+
+def read_status(output: str) -> Status:
+    """Raises ConfigError where no run has written to `output`."""
+    if load_state(output) is None:
+        msg = f"{output} holds no results of batchseg; give the `output` of a job"
+        raise ConfigError(msg)
+    ledger = Ledger(output)
+    records = list(ledger.sources())
+    done = [record for record in records if record.status == "done"]
+    return Status(
+        output=output,
+        running=lock_holder(output),
+        done=len(done),
+        pixels_done=sum(record.height * record.width for record in done),
+        unfinished=tuple(
+            UnfinishedScene(
+                source_id=source_id,
+                shards_done=len(shards),
+                pixels_done=sum(shard.window.size for shard in shards),
+            )
+            for source_id in ledger.unfinished()
+            if (shards := ledger.shards(source_id))
+        ),
+        refused=tuple(
+            RefusedSource(source_id=record.source_id, status=record.status, error=record.error)
+            for record in records
+            if record.status != "done"
+        ),
+    )

@@ -1,0 +1,138 @@
+"""The life of a lease: read, predict and stitch, write. The same functions run inline and on Ray."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batchseg.errors import StoppedError
+from batchseg.grid import Shard, Tile, cut_tile
+from batchseg.ledger import Record
+from batchseg.predict import Predictor
+from batchseg.read import ShardPixels, read_shards
+from batchseg.recipe import Preparation, Recipe
+from batchseg.scene import Scene
+from batchseg.stitch import ShardMask, Stitcher
+from batchseg.write import write_shards
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """A few seconds of one predictor's work: consecutive shards of one scene."""
+
+    id: int
+    scene: Scene
+    grid: str
+    """Tiles per shard, `down x across`."""
+    cpu_class: str
+    """Of the predictors that may work on this scene."""
+    shards: tuple[Shard, ...]
+
+    @property
+    def tiles(self) -> int:
+        return sum(len(shard.tiles) for shard in self.shards)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeasePixels:
+    shards: list[ShardPixels]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseMasks:
+    masks: list[ShardMask]
+    read_seconds: float
+    predict_seconds: float
+    stitch_seconds: float
+    """Cutting, scaling, classifying and placing tiles."""
+    pixel_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseResult:
+    records: list[Record]
+    read_seconds: float
+    predict_seconds: float
+    stitch_seconds: float
+    write_seconds: float
+    pixel_bytes: int
+
+
+def read_lease(recipe: Recipe, lease: Lease) -> LeasePixels:
+    shards, seconds = read_shards(lease.scene, recipe, lease.shards)
+    return LeasePixels(shards=shards, seconds=seconds)
+
+
+def predict_lease(
+    predictor: Predictor,
+    recipe: Recipe,
+    pixels: LeasePixels,
+    batch_size: int = 1,
+    stop: Callable[[], bool] = lambda: False,
+) -> LeaseMasks:
+    """Predict and stitch a lease's shards.
+
+    Args:
+        predictor: the network.
+        recipe: the pixel settings.
+        pixels: what read_lease gave.
+        batch_size: tiles per run of the network; pixels do not depend on it.
+        stop: asked between batches; True ends the work.
+
+    Raises:
+        StoppedError: `stop` said so.
+        ModelError: a class id does not fit the mask.
+    """
+    preparation = Preparation(recipe)
+    started = time.perf_counter()
+    predict_seconds = 0.0
+    masks = []
+    for held in pixels.shards:
+        stitcher = Stitcher(recipe, held.shard)
+        work = [(tile, valid) for tile in held.shard.tiles if (valid := _core_valid(held, tile)) is not False]
+        for first in range(0, len(work), batch_size):
+            if stop():
+                msg = "stopped in the middle of a shard"
+                raise StoppedError(msg)
+            part = work[first : first + batch_size]
+            batch = np.empty(
+                (len(part), len(recipe.bands), recipe.tile_size, recipe.tile_size), dtype=np.float32
+            )
+            for slot, (tile, _) in zip(batch, part, strict=True):
+                preparation(cut_tile(held.pixels, held.shard.read, tile), slot)
+            before = time.perf_counter()
+            output = predictor.run(batch)
+            predict_seconds += time.perf_counter() - before
+            for answer, (tile, valid) in zip(output, part, strict=True):
+                stitcher.place(tile, answer, valid if isinstance(valid, np.ndarray) else None)
+        masks.append(stitcher.finished())
+    return LeaseMasks(
+        masks=masks,
+        read_seconds=pixels.seconds,
+        predict_seconds=predict_seconds,
+        stitch_seconds=time.perf_counter() - started - predict_seconds,
+        pixel_bytes=sum(held.pixels.nbytes for held in pixels.shards),
+    )
+
+
+def _core_valid(held: ShardPixels, tile: Tile) -> NDArray[np.bool_] | bool:
+    """Validity of the tile's core: an array, True for all of it, False for none (not predicted)."""
+    if held.valid is None:
+        return True
+    valid = held.valid[tile.core.slices_within(held.shard.read)]
+    return valid if valid.any() else False
+
+
+def write_lease(output: str, recipe: Recipe, lease: Lease, masks: LeaseMasks) -> LeaseResult:
+    records, seconds = write_shards(output, lease.scene, recipe, lease.grid, lease.cpu_class, masks.masks)
+    return LeaseResult(
+        records=records,
+        read_seconds=masks.read_seconds,
+        predict_seconds=masks.predict_seconds,
+        stitch_seconds=masks.stitch_seconds,
+        write_seconds=seconds,
+        pixel_bytes=masks.pixel_bytes,
+    )
