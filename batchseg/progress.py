@@ -28,6 +28,8 @@ class Sums:
     started: float = field(default_factory=time.monotonic)
     first_lease: float | None = None
     """When the predictors were ready and work began."""
+    ended: float | None = None
+    """When the last mask and the table were in their places; Ray is shut down after that."""
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, PlanReady):
@@ -48,7 +50,7 @@ class Sums:
     @property
     def elapsed(self) -> float:
         """Seconds since the work began."""
-        return time.monotonic() - (self.first_lease or self.started)
+        return (self.ended or time.monotonic()) - (self.first_lease or self.started)
 
     def rates(self) -> str:
         seconds = max(self.elapsed, 1e-3)

@@ -205,22 +205,26 @@ def _valid(
     pixels: NDArray[np.generic],
     window: RasterioWindow,
 ) -> NDArray[np.bool_] | None:
-    """Which pixels hold data: GDAL's masks, nodata values, and numbers.
+    """Which pixels hold data: masks, nodata values, alpha and NaN.
 
-    As in rasterio's `dataset_mask`, a mask of the whole file decides alone, else a pixel is invalid
-    where every selected band holds nodata. NaN in any selected band makes it invalid. A band that the
-    job names is data even where the file tags it as alpha: near infrared often is.
+    As in rasterio's `dataset_mask`, a mask of the whole file decides before nodata values, and by
+    these a pixel is invalid where every selected band holds its nodata. An alpha band of 0 and NaN in
+    any selected band make it invalid too. A band that the job names is data even where the file tags
+    it as alpha, as near infrared often is.
     """
     valid: NDArray[np.bool_] | None = None
     flags = dataset.mask_flag_enums[recipe.bands[0] - 1]
     if isinstance(recipe.nodata, float | int):
         valid = np.any(pixels != recipe.nodata, axis=0)
     elif recipe.nodata == "source":
-        alpha_is_data = MaskFlags.alpha in flags and set(scene.alpha_bands) & set(recipe.bands)
-        if MaskFlags.per_dataset in flags and not alpha_is_data:
+        if MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags:
             valid = dataset.read_masks(recipe.bands[0], window=window) != 0
         else:
             valid = _differs_from_nodata(pixels, [scene.nodata[band - 1] for band in recipe.bands])
+        # GDAL itself takes alpha for a mask only in files of two or four bands.
+        for band in set(scene.alpha_bands) - set(recipe.bands):
+            opaque = dataset.read(band, window=window) != 0
+            valid = opaque if valid is None else valid & opaque
     if pixels.dtype.kind == "f":
         finite = np.isfinite(pixels).all(axis=0)
         valid = finite if valid is None else valid & finite

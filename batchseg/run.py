@@ -220,6 +220,7 @@ class _Run:
     ) -> Report:
         ledger.merge()
         write_items(self._config.output, ledger.sources(), product_names(product))
+        self._sums.ended = time.monotonic()
         return Report(
             output=self._config.output,
             log=self._log,

@@ -56,6 +56,8 @@ HEADERS_PER_TASK = 64
 START_TIMEOUT = 300.0
 """Seconds for all predictors to load their model."""
 
+WARM_SECONDS = 0.5
+
 MAX_RESTARTS_IN_A_ROW = 3
 """Predictors that die before their first answer, one after the other, before the run is stopped."""
 
@@ -68,6 +70,12 @@ LOST_ERRORS = (
     ray_errors.RuntimeEnvSetupError,
     ray_errors.TaskCancelledError,
 )
+
+
+@ray.remote(num_cpus=0, max_retries=0)
+def _warm(seconds: float) -> None:
+    """Hold a worker process, so that Ray starts another for the next task: importing takes a second."""
+    time.sleep(seconds)
 
 
 @ray.remote(num_cpus=0, max_retries=0)
@@ -260,7 +268,9 @@ class RayExecutor:
             msg = f"the Ray cluster has no {'GPU' if self._device == 'gpu' else 'CPU'} to run a predictor on"
             raise ConfigError(msg)
         actors = [self._new_actor() for _ in range(count)]
+        warm = [_warm.remote(WARM_SECONDS) for _ in range(count + 1)] if self._owns_cluster else []
         try:
+            ray.get(warm, timeout=START_TIMEOUT)
             hellos = ray.get([actor.hello.remote() for actor in actors], timeout=START_TIMEOUT)
         except ray_errors.GetTimeoutError as e:
             msg = f"{count} predictors were not ready in {START_TIMEOUT:.0f} s; has the cluster {count} free?"

@@ -1,0 +1,136 @@
+"""Models exported once, one Ray cluster for all tests, scenes made on the spot."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+import yaml
+from numpy.typing import NDArray
+from rasterio.transform import Affine
+
+REPOSITORY = Path(__file__).parent.parent
+BATCHSEG = str(Path(sys.executable).with_name("batchseg"))
+
+SHARED = Path(os.environ.get("BATCHSEG_DATA", REPOSITORY.parent / "shared" / "data"))
+"""Real imagery for the tests that need some; they skip where it is absent."""
+
+UTM = Affine(10.0, 0.0, 600_000.0, 0.0, -10.0, 5_000_000.0)
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with the models of tests/models.py, exported by a process of their own."""
+    folder = tmp_path_factory.mktemp("models")
+    paths = os.pathsep.join((str(REPOSITORY / "jobs"), str(REPOSITORY / "tests")))
+    subprocess.run(
+        [sys.executable, "-W", "ignore", str(REPOSITORY / "tests" / "models.py"), str(folder)],
+        check=True,
+        env={**os.environ, "PYTHONPATH": paths},
+        stdout=subprocess.DEVNULL,
+    )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[str]:
+    """The address of a Ray cluster of two CPUs that lives as long as the tests."""
+    import ray
+
+    import batchseg.executors.ray  # noqa: F401  its environment settings come before Ray starts
+
+    ray.init(
+        num_cpus=2,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="ERROR",
+        object_store_memory=512 * 2**20,
+    )
+    yield ray.get_runtime_context().gcs_address
+    ray.shutdown()
+
+
+def write_raster(path: Path, pixels: NDArray[Any], **profile: Any) -> Path:
+    """A GeoTIFF of an array (bands, height, width); tiled, in UTM, unless the profile says otherwise."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    bands, height, width = pixels.shape
+    defaults = {
+        "driver": "GTiff",
+        "count": bands,
+        "height": height,
+        "width": width,
+        "dtype": pixels.dtype,
+        "crs": "EPSG:32633",
+        "transform": UTM,
+        "compress": "deflate",
+    }
+    if profile.get("driver", "GTiff") == "GTiff" and min(height, width) >= 64:
+        defaults |= {"tiled": True, "blockxsize": 64, "blockysize": 64}
+    with rasterio.open(path, "w", **(defaults | profile)) as dataset:
+        dataset.write(pixels)
+    return path
+
+
+def reflectance(height: int, width: int, seed: int = 0) -> NDArray[np.uint16]:
+    """Four bands of smooth reflectance x 10000 that hold all classes of the spectral model."""
+    rng = np.random.default_rng(seed)
+    rows, cols = np.mgrid[0:height, 0:width]
+    waves = [np.sin(rows / (9 + 4 * b)) * np.cos(cols / (13 - 2 * b)) for b in range(4)]
+    noise = rng.normal(0, 0.02, (4, height, width))
+    values = np.clip(0.2 + 0.15 * np.array(waves) + noise, 0.001, 1)
+    return (values * 10_000).astype(np.uint16)
+
+
+JobWriter = Callable[..., Path]
+
+
+@pytest.fixture
+def write_job(tmp_path: Path, models: Path) -> JobWriter:
+    """Writes job.yaml for the spectral model over `in/*.tif`; keyword arguments replace keys."""
+
+    def write(**keys: Any) -> Path:
+        job = {
+            "inputs": "in/*.tif",
+            "model": str(models / "spectral"),
+            "output": "out",
+            "bands": [1, 2, 3, 4],
+            "tile_size": 64,
+            "halo": 8,
+            "scale": {"divide": 10000},
+            "classes": ["soil", "water", "vegetation", "bright"],
+        }
+        job = {key: value for key, value in (job | keys).items() if value is not None}
+        path = tmp_path / "job.yaml"
+        path.write_text(yaml.safe_dump(job))
+        return path
+
+    return write
+
+
+def batchseg(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
+    """The console script, as a user runs it."""
+    return subprocess.run(
+        [BATCHSEG, *map(str, arguments)], capture_output=True, text=True, timeout=240, check=False, **options
+    )
+
+
+def spectral_mask(
+    pixels: NDArray[Any], divisor: float, valid: NDArray[np.bool_] | None = None
+) -> NDArray[np.uint8]:
+    """What the spectral model must give for a whole raster, by numpy."""
+    import spectral
+
+    scores = spectral.scores(pixels.astype(np.float32) / np.float32(divisor))
+    mask = np.argmax(scores, axis=0).astype(np.uint8)
+    return mask if valid is None else np.where(valid, mask, 255).astype(np.uint8)
+
+
+def read_mask(output: Path, source_id: str, layer: str = "masks") -> NDArray[Any]:
+    with rasterio.open(output / layer / f"{source_id}.tif") as dataset:
+        mask: NDArray[Any] = dataset.read(1)
+    return mask

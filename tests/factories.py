@@ -1,0 +1,179 @@
+"""Values for tests, complete and valid; each test names only what it is about."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+import yaml
+from numpy.typing import NDArray
+
+from batchseg.config import ClassInfo, JobConfig, Normalize, Scale
+from batchseg.grid import Shard
+from batchseg.ledger import Record
+from batchseg.model import ModelFacts, ModelFiles
+from batchseg.recipe import Product, Recipe
+from batchseg.scene import Georeference, Scene, Source
+
+UINT8_SCALE = Scale(kind="transforms", low=(0.0,), high=(255.0,))
+NOWHERE = Georeference(crs_wkt=None, transform=None, gcps=(), gcps_crs_wkt=None, rpcs=())
+PIR_TEXT = '{"base_code":{"magic":"pir","trainable":true,"version":1},"program":{}}'
+
+
+def make_facts(**changes: Any) -> ModelFacts:
+    facts = ModelFacts(
+        output="logits",
+        class_count=4,
+        channels=3,
+        cpu_class="avx2",
+        engine="paddle 3.2.2",
+        seconds_per_tile=0.1,
+    )
+    return dataclasses.replace(facts, **changes)
+
+
+def make_model_files(**changes: Any) -> ModelFiles:
+    files = ModelFiles(
+        directory="/models/land",
+        network="/models/land/model.json",
+        params="/models/land/model.pdiparams",
+        digest="0" * 64,
+        normalize=Normalize(mean=(), std=()),
+        has_transforms=True,
+        input_channels=None,
+    )
+    return dataclasses.replace(files, **changes)
+
+
+def make_recipe(*, output: str = "logits", **changes: Any) -> Recipe:
+    """Three bands of uint8, four classes, tiles of 16 pixels with a core of 10."""
+    recipe = Recipe(
+        model=make_model_files(),
+        facts=make_facts(output=output),
+        bands=(1, 2, 3),
+        all_bands=True,
+        scale=UINT8_SCALE,
+        normalize=Normalize(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)),
+        nodata="source",
+        tile_size=16,
+        halo=3,
+        precision="fp32",
+        device="cpu",
+        confidence=False,
+        class_count=4,
+    )
+    return dataclasses.replace(recipe, **changes)
+
+
+def make_product(*names: str, compress: str = "deflate") -> Product:
+    names = names or ("soil", "water", "vegetation", "bright")
+    colors = ("#a0522d", "#1f77b4", "#2ca02c", "#ffffff", "#000000")
+    classes = tuple(
+        ClassInfo(name=name, color=colors[number % len(colors)]) for number, name in enumerate(names)
+    )
+    return Product(classes=classes, compress=compress)
+
+
+def make_source(source_id: str = "scene.tif", **changes: Any) -> Source:
+    uri = f"/archive/{source_id}"
+    source = Source(source_id=source_id, uri=uri, files=(uri,), tag="tag-1", size=1000)
+    return dataclasses.replace(source, **changes)
+
+
+def make_scene(
+    height: int = 27, width: int = 43, *, source: Source | None = None, bands: int = 3, **changes: Any
+) -> Scene:
+    scene = Scene(
+        source=source or make_source(),
+        driver="GTiff",
+        height=height,
+        width=width,
+        dtypes=("uint8",) * bands,
+        nodata=(None,) * bands,
+        alpha_bands=(),
+        block_hw=(256, 256),
+        georeference=NOWHERE,
+    )
+    return dataclasses.replace(scene, **changes)
+
+
+def make_config(**changes: Any) -> JobConfig:
+    config = JobConfig(
+        path="/jobs/night.yaml",
+        inputs=((None, "/archive"),),
+        model="/models/land",
+        output="/results",
+        bands=None,
+        tile_size=16,
+        halo=3,
+        scale=UINT8_SCALE,
+        normalize="model",
+        nodata="source",
+        classes=(),
+        num_classes=None,
+        confidence=False,
+        compress="deflate",
+        precision="fp32",
+        device="auto",
+        executor="inline",
+        ray_address=None,
+        workers=None,
+        gpus_per_worker=1.0,
+        batch_size=None,
+        shard_tiles=None,
+        max_in_flight=None,
+        lease_timeout=600.0,
+        deadline=None,
+        stop_after=10,
+        allow_empty=False,
+    )
+    return dataclasses.replace(config, **changes)
+
+
+def make_shard_record(scene: Scene, recipe: Recipe, shard: Shard, grid: str, **changes: Any) -> Record:
+    record = Record(
+        status="shard",
+        source_id=scene.source.source_id,
+        tag=scene.source.tag,
+        pixel=recipe.digest,
+        cpu_class="avx2",
+        grid=grid,
+        row_off=shard.core.row_off,
+        col_off=shard.core.col_off,
+        height=shard.core.height,
+        width=shard.core.width,
+        predicted=len(shard.tiles),
+        uri=scene.source.uri,
+    )
+    return dataclasses.replace(record, **changes)
+
+
+def write_raster(path: Path, pixels: NDArray[Any], **profile: Any) -> Path:
+    """A GeoTIFF of an array (bands, height, width)."""
+    count, height, width = pixels.shape
+    path.parent.mkdir(parents=True, exist_ok=True)
+    settings = {"driver": "GTiff", "count": count, "height": height, "width": width, "dtype": pixels.dtype}
+    with rasterio.open(path, "w", **{**settings, **profile}) as dataset:
+        dataset.write(pixels)
+    return path
+
+
+def write_job(folder: Path, text: str = "", **keys: Any) -> Path:
+    """A job file with the keys that must be there; `text` is appended as it is."""
+    needed = {"inputs": "scenes", "model": "model", "output": "results"}
+    path = folder / "job.yaml"
+    path.write_text(yaml.safe_dump({**needed, **keys}) + text, encoding="utf-8")
+    return path
+
+
+def write_model(
+    folder: Path, deploy: Any = None, *, name: str = "model", suffix: str = ".json", deploy_name="deploy.yaml"
+) -> Path:
+    """The files of an export; there is no network in them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}{suffix}").write_text(PIR_TEXT if suffix == ".json" else "program")
+    (folder / f"{name}.pdiparams").write_bytes(np.arange(5, dtype=np.float32).tobytes())
+    if deploy is not None:
+        (folder / deploy_name).write_text(yaml.safe_dump(deploy), encoding="utf-8")
+    return folder

@@ -1,0 +1,82 @@
+"""Small Paddle models with known answers; `python tests/models.py FOLDER` exports them all."""
+
+import sys
+from pathlib import Path
+
+import paddle
+import spectral
+
+RADIUS = 3
+"""Receptive field of the convolution, to each side."""
+
+CONV_CLASSES = 3
+
+
+def conv_weights() -> list[list[list[list[int]]]]:
+    """Small integers, so that float32 sums are exact in any order: [class][band][row][column]."""
+    size = 2 * RADIUS + 1
+    return [
+        [
+            [[(7 * k + 5 * b + 3 * i + 2 * j * (k + 1)) % 9 - 4 for j in range(size)] for i in range(size)]
+            for b in range(3)
+        ]
+        for k in range(CONV_CLASSES)
+    ]
+
+
+class Conv(paddle.nn.Layer):
+    """One 7 x 7 convolution from 3 bands to 3 class scores."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = paddle.nn.Conv2D(3, CONV_CLASSES, 2 * RADIUS + 1, padding=RADIUS, bias_attr=False)
+        self.conv.weight.set_value(paddle.to_tensor(conv_weights(), dtype="float32"))
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        return self.conv(x)
+
+
+class Ids(paddle.nn.Layer):
+    """Argmax baked in, as PaddleSeg exports by default: the raw value of the first band as class id."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.zero = self.create_parameter([1], default_initializer=paddle.nn.initializer.Constant(0.0))
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        return (x[:, 0] + self.zero).astype("int32")
+
+
+class Pooled(paddle.nn.Layer):
+    """No segmentation network: one number per image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = paddle.nn.Linear(3, 2)
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        return self.fc(x.mean(axis=[2, 3]))
+
+
+DEPLOY = """Deploy:
+  input_shape: [-1, {bands}, -1, -1]
+  model: model.pdmodel
+  params: model.pdiparams
+  transforms: []
+"""
+
+
+def export(layer: paddle.nn.Layer, bands: int, folder: Path) -> None:
+    folder.mkdir(parents=True)
+    layer.eval()
+    spec = [paddle.static.InputSpec([None, bands, None, None], "float32", name="x")]
+    paddle.jit.save(paddle.jit.to_static(layer, input_spec=spec, full_graph=True), str(folder / "model"))
+    (folder / "deploy.yaml").write_text(DEPLOY.format(bands=bands))
+
+
+if __name__ == "__main__":
+    root = Path(sys.argv[1])
+    spectral.export(root / "spectral")
+    export(Conv(), 3, root / "conv")
+    export(Ids(), 1, root / "ids")
+    export(Pooled(), 3, root / "pooled")
