@@ -91,16 +91,6 @@ def test_a_bound_of_memory_that_holds_nothing_is_refused(tmp_path, value):
     assert "max_in_flight" in refusal(write_job(tmp_path, max_in_flight=value))
 
 
-@pytest.mark.parametrize("inputs", [[], {}])
-def test_a_job_without_inputs_is_refused(tmp_path, inputs):
-    assert "inputs" in refusal(write_job(tmp_path, inputs=inputs))
-
-
-@pytest.mark.parametrize("name", ["..", ".", "", "../../elsewhere", "/etc"])
-def test_a_name_of_an_input_that_would_leave_the_output_is_refused(tmp_path, name):
-    assert "inputs" in refusal(write_job(tmp_path, inputs={name: "scenes"}))
-
-
 @pytest.mark.parametrize(
     ("typo", "meant"),
     [("tilesize", "tile_size"), ("nodta", "nodata"), ("class", "classes"), ("Halo", "halo")],

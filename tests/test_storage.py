@@ -131,7 +131,7 @@ def test_listing_takes_a_file_a_folder_or_a_glob_sorted(root):
         storage.publish(storage.join(root, *name.split("/")), b"x")
 
     def listed(pattern: str) -> list[str]:
-        return [info.uri.removeprefix(root + "/") for info in storage.list_files(pattern)]
+        return [info.uri.rpartition("root/")[2] for info in storage.list_files(pattern)]
 
     assert listed(root) == ["a.tif", "b.tif", "sub/c.tif", "sub/d.txt"]
     assert listed(storage.join(root, "*.tif")) == ["a.tif", "b.tif"]

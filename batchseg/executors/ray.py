@@ -92,7 +92,8 @@ def _headers_alone(sources: list[Source], timeout: float) -> list[Scene | Refusa
 def _read(recipe: Recipe, lease: Lease, isolated: bool, timeout: float) -> LeasePixels | Failure:
     try:
         if isolated:
-            return call_in_fresh_process(read_lease, recipe, lease, timeout=timeout)
+            # Shorter than the driver waits: this process must outlive the fresh one to end it.
+            return call_in_fresh_process(read_lease, recipe, lease, timeout=0.8 * timeout)
         return read_lease(recipe, lease)
     except SourceError as e:
         return Failure.of(e, "read")

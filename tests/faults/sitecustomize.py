@@ -1,0 +1,32 @@
+"""Faults for runs in other processes: Python imports this module at start-up when PYTHONPATH names its folder.
+
+Environment: FAULT_SLOW seconds per tile; FAULT_ABORT, FAULT_HANG parts of file names whose reading ends
+or stops the process; FAULT_COUNT a file that gets a line for each tile that a predictor worked on.
+"""
+
+import os
+import time
+
+if any(name.startswith("FAULT_") for name in os.environ):
+    import batchseg.read
+    import batchseg.stitch
+
+    place, read_shard = batchseg.stitch.Stitcher.place, batchseg.read._read_shard
+
+    def counted_place(self, tile, output, valid):
+        time.sleep(float(os.environ.get("FAULT_SLOW", "0")))
+        if path := os.environ.get("FAULT_COUNT"):
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+            os.write(descriptor, f"{tile.core.row_off} {tile.core.col_off}\n".encode())
+            os.close(descriptor)
+        place(self, tile, output, valid)
+
+    def faulty_read_shard(dataset, *arguments):
+        if (part := os.environ.get("FAULT_ABORT")) and part in dataset.name:
+            os.abort()
+        while (part := os.environ.get("FAULT_HANG")) and part in dataset.name:
+            time.sleep(1)
+        return read_shard(dataset, *arguments)
+
+    batchseg.stitch.Stitcher.place = counted_place
+    batchseg.read._read_shard = faulty_read_shard

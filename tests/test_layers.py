@@ -1,0 +1,106 @@
+import ast
+from pathlib import Path
+
+import pytest
+
+import batchseg
+
+ORDER = [
+    "errors",
+    "grid",
+    "scene",
+    "events",
+    "config",
+    "isolate",
+    "storage",
+    "inputs",
+    "model",
+    "recipe",
+    "ledger",
+    "plan",
+    "read",
+    "predict",
+    "stitch",
+    "write",
+    "finish",
+    "steps",
+    "executors",
+    "executors.inline",
+    "executors.ray",
+    "state",
+    "items",
+    "progress",
+    "driver",
+    "run",
+    "status",
+    "dryrun",
+    "terminal",
+    "cli",
+]
+"""From left to right; the package itself holds the version, and __main__ only starts cli."""
+
+PACKAGE = Path(batchseg.__file__).parent
+ENTRY = {"": PACKAGE / "__init__.py", "__main__": PACKAGE / "__main__.py"}
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(part for part in parts if part != "__init__")
+
+
+MODULES = {module_name(path): path for path in PACKAGE.rglob("*.py")}
+
+
+def imported(path: Path) -> set[str]:
+    """Absolute names of the modules that a file imports, inside functions too."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                is_module = inner.removeprefix("batchseg.") in MODULES and inner.startswith("batchseg.")
+                names.add(inner if is_module else node.module)
+    return names
+
+
+def test_every_module_has_its_place():
+    assert sorted(MODULES) == sorted([*ORDER, *ENTRY])
+
+
+@pytest.mark.parametrize("name", ORDER)
+def test_a_module_imports_only_from_its_left(name):
+    own = {
+        n.removeprefix("batchseg").removeprefix(".")
+        for n in imported(MODULES[name])
+        if n.startswith("batchseg")
+    }
+    assert own - {""} <= set(ORDER[: ORDER.index(name)])
+
+
+def test_the_package_itself_imports_nothing():
+    assert imported(ENTRY[""]) == set()
+    assert imported(ENTRY["__main__"]) == {"batchseg.cli"}
+
+
+@pytest.mark.parametrize(
+    ("library", "home"),
+    [("ray", "executors.ray"), ("paddle", "predict"), ("fsspec", "storage"), ("pydantic", "config")],
+)
+def test_a_library_has_one_home(library, home):
+    users = [
+        name for name, path in MODULES.items() if library in {n.partition(".")[0] for n in imported(path)}
+    ]
+    assert users == [home]
+
+
+def test_only_the_command_line_prints():
+    printing = {
+        name
+        for name, path in MODULES.items()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
+    }
+    assert printing == {"cli"}

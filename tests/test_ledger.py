@@ -1,0 +1,222 @@
+import dataclasses
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from strategies import WINDOWS, batches
+
+from batchseg import ledger as ledger_module
+from batchseg.errors import OutputError
+from batchseg.ledger import Ledger, Record
+
+properties = settings(deadline=None, max_examples=25)
+
+
+def shard(number: int = 0, **changes) -> Record:
+    window = WINDOWS[number]
+    record = Record(
+        status="shard",
+        source_id="a.tif",
+        tag="t1",
+        pixel="p",
+        grid="2x3",
+        cpu_class="avx2",
+        row_off=window.row_off,
+        col_off=window.col_off,
+        height=window.height,
+        width=window.width,
+    )
+    return dataclasses.replace(record, **changes)
+
+
+def end(status: str, **changes) -> Record:
+    return dataclasses.replace(Record(status=status, source_id="a.tif", tag="t1"), **changes)
+
+
+def content(ledger: Ledger):
+    shards = {key: found for key in ledger.unfinished() if (found := ledger.shards(key))}
+    return list(ledger.sources()), shards
+
+
+def replayed(records):
+    """What the records say, worked out from the rules alone."""
+    sources, shards = {}, {}
+    for record in records:
+        key = record.source_id
+        if record.status == "shard":
+            generation = (record.tag, record.pixel, record.grid, record.cpu_class)
+            if shards.get(key, (generation, {}))[0] != generation:
+                del shards[key]
+            shards.setdefault(key, (generation, {}))[1][record.window] = record
+        else:
+            sources[key] = record
+            if record.status != "failed":
+                shards.pop(key, None)
+    ordered = {key: [held[window] for window in sorted(held)] for key, (_, held) in sorted(shards.items())}
+    return [sources[key] for key in sorted(sources)], ordered
+
+
+@properties
+@given(st.lists(st.one_of(batches, st.sampled_from(["merge", "reopen"])), max_size=8))
+def test_memory_and_disk_hold_what_was_appended(steps):
+    with tempfile.TemporaryDirectory() as output:
+        ledger, appended = Ledger(output), []
+        for step in steps:
+            if step == "merge":
+                ledger.merge()
+            elif step == "reopen":
+                ledger = Ledger(output)
+            else:
+                ledger.append(step)
+                appended += step
+            assert content(ledger) == replayed(appended)
+        assert content(Ledger(output)) == replayed(appended)
+
+
+@properties
+@given(st.lists(batches, min_size=1, max_size=4), st.lists(batches, min_size=1, max_size=3), st.data())
+def test_a_merge_interrupted_at_its_removals_loses_nothing(first, second, data):
+    with tempfile.TemporaryDirectory() as folder:
+        output, before = f"{folder}/out", f"{folder}/before"
+        ledger = Ledger(output)
+        for batch in first:
+            ledger.append(batch)
+        ledger.merge()
+        for batch in second:
+            ledger.append(batch)
+        parts = Path(output, "_batchseg", "ledger")
+        shutil.copytree(parts, before)
+        ledger.merge()
+        removed = sorted({path.name for path in Path(before).iterdir()} - {p.name for p in parts.iterdir()})
+        for name in data.draw(st.sets(st.sampled_from(removed))):
+            shutil.copy(Path(before, name), parts / name)
+        again = Ledger(output)
+        assert content(again) == content(ledger)
+        more = [shard(source_id="later.tif")]
+        again.append(more)
+        again.merge()
+        expected = replayed([record for batch in [*first, *second, more] for record in batch])
+        assert content(Ledger(output)) == expected
+        assert len(list(parts.iterdir())) == 1
+
+
+def test_every_field_survives_the_disk(tmp_path):
+    record = Record(
+        status="done",
+        source_id="ordner/überflug 1.tif",
+        tag="t",
+        pixel="p",
+        product="q",
+        cpu_class="avx512",
+        grid="2x3",
+        row_off=2**31 - 1,
+        col_off=3,
+        height=4,
+        width=5,
+        empty=True,
+        predicted=6,
+        valid_pixels=2**40,
+        class_ids=(0, 65534),
+        class_pixels=(2**40, 1),
+        class_area_m2=(0.1, 1e15),
+        mask="masks/a.tif",
+        mask_bytes=2**33,
+        mask_sha256="f" * 64,
+        error="line one\nline two",
+        uri="s3://bucket/a.tif",
+    )
+    defaults = {field.name: field.default for field in dataclasses.fields(Record)}
+    assert all(getattr(record, name) != value for name, value in defaults.items())
+    Ledger(str(tmp_path)).append([record])
+    assert list(Ledger(str(tmp_path)).sources()) == [record]
+
+
+@pytest.mark.parametrize(
+    "change", [{"tag": "t2"}, {"pixel": "q"}, {"grid": "1x1"}, {"cpu_class": "avx512"}], ids=str
+)
+def test_a_shard_of_another_generation_voids_the_earlier_ones(tmp_path, change):
+    ledger = Ledger(str(tmp_path))
+    ledger.append([shard(0), shard(1), shard(0, source_id="b.tif")])
+    ledger.append([shard(2, **change)])
+    for view in (ledger, Ledger(str(tmp_path))):
+        assert view.shards("a.tif") == [shard(2, **change)]
+        assert view.shards("b.tif") == [shard(0, source_id="b.tif")]
+
+
+def test_a_shard_recorded_twice_counts_once(tmp_path):
+    ledger = Ledger(str(tmp_path))
+    ledger.append([shard(0, predicted=1), shard(0, predicted=2)])
+    assert ledger.shards("a.tif") == [shard(0, predicted=2)]
+
+
+@pytest.mark.parametrize(("status", "kept"), [("done", []), ("quarantined", []), ("failed", [shard(0)])])
+def test_an_end_voids_the_shards_unless_it_is_transient(tmp_path, status, kept):
+    ledger = Ledger(str(tmp_path))
+    ledger.append([shard(0), end(status)])
+    ledger.merge()
+    for view in (ledger, Ledger(str(tmp_path))):
+        assert view.shards("a.tif") == kept
+        assert view.source("a.tif") == end(status)
+
+
+def test_a_done_source_that_is_done_again_keeps_its_record_until_then(tmp_path):
+    ledger = Ledger(str(tmp_path))
+    ledger.append([end("done"), shard(0, tag="t2")])
+    ledger.merge()
+    again = Ledger(str(tmp_path))
+    assert again.source("a.tif") == end("done")
+    assert again.shards("a.tif") == [shard(0, tag="t2")]
+
+
+def test_of_two_who_append_at_once_one_is_refused(tmp_path):
+    one, two = Ledger(str(tmp_path)), Ledger(str(tmp_path))
+    one.append([shard(0)])
+    with pytest.raises(OutputError, match="segment 1 exists already"):
+        two.append([shard(1)])
+    assert Ledger(str(tmp_path)).shards("a.tif") == [shard(0)]
+    assert two.shards("a.tif") == []
+
+
+def test_a_long_tail_is_merged_in_mid_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(ledger_module, "MERGE_AFTER", 4)
+    ledger = Ledger(str(tmp_path))
+    for number in range(11):
+        ledger.append([end("done", source_id=f"{number:02d}.tif")])
+    names = sorted(path.name for path in (tmp_path / "_batchseg" / "ledger").iterdir())
+    assert names == [
+        "segment-00000009.parquet",
+        "segment-00000010.parquet",
+        "segment-00000011.parquet",
+        "snapshot-00000008.parquet",
+    ]
+    assert len(list(Ledger(str(tmp_path)).sources())) == 11
+
+
+def test_looking_at_a_ledger_writes_nothing(tmp_path):
+    ledger = Ledger(str(tmp_path / "out"))
+    ledger.append([])
+    ledger.merge()
+    assert content(ledger) == ([], {})
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[:-9], lambda data: b"", lambda data: b"no parquet"])
+def test_a_damaged_part_is_an_error_of_the_output(tmp_path, damage):
+    Ledger(str(tmp_path)).append([shard(0)])
+    (part,) = (tmp_path / "_batchseg" / "ledger").iterdir()
+    part.write_bytes(damage(part.read_bytes()))
+    with pytest.raises(OutputError, match="segment-00000001"):
+        Ledger(str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["plain", "mit Leerzeichen", "2024 [new]", "what?", "a*b", "100%"])
+def test_an_output_of_any_name_is_found_again(tmp_path, name):
+    output = str(tmp_path / name)
+    ledger = Ledger(output)
+    ledger.append([shard(0)])
+    ledger.merge()
+    ledger.append([shard(1)])
+    assert Ledger(output).shards("a.tif") == [shard(0), shard(1)]

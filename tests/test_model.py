@@ -1,0 +1,141 @@
+import pytest
+from factories import write_model
+
+from batchseg.config import Normalize
+from batchseg.errors import ModelError
+from batchseg.model import read_model
+
+NORMALIZE = {"type": "Normalize", "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+PADDLESEG_26 = {
+    "Deploy": {"model": "model.pdmodel", "params": "model.pdiparams", "transforms": [{"type": "Normalize"}]}
+}
+PADDLESEG_28 = {
+    "Deploy": {
+        "input_shape": [-1, 3, -1, -1],
+        "model": "model.pdmodel",
+        "output_dtype": "int32",
+        "output_op": "argmax",
+        "params": "model.pdiparams",
+        "transforms": [NORMALIZE],
+    }
+}
+PADDLEX = {
+    "Deploy": {**PADDLESEG_28["Deploy"], "model": "inference.pdmodel", "params": "inference.pdiparams"},
+    "Global": {"model_name": "PP-LiteSeg-T"},
+    "Hpi": {"backend_config": {}},
+}
+
+
+def refusal(folder) -> str:
+    with pytest.raises(ModelError) as caught:
+        read_model(str(folder))
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def with_transforms(*transforms):
+    return {"Deploy": {**PADDLESEG_28["Deploy"], "transforms": list(transforms)}}
+
+
+@pytest.mark.parametrize("suffix", [".json", ".pdmodel"])
+def test_an_export_of_paddleseg_2_8_is_read_whichever_format_paddle_wrote(tmp_path, suffix):
+    files = read_model(str(write_model(tmp_path, PADDLESEG_28, suffix=suffix)))
+    assert files.network == str(tmp_path / f"model{suffix}")
+    assert files.params == str(tmp_path / "model.pdiparams")
+    assert files.normalize == Normalize(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+    assert (files.has_transforms, files.input_channels) == (True, 3)
+
+
+def test_an_export_of_paddleseg_2_6_says_less(tmp_path):
+    files = read_model(str(write_model(tmp_path, PADDLESEG_26, suffix=".pdmodel")))
+    assert files.normalize == Normalize(mean=(), std=())
+    assert files.input_channels is None
+
+
+def test_an_export_for_paddlex_is_read(tmp_path):
+    write_model(tmp_path, PADDLEX, name="inference", deploy_name="inference.yml")
+    files = read_model(str(tmp_path))
+    assert files.network == str(tmp_path / "inference.json")
+    assert files.normalize.mean == (0.485, 0.456, 0.406)
+
+
+def test_a_model_without_deploy_file_is_read_and_says_so(tmp_path):
+    files = read_model(str(write_model(tmp_path, name="net")))
+    assert (files.has_transforms, files.normalize) == (False, None)
+    assert files.network == str(tmp_path / "net.json")
+
+
+@pytest.mark.parametrize("transforms", [[], None])
+def test_an_empty_list_of_transforms_is_no_normalisation(tmp_path, transforms):
+    deploy = {"Deploy": {**PADDLESEG_28["Deploy"], "transforms": transforms}}
+    files = read_model(str(write_model(tmp_path, deploy)))
+    assert (files.has_transforms, files.normalize) == (True, None)
+
+
+@pytest.mark.parametrize(
+    ("shape", "channels"), [([1, 4, 512, 512], 4), ([-1, -1, -1, -1], None), (None, None)]
+)
+def test_the_number_of_bands_is_read_from_the_input_shape(tmp_path, shape, channels):
+    deploy = {"Deploy": {**PADDLESEG_28["Deploy"], "input_shape": shape}}
+    assert read_model(str(write_model(tmp_path, deploy))).input_channels == channels
+
+
+@pytest.mark.parametrize("kind", ["Resize", "Padding", "ResizeByShort"])
+def test_an_unknown_transform_is_refused_by_name(tmp_path, kind):
+    message = refusal(
+        write_model(tmp_path, with_transforms({"type": kind, "target_size": [512, 512]}, NORMALIZE))
+    )
+    assert repr(kind) in message
+    assert str(tmp_path / "deploy.yaml") in message
+
+
+@pytest.mark.parametrize(
+    "transform", ["Normalize", {"type": "Normalize", "mean": 0.5}, {"type": "Normalize", "mean": None}, 7, {}]
+)
+def test_a_transform_of_another_form_is_refused_in_words(tmp_path, transform):
+    assert "deploy.yaml" in refusal(write_model(tmp_path, with_transforms(transform)))
+
+
+def test_missing_weights_are_named(tmp_path):
+    (write_model(tmp_path, PADDLESEG_28) / "model.pdiparams").unlink()
+    assert "model.pdiparams is missing" in refusal(tmp_path)
+
+
+def test_a_text_file_named_like_a_network_is_refused(tmp_path):
+    (write_model(tmp_path, PADDLESEG_28) / "model.json").write_text("not a network")
+    assert "not a Paddle PIR program" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("suffix", [".json", ".pdmodel"])
+def test_an_empty_network_is_refused(tmp_path, suffix):
+    (write_model(tmp_path, PADDLESEG_28, suffix=suffix) / f"model{suffix}").write_bytes(b"")
+    assert f"model{suffix}" in refusal(tmp_path)
+
+
+def test_a_folder_without_network_is_refused_with_what_it_holds(tmp_path):
+    (tmp_path / "weights.pdparams").write_bytes(b"x")
+    assert "weights.pdparams" in refusal(tmp_path)
+
+
+def test_what_is_no_folder_is_refused(tmp_path):
+    assert "does not exist" in refusal(tmp_path / "absent")
+    (tmp_path / "model.json").write_text("{}")
+    assert "is a file" in refusal(tmp_path / "model.json")
+
+
+@pytest.mark.parametrize("text", ["a: [", "- list", "Model: {}", "Deploy: text", "\xff"])
+def test_a_deploy_file_of_another_kind_is_refused(tmp_path, text):
+    (write_model(tmp_path) / "deploy.yaml").write_bytes(text.encode("latin-1"))
+    with pytest.raises(ModelError, match=r"deploy\.yaml"):
+        read_model(str(tmp_path))
+
+
+def test_the_digest_follows_network_and_weights_and_nothing_else(tmp_path):
+    one, two = write_model(tmp_path / "one", PADDLESEG_28), write_model(tmp_path / "two", PADDLESEG_26)
+    assert read_model(str(one)).digest == read_model(str(two)).digest
+    for name in ("model.json", "model.pdiparams"):
+        before = read_model(str(two)).digest
+        with (two / name).open("ab") as file:
+            file.write(b" ")
+        assert read_model(str(two)).digest != before

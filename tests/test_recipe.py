@@ -1,0 +1,233 @@
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from factories import make_config, make_facts, make_model_files, make_product, make_recipe, make_scene
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from batchseg.config import ClassInfo, Normalize, Scale
+from batchseg.errors import ConfigError, ModelError
+from batchseg.recipe import Preparation, digest, fill_values, mismatch
+from batchseg.recipe import make_recipe as recipe_of
+
+IMAGENET = Normalize(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+REFLECTANCE = Scale(kind="divide", low=(0.0,), high=(10_000.0,))
+STRETCH = Scale(kind="stretch", low=(100.0, 0.0, 50.0), high=(3000.0, 4000.0, 5000.0))
+
+
+def prepared(recipe, tile) -> np.ndarray:
+    out = np.full(tile.shape, np.nan, dtype=np.float32)
+    Preparation(recipe)(tile, out)
+    return out
+
+
+def per_band(values) -> np.ndarray:
+    return np.array(values, dtype=np.float32)[:, None, None]
+
+
+@pytest.mark.parametrize("normalize", [IMAGENET, make_recipe().normalize], ids=["imagenet", "default"])
+def test_preparation_is_paddlesegs_formula(normalize):
+    tile = np.random.default_rng(1).permutation(256).astype(np.uint8).reshape(1, 8, 32).repeat(3, axis=0)
+    answer = prepared(make_recipe(normalize=normalize), tile)
+    assert answer.dtype == np.float32
+    in_float32 = (tile.astype(np.float32) / np.float32(255) - per_band(normalize.mean)) / per_band(
+        normalize.std
+    )
+    assert np.array_equal(answer, in_float32)
+    # PaddleSeg's own lines keep mean and std in float64, which may move the last bit.
+    own = tile.astype(np.float32, copy=False) / 255.0
+    own -= np.array(normalize.mean)[:, None, None]
+    own /= np.array(normalize.std)[:, None, None]
+    np.testing.assert_allclose(answer, own, rtol=0, atol=5e-7)
+
+
+numbers = st.floats(-1000, 1000, width=32)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    st.sampled_from(["uint8", "uint16", "int16", "float32"]),
+    st.sampled_from(["divide", "stretch"]),
+    st.tuples(numbers, st.floats(0.5, 20_000, width=32)),
+    st.one_of(st.none(), st.tuples(st.floats(-2, 2), st.floats(0.01, 10))),
+    st.integers(0, 2**32 - 1),
+)
+def test_preparation_scales_clips_and_normalises_in_float32(dtype, kind, reach, normal, seed):
+    low, high = (0.0, reach[1]) if kind == "divide" else (reach[0], reach[0] + reach[1])
+    normalize = None if normal is None else Normalize(mean=(normal[0],) * 3, std=(normal[1],) * 3)
+    recipe = make_recipe(scale=Scale(kind=kind, low=(low,), high=(high,)), normalize=normalize)
+    tile = (np.random.default_rng(seed).random((3, 5, 7)) * 200).astype(dtype)
+    expected = (tile.astype(np.float32) - np.float32(low)) / np.float32(np.float64(high) - np.float64(low))
+    if kind == "stretch":
+        expected = np.clip(expected, 0, 1)
+    if normal is not None:
+        expected = (expected - np.float32(normal[0])) / np.float32(normal[1])
+    assert expected.dtype == np.float32
+    assert np.array_equal(prepared(recipe, tile), expected)
+
+
+def test_bands_are_prepared_each_by_its_own_values():
+    tile = np.arange(3 * 4 * 5, dtype=np.uint16).reshape(3, 4, 5) * 70
+    whole = prepared(make_recipe(scale=STRETCH, normalize=IMAGENET), tile)
+    for band in range(3):
+        scale = Scale(kind="stretch", low=(STRETCH.low[band],), high=(STRETCH.high[band],))
+        normalize = Normalize(mean=(IMAGENET.mean[band],), std=(IMAGENET.std[band],))
+        alone = make_recipe(bands=(1,), scale=scale, normalize=normalize)
+        assert np.array_equal(prepared(alone, tile[band : band + 1])[0], whole[band])
+
+
+def test_a_model_without_normalisation_gets_the_pixels_as_they_are():
+    config = make_config(normalize="none")
+    recipe = recipe_of(config, make_model_files(), make_facts(), "cpu")
+    tile = np.arange(3 * 4 * 5, dtype=np.uint8).reshape(3, 4, 5)
+    assert np.array_equal(prepared(recipe, tile), tile.astype(np.float32))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "scale"),
+    [("uint8", make_recipe().scale), ("uint16", REFLECTANCE), ("int16", STRETCH), ("float32", STRETCH)],
+)
+@pytest.mark.parametrize("normalize", [IMAGENET, None])
+def test_the_fill_value_is_prepared_to_about_zero(dtype, scale, normalize):
+    recipe = make_recipe(scale=scale, normalize=normalize)
+    fill = fill_values(recipe, dtype)
+    assert (fill.dtype, fill.shape) == (np.dtype(dtype), (3,))
+    answer = prepared(recipe, np.broadcast_to(fill[:, None, None], (3, 2, 4)).copy())
+    span = np.array(scale.high) - np.array(scale.low)
+    step = 1e-5 if dtype == "float32" else 0.5 / span.min() / min(normalize.std if normalize else (1,))
+    assert np.abs(answer).max() <= step * 1.001
+
+
+def test_a_fill_value_beyond_the_dtype_is_its_nearest_value():
+    scale = Scale(kind="stretch", low=(-500.0,), high=(-100.0,))
+    assert fill_values(make_recipe(scale=scale, normalize=None), "uint8").tolist() == [0, 0, 0]
+
+
+def test_settings_survive_json():
+    for recipe in (make_recipe(), make_recipe(normalize=None, nodata=0.5, scale=STRETCH)):
+        assert json.loads(json.dumps(recipe.settings())) == recipe.settings()
+
+
+CHANGES = {
+    "model": make_model_files(digest="1" * 64),
+    "bands": (3, 2, 1),
+    "scale": REFLECTANCE,
+    "normalize": IMAGENET,
+    "nodata": 0.0,
+    "tile_size": 32,
+    "halo": 2,
+    "precision": "bf16",
+    "device": "gpu",
+    "confidence": True,
+    "class_count": 300,
+}
+
+
+@pytest.mark.parametrize("key", CHANGES)
+def test_whatever_decides_a_pixel_changes_the_digest(key):
+    assert make_recipe(**{key: CHANGES[key]}).digest != make_recipe().digest
+
+
+def test_what_decides_no_pixel_does_not_change_the_digest():
+    same = make_recipe(
+        model=make_model_files(directory="/elsewhere", network="/elsewhere/model.json"),
+        facts=make_facts(seconds_per_tile=9.0, cpu_class="avx512"),
+        class_count=3,
+    )
+    assert same.digest == make_recipe().digest
+
+
+def test_a_products_digest_follows_names_colours_and_compression():
+    product = make_product("a", "b")
+    recoloured = dataclasses.replace(
+        product, classes=(product.classes[0], ClassInfo(name="b", color="#010203"))
+    )
+    others = [make_product("a"), make_product("a", "c"), make_product("a", "b", compress="zstd"), recoloured]
+    assert len({p.digest for p in [product, *others]}) == 5
+    assert make_product("a", "b").digest == product.digest
+
+
+def test_digests_do_not_depend_on_the_order_of_keys():
+    assert digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1}) != digest({"a": 2, "b": 1})
+
+
+@pytest.mark.parametrize(
+    ("count", "dtype", "nodata"), [(None, "uint8", 255), (255, "uint8", 255), (256, "uint16", 65535)]
+)
+def test_a_mask_has_room_for_all_classes_and_nodata(count, dtype, nodata):
+    recipe = make_recipe(class_count=count)
+    assert (recipe.mask_dtype, recipe.mask_nodata) == (dtype, nodata)
+
+
+def made(model=None, facts=None, **job):
+    return recipe_of(make_config(**job), model or make_model_files(), facts or make_facts(), "cpu")
+
+
+def test_a_recipe_takes_all_bands_of_the_model_unless_the_job_names_some():
+    assert (made().bands, made().all_bands) == ((1, 2, 3), True)
+    assert (made(bands=(4, 3, 2)).bands, made(bands=(4, 3, 2)).all_bands) == ((4, 3, 2), False)
+
+
+def test_normalisation_is_the_models_unless_the_job_says_otherwise():
+    assert made().normalize == Normalize(mean=(0.5,) * 3, std=(0.5,) * 3)
+    assert made(make_model_files(normalize=IMAGENET)).normalize == IMAGENET
+    assert made(make_model_files(normalize=None)).normalize is None
+    own = Normalize(mean=(0.1,), std=(0.2,))
+    assert made(normalize=own).normalize == Normalize(mean=(0.1,) * 3, std=(0.2,) * 3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "word"),
+    [
+        ({"bands": (1, 2)}, ConfigError, "bands names 2 bands"),
+        ({"num_classes": 5}, ConfigError, "num_classes says 5"),
+        ({"classes": make_product("a", "b").classes}, ConfigError, "classes says 2"),
+        ({"normalize": Normalize(mean=(0.5, 0.5), std=(0.5, 0.5))}, ConfigError, "normalize has 2 values"),
+        ({"scale": Scale(kind="stretch", low=(0.0, 1.0), high=(9.0,))}, ConfigError, "2 low values"),
+        ({"scale": Scale(kind="stretch", low=(9.0,), high=(9.0,))}, ConfigError, "low < high"),
+        ({"model": make_model_files(has_transforms=False, normalize=None)}, ConfigError, "no deploy.yaml"),
+        ({"facts": make_facts(output="classes"), "confidence": True}, ModelError, "confidence"),
+    ],
+)
+def test_contradictions_are_refused(changes, error, word):
+    with pytest.raises(error, match=word):
+        made(**changes)
+
+
+def test_where_the_model_gives_ids_the_job_says_how_many():
+    facts = make_facts(output="classes", class_count=None)
+    assert made(facts=facts).class_count is None
+    assert made(facts=facts, num_classes=300).class_count == 300
+    assert made(facts=facts, classes=make_product("a", "b").classes).class_count == 2
+
+
+@pytest.mark.parametrize(
+    ("scene", "recipe", "word"),
+    [
+        ({"bands": 4}, {}, "4 bands"),
+        ({"bands": 4, "alpha_bands": (4,)}, {}, None),
+        ({"bands": 3, "alpha_bands": (3,)}, {}, "2 bands .*alpha: band 3"),
+        ({"bands": 4}, {"all_bands": False, "bands": (4, 2, 1)}, None),
+        ({"bands": 4}, {"all_bands": False, "bands": (5, 2, 1)}, "band 5"),
+        ({"dtypes": ("uint16",) * 3}, {}, "expect uint8"),
+        ({"dtypes": ("uint16",) * 3}, {"scale": REFLECTANCE}, None),
+        ({"dtypes": ("uint8",) * 3}, {"scale": REFLECTANCE}, "scale reaches 0..10000"),
+        (
+            {"dtypes": ("uint16",) * 3},
+            {"scale": Scale(kind="divide", low=(0.0,), high=(255.0,))},
+            "divides by 255",
+        ),
+        ({"dtypes": ("float32",) * 3}, {"scale": Scale(kind="divide", low=(0.0,), high=(1.0,))}, None),
+        ({"dtypes": ("complex64",) * 3}, {"scale": REFLECTANCE}, "complex64"),
+        ({"dtypes": ("uint8", "uint8", "uint16")}, {}, "uint16"),
+    ],
+)
+def test_scenes_that_do_not_fit_are_told_why(scene, recipe, word):
+    reason = mismatch(make_scene(**scene), make_recipe(**recipe))
+    if word is None:
+        assert reason is None
+    else:
+        with pytest.raises(ValueError, match=word):
+            raise ValueError(reason)
