@@ -1,6 +1,7 @@
 """A model directory as its files say: network, weights, pre-processing, digest. Nothing is run here."""
 
 import hashlib
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -46,20 +47,15 @@ def read_model(directory: str) -> ModelFiles:
         msg = f"model: {directory} {what}; expected a folder with model.json or model.pdmodel and its .pdiparams"
         raise ModelError(msg)
     deploy_path = next((folder / name for name in DEPLOY_FILES if (folder / name).is_file()), None)
-    deploy = _read_deploy(deploy_path) if deploy_path else {}
-    network = _network(folder, deploy)
+    loaded = _read_yaml(deploy_path) if deploy_path else {}
+    deploy = loaded.get("Deploy") if isinstance(loaded, dict) else None
+    network = _network(folder, deploy if isinstance(deploy, dict) else {})
     params = network.with_suffix(".pdiparams")
-    if not params.is_file():
-        msg = f"model: {network.name} is there but {params.name} is missing in {directory}; copy the whole export"
+    _check_files(network, params)
+    if deploy_path and not isinstance(deploy, dict):
+        msg = f"model: {deploy_path} has no section Deploy; it is not what PaddleSeg's export writes"
         raise ModelError(msg)
-    if network.suffix == ".json" and PIR_MAGIC not in network.read_bytes()[:200].replace(b" ", b""):
-        msg = (
-            f"model: {network} is not a Paddle PIR program; export the model with PaddleSeg's tools/export.py"
-        )
-        raise ModelError(msg)
-    if network.stat().st_size == 0:
-        msg = f"model: {network} is empty"
-        raise ModelError(msg)
+    deploy = deploy or {}
     return ModelFiles(
         directory=str(folder),
         network=str(network),
@@ -71,17 +67,76 @@ def read_model(directory: str) -> ModelFiles:
     )
 
 
-def _read_deploy(path: Path) -> dict[str, Any]:
+def _read_yaml(path: Path) -> Any:
     try:
-        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as e:
         msg = f"model: cannot read {path}: {e}"
         raise ModelError(msg) from e
-    if not isinstance(loaded, dict) or not isinstance(loaded.get("Deploy"), dict):
-        msg = f"model: {path} has no section Deploy; it is not what PaddleSeg's export writes"
+
+
+def _check_files(network: Path, params: Path) -> None:
+    if not params.is_file():
+        msg = f"model: {network.name} is there but {params.name} is missing in {network.parent}; copy the whole export"
         raise ModelError(msg)
-    deploy: dict[str, Any] = loaded["Deploy"]
-    return deploy
+    if network.stat().st_size == 0:
+        msg = f"model: {network} is empty; copy the whole export"
+        raise ModelError(msg)
+    if network.suffix == ".json" and PIR_MAGIC not in network.read_bytes()[:200].replace(b" ", b""):
+        msg = f"model: {network} is not a Paddle PIR program; export the model with PaddleSeg's tools/export.py"
+        raise ModelError(msg)
+    if not _params_are_whole(params):
+        msg = f"model: {params} is cut off in the middle of its weights; copy the whole export"
+        raise ModelError(msg)
+
+
+# Bytes of an element by Paddle's VarType.Type (framework.proto): bool, int16, int32, int64, fp16, fp32,
+# fp64, uint8, int8, bf16, complex64, complex128.
+_ELEMENT_BYTES = {0: 1, 1: 2, 2: 4, 3: 8, 4: 2, 5: 4, 6: 8, 20: 1, 21: 1, 22: 2, 23: 8, 24: 16}
+
+
+def _params_are_whole(path: Path) -> bool:
+    """Walk the tensors of a .pdiparams file: the last one must end where the file does.
+
+    Paddle 3.2.2 loads a file that is cut off in its last tensor without a word, and predicts with
+    whatever it finds in memory. Each tensor is: version u32, LoD levels u64 with a size u64 and data
+    each, version u32, length i32 of a TensorDesc message, that message, the elements.
+    """
+    with path.open("rb") as f:
+        size = path.stat().st_size
+        while f.tell() < size:
+            head = f.read(12)
+            if len(head) < 12:
+                return False
+            for _ in range(int.from_bytes(head[4:], "little")):
+                f.seek(int.from_bytes(f.read(8), "little"), 1)
+            lengths = f.read(8)
+            message = f.read(int.from_bytes(lengths[4:], "little"))
+            kind, elements = _tensor_desc(message)
+            if kind not in _ELEMENT_BYTES:
+                return len(message) > 0  # a type that this walk does not know: Paddle decides
+            f.seek(elements * _ELEMENT_BYTES[kind], 1)
+        return f.tell() == size
+
+
+def _tensor_desc(message: bytes) -> tuple[int, int]:
+    """Type and number of elements of a TensorDesc (field 1: type, field 2: dims, packed or not)."""
+    values: list[int] = []
+    number = shift = 0
+    for byte in message:
+        number |= (byte & 0x7F) << shift
+        shift += 7
+        if byte < 0x80:
+            values.append(number)
+            number = shift = 0
+    if not values or values[0] != 8:
+        return -1, 0
+    rest, dims = values[2:], []
+    if rest[:1] == [0x12]:
+        dims = rest[2:]
+    elif all(tag == 0x10 for tag in rest[::2]):
+        dims = rest[1::2]
+    return values[1], math.prod(dims)
 
 
 def _network(folder: Path, deploy: dict[str, Any]) -> Path:

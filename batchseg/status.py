@@ -36,7 +36,7 @@ class Status:
 
 def read_status(output: str) -> Status:
     """Raises ConfigError where no run has written to `output`."""
-    if load_state(output) is None:
+    if load_state(output) is None and lock_holder(output) is None:
         msg = f"{output} holds no results of batchseg; give the `output` of a job"
         raise ConfigError(msg)
     ledger = Ledger(output)

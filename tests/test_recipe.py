@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import re
 
 import numpy as np
 import pytest
@@ -226,8 +227,4 @@ def test_where_the_model_gives_ids_the_job_says_how_many():
 )
 def test_scenes_that_do_not_fit_are_told_why(scene, recipe, word):
     reason = mismatch(make_scene(**scene), make_recipe(**recipe))
-    if word is None:
-        assert reason is None
-    else:
-        with pytest.raises(ValueError, match=word):
-            raise ValueError(reason)
+    assert reason is None if word is None else re.search(word, reason)

@@ -10,7 +10,13 @@ from batchseg.errors import ConfigError, LockedError, OutputError
 from batchseg.inputs import InputRoot
 from batchseg.state import OutputState, check_pixel_settings, load_state, lock, lock_holder, save_state
 
-HOLD = "import sys; from batchseg.state import lock\nwith lock(sys.argv[1], 'other'): print('held', flush=True); input()"
+HOLD = """
+import sys
+from batchseg.state import lock
+with lock(sys.argv[1], "other"):
+    print("held", flush=True)
+    input()
+"""
 
 
 def make_state(**recipe) -> OutputState:
