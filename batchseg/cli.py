@@ -29,6 +29,9 @@ exit codes:
 """
 
 
+REFUSALS_SHOWN = 100
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point of the console script: parse, run, print, exit."""
     arguments = _parser().parse_args(argv)
@@ -159,8 +162,11 @@ def _print_report(report: Report, run_id: str, out: TextIO, *, quiet: bool) -> N
         if records:
             note = "until the file changes" if kind == "quarantined" else "the next run tries again"
             print(f"{len(records)} sources {kind} ({note}):", file=out)
-            for record in records:
+            for record in records[:REFUSALS_SHOWN]:
                 print(f"  {record.source_id}: {record.error}", file=out)
+            if len(records) > REFUSALS_SHOWN:
+                more = len(records) - REFUSALS_SHOWN
+                print(f"  and {more} more: batchseg status {report.output}", file=out)
 
 
 def _plan(arguments: argparse.Namespace, streams: Streams) -> int:

@@ -194,7 +194,7 @@ def _add_georeference(root: Element, georeference: Georeference) -> None:
         a, b, c, d, e, f = georeference.transform
         SubElement(root, "GeoTransform").text = ", ".join(repr(v) for v in (c, a, b, f, d, e))
     elif georeference.gcps:
-        wkt = georeference.gcps_crs_wkt
+        wkt = georeference.gcps_crs_wkt or georeference.crs_wkt
         gcps = SubElement(root, "GCPList", **({"Projection": wkt} if wkt else {}))
         for p in georeference.gcps:
             numbers = {"Pixel": p.col, "Line": p.row, "X": p.x, "Y": p.y, "Z": p.z}

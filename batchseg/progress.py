@@ -87,7 +87,7 @@ def duration(seconds: float) -> str:
 
 
 class PlainProgress:
-    """A line for each phase and refusal, and one of progress now and then."""
+    """A line for each phase, and one of progress now and then."""
 
     def __init__(self, sums: Sums, say: Callable[[str], None]) -> None:
         self._sums, self._say = sums, say
@@ -102,8 +102,8 @@ class PlainProgress:
                     f"{s.tiles}/{s.tiles_total} tiles, {s.scenes}/{s.scenes_total} scenes, "
                     f"{s.rates()}, {s.time_left()} left"
                 )
-        elif (line := describe(event)) is not None:
-            self._say(line)
+        elif not isinstance(event, SceneRefused) and (line := describe(event)) is not None:
+            self._say(line)  # refusals are listed at the end
 
     def close(self) -> None:
         pass

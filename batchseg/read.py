@@ -1,6 +1,7 @@
 """Pixels and headers through rasterio. Whatever GDAL says about a file becomes a SourceError here."""
 
 import contextlib
+import re
 import time
 import warnings
 from collections.abc import Iterator
@@ -61,11 +62,12 @@ def _source_errors(doing: str, source: Source) -> Iterator[None]:
         while root.__cause__ is not None:
             root = root.__cause__
         text = getattr(root, "errmsg", None) or str(root) or type(root).__name__
-        detail = text.replace(source.uri, source.uri.rsplit("/", 1)[-1])
+        detail = re.sub(r" \(this error can be turned.*\)", "", text).rstrip(".")
+        detail = detail.replace(source.uri, source.uri.rsplit("/", 1)[-1])
         problem = _storage_problem(source)
         if problem:
             raise SourceIOError(problem) from e
-        msg = f"{doing}: {detail}"
+        msg = f"{doing} (GDAL: {detail})"
         raise SourceError(msg) from e
 
 
@@ -83,7 +85,7 @@ def _storage_problem(source: Source) -> str | None:
 def read_header(source: Source) -> Scene | Refusal:
     """Open a source and read what its header says."""
     try:
-        with gdal(), _source_errors("cannot open", source):
+        with gdal(), _source_errors("no raster, or its header is damaged", source):
             if source.size == 0 and storage.file_info(source.uri) is not None:
                 msg = "the file is empty"
                 raise SourceError(msg)
@@ -176,7 +178,7 @@ def read_shards(scene: Scene, recipe: Recipe, shards: tuple[Shard, ...]) -> tupl
     """
     started = time.perf_counter()
     check_version(scene.source)
-    with gdal(), _source_errors("cannot read", scene.source), rasterio.open(scene.source.uri) as dataset:
+    with gdal(), _source_errors("damaged or cut off: pixels cannot be decoded", scene.source), rasterio.open(scene.source.uri) as dataset:
         if (dataset.height, dataset.width) != (scene.height, scene.width):
             msg = "the file changed while the run was going on; the next run does the new version"
             raise SourceChangedError(msg)

@@ -167,13 +167,20 @@ def write_job(folder: Path, text: str = "", **keys: Any) -> Path:
     return path
 
 
+def tensor_bytes(dims: tuple[int, ...]) -> bytes:
+    """A float32 tensor as Paddle stores it: versions, no LoD, a TensorDesc message, the elements."""
+    message = bytes([0x08, 5, *(byte for dim in dims for byte in (0x10, dim))])
+    elements = np.arange(np.prod(dims), dtype=np.float32).tobytes()
+    return bytes(4 + 8 + 4) + len(message).to_bytes(4, "little") + message + elements
+
+
 def write_model(
     folder: Path, deploy: Any = None, *, name: str = "model", suffix: str = ".json", deploy_name="deploy.yaml"
 ) -> Path:
     """The files of an export; there is no network in them."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{name}{suffix}").write_text(PIR_TEXT if suffix == ".json" else "program")
-    (folder / f"{name}.pdiparams").write_bytes(np.arange(5, dtype=np.float32).tobytes())
+    (folder / f"{name}.pdiparams").write_bytes(tensor_bytes((2, 3)) + tensor_bytes((5,)))
     if deploy is not None:
         (folder / deploy_name).write_text(yaml.safe_dump(deploy), encoding="utf-8")
     return folder

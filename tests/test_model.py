@@ -1,5 +1,10 @@
+import signal
+
+import numpy as np
 import pytest
-from factories import write_model
+from factories import tensor_bytes, write_model
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from batchseg.config import Normalize
 from batchseg.errors import ModelError
@@ -102,6 +107,47 @@ def test_missing_weights_are_named(tmp_path):
     assert "model.pdiparams is missing" in refusal(tmp_path)
 
 
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(st.lists(st.integers(1, 9), min_size=1, max_size=4).map(tuple), min_size=1, max_size=4),
+    st.data(),
+)
+def test_weights_are_whole_or_refused(tmp_path_factory, shapes, data):
+    folder = write_model(tmp_path_factory.mktemp("model"), PADDLESEG_28)
+    tensors = [tensor_bytes(dims) for dims in shapes]
+    whole, ends = b"".join(tensors), set(np.cumsum([len(tensor) for tensor in tensors]).tolist())
+    (folder / "model.pdiparams").write_bytes(whole)
+    read_model(str(folder))
+    cut = data.draw(st.integers(1, len(whole) - 1).filter(lambda at: at not in ends))
+    (folder / "model.pdiparams").write_bytes(whole[:cut])
+    assert "model.pdiparams" in refusal(folder)
+
+
+def interrupt(number, frame):
+    message = "still walking through the weights"
+    raise AssertionError(message)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        bytes(range(20)),
+        b"<html>404 Not Found</html>" * 9,
+        bytes(4) + (2**62).to_bytes(8, "little") + bytes(9),
+        bytes(4) + (1).to_bytes(8, "little") + b"\xff" * 8 + bytes(9),
+    ],
+    ids=["numbers", "page", "levels", "size"],
+)
+def test_weights_that_are_something_else_are_refused_at_once(tmp_path, content):
+    (write_model(tmp_path, PADDLESEG_28) / "model.pdiparams").write_bytes(content)
+    signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, 0.5)
+    try:
+        assert "model.pdiparams" in refusal(tmp_path)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
 def test_a_text_file_named_like_a_network_is_refused(tmp_path):
     (write_model(tmp_path, PADDLESEG_28) / "model.json").write_text("not a network")
     assert "not a Paddle PIR program" in refusal(tmp_path)
@@ -137,5 +183,5 @@ def test_the_digest_follows_network_and_weights_and_nothing_else(tmp_path):
     for name in ("model.json", "model.pdiparams"):
         before = read_model(str(two)).digest
         with (two / name).open("ab") as file:
-            file.write(b" ")
+            file.write(tensor_bytes((1,)))
         assert read_model(str(two)).digest != before

@@ -1,0 +1,11 @@
+# Not built so far: the base image cannot be fetched where this was written. Short on purpose.
+FROM paddlepaddle/paddle:3.2.2-gpu-cuda12.6-cudnn9.5
+
+# The image carries paddlepaddle-gpu; on another base: pip install paddlepaddle-gpu==3.2.2
+#   -i https://www.paddlepaddle.org.cn/packages/stable/cu126/
+COPY . /opt/batchseg
+RUN pip install --no-cache-dir /opt/batchseg \
+    && useradd --create-home --uid 10001 batchseg
+USER batchseg
+WORKDIR /home/batchseg
+ENTRYPOINT ["batchseg"]
