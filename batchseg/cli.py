@@ -185,12 +185,14 @@ def _print_plan(planned: DryRun, out: TextIO) -> None:
     resumed = sum(bool(job.committed) for job in plan.jobs)
     lines = [
         f"model    {recipe.model.network}",
-        f"         {facts.channels} bands in, {facts.output} out ({count}), {recipe.precision} on {recipe.device}",
+        f"         {facts.channels} bands in, {facts.output} out ({count}), "
+        f"{recipe.precision} on {recipe.device}",
         f"sources  {numbers.scenes} to do ({resumed} begun by earlier runs), {plan.triage.done} done, "
         f"{plan.triage.quarantined} quarantined before, {len(plan.triage.vanished)} gone",
         f"tiles    {numbers.tiles} of {recipe.tile_size} pixels, halo {recipe.halo}: "
         f"{numbers.source_pixels / 1e6:.1f} Mpx; about {seconds} of prediction on {planned.workers} workers",
-        f"bytes    {human(numbers.bytes_in)} in (decoded), at most {human(numbers.bytes_out)} out (uncompressed)",
+        f"bytes    {human(numbers.bytes_in)} in (decoded), "
+        f"at most {human(numbers.bytes_out)} out (uncompressed)",
         f"memory   at most {human(numbers.in_flight_bytes)} of pixels in flight, "
         f"object store {human(planned.object_store_bytes)}",
     ]

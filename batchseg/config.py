@@ -10,14 +10,45 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
 from batchseg.errors import ConfigError
 
 PALETTE = (
-    "#4e79a7 #f28e2b #e15759 #76b7b2 #59a14f #edc948 #b07aa1 #ff9da7 #9c755f #bab0ac"
-    " #1f77b4 #aec7e8 #2ca02c #98df8a #d62728 #9467bd #c5b0d5 #8c564b #e377c2 #17becf"
-).split()
+    *(
+        "#4e79a7",
+        "#f28e2b",
+        "#e15759",
+        "#76b7b2",
+        "#59a14f",
+        "#edc948",
+        "#b07aa1",
+        "#ff9da7",
+        "#9c755f",
+        "#bab0ac",
+    ),
+    *(
+        "#1f77b4",
+        "#aec7e8",
+        "#2ca02c",
+        "#98df8a",
+        "#d62728",
+        "#9467bd",
+        "#c5b0d5",
+        "#8c564b",
+        "#e377c2",
+        "#17becf",
+    ),
+)
 """Colours of classes that the job file gives none, used in turn: Tableau 10, then Tableau 20."""
 
 
@@ -93,7 +124,14 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
-Number = Annotated[float, Field(strict=False)]
+def _no_bool(value: Any) -> Any:
+    if isinstance(value, bool):
+        kind, msg = "no_number", "expected a number"
+        raise PydanticCustomError(kind, msg)
+    return value
+
+
+Number = Annotated[float, Field(strict=False), BeforeValidator(_no_bool)]
 
 
 class _Divide(_Strict):
@@ -124,8 +162,16 @@ class _Class(_Strict):
     color: str | None = Field(default=None, pattern=r"^#[0-9a-fA-F]{6}$")
 
 
+_InputName = Annotated[str, Field(pattern=r"^[\w-][\w .-]*$")]
+"""First folder of the ids: one plain name, so that no id leads out of the output."""
+
+
 class _JobFile(_Strict):
-    inputs: str | list[str] | dict[str, str]
+    inputs: (
+        str
+        | Annotated[list[str], Field(min_length=1)]
+        | Annotated[dict[_InputName, str], Field(min_length=1)]
+    )
     model: str
     output: str
     bands: list[int] | None = None
@@ -316,13 +362,13 @@ def _class_info(item: str | _Class, index: int) -> ClassInfo:
 
 
 def _bytes(value: int | str | None, path: Path) -> int | None:
-    if value is None or isinstance(value, int):
-        return value
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG])i?B", value.strip())
-    if not match:
+    if value is None:
+        return None
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(?:([KMG])i?B)?", str(value).strip())
+    if not match or float(match[1]) == 0:
         msg = f"{path}: max_in_flight: {value!r} is not a size; write bytes or '512MiB', '2GiB'"
         raise ConfigError(msg)
-    return int(float(match.group(1)) * 1024 ** (" KMG".index(match.group(2))))
+    return int(float(match[1]) * 1024 ** (" KMG".index(match[2] or " ")))
 
 
 def _kind(value: Any) -> str:
@@ -358,6 +404,7 @@ _EXPECTED = {
     "classes": "a list of names or of {name: ..., color: '#rrggbb'}",
     "bands": "a list of band numbers such as [1, 2, 3]",
     "max_in_flight": "a number of bytes, or a size such as 512MiB",
+    "deadline": "a time of day in quotes such as '06:00', or a duration such as 90m or 7.5h",
 }
 """What a key takes, where pydantic would list every branch of a union."""
 

@@ -1,4 +1,4 @@
-"""Leases out, records in: the loop that holds a run together. It sees references and records, never pixels."""
+"""Leases out, records in: the loop that holds a run together. It never sees pixels."""
 
 import re
 import time
@@ -64,6 +64,8 @@ class _InFlight:
     nbytes: int
     submitted: float
     isolation: Isolation
+    tried: frozenset[Isolation]
+    """Steps that were isolated in earlier attempts at these shards."""
 
 
 @dataclass(slots=True)
@@ -85,6 +87,7 @@ class _Retry:
     work: _SceneWork
     shards: tuple[Shard, ...]
     isolation: Isolation
+    tried: frozenset[Isolation]
 
 
 class Driver:
@@ -127,12 +130,15 @@ class Driver:
         self._finishing: dict[str, _SceneWork] = {}
         self._retries: deque[_Retry] = deque()
         self._next_lease = 0
+        self._heard_of: dict[int, float] = {}
+        """When each slot last answered: what waits behind a slow lease is not late itself."""
+        self._draining = False
         self._uncommitted: list[Record] = []
         self._committed_at = time.monotonic()
         self._streak = Streak(stop_after)
         self.tally = Tally()
 
-    def refuse(self, record: Record, *, tiles: int = 0, content: bool = False) -> None:
+    def _refuse(self, record: Record, *, tiles: int = 0, content: bool = False) -> None:
         """Record a source as quarantined or failed, unless its error turns out to be everybody's.
 
         Args:
@@ -150,8 +156,12 @@ class Driver:
             )
         )
 
-    def run(self, jobs: Iterable[SceneJob]) -> None:
+    def run(self, jobs: Iterable[SceneJob], refusals: Iterable[Record] = ()) -> None:
         """Do all jobs.
+
+        Args:
+            jobs: in the order in which they are to be started.
+            refusals: sources whose header showed that they cannot be done.
 
         Raises:
             StoppedError: told to stop, or the environment fails; what was done is recorded.
@@ -160,6 +170,9 @@ class Driver:
         waiting = deque(jobs)
         started: list[_SceneWork] = []
         try:
+            for record in refusals:
+                # A header that is wrong is that file's; a storage that fails may be everybody's.
+                self._refuse(record, content=record.status == "quarantined")
             while True:
                 if reason := self._stop():
                     self._drain()
@@ -178,27 +191,38 @@ class Driver:
 
     def _fill(self, waiting: deque[SceneJob], started: list[_SceneWork]) -> None:
         """Give leases to predictors with room, of started scenes before new ones."""
-        while True:
-            slot = self._slot_with_room()
-            if slot is None:
-                return
-            if self._retries:
-                retry = self._retries.popleft()
-                if not retry.work.over:
-                    self._submit(retry.work, slot, retry.shards, retry.isolation)
-                    self.tally.repeated += sum(len(shard.tiles) for shard in retry.shards)
-                continue
-            work = next((w for w in started if w.open and w.cpu_class in (None, slot.cpu_class)), None)
-            if work is None:
-                if not waiting or len(started) > 4 * len(self._slots):
-                    return
-                started.append(self._start(waiting.popleft()))
-                continue
-            work.cpu_class = slot.cpu_class
-            shards = self._take(work, sum(w.tiles_open for w in started) + len(waiting))
-            if shards is None:
-                return
-            self._submit(work, slot, shards, "none")
+        while any(self._give_lease(slot, waiting, started) for slot in self._slots_with_room()):
+            pass
+
+    def _slots_with_room(self) -> list[Slot]:
+        """The least loaded first."""
+        load = dict.fromkeys((slot.id for slot in self._slots), 0)
+        for flight in self._flights.values():
+            load[flight.slot.id] += 1
+        free = [slot for slot in self._slots if load[slot.id] < LEASES_PER_WORKER]
+        return sorted(free, key=lambda slot: load[slot.id])
+
+    def _give_lease(self, slot: Slot, waiting: deque[SceneJob], started: list[_SceneWork]) -> bool:
+        """Submit one lease to a slot; False where there is none for it, or no room in memory."""
+        self._retries = deque(retry for retry in self._retries if not retry.work.over)
+        for retry in self._retries:
+            if retry.work.cpu_class == slot.cpu_class:
+                self._retries.remove(retry)
+                self.tally.repeated += sum(len(shard.tiles) for shard in retry.shards)
+                self._submit(retry.work, slot, retry.shards, retry.isolation, retry.tried)
+                return True
+        fitting = (w for w in started if w.open and w.cpu_class in (None, slot.cpu_class))
+        while (work := next(fitting, None)) is None:
+            if not waiting or len(started) > 4 * len(self._slots):
+                return False
+            started.append(self._start(waiting.popleft()))
+            fitting = (w for w in started[-1:] if w.open and w.cpu_class in (None, slot.cpu_class))
+        shards = self._take(work, sum(w.tiles_open for w in started) + len(waiting))
+        if shards is None:
+            return False
+        work.cpu_class = slot.cpu_class
+        self._submit(work, slot, shards, "none", frozenset())
+        return True
 
     def _start(self, job: SceneJob) -> _SceneWork:
         shards = job.open_shards()
@@ -214,13 +238,6 @@ class Driver:
         if not work.open:
             self._finish(work)
         return work
-
-    def _slot_with_room(self) -> Slot | None:
-        load = dict.fromkeys((slot.id for slot in self._slots), 0)
-        for flight in self._flights.values():
-            load[flight.slot.id] += 1
-        slot = min(self._slots, key=lambda s: load[s.id])
-        return slot if load[slot.id] < LEASES_PER_WORKER else None
 
     def _take(self, work: _SceneWork, tiles_left: int) -> tuple[Shard, ...] | None:
         """Consecutive open shards worth LEASE_SECONDS, fewer towards the end; None: no room in memory."""
@@ -242,7 +259,14 @@ class Driver:
         work.tiles_open -= tiles
         return tuple(taken) or None
 
-    def _submit(self, work: _SceneWork, slot: Slot, shards: tuple[Shard, ...], isolation: Isolation) -> None:
+    def _submit(
+        self,
+        work: _SceneWork,
+        slot: Slot,
+        shards: tuple[Shard, ...],
+        isolation: Isolation,
+        tried: frozenset[Isolation],
+    ) -> None:
         lease = Lease(
             id=self._next_lease,
             scene=work.job.scene,
@@ -253,26 +277,35 @@ class Driver:
         self._next_lease += 1
         nbytes = sum(shard_bytes(shard.read, work.job.scene, self._recipe) for shard in shards)
         self._flights[lease.id] = _InFlight(
-            work=work, lease=lease, slot=slot, nbytes=nbytes, submitted=time.monotonic(), isolation=isolation
+            work=work,
+            lease=lease,
+            slot=slot,
+            nbytes=nbytes,
+            submitted=time.monotonic(),
+            isolation=isolation,
+            tried=tried | {isolation},
         )
         self._executor.submit(lease, slot, isolation)
 
     def _handle(self, outcomes: Iterable[LeaseOutcome | FinishOutcome]) -> None:
-        for outcome in outcomes:
+        """Successes first: a failure may end the run."""
+        for outcome in sorted(outcomes, key=lambda outcome: isinstance(outcome.result, Failure)):
             if isinstance(outcome, FinishOutcome):
                 self._on_finish(outcome)
                 continue
             flight = self._flights.pop(outcome.lease_id, None)
             if flight is None:
                 continue  # given up before; its fragments, if any, hold the same bytes
+            self._heard_of[flight.slot.id] = time.monotonic()
             if flight.work.over:
                 continue
             if isinstance(outcome.result, Failure):
                 self._on_failure(flight, outcome.result)
             else:
-                self._on_success(flight.work, outcome.result)
+                self._on_success(flight, outcome.result)
 
-    def _on_success(self, work: _SceneWork, result: LeaseResult) -> None:
+    def _on_success(self, flight: _InFlight, result: LeaseResult) -> None:
+        work = flight.work
         predicted = sum(record.predicted for record in result.records)
         if predicted:
             latest = (result.predict_seconds + result.stitch_seconds) / predicted
@@ -286,6 +319,7 @@ class Driver:
                 source_id=work.source_id,
                 shards=len(result.records),
                 tiles=predicted,
+                skipped=flight.lease.tiles - predicted,
                 pixels=sum(record.window.size for record in result.records),
                 read_seconds=result.read_seconds,
                 predict_seconds=result.predict_seconds,
@@ -293,10 +327,13 @@ class Driver:
                 write_seconds=result.write_seconds,
             )
         )
+        work.lost = 0
         if not work.finishing and len(work.records) == work.job.grid.count:
             self._finish(work)
 
     def _finish(self, work: _SceneWork) -> None:
+        if self._draining:
+            return
         self._commit()  # a mask is never made of fragments that the ledger does not know
         work.finishing = True
         self._finishing[work.source_id] = work
@@ -334,29 +371,38 @@ class Driver:
             if work.lost > LOST_LIMIT:
                 msg = f"the work on {work.source_id} was lost {work.lost} times, lately: {failure.reason}"
                 raise StoppedError(msg)
-        if lost or flight.isolation == "none":
-            isolation: Isolation = (
-                flight.isolation if lost else ("predict" if failure.step == "predict" else "read")
+        isolation: Isolation = "predict" if failure.step == "predict" else "read"
+        if lost:
+            isolation = flight.isolation
+        if lost or isolation not in flight.tried:
+            tried = flight.tried - {isolation}
+            self._retries.append(
+                _Retry(work=work, shards=flight.lease.shards, isolation=isolation, tried=tried)
             )
-            self._retries.append(_Retry(work=work, shards=flight.lease.shards, isolation=isolation))
             self._emit(Retried(source_id=work.source_id, reason=failure.reason))
             return
         work.over = True
         left = work.tiles_open + flight.lease.tiles
         work.open.clear()
         work.tiles_open = 0
-        self.refuse(refusal_record(work.job, failure.reason, transient=failure.transient), tiles=left)
+        self._refuse(refusal_record(work.job, failure.reason, transient=failure.transient), tiles=left)
 
     def _give_up_late_leases(self) -> None:
+        """One lease per predictor at most: the others only waited behind it."""
         now = time.monotonic()
-        for flight in list(self._flights.values()):
-            if now - flight.submitted <= self._lease_timeout:
+        for slot in self._slots:
+            queue = [flight for flight in self._flights.values() if flight.slot.id == slot.id]
+            if (
+                not queue
+                or now - max(queue[0].submitted, self._heard_of.get(slot.id, 0.0)) <= self._lease_timeout
+            ):
                 continue
-            del self._flights[flight.lease.id]
-            self._executor.abandon(flight.lease.id)
+            flight = self._flights.pop(queue[0].lease.id)
+            self._heard_of[slot.id] = now
+            step = self._executor.abandon(flight.lease.id)
             if not flight.work.over:
                 reason = f"no answer within lease_timeout ({self._lease_timeout:.0f} s)"
-                self._on_failure(flight, Failure(kind="timeout", step="predict", reason=reason))
+                self._on_failure(flight, Failure(kind="timeout", step=step, reason=reason))
 
     def _commit(self) -> None:
         records, self._uncommitted = self._uncommitted, []
@@ -368,18 +414,10 @@ class Driver:
 
     def _drain(self) -> None:
         """Wait a little for what is under way, then record it."""
+        self._draining = True
         until = time.monotonic() + DRAIN_SECONDS
         while self._flights and time.monotonic() < until:
-            outcomes = self._executor.poll(POLL_SECONDS)
-            for outcome in outcomes:
-                if isinstance(outcome, LeaseOutcome) and not isinstance(outcome.result, Failure):
-                    flight = self._flights.pop(outcome.lease_id, None)
-                    if flight is not None:
-                        self._uncommitted += outcome.result.records
-                elif isinstance(outcome, LeaseOutcome):
-                    self._flights.pop(outcome.lease_id, None)
-                elif not isinstance(outcome.result, Failure):
-                    self._uncommitted.append(outcome.result[0])
+            self._handle(self._executor.poll(POLL_SECONDS))
         self._uncommitted += self._streak.flush()
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from batchseg import storage
 from batchseg.config import JobConfig
@@ -12,7 +13,7 @@ from batchseg.plan import Estimate, Plan, estimate, make_plan, triage
 from batchseg.predict import probe
 from batchseg.read import read_header, read_headers_alone
 from batchseg.recipe import Product, Recipe, make_recipe
-from batchseg.run import classes, object_store_bytes, refuse_spoiled_night, worker_count
+from batchseg.run import classes, mask_exists, object_store_bytes, refuse_spoiled_night, worker_count
 from batchseg.scene import Refusal
 from batchseg.state import check_pixel_settings, load_state
 
@@ -47,7 +48,7 @@ def dry_run(config: JobConfig, say: Callable[[str], None]) -> DryRun:
     sources, _ = find_sources(config, state.roots if state else {})
     ledger = Ledger(config.output)
     product = Product(classes=classes(config, recipe), compress=config.compress)
-    triaged = triage(sources, ledger, recipe.digest, product.digest)
+    triaged = triage(sources, ledger, recipe.digest, product.digest, partial(mask_exists, config.output))
     say(f"reading {len(triaged.todo)} headers")
     headers = [read_header(source) for source in triaged.todo]
     doubtful = [header.source for header in headers if isinstance(header, Refusal)]

@@ -27,6 +27,9 @@ class ShardsDone:
     source_id: str
     shards: int
     tiles: int
+    """That went through the model."""
+    skipped: int
+    """Tiles without a valid pixel."""
     pixels: int
     read_seconds: float
     predict_seconds: float

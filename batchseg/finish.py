@@ -7,7 +7,6 @@ GDAL's COG driver copies it: block by block, so memory does not grow with the sc
 import contextlib
 import hashlib
 import math
-import os
 import shutil
 import tempfile
 import time
@@ -195,10 +194,10 @@ def _add_georeference(root: Element, georeference: Georeference) -> None:
         SubElement(root, "GeoTransform").text = ", ".join(repr(v) for v in (c, a, b, f, d, e))
     elif georeference.gcps:
         wkt = georeference.gcps_crs_wkt or georeference.crs_wkt
-        gcps = SubElement(root, "GCPList", **({"Projection": wkt} if wkt else {}))
+        gcps = SubElement(root, "GCPList", {"Projection": wkt} if wkt else {})
         for p in georeference.gcps:
             numbers = {"Pixel": p.col, "Line": p.row, "X": p.x, "Y": p.y, "Z": p.z}
-            SubElement(gcps, "GCP", Id=p.id, **{key: repr(value) for key, value in numbers.items()})
+            SubElement(gcps, "GCP", {"Id": p.id, **{key: repr(value) for key, value in numbers.items()}})
     elif georeference.crs_wkt:
         SubElement(root, "SRS").text = georeference.crs_wkt
     if georeference.rpcs:
@@ -238,8 +237,8 @@ def _add_piece(band: Element, piece: Piece) -> None:
         BlockXSize="256",
         BlockYSize="256",
     )
-    SubElement(source, "SrcRect", xOff="0", yOff="0", **size)
-    SubElement(source, "DstRect", xOff=str(window.col_off), yOff=str(window.row_off), **size)
+    SubElement(source, "SrcRect", {"xOff": "0", "yOff": "0", **size})
+    SubElement(source, "DstRect", {"xOff": str(window.col_off), "yOff": str(window.row_off), **size})
 
 
 def _to_cog(vrt: str, path: Path, product: Product) -> None:
@@ -267,7 +266,7 @@ def _measured(record: Record, scene: Scene, recipe: Recipe, vrt: str) -> Record:
         for row_off, strip in _strips(mosaic):
             for class_id in _present(strip, recipe):
                 hit = strip == class_id
-                if constant:
+                if areas is None or constant:
                     pixels[class_id] = pixels.get(class_id, 0) + int(np.count_nonzero(hit))
                 else:
                     rows = np.count_nonzero(hit, axis=1)
@@ -288,7 +287,7 @@ def _measured(record: Record, scene: Scene, recipe: Recipe, vrt: str) -> Record:
 
 def _present(strip: NDArray[np.unsignedinteger[Any]], recipe: Recipe) -> list[int]:
     """Class ids to look for in a strip; a few comparisons are faster than one histogram."""
-    if recipe.class_count is not None and recipe.class_count <= 16:
+    if recipe.facts.output != "classes" and recipe.class_count is not None and recipe.class_count <= 16:
         return list(range(recipe.class_count))
     found = np.flatnonzero(np.bincount(strip.ravel())).tolist()
     return [class_id for class_id in found if class_id != recipe.mask_nodata]
@@ -320,16 +319,19 @@ def _row_areas(scene: Scene) -> NDArray[np.float64] | None:
         return np.full(scene.height, determinant * unit * unit)
     if not crs.is_geographic:
         return None
-    rows = np.arange(scene.height)
-    north = f + d * scene.width / 2 + e * rows
-    latitude = np.array((north, north + e)) * unit
     geod = crs.get_geod()
     if geod is None:
         return None
-    zone = np.abs(np.diff(_authalic(np.sin(np.clip(latitude, -np.pi / 2, np.pi / 2)), geod.es), axis=0))[0]
-    longitude = determinant / abs(e) * unit if e else 0.0
-    areas: NDArray[np.float64] = zone * longitude * geod.a**2 / 2
-    return areas
+    rows = np.arange(scene.height)
+    if d == 0:
+        edges = np.clip(np.array((f + e * rows, f + e * (rows + 1))) * unit, -np.pi / 2, np.pi / 2)
+        zone = np.abs(np.diff(_authalic(np.sin(edges), geod.es), axis=0))[0]
+        areas: NDArray[np.float64] = zone * abs(a) * unit * geod.a**2 / 2
+        return areas
+    sine = np.sin((f + d * scene.width / 2 + e * (rows + 0.5)) * unit)
+    # The derivative of _authalic by latitude is 2 (1 - es) cos / (1 - es sin^2)^2.
+    density = (1 - geod.es) * np.sqrt(1 - sine**2) / (1 - geod.es * sine**2) ** 2
+    return np.asarray(density * determinant * unit**2 * geod.a**2)
 
 
 def _authalic(sine: NDArray[np.float64], es: float) -> NDArray[np.float64]:
@@ -346,4 +348,4 @@ def _authalic(sine: NDArray[np.float64], es: float) -> NDArray[np.float64]:
 
 def discard_fragments(output: str, source_id: str) -> None:
     """Remove what a finished scene no longer needs, of this and of earlier versions."""
-    storage.remove(os.path.dirname(fragment_folder(output, source_id, "", "", "", "")))
+    storage.remove(fragment_folder(output, source_id, "", "", "", "").rpartition("/")[0])

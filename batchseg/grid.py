@@ -195,7 +195,8 @@ def reflected(start: int, stop: int, low: int, high: int) -> NDArray[np.intp]:
     if period == 0:
         return np.full(stop - start, low, dtype=np.intp)
     phase = np.abs(np.arange(start - low, stop - low) % period)
-    return np.minimum(phase, period - phase) + low
+    indices: NDArray[np.intp] = np.minimum(phase, period - phase) + low
+    return indices
 
 
 def cut_tile(array: NDArray[np.generic], held: Window, tile: Tile) -> NDArray[np.generic]:

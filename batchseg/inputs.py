@@ -17,7 +17,21 @@ from batchseg.scene import Source
 from batchseg.storage import FileInfo
 
 RASTER_SUFFIXES = frozenset(
-    ".tif .tiff .gtiff .vrt .jp2 .j2k .png .jpg .jpeg .bmp .webp .gif .img .nc .ntf .hgt".split()
+    (
+        ".tif",
+        ".tiff",
+        ".gtiff",
+        ".vrt",
+        ".jp2",
+        ".j2k",
+        ".png",
+        ".jpg",
+        ".jpeg",
+        ".bmp",
+        ".webp",
+        ".gif",
+        ".img",
+    )
 )
 """What counts as a raster in a folder. A glob takes whatever it matches."""
 
@@ -56,7 +70,11 @@ def find_sources(
     roots = dict(recorded)
     sources: dict[str, Source] = {}
     folders = _Folders()
-    for given_name, pattern in config.inputs:
+    if not config.inputs:
+        msg = f"{config.path}: inputs: there is none; name a file, a folder, a glob or a manifest"
+        raise ConfigError(msg)
+    # Known inputs first: a new one gets a name that none of their folders has.
+    for given_name, pattern in sorted(config.inputs, key=lambda item: item[1] not in recorded):
         infos = [info for info in _expand(pattern, config) if not _inside(info.uri, config.output)]
         if not infos and not config.allow_empty:
             msg = (
@@ -65,17 +83,26 @@ def find_sources(
             )
             raise ConfigError(msg)
         if pattern not in roots:
-            roots[pattern] = _new_root(pattern, given_name, infos, roots, several=len(config.inputs) > 1)
+            taken = {root.name for root in roots.values()} | {key.split("/")[0] for key in sources}
+            unnamed = len(config.inputs) == 1 and not given_name and not roots
+            name = "" if unnamed else given_name or _free_name(pattern, infos, taken)
+            roots[pattern] = InputRoot(pattern=pattern, name=name, prefix=_literal_prefix(pattern, infos))
         for info in infos:
             source = _source(info, roots[pattern], folders)
-            sources[source.source_id] = source
+            other = sources.setdefault(source.source_id, source)
+            if other.uri != source.uri:
+                msg = (
+                    f"{config.path}: inputs: {other.uri} and {source.uri} would both be called "
+                    f"{source.source_id}; give the inputs names, as in `inputs: {{north: ..., south: ...}}`"
+                )
+                raise ConfigError(msg)
     return [sources[key] for key in sorted(sources)], roots
 
 
 def _expand(pattern: str, config: JobConfig) -> list[FileInfo]:
-    if PurePosixPath(pattern).suffix.lower() in MANIFEST_SUFFIXES and not _has_wildcard(pattern):
+    if _is_manifest(pattern):
         return list(_manifest(pattern, config))
-    whole_folder = not _has_wildcard(pattern) and storage.is_folder(pattern)
+    whole_folder = storage.is_folder(pattern)
     return [
         info
         for info in storage.list_files(pattern)
@@ -93,7 +120,8 @@ def _manifest(uri: str, config: JobConfig) -> Iterator[FileInfo]:
         raise ConfigError(msg) from e
     try:
         if uri.endswith(".parquet"):
-            names = pq.read_table(io.BytesIO(data), columns=["uri"]).column("uri").to_pylist()
+            column = pq.read_table(io.BytesIO(data), columns=["uri"]).column("uri")
+            names = _texts(column.to_pylist())
         else:
             lines = (line.strip() for line in data.decode("utf-8-sig").splitlines())
             names = [line for line in lines if line and not line.startswith("#")]
@@ -105,33 +133,42 @@ def _manifest(uri: str, config: JobConfig) -> Iterator[FileInfo]:
         raise ConfigError(msg) from e
     folder = uri.rpartition("/")[0]
     for name in names:
-        member = name if "://" in name or os.path.isabs(name) else os.path.normpath(f"{folder}/{name}")
+        below = name if name.startswith("/") else f"{folder}/{name}"
+        member = name if "://" in name else os.path.normpath(below)
         # A row that names no file is that source's problem: it is kept and refused when it is opened.
         yield storage.file_info(member) or FileInfo(uri=member, size=0, version="absent")
 
 
-def _new_root(
-    pattern: str, name: str | None, infos: list[FileInfo], roots: Mapping[str, InputRoot], *, several: bool
-) -> InputRoot:
-    prefix = _literal_prefix(pattern, infos)
-    if not several and not name and not roots:
-        return InputRoot(pattern=pattern, name="", prefix=prefix)
-    base = name or PurePosixPath(prefix).name or "input"
-    taken = {root.name for root in roots.values()}
+def _texts(names: list[object]) -> list[str]:
+    wrong = next((name for name in names if not isinstance(name, str) or not name), None)
+    if wrong is not None or None in names:
+        msg = f"uri: expected paths, found {wrong!r}"
+        raise ValueError(msg)
+    return [str(name) for name in names]
+
+
+def _free_name(pattern: str, infos: list[FileInfo], taken: set[str]) -> str:
+    base = PurePosixPath(_literal_prefix(pattern, infos)).name or "input"
     number, unique = 2, base
     while unique in taken:
         unique, number = f"{base}-{number}", number + 1
-    return InputRoot(pattern=pattern, name=unique, prefix=prefix)
+    return unique
+
+
+def _is_manifest(pattern: str) -> bool:
+    return PurePosixPath(pattern).suffix.lower() in MANIFEST_SUFFIXES and not storage.is_glob(pattern)
 
 
 def _literal_prefix(pattern: str, infos: list[FileInfo]) -> str:
-    if PurePosixPath(pattern).suffix.lower() in MANIFEST_SUFFIXES and not _has_wildcard(pattern):
+    folder = pattern.rpartition("/")[0]
+    if _is_manifest(pattern):
         parents = [info.uri.rpartition("/")[0] for info in infos]
-        return (
-            os.path.commonpath(parents) if parents and "://" not in parents[0] else pattern.rpartition("/")[0]
-        )
-    if not _has_wildcard(pattern):
-        return pattern if storage.is_folder(pattern) else pattern.rpartition("/")[0]
+        try:
+            return os.path.commonpath(parents)
+        except ValueError:  # none, or of several storages
+            return folder
+    if not storage.is_glob(pattern):
+        return pattern if storage.is_folder(pattern) else folder
     literal = re.split(r"[*?\[]", pattern, maxsplit=1)[0]
     return literal.rpartition("/")[0]
 
@@ -142,14 +179,21 @@ def _source(info: FileInfo, root: InputRoot, folders: "_Folders") -> Source:
         relative = info.uri.removeprefix(prefix)
     else:  # a manifest's member outside the folder of the first run's members
         relative = "_elsewhere/" + re.sub(r"^\w+://", "", info.uri).lstrip("/")
+    try:
+        relative.encode()
+        problem = ""
+    except UnicodeEncodeError:
+        relative = relative.encode(errors="surrogateescape").decode(errors="backslashreplace")
+        problem = "its name is not UTF-8; rename it"
     parts = [part for part in relative.split("/") if part not in ("", ".", "..")]
     files = [info, *folders.sidecars(info.uri)]
     return Source(
         source_id="/".join([root.name, *parts] if root.name else parts),
-        uri=info.uri,
+        uri=relative if problem else info.uri,
         files=tuple(f.uri for f in files),
         tag=storage.digest_of(files),
         size=info.size,
+        problem=problem,
     )
 
 
@@ -204,10 +248,6 @@ def _vrt_members(uri: str) -> list[str]:
 
 def _is_sidecar(uri: str) -> bool:
     return uri.lower().endswith(SIDECAR_SUFFIXES)
-
-
-def _has_wildcard(pattern: str) -> bool:
-    return any(c in pattern for c in "*?[")
 
 
 def _inside(uri: str, folder: str) -> bool:

@@ -10,32 +10,25 @@ import pyarrow.parquet as pq
 from batchseg import storage
 from batchseg.ledger import Record
 
-SCHEMA = pa.schema(
-    [
-        ("source_id", pa.string()),
-        ("uri", pa.string()),
-        ("status", pa.string()),  # done, quarantined or failed
-        ("error", pa.string()),  # null when done
-        ("mask", pa.string()),  # path below the output; null unless done
-        ("height", pa.int32()),
-        ("width", pa.int32()),
-        ("valid_share", pa.float64()),  # of all pixels, 0..1; null unless done
-        (
-            "classes",
-            pa.list_(
-                pa.struct(
-                    [
-                        ("class_id", pa.int32()),
-                        ("class_name", pa.string()),
-                        ("pixels", pa.int64()),
-                        ("area_m2", pa.float64()),  # null without a CRS
-                    ]
-                )
-            ),
-        ),
-        ("tag", pa.string()),
-    ]
-)
+_CLASS: dict[str, pa.DataType] = {
+    "class_id": pa.int32(),
+    "class_name": pa.string(),
+    "pixels": pa.int64(),
+    "area_m2": pa.float64(),  # null without a CRS
+}
+_COLUMNS: dict[str, pa.DataType] = {
+    "source_id": pa.string(),
+    "uri": pa.string(),
+    "status": pa.string(),  # done, quarantined or failed
+    "error": pa.string(),  # null when done
+    "mask": pa.string(),  # path below the output; null unless done
+    "height": pa.int32(),
+    "width": pa.int32(),
+    "valid_share": pa.float64(),  # of all pixels, 0..1; null unless done
+    "classes": pa.list_(pa.struct(list(_CLASS.items()))),
+    "tag": pa.string(),
+}
+SCHEMA = pa.schema(_COLUMNS)
 
 
 def write_items(output: str, records: Iterable[Record], class_names: tuple[str, ...]) -> None:

@@ -71,32 +71,31 @@ class Record:
         return int(down), int(across)
 
 
-SCHEMA = pa.schema(
-    [
-        ("status", pa.string()),
-        ("source_id", pa.string()),
-        ("tag", pa.string()),
-        ("pixel", pa.string()),
-        ("product", pa.string()),
-        ("cpu_class", pa.string()),
-        ("grid", pa.string()),
-        ("row_off", pa.int32()),
-        ("col_off", pa.int32()),
-        ("height", pa.int32()),
-        ("width", pa.int32()),
-        ("empty", pa.bool_()),
-        ("predicted", pa.int32()),
-        ("valid_pixels", pa.int64()),
-        ("class_ids", pa.list_(pa.int32())),
-        ("class_pixels", pa.list_(pa.int64())),
-        ("class_area_m2", pa.list_(pa.float64())),
-        ("mask", pa.string()),
-        ("mask_bytes", pa.int64()),
-        ("mask_sha256", pa.string()),
-        ("error", pa.string()),
-        ("uri", pa.string()),
-    ]
-)
+_COLUMNS: dict[str, pa.DataType] = {
+    "status": pa.string(),
+    "source_id": pa.string(),
+    "tag": pa.string(),
+    "pixel": pa.string(),
+    "product": pa.string(),
+    "cpu_class": pa.string(),
+    "grid": pa.string(),
+    "row_off": pa.int32(),
+    "col_off": pa.int32(),
+    "height": pa.int32(),
+    "width": pa.int32(),
+    "empty": pa.bool_(),
+    "predicted": pa.int32(),
+    "valid_pixels": pa.int64(),
+    "class_ids": pa.list_(pa.int32()),
+    "class_pixels": pa.list_(pa.int64()),
+    "class_area_m2": pa.list_(pa.float64()),
+    "mask": pa.string(),
+    "mask_bytes": pa.int64(),
+    "mask_sha256": pa.string(),
+    "error": pa.string(),
+    "uri": pa.string(),
+}
+SCHEMA = pa.schema(_COLUMNS)
 _TUPLES = tuple(f.name for f in fields(Record) if f.type == tuple[int, ...] or f.type == tuple[float, ...])
 
 
@@ -189,7 +188,7 @@ class Ledger:
     def _parts(self) -> tuple[list[int], list[int]]:
         """Numbers of the snapshots and of the segments there are, ascending."""
         numbers: dict[str, list[int]] = {"snapshot": [], "segment": []}
-        for info in storage.list_files(self._root):
+        for info in storage.list_folder(self._root):
             match = re.search(r"/(snapshot|segment)-(\d{8})\.parquet$", info.uri)
             if match:
                 numbers[match[1]].append(int(match[2]))

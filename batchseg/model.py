@@ -44,7 +44,7 @@ def read_model(directory: str) -> ModelFiles:
     folder = Path(directory)
     if not folder.is_dir():
         what = "is a file; give its folder" if folder.exists() else "does not exist"
-        msg = f"model: {directory} {what}; expected a folder with model.json or model.pdmodel and its .pdiparams"
+        msg = f"model: {directory} {what}; expected a folder with NAME.json or .pdmodel and NAME.pdiparams"
         raise ModelError(msg)
     deploy_path = next((folder / name for name in DEPLOY_FILES if (folder / name).is_file()), None)
     loaded = _read_yaml(deploy_path) if deploy_path else {}
@@ -77,16 +77,18 @@ def _read_yaml(path: Path) -> Any:
 
 def _check_files(network: Path, params: Path) -> None:
     if not params.is_file():
-        msg = f"model: {network.name} is there but {params.name} is missing in {network.parent}; copy the whole export"
+        msg = f"model: {params.name} is missing beside {network}; copy the whole export"
         raise ModelError(msg)
     if network.stat().st_size == 0:
         msg = f"model: {network} is empty; copy the whole export"
         raise ModelError(msg)
     if network.suffix == ".json" and PIR_MAGIC not in network.read_bytes()[:200].replace(b" ", b""):
-        msg = f"model: {network} is not a Paddle PIR program; export the model with PaddleSeg's tools/export.py"
+        msg = (
+            f"model: {network} is not a Paddle PIR program; export the model with PaddleSeg's tools/export.py"
+        )
         raise ModelError(msg)
     if not _params_are_whole(params):
-        msg = f"model: {params} is cut off in the middle of its weights; copy the whole export"
+        msg = f"model: {params} is cut off or holds something else; copy the whole export"
         raise ModelError(msg)
 
 
@@ -99,8 +101,8 @@ def _params_are_whole(path: Path) -> bool:
     """Walk the tensors of a .pdiparams file: the last one must end where the file does.
 
     Paddle 3.2.2 loads a file that is cut off in its last tensor without a word, and predicts with
-    whatever it finds in memory. Each tensor is: version u32, LoD levels u64 with a size u64 and data
-    each, version u32, length i32 of a TensorDesc message, that message, the elements.
+    whatever it finds in memory. Each tensor is: version u32, LoD levels u64 (0), version u32,
+    length i32 of a TensorDesc message, that message, the elements.
     """
     with path.open("rb") as f:
         size = path.stat().st_size
@@ -108,13 +110,19 @@ def _params_are_whole(path: Path) -> bool:
             head = f.read(12)
             if len(head) < 12:
                 return False
-            for _ in range(int.from_bytes(head[4:], "little")):
-                f.seek(int.from_bytes(f.read(8), "little"), 1)
+            levels = int.from_bytes(head[4:], "little")
+            if levels:
+                return False  # weights have none
             lengths = f.read(8)
-            message = f.read(int.from_bytes(lengths[4:], "little"))
+            message_bytes = int.from_bytes(lengths[4:], "little")
+            if message_bytes > 1024:
+                return False
+            message = f.read(message_bytes)
             kind, elements = _tensor_desc(message)
             if kind not in _ELEMENT_BYTES:
-                return len(message) > 0  # a type that this walk does not know: Paddle decides
+                return kind >= 0  # a type that this walk does not know: Paddle decides
+            if elements * _ELEMENT_BYTES[kind] > size:
+                return False
             f.seek(elements * _ELEMENT_BYTES[kind], 1)
         return f.tell() == size
 
@@ -129,7 +137,7 @@ def _tensor_desc(message: bytes) -> tuple[int, int]:
         if byte < 0x80:
             values.append(number)
             number = shift = 0
-    if not values or values[0] != 8:
+    if len(values) < 2 or values[0] != 8:
         return -1, 0
     rest, dims = values[2:], []
     if rest[:1] == [0x12]:
@@ -151,7 +159,8 @@ def _network(folder: Path, deploy: dict[str, Any]) -> Path:
     if len(candidates) == 1:
         return candidates[0]
     found = ", ".join(sorted(path.name for path in folder.iterdir())) or "nothing"
-    msg = f"model: no network in {folder}; expected NAME.json or NAME.pdmodel with NAME.pdiparams, found {found}"
+    expected = "NAME.json or NAME.pdmodel, and NAME.pdiparams"
+    msg = f"model: no network in {folder}; expected {expected}; found {found}"
     raise ModelError(msg)
 
 
@@ -161,13 +170,17 @@ def _normalize(transforms: Any, path: Path) -> Normalize | None:
     known = None
     for item in transforms:
         kind = item.get("type") if isinstance(item, dict) else item
-        if kind != "Normalize":
+        if kind != "Normalize" or not isinstance(item, dict):
             msg = (
                 f"model: {path} asks for the transform {kind!r}; batchseg knows Normalize. Export the model "
                 f"without it, or remove it there if tiles of the job's tile_size need no such step"
             )
             raise ModelError(msg)
-        known = Normalize(mean=tuple(item.get("mean", ())), std=tuple(item.get("std", ())))
+        mean, std = item.get("mean", []), item.get("std", [])
+        if not all(isinstance(v, list) and all(isinstance(x, int | float) for x in v) for v in (mean, std)):
+            msg = f"model: {path}: Normalize wants lists of numbers for mean and std, found {mean!r}, {std!r}"
+            raise ModelError(msg)
+        known = Normalize(mean=tuple(mean), std=tuple(std))
     return known
 
 

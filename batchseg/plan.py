@@ -1,13 +1,13 @@
 """What a run will do, decided before it does anything: pure functions of sources, settings and ledger."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from batchseg.grid import Shard, ShardGrid, Window
 from batchseg.ledger import Ledger, Record
-from batchseg.recipe import Product, Recipe, mismatch
+from batchseg.recipe import Product, Recipe, held_dtype, mismatch
 from batchseg.scene import Refusal, Scene, Source
 
 SHARD_SECONDS = 1.0
@@ -30,6 +30,8 @@ class Triage:
     done: int
     quarantined: int
     """In earlier runs, and unchanged since."""
+    lost: frozenset[str]
+    """Ids of `todo` that are done by the ledger, but their mask was deleted."""
     vanished: tuple[str, ...]
     """Ids that the ledger knows and the inputs no longer hold; their outputs are kept."""
 
@@ -64,9 +66,23 @@ class Plan:
     refusals: tuple[Refusal, ...]
 
 
-def triage(sources: Sequence[Source], ledger: Ledger, pixel: str, product: str) -> Triage:
-    """Which sources need work: new, changed, unfinished, transiently failed, or to be encoded again."""
-    todo = []
+def triage(
+    sources: Sequence[Source],
+    ledger: Ledger,
+    pixel: str,
+    product: str,
+    mask_exists: Callable[[Record], bool] = lambda record: True,
+) -> Triage:
+    """Which sources need work: new, changed, unfinished, transiently failed, or to be encoded again.
+
+    Args:
+        sources: what the inputs hold now.
+        ledger: what is committed.
+        pixel: digest of the pixel settings.
+        product: digest of names, colours and format.
+        mask_exists: asked for sources that are done; somebody may have deleted their mask.
+    """
+    todo, lost = [], set()
     done = quarantined = 0
     for source in sources:
         record = ledger.source(source.source_id)
@@ -74,13 +90,18 @@ def triage(sources: Sequence[Source], ledger: Ledger, pixel: str, product: str) 
             todo.append(source)
         elif record.status == "quarantined":
             quarantined += 1
+        elif not mask_exists(record):
+            todo.append(source)
+            lost.add(source.source_id)
         elif (record.pixel, record.product) == (pixel, product):
             done += 1
         else:
             todo.append(source)
     present = {source.source_id for source in sources}
     vanished = tuple(r.source_id for r in ledger.sources() if r.source_id not in present)
-    return Triage(todo=tuple(todo), done=done, quarantined=quarantined, vanished=vanished)
+    return Triage(
+        todo=tuple(todo), done=done, quarantined=quarantined, lost=frozenset(lost), vanished=vanished
+    )
 
 
 def make_plan(
@@ -114,7 +135,9 @@ def make_plan(
         elif reason := mismatch(header, recipe):
             refusals.append(Refusal(source=header.source, reason=reason, mismatch=True))
         else:
-            jobs.append(_job(header, recipe, product, ledger, cpu_classes, workers, shard_tiles))
+            job = _job(header, recipe, product, ledger, cpu_classes, workers, shard_tiles)
+            lost = header.source.source_id in triaged.lost
+            jobs.append(replace(job, encoded=None) if lost else job)
     jobs.sort(key=lambda job: (not job.committed, job.scene.source.source_id))
     refusals.sort(key=lambda refusal: refusal.source.source_id)
     return Plan(triage=triaged, jobs=tuple(jobs), refusals=tuple(refusals))
@@ -175,9 +198,8 @@ def shard_shape(scene: Scene, recipe: Recipe, workers: int, shard_tiles: int | N
 
 
 def bytes_per_pixel(scene: Scene, recipe: Recipe) -> int:
-    """Of the selected bands as they are held in memory: wider types than 4 bytes become float32."""
-    dtype = np.result_type(*(scene.dtypes[band - 1] for band in recipe.bands))
-    return len(recipe.bands) * min(dtype.itemsize, 4)
+    """Of the selected bands as they are held in memory."""
+    return len(recipe.bands) * held_dtype(scene, recipe).itemsize
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,7 @@ import time
 import warnings
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -126,7 +127,7 @@ def cpu_class() -> str:
     """The instruction set that oneDNN will use here: it decides the last bits of a score."""
     limit = os.environ.get("ONEDNN_MAX_CPU_ISA", "").lower()
     try:
-        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as f:
+        with Path("/proc/cpuinfo").open(encoding="ascii", errors="replace") as f:
             flags = next((line.split(":", 1)[1].split() for line in f if line.startswith("flags")), [])
     except OSError:
         flags = []

@@ -1,4 +1,4 @@
-"""Listeners for a run's events: a terminal's progress bar, plain lines, the log, and the sums of the summary."""
+"""Listeners for a run's events: a progress bar, plain lines, the log, and the sums of the summary."""
 
 import logging
 import time
@@ -37,6 +37,7 @@ class Sums:
             self.first_lease = time.monotonic()
         elif isinstance(event, ShardsDone):
             self.tiles += event.tiles
+            self.tiles_total -= event.skipped
             self.pixels += event.pixels
             for step in ("read", "predict", "stitch", "write"):
                 self.seconds[step] = self.seconds.get(step, 0.0) + getattr(event, f"{step}_seconds")

@@ -19,7 +19,7 @@ from batchseg.errors import SourceChangedError, SourceError, SourceIOError
 from batchseg.grid import Shard
 from batchseg.inputs import current_tag
 from batchseg.isolate import ProcessDiedError, call_in_fresh_process
-from batchseg.recipe import Recipe, fill_values
+from batchseg.recipe import Recipe, fill_values, held_dtype
 from batchseg.scene import ControlPoint, Georeference, Refusal, Scene, Source
 
 GDAL_OPTIONS = {
@@ -84,6 +84,8 @@ def _storage_problem(source: Source) -> str | None:
 
 def read_header(source: Source) -> Scene | Refusal:
     """Open a source and read what its header says."""
+    if source.problem:
+        return Refusal(source=source, reason=source.problem)
     try:
         with gdal(), _source_errors("no raster, or its header is damaged", source):
             if source.size == 0 and storage.file_info(source.uri) is not None:
@@ -178,7 +180,11 @@ def read_shards(scene: Scene, recipe: Recipe, shards: tuple[Shard, ...]) -> tupl
     """
     started = time.perf_counter()
     check_version(scene.source)
-    with gdal(), _source_errors("damaged or cut off: pixels cannot be decoded", scene.source), rasterio.open(scene.source.uri) as dataset:
+    with (
+        gdal(),
+        _source_errors("damaged or cut off: pixels cannot be decoded", scene.source),
+        rasterio.open(scene.source.uri) as dataset,
+    ):
         if (dataset.height, dataset.width) != (scene.height, scene.width):
             msg = "the file changed while the run was going on; the next run does the new version"
             raise SourceChangedError(msg)
@@ -192,8 +198,7 @@ def _read_shard(dataset: rasterio.DatasetReader, scene: Scene, recipe: Recipe, s
     window = RasterioWindow(at.col_off, at.row_off, at.width, at.height)
     pixels = dataset.read(list(recipe.bands), window=window)
     valid = _valid(dataset, scene, recipe, pixels, window)
-    if pixels.dtype not in (np.uint8, np.uint16, np.int16, np.float32):
-        pixels = pixels.astype(np.float32)
+    pixels = pixels.astype(held_dtype(scene, recipe), copy=False)
     if valid is not None:
         fill = fill_values(recipe, str(pixels.dtype))
         np.copyto(pixels, fill[:, None, None], where=~valid)
@@ -209,10 +214,10 @@ def _valid(
 ) -> NDArray[np.bool_] | None:
     """Which pixels hold data: masks, nodata values, alpha and NaN.
 
-    As in rasterio's `dataset_mask`, a mask of the whole file decides before nodata values, and by
-    these a pixel is invalid where every selected band holds its nodata. An alpha band of 0 and NaN in
-    any selected band make it invalid too. A band that the job names is data even where the file tags
-    it as alpha, as near infrared often is.
+    In GDAL's order: a mask of the whole file, else nodata values, else alpha. By nodata a pixel is
+    invalid where every selected band holds it, as in rasterio's `dataset_mask`. NaN in any selected
+    band makes it invalid too. A band that the job names is data even where the file tags it as alpha,
+    as near infrared often is.
     """
     valid: NDArray[np.bool_] | None = None
     flags = dataset.mask_flag_enums[recipe.bands[0] - 1]
@@ -223,14 +228,22 @@ def _valid(
             valid = dataset.read_masks(recipe.bands[0], window=window) != 0
         else:
             valid = _differs_from_nodata(pixels, [scene.nodata[band - 1] for band in recipe.bands])
-        # GDAL itself takes alpha for a mask only in files of two or four bands.
-        for band in set(scene.alpha_bands) - set(recipe.bands):
-            opaque = dataset.read(band, window=window) != 0
-            valid = opaque if valid is None else valid & opaque
+            if valid is None:
+                valid = _opaque(dataset, set(scene.alpha_bands) - set(recipe.bands), window)
     if pixels.dtype.kind == "f":
         finite = np.isfinite(pixels).all(axis=0)
         valid = finite if valid is None else valid & finite
     return None if valid is None or valid.all() else valid
+
+
+def _opaque(
+    dataset: rasterio.DatasetReader, bands: set[int], window: RasterioWindow
+) -> NDArray[np.bool_] | None:
+    """Where alpha is not 0. GDAL itself takes alpha for a mask only in files of two or four bands."""
+    if not bands:
+        return None
+    opaque: NDArray[np.bool_] = (dataset.read(sorted(bands), window=window) != 0).all(axis=0)
+    return opaque
 
 
 def _differs_from_nodata(pixels: NDArray[np.generic], nodata: list[float | None]) -> NDArray[np.bool_] | None:
@@ -250,5 +263,5 @@ def _differs_from_nodata(pixels: NDArray[np.generic], nodata: list[float | None]
 def _representable(value: float, band: NDArray[np.generic]) -> bool:
     if band.dtype.kind == "f":
         return True
-    info = np.iinfo(band.dtype)
-    return value == int(value) and info.min <= value <= info.max
+    info = np.iinfo(str(band.dtype))
+    return value.is_integer() and info.min <= value <= info.max

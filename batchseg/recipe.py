@@ -64,7 +64,7 @@ class Recipe:
             "bands": list(self.bands),
             "scale": _plain(dataclasses.asdict(self.scale)),
             "normalize": _plain(normalize),
-            "nodata": self.nodata,
+            "nodata": str(self.nodata),  # NaN differs from itself
             "tile_size": self.tile_size,
             "halo": self.halo,
             "confidence": self.confidence,
@@ -106,12 +106,12 @@ def make_recipe(config: JobConfig, model: ModelFiles, facts: ModelFacts, device:
     """
     bands = config.bands or tuple(range(1, facts.channels + 1))
     if len(bands) != facts.channels:
-        msg = f"{config.path}: bands names {len(bands)} bands, the model takes {facts.channels}; make them agree"
+        msg = f"{config.path}: `bands` names {len(bands)}, the model takes {facts.channels}; make them agree"
         raise ConfigError(msg)
     if config.confidence and facts.output == "classes":
         msg = (
-            f"{config.path}: confidence: true, but the model's export has argmax baked in and gives no scores; "
-            f"export it with --output_op softmax or none, or set confidence: false"
+            f"{config.path}: confidence: true, but the model's export has argmax baked in and gives no "
+            f"scores; export it with --output_op softmax or none, or set confidence: false"
         )
         raise ModelError(msg)
     normalize = _normalize(config, model, len(bands))
@@ -173,7 +173,9 @@ def _scale(config: JobConfig, normalize: Normalize | None, channels: int) -> Sca
         return Scale(kind="transforms", low=(0.0,), high=(1.0,))  # no Normalize: pixels go in as they are
     for key, values in (("low", scale.low), ("high", scale.high)):
         if len(values) not in (1, channels):
-            msg = f"{config.path}: scale: {len(values)} {key} values for {channels} bands; give one, or one per band"
+            msg = (
+                f"{config.path}: scale: {len(values)} {key} values for {channels} bands; give 1 or {channels}"
+            )
             raise ConfigError(msg)
     for low, high in zip(_spread(scale.low, channels), _spread(scale.high, channels), strict=True):
         if high <= low:
@@ -218,6 +220,12 @@ def _out_of_scale(dtype: str, scale: Scale) -> str | None:
     return None
 
 
+def held_dtype(scene: Scene, recipe: Recipe) -> np.dtype[Any]:
+    """The type that a scene's pixels have in memory: their own if the scales know it, else float32."""
+    own = np.result_type(*(scene.dtypes[band - 1] for band in recipe.bands))
+    return own if own in (np.uint8, np.uint16, np.int16, np.float32) else np.dtype(np.float32)
+
+
 def fill_values(recipe: Recipe, dtype: str) -> NDArray[np.generic]:
     """One raw value per band for invalid pixels: what scales and normalises to zero, or nearest to it.
 
@@ -232,7 +240,8 @@ def fill_values(recipe: Recipe, dtype: str) -> NDArray[np.generic]:
     if kind.kind in "ui":
         info = np.iinfo(kind)
         raw = np.clip(np.rint(raw), info.min, info.max)
-    return raw.astype(kind)
+    filled: NDArray[np.generic] = raw.astype(kind)
+    return filled
 
 
 class Preparation:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from batchseg import storage
@@ -20,7 +21,6 @@ from batchseg.errors import BatchsegError, ConfigError, ModelError, StoppedError
 from batchseg.events import Event, Listener, Note, PhaseStarted, PlanReady
 from batchseg.executors import Executor, Slot
 from batchseg.executors.inline import InlineExecutor
-from batchseg.finish import mask_path
 from batchseg.inputs import InputRoot, find_sources
 from batchseg.items import write_items
 from batchseg.ledger import Ledger, Record
@@ -29,7 +29,7 @@ from batchseg.plan import Estimate, Plan, Triage, estimate, in_flight_bound, mak
 from batchseg.predict import cpu_class, probe
 from batchseg.progress import LogListener, Sums
 from batchseg.recipe import Product, Recipe, make_recipe
-from batchseg.scene import Refusal, Source
+from batchseg.scene import Refusal
 from batchseg.state import OutputState, check_pixel_settings, load_state, lock, save_state
 
 Stop = Callable[[], str | None]
@@ -117,8 +117,8 @@ class _Run:
         with contextlib.ExitStack() as stack:
             executor = _LazyExecutor(config, self._stop, stack)
             recipe, product = _settle(config, model, state, executor, replace=replace)
-            triaged = _without_lost_masks(
-                triage(sources, ledger, recipe.digest, product.digest), sources, ledger, config.output
+            triaged = triage(
+                sources, ledger, recipe.digest, product.digest, partial(mask_exists, config.output)
             )
             self._remember(recipe, product, roots, state)
             if triaged.vanished:
@@ -201,16 +201,13 @@ class _Run:
             stop_after=self._config.stop_after,
         )
         try:
-            for refusal in plan.refusals:
-                driver.refuse(_record(refusal), content=not refusal.transient)
-            driver.run(plan.jobs)
+            driver.run(plan.jobs, [_record(refusal) for refusal in plan.refusals])
         except (StoppedError, ModelError) as e:
             # The table shows what there is; the snapshot waits for a run that is not in a hurry.
             with contextlib.suppress(BatchsegError):
                 write_items(self._config.output, ledger.sources(), product_names(product))
-            raise type(e)(
-                f"{e} [{driver.tally.shards} shards recorded in this run; the same command goes on]"
-            ) from e
+            msg = f"{e} [{driver.tally.shards} shards recorded in this run; the same command goes on]"
+            raise type(e)(msg) from e
         tags = {job.scene.source.source_id for job in plan.jobs} | {r.source.source_id for r in plan.refusals}
         refused = [r for r in ledger.sources() if r.status != "done" and r.source_id in tags]
         return self._end(ledger, product, driver.tally, plan.triage, tuple(refused))
@@ -367,21 +364,9 @@ def classes(config: JobConfig, recipe: Recipe) -> tuple[ClassInfo, ...]:
     return tuple(ClassInfo(name=f"class {i}", color=PALETTE[i % len(PALETTE)]) for i in range(count))
 
 
-def _without_lost_masks(triaged: Triage, sources: Sequence[Source], ledger: Ledger, output: str) -> Triage:
-    """Sources recorded as done whose mask somebody deleted are to be done again."""
-    todo = {source.source_id for source in triaged.todo}
-    lost = []
-    for source in sources:
-        record = ledger.source(source.source_id)
-        if source.source_id in todo or record is None or record.status != "done":
-            continue
-        path = storage.local_path(storage.join(output, *mask_path(source.source_id).split("/")))
-        if path is not None and not path.exists():
-            lost.append(source)
-    if not lost:
-        return triaged
-    ordered = sorted((*triaged.todo, *lost), key=lambda source: source.source_id)
-    return dataclasses.replace(triaged, todo=tuple(ordered), done=triaged.done - len(lost))
+def mask_exists(output: str, record: Record) -> bool:
+    path = storage.local_path(storage.join(output, *record.mask.split("/")))
+    return path is None or path.exists()
 
 
 @contextlib.contextmanager

@@ -20,6 +20,8 @@ class Source:
     """Digest of the files' sizes and versions (ETag or mtime): another tag, another version."""
     size: int
     """Bytes of the main file."""
+    problem: str = ""
+    """What already the listing shows to be wrong with it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -93,7 +93,7 @@ def check_pixel_settings(state: OutputState | None, settings: Mapping[str, Any],
         (
             f"{output} holds masks made with other settings:",
             *changes,
-            "Write to another output, restore the settings, or pass --replace to predict everything again here.",
+            "Write to another output, restore the settings, or pass --replace to predict everything again.",
         )
     )
     raise ConfigError(msg)
@@ -126,7 +126,8 @@ def lock(output: str, run_id: str) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as e:
-            msg = f"another run holds {output} ({file.read().strip() or 'it has just started'}); wait for it or stop it"
+            holder = file.read().strip() or "it has just started"
+            msg = f"another run holds {output} ({holder}); wait for it or stop it"
             raise LockedError(msg) from e
         started = dt.datetime.now().astimezone().isoformat(timespec="seconds")
         file.truncate(0)

@@ -70,8 +70,10 @@ def classify(output: NDArray[Any], recipe: Recipe) -> NDArray[np.unsignedinteger
     """Class ids (H, W) of the mask's dtype. Of equal scores the first class wins, as in argmax."""
     kind = recipe.facts.output
     dtype = np.dtype(recipe.mask_dtype)
+    classes: NDArray[np.unsignedinteger[Any]]
     if kind == "sigmoid":
-        return (output[0] > 0.5).astype(dtype)
+        classes = (output[0] > 0.5).astype(dtype)
+        return classes
     if kind == "classes":
         ids = output[0] if output.ndim == 3 else output
         highest, lowest = int(ids.max()), int(ids.min())
@@ -82,7 +84,8 @@ def classify(output: NDArray[Any], recipe: Recipe) -> NDArray[np.unsignedinteger
                 f"{recipe.mask_nodata} is its nodata. The job needs {needed}"
             )
             raise ModelError(msg)
-        return ids.astype(dtype)
+        classes = ids.astype(dtype)
+        return classes
     # np.argmax over the first axis of a (K, H, W) array is ten times slower than this.
     best = output[0].copy()
     classes = np.zeros(best.shape, dtype=dtype)
@@ -106,4 +109,5 @@ def winning_probability(output: NDArray[Any], recipe: Recipe) -> NDArray[np.uint
         for scores in output:
             total += np.exp(scores - best)
         probability = 1 / total
-    return np.clip(np.rint(probability * 255), 1, 255).astype(np.uint8)
+    confidence: NDArray[np.uint8] = np.clip(np.rint(probability * 255), 1, 255).astype(np.uint8)
+    return confidence

@@ -29,6 +29,9 @@ class FileInfo:
     """ETag, or modification time: changes when the content is written again."""
 
 
+WILDCARDS = "*?["
+
+
 def filesystem(uri: str) -> tuple[Any, str]:
     """The fsspec file system of a URI and the path within it."""
     fs, path = fsspec.core.url_to_fs(uri)
@@ -49,21 +52,20 @@ def join(root: str, *parts: str) -> str:
 def list_files(pattern: str) -> Iterator[FileInfo]:
     """Regular files that match a path, a folder (all below it) or a glob, sorted by URI.
 
-    FIFOs, sockets and devices are left out: opening one can block for ever.
+    A path that exists is that path, whatever characters its name holds. FIFOs, sockets and devices are
+    left out: opening one can block for ever.
 
     Raises:
         SourceIOError: the storage could not be listed.
     """
     fs, path = filesystem(pattern)
     try:
-        if any(c in path for c in "*?["):
-            found = fs.glob(path, detail=True)
-        elif fs.isdir(path):
+        if fs.isdir(path):
             found = fs.find(path, detail=True)
         elif fs.exists(path):
             found = {path: fs.info(path)}
         else:
-            found = {}
+            found = fs.glob(path, detail=True) if any(c in path for c in WILDCARDS) else {}
     except OSError as e:
         msg = f"cannot list {pattern}: {e}"
         raise SourceIOError(msg) from e
@@ -71,6 +73,27 @@ def list_files(pattern: str) -> Iterator[FileInfo]:
         info = found[name]
         if info["type"] == "file" or (info.get("islink") and _is_regular(name)):
             yield _file_info(fs, name, info)
+
+
+def is_glob(uri: str) -> bool:
+    """Whether a path is a pattern: it has wildcards, and nothing of that very name exists."""
+    fs, path = filesystem(uri)
+    return any(c in path for c in WILDCARDS) and not fs.exists(path)
+
+
+def list_folder(folder: str) -> Iterator[FileInfo]:
+    """Regular files directly in a folder; none where there is no such folder. Raises SourceIOError."""
+    fs, path = filesystem(folder)
+    try:
+        entries = fs.ls(path, detail=True)
+    except FileNotFoundError:
+        return
+    except OSError as e:
+        msg = f"cannot list {folder}: {e}"
+        raise SourceIOError(msg) from e
+    for info in entries:
+        if info["type"] == "file" or (info.get("islink") and _is_regular(info["name"])):
+            yield _file_info(fs, info["name"], info)
 
 
 def is_folder(uri: str) -> bool:
@@ -99,22 +122,25 @@ def file_info(uri: str) -> FileInfo | None:
 
 def _is_regular(path: str) -> bool:
     try:
-        return stat.S_ISREG(os.stat(path).st_mode)
+        return stat.S_ISREG(Path(path).stat().st_mode)
     except OSError:
         return False
 
 
 def _file_info(fs: Any, name: str, info: dict[str, Any]) -> FileInfo:
+    uri = fs.unstrip_protocol(name).removeprefix("file://")
+    if info.get("islink"):
+        target = Path(name).stat()  # what counts is what the link points at
+        return FileInfo(uri=uri, size=target.st_size, version=str(target.st_mtime))
     version = next((str(info[k]) for k in ("ETag", "etag", "mtime", "LastModified") if info.get(k)), "")
-    return FileInfo(
-        uri=fs.unstrip_protocol(name).removeprefix("file://"), size=info["size"] or 0, version=version
-    )
+    return FileInfo(uri=uri, size=info["size"] or 0, version=version)
 
 
 def digest_of(infos: list[FileInfo]) -> str:
     """Source tag: a digest of names, sizes and versions. Content is not read."""
     lines = sorted(f"{info.uri.rsplit('/', 1)[-1]}\t{info.size}\t{info.version}" for info in infos)
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+    # Names that are not UTF-8 come from the file system as lone surrogates.
+    return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()[:16]
 
 
 def read_bytes(uri: str) -> bytes:

@@ -23,10 +23,10 @@ import yaml
 
 from batchseg.config import load_job
 from batchseg.grid import ShardGrid, cut_tile
+from batchseg.inputs import find_sources
 from batchseg.model import read_model
 from batchseg.predict import PaddlePredictor, probe
 from batchseg.read import read_header, read_shards
-from batchseg.inputs import find_sources
 from batchseg.recipe import Preparation, make_recipe
 
 
@@ -34,7 +34,9 @@ def bare(job: Path, part: int, parts: int, barrier, results) -> None:
     """One predictor on every `parts`-th tile of the scene."""
     config = load_job(job)
     model = read_model(config.model)
-    facts, device = probe(model, channels=3, tile_size=config.tile_size, precision=config.precision, device="cpu")
+    facts, device = probe(
+        model, channels=3, tile_size=config.tile_size, precision=config.precision, device="cpu"
+    )
     recipe = make_recipe(config, model, facts, device)
     scene = read_header(find_sources(config, {})[0][0])
     predictor = PaddlePredictor(model, precision=config.precision, device="cpu")
@@ -76,7 +78,9 @@ def run_rate(job: Path, output: Path) -> tuple[float, dict]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("scene", type=Path)
     parser.add_argument("model", type=Path)
     parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16"))
@@ -104,7 +108,8 @@ def main() -> None:
             bares.append(bare_rate(job, arguments.workers))
             rate, document = run_rate(job, Path(folder) / f"out{number}")
             runs.append(rate)
-            print(f"round {number}: bare {bares[-1]:.2f} tiles/s, run {rate:.2f}, steps {document['step_seconds']}")
+            steps = document["step_seconds"]
+            print(f"round {number}: bare {bares[-1]:.2f} tiles/s, run {rate:.2f}, steps {steps}")
     ratio = statistics.median(runs) / statistics.median(bares)
     print(f"{arguments.precision}: run / bare = {ratio:.3f} (medians of {arguments.rounds})")
 

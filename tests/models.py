@@ -47,6 +47,18 @@ class Ids(paddle.nn.Layer):
         return (x[:, 0] + self.zero).astype("int32")
 
 
+class One(paddle.nn.Layer):
+    """One band in, two classes out: dark and bright."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        threshold = paddle.nn.initializer.Constant(100.0)
+        self.threshold = self.create_parameter([1], default_initializer=threshold)
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        return paddle.concat((self.threshold - x, x - self.threshold), axis=1)
+
+
 class Pooled(paddle.nn.Layer):
     """No segmentation network: one number per image."""
 
@@ -79,4 +91,5 @@ if __name__ == "__main__":
     spectral.export(root / "spectral")
     export(Conv(), 3, root / "conv")
     export(Ids(), 1, root / "ids")
+    export(One(), 1, root / "one")
     export(Pooled(), 3, root / "pooled")

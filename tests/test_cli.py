@@ -46,7 +46,9 @@ def test_a_run_says_what_it_does_and_where_the_results_are(tmp_path: Path, write
     assert "nothing to do: 1 sources are done" in again.stderr
 
 
-def test_bad_sources_are_quarantined_once_and_the_good_ones_are_done(tmp_path: Path, write_job: JobWriter) -> None:
+def test_bad_sources_are_quarantined_once_and_the_good_ones_are_done(
+    tmp_path: Path, write_job: JobWriter
+) -> None:
     scenes(tmp_path, "a.tif", "z.tif")
     (tmp_path / "in" / "empty.tif").touch()
     (tmp_path / "in" / "text.tif").write_text("<html>503</html>")
@@ -71,7 +73,13 @@ def test_bad_sources_are_quarantined_once_and_the_good_ones_are_done(tmp_path: P
     assert batchseg("run", write_job(), *INLINE).returncode == 0
     status = json.loads(batchseg("status", tmp_path / "out", "--json").stdout)
     assert status["done"] == 2
-    assert {r["source_id"] for r in status["refused"]} == {"empty.tif", "text.tif", "cut.tif", "rgb.tif", "byte.tif"}
+    assert {r["source_id"] for r in status["refused"]} == {
+        "empty.tif",
+        "text.tif",
+        "cut.tif",
+        "rgb.tif",
+        "byte.tif",
+    }
 
     write_raster(tmp_path / "in" / "empty.tif", reflectance(50, 60))
     assert batchseg("run", write_job(), *INLINE).returncode == 0
@@ -102,11 +110,21 @@ def test_a_file_whose_reading_never_ends_is_quarantined(tmp_path: Path, write_jo
 WRONG = {
     "unknown key": ({"tilesize": 3}, [], 2, ["tilesize", "unknown key", "Perhaps you meant 'tile_size'?"]),
     "wrong type": ({"tile_size": "big"}, [], 2, ["tile_size", "'big'"]),
-    "halo": ({"halo": 40}, [], 2, ["halo 40 leaves no core in tile_size 64", "raise tile_size or lower halo"]),
+    "halo": (
+        {"halo": 40},
+        [],
+        2,
+        ["halo 40 leaves no core in tile_size 64", "raise tile_size or lower halo"],
+    ),
     "no model": ({"model": "nowhere"}, [], 4, ["nowhere", "does not exist"]),
     "band out of range": ({"bands": [1, 2, 3, 9]}, [], 2, ["in/scene.tif"[3:], "has 4 bands", "band 9"]),
     "too few bands": ({"bands": [1, 2, 3]}, [], 4, ["takes 4 channels", "`bands` names 3"]),
-    "dtype": ({"scale": "transforms", "normalize": {"mean": [0.5], "std": [0.5]}}, [], 2, ["uint16", "divide: 10000"]),
+    "dtype": (
+        {"scale": "transforms", "normalize": {"mean": [0.5], "std": [0.5]}},
+        [],
+        2,
+        ["uint16", "divide: 10000"],
+    ),
     "matches nothing": ({"inputs": "in/*.jp2"}, [], 2, ["in/*.jp2 matches no raster", "allow_empty"]),
     "output below a file": ({"output": "job.yaml/out"}, [], 2, ["job.yaml", "output"]),
     "bad --set": ({}, ["--set", "halo"], 2, ["--set wants key=value"]),
@@ -152,7 +170,10 @@ def test_two_runs_at_once_on_one_output(tmp_path: Path, write_job: JobWriter) ->
     scenes(tmp_path, "a.tif")
     job = write_job(shard_tiles=1)
     first = subprocess.Popen(
-        [BATCHSEG, "run", str(job), *INLINE], env=faults(tmp_path, slow=2), stderr=subprocess.DEVNULL, stdout=-3
+        [BATCHSEG, "run", str(job), *INLINE],
+        env=faults(tmp_path, slow=2),
+        stderr=subprocess.DEVNULL,
+        stdout=-3,
     )
     try:
         lock = tmp_path / "out" / "_batchseg" / "lock"
@@ -176,7 +197,9 @@ def test_a_deadline_stops_a_run_that_the_same_command_resumes(tmp_path: Path, wr
     assert stopped.returncode == 5, stopped.stderr
     assert "stopped at the deadline 6s" in stopped.stderr
     assert batchseg("run", job, *INLINE).returncode == 0
-    np.testing.assert_array_equal(read_mask(tmp_path / "out", "a.tif"), spectral_mask(reflectance(90, 130), 10_000))
+    np.testing.assert_array_equal(
+        read_mask(tmp_path / "out", "a.tif"), spectral_mask(reflectance(90, 130), 10_000)
+    )
 
 
 def test_sigint_stops_an_inline_run(tmp_path: Path, write_job: JobWriter) -> None:
@@ -230,7 +253,12 @@ def test_plan_shows_everything_and_writes_nothing(tmp_path: Path, write_job: Job
     (tmp_path / "in" / "empty.tif").touch()
     shown = batchseg("plan", write_job(workers=2))
     assert shown.returncode == 0, shown.stderr
-    for text in ("2 to do", "12 of 64 pixels, halo 8", "logits out (4 classes)", "empty.tif: the file is empty"):
+    for text in (
+        "2 to do",
+        "12 of 64 pixels, halo 8",
+        "logits out (4 classes)",
+        "empty.tif: the file is empty",
+    ):
         assert text in shown.stdout
     assert not (tmp_path / "out").exists()
     assert batchseg("plan", write_job(halo=99)).returncode == 2

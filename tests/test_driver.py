@@ -87,6 +87,8 @@ class FakeExecutor:
     def abandon(self, lease_id):
         self.abandoned.append(lease_id)
         self.in_flight.pop(lease_id)
+        self.waiting = [o for o in self.waiting if getattr(o, "lease_id", None) != lease_id]
+        return "predict"
 
     def poll(self, timeout):
         if not self.waiting:
@@ -337,6 +339,19 @@ def test_a_lease_that_never_answers_refuses_its_source(tmp_path):
     assert len(run.executor.abandoned) == 2
 
 
+def test_waiting_behind_other_leases_counts_against_nobody(tmp_path):
+    one_slot = [Slot(id=0, cpu_class="avx2")]
+    run = Run(tmp_path, [job(tiles_hw=(3, 2))], slots=one_slot, lease_timeout=0.05)
+    poll = run.executor.poll
+
+    def work_on_one(timeout):
+        time.sleep(0.06)
+        return poll(timeout)
+
+    run.executor.poll = work_on_one
+    assert run.go().statuses() == {"a.tif": "done"}
+
+
 def test_a_late_answer_of_a_lease_given_up_is_dropped(tmp_path):
     run = Run(tmp_path, [job(tiles_hw=(3, 5))], answer=first_time(SILENCE), lease_timeout=0.05)
     abandon = run.executor.abandon
@@ -374,7 +389,7 @@ def test_known_faults_of_content_are_recorded_however_many_there_are(tmp_path):
         record = Record(
             status="quarantined", source_id=f"bad-{number}.tif", tag="t", error="the file is empty"
         )
-        run.driver.refuse(record, content=True)
+        run.driver._refuse(record, content=True)
     run.go()
     assert Counter(run.statuses().values()) == {"quarantined": 9, "done": 1}
 

@@ -132,19 +132,27 @@ ROW = st.lists(st.sampled_from(["a", "b", "..", "."]), max_size=3).map(lambda wa
 ROWS = st.lists(ROW, min_size=1, max_size=4, unique=True)
 
 
+def two_nights(folder, *nights):
+    """What a manifest gives on each night, and the files that its rows name."""
+    roots = {}
+    for rows in nights:
+        named = [*rows, *(f"{folder}/deep/er/{row}" for row in rows)]
+        (folder / "list.txt").write_text("\n".join(named))
+        sources, roots = find(folder / "list.txt", recorded=roots)
+        yield sources, {os.path.normpath(folder / row) for row in named}
+
+
 @settings(deadline=None, max_examples=40)
 @given(ROWS, ROWS)
-def test_rows_of_a_manifest_never_lead_out_of_the_output_nor_hide_each_other(
-    tmp_path_factory, first_night, second_night
-):
-    folder = tmp_path_factory.mktemp("manifest")
-    manifest, roots = folder / "list.txt", {}
-    for rows in (first_night, second_night):
-        absolute = [f"{folder}/deep/er/{row}" for row in rows]
-        manifest.write_text("\n".join([*rows, *absolute]))
-        sources, roots = find(manifest, recorded=roots)
+def test_rows_of_a_manifest_never_lead_out_of_the_output(tmp_path_factory, one, two):
+    for sources, _ in two_nights(tmp_path_factory.mktemp("manifest"), one, two):
         assert all(not {"", ".", ".."} & set(source.source_id.split("/")) for source in sources)
-        files = {os.path.normpath(folder / row) for row in [*rows, *absolute]}
+
+
+@settings(deadline=None, max_examples=40)
+@given(ROWS, ROWS)
+def test_rows_of_a_manifest_do_not_hide_each_other(tmp_path_factory, one, two):
+    for sources, files in two_nights(tmp_path_factory.mktemp("manifest"), one, two):
         assert {os.path.normpath(source.uri) for source in sources} == files
 
 

@@ -12,7 +12,7 @@ from batchseg import ledger as ledger_module
 from batchseg.errors import OutputError
 from batchseg.ledger import Ledger, Record
 
-properties = settings(deadline=None, max_examples=25)
+properties = settings(deadline=None, max_examples=15)
 
 
 def shard(number: int = 0, **changes) -> Record:

@@ -1,4 +1,5 @@
 import dataclasses
+from functools import partial
 
 import numpy as np
 import pytest
@@ -34,7 +35,7 @@ from batchseg.plan import (
     triage,
 )
 from batchseg.read import read_header, read_shards
-from batchseg.run import _without_lost_masks
+from batchseg.run import mask_exists
 from batchseg.scene import Refusal
 
 properties = settings(deadline=None, max_examples=60)
@@ -70,8 +71,8 @@ def plan_of(headers, ledger, **changes):
         "workers": 1,
         "shard_tiles": None,
     }
-    nothing = Triage(todo=(), done=0, quarantined=0, vanished=())
-    return make_plan(nothing, headers, **{**arguments, **changes})
+    nothing = Triage(todo=(), done=0, quarantined=0, lost=frozenset(), vanished=())
+    return make_plan(changes.pop("triaged", nothing), headers, **{**arguments, **changes})
 
 
 @pytest.mark.parametrize(
@@ -138,6 +139,13 @@ def test_a_shard_is_bounded_in_tiles_seconds_and_bytes_unless_it_is_one_tile(sce
         assert tiles * recipe.facts.seconds_per_tile <= SHARD_SECONDS
         assert tiles * 4 * workers <= rows * cols
         assert tiles * recipe.tile_size**2 * bytes_per_pixel(scene, recipe) <= SHARD_BYTES
+
+
+def test_large_tiles_make_small_shards():
+    recipe = make_recipe(tile_size=1024, halo=12, facts=make_facts(seconds_per_tile=0.001))
+    scene = make_scene(30_000, 50_000, dtypes=("float32",) * 3)
+    down, across = shard_shape(scene, recipe, 1, None)
+    assert down * across == SHARD_BYTES // (1024**2 * 12) == 2
 
 
 @properties
@@ -225,10 +233,10 @@ def test_only_a_change_of_the_product_is_encoded_again(ledger, change, again):
 def test_a_mask_that_was_deleted_is_predicted_again(ledger, tmp_path, product):
     scene = make_scene()
     ledger.append([done(scene.source, product=product, mask="masks/scene.tif")])
-    triaged = triage([scene.source], ledger, PIXEL, PRODUCT)
-    triaged = _without_lost_masks(triaged, [scene.source], ledger, str(tmp_path / "out"))
+    exists = partial(mask_exists, str(tmp_path / "out"))
+    triaged = triage([scene.source], ledger, PIXEL, PRODUCT, exists)
     assert triaged.todo == (scene.source,)
-    (job,) = plan_of([scene], ledger).jobs
+    (job,) = plan_of([scene], ledger, triaged=triaged).jobs
     assert job.open_shards() == list(job.grid)
 
 

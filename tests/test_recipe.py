@@ -182,7 +182,7 @@ def test_normalisation_is_the_models_unless_the_job_says_otherwise():
 @pytest.mark.parametrize(
     ("changes", "error", "word"),
     [
-        ({"bands": (1, 2)}, ConfigError, "bands names 2 bands"),
+        ({"bands": (1, 2)}, ConfigError, "bands.* names 2"),
         ({"num_classes": 5}, ConfigError, "num_classes says 5"),
         ({"classes": make_product("a", "b").classes}, ConfigError, "classes says 2"),
         ({"normalize": Normalize(mean=(0.5, 0.5), std=(0.5, 0.5))}, ConfigError, "normalize has 2 values"),

@@ -1,5 +1,6 @@
 """Runs that are killed go on where they stopped, to the same bytes."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -50,10 +51,8 @@ def processes(environment: dict[str, str], command: str = "") -> list[int]:
 
 def kill(pids: list[int]) -> None:
     for pid in pids:
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 90) -> None:

@@ -92,7 +92,7 @@ def test_other_settings_are_refused_each_by_name():
     with pytest.raises(ConfigError) as caught:
         check_pixel_settings(make_state(), make_recipe(halo=2, nodata=0.0).settings(), "/results")
     lines = str(caught.value).splitlines()
-    assert lines[1:-1] == ["  halo: 3 -> 2", '  nodata: "source" -> 0.0']
+    assert lines[1:-1] == ["  halo: 3 -> 2", '  nodata: "source" -> "0.0"']
     assert "--replace" in lines[-1]
 
 

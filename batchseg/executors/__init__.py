@@ -88,8 +88,12 @@ class Executor(Protocol):
 
     def finish(self, task: FinishTask) -> None: ...
 
-    def abandon(self, lease_id: int) -> None:
-        """Give up a lease; its predictor is replaced if it is the one that hangs. No outcome follows."""
+    def abandon(self, lease_id: int) -> Literal["read", "predict"]:
+        """Give up a lease, and end what works on it. No outcome follows.
+
+        Returns:
+            The step that it was in.
+        """
         ...
 
     def poll(self, timeout: float) -> list[LeaseOutcome | FinishOutcome]:

@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from typing import Literal
 
 from batchseg.errors import BatchsegError, SourceError, StoppedError
 from batchseg.executors import (
@@ -57,8 +58,9 @@ class InlineExecutor:
     def finish(self, task: FinishTask) -> None:
         self._finishes.append(task)
 
-    def abandon(self, lease_id: int) -> None:
+    def abandon(self, lease_id: int) -> Literal["read", "predict"]:
         self._leases = deque(item for item in self._leases if item[0].id != lease_id)
+        return "read"
 
     def poll(self, timeout: float) -> list[LeaseOutcome | FinishOutcome]:
         if self._finishes:

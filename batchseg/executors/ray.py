@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 # Ray reports usage to the network unless told not to; an overnight job talks to nobody.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -121,7 +121,6 @@ def _finish(
         return Failure.of(e, "finish")
 
 
-@ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0)
 class _PredictorActor:
     def __init__(self, recipe: Recipe, batch_size: int) -> None:
         self._recipe, self._batch_size = recipe, batch_size
@@ -143,6 +142,9 @@ class _PredictorActor:
             return Failure.of(e, "predict")
         except Exception as e:  # noqa: BLE001  Paddle raises RuntimeError, ValueError, MemoryError
             return Failure(kind="error", step="predict", reason=f"predicting it: {e}")
+
+
+_remote_predictor: Any = ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0)(_PredictorActor)
 
 
 @dataclass(slots=True)
@@ -169,7 +171,7 @@ class _Flight:
 
 
 class RayExecutor:
-    """Predictors on every GPU or core of a Ray cluster: a local one that lives with the run, or a given one."""
+    """Predictors on every GPU or core of a Ray cluster: a given one, or one that lives with the run."""
 
     def __init__(
         self,
@@ -293,7 +295,7 @@ class RayExecutor:
     def _new_actor(self, *, reserve: bool = True) -> Any:
         gpu = self._device == "gpu"
         options = {"num_gpus": self._gpus if gpu and reserve else 0, "num_cpus": 1 if reserve else 0}
-        return _PredictorActor.options(**options).remote(self._recipe, self._batch_size)
+        return _remote_predictor.options(**options).remote(self._recipe, self._batch_size)
 
     def submit(self, lease: Lease, slot: Slot, isolation: Isolation) -> None:
         flight = _Flight(lease=lease, slot=slot.id, isolation=isolation)
@@ -324,17 +326,16 @@ class RayExecutor:
         ref = _finish.remote(self._output, self._recipe, self._product, task)
         self._finishes[ref] = task.scene.source.source_id
 
-    def abandon(self, lease_id: int) -> None:
-        flight = self._flights.pop(lease_id, None)
-        if flight is None:
-            return
+    def abandon(self, lease_id: int) -> Literal["read", "predict"]:
+        flight = self._flights.pop(lease_id)
         if flight in self._queued:
             self._queued.remove(flight)
-            return
-        self._reading.pop(flight.read, None)
+            return "read"
+        reading = self._reading.pop(flight.read, None) is not None
         with contextlib.suppress(ray_errors.RayError):
             ray.cancel(flight.read, force=True)
         self._replace(flight)
+        return "read" if reading else "predict"
 
     def poll(self, timeout: float) -> list[LeaseOutcome | FinishOutcome]:
         self._launch()
@@ -385,7 +386,7 @@ class RayExecutor:
             return
         worker.died_in_a_row += 1
         if worker.died_in_a_row > MAX_RESTARTS_IN_A_ROW:
-            msg = f"a predictor died {worker.died_in_a_row} times without finishing one lease; is there memory for it?"
+            msg = f"a predictor died {worker.died_in_a_row} times in a row; is there memory enough for it?"
             raise StoppedError(msg)
         worker.actor = self._new_actor()
 

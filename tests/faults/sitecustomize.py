@@ -1,4 +1,4 @@
-"""Faults for runs in other processes: Python imports this module at start-up when PYTHONPATH names its folder.
+"""Faults for runs in other processes: Python imports this module when PYTHONPATH names its folder.
 
 Environment: FAULT_SLOW seconds per tile; FAULT_ABORT, FAULT_HANG parts of file names whose reading ends
 or stops the process; FAULT_COUNT a file that gets a line for each tile that a predictor worked on.

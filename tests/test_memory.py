@@ -1,0 +1,48 @@
+"""A mask larger than the memory that a process may have."""
+
+import subprocess
+import sys
+
+FINISH_LARGE = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+from factories import make_recipe, make_scene
+from batchseg.finish import finish_scene
+from batchseg.grid import ShardGrid
+from batchseg.recipe import Product
+from batchseg.stitch import ShardMask
+from batchseg.write import write_shards
+
+output = sys.argv[1]
+height, width = 22_003, 24_001
+recipe = make_recipe(tile_size=500, halo=0)
+scene = make_scene(height=height, width=width)
+grid = ShardGrid(tiles=recipe.grid(height, width), tiles_hw=(8, 8))
+rng = np.random.default_rng(0)
+records = []
+for shard in grid:
+    coarse = rng.integers(0, 4, (shard.core.height // 50 + 1, shard.core.width // 50 + 1), dtype=np.uint8)
+    classes = coarse.repeat(50, 0).repeat(50, 1)[: shard.core.height, : shard.core.width]
+    mask = ShardMask(shard=shard, classes=classes, confidence=None, predicted=1)
+    records += write_shards(output, scene, recipe, "1x1", "any", [mask])[0]
+limit = height * width * 93 // 100
+resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+try:
+    np.ones((height, width), dtype=np.uint8)
+except MemoryError:
+    print("the whole mask does not fit")
+record, _ = finish_scene(output, scene, recipe, Product(classes=(), compress="deflate"), tuple(records))
+print(sum(record.class_pixels) == height * width)
+"""
+
+
+def test_a_mask_larger_than_the_data_limit_is_finished(tmp_path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FINISH_LARGE, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PYTHONPATH": "tests", "PATH": "/usr/bin"},
+    )
+    assert done.stdout.split("\n")[:2] == ["the whole mask does not fit", "True"], done.stderr

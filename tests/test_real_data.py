@@ -1,0 +1,126 @@
+"""Real imagery, where there is some: a folder named by BATCHSEG_DATA."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import rasterio
+from conftest import SHARED, JobWriter, batchseg, read_mask, reflectance, spectral_mask, write_raster
+from test_run import mask_bytes, run, run_on_ray
+
+pytestmark = pytest.mark.skipif(not SHARED.is_dir(), reason="no real imagery: set BATCHSEG_DATA")
+
+NAIP = {
+    "inputs": str(SHARED / "opengeos" / "naip" / "*.tif"),
+    "bands": [1, 2, 3, 4],
+    "scale": {"divide": 255},
+}
+LANDSAT = {
+    "inputs": str(SHARED / "opengeos" / "landsat" / "*.tif"),
+    "bands": [3, 2, 1, 4],
+    "scale": {"divide": 255},
+}
+LANDSAT7 = {
+    "inputs": str(SHARED / "derived" / "landsat_7band_u16_3857_nodata.tif"),
+    "bands": [4, 3, 2, 5],
+    "scale": {"divide": 20000},
+}
+LANDSAT_NAN = {
+    "inputs": str(SHARED / "derived" / "landsat_7band_f32_nan.tif"),
+    "bands": [4, 3, 2, 5],
+    "scale": {"divide": 1},
+}
+
+
+@pytest.mark.parametrize(
+    "keys", [NAIP, LANDSAT, LANDSAT7, LANDSAT_NAN], ids=["naip", "landsat", "7 bands", "nan"]
+)
+def test_masks_equal_numpys_indices_on_whole_rasters(
+    tmp_path: Path, write_job: JobWriter, ray_cluster: str, keys: dict[str, object]
+) -> None:
+    job = write_job(**keys)
+    variants: Sequence[tuple[str, ...]] = (
+        ("output=a", "tile_size=512", "halo=64"),
+        ("output=b", "tile_size=300", "halo=0", "shard_tiles=1"),
+        ("output=c", "tile_size=129", "halo=31", "shard_tiles=3", "batch_size=4"),
+    )
+    for variant in variants:
+        run(job, *variant)
+    run_on_ray(job, ray_cluster, "output=d", "tile_size=200", "halo=20", "shard_tiles=2")
+    sources = sorted(Path(str(keys["inputs"])).parent.glob(Path(str(keys["inputs"])).name))
+    assert sources
+    divisor = keys["scale"]["divide"]  # type: ignore[index]
+    for source in sources:
+        with rasterio.open(source) as dataset:
+            pixels = dataset.read(keys["bands"])
+            valid = dataset.dataset_mask() > 0
+        if pixels.dtype.kind == "f":
+            valid &= np.isfinite(pixels).all(axis=0)
+            pixels = np.nan_to_num(pixels)
+        expected = spectral_mask(pixels, divisor, valid)
+        for name in "abcd":
+            np.testing.assert_array_equal(read_mask(tmp_path / name, source.name), expected)
+    assert all(mask_bytes(tmp_path / name) == mask_bytes(tmp_path / "a") for name in "bcd")
+
+
+def same_place(source: rasterio.DatasetReader, mask: rasterio.DatasetReader) -> bool:
+    """Georeference as a GeoTIFF can hold it: it has no names for control points, nor a CRS beside them."""
+    points = [[(p.row, p.col, p.x, p.y, p.z or 0.0) for p in d.gcps[0]] for d in (source, mask)]
+    if points[0]:
+        return points[0] == points[1] and mask.gcps[1] is not None
+    rpcs = source.rpcs is None or source.rpcs.to_dict() == mask.rpcs.to_dict()
+    return mask.crs == source.crs and mask.transform == source.transform and rpcs
+
+
+def test_every_odd_raster_gets_a_mask_in_its_place_or_a_reason(
+    tmp_path: Path, write_job: JobWriter, models: Path, ray_cluster: str
+) -> None:
+    write_raster(tmp_path / "in" / "good.tif", (reflectance(90, 130)[:3] // 40).astype(np.uint8))
+    job = write_job(
+        inputs={
+            "derived": str(SHARED / "derived"),
+            "rasterio": str(SHARED / "rasterio"),
+            "bad": str(SHARED / "bad" / "*" / "*"),
+            "good": "in/*.tif",
+        },
+        model=str(models / "conv"),
+        bands=[1, 2, 3],
+        classes=None,
+        scale={"divide": 1},
+        tile_size=512,
+        halo=16,
+    )
+    many = batchseg("run", job, "--ray-address", ray_cluster)
+    assert many.returncode == 3, many.stderr
+    one = batchseg("run", job, "--ray-address", ray_cluster, "--set", f"model={models / 'one'}", "--set", "bands=[1]",
+                   "--set", "output=one")  # fmt: skip
+    assert one.returncode == 3, one.stderr
+    rows = {}
+    for output in (tmp_path / "one", tmp_path / "out"):
+        table = pq.read_table(output / "items" / "items.parquet").to_pylist()
+        rows |= {
+            r["source_id"]: r | {"output": output}
+            for r in table
+            if r["status"] == "done" or r["source_id"] not in rows
+        }
+        assert batchseg("run", job, "--ray-address", ray_cluster, "--set", f"output={output}", *(
+            ["--set", f"model={models / 'one'}", "--set", "bands=[1]"] if output.name == "one" else []
+        )).returncode == 0  # fmt: skip
+    assert rows["good/good.tif"]["status"] == "done"
+    masks = 0
+    for name, row in rows.items():
+        if row["status"] == "quarantined":
+            assert len(row["error"]) > 10
+            assert name.split("/")[0] == "bad" or name == "rasterio/corrupt.tif", (name, row["error"])
+            continue
+        assert row["status"] == "done", row
+        masks += 1
+        if name != "rasterio/compdcs.vrt":  # a vertical datum that GeoTIFF keys cannot hold
+            with rasterio.open(row["uri"]) as source, rasterio.open(row["output"] / row["mask"]) as mask:
+                assert same_place(source, mask), name
+    assert masks >= 55
+    status = json.loads(batchseg("status", tmp_path / "out", "--json").stdout)
+    assert status["unfinished"] == []
