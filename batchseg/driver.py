@@ -411,6 +411,9 @@ class Driver:
             self.tally.failed += record.status == "failed"
         self._ledger.append(records)
         self._committed_at = time.monotonic()
+        for record in records:
+            if record.status == "quarantined":
+                discard_fragments(self._output, record.source_id)
 
     def _drain(self) -> None:
         """Wait a little for what is under way, then record it."""

@@ -16,6 +16,7 @@ from batchseg.recipe import Product, Recipe, make_recipe
 from batchseg.run import classes, mask_exists, object_store_bytes, refuse_spoiled_night, worker_count
 from batchseg.scene import Refusal
 from batchseg.state import check_pixel_settings, load_state
+from batchseg.write import fragment_exists
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +66,7 @@ def dry_run(config: JobConfig, say: Callable[[str], None]) -> DryRun:
         cpu_classes=[facts.cpu_class],
         workers=workers,
         shard_tiles=config.shard_tiles,
+        fragment_exists=partial(fragment_exists, config.output),
     )
     refuse_spoiled_night(plan, config)
     storage.check_writable(config.output)

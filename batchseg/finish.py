@@ -11,10 +11,10 @@ import shutil
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
@@ -24,19 +24,16 @@ import rasterio
 import rasterio.shutil
 from numpy.typing import NDArray
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
-from rasterio.windows import Window as RasterioWindow
 
 from batchseg import storage
 from batchseg.config import ClassInfo
 from batchseg.errors import OutputError
 from batchseg.grid import Window
 from batchseg.ledger import Record
+from batchseg.overviews import BLOCK, Pixels, halve_classes, halve_confidence, make_levels
 from batchseg.recipe import Product, Recipe
 from batchseg.scene import Georeference, Scene
 from batchseg.write import fragment_folder, fragment_uri
-
-COUNT_ROWS = 512
-"""Rows counted at once: a strip of the mask's own blocks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,18 +72,31 @@ def finish_scene(
     record = _done_record(scene, recipe, product, shards)
     with _scratch(output) as folder:
         for layer in layers:
-            vrt = _vrt(scene, recipe, product, layer, _pieces(output, scene, shards, layer))
-            cog = folder / f"{layer}.tif"
+            pieces = _pieces(output, scene, shards, layer)
             try:
                 with _gdal_for_output():
-                    if layer == "mask":
-                        record = _measured(record, scene, recipe, vrt)
-                    _to_cog(vrt, cog, product)
+                    census = _Census(scene, recipe)
+                    look = census.look if layer == "mask" else _ignore
+                    levels = make_levels(
+                        _vrt(scene, recipe, product, layer, pieces),
+                        folder,
+                        layer,
+                        _halving(recipe, layer),
+                        look,
+                    )
+                    vrt = _vrt(scene, recipe, product, layer, pieces, levels)
+                    _to_cog(vrt, folder / f"{layer}.tif", product)
             except (RasterioError, rasterio._err.CPLE_BaseError) as e:
                 msg = f"cannot assemble {layer} of {scene.source.source_id}: {e.__cause__ or e}"
                 raise OutputError(msg) from e
-            record = _publish(output, scene, record, layer, cog)
+            record = _publish(output, scene, record, layer, folder / f"{layer}.tif")
+            if layer == "mask":
+                record = census.counted(record)
     return record, time.perf_counter() - started
+
+
+def _halving(recipe: Recipe, layer: str) -> Callable[[Pixels], Pixels]:
+    return partial(halve_classes, nodata=recipe.mask_nodata) if layer == "mask" else halve_confidence
 
 
 def _done_record(scene: Scene, recipe: Recipe, product: Product, shards: tuple[Record, ...]) -> Record:
@@ -168,7 +178,14 @@ def _readable(uri: str) -> str:
     return str(path)
 
 
-def _vrt(scene: Scene, recipe: Recipe, product: Product, layer: str, pieces: list[Piece]) -> str:
+def _vrt(
+    scene: Scene,
+    recipe: Recipe,
+    product: Product,
+    layer: str,
+    pieces: list[Piece],
+    levels: Sequence[Path] = (),
+) -> str:
     """A VRT of the whole scene as XML text; what no piece covers is nodata."""
     root = Element("VRTDataset", rasterXSize=str(scene.width), rasterYSize=str(scene.height))
     _add_georeference(root, scene.georeference)
@@ -181,6 +198,10 @@ def _vrt(scene: Scene, recipe: Recipe, product: Product, layer: str, pieces: lis
     else:
         SubElement(band, "Description").text = "probability of the winning class, 255 = 1"
         SubElement(band, "NoDataValue").text = "0"
+    for path in levels:
+        overview = SubElement(band, "Overview")
+        SubElement(overview, "SourceFilename", relativeToVRT="0").text = str(path)
+        SubElement(overview, "SourceBand").text = "1"
     for piece in pieces:
         _add_piece(band, piece)
     return ElementTree.tostring(root, encoding="unicode")
@@ -248,55 +269,56 @@ def _to_cog(vrt: str, path: Path, product: Product) -> None:
             str(path),
             driver="COG",
             COMPRESS=product.compress.upper(),
-            BLOCKSIZE="512",
-            # Classes cannot be averaged; the most frequent one of each 2 x 2 is kept.
-            OVERVIEW_RESAMPLING="MODE",
+            BLOCKSIZE=str(BLOCK),
+            OVERVIEWS="FORCE_USE_EXISTING",
             BIGTIFF="IF_SAFER",
             NUM_THREADS="ALL_CPUS",
         )
 
 
-def _measured(record: Record, scene: Scene, recipe: Recipe, vrt: str) -> Record:
-    """Pixels and square metres per class, counted in strips of the mosaic."""
-    areas = _row_areas(scene)
-    constant = areas is None or bool(np.all(areas == areas[0]))
-    pixels: dict[int, int] = {}
-    square_metres: dict[int, float] = {}
-    with rasterio.open(vrt) as mosaic:
-        for row_off, strip in _strips(mosaic):
-            for class_id in _present(strip, recipe):
-                hit = strip == class_id
-                if areas is None or constant:
-                    pixels[class_id] = pixels.get(class_id, 0) + int(np.count_nonzero(hit))
-                else:
-                    rows = np.count_nonzero(hit, axis=1)
-                    pixels[class_id] = pixels.get(class_id, 0) + int(rows.sum())
-                    part = float(areas[row_off : row_off + len(rows)] @ rows)
-                    square_metres[class_id] = square_metres.get(class_id, 0.0) + part
-    ids = sorted(key for key, count in pixels.items() if count)
-    if areas is not None and constant:
-        square_metres = {i: pixels[i] * float(areas[0]) for i in ids}
-    return replace(
-        record,
-        class_ids=tuple(ids),
-        class_pixels=tuple(pixels[i] for i in ids),
-        class_area_m2=tuple(square_metres[i] for i in ids) if areas is not None else (),
-        valid_pixels=sum(pixels.values()),
-    )
+class _Census:
+    """Pixels and square metres per class, from the strips of a mask."""
 
+    def __init__(self, scene: Scene, recipe: Recipe) -> None:
+        self._recipe = recipe
+        self._areas = _row_areas(scene)
+        self._constant = self._areas is None or bool(np.all(self._areas == self._areas[0]))
+        self._pixels: dict[int, int] = {}
+        self._square_metres: dict[int, float] = {}
 
-def _present(strip: NDArray[np.unsignedinteger[Any]], recipe: Recipe) -> list[int]:
-    """Class ids to look for in a strip; a few comparisons are faster than one histogram."""
-    if recipe.facts.output != "classes" and recipe.class_count is not None and recipe.class_count <= 16:
-        return list(range(recipe.class_count))
-    found = np.flatnonzero(np.bincount(strip.ravel())).tolist()
-    return [class_id for class_id in found if class_id != recipe.mask_nodata]
+    def look(self, row_off: int, strip: Pixels) -> None:
+        for class_id in self._present(strip):
+            hit = strip == class_id
+            if self._areas is None or self._constant:
+                count = int(np.count_nonzero(hit))
+            else:
+                rows = np.count_nonzero(hit, axis=1)
+                count = int(rows.sum())
+                part = float(self._areas[row_off : row_off + len(rows)] @ rows)
+                self._square_metres[class_id] = self._square_metres.get(class_id, 0.0) + part
+            self._pixels[class_id] = self._pixels.get(class_id, 0) + count
 
+    def _present(self, strip: Pixels) -> list[int]:
+        """Class ids to look for; a few comparisons are faster than one histogram."""
+        recipe = self._recipe
+        if recipe.facts.output != "classes" and (recipe.class_count or 99) <= 16:
+            return list(range(recipe.class_count or 0))
+        found = np.flatnonzero(np.bincount(strip.ravel())).tolist()
+        return [class_id for class_id in found if class_id != recipe.mask_nodata]
 
-def _strips(mosaic: rasterio.DatasetReader) -> Iterator[tuple[int, NDArray[np.unsignedinteger[Any]]]]:
-    for row_off in range(0, mosaic.height, COUNT_ROWS):
-        height = min(COUNT_ROWS, mosaic.height - row_off)
-        yield row_off, mosaic.read(1, window=RasterioWindow(0, row_off, mosaic.width, height))
+    def counted(self, record: Record) -> Record:
+        ids = sorted(key for key, count in self._pixels.items() if count)
+        areas: tuple[float, ...] = ()
+        if self._areas is not None:
+            one = float(self._areas[0])
+            areas = tuple(self._pixels[i] * one if self._constant else self._square_metres[i] for i in ids)
+        return replace(
+            record,
+            class_ids=tuple(ids),
+            class_pixels=tuple(self._pixels[i] for i in ids),
+            class_area_m2=areas,
+            valid_pixels=sum(self._pixels.values()),
+        )
 
 
 def _row_areas(scene: Scene) -> NDArray[np.float64] | None:

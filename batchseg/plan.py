@@ -10,7 +10,7 @@ from batchseg.ledger import Ledger, Record
 from batchseg.recipe import Product, Recipe, held_dtype, mismatch
 from batchseg.scene import Refusal, Scene, Source
 
-SHARD_SECONDS = 1.0
+SHARD_SECONDS = 0.5
 """Aim of a shard's prediction: what a kill can cost, and how even the end of a run is."""
 
 SHARD_BYTES = 32 * 2**20
@@ -114,6 +114,7 @@ def make_plan(
     cpu_classes: Sequence[str],
     workers: int,
     shard_tiles: int | None,
+    fragment_exists: Callable[[Record], bool] = lambda record: True,
 ) -> Plan:
     """Turn headers into jobs and refusals, unfinished scenes first.
 
@@ -126,6 +127,7 @@ def make_plan(
         cpu_classes: of the predictors at hand; shards of another class cannot be joined with theirs.
         workers: number of predictors.
         shard_tiles: tiles per shard side; None: chosen per scene.
+        fragment_exists: asked for committed shards; somebody may have cleaned up.
     """
     jobs: list[SceneJob] = []
     refusals: list[Refusal] = []
@@ -136,8 +138,10 @@ def make_plan(
             refusals.append(Refusal(source=header.source, reason=reason, mismatch=True))
         else:
             job = _job(header, recipe, product, ledger, cpu_classes, workers, shard_tiles)
-            lost = header.source.source_id in triaged.lost
-            jobs.append(replace(job, encoded=None) if lost else job)
+            if header.source.source_id in triaged.lost:
+                job = replace(job, encoded=None)
+            kept = tuple(record for record in job.committed if fragment_exists(record))
+            jobs.append(replace(job, committed=kept))
     jobs.sort(key=lambda job: (not job.committed, job.scene.source.source_id))
     refusals.sort(key=lambda refusal: refusal.source.source_id)
     return Plan(triage=triaged, jobs=tuple(jobs), refusals=tuple(refusals))
@@ -176,7 +180,7 @@ def _job(
 
 
 def shard_shape(scene: Scene, recipe: Recipe, workers: int, shard_tiles: int | None) -> tuple[int, int]:
-    """Tiles per shard, down and across: about a second of prediction, bounded in bytes.
+    """Tiles per shard, down and across: about half a second of prediction, bounded in bytes.
 
     Shards of striped files are wide, so that a strip is decoded once; others are nearly square. A
     scene has several shards per predictor, so that all predictors end at about the same time.

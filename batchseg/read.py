@@ -1,6 +1,7 @@
 """Pixels and headers through rasterio. Whatever GDAL says about a file becomes a SourceError here."""
 
 import contextlib
+import functools
 import re
 import time
 import warnings
@@ -180,17 +181,24 @@ def read_shards(scene: Scene, recipe: Recipe, shards: tuple[Shard, ...]) -> tupl
     """
     started = time.perf_counter()
     check_version(scene.source)
-    with (
-        gdal(),
-        _source_errors("damaged or cut off: pixels cannot be decoded", scene.source),
-        rasterio.open(scene.source.uri) as dataset,
-    ):
-        if (dataset.height, dataset.width) != (scene.height, scene.width):
-            msg = "the file changed while the run was going on; the next run does the new version"
-            raise SourceChangedError(msg)
-        read = [_read_shard(dataset, scene, recipe, shard) for shard in shards]
+    try:
+        with gdal(), _source_errors("damaged or cut off: pixels cannot be decoded", scene.source):
+            dataset = _open(scene.source.uri, scene.source.tag)
+            if (dataset.height, dataset.width) != (scene.height, scene.width):
+                msg = "the file changed while the run was going on; the next run does the new version"
+                raise SourceChangedError(msg)
+            read = [_read_shard(dataset, scene, recipe, shard) for shard in shards]
+    except SourceError:
+        _open.cache_clear()
+        raise
     check_version(scene.source)
     return read, time.perf_counter() - started
+
+
+@functools.lru_cache(maxsize=1)
+def _open(uri: str, tag: str) -> rasterio.DatasetReader:
+    """The last source stays open: neighbouring shards share its blocks, decoded once in GDAL's cache."""
+    return rasterio.open(uri, sharing=False)
 
 
 def _read_shard(dataset: rasterio.DatasetReader, scene: Scene, recipe: Recipe, shard: Shard) -> ShardPixels:

@@ -31,6 +31,7 @@ from batchseg.progress import LogListener, Sums
 from batchseg.recipe import Product, Recipe, make_recipe
 from batchseg.scene import Refusal
 from batchseg.state import OutputState, check_pixel_settings, load_state, lock, save_state
+from batchseg.write import fragment_exists
 
 Stop = Callable[[], str | None]
 
@@ -153,7 +154,11 @@ class _Run:
         running = executor.start()
         with ThreadPoolExecutor(max_workers=1) as aside:  # headers are read while models load
             slots_to_come = aside.submit(running.start, recipe, product)
-            headers = list(running.headers(triaged.todo))
+            headers = []
+            for header in running.headers(triaged.todo):
+                headers.append(header)
+                if reason := self._stop():
+                    raise StoppedError(reason)
             slots = slots_to_come.result()
         plan = make_plan(
             triaged,
@@ -164,6 +169,7 @@ class _Run:
             cpu_classes=[slot.cpu_class for slot in slots],
             workers=len(slots),
             shard_tiles=config.shard_tiles,
+            fragment_exists=partial(fragment_exists, config.output),
         )
         refuse_spoiled_night(plan, config)
         numbers = estimate(plan, recipe, len(slots), config.max_in_flight)

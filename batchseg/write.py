@@ -31,6 +31,15 @@ def fragment_uri(folder: str, window: Window, layer: str) -> str:
     return storage.join(folder, f"{layer}-{window.row_off:08d}-{window.col_off:08d}.tif")
 
 
+def fragment_exists(output: str, record: Record) -> bool:
+    """Whether a committed shard's fragment is where it was published; always, for one without pixels."""
+    folder = fragment_folder(
+        output, record.source_id, record.tag, record.pixel, record.grid, record.cpu_class
+    )
+    path = storage.local_path(fragment_uri(folder, record.window, "mask"))
+    return record.empty or path is None or path.exists()
+
+
 def write_shards(
     output: str, scene: Scene, recipe: Recipe, grid: str, cpu_class: str, masks: list[ShardMask]
 ) -> tuple[list[Record], float]:

@@ -22,6 +22,7 @@ ORDER = [
     "predict",
     "stitch",
     "write",
+    "overviews",
     "finish",
     "steps",
     "executors",

@@ -185,6 +185,22 @@ def test_sigterm_records_and_leaves_within_25_seconds(tmp_path: Path, job: Path)
     assert mask_bytes(output) == expected
 
 
+def test_fragments_that_somebody_deleted_are_predicted_again(tmp_path: Path, job: Path) -> None:
+    expected = undisturbed(job)
+    environment = faults(tmp_path, slow=0.02)
+    process = subprocess.Popen(
+        [BATCHSEG, "run", str(job), "--executor", "inline"], env=environment, stderr=-3
+    )
+    output = tmp_path / "out"
+    wait_for(lambda: len(recorded(output)) >= 20)
+    process.kill()
+    process.wait()
+    shutil.rmtree(output / "_batchseg" / "fragments")
+    again = batchseg("run", job, "--executor", "inline")
+    assert again.returncode == 0, again.stderr
+    assert mask_bytes(output) == expected
+
+
 def test_fragments_written_but_not_recorded_are_overwritten(tmp_path: Path, job: Path) -> None:
     expected = undisturbed(job)
     environment = faults(tmp_path, slow=0.02)

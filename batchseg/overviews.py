@@ -1,0 +1,123 @@
+"""Half-size levels of a mask, strip by strip.
+
+GDAL's COG driver can make them itself, by mode; on 43 megapixels that takes 0.6 s and 1.2 CPU seconds
+of the 0.8 s after a scene's last tile, and this 0.15 s, in the pass that counts classes anyway.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from rasterio.windows import Window as RasterioWindow
+
+BLOCK = 512
+"""Edge of a COG's blocks; levels are made until one block holds the whole raster."""
+
+STRIP_ROWS = 1024
+"""Rows read at once: even, so that no pair of rows is cut; whole blocks."""
+
+Pixels = NDArray[np.unsignedinteger[Any]]
+
+
+def halve_classes(ids: Pixels, nodata: int) -> Pixels:
+    """The most frequent class of each 2 x 2 pixels, the first one of equals; nodata only if all four are.
+
+    Args:
+        ids: (H, W); an odd last row or column is doubled.
+        nodata: the highest value of the dtype.
+
+    >>> halve_classes(np.array([[1, 2, 3], [2, 4, 255]], dtype=np.uint8), 255).tolist()
+    [[2, 3]]
+    """
+    a, b, c, d = _quarters(ids)
+    alone = (a != b) & (a != c) & (a != d)
+    half = np.where(alone & ((b == c) | (b == d)), b, np.where(alone & (c == d), c, a))
+    empty = half == nodata
+    if empty.any():
+        half = np.where(empty, np.minimum(np.minimum(a, b), np.minimum(c, d)), half)
+    return half
+
+
+def halve_confidence(values: Pixels, nodata: int = 0) -> Pixels:
+    """The mean of each 2 x 2 pixels, rounded, without those that are nodata.
+
+    >>> halve_confidence(np.array([[100, 201], [0, 0]], dtype=np.uint8)).tolist()
+    [[151]]
+    """
+    quarters = np.stack(_quarters(values)).astype(np.uint16)
+    count = np.count_nonzero(quarters != nodata, axis=0)
+    total = quarters.sum(axis=0)
+    half: Pixels = ((2 * total + count) // np.maximum(2 * count, 1)).astype(values.dtype)
+    return half
+
+
+def _quarters(pixels: Pixels) -> tuple[Pixels, Pixels, Pixels, Pixels]:
+    height, width = pixels.shape
+    if height % 2 or width % 2:
+        pixels = np.pad(pixels, ((0, height % 2), (0, width % 2)), mode="edge")
+    a, b, c, d = (np.ascontiguousarray(pixels[i::2, j::2]) for i in (0, 1) for j in (0, 1))
+    return a, b, c, d
+
+
+def make_levels(
+    mosaic: str,
+    folder: Path,
+    name: str,
+    halve: Callable[[Pixels], Pixels],
+    look: Callable[[int, Pixels], None] | None,
+) -> list[Path]:
+    """Write the levels of a mosaic as files.
+
+    Args:
+        mosaic: what rasterio opens, of one band.
+        folder: where the files go.
+        name: how they begin.
+        halve: from a strip to one of half its height and width.
+        look: sees each strip (first row, pixels) of the full size, in order.
+
+    Returns:
+        Files, the largest first; none where one block holds the mosaic.
+    """
+    levels: list[Path] = []
+    source = mosaic
+    while True:
+        with rasterio.open(source) as full:
+            if max(full.shape) <= BLOCK:
+                if look and not levels:
+                    look(0, full.read(1))
+                return levels
+            height, width = (full.height + 1) // 2, (full.width + 1) // 2
+            path = folder / f"{name}-{len(levels) + 1}.tif"
+            with rasterio.open(path, "w", **_profile(height, width, full.dtypes[0])) as target:
+                for row_off, strip in _strips(full):
+                    if look and not levels:
+                        look(row_off, strip)
+                    half = halve(strip)
+                    target.write(half, 1, window=RasterioWindow(0, row_off // 2, width, len(half)))
+        levels.append(path)
+        source = str(path)
+
+
+def _strips(dataset: rasterio.DatasetReader) -> Iterator[tuple[int, Pixels]]:
+    for row_off in range(0, dataset.height, STRIP_ROWS):
+        height = min(STRIP_ROWS, dataset.height - row_off)
+        yield row_off, dataset.read(1, window=RasterioWindow(0, row_off, dataset.width, height))
+
+
+def _profile(height: int, width: int, dtype: str) -> dict[str, Any]:
+    return {
+        "driver": "GTiff",
+        "height": height,
+        "width": width,
+        "count": 1,
+        "dtype": dtype,
+        "compress": "zstd",
+        "zstd_level": 1,
+        "tiled": True,
+        "blockxsize": BLOCK,
+        "blockysize": BLOCK,
+        "bigtiff": "if_safer",
+    }
