@@ -76,14 +76,9 @@ def finish_scene(
             try:
                 with _gdal_for_output():
                     census = _Census(scene, recipe)
-                    look = census.look if layer == "mask" else _ignore
-                    levels = make_levels(
-                        _vrt(scene, recipe, product, layer, pieces),
-                        folder,
-                        layer,
-                        _halving(recipe, layer),
-                        look,
-                    )
+                    look = census.look if layer == "mask" else None
+                    mosaic = _vrt(scene, recipe, product, layer, pieces)
+                    levels = make_levels(mosaic, folder, layer, _halving(recipe, layer), look)
                     vrt = _vrt(scene, recipe, product, layer, pieces, levels)
                     _to_cog(vrt, folder / f"{layer}.tif", product)
             except (RasterioError, rasterio._err.CPLE_BaseError) as e:

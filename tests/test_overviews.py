@@ -1,6 +1,7 @@
 """Half-size levels against counting by hand."""
 
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +44,7 @@ def test_classes_by_majority_and_nodata_only_where_nothing_else_is(ids: np.ndarr
 
 
 @settings(deadline=None, max_examples=200)
-@given(arrays(np.uint8, st.tuples(st.integers(1, 5), st.integers(1, 7))))
+@given(arrays(np.uint8, shapes))
 def test_confidence_is_the_mean_of_the_valid(values: np.ndarray) -> None:
     half = halve_confidence(values)
     for row, found in zip(cells(values), half.tolist(), strict=True):
@@ -56,13 +57,8 @@ def test_levels_halve_until_one_block_holds_them_and_every_strip_is_seen(tmp_pat
     ids = np.random.default_rng(0).integers(0, 4, (2 * BLOCK + 7, 4 * BLOCK + 3), dtype=np.uint8)
     path = write_raster(tmp_path / "full.tif", ids[None])
     seen = []
-    levels = make_levels(
-        str(path),
-        tmp_path,
-        "mask",
-        lambda strip: halve_classes(strip, 255),
-        lambda row, strip: seen.append(strip),
-    )
+    halve = partial(halve_classes, nodata=255)
+    levels = make_levels(str(path), tmp_path, "mask", halve, lambda row, strip: seen.append(strip))
     np.testing.assert_array_equal(np.concatenate(seen), ids)
     expected = ids
     for level in levels:
