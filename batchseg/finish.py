@@ -35,6 +35,9 @@ from batchseg.recipe import Product, Recipe
 from batchseg.scene import Georeference, Scene
 from batchseg.write import fragment_folder, fragment_uri
 
+FEW_CLASSES = 16
+"""Up to so many, a comparison per class beats a histogram."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Piece:
@@ -294,12 +297,13 @@ class _Census:
             self._pixels[class_id] = self._pixels.get(class_id, 0) + count
 
     def _present(self, strip: Pixels) -> list[int]:
-        """Class ids to look for; a few comparisons are faster than one histogram."""
-        recipe = self._recipe
-        if recipe.facts.output != "classes" and (recipe.class_count or 99) <= 16:
-            return list(range(recipe.class_count or 0))
-        found = np.flatnonzero(np.bincount(strip.ravel())).tolist()
-        return [class_id for class_id in found if class_id != recipe.mask_nodata]
+        """Class ids to look for; a few comparisons are faster than a histogram, which needs wide integers."""
+        nodata = self._recipe.mask_nodata
+        highest = int(np.max(strip, where=strip != nodata, initial=0))
+        if highest < FEW_CLASSES:
+            return list(range(highest + 1))
+        counts = sum(np.bincount(row, minlength=nodata + 1) for row in strip)
+        return [class_id for class_id in np.flatnonzero(counts).tolist() if class_id != nodata]
 
     def counted(self, record: Record) -> Record:
         ids = sorted(key for key, count in self._pixels.items() if count)

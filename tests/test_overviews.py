@@ -13,9 +13,8 @@ from hypothesis.extra.numpy import arrays
 
 from batchseg.overviews import BLOCK, halve_classes, halve_confidence, make_levels
 
-small_ids = arrays(
-    np.uint8, st.tuples(st.integers(1, 5), st.integers(1, 7)), elements=st.sampled_from([0, 1, 2, 255])
-)
+shapes = st.tuples(st.integers(1, 5), st.integers(1, 7))
+small_ids = arrays(np.uint8, shapes, elements=st.sampled_from([0, 1, 2, 255]))
 
 
 def cells(array: np.ndarray) -> list[list[list[int]]]:

@@ -304,8 +304,8 @@ class RayExecutor:
         self._launch()
 
     def _launch(self) -> None:
-        """Start queued flights; as many read at once as there are predictors."""
-        while self._queued and len(self._reading) < len(self._workers):
+        """Start queued flights as far as reading them now is of use."""
+        while self._queued and self._is_read_wanted(self._queued[0].slot):
             flight = self._queued.popleft()
             worker = self._workers[flight.slot]
             flight.own_actor = flight.isolation == "predict"
@@ -316,6 +316,18 @@ class RayExecutor:
             masks = flight.actor.predict.remote(flight.read)
             flight.done = _write.options(**near).remote(self._output, self._recipe, flight.lease, masks)
             self._reading[flight.read] = flight.lease.id
+
+    def _is_read_wanted(self, slot: int) -> bool:
+        """One read at a time where predictors are the slower side: neighbouring shards then meet in one
+        process, whose cache holds the blocks they share. As many as there are predictors where these wait."""
+        if not self._reading:
+            return True
+        if len(self._reading) >= len(self._workers):
+            return False
+        flights = [
+            flight for flight in self._flights.values() if flight.slot == slot and flight.read is not None
+        ]
+        return all(flight.read in self._reading for flight in flights)
 
     def _near(self, node: str) -> dict[str, Any]:
         if not self._several_nodes:
