@@ -5,14 +5,16 @@ import dataclasses
 import datetime as dt
 import json
 import logging
+import multiprocessing
 import os
 import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from batchseg import storage
 from batchseg.config import PALETTE, ClassInfo, JobConfig
@@ -34,6 +36,7 @@ from batchseg.state import OutputState, check_pixel_settings, load_state, lock, 
 from batchseg.write import fragment_exists
 
 Stop = Callable[[], str | None]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +120,7 @@ class _Run:
         ledger = Ledger(config.output)
         with contextlib.ExitStack() as stack:
             executor = _LazyExecutor(config, self._stop, stack)
-            recipe, product = _settle(config, model, state, executor, replace=replace)
+            recipe, product = _settle(config, model, state, executor, self._stop, replace=replace)
             triaged = triage(
                 sources, ledger, recipe.digest, product.digest, partial(mask_exists, config.output)
             )
@@ -152,14 +155,14 @@ class _Run:
         config = self._config
         self._emit(PhaseStarted(text=f"starting predictors, reading {len(triaged.todo)} headers"))
         running = executor.start()
-        with ThreadPoolExecutor(max_workers=1) as aside:  # headers are read while models load
+        with _aside() as aside:  # headers are read while models load
             slots_to_come = aside.submit(running.start, recipe, product)
             headers = []
             for header in running.headers(triaged.todo):
                 headers.append(header)
                 if reason := self._stop():
                     raise StoppedError(reason)
-            slots = slots_to_come.result()
+            slots = _wait_for(slots_to_come, self._stop)
         plan = make_plan(
             triaged,
             headers,
@@ -319,11 +322,12 @@ def _settle(
     model: ModelFiles,
     state: OutputState | None,
     executor: _LazyExecutor,
+    stop: Stop,
     *,
     replace: bool,
 ) -> tuple[Recipe, Product]:
     """Recipe and product, checked against what the output was made with."""
-    facts, device = _facts(config, model, state, executor)
+    facts, device = _facts(config, model, state, executor, stop)
     recipe = make_recipe(config, model, facts, device)
     if not replace:
         check_pixel_settings(state, recipe.settings(), config.output)
@@ -331,11 +335,11 @@ def _settle(
 
 
 def _facts(
-    config: JobConfig, model: ModelFiles, state: OutputState | None, executor: _LazyExecutor
+    config: JobConfig, model: ModelFiles, state: OutputState | None, executor: _LazyExecutor, stop: Stop
 ) -> tuple[ModelFacts, str]:
     if state is not None and _same_model(config, model, state):
         return state.facts, state.device
-    with ThreadPoolExecutor(max_workers=1) as aside:
+    with _aside() as aside:
         # Ray takes 4 s to start, the probe 3 s: side by side. The probe forks nothing of Ray's.
         answer = aside.submit(
             probe,
@@ -346,7 +350,32 @@ def _facts(
             device=config.device,
         )
         executor.start()
-        return answer.result()
+        return _wait_for(answer, stop)
+
+
+@contextlib.contextmanager
+def _aside() -> Iterator[ThreadPoolExecutor]:
+    """A thread beside the main one. An exception does not wait for it."""
+    pool = ThreadPoolExecutor(max_workers=1)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _wait_for(future: Future[T], stop: Stop) -> T:
+    """The future's result; signals and the deadline are heard meanwhile.
+
+    Raises:
+        StoppedError: told to stop. Processes that the thread waits for are ended, so that it ends too.
+    """
+    while not future.done():
+        wait([future], timeout=0.2)
+        if reason := stop():
+            for process in multiprocessing.active_children():
+                process.kill()
+            raise StoppedError(reason)
+    return future.result()
 
 
 def _same_model(config: JobConfig, model: ModelFiles, state: OutputState) -> bool:

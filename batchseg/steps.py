@@ -90,6 +90,8 @@ def predict_lease(
     started = time.perf_counter()
     predict_seconds = 0.0
     masks = []
+    size = recipe.tile_size
+    buffer = np.empty((batch_size, len(recipe.bands), size, size), dtype=np.float32)
     for held in pixels.shards:
         stitcher = Stitcher(recipe, held.shard)
         work = [(tile, valid) for tile in held.shard.tiles if (valid := _core_valid(held, tile)) is not False]
@@ -98,9 +100,7 @@ def predict_lease(
                 msg = "stopped in the middle of a shard"
                 raise StoppedError(msg)
             part = work[first : first + batch_size]
-            batch = np.empty(
-                (len(part), len(recipe.bands), recipe.tile_size, recipe.tile_size), dtype=np.float32
-            )
+            batch = buffer[: len(part)]
             for slot, (tile, _) in zip(batch, part, strict=True):
                 preparation(cut_tile(held.pixels, held.shard.read, tile), slot)
             before = time.perf_counter()

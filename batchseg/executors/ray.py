@@ -56,7 +56,8 @@ HEADERS_PER_TASK = 64
 START_TIMEOUT = 300.0
 """Seconds for all predictors to load their model."""
 
-WARM_SECONDS = 0.5
+WARM_WORKERS, WARM_SECONDS = 2, 0.5
+"""One to read and one to write. An idle worker costs 1 % of a core, so not more than are of use at first."""
 
 MAX_RESTARTS_IN_A_ROW = 3
 """Predictors that die before their first answer, one after the other, before the run is stopped."""
@@ -261,7 +262,11 @@ class RayExecutor:
                 doubtful += [a.source for a in answers if isinstance(a, Refusal)]
                 yield from (a for a in answers if isinstance(a, Scene))
         if doubtful:
-            yield from ray.get(_headers_alone.remote(doubtful, self._timeout))
+            try:
+                yield from ray.get(_headers_alone.remote(doubtful, self._timeout))
+            except ray_errors.RayError as e:
+                msg = f"headers could not be read: {_first_line(e)}"
+                raise StoppedError(msg) from e
 
     def start(self, recipe: Recipe, product: Product) -> Sequence[Slot]:
         self._product, self._device = product, recipe.device
@@ -271,7 +276,7 @@ class RayExecutor:
             msg = f"the Ray cluster has no {'GPU' if self._device == 'gpu' else 'CPU'} to run a predictor on"
             raise ConfigError(msg)
         actors = [self._new_actor() for _ in range(count)]
-        warm = [_warm.remote(WARM_SECONDS) for _ in range(count + 1)] if self._owns_cluster else []
+        warm = [_warm.remote(WARM_SECONDS) for _ in range(WARM_WORKERS)] if self._owns_cluster else []
         try:
             ray.get(warm, timeout=START_TIMEOUT)
             hellos = ray.get([actor.hello.remote() for actor in actors], timeout=START_TIMEOUT)
@@ -305,8 +310,8 @@ class RayExecutor:
 
     def _launch(self) -> None:
         """Start queued flights as far as reading them now is of use."""
-        while self._queued and self._is_read_wanted(self._queued[0].slot):
-            flight = self._queued.popleft()
+        while (flight := self._next_to_read()) is not None:
+            self._queued.remove(flight)
             worker = self._workers[flight.slot]
             flight.own_actor = flight.isolation == "predict"
             flight.actor = self._new_actor(reserve=False) if flight.own_actor else worker.actor
@@ -317,17 +322,19 @@ class RayExecutor:
             flight.done = _write.options(**near).remote(self._output, self._recipe, flight.lease, masks)
             self._reading[flight.read] = flight.lease.id
 
-    def _is_read_wanted(self, slot: int) -> bool:
+    def _next_to_read(self) -> _Flight | None:
         """One read at a time where predictors are the slower side: neighbouring shards then meet in one
         process, whose cache holds the blocks they share. As many as there are predictors where these wait."""
-        if not self._reading:
-            return True
-        if len(self._reading) >= len(self._workers):
-            return False
-        flights = [
-            flight for flight in self._flights.values() if flight.slot == slot and flight.read is not None
-        ]
-        return all(flight.read in self._reading for flight in flights)
+        if len(self._reading) < len(self._workers):
+            hungry = next((flight for flight in self._queued if self._is_hungry(flight.slot)), None)
+            if hungry is not None:
+                return hungry
+        return self._queued[0] if self._queued and not self._reading else None
+
+    def _is_hungry(self, slot: int) -> bool:
+        """Whether nothing that is read waits for this predictor."""
+        flights = (flight for flight in self._flights.values() if flight.slot == slot)
+        return all(flight.read is None or flight.read in self._reading for flight in flights)
 
     def _near(self, node: str) -> dict[str, Any]:
         if not self._several_nodes:
