@@ -50,10 +50,16 @@ class _SceneWork:
     over: bool = False
     """Refused or finished: later answers are dropped."""
     finishing: bool = False
+    held: bool = False
+    """One of its leases timed out: only that one is tried again for now."""
 
     @property
     def source_id(self) -> str:
         return self.job.scene.source.source_id
+
+    def is_open_to(self, slot: Slot) -> bool:
+        """Whether there are shards left that this slot may predict."""
+        return bool(self.open) and not self.held and self.cpu_class in (None, slot.cpu_class)
 
 
 @dataclass(slots=True)
@@ -211,12 +217,12 @@ class Driver:
                 self.tally.repeated += sum(len(shard.tiles) for shard in retry.shards)
                 self._submit(retry.work, slot, retry.shards, retry.isolation, retry.tried)
                 return True
-        fitting = (w for w in started if w.open and w.cpu_class in (None, slot.cpu_class))
+        fitting = (w for w in started if w.is_open_to(slot))
         while (work := next(fitting, None)) is None:
             if not waiting or len(started) > 4 * len(self._slots):
                 return False
             started.append(self._start(waiting.popleft()))
-            fitting = (w for w in started[-1:] if w.open and w.cpu_class in (None, slot.cpu_class))
+            fitting = (w for w in started[-1:] if w.is_open_to(slot))
         shards = self._take(work, sum(w.tiles_open for w in started) + len(waiting))
         if shards is None:
             return False
@@ -327,7 +333,7 @@ class Driver:
                 write_seconds=result.write_seconds,
             )
         )
-        work.lost = 0
+        work.lost, work.held = 0, False
         if not work.finishing and len(work.records) == work.job.grid.count:
             self._finish(work)
 
@@ -380,12 +386,23 @@ class Driver:
                 _Retry(work=work, shards=flight.lease.shards, isolation=isolation, tried=tried)
             )
             self._emit(Retried(source_id=work.source_id, reason=failure.reason))
+            if failure.kind == "timeout":
+                self._hold(work)
             return
         work.over = True
         left = work.tiles_open + flight.lease.tiles
         work.open.clear()
         work.tiles_open = 0
         self._refuse(refusal_record(work.job, failure.reason, transient=failure.transient), tiles=left)
+
+    def _hold(self, work: _SceneWork) -> None:
+        """Take back a scene's other leases until one of its own has come through: they may hang as well."""
+        work.held = True
+        for flight in [flight for flight in self._flights.values() if flight.work is work]:
+            del self._flights[flight.lease.id]
+            self._executor.abandon(flight.lease.id)
+            work.open.extendleft(reversed(flight.lease.shards))
+            work.tiles_open += flight.lease.tiles
 
     def _give_up_late_leases(self) -> None:
         """One lease per predictor at most: the others only waited behind it."""

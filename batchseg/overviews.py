@@ -16,8 +16,8 @@ from rasterio.windows import Window as RasterioWindow
 BLOCK = 512
 """Edge of a COG's blocks; levels are made until one block holds the whole raster."""
 
-STRIP_ROWS = 1024
-"""Rows read at once: even, so that no pair of rows is cut; whole blocks."""
+STRIP_PIXELS = 4 * 2**20
+"""Read at once, however wide the mask is: memory does not grow with it."""
 
 Pixels = NDArray[np.unsignedinteger[Any]]
 
@@ -102,8 +102,9 @@ def make_levels(
 
 
 def _strips(dataset: rasterio.DatasetReader) -> Iterator[tuple[int, Pixels]]:
-    for row_off in range(0, dataset.height, STRIP_ROWS):
-        height = min(STRIP_ROWS, dataset.height - row_off)
+    rows = max(2, min(2 * BLOCK, STRIP_PIXELS // dataset.width) // 64 * 64)  # even: no pair of rows is cut
+    for row_off in range(0, dataset.height, rows):
+        height = min(rows, dataset.height - row_off)
         yield row_off, dataset.read(1, window=RasterioWindow(0, row_off, dataset.width, height))
 
 

@@ -98,7 +98,7 @@ def test_a_file_that_ends_its_readers_process_is_quarantined(tmp_path: Path, wri
 
 def test_a_file_whose_reading_never_ends_is_quarantined(tmp_path: Path, write_job: JobWriter) -> None:
     scenes(tmp_path, "a.tif", "stuck.tif", "z.tif")
-    job = write_job(workers=2, lease_timeout=6)
+    job = write_job(workers=2, lease_timeout=10)
     environment = faults(tmp_path, hang="stuck")
     done = batchseg("run", job, env=environment)
     assert done.returncode == 3, done.stderr

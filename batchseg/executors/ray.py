@@ -353,8 +353,10 @@ class RayExecutor:
         reading = self._reading.pop(flight.read, None) is not None
         with contextlib.suppress(ray_errors.RayError):
             ray.cancel(flight.read, force=True)
+        if reading:
+            return "read"  # its predictor only waits for it, and gets an error instead
         self._replace(flight)
-        return "read" if reading else "predict"
+        return "predict"
 
     def poll(self, timeout: float) -> list[LeaseOutcome | FinishOutcome]:
         self._launch()
