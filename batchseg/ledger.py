@@ -57,6 +57,7 @@ class Record:
     mask: str = ""
     """Path below the output."""
     mask_bytes: int = 0
+    """Of the mask, or of the shard's fragments."""
     mask_sha256: str = ""
     error: str = ""
     uri: str = ""

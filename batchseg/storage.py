@@ -178,8 +178,17 @@ def check_writable(folder: str) -> None:
         raise ConfigError(msg)
 
 
-def publish(uri: str, data: bytes) -> None:
-    """Write a whole file atomically, replacing what was there. Raises OutputError."""
+def publish(uri: str, data: bytes, *, durable: bool = True) -> None:
+    """Write a whole file atomically, replacing what was there.
+
+    Args:
+        uri: where.
+        data: what.
+        durable: wait until a local disk has it. Without, a power cut may leave a shorter file.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
     with _output_errors("write", uri):
         target = local_path(uri)
         if target is None:
@@ -187,7 +196,9 @@ def publish(uri: str, data: bytes) -> None:
             fs.pipe_file(path, data)
             return
         with _beside(target) as temporary:
-            _write_synced(temporary, data)
+            temporary.write_bytes(data)
+            if durable:
+                _sync(temporary)
             temporary.replace(target)
 
 
@@ -226,7 +237,8 @@ def create(uri: str, data: bytes) -> bool:
                 return False
             return True
         with _beside(target) as temporary:
-            _write_synced(temporary, data)
+            temporary.write_bytes(data)
+            _sync(temporary)
             try:
                 os.link(temporary, target)  # fails if the name exists, which rename does not
             except FileExistsError:
@@ -252,13 +264,6 @@ def _beside(target: Path) -> Iterator[Path]:
         yield temporary
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def _write_synced(path: Path, data: bytes) -> None:
-    with path.open("wb") as f:
-        f.write(data)
-        f.flush()
-        os.fsync(f.fileno())
 
 
 def _sync(path: Path) -> None:
