@@ -3,7 +3,7 @@
     python benchmarks/memory.py JOB.yaml [--set key=value ...]
 
 RssAnon is memory that belongs to a process alone; VmRSS would count Ray's shared object store once per
-process that maps it. The object store is what lies in /dev/shm under Ray's name.
+process that maps it. The object store is measured as the growth of /dev/shm.
 """
 
 import os
@@ -22,9 +22,8 @@ def rss_anon(pid: str) -> int:
     return 0
 
 
-def sample(mark: bytes, peaks: dict[str, int]) -> int:
-    """Update peaks by kind of process; returns bytes of this run's object store in use."""
-    shared = 0
+def sample(mark: bytes, peaks: dict[str, int]) -> None:
+    """Update the peaks by kind of process."""
     for entry in os.scandir("/proc"):
         if not entry.name.isdigit():
             continue
@@ -34,12 +33,14 @@ def sample(mark: bytes, peaks: dict[str, int]) -> int:
             words = Path(entry.path, "cmdline").read_bytes().split(b"\0")
             name = " ".join(w.decode().rsplit("/", 1)[-1] for w in words[:3])[:40]
             peaks[name] = max(peaks[name], rss_anon(entry.name))
-            if "raylet" in name:
-                status = Path(entry.path, "status").read_text()
-                shared = max(shared, int(status.split("RssShmem:")[1].split()[0]) * 1024)
         except OSError:
             continue
-    return shared
+
+
+def shared_memory() -> int:
+    """Bytes in use in /dev/shm."""
+    shm = os.statvfs("/dev/shm")
+    return (shm.f_blocks - shm.f_bfree) * shm.f_frsize
 
 
 def main() -> None:
@@ -51,14 +52,15 @@ def main() -> None:
     key, _, value = mark.partition("=")
     run = subprocess.Popen([batchseg, "run", *sys.argv[1:]], env={**os.environ, key: value})
     peaks: dict[str, int] = defaultdict(int)
-    store = 0
+    before, store = shared_memory(), 0
     while run.poll() is None:
-        store = max(store, sample(mark.encode(), peaks))
+        sample(mark.encode(), peaks)
+        store = max(store, shared_memory() - before)
         time.sleep(0.2)
     print(plan)
     for name, peak in sorted(peaks.items(), key=lambda item: -item[1]):
         print(f"{peak / 2**20:8.0f} MiB  {name}")
-    print(f"{store / 2**20:8.0f} MiB  object store (raylet's shared memory)")
+    print(f"{store / 2**20:8.0f} MiB  object store (growth of /dev/shm)")
     sys.exit(run.returncode)
 
 
