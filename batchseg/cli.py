@@ -1,6 +1,7 @@
 """The command line: the only module that prints and exits."""
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import sys
@@ -11,8 +12,9 @@ from typing import TextIO
 from batchseg import __version__
 from batchseg.config import JobConfig, load_job
 from batchseg.dryrun import DryRun, dry_run
-from batchseg.errors import EXIT_OK, EXIT_QUARANTINED, BatchsegError
+from batchseg.errors import EXIT_OK, EXIT_QUARANTINED, BatchsegError, ConfigError
 from batchseg.progress import PlainProgress, Sums, TerminalProgress, duration, is_terminal
+from batchseg.recipe import Recipe
 from batchseg.run import Report, new_run_id, run_job
 from batchseg.status import Status, read_status
 from batchseg.terminal import Streams, stop_reasons
@@ -34,20 +36,39 @@ REFUSALS_SHOWN = 100
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point of the console script: parse, run, print, exit."""
-    arguments = _parser().parse_args(argv)
     streams = Streams()
+    arguments = _parser().parse_args(argv)
     try:
-        sys.exit(arguments.function(arguments, streams))
+        _check_current_folder()
+        code = arguments.function(arguments, streams)
     except BatchsegError as e:
         streams.give_back()
-        print(f"batchseg: {e}", file=sys.stderr)
-        sys.exit(e.exit_code)
-    except BrokenPipeError:  # `batchseg status | head`
-        sys.stderr.close()
-        sys.exit(EXIT_OK)
+        _say(f"batchseg: {e}", sys.stderr)
+        code = e.exit_code
     except BaseException:
         streams.give_back()  # a traceback must reach the user, not the chatter's file
         raise
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+    sys.exit(code)
+
+
+def _check_current_folder() -> None:
+    """Processes that are started need one."""
+    try:
+        Path.cwd()
+    except FileNotFoundError as e:
+        msg = "the current folder was deleted; change to one that exists"
+        raise ConfigError(msg) from e
+
+
+def _say(text: str, stream: TextIO) -> None:
+    """Print; a full disk or a reader that left (`| head`) does not change how a run ended."""
+    with contextlib.suppress(OSError):
+        print(text, file=stream, flush=True)
+    if stream is sys.stdout:
+        with contextlib.suppress(OSError):
+            stream.flush()
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -123,9 +144,7 @@ def _run(arguments: argparse.Namespace, streams: Streams) -> int:
         terminal = is_terminal(streams.err)
         err = streams.err
         progress = (
-            TerminalProgress(sums, err)
-            if terminal
-            else PlainProgress(sums, lambda line: print(line, file=err))
+            TerminalProgress(sums, err) if terminal else PlainProgress(sums, lambda line: _say(line, err))
         )
     try:
         report = run_job(
@@ -151,28 +170,28 @@ def _print_report(report: Report, run_id: str, out: TextIO, *, quiet: bool) -> N
         counts = [f"{tally.done} scenes done"]
         counts += [f"{report.skipped} done before"] if report.skipped else []
         counts += [f"{report.still_quarantined} quarantined before"] if report.still_quarantined else []
-        print(f"run {run_id}: {', '.join(counts)}", file=out)
+        _say(f"run {run_id}: {', '.join(counts)}", out)
         if sums.tiles:
-            print(f"  {sums.tiles} tiles in {duration(sums.elapsed)}: {sums.rates()}", file=out)
-            print(f"  slowest step: {sums.slowest_step()}", file=out)
-        print(f"  masks: {report.output}/masks   table: {report.output}/items/items.parquet", file=out)
-        print(f"  log:   {report.log}", file=out)
+            _say(f"  {sums.tiles} tiles in {duration(sums.elapsed)}: {sums.rates()}", out)
+            _say(f"  slowest step: {sums.slowest_step()}", out)
+        _say(f"  masks: {report.output}/masks   table: {report.output}/items/items.parquet", out)
+        _say(f"  log:   {report.log}", out)
     for kind in ("quarantined", "failed"):
         records = [record for record in report.refused if record.status == kind]
         if records:
             note = "until the file changes" if kind == "quarantined" else "the next run tries again"
-            print(f"{len(records)} sources {kind} ({note}):", file=out)
+            _say(f"{len(records)} sources {kind} ({note}):", out)
             for record in records[:REFUSALS_SHOWN]:
-                print(f"  {record.source_id}: {record.error}", file=out)
+                _say(f"  {record.source_id}: {record.error}", out)
             if len(records) > REFUSALS_SHOWN:
                 more = len(records) - REFUSALS_SHOWN
-                print(f"  and {more} more: batchseg status {report.output}", file=out)
+                _say(f"  and {more} more: batchseg status {report.output}", out)
 
 
 def _plan(arguments: argparse.Namespace, streams: Streams) -> int:
     config = _load(arguments)
     streams.take()
-    planned = dry_run(config, lambda line: print(line, file=streams.err))
+    planned = dry_run(config, lambda line: _say(line, streams.err))
     streams.give_back()
     _print_plan(planned, sys.stdout)
     return EXIT_OK
@@ -181,7 +200,7 @@ def _plan(arguments: argparse.Namespace, streams: Streams) -> int:
 def _print_plan(planned: DryRun, out: TextIO) -> None:
     plan, numbers, recipe, facts = planned.plan, planned.numbers, planned.recipe, planned.recipe.facts
     count = f"{facts.class_count} classes" if facts.class_count else "class ids"
-    seconds = duration(numbers.seconds) if numbers.seconds >= 1 else "under 1 s"
+    seconds = f"about {duration(numbers.seconds)}" if numbers.seconds >= 1 else "under 1 s"
     resumed = sum(bool(job.committed) for job in plan.jobs)
     lines = [
         f"model    {recipe.model.network}",
@@ -189,37 +208,52 @@ def _print_plan(planned: DryRun, out: TextIO) -> None:
         f"{recipe.precision} on {recipe.device}",
         f"sources  {numbers.scenes} to do ({resumed} begun by earlier runs), {plan.triage.done} done, "
         f"{plan.triage.quarantined} quarantined before, {len(plan.triage.vanished)} gone",
+        f"values   {describe_values(recipe)}",
         f"tiles    {numbers.tiles} of {recipe.tile_size} pixels, halo {recipe.halo}: "
-        f"{numbers.source_pixels / 1e6:.1f} Mpx; about {seconds} of prediction on {planned.workers} workers",
+        f"{numbers.source_pixels / 1e6:.1f} Mpx; {seconds} of prediction on {planned.workers} workers",
         f"bytes    {human(numbers.bytes_in)} in (decoded), "
         f"at most {human(numbers.bytes_out)} out (uncompressed)",
         f"memory   at most {human(numbers.in_flight_bytes)} of pixels in flight, "
         f"object store {human(planned.object_store_bytes)}",
     ]
-    print("\n".join(lines), file=out)
+    _say("\n".join(lines), out)
     if plan.refusals:
-        print(f"refused  {len(plan.refusals)} sources:", file=out)
+        _say(f"refused  {len(plan.refusals)} sources:", out)
         for refusal in plan.refusals:
-            print(f"  {refusal.source.source_id}: {refusal.reason}", file=out)
+            _say(f"  {refusal.source.source_id}: {refusal.reason}", out)
+
+
+def describe_values(recipe: Recipe) -> str:
+    """What happens to a raw pixel value before the model sees it."""
+    low, high = (" / ".join(f"{v:g}" for v in values) for values in (recipe.scale.low, recipe.scale.high))
+    scaled = "as they are" if (low, high) == ("0", "1") else f"({low})..({high}) to 0..1"
+    if recipe.scale.clips:
+        scaled += ", clipped"
+    if recipe.normalize is None:
+        return f"{scaled}, not normalised"
+    mean, std = (
+        ", ".join(f"{v:g}" for v in values) for values in (recipe.normalize.mean, recipe.normalize.std)
+    )
+    return f"{scaled}, then less mean ({mean}), by std ({std})"
 
 
 def _status(arguments: argparse.Namespace, streams: Streams) -> int:
     status = read_status(str(Path(arguments.output).resolve()))
     if arguments.json:
-        print(json.dumps(dataclasses.asdict(status), indent=1))
+        _say(json.dumps(dataclasses.asdict(status), indent=1), sys.stdout)
     else:
         _print_status(status, sys.stdout)
     return EXIT_OK
 
 
 def _print_status(status: Status, out: TextIO) -> None:
-    print(f"{status.output}: {status.done} scenes done, {status.pixels_done / 1e6:.1f} Mpx", file=out)
-    print(f"running now: {status.running or 'nothing'}", file=out)
+    _say(f"{status.output}: {status.done} scenes done, {status.pixels_done / 1e6:.1f} Mpx", out)
+    _say(f"running now: {status.running or 'nothing'}", out)
     for scene in status.unfinished:
         what = f"{scene.shards_done} shards, {scene.pixels_done / 1e6:.1f} Mpx recorded"
-        print(f"  begun: {scene.source_id}: {what}", file=out)
+        _say(f"  begun: {scene.source_id}: {what}", out)
     for source in status.refused:
-        print(f"  {source.status}: {source.source_id}: {source.error}", file=out)
+        _say(f"  {source.status}: {source.source_id}: {source.error}", out)
 
 
 def human(count: int) -> str:

@@ -157,8 +157,12 @@ class _Normalize(_Strict):
         return self
 
 
+_ClassName = Annotated[str, Field(pattern=r"^[^\x00-\x1f]+$")]
+"""Not empty, no control characters, which XML cannot hold."""
+
+
 class _Class(_Strict):
-    name: str
+    name: _ClassName
     color: str | None = Field(default=None, pattern=r"^#[0-9a-fA-F]{6}$")
 
 
@@ -180,7 +184,7 @@ class _JobFile(_Strict):
     scale: Literal["transforms"] | _Divide | _Stretch = "transforms"
     normalize: Literal["model", "none"] | _Normalize = "model"
     nodata: Number | Literal["source", "none"] = "source"
-    classes: list[str | _Class] = []
+    classes: list[_ClassName | _Class] = []
     num_classes: int | None = Field(default=None, ge=1, le=65535)
     confidence: bool = False
     compress: Literal["deflate", "zstd", "lzw"] = "deflate"
@@ -224,6 +228,19 @@ class _JobFile(_Strict):
         return self
 
 
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML keeps the last of equal keys without a word; here they are an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        twice = next((key for number, key in enumerate(keys) if key in keys[:number]), None)
+        if twice is not None:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"the key {twice!r} is there twice", node.start_mark
+            )
+        return super().construct_mapping(node, deep)
+
+
 def load_job(path: Path, overrides: Sequence[str] = (), today: dt.date | None = None) -> JobConfig:
     """Read a job file.
 
@@ -236,11 +253,11 @@ def load_job(path: Path, overrides: Sequence[str] = (), today: dt.date | None = 
         ConfigError: the file cannot be read, or a key or value in it is wrong.
     """
     try:
-        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+        loaded = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)
     except OSError as e:
         msg = f"cannot read the job file {path}: {e.strerror}"
         raise ConfigError(msg) from e
-    except (yaml.YAMLError, UnicodeDecodeError) as e:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as e:
         msg = f"{path} is not YAML: {e}"
         raise ConfigError(msg) from e
     if not isinstance(loaded, dict):

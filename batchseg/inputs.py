@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from batchseg import storage
 from batchseg.config import JobConfig
-from batchseg.errors import ConfigError
+from batchseg.errors import ConfigError, SourceIOError
 from batchseg.scene import Source
 from batchseg.storage import FileInfo
 
@@ -73,21 +73,17 @@ def find_sources(
     if not config.inputs:
         msg = f"{config.path}: inputs: there is none; name a file, a folder, a glob or a manifest"
         raise ConfigError(msg)
+    _check_names(config, recorded)
+    by_uri: set[str] = set()
     # Known inputs first: a new one gets a name that none of their folders has.
     for given_name, pattern in sorted(config.inputs, key=lambda item: item[1] not in recorded):
-        infos = [info for info in _expand(pattern, config) if not _inside(info.uri, config.output)]
-        if not infos and not config.allow_empty:
-            msg = (
-                f"{config.path}: inputs: {pattern} matches no raster; check the path and that its disk is "
-                f"mounted, or set allow_empty: true if an empty night is normal"
-            )
-            raise ConfigError(msg)
+        infos = _listed(pattern, config)
         if pattern not in roots:
-            taken = {root.name for root in roots.values()} | {key.split("/")[0] for key in sources}
-            unnamed = len(config.inputs) == 1 and not given_name and not roots
-            name = "" if unnamed else given_name or _free_name(pattern, infos, taken)
-            roots[pattern] = InputRoot(pattern=pattern, name=name, prefix=_literal_prefix(pattern, infos))
+            roots[pattern] = _new_root(pattern, given_name, infos, roots, sources, config)
         for info in infos:
+            if info.uri in by_uri:
+                continue  # another input holds it as well
+            by_uri.add(info.uri)
             source = _source(info, roots[pattern], folders)
             other = sources.setdefault(source.source_id, source)
             if other.uri != source.uri:
@@ -99,6 +95,63 @@ def find_sources(
     return [sources[key] for key in sorted(sources)], roots
 
 
+def _check_names(config: JobConfig, recorded: Mapping[str, InputRoot]) -> None:
+    patterns = [pattern for _, pattern in config.inputs]
+    for name, pattern in config.inputs:
+        if patterns.count(pattern) > 1:
+            msg = f"{config.path}: inputs: {pattern} is there twice; leave one out"
+            raise ConfigError(msg)
+        known = recorded.get(pattern)
+        if known is not None and name is not None and name != known.name:
+            msg = (
+                f"{config.path}: inputs: {pattern} was called {known.name!r} in this output's first run, now "
+                f"{name!r}; keep the name, or use another output"
+            )
+            raise ConfigError(msg)
+
+
+def _listed(pattern: str, config: JobConfig) -> list[FileInfo]:
+    try:
+        found = _expand(pattern, config)
+    except (SourceIOError, ImportError, OSError, ValueError) as e:
+        msg = f"{config.path}: inputs: cannot list {pattern}: {type(e).__name__}: {e}"
+        raise ConfigError(msg) from e
+    infos = [info for info in found if not _inside(info.uri, config.output)]
+    if found and not infos:
+        msg = (
+            f"{config.path}: inputs: all {len(found)} rasters of {pattern} lie inside the output "
+            f"{config.output}; choose an output beside them or below them"
+        )
+        raise ConfigError(msg)
+    if not infos and not config.allow_empty:
+        msg = (
+            f"{config.path}: inputs: {pattern} matches no raster; check the path and that its disk is "
+            f"mounted, or set allow_empty: true if an empty night is normal"
+        )
+        raise ConfigError(msg)
+    return infos
+
+
+def _new_root(
+    pattern: str,
+    given_name: str | None,
+    infos: list[FileInfo],
+    roots: Mapping[str, InputRoot],
+    sources: Mapping[str, Source],
+    config: JobConfig,
+) -> InputRoot:
+    """How ids of an input that the output does not know yet are made."""
+    prefix = _literal_prefix(pattern, infos)
+    present = {pattern for _, pattern in config.inputs}
+    for root in roots.values():  # the same folder spelled in another way keeps its ids
+        if root.prefix == prefix and root.pattern not in present and given_name in (None, root.name):
+            return InputRoot(pattern=pattern, name=root.name, prefix=prefix)
+    if len(config.inputs) == 1 and not given_name and not roots:
+        return InputRoot(pattern=pattern, name="", prefix=prefix)
+    taken = {root.name for root in roots.values()} | {key.split("/")[0] for key in sources}
+    return InputRoot(pattern=pattern, name=given_name or _free_name(prefix, taken), prefix=prefix)
+
+
 def _expand(pattern: str, config: JobConfig) -> list[FileInfo]:
     if _is_manifest(pattern):
         return list(_manifest(pattern, config))
@@ -107,6 +160,7 @@ def _expand(pattern: str, config: JobConfig) -> list[FileInfo]:
         info
         for info in storage.list_files(pattern)
         if not _is_sidecar(info.uri)
+        and not info.uri.rpartition("/")[2].startswith(".")
         and (not whole_folder or PurePosixPath(info.uri).suffix.lower() in RASTER_SUFFIXES)
     ]
 
@@ -147,8 +201,8 @@ def _texts(names: list[object]) -> list[str]:
     return [str(name) for name in names]
 
 
-def _free_name(pattern: str, infos: list[FileInfo], taken: set[str]) -> str:
-    base = PurePosixPath(_literal_prefix(pattern, infos)).name or "input"
+def _free_name(prefix: str, taken: set[str]) -> str:
+    base = PurePosixPath(prefix).name or "input"
     number, unique = 2, base
     while unique in taken:
         unique, number = f"{base}-{number}", number + 1

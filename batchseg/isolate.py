@@ -1,5 +1,7 @@
 """One call in a fresh process, so that what ends the process ends nothing else."""
 
+import contextlib
+import ctypes
 import multiprocessing
 import signal
 from collections.abc import Callable
@@ -8,6 +10,8 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
 T = TypeVar("T")
+
+PR_SET_PDEATHSIG = 1
 
 
 class ProcessDiedError(Exception):
@@ -21,7 +25,8 @@ def call_in_fresh_process(function: Callable[..., T], *args: object, timeout: fl
         ProcessDiedError: the process crashed, or gave no answer within `timeout` seconds.
         Exception: whatever the function raises.
     """
-    pool = ProcessPoolExecutor(max_workers=1, mp_context=multiprocessing.get_context("spawn"))
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(max_workers=1, mp_context=context, initializer=_end_with_parent)
     try:
         future = pool.submit(function, *args)
         processes = list(pool._processes.values())
@@ -34,14 +39,20 @@ def call_in_fresh_process(function: Callable[..., T], *args: object, timeout: fl
         except TimeoutError as e:
             for process in processes:
                 process.kill()
-            msg = f"no answer within {timeout:.0f} s"
+            msg = f"gave no answer within {timeout:.0f} s"
             raise ProcessDiedError(msg) from e
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
+def _end_with_parent() -> None:
+    """A caller that is killed takes the process along: what hangs in it would stay for ever."""
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def _how_it_ended(exit_codes: list[int | None]) -> str:
     code = next((code for code in exit_codes if code), None)
     if code is not None and code < 0:
-        return f"ended by {signal.Signals(-code).name}"
-    return f"ended with status {code}"
+        return f"was ended by {signal.Signals(-code).name}"
+    return f"ended itself with status {code}"

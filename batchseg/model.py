@@ -150,7 +150,11 @@ def _tensor_desc(message: bytes) -> tuple[int, int]:
 def _network(folder: Path, deploy: dict[str, Any]) -> Path:
     """The deploy file names `.pdmodel` even where Paddle 3 wrote `.json`: the stem counts."""
     stems = [Path(str(deploy["model"])).stem] if deploy.get("model") else []
-    stems += sorted({path.stem for path in folder.glob("*.pdiparams")})
+    weights = sorted({path.stem for path in folder.glob("*.pdiparams")})
+    if not stems and len(weights) > 1:
+        msg = f"model: {folder} holds several networks ({', '.join(weights)}); give each a folder of its own"
+        raise ModelError(msg)
+    stems += weights
     for stem in stems:
         for suffix in (".json", ".pdmodel"):
             if (folder / (stem + suffix)).is_file():

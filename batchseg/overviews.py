@@ -85,9 +85,10 @@ def make_levels(
     source = mosaic
     while True:
         with rasterio.open(source) as full:
-            if max(full.shape) <= BLOCK:
+            if max(full.shape) <= BLOCK or min(full.shape) < 2:  # a line cannot be halved both ways
                 if look and not levels:
-                    look(0, full.read(1))
+                    for row_off, strip in _strips(full):
+                        look(row_off, strip)
                 return levels
             height, width = (full.height + 1) // 2, (full.width + 1) // 2
             path = folder / f"{name}-{len(levels) + 1}.tif"

@@ -1,5 +1,6 @@
 """What a run will do, decided before it does anything: pure functions of sources, settings and ledger."""
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -225,8 +226,9 @@ class Estimate:
 
 
 def in_flight_bound(workers: int, asked: int | None) -> int:
-    """Bytes in flight: each predictor's leases at their largest, with masks and validity."""
-    return asked or workers * LEASES_PER_WORKER * (SHARD_BYTES + SHARD_BYTES // 2)
+    """Bytes in flight: each predictor's leases at their largest, at most a quarter of the memory here."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return asked or min(workers * LEASES_PER_WORKER * (SHARD_BYTES + SHARD_BYTES // 2), memory // 4)
 
 
 def estimate(plan: Plan, recipe: Recipe, workers: int, max_in_flight: int | None) -> Estimate:

@@ -6,12 +6,9 @@ one configuration serves .json and .pdmodel, fp32 and bf16.
 """
 
 import ctypes
-import multiprocessing
 import os
 import time
 import warnings
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchseg.errors import ModelError
+from batchseg.isolate import ProcessDiedError, call_in_fresh_process
 from batchseg.model import ModelFacts, ModelFiles
 
 ONEDNN_CACHE = 16
@@ -163,22 +161,16 @@ def probe(
     Raises:
         ModelError: the model cannot be loaded, crashes, or is no segmentation network.
     """
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(max_workers=1, mp_context=context) as pool:
-        future = pool.submit(_probe, model, channels, tile_size, precision, device)
-        try:
-            return future.result(timeout=PROBE_TIMEOUT)
-        except BrokenProcessPool as e:
-            msg = (
-                f"model: {model.network} ended the process that tried one tile; its weights "
-                f"({model.params}) may be cut off or of another network"
-            )
-            raise ModelError(msg) from e
-        except TimeoutError as e:
-            for process in multiprocessing.active_children():
-                process.kill()
-            msg = f"model: {model.network} gave no answer for one tile in {PROBE_TIMEOUT:.0f} s"
-            raise ModelError(msg) from e
+    try:
+        return call_in_fresh_process(
+            _probe, model, channels, tile_size, precision, device, timeout=PROBE_TIMEOUT
+        )
+    except ProcessDiedError as e:
+        msg = (
+            f"model: the process that tried one tile of {model.network} {e}; its weights "
+            f"({model.params}) may be those of another network"
+        )
+        raise ModelError(msg) from e
 
 
 def _probe(

@@ -113,7 +113,7 @@ def read_headers_alone(sources: list[Source], timeout: float) -> list[Scene | Re
         return call_in_fresh_process(read_headers, sources, timeout=timeout)
     except ProcessDiedError as e:
         if len(sources) == 1:
-            return [Refusal(source=sources[0], reason=f"opening it ended the reader's process: {e}")]
+            return [Refusal(source=sources[0], reason=f"the process that opened it {e}")]
     half = len(sources) // 2
     return [*read_headers_alone(sources[:half], timeout), *read_headers_alone(sources[half:], timeout)]
 

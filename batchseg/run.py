@@ -8,9 +8,11 @@ import logging
 import multiprocessing
 import os
 import secrets
+import shutil
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -80,7 +82,11 @@ def run_job(
     Raises:
         BatchsegError: one of errors.py; its exit code says how the run ended.
     """
-    with lock(config.output, run_id), _log_file(config.output, run_id) as (logger, log):
+    with (
+        _unless_refused(config.output),
+        lock(config.output, run_id),
+        _log_file(config.output, run_id) as (logger, log),
+    ):
         on_log(str(Path(log).with_name("libraries.txt")))
         sums = Sums()
         run = _Run(config, sums=sums, listeners=[sums, LogListener(logger), *listeners], stop=stop, log=log)
@@ -96,6 +102,21 @@ def run_job(
         logger.info("finished: %s", report.tally)
         _save_summary(config.output, run_id, report)
         return report
+
+
+@contextlib.contextmanager
+def _unless_refused(output: str) -> Iterator[None]:
+    """A job that is refused leaves no folder behind that was not there before."""
+    folder = storage.local_path(storage.join(output, "_batchseg"))
+    fresh = folder is not None and not folder.exists()
+    try:
+        yield
+    except (ConfigError, ModelError):
+        if fresh and folder is not None and load_state(output) is None:
+            shutil.rmtree(folder, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                folder.parent.rmdir()
+        raise
 
 
 class _Run:
@@ -124,7 +145,7 @@ class _Run:
             triaged = triage(
                 sources, ledger, recipe.digest, product.digest, partial(mask_exists, config.output)
             )
-            self._remember(recipe, product, roots, state)
+            remember = partial(self._remember, recipe, product, roots, state)
             if triaged.vanished:
                 self._emit(
                     Note(
@@ -132,7 +153,8 @@ class _Run:
                     )
                 )
             if triaged.todo:
-                return self._work(executor, recipe, product, ledger, triaged)
+                return self._work(executor, recipe, product, ledger, triaged, remember)
+            remember()
             self._emit(Note(text=f"nothing to do: {triaged.done} sources are done"))
             return self._end(ledger, product, Tally(), triaged, ())
 
@@ -150,19 +172,24 @@ class _Run:
             save_state(self._config.output, new)
 
     def _work(
-        self, executor: "_LazyExecutor", recipe: Recipe, product: Product, ledger: Ledger, triaged: Triage
+        self,
+        executor: "_LazyExecutor",
+        recipe: Recipe,
+        product: Product,
+        ledger: Ledger,
+        triaged: Triage,
+        remember: Callable[[], None],
     ) -> Report:
         config = self._config
         self._emit(PhaseStarted(text=f"starting predictors, reading {len(triaged.todo)} headers"))
         running = executor.start()
-        with _aside() as aside:  # headers are read while models load
-            slots_to_come = aside.submit(running.start, recipe, product)
-            headers = []
-            for header in running.headers(triaged.todo):
-                headers.append(header)
-                if reason := self._stop():
-                    raise StoppedError(reason)
-            slots = _wait_for(slots_to_come, self._stop)
+        slots_to_come = _start_aside(running.start, recipe, product)  # headers are read while models load
+        headers = []
+        for header in running.headers(triaged.todo):
+            headers.append(header)
+            if reason := self._stop():
+                raise StoppedError(reason)
+        slots = _wait_for(slots_to_come, self._stop)
         plan = make_plan(
             triaged,
             headers,
@@ -175,6 +202,7 @@ class _Run:
             fragment_exists=partial(fragment_exists, config.output),
         )
         refuse_spoiled_night(plan, config)
+        remember()
         numbers = estimate(plan, recipe, len(slots), config.max_in_flight)
         self._emit(
             PlanReady(
@@ -277,7 +305,8 @@ class _LazyExecutor:
 
     def start(self) -> Executor:
         if self._executor is None:
-            self._executor = make_executor(self._config, self._stop)
+            # Not in the main thread: see RayExecutor. The thread stays, as Ray's processes end with it.
+            self._executor = _start_aside(make_executor, self._config, self._stop, stay=True).result()
             self._stack.callback(self._executor.close)
         return self._executor
 
@@ -339,9 +368,9 @@ def _facts(
 ) -> tuple[ModelFacts, str]:
     if state is not None and _same_model(config, model, state):
         return state.facts, state.device
-    with _aside() as aside:
-        # Ray takes 4 s to start, the probe 3 s: side by side. The probe forks nothing of Ray's.
-        answer = aside.submit(
+    # Ray takes 4 s to start, the probe 3 s: side by side. The probe forks nothing of Ray's.
+    answer = _start_aside(
+        partial(
             probe,
             model,
             channels=len(config.bands) if config.bands else None,
@@ -349,18 +378,32 @@ def _facts(
             precision=config.precision,
             device=config.device,
         )
-        executor.start()
-        return _wait_for(answer, stop)
+    )
+    executor.start()
+    return _wait_for(answer, stop)
 
 
-@contextlib.contextmanager
-def _aside() -> Iterator[ThreadPoolExecutor]:
-    """A thread beside the main one. An exception does not wait for it."""
-    pool = ThreadPoolExecutor(max_workers=1)
-    try:
-        yield pool
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+def _start_aside(function: Callable[..., T], *args: object, stay: bool = False) -> Future[T]:
+    """Run a function in a thread that nobody waits for at exit, unlike those of a pool.
+
+    Args:
+        function: what to run.
+        args: of the function.
+        stay: keep the thread after it. Processes that it started with PR_SET_PDEATHSIG end with the
+            thread, not with the process.
+    """
+    future: Future[T] = Future()
+
+    def work() -> None:
+        try:
+            future.set_result(function(*args))
+        except BaseException as e:  # noqa: BLE001  it is raised where the result is asked for
+            future.set_exception(e)
+        if stay:
+            threading.Event().wait()
+
+    threading.Thread(target=work, daemon=True).start()
+    return future
 
 
 def _wait_for(future: Future[T], stop: Stop) -> T:

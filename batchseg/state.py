@@ -137,6 +137,12 @@ def lock(output: str, run_id: str) -> Iterator[None]:
         file.truncate(0)
 
 
+def has_run(output: str) -> bool:
+    """Whether a run has ever begun here."""
+    path = storage.local_path(storage.join(output, "_batchseg"))
+    return path is not None and path.is_dir()
+
+
 def lock_holder(output: str) -> str | None:
     """Who works on the output now, in words; None: nobody."""
     path = storage.local_path(storage.join(output, "_batchseg", "lock"))

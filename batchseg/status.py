@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from batchseg.errors import ConfigError
 from batchseg.ledger import Ledger
-from batchseg.state import load_state, lock_holder
+from batchseg.state import has_run, load_state, lock_holder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +36,7 @@ class Status:
 
 def read_status(output: str) -> Status:
     """Raises ConfigError where no run has written to `output`."""
-    if load_state(output) is None and lock_holder(output) is None:
+    if load_state(output) is None and not has_run(output):
         msg = f"{output} holds no results of batchseg; give the `output` of a job"
         raise ConfigError(msg)
     ledger = Ledger(output)

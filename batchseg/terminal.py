@@ -1,5 +1,6 @@
 """The process's own face: its standard streams kept for batchseg alone, and signals turned into reasons."""
 
+import contextlib
 import datetime as dt
 import os
 import signal
@@ -20,6 +21,13 @@ class Streams:
     """
 
     def __init__(self) -> None:
+        for number in (0, 1, 2):  # closed by a daemon: another file must not get their numbers
+            with contextlib.suppress(OSError):
+                os.fstat(number)
+                continue
+            os.open(os.devnull, os.O_RDWR)
+        sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115, PTH123
+        sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115, PTH123
         self.out: TextIO = sys.stdout
         self.err: TextIO = sys.stderr
         self._saved: list[int] = []
@@ -41,8 +49,9 @@ class Streams:
 
     def give_back(self) -> None:
         if self._saved:
-            self.out.flush()
-            self.err.flush()
+            with contextlib.suppress(OSError):
+                self.out.flush()
+                self.err.flush()
             for saved, number in zip(self._saved, (1, 2), strict=True):
                 os.dup2(saved, number)
                 os.close(saved)

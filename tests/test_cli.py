@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import yaml
 from conftest import BATCHSEG, JobWriter, batchseg, read_mask, reflectance, spectral_mask, write_raster
-from test_resume import faults, wait_for
+from test_resume import faults, processes, wait_for
 
 INLINE = ("--executor", "inline")
 
@@ -90,7 +90,7 @@ def test_a_file_that_ends_its_readers_process_is_quarantined(tmp_path: Path, wri
     scenes(tmp_path, "a.tif", "poison.tif", "z.tif")
     done = batchseg("run", write_job(workers=2), env=faults(tmp_path, abort="poison"))
     assert done.returncode == 3, done.stderr
-    assert "poison.tif: reading it ended the reader's process: ended by SIGABRT" in done.stdout
+    assert "poison.tif: the process that read it was ended by SIGABRT" in done.stdout
     for number, name in ((0, "a.tif"), (2, "z.tif")):
         expected = spectral_mask(reflectance(90, 130, seed=number), 10_000)
         np.testing.assert_array_equal(read_mask(tmp_path / "out", name), expected)
@@ -305,3 +305,60 @@ def test_six_lines_are_a_job_file(tmp_path: Path, models: Path) -> None:
     )
     assert batchseg("run", job, *INLINE).returncode == 0
     assert (tmp_path / "results" / "landcover-2026" / "masks" / "x" / "a.tif.tif").exists()
+
+
+@pytest.mark.parametrize("after", [0.5, 2.5, 5.0, 8.0])
+def test_sigterm_while_things_start_is_a_stop_like_any_other(
+    tmp_path: Path, write_job: JobWriter, after: float
+) -> None:
+    scenes(tmp_path, "a.tif")
+    environment = faults(tmp_path, slow=3)
+    process = subprocess.Popen(
+        [BATCHSEG, "run", str(write_job(workers=2))], env=environment, stderr=subprocess.PIPE, text=True
+    )
+    time.sleep(after)
+    process.terminate()
+    _, message = process.communicate(timeout=25)
+    if after > 1:  # earlier, Python itself may still be starting, and the signal has its usual meaning
+        assert process.returncode == 5, message
+        assert "stopped by SIGTERM" in message
+        assert "Traceback" not in message
+    wait_for(lambda: not processes(environment), seconds=15)
+
+
+def test_closed_and_full_streams_do_not_change_how_a_run_ends(tmp_path: Path, write_job: JobWriter) -> None:
+    scenes(tmp_path, "a.tif")
+    job = write_job()
+    for words in (">&-", ">&- 2>&-", ">/dev/full", "2>/dev/full"):
+        command = f"{BATCHSEG} run {job} --executor inline {words}"
+        done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, (words, done.stderr)
+        assert "Traceback" not in done.stderr
+
+
+def test_a_refused_job_leaves_nothing_behind(tmp_path: Path, write_job: JobWriter) -> None:
+    scenes(tmp_path, "a.tif")
+    assert batchseg("run", write_job(bands=[1, 2, 3, 9]), *INLINE).returncode == 2
+    assert not (tmp_path / "out").exists()
+    inside = batchseg("run", write_job(output="in"), *INLINE)
+    assert inside.returncode == 2
+    assert "lie inside the output" in inside.stderr
+    assert sorted(path.name for path in (tmp_path / "in").iterdir()) == ["a.tif"]
+
+
+def test_more_job_files_that_are_refused_in_words(tmp_path: Path, write_job: JobWriter) -> None:
+    scenes(tmp_path, "a.tif")
+    job = write_job()
+    text = job.read_text()
+    for wrong, words in (
+        (text + "\nhalo: 9\n", "the key 'halo' is there twice"),
+        ("a: " + "[" * 5000, "not YAML"),
+    ):
+        job.write_text(wrong)
+        done = batchseg("run", job, *INLINE)
+        assert done.returncode == 2, done.stderr
+        assert words in done.stderr
+        assert "Traceback" not in done.stderr
+    remote = batchseg("run", write_job(inputs="nosuch://bucket/*.tif"), *INLINE)
+    assert remote.returncode == 2, remote.stderr
+    assert "cannot list nosuch://bucket" in remote.stderr

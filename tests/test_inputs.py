@@ -279,3 +279,28 @@ def test_a_name_that_is_not_utf8_is_no_defect(tmp_path):
     else:
         assert "good.tif" in found
         "".join(found).encode()
+
+
+def test_another_spelling_of_the_same_folder_keeps_the_ids(tmp_path):
+    touch(tmp_path / "x" / "deep" / "a.tif")
+    before, roots = find(tmp_path / "x")
+    after, _ = find(tmp_path / "x" / "**" / "*.tif", recorded=roots)
+    assert [s.source_id for s in after] == [s.source_id for s in before] == ["deep/a.tif"]
+
+
+def test_a_file_that_two_inputs_hold_is_one_source(tmp_path):
+    touch(tmp_path / "x" / "a.tif", tmp_path / "x" / "b.tif")
+    sources, _ = find(tmp_path / "x" / "a*.tif", tmp_path / "x")
+    assert sorted(Path(s.uri).name for s in sources) == ["a.tif", "b.tif"]
+
+
+def test_names_that_contradict_are_refused(tmp_path):
+    touch(tmp_path / "x" / "a.tif")
+    folder = str(tmp_path / "x")
+    with pytest.raises(ConfigError, match="twice"):
+        ids(("a", folder), ("b", folder))
+
+
+def test_hidden_files_are_no_sources(tmp_path):
+    touch(tmp_path / "a.tif", tmp_path / "._a.tif", tmp_path / ".b.tif")
+    assert ids(tmp_path) == ["a.tif"]

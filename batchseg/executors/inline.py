@@ -79,7 +79,7 @@ class InlineExecutor:
         except SourceError as e:
             return Failure.of(e, "read")
         except ProcessDiedError as e:
-            return Failure(kind="crash", step="read", reason=f"reading it: {e}")
+            return Failure(kind="crash", step="read", reason=f"the process that read it {e}")
         try:
             masks = predict_lease(self._predictor, self._recipe, pixels, self._batch_size, self._stop)
             return write_lease(self._output, self._recipe, lease, masks)

@@ -8,8 +8,8 @@ import contextlib
 import fcntl
 import os
 import shutil
-import signal
 import tempfile
+import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -21,6 +21,8 @@ from typing import Any, Literal
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 # Ray 2.60 warns at every task that it will stop hiding GPUs from tasks without one.
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+# Ray's C++ handler would turn a SIGTERM into an abort before the run can record what it did.
+os.environ.setdefault("RAY_DISABLE_FAILURE_SIGNAL_HANDLER", "1")
 
 import ray
 from ray import exceptions as ray_errors
@@ -99,7 +101,7 @@ def _read(recipe: Recipe, lease: Lease, isolated: bool, timeout: float) -> Lease
     except SourceError as e:
         return Failure.of(e, "read")
     except ProcessDiedError as e:
-        return Failure(kind="crash", step="read", reason=f"reading it ended the reader's process: {e}")
+        return Failure(kind="crash", step="read", reason=f"the process that read it {e}")
 
 
 @ray.remote(num_cpus=0, max_retries=0)
@@ -185,7 +187,7 @@ class RayExecutor:
         timeout: float,
         object_store_bytes: int,
     ) -> None:
-        """Connect or start Ray.
+        """Connect or start Ray. Not in the main thread, where Ray would install a SIGTERM handler of its own.
 
         Raises:
             ConfigError: there is no cluster at the address.
@@ -194,6 +196,7 @@ class RayExecutor:
         self._asked_workers, self._gpus = workers, gpus_per_worker
         self._folder: Path | None = None
         self._lock: Any = None
+        self._closing, self._starting = False, threading.Lock()
         self._connect(address, object_store_bytes)
         self._workers: list[_Worker] = []
         self._flights: dict[int, _Flight] = {}
@@ -202,7 +205,6 @@ class RayExecutor:
         self._finishes: dict[Any, str] = {}
 
     def _connect(self, address: str | None, object_store_bytes: int) -> None:
-        previous = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
         quiet = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": False}
         try:
             if address is not None or ray.is_initialized():
@@ -216,10 +218,6 @@ class RayExecutor:
             where = f"connect to the Ray cluster at {address}" if address else "start Ray on this machine"
             msg = f"cannot {where}: {e}"
             raise (ConfigError if address else StoppedError)(msg) from e
-        finally:
-            # Ray installs a SIGTERM handler of its own, which would end the run unrecorded.
-            for number, handler in previous.items():
-                signal.signal(number, handler)
 
     def _start_local(self, object_store_bytes: int, quiet: dict[str, Any]) -> None:
         self._folder, self._lock = _session_folder()
@@ -277,19 +275,27 @@ class RayExecutor:
             raise ConfigError(msg)
         actors = [self._new_actor() for _ in range(count)]
         warm = [_warm.remote(WARM_SECONDS) for _ in range(WARM_WORKERS)] if self._owns_cluster else []
-        try:
-            ray.get(warm, timeout=START_TIMEOUT)
-            hellos = ray.get([actor.hello.remote() for actor in actors], timeout=START_TIMEOUT)
-        except ray_errors.GetTimeoutError as e:
-            msg = f"{count} predictors were not ready in {START_TIMEOUT:.0f} s; has the cluster {count} free?"
-            raise StoppedError(msg) from e
-        except ray_errors.RayError as e:
-            cause = getattr(e, "cause", None)
-            msg = f"model: a predictor cannot be started: {cause or _first_line(e)}"
-            raise ModelError(msg) from e
+        hellos = self._answers([actor.hello.remote() for actor in actors], warm)
         self._workers = [_Worker(actor=a, node=node) for a, (node, _) in zip(actors, hellos, strict=True)]
         self._several_nodes = len({worker.node for worker in self._workers}) > 1
         return [Slot(id=number, cpu_class=kind) for number, (_, kind) in enumerate(hellos)]
+
+    def _answers(self, hellos: list[Any], warm: list[Any]) -> list[tuple[str, str]]:
+        """What the actors say once their model is loaded; close() ends the wait."""
+        until = time.monotonic() + START_TIMEOUT
+        pending = [*hellos, *warm]
+        with self._starting:
+            while pending:
+                if self._closing or time.monotonic() > until:
+                    msg = f"{len(hellos)} predictors were not ready in time; has the cluster as many free?"
+                    raise StoppedError(msg)
+                _, pending = ray.wait(pending, num_returns=1, timeout=0.2)
+            try:
+                answers: list[tuple[str, str]] = ray.get(hellos)
+            except ray_errors.RayError as e:
+                msg = f"model: a predictor cannot be started: {getattr(e, 'cause', None) or _first_line(e)}"
+                raise ModelError(msg) from e
+        return answers
 
     def _capacity(self) -> int:
         resources = ray.cluster_resources()
@@ -419,6 +425,9 @@ class RayExecutor:
             return FinishOutcome(source_id=source_id, result=_crash(getattr(e, "cause", None) or e, "finish"))
 
     def close(self) -> None:
+        self._closing = True
+        with self._starting:  # a start under way in another thread ends first
+            pass
         for flight in self._flights.values():
             if flight.own_actor:
                 with contextlib.suppress(ray_errors.RayError):
