@@ -112,7 +112,7 @@ def _unless_refused(output: str) -> Iterator[None]:
     try:
         yield
     except (ConfigError, ModelError):
-        if fresh and folder is not None and load_state(output) is None:
+        if fresh and folder is not None and not (folder / "output.json").exists():
             shutil.rmtree(folder, ignore_errors=True)
             with contextlib.suppress(OSError):
                 folder.parent.rmdir()
