@@ -10,10 +10,16 @@ from batchseg.inputs import find_sources
 from batchseg.ledger import Ledger
 from batchseg.model import read_model
 from batchseg.plan import Estimate, Plan, estimate, make_plan, triage
-from batchseg.predict import probe
 from batchseg.read import read_header, read_headers_alone
 from batchseg.recipe import Product, Recipe, make_recipe
-from batchseg.run import classes, mask_exists, object_store_bytes, refuse_spoiled_night, worker_count
+from batchseg.run import (
+    classes,
+    mask_exists,
+    object_store_bytes,
+    probe_model,
+    refuse_spoiled_night,
+    worker_count,
+)
 from batchseg.scene import Refusal
 from batchseg.state import check_pixel_settings, load_state
 from batchseg.write import fragment_exists
@@ -36,13 +42,7 @@ def dry_run(config: JobConfig, say: Callable[[str], None]) -> DryRun:
     """
     say("checking the model with one tile")
     model = read_model(config.model)
-    facts, device = probe(
-        model,
-        channels=len(config.bands) if config.bands else None,
-        tile_size=config.tile_size,
-        precision=config.precision,
-        device=config.device,
-    )
+    facts, device = probe_model(config, model)
     recipe = make_recipe(config, model, facts, device)
     state = load_state(config.output)
     check_pixel_settings(state, recipe.settings(), config.output)

@@ -5,20 +5,17 @@ import dataclasses
 import datetime as dt
 import json
 import logging
-import multiprocessing
 import os
 import secrets
 import shutil
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 from batchseg import storage
+from batchseg.aside import start_aside, wait_for
 from batchseg.config import PALETTE, ClassInfo, JobConfig
 from batchseg.driver import Driver, Tally
 from batchseg.errors import BatchsegError, ConfigError, ModelError, StoppedError
@@ -38,7 +35,6 @@ from batchseg.state import OutputState, check_pixel_settings, load_state, lock, 
 from batchseg.write import fragment_exists
 
 Stop = Callable[[], str | None]
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,13 +179,13 @@ class _Run:
         config = self._config
         self._emit(PhaseStarted(text=f"starting predictors, reading {len(triaged.todo)} headers"))
         running = executor.start()
-        slots_to_come = _start_aside(running.start, recipe, product)  # headers are read while models load
+        slots_to_come = start_aside(running.start, recipe, product)  # headers are read while models load
         headers = []
         for header in running.headers(triaged.todo):
             headers.append(header)
             if reason := self._stop():
                 raise StoppedError(reason)
-        slots = _wait_for(slots_to_come, self._stop)
+        slots = wait_for(slots_to_come, self._stop)
         plan = make_plan(
             triaged,
             headers,
@@ -306,7 +302,7 @@ class _LazyExecutor:
     def start(self) -> Executor:
         if self._executor is None:
             # Not in the main thread: see RayExecutor. The thread stays, as Ray's processes end with it.
-            self._executor = _start_aside(make_executor, self._config, self._stop, stay=True).result()
+            self._executor = start_aside(make_executor, self._config, self._stop, stay=True).result()
             self._stack.callback(self._executor.close)
         return self._executor
 
@@ -369,56 +365,20 @@ def _facts(
     if state is not None and _same_model(config, model, state):
         return state.facts, state.device
     # Ray takes 4 s to start, the probe 3 s: side by side. The probe forks nothing of Ray's.
-    answer = _start_aside(
-        partial(
-            probe,
-            model,
-            channels=len(config.bands) if config.bands else None,
-            tile_size=config.tile_size,
-            precision=config.precision,
-            device=config.device,
-        )
-    )
+    answer = start_aside(probe_model, config, model)
     executor.start()
-    return _wait_for(answer, stop)
+    return wait_for(answer, stop)
 
 
-def _start_aside(function: Callable[..., T], *args: object, stay: bool = False) -> Future[T]:
-    """Run a function in a thread that nobody waits for at exit, unlike those of a pool.
-
-    Args:
-        function: what to run.
-        args: of the function.
-        stay: keep the thread after it. Processes that it started with PR_SET_PDEATHSIG end with the
-            thread, not with the process.
-    """
-    future: Future[T] = Future()
-
-    def work() -> None:
-        try:
-            future.set_result(function(*args))
-        except BaseException as e:  # noqa: BLE001  it is raised where the result is asked for
-            future.set_exception(e)
-        if stay:
-            threading.Event().wait()
-
-    threading.Thread(target=work, daemon=True).start()
-    return future
-
-
-def _wait_for(future: Future[T], stop: Stop) -> T:
-    """The future's result; signals and the deadline are heard meanwhile.
-
-    Raises:
-        StoppedError: told to stop. Processes that the thread waits for are ended, so that it ends too.
-    """
-    while not future.done():
-        wait([future], timeout=0.2)
-        if reason := stop():
-            for process in multiprocessing.active_children():
-                process.kill()
-            raise StoppedError(reason)
-    return future.result()
+def probe_model(config: JobConfig, model: ModelFiles) -> tuple[ModelFacts, str]:
+    """What one tile shows of the job's model, and the device. Raises ModelError."""
+    return probe(
+        model,
+        channels=len(config.bands) if config.bands else None,
+        tile_size=config.tile_size,
+        precision=config.precision,
+        device=config.device,
+    )
 
 
 def _same_model(config: JobConfig, model: ModelFiles, state: OutputState) -> bool:

@@ -12,6 +12,7 @@ ORDER = [
     "events",
     "config",
     "isolate",
+    "aside",
     "storage",
     "inputs",
     "model",

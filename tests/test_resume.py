@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import shutil
 import signal
 import subprocess
 import time
@@ -185,37 +184,33 @@ def test_sigterm_records_and_leaves_within_25_seconds(tmp_path: Path, job: Path)
     assert mask_bytes(output) == expected
 
 
-def test_fragments_that_are_missing_or_cut_off_are_predicted_again(tmp_path: Path, job: Path) -> None:
-    expected = undisturbed(job)
-    environment = faults(tmp_path, slow=0.02)
+@pytest.fixture
+def cut_short(tmp_path: Path, job: Path) -> Path:
+    """The output of an inline run that was killed after twenty shards."""
     process = subprocess.Popen(
-        [BATCHSEG, "run", str(job), "--executor", "inline"], env=environment, stderr=-3
+        [BATCHSEG, "run", str(job), "--executor", "inline"], env=faults(tmp_path, slow=0.02), stderr=-3
     )
     output = tmp_path / "out"
     wait_for(lambda: len(recorded(output)) >= 20)
     process.kill()
     process.wait()
-    first, second, *_ = sorted((output / "_batchseg" / "fragments").rglob("mask-*.tif"))
+    return output
+
+
+def check_finishes(job: Path, output: Path) -> None:
+    again = batchseg("run", job, "--executor", "inline")
+    assert again.returncode == 0, again.stderr
+    assert mask_bytes(output) == undisturbed(job)
+
+
+def test_fragments_that_are_missing_or_cut_off_are_predicted_again(job: Path, cut_short: Path) -> None:
+    first, second, *_ = sorted((cut_short / "_batchseg" / "fragments").rglob("mask-*.tif"))
     first.unlink()
     second.write_bytes(second.read_bytes()[:-1])
-    again = batchseg("run", job, "--executor", "inline")
-    assert again.returncode == 0, again.stderr
-    assert mask_bytes(output) == expected
+    check_finishes(job, cut_short)
 
 
-def test_fragments_written_but_not_recorded_are_overwritten(tmp_path: Path, job: Path) -> None:
-    expected = undisturbed(job)
-    environment = faults(tmp_path, slow=0.02)
-    process = subprocess.Popen(
-        [BATCHSEG, "run", str(job), "--executor", "inline"], env=environment, stderr=-3
-    )
-    output = tmp_path / "out"
-    wait_for(lambda: len(recorded(output)) >= 20)
-    process.kill()
-    process.wait()
-    unknown = tmp_path / "lost"
-    segments = sorted((output / "_batchseg" / "ledger").iterdir())
-    shutil.move(segments[-1], unknown)
-    again = batchseg("run", job, "--executor", "inline")
-    assert again.returncode == 0, again.stderr
-    assert mask_bytes(output) == expected
+def test_fragments_written_but_not_recorded_are_overwritten(job: Path, cut_short: Path) -> None:
+    segments = sorted((cut_short / "_batchseg" / "ledger").iterdir())
+    segments[-1].unlink()
+    check_finishes(job, cut_short)
