@@ -33,8 +33,8 @@ def call_in_fresh_process(function: Callable[..., T], *args: object, timeout: fl
         try:
             return future.result(timeout=timeout)
         except BrokenProcessPool as e:
-            for process in processes:
-                process.join(5)
+            # The pool's own thread reaps the process; a second waiter could find its exit code gone.
+            pool.shutdown(wait=True)
             raise ProcessDiedError(_how_it_ended([process.exitcode for process in processes])) from e
         except TimeoutError as e:
             for process in processes:
