@@ -20,6 +20,7 @@ from batchseg.errors import SourceChangedError, SourceError, SourceIOError
 from batchseg.grid import Shard
 from batchseg.inputs import current_tag
 from batchseg.isolate import ProcessDiedError, call_in_fresh_process
+from batchseg.opener import open_raster
 from batchseg.recipe import Recipe, fill_values, held_dtype
 from batchseg.scene import ControlPoint, Georeference, Refusal, Scene, Source
 
@@ -92,7 +93,7 @@ def read_header(source: Source) -> Scene | Refusal:
             if source.size == 0 and storage.file_info(source.uri) is not None:
                 msg = "the file is empty"
                 raise SourceError(msg)
-            with rasterio.open(source.uri) as dataset:
+            with open_raster(source.uri) as dataset:
                 return _scene(source, dataset)
     except SourceError as e:
         return Refusal.of(source, e)
@@ -198,7 +199,7 @@ def read_shards(scene: Scene, recipe: Recipe, shards: tuple[Shard, ...]) -> tupl
 @functools.lru_cache(maxsize=1)
 def _open(uri: str, tag: str) -> rasterio.DatasetReader:
     """The last source stays open: neighbouring shards share its blocks, decoded once in GDAL's cache."""
-    return rasterio.open(uri, sharing=False)
+    return open_raster(uri)
 
 
 def _read_shard(dataset: rasterio.DatasetReader, scene: Scene, recipe: Recipe, shard: Shard) -> ShardPixels:

@@ -19,6 +19,7 @@ ORDER = [
     "recipe",
     "ledger",
     "plan",
+    "opener",
     "read",
     "predict",
     "stitch",
