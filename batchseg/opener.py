@@ -1,8 +1,217 @@
-"""Rasters opened where they lie: local files by GDAL itself."""
+"""Rasters opened where they lie.
+
+Local files are GDAL's own business. Of a large GeoTIFF on a bucket or a web server only the blocks of
+a window are fetched, all of them side by side: GDAL tells the ranges of a whole window at once to a
+`MultiByteRangeResourceContainer`. One request at a time takes 20 times as long where a request takes
+80 ms. Everything else is copied to the local disk once, sidecars included.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import re
+import shutil
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import rasterio
+from rasterio.abc import MultiByteRangeResourceContainer
+
+from batchseg import storage
+from batchseg.scratch import cache_root
+from batchseg.storage import FileInfo
+
+WHOLE_BYTES = 16 * 2**20
+"""Up to this size one request for the whole file is quicker than one for the header and others after it."""
+
+PAGE_BYTES = 64 * 2**10
+PAGES_KEPT = 128
+"""Headers, block indexes and whatever GDAL reads in small pieces, per open file: 8 MiB."""
+
+CACHE_BYTES = 8 * 2**30
+"""Copies on a machine's disk at most; the oldest go first. One that is open stays readable."""
+
+RAW_BLOCK_BYTES = 512 * 2**20
+"""GDAL_MAX_RAW_BLOCK_CACHE_SIZE: past the default of 10 MB GDAL asks for a window's blocks one by one."""
+
+TIFF = re.compile(r"\.g?tiff?$", re.IGNORECASE)
 
 
-def open_raster(uri: str) -> rasterio.DatasetReader:
-    """Open a raster that nobody else holds open. Raises what rasterio raises."""
-    return rasterio.open(uri, sharing=False)
+def open_raster(uri: str, files: Sequence[str] = ()) -> rasterio.DatasetReader:
+    """Open a raster that nobody else holds open.
+
+    Args:
+        uri: of the raster.
+        files: it and its sidecars: GDAL is shown no other.
+
+    Raises:
+        OSError: the storage does not give it. Else what rasterio raises.
+    """
+    _failures.clear()
+    if storage.local_path(uri) is not None:
+        return rasterio.open(uri, sharing=False)
+    infos = storage.at_once(_existing, sorted({uri, *files}))
+    main = next(info for info in infos if info.uri == uri)
+    if main.size > WHOLE_BYTES and TIFF.search(uri) and storage.gives_ranges(uri):
+        return rasterio.open(uri, opener=_Remote(infos), sharing=False)
+    return rasterio.open(_copied(main, infos), sharing=False)
+
+
+def storage_failure() -> str | None:
+    """What a storage last failed to give, once; the pixels read since then are void.
+
+    GDAL would call it a damaged file, or see zeros and say nothing.
+    """
+    failure = _failures[-1] if _failures else None
+    _failures.clear()
+    return failure
+
+
+_failures: list[str] = []
+
+
+def _existing(uri: str) -> FileInfo:
+    info = storage.file_info(uri)
+    if info is None:
+        raise FileNotFoundError(f"{uri} is gone")  # noqa: EM102
+    return info
+
+
+class _RemoteFile:
+    """One file of a container, as GDAL reads it: by ranges, or in small pieces."""
+
+    def __init__(self, info: FileInfo) -> None:
+        self._uri, self._size = info.uri, info.size
+        self._position = 0
+        self._pages: OrderedDict[int, bytes] = OrderedDict()
+
+    def get_byte_ranges(self, offsets: list[int], sizes: list[int]) -> list[bytes]:
+        stops = [offset + size for offset, size in zip(offsets, sizes, strict=True)]
+        return self._read(list(offsets), stops)
+
+    def _read(self, starts: list[int], stops: list[int]) -> list[bytes]:
+        """Zeros where the storage fails: GDAL's callbacks must not raise. Whoever reads asks for failures."""
+        try:
+            return storage.read_ranges(self._uri, starts, stops)
+        except OSError as e:
+            _failures.append(f"{self._uri.rsplit('/', 1)[-1]}: {e or type(e).__name__}")
+            return [bytes(stop - start) for start, stop in zip(starts, stops, strict=True)]
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
+        self._position = base + offset
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+    def read(self, size: int = -1) -> bytes:
+        stop = self._size if size < 0 else min(self._position + size, self._size)
+        start = self._position
+        if stop <= start:
+            return b""
+        first, last = start // PAGE_BYTES, (stop - 1) // PAGE_BYTES
+        data = self._span(first, last)
+        self._position = stop
+        return data[start - first * PAGE_BYTES : stop - first * PAGE_BYTES]
+
+    def _span(self, first: int, last: int) -> bytes:
+        """Pages first..last; those that are missing in one request."""
+        missing = [page for page in range(first, last + 1) if page not in self._pages]
+        if missing:
+            start, stop = missing[0] * PAGE_BYTES, min((missing[-1] + 1) * PAGE_BYTES, self._size)
+            failures = len(_failures)
+            data = self._read([start], [stop])[0]
+            if len(_failures) > failures:
+                return bytes((last - first + 1) * PAGE_BYTES)
+            for page in range(missing[0], missing[-1] + 1):
+                at = (page - missing[0]) * PAGE_BYTES
+                self._pages[page] = data[at : at + PAGE_BYTES]
+        span = b"".join(self._pages[page] for page in range(first, last + 1))
+        while len(self._pages) > PAGES_KEPT:
+            self._pages.popitem(last=False)
+        return span
+
+    def close(self) -> None:
+        self._pages.clear()
+
+    def __enter__(self) -> "_RemoteFile":
+        return self
+
+    def __exit__(self, *args: object) -> None:
+        self.close()
+
+
+class _Remote(MultiByteRangeResourceContainer):  # type: ignore[misc]  # rasterio is untyped
+    """The files of one source."""
+
+    def __init__(self, infos: Sequence[FileInfo]) -> None:
+        self._infos = {info.uri: info for info in infos}
+
+    def open(self, path: str, mode: str = "r", **_: Any) -> _RemoteFile:
+        if path not in self._infos:
+            raise FileNotFoundError(path)
+        return _RemoteFile(self._infos[path])
+
+    def isfile(self, path: str) -> bool:
+        return path in self._infos
+
+    def isdir(self, path: str) -> bool:
+        return False
+
+    def ls(self, path: str) -> list[str]:
+        return [uri.rpartition("/")[2] for uri in self._infos]
+
+    def mtime(self, path: str) -> int:
+        return 0
+
+    def rm(self, path: str) -> None:
+        raise PermissionError(path)
+
+    def size(self, path: str) -> int:
+        return self._infos[path].size if path in self._infos else 0
+
+
+def _copied(main: FileInfo, infos: Sequence[FileInfo]) -> str:
+    """Path of a local copy of a source's files, which processes of one machine share.
+
+    The files lie as they do on the storage, so that relative references between them hold.
+    """
+    key = hashlib.sha256("\n".join(f"{i.uri}\t{i.size}\t{i.version}" for i in infos).encode()).hexdigest()[
+        :24
+    ]
+    root = cache_root()
+    folder = root / key
+    with (root / f"{key}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.is_dir():
+            _make_room(root, sum(info.size for info in infos))
+            making = root / f"{key}.making"
+            shutil.rmtree(making, ignore_errors=True)
+            storage.at_once(lambda info: storage.fetch(info.uri, making / _relative(info.uri)), infos)
+            making.rename(folder)
+        os.utime(folder)
+    return str(folder / _relative(main.uri))
+
+
+def _relative(uri: str) -> str:
+    parts = re.sub(r"^\w+://", "", uri).split("/")
+    return "/".join(part for part in parts if part not in ("", ".", ".."))
+
+
+def _make_room(root: Path, needed: int) -> None:
+    held = []
+    for folder in root.iterdir():
+        with contextlib.suppress(OSError):
+            if folder.is_dir() and folder.suffix == "":
+                size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+                held.append((folder.stat().st_mtime, size, folder))
+    total = needed + sum(size for _, size, _ in held)
+    for _, size, folder in sorted(held):
+        if total <= CACHE_BYTES:
+            break
+        shutil.rmtree(folder, ignore_errors=True)
+        total -= size

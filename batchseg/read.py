@@ -20,7 +20,7 @@ from batchseg.errors import SourceChangedError, SourceError, SourceIOError
 from batchseg.grid import Shard
 from batchseg.inputs import current_tag
 from batchseg.isolate import ProcessDiedError, call_in_fresh_process
-from batchseg.opener import open_raster
+from batchseg.opener import RAW_BLOCK_BYTES, open_raster, storage_failure
 from batchseg.recipe import Recipe, fill_values, held_dtype
 from batchseg.scene import ControlPoint, Georeference, Refusal, Scene, Source
 
@@ -28,9 +28,12 @@ GDAL_OPTIONS = {
     # GDAL's default is 5 % of the machine's memory in every process.
     "GDAL_CACHEMAX": 96 * 1024**2,
     "GDAL_NUM_THREADS": 1,
+    "GDAL_MAX_RAW_BLOCK_CACHE_SIZE": RAW_BLOCK_BYTES,
     # A raster may name files anywhere; none of them is fetched from the network behind the user's back.
     "GDAL_HTTP_MAX_RETRY": 0,
 }
+
+NOT_GIVEN = "the storage does not give the file"
 
 PNG_END = b"IEND\xaeB`\x82"
 
@@ -57,6 +60,7 @@ def gdal() -> Iterator[None]:
 @contextlib.contextmanager
 def _source_errors(doing: str, source: Source) -> Iterator[None]:
     """GDAL's errors in words: the innermost message, which names the block or the tag that is wrong."""
+    storage_failure()  # of a read before
     try:
         yield
     except (RasterioError, rasterio._err.CPLE_BaseError, ValueError, MemoryError) as e:
@@ -66,11 +70,18 @@ def _source_errors(doing: str, source: Source) -> Iterator[None]:
         text = getattr(root, "errmsg", None) or str(root) or type(root).__name__
         detail = re.sub(r" \(this error can be turned.*\)", "", text).rstrip(".")
         detail = detail.replace(source.uri, source.uri.rsplit("/", 1)[-1])
-        problem = _storage_problem(source)
+        given = storage_failure()
+        problem = f"{NOT_GIVEN}: {given}" if given else _storage_problem(source)
         if problem:
             raise SourceIOError(problem) from e
         msg = f"{doing} (GDAL: {detail})"
         raise SourceError(msg) from e
+    except OSError as e:
+        msg = f"{NOT_GIVEN}: {e.strerror or e}"
+        raise SourceIOError(msg) from e
+    if problem := storage_failure():
+        msg = f"{NOT_GIVEN}: {problem}"
+        raise SourceIOError(msg)
 
 
 def _storage_problem(source: Source) -> str | None:
@@ -80,7 +91,7 @@ def _storage_problem(source: Source) -> str | None:
             return "the file is gone"
         storage.read_tail(source.uri, 1)
     except (OSError, SourceIOError) as e:
-        return f"the storage does not give the file: {getattr(e, 'strerror', None) or e}"
+        return f"{NOT_GIVEN}: {getattr(e, 'strerror', None) or e}"
     return None
 
 
@@ -93,7 +104,7 @@ def read_header(source: Source) -> Scene | Refusal:
             if source.size == 0 and storage.file_info(source.uri) is not None:
                 msg = "the file is empty"
                 raise SourceError(msg)
-            with open_raster(source.uri) as dataset:
+            with open_raster(source.uri, source.files) as dataset:
                 return _scene(source, dataset)
     except SourceError as e:
         return Refusal.of(source, e)
@@ -184,7 +195,7 @@ def read_shards(scene: Scene, recipe: Recipe, shards: tuple[Shard, ...]) -> tupl
     check_version(scene.source)
     try:
         with gdal(), _source_errors("damaged or cut off: pixels cannot be decoded", scene.source):
-            dataset = _open(scene.source.uri, scene.source.tag)
+            dataset = _open(scene.source)
             if (dataset.height, dataset.width) != (scene.height, scene.width):
                 msg = "the file changed while the run was going on; the next run does the new version"
                 raise SourceChangedError(msg)
@@ -197,9 +208,9 @@ def read_shards(scene: Scene, recipe: Recipe, shards: tuple[Shard, ...]) -> tupl
 
 
 @functools.lru_cache(maxsize=1)
-def _open(uri: str, tag: str) -> rasterio.DatasetReader:
+def _open(source: Source) -> rasterio.DatasetReader:
     """The last source stays open: neighbouring shards share its blocks, decoded once in GDAL's cache."""
-    return open_raster(uri)
+    return open_raster(source.uri, source.files)
 
 
 def _read_shard(dataset: rasterio.DatasetReader, scene: Scene, recipe: Recipe, shard: Shard) -> ShardPixels:

@@ -5,19 +5,26 @@ PUT, which is atomic by itself. Readers never see half a file.
 """
 
 import contextlib
+import datetime as dt
 import hashlib
+import json
 import os
 import shutil
 import stat
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import fsspec
 
 from batchseg.errors import ConfigError, OutputError, SourceIOError
+
+T = TypeVar("T")
+U = TypeVar("U")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,15 +34,83 @@ class FileInfo:
     """Bytes."""
     version: str
     """ETag, or modification time: changes when the content is written again."""
+    modified: float | None = None
+    """By the storage's clock, seconds since 1970; None where it does not say."""
 
 
 WILDCARDS = "*?["
 
+OPTION_NAMES: dict[str, dict[str, str | tuple[str, str]]] = {
+    "s3": {"endpoint": "endpoint_url", "anonymous": "anon"},
+    "gs": {"endpoint": "endpoint_url", "anonymous": ("token", "anon")},
+    "az": {"endpoint": "account_host", "anonymous": "anon"},
+}
+"""fsspec's names for the options that all object stores have; others are passed as they are."""
+
+PROTOCOLS = {
+    "s3": ("s3", "s3a"),
+    "gs": ("gs", "gcs"),
+    "az": ("az", "abfs", "abfss"),
+    "http": ("http", "https"),
+}
+"""Which spellings of a URI an entry of the job file's `storage` is for."""
+
+REQUESTS = 16
+"""Requests at once where fsspec does not do it by itself."""
+
+
+def configure(options: Mapping[str, Mapping[str, Any]]) -> None:
+    """Make a job's storage options those of this process and of all that it starts.
+
+    Args:
+        options: by protocol, as in the job file: `{"s3": {"endpoint": ..., "anonymous": True}}`.
+    """
+    for protocol, given in options.items():
+        translated: dict[str, Any] = {}
+        for key, value in given.items():
+            name = OPTION_NAMES.get(protocol, {}).get(key, key)
+            if isinstance(name, tuple):
+                translated |= {name[0]: name[1]} if value else {}
+            else:
+                translated[name] = value
+        for spelling in PROTOCOLS.get(protocol, (protocol,)):
+            fsspec.config.conf[spelling] = translated
+            # Processes that are started read it when they import fsspec.
+            os.environ[f"FSSPEC_{spelling.upper()}"] = json.dumps(translated)
+
+
+def environment() -> dict[str, str]:
+    """What `configure` set, for processes on other machines."""
+    return {key: value for key, value in os.environ.items() if key.startswith("FSSPEC_")}
+
 
 def filesystem(uri: str) -> tuple[Any, str]:
     """The fsspec file system of a URI and the path within it."""
-    fs, path = fsspec.core.url_to_fs(uri)
+    if local_path(uri) is not None:
+        fs, path = fsspec.core.url_to_fs(uri)
+    else:
+        # A listing that fsspec remembers would hide that something changed.
+        fs, path = fsspec.core.url_to_fs(uri, use_listings_cache=False)
     return fs, str(path)
+
+
+@contextlib.contextmanager
+def _as_os_error() -> Iterator[None]:
+    """Clients of object stores raise errors of their own, of no common class."""
+    try:
+        yield
+    except (OSError, NotImplementedError):
+        raise
+    except Exception as e:
+        raise OSError(f"{type(e).__name__}: {e}") from e  # noqa: EM102
+
+
+def at_once(function: Callable[[T], U], items: Sequence[T]) -> list[U]:
+    """Results in the items' order, of requests made side by side."""
+    if len(items) < 2:
+        return [function(item) for item in items]
+    with ThreadPoolExecutor(min(REQUESTS, len(items))) as pool:
+        return list(pool.map(function, items))
 
 
 def local_path(uri: str) -> Path | None:
@@ -60,12 +135,8 @@ def list_files(pattern: str) -> Iterator[FileInfo]:
     """
     fs, path = filesystem(pattern)
     try:
-        if fs.isdir(path):
-            found = fs.find(path, detail=True)
-        elif fs.exists(path):
-            found = {path: fs.info(path)}
-        else:
-            found = fs.glob(path, detail=True) if any(c in path for c in WILDCARDS) else {}
+        with _as_os_error():
+            found = _found(fs, path)
     except OSError as e:
         msg = f"cannot list {pattern}: {e}"
         raise SourceIOError(msg) from e
@@ -73,6 +144,17 @@ def list_files(pattern: str) -> Iterator[FileInfo]:
         info = found[name]
         if info["type"] == "file" or (info.get("islink") and _is_regular(name)):
             yield _file_info(fs, name, info)
+
+
+def _found(fs: Any, path: str) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]]
+    if fs.isdir(path):
+        found = fs.find(path, detail=True)
+    elif fs.exists(path):
+        found = {path: fs.info(path)}
+    else:
+        found = fs.glob(path, detail=True) if any(c in path for c in WILDCARDS) else {}
+    return found
 
 
 def is_glob(uri: str) -> bool:
@@ -85,7 +167,8 @@ def list_folder(folder: str) -> Iterator[FileInfo]:
     """Regular files directly in a folder; none where there is no such folder. Raises SourceIOError."""
     fs, path = filesystem(folder)
     try:
-        entries = fs.ls(path, detail=True)
+        with _as_os_error():
+            entries = fs.ls(path, detail=True)
     except FileNotFoundError:
         return
     except OSError as e:
@@ -108,10 +191,9 @@ def file_info(uri: str) -> FileInfo | None:
         SourceIOError: the storage did not answer, or denies access.
     """
     fs, path = filesystem(uri)
-    # A listing cached by fsspec would hide that a file changed.
-    fs.invalidate_cache()
     try:
-        info = fs.info(path)
+        with _as_os_error():
+            info = fs.info(path)
     except FileNotFoundError:
         return None
     except OSError as e:
@@ -131,9 +213,23 @@ def _file_info(fs: Any, name: str, info: dict[str, Any]) -> FileInfo:
     uri = fs.unstrip_protocol(name).removeprefix("file://")
     if info.get("islink"):
         target = Path(name).stat()  # what counts is what the link points at
-        return FileInfo(uri=uri, size=target.st_size, version=str(target.st_mtime))
-    version = next((str(info[k]) for k in ("ETag", "etag", "mtime", "LastModified") if info.get(k)), "")
-    return FileInfo(uri=uri, size=info["size"] or 0, version=version)
+        modified = target.st_mtime
+        return FileInfo(uri=uri, size=target.st_size, version=str(modified), modified=modified)
+    keys = ("ETag", "etag", "mtime", "LastModified", "last_modified", "Last-Modified")
+    version = next((str(info[key]) for key in keys if info.get(key)), "")
+    return FileInfo(uri=uri, size=info["size"] or 0, version=version, modified=_modified(info))
+
+
+def _modified(info: Mapping[str, Any]) -> float | None:
+    for key in ("mtime", "LastModified", "last_modified", "Last-Modified"):
+        value = info.get(key)
+        if isinstance(value, str) and value:
+            value = parsedate_to_datetime(value)
+        if isinstance(value, dt.datetime):
+            return value.timestamp()
+        if isinstance(value, int | float):
+            return float(value)
+    return None
 
 
 def digest_of(infos: list[FileInfo]) -> str:
@@ -146,21 +242,63 @@ def digest_of(infos: list[FileInfo]) -> str:
 def read_bytes(uri: str) -> bytes:
     """Raises OSError where the file cannot be read."""
     fs, path = filesystem(uri)
-    data: bytes = fs.cat_file(path)
+    with _as_os_error():
+        data: bytes = fs.cat_file(path)
     return data
+
+
+def read_many(uris: Sequence[str]) -> list[bytes]:
+    """Whole files, requested side by side, in the order of `uris`. Raises OSError."""
+    return at_once(read_bytes, uris)
 
 
 def read_tail(uri: str, count: int) -> bytes:
     """The last `count` bytes of a file. Raises OSError."""
     fs, path = filesystem(uri)
-    data: bytes = fs.tail(path, count)
+    with _as_os_error():
+        data: bytes = fs.tail(path, count)
     return data
+
+
+def read_ranges(uri: str, starts: Sequence[int], stops: Sequence[int]) -> list[bytes]:
+    """Parts of a file, requested side by side.
+
+    Raises:
+        OSError: a part cannot be read, or is shorter than it must be.
+    """
+    fs, path = filesystem(uri)
+    with _as_os_error():
+        parts: list[bytes] = fs.cat_ranges([path] * len(starts), list(starts), list(stops), on_error="raise")
+    for part, start, stop in zip(parts, starts, stops, strict=True):
+        if len(part) != stop - start:
+            msg = f"asked for {stop - start} bytes at {start} of {uri}, got {len(part)}"
+            raise OSError(msg)
+    return parts
+
+
+def gives_ranges(uri: str) -> bool:
+    """Whether parts of a file can be asked for: a plain web server may know only whole ones."""
+    if not uri.startswith("http"):
+        return True
+    try:
+        return len(read_ranges(uri, [1], [3])[0]) == 2
+    except OSError:
+        return False
+
+
+def fetch(uri: str, target: Path) -> None:
+    """Copy a file to the local disk. Raises OSError."""
+    fs, path = filesystem(uri)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with _as_os_error():
+        fs.get_file(path, str(target))
 
 
 @contextlib.contextmanager
 def _output_errors(verb: str, uri: str) -> Iterator[None]:
     try:
-        yield
+        with _as_os_error():
+            yield
     except OSError as e:
         msg = f"cannot {verb} {uri}: {e.strerror or e}"
         raise OutputError(msg) from e
@@ -226,7 +364,11 @@ def publish_file(local: Path, uri: str) -> None:
 
 
 def create(uri: str, data: bytes) -> bool:
-    """Write a file only if it is absent; False where another one is there. Raises OutputError."""
+    """Write a file only if it is absent; False where another one is there. Raises OutputError.
+
+    The data must be unlike what anybody else would write there: a client sends a request again whose
+    reply was lost, and is then told that the file exists. It is its own.
+    """
     with _output_errors("create", uri):
         target = local_path(uri)
         if target is None:
@@ -234,7 +376,7 @@ def create(uri: str, data: bytes) -> bool:
             try:
                 fs.pipe_file(path, data, mode="create")
             except FileExistsError:
-                return False
+                return bool(read_bytes(uri) == data)
             return True
         with _beside(target) as temporary:
             temporary.write_bytes(data)
@@ -252,6 +394,21 @@ def remove(uri: str) -> None:
         fs, path = filesystem(uri)
         with contextlib.suppress(FileNotFoundError):
             fs.rm(path, recursive=True)
+
+
+def remove_files(uris: Sequence[str]) -> None:
+    """Delete files, in few requests. Raises OutputError."""
+    if not uris:
+        return
+    with _output_errors("remove", uris[0]):
+        fs, _ = filesystem(uris[0])
+        paths = [filesystem(uri)[1] for uri in uris]
+        if local_path(uris[0]) is None:
+            with contextlib.suppress(FileNotFoundError):
+                fs.rm(paths)
+            return
+        for path in paths:
+            Path(path).unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ ORDER = [
     "config",
     "isolate",
     "aside",
+    "scratch",
     "storage",
     "inputs",
     "model",
