@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TextIO
 
-from batchseg import __version__
+from batchseg import __version__, storage
 from batchseg.config import JobConfig, load_job
 from batchseg.dryrun import DryRun, dry_run
 from batchseg.errors import EXIT_OK, EXIT_QUARANTINED, BatchsegError, ConfigError
@@ -118,7 +118,7 @@ def _parser() -> argparse.ArgumentParser:
     plan.set_defaults(function=_plan)
 
     status = commands.add_parser("status", help="show what an output holds", allow_abbrev=False)
-    status.add_argument("output", metavar="OUTPUT", help="the job's output folder")
+    status.add_argument("output", metavar="OUTPUT", help="the job's output, or the job file")
     status.add_argument("--json", action="store_true", help="for programs")
     status.set_defaults(function=_status)
     return parser
@@ -238,12 +238,22 @@ def describe_values(recipe: Recipe) -> str:
 
 
 def _status(arguments: argparse.Namespace, streams: Streams) -> int:
-    status = read_status(str(Path(arguments.output).resolve()))
+    status = read_status(_output(arguments))
     if arguments.json:
         _say(json.dumps(dataclasses.asdict(status), indent=1), sys.stdout)
     else:
         _print_status(status, sys.stdout)
     return EXIT_OK
+
+
+def _output(arguments: argparse.Namespace) -> str:
+    """An output, given as such or by its job file, which knows the storage's options."""
+    given: str = arguments.output
+    if given.endswith((".yaml", ".yml")) and Path(given).is_file():
+        config = load_job(Path(given))
+        storage.configure(config.storage)
+        return config.output
+    return given.rstrip("/") if "://" in given else str(Path(given).resolve())
 
 
 def _print_status(status: Status, out: TextIO) -> None:

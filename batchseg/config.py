@@ -118,6 +118,8 @@ class JobConfig:
     deadline: str | None
     stop_after: int
     allow_empty: bool
+    storage: Mapping[str, Mapping[str, Any]]
+    """Options by protocol: endpoint, anonymous, profile, and whatever fsspec's client takes."""
 
 
 class _Strict(BaseModel):
@@ -201,6 +203,7 @@ class _JobFile(_Strict):
     deadline: str | None = None
     stop_after: int = Field(default=10, ge=2)
     allow_empty: bool = False
+    storage: dict[Literal["s3", "gs", "az", "http"], dict[str, Any]] = {}
 
     @field_validator("deadline")
     @classmethod
@@ -421,6 +424,7 @@ _EXPECTED = {
     "classes": "a list of names or of {name: ..., color: '#rrggbb'}",
     "bands": "a list of band numbers such as [1, 2, 3]",
     "max_in_flight": "a number of bytes, or a size such as 512MiB",
+    "storage": "options by protocol (s3, gs, az, http) such as {s3: {endpoint: ..., anonymous: true}}",
     "deadline": "a time of day in quotes such as '06:00', or a duration such as 90m or 7.5h",
 }
 """What a key takes, where pydantic would list every branch of a union."""

@@ -1,12 +1,14 @@
 """Leases out, records in: the loop that holds a run together. It never sees pixels."""
 
+import contextlib
 import re
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from batchseg.errors import StoppedError
+from batchseg.errors import OutputError, StoppedError
 from batchseg.events import Listener, Retried, SceneDone, SceneRefused, ShardsDone
 from batchseg.executors import (
     Executor,
@@ -25,8 +27,9 @@ from batchseg.recipe import Recipe
 from batchseg.steps import Lease, LeaseResult
 
 LEASE_SECONDS = 2.0
-COMMIT_SECONDS = 1.0
-"""At most this long after its end a shard is recorded; one segment takes 2 ms."""
+COMMIT_SECONDS, HURRY_SECONDS = 1.0, 0.1
+"""At most this long after its end a shard is recorded, and a scene's last one. A segment takes 2 ms on a
+disk and a request on a bucket, and thousands of small scenes must not make one each."""
 
 LOST_LIMIT = 20
 """Times that one scene's work is lost (node, memory) before the environment is given up."""
@@ -112,6 +115,7 @@ class Driver:
         in_flight_bytes: int,
         lease_timeout: float,
         stop_after: int,
+        epoch: int,
     ) -> None:
         """Prepare a run.
 
@@ -126,14 +130,18 @@ class Driver:
             in_flight_bytes: bound of pixels and masks between reading and writing.
             lease_timeout: seconds until a lease is given up and sent again.
             stop_after: sources in a row with the same error that end the run, none of them quarantined.
+            epoch: of the lock, which is looked at before a mask is replaced.
         """
-        self._output, self._recipe, self._ledger = output, recipe, ledger
+        self._output, self._recipe, self._ledger, self._epoch = output, recipe, ledger, epoch
         self._executor, self._emit, self._stop = executor, emit, stop
         self._slots = list(slots)
         self._in_flight_bytes, self._lease_timeout = in_flight_bytes, lease_timeout
         self._seconds_per_tile = recipe.facts.seconds_per_tile
         self._flights: dict[int, _InFlight] = {}
         self._finishing: dict[str, _SceneWork] = {}
+        self._to_finish: list[_SceneWork] = []
+        """Whole, and waiting for their last shards to be recorded."""
+        self._sweeper = ThreadPoolExecutor(4, thread_name_prefix="sweeper")
         self._retries: deque[_Retry] = deque()
         self._next_lease = 0
         self._heard_of: dict[int, float] = {}
@@ -187,13 +195,21 @@ class Driver:
                 self._handle(self._executor.poll(POLL_SECONDS))
                 self._give_up_late_leases()
                 started = [work for work in started if not work.over]
+                if self._commit_is_due():
+                    self._commit()
                 if not (waiting or started or self._flights or self._finishing or self._retries):
                     break
-                if time.monotonic() - self._committed_at >= COMMIT_SECONDS:
-                    self._commit()
             self._uncommitted += self._streak.flush()
         finally:
-            self._commit()
+            self._draining = True
+            try:
+                self._commit()
+            finally:
+                self._sweeper.shutdown()
+
+    def _commit_is_due(self) -> bool:
+        waited = time.monotonic() - self._committed_at
+        return waited >= COMMIT_SECONDS or (bool(self._to_finish) and waited >= HURRY_SECONDS)
 
     def _fill(self, waiting: deque[SceneJob], started: list[_SceneWork]) -> None:
         """Give leases to predictors with room, of started scenes before new ones."""
@@ -335,16 +351,15 @@ class Driver:
         )
         work.lost, work.held = 0, False
         if not work.finishing and len(work.records) == work.job.grid.count:
+            self._uncommitted += (
+                self._streak.flush()
+            )  # a whole scene was read: those held back are single cases
             self._finish(work)
 
     def _finish(self, work: _SceneWork) -> None:
-        if self._draining:
-            return
-        self._commit()  # a mask is never made of fragments that the ledger does not know
-        work.finishing = True
-        self._finishing[work.source_id] = work
-        ordered = sorted(work.records, key=lambda record: record.window)
-        self._executor.finish(FinishTask(scene=work.job.scene, shards=tuple(ordered)))
+        if not self._draining:
+            work.finishing = True
+            self._to_finish.append(work)
 
     def _on_finish(self, outcome: FinishOutcome) -> None:
         work = self._finishing.pop(outcome.source_id)
@@ -360,9 +375,7 @@ class Driver:
             return
         record, seconds = outcome.result
         work.over = True
-        self._uncommitted += [*self._streak.flush(), record]
-        self._commit()
-        discard_fragments(self._output, work.source_id)
+        self._uncommitted.append(record)
         self.tally.done += 1
         self._emit(SceneDone(source_id=work.source_id, finish_seconds=seconds))
 
@@ -429,8 +442,19 @@ class Driver:
         self._ledger.append(records)
         self._committed_at = time.monotonic()
         for record in records:
-            if record.status == "quarantined":
-                discard_fragments(self._output, record.source_id)
+            if record.status in ("done", "quarantined"):
+                self._sweeper.submit(self._sweep, record.source_id)
+        # A mask is never made of fragments that the ledger does not know.
+        ready, self._to_finish = self._to_finish, []
+        for work in ready if not self._draining else ():
+            self._finishing[work.source_id] = work
+            ordered = tuple(sorted(work.records, key=lambda record: record.window))
+            self._executor.finish(FinishTask(scene=work.job.scene, shards=ordered, epoch=self._epoch))
+
+    def _sweep(self, source_id: str) -> None:
+        """Remove a source's fragments; what stays behind is removed at the end of a later run."""
+        with contextlib.suppress(OutputError):
+            discard_fragments(self._output, source_id)
 
     def _drain(self) -> None:
         """Wait a little for what is under way, then record it."""

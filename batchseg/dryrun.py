@@ -14,7 +14,7 @@ from batchseg.read import read_header, read_headers_alone
 from batchseg.recipe import Product, Recipe, make_recipe
 from batchseg.run import (
     classes,
-    mask_exists,
+    masks_there,
     object_store_bytes,
     probe_model,
     refuse_spoiled_night,
@@ -22,7 +22,7 @@ from batchseg.run import (
 )
 from batchseg.scene import Refusal
 from batchseg.state import check_pixel_settings, load_state
-from batchseg.write import fragment_exists
+from batchseg.write import fragments_exist
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +40,7 @@ def dry_run(config: JobConfig, say: Callable[[str], None]) -> DryRun:
     Raises:
         BatchsegError: what `run` would refuse, with the same words and exit code.
     """
+    storage.configure(config.storage)
     say("checking the model with one tile")
     model = read_model(config.model)
     facts, device = probe_model(config, model)
@@ -49,7 +50,7 @@ def dry_run(config: JobConfig, say: Callable[[str], None]) -> DryRun:
     sources, _ = find_sources(config, state.roots if state else {})
     ledger = Ledger(config.output)
     product = Product(classes=classes(config, recipe), compress=config.compress)
-    triaged = triage(sources, ledger, recipe.digest, product.digest, partial(mask_exists, config.output))
+    triaged = triage(sources, ledger, recipe.digest, product.digest, masks_there(config.output))
     say(f"reading {len(triaged.todo)} headers")
     headers = [read_header(source) for source in triaged.todo]
     doubtful = [header.source for header in headers if isinstance(header, Refusal)]
@@ -66,7 +67,7 @@ def dry_run(config: JobConfig, say: Callable[[str], None]) -> DryRun:
         cpu_classes=[facts.cpu_class],
         workers=workers,
         shard_tiles=config.shard_tiles,
-        fragment_exists=partial(fragment_exists, config.output),
+        fragments_exist=partial(fragments_exist, config.output),
     )
     refuse_spoiled_night(plan, config)
     storage.check_writable(config.output)

@@ -30,9 +30,11 @@ from batchseg.config import ClassInfo
 from batchseg.errors import OutputError
 from batchseg.grid import Window
 from batchseg.ledger import Record
+from batchseg.locks import check_epoch
 from batchseg.overviews import BLOCK, Pixels, halve_classes, halve_confidence, make_levels
 from batchseg.recipe import Product, Recipe
 from batchseg.scene import Georeference, Scene
+from batchseg.scratch import cache_root
 from batchseg.write import fragment_folder, fragment_uri
 
 FEW_CLASSES = 16
@@ -53,7 +55,7 @@ def mask_path(source_id: str, layer: str = "mask") -> str:
 
 
 def finish_scene(
-    output: str, scene: Scene, recipe: Recipe, product: Product, shards: tuple[Record, ...]
+    output: str, scene: Scene, recipe: Recipe, product: Product, shards: tuple[Record, ...], epoch: int
 ) -> tuple[Record, float]:
     """Assemble, publish and measure one scene's mask.
 
@@ -63,6 +65,7 @@ def finish_scene(
         recipe: the pixel settings.
         product: names, colours, compression.
         shards: the records of all its shards; or its own `done` record, to encode its mask again.
+        epoch: of the run's lock: nothing is published by a run that was taken for dead.
 
     Returns:
         The scene's `done` record, not committed yet, and the seconds it took.
@@ -75,7 +78,7 @@ def finish_scene(
     record = _done_record(scene, recipe, product, shards)
     with _scratch(output) as folder:
         for layer in layers:
-            pieces = _pieces(output, scene, shards, layer)
+            pieces = _pieces(output, scene, shards, layer, folder)
             try:
                 with _gdal_for_output():
                     census = _Census(scene, recipe)
@@ -87,9 +90,11 @@ def finish_scene(
             except (RasterioError, rasterio._err.CPLE_BaseError) as e:
                 msg = f"cannot assemble {layer} of {scene.source.source_id}: {e.__cause__ or e}"
                 raise OutputError(msg) from e
-            record = _publish(output, scene, record, layer, folder / f"{layer}.tif")
             if layer == "mask":
                 record = census.counted(record)
+        check_epoch(output, epoch)
+        for layer in layers:
+            record = _publish(output, scene, record, layer, folder / f"{layer}.tif")
     return record, time.perf_counter() - started
 
 
@@ -133,11 +138,10 @@ def _publish(output: str, scene: Scene, record: Record, layer: str, cog: Path) -
 
 @contextlib.contextmanager
 def _scratch(output: str) -> Iterator[Path]:
-    """A folder for files in the making: on the output's own file system, so that publishing is a rename."""
-    root = storage.local_path(storage.join(output, "_batchseg", "scratch"))
+    """A folder for files in the making: on a local output's file system, so that publishing is a rename."""
+    root = storage.local_path(storage.join(output, "_batchseg", "scratch")) or cache_root()
     try:
-        if root is not None:
-            root.mkdir(parents=True, exist_ok=True)
+        root.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(dir=root))
     except OSError as e:
         msg = f"cannot write {root}: {e.strerror}"
@@ -155,24 +159,36 @@ def _gdal_for_output() -> Iterator[None]:
         yield
 
 
-def _pieces(output: str, scene: Scene, shards: tuple[Record, ...], layer: str) -> list[Piece]:
+def _pieces(output: str, scene: Scene, shards: tuple[Record, ...], layer: str, scratch: Path) -> list[Piece]:
     first, source = shards[0], scene.source
     if first.status == "done":
-        path = _readable(storage.join(output, *mask_path(source.source_id, layer).split("/")))
-        return [Piece(path=path, window=first.window)]
-    folder = fragment_folder(output, source.source_id, source.tag, first.pixel, first.grid, first.cpu_class)
-    return [
-        Piece(path=_readable(fragment_uri(folder, shard.window, layer)), window=shard.window)
-        for shard in shards
-        if not shard.empty
-    ]
+        uris = {storage.join(output, *mask_path(source.source_id, layer).split("/")): first.window}
+    else:
+        folder = fragment_folder(
+            output, source.source_id, source.tag, first.pixel, first.grid, first.cpu_class
+        )
+        uris = {
+            fragment_uri(folder, shard.window, layer): shard.window for shard in shards if not shard.empty
+        }
+    paths = storage.at_once(partial(_readable, folder=scratch / f"{layer}-pieces"), list(uris))
+    return [Piece(path=path, window=window) for path, window in zip(paths, uris.values(), strict=True)]
 
 
-def _readable(uri: str) -> str:
+def _readable(uri: str, folder: Path) -> str:
+    """Where GDAL can read it: of a bucket's file, a copy in `folder`."""
     path = storage.local_path(uri)
-    if path is None or not path.exists():
+    try:
+        if path is None:
+            path = folder / uri.rpartition("/")[2]
+            storage.fetch(uri, path)
+        elif not path.exists():
+            raise FileNotFoundError
+    except FileNotFoundError as e:
         msg = f"{uri} is recorded but missing"
-        raise OutputError(msg)
+        raise OutputError(msg) from e
+    except OSError as e:
+        msg = f"cannot read {uri}: {e}"
+        raise OutputError(msg) from e
     return str(path)
 
 

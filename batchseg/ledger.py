@@ -4,7 +4,9 @@
     _batchseg/ledger/segment-00000042.parquet    later commits, created only if absent
 
 A segment appears whole or not at all, so a killed driver leaves a readable ledger. Only the driver
-that holds the lock writes; readers need no lock. Outputs are published before they are recorded.
+that holds the lock writes; readers need no lock. Outputs are published before they are recorded. A
+driver claims the next number before it does anything: one that was thought dead and wakes then finds
+its number taken, and stops.
 """
 
 import io
@@ -110,16 +112,26 @@ class Ledger:
             OutputError: a part cannot be read.
         """
         self._root = storage.join(output, "_batchseg", "ledger")
+        self._run = ""
+        for attempts_left in (2, 1, 0):
+            try:
+                self._load()
+                return
+            except FileNotFoundError as e:  # who only reads may meet a merge, which removes parts
+                if not attempts_left:
+                    msg = f"cannot read the ledger: {e}"
+                    raise OutputError(msg) from e
+
+    def _load(self) -> None:
         self._sources: dict[str, Record] = {}
         self._shards: dict[str, dict[Window, Record]] = {}
         snapshots, segments = self._parts()
         self._last = snapshots[-1] if snapshots else 0
-        if snapshots:
-            self._replay(_read(self._uri("snapshot", self._last)))
         self._tail = [number for number in segments if number > self._last]
-        for number in self._tail:
-            self._replay(_read(self._uri("segment", number)))
-            self._last = number
+        parts = [self._uri("snapshot", self._last)] if snapshots else []
+        for records in _read([*parts, *(self._uri("segment", number) for number in self._tail)]):
+            self._replay(records)
+        self._last = self._tail[-1] if self._tail else self._last
 
     def sources(self) -> Iterator[Record]:
         """The latest record of each source that is done, quarantined or failed, sorted by id."""
@@ -136,6 +148,21 @@ class Ledger:
     def unfinished(self) -> list[str]:
         return sorted(self._shards)
 
+    def claim(self, run_id: str) -> None:
+        """Take the ledger over for a run: from now on nobody else's commits succeed.
+
+        Raises:
+            OutputError: it cannot be read or written.
+        """
+        self._run = run_id
+        while not storage.create(self._uri("segment", self._last + 1), _to_parquet([], run_id)):
+            for records in _read([self._uri("segment", self._last + 1)]):
+                self._replay(records)
+            self._last += 1
+            self._tail.append(self._last)
+        self._last += 1
+        self._tail.append(self._last)
+
     def append(self, records: Iterable[Record]) -> None:
         """Commit records in one segment.
 
@@ -146,8 +173,8 @@ class Ledger:
         if not batch:
             return
         number = self._last + 1
-        if not storage.create(self._uri("segment", number), _to_parquet(batch)):
-            msg = f"ledger segment {number} exists already: another run writes to this output"
+        if not storage.create(self._uri("segment", number), _to_parquet(batch, self._run)):
+            msg = f"ledger segment {number} exists already: another run took this output over"
             raise OutputError(msg)
         self._last = number
         self._tail.append(number)
@@ -160,14 +187,12 @@ class Ledger:
         if not self._tail:
             return
         unfinished = (record for key in self.unfinished() for record in self.shards(key))
-        storage.publish(self._uri("snapshot", self._last), _to_parquet([*self.sources(), *unfinished]))
+        everything = [*self.sources(), *unfinished]
+        storage.publish(self._uri("snapshot", self._last), _to_parquet(everything, self._run))
         snapshots, segments = self._parts()
-        for number in snapshots:
-            if number < self._last:
-                storage.remove(self._uri("snapshot", number))
-        for number in segments:
-            if number <= self._last:
-                storage.remove(self._uri("segment", number))
+        covered = [self._uri("snapshot", number) for number in snapshots if number < self._last]
+        covered += [self._uri("segment", number) for number in segments if number <= self._last]
+        storage.remove_files(covered)
         self._tail = []
 
     def _replay(self, records: Iterable[Record]) -> None:
@@ -200,16 +225,31 @@ def _generation(record: Record) -> tuple[str, str, str, str]:
     return record.tag, record.pixel, record.grid, record.cpu_class
 
 
-def _to_parquet(records: list[Record]) -> bytes:
-    table = pa.Table.from_pylist([asdict(record) for record in records], schema=SCHEMA)
+def _to_parquet(records: list[Record], run_id: str) -> bytes:
+    """The run's id makes equal records of two runs different bytes: see storage.create."""
+    schema = SCHEMA.with_metadata({"run": run_id})
+    table = pa.Table.from_pylist([asdict(record) for record in records], schema=schema)
     sink = io.BytesIO()
     pq.write_table(table, sink, compression="zstd")
     return sink.getvalue()
 
 
-def _read(uri: str) -> Iterator[Record]:
+def _read(uris: list[str]) -> Iterator[Iterator[Record]]:
+    """Records of each part, in the order of the parts."""
     try:
-        parquet = pq.ParquetFile(io.BytesIO(storage.read_bytes(uri)))
+        parts = storage.read_many(uris)
+    except FileNotFoundError:
+        raise
+    except OSError as e:
+        msg = f"cannot read the ledger: {e}"
+        raise OutputError(msg) from e
+    for uri, data in zip(uris, parts, strict=True):
+        yield _records(uri, data)
+
+
+def _records(uri: str, data: bytes) -> Iterator[Record]:
+    try:
+        parquet = pq.ParquetFile(io.BytesIO(data))
         for batch in parquet.iter_batches(batch_size=4096):
             for row in batch.to_pylist():
                 yield _record(row)

@@ -115,7 +115,7 @@ def make_plan(
     cpu_classes: Sequence[str],
     workers: int,
     shard_tiles: int | None,
-    fragment_exists: Callable[[Record], bool] = lambda record: True,
+    fragments_exist: Callable[[Sequence[Record]], list[bool]] = lambda records: [True] * len(records),
 ) -> Plan:
     """Turn headers into jobs and refusals, unfinished scenes first.
 
@@ -128,7 +128,7 @@ def make_plan(
         cpu_classes: of the predictors at hand; shards of another class cannot be joined with theirs.
         workers: number of predictors.
         shard_tiles: tiles per shard side; None: chosen per scene.
-        fragment_exists: asked for committed shards; somebody may have cleaned up.
+        fragments_exist: asked for a scene's committed shards; somebody may have cleaned up.
     """
     jobs: list[SceneJob] = []
     refusals: list[Refusal] = []
@@ -141,8 +141,9 @@ def make_plan(
             job = _job(header, recipe, product, ledger, cpu_classes, workers, shard_tiles)
             if header.source.source_id in triaged.lost:
                 job = replace(job, encoded=None)
-            kept = tuple(record for record in job.committed if fragment_exists(record))
-            jobs.append(replace(job, committed=kept))
+            there = fragments_exist(job.committed)
+            kept = (record for record, is_there in zip(job.committed, there, strict=True) if is_there)
+            jobs.append(replace(job, committed=tuple(kept)))
     jobs.sort(key=lambda job: (not job.committed, job.scene.source.source_id))
     refusals.sort(key=lambda refusal: refusal.source.source_id)
     return Plan(triage=triaged, jobs=tuple(jobs), refusals=tuple(refusals))

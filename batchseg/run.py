@@ -4,10 +4,8 @@ import contextlib
 import dataclasses
 import datetime as dt
 import json
-import logging
 import os
 import secrets
-import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,21 +16,24 @@ from batchseg import storage
 from batchseg.aside import start_aside, wait_for
 from batchseg.config import PALETTE, ClassInfo, JobConfig
 from batchseg.driver import Driver, Tally
-from batchseg.errors import BatchsegError, ConfigError, ModelError, StoppedError
+from batchseg.errors import BatchsegError, ConfigError, ModelError, SourceIOError, StoppedError
 from batchseg.events import Event, Listener, Note, PhaseStarted, PlanReady
 from batchseg.executors import Executor, Slot
 from batchseg.executors.inline import InlineExecutor
 from batchseg.inputs import InputRoot, find_sources
 from batchseg.items import write_items
 from batchseg.ledger import Ledger, Record
+from batchseg.locks import Lock, hold
 from batchseg.model import ModelFacts, ModelFiles, read_model
 from batchseg.plan import Estimate, Plan, Triage, estimate, in_flight_bound, make_plan, triage
 from batchseg.predict import cpu_class, probe
 from batchseg.progress import LogListener, Sums
 from batchseg.recipe import Product, Recipe, make_recipe
+from batchseg.runlog import RunLog
 from batchseg.scene import Refusal
-from batchseg.state import OutputState, check_pixel_settings, load_state, lock, save_state
-from batchseg.write import fragment_exists
+from batchseg.scratch import run_folder
+from batchseg.state import OutputState, check_pixel_settings, load_state, save_state
+from batchseg.write import fragments_exist
 
 Stop = Callable[[], str | None]
 
@@ -78,17 +79,21 @@ def run_job(
     Raises:
         BatchsegError: one of errors.py; its exit code says how the run ended.
     """
+    storage.configure(config.storage)
+    log = RunLog(config.output, run_id)
     with (
+        run_folder() as folder,
         _unless_refused(config.output),
-        lock(config.output, run_id),
-        _log_file(config.output, run_id) as (logger, log),
+        hold(config.output, run_id, also=log.publish) as lock,
+        log.opened(folder) as logger,
     ):
-        on_log(str(Path(log).with_name("libraries.txt")))
+        on_log(str(log.path.with_name("libraries.txt")))
         sums = Sums()
-        run = _Run(config, sums=sums, listeners=[sums, LogListener(logger), *listeners], stop=stop, log=log)
+        listening: list[Listener] = [sums, LogListener(logger), *listeners]
+        run = _Run(config, lock, sums=sums, listeners=listening, stop=stop, log=log.uri)
         logger.info("job %s, output %s", config.path, config.output)
         try:
-            report = run.go(replace=replace)
+            report = run.go(run_id, replace=replace)
         except BatchsegError as e:
             logger.error("%s: %s", type(e).__name__, e)
             raise
@@ -103,32 +108,50 @@ def run_job(
 @contextlib.contextmanager
 def _unless_refused(output: str) -> Iterator[None]:
     """A job that is refused leaves no folder behind that was not there before."""
-    folder = storage.local_path(storage.join(output, "_batchseg"))
-    fresh = folder is not None and not folder.exists()
+    folder = storage.join(output, "_batchseg")
+    fresh = not _exists(folder)
     try:
         yield
     except (ConfigError, ModelError):
-        if fresh and folder is not None and not (folder / "output.json").exists():
-            shutil.rmtree(folder, ignore_errors=True)
-            with contextlib.suppress(OSError):
-                folder.parent.rmdir()
+        if fresh and not _exists(storage.join(folder, "output.json")):
+            with contextlib.suppress(BatchsegError):
+                storage.remove(folder)
+            if (path := storage.local_path(output)) is not None:
+                with contextlib.suppress(OSError):
+                    path.rmdir()
         raise
+
+
+def _exists(uri: str) -> bool:
+    """Whether a file or folder is there; False where the storage does not answer, which others will say."""
+    try:
+        return storage.is_folder(uri) or storage.file_info(uri) is not None
+    except (OSError, SourceIOError):
+        return False
 
 
 class _Run:
     """The parts of one run, in the order of `go`."""
 
     def __init__(
-        self, config: JobConfig, *, sums: Sums, listeners: Sequence[Listener], stop: Stop, log: str
+        self,
+        config: JobConfig,
+        lock: Lock,
+        *,
+        sums: Sums,
+        listeners: Sequence[Listener],
+        stop: Stop,
+        log: str,
     ) -> None:
-        self._config, self._sums, self._listeners = config, sums, listeners
-        self._stop, self._log = stop, log
+        self._config, self._lock, self._sums, self._listeners = config, lock, sums, listeners
+        self._stop: Stop = lambda: lock.lost() or stop()
+        self._log = log
 
     def _emit(self, event: Event) -> None:
         for listener in self._listeners:
             listener(event)
 
-    def go(self, *, replace: bool) -> Report:
+    def go(self, run_id: str, *, replace: bool) -> Report:
         config = self._config
         self._emit(PhaseStarted(text="checking the model and listing inputs"))
         model = read_model(config.model)
@@ -138,9 +161,8 @@ class _Run:
         with contextlib.ExitStack() as stack:
             executor = _LazyExecutor(config, self._stop, stack)
             recipe, product = _settle(config, model, state, executor, self._stop, replace=replace)
-            triaged = triage(
-                sources, ledger, recipe.digest, product.digest, partial(mask_exists, config.output)
-            )
+            ledger.claim(run_id)
+            triaged = triage(sources, ledger, recipe.digest, product.digest, masks_there(config.output))
             remember = partial(self._remember, recipe, product, roots, state)
             if triaged.vanished:
                 self._emit(
@@ -195,7 +217,7 @@ class _Run:
             cpu_classes=[slot.cpu_class for slot in slots],
             workers=len(slots),
             shard_tiles=config.shard_tiles,
-            fragment_exists=partial(fragment_exists, config.output),
+            fragments_exist=partial(fragments_exist, config.output),
         )
         refuse_spoiled_night(plan, config)
         remember()
@@ -232,12 +254,14 @@ class _Run:
             in_flight_bytes=numbers.in_flight_bytes,
             lease_timeout=self._config.lease_timeout,
             stop_after=self._config.stop_after,
+            epoch=self._lock.epoch,
         )
         try:
             driver.run(plan.jobs, [_record(refusal) for refusal in plan.refusals])
         except (StoppedError, ModelError) as e:
             # The table shows what there is; the snapshot waits for a run that is not in a hurry.
             with contextlib.suppress(BatchsegError):
+                self._lock.check()
                 write_items(self._config.output, ledger.sources(), product_names(product))
             msg = f"{e} [{driver.tally.shards} shards recorded in this run; the same command goes on]"
             raise type(e)(msg) from e
@@ -248,6 +272,7 @@ class _Run:
     def _end(
         self, ledger: Ledger, product: Product, tally: Tally, triaged: Triage, refused: tuple[Record, ...]
     ) -> Report:
+        self._lock.check()
         ledger.merge()
         write_items(self._config.output, ledger.sources(), product_names(product))
         self._sums.ended = time.monotonic()
@@ -402,28 +427,20 @@ def classes(config: JobConfig, recipe: Recipe) -> tuple[ClassInfo, ...]:
     return tuple(ClassInfo(name=f"class {i}", color=PALETTE[i % len(PALETTE)]) for i in range(count))
 
 
-def mask_exists(output: str, record: Record) -> bool:
-    path = storage.local_path(storage.join(output, *record.mask.split("/")))
-    return path is None or path.exists()
+def masks_there(output: str) -> Callable[[Record], bool]:
+    """Whether a source's mask is still there, whole. A bucket is listed once, a disk is asked each time."""
+    if storage.local_path(output) is not None:
+        return lambda record: _local_size(storage.join(output, *record.mask.split("/"))) == record.mask_bytes
+    folder = storage.join(output, "masks")
+    sizes = {info.uri: info.size for info in storage.list_files(folder)}
+    return lambda record: sizes.get(storage.join(output, *record.mask.split("/"))) == record.mask_bytes
 
 
-@contextlib.contextmanager
-def _log_file(output: str, run_id: str) -> Iterator[tuple[logging.Logger, str]]:
-    """The run's own log; every line carries the run id."""
-    path = storage.local_path(storage.join(output, "_batchseg", "runs", run_id, "log.txt"))
-    assert path is not None  # lock() refuses outputs that are not local
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter(f"%(asctime)s {run_id} %(levelname)s %(message)s"))
-    logger = logging.getLogger("batchseg")
-    logger.setLevel(logging.INFO)
-    logger.propagate = False
-    logger.addHandler(handler)
+def _local_size(path: str) -> int | None:
     try:
-        yield logger, str(path)
-    finally:
-        logger.removeHandler(handler)
-        handler.close()
+        return Path(path).stat().st_size
+    except OSError:
+        return None
 
 
 def _save_summary(output: str, run_id: str, report: Report) -> None:

@@ -1,18 +1,13 @@
-"""What an output remembers of how it was made, and who works on it now."""
+"""What an output remembers of how it was made."""
 
-import contextlib
 import dataclasses
-import datetime as dt
-import fcntl
 import json
-import os
-import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from batchseg import storage
-from batchseg.errors import ConfigError, LockedError, OutputError
+from batchseg.errors import ConfigError, OutputError
 from batchseg.inputs import InputRoot
 from batchseg.model import ModelFacts
 
@@ -104,53 +99,6 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else text[:16] + "..."
 
 
-@contextlib.contextmanager
-def lock(output: str, run_id: str) -> Iterator[None]:
-    """Hold the output for one run. The system releases it when the process ends, however it ends.
-
-    Raises:
-        LockedError: another run holds it.
-        ConfigError: the output cannot be written.
-    """
-    path = storage.local_path(storage.join(output, "_batchseg", "lock"))
-    if path is None:
-        msg = f"output: {output}: only local outputs can be locked so far; give a folder on a disk"
-        raise ConfigError(msg)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    except OSError as e:
-        msg = f"output: cannot write {path.parent}: {e.strerror}; check the path and its permissions"
-        raise ConfigError(msg) from e
-    with os.fdopen(descriptor, "r+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as e:
-            holder = file.read().strip() or "it has just started"
-            msg = f"another run holds {output} ({holder}); wait for it or stop it"
-            raise LockedError(msg) from e
-        started = dt.datetime.now().astimezone().isoformat(timespec="seconds")
-        file.truncate(0)
-        file.write(f"run {run_id}, process {os.getpid()} on {socket.gethostname()}, since {started}")
-        file.flush()
-        yield
-        file.truncate(0)
-
-
 def has_run(output: str) -> bool:
     """Whether a run has ever begun here."""
-    path = storage.local_path(storage.join(output, "_batchseg"))
-    return path is not None and path.is_dir()
-
-
-def lock_holder(output: str) -> str | None:
-    """Who works on the output now, in words; None: nobody."""
-    path = storage.local_path(storage.join(output, "_batchseg", "lock"))
-    if path is None or not path.exists():
-        return None
-    with contextlib.suppress(OSError), path.open("r") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return file.read().strip() or "a run that has just started"
-    return None
+    return any(True for _ in storage.list_folder(storage.join(output, "_batchseg", "locks")))

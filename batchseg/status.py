@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from batchseg.errors import ConfigError
 from batchseg.ledger import Ledger
-from batchseg.state import has_run, load_state, lock_holder
+from batchseg.locks import holder
+from batchseg.state import has_run, load_state
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +45,7 @@ def read_status(output: str) -> Status:
     done = [record for record in records if record.status == "done"]
     return Status(
         output=output,
-        running=lock_holder(output),
+        running=holder(output),
         done=len(done),
         pixels_done=sum(record.height * record.width for record in done),
         unfinished=tuple(

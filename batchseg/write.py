@@ -2,6 +2,7 @@
 
 import time
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -33,19 +34,23 @@ def fragment_uri(folder: str, window: Window, layer: str) -> str:
     return storage.join(folder, f"{layer}-{window.row_off:08d}-{window.col_off:08d}.tif")
 
 
-def fragment_exists(output: str, record: Record) -> bool:
-    """Whether a committed shard's fragments are there, whole; always, for one without pixels.
+def fragments_exist(output: str, records: Sequence[Record]) -> list[bool]:
+    """Which committed shards of one scene have their fragments, whole; those without pixels need none.
 
     Fragments are not synced to disk (an fsync took 40 to 190 ms on a busy disk): after a power cut one
     may be missing or cut off though it is recorded. Its size tells.
     """
-    folder = fragment_folder(
-        output, record.source_id, record.tag, record.pixel, record.grid, record.cpu_class
-    )
-    paths = [storage.local_path(fragment_uri(folder, record.window, layer)) for layer in LAYERS]
-    if record.empty or None in paths:
-        return True
-    return sum(path.stat().st_size for path in paths if path and path.exists()) == record.mask_bytes
+    if not records:
+        return []
+    first = records[0]
+    folder = fragment_folder(output, first.source_id, first.tag, first.pixel, first.grid, first.cpu_class)
+    sizes = {info.uri.rpartition("/")[2]: info.size for info in storage.list_folder(folder)}
+
+    def held(record: Record) -> int:
+        uris = (fragment_uri(folder, record.window, layer) for layer in LAYERS)
+        return sum(sizes.get(uri.rpartition("/")[2], 0) for uri in uris)
+
+    return [record.empty or held(record) == record.mask_bytes for record in records]
 
 
 def write_shards(
@@ -62,13 +67,13 @@ def write_shards(
     started = time.perf_counter()
     source, pixel = scene.source, recipe.digest
     folder = fragment_folder(output, source.source_id, source.tag, pixel, grid, cpu_class)
-    records = []
+    records, files = [], []
     for mask in masks:
         core, size = mask.shard.core, 0
         for layer, pixels in zip(LAYERS, (mask.classes, mask.confidence), strict=True):
             if pixels is not None:
                 data = _geotiff(pixels)
-                storage.publish(fragment_uri(folder, core, layer), data, durable=False)
+                files.append((fragment_uri(folder, core, layer), data))
                 size += len(data)
         records.append(
             Record(
@@ -88,6 +93,7 @@ def write_shards(
                 uri=source.uri,
             )
         )
+    storage.at_once(lambda file: storage.publish(*file, durable=False), files)
     return records, time.perf_counter() - started
 
 

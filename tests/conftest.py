@@ -1,12 +1,15 @@
 """Models exported once, one Ray cluster for all tests, scenes made on the spot."""
 
+import json
 import os
 import subprocess
 import sys
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import numpy as np
 import pytest
 import rasterio
@@ -53,6 +56,30 @@ def ray_cluster() -> Iterator[str]:
     )
     yield ray.get_runtime_context().gcs_address
     ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """The address of an S3 server that lives as long as the tests."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def bucket(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The URI of an empty bucket, for this process and for all that it starts."""
+    options = {"endpoint_url": s3_server, "key": "testing", "secret": "testing"}
+    for spelling in ("s3", "s3a"):
+        monkeypatch.setitem(fsspec.config.conf, spelling, options)
+    monkeypatch.setenv("FSSPEC_S3", json.dumps(options))
+    name = f"b{uuid.uuid4().hex}"
+    fsspec.filesystem("s3").mkdir(name)
+    return f"s3://{name}"
 
 
 def write_raster(path: Path, pixels: NDArray[Any], **profile: Any) -> Path:

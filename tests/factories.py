@@ -127,6 +127,7 @@ def make_config(**changes: Any) -> JobConfig:
         deadline=None,
         stop_after=10,
         allow_empty=False,
+        storage={},
     )
     return dataclasses.replace(config, **changes)
 

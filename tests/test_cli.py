@@ -176,8 +176,7 @@ def test_two_runs_at_once_on_one_output(tmp_path: Path, write_job: JobWriter) ->
         stdout=-3,
     )
     try:
-        lock = tmp_path / "out" / "_batchseg" / "lock"
-        wait_for(lambda: lock.exists() and lock.read_text() != "")
+        wait_for(lambda: list((tmp_path / "out" / "_batchseg" / "locks").glob("epoch-*")))
         started = time.monotonic()
         second = batchseg("run", job, *INLINE)
         assert time.monotonic() - started < 2
@@ -278,9 +277,10 @@ def test_help_documents_the_exit_codes() -> None:
 
 def test_a_lock_file_left_by_a_dead_run_does_not_block(tmp_path: Path, write_job: JobWriter) -> None:
     scenes(tmp_path, "a.tif")
-    lock = tmp_path / "out" / "_batchseg" / "lock"
+    lock = tmp_path / "out" / "_batchseg" / "locks" / "epoch-00000003.json"
     lock.parent.mkdir(parents=True)
-    lock.write_text("run 20260101-000000-abcdef, process 1 on elsewhere, since long ago")
+    held_by = "run 20260101-000000-abcdef, process 1 on elsewhere, since long ago"
+    lock.write_text(json.dumps({"token": "x", "holder": held_by, "released": False}))
     with lock.open() as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         assert batchseg("run", write_job(), *INLINE).returncode == 6

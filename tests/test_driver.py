@@ -136,6 +136,7 @@ class Run:
             ledger=self.ledger,
             executor=self.executor,
             emit=self.events.append,
+            epoch=1,
             **arguments,
         )
 

@@ -56,7 +56,7 @@ def write(output, scene, recipe, mask, confidence=None):
 
 def finished(output, scene, recipe, mask, product=None, confidence=None):
     shards = write(output, scene, recipe, mask, confidence)
-    return finish_scene(str(output), scene, recipe, product or make_product(), shards)[0]
+    return finish_scene(str(output), scene, recipe, product or make_product(), shards, 1)[0]
 
 
 def counted(mask, recipe) -> dict[int, int]:
@@ -167,7 +167,7 @@ def test_new_names_are_put_on_the_same_pixels(tmp_path):
     first = finished(tmp_path, scene, recipe, mask)
     discard_fragments(str(tmp_path), scene.source.source_id)
     product = make_product("earth", "sea", "plants", "roofs", compress="zstd")
-    second, _ = finish_scene(str(tmp_path), scene, recipe, product, (first,))
+    second, _ = finish_scene(str(tmp_path), scene, recipe, product, (first,), 1)
     with rasterio.open(tmp_path / second.mask) as dataset:
         assert np.array_equal(dataset.read(1), mask)
         assert dataset.tags()["CLASS_1"] == "sea"
@@ -196,7 +196,7 @@ def test_a_missing_fragment_is_an_error_of_the_output(tmp_path):
     shards = write(tmp_path, scene, recipe, mask_of(recipe))
     next((tmp_path / "_batchseg" / "fragments").rglob("mask-*.tif")).unlink()
     with pytest.raises(OutputError, match="recorded but missing"):
-        finish_scene(str(tmp_path), scene, recipe, make_product(), shards)
+        finish_scene(str(tmp_path), scene, recipe, make_product(), shards, 1)
     assert not (tmp_path / "masks").exists()
 
 
@@ -206,7 +206,7 @@ def test_a_damaged_fragment_is_an_error_of_the_output(tmp_path):
     fragment = next((tmp_path / "_batchseg" / "fragments").rglob("mask-*.tif"))
     fragment.write_bytes(fragment.read_bytes()[:200])
     with pytest.raises(OutputError, match=r"cannot assemble mask of scene\.tif"):
-        finish_scene(str(tmp_path), scene, recipe, make_product(), shards)
+        finish_scene(str(tmp_path), scene, recipe, make_product(), shards, 1)
     assert not (tmp_path / "masks").exists()
 
 

@@ -1,5 +1,4 @@
 import dataclasses
-from functools import partial
 
 import numpy as np
 import pytest
@@ -35,7 +34,7 @@ from batchseg.plan import (
     triage,
 )
 from batchseg.read import read_header, read_shards
-from batchseg.run import mask_exists
+from batchseg.run import masks_there
 from batchseg.scene import Refusal
 
 properties = settings(deadline=None, max_examples=60)
@@ -233,7 +232,7 @@ def test_only_a_change_of_the_product_is_encoded_again(ledger, change, again):
 def test_a_mask_that_was_deleted_is_predicted_again(ledger, tmp_path, product):
     scene = make_scene()
     ledger.append([done(scene.source, product=product, mask="masks/scene.tif")])
-    exists = partial(mask_exists, str(tmp_path / "out"))
+    exists = masks_there(str(tmp_path / "out"))
     triaged = triage([scene.source], ledger, PIXEL, PRODUCT, exists)
     assert triaged.todo == (scene.source,)
     (job,) = plan_of([scene], ledger, triaged=triaged).jobs

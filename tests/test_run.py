@@ -356,7 +356,7 @@ def test_nothing_is_left_behind_but_what_is_documented(tmp_path: Path, write_job
     files = {str(p.relative_to(tmp_path / "out")) for p in (tmp_path / "out").rglob("*") if p.is_file()}
     outside_runs = {name for name in files if "/runs/" not in name and "/ledger/" not in name}
     assert outside_runs == {
-        "_batchseg/lock",
+        "_batchseg/locks/epoch-00000001.json",
         "_batchseg/output.json",
         "items/items.parquet",
         "masks/scene.tif.tif",

@@ -56,6 +56,8 @@ class FinishTask:
 
     scene: Scene
     shards: tuple[Record, ...]
+    epoch: int
+    """Of the run's lock."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -95,7 +95,9 @@ class InlineExecutor:
     def _run_finish(self, task: FinishTask) -> FinishOutcome:
         source_id = task.scene.source.source_id
         try:
-            done = finish_scene(self._output, task.scene, self._recipe, self._product, task.shards)
+            done = finish_scene(
+                self._output, task.scene, self._recipe, self._product, task.shards, task.epoch
+            )
             return FinishOutcome(source_id=source_id, result=done)
         except BatchsegError as e:
             return FinishOutcome(source_id=source_id, result=Failure.of(e, "finish"))

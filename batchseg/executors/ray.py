@@ -5,7 +5,6 @@ for one would never start. Ray's own retries are off; the driver decides what is
 """
 
 import contextlib
-import fcntl
 import os
 import shutil
 import tempfile
@@ -28,6 +27,7 @@ import ray
 from ray import exceptions as ray_errors
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from batchseg import storage
 from batchseg.errors import BatchsegError, ConfigError, ModelError, SourceError, StoppedError
 from batchseg.executors import (
     Failure,
@@ -44,6 +44,7 @@ from batchseg.predict import PaddlePredictor, cpu_class
 from batchseg.read import read_header, read_headers_alone
 from batchseg.recipe import Product, Recipe
 from batchseg.scene import Refusal, Scene, Source
+from batchseg.scratch import held_folder
 from batchseg.steps import (
     Lease,
     LeaseMasks,
@@ -119,7 +120,7 @@ def _finish(
     output: str, recipe: Recipe, product: Product, task: FinishTask
 ) -> tuple[Record, float] | Failure:
     try:
-        return finish_scene(output, task.scene, recipe, product, task.shards)
+        return finish_scene(output, task.scene, recipe, product, task.shards, task.epoch)
     except BatchsegError as e:
         return Failure.of(e, "finish")
 
@@ -208,7 +209,12 @@ class RayExecutor:
         quiet = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": False}
         try:
             if address is not None or ray.is_initialized():
-                ray.init(address=address or None, ignore_reinit_error=True, **quiet)
+                ray.init(
+                    address=address or None,
+                    ignore_reinit_error=True,
+                    runtime_env={"env_vars": storage.environment()},
+                    **quiet,
+                )
                 self._owns_cluster = False
             else:
                 self._start_local(object_store_bytes, quiet)
@@ -220,7 +226,10 @@ class RayExecutor:
             raise (ConfigError if address else StoppedError)(msg) from e
 
     def _start_local(self, object_store_bytes: int, quiet: dict[str, Any]) -> None:
-        self._folder, self._lock = _session_folder()
+        # Ray's sockets must have paths of at most 107 bytes, of which it needs 70 itself.
+        root = Path(tempfile.gettempdir())
+        short = root if len(str(root)) <= 20 else Path("/tmp")
+        self._folder, self._lock = held_folder("bsray-", root=short)
         ray.init(
             num_cpus=self._asked_workers or len(os.sched_getaffinity(0)),
             include_dashboard=False,
@@ -456,21 +465,3 @@ def _crash(error: BaseException, step: Any) -> Failure:
 
 def _first_line(error: BaseException) -> str:
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-
-
-def _session_folder() -> tuple[Path, Any]:
-    """A folder for Ray's sockets and logs, held by a lock; those of dead runs are removed.
-
-    Ray's sockets must have paths of at most 107 bytes, of which it needs 70 itself.
-    """
-    root = Path(tempfile.gettempdir())
-    if len(str(root)) > 20:
-        root = Path("/tmp")
-    for old in root.glob("bsray-*"):
-        with contextlib.suppress(OSError), (old / "lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(old, ignore_errors=True)
-    folder = Path(tempfile.mkdtemp(prefix="bsray-", dir=root))
-    lock = (folder / "lock").open("w")
-    fcntl.flock(lock, fcntl.LOCK_EX)
-    return folder, lock

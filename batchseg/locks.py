@@ -1,0 +1,262 @@
+"""Who works on an output: one run at a time, on any storage.
+
+    _batchseg/locks/epoch-00000007.json     created only if absent, written again as a sign of life
+
+The highest epoch holds the output. Its age is judged by the storage's own clock, so clocks that
+disagree do no harm. A run that finds it older than STALE_SECONDS takes the next number; the holder,
+should it wake, finds its epoch superseded and stops. On a local disk the file is also flocked, so that
+a holder that has died is seen at once. What guards the ledger itself is that its segments are created
+only if absent, and that a new holder claims the next one before it does anything else.
+"""
+
+import contextlib
+import datetime as dt
+import fcntl
+import json
+import os
+import re
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from batchseg import storage
+from batchseg.errors import ConfigError, LockedError, OutputError, SourceIOError
+
+BEAT_SECONDS = 5.0
+STALE_SECONDS = 30.0
+"""A holder that gave no sign of life for so long is taken to be gone: six beats."""
+
+
+def check_epoch(output: str, epoch: int) -> None:
+    """Raises OutputError where another run has taken the output over since that epoch."""
+    if max(_epochs(output), default=0) > epoch:
+        msg = f"another run took {output} over, as this one gave no sign of life"
+        raise OutputError(msg)
+
+
+@dataclass(slots=True)
+class Lock:
+    """An output that is held."""
+
+    output: str
+    epoch: int
+    token: str
+    text: str
+    _file: Any = None
+    """The flocked file of a local output."""
+    _lost: str | None = None
+    _beaten: float = field(default_factory=time.monotonic)
+    _over: threading.Event = field(default_factory=threading.Event)
+
+    def lost(self) -> str | None:
+        """Why this run no longer holds the output; None while it does."""
+        return self._lost
+
+    def check(self) -> None:
+        """Ask the storage now. Raises OutputError where the output is no longer held."""
+        if self._lost:
+            raise OutputError(self._lost)
+        check_epoch(self.output, self.epoch)
+
+    def beat(self, also: Callable[[], None]) -> None:
+        """Give signs of life until the lock is released; `also` is done at each."""
+        while not self._over.wait(BEAT_SECONDS):
+            try:
+                check_epoch(self.output, self.epoch)
+            except OutputError as e:
+                self._lost = str(e)
+                return
+            except SourceIOError as e:
+                self._late(e)
+                continue
+            try:
+                _write(self, released=False)
+                self._beaten = time.monotonic()
+                also()
+            except OutputError as e:
+                self._late(e)
+
+    def _late(self, error: Exception) -> None:
+        silent = time.monotonic() - self._beaten
+        if silent > STALE_SECONDS:
+            self._lost = f"the lock of {self.output} could not be kept for {silent:.0f} s: {error}"
+
+    def release(self) -> None:
+        self._over.set()
+        with contextlib.suppress(OutputError, SourceIOError):
+            self.check()
+            _write(self, released=True)
+        if self._file is not None:
+            self._file.close()
+
+
+@contextlib.contextmanager
+def hold(output: str, run_id: str, also: Callable[[], None] = lambda: None) -> Iterator[Lock]:
+    """Hold an output while something is done to it.
+
+    Args:
+        output: root of the results.
+        run_id: for the message that others see.
+        also: done at each sign of life, in a thread.
+
+    Raises:
+        LockedError: another run holds it.
+        ConfigError: the output cannot be written.
+    """
+    started = dt.datetime.now().astimezone().isoformat(timespec="seconds")
+    text = f"run {run_id}, process {os.getpid()} on {socket.gethostname()}, since {started}"
+    try:
+        lock = _take(output, text)
+    except (OutputError, SourceIOError) as e:
+        msg = (
+            f"output: cannot write to {output}: {e}; check the path, the permissions and the job's `storage`"
+        )
+        raise ConfigError(msg) from e
+    thread = threading.Thread(target=lock.beat, args=(also,), daemon=True)
+    thread.start()
+    try:
+        yield lock
+    finally:
+        lock.release()
+
+
+def holder(output: str) -> str | None:
+    """Who works on the output now, in words; None: nobody."""
+    epochs = _epochs(output)
+    if not epochs:
+        return None
+    found = _found(output, max(epochs))
+    # Nothing is written to ask the storage's clock: who only looks may be unable to.
+    return None if found is None or _is_free(output, max(epochs), found, time.time) else found.text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Found:
+    """Somebody's epoch as it is on the storage."""
+
+    token: str
+    text: str
+    released: bool
+    modified: float | None
+
+
+def _take(output: str, text: str) -> Lock:
+    epochs = _epochs(output)
+    newest = max(epochs, default=0)
+    found = _found(output, newest) if newest else None
+    if found is not None and not _is_free(output, newest, found, lambda: _now(output)):
+        msg = f"another run holds {output} ({found.text}); wait for it or stop it"
+        raise LockedError(msg)
+    lock = Lock(output=output, epoch=newest + 1, token=secrets.token_hex(8), text=text)
+    if not _create(lock):
+        msg = f"another run took {output} at the same moment; wait for it or stop it"
+        raise LockedError(msg)
+    storage.remove_files([_uri(output, epoch) for epoch in epochs])
+    return lock
+
+
+def _is_free(output: str, epoch: int, found: _Found, now: Callable[[], float]) -> bool:
+    """Released, its process dead, or silent for too long."""
+    if found.released or _is_dead(output, epoch):
+        return True
+    return found.modified is not None and now() - found.modified > STALE_SECONDS
+
+
+def _now(output: str) -> float:
+    """The time by the storage's own clock: when it says that a file was written just now."""
+    uri = storage.join(output, "_batchseg", "locks", f"clock-{secrets.token_hex(4)}")
+    storage.publish(uri, b"", durable=False)
+    info = storage.file_info(uri)
+    storage.remove_files([uri])
+    return info.modified if info is not None and info.modified is not None else time.time()
+
+
+def _epochs(output: str) -> list[int]:
+    folder = storage.join(output, "_batchseg", "locks")
+    names = (info.uri.rpartition("/")[2] for info in storage.list_folder(folder))
+    return sorted(int(match[1]) for name in names if (match := re.fullmatch(r"epoch-(\d{8})\.json", name)))
+
+
+def _uri(output: str, epoch: int) -> str:
+    return storage.join(output, "_batchseg", "locks", f"epoch-{epoch:08d}.json")
+
+
+def _document(lock: Lock, *, released: bool) -> bytes:
+    return json.dumps({"token": lock.token, "holder": lock.text, "released": released}).encode()
+
+
+def _write(lock: Lock, *, released: bool) -> None:
+    """A local file keeps its inode, which is flocked; an object is put again."""
+    path = _local(lock.output, lock.epoch)
+    if path is None:
+        storage.publish(_uri(lock.output, lock.epoch), _document(lock, released=released))
+        return
+    try:
+        with path.open("r+b") as file:
+            file.write(_document(lock, released=released).ljust(path.stat().st_size))
+    except OSError as e:
+        msg = f"cannot write {path}: {e.strerror}"
+        raise OutputError(msg) from e
+
+
+def _found(output: str, epoch: int) -> _Found | None:
+    info = storage.file_info(_uri(output, epoch))
+    try:
+        loaded = json.loads(storage.read_bytes(_uri(output, epoch)))
+        return _Found(
+            token=loaded["token"],
+            text=loaded["holder"],
+            released=loaded["released"],
+            modified=info.modified if info else None,
+        )
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError) as e:
+        msg = f"cannot read {_uri(output, epoch)}: {e}"
+        raise OutputError(msg) from e
+
+
+def _local(output: str, epoch: int) -> Path | None:
+    return storage.local_path(_uri(output, epoch))
+
+
+def _create(lock: Lock) -> bool:
+    """Write the epoch only if nobody has. A local file appears flocked, so it is never taken for dead."""
+    path, data = _local(lock.output, lock.epoch), _document(lock, released=False)
+    if path is None:
+        return storage.create(_uri(lock.output, lock.epoch), data)
+    making = path.with_name(f".tmp-{lock.token}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock._file = making.open("w+b")
+        lock._file.write(data)
+        lock._file.flush()
+        with contextlib.suppress(OSError):  # a disk without flock still has signs of life
+            fcntl.flock(lock._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.link(making, path)
+    except FileExistsError:
+        return False
+    except OSError as e:
+        msg = f"{e.strerror} ({path.parent})"
+        raise OutputError(msg) from e
+    finally:
+        making.unlink(missing_ok=True)
+    return True
+
+
+def _is_dead(output: str, epoch: int) -> bool:
+    """Whether a local holder's process is gone: its flock is free. Never known of other storages."""
+    path = _local(output, epoch)
+    if path is None:
+        return False
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return True
+    except OSError:
+        return False

@@ -1,0 +1,154 @@
+import contextlib
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from batchseg import locks, storage
+from batchseg.errors import ConfigError, LockedError, OutputError
+from batchseg.ledger import Ledger, Record
+from batchseg.locks import hold, holder
+
+HOLD = """
+import sys
+from batchseg import locks
+locks.BEAT_SECONDS, locks.STALE_SECONDS = 0.2, 1.5
+with locks.hold(sys.argv[1], "other") as lock:
+    print("held", flush=True)
+    input()
+    print(lock.lost(), flush=True)
+"""
+
+
+@pytest.fixture(params=["local", "s3"])
+def output(request, tmp_path):
+    """Where nothing is yet, on each kind of storage."""
+    if request.param == "local":
+        return str(tmp_path / "out")
+    return request.getfixturevalue("bucket") + "/out"
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Signs of life that are missed sooner."""
+    monkeypatch.setattr(locks, "BEAT_SECONDS", 0.2)
+    monkeypatch.setattr(locks, "STALE_SECONDS", 1.5)
+
+
+@contextlib.contextmanager
+def another_run(output):
+    """A process of its own that holds the output."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, output], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout.readline() == "held\n"
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_a_second_process_cannot_take_the_output(output):
+    with another_run(output) as process:
+        assert f"process {process.pid}" in holder(output)
+        with pytest.raises(LockedError, match=f"run other, process {process.pid}"), hold(output, "mine"):
+            pass
+        process.communicate("\n")
+        assert holder(output) is None
+        with hold(output, "mine"):
+            assert "run mine" in holder(output)
+    assert holder(output) is None
+
+
+def test_dying_frees_a_local_output_at_once(tmp_path):
+    output = str(tmp_path / "out")
+    with another_run(output) as process:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert holder(output) is None
+        with hold(output, "mine"):
+            pass
+
+
+def test_dying_frees_a_bucket_after_a_while(bucket, quick):
+    output = bucket + "/out"
+    with another_run(output) as process:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        with pytest.raises(LockedError), hold(output, "mine"):
+            pass
+        until = time.monotonic() + 10
+        while time.monotonic() < until:
+            with contextlib.suppress(LockedError), hold(output, "mine"):
+                return
+            time.sleep(0.3)
+    pytest.fail("never taken over")
+
+
+def test_a_holder_that_slept_too_long_learns_that_it_lost(output, quick):
+    with another_run(output) as process:
+        process.send_signal(signal.SIGSTOP)
+        time.sleep(3)  # S3 tells times in whole seconds
+        with hold(output, "mine") as mine:
+            process.send_signal(signal.SIGCONT)
+            time.sleep(1)
+            assert "took" in process.communicate("\n")[0]
+            assert mine.lost() is None
+            mine.check()
+            assert "run mine" in holder(output)
+
+
+def test_a_living_holder_keeps_the_output_however_long_it_works(output, quick):
+    with hold(output, "mine") as mine:
+        time.sleep(3)
+        assert mine.lost() is None
+        with pytest.raises(LockedError), hold(output, "other"):
+            pass
+
+
+def test_who_was_taken_over_cannot_commit_any_more(output, quick):
+    old = Ledger(output)
+    old.claim("old")
+    old.append([Record(status="failed", source_id="a", tag="1")])
+    new = Ledger(output)
+    old.append([Record(status="failed", source_id="b", tag="1")])
+    new.claim("new")  # reads what was committed meanwhile
+    assert [record.source_id for record in new.sources()] == ["a", "b"]
+    with pytest.raises(OutputError, match="took this output over"):
+        old.append([Record(status="failed", source_id="c", tag="1")])
+    new.append([Record(status="failed", source_id="d", tag="1")])
+    assert [record.source_id for record in Ledger(output).sources()] == ["a", "b", "d"]
+
+
+def test_a_failed_run_frees_the_output(output):
+    with pytest.raises(ZeroDivisionError), hold(output, "first"):
+        raise ZeroDivisionError
+    with hold(output, "second"):
+        assert "run second" in holder(output)
+
+
+def test_old_epochs_do_not_pile_up(output):
+    for number in range(3):
+        with hold(output, str(number)):
+            pass
+    files = [info.uri for info in storage.list_folder(storage.join(output, "_batchseg", "locks"))]
+    assert len(files) == 1
+
+
+def test_asking_who_holds_an_output_writes_nothing(tmp_path):
+    assert holder(str(tmp_path / "out")) is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_output_that_cannot_be_written_is_refused(tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(ConfigError, match="output"), hold(str(tmp_path / "file" / "out"), "run"):
+        pass
+
+
+def test_a_bucket_that_is_not_there_is_refused(bucket):
+    with pytest.raises(ConfigError, match="storage"), hold(bucket + "-none/out", "run"):
+        pass
