@@ -29,7 +29,7 @@ from batchseg import storage
 from batchseg.config import ClassInfo
 from batchseg.errors import OutputError
 from batchseg.grid import Window
-from batchseg.ledger import Record
+from batchseg.ledger import Output, Record
 from batchseg.locks import check_epoch
 from batchseg.overviews import BLOCK, Pixels, halve_classes, halve_confidence, make_levels
 from batchseg.recipe import Product, Recipe
@@ -93,8 +93,8 @@ def finish_scene(
             if layer == "mask":
                 record = census.counted(record)
         check_epoch(output, epoch)
-        for layer in layers:
-            record = _publish(output, scene, record, layer, folder / f"{layer}.tif")
+        outputs = [o for layer in layers for o in _publish(output, scene, layer, folder / f"{layer}.tif")]
+        record = replace(record, outputs=tuple(outputs))
     return record, time.perf_counter() - started
 
 
@@ -118,22 +118,25 @@ def _done_record(scene: Scene, recipe: Recipe, product: Product, shards: tuple[R
     )
 
 
-def _publish(output: str, scene: Scene, record: Record, layer: str, cog: Path) -> Record:
+def _publish(output: str, scene: Scene, layer: str, cog: Path) -> list[Output]:
     """The sidecar with the class names first: a mask that is there is complete."""
     target = mask_path(scene.source.source_id, layer)
     sidecar = cog.with_name(cog.name + ".aux.xml")
-    uri = storage.join(output, *target.split("/"))
-    size = cog.stat().st_size
-    with cog.open("rb") as f:
-        checksum = hashlib.file_digest(f, "sha256").hexdigest()
+    published = []
     if sidecar.exists():
-        storage.publish_file(sidecar, uri + ".aux.xml")
+        published.append(publish_output(output, target + ".aux.xml", sidecar))
     else:
-        storage.remove(uri + ".aux.xml")
-    storage.publish_file(cog, uri)
-    if layer != "mask":
-        return record
-    return replace(record, mask=target, mask_bytes=size, mask_sha256=checksum)
+        storage.remove_files([storage.join(output, *target.split("/")) + ".aux.xml"])
+    return [publish_output(output, target, cog), *published]
+
+
+def publish_output(output: str, path: str, local: Path) -> Output:
+    """Move a finished local file to its path below the output. Raises OutputError."""
+    size = local.stat().st_size
+    with local.open("rb") as f:
+        checksum = hashlib.file_digest(f, "sha256").hexdigest()
+    storage.publish_file(local, storage.join(output, *path.split("/")))
+    return Output(path=path, nbytes=size, sha256=checksum)
 
 
 @contextlib.contextmanager

@@ -25,7 +25,17 @@ from batchseg.grid import Window
 MERGE_AFTER = 256
 """Segments in the tail before they are merged in mid-run: keeps a start-up after a crash short."""
 
-Status = Literal["shard", "done", "quarantined", "failed"]
+Status = Literal["shard", "done", "quarantined", "failed", "removed"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Output:
+    """A file that was published for a source."""
+
+    path: str
+    """Below the output's root."""
+    nbytes: int
+    sha256: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,13 +66,27 @@ class Record:
     class_pixels: tuple[int, ...] = ()
     class_area_m2: tuple[float, ...] = ()
     """Empty where the scene has no CRS."""
-    mask: str = ""
-    """Path below the output."""
-    mask_bytes: int = 0
-    """Of the mask, or of the shard's fragments."""
-    mask_sha256: str = ""
+    outputs: tuple[Output, ...] = ()
+    """Of a done source: mask first, then its sidecar, confidence and regions. Of a failed one: what an
+    earlier version left, which stays until the new version is done."""
+    regions: str = ""
+    """Digest of the settings that its regions were made with; empty where none were asked for."""
+    region_count: int = 0
+    """Rows of the source in the region tables."""
+    fragment_bytes: int = 0
+    """Of a shard's fragments, all layers together."""
     error: str = ""
     uri: str = ""
+
+    @property
+    def mask(self) -> str:
+        """The mask's path below the output; empty where there is none."""
+        return self.outputs[0].path if self.outputs else ""
+
+    @property
+    def regions_part(self) -> str:
+        """The region table that holds the source's rows; empty where it has none."""
+        return next((o.path for o in self.outputs if o.path.startswith("annotations/")), "")
 
     @property
     def window(self) -> Window:
@@ -74,6 +98,7 @@ class Record:
         return int(down), int(across)
 
 
+_OUTPUT: dict[str, pa.DataType] = {"path": pa.string(), "nbytes": pa.int64(), "sha256": pa.string()}
 _COLUMNS: dict[str, pa.DataType] = {
     "status": pa.string(),
     "source_id": pa.string(),
@@ -92,9 +117,10 @@ _COLUMNS: dict[str, pa.DataType] = {
     "class_ids": pa.list_(pa.int32()),
     "class_pixels": pa.list_(pa.int64()),
     "class_area_m2": pa.list_(pa.float64()),
-    "mask": pa.string(),
-    "mask_bytes": pa.int64(),
-    "mask_sha256": pa.string(),
+    "outputs": pa.list_(pa.struct(list(_OUTPUT.items()))),
+    "regions": pa.string(),
+    "region_count": pa.int64(),
+    "fragment_bytes": pa.int64(),
     "error": pa.string(),
     "uri": pa.string(),
 }
@@ -197,16 +223,19 @@ class Ledger:
 
     def _replay(self, records: Iterable[Record]) -> None:
         for record in records:
-            if record.status != "shard":
+            if record.status == "removed":
+                self._sources.pop(record.source_id, None)
+                self._shards.pop(record.source_id, None)
+            elif record.status != "shard":
                 self._sources[record.source_id] = record
                 if record.status != "failed":  # a transient failure keeps what was predicted
                     self._shards.pop(record.source_id, None)
-                continue
-            shards = self._shards.setdefault(record.source_id, {})
-            other = next(iter(shards.values()), record)
-            if _generation(other) != _generation(record):
-                shards.clear()  # a new version of the source, or a run with --replace: what was is void
-            shards[record.window] = record
+            else:
+                shards = self._shards.setdefault(record.source_id, {})
+                other = next(iter(shards.values()), record)
+                if _generation(other) != _generation(record):
+                    shards.clear()  # a new version of the source, or a run with --replace: what was is void
+                shards[record.window] = record
 
     def _uri(self, kind: str, number: int) -> str:
         return storage.join(self._root, f"{kind}-{number:08d}.parquet")
@@ -261,4 +290,5 @@ def _records(uri: str, data: bytes) -> Iterator[Record]:
 def _record(row: dict[str, Any]) -> Record:
     for name in _TUPLES:
         row[name] = tuple(row[name])
+    row["outputs"] = tuple(Output(**output) for output in row["outputs"])
     return Record(**row)

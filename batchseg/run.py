@@ -429,11 +429,14 @@ def classes(config: JobConfig, recipe: Recipe) -> tuple[ClassInfo, ...]:
 
 def masks_there(output: str) -> Callable[[Record], bool]:
     """Whether a source's mask is still there, whole. A bucket is listed once, a disk is asked each time."""
-    if storage.local_path(output) is not None:
-        return lambda record: _local_size(storage.join(output, *record.mask.split("/"))) == record.mask_bytes
-    folder = storage.join(output, "masks")
-    sizes = {info.uri: info.size for info in storage.list_files(folder)}
-    return lambda record: sizes.get(storage.join(output, *record.mask.split("/"))) == record.mask_bytes
+    size_of: Callable[[str], int | None] = _local_size
+    if storage.local_path(output) is None:
+        sizes = {info.uri: info.size for info in storage.list_files(storage.join(output, "masks"))}
+        size_of = sizes.get
+    return lambda record: (
+        bool(record.outputs)
+        and size_of(storage.join(output, *record.mask.split("/"))) == record.outputs[0].nbytes
+    )
 
 
 def _local_size(path: str) -> int | None:

@@ -50,7 +50,7 @@ def fragments_exist(output: str, records: Sequence[Record]) -> list[bool]:
         uris = (fragment_uri(folder, record.window, layer) for layer in LAYERS)
         return sum(sizes.get(uri.rpartition("/")[2], 0) for uri in uris)
 
-    return [record.empty or held(record) == record.mask_bytes for record in records]
+    return [record.empty or held(record) == record.fragment_bytes for record in records]
 
 
 def write_shards(
@@ -89,7 +89,7 @@ def write_shards(
                 width=core.width,
                 empty=mask.classes is None,
                 predicted=mask.predicted,
-                mask_bytes=size,
+                fragment_bytes=size,
                 uri=source.uri,
             )
         )

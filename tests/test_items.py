@@ -1,7 +1,7 @@
 import pyarrow.parquet as pq
 
 from batchseg.items import SCHEMA, write_items
-from batchseg.ledger import Record
+from batchseg.ledger import Output, Record
 
 DONE = Record(
     status="done",
@@ -13,7 +13,7 @@ DONE = Record(
     class_ids=(0, 2),
     class_pixels=(50, 25),
     class_area_m2=(5000.0, 2500.0),
-    mask="masks/b.tif",
+    outputs=(Output(path="masks/b.tif", nbytes=1, sha256=""),),
     uri="/in/b.tif",
 )
 REFUSED = Record(status="quarantined", source_id="a.tif", tag="u", error="cut off", uri="/in/a.tif")

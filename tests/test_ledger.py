@@ -10,7 +10,7 @@ from strategies import WINDOWS, batches
 
 from batchseg import ledger as ledger_module
 from batchseg.errors import OutputError
-from batchseg.ledger import Ledger, Record
+from batchseg.ledger import Ledger, Output, Record
 
 properties = settings(deadline=None, max_examples=15)
 
@@ -122,9 +122,10 @@ def test_every_field_survives_the_disk(tmp_path):
         class_ids=(0, 65534),
         class_pixels=(2**40, 1),
         class_area_m2=(0.1, 1e15),
-        mask="masks/a.tif",
-        mask_bytes=2**33,
-        mask_sha256="f" * 64,
+        outputs=(Output(path="masks/a.tif", nbytes=2**33, sha256="f" * 64),),
+        regions="0" * 16,
+        region_count=7,
+        fragment_bytes=2**33,
         error="line one\nline two",
         uri="s3://bucket/a.tif",
     )

@@ -19,7 +19,7 @@ from strategies import sizes
 from batchseg.config import Scale
 from batchseg.grid import ShardGrid
 from batchseg.inputs import find_sources
-from batchseg.ledger import Ledger, Record
+from batchseg.ledger import Ledger, Output, Record
 from batchseg.plan import (
     SHARD_BYTES,
     SHARD_SECONDS,
@@ -231,7 +231,9 @@ def test_only_a_change_of_the_product_is_encoded_again(ledger, change, again):
 @pytest.mark.parametrize("product", [PRODUCT, "old"], ids=["same product", "other product"])
 def test_a_mask_that_was_deleted_is_predicted_again(ledger, tmp_path, product):
     scene = make_scene()
-    ledger.append([done(scene.source, product=product, mask="masks/scene.tif")])
+    ledger.append(
+        [done(scene.source, product=product, outputs=(Output(path="masks/scene.tif", nbytes=1, sha256=""),))]
+    )
     exists = masks_there(str(tmp_path / "out"))
     triaged = triage([scene.source], ledger, PIXEL, PRODUCT, exists)
     assert triaged.todo == (scene.source,)
