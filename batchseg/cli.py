@@ -18,6 +18,8 @@ from batchseg.recipe import Recipe
 from batchseg.run import Report, new_run_id, run_job
 from batchseg.status import Status, read_status
 from batchseg.terminal import Streams, stop_reasons
+from batchseg.upkeep import prune, retry
+from batchseg.verify import verify
 
 EXIT_CODES = """\
 exit codes:
@@ -117,10 +119,40 @@ def _parser() -> argparse.ArgumentParser:
     )
     plan.set_defaults(function=_plan)
 
-    status = commands.add_parser("status", help="show what an output holds", allow_abbrev=False)
-    status.add_argument("output", metavar="OUTPUT", help="the job's output, or the job file")
+    output = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    output.add_argument("output", metavar="OUTPUT", help="the job's output, or the job file")
+
+    status = commands.add_parser(
+        "status", parents=[output], help="show what an output holds", allow_abbrev=False
+    )
     status.add_argument("--json", action="store_true", help="for programs")
     status.set_defaults(function=_status)
+
+    verify = commands.add_parser(
+        "verify",
+        parents=[output],
+        help="compare every file and table row of an output with its ledger",
+        description="Exit code 0: all is as recorded. 3: something is missing or differs.",
+        allow_abbrev=False,
+    )
+    verify.add_argument("--quick", action="store_true", help="sizes and rows, not checksums")
+    verify.set_defaults(function=_verify)
+
+    retry = commands.add_parser(
+        "retry", parents=[output], help="let the next run try quarantined sources again", allow_abbrev=False
+    )
+    retry.add_argument("sources", nargs="*", metavar="SOURCE", help="source ids; all if none is named")
+    retry.set_defaults(function=_retry)
+
+    prune = commands.add_parser(
+        "prune",
+        parents=[output],
+        help="remove the results of sources that the last run did not find any more",
+        allow_abbrev=False,
+    )
+    prune.add_argument("--dry-run", action="store_true", help="say what would be removed")
+    prune.add_argument("--all", action="store_true", help="also if the last run found no source at all")
+    prune.set_defaults(function=_prune)
     return parser
 
 
@@ -264,6 +296,38 @@ def _print_status(status: Status, out: TextIO) -> None:
         _say(f"  begun: {scene.source_id}: {what}", out)
     for source in status.refused:
         _say(f"  {source.status}: {source.source_id}: {source.error}", out)
+
+
+def _verify(arguments: argparse.Namespace, streams: Streams) -> int:
+    found = verify(_output(arguments), quick=arguments.quick, say=lambda line: _say(line, streams.err))
+    for problem in found.problems:
+        _say(problem, sys.stdout)
+    verdict = f"{len(found.problems)} problems" if found.problems else "all as recorded"
+    counts = f"{found.sources} sources, {found.files} files, {human(found.nbytes)}, {found.rows} regions"
+    _say(f"{counts}: {verdict}", sys.stdout)
+    for path in found.unrecorded:
+        _say(f"not recorded, left alone: {path}", sys.stdout)
+    return EXIT_QUARANTINED if found.problems else EXIT_OK
+
+
+def _retry(arguments: argparse.Namespace, streams: Streams) -> int:
+    chosen = retry(_output(arguments), new_run_id(), arguments.sources)
+    _say(f"{len(chosen)} sources will be tried by the next run", sys.stdout)
+    for source_id in chosen:
+        _say(f"  {source_id}", sys.stdout)
+    return EXIT_OK
+
+
+def _prune(arguments: argparse.Namespace, streams: Streams) -> int:
+    output = _output(arguments)
+    pruned = prune(output, new_run_id(), dry_run=arguments.dry_run, everything=arguments.all)
+    verb = "would be removed" if arguments.dry_run else "removed"
+    _say(
+        f"{len(pruned.sources)} sources with {pruned.files} files, {human(pruned.nbytes)}: {verb}", sys.stdout
+    )
+    for source_id in pruned.sources:
+        _say(f"  {source_id}", sys.stdout)
+    return EXIT_OK
 
 
 def human(count: int) -> str:

@@ -6,8 +6,9 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from batchseg import storage
 from batchseg.errors import OutputError, StoppedError
 from batchseg.events import Listener, Retried, SceneDone, SceneRefused, ShardsDone
 from batchseg.executors import (
@@ -435,15 +436,16 @@ class Driver:
                 self._on_failure(flight, Failure(kind="timeout", step=step, reason=reason))
 
     def _commit(self) -> None:
-        records, self._uncommitted = self._uncommitted, []
+        records, self._uncommitted = [self._with_outputs(r) for r in self._uncommitted], []
         for record in records:
             self.tally.quarantined += record.status == "quarantined"
             self.tally.failed += record.status == "failed"
+        stale = self._outputs_of_quarantined(records)
         self._ledger.append(records)
         self._committed_at = time.monotonic()
         for record in records:
             if record.status in ("done", "quarantined"):
-                self._sweeper.submit(self._sweep, record.source_id)
+                self._sweeper.submit(self._sweep, record.source_id, stale.get(record.source_id, ()))
         # A mask is never made of fragments that the ledger does not know.
         ready, self._to_finish = self._to_finish, []
         for work in ready if not self._draining else ():
@@ -451,10 +453,31 @@ class Driver:
             ordered = tuple(sorted(work.records, key=lambda record: record.window))
             self._executor.finish(FinishTask(scene=work.job.scene, shards=ordered, epoch=self._epoch))
 
-    def _sweep(self, source_id: str) -> None:
-        """Remove a source's fragments; what stays behind is removed at the end of a later run."""
+    def _with_outputs(self, record: Record) -> Record:
+        """A failure may pass: what an earlier version of the source left stays until a new one is done."""
+        before = self._ledger.source(record.source_id)
+        if record.status != "failed" or before is None:
+            return record
+        return replace(
+            record, outputs=before.outputs, regions=before.regions, region_count=before.region_count
+        )
+
+    def _outputs_of_quarantined(self, records: list[Record]) -> dict[str, tuple[str, ...]]:
+        """Files that show earlier versions of sources that cannot be segmented as they are now."""
+        stale = {}
+        for record in records:
+            before = self._ledger.source(record.source_id)
+            if record.status == "quarantined" and before is not None:
+                # Its rows in region tables, which others may share, go at the run's end.
+                own = (made.path for made in before.outputs if made.path != before.regions_part)
+                stale[record.source_id] = tuple(storage.join(self._output, *path.split("/")) for path in own)
+        return stale
+
+    def _sweep(self, source_id: str, stale: tuple[str, ...]) -> None:
+        """Remove a source's fragments and old results; what stays behind goes at a later run's end."""
         with contextlib.suppress(OutputError):
             discard_fragments(self._output, source_id)
+            storage.remove_files(stale)
 
     def _drain(self) -> None:
         """Wait a little for what is under way, then record it."""

@@ -76,7 +76,7 @@ def finish_scene(
     started = time.perf_counter()
     layers = ["mask", "confidence"] if recipe.confidence else ["mask"]
     record = _done_record(scene, recipe, product, shards)
-    with _scratch(output) as folder:
+    with scratch_folder(output) as folder:
         for layer in layers:
             pieces = _pieces(output, scene, shards, layer, folder)
             try:
@@ -140,7 +140,7 @@ def publish_output(output: str, path: str, local: Path) -> Output:
 
 
 @contextlib.contextmanager
-def _scratch(output: str) -> Iterator[Path]:
+def scratch_folder(output: str) -> Iterator[Path]:
     """A folder for files in the making: on a local output's file system, so that publishing is a rename."""
     root = storage.local_path(storage.join(output, "_batchseg", "scratch")) or cache_root()
     try:

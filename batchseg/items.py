@@ -1,7 +1,7 @@
 """The table items/: one row per source, made from the ledger."""
 
 import io
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import pyarrow as pa
@@ -27,17 +27,27 @@ _COLUMNS: dict[str, pa.DataType] = {
     "valid_share": pa.float64(),  # of all pixels, 0..1; null unless done
     "classes": pa.list_(pa.struct(list(_CLASS.items()))),
     "tag": pa.string(),
+    "gone": pa.bool_(),  # the last run did not find it any more; kept until `prune`
 }
 SCHEMA = pa.schema(_COLUMNS)
 
 
-def write_items(output: str, records: Iterable[Record], class_names: tuple[str, ...]) -> None:
+def write_items(
+    output: str, records: Iterable[Record], class_names: tuple[str, ...], gone: Collection[str] = ()
+) -> None:
     """Replace the table by the ledger's present state, sorted by source id.
+
+    Args:
+        output: root of the results.
+        records: the latest of each source.
+        class_names: by class id.
+        gone: ids of sources that the inputs no longer hold.
 
     Raises:
         OutputError: it cannot be written.
     """
-    rows = [_row(record, class_names) for record in records]
+    absent = frozenset(gone)
+    rows = [{**_row(record, class_names), "gone": record.source_id in absent} for record in records]
     sink = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), sink, compression="zstd")
     storage.publish(storage.join(output, "items", "items.parquet"), sink.getvalue())

@@ -33,7 +33,8 @@ from batchseg.runlog import RunLog
 from batchseg.scene import Refusal
 from batchseg.scratch import run_folder
 from batchseg.state import OutputState, check_pixel_settings, load_state, save_state
-from batchseg.write import fragments_exist
+from batchseg.tables import tidy
+from batchseg.write import discard_leftovers, fragments_exist
 
 Stop = Callable[[], str | None]
 
@@ -163,11 +164,12 @@ class _Run:
             recipe, product = _settle(config, model, state, executor, self._stop, replace=replace)
             ledger.claim(run_id)
             triaged = triage(sources, ledger, recipe.digest, product.digest, masks_there(config.output))
-            remember = partial(self._remember, recipe, product, roots, state)
+            remember = partial(self._remember, recipe, product, roots, triaged.vanished, state)
             if triaged.vanished:
                 self._emit(
                     Note(
-                        text=f"{len(triaged.vanished)} sources are gone from the inputs; their masks are kept"
+                        text=f"{len(triaged.vanished)} sources are gone from the inputs; their results are "
+                        f"kept until `batchseg prune {self._config.output}`"
                     )
                 )
             if triaged.todo:
@@ -177,7 +179,12 @@ class _Run:
             return self._end(ledger, product, Tally(), triaged, ())
 
     def _remember(
-        self, recipe: Recipe, product: Product, roots: dict[str, InputRoot], state: OutputState | None
+        self,
+        recipe: Recipe,
+        product: Product,
+        roots: dict[str, InputRoot],
+        vanished: tuple[str, ...],
+        state: OutputState | None,
     ) -> None:
         new = OutputState(
             pixel=recipe.settings(),
@@ -185,6 +192,7 @@ class _Run:
             facts=recipe.facts,
             roots=roots,
             classes=tuple(info.name for info in product.classes),
+            vanished=vanished,
         )
         if new != state:
             save_state(self._config.output, new)
@@ -262,7 +270,8 @@ class _Run:
             # The table shows what there is; the snapshot waits for a run that is not in a hurry.
             with contextlib.suppress(BatchsegError):
                 self._lock.check()
-                write_items(self._config.output, ledger.sources(), product_names(product))
+                names, gone = product_names(product), plan.triage.vanished
+                write_items(self._config.output, ledger.sources(), names, gone)
             msg = f"{e} [{driver.tally.shards} shards recorded in this run; the same command goes on]"
             raise type(e)(msg) from e
         tags = {job.scene.source.source_id for job in plan.jobs} | {r.source.source_id for r in plan.refusals}
@@ -273,8 +282,10 @@ class _Run:
         self, ledger: Ledger, product: Product, tally: Tally, triaged: Triage, refused: tuple[Record, ...]
     ) -> Report:
         self._lock.check()
+        tidy(self._config.output, ledger)
         ledger.merge()
-        write_items(self._config.output, ledger.sources(), product_names(product))
+        discard_leftovers(self._config.output, ledger.unfinished())
+        write_items(self._config.output, ledger.sources(), product_names(product), triaged.vanished)
         self._sums.ended = time.monotonic()
         return Report(
             output=self._config.output,

@@ -10,6 +10,7 @@ from batchseg import storage
 from batchseg.errors import ConfigError, OutputError
 from batchseg.inputs import InputRoot
 from batchseg.model import ModelFacts
+from batchseg.recipe import digest
 
 FORMAT = 1
 """Of the files below _batchseg; an output of another format is refused."""
@@ -27,6 +28,8 @@ class OutputState:
     roots: Mapping[str, InputRoot]
     """How source ids are made, by input pattern."""
     classes: tuple[str, ...] = ()
+    vanished: tuple[str, ...] = ()
+    """Sources that the last run did not find any more: what `prune` removes."""
 
 
 def _uri(output: str) -> str:
@@ -51,6 +54,7 @@ def load_state(output: str) -> OutputState | None:
             facts=ModelFacts(**loaded["facts"]),
             roots={root["pattern"]: InputRoot(**root) for root in loaded["roots"]},
             classes=tuple(loaded["classes"]),
+            vanished=tuple(loaded.get("vanished", ())),
         )
     except FileNotFoundError:
         return None
@@ -70,6 +74,7 @@ def save_state(output: str, state: OutputState) -> None:
         "facts": dataclasses.asdict(state.facts),
         "roots": [dataclasses.asdict(root) for root in state.roots.values()],
         "classes": list(state.classes),
+        "vanished": list(state.vanished),
     }
     storage.publish(_uri(output), json.dumps(document, indent=1, sort_keys=True).encode())
 
@@ -88,10 +93,16 @@ def check_pixel_settings(state: OutputState | None, settings: Mapping[str, Any],
         (
             f"{output} holds masks made with other settings:",
             *changes,
-            "Write to another output, restore the settings, or pass --replace to predict everything again.",
+            f"Keep both: --set output={sibling(output, settings)}. Predict everything again here: --replace. "
+            f"Or restore the settings.",
         )
     )
     raise ConfigError(msg)
+
+
+def sibling(output: str, settings: Mapping[str, Any]) -> str:
+    """The name of an output beside this one, for other settings."""
+    return f"{output.rstrip('/')}-{digest(settings)[:6]}"
 
 
 def _short(value: Any) -> str:

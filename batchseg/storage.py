@@ -179,6 +179,21 @@ def list_folder(folder: str) -> Iterator[FileInfo]:
             yield _file_info(fs, info["name"], info)
 
 
+def list_subfolders(folder: str) -> list[str]:
+    """Folders directly in a folder; none where there is no such folder. Raises SourceIOError."""
+    fs, path = filesystem(folder)
+    try:
+        with _as_os_error():
+            entries = fs.ls(path, detail=True)
+    except FileNotFoundError:
+        return []
+    except OSError as e:
+        msg = f"cannot list {folder}: {e}"
+        raise SourceIOError(msg) from e
+    names = (info["name"].rstrip("/") for info in entries if info["type"] == "directory")
+    return [fs.unstrip_protocol(name).removeprefix("file://") for name in names]
+
+
 def is_folder(uri: str) -> bool:
     fs, path = filesystem(uri)
     return bool(fs.isdir(path))
@@ -284,6 +299,20 @@ def gives_ranges(uri: str) -> bool:
         return len(read_ranges(uri, [1], [3])[0]) == 2
     except OSError:
         return False
+
+
+def sha256(uri: str) -> str:
+    """Checksum of a file's content, read in pieces. Raises OSError."""
+    path = local_path(uri)
+    if path is not None:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    fs, remote = filesystem(uri)
+    checksum = hashlib.sha256()
+    with _as_os_error(), fs.open(remote, "rb", block_size=16 * 2**20, cache_type="readahead") as file:
+        while piece := file.read(16 * 2**20):
+            checksum.update(piece)
+    return checksum.hexdigest()
 
 
 def fetch(uri: str, target: Path) -> None:

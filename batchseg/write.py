@@ -119,3 +119,12 @@ def _geotiff(array: NDArray[np.unsignedinteger[Any]]) -> bytes:
                 dataset.write(array, 1)
             data: bytes = memory.read()
     return data
+
+
+def discard_leftovers(output: str, unfinished: Sequence[str]) -> None:
+    """Remove fragments that no unfinished scene needs, left by a run that was killed. Raises OutputError."""
+    root = storage.join(output, "_batchseg", "fragments")
+    needed = {digest({"id": source_id}) for source_id in unfinished}
+    for folder in storage.list_subfolders(root):
+        if folder.rpartition("/")[2] not in needed:
+            storage.remove(folder)

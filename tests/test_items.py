@@ -42,6 +42,7 @@ def test_a_row_says_all_of_a_finished_source(tmp_path):
                 {"class_id": 2, "class_name": None, "pixels": 25, "area_m2": 2500.0},
             ],
             "tag": "t",
+            "gone": False,
         }
     ]
 

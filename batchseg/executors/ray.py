@@ -62,6 +62,9 @@ START_TIMEOUT = 300.0
 WARM_WORKERS, WARM_SECONDS = 2, 0.5
 """One to read and one to write. An idle worker costs 1 % of a core, so not more than are of use at first."""
 
+REMOTE_READS = 4
+"""At once from buckets: while one waits for its replies the others decode."""
+
 MAX_RESTARTS_IN_A_ROW = 3
 """Predictors that die before their first answer, one after the other, before the run is stopped."""
 
@@ -344,7 +347,10 @@ class RayExecutor:
             hungry = next((flight for flight in self._queued if self._is_hungry(flight.slot)), None)
             if hungry is not None:
                 return hungry
-        return self._queued[0] if self._queued and not self._reading else None
+        if not self._queued:
+            return None
+        remote = storage.local_path(self._queued[0].lease.scene.source.uri) is None
+        return self._queued[0] if len(self._reading) < (REMOTE_READS if remote else 1) else None
 
     def _is_hungry(self, slot: int) -> bool:
         """Whether nothing that is read waits for this predictor."""
