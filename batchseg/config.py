@@ -83,6 +83,20 @@ class ClassInfo:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RegionSettings:
+    """Which regions of a mask become rows, and how their outlines look."""
+
+    min_area: int
+    """Pixels; smaller regions make no row."""
+    simplify: float
+    """Pixels that an outline may move; 0 keeps every pixel's edge."""
+    classes: tuple[str | int, ...] | None
+    """Names or ids; None: all but class 0."""
+    max_vertices: int
+    """Of a region that is held in memory; one with more stays cut, its pieces sharing the region's id."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JobConfig:
     """A job file with its defaults filled in and its paths made absolute."""
 
@@ -103,6 +117,8 @@ class JobConfig:
     num_classes: int | None
     confidence: bool
     compress: str
+    regions: RegionSettings | None
+    """None: no region tables."""
     precision: Literal["fp32", "bf16"]
     device: Literal["auto", "cpu", "gpu"]
     executor: Literal["ray", "inline"]
@@ -168,6 +184,13 @@ class _Class(_Strict):
     color: str | None = Field(default=None, pattern=r"^#[0-9a-fA-F]{6}$")
 
 
+class _Regions(_Strict):
+    min_area: int = Field(default=1, ge=1)
+    simplify: Number = Field(default=0.0, ge=0)
+    classes: list[str | int] | None = Field(default=None, min_length=1)
+    max_vertices: int = Field(default=1_000_000, ge=1000)
+
+
 _InputName = Annotated[str, Field(pattern=r"^[\w-][\w .-]*$")]
 """First folder of the ids: one plain name, so that no id leads out of the output."""
 
@@ -190,6 +213,7 @@ class _JobFile(_Strict):
     num_classes: int | None = Field(default=None, ge=1, le=65535)
     confidence: bool = False
     compress: Literal["deflate", "zstd", "lzw"] = "deflate"
+    regions: bool | _Regions = True
     precision: Literal["fp32", "bf16"] = "fp32"
     device: Literal["auto", "cpu", "gpu"] = "auto"
     executor: Literal["ray", "inline"] = "ray"
@@ -341,7 +365,7 @@ def _to_config(job: _JobFile, path: Path) -> JobConfig:
         inputs = [(None, item) for item in job.inputs]
     else:
         inputs = list(job.inputs.items())
-    values = job.model_dump(exclude={"inputs", "classes", "scale", "normalize", "max_in_flight"})
+    values = job.model_dump(exclude={"inputs", "classes", "scale", "normalize", "regions", "max_in_flight"})
     values |= {
         "path": str(path),
         "inputs": tuple((name, _absolute(uri, folder)) for name, uri in inputs),
@@ -352,6 +376,7 @@ def _to_config(job: _JobFile, path: Path) -> JobConfig:
         "normalize": job.normalize
         if isinstance(job.normalize, str)
         else Normalize(mean=tuple(job.normalize.mean), std=tuple(job.normalize.std)),
+        "regions": _region_settings(job.regions),
         "classes": tuple(_class_info(item, index) for index, item in enumerate(job.classes)),
         "max_in_flight": _bytes(job.max_in_flight, path),
     }
@@ -372,6 +397,14 @@ def _scale(scale: str | _Divide | _Stretch) -> Scale:
         low, high = (tuple(v) if isinstance(v, list) else (v,) for v in scale.stretch)
         return Scale(kind="stretch", low=low, high=high)
     return Scale(kind="transforms", low=(0.0,), high=(255.0,))
+
+
+def _region_settings(regions: bool | _Regions) -> RegionSettings | None:
+    if regions is False:
+        return None
+    given = _Regions() if regions is True else regions
+    values = given.model_dump()
+    return RegionSettings(**values | {"classes": None if given.classes is None else tuple(given.classes)})
 
 
 def _class_info(item: str | _Class, index: int) -> ClassInfo:
@@ -422,6 +455,7 @@ _EXPECTED = {
     "normalize": "model, none or {mean: [...], std: [...]}",
     "nodata": "source, none or a number",
     "classes": "a list of names or of {name: ..., color: '#rrggbb'}",
+    "regions": "true, false or {min_area: 20, simplify: 1, classes: [water], max_vertices: 1000000}",
     "bands": "a list of band numbers such as [1, 2, 3]",
     "max_in_flight": "a number of bytes, or a size such as 512MiB",
     "storage": "options by protocol (s3, gs, az, http) such as {s3: {endpoint: ..., anonymous: true}}",

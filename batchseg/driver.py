@@ -458,9 +458,7 @@ class Driver:
         before = self._ledger.source(record.source_id)
         if record.status != "failed" or before is None:
             return record
-        return replace(
-            record, outputs=before.outputs, regions=before.regions, region_count=before.region_count
-        )
+        return replace(record, outputs=before.outputs, region_count=before.region_count)
 
     def _outputs_of_quarantined(self, records: list[Record]) -> dict[str, tuple[str, ...]]:
         """Files that show earlier versions of sources that cannot be segmented as they are now."""

@@ -11,9 +11,9 @@ from batchseg.ledger import Ledger
 from batchseg.model import read_model
 from batchseg.plan import Estimate, Plan, estimate, make_plan, triage
 from batchseg.read import read_header, read_headers_alone
-from batchseg.recipe import Product, Recipe, make_recipe
+from batchseg.recipe import Recipe, make_recipe
 from batchseg.run import (
-    classes,
+    make_product,
     masks_there,
     object_store_bytes,
     probe_model,
@@ -49,7 +49,7 @@ def dry_run(config: JobConfig, say: Callable[[str], None]) -> DryRun:
     check_pixel_settings(state, recipe.settings(), config.output)
     sources, _ = find_sources(config, state.roots if state else {})
     ledger = Ledger(config.output)
-    product = Product(classes=classes(config, recipe), compress=config.compress)
+    product = make_product(config, recipe)
     triaged = triage(sources, ledger, recipe.digest, product.digest, masks_there(config.output))
     say(f"reading {len(triaged.todo)} headers")
     headers = [read_header(source) for source in triaged.todo]

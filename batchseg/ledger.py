@@ -48,7 +48,10 @@ class Record:
     pixel: str = ""
     """Digest of the pixel settings."""
     product: str = ""
-    """Digest of names, colours and format: with another one the mask is encoded again, not predicted."""
+    """Digest of names, colours, format and region settings: with another one nothing is predicted, but
+    what differs is made again from the mask."""
+    encoding: str = ""
+    """Digest of names, colours and format alone: with the same one the mask stays as it is."""
     cpu_class: str = ""
     grid: str = ""
     """Tiles per shard, `down x across`: kept for a scene from its first commit to its last."""
@@ -69,8 +72,6 @@ class Record:
     outputs: tuple[Output, ...] = ()
     """Of a done source: mask first, then its sidecar, confidence and regions. Of a failed one: what an
     earlier version left, which stays until the new version is done."""
-    regions: str = ""
-    """Digest of the settings that its regions were made with; empty where none were asked for."""
     region_count: int = 0
     """Rows of the source in the region tables."""
     fragment_bytes: int = 0
@@ -105,6 +106,7 @@ _COLUMNS: dict[str, pa.DataType] = {
     "tag": pa.string(),
     "pixel": pa.string(),
     "product": pa.string(),
+    "encoding": pa.string(),
     "cpu_class": pa.string(),
     "grid": pa.string(),
     "row_off": pa.int32(),
@@ -118,7 +120,6 @@ _COLUMNS: dict[str, pa.DataType] = {
     "class_pixels": pa.list_(pa.int64()),
     "class_area_m2": pa.list_(pa.float64()),
     "outputs": pa.list_(pa.struct(list(_OUTPUT.items()))),
-    "regions": pa.string(),
     "region_count": pa.int64(),
     "fragment_bytes": pa.int64(),
     "error": pa.string(),

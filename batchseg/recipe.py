@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from batchseg.config import ClassInfo, JobConfig, Normalize, Scale
+from batchseg.config import ClassInfo, JobConfig, Normalize, RegionSettings, Scale
 from batchseg.errors import ConfigError, ModelError
 from batchseg.grid import TileGrid
 from batchseg.model import ModelFacts, ModelFiles
@@ -78,14 +78,38 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Product:
-    """What a mask looks like beside its pixels; a change of it is encoded anew, not predicted."""
+    """What is made of a mask beside its pixels; a change of it is derived from the mask, not predicted."""
 
     classes: tuple[ClassInfo, ...]
     compress: str
+    regions: RegionSettings | None
+    """None: no region tables."""
+
+    @property
+    def encoding(self) -> str:
+        """Digest of what the mask's file shows."""
+        return digest({"classes": [[c.name, c.color] for c in self.classes], "compress": self.compress})
 
     @property
     def digest(self) -> str:
-        return digest({"classes": [[c.name, c.color] for c in self.classes], "compress": self.compress})
+        regions = dataclasses.asdict(self.regions) if self.regions else None
+        return digest({"encoding": self.encoding, "regions": _plain(regions)})
+
+    def region_ids(self) -> tuple[int, ...] | None:
+        """Class ids that make regions; None: all but 0.
+
+        Raises:
+            ConfigError: a name is not among the classes.
+        """
+        if self.regions is None or self.regions.classes is None:
+            return None
+        names = {info.name: number for number, info in enumerate(self.classes)}
+        unknown = [c for c in self.regions.classes if isinstance(c, str) and c not in names]
+        if unknown:
+            known = ", ".join(names) or "none is named"
+            msg = f"regions: classes: {unknown[0]!r} is not among the job's classes ({known})"
+            raise ConfigError(msg)
+        return tuple(sorted({names[c] if isinstance(c, str) else c for c in self.regions.classes}))
 
 
 def digest(settings: Mapping[str, Any]) -> str:

@@ -392,7 +392,14 @@ def _settle(
     recipe = make_recipe(config, model, facts, device)
     if not replace:
         check_pixel_settings(state, recipe.settings(), config.output)
-    return recipe, Product(classes=classes(config, recipe), compress=config.compress)
+    return recipe, make_product(config, recipe)
+
+
+def make_product(config: JobConfig, recipe: Recipe) -> Product:
+    """Raises ConfigError where the job's regions name a class that is not there."""
+    product = Product(classes=classes(config, recipe), compress=config.compress, regions=config.regions)
+    product.region_ids()
+    return product
 
 
 def _facts(

@@ -116,7 +116,7 @@ def _small_groups(
 def _rewrite(output: str, ledger: Ledger, paths: Sequence[str], records: Sequence[Record]) -> None:
     """Put the living rows of some parts into a new one, record it, delete the old ones."""
     ids = sorted(record.source_id for record in records)
-    digest = hashlib.sha256(json.dumps([sorted((r.source_id, r.tag, r.regions) for r in records)]).encode())
+    digest = hashlib.sha256(json.dumps([sorted((r.source_id, r.tag, r.product) for r in records)]).encode())
     folder = paths[0].rpartition("/")[0]
     target = f"{folder}/part-{digest.hexdigest()[:16]}.parquet"
     with scratch_folder(output) as scratch:

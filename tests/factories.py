@@ -9,7 +9,7 @@ import rasterio
 import yaml
 from numpy.typing import NDArray
 
-from batchseg.config import ClassInfo, JobConfig, Normalize, Scale
+from batchseg.config import ClassInfo, JobConfig, Normalize, RegionSettings, Scale
 from batchseg.grid import Shard
 from batchseg.ledger import Record
 from batchseg.model import ModelFacts, ModelFiles
@@ -66,13 +66,13 @@ def make_recipe(*, output: str = "logits", **changes: Any) -> Recipe:
     return dataclasses.replace(recipe, **changes)
 
 
-def make_product(*names: str, compress: str = "deflate") -> Product:
+def make_product(*names: str, compress: str = "deflate", regions: RegionSettings | None = None) -> Product:
     names = names or ("soil", "water", "vegetation", "bright")
     colors = ("#a0522d", "#1f77b4", "#2ca02c", "#ffffff", "#000000")
     classes = tuple(
         ClassInfo(name=name, color=colors[number % len(colors)]) for number, name in enumerate(names)
     )
-    return Product(classes=classes, compress=compress)
+    return Product(classes=classes, compress=compress, regions=regions)
 
 
 def make_source(source_id: str = "scene.tif", **changes: Any) -> Source:
@@ -114,6 +114,7 @@ def make_config(**changes: Any) -> JobConfig:
         num_classes=None,
         confidence=False,
         compress="deflate",
+        regions=None,
         precision="fp32",
         device="auto",
         executor="inline",

@@ -123,7 +123,7 @@ def test_every_field_survives_the_disk(tmp_path):
         class_pixels=(2**40, 1),
         class_area_m2=(0.1, 1e15),
         outputs=(Output(path="masks/a.tif", nbytes=2**33, sha256="f" * 64),),
-        regions="0" * 16,
+        encoding="0" * 16,
         region_count=7,
         fragment_bytes=2**33,
         error="line one\nline two",
