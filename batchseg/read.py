@@ -16,12 +16,11 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window as RasterioWindow
 
 from batchseg import storage
-from batchseg.errors import SourceChangedError, SourceError, SourceIOError
+from batchseg.errors import GridError, SourceChangedError, SourceError, SourceIOError
 from batchseg.grid import Shard
 from batchseg.inputs import current_tag
 from batchseg.isolate import ProcessDiedError, call_in_fresh_process
 from batchseg.recipe import Recipe, fill_values, held_dtype
-from batchseg.regrid import GridError
 from batchseg.scene import ControlPoint, Georeference, Refusal, Scene, Source
 from batchseg.stack import FileError, Stack, open_source, rescale_of
 

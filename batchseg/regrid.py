@@ -12,7 +12,7 @@ from rasterio.transform import Affine
 from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window as RasterioWindow
 
-from batchseg.errors import SourceError
+from batchseg.errors import GridError
 
 SAME_GRID = 1e-6
 """Pixels by which the corners of equal grids may differ."""
@@ -24,10 +24,6 @@ STRIP = 128
 """Rows of coordinates in memory."""
 
 Slices = tuple[slice, slice]
-
-
-class GridError(SourceError):
-    """The files are sound, and lie on grids that the job does not say how to join."""
 
 
 def finest(datasets: Sequence[DatasetReader]) -> DatasetReader:
