@@ -153,6 +153,16 @@ def test_pixels_are_gdals_and_where_a_file_ends_there_is_no_data(tmp_path):
     assert read(scene, bands=(1, 2))[1].all()  # a file that is not asked for has no say
 
 
+@pytest.mark.parametrize("resampling", ["bilinear", "cubic", "average"])
+def test_no_data_is_not_mixed_into_its_neighbours(tmp_path, resampling):
+    values = np.full((1, 60, 80), 5000, np.uint16)
+    values[0, 20:33, 30:47] = 0
+    fine = write_raster(tmp_path / "fine.tif", reflectance(120, 160)[:1])
+    coarse = write_raster(tmp_path / "coarse.tif", values, transform=GRIDS["thrice, shifted"], nodata=0)
+    pixels, _ = read(scene_of(fine, coarse, resampling=resampling), bands=(2,))
+    assert set(np.unique(pixels)) == {0, 5000}
+
+
 def test_the_first_of_the_finest_grids_is_the_scenes(tmp_path):
     shifted = Affine(10.0, 0.0, UTM.c + 30, 0.0, -10.0, UTM.f)
     paths = [
@@ -211,19 +221,19 @@ def test_files_without_geotransform_need_one_size_alone(tmp_path):
 
 def test_no_data_is_where_every_selected_band_holds_its_own_nodata(tmp_path):
     shape = (40, 60)
-    lowest = -3.4e38  # float32 holds its rounding
-    red, nir = np.ones((1, *shape), np.uint16), np.ones((1, *shape), np.float32)
-    red[0, :20], nir[0, :, :30] = 7, lowest
+    tenth = 0.1  # float32 holds its rounding
+    red, nir = np.ones((1, *shape), np.int32), np.ones((1, *shape), np.float32)
+    red[0, :20], nir[0, :, :30] = 7, tenth
     scene = scene_of(
         write_raster(tmp_path / "red.tif", red, nodata=7),
-        write_raster(tmp_path / "nir.tif", nir, nodata=lowest),
+        write_raster(tmp_path / "nir.tif", nir, nodata=tenth),
     )
     _, valid = read(scene)
     assert not valid[:20, :30].any()
     assert valid.sum() == valid.size - 20 * 30
     assert read(scene, bands=(1,))[1].sum() == valid.size // 2
     nir[0, 39, 59] = np.nan
-    write_raster(tmp_path / "nir.tif", nir, nodata=lowest)
+    write_raster(tmp_path / "nir.tif", nir, nodata=tenth)
     assert not read(scene_of(tmp_path / "red.tif", tmp_path / "nir.tif"))[1][39, 59]
 
 
