@@ -214,11 +214,12 @@ def _by_items(given: SceneSet) -> Iterator[SceneFiles]:
         try:
             assets = item.get("assets") or {}
             chosen = [assets.get(name) for name in given.columns]
-            uris = [_href(asset["href"], base) if asset else "" for asset in chosen]
+            uris = [_href(asset["href"], base) if asset is not None else "" for asset in chosen]
             said = [stac_bands(asset, item.get("properties") or {}) if asset else () for asset in chosen]
         except (KeyError, TypeError, AttributeError, ValueError) as e:
-            msg = f"item {item['id']!r} is not made as STAC says ({type(e).__name__}: {e})"
-            raise ValueError(msg) from e
+            problem = f"its item is not made as STAC says ({type(e).__name__}: {e})"
+            yield SceneFiles(name=item["id"], uri=given.path, rasters=(), problem=problem)
+            continue
         yield _listed_scene(
             name=item["id"],
             wanted=list(zip(given.columns, uris, strict=True)),

@@ -1,7 +1,9 @@
 """Several files against one file that holds all of them, and against numpy."""
 
 import csv
+import dataclasses
 import itertools
+import json
 import os
 from pathlib import Path
 
@@ -23,7 +25,7 @@ from batchseg.errors import SourceChangedError, SourceError
 from batchseg.grid import ShardGrid
 from batchseg.inputs import find_sources
 from batchseg.read import gdal, read_header, read_shards
-from batchseg.scene import Refusal, Scene, Source
+from batchseg.scene import BandMetadata, Refusal, Scene, Source
 from batchseg.stack import Stack, open_source
 
 HEIGHT, WIDTH = 310, 627
@@ -314,10 +316,38 @@ def test_a_damaged_file_of_a_scene_is_named(tmp_path):
     assert refusal_of(*paths).reason.startswith("1.tif: no raster")
 
 
-def test_metadata_that_do_not_fit_the_file_are_refused(tmp_path):
+def test_a_scale_of_nothing_says_nothing(tmp_path):
     path = write_raster(tmp_path / "a.tif", reflectance(20, 30)[:2])
     with rasterio.open(path, "r+") as dataset:
         dataset.scales, dataset.offsets = (0.5, 0.0), (1.0, 3.0)
-    assert scene_of(path).rescale == ((0.5, 1.0), None)  # a scale of 0 says nothing
-    with gdal(), open_source(source_of(path)) as stack:
-        assert isinstance(stack, Stack)
+    assert scene_of(path).rescale == ((0.5, 1.0), None)
+
+
+def test_the_listing_goes_before_a_metadata_file_and_that_before_the_raster(tmp_path):
+    name = "LC08_L2SP_224078_20200518_20200820_02_T1"
+    values = {"REFLECTANCE_MULT_BAND_4": "2", "REFLECTANCE_ADD_BAND_4": "-3"}
+    mtl = {"LANDSAT_METADATA_FILE": {"LEVEL2_SURFACE_REFLECTANCE_PARAMETERS": values}}
+    path = write_raster(tmp_path / f"{name}_SR_B4.TIF", reflectance(20, 30)[:1])
+    with rasterio.open(path, "r+") as dataset:
+        dataset.scales, dataset.offsets = (5.0,), (7.0,)
+    assert scene_of(path).rescale == ((5, 7),)
+    (tmp_path / f"{name}_MTL.json").write_text(json.dumps(mtl))
+    source = source_of(path)
+    assert source.files[-1] == str(tmp_path / f"{name}_MTL.json")
+    assert scene_of(path).rescale == ((2, -3),)
+    said = (BandMetadata(scale=0.5, offset=0.25, nodata=0.1),)
+    for bands, rescale in ((said, (0.5, 0.25)), ((BandMetadata(nodata=0.1),), (2, -3))):
+        with gdal(), open_source(dataclasses.replace(source, said=(bands,))) as stack:
+            assert isinstance(stack, Stack)
+            assert stack.rescale == (rescale,)
+            assert stack.nodatavals == (0.1,)
+    refused = read_header(dataclasses.replace(source, said=(said * 2,)))
+    assert isinstance(refused, Refusal)
+    assert "has 1 bands, its STAC item describes 2" in refused.reason
+
+
+def test_nodata_that_metadata_say_is_rounded_as_the_pixels_are(tmp_path):
+    path = write_raster(tmp_path / "a.tif", reflectance(20, 30)[:1].astype(np.float32))
+    source = dataclasses.replace(source_of(path), said=((BandMetadata(nodata=0.1),),))
+    with gdal(), open_source(source) as stack:
+        assert stack.nodatavals == (float(np.float32(0.1)),)
