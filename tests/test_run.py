@@ -528,7 +528,7 @@ def write_safe(folder: Path, pixels: NDArray[np.uint16], offset: int | None) -> 
 
 
 def test_sentinel_2_of_either_processing_baseline_has_the_same_mask(
-    tmp_path: Path, write_job: JobWriter
+    tmp_path: Path, write_job: JobWriter, ray_cluster: str
 ) -> None:
     pixels = reflectance(140, 166)
     valid = collar(140, 166)
@@ -543,6 +543,9 @@ def test_sentinel_2_of_either_processing_baseline_has_the_same_mask(
     )
     report = run(job)
     assert (report.tally.done, report.refused) == (2, ())
+    assert run(job).tally.done == 0
+    run_on_ray(job, ray_cluster, "output=ray", "tile_size=50", "shard_tiles=2")
+    assert mask_bytes(tmp_path / "ray") == mask_bytes(tmp_path / "out")
     pixels[3] = pixels[3, ::2, ::2].repeat(2, axis=0).repeat(2, axis=1)
     expected = spectral_mask(pixels, 10_000, valid)
     assert set(np.unique(expected)) == {0, 1, 2, 3, 255}
