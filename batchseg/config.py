@@ -105,6 +105,11 @@ class SceneSet:
     """To the finest grid of a scene's files; none: files of another grid are refused."""
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """What each file of a scene is called."""
+        return self.columns or tuple(name for name, _ in self.patterns)
+
+    @property
     def key(self) -> str:
         """What an output knows the input by. Another resampling gives other pixels, not other names."""
         words: dict[str, Any] = {self.kind: dict(self.patterns) if self.patterns else self.path}

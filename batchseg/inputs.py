@@ -40,6 +40,9 @@ RASTER_SUFFIXES = frozenset(
 )
 """What counts as a raster in a folder. A glob takes whatever it matches."""
 
+NAME_BYTES = 230
+"""File systems take 255 in one name; the mask's has `.tif.aux.xml` behind the scene's."""
+
 MANIFEST_SUFFIXES = frozenset((".txt", ".lst", ".parquet"))
 
 
@@ -83,13 +86,14 @@ def find_sources(
         scenes, key = _listed(given, config), _key(given)
         if key not in roots:
             roots[key] = _new_root(given, given_name, scenes, roots, sources, config)
+        names = given.names if isinstance(given, SceneSet) else ()
         for scene in scenes:
             files = tuple(info.uri for info in scene.rasters)
             if files in known_files:
                 continue  # another input holds it as well
             known_files |= {files} if not scene.problem else set()
             if isinstance(given, SceneSet):
-                source = _scene_source(scene, roots[key], given)
+                source = _scene_source(scene, roots[key], given, names)
             else:
                 source = _file_source(scene.rasters[0], roots[key], folders, config)
             _add(sources, source, config)
@@ -300,11 +304,12 @@ def _metadata_of(uri: str) -> FileInfo | None:
     return next((info for file in metadata_files(uri) if (info := storage.file_info(file))), None)
 
 
-def _scene_source(scene: SceneFiles, root: InputRoot, given: SceneSet) -> Source:
+def _scene_source(scene: SceneFiles, root: InputRoot, given: SceneSet, names: tuple[str, ...]) -> Source:
     name = "".join(c if c.isprintable() else "_" for c in scene.name) or _relative(scene.uri, root)
     source_id = _source_id(name, root)
-    if source_id in ("", root.name):
-        msg = f"inputs: a scene of {given.key} is called {scene.name!r}, which names no file; rename it"
+    longest = max(len(part.encode()) for part in source_id.split("/"))
+    if source_id in ("", root.name) or longest > NAME_BYTES:
+        msg = f"inputs: a scene of {given.key} is called {scene.name!r}, which cannot name a file; rename it"
         raise ConfigError(msg)
     infos = list({info.uri: info for info in (*scene.rasters, *scene.beside)}.values())
     uri, unspeakable = _in_utf8(scene.uri)
@@ -316,6 +321,7 @@ def _scene_source(scene: SceneFiles, root: InputRoot, given: SceneSet) -> Source
         size=sum(info.size for info in scene.rasters),
         problem=unspeakable or _in_utf8(scene.problem)[0],
         rasters=tuple(info.uri for info in scene.rasters),
+        names=names,
         resampling=given.resampling,
         metadata=scene.metadata,
         said=scene.said,

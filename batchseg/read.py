@@ -61,18 +61,26 @@ def _source_errors(doing: str, source: Source) -> Iterator[None]:
         yield
     except (FileError, RasterioError, rasterio._err.CPLE_BaseError, ValueError, MemoryError) as e:
         root: BaseException = e
-        where = ""
         while root.__cause__ is not None:
-            where = f"{root.uri.rpartition('/')[2]}: " if isinstance(root, FileError) else where
+            if isinstance(root, FileError):
+                doing = f"{_part(source, root.uri)}{doing}"
             root = root.__cause__
         text = getattr(root, "errmsg", None) or str(root) or type(root).__name__
         detail = re.sub(r" \(this error can be turned.*\)", "", text).rstrip(".")
-        detail = detail.replace(source.uri, source.uri.rsplit("/", 1)[-1])
+        for uri in (source.uri, *source.rasters):
+            detail = detail.replace(uri, uri.rsplit("/", 1)[-1])
         problem = _storage_problem(source)
         if problem:
             raise SourceIOError(problem) from e
-        msg = f"{where}{doing} (GDAL: {detail})"
+        msg = f"{doing} (GDAL: {detail})"
         raise SourceError(msg) from e
+
+
+def _part(source: Source, uri: str) -> str:
+    """Which file of a scene it is, in words that are the same for all scenes: the driver compares errors."""
+    if len(source.rasters) < 2 or not source.names:
+        return ""
+    return f"its file for {source.names[source.rasters.index(uri)]}: "
 
 
 def _storage_problem(source: Source) -> str | None:

@@ -39,6 +39,8 @@ class Source:
     """What already the listing shows to be wrong with it."""
     rasters: tuple[str, ...] = ()
     """Files whose bands are stacked, in this order. Empty: `uri` alone, and nothing beside it says more."""
+    names: tuple[str, ...] = ()
+    """Per raster what the job file calls it: one tuple for all sources of an input."""
     resampling: str = "none"
     """How files of other grids are brought to the finest; `none`: they are refused."""
     metadata: tuple[str, ...] = ()

@@ -483,14 +483,14 @@ def test_scene_sets_and_files_live_beside_each_other(tmp_path):
     assert [s.source_id for s in sources] == ["files/a/a_red.tif", "files/one/b.tif", "set/a"]
 
 
-@pytest.mark.parametrize("name", ["..", "../../x", "/etc/x", "a/../../..", "x\u0000y", "\ud800"])
+@pytest.mark.parametrize("name", ["..", "../../x", "/etc/x", "a/../../..", "x\u0000y", "\ud800", "x" * 250])
 def test_the_name_of_a_scene_does_not_lead_out_of_the_output(tmp_path, name):
     touch(tmp_path / "r.tif")
     given = stac(tmp_path / "items.json", [item(name, red="r.tif")], "red")
     try:
         sources, _ = find_set(given)
     except ConfigError as e:
-        assert "names no file" in str(e)
+        assert "cannot name a file" in str(e)
     else:
         parts = sources[0].source_id.split("/")
         assert not {"", ".", ".."} & set(parts)

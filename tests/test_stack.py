@@ -310,10 +310,10 @@ def test_a_damaged_file_of_a_scene_is_named(tmp_path):
     paths = [write_raster(tmp_path / f"{n}.tif", reflectance(300, 401)[n : n + 1]) for n in range(2)]
     whole = paths[1].read_bytes()
     paths[1].write_bytes(whole[: len(whole) * 2 // 3])
-    with pytest.raises(SourceError, match=r"^1\.tif: damaged or cut off"):
+    with pytest.raises(SourceError, match=r"^its file for f1: damaged or cut off"):
         read(scene_of(*paths))
     paths[1].write_bytes(b"no raster")
-    assert refusal_of(*paths).reason.startswith("1.tif: no raster")
+    assert refusal_of(*paths).reason.startswith("its file for f1: no raster")
 
 
 def test_a_scale_of_nothing_says_nothing(tmp_path):
