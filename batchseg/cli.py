@@ -259,6 +259,8 @@ def describe_values(recipe: Recipe) -> str:
     """What happens to a raw pixel value before the model sees it."""
     low, high = (" / ".join(f"{v:g}" for v in values) for values in (recipe.scale.low, recipe.scale.high))
     scaled = "as they are" if (low, high) == ("0", "1") else f"({low})..({high}) to 0..1"
+    if recipe.scale.kind == "metadata":
+        scaled = "to reflectance by each scene's own scale and offset"
     if recipe.scale.clips:
         scaled += ", clipped"
     if recipe.normalize is None:

@@ -2,15 +2,17 @@
 
 import datetime as dt
 import difflib
+import json
 import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -56,7 +58,8 @@ PALETTE = (
 class Scale:
     """Raw pixel values to the model's unit: `(raw - low) / (high - low)`."""
 
-    kind: Literal["transforms", "divide", "stretch"]
+    kind: Literal["transforms", "divide", "stretch", "metadata"]
+    """metadata: the values that mean reflectance 0 and 1 are each scene's own (`Recipe.of_scene`)."""
     low: tuple[float, ...]
     """One for all bands, or one per band."""
     high: tuple[float, ...]
@@ -82,6 +85,39 @@ class ClassInfo:
     """#rrggbb"""
 
 
+Resampling = Literal["none", "nearest", "bilinear", "cubic", "average"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SceneSet:
+    """An input whose scenes have several files each."""
+
+    kind: Literal["bands", "manifest", "stac"]
+    patterns: tuple[tuple[str, str], ...] = ()
+    """bands: (name, glob with {scene}), in the stack's order."""
+    path: str = ""
+    """manifest and stac: the file."""
+    columns: tuple[str, ...] = ()
+    """manifest: columns of paths; stac: names of assets; in the stack's order."""
+    id_column: str | None = None
+    """manifest: the column of names; None: the first file's relative path."""
+    resampling: Resampling = "none"
+    """To the finest grid of a scene's files; none: files of another grid are refused."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What each file of a scene is called."""
+        return self.columns or tuple(name for name, _ in self.patterns)
+
+    @property
+    def key(self) -> str:
+        """What an output knows the input by. Another resampling gives other pixels, not other names."""
+        words: dict[str, Any] = {self.kind: dict(self.patterns) if self.patterns else self.path}
+        if self.kind != "bands":
+            words["columns" if self.kind == "manifest" else "assets"] = list(self.columns)
+        return json.dumps(words | ({"id": self.id_column} if self.id_column else {}))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegionSettings:
     """Which regions of a mask become rows, and how their outlines look."""
@@ -102,8 +138,8 @@ class JobConfig:
 
     path: str
     """The job file, for error messages."""
-    inputs: tuple[tuple[str | None, str], ...]
-    """(name, path, folder, glob or manifest); the name is None unless the job file gives one."""
+    inputs: tuple[tuple[str | None, str | SceneSet], ...]
+    """(name; path, folder, glob, manifest or scene set); the name is None unless the job file gives one."""
     model: str
     output: str
     bands: tuple[int, ...] | None
@@ -191,22 +227,92 @@ class _Regions(_Strict):
     max_vertices: int = Field(default=1_000_000, ge=1000)
 
 
-_InputName = Annotated[str, Field(pattern=r"^[\w-][\w .-]*$")]
+_SET_KEYS = {
+    "bands": {"bands", "resampling"},
+    "manifest": {"manifest", "columns", "id", "resampling"},
+    "stac": {"stac", "assets", "resampling"},
+}
+
+
+def _no_set_key(name: str) -> str:
+    if name in _SET_KEYS:
+        kind, msg = "set_key", "a key of scene sets, not a name of an input"
+        raise PydanticCustomError(kind, msg)
+    return name
+
+
+_InputName = Annotated[str, Field(pattern=r"^[\w-][\w .-]*$"), AfterValidator(_no_set_key)]
 """First folder of the ids: one plain name, so that no id leads out of the output."""
+
+_Names = Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)]
+
+
+class _SceneSet(_Strict):
+    bands: Annotated[dict[str, str], Field(min_length=1)] | None = None
+    manifest: str | None = None
+    columns: _Names | None = None
+    id: str | None = None
+    stac: str | None = None
+    assets: _Names | None = None
+    resampling: Resampling = "none"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_one_kind(cls, value: Any) -> Any:
+        kinds = [kind for kind in _SET_KEYS if isinstance(value, dict) and kind in value]
+        if not kinds:
+            error, msg = "no_set", "no scene set"
+            raise PydanticCustomError(error, msg)
+        if len(kinds) > 1:
+            msg = (
+                f"scenes of several files come by `bands`, `manifest` or `stac`, and inputs cannot be named "
+                f"so; found {' and '.join(kinds)}"
+            )
+            raise ValueError(msg)
+        known = _SET_KEYS[kinds[0]]
+        unknown = [key for key in value if key not in known]
+        if unknown:
+            msg = (
+                f"{unknown[0]!r} is no key of scenes by {kinds[0]}."
+                f"{_suggestion(str(unknown[0]), sorted(known))}"
+            )
+            raise ValueError(msg)
+        if value.get("resampling", "none") not in get_args(Resampling):
+            msg = f"resampling is one of {', '.join(get_args(Resampling))}; found {value['resampling']!r}"
+            raise ValueError(msg)
+        return value
+
+    @model_validator(mode="after")
+    def _complete(self) -> "_SceneSet":
+        for kind, needed in (("manifest", "columns"), ("stac", "assets")):
+            if getattr(self, kind) is not None and not getattr(self, needed):
+                msg = f"{kind}: say which files make a scene, as in `{needed}: [red, nir]`"
+                raise ValueError(msg)
+        for name, pattern in (self.bands or {}).items():
+            if "{scene}" not in pattern:
+                msg = f"bands: {name}: {pattern} has no {{scene}}, which names the scene in every pattern"
+                raise ValueError(msg)
+            if other := re.search(r"\{(?!scene\})[^}/]*\}?", pattern):
+                msg = f"bands: {name}: {pattern} has {other[0]}; only {{scene}} can stand in braces"
+                raise ValueError(msg)
+        return self
+
+
+_Input = str | _SceneSet
 
 
 class _JobFile(_Strict):
     inputs: (
-        str
-        | Annotated[list[str], Field(min_length=1)]
-        | Annotated[dict[_InputName, str], Field(min_length=1)]
+        _Input
+        | Annotated[list[_Input], Field(min_length=1)]
+        | Annotated[dict[_InputName, _Input], Field(min_length=1)]
     )
     model: str
     output: str
     bands: list[int] | None = None
     tile_size: int = Field(default=512, ge=8, le=8192)
     halo: int = Field(default=64, ge=0)
-    scale: Literal["transforms"] | _Divide | _Stretch = "transforms"
+    scale: Literal["transforms", "metadata"] | _Divide | _Stretch = "transforms"
     normalize: Literal["model", "none"] | _Normalize = "model"
     nodata: Number | Literal["source", "none"] = "source"
     classes: list[_ClassName | _Class] = []
@@ -359,8 +465,8 @@ def _expand(value: Any, variables: Mapping[str, str], path: str) -> Any:
 
 def _to_config(job: _JobFile, path: Path) -> JobConfig:
     folder = path.resolve().parent
-    if isinstance(job.inputs, str):
-        inputs: list[tuple[str | None, str]] = [(None, job.inputs)]
+    if isinstance(job.inputs, str | _SceneSet):
+        inputs: list[tuple[str | None, _Input]] = [(None, job.inputs)]
     elif isinstance(job.inputs, list):
         inputs = [(None, item) for item in job.inputs]
     else:
@@ -368,7 +474,7 @@ def _to_config(job: _JobFile, path: Path) -> JobConfig:
     values = job.model_dump(exclude={"inputs", "classes", "scale", "normalize", "regions", "max_in_flight"})
     values |= {
         "path": str(path),
-        "inputs": tuple((name, _absolute(uri, folder)) for name, uri in inputs),
+        "inputs": tuple((name, _input(given, folder)) for name, given in inputs),
         "model": _absolute(job.model, folder),
         "output": _absolute(job.output, folder).rstrip("/"),
         "bands": None if job.bands is None else tuple(job.bands),
@@ -390,12 +496,29 @@ def _absolute(uri: str, folder: Path) -> str:
     return os.path.normpath(folder / Path(uri).expanduser())
 
 
+def _input(given: _Input, folder: Path) -> str | SceneSet:
+    if isinstance(given, str):
+        return _absolute(given, folder)
+    if given.bands is not None:
+        patterns = tuple((name, _absolute(pattern, folder)) for name, pattern in given.bands.items())
+        return SceneSet(kind="bands", patterns=patterns, resampling=given.resampling)
+    return SceneSet(
+        kind="stac" if given.stac is not None else "manifest",
+        path=_absolute(given.stac or given.manifest or "", folder),
+        columns=tuple(given.assets or given.columns or ()),
+        id_column=given.id,
+        resampling=given.resampling,
+    )
+
+
 def _scale(scale: str | _Divide | _Stretch) -> Scale:
     if isinstance(scale, _Divide):
         return Scale(kind="divide", low=(0.0,), high=(scale.divide,))
     if isinstance(scale, _Stretch):
         low, high = (tuple(v) if isinstance(v, list) else (v,) for v in scale.stretch)
         return Scale(kind="stretch", low=low, high=high)
+    if scale == "metadata":
+        return Scale(kind="metadata", low=(0.0,), high=(1.0,))
     return Scale(kind="transforms", low=(0.0,), high=(255.0,))
 
 
@@ -450,8 +573,12 @@ def _explain(error: ValidationError, found: Mapping[str, Any], path: Path) -> st
 
 
 _EXPECTED = {
-    "inputs": "a path, folder, glob or manifest, a list of such, or a mapping of names to such",
-    "scale": "transforms, {divide: 10000} or {stretch: [low, high]}",
+    "inputs": (
+        "a path, folder, glob or manifest, {bands: {red: '.../{scene}_B4.tif'}}, "
+        "{manifest: ..., columns: [...]} or {stac: ..., assets: [...]}, "
+        "a list of such, or a mapping of names to such"
+    ),
+    "scale": "transforms, metadata, {divide: 10000} or {stretch: [low, high]}",
     "normalize": "model, none or {mean: [...], std: [...]}",
     "nodata": "source, none or a number",
     "classes": "a list of names or of {name: ..., color: '#rrggbb'}",

@@ -8,7 +8,8 @@
     ├── LockedError             6  another run holds this output
     └── SourceError             -  one source's problem: quarantined or tried again, never the run's end
         ├── SourceChangedError  -  another version of the source appeared while it was read
-        └── SourceIOError       -  the storage failed, not the file's content
+        ├── SourceIOError       -  the storage failed, not the file's content
+        └── GridError           -  a scene's files lie on grids that the job does not say how to join
 
 Exit code 0 means all done or nothing to do; 3 means finished with sources newly quarantined or failed.
 """
@@ -67,3 +68,7 @@ class SourceIOError(SourceError):
     """The storage refused or lost the source; the next run tries it again."""
 
     transient = True
+
+
+class GridError(SourceError):
+    """A scene's files are sound, but lie on several grids, and nothing says how to join them."""

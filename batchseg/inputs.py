@@ -1,19 +1,24 @@
 """Inputs of the job file to sources: listing, stable ids, tags."""
 
+import dataclasses
+import hashlib
 import io
+import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from xml.etree import ElementTree
 
 import pyarrow.parquet as pq
 
 from batchseg import storage
-from batchseg.config import JobConfig
+from batchseg.config import JobConfig, SceneSet
 from batchseg.errors import ConfigError, SourceIOError
+from batchseg.metadata import metadata_files
 from batchseg.scene import Source
+from batchseg.scenesets import SceneFiles, list_scenes, literal_folder, member_uri
+from batchseg.sidecars import Folders, is_sidecar
 from batchseg.storage import FileInfo
 
 RASTER_SUFFIXES = frozenset(
@@ -35,8 +40,8 @@ RASTER_SUFFIXES = frozenset(
 )
 """What counts as a raster in a folder. A glob takes whatever it matches."""
 
-SIDECAR_SUFFIXES = (".msk", ".aux.xml", ".ovr", ".ovr.msk", ".wld", ".prj", ".tfw", ".jgw", ".pgw", ".j2w")
-"""Files beside a raster that GDAL reads with it: `a.tif.msk`, or `a.wld` for the last ones."""
+NAME_BYTES = 230
+"""File systems take 255 in one name; the mask's has `.tif.aux.xml` behind the scene's."""
 
 MANIFEST_SUFFIXES = frozenset((".txt", ".lst", ".parquet"))
 
@@ -46,6 +51,7 @@ class InputRoot:
     """How ids are made from one input's URIs; recorded in an output's first run and kept."""
 
     pattern: str
+    """As the job file has it, made absolute; of a scene set its key."""
     name: str
     """First part of the ids when a job has several inputs; empty when it has one."""
     prefix: str
@@ -69,87 +75,110 @@ def find_sources(
     """
     roots = dict(recorded)
     sources: dict[str, Source] = {}
-    folders = _Folders()
+    folders = Folders()
     if not config.inputs:
         msg = f"{config.path}: inputs: there is none; name a file, a folder, a glob or a manifest"
         raise ConfigError(msg)
     _check_names(config, recorded)
-    by_uri: set[str] = set()
+    known_files: set[tuple[str, ...]] = set()
     # Known inputs first: a new one gets a name that none of their folders has.
-    for given_name, pattern in sorted(config.inputs, key=lambda item: item[1] not in recorded):
-        infos = _listed(pattern, config)
-        if pattern not in roots:
-            roots[pattern] = _new_root(pattern, given_name, infos, roots, sources, config)
-        for info in infos:
-            if info.uri in by_uri:
+    for given_name, given in sorted(config.inputs, key=lambda item: _key(item[1]) not in recorded):
+        scenes, key = _listed(given, config), _key(given)
+        if key not in roots:
+            roots[key] = _new_root(given, given_name, scenes, roots, sources, config)
+        names = given.names if isinstance(given, SceneSet) else ()
+        if not names:
+            folders.list_remote(info.uri for scene in scenes for info in scene.rasters)
+        for scene in scenes:
+            files = tuple(info.uri for info in scene.rasters)
+            if files in known_files:
                 continue  # another input holds it as well
-            by_uri.add(info.uri)
-            source = _source(info, roots[pattern], folders)
-            other = sources.setdefault(source.source_id, source)
-            if other.uri != source.uri:
-                msg = (
-                    f"{config.path}: inputs: {other.uri} and {source.uri} would both be called "
-                    f"{source.source_id}; give the inputs names, as in `inputs: {{north: ..., south: ...}}`"
-                )
-                raise ConfigError(msg)
+            known_files |= {files} if not scene.problem else set()
+            if isinstance(given, SceneSet):
+                source = _scene_source(scene, roots[key], given, names)
+            else:
+                source = _file_source(scene.rasters[0], roots[key], folders, config)
+            _add(sources, source, config)
     return [sources[key] for key in sorted(sources)], roots
 
 
+def _add(sources: dict[str, Source], source: Source, config: JobConfig) -> None:
+    other = sources.setdefault(source.source_id, source)
+    if other == source:
+        return
+    msg = f"{config.path}: inputs: {other.uri} and {source.uri} would both be called {source.source_id}; "
+    if source.rasters:
+        msg += "give every scene a name of its own, or the inputs names, as in `inputs: {north: ...}`"
+    else:
+        msg += "give the inputs names, as in `inputs: {north: ..., south: ...}`"
+    raise ConfigError(msg)
+
+
+def _key(given: str | SceneSet) -> str:
+    return given if isinstance(given, str) else given.key
+
+
 def _check_names(config: JobConfig, recorded: Mapping[str, InputRoot]) -> None:
-    patterns = [pattern for _, pattern in config.inputs]
-    for name, pattern in config.inputs:
-        if patterns.count(pattern) > 1:
-            msg = f"{config.path}: inputs: {pattern} is there twice; leave one out"
+    keys = [_key(given) for _, given in config.inputs]
+    for name, given in config.inputs:
+        key = _key(given)
+        if keys.count(key) > 1:
+            msg = f"{config.path}: inputs: {key} is there twice; leave one out"
             raise ConfigError(msg)
-        known = recorded.get(pattern)
+        known = recorded.get(key)
         if known is not None and name is not None and name != known.name:
             msg = (
-                f"{config.path}: inputs: {pattern} was called {known.name!r} in this output's first run, now "
+                f"{config.path}: inputs: {key} was called {known.name!r} in this output's first run, now "
                 f"{name!r}; keep the name, or use another output"
             )
             raise ConfigError(msg)
 
 
-def _listed(pattern: str, config: JobConfig) -> list[FileInfo]:
+def _listed(given: str | SceneSet, config: JobConfig) -> list[SceneFiles]:
+    key = _key(given)
     try:
-        found = _expand(pattern, config)
+        if isinstance(given, SceneSet):
+            found = list(list_scenes(given))
+        else:
+            found = [SceneFiles(name="", uri=i.uri, rasters=(i,)) for i in _expand(given, config)]
     except (SourceIOError, ImportError, OSError, ValueError) as e:
-        msg = f"{config.path}: inputs: cannot list {pattern}: {type(e).__name__}: {e}"
+        msg = f"{config.path}: inputs: cannot list {key}: {type(e).__name__}: {e}"
         raise ConfigError(msg) from e
-    infos = [info for info in found if not _inside(info.uri, config.output)]
-    if found and not infos:
+    scenes = [scene for scene in found if not any(_inside(i.uri, config.output) for i in scene.rasters)]
+    if found and not scenes:
         msg = (
-            f"{config.path}: inputs: all {len(found)} rasters of {pattern} lie inside the output "
+            f"{config.path}: inputs: all {len(found)} rasters of {key} lie inside the output "
             f"{config.output}; choose an output beside them or below them"
         )
         raise ConfigError(msg)
-    if not infos and not config.allow_empty:
+    if not scenes and not config.allow_empty:
         msg = (
-            f"{config.path}: inputs: {pattern} matches no raster; check the path and that its disk is "
+            f"{config.path}: inputs: {key} matches no raster; check the path and that its disk is "
             f"mounted, or set allow_empty: true if an empty night is normal"
         )
         raise ConfigError(msg)
-    return infos
+    return scenes
 
 
 def _new_root(
-    pattern: str,
+    given: str | SceneSet,
     given_name: str | None,
-    infos: list[FileInfo],
+    scenes: Sequence[SceneFiles],
     roots: Mapping[str, InputRoot],
     sources: Mapping[str, Source],
     config: JobConfig,
 ) -> InputRoot:
     """How ids of an input that the output does not know yet are made."""
-    prefix = _literal_prefix(pattern, infos)
-    present = {pattern for _, pattern in config.inputs}
+    key = _key(given)
+    prefix = _literal_prefix(given, scenes)
+    present = {_key(given) for _, given in config.inputs}
     for root in roots.values():  # the same folder spelled in another way keeps its ids
         if root.prefix == prefix and root.pattern not in present and given_name in (None, root.name):
-            return InputRoot(pattern=pattern, name=root.name, prefix=prefix)
+            return InputRoot(pattern=key, name=root.name, prefix=prefix)
     if len(config.inputs) == 1 and not given_name and not roots:
-        return InputRoot(pattern=pattern, name="", prefix=prefix)
+        return InputRoot(pattern=key, name="", prefix=prefix)
     taken = {root.name for root in roots.values()} | {key.split("/")[0] for key in sources}
-    return InputRoot(pattern=pattern, name=given_name or _free_name(prefix, taken), prefix=prefix)
+    return InputRoot(pattern=key, name=given_name or _free_name(prefix, taken), prefix=prefix)
 
 
 def _expand(pattern: str, config: JobConfig) -> list[FileInfo]:
@@ -159,7 +188,7 @@ def _expand(pattern: str, config: JobConfig) -> list[FileInfo]:
     return [
         info
         for info in storage.list_files(pattern)
-        if not _is_sidecar(info.uri)
+        if not is_sidecar(info.uri)
         and not info.uri.rpartition("/")[2].startswith(".")
         and (not whole_folder or PurePosixPath(info.uri).suffix.lower() in RASTER_SUFFIXES)
     ]
@@ -185,12 +214,11 @@ def _manifest(uri: str, config: JobConfig) -> Iterator[FileInfo]:
             f"or Parquet with a column named uri"
         )
         raise ConfigError(msg) from e
-    folder = uri.rpartition("/")[0]
-    for name in names:
-        below = name if name.startswith("/") else f"{folder}/{name}"
-        member = name if "://" in name else os.path.normpath(below)
+    members = [member_uri(name, uri) for name in names]
+    infos = storage.file_infos(members)
+    for member in members:
         # A row that names no file is that source's problem: it is kept and refused when it is opened.
-        yield storage.file_info(member) or FileInfo(uri=member, size=0, version="absent")
+        yield infos[member] or FileInfo(uri=member, size=0, version="absent")
 
 
 def _texts(names: list[object]) -> list[str]:
@@ -213,95 +241,118 @@ def _is_manifest(pattern: str) -> bool:
     return PurePosixPath(pattern).suffix.lower() in MANIFEST_SUFFIXES and not storage.is_glob(pattern)
 
 
-def _literal_prefix(pattern: str, infos: list[FileInfo]) -> str:
-    folder = pattern.rpartition("/")[0]
-    if _is_manifest(pattern):
-        parents = [info.uri.rpartition("/")[0] for info in infos]
-        try:
-            return os.path.commonpath(parents)
-        except ValueError:  # none, or of several storages
-            return folder
-    if not storage.is_glob(pattern):
-        return pattern if storage.is_folder(pattern) else folder
-    literal = re.split(r"[*?\[]", pattern, maxsplit=1)[0]
+def _literal_prefix(given: str | SceneSet, scenes: Sequence[SceneFiles]) -> str:
+    if isinstance(given, SceneSet):
+        by_path = given.kind == "manifest" and given.id_column is None
+        return _common_folder(scenes) or literal_folder(given) if by_path else literal_folder(given)
+    folder = given.rpartition("/")[0]
+    if _is_manifest(given):
+        return _common_folder(scenes) or folder
+    if not storage.is_glob(given):
+        return given if storage.is_folder(given) else folder
+    literal = re.split(r"[*?\[]", given, maxsplit=1)[0]
     return literal.rpartition("/")[0]
 
 
-def _source(info: FileInfo, root: InputRoot, folders: "_Folders") -> Source:
-    prefix = root.prefix.rstrip("/") + "/"
-    if info.uri.startswith(prefix):
-        relative = info.uri.removeprefix(prefix)
-    else:  # a manifest's member outside the folder of the first run's members
-        relative = "_elsewhere/" + re.sub(r"^\w+://", "", info.uri).lstrip("/")
+def _common_folder(scenes: Sequence[SceneFiles]) -> str:
     try:
-        relative.encode()
-        problem = ""
-    except UnicodeEncodeError:
-        relative = relative.encode(errors="surrogateescape").decode(errors="backslashreplace")
-        problem = "its name is not UTF-8; rename it"
+        return os.path.commonpath([scene.uri.rpartition("/")[0] for scene in scenes])
+    except ValueError:  # none, or of several storages
+        return ""
+
+
+def _relative(uri: str, root: InputRoot) -> str:
+    prefix = root.prefix.rstrip("/") + "/"
+    if uri.startswith(prefix):
+        return uri.removeprefix(prefix)
+    # A manifest's member outside the folder of the first run's members.
+    return "_elsewhere/" + re.sub(r"^\w+://", "", uri).lstrip("/")
+
+
+def _source_id(relative: str, root: InputRoot) -> str:
+    """A path that stays below the output, whatever a listing calls a scene."""
     parts = [part for part in relative.split("/") if part not in ("", ".", "..")]
+    return "/".join([root.name, *parts] if root.name else parts)
+
+
+def _file_source(info: FileInfo, root: InputRoot, folders: Folders, config: JobConfig) -> Source:
+    relative, problem = _in_utf8(_relative(info.uri, root))
     files = [info, *folders.sidecars(info.uri)]
-    return Source(
-        source_id="/".join([root.name, *parts] if root.name else parts),
+    metadata = _metadata_of(info.uri) if config.scale.kind == "metadata" else None
+    source = Source(
+        source_id=_source_id(relative, root),
         uri=relative if problem else info.uri,
-        files=tuple(f.uri for f in files),
-        tag=storage.digest_of(files),
+        files=tuple(f.uri for f in (*files, metadata) if f),
+        tag="",
         size=info.size,
         problem=problem,
+        rasters=(info.uri,) if metadata else (),
+        metadata=(metadata.uri,) if metadata else (),
     )
+    return dataclasses.replace(source, tag=_tag(source, [f for f in (*files, metadata) if f]))
+
+
+def _in_utf8(name: str) -> tuple[str, str]:
+    """A name that tables can hold, and what is wrong with the original."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        shown = name.encode(errors="surrogateescape").decode(errors="backslashreplace")
+        return shown, "its name is not UTF-8; rename it"
+    return name, ""
+
+
+def _metadata_of(uri: str) -> FileInfo | None:
+    return next((info for file in metadata_files(uri) if (info := storage.file_info(file))), None)
+
+
+def _scene_source(scene: SceneFiles, root: InputRoot, given: SceneSet, names: tuple[str, ...]) -> Source:
+    name = "".join(c if c.isprintable() else "_" for c in scene.name) or _relative(scene.uri, root)
+    source_id = _source_id(name, root)
+    longest = max(len(part.encode()) for part in source_id.split("/"))
+    if source_id in ("", root.name) or longest > NAME_BYTES:
+        msg = f"inputs: a scene of {given.key} is called {scene.name!r}, which cannot name a file; rename it"
+        raise ConfigError(msg)
+    infos = list({info.uri: info for info in (*scene.rasters, *scene.beside)}.values())
+    uri, unspeakable = _in_utf8(scene.uri)
+    source = Source(
+        source_id=source_id,
+        uri=uri,
+        files=tuple(info.uri for info in infos),
+        tag="",
+        size=sum(info.size for info in scene.rasters),
+        problem=unspeakable or _in_utf8(scene.problem)[0],
+        rasters=tuple(info.uri for info in scene.rasters),
+        names=names,
+        resampling=given.resampling,
+        metadata=scene.metadata,
+        said=scene.said,
+    )
+    return dataclasses.replace(source, tag=_tag(source, infos))
+
+
+def _tag(source: Source, infos: Sequence[FileInfo]) -> str:
+    """Of one file: its digest. Of several, their order and whatever else decides their pixels count too."""
+    whole = storage.digest_of(list(infos))
+    if source.files and not source.rasters:
+        return whole
+    by_uri = {info.uri: storage.digest_of([info]) for info in infos}
+    said = [[dataclasses.astuple(band) for band in bands] for bands in source.said]
+    order = [by_uri.get(uri) for uri in source.rasters]
+    words = json.dumps([whole, order, source.resampling, said, source.problem])
+    return hashlib.sha256(words.encode(errors="surrogateescape")).hexdigest()[:16]
 
 
 def current_tag(source: Source) -> str | None:
-    """The tag of the source's files as they are now; None where the main file is gone.
+    """The tag of the source's files as they are now; None where a raster is gone.
 
     Raises:
         SourceIOError: the storage does not answer.
     """
-    infos = [storage.file_info(uri) for uri in source.files]
-    if infos[0] is None:
+    infos = storage.file_infos(source.files)
+    if any(infos[uri] is None for uri in source.rasters or source.files[:1]):
         return None
-    return storage.digest_of([info for info in infos if info is not None])
-
-
-class _Folders:
-    """Sidecars by folder, one listing each: a glob such as *.tif does not show them."""
-
-    def __init__(self) -> None:
-        self._listed: dict[str, dict[str, FileInfo]] = {}
-
-    def sidecars(self, uri: str) -> list[FileInfo]:
-        folder, _, name = uri.rpartition("/")
-        if folder not in self._listed:
-            pattern = folder.replace("[", "[[]") + "/*"
-            self._listed[folder] = {
-                info.uri: info for info in storage.list_files(pattern) if _is_sidecar(info.uri)
-            }
-        listed = self._listed[folder]
-        stem = name.rpartition(".")[0]
-        names = [f"{folder}/{base}{suffix}" for base in (name, stem) for suffix in SIDECAR_SUFFIXES]
-        found = [listed[key] for key in names if key in listed]
-        if name.lower().endswith(".vrt"):
-            found += [info for member in _vrt_members(uri) if (info := storage.file_info(member))]
-        return found
-
-
-def _vrt_members(uri: str) -> list[str]:
-    """Files that a VRT refers to: it changes when they do."""
-    try:
-        tree = ElementTree.fromstring(storage.read_bytes(uri))
-    except (OSError, ElementTree.ParseError):
-        return []  # the reader will say what is wrong with it
-    folder = uri.rpartition("/")[0]
-    names = []
-    for element in tree.iter("SourceFilename"):
-        if element.text and not element.text.startswith("/vsi"):
-            relative = element.get("relativeToVRT", "0") == "1"
-            names.append(os.path.normpath(f"{folder}/{element.text}") if relative else element.text)
-    return sorted(set(names))
-
-
-def _is_sidecar(uri: str) -> bool:
-    return uri.lower().endswith(SIDECAR_SUFFIXES)
+    return _tag(source, [info for info in infos.values() if info is not None])
 
 
 def _inside(uri: str, folder: str) -> bool:

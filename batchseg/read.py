@@ -16,13 +16,14 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window as RasterioWindow
 
 from batchseg import storage
-from batchseg.errors import SourceChangedError, SourceError, SourceIOError
+from batchseg.errors import GridError, SourceChangedError, SourceError, SourceIOError
 from batchseg.grid import Shard
 from batchseg.inputs import current_tag
 from batchseg.isolate import ProcessDiedError, call_in_fresh_process
-from batchseg.opener import RAW_BLOCK_BYTES, open_raster, storage_failure
+from batchseg.opener import RAW_BLOCK_BYTES, storage_failure
 from batchseg.recipe import Recipe, fill_values, held_dtype
 from batchseg.scene import ControlPoint, Georeference, Refusal, Scene, Source
+from batchseg.stack import FileError, Stack, open_source, rescale_of
 
 GDAL_OPTIONS = {
     # GDAL's default is 5 % of the machine's memory in every process.
@@ -63,13 +64,16 @@ def _source_errors(doing: str, source: Source) -> Iterator[None]:
     storage_failure()  # of a read before
     try:
         yield
-    except (RasterioError, rasterio._err.CPLE_BaseError, ValueError, MemoryError) as e:
+    except (FileError, RasterioError, rasterio._err.CPLE_BaseError, ValueError, MemoryError) as e:
         root: BaseException = e
         while root.__cause__ is not None:
+            if isinstance(root, FileError):
+                doing = f"{_part(source, root.uri)}{doing}"
             root = root.__cause__
         text = getattr(root, "errmsg", None) or str(root) or type(root).__name__
         detail = re.sub(r" \(this error can be turned.*\)", "", text).rstrip(".")
-        detail = detail.replace(source.uri, source.uri.rsplit("/", 1)[-1])
+        for uri in (source.uri, *source.rasters):
+            detail = detail.replace(uri, uri.rsplit("/", 1)[-1])
         given = storage_failure()
         problem = f"{NOT_GIVEN}: {given}" if given else _storage_problem(source)
         if problem:
@@ -84,12 +88,20 @@ def _source_errors(doing: str, source: Source) -> Iterator[None]:
         raise SourceIOError(msg)
 
 
+def _part(source: Source, uri: str) -> str:
+    """Which file of a scene it is, in words that are the same for all scenes: the driver compares errors."""
+    if len(source.rasters) < 2 or not source.names:
+        return ""
+    return f"its file for {source.names[source.rasters.index(uri)]}: "
+
+
 def _storage_problem(source: Source) -> str | None:
     """GDAL calls an unreadable file 'not recognized'; ask the storage itself whose fault it is."""
     try:
-        if storage.file_info(source.uri) is None:
-            return "the file is gone"
-        storage.read_tail(source.uri, 1)
+        for uri in source.rasters or (source.uri,):
+            if storage.file_info(uri) is None:
+                return "the file is gone"
+            storage.read_tail(uri, 1)
     except (OSError, SourceIOError) as e:
         return f"{NOT_GIVEN}: {getattr(e, 'strerror', None) or e}"
     return None
@@ -104,8 +116,10 @@ def read_header(source: Source) -> Scene | Refusal:
             if source.size == 0 and storage.file_info(source.uri) is not None:
                 msg = "the file is empty"
                 raise SourceError(msg)
-            with open_raster(source.uri, source.files) as dataset:
+            with open_source(source) as dataset:
                 return _scene(source, dataset)
+    except GridError as e:
+        return Refusal(source=source, reason=str(e), mismatch=True)
     except SourceError as e:
         return Refusal.of(source, e)
 
@@ -130,16 +144,17 @@ def read_headers_alone(sources: list[Source], timeout: float) -> list[Scene | Re
     return [*read_headers_alone(sources[:half], timeout), *read_headers_alone(sources[half:], timeout)]
 
 
-def _scene(source: Source, dataset: rasterio.DatasetReader) -> Scene:
+def _scene(source: Source, dataset: rasterio.DatasetReader | Stack) -> Scene:
     if dataset.count == 0:
         inner = (
             f" with {len(dataset.subdatasets)} subdatasets; name one of them" if dataset.subdatasets else ""
         )
         msg = f"the file holds no raster band{inner}"
         raise SourceError(msg)
-    if dataset.driver == "PNG" and PNG_END not in storage.read_tail(source.uri, 4096):
-        msg = "the PNG has no end: it was cut off"  # GDAL reads such files without a word
-        raise SourceError(msg)
+    for uri, member in dataset.members() if isinstance(dataset, Stack) else [(source.uri, dataset)]:
+        if member.driver == "PNG" and PNG_END not in storage.read_tail(uri, 4096):
+            msg = "the PNG has no end: it was cut off"  # GDAL reads such files without a word
+            raise SourceError(msg)
     return Scene(
         source=source,
         driver=dataset.driver,
@@ -152,10 +167,11 @@ def _scene(source: Source, dataset: rasterio.DatasetReader) -> Scene:
         ),
         block_hw=dataset.block_shapes[0],
         georeference=_georeference(dataset),
+        rescale=rescale_of(dataset),
     )
 
 
-def _georeference(dataset: rasterio.DatasetReader) -> Georeference:
+def _georeference(dataset: rasterio.DatasetReader | Stack) -> Georeference:
     points, gcps_crs = dataset.gcps
     transform = None if dataset.transform.is_identity else tuple(dataset.transform)[:6]
     return Georeference(
@@ -193,6 +209,7 @@ def read_shards(scene: Scene, recipe: Recipe, shards: tuple[Shard, ...]) -> tupl
     """
     started = time.perf_counter()
     check_version(scene.source)
+    recipe = recipe.of_scene(scene)
     try:
         with gdal(), _source_errors("damaged or cut off: pixels cannot be decoded", scene.source):
             dataset = _open(scene.source)
@@ -208,12 +225,14 @@ def read_shards(scene: Scene, recipe: Recipe, shards: tuple[Shard, ...]) -> tupl
 
 
 @functools.lru_cache(maxsize=1)
-def _open(source: Source) -> rasterio.DatasetReader:
+def _open(source: Source) -> rasterio.DatasetReader | Stack:
     """The last source stays open: neighbouring shards share its blocks, decoded once in GDAL's cache."""
-    return open_raster(source.uri, source.files)
+    return open_source(source)
 
 
-def _read_shard(dataset: rasterio.DatasetReader, scene: Scene, recipe: Recipe, shard: Shard) -> ShardPixels:
+def _read_shard(
+    dataset: rasterio.DatasetReader | Stack, scene: Scene, recipe: Recipe, shard: Shard
+) -> ShardPixels:
     at = shard.read
     window = RasterioWindow(at.col_off, at.row_off, at.width, at.height)
     pixels = dataset.read(list(recipe.bands), window=window)
@@ -226,7 +245,7 @@ def _read_shard(dataset: rasterio.DatasetReader, scene: Scene, recipe: Recipe, s
 
 
 def _valid(
-    dataset: rasterio.DatasetReader,
+    dataset: rasterio.DatasetReader | Stack,
     scene: Scene,
     recipe: Recipe,
     pixels: NDArray[np.generic],
@@ -237,19 +256,24 @@ def _valid(
     In GDAL's order: a mask of the whole file, else nodata values, else alpha. By nodata a pixel is
     invalid where every selected band holds it, as in rasterio's `dataset_mask`. NaN in any selected
     band makes it invalid too. A band that the job names is data even where the file tags it as alpha,
-    as near infrared often is.
+    as near infrared often is. Of several files each one's mask counts, and none is valid where it ends.
     """
     valid: NDArray[np.bool_] | None = None
     flags = dataset.mask_flag_enums[recipe.bands[0] - 1]
     if isinstance(recipe.nodata, float | int):
         valid = np.any(pixels != recipe.nodata, axis=0)
     elif recipe.nodata == "source":
-        if MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags:
+        if not isinstance(dataset, Stack) and MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags:
             valid = dataset.read_masks(recipe.bands[0], window=window) != 0
         else:
             valid = _differs_from_nodata(pixels, [scene.nodata[band - 1] for band in recipe.bands])
             if valid is None:
-                valid = _opaque(dataset, set(scene.alpha_bands) - set(recipe.bands), window)
+                alpha = dataset.alpha_of(recipe.bands) if isinstance(dataset, Stack) else scene.alpha_bands
+                valid = _opaque(dataset, set(alpha) - set(recipe.bands), window)
+    if isinstance(dataset, Stack):
+        held = dataset.valid(recipe.bands, window, masks=recipe.nodata == "source")
+        if held is not None:
+            valid = held if valid is None else valid & held
     if pixels.dtype.kind == "f":
         finite = np.isfinite(pixels).all(axis=0)
         valid = finite if valid is None else valid & finite
@@ -257,7 +281,7 @@ def _valid(
 
 
 def _opaque(
-    dataset: rasterio.DatasetReader, bands: set[int], window: RasterioWindow
+    dataset: rasterio.DatasetReader | Stack, bands: set[int], window: RasterioWindow
 ) -> NDArray[np.bool_] | None:
     """Where alpha is not 0. GDAL itself takes alpha for a mask only in files of two or four bands."""
     if not bands:

@@ -52,6 +52,25 @@ class Recipe:
     def grid(self, height: int, width: int) -> TileGrid:
         return TileGrid(height=height, width=width, tile_size=self.tile_size, halo=self.halo)
 
+    def of_scene(self, scene: Scene) -> "Recipe":
+        """With the scene's own scale, where the job takes it from metadata.
+
+        raw * scale + offset is (raw - low) / (high - low), which is exact for Sentinel-2's integers.
+
+        Raises:
+            ValueError: the scene has none for a band; `mismatch` says so before.
+        """
+        if self.scale.kind != "metadata":
+            return self
+        pairs = [scene.rescale[band - 1] for band in self.bands]
+        chosen = [pair for pair in pairs if pair is not None]
+        if len(chosen) < len(pairs):
+            msg = f"{scene.source.source_id} has no scale for every band"
+            raise ValueError(msg)
+        low = tuple(-offset / scale for scale, offset in chosen)
+        high = tuple((1 - offset) / scale for scale, offset in chosen)
+        return dataclasses.replace(self, scale=dataclasses.replace(self.scale, low=low, high=high))
+
     def settings(self) -> dict[str, Any]:
         """The pixel settings in words, as they are recorded and compared."""
         normalize = dataclasses.asdict(self.normalize) if self.normalize else None
@@ -222,8 +241,23 @@ def mismatch(scene: Scene, recipe: Recipe) -> str | None:
             return f"has {usable} bands{alpha}, the model takes {len(recipe.bands)}; name the job's `bands`"
     elif max(recipe.bands) > count:
         return f"has {count} band{'s' * (count > 1)}, the job asks for band {max(recipe.bands)}"
+    unscaled = _unscaled(scene, recipe)
+    if unscaled:
+        return unscaled
     dtypes = {scene.dtypes[band - 1] for band in recipe.bands}
     return next((reason for dtype in sorted(dtypes) if (reason := _out_of_scale(dtype, recipe.scale))), None)
+
+
+def _unscaled(scene: Scene, recipe: Recipe) -> str | None:
+    if recipe.scale.kind != "metadata":
+        return None
+    lacking = [band for band in recipe.bands if not scene.rescale or scene.rescale[band - 1] is None]
+    if not lacking:
+        return None
+    return (
+        f"has no scale and offset for band {lacking[0]}: neither a STAC item, Sentinel-2's MTD_MSI*.xml or "
+        f"Landsat's *_MTL.json says them, nor the file itself; set scale: {{divide: 10000}} or alike"
+    )
 
 
 def _out_of_scale(dtype: str, scale: Scale) -> str | None:
@@ -234,7 +268,7 @@ def _out_of_scale(dtype: str, scale: Scale) -> str | None:
     if scale.kind == "transforms":
         if dtype != "uint8":
             return f"has {dtype} pixels, the model's transforms expect uint8 (0..255); {remedy}"
-    elif kind.kind in "ui":
+    elif kind.kind in "ui" and scale.kind != "metadata":
         info = np.iinfo(kind)
         if max(scale.high) > info.max or min(scale.low) < info.min:
             reach = f"{min(scale.low):g}..{max(scale.high):g}"

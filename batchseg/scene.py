@@ -8,20 +8,45 @@ Affine6 = tuple[float, float, float, float, float, float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BandMetadata:
+    """What metadata beside a raster says of one of its bands; None: nothing."""
+
+    scale: float | None = None
+    """Reflectance is raw * scale + offset."""
+    offset: float = 0.0
+    nodata: float | None = None
+
+
+Said = tuple[tuple[BandMetadata, ...], ...]
+"""Per raster: one entry per band, one entry for all its bands, or none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """One input file as the listing shows it, before anybody opened it."""
+    """One input file, or the files of one scene, as the listing shows them, before anybody opened them."""
 
     source_id: str
-    """Relative path under the input's literal prefix, extension kept: names the outputs."""
+    """Path below the input's literal prefix, extension kept, or the scene's name: names the outputs."""
     uri: str
+    """The file; of several, the first."""
     files: tuple[str, ...]
-    """The file and its sidecars: all that the tag covers."""
+    """Rasters, sidecars and metadata: all that the tag covers."""
     tag: str
     """Digest of the files' sizes and versions (ETag or mtime): another tag, another version."""
     size: int
-    """Bytes of the main file."""
+    """Bytes of the raster, or of all of them."""
     problem: str = ""
     """What already the listing shows to be wrong with it."""
+    rasters: tuple[str, ...] = ()
+    """Files whose bands are stacked, in this order. Empty: `uri` alone, and nothing beside it says more."""
+    names: tuple[str, ...] = ()
+    """Per raster what the job file calls it: one tuple for all sources of an input."""
+    resampling: str = "none"
+    """How files of other grids are brought to the finest; `none`: they are refused."""
+    metadata: tuple[str, ...] = ()
+    """Per raster the file for `metadata.read_metadata`, or an empty string; empty: no raster has one."""
+    said: Said = ()
+    """Per raster what the listing itself (a STAC item) said; empty: nothing of any."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +91,8 @@ class Scene:
     block_hw: tuple[int, int]
     """The file's internal block; whole rows of a striped file are a block of the raster's width."""
     georeference: Georeference
+    rescale: tuple[tuple[float, float] | None, ...] = ()
+    """Scale and offset to reflectance, one pair per band; None where nothing says them."""
 
     @property
     def band_count(self) -> int:

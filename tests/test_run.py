@@ -1,10 +1,14 @@
 """Whole runs against numpy on the whole raster."""
 
+import csv
+import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import models as test_models
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import rasterio
@@ -364,3 +368,198 @@ def test_nothing_is_left_behind_but_what_is_documented(tmp_path: Path, write_job
     }
     assert len(list((tmp_path / "out" / "_batchseg" / "ledger").iterdir())) == 1
     assert not list(Ledger(str(tmp_path / "out")).unfinished())
+
+
+BANDS = ["red", "green", "blue", "nir"]
+
+
+def split(path: Path, folder: Path, names: Sequence[str] = BANDS) -> list[Path]:
+    """A raster's bands as files of one band each: FOLDER/NAME_red.tif, ..."""
+    with rasterio.open(path) as stacked:
+        pixels, profile = stacked.read(), {"nodata": stacked.nodata, "crs": stacked.crs}
+        profile |= {"transform": stacked.transform}
+    return [
+        write_raster(folder / f"{path.stem}_{name}.tif", band[None], **profile)
+        for name, band in zip(names, pixels, strict=True)
+    ]
+
+
+def csv_manifest(path: Path, scenes: dict[str, list[Path]]) -> None:
+    with path.open("w") as file:
+        writer = csv.DictWriter(file, fieldnames=["nir", "name", "blue", "green", "red"])
+        writer.writeheader()
+        writer.writerows(_rows(scenes))
+
+
+def parquet_manifest(path: Path, scenes: dict[str, list[Path]]) -> None:
+    pq.write_table(pa.Table.from_pylist(_rows(scenes)), path)
+
+
+def _rows(scenes: dict[str, list[Path]]) -> list[dict[str, str]]:
+    return [
+        {"name": scene, **dict(zip(BANDS, map(str, files), strict=True))} for scene, files in scenes.items()
+    ]
+
+
+def stac_items(path: Path, scenes: dict[str, list[Path]]) -> None:
+    """An item collection whose assets are the files, in hrefs relative to it."""
+    features = [
+        {
+            "type": "Feature",
+            "id": scene,
+            "properties": {},
+            "assets": {
+                name: {"href": os.path.relpath(file, path.parent)}
+                for name, file in zip(BANDS, files, strict=True)
+            },
+        }
+        for scene, files in scenes.items()
+    ]
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+
+
+def test_a_scene_of_one_file_per_band_has_the_mask_of_the_stacked_one(
+    tmp_path: Path, write_job: JobWriter
+) -> None:
+    write = {
+        "patterns": lambda *_: None,
+        "csv": csv_manifest,
+        "parquet": parquet_manifest,
+        "items": stac_items,
+    }
+    scenes: dict[str, dict[str, list[Path]]] = {kind: {} for kind in write}
+    for number, scene in enumerate(("a", "b")):
+        pixels, valid = reflectance(97, 131, seed=number), collar(97, 131)
+        pixels[:, ~valid] = 0
+        pixels[2, 50:60, 50:60] = 0  # nodata in one band alone is data
+        path = write_raster(tmp_path / "in" / f"{scene}.tif", pixels, nodata=0)
+        for kind in write:
+            scenes[kind][scene] = split(path, tmp_path / kind)
+    for kind, writer in write.items():
+        writer(tmp_path / f"scenes.{kind}", scenes[kind])
+    inputs: dict[str, object] = {
+        "stacked": "in/*.tif",
+        "patterns": {"bands": {name: f"patterns/{{scene}}_{name}.tif" for name in BANDS}},
+        "csv": {"manifest": "scenes.csv", "columns": BANDS, "id": "name"},
+        "parquet": {"manifest": "scenes.parquet", "columns": BANDS, "id": "name"},
+        "items": {"stac": "scenes.items", "assets": BANDS},
+    }
+    job = write_job(inputs=inputs)
+    assert run(job).tally.done == 10
+    assert run(job).tally.done == 0
+    # Its bands are numbered as one file's are.
+    turned = {key: inputs[key] for key in ("stacked", "patterns")}
+    run(write_job(bands=[4, 3, 2, 1], inputs=turned, output="turned"))
+    for output, kinds in (("out", list(inputs)), ("turned", ["stacked", "patterns"])):
+        for scene in "ab":
+            masks = {
+                (
+                    tmp_path / output / "masks" / kind / f"{scene}{'.tif' * (kind == 'stacked')}.tif"
+                ).read_bytes()
+                for kind in kinds
+            }
+            assert len(masks) == 1
+    assert not np.array_equal(
+        read_mask(tmp_path / "out", "patterns/a"), read_mask(tmp_path / "turned", "patterns/a")
+    )
+
+
+def test_a_scene_that_lacks_a_file_waits_for_it(tmp_path: Path, write_job: JobWriter) -> None:
+    files = split(write_raster(tmp_path / "whole.tif", reflectance(70, 90)), tmp_path / "s")
+    late = files[3].rename(tmp_path / "late.tif")
+    job = write_job(inputs={"bands": {name: f"s/{{scene}}_{name}.tif" for name in BANDS}})
+    first = run(job)
+    assert [(r.source_id, r.status) for r in first.refused] == [("whole", "quarantined")]
+    assert "nir" in first.refused[0].error
+    assert run(job).tally.quarantined == 0
+    late.rename(files[3])
+    assert run(job).tally.done == 1
+    np.testing.assert_array_equal(
+        read_mask(tmp_path / "out", "whole"), spectral_mask(reflectance(70, 90), 10_000)
+    )
+
+
+def test_other_grids_without_resampling_are_refused_before_anything_is_done(
+    tmp_path: Path, write_job: JobWriter
+) -> None:
+    files = split(write_raster(tmp_path / "whole.tif", reflectance(70, 90)), tmp_path / "s")
+    coarse = Affine(20.0, 0.0, UTM.c, 0.0, -20.0, UTM.f)
+    write_raster(files[3], reflectance(35, 45)[3:], transform=coarse)
+    inputs: dict[str, object] = {"bands": {name: f"s/{{scene}}_{name}.tif" for name in BANDS}}
+    job = write_job(inputs=inputs)
+    with pytest.raises(ConfigError, match=r"whole_nir.tif has 45 x 35 pixels of 20 x 20.*resampling"):
+        run(job)
+    assert not (tmp_path / "out").exists()
+    assert run(write_job(inputs=inputs | {"resampling": "nearest"})).tally.done == 1
+    pixels = reflectance(70, 90)
+    pixels[3] = reflectance(35, 45)[3].repeat(2, axis=0).repeat(2, axis=1)
+    np.testing.assert_array_equal(read_mask(tmp_path / "out", "whole"), spectral_mask(pixels, 10_000))
+
+
+MTD = """<?xml version="1.0" encoding="UTF-8"?>
+<n1:Level-2A_User_Product xmlns:n1="https://psd-15.sentinel2.eo.esa.int/PSD/User_Product_Level-2A.xsd">
+<n1:General_Info><Product_Info><PROCESSING_BASELINE>{baseline}</PROCESSING_BASELINE></Product_Info>
+<Product_Image_Characteristics>
+<Special_Values><SPECIAL_VALUE_TEXT>NODATA</SPECIAL_VALUE_TEXT><SPECIAL_VALUE_INDEX>0</SPECIAL_VALUE_INDEX>
+</Special_Values><Special_Values><SPECIAL_VALUE_TEXT>SATURATED</SPECIAL_VALUE_TEXT>
+<SPECIAL_VALUE_INDEX>65535</SPECIAL_VALUE_INDEX></Special_Values>
+<QUANTIFICATION_VALUES_LIST><BOA_QUANTIFICATION_VALUE unit="none">10000</BOA_QUANTIFICATION_VALUE>
+<AOT_QUANTIFICATION_VALUE unit="none">1000.0</AOT_QUANTIFICATION_VALUE></QUANTIFICATION_VALUES_LIST>
+{offsets}</Product_Image_Characteristics></n1:General_Info></n1:Level-2A_User_Product>
+"""
+
+
+def write_safe(folder: Path, pixels: NDArray[np.uint16], offset: int | None) -> None:
+    """A Sentinel-2 product's files: three bands of 10 m, one of 20 m, lossless."""
+    granule = folder / "GRANULE" / "L2A_T33UUU_A1" / "IMG_DATA"
+    lossless = {"driver": "JP2OpenJPEG", "REVERSIBLE": "YES", "QUALITY": "100"}
+    for band, name in zip(pixels, ("B04", "B03", "B02", "B8A"), strict=True):
+        every = 2 if name == "B8A" else 1
+        write_raster(
+            granule / f"R{10 * every}m" / f"T33UUU_20260101T100000_{name}_{10 * every}m.jp2",
+            band[None, ::every, ::every],
+            transform=Affine(10.0 * every, 0.0, UTM.c, 0.0, -10.0 * every, UTM.f),
+            **lossless,
+        )
+    each = "".join(f'<BOA_ADD_OFFSET band_id="{n}">{offset}</BOA_ADD_OFFSET>' for n in range(13))
+    offsets = f"<BOA_ADD_OFFSET_VALUES_LIST>{each}</BOA_ADD_OFFSET_VALUES_LIST>" if offset is not None else ""
+    baseline = "03.01" if offset is None else "05.11"
+    (folder / "MTD_MSIL2A.xml").write_text(MTD.format(baseline=baseline, offsets=offsets))
+
+
+def test_sentinel_2_of_either_processing_baseline_has_the_same_mask(
+    tmp_path: Path, write_job: JobWriter, ray_cluster: str
+) -> None:
+    pixels = reflectance(140, 166)
+    valid = collar(140, 166)
+    valid[:] = valid[::2, ::2].repeat(2, axis=0).repeat(2, axis=1)
+    write_safe(tmp_path / "in" / "old.SAFE", np.where(valid, pixels, 0), None)
+    write_safe(tmp_path / "in" / "new.SAFE", np.where(valid, pixels + 1000, 0), -1000)
+    image = "in/{scene}.SAFE/GRANULE/*/IMG_DATA"
+    tens = {name: f"{image}/R10m/*_{name}_10m.jp2" for name in ("B04", "B03", "B02")}
+    job = write_job(
+        inputs={"bands": {**tens, "B8A": f"{image}/R20m/*_B8A_20m.jp2"}, "resampling": "nearest"},
+        scale="metadata",
+    )
+    report = run(job)
+    assert (report.tally.done, report.refused) == (2, ())
+    assert run(job).tally.done == 0
+    run_on_ray(job, ray_cluster, "output=ray", "tile_size=50", "shard_tiles=2")
+    assert mask_bytes(tmp_path / "ray") == mask_bytes(tmp_path / "out")
+    pixels[3] = pixels[3, ::2, ::2].repeat(2, axis=0).repeat(2, axis=1)
+    expected = spectral_mask(pixels, 10_000, valid)
+    assert set(np.unique(expected)) == {0, 1, 2, 3, 255}
+    for scene in ("old", "new"):
+        np.testing.assert_array_equal(read_mask(tmp_path / "out", scene), expected)
+
+
+def test_files_that_say_their_own_scale_need_no_other(tmp_path: Path, write_job: JobWriter) -> None:
+    path = write_raster(tmp_path / "in" / "a.tif", reflectance(70, 90))
+    with rasterio.open(path, "r+") as dataset:
+        dataset.scales, dataset.offsets = (0.0001,) * 4, (0.0,) * 4
+    write_raster(tmp_path / "in" / "b.tif", reflectance(70, 90))
+    report = run(write_job(scale="metadata"))
+    assert ["no scale and offset for band 1" in r.error for r in report.refused] == [True]
+    np.testing.assert_array_equal(
+        read_mask(tmp_path / "out", "a.tif"), spectral_mask(reflectance(70, 90), 10_000)
+    )
