@@ -83,6 +83,15 @@ class ClassInfo:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AreaFile:
+    """Where the polygons of an area of interest lie."""
+
+    uri: str
+    layer: str | None
+    """None: the file's first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JobConfig:
     """A job file with its defaults filled in and its paths made absolute."""
 
@@ -118,6 +127,11 @@ class JobConfig:
     deadline: str | None
     stop_after: int
     allow_empty: bool
+    aoi: AreaFile | None
+    """What lies outside its polygons is not read, not predicted, and nodata in the mask."""
+    on_bad_block: Literal["quarantine", "nodata"]
+    min_age: float
+    """Seconds; files that changed less than that ago are left to a later run."""
 
 
 class _Strict(BaseModel):
@@ -170,6 +184,11 @@ _InputName = Annotated[str, Field(pattern=r"^[\w-][\w .-]*$")]
 """First folder of the ids: one plain name, so that no id leads out of the output."""
 
 
+class _Area(_Strict):
+    file: str = Field(min_length=1)
+    layer: str | None = None
+
+
 class _JobFile(_Strict):
     inputs: (
         str
@@ -201,6 +220,18 @@ class _JobFile(_Strict):
     deadline: str | None = None
     stop_after: int = Field(default=10, ge=2)
     allow_empty: bool = False
+    aoi: Annotated[str, Field(min_length=1)] | _Area | None = None
+    on_bad_block: Literal["quarantine", "nodata"] = "quarantine"
+    min_age: Number | str = 0.0
+
+    @field_validator("min_age")
+    @classmethod
+    def _min_age_is_duration(cls, age: float | str) -> float:
+        seconds = _duration(age) if isinstance(age, str) else age
+        if seconds is None or not 0 <= seconds < float("inf"):
+            msg = f"{age!r} is no duration such as 90s, 10m or 2h, nor a number of seconds"
+            raise ValueError(msg)
+        return seconds
 
     @field_validator("deadline")
     @classmethod
@@ -288,10 +319,16 @@ def seconds_until(deadline: str, now: dt.datetime) -> float:
         if hour < 24 and minute < 60:
             then = now.replace(hour=hour, minute=minute, second=0, microsecond=0)
             return (then + dt.timedelta(days=then <= now) - now).total_seconds()
-    elif match := re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", deadline):
-        return float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]]
+    elif (seconds := _duration(deadline)) is not None:
+        return seconds
     msg = f"deadline {deadline!r} is neither a time of day such as '06:00' nor a duration such as 90m or 7.5h"
     raise ValueError(msg)
+
+
+def _duration(text: str) -> float | None:
+    """Seconds of `90s`, `10m` or `1.5h`; None where the text is no such."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text)
+    return float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]] if match else None
 
 
 def _apply_override(tree: dict[str, Any], override: str) -> None:
@@ -338,7 +375,7 @@ def _to_config(job: _JobFile, path: Path) -> JobConfig:
         inputs = [(None, item) for item in job.inputs]
     else:
         inputs = list(job.inputs.items())
-    values = job.model_dump(exclude={"inputs", "classes", "scale", "normalize", "max_in_flight"})
+    values = job.model_dump(exclude={"inputs", "classes", "scale", "normalize", "max_in_flight", "aoi"})
     values |= {
         "path": str(path),
         "inputs": tuple((name, _absolute(uri, folder)) for name, uri in inputs),
@@ -351,6 +388,7 @@ def _to_config(job: _JobFile, path: Path) -> JobConfig:
         else Normalize(mean=tuple(job.normalize.mean), std=tuple(job.normalize.std)),
         "classes": tuple(_class_info(item, index) for index, item in enumerate(job.classes)),
         "max_in_flight": _bytes(job.max_in_flight, path),
+        "aoi": _area_file(job.aoi, folder),
     }
     return JobConfig(**values)
 
@@ -360,6 +398,13 @@ def _absolute(uri: str, folder: Path) -> str:
     if "://" in uri:
         return uri.removeprefix("file://")
     return os.path.normpath(folder / Path(uri).expanduser())
+
+
+def _area_file(aoi: str | _Area | None, folder: Path) -> AreaFile | None:
+    if aoi is None:
+        return None
+    area = aoi if isinstance(aoi, _Area) else _Area(file=aoi)
+    return AreaFile(uri=_absolute(area.file, folder), layer=area.layer)
 
 
 def _scale(scale: str | _Divide | _Stretch) -> Scale:
@@ -421,6 +466,8 @@ _EXPECTED = {
     "classes": "a list of names or of {name: ..., color: '#rrggbb'}",
     "bands": "a list of band numbers such as [1, 2, 3]",
     "max_in_flight": "a number of bytes, or a size such as 512MiB",
+    "aoi": "a vector file such as areas/county.gpkg, or {file: ..., layer: ...}",
+    "min_age": "a duration such as 90s, 10m or 2h, or a number of seconds",
     "deadline": "a time of day in quotes such as '06:00', or a duration such as 90m or 7.5h",
 }
 """What a key takes, where pydantic would list every branch of a union."""

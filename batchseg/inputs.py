@@ -3,6 +3,7 @@
 import io
 import os
 import re
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -75,6 +76,7 @@ def find_sources(
         raise ConfigError(msg)
     _check_names(config, recorded)
     by_uri: set[str] = set()
+    now = time.time()
     # Known inputs first: a new one gets a name that none of their folders has.
     for given_name, pattern in sorted(config.inputs, key=lambda item: item[1] not in recorded):
         infos = _listed(pattern, config)
@@ -84,7 +86,7 @@ def find_sources(
             if info.uri in by_uri:
                 continue  # another input holds it as well
             by_uri.add(info.uri)
-            source = _source(info, roots[pattern], folders)
+            source = _source(info, roots[pattern], folders, min_age=config.min_age, now=now)
             other = sources.setdefault(source.source_id, source)
             if other.uri != source.uri:
                 msg = (
@@ -227,7 +229,7 @@ def _literal_prefix(pattern: str, infos: list[FileInfo]) -> str:
     return literal.rpartition("/")[0]
 
 
-def _source(info: FileInfo, root: InputRoot, folders: "_Folders") -> Source:
+def _source(info: FileInfo, root: InputRoot, folders: "_Folders", *, min_age: float, now: float) -> Source:
     prefix = root.prefix.rstrip("/") + "/"
     if info.uri.startswith(prefix):
         relative = info.uri.removeprefix(prefix)
@@ -248,7 +250,13 @@ def _source(info: FileInfo, root: InputRoot, folders: "_Folders") -> Source:
         tag=storage.digest_of(files),
         size=info.size,
         problem=problem,
+        young=any(_is_young(file, min_age, now) for file in files),
     )
+
+
+def _is_young(file: FileInfo, min_age: float, now: float) -> bool:
+    """A time that lies further ahead than `min_age` is wrong, not young: such a file would wait for ever."""
+    return file.modified is not None and abs(now - file.modified) < min_age
 
 
 def current_tag(source: Source) -> str | None:

@@ -22,6 +22,8 @@ class Source:
     """Bytes of the main file."""
     problem: str = ""
     """What already the listing shows to be wrong with it."""
+    young: bool = False
+    """One of its files changed less than the job's `min_age` ago: it may still be written."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,7 @@ PUT, which is atomic by itself. Readers never see half a file.
 """
 
 import contextlib
+import datetime as dt
 import hashlib
 import os
 import shutil
@@ -27,6 +28,8 @@ class FileInfo:
     """Bytes."""
     version: str
     """ETag, or modification time: changes when the content is written again."""
+    modified: float | None = None
+    """Seconds since 1970; None where the storage does not say."""
 
 
 WILDCARDS = "*?["
@@ -131,9 +134,23 @@ def _file_info(fs: Any, name: str, info: dict[str, Any]) -> FileInfo:
     uri = fs.unstrip_protocol(name).removeprefix("file://")
     if info.get("islink"):
         target = Path(name).stat()  # what counts is what the link points at
-        return FileInfo(uri=uri, size=target.st_size, version=str(target.st_mtime))
+        return FileInfo(uri=uri, size=target.st_size, version=str(target.st_mtime), modified=target.st_mtime)
     version = next((str(info[k]) for k in ("ETag", "etag", "mtime", "LastModified") if info.get(k)), "")
-    return FileInfo(uri=uri, size=info["size"] or 0, version=version)
+    return FileInfo(uri=uri, size=info["size"] or 0, version=version, modified=_modified(info))
+
+
+def _modified(info: dict[str, Any]) -> float | None:
+    """Local disks say `mtime`, S3 `LastModified`, Azure `last_modified`, Google and memory others."""
+    for key in ("mtime", "LastModified", "last_modified", "updated", "modified", "created"):
+        value = info.get(key)
+        with contextlib.suppress(ValueError):
+            if isinstance(value, str):
+                value = dt.datetime.fromisoformat(value)
+        if isinstance(value, dt.datetime):
+            return (value if value.tzinfo else value.replace(tzinfo=dt.UTC)).timestamp()
+        if isinstance(value, float | int):
+            return float(value)
+    return None
 
 
 def digest_of(infos: list[FileInfo]) -> str:

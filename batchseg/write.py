@@ -84,6 +84,7 @@ def write_shards(
                 width=core.width,
                 empty=mask.classes is None,
                 predicted=mask.predicted,
+                bad_pixels=mask.bad_pixels,
                 mask_bytes=size,
                 uri=source.uri,
             )

@@ -127,6 +127,9 @@ def make_config(**changes: Any) -> JobConfig:
         deadline=None,
         stop_after=10,
         allow_empty=False,
+        aoi=None,
+        on_bad_block="quarantine",
+        min_age=0.0,
     )
     return dataclasses.replace(config, **changes)
 
