@@ -11,11 +11,12 @@ from typing import TextIO
 
 from batchseg import __version__, storage
 from batchseg.config import JobConfig, load_job
+from batchseg.driver import describe_damage
 from batchseg.dryrun import DryRun, dry_run
 from batchseg.errors import EXIT_OK, EXIT_QUARANTINED, BatchsegError, ConfigError
 from batchseg.progress import PlainProgress, Sums, TerminalProgress, duration, is_terminal
 from batchseg.recipe import Recipe
-from batchseg.run import Report, new_run_id, run_job
+from batchseg.run import Report, describe_young, new_run_id, run_job
 from batchseg.status import Status, read_status
 from batchseg.terminal import Streams, stop_reasons
 from batchseg.upkeep import prune, retry
@@ -202,22 +203,30 @@ def _print_report(report: Report, run_id: str, out: TextIO, *, quiet: bool) -> N
         counts = [f"{tally.done} scenes done"]
         counts += [f"{report.skipped} done before"] if report.skipped else []
         counts += [f"{report.still_quarantined} quarantined before"] if report.still_quarantined else []
+        counts += [f"{report.young} too young"] if report.young else []
         _say(f"run {run_id}: {', '.join(counts)}", out)
         if sums.tiles:
             _say(f"  {sums.tiles} tiles in {duration(sums.elapsed)}: {sums.rates()}", out)
             _say(f"  slowest step: {sums.slowest_step()}", out)
         _say(f"  masks: {report.output}/masks   table: {report.output}/items/items.parquet", out)
         _say(f"  log:   {report.log}", out)
+        if report.damaged:
+            _say(f"{len(report.damaged)} scenes done with damaged blocks (nodata in the mask):", out)
+            _say_some([f"  {r.source_id}: {describe_damage(r)}" for r in report.damaged], report, out)
     for kind in ("quarantined", "failed"):
         records = [record for record in report.refused if record.status == kind]
         if records:
             note = "until the file changes" if kind == "quarantined" else "the next run tries again"
             _say(f"{len(records)} sources {kind} ({note}):", out)
-            for record in records[:REFUSALS_SHOWN]:
-                _say(f"  {record.source_id}: {record.error}", out)
-            if len(records) > REFUSALS_SHOWN:
-                more = len(records) - REFUSALS_SHOWN
-                _say(f"  and {more} more: batchseg status {report.output}", out)
+            _say_some([f"  {record.source_id}: {record.error}" for record in records], report, out)
+
+
+def _say_some(lines: Sequence[str], report: Report, out: TextIO) -> None:
+    for line in lines[:REFUSALS_SHOWN]:
+        _say(line, out)
+    if len(lines) > REFUSALS_SHOWN:
+        more = len(lines) - REFUSALS_SHOWN
+        _say(f"  and {more} more: batchseg status {report.output}", out)
 
 
 def _plan(arguments: argparse.Namespace, streams: Streams) -> int:
@@ -248,6 +257,10 @@ def _print_plan(planned: DryRun, out: TextIO) -> None:
         f"memory   at most {human(numbers.in_flight_bytes)} of pixels in flight, "
         f"object store {human(planned.object_store_bytes)}",
     ]
+    if recipe.area is not None:
+        lines.append(f"aoi      {sum(job.is_outside for job in plan.jobs)} of the scenes lie outside")
+    if plan.triage.young:
+        lines.append(f"young    {describe_young(plan.triage.young, planned.min_age)}")
     _say("\n".join(lines), out)
     if plan.refusals:
         _say(f"refused  {len(plan.refusals)} sources:", out)
@@ -296,6 +309,8 @@ def _print_status(status: Status, out: TextIO) -> None:
     for scene in status.unfinished:
         what = f"{scene.shards_done} shards, {scene.pixels_done / 1e6:.1f} Mpx recorded"
         _say(f"  begun: {scene.source_id}: {what}", out)
+    for damaged in status.damaged:
+        _say(f"  damaged: {damaged.source_id}: {damaged.bad_share:.2%} of it cannot be decoded", out)
     for source in status.refused:
         _say(f"  {source.status}: {source.source_id}: {source.error}", out)
 

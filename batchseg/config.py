@@ -133,6 +133,15 @@ class RegionSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AreaFile:
+    """Where the polygons of an area of interest lie."""
+
+    uri: str
+    layer: str | None
+    """None: the file's first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JobConfig:
     """A job file with its defaults filled in and its paths made absolute."""
 
@@ -172,6 +181,11 @@ class JobConfig:
     allow_empty: bool
     storage: Mapping[str, Mapping[str, Any]]
     """Options by protocol: endpoint, anonymous, profile, and whatever fsspec's client takes."""
+    aoi: AreaFile | None
+    """What lies outside its polygons is not read, not predicted, and nodata in the mask."""
+    on_bad_block: Literal["quarantine", "nodata"]
+    min_age: float
+    """Seconds; files that changed less than that ago are left to a later run."""
 
 
 class _Strict(BaseModel):
@@ -301,6 +315,11 @@ class _SceneSet(_Strict):
 _Input = str | _SceneSet
 
 
+class _Area(_Strict):
+    file: str = Field(min_length=1)
+    layer: str | None = None
+
+
 class _JobFile(_Strict):
     inputs: (
         _Input
@@ -334,6 +353,18 @@ class _JobFile(_Strict):
     stop_after: int = Field(default=10, ge=2)
     allow_empty: bool = False
     storage: dict[Literal["s3", "gs", "az", "http"], dict[str, Any]] = {}
+    aoi: Annotated[str, Field(min_length=1)] | _Area | None = None
+    on_bad_block: Literal["quarantine", "nodata"] = "quarantine"
+    min_age: Number | str = 0.0
+
+    @field_validator("min_age")
+    @classmethod
+    def _min_age_is_duration(cls, age: float | str) -> float:
+        seconds = _duration(age) if isinstance(age, str) else age
+        if seconds is None or not 0 <= seconds < float("inf"):
+            msg = f"{age!r} is no duration such as 90s, 10m or 2h, nor a number of seconds"
+            raise ValueError(msg)
+        return seconds
 
     @field_validator("deadline")
     @classmethod
@@ -421,10 +452,16 @@ def seconds_until(deadline: str, now: dt.datetime) -> float:
         if hour < 24 and minute < 60:
             then = now.replace(hour=hour, minute=minute, second=0, microsecond=0)
             return (then + dt.timedelta(days=then <= now) - now).total_seconds()
-    elif match := re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", deadline):
-        return float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]]
+    elif (seconds := _duration(deadline)) is not None:
+        return seconds
     msg = f"deadline {deadline!r} is neither a time of day such as '06:00' nor a duration such as 90m or 7.5h"
     raise ValueError(msg)
+
+
+def _duration(text: str) -> float | None:
+    """Seconds of `90s`, `10m` or `1.5h`; None where the text is no such."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text)
+    return float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]] if match else None
 
 
 def _apply_override(tree: dict[str, Any], override: str) -> None:
@@ -471,7 +508,8 @@ def _to_config(job: _JobFile, path: Path) -> JobConfig:
         inputs = [(None, item) for item in job.inputs]
     else:
         inputs = list(job.inputs.items())
-    values = job.model_dump(exclude={"inputs", "classes", "scale", "normalize", "regions", "max_in_flight"})
+    left_out = {"inputs", "classes", "scale", "normalize", "regions", "max_in_flight", "aoi"}
+    values = job.model_dump(exclude=left_out)
     values |= {
         "path": str(path),
         "inputs": tuple((name, _input(given, folder)) for name, given in inputs),
@@ -485,6 +523,7 @@ def _to_config(job: _JobFile, path: Path) -> JobConfig:
         "regions": _region_settings(job.regions),
         "classes": tuple(_class_info(item, index) for index, item in enumerate(job.classes)),
         "max_in_flight": _bytes(job.max_in_flight, path),
+        "aoi": _area_file(job.aoi, folder),
     }
     return JobConfig(**values)
 
@@ -509,6 +548,13 @@ def _input(given: _Input, folder: Path) -> str | SceneSet:
         id_column=given.id,
         resampling=given.resampling,
     )
+
+
+def _area_file(aoi: str | _Area | None, folder: Path) -> AreaFile | None:
+    if aoi is None:
+        return None
+    area = aoi if isinstance(aoi, _Area) else _Area(file=aoi)
+    return AreaFile(uri=_absolute(area.file, folder), layer=area.layer)
 
 
 def _scale(scale: str | _Divide | _Stretch) -> Scale:
@@ -586,6 +632,8 @@ _EXPECTED = {
     "bands": "a list of band numbers such as [1, 2, 3]",
     "max_in_flight": "a number of bytes, or a size such as 512MiB",
     "storage": "options by protocol (s3, gs, az, http) such as {s3: {endpoint: ..., anonymous: true}}",
+    "aoi": "a vector file such as areas/county.gpkg, or {file: ..., layer: ...}",
+    "min_age": "a duration such as 90s, 10m or 2h, or a number of seconds",
     "deadline": "a time of day in quotes such as '06:00', or a duration such as 90m or 7.5h",
 }
 """What a key takes, where pydantic would list every branch of a union."""

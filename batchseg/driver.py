@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from batchseg import storage
 from batchseg.errors import OutputError, StoppedError
-from batchseg.events import Listener, Retried, SceneDone, SceneRefused, ShardsDone
+from batchseg.events import Listener, Note, Retried, SceneDone, SceneRefused, ShardsDone
 from batchseg.executors import (
     Executor,
     Failure,
@@ -48,6 +48,8 @@ class _SceneWork:
     job: SceneJob
     records: list[Record]
     open: deque[Shard]
+    outside: list[Shard]
+    """Outside the area of interest: not leased, empty in the mask."""
     cpu_class: str | None
     tiles_open: int
     lost: int = 0
@@ -253,6 +255,7 @@ class Driver:
             job=job,
             records=list(job.committed),
             open=deque(shards),
+            outside=job.outside_shards(),
             cpu_class=job.committed[0].cpu_class if job.committed else None,
             tiles_open=sum(len(shard.tiles) for shard in shards),
         )
@@ -343,7 +346,7 @@ class Driver:
                 shards=len(result.records),
                 tiles=predicted,
                 skipped=flight.lease.tiles - predicted,
-                pixels=sum(record.window.size for record in result.records),
+                pixels=sum(shard.pixels for shard in flight.lease.shards),
                 read_seconds=result.read_seconds,
                 predict_seconds=result.predict_seconds,
                 stitch_seconds=result.stitch_seconds,
@@ -351,10 +354,9 @@ class Driver:
             )
         )
         work.lost, work.held = 0, False
-        if not work.finishing and len(work.records) == work.job.grid.count:
-            self._uncommitted += (
-                self._streak.flush()
-            )  # a whole scene was read: those held back are single cases
+        if not work.finishing and len(work.records) + len(work.outside) == work.job.grid.count:
+            # A whole scene was read: those held back are single cases.
+            self._uncommitted += self._streak.flush()
             self._finish(work)
 
     def _finish(self, work: _SceneWork) -> None:
@@ -379,6 +381,8 @@ class Driver:
         self._uncommitted.append(record)
         self.tally.done += 1
         self._emit(SceneDone(source_id=work.source_id, finish_seconds=seconds))
+        if record.bad_pixels:
+            self._emit(Note(text=f"{work.source_id}: {describe_damage(record)}"))
 
     def _on_failure(self, flight: _InFlight, failure: Failure) -> None:
         """Whose fault is it? A source's only if it recurs with that source alone in a fresh process."""
@@ -450,7 +454,9 @@ class Driver:
         ready, self._to_finish = self._to_finish, []
         for work in ready if not self._draining else ():
             self._finishing[work.source_id] = work
-            ordered = tuple(sorted(work.records, key=lambda record: record.window))
+            cpu_class = work.cpu_class or self._slots[0].cpu_class
+            outside = [outside_record(work.job, shard, self._recipe, cpu_class) for shard in work.outside]
+            ordered = tuple(sorted([*work.records, *outside], key=lambda record: record.window))
             self._executor.finish(FinishTask(scene=work.job.scene, shards=ordered, epoch=self._epoch))
 
     def _with_outputs(self, record: Record) -> Record:
@@ -484,6 +490,31 @@ class Driver:
         while self._flights and time.monotonic() < until:
             self._handle(self._executor.poll(POLL_SECONDS))
         self._uncommitted += self._streak.flush()
+
+
+def outside_record(job: SceneJob, shard: Shard, recipe: Recipe, cpu_class: str) -> Record:
+    """A shard that nobody read; never committed, as the next run knows it from the plan too."""
+    source, core = job.scene.source, shard.core
+    return Record(
+        status="shard",
+        source_id=source.source_id,
+        tag=source.tag,
+        pixel=recipe.digest,
+        cpu_class=cpu_class,
+        grid=job.grid_name,
+        row_off=core.row_off,
+        col_off=core.col_off,
+        height=core.height,
+        width=core.width,
+        empty=True,
+        uri=source.uri,
+    )
+
+
+def describe_damage(record: Record) -> str:
+    """What `on_bad_block: nodata` left out of a scene."""
+    share = record.bad_pixels / (record.height * record.width)
+    return f"{record.bad_pixels} pixels ({share:.2%}) lie in blocks that cannot be decoded; they are nodata"
 
 
 def refusal_record(job: SceneJob, reason: str, *, transient: bool) -> Record:

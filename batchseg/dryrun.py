@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from batchseg import storage
+from batchseg.aoi import read_area
 from batchseg.config import JobConfig
 from batchseg.inputs import find_sources
 from batchseg.ledger import Ledger
@@ -19,6 +20,7 @@ from batchseg.run import (
     probe_model,
     refuse_spoiled_night,
     worker_count,
+    worth_another_try,
 )
 from batchseg.scene import Refusal
 from batchseg.state import check_pixel_settings, load_state
@@ -32,6 +34,7 @@ class DryRun:
     numbers: Estimate
     workers: int
     object_store_bytes: int
+    min_age: float
 
 
 def dry_run(config: JobConfig, say: Callable[[str], None]) -> DryRun:
@@ -41,16 +44,24 @@ def dry_run(config: JobConfig, say: Callable[[str], None]) -> DryRun:
         BatchsegError: what `run` would refuse, with the same words and exit code.
     """
     storage.configure(config.storage)
+    area = read_area(config.aoi) if config.aoi else None
     say("checking the model with one tile")
     model = read_model(config.model)
     facts, device = probe_model(config, model)
-    recipe = make_recipe(config, model, facts, device)
+    recipe = make_recipe(config, model, facts, device, area)
     state = load_state(config.output)
     check_pixel_settings(state, recipe.settings(), config.output)
     sources, _ = find_sources(config, state.roots if state else {})
     ledger = Ledger(config.output)
     product = make_product(config, recipe)
-    triaged = triage(sources, ledger, recipe.digest, product.digest, masks_there(config.output))
+    triaged = triage(
+        sources,
+        ledger,
+        recipe.digest,
+        product.digest,
+        masks_there(config.output),
+        try_again=partial(worth_another_try, config),
+    )
     say(f"reading {len(triaged.todo)} headers")
     headers = [read_header(source) for source in triaged.todo]
     doubtful = [header.source for header in headers if isinstance(header, Refusal)]
@@ -78,4 +89,5 @@ def dry_run(config: JobConfig, say: Callable[[str], None]) -> DryRun:
         numbers=numbers,
         workers=workers,
         object_store_bytes=object_store_bytes(workers, config.max_in_flight),
+        min_age=config.min_age,
     )

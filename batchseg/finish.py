@@ -114,6 +114,7 @@ def _done_record(scene: Scene, recipe: Recipe, product: Product, shards: tuple[R
         height=scene.height,
         width=scene.width,
         predicted=sum(shard.predicted for shard in shards),
+        bad_pixels=sum(shard.bad_pixels for shard in shards),
         uri=scene.source.uri,
     )
 

@@ -74,8 +74,14 @@ class Shard:
     core: Window
     """Union of the tiles' cores: the shard's key in the ledger."""
     read: Window
-    """The pixels that its tiles need, clipped to the raster."""
+    """The pixels that its tiles need, clipped to the raster; none without tiles."""
     tiles: tuple[Tile, ...]
+    """Those that are wanted."""
+
+    @property
+    def pixels(self) -> int:
+        """Number of pixels in its tiles' cores."""
+        return sum(tile.core.size for tile in self.tiles)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,6 +153,8 @@ class ShardGrid:
 
     tiles: TileGrid
     tiles_hw: tuple[int, int]
+    wanted: bytes | None = None
+    """A bit per tile in row-major order, as numpy.packbits packs them; the others are left out. None: all."""
 
     @property
     def shape_hw(self) -> tuple[int, int]:
@@ -165,19 +173,32 @@ class ShardGrid:
         (rows, cols), (down, across) = self.tiles.shape_hw, self.tiles_hw
         row, col = shard_row * down, shard_col * across
         row_stop, col_stop = min(row + down, rows), min(col + across, cols)
-        core = self.tiles.cores(row, row_stop, col, col_stop)
-        halo = self.tiles.halo
-        grown = Window(
-            row_off=core.row_off - halo,
-            col_off=core.col_off - halo,
-            height=core.height + 2 * halo,
-            width=core.width + 2 * halo,
+        tiles = tuple(
+            self.tiles.tile(r, c)
+            for r in range(row, row_stop)
+            for c in range(col, col_stop)
+            if self._is_wanted(r, c)
         )
         return Shard(
-            core=core,
-            read=grown.clip(self.tiles.height, self.tiles.width),
-            tiles=tuple(self.tiles.tile(r, c) for r in range(row, row_stop) for c in range(col, col_stop)),
+            core=self.tiles.cores(row, row_stop, col, col_stop), read=self._needed(tiles), tiles=tiles
         )
+
+    def _is_wanted(self, row: int, col: int) -> bool:
+        number = row * self.tiles.shape_hw[1] + col
+        return self.wanted is None or bool(self.wanted[number // 8] << number % 8 & 128)
+
+    def _needed(self, tiles: tuple[Tile, ...]) -> Window:
+        """The smallest window with all that the tiles see of the raster."""
+        if not tiles:
+            return Window(row_off=0, col_off=0, height=0, width=0)
+        row_off = min(tile.window.row_off for tile in tiles)
+        col_off = min(tile.window.col_off for tile in tiles)
+        return Window(
+            row_off=row_off,
+            col_off=col_off,
+            height=max(tile.window.row_stop for tile in tiles) - row_off,
+            width=max(tile.window.col_stop for tile in tiles) - col_off,
+        ).clip(self.tiles.height, self.tiles.width)
 
     def __iter__(self) -> Iterator[Shard]:
         return (self.shard(index) for index in range(self.count))

@@ -6,8 +6,10 @@ import io
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import PurePosixPath
 
 import pyarrow.parquet as pq
@@ -81,6 +83,7 @@ def find_sources(
         raise ConfigError(msg)
     _check_names(config, recorded)
     known_files: set[tuple[str, ...]] = set()
+    is_young = partial(_is_young, min_age=config.min_age, now=time.time())
     # Known inputs first: a new one gets a name that none of their folders has.
     for given_name, given in sorted(config.inputs, key=lambda item: _key(item[1]) not in recorded):
         scenes, key = _listed(given, config), _key(given)
@@ -95,9 +98,9 @@ def find_sources(
                 continue  # another input holds it as well
             known_files |= {files} if not scene.problem else set()
             if isinstance(given, SceneSet):
-                source = _scene_source(scene, roots[key], given, names)
+                source = _scene_source(scene, roots[key], given, names, is_young)
             else:
-                source = _file_source(scene.rasters[0], roots[key], folders, config)
+                source = _file_source(scene.rasters[0], roots[key], folders, config, is_young)
             _add(sources, source, config)
     return [sources[key] for key in sorted(sources)], roots
 
@@ -275,7 +278,9 @@ def _source_id(relative: str, root: InputRoot) -> str:
     return "/".join([root.name, *parts] if root.name else parts)
 
 
-def _file_source(info: FileInfo, root: InputRoot, folders: Folders, config: JobConfig) -> Source:
+def _file_source(
+    info: FileInfo, root: InputRoot, folders: Folders, config: JobConfig, is_young: Callable[[FileInfo], bool]
+) -> Source:
     relative, problem = _in_utf8(_relative(info.uri, root))
     files = [info, *folders.sidecars(info.uri)]
     metadata = _metadata_of(info.uri) if config.scale.kind == "metadata" else None
@@ -288,6 +293,7 @@ def _file_source(info: FileInfo, root: InputRoot, folders: Folders, config: JobC
         problem=problem,
         rasters=(info.uri,) if metadata else (),
         metadata=(metadata.uri,) if metadata else (),
+        young=any(map(is_young, files)),
     )
     return dataclasses.replace(source, tag=_tag(source, [f for f in (*files, metadata) if f]))
 
@@ -306,7 +312,13 @@ def _metadata_of(uri: str) -> FileInfo | None:
     return next((info for file in metadata_files(uri) if (info := storage.file_info(file))), None)
 
 
-def _scene_source(scene: SceneFiles, root: InputRoot, given: SceneSet, names: tuple[str, ...]) -> Source:
+def _scene_source(
+    scene: SceneFiles,
+    root: InputRoot,
+    given: SceneSet,
+    names: tuple[str, ...],
+    is_young: Callable[[FileInfo], bool],
+) -> Source:
     name = "".join(c if c.isprintable() else "_" for c in scene.name) or _relative(scene.uri, root)
     source_id = _source_id(name, root)
     longest = max(len(part.encode()) for part in source_id.split("/"))
@@ -327,6 +339,7 @@ def _scene_source(scene: SceneFiles, root: InputRoot, given: SceneSet, names: tu
         resampling=given.resampling,
         metadata=scene.metadata,
         said=scene.said,
+        young=any(map(is_young, infos)),
     )
     return dataclasses.replace(source, tag=_tag(source, infos))
 
@@ -341,6 +354,11 @@ def _tag(source: Source, infos: Sequence[FileInfo]) -> str:
     order = [by_uri.get(uri) for uri in source.rasters]
     words = json.dumps([whole, order, source.resampling, said, source.problem])
     return hashlib.sha256(words.encode(errors="surrogateescape")).hexdigest()[:16]
+
+
+def _is_young(file: FileInfo, min_age: float, now: float) -> bool:
+    """A time that lies further ahead than `min_age` is wrong, not young: such a file would wait for ever."""
+    return file.modified is not None and abs(now - file.modified) < min_age
 
 
 def current_tag(source: Source) -> str | None:

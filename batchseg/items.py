@@ -25,6 +25,7 @@ _COLUMNS: dict[str, pa.DataType] = {
     "height": pa.int32(),
     "width": pa.int32(),
     "valid_share": pa.float64(),  # of all pixels, 0..1; null unless done
+    "bad_pixels": pa.int64(),  # nodata because their blocks cannot be decoded; null unless done
     "classes": pa.list_(pa.struct(list(_CLASS.items()))),
     "tag": pa.string(),
     "gone": pa.bool_(),  # the last run did not find it any more; kept until `prune`
@@ -65,6 +66,7 @@ def _row(record: Record, class_names: tuple[str, ...]) -> dict[str, Any]:
         "height": record.height or None,
         "width": record.width or None,
         "valid_share": record.valid_pixels / size if done else None,
+        "bad_pixels": record.bad_pixels if done else None,
         "classes": _classes(record, class_names),
         "tag": record.tag,
     }

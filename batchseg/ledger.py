@@ -64,6 +64,8 @@ class Record:
     """No valid pixel: the shard has no fragment."""
     predicted: int = 0
     """Tiles that went through the model."""
+    bad_pixels: int = 0
+    """In blocks that cannot be decoded: nodata in the mask. Absent from ledgers of earlier versions."""
     valid_pixels: int = 0
     class_ids: tuple[int, ...] = ()
     class_pixels: tuple[int, ...] = ()
@@ -115,6 +117,7 @@ _COLUMNS: dict[str, pa.DataType] = {
     "width": pa.int32(),
     "empty": pa.bool_(),
     "predicted": pa.int32(),
+    "bad_pixels": pa.int64(),
     "valid_pixels": pa.int64(),
     "class_ids": pa.list_(pa.int32()),
     "class_pixels": pa.list_(pa.int64()),

@@ -1,11 +1,12 @@
 """What a run will do, decided before it does anything: pure functions of sources, settings and ledger."""
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from batchseg.aoi import footprint
 from batchseg.grid import Shard, ShardGrid, Window
 from batchseg.ledger import Ledger, Record
 from batchseg.recipe import Product, Recipe, held_dtype, mismatch
@@ -35,6 +36,8 @@ class Triage:
     """Ids of `todo` that are done by the ledger, but their mask was deleted."""
     vanished: tuple[str, ...]
     """Ids that the ledger knows and the inputs no longer hold; their outputs are kept."""
+    young: int = 0
+    """Sources with work to do that are left to a later run: they may still be written."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,11 +56,25 @@ class SceneJob:
         down, across = self.grid.tiles_hw
         return f"{down}x{across}"
 
+    @property
+    def is_outside(self) -> bool:
+        """Whether the area of interest does not touch it."""
+        return self.grid.wanted is not None and not any(self.grid.wanted)
+
     def open_shards(self) -> list[Shard]:
         if self.encoded is not None:
             return []
+        return [shard for shard in self._uncommitted() if shard.tiles]
+
+    def outside_shards(self) -> list[Shard]:
+        """Those that lie outside the area of interest: nobody reads them."""
+        if self.encoded is not None or self.grid.wanted is None:
+            return []
+        return [shard for shard in self._uncommitted() if not shard.tiles]
+
+    def _uncommitted(self) -> Iterator[Shard]:
         windows = {record.window for record in self.committed}
-        return [shard for shard in self.grid if shard.core not in windows]
+        return (shard for shard in self.grid if shard.core not in windows)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +90,8 @@ def triage(
     pixel: str,
     product: str,
     mask_exists: Callable[[Record], bool] = lambda record: True,
+    *,
+    try_again: Callable[[Record], bool] = lambda record: False,
 ) -> Triage:
     """Which sources need work: new, changed, unfinished, transiently failed, or to be encoded again.
 
@@ -82,6 +101,7 @@ def triage(
         pixel: digest of the pixel settings.
         product: digest of names, colours and format.
         mask_exists: asked for sources that are done; somebody may have deleted their mask.
+        try_again: asked for sources that are quarantined; True where the job now has a way with them.
     """
     todo, lost = [], set()
     done = quarantined = 0
@@ -90,7 +110,10 @@ def triage(
         if record is None or record.tag != source.tag or record.status == "failed":
             todo.append(source)
         elif record.status == "quarantined":
-            quarantined += 1
+            if try_again(record):
+                todo.append(source)
+            else:
+                quarantined += 1
         elif not mask_exists(record):
             todo.append(source)
             lost.add(source.source_id)
@@ -100,8 +123,14 @@ def triage(
             todo.append(source)
     present = {source.source_id for source in sources}
     vanished = tuple(r.source_id for r in ledger.sources() if r.source_id not in present)
+    ripe = tuple(source for source in todo if not source.young)
     return Triage(
-        todo=tuple(todo), done=done, quarantined=quarantined, lost=frozenset(lost), vanished=vanished
+        todo=ripe,
+        done=done,
+        quarantined=quarantined,
+        lost=frozenset(lost),
+        vanished=vanished,
+        young=len(todo) - len(ripe),
     )
 
 
@@ -175,10 +204,20 @@ def _job(
     )
     return SceneJob(
         scene=scene,
-        grid=ShardGrid(tiles=tiles, tiles_hw=tiles_hw),
+        grid=ShardGrid(tiles=tiles, tiles_hw=tiles_hw, wanted=_wanted(scene, recipe)),
         committed=tuple(committed),
         encoded=done if encodable else None,
     )
+
+
+def _wanted(scene: Scene, recipe: Recipe) -> bytes | None:
+    """The tiles whose core touches the area of interest, as ShardGrid takes them."""
+    if recipe.area is None:
+        return None
+    grid = recipe.grid(scene.height, scene.width)
+    rows, cols = grid.shape_hw
+    cores = [grid.cores(row, row + 1, col, col + 1) for row in range(rows) for col in range(cols)]
+    return np.packbits(footprint(recipe.area, scene).touches(cores)).tobytes()
 
 
 def shard_shape(scene: Scene, recipe: Recipe, workers: int, shard_tiles: int | None) -> tuple[int, int]:
@@ -240,7 +279,7 @@ def estimate(plan: Plan, recipe: Recipe, workers: int, max_in_flight: int | None
         scene, shards = job.scene, job.open_shards()
         tiles += sum(len(shard.tiles) for shard in shards)
         read = sum(shard.read.size for shard in shards)
-        pixels += sum(shard.core.size for shard in shards)
+        pixels += sum(shard.pixels for shard in shards)
         bytes_in += read * bytes_per_pixel(scene, recipe)
         bytes_out += scene.height * scene.width * out_size * 4 // 3
         largest = max([largest, *(shard_bytes(shard.read, scene, recipe) for shard in shards)])

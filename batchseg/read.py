@@ -7,6 +7,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import rasterio
@@ -16,6 +17,8 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window as RasterioWindow
 
 from batchseg import storage
+from batchseg.aoi import footprint
+from batchseg.blocks import BLOCKWISE_DRIVERS, WindowReader
 from batchseg.errors import GridError, SourceChangedError, SourceError, SourceIOError
 from batchseg.grid import Shard
 from batchseg.inputs import current_tag
@@ -35,6 +38,8 @@ GDAL_OPTIONS = {
 }
 
 NOT_GIVEN = "the storage does not give the file"
+UNDECODABLE = "damaged or cut off: pixels cannot be decoded"
+"""How the reason begins of sources that are refused for it."""
 
 PNG_END = b"IEND\xaeB`\x82"
 
@@ -48,6 +53,8 @@ class ShardPixels:
     """Shape (bands, height, width) of `shard.read`, raw values, invalid pixels filled."""
     valid: NDArray[np.bool_] | None
     """Shape (height, width), True = usable. None: every pixel is."""
+    bad_pixels: int = 0
+    """Of the shard's core, that lie in blocks which cannot be decoded."""
 
 
 @contextlib.contextmanager
@@ -211,7 +218,7 @@ def read_shards(scene: Scene, recipe: Recipe, shards: tuple[Shard, ...]) -> tupl
     check_version(scene.source)
     recipe = recipe.of_scene(scene)
     try:
-        with gdal(), _source_errors("damaged or cut off: pixels cannot be decoded", scene.source):
+        with gdal(), _source_errors(_undecodable(scene, recipe), scene.source):
             dataset = _open(scene.source)
             if (dataset.height, dataset.width) != (scene.height, scene.width):
                 msg = "the file changed while the run was going on; the next run does the new version"
@@ -233,15 +240,74 @@ def _open(source: Source) -> rasterio.DatasetReader | Stack:
 def _read_shard(
     dataset: rasterio.DatasetReader | Stack, scene: Scene, recipe: Recipe, shard: Shard
 ) -> ShardPixels:
-    at = shard.read
-    window = RasterioWindow(at.col_off, at.row_off, at.width, at.height)
-    pixels = dataset.read(list(recipe.bands), window=window)
-    valid = _valid(dataset, scene, recipe, pixels, window)
+    reader = WindowReader(
+        shard.read,
+        raster_hw=(scene.height, scene.width),
+        block_hw=scene.block_hw,
+        is_damage=partial(_is_damage, scene.source) if _leaves_blocks_out(scene, recipe) else None,
+    )
+    dtype = np.result_type(*(scene.dtypes[band - 1] for band in recipe.bands))
+    pixels = reader.pixels(
+        lambda window: dataset.read(list(recipe.bands), window=window), bands=len(recipe.bands), dtype=dtype
+    )
+    valid = _valid(dataset, scene, recipe, pixels, reader)
     pixels = pixels.astype(held_dtype(scene, recipe), copy=False)
+    bad = reader.bad
+    if bad is not None:
+        valid = _both(valid, ~bad)
     if valid is not None:
         fill = fill_values(recipe, str(pixels.dtype))
         np.copyto(pixels, fill[:, None, None], where=~valid)
-    return ShardPixels(shard=shard, pixels=pixels, valid=valid)
+    if recipe.area is not None:
+        # After the fill: what lies outside is still what a tile at the border sees beside it.
+        inside = footprint(recipe.area, scene).inside(shard.read)
+        valid = _both(valid, inside)
+        bad = None if bad is None else _both(bad, inside)
+    return ShardPixels(shard=shard, pixels=pixels, valid=valid, bad_pixels=_count_in_core(bad, shard))
+
+
+def _both(one: NDArray[np.bool_] | None, other: NDArray[np.bool_] | None) -> NDArray[np.bool_] | None:
+    """True where both are; None stands for True everywhere."""
+    if one is None or other is None:
+        return one if other is None else other
+    return one & other
+
+
+def _count_in_core(bad: NDArray[np.bool_] | None, shard: Shard) -> int:
+    """Each pixel of a tile's core once, whatever the shard."""
+    if bad is None:
+        return 0
+    return sum(int(np.count_nonzero(bad[tile.core.slices_within(shard.read)])) for tile in shard.tiles)
+
+
+def _leaves_blocks_out(scene: Scene, recipe: Recipe) -> bool:
+    return recipe.on_bad_block == "nodata" and scene.driver in BLOCKWISE_DRIVERS
+
+
+def _undecodable(scene: Scene, recipe: Recipe) -> str:
+    if recipe.on_bad_block == "quarantine" or _leaves_blocks_out(scene, recipe):
+        return UNDECODABLE
+    return f"damaged or cut off, and blocks can be left out of GeoTIFF alone, not of {scene.driver}"
+
+
+def _is_damage(source: Source) -> bool:
+    """Whether a read that failed is the content's fault: the storage still gives the file.
+
+    Raises:
+        SourceIOError: it failed in that very read.
+    """
+    if problem := storage_failure():
+        msg = f"{NOT_GIVEN}: {problem}"
+        raise SourceIOError(msg)
+    return _storage_problem(source) is None
+
+
+def _held(dataset: Stack, recipe: Recipe, window: RasterioWindow) -> NDArray[np.uint8]:
+    """Where the files of a scene cover the window and their masks hold it."""
+    held = dataset.valid(recipe.bands, window, masks=recipe.nodata == "source")
+    if held is None:
+        return np.ones((int(window.height), int(window.width)), dtype=np.uint8)
+    return held.astype(np.uint8)
 
 
 def _valid(
@@ -249,7 +315,7 @@ def _valid(
     scene: Scene,
     recipe: Recipe,
     pixels: NDArray[np.generic],
-    window: RasterioWindow,
+    reader: WindowReader,
 ) -> NDArray[np.bool_] | None:
     """Which pixels hold data: masks, nodata values, alpha and NaN.
 
@@ -264,16 +330,14 @@ def _valid(
         valid = np.any(pixels != recipe.nodata, axis=0)
     elif recipe.nodata == "source":
         if not isinstance(dataset, Stack) and MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags:
-            valid = dataset.read_masks(recipe.bands[0], window=window) != 0
+            valid = reader.mask(lambda window: dataset.read_masks(recipe.bands[0], window=window)) != 0
         else:
             valid = _differs_from_nodata(pixels, [scene.nodata[band - 1] for band in recipe.bands])
             if valid is None:
                 alpha = dataset.alpha_of(recipe.bands) if isinstance(dataset, Stack) else scene.alpha_bands
-                valid = _opaque(dataset, set(alpha) - set(recipe.bands), window)
+                valid = _opaque(dataset, scene, set(alpha) - set(recipe.bands), reader)
     if isinstance(dataset, Stack):
-        held = dataset.valid(recipe.bands, window, masks=recipe.nodata == "source")
-        if held is not None:
-            valid = held if valid is None else valid & held
+        valid = _both(valid, reader.mask(lambda window: _held(dataset, recipe, window)) != 0)
     if pixels.dtype.kind == "f":
         finite = np.isfinite(pixels).all(axis=0)
         valid = finite if valid is None else valid & finite
@@ -281,12 +345,16 @@ def _valid(
 
 
 def _opaque(
-    dataset: rasterio.DatasetReader | Stack, bands: set[int], window: RasterioWindow
+    dataset: rasterio.DatasetReader | Stack, scene: Scene, bands: set[int], reader: WindowReader
 ) -> NDArray[np.bool_] | None:
     """Where alpha is not 0. GDAL itself takes alpha for a mask only in files of two or four bands."""
     if not bands:
         return None
-    opaque: NDArray[np.bool_] = (dataset.read(sorted(bands), window=window) != 0).all(axis=0)
+    dtype = np.result_type(*(scene.dtypes[band - 1] for band in bands))
+    alpha = reader.pixels(
+        lambda window: dataset.read(sorted(bands), window=window), bands=len(bands), dtype=dtype
+    )
+    opaque: NDArray[np.bool_] = (alpha != 0).all(axis=0)
     return opaque
 
 

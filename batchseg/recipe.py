@@ -5,11 +5,12 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from batchseg.aoi import Area, misplacement
 from batchseg.config import ClassInfo, JobConfig, Normalize, RegionSettings, Scale
 from batchseg.errors import ConfigError, ModelError
 from batchseg.grid import TileGrid
@@ -39,6 +40,10 @@ class Recipe:
     device: str
     confidence: bool
     class_count: int | None
+    on_bad_block: Literal["quarantine", "nodata"] = "quarantine"
+    """Not of the pixel settings: a sound file has the same mask either way."""
+    area: Area | None = None
+    """Pixels outside it are nodata; those inside are the same with and without it."""
 
     @property
     def mask_dtype(self) -> str:
@@ -74,6 +79,8 @@ class Recipe:
     def settings(self) -> dict[str, Any]:
         """The pixel settings in words, as they are recorded and compared."""
         normalize = dataclasses.asdict(self.normalize) if self.normalize else None
+        # Without an area there is no key: outputs made before areas were known keep their digest.
+        area = {} if self.area is None else {"aoi": self.area.digest}
         return {
             "algorithm": ALGORITHM,
             "model": self.model.digest,
@@ -88,6 +95,7 @@ class Recipe:
             "halo": self.halo,
             "confidence": self.confidence,
             "mask_dtype": self.mask_dtype,
+            **area,
         }
 
     @property
@@ -140,8 +148,10 @@ def _plain(value: Any) -> Any:
     return json.loads(json.dumps(value))
 
 
-def make_recipe(config: JobConfig, model: ModelFiles, facts: ModelFacts, device: str) -> Recipe:
-    """Complete the job's settings by what the model says.
+def make_recipe(
+    config: JobConfig, model: ModelFiles, facts: ModelFacts, device: str, area: Area | None = None
+) -> Recipe:
+    """Complete the job's settings by what the model says, and by the polygons of its `aoi`.
 
     Raises:
         ConfigError: settings contradict each other or the model.
@@ -172,6 +182,8 @@ def make_recipe(config: JobConfig, model: ModelFiles, facts: ModelFacts, device:
         device=device,
         confidence=config.confidence,
         class_count=_class_count(config, facts),
+        on_bad_block=config.on_bad_block,
+        area=area,
     )
 
 
@@ -241,11 +253,12 @@ def mismatch(scene: Scene, recipe: Recipe) -> str | None:
             return f"has {usable} bands{alpha}, the model takes {len(recipe.bands)}; name the job's `bands`"
     elif max(recipe.bands) > count:
         return f"has {count} band{'s' * (count > 1)}, the job asks for band {max(recipe.bands)}"
-    unscaled = _unscaled(scene, recipe)
-    if unscaled:
+    if unscaled := _unscaled(scene, recipe):
         return unscaled
-    dtypes = {scene.dtypes[band - 1] for band in recipe.bands}
-    return next((reason for dtype in sorted(dtypes) if (reason := _out_of_scale(dtype, recipe.scale))), None)
+    for dtype in sorted({scene.dtypes[band - 1] for band in recipe.bands}):
+        if reason := _out_of_scale(dtype, recipe.scale):
+            return reason
+    return misplacement(recipe.area, scene) if recipe.area is not None else None
 
 
 def _unscaled(scene: Scene, recipe: Recipe) -> str | None:

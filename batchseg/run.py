@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from batchseg import storage
+from batchseg.aoi import read_area
 from batchseg.aside import start_aside, wait_for
 from batchseg.config import PALETTE, ClassInfo, JobConfig
 from batchseg.driver import Driver, Tally
@@ -27,7 +28,8 @@ from batchseg.locks import Lock, hold
 from batchseg.model import ModelFacts, ModelFiles, read_model
 from batchseg.plan import Estimate, Plan, Triage, estimate, in_flight_bound, make_plan, triage
 from batchseg.predict import cpu_class, probe
-from batchseg.progress import LogListener, Sums
+from batchseg.progress import LogListener, Sums, duration
+from batchseg.read import UNDECODABLE
 from batchseg.recipe import Product, Recipe, make_recipe
 from batchseg.runlog import RunLog
 from batchseg.scene import Refusal
@@ -50,8 +52,12 @@ class Report:
     """Done, or quarantined, by earlier runs."""
     still_quarantined: int
     vanished: tuple[str, ...]
+    young: int
+    """Changed less than `min_age` ago: left to a later run."""
     sums: Sums
     refused: tuple[Record, ...]
+    damaged: tuple[Record, ...]
+    """Done in this run, with blocks that cannot be decoded."""
 
 
 def new_run_id() -> str:
@@ -163,7 +169,14 @@ class _Run:
             executor = _LazyExecutor(config, self._stop, stack)
             recipe, product = _settle(config, model, state, executor, self._stop, replace=replace)
             ledger.claim(run_id)
-            triaged = triage(sources, ledger, recipe.digest, product.digest, masks_there(config.output))
+            triaged = triage(
+                sources,
+                ledger,
+                recipe.digest,
+                product.digest,
+                masks_there(config.output),
+                try_again=partial(worth_another_try, config),
+            )
             remember = partial(self._remember, recipe, product, roots, triaged.vanished, state)
             if triaged.vanished:
                 self._emit(
@@ -172,6 +185,8 @@ class _Run:
                         f"kept until `batchseg prune {self._config.output}`"
                     )
                 )
+            if triaged.young:
+                self._emit(Note(text=describe_young(triaged.young, config.min_age)))
             if triaged.todo:
                 return self._work(executor, recipe, product, ledger, triaged, remember)
             remember()
@@ -250,7 +265,6 @@ class _Run:
         plan: Plan,
         numbers: Estimate,
     ) -> Report:
-        refused: list[Record] = []
         driver = Driver(
             output=self._config.output,
             recipe=recipe,
@@ -275,11 +289,11 @@ class _Run:
             msg = f"{e} [{driver.tally.shards} shards recorded in this run; the same command goes on]"
             raise type(e)(msg) from e
         tags = {job.scene.source.source_id for job in plan.jobs} | {r.source.source_id for r in plan.refusals}
-        refused = [r for r in ledger.sources() if r.status != "done" and r.source_id in tags]
-        return self._end(ledger, product, driver.tally, plan.triage, tuple(refused))
+        records = [record for record in ledger.sources() if record.source_id in tags]
+        return self._end(ledger, product, driver.tally, plan.triage, records)
 
     def _end(
-        self, ledger: Ledger, product: Product, tally: Tally, triaged: Triage, refused: tuple[Record, ...]
+        self, ledger: Ledger, product: Product, tally: Tally, triaged: Triage, records: Sequence[Record]
     ) -> Report:
         self._lock.check()
         tidy(self._config.output, ledger)
@@ -294,9 +308,21 @@ class _Run:
             skipped=triaged.done,
             still_quarantined=triaged.quarantined,
             vanished=triaged.vanished,
+            young=triaged.young,
             sums=self._sums,
-            refused=refused,
+            refused=tuple(record for record in records if record.status != "done"),
+            damaged=tuple(record for record in records if record.status == "done" and record.bad_pixels),
         )
+
+
+def worth_another_try(config: JobConfig, record: Record) -> bool:
+    """Whether a source was quarantined for a damaged block, and the job now leaves such blocks out."""
+    return config.on_bad_block == "nodata" and record.error.startswith(UNDECODABLE)
+
+
+def describe_young(count: int, min_age: float) -> str:
+    plural = "s" * (count > 1)
+    return f"{count} source{plural} changed less than {duration(min_age)} ago; a later run does them"
 
 
 def product_names(product: Product) -> tuple[str, ...]:
@@ -388,8 +414,9 @@ def _settle(
     replace: bool,
 ) -> tuple[Recipe, Product]:
     """Recipe and product, checked against what the output was made with."""
+    area = read_area(config.aoi) if config.aoi else None
     facts, device = _facts(config, model, state, executor, stop)
-    recipe = make_recipe(config, model, facts, device)
+    recipe = make_recipe(config, model, facts, device, area)
     if not replace:
         check_pixel_settings(state, recipe.settings(), config.output)
     return recipe, make_product(config, recipe)
@@ -469,6 +496,8 @@ def _save_summary(output: str, run_id: str, report: Report) -> None:
     document = {
         **dataclasses.asdict(report.tally),
         "skipped": report.skipped,
+        "young": report.young,
+        "bad_pixels": {record.source_id: record.bad_pixels for record in report.damaged},
         "tiles": sums.tiles,
         "pixels": sums.pixels,
         "seconds": round(time.monotonic() - sums.started, 3),

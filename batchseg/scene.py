@@ -47,6 +47,8 @@ class Source:
     """Per raster the file for `metadata.read_metadata`, or an empty string; empty: no raster has one."""
     said: Said = ()
     """Per raster what the listing itself (a STAC item) said; empty: nothing of any."""
+    young: bool = False
+    """One of its files changed less than the job's `min_age` ago: it may still be written."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,6 +23,16 @@ class RefusedSource:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DamagedScene:
+    """A scene that is done, with blocks that cannot be decoded."""
+
+    source_id: str
+    bad_pixels: int
+    bad_share: float
+    """Of all its pixels, 0..1."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
     output: str
     running: str | None
@@ -33,6 +43,7 @@ class Status:
     unfinished: tuple[UnfinishedScene, ...]
     refused: tuple[RefusedSource, ...]
     """Quarantined or failed."""
+    damaged: tuple[DamagedScene, ...]
 
 
 def read_status(output: str) -> Status:
@@ -61,5 +72,14 @@ def read_status(output: str) -> Status:
             RefusedSource(source_id=record.source_id, status=record.status, error=record.error)
             for record in records
             if record.status != "done"
+        ),
+        damaged=tuple(
+            DamagedScene(
+                source_id=record.source_id,
+                bad_pixels=record.bad_pixels,
+                bad_share=record.bad_pixels / (record.height * record.width),
+            )
+            for record in done
+            if record.bad_pixels
         ),
     )

@@ -111,7 +111,7 @@ def predict_lease(
             predict_seconds += time.perf_counter() - before
             for answer, (tile, valid) in zip(output, part, strict=True):
                 stitcher.place(tile, answer, valid if isinstance(valid, np.ndarray) else None)
-        masks.append(stitcher.finished())
+        masks.append(stitcher.finished(held.bad_pixels))
     return LeaseMasks(
         masks=masks,
         read_seconds=pixels.seconds,

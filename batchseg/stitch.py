@@ -22,6 +22,8 @@ class ShardMask:
     """Probability of the winning class, 1..255 for 0..1; 0 where invalid. None unless asked for."""
     predicted: int
     """Tiles that went through the model; those without a valid core pixel do not."""
+    bad_pixels: int = 0
+    """That lie in blocks which cannot be decoded."""
 
 
 class Stitcher:
@@ -57,12 +59,13 @@ class Stitcher:
             np.copyto(self._confidence[at], confidence, where=True if valid is None else valid)
         self._predicted += 1
 
-    def finished(self) -> ShardMask:
+    def finished(self, bad_pixels: int = 0) -> ShardMask:
         return ShardMask(
             shard=self._shard,
             classes=self._classes if self._predicted else None,
             confidence=self._confidence if self._predicted else None,
             predicted=self._predicted,
+            bad_pixels=bad_pixels,
         )
 
 

@@ -243,14 +243,24 @@ def _file_info(fs: Any, name: str, info: dict[str, Any]) -> FileInfo:
 
 
 def _modified(info: Mapping[str, Any]) -> float | None:
-    for key in ("mtime", "LastModified", "last_modified", "Last-Modified"):
+    """Local disks say `mtime`, S3 `LastModified`, Azure `last_modified`, web servers `Last-Modified`."""
+    keys = ("mtime", "LastModified", "last_modified", "Last-Modified", "updated", "modified", "created")
+    for key in keys:
         value = info.get(key)
-        if isinstance(value, str) and value:
-            value = parsedate_to_datetime(value)
+        if isinstance(value, str):
+            value = _parsed_time(value)
         if isinstance(value, dt.datetime):
-            return value.timestamp()
+            return (value if value.tzinfo else value.replace(tzinfo=dt.UTC)).timestamp()
         if isinstance(value, int | float):
             return float(value)
+    return None
+
+
+def _parsed_time(text: str) -> dt.datetime | None:
+    """ISO 8601, or the form of HTTP headers; None where it is neither."""
+    for parse in (dt.datetime.fromisoformat, parsedate_to_datetime):
+        with contextlib.suppress(ValueError, TypeError):
+            return parse(text)
     return None
 
 

@@ -90,6 +90,7 @@ def write_shards(
                 empty=mask.classes is None,
                 predicted=mask.predicted,
                 fragment_bytes=size,
+                bad_pixels=mask.bad_pixels,
                 uri=source.uri,
             )
         )

@@ -129,6 +129,9 @@ def make_config(**changes: Any) -> JobConfig:
         stop_after=10,
         allow_empty=False,
         storage={},
+        aoi=None,
+        on_bad_block="quarantine",
+        min_age=0.0,
     )
     return dataclasses.replace(config, **changes)
 

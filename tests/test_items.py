@@ -10,6 +10,7 @@ DONE = Record(
     height=10,
     width=30,
     valid_pixels=75,
+    bad_pixels=40,
     class_ids=(0, 2),
     class_pixels=(50, 25),
     class_area_m2=(5000.0, 2500.0),
@@ -37,6 +38,7 @@ def test_a_row_says_all_of_a_finished_source(tmp_path):
             "height": 10,
             "width": 30,
             "valid_share": 0.25,
+            "bad_pixels": 40,
             "classes": [
                 {"class_id": 0, "class_name": "soil", "pixels": 50, "area_m2": 5000.0},
                 {"class_id": 2, "class_name": None, "pixels": 25, "area_m2": 2500.0},

@@ -118,6 +118,7 @@ def test_every_field_survives_the_disk(tmp_path):
         width=5,
         empty=True,
         predicted=6,
+        bad_pixels=2**41,
         valid_pixels=2**40,
         class_ids=(0, 65534),
         class_pixels=(2**40, 1),
@@ -133,6 +134,19 @@ def test_every_field_survives_the_disk(tmp_path):
     assert all(getattr(record, name) != value for name, value in defaults.items())
     Ledger(str(tmp_path)).append([record])
     assert list(Ledger(str(tmp_path)).sources()) == [record]
+
+
+def test_a_ledger_from_before_a_column_was_known_is_read(tmp_path, monkeypatch):
+    record = shard()
+    earlier = ledger_module.SCHEMA.remove(ledger_module.SCHEMA.get_field_index("bad_pixels"))
+    with monkeypatch.context() as patch:
+        patch.setattr(ledger_module, "SCHEMA", earlier)
+        Ledger(str(tmp_path)).append([record])
+    ledger = Ledger(str(tmp_path))
+    assert ledger.shards("a.tif") == [record]
+    ledger.append([shard(1, bad_pixels=7)])
+    ledger.merge()
+    assert [r.bad_pixels for r in Ledger(str(tmp_path)).shards("a.tif")] == [0, 7]
 
 
 @pytest.mark.parametrize(
