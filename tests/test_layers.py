@@ -16,6 +16,7 @@ ORDER = [
     "storage",
     "metadata",
     "sidecars",
+    "manifests",
     "scenesets",
     "inputs",
     "model",
