@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import io
 import json
 import os
 import re
@@ -12,14 +11,13 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import PurePosixPath
 
-import pyarrow.parquet as pq
-
 from batchseg import storage
 from batchseg.config import JobConfig, SceneSet
 from batchseg.errors import ConfigError, SourceIOError
+from batchseg.manifests import member_uri, paths_of
 from batchseg.metadata import metadata_files
 from batchseg.scene import Source
-from batchseg.scenesets import SceneFiles, list_scenes, literal_folder, member_uri
+from batchseg.scenesets import SceneFiles, list_scenes, literal_folder
 from batchseg.sidecars import Folders, is_sidecar
 from batchseg.storage import FileInfo
 
@@ -205,12 +203,7 @@ def _manifest(uri: str, config: JobConfig) -> Iterator[FileInfo]:
         msg = f"{config.path}: inputs: cannot read the manifest {uri}: {e.strerror or e}"
         raise ConfigError(msg) from e
     try:
-        if uri.endswith(".parquet"):
-            column = pq.read_table(io.BytesIO(data), columns=["uri"]).column("uri")
-            names = _texts(column.to_pylist())
-        else:
-            lines = (line.strip() for line in data.decode("utf-8-sig").splitlines())
-            names = [line for line in lines if line and not line.startswith("#")]
+        names = paths_of(data, uri)
     except (KeyError, ValueError, UnicodeDecodeError) as e:
         msg = (
             f"{config.path}: inputs: {uri} is not a manifest ({e}); it must be text with one path per line, "
@@ -222,14 +215,6 @@ def _manifest(uri: str, config: JobConfig) -> Iterator[FileInfo]:
     for member in members:
         # A row that names no file is that source's problem: it is kept and refused when it is opened.
         yield infos[member] or FileInfo(uri=member, size=0, version="absent")
-
-
-def _texts(names: list[object]) -> list[str]:
-    wrong = next((name for name in names if not isinstance(name, str) or not name), None)
-    if wrong is not None or None in names:
-        msg = f"uri: expected paths, found {wrong!r}"
-        raise ValueError(msg)
-    return [str(name) for name in names]
 
 
 def _free_name(prefix: str, taken: set[str]) -> str:

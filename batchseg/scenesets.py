@@ -1,9 +1,6 @@
 """Scenes of several files: by a pattern per band, by a manifest's columns, by a STAC item collection."""
 
-import csv
-import io
 import json
-import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,10 +8,9 @@ from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import urljoin
 
-import pyarrow.parquet as pq
-
 from batchseg import storage
 from batchseg.config import SceneSet
+from batchseg.manifests import member_uri, path_in, read_rows
 from batchseg.metadata import metadata_files, stac_bands
 from batchseg.scene import BandMetadata
 from batchseg.sidecars import Folders, is_sidecar, sidecars
@@ -57,10 +53,8 @@ def literal_folder(given: SceneSet) -> str:
     return text.rpartition("/")[0]
 
 
-# By patterns: one listing for each, whatever the number of scenes.
-
-
 def _by_patterns(given: SceneSet) -> Iterator[SceneFiles]:
+    """One listing per pattern, whatever the number of scenes."""
     found: list[dict[str, list[FileInfo]]] = []
     beside: dict[str, FileInfo] = {}
     for _, pattern in given.patterns:
@@ -135,16 +129,12 @@ def _band_problem(band: tuple[str, str], scene: str, infos: Sequence[FileInfo]) 
     return ""
 
 
-# By a manifest: one row per scene.
-
-
 def _by_manifest(given: SceneSet) -> Iterator[SceneFiles]:
-    data = storage.read_bytes(given.path)
     columns = [*given.columns, *([given.id_column] if given.id_column else [])]
-    rows = _parquet_rows(data, columns) if given.path.endswith(".parquet") else _csv_rows(data, columns)
+    rows = read_rows(given.path, columns)
     folders, metadata = Folders(), _Metadata([])
     for number, row in enumerate(rows, start=1):
-        cells = [_cell(row, column, number) for column in given.columns]
+        cells = [path_in(row, column, number) for column in given.columns]
         name = str(row[given.id_column] or "").strip() if given.id_column else ""
         if given.id_column and not name:
             msg = f"row {number} has no {given.id_column}; name every scene"
@@ -158,52 +148,6 @@ def _by_manifest(given: SceneSet) -> Iterator[SceneFiles]:
             sidecars_of=folders.sidecars,
             metadata=metadata,
         )
-
-
-def _csv_rows(data: bytes, columns: Sequence[str]) -> Iterator[Mapping[str, Any]]:
-    reader = csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline=""))
-    _check_columns(columns, reader.fieldnames or ())
-    return iter(reader)
-
-
-def _parquet_rows(data: bytes, columns: Sequence[str]) -> Iterator[Mapping[str, Any]]:
-    file = pq.ParquetFile(io.BytesIO(data))
-    _check_columns(columns, file.schema_arrow.names)
-    for batch in file.iter_batches(columns=list(dict.fromkeys(columns))):
-        yield from batch.to_pylist()
-
-
-def _check_columns(wanted: Sequence[str], there: Iterable[str]) -> None:
-    there = list(there)
-    missing = next((column for column in wanted if column not in there), None)
-    if missing is not None:
-        msg = f"has no column {missing!r}; it has {', '.join(map(str, there)) or 'none'}"
-        raise ValueError(msg)
-
-
-def _cell(row: Mapping[str, Any], column: str, number: int) -> str:
-    value = row[column]
-    if value is not None and not isinstance(value, str):
-        msg = f"row {number}, column {column}: expected a path, found {value!r}"
-        raise ValueError(msg)
-    return (value or "").strip()
-
-
-def member_uri(name: str, listing: str) -> str:
-    """A path as a manifest holds it, made absolute against the manifest's folder."""
-    name = name.removeprefix("file://")
-    if "://" in name:
-        return name
-    if name.startswith("/"):
-        return os.path.normpath(name)
-    folder = listing.rpartition("/")[0]
-    protocol, separator, path = folder.partition("://")
-    if not separator:
-        return os.path.normpath(f"{folder}/{name}")
-    return protocol + separator + os.path.normpath(f"{path}/{name}")
-
-
-# By STAC items.
 
 
 def _by_items(given: SceneSet) -> Iterator[SceneFiles]:
@@ -259,9 +203,6 @@ def _href(href: str, base: str) -> str:
     if base.startswith(("http://", "https://")):
         return urljoin(base, href)
     return member_uri(href, base)
-
-
-# What manifests and items have in common: every file is named.
 
 
 def _listed_scene(

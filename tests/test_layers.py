@@ -18,6 +18,7 @@ ORDER = [
     "locks",
     "metadata",
     "sidecars",
+    "manifests",
     "scenesets",
     "inputs",
     "model",
