@@ -153,7 +153,9 @@ class Footprint:
         if self._holds(block):
             return np.ones((block.height, block.width), dtype=bool)
         near = shapely.box(block.col_off - 1, block.row_off - 1, block.col_stop + 1, block.row_stop + 1)
-        parts = _polygons(shapely.intersection(self._geometry, near))  # a line that grazes would be burnt
+        parts: NDArray[Any] = np.array([])
+        if shapely.intersects(self._geometry, near):
+            parts = _polygons(shapely.intersection(self._geometry, near))  # a line that grazes would be burnt
         if not len(parts):
             return np.zeros((block.height, block.width), dtype=bool)
         burnt = rasterize(

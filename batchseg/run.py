@@ -322,7 +322,8 @@ def worth_another_try(config: JobConfig, record: Record) -> bool:
 
 def describe_young(count: int, min_age: float) -> str:
     plural = "s" * (count > 1)
-    return f"{count} source{plural} changed less than {duration(min_age)} ago; a later run does them"
+    age = duration(min_age).removesuffix(" 00 s").removesuffix(" 00 min")
+    return f"{count} source{plural} changed less than {age} ago; a later run does them"
 
 
 def product_names(product: Product) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ import rasterio
 import shapely
 from conftest import UTM, JobWriter, read_mask, reflectance, spectral_mask, write_raster
 from factories import make_config, make_recipe, make_scene
+from factories import write_job as write_minimal_job
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -23,11 +24,12 @@ from rasterio.transform import Affine
 from shapely import Polygon
 from shapely.geometry.base import BaseGeometry
 from test_blocks import corrupt
-from test_run import convolved, mask_bytes, run
+from test_run import convolved, mask_bytes, new_run_id, run, run_job
 
 from batchseg.aoi import BLOCK, Area, Footprint, footprint, misplacement, read_area
-from batchseg.config import AreaFile, JobConfig
-from batchseg.errors import ConfigError
+from batchseg.config import AreaFile, JobConfig, load_job
+from batchseg.errors import ConfigError, StoppedError
+from batchseg.events import Event, ShardsDone
 from batchseg.grid import ShardGrid, Window
 from batchseg.recipe import mismatch
 from batchseg.scene import ControlPoint, Georeference, Scene
@@ -353,6 +355,39 @@ def test_an_area_changes_no_pixel_inside_it(tmp_path: Path, write_job: JobWriter
     np.testing.assert_array_equal(read_mask(tmp_path / "out", "scene.tif"), expected)
 
 
+def test_a_run_that_was_stopped_goes_on_with_the_same_area(tmp_path: Path, write_job: JobWriter) -> None:
+    pixels = reflectance(HEIGHT, WIDTH)
+    write_raster(tmp_path / "in" / "scene.tif", pixels)
+    job = area_job(write_job, tmp_path, "EPSG:32633", HOLED, ISLAND, tile_size=32, halo=4)
+    config = load_job(job, ["executor=inline", "workers=1", "shard_tiles=2"])
+    done: list[ShardsDone] = []
+
+    def count(event: Event) -> None:
+        done.extend([event] if isinstance(event, ShardsDone) else [])
+
+    with pytest.raises(StoppedError):
+        run_job(
+            config,
+            run_id=new_run_id(),
+            listeners=[count],
+            on_log=lambda path: None,
+            stop=lambda: "enough" if done else None,
+            replace=False,
+        )
+    report = run(job, "shard_tiles=7")
+    area = inside(area_of(tmp_path / "area.gpkg"), placed("EPSG:32633", UTM))
+    wanted = [
+        area[row : row + 24, col : col + 24].any()
+        for row in range(0, HEIGHT, 24)
+        for col in range(0, WIDTH, 24)
+    ]
+    before = sum(event.tiles for event in done)
+    assert 0 < before == sum(wanted) - report.tally.predicted
+    np.testing.assert_array_equal(
+        read_mask(tmp_path / "out", "scene.tif"), spectral_mask(pixels, 10_000, area)
+    )
+
+
 def test_what_lies_outside_is_not_read(tmp_path: Path, write_job: JobWriter) -> None:
     pixels = reflectance(HEIGHT, WIDTH)
     path = write_raster(tmp_path / "in" / "scene.tif", pixels)
@@ -381,12 +416,9 @@ def test_what_lies_outside_is_not_read(tmp_path: Path, write_job: JobWriter) -> 
 
 
 def test_a_path_is_relative_to_the_job_file(tmp_path: Path) -> None:
-    from factories import write_job as write
-
-    from batchseg.config import load_job
 
     def aoi(value: object) -> AreaFile | None:
-        config: JobConfig = load_job(write(tmp_path, aoi=value))
+        config: JobConfig = load_job(write_minimal_job(tmp_path, aoi=value))
         return config.aoi
 
     assert aoi("areas/a.gpkg") == AreaFile(uri=str(tmp_path / "areas" / "a.gpkg"), layer=None)

@@ -85,6 +85,15 @@ def refusal(path, *overrides) -> str:
         ("deadline", "tomorrow"),
         ("stop_after", 1),
         ("allow_empty", "no"),
+        ("aoi", 5),
+        ("aoi", ""),
+        ("aoi", {"layer": "north"}),
+        ("aoi", {"file": "a.gpkg", "table": "north"}),
+        ("on_bad_block", "skip"),
+        ("min_age", "soon"),
+        ("min_age", "06:00"),
+        ("min_age", -1),
+        ("min_age", True),
     ],
 )
 def test_a_wrong_value_gives_one_line_that_names_file_and_key(tmp_path, key, value):
@@ -311,3 +320,8 @@ def test_a_time_of_day_is_the_next_one(now, hour, minute):
 @pytest.mark.parametrize(("text", "seconds"), [("30s", 30), ("90m", 5400), ("7.5h", 27000), ("0.5m", 30)])
 def test_a_duration_is_itself_whatever_the_time(text, seconds):
     assert seconds_until(text, dt.datetime(2026, 3, 1, 23, 59)) == seconds
+
+
+@pytest.mark.parametrize(("value", "seconds"), [("90s", 90), ("10m", 600), ("1.5h", 5400), (45, 45), (0, 0)])
+def test_an_age_is_a_duration_or_seconds(tmp_path, value, seconds):
+    assert load_job(write_job(tmp_path, min_age=value)).min_age == seconds

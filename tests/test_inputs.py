@@ -1,7 +1,9 @@
+import datetime as dt
 import json
 import os
 import re
 import sys
+import time
 from pathlib import Path
 
 import fsspec
@@ -627,3 +629,45 @@ def test_files_in_a_sentinel_2_product_know_their_metadata_where_the_job_asks(tm
     assert (plain.metadata, plain.rasters) == ((), ())
     assert asked.metadata == (str(tmp_path / "a.SAFE" / "MTD_MSIL2A.xml"),)
     assert current_tag(asked) == asked.tag
+
+
+def aged(path: Path, seconds: float) -> Path:
+    """A file that changed so long ago."""
+    touch(path)
+    os.utime(path, (time.time() - seconds,) * 2)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("age", "min_age", "young"),
+    [(30, 0, False), (30, 60, True), (90, 60, False), (-30, 60, True), (-90, 60, False)],
+)
+def test_a_file_is_young_until_its_age(tmp_path, age, min_age, young):
+    aged(tmp_path / "a.tif", age)
+    (source,) = find(tmp_path, min_age=min_age)[0]
+    assert source.young == young
+
+
+def test_a_source_is_as_young_as_the_youngest_of_its_files(tmp_path):
+    aged(tmp_path / "a.tif", 999)
+    aged(tmp_path / "b.tif", 999)
+    aged(tmp_path / "b.tif.msk", 1)
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links" / "c.tif").symlink_to(aged(tmp_path / "new.dat", 1))
+    sources, _ = find(tmp_path, min_age=60)
+    assert [source.young for source in sources] == [False, True, True]
+
+
+def test_storages_say_when_a_file_changed_or_it_is_old():
+    now = dt.datetime.now(dt.UTC)
+    memory = fsspec.filesystem("memory")
+    memory.pipe_file("/young/a.tif", b"x")
+    try:
+        (source,) = find("memory://young/a.tif", min_age=60)[0]
+        assert source.young
+    finally:
+        memory.store.clear()
+    for key, value in (("LastModified", now), ("updated", now.isoformat()), ("mtime", now.timestamp())):
+        assert storage._modified({key: value}) == pytest.approx(now.timestamp())
+    assert storage._modified({"last_modified": now.replace(tzinfo=None)}) == pytest.approx(now.timestamp())
+    assert storage._modified({"size": 3, "updated": "yesterday"}) is None

@@ -1,8 +1,11 @@
 import dataclasses
 
 import numpy as np
+import pyproj
 import pytest
+import shapely
 from factories import (
+    NOWHERE,
     make_config,
     make_facts,
     make_product,
@@ -16,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import sizes
 
+from batchseg.aoi import Area
 from batchseg.config import Scale
 from batchseg.grid import ShardGrid
 from batchseg.inputs import find_sources
@@ -101,6 +105,93 @@ def test_an_unfinished_source_is_to_do(ledger):
     shard = ShardGrid(tiles=make_recipe().grid(27, 43), tiles_hw=(1, 2)).shard(0)
     ledger.append([make_shard_record(scene, make_recipe(), shard, "1x2")])
     assert triage([scene.source], ledger, PIXEL, PRODUCT).todo == (scene.source,)
+
+
+@pytest.mark.parametrize("status", ["done", "failed", "quarantined", None])
+def test_a_young_source_is_left_alone_unless_it_is_done(ledger, status):
+    source = make_source(young=True)
+    for tag, changed in ((source.tag, False), ("old", True)):
+        if status is not None:
+            ledger.append([done(source, status=status, tag=tag)])
+        answer = triage([source], ledger, PIXEL, PRODUCT)
+        waits = changed or status in ("failed", None)
+        assert (answer.todo, answer.vanished) == ((), ())
+        assert answer.young == waits
+        assert (answer.done, answer.quarantined) == (
+            status == "done" and not changed,
+            status == "quarantined" and not changed,
+        )
+
+
+def test_a_quarantined_source_is_tried_again_where_the_job_has_a_way(ledger):
+    sources = [make_source("a.tif"), make_source("b.tif")]
+    errors = {"a.tif": "damaged", "b.tif": "no raster"}
+    ledger.append([done(s, status="quarantined", error=errors[s.source_id]) for s in sources])
+    answer = triage(sources, ledger, PIXEL, PRODUCT, try_again=lambda record: record.error == "damaged")
+    assert (answer.todo, answer.quarantined) == ((sources[0],), 1)
+
+
+def area_of(*corners) -> Area:
+    """A polygon in the map coordinates of `placed`: x is the column, y the row turned down."""
+    return Area(wkb=shapely.to_wkb(shapely.Polygon(corners)), crs="EPSG:32633", digest=str(hash(corners)))
+
+
+def placed(height=270, width=430, **changes):
+    place = dataclasses.replace(
+        NOWHERE, crs_wkt=pyproj.CRS("EPSG:32633").to_wkt(), transform=(1.0, 0.0, 0.0, 0.0, -1.0, 0.0)
+    )
+    return make_scene(height, width, georeference=place, **changes)
+
+
+CORNER = area_of((0.2, -0.2), (105.3, -0.2), (0.2, -77.7))
+
+
+def test_only_tiles_that_the_area_touches_are_read_and_counted(ledger):
+    recipe, scene = make_recipe(area=CORNER), placed()
+    for shard_tiles in (1, 3, 99):
+        plan = plan_of([scene], ledger, recipe=recipe, shard_tiles=shard_tiles)
+        (job,) = plan.jobs
+        shards = job.open_shards()
+        tiles = [tile for shard in shards for tile in shard.tiles]
+        triangle = shapely.Polygon([(0.2, 0.2), (105.3, 0.2), (0.2, 77.7)])
+        wanted = [
+            tile
+            for shard in ShardGrid(tiles=job.grid.tiles, tiles_hw=job.grid.tiles_hw)
+            for tile in shard.tiles
+            if triangle.intersects(
+                shapely.box(tile.core.col_off, tile.core.row_off, tile.core.col_stop, tile.core.row_stop)
+            )
+        ]
+        assert tiles == wanted
+        assert len(shards) + len(job.outside_shards()) == job.grid.count
+        for shard in shards:
+            windows = [tile.window.clip(270, 430) for tile in shard.tiles]
+            assert shard.read.row_off == min(window.row_off for window in windows)
+            assert shard.read.row_stop == max(window.row_stop for window in windows)
+            assert shard.read.col_off == min(window.col_off for window in windows)
+            assert shard.read.col_stop == max(window.col_stop for window in windows)
+        numbers = estimate(plan, recipe, 1, None)
+        assert numbers.tiles == len(wanted)
+        assert numbers.source_pixels == sum(tile.core.size for tile in wanted)
+        assert numbers.bytes_in == 3 * sum(shard.read.size for shard in shards)
+
+
+def test_shards_that_are_recorded_are_kept_even_if_the_area_no_longer_touches_them(ledger):
+    recipe, scene = make_recipe(area=CORNER), placed()
+    grid = ShardGrid(tiles=recipe.grid(270, 430), tiles_hw=(3, 3))
+    ledger.append([make_shard_record(scene, recipe, grid.shard(n), "3x3") for n in (0, grid.count - 1)])
+    (job,) = plan_of([scene], ledger, recipe=recipe).jobs
+    assert len(job.committed) == 2
+    assert len(job.open_shards()) + len(job.outside_shards()) == grid.count - 2
+
+
+def test_a_scene_beside_the_area_has_nothing_to_read(ledger):
+    recipe = make_recipe(area=area_of((9000, 0), (9100, 0), (9000, 100)))
+    plan = plan_of([placed()], ledger, recipe=recipe)
+    (job,) = plan.jobs
+    assert job.is_outside
+    assert (job.open_shards(), len(job.outside_shards())) == ([], job.grid.count)
+    assert estimate(plan, recipe, 1, None).tiles == 0
 
 
 def test_sources_that_are_gone_are_named(ledger):

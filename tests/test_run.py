@@ -354,6 +354,26 @@ def test_new_class_names_are_written_without_predicting(tmp_path: Path, write_jo
         assert mask.tags()["CLASS_3"] == "d"
 
 
+def test_files_that_are_still_written_are_left_to_a_later_run(tmp_path: Path, write_job: JobWriter) -> None:
+    old, new = (write_raster(tmp_path / "in" / f"{name}.tif", reflectance(70, 90)) for name in ("old", "new"))
+    os.utime(old, (1e9, 1e9))
+    job = write_job(min_age="10m")
+    report = run(job)
+    assert (report.tally.done, report.young, report.refused) == (1, 1, ())
+    assert "1 source changed less than 10 min ago; a later run does them" in Path(report.log).read_text()
+    before = mask_bytes(tmp_path / "out")
+    old.write_bytes(new.read_bytes()[:1000])  # being written again: its mask stays
+    report = run(job)
+    assert (report.tally.done, report.young, report.vanished, report.refused) == (0, 2, (), ())
+    assert mask_bytes(tmp_path / "out") == before
+    for path in (old, new):
+        write_raster(path, reflectance(80, 90))
+        os.utime(path, (1e9 + 1, 1e9 + 1))
+    report = run(job)
+    assert (report.tally.done, report.young) == (2, 0)
+    assert read_mask(tmp_path / "out", "old.tif").shape == (80, 90)
+
+
 def test_nothing_is_left_behind_but_what_is_documented(tmp_path: Path, write_job: JobWriter) -> None:
     write_raster(tmp_path / "in" / "scene.tif", reflectance(70, 90))
     run(write_job())
