@@ -2,8 +2,8 @@
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import depth_first_order
+from scipy.sparse import csr_array  # type: ignore[import-untyped]
+from scipy.sparse.csgraph import depth_first_order  # type: ignore[import-untyped]
 
 Ints = NDArray[np.int64]
 
@@ -35,7 +35,8 @@ def chain(follow: Ints, starts: Ints) -> Ints:
         (np.ones(len(children) - 1), children[:-1], bounds.astype(np.int32)), shape=(nodes + spine,) * 2
     )
     order = depth_first_order(graph, nodes, return_predecessors=False)
-    return order[order < nodes].astype(np.int64)
+    inner: Ints = order[order < nodes].astype(np.int64)
+    return inner
 
 
 def chain_heads(follow: Ints, order: Ints) -> Ints:

@@ -57,10 +57,10 @@ class Walks:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Vertices:
-    """Lattice points with a corner, in row-major order; slots of the upper border first, of the lower last."""
+    """Lattice points with a corner, in row-major order; the upper border's slots first, the lower's last."""
 
     at: Ints
-    """line * stride + x: the stride is width + 1, the strip's first line 0, the upper border's slots on -1."""
+    """line * stride + x: stride is width + 1, the strip's first line 0, the upper border's slots on -1."""
     code: NDArray[np.uint8]
     """Bits for the sides N, S, W, E, then for a region at NW, NE, SW, SE."""
     by_column: Ints
@@ -73,7 +73,7 @@ class _Vertices:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Nodes:
-    """Edges (along upper sides, then along lower sides), then slots where strands start, then where they end."""
+    """Edges (along upper sides, then lower sides), then slots where strands start, then where they end."""
 
     plus: Ints
     """(edges + ends,) vertices; what a vertical side leads to."""
@@ -193,7 +193,7 @@ _TABLES = _tables()
 
 
 def _find_nodes(vertices: _Vertices) -> _Nodes:
-    """Edges by rank: the k-th that begins along upper sides, in row-major order, is the k-th that ends there."""
+    """Edges by rank: in row-major order, the k-th to begin along upper sides is the k-th to end there."""
 
     def held(what: str, code: NDArray[np.uint8] = vertices.code) -> Ints:
         return np.flatnonzero(_TABLES[what][code])
@@ -205,18 +205,16 @@ def _find_nodes(vertices: _Vertices) -> _Nodes:
     above, below = code[: vertices.upper], code[first_lower:]
     starts = held("region at SW", above), held("region at NE", below) + first_lower
     ends = held("region at SE", above), held("region at NW", below) + first_lower
+    starts_left = np.repeat([True, False], [len(at) for at in starts])
+    ends_left = np.repeat([False, True], [len(at) for at in ends])
     return _Nodes(
         plus=np.concatenate([upper_plus, lower_plus, *ends]),
         minus=np.concatenate([upper_minus, lower_minus, *starts]),
-        plus_left=np.concatenate([
-            ~south[code[upper_plus]], north[code[lower_plus]], np.repeat([False, True], [len(e) for e in ends])
-        ]),
-        minus_left=np.concatenate([
-            south[code[upper_minus]], ~north[code[lower_minus]], np.repeat([True, False], [len(s) for s in starts])
-        ]),
+        plus_left=np.concatenate([~south[code[upper_plus]], north[code[lower_plus]], ends_left]),
+        minus_left=np.concatenate([south[code[upper_minus]], ~north[code[lower_minus]], starts_left]),
         uppers=len(upper_plus),
         edges=len(upper_plus) + len(lower_plus),
-    )  # fmt: skip
+    )
 
 
 def _find_sides(vertices: _Vertices, nodes: _Nodes) -> tuple[Ints, Ints, Ints]:
@@ -228,9 +226,9 @@ def _find_sides(vertices: _Vertices, nodes: _Nodes) -> tuple[Ints, Ints, Ints]:
     """
     follow, plus_nodes = np.arange(len(nodes)), nodes.plus_nodes
     for left in (True, False):
-        to, came = nodes.plus_left == left, nodes.minus_left == left
+        to, came = np.flatnonzero(nodes.plus_left == left), np.flatnonzero(nodes.minus_left == left)
         tops, ends = _sorted_by_column(vertices, nodes.plus[to], plus_nodes[to])
-        _, begins = _sorted_by_column(vertices, nodes.minus[came], np.flatnonzero(came))
+        _, begins = _sorted_by_column(vertices, nodes.minus[came], came)
         follow[begins] = ends
     return tops, ends, follow
 
@@ -273,7 +271,8 @@ def _hole_tops(nodes: _Nodes, walk_of: Ints, start: Ints, heads: Ints) -> Ints:
     tops = np.flatnonzero(~nodes.plus_left[nodes.uppers : count] & nodes.minus_left[nodes.uppers : count])
     tops += nodes.uppers
     walk = walk_of[tops]
-    return tops[(start[walk] >= 0) | (heads[walk] == tops)]
+    may_be: Bools = (start[walk] >= 0) | (heads[walk] == tops)
+    return np.asarray(tops[may_be])
 
 
 def _left_of_holes(
@@ -304,9 +303,7 @@ def _labels(flat: Labels, vertices: _Vertices, nodes: _Nodes, inner: Ints, offse
     return label
 
 
-def _confidence(
-    integral: Ints | None, vertices: _Vertices, nodes: _Nodes, walk_of: Ints, walks: int
-) -> Ints:
+def _confidence(integral: Ints | None, vertices: _Vertices, nodes: _Nodes, walk_of: Ints, walks: int) -> Ints:
     """Each pixel set's sum is that of the integral at its plus corners less that at its minus corners."""
     total = np.zeros(walks, dtype=np.int64)
     if integral is not None:

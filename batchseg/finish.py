@@ -6,7 +6,6 @@ GDAL's COG driver copies it: block by block, so memory does not grow with the sc
 
 import contextlib
 import hashlib
-import math
 import shutil
 import tempfile
 import time
@@ -19,15 +18,14 @@ from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
 import numpy as np
-import pyproj
 import rasterio
 import rasterio.shutil
-from numpy.typing import NDArray
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from batchseg import storage
 from batchseg.config import ClassInfo
 from batchseg.errors import OutputError
+from batchseg.geodesy import row_areas
 from batchseg.grid import Window
 from batchseg.ledger import Record
 from batchseg.overviews import BLOCK, Pixels, halve_classes, halve_confidence, make_levels
@@ -279,7 +277,7 @@ class _Census:
 
     def __init__(self, scene: Scene, recipe: Recipe) -> None:
         self._recipe = recipe
-        self._areas = _row_areas(scene)
+        self._areas = row_areas(scene.georeference, height=scene.height, width=scene.width)
         self._constant = self._areas is None or bool(np.all(self._areas == self._areas[0]))
         self._pixels: dict[int, int] = {}
         self._square_metres: dict[int, float] = {}
@@ -318,53 +316,6 @@ class _Census:
             class_area_m2=areas,
             valid_pixels=sum(self._pixels.values()),
         )
-
-
-def _row_areas(scene: Scene) -> NDArray[np.float64] | None:
-    """Square metres of one pixel, per row; None without CRS and geotransform.
-
-    Projected: the plane's area, in metres whatever the CRS's unit. Geographic: the ellipsoid's area
-    between the row's parallels; for a rotated raster, at the latitude of the row's middle.
-    """
-    georeference = scene.georeference
-    if georeference.transform is None or not georeference.crs_wkt:
-        return None
-    try:
-        crs = pyproj.CRS.from_wkt(georeference.crs_wkt)
-    except pyproj.exceptions.CRSError:
-        return None
-    a, b, _, d, e, f = georeference.transform
-    determinant = abs(a * e - b * d)
-    unit = crs.axis_info[0].unit_conversion_factor if crs.axis_info else 1.0
-    if crs.is_projected:
-        return np.full(scene.height, determinant * unit * unit)
-    if not crs.is_geographic:
-        return None
-    geod = crs.get_geod()
-    if geod is None:
-        return None
-    rows = np.arange(scene.height)
-    if d == 0:
-        edges = np.clip(np.array((f + e * rows, f + e * (rows + 1))) * unit, -np.pi / 2, np.pi / 2)
-        zone = np.abs(np.diff(_authalic(np.sin(edges), geod.es), axis=0))[0]
-        areas: NDArray[np.float64] = zone * abs(a) * unit * geod.a**2 / 2
-        return areas
-    sine = np.sin((f + d * scene.width / 2 + e * (rows + 0.5)) * unit)
-    # The derivative of _authalic by latitude is 2 (1 - es) cos / (1 - es sin^2)^2.
-    density = (1 - geod.es) * np.sqrt(1 - sine**2) / (1 - geod.es * sine**2) ** 2
-    return np.asarray(density * determinant * unit**2 * geod.a**2)
-
-
-def _authalic(sine: NDArray[np.float64], es: float) -> NDArray[np.float64]:
-    """Snyder, Map Projections: A Working Manual (USGS 1987), equation 3-12: q of a latitude.
-
-    The ellipsoid's area between two parallels and over a longitude difference is a**2 / 2 times the
-    difference of q times that of longitude, in radians.
-    """
-    if es == 0:
-        return 2 * sine
-    ecc = math.sqrt(es)
-    return (1 - es) * (sine / (1 - es * sine**2) - np.log((1 - ecc * sine) / (1 + ecc * sine)) / (2 * ecc))
 
 
 def discard_fragments(output: str, source_id: str) -> None:

@@ -1,6 +1,7 @@
 """Regions as rings in integer pixel coordinates, and what can be counted from them exactly."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,12 +96,21 @@ class Counts:
     box: Ints
     """(regions, 4) first column, first row, last column + 1, last row + 1."""
 
+    def pick(self, regions: Ints) -> "Counts":
+        return Counts(
+            area=self.area[regions],
+            col_sum=self.col_sum[regions],
+            row_sum=self.row_sum[regions],
+            perimeter=self.perimeter[regions],
+            box=self.box[regions],
+        )
+
 
 def split_doubles(walks: Edges) -> tuple[Edges, Ints]:
     """Rings that pass no point twice.
 
-    A region that is on both pixels of a diagonal passes their common corner twice, each pixel with a corner of
-    its own; exchanged, the corners go around the other two pixels, and the walk falls into two rings
+    A region that is on both pixels of a diagonal passes their common corner twice, each pixel with a corner
+    of its own; exchanged, the corners go around the other two pixels, and the walk falls into two rings
     that touch there: a valid polygon. Two passes belong to one region just if they are on one walk.
 
     Args:
@@ -125,7 +135,9 @@ def split_doubles(walks: Edges) -> tuple[Edges, Ints]:
     return rings, walk[order[heads]]
 
 
-def _partners(walk: Ints, x: NDArray[np.int32], y: NDArray[np.int32], marked: NDArray[np.uint8]) -> Ints:
+def _partners(
+    walk: Ints, x: NDArray[np.int32], y: NDArray[np.int32], marked: NDArray[np.integer[Any]]
+) -> Ints:
     """For each edge the other one marked at the same place on the same walk, or itself."""
     partner = np.arange(len(walk))
     at = np.flatnonzero(marked)
@@ -169,7 +181,7 @@ def _boxes(x: NDArray[np.int32], y: NDArray[np.int32], first: Ints) -> Ints:
 
 
 def ring_coordinates(regions: Regions) -> tuple[NDArray[np.int32], Ints]:
-    """All corners, each ring closed: (corners, 2) columns and lines, and (rings + 1,) offsets of the rings."""
+    """All corners, each ring closed: (corners, 2) columns and lines, and (rings + 1,) offsets."""
     edges, rings = len(regions.x), len(regions.rings) - 1
     offsets = 2 * regions.rings + np.arange(rings + 1)
     corners = np.empty((2 * edges + rings, 2), dtype=np.int32)

@@ -3,9 +3,8 @@
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
+from scipy.sparse import coo_array  # type: ignore[import-untyped]
+from scipy.sparse.csgraph import connected_components  # type: ignore[import-untyped]
 
 from batchseg.chains import Ints, chain, chain_heads, offsets_of, pick
 from batchseg.corners import Bools, Walks
@@ -77,7 +76,10 @@ class Cuts:
 def nothing_open() -> Open:
     none = np.zeros(0, dtype=np.int64)
     edges = Edges(
-        x=none.astype(np.int32), y=none.astype(np.int32), double=none.astype(np.uint8), offsets=offsets_of(none)
+        x=none.astype(np.int32),
+        y=none.astype(np.int32),
+        double=none.astype(np.uint8),
+        offsets=offsets_of(none),
     )
     found = Found(label=none, confidence=none, origin=none)
     return Open(pieces=edges, start=none, end=none, region=none, found=found)
@@ -112,9 +114,7 @@ def join(carried: Open, walks: Walks, origins: Ints, width: int) -> tuple[Closed
 
     done = np.flatnonzero(~is_open[region])
     at, offsets = pick(offsets_of(counts), done)
-    closed = Closed(
-        pool=pool, pieces=pieces[at], counts=np.diff(offsets), region=region[done], found=found
-    )
+    closed = Closed(pool=pool, pieces=pieces[at], counts=np.diff(offsets), region=region[done], found=found)
     kept = np.concatenate([np.flatnonzero(is_strand), np.flatnonzero(is_open[region] & ~is_strand)])
     at, offsets = pick(offsets_of(counts), kept)
     opened = Open(
@@ -177,7 +177,8 @@ def _inverse(slots: Ints, border: int) -> Ints:
 def _components(pairs: Ints, nodes: int) -> Ints:
     ones = np.ones(len(pairs), dtype=np.int8)
     graph = coo_array((ones, (pairs[:, 0], pairs[:, 1])), shape=(nodes, nodes))
-    return connected_components(graph, directed=False)[1].astype(np.int64)
+    group: Ints = connected_components(graph, directed=False)[1].astype(np.int64)
+    return group
 
 
 def _combine(carried: Found, walks: Walks, origins: Ints, group: Ints) -> tuple[Found, Ints]:
@@ -198,7 +199,7 @@ def _combine(carried: Found, walks: Walks, origins: Ints, group: Ints) -> tuple[
     return found, same[same[:, 0] != same[:, 1]]
 
 
-def cut(carried: Open, regions: Bools, line: int, width: int) -> tuple[Closed, Open, Cuts]:
+def cut(carried: Open, regions: Bools, line: int, width: int) -> tuple[Closed, Open, Cuts, Ints]:
     """Close regions along the line below the last strip, as if nothing of them followed.
 
     Args:
@@ -208,7 +209,8 @@ def cut(carried: Open, regions: Bools, line: int, width: int) -> tuple[Closed, O
         width: of the raster.
 
     Returns:
-        What is closed, what is still open, and where the cuts are.
+        What is closed, what is still open, where the cuts are, and (pairs, 2) ids that turned out to be one
+        region's.
     """
     strands, walks = len(carried.start), len(carried.pieces)
     found = _with_origin(carried, regions, width)
@@ -230,15 +232,15 @@ def cut(carried: Open, regions: Bools, line: int, width: int) -> tuple[Closed, O
     pieces = np.concatenate([alone, np.stack([order, walks + order], axis=1).ravel()])
     counts = np.concatenate([np.ones(len(alone), dtype=np.int64), 2 * np.diff(heads, append=len(order))])
     region = carried.region[np.concatenate([alone, order[heads]])]
-    closed = Closed(
-        pool=carried.pieces + lids, pieces=pieces, counts=counts, region=region, found=found
-    )
+    closed = Closed(pool=carried.pieces + lids, pieces=pieces, counts=counts, region=region, found=found)
     cuts = Cuts(
         start=carried.start[begins] // 2,
         stop=carried.end[ends] // 2,
         region_id=found.origin[carried.region[begins]],
     )
-    return closed, _without(carried, regions), cuts
+    same = np.stack([found.origin, carried.found.origin], axis=1)
+    same = same[(same[:, 0] != same[:, 1]) & (same[:, 1] != NO_ID)]
+    return closed, _without(carried, regions), cuts, same
 
 
 def _with_origin(carried: Open, regions: Bools, width: int) -> Found:

@@ -12,7 +12,8 @@ from rasterio.crs import CRS
 from rio_cogeo.cogeo import cog_validate
 
 from batchseg.errors import OutputError
-from batchseg.finish import _row_areas, discard_fragments, finish_scene, mask_path
+from batchseg.finish import discard_fragments, finish_scene, mask_path
+from batchseg.geodesy import row_areas
 from batchseg.grid import ShardGrid
 from batchseg.scene import ControlPoint, Georeference
 from batchseg.stitch import ShardMask
@@ -111,7 +112,7 @@ def test_areas_of_geographic_scenes_are_summed_row_by_row(tmp_path):
     recipe, scene = make_recipe(), make_scene(HEIGHT, WIDTH, georeference=place)
     mask = mask_of(recipe)
     record = finished(tmp_path, scene, recipe, mask)
-    areas = _row_areas(scene)
+    areas = row_areas(scene.georeference, height=scene.height, width=scene.width)
     expected = [float(((mask == class_id).sum(axis=1) * areas).sum()) for class_id in record.class_ids]
     assert record.class_area_m2 == pytest.approx(expected, rel=1e-12)
 
@@ -226,7 +227,7 @@ def test_areas_of_degrees_are_those_of_the_ellipsoid(top, code):
     crs, transform = pyproj.CRS.from_epsg(code), (0.01, 0.0, 7.0, 0.0, -0.02, top)
     scene = make_scene(9, 5, georeference=georeference(crs.to_wkt(), transform))
     expected = [pixel_area(crs, transform, row, 2) for row in range(9)]
-    np.testing.assert_allclose(_row_areas(scene), expected, rtol=1e-6)
+    np.testing.assert_allclose(row_areas(scene.georeference, height=scene.height, width=scene.width), expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("angle", [0.0, 10.0, 45.0, 89.0, 90.0, 180.0])
@@ -239,7 +240,7 @@ def test_areas_of_turned_rasters_are_those_at_the_middle_of_the_row(angle):
     crs = pyproj.CRS.from_epsg(4326)
     scene = make_scene(6, 9, georeference=georeference(WGS84, transform))
     expected = [pixel_area(crs, transform, row, 4) for row in range(6)]
-    np.testing.assert_allclose(_row_areas(scene), expected, rtol=1e-4)
+    np.testing.assert_allclose(row_areas(scene.georeference, height=scene.height, width=scene.width), expected, rtol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -249,7 +250,7 @@ def test_areas_of_turned_rasters_are_those_at_the_middle_of_the_row(angle):
 def test_areas_of_a_plane_are_in_metres_whatever_its_unit(crs, unit):
     transform = (3.0, 1.0, 0.0, 0.5, -2.0, 0.0)
     scene = make_scene(7, 5, georeference=georeference(pyproj.CRS(crs).to_wkt(), transform))
-    np.testing.assert_allclose(_row_areas(scene), np.full(7, 6.5 * unit**2), rtol=1e-9)
+    np.testing.assert_allclose(row_areas(scene.georeference, height=scene.height, width=scene.width), np.full(7, 6.5 * unit**2), rtol=1e-9)
 
 
 @pytest.mark.parametrize(
