@@ -119,8 +119,8 @@ class SceneSet:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RegionSettings:
-    """Which regions of a mask become rows, and how their outlines look."""
+class RegionOptions:
+    """Which regions of a mask become rows, and how their outlines look, as the job file says it."""
 
     min_area: int
     """Pixels; smaller regions make no row."""
@@ -162,7 +162,7 @@ class JobConfig:
     num_classes: int | None
     confidence: bool
     compress: str
-    regions: RegionSettings | None
+    regions: RegionOptions | None
     """None: no region tables."""
     precision: Literal["fp32", "bf16"]
     device: Literal["auto", "cpu", "gpu"]
@@ -568,12 +568,12 @@ def _scale(scale: str | _Divide | _Stretch) -> Scale:
     return Scale(kind="transforms", low=(0.0,), high=(255.0,))
 
 
-def _region_settings(regions: bool | _Regions) -> RegionSettings | None:
+def _region_settings(regions: bool | _Regions) -> RegionOptions | None:
     if regions is False:
         return None
     given = _Regions() if regions is True else regions
     values = given.model_dump()
-    return RegionSettings(**values | {"classes": None if given.classes is None else tuple(given.classes)})
+    return RegionOptions(**values | {"classes": None if given.classes is None else tuple(given.classes)})
 
 
 def _class_info(item: str | _Class, index: int) -> ClassInfo:

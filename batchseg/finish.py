@@ -1,52 +1,36 @@
-"""A scene's fragments to its Cloud Optimized GeoTIFF, and its row of numbers.
-
-The fragments are laid out by a VRT that also carries georeference, colour table and class names, and
-GDAL's COG driver copies it: block by block, so memory does not grow with the scene.
-"""
+"""A scene's fragments to what is published of it: its mask, its regions, its row of numbers."""
 
 import contextlib
 import hashlib
-import math
 import shutil
 import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from xml.etree import ElementTree
-from xml.etree.ElementTree import Element, SubElement
 
 import numpy as np
-import pyproj
 import rasterio
-import rasterio.shutil
-from numpy.typing import NDArray
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.windows import Window as RasterioWindow
 
 from batchseg import storage
-from batchseg.config import ClassInfo
 from batchseg.errors import OutputError
-from batchseg.grid import Window
+from batchseg.geodesy import crs_code, row_areas
 from batchseg.ledger import Output, Record
 from batchseg.locks import check_epoch
-from batchseg.overviews import BLOCK, Pixels, halve_classes, halve_confidence, make_levels
+from batchseg.mosaic import Piece, vrt_of, write_cog
+from batchseg.overviews import Pixels, halve_classes, halve_confidence, look_at, make_levels
 from batchseg.recipe import Product, Recipe
-from batchseg.scene import Georeference, Scene
+from batchseg.regions import RegionWriter
+from batchseg.scene import Scene
 from batchseg.scratch import cache_root
 from batchseg.write import fragment_folder, fragment_uri
 
 FEW_CLASSES = 16
 """Up to so many, a comparison per class beats a histogram."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Piece:
-    """One file of a mosaic and where it goes."""
-
-    path: str
-    window: Window
 
 
 def mask_path(source_id: str, layer: str = "mask") -> str:
@@ -63,8 +47,8 @@ def finish_scene(
         output: root of the results.
         scene: the source.
         recipe: the pixel settings.
-        product: names, colours, compression.
-        shards: the records of all its shards; or its own `done` record, to encode its mask again.
+        product: names, colours, compression, regions.
+        shards: the records of all its shards; or its own `done` record, to derive from its mask what differs.
         epoch: of the run's lock: nothing is published by a run that was taken for dead.
 
     Returns:
@@ -74,28 +58,97 @@ def finish_scene(
         OutputError: fragments are missing or the result cannot be written.
     """
     started = time.perf_counter()
-    layers = ["mask", "confidence"] if recipe.confidence else ["mask"]
+    names = ["mask", "confidence"] if recipe.confidence else ["mask"]
     record = _done_record(scene, recipe, product, shards)
     with scratch_folder(output) as folder:
-        for layer in layers:
-            pieces = _pieces(output, scene, shards, layer, folder)
-            try:
-                with _gdal_for_output():
-                    census = _Census(scene, recipe)
-                    look = census.look if layer == "mask" else None
-                    mosaic = _vrt(scene, recipe, product, layer, pieces)
-                    levels = make_levels(mosaic, folder, layer, _halving(recipe, layer), look)
-                    vrt = _vrt(scene, recipe, product, layer, pieces, levels)
-                    _to_cog(vrt, folder / f"{layer}.tif", product)
-            except (RasterioError, rasterio._err.CPLE_BaseError) as e:
-                msg = f"cannot assemble {layer} of {scene.source.source_id}: {e.__cause__ or e}"
-                raise OutputError(msg) from e
-            if layer == "mask":
-                record = census.counted(record)
+        layers = {name: _pieces(output, scene, shards, name, folder) for name in names}
+        made = _Scene(scene, recipe, product, layers, folder)
+        keep = shards[0].encoding == product.encoding and shards[0].status == "done"
+        try:
+            with _gdal_for_output():
+                record = made.count(record) if keep else made.encode(record)
+        except (RasterioError, rasterio._err.CPLE_BaseError) as e:
+            msg = f"cannot assemble the mask of {scene.source.source_id}: {e.__cause__ or e}"
+            raise OutputError(msg) from e
         check_epoch(output, epoch)
-        outputs = [o for layer in layers for o in _publish(output, scene, layer, folder / f"{layer}.tif")]
-        record = replace(record, outputs=tuple(outputs))
+        if keep:
+            outputs = [o for o in shards[0].outputs if o.path != shards[0].regions_part]
+        else:
+            outputs = [o for name in names for o in _publish(output, scene, name, folder / f"{name}.tif")]
+        if made.region_rows:
+            path = regions_path(scene)
+            outputs.append(publish_output(output, path, made.regions_file))
+        record = replace(record, outputs=tuple(outputs), region_count=made.region_rows)
     return record, time.perf_counter() - started
+
+
+class _Scene:
+    """One scene's layers, looked at strip by strip in one pass: classes counted, regions traced."""
+
+    def __init__(
+        self, scene: Scene, recipe: Recipe, product: Product, layers: dict[str, list[Piece]], folder: Path
+    ) -> None:
+        self._scene, self._recipe, self._product, self._folder = scene, recipe, product, folder
+        self._layers, self._census = layers, _Census(scene, recipe)
+        self.regions_file = folder / "regions.parquet"
+        self.region_rows = 0
+
+    def encode(self, record: Record) -> Record:
+        """Write each layer's COG into the folder; what a pass over the mask shows is put on the record."""
+        for name in self._layers:
+            mosaic = self._vrt(name)
+            if name == "mask":
+                with self._looking() as look:
+                    levels = make_levels(mosaic, self._folder, name, _halving(self._recipe, name), look)
+            else:
+                levels = make_levels(mosaic, self._folder, name, _halving(self._recipe, name), None)
+            write_cog(self._vrt(name, levels), self._folder / f"{name}.tif", self._product)
+        return self._census.counted(record)
+
+    def count(self, record: Record) -> Record:
+        """The same without writing a mask: the one that is there stays."""
+        with self._looking() as look:
+            look_at(self._vrt("mask"), look)
+        return self._census.counted(record)
+
+    def _vrt(self, name: str, levels: Sequence[Path] = ()) -> str:
+        return vrt_of(self._scene, self._recipe, self._product, name, self._layers[name], levels)
+
+    @contextlib.contextmanager
+    def _looking(self) -> Iterator[Callable[[int, Pixels], None]]:
+        """What sees each strip of the mask, in order."""
+        settings = self._product.regions
+        if settings is None:
+            yield self._census.look
+            return
+        writer = RegionWriter(
+            self.regions_file,
+            self._scene,
+            settings,
+            class_names=tuple(info.name for info in self._product.classes),
+            nodata=self._recipe.mask_nodata,
+            with_confidence=self._recipe.confidence,
+        )
+        with contextlib.ExitStack() as stack:
+            scores = (
+                stack.enter_context(rasterio.open(self._vrt("confidence")))
+                if self._recipe.confidence
+                else None
+            )
+
+            def look(row_off: int, ids: Pixels) -> None:
+                self._census.look(row_off, ids)
+                window = RasterioWindow(0, row_off, self._scene.width, len(ids))
+                writer.feed(row_off, ids, None if scores is None else scores.read(1, window=window))
+
+            yield look
+        self.region_rows = writer.close().rows
+
+
+def regions_path(scene: Scene) -> str:
+    """The scene's own region table, below the output."""
+    name = hashlib.sha256(scene.source.source_id.encode()).hexdigest()[:16]
+    return f"annotations/crs={crs_code(scene.georeference)}/scene-{name}.parquet"
 
 
 def _halving(recipe: Recipe, layer: str) -> Callable[[Pixels], Pixels]:
@@ -109,6 +162,7 @@ def _done_record(scene: Scene, recipe: Recipe, product: Product, shards: tuple[R
         tag=scene.source.tag,
         pixel=recipe.digest,
         product=product.digest,
+        encoding=product.encoding,
         cpu_class=shards[0].cpu_class,
         grid=shards[0].grid,
         height=scene.height,
@@ -196,110 +250,12 @@ def _readable(uri: str, folder: Path) -> str:
     return str(path)
 
 
-def _vrt(
-    scene: Scene,
-    recipe: Recipe,
-    product: Product,
-    layer: str,
-    pieces: list[Piece],
-    levels: Sequence[Path] = (),
-) -> str:
-    """A VRT of the whole scene as XML text; what no piece covers is nodata."""
-    root = Element("VRTDataset", rasterXSize=str(scene.width), rasterYSize=str(scene.height))
-    _add_georeference(root, scene.georeference)
-    data_type = "UInt16" if layer == "mask" and recipe.mask_dtype == "uint16" else "Byte"
-    band = SubElement(root, "VRTRasterBand", dataType=data_type, band="1")
-    if layer == "mask":
-        SubElement(band, "Description").text = "class"
-        SubElement(band, "NoDataValue").text = str(recipe.mask_nodata)
-        _add_classes(root, band, product.classes)
-    else:
-        SubElement(band, "Description").text = "probability of the winning class, 255 = 1"
-        SubElement(band, "NoDataValue").text = "0"
-    for path in levels:
-        overview = SubElement(band, "Overview")
-        SubElement(overview, "SourceFilename", relativeToVRT="0").text = str(path)
-        SubElement(overview, "SourceBand").text = "1"
-    for piece in pieces:
-        _add_piece(band, piece)
-    return ElementTree.tostring(root, encoding="unicode")
-
-
-def _add_georeference(root: Element, georeference: Georeference) -> None:
-    if georeference.transform is not None:
-        if georeference.crs_wkt:
-            SubElement(root, "SRS").text = georeference.crs_wkt
-        a, b, c, d, e, f = georeference.transform
-        SubElement(root, "GeoTransform").text = ", ".join(repr(v) for v in (c, a, b, f, d, e))
-    elif georeference.gcps:
-        wkt = georeference.gcps_crs_wkt or georeference.crs_wkt
-        gcps = SubElement(root, "GCPList", {"Projection": wkt} if wkt else {})
-        for p in georeference.gcps:
-            numbers = {"Pixel": p.col, "Line": p.row, "X": p.x, "Y": p.y, "Z": p.z}
-            SubElement(gcps, "GCP", {"Id": p.id, **{key: repr(value) for key, value in numbers.items()}})
-    elif georeference.crs_wkt:
-        SubElement(root, "SRS").text = georeference.crs_wkt
-    if georeference.rpcs:
-        metadata = SubElement(root, "Metadata", domain="RPC")
-        for key, value in georeference.rpcs:
-            SubElement(metadata, "MDI", key=key).text = value
-
-
-def _add_classes(root: Element, band: Element, classes: tuple[ClassInfo, ...]) -> None:
-    """Names twice: as categories, which QGIS shows (GDAL keeps them in .aux.xml), and inside the file."""
-    if not classes:
-        return
-    metadata = SubElement(root, "Metadata")
-    for number, info in enumerate(classes):
-        SubElement(metadata, "MDI", key=f"CLASS_{number}").text = info.name
-    SubElement(band, "ColorInterp").text = "Palette"
-    table = SubElement(band, "ColorTable")
-    names = SubElement(band, "CategoryNames")
-    for info in classes:
-        red, green, blue = (str(int(info.color[at : at + 2], 16)) for at in (1, 3, 5))
-        SubElement(table, "Entry", c1=red, c2=green, c3=blue, c4="255")
-        SubElement(names, "Category").text = info.name
-
-
-def _add_piece(band: Element, piece: Piece) -> None:
-    window = piece.window
-    size = {"xSize": str(window.width), "ySize": str(window.height)}
-    source = SubElement(band, "SimpleSource")
-    SubElement(source, "SourceFilename", relativeToVRT="0").text = piece.path
-    SubElement(source, "SourceBand").text = "1"
-    SubElement(
-        source,
-        "SourceProperties",
-        RasterXSize=size["xSize"],
-        RasterYSize=size["ySize"],
-        DataType=band.attrib["dataType"],
-        BlockXSize="256",
-        BlockYSize="256",
-    )
-    SubElement(source, "SrcRect", {"xOff": "0", "yOff": "0", **size})
-    SubElement(source, "DstRect", {"xOff": str(window.col_off), "yOff": str(window.row_off), **size})
-
-
-def _to_cog(vrt: str, path: Path, product: Product) -> None:
-    with rasterio.open(vrt) as mosaic:
-        rasterio.shutil.copy(
-            mosaic,
-            str(path),
-            driver="COG",
-            COMPRESS=product.compress.upper(),
-            BLOCKSIZE=str(BLOCK),
-            OVERVIEWS="FORCE_USE_EXISTING",
-            BIGTIFF="IF_SAFER",
-            NUM_THREADS="ALL_CPUS",
-        )
-
-
 class _Census:
     """Pixels and square metres per class, from the strips of a mask."""
 
     def __init__(self, scene: Scene, recipe: Recipe) -> None:
         self._recipe = recipe
-        self._areas = _row_areas(scene)
+        self._areas = row_areas(scene.georeference, height=scene.height, width=scene.width)
         self._constant = self._areas is None or bool(np.all(self._areas == self._areas[0]))
         self._pixels: dict[int, int] = {}
         self._square_metres: dict[int, float] = {}
@@ -338,53 +294,6 @@ class _Census:
             class_area_m2=areas,
             valid_pixels=sum(self._pixels.values()),
         )
-
-
-def _row_areas(scene: Scene) -> NDArray[np.float64] | None:
-    """Square metres of one pixel, per row; None without CRS and geotransform.
-
-    Projected: the plane's area, in metres whatever the CRS's unit. Geographic: the ellipsoid's area
-    between the row's parallels; for a rotated raster, at the latitude of the row's middle.
-    """
-    georeference = scene.georeference
-    if georeference.transform is None or not georeference.crs_wkt:
-        return None
-    try:
-        crs = pyproj.CRS.from_wkt(georeference.crs_wkt)
-    except pyproj.exceptions.CRSError:
-        return None
-    a, b, _, d, e, f = georeference.transform
-    determinant = abs(a * e - b * d)
-    unit = crs.axis_info[0].unit_conversion_factor if crs.axis_info else 1.0
-    if crs.is_projected:
-        return np.full(scene.height, determinant * unit * unit)
-    if not crs.is_geographic:
-        return None
-    geod = crs.get_geod()
-    if geod is None:
-        return None
-    rows = np.arange(scene.height)
-    if d == 0:
-        edges = np.clip(np.array((f + e * rows, f + e * (rows + 1))) * unit, -np.pi / 2, np.pi / 2)
-        zone = np.abs(np.diff(_authalic(np.sin(edges), geod.es), axis=0))[0]
-        areas: NDArray[np.float64] = zone * abs(a) * unit * geod.a**2 / 2
-        return areas
-    sine = np.sin((f + d * scene.width / 2 + e * (rows + 0.5)) * unit)
-    # The derivative of _authalic by latitude is 2 (1 - es) cos / (1 - es sin^2)^2.
-    density = (1 - geod.es) * np.sqrt(1 - sine**2) / (1 - geod.es * sine**2) ** 2
-    return np.asarray(density * determinant * unit**2 * geod.a**2)
-
-
-def _authalic(sine: NDArray[np.float64], es: float) -> NDArray[np.float64]:
-    """Snyder, Map Projections: A Working Manual (USGS 1987), equation 3-12: q of a latitude.
-
-    The ellipsoid's area between two parallels and over a longitude difference is a**2 / 2 times the
-    difference of q times that of longitude, in radians.
-    """
-    if es == 0:
-        return 2 * sine
-    ecc = math.sqrt(es)
-    return (1 - es) * (sine / (1 - es * sine**2) - np.log((1 - ecc * sine) / (1 + ecc * sine)) / (2 * ecc))
 
 
 def discard_fragments(output: str, source_id: str) -> None:

@@ -102,6 +102,13 @@ def make_levels(
         source = str(path)
 
 
+def look_at(mosaic: str, look: Callable[[int, Pixels], None]) -> None:
+    """Show each strip (first row, pixels) of a mosaic, in order."""
+    with rasterio.open(mosaic) as full:
+        for row_off, strip in _strips(full):
+            look(row_off, strip)
+
+
 def _strips(dataset: rasterio.DatasetReader) -> Iterator[tuple[int, Pixels]]:
     rows = max(2, min(2 * BLOCK, STRIP_PIXELS // dataset.width) // 64 * 64)  # even: no pair of rows is cut
     for row_off in range(0, dataset.height, rows):

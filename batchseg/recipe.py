@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchseg.aoi import Area, misplacement
-from batchseg.config import ClassInfo, JobConfig, Normalize, RegionSettings, Scale
+from batchseg.config import ClassInfo, JobConfig, Normalize, RegionOptions, Scale
 from batchseg.errors import ConfigError, ModelError
 from batchseg.grid import TileGrid
 from batchseg.model import ModelFacts, ModelFiles
@@ -104,6 +104,20 @@ class Recipe:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RegionSettings:
+    """Which regions are written, and how."""
+
+    min_area: int = 0
+    """Pixels; smaller regions are left out."""
+    simplify: float = 0.0
+    """Tolerance in pixels, 0 for none. Measures are of the pixels in any case."""
+    classes: tuple[int, ...] | None = None
+    """Ids that make regions; None: all but 0."""
+    max_vertices: int = 1_000_000
+    """Open regions with more are cut into rows with one region_id, neither simplified nor left out."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Product:
     """What is made of a mask beside its pixels; a change of it is derived from the mask, not predicted."""
 
@@ -122,21 +136,28 @@ class Product:
         regions = dataclasses.asdict(self.regions) if self.regions else None
         return digest({"encoding": self.encoding, "regions": _plain(regions)})
 
-    def region_ids(self) -> tuple[int, ...] | None:
-        """Class ids that make regions; None: all but 0.
 
-        Raises:
-            ConfigError: a name is not among the classes.
-        """
-        if self.regions is None or self.regions.classes is None:
-            return None
-        names = {info.name: number for number, info in enumerate(self.classes)}
-        unknown = [c for c in self.regions.classes if isinstance(c, str) and c not in names]
-        if unknown:
-            known = ", ".join(names) or "none is named"
-            msg = f"regions: classes: {unknown[0]!r} is not among the job's classes ({known})"
-            raise ConfigError(msg)
-        return tuple(sorted({names[c] if isinstance(c, str) else c for c in self.regions.classes}))
+def region_settings(options: RegionOptions | None, classes: Sequence[ClassInfo]) -> RegionSettings | None:
+    """Classes by id instead of by name.
+
+    Raises:
+        ConfigError: a name is not among the classes.
+    """
+    if options is None:
+        return None
+    names = {info.name: number for number, info in enumerate(classes)}
+    unknown = [c for c in options.classes or () if isinstance(c, str) and c not in names]
+    if unknown:
+        known = ", ".join(names) or "none is named"
+        msg = f"regions: classes: {unknown[0]!r} is not among the job's classes ({known})"
+        raise ConfigError(msg)
+    chosen = {names[c] if isinstance(c, str) else c for c in options.classes or ()}
+    return RegionSettings(
+        min_area=options.min_area,
+        simplify=options.simplify,
+        classes=tuple(sorted(chosen)) if options.classes else None,
+        max_vertices=options.max_vertices,
+    )
 
 
 def digest(settings: Mapping[str, Any]) -> str:

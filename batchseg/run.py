@@ -30,7 +30,7 @@ from batchseg.plan import Estimate, Plan, Triage, estimate, in_flight_bound, mak
 from batchseg.predict import cpu_class, probe
 from batchseg.progress import LogListener, Sums, duration
 from batchseg.read import UNDECODABLE
-from batchseg.recipe import Product, Recipe, make_recipe
+from batchseg.recipe import Product, Recipe, make_recipe, region_settings
 from batchseg.runlog import RunLog
 from batchseg.scene import Refusal
 from batchseg.scratch import run_folder
@@ -425,9 +425,8 @@ def _settle(
 
 def make_product(config: JobConfig, recipe: Recipe) -> Product:
     """Raises ConfigError where the job's regions name a class that is not there."""
-    product = Product(classes=classes(config, recipe), compress=config.compress, regions=config.regions)
-    product.region_ids()
-    return product
+    named = classes(config, recipe)
+    return Product(classes=named, compress=config.compress, regions=region_settings(config.regions, named))
 
 
 def _facts(

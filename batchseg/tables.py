@@ -56,11 +56,6 @@ def tidy(output: str, ledger: Ledger) -> None:
     storage.remove_files([storage.join(output, path) for path in _parts(output) if path not in needed])
 
 
-def part_name(source_id: str) -> str:
-    """File name of one source's own table."""
-    return f"scene-{hashlib.sha256(source_id.encode()).hexdigest()[:16]}.parquet"
-
-
 def read_part(output: str, path: str) -> pq.ParquetFile:
     """Raises OutputError where it cannot be read."""
     uri = storage.join(output, path)

@@ -9,11 +9,11 @@ import rasterio
 import yaml
 from numpy.typing import NDArray
 
-from batchseg.config import ClassInfo, JobConfig, Normalize, RegionSettings, Scale
+from batchseg.config import ClassInfo, JobConfig, Normalize, Scale
 from batchseg.grid import Shard
 from batchseg.ledger import Record
 from batchseg.model import ModelFacts, ModelFiles
-from batchseg.recipe import Product, Recipe
+from batchseg.recipe import Product, Recipe, RegionSettings
 from batchseg.scene import Georeference, Scene, Source
 
 UINT8_SCALE = Scale(kind="transforms", low=(0.0,), high=(255.0,))

@@ -1,9 +1,7 @@
 import dataclasses
 import hashlib
-import math
 
 import numpy as np
-import pyproj
 import pytest
 import rasterio
 from factories import make_facts, make_product, make_recipe, make_scene
@@ -12,7 +10,8 @@ from rasterio.crs import CRS
 from rio_cogeo.cogeo import cog_validate
 
 from batchseg.errors import OutputError
-from batchseg.finish import _row_areas, discard_fragments, finish_scene, mask_path
+from batchseg.finish import discard_fragments, finish_scene, mask_path
+from batchseg.geodesy import row_areas
 from batchseg.grid import ShardGrid
 from batchseg.scene import ControlPoint, Georeference
 from batchseg.stitch import ShardMask
@@ -112,7 +111,7 @@ def test_areas_of_geographic_scenes_are_summed_row_by_row(tmp_path):
     recipe, scene = make_recipe(), make_scene(HEIGHT, WIDTH, georeference=place)
     mask = mask_of(recipe)
     record = finished(tmp_path, scene, recipe, mask)
-    areas = _row_areas(scene)
+    areas = row_areas(scene.georeference, height=scene.height, width=scene.width)
     expected = [float(((mask == class_id).sum(axis=1) * areas).sum()) for class_id in record.class_ids]
     assert record.class_area_m2 == pytest.approx(expected, rel=1e-12)
 
@@ -209,53 +208,3 @@ def test_a_damaged_fragment_is_an_error_of_the_output(tmp_path):
     with pytest.raises(OutputError, match=r"cannot assemble mask of scene\.tif"):
         finish_scene(str(tmp_path), scene, recipe, make_product(), shards, 1)
     assert not (tmp_path / "masks").exists()
-
-
-def pixel_area(crs, transform, row: int, col: int) -> float:
-    """Of one pixel by geodesics, its parallels followed in many short steps."""
-    a, b, c, d, e, f = transform
-    steps = np.linspace(0, 1, 65)[:-1]
-    along = np.concatenate([steps, np.ones(64), 1 - steps, np.zeros(64)]) + col
-    down = np.concatenate([np.zeros(64), steps, np.ones(64), 1 - steps]) + row
-    area, _ = crs.get_geod().polygon_area_perimeter(c + a * along + b * down, f + d * along + e * down)
-    return abs(area)
-
-
-@pytest.mark.parametrize("top", [89.9, 60.0, 0.05, -35.0])
-@pytest.mark.parametrize("code", [4326, 4258, 4267])
-def test_areas_of_degrees_are_those_of_the_ellipsoid(top, code):
-    crs, transform = pyproj.CRS.from_epsg(code), (0.01, 0.0, 7.0, 0.0, -0.02, top)
-    scene = make_scene(9, 5, georeference=georeference(crs.to_wkt(), transform))
-    expected = [pixel_area(crs, transform, row, 2) for row in range(9)]
-    np.testing.assert_allclose(_row_areas(scene), expected, rtol=1e-6)
-
-
-@pytest.mark.parametrize("angle", [0.0, 10.0, 45.0, 89.0, 90.0, 180.0])
-def test_areas_of_turned_rasters_are_those_at_the_middle_of_the_row(angle):
-    turn = math.radians(angle)
-    a, b, d, e = math.cos(turn), math.sin(turn), math.sin(turn), -math.cos(turn)
-    if angle % 90 == 0:
-        a, b, d, e = (float(round(v)) for v in (a, b, d, e))
-    transform = (a * 1e-3, b * 1e-3, 7.0, d * 1e-3, e * 1e-3, 50.0)
-    crs = pyproj.CRS.from_epsg(4326)
-    scene = make_scene(6, 9, georeference=georeference(WGS84, transform))
-    expected = [pixel_area(crs, transform, row, 4) for row in range(6)]
-    np.testing.assert_allclose(_row_areas(scene), expected, rtol=1e-4)
-
-
-@pytest.mark.parametrize(
-    ("crs", "unit"),
-    [("EPSG:32632", 1.0), ("EPSG:2263", 1200 / 3937), ("EPSG:32632+5773", 1.0), ("EPSG:3035", 1.0)],
-)
-def test_areas_of_a_plane_are_in_metres_whatever_its_unit(crs, unit):
-    transform = (3.0, 1.0, 0.0, 0.5, -2.0, 0.0)
-    scene = make_scene(7, 5, georeference=georeference(pyproj.CRS(crs).to_wkt(), transform))
-    np.testing.assert_allclose(_row_areas(scene), np.full(7, 6.5 * unit**2), rtol=1e-9)
-
-
-@pytest.mark.parametrize(
-    "place",
-    [georeference(None), georeference(UTM, None), georeference("no crs"), georeference('LOCAL_CS["plan"]')],
-)
-def test_without_a_known_place_there_is_no_area(place):
-    assert _row_areas(make_scene(7, 5, georeference=place)) is None
