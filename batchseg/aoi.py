@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 import pyproj
-import shapely  # type: ignore[import-untyped]
+import shapely
 from numpy.typing import NDArray
 from pyproj.exceptions import ProjError
 from rasterio.features import rasterize
 from rasterio.transform import Affine
-from shapely.geometry.base import BaseGeometry  # type: ignore[import-untyped]
+from shapely.geometry.base import BaseGeometry
 
 from batchseg import storage
 from batchseg.config import AreaFile
@@ -83,7 +83,7 @@ def read_area(file: AreaFile) -> Area:
 def _read_vector(file: AreaFile, where: str) -> tuple[str | None, Sequence[bytes | None]]:
     """The CRS and the geometries as WKB of one layer."""
     try:
-        import pyogrio  # type: ignore[import-untyped]
+        import pyogrio
     except ImportError as e:
         msg = f"{where}: reading vector files needs pyogrio; install it with `pip install batchseg[vector]`"
         raise ConfigError(msg) from e

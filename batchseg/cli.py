@@ -14,6 +14,7 @@ from batchseg.config import JobConfig, load_job
 from batchseg.driver import describe_damage
 from batchseg.dryrun import DryRun, dry_run
 from batchseg.errors import EXIT_OK, EXIT_QUARANTINED, BatchsegError, ConfigError
+from batchseg.export import export
 from batchseg.progress import PlainProgress, Sums, TerminalProgress, duration, is_terminal
 from batchseg.recipe import Recipe
 from batchseg.run import Report, describe_young, new_run_id, run_job
@@ -138,6 +139,24 @@ def _parser() -> argparse.ArgumentParser:
     )
     verify.add_argument("--quick", action="store_true", help="sizes and rows, not checksums")
     verify.set_defaults(function=_verify)
+
+    export = commands.add_parser(
+        "export",
+        parents=[output],
+        help="write the regions to one GeoPackage, FlatGeobuf or GeoJSON file",
+        allow_abbrev=False,
+    )
+    export.add_argument("file", type=Path, metavar="FILE", help="ends in .gpkg, .fgb, .geojson or .geojsonl")
+    export.add_argument("--crs", metavar="CRS", help="bring all regions to this one, such as EPSG:4326")
+    export.add_argument(
+        "--class",
+        dest="classes",
+        action="append",
+        default=[],
+        metavar="CLASS",
+        help="only this class, by name or id; may be repeated",
+    )
+    export.set_defaults(function=_export)
 
     retry = commands.add_parser(
         "retry", parents=[output], help="let the next run try quarantined sources again", allow_abbrev=False
@@ -325,6 +344,13 @@ def _verify(arguments: argparse.Namespace, streams: Streams) -> int:
     for path in found.unrecorded:
         _say(f"not recorded, left alone: {path}", sys.stdout)
     return EXIT_QUARANTINED if found.problems else EXIT_OK
+
+
+def _export(arguments: argparse.Namespace, streams: Streams) -> int:
+    done = export(_output(arguments), arguments.file, crs=arguments.crs, classes=tuple(arguments.classes))
+    for layer, count in done.layers:
+        _say(f"{done.path}: layer {layer!r}, {count} regions", sys.stdout)
+    return EXIT_OK
 
 
 def _retry(arguments: argparse.Namespace, streams: Streams) -> int:

@@ -42,7 +42,7 @@ def tidy(output: str, ledger: Ledger) -> None:
     Raises:
         OutputError: a part cannot be read or written.
     """
-    sizes = _parts(output)
+    sizes = region_parts(output)
     if not sizes:
         return
     members: dict[str, list[Record]] = defaultdict(list)
@@ -53,7 +53,7 @@ def tidy(output: str, ledger: Ledger) -> None:
     for group in [*([path] for path in again), *_small_groups(sizes, members, set(again))]:
         _rewrite(output, ledger, group, [record for path in group for record in members[path]])
     needed = {record.regions_part for record in ledger.sources()}
-    storage.remove_files([storage.join(output, path) for path in _parts(output) if path not in needed])
+    storage.remove_files([storage.join(output, path) for path in region_parts(output) if path not in needed])
 
 
 def read_part(output: str, path: str) -> pq.ParquetFile:
@@ -67,7 +67,7 @@ def read_part(output: str, path: str) -> pq.ParquetFile:
         raise OutputError(msg) from e
 
 
-def _parts(output: str) -> dict[str, int]:
+def region_parts(output: str) -> dict[str, int]:
     """Path below the output and bytes of each part."""
     root = storage.join(output, "annotations")
     if not storage.is_folder(root):

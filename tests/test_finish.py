@@ -172,7 +172,7 @@ def test_new_names_are_put_on_the_same_pixels(tmp_path):
         assert np.array_equal(dataset.read(1), mask)
         assert dataset.tags()["CLASS_1"] == "sea"
         assert dataset.compression.name == "zstd"
-    changed = ("product", "outputs")
+    changed = ("product", "encoding", "outputs")
     assert dataclasses.replace(second, **{key: getattr(first, key) for key in changed}) == first
     assert second.product == product.digest != first.product
 
@@ -205,6 +205,6 @@ def test_a_damaged_fragment_is_an_error_of_the_output(tmp_path):
     shards = write(tmp_path, scene, recipe, mask_of(recipe))
     fragment = next((tmp_path / "_batchseg" / "fragments").rglob("mask-*.tif"))
     fragment.write_bytes(fragment.read_bytes()[:200])
-    with pytest.raises(OutputError, match=r"cannot assemble mask of scene\.tif"):
+    with pytest.raises(OutputError, match=r"cannot assemble the mask of scene\.tif"):
         finish_scene(str(tmp_path), scene, recipe, make_product(), shards, 1)
     assert not (tmp_path / "masks").exists()

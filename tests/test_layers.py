@@ -59,6 +59,7 @@ ORDER = [
     "status",
     "verify",
     "upkeep",
+    "export",
     "dryrun",
     "terminal",
     "cli",

@@ -1,0 +1,170 @@
+"""`batchseg export`: region tables as one file that any GIS opens."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyproj
+import shapely
+
+from batchseg.errors import ConfigError, OutputError
+from batchseg.ledger import Ledger
+from batchseg.state import load_state
+from batchseg.tables import read_part, region_parts
+
+FORMATS = {".gpkg": "GPKG", ".fgb": "FlatGeobuf", ".geojson": "GeoJSON", ".geojsonl": "GeoJSONSeq"}
+"""GDAL's drivers by file suffix."""
+
+DEGREES = pyproj.CRS.from_epsg(4326)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exported:
+    """What was written."""
+
+    path: str
+    layers: tuple[tuple[str, int], ...]
+    """(name, regions), one per CRS unless all were brought to one."""
+
+
+def export(output: str, target: Path, *, crs: str | None, classes: tuple[str, ...]) -> Exported:
+    """Write an output's regions to a vector file, row group by row group.
+
+    Args:
+        output: root of the results.
+        target: .gpkg, .fgb, .geojson or .geojsonl; replaced where it exists.
+        crs: bring all to this one; None: as they are, one layer per CRS where the format has layers.
+        classes: names or ids; none: all.
+
+    Raises:
+        ConfigError: a value is wrong, there are no regions, or several CRS and a format with one layer.
+        OutputError: a table cannot be read, or the file cannot be written.
+    """
+    driver = FORMATS.get(target.suffix.lower())
+    if driver is None:
+        msg = f"{target}: expected a name that ends in {', '.join(FORMATS)}"
+        raise ConfigError(msg)
+    if load_state(output) is None:
+        msg = f"{output} holds no results of batchseg; give the `output` of a job"
+        raise ConfigError(msg)
+    wanted = _parsed(crs) if crs is not None else DEGREES if driver.startswith("GeoJSON") else None
+    groups = _by_crs(output)
+    if not groups:
+        msg = f"{output} has no regions; run its job with `regions: true`"
+        raise ConfigError(msg)
+    if wanted is None and len(groups) > 1 and driver != "GPKG":
+        found = ", ".join(groups)
+        msg = f"regions are in {found}, a {driver} file holds one CRS; add --crs EPSG:4326, or use .gpkg"
+        raise ConfigError(msg)
+    layers = _layers(groups, joined=wanted is not None)
+    target.unlink(missing_ok=True)
+    written = []
+    for layer, codes in layers.items():
+        parts = [(code, path) for code in codes for path in groups[code]]
+        counts: list[int] = []
+        tables = _tables(output, parts, classes, wanted, counts)
+        own = _crs_of(read_part(output, parts[0][1]).schema_arrow)
+        _write(tables, target, driver, layer, wanted or own)
+        written.append((layer, sum(counts)))
+    return Exported(path=str(target), layers=tuple(written))
+
+
+def _layers(groups: dict[str, list[str]], *, joined: bool) -> dict[str, list[str]]:
+    """CRS codes by the layer that they go to."""
+    if joined or len(groups) == 1:
+        return {"regions": list(groups)}
+    return {f"regions {code}": [code] for code in groups}
+
+
+def _parsed(crs: str) -> pyproj.CRS:
+    try:
+        return pyproj.CRS.from_user_input(crs)
+    except pyproj.exceptions.CRSError as e:
+        msg = f"--crs {crs}: expected something like EPSG:4326 ({e})"
+        raise ConfigError(msg) from e
+
+
+def _by_crs(output: str) -> dict[str, list[str]]:
+    """Parts that the ledger knows, by CRS code."""
+    recorded = {record.regions_part for record in Ledger(output).sources()}
+    groups: dict[str, list[str]] = {}
+    for path in sorted(set(region_parts(output)) & recorded):
+        groups.setdefault(path.split("/")[1].removeprefix("crs="), []).append(path)
+    return groups
+
+
+def _tables(
+    output: str,
+    parts: Sequence[tuple[str, str]],
+    classes: tuple[str, ...],
+    wanted: pyproj.CRS | None,
+    counts: list[int],
+) -> Iterator[pa.Table]:
+    """Row groups of parts (CRS code, path), in the wanted CRS; how many rows each has goes to `counts`."""
+    ids = pa.array([int(c) for c in classes if c.isdigit()], pa.int32())
+    for code, path in parts:
+        part = read_part(output, path)
+        own = _crs_of(part.schema_arrow)
+        for number in range(part.num_row_groups):
+            rows = part.read_row_group(number).replace_schema_metadata(None)
+            if classes:
+                named = pc.is_in(rows.column("class_name"), value_set=pa.array(classes, pa.string()))
+                rows = rows.filter(pc.or_(named, pc.is_in(rows.column("class_id"), value_set=ids)))
+            counts.append(len(rows))
+            yield rows if wanted is None else _moved(rows, own, wanted, code)
+
+
+def _crs_of(schema: pa.Schema) -> pyproj.CRS | None:
+    said = json.loads((schema.metadata or {})[b"geo"])["columns"]["geometry"]["crs"]
+    return None if said is None else pyproj.CRS.from_json_dict(said)
+
+
+def _moved(table: pa.Table, own: pyproj.CRS | None, wanted: pyproj.CRS, code: str) -> pa.Table:
+    """Geometries and centroids in another CRS; measures stay what they are."""
+    if own is None:
+        msg = f"regions in crs={code} have no CRS, so they cannot be brought to {wanted.to_string()}"
+        raise ConfigError(msg)
+    if own == wanted or not len(table):
+        return table
+    transformer = pyproj.Transformer.from_crs(own, wanted, always_xy=True)
+    shapes = shapely.from_wkb(table.column("geometry").to_numpy(zero_copy_only=False))
+    coordinates = shapely.get_coordinates(shapes)
+    moved = np.stack(transformer.transform(coordinates[:, 0], coordinates[:, 1]), axis=1)
+    wkb = pa.array(shapely.to_wkb(shapely.set_coordinates(shapes, moved)), pa.binary())
+    columns: dict[str, Any] = {"geometry": wkb}
+    centroids = (table.column(name).to_numpy() for name in ("centroid_x", "centroid_y"))
+    columns |= zip(("centroid_x", "centroid_y"), transformer.transform(*centroids), strict=True)
+    for name, values in columns.items():
+        at = table.schema.get_field_index(name)
+        table = table.set_column(at, table.schema.field(name), pa.array(values))
+    return table
+
+
+def _write(tables: Iterator[pa.Table], target: Path, driver: str, layer: str, crs: pyproj.CRS | None) -> None:
+    """One layer, in one stream: FlatGeobuf and GeoJSON cannot be appended to."""
+    try:
+        import pyogrio
+    except ImportError as e:
+        msg = "vector files need pyogrio: pip install 'batchseg[vector]'"
+        raise ConfigError(msg) from e
+    first = next(tables)  # an error of the first table is raised here, not inside GDAL's writer
+    batches = (batch for table in chain([first], tables) for batch in table.to_batches())
+    try:
+        pyogrio.write_arrow(
+            pa.RecordBatchReader.from_batches(first.schema, batches),
+            target,
+            layer=layer,
+            driver=driver,
+            geometry_name="geometry",
+            geometry_type="Polygon",
+            crs=None if crs is None else crs.to_wkt(),
+        )
+    except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, OSError) as e:
+        msg = f"cannot write {target}: {e}"
+        raise OutputError(msg) from e
