@@ -13,8 +13,8 @@ from batchseg.scene import Affine6, Georeference
 
 Floats = NDArray[np.float64]
 
-FINE_BOX = 64
-"""Boxes of more pixels per side are followed at 16 points per side instead of 2."""
+POINTS_PER_SIDE = ((16, 1), (64, 2), (np.inf, 16))
+"""How densely a box's border is followed: up to so many pixels, so many points on each side."""
 
 
 def known_crs(georeference: Georeference) -> pyproj.CRS | None:
@@ -185,8 +185,11 @@ class LonLatBoxes:
         """
         sides = np.maximum(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1])
         degrees = np.empty((len(boxes), 4))
-        for group, points in ((sides <= FINE_BOX, 2), (sides > FINE_BOX, 16)):
+        smaller = -1.0
+        for most, points in POINTS_PER_SIDE:
+            group = np.flatnonzero((sides > smaller) & (sides <= most))
             degrees[group] = self._follow(boxes[group], points)
+            smaller = most
         return degrees
 
     def _follow(self, boxes: NDArray[np.int64], points: int) -> Floats:

@@ -1,6 +1,7 @@
 """Regions to table rows: measures, boxes and geometry in the scene's place."""
 
 import json
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import pyproj
 import shapely
 from numpy.typing import NDArray
 
-from batchseg.chains import Ints, following
+from batchseg.chains import Ints, following, offsets_of
 from batchseg.geodesy import Floats, LonLatBoxes, known_crs, row_areas, side_lengths
 from batchseg.rings import Counts, Regions, ring_coordinates
 from batchseg.scene import Affine6, Georeference
@@ -106,7 +107,7 @@ class RowMaker:
             if self._with_confidence
             else None,
             "touches_edge": touches,
-            "geometry": pa.array(shapely.to_wkb(self._geometry(regions), byte_order=1), pa.binary()),
+            "geometry": self._geometry(regions),
         }
         arrays = [
             pa.nulls(len(regions), field.type)
@@ -137,17 +138,37 @@ class RowMaker:
         x, y, next_x, next_y = regions.x, regions.y, regions.x[after], regions.y[after]
         return _sums(regions, self._sides.horizontal(y, x, next_x) + self._sides.vertical(next_x, y, next_y))
 
-    def _geometry(self, regions: Regions) -> NDArray[np.object_]:
+    def _geometry(self, regions: Regions) -> Any:
         """Polygons, simplified in pixels, then put in their place."""
         corners, rings = ring_coordinates(regions)
         polygons = regions.polygons
         if self._simplify:
             corners, rings, polygons = _simplified(corners, rings, polygons, self._simplify, ~regions.cut)
-        places = np.stack(self._place(corners[:, 0], corners[:, 1]), axis=1)
-        shapes: NDArray[np.object_] = shapely.from_ragged_array(
-            shapely.GeometryType.POLYGON, places, (rings, polygons)
-        )
-        return shapes
+        places = np.empty(corners.shape, dtype="<f8")
+        places[:, 0], places[:, 1] = self._place(corners[:, 0], corners[:, 1])
+        return _wkb(places, rings, polygons)
+
+
+def _wkb(places: NDArray[Any], rings: Ints, polygons: Ints) -> Any:
+    """Ragged polygons as well-known binary (OGC 06-103r4, 8.2), little-endian.
+
+    The same bytes as shapely's; to build its objects only to write them takes three times as long.
+    """
+    head = np.zeros(
+        len(rings) - 1, dtype=[("order", "u1"), ("type", "<u4"), ("rings", "<u4"), ("points", "<u4")]
+    )
+    head["order"], head["type"] = 1, 3
+    head["rings"][polygons[:-1]], head["points"] = np.diff(polygons), np.diff(rings)
+    skipped = np.full(len(head), 9)  # only a polygon's first ring has all four fields
+    skipped[polygons[:-1]] = 0
+    heads, points = memoryview(head.tobytes()), places.reshape(-1).view(np.uint8).data
+    size, bounds = head.itemsize, (16 * rings).tolist()
+    parts: list[memoryview] = [heads] * (2 * len(head))
+    parts[::2] = [heads[at * size + skip : (at + 1) * size] for at, skip in enumerate(skipped.tolist())]
+    parts[1::2] = [points[start:stop] for start, stop in pairwise(bounds)]
+    ends = offsets_of(16 * np.diff(rings) + size - skipped)[polygons].astype(np.int32)
+    buffers = [None, pa.py_buffer(ends.tobytes()), pa.py_buffer(b"".join(parts))]
+    return pa.Array.from_buffers(pa.binary(), len(polygons) - 1, buffers)
 
 
 def _boxes(georeference: Georeference) -> LonLatBoxes | None:

@@ -130,6 +130,14 @@ def test_areas_sum_to_the_masks_classes(tmp_path):
     np.testing.assert_allclose(some["perimeter_m"], lengths, rtol=1e-4)
 
 
+def test_geometry_is_what_shapely_writes(tmp_path):
+    write(tmp_path / "a.parquet", np.kron(mask_of(), np.ones((2, 2), np.uint8)), place_of("turned"))
+    blobs = pq.read_table(tmp_path / "a.parquet")["geometry"].to_pylist()
+    shapes = shapely.from_wkb(blobs)
+    assert shapely.get_num_interior_rings(shapes).max() > 1
+    assert shapely.to_wkb(shapes, byte_order=1).tolist() == blobs
+
+
 def test_confidence_is_the_mean(tmp_path):
     mask = mask_of()
     confidence = np.random.default_rng(2).integers(1, 256, mask.shape).astype(np.uint8)
