@@ -23,7 +23,8 @@ from rasterio.features import rasterize
 from rasterio.transform import Affine
 from shapely import Polygon
 from shapely.geometry.base import BaseGeometry
-from test_blocks import corrupt
+from test_blocks import corrupt, undecodable
+from test_read import scene_of
 from test_run import convolved, mask_bytes, new_run_id, run, run_job
 
 from batchseg.aoi import BLOCK, Area, Footprint, footprint, misplacement, read_area
@@ -31,6 +32,8 @@ from batchseg.config import AreaFile, JobConfig, load_job
 from batchseg.errors import ConfigError, StoppedError
 from batchseg.events import Event, ShardsDone
 from batchseg.grid import ShardGrid, Window
+from batchseg.plan import _wanted
+from batchseg.read import read_shards
 from batchseg.recipe import mismatch
 from batchseg.scene import ControlPoint, Georeference, Scene
 
@@ -137,6 +140,42 @@ def test_pixels_lie_inside_by_their_centres(tmp_path: Path, name: str, crs: str)
     wrong = inside(area, scene) != expected
     assert not (wrong & (distance > 0.05 * pixel)).any()
     assert wrong.mean() < 1e-3
+
+
+def test_long_edges_stay_true_in_large_scenes(tmp_path: Path) -> None:
+    scene = placed("EPSG:32633", Affine(10, 0, 600_000, 0, -10, 5_000_000), 30_000, 40_000)
+    box = shapely.box(16.5, 42.9, 21.0, 44.9)
+    area = area_of(write_vector(tmp_path / "a.gpkg", box, crs="EPSG:4326"))
+    there = pyproj.Transformer.from_crs("EPSG:4326", "EPSG:32633", always_xy=True)
+    for longitude in np.linspace(16.6, 20.3, 40):  # along the northern edge, a parallel
+        x, y = there.transform(longitude, 44.9)
+        col, row = ~UTM @ (x, y)
+        at = Window(row_off=int(row) - 2, col_off=int(col), height=5, width=3)
+        cols, rows = np.meshgrid(np.arange(at.width) + 0.5, np.arange(at.height) + 0.5)
+        _, lat = there.transform(*(UTM @ (cols + at.col_off, rows + at.row_off)), direction="INVERSE")
+        mask = footprint(area, scene).inside(at)
+        assert mask is not None
+        clear = np.abs(lat - 44.9) * 111_000 > 0.3  # metres: 0.03 pixels
+        np.testing.assert_array_equal(mask[clear], (lat < 44.9)[clear])
+
+
+def test_damage_counts_inside_the_area_whatever_the_shards(tmp_path: Path) -> None:
+    path = write_raster(tmp_path / "a.tif", (reflectance(HEIGHT, WIDTH)[:3] // 40).astype(np.uint8))
+    for row, col in ((0, 0), (1, 1), (3, 1), (3, 4)):
+        corrupt(path, row, col)
+    bad = undecodable(path, [1, 2, 3])
+    area = area_of(write_vector(tmp_path / "area.gpkg", HOLED))
+    recipe, scene = make_recipe(area=area, on_bad_block="nodata"), scene_of(path)
+    wanted = inside(area, scene)
+    tiles, touched = recipe.grid(HEIGHT, WIDTH), _wanted(scene, recipe)
+    for tiles_hw in ((1, 1), (4, 5), (99, 99)):
+        grid = ShardGrid(tiles=tiles, tiles_hw=tiles_hw, wanted=touched)
+        read, _ = read_shards(scene, recipe, tuple(shard for shard in grid if shard.tiles))
+        assert sum(held.bad_pixels for held in read) == np.count_nonzero(bad & wanted)
+        for held in read:
+            rows, cols = held.shard.read.slices_within(whole(HEIGHT, WIDTH))
+            valid = np.ones_like(bad[rows, cols]) if held.valid is None else held.valid
+            np.testing.assert_array_equal(valid, (wanted & ~bad)[rows, cols])
 
 
 def valid_polygons(points: list[tuple[float, float]]) -> BaseGeometry:

@@ -226,14 +226,20 @@ def test_a_file_that_is_gone_is_the_storages_fault_under_nodata_too(
         read_shards(scene, recipe, tuple(ShardGrid(tiles=recipe.grid(HEIGHT, WIDTH), tiles_hw=(9, 9))))
 
 
-@pytest.mark.parametrize("internal", [True, False], ids=["internal", "sidecar"])
-def test_pixels_whose_mask_is_damaged_are_invalid(tmp_path: Path, internal: bool) -> None:
+@pytest.mark.parametrize("kind", ["internal", "sidecar", "sidecar of other blocks"])
+def test_pixels_whose_mask_is_damaged_are_invalid(tmp_path: Path, kind: str) -> None:
     pixels = (reflectance(HEIGHT, WIDTH)[:3] // 40).astype(np.uint8)
     wanted = np.random.default_rng(1).random((HEIGHT, WIDTH)) < 0.7
     path = write_raster(tmp_path / "a.tif", pixels)
-    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=internal), rasterio.open(path, "r+") as dataset:
-        dataset.write_mask(wanted)
-    if internal:  # the mask's blocks are the file's last bytes
+    if kind != "sidecar of other blocks":
+        with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=kind == "internal"), rasterio.open(path, "r+") as dataset:
+            dataset.write_mask(wanted)
+    else:
+        mask = wanted[None].astype(np.uint8) * 255
+        side = write_raster(tmp_path / "a.tif.msk", mask, blockxsize=80, blockysize=112)
+        with rasterio.open(side, "r+") as dataset:
+            dataset.update_tags(**{f"INTERNAL_MASK_FLAGS_{band}": "2" for band in (1, 2, 3)})
+    if kind == "internal":  # the mask's blocks are the file's last bytes
         path.write_bytes(path.read_bytes()[:-60] + b"\xff" * 60)
     else:
         corrupt(path.with_name("a.tif.msk"), 0, 0)
