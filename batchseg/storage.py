@@ -80,8 +80,15 @@ def configure(options: Mapping[str, Mapping[str, Any]]) -> None:
 
 
 def environment() -> dict[str, str]:
-    """What `configure` set, for processes on other machines."""
+    """What `configure` set, for processes that did not inherit it."""
     return {key: value for key, value in os.environ.items() if key.startswith("FSSPEC_")}
+
+
+def adopt(variables: Mapping[str, str]) -> None:
+    """Take over the `environment` of the process that gives this one its work."""
+    if environment() != variables:
+        os.environ.update(variables)
+        fsspec.config.set_conf_env(fsspec.config.conf, dict(variables))
 
 
 def filesystem(uri: str) -> tuple[Any, str]:

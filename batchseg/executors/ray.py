@@ -79,6 +79,10 @@ LOST_ERRORS = (
 )
 
 
+Where = dict[str, str]
+"""Options of the storages: a worker process may be older than the run, or on another machine."""
+
+
 @ray.remote(num_cpus=0, max_retries=0)
 def _warm(seconds: float) -> None:
     """Hold a worker process, so that Ray starts another for the next task: importing takes a second."""
@@ -86,17 +90,22 @@ def _warm(seconds: float) -> None:
 
 
 @ray.remote(num_cpus=0, max_retries=0)
-def _headers(sources: list[Source]) -> list[Scene | Refusal]:
+def _headers(where: Where, sources: list[Source]) -> list[Scene | Refusal]:
+    storage.adopt(where)
     return [read_header(source) for source in sources]
 
 
 @ray.remote(num_cpus=0, max_retries=0)
-def _headers_alone(sources: list[Source], timeout: float) -> list[Scene | Refusal]:
+def _headers_alone(where: Where, sources: list[Source], timeout: float) -> list[Scene | Refusal]:
+    storage.adopt(where)
     return read_headers_alone(sources, timeout)
 
 
 @ray.remote(num_cpus=0, max_retries=0)
-def _read(recipe: Recipe, lease: Lease, isolated: bool, timeout: float) -> LeasePixels | Failure:
+def _read(
+    where: Where, recipe: Recipe, lease: Lease, isolated: bool, timeout: float
+) -> LeasePixels | Failure:
+    storage.adopt(where)
     try:
         if isolated:
             # Shorter than the driver waits: this process must outlive the fresh one to end it.
@@ -109,7 +118,10 @@ def _read(recipe: Recipe, lease: Lease, isolated: bool, timeout: float) -> Lease
 
 
 @ray.remote(num_cpus=0, max_retries=0)
-def _write(output: str, recipe: Recipe, lease: Lease, masks: LeaseMasks | Failure) -> LeaseResult | Failure:
+def _write(
+    where: Where, output: str, recipe: Recipe, lease: Lease, masks: LeaseMasks | Failure
+) -> LeaseResult | Failure:
+    storage.adopt(where)
     if isinstance(masks, Failure):
         return masks
     try:
@@ -120,8 +132,9 @@ def _write(output: str, recipe: Recipe, lease: Lease, masks: LeaseMasks | Failur
 
 @ray.remote(num_cpus=0, max_retries=0)
 def _finish(
-    output: str, recipe: Recipe, product: Product, task: FinishTask
+    where: Where, output: str, recipe: Recipe, product: Product, task: FinishTask
 ) -> tuple[Record, float] | Failure:
+    storage.adopt(where)
     try:
         return finish_scene(output, task.scene, recipe, product, task.shards, task.epoch)
     except BatchsegError as e:
@@ -198,6 +211,7 @@ class RayExecutor:
         """
         self._output, self._batch_size, self._timeout = output, batch_size, timeout
         self._asked_workers, self._gpus = workers, gpus_per_worker
+        self._where: Where = storage.environment()
         self._folder: Path | None = None
         self._lock: Any = None
         self._closing, self._starting = False, threading.Lock()
@@ -212,12 +226,7 @@ class RayExecutor:
         quiet = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": False}
         try:
             if address is not None or ray.is_initialized():
-                ray.init(
-                    address=address or None,
-                    ignore_reinit_error=True,
-                    runtime_env={"env_vars": storage.environment()},
-                    **quiet,
-                )
+                ray.init(address=address or None, ignore_reinit_error=True, **quiet)
                 self._owns_cluster = False
             else:
                 self._start_local(object_store_bytes, quiet)
@@ -254,7 +263,7 @@ class RayExecutor:
         while parts or running:
             while parts and len(running) < 4:
                 part = parts.popleft()
-                running[_headers.remote(part)] = part
+                running[_headers.remote(self._where, part)] = part
             ready, _ = ray.wait(list(running), timeout=self._timeout)
             if not ready:  # a header that never comes: its batch is looked at one by one
                 for ref, part in running.items():
@@ -273,7 +282,7 @@ class RayExecutor:
                 yield from (a for a in answers if isinstance(a, Scene))
         if doubtful:
             try:
-                yield from ray.get(_headers_alone.remote(doubtful, self._timeout))
+                yield from ray.get(_headers_alone.remote(self._where, doubtful, self._timeout))
             except ray_errors.RayError as e:
                 msg = f"headers could not be read: {_first_line(e)}"
                 raise StoppedError(msg) from e
@@ -335,9 +344,13 @@ class RayExecutor:
             flight.actor = self._new_actor(reserve=False) if flight.own_actor else worker.actor
             near = self._near(worker.node)
             isolated = flight.isolation == "read"
-            flight.read = _read.options(**near).remote(self._recipe, flight.lease, isolated, self._timeout)
+            flight.read = _read.options(**near).remote(
+                self._where, self._recipe, flight.lease, isolated, self._timeout
+            )
             masks = flight.actor.predict.remote(flight.read)
-            flight.done = _write.options(**near).remote(self._output, self._recipe, flight.lease, masks)
+            flight.done = _write.options(**near).remote(
+                self._where, self._output, self._recipe, flight.lease, masks
+            )
             self._reading[flight.read] = flight.lease.id
 
     def _next_to_read(self) -> _Flight | None:
@@ -363,7 +376,7 @@ class RayExecutor:
         return {"scheduling_strategy": NodeAffinitySchedulingStrategy(node_id=node, soft=True)}
 
     def finish(self, task: FinishTask) -> None:
-        ref = _finish.remote(self._output, self._recipe, self._product, task)
+        ref = _finish.remote(self._where, self._output, self._recipe, self._product, task)
         self._finishes[ref] = task.scene.source.source_id
 
     def abandon(self, lease_id: int) -> Literal["read", "predict"]:
