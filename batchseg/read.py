@@ -1,7 +1,6 @@
 """Pixels and headers through rasterio. Whatever GDAL says about a file becomes a SourceError here."""
 
 import contextlib
-import functools
 import re
 import time
 import warnings
@@ -219,22 +218,41 @@ def read_shards(scene: Scene, recipe: Recipe, shards: tuple[Shard, ...]) -> tupl
     recipe = recipe.of_scene(scene)
     try:
         with gdal(), _source_errors(_undecodable(scene, recipe), scene.source):
-            dataset = _open(scene.source)
+            dataset = _held.open(scene.source)
             if (dataset.height, dataset.width) != (scene.height, scene.width):
                 msg = "the file changed while the run was going on; the next run does the new version"
                 raise SourceChangedError(msg)
             read = [_read_shard(dataset, scene, recipe, shard) for shard in shards]
     except SourceError:
-        _open.cache_clear()
+        _held.close()
         raise
     check_version(scene.source)
     return read, time.perf_counter() - started
 
 
-@functools.lru_cache(maxsize=1)
-def _open(source: Source) -> rasterio.DatasetReader | Stack:
-    """The last source stays open: neighbouring shards share its blocks, decoded once in GDAL's cache."""
-    return open_source(source)
+class _Held:
+    """The last source stays open: neighbouring shards share its blocks, decoded once in GDAL's cache.
+
+    It is closed where it was opened: rasterio's openers end badly in the garbage collector's hands.
+    """
+
+    def __init__(self) -> None:
+        self._source: Source | None = None
+        self._dataset: rasterio.DatasetReader | Stack | None = None
+
+    def open(self, source: Source) -> rasterio.DatasetReader | Stack:
+        if self._dataset is None or self._source != source:
+            self.close()
+            self._dataset, self._source = open_source(source), source
+        return self._dataset
+
+    def close(self) -> None:
+        if self._dataset is not None:
+            self._dataset.close()
+        self._dataset = self._source = None
+
+
+_held = _Held()
 
 
 def _read_shard(
@@ -302,7 +320,7 @@ def _is_damage(source: Source) -> bool:
     return _storage_problem(source) is None
 
 
-def _held(dataset: Stack, recipe: Recipe, window: RasterioWindow) -> NDArray[np.uint8]:
+def _covered(dataset: Stack, recipe: Recipe, window: RasterioWindow) -> NDArray[np.uint8]:
     """Where the files of a scene cover the window and their masks hold it."""
     held = dataset.valid(recipe.bands, window, masks=recipe.nodata == "source")
     if held is None:
@@ -337,7 +355,7 @@ def _valid(
                 alpha = dataset.alpha_of(recipe.bands) if isinstance(dataset, Stack) else scene.alpha_bands
                 valid = _opaque(dataset, scene, set(alpha) - set(recipe.bands), reader)
     if isinstance(dataset, Stack):
-        valid = _both(valid, reader.mask(lambda window: _held(dataset, recipe, window)) != 0)
+        valid = _both(valid, reader.mask(lambda window: _covered(dataset, recipe, window)) != 0)
     if pixels.dtype.kind == "f":
         finite = np.isfinite(pixels).all(axis=0)
         valid = finite if valid is None else valid & finite
