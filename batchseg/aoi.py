@@ -20,10 +20,10 @@ from rasterio.transform import Affine
 from shapely.geometry.base import BaseGeometry
 
 from batchseg import storage
-from batchseg.config import AreaFile
 from batchseg.errors import ConfigError
 from batchseg.grid import Window
 from batchseg.scene import Affine6, Scene
+from batchseg.settings import AreaFile
 
 BLOCK = 512
 """Pixels per side of what is burnt at once, from the raster's first pixel on: windows do not matter."""

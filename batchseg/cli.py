@@ -10,14 +10,16 @@ from pathlib import Path
 from typing import TextIO
 
 from batchseg import __version__, storage
-from batchseg.config import JobConfig, load_job
-from batchseg.driver import describe_damage
+from batchseg.config import load_job
 from batchseg.dryrun import DryRun, dry_run
 from batchseg.errors import EXIT_OK, EXIT_QUARANTINED, BatchsegError, ConfigError
 from batchseg.export import export
 from batchseg.progress import PlainProgress, Sums, TerminalProgress, duration, is_terminal
 from batchseg.recipe import Recipe
-from batchseg.run import Report, describe_young, new_run_id, run_job
+from batchseg.refusals import describe_damage
+from batchseg.run import Report, new_run_id, run_job
+from batchseg.settings import JobConfig
+from batchseg.settle import describe_young
 from batchseg.status import Status, read_status
 from batchseg.terminal import Streams, stop_reasons
 from batchseg.upkeep import prune, retry

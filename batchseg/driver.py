@@ -1,14 +1,13 @@
 """Leases out, records in: the loop that holds a run together. It never sees pixels."""
 
 import contextlib
-import re
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
-from batchseg import storage
+from batchseg import publishing, storage
 from batchseg.errors import OutputError, StoppedError
 from batchseg.events import Listener, Note, Retried, SceneDone, SceneRefused, ShardsDone
 from batchseg.executors import (
@@ -25,7 +24,9 @@ from batchseg.grid import Shard
 from batchseg.ledger import Ledger, Record
 from batchseg.plan import LEASES_PER_WORKER, SceneJob, shard_bytes
 from batchseg.recipe import Recipe
+from batchseg.refusals import Streak, describe_damage, refusal_record
 from batchseg.steps import Lease, LeaseResult
+from batchseg.write import outside_record
 
 LEASE_SECONDS = 2.0
 COMMIT_SECONDS, HURRY_SECONDS = 1.0, 0.1
@@ -481,7 +482,7 @@ class Driver:
         """Remove a source's fragments and old results; what stays behind goes at a later run's end."""
         with contextlib.suppress(OutputError):
             discard_fragments(self._output, source_id)
-            storage.remove_files(stale)
+            publishing.remove_files(stale)
 
     def _drain(self) -> None:
         """Wait a little for what is under way, then record it."""
@@ -490,74 +491,3 @@ class Driver:
         while self._flights and time.monotonic() < until:
             self._handle(self._executor.poll(POLL_SECONDS))
         self._uncommitted += self._streak.flush()
-
-
-def outside_record(job: SceneJob, shard: Shard, recipe: Recipe, cpu_class: str) -> Record:
-    """A shard that nobody read; never committed, as the next run knows it from the plan too."""
-    source, core = job.scene.source, shard.core
-    return Record(
-        status="shard",
-        source_id=source.source_id,
-        tag=source.tag,
-        pixel=recipe.digest,
-        cpu_class=cpu_class,
-        grid=job.grid_name,
-        row_off=core.row_off,
-        col_off=core.col_off,
-        height=core.height,
-        width=core.width,
-        empty=True,
-        uri=source.uri,
-    )
-
-
-def describe_damage(record: Record) -> str:
-    """What `on_bad_block: nodata` left out of a scene."""
-    share = record.bad_pixels / (record.height * record.width)
-    return f"{record.bad_pixels} pixels ({share:.2%}) lie in blocks that cannot be decoded; they are nodata"
-
-
-def refusal_record(job: SceneJob, reason: str, *, transient: bool) -> Record:
-    source = job.scene.source
-    return Record(
-        status="failed" if transient else "quarantined",
-        source_id=source.source_id,
-        tag=source.tag,
-        error=reason,
-        uri=source.uri,
-        height=job.scene.height,
-        width=job.scene.width,
-    )
-
-
-@dataclass(slots=True)
-class Streak:
-    """Holds back refusals while they are all alike: the same error on many sources is nobody's fault."""
-
-    limit: int
-    _held: list[Record] = field(default_factory=list)
-    _kind: str = ""
-
-    def add(self, record: Record) -> list[Record]:
-        """Take a refusal; give back those that can be recorded.
-
-        Raises:
-            StoppedError: `limit` sources in a row failed in the same way.
-        """
-        name = record.uri.rsplit("/", 1)[-1]
-        kind = re.sub(r"\d+", "#", record.error.replace(record.uri, "").replace(name, ""))
-        released = self.flush() if kind != self._kind else []
-        self._held.append(record)
-        self._kind = kind
-        if len(self._held) >= self.limit:
-            msg = (
-                f"{len(self._held)} sources in a row failed alike, none is quarantined: {record.error}. "
-                f"Mend the cause and run again, or raise stop_after if these files are really bad"
-            )
-            raise StoppedError(msg)
-        return released
-
-    def flush(self) -> list[Record]:
-        """A success, or the end: those held back were single cases after all."""
-        held, self._held, self._kind = self._held, [], ""
-        return held

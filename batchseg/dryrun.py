@@ -4,16 +4,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from batchseg import storage
+from batchseg import publishing, storage
 from batchseg.aoi import read_area
-from batchseg.config import JobConfig
 from batchseg.inputs import find_sources
 from batchseg.ledger import Ledger
 from batchseg.model import read_model
 from batchseg.plan import Estimate, Plan, estimate, make_plan, triage
 from batchseg.read import read_header, read_headers_alone
 from batchseg.recipe import Recipe, make_recipe
-from batchseg.run import (
+from batchseg.scene import Refusal
+from batchseg.settings import JobConfig
+from batchseg.settle import (
     make_product,
     masks_there,
     object_store_bytes,
@@ -22,7 +23,6 @@ from batchseg.run import (
     worker_count,
     worth_another_try,
 )
-from batchseg.scene import Refusal
 from batchseg.state import check_pixel_settings, load_state
 from batchseg.write import fragments_exist
 
@@ -81,7 +81,7 @@ def dry_run(config: JobConfig, say: Callable[[str], None]) -> DryRun:
         fragments_exist=partial(fragments_exist, config.output),
     )
     refuse_spoiled_night(plan, config)
-    storage.check_writable(config.output)
+    publishing.check_writable(config.output)
     numbers = estimate(plan, recipe, workers, config.max_in_flight)
     return DryRun(
         recipe=recipe,

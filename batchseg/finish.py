@@ -16,7 +16,7 @@ import rasterio
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window as RasterioWindow
 
-from batchseg import storage
+from batchseg import publishing, storage
 from batchseg.errors import OutputError
 from batchseg.geodesy import crs_code, row_areas
 from batchseg.ledger import Output, Record
@@ -181,7 +181,7 @@ def _publish(output: str, scene: Scene, layer: str, cog: Path) -> list[Output]:
     if sidecar.exists():
         published.append(publish_output(output, target + ".aux.xml", sidecar))
     else:
-        storage.remove_files([storage.join(output, *target.split("/")) + ".aux.xml"])
+        publishing.remove_files([storage.join(output, *target.split("/")) + ".aux.xml"])
     return [publish_output(output, target, cog), *published]
 
 
@@ -190,7 +190,7 @@ def publish_output(output: str, path: str, local: Path) -> Output:
     size = local.stat().st_size
     with local.open("rb") as f:
         checksum = hashlib.file_digest(f, "sha256").hexdigest()
-    storage.publish_file(local, storage.join(output, *path.split("/")))
+    publishing.publish_file(local, storage.join(output, *path.split("/")))
     return Output(path=path, nbytes=size, sha256=checksum)
 
 
@@ -298,4 +298,4 @@ class _Census:
 
 def discard_fragments(output: str, source_id: str) -> None:
     """Remove what a finished scene no longer needs, of this and of earlier versions."""
-    storage.remove(fragment_folder(output, source_id, "", "", "", "").rpartition("/")[0])
+    publishing.remove(fragment_folder(output, source_id, "", "", "", "").rpartition("/")[0])

@@ -12,12 +12,12 @@ from functools import partial
 from pathlib import PurePosixPath
 
 from batchseg import storage
-from batchseg.config import JobConfig, SceneSet
 from batchseg.errors import ConfigError, SourceIOError
 from batchseg.manifests import member_uri, paths_of
 from batchseg.metadata import metadata_files
 from batchseg.scene import Source
 from batchseg.scenesets import SceneFiles, list_scenes, literal_folder
+from batchseg.settings import JobConfig, SceneSet
 from batchseg.sidecars import Folders, is_sidecar
 from batchseg.storage import FileInfo
 

@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from batchseg import storage
+from batchseg import publishing, storage
 from batchseg.ledger import Record
 
 _CLASS: dict[str, pa.DataType] = {
@@ -51,7 +51,7 @@ def write_items(
     rows = [{**_row(record, class_names), "gone": record.source_id in absent} for record in records]
     sink = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), sink, compression="zstd")
-    storage.publish(storage.join(output, "items", "items.parquet"), sink.getvalue())
+    publishing.publish(storage.join(output, "items", "items.parquet"), sink.getvalue())
 
 
 def _row(record: Record, class_names: tuple[str, ...]) -> dict[str, Any]:

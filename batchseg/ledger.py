@@ -18,7 +18,7 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from batchseg import storage
+from batchseg import publishing, storage
 from batchseg.errors import OutputError
 from batchseg.grid import Window
 
@@ -185,7 +185,7 @@ class Ledger:
             OutputError: it cannot be read or written.
         """
         self._run = run_id
-        while not storage.create(self._uri("segment", self._last + 1), _to_parquet([], run_id)):
+        while not publishing.create(self._uri("segment", self._last + 1), _to_parquet([], run_id)):
             for records in _read([self._uri("segment", self._last + 1)]):
                 self._replay(records)
             self._last += 1
@@ -203,7 +203,7 @@ class Ledger:
         if not batch:
             return
         number = self._last + 1
-        if not storage.create(self._uri("segment", number), _to_parquet(batch, self._run)):
+        if not publishing.create(self._uri("segment", number), _to_parquet(batch, self._run)):
             msg = f"ledger segment {number} exists already: another run took this output over"
             raise OutputError(msg)
         self._last = number
@@ -218,11 +218,11 @@ class Ledger:
             return
         unfinished = (record for key in self.unfinished() for record in self.shards(key))
         everything = [*self.sources(), *unfinished]
-        storage.publish(self._uri("snapshot", self._last), _to_parquet(everything, self._run))
+        publishing.publish(self._uri("snapshot", self._last), _to_parquet(everything, self._run))
         snapshots, segments = self._parts()
         covered = [self._uri("snapshot", number) for number in snapshots if number < self._last]
         covered += [self._uri("segment", number) for number in segments if number <= self._last]
-        storage.remove_files(covered)
+        publishing.remove_files(covered)
         self._tail = []
 
     def _replay(self, records: Iterable[Record]) -> None:
@@ -259,7 +259,7 @@ def _generation(record: Record) -> tuple[str, str, str, str]:
 
 
 def _to_parquet(records: list[Record], run_id: str) -> bytes:
-    """The run's id makes equal records of two runs different bytes: see storage.create."""
+    """The run's id makes equal records of two runs different bytes: see publishing.create."""
     schema = SCHEMA.with_metadata({"run": run_id})
     table = pa.Table.from_pylist([asdict(record) for record in records], schema=schema)
     sink = io.BytesIO()

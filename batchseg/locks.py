@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from batchseg import storage
+from batchseg import publishing, storage
 from batchseg.errors import ConfigError, LockedError, OutputError, SourceIOError
 
 BEAT_SECONDS = 5.0
@@ -156,7 +156,7 @@ def _take(output: str, text: str) -> Lock:
     if not _create(lock):
         msg = f"another run took {output} at the same moment; wait for it or stop it"
         raise LockedError(msg)
-    storage.remove_files([_uri(output, epoch) for epoch in epochs])
+    publishing.remove_files([_uri(output, epoch) for epoch in epochs])
     return lock
 
 
@@ -170,9 +170,9 @@ def _is_free(output: str, epoch: int, found: _Found, now: Callable[[], float]) -
 def _now(output: str) -> float:
     """The time by the storage's own clock: when it says that a file was written just now."""
     uri = storage.join(output, "_batchseg", "locks", f"clock-{secrets.token_hex(4)}")
-    storage.publish(uri, b"", durable=False)
+    publishing.publish(uri, b"", durable=False)
     info = storage.file_info(uri)
-    storage.remove_files([uri])
+    publishing.remove_files([uri])
     return info.modified if info is not None and info.modified is not None else time.time()
 
 
@@ -194,7 +194,7 @@ def _write(lock: Lock, *, released: bool) -> None:
     """A local file keeps its inode, which is flocked; an object is put again."""
     path = _local(lock.output, lock.epoch)
     if path is None:
-        storage.publish(_uri(lock.output, lock.epoch), _document(lock, released=released))
+        publishing.publish(_uri(lock.output, lock.epoch), _document(lock, released=released))
         return
     try:
         with path.open("r+b") as file:
@@ -229,7 +229,7 @@ def _create(lock: Lock) -> bool:
     """Write the epoch only if nobody has. A local file appears flocked, so it is never taken for dead."""
     path, data = _local(lock.output, lock.epoch), _document(lock, released=False)
     if path is None:
-        return storage.create(_uri(lock.output, lock.epoch), data)
+        return publishing.create(_uri(lock.output, lock.epoch), data)
     making = path.with_name(f".tmp-{lock.token}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 import yaml
 
-from batchseg.config import Normalize
 from batchseg.errors import ModelError
+from batchseg.settings import Normalize
 
 DEPLOY_FILES = ("deploy.yaml", "inference.yml", "inference.yaml")
 """PaddleSeg's and PaddleX's names of the file that an export writes beside the network."""

@@ -13,11 +13,11 @@ from xml.etree.ElementTree import Element, SubElement
 import rasterio
 import rasterio.shutil
 
-from batchseg.config import ClassInfo
 from batchseg.grid import Window
 from batchseg.overviews import BLOCK
 from batchseg.recipe import Product, Recipe
 from batchseg.scene import Georeference, Scene
+from batchseg.settings import ClassInfo
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

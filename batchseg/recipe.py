@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchseg.aoi import Area, misplacement
-from batchseg.config import ClassInfo, JobConfig, Normalize, RegionOptions, Scale
 from batchseg.errors import ConfigError, ModelError
 from batchseg.grid import TileGrid
 from batchseg.model import ModelFacts, ModelFiles
 from batchseg.scene import Scene
+from batchseg.settings import ClassInfo, JobConfig, Normalize, RegionOptions, Scale
 
 ALGORITHM = 1
 """Changes only when the same job would give other pixels."""

@@ -4,41 +4,42 @@ import contextlib
 import dataclasses
 import datetime as dt
 import json
-import os
 import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
-from batchseg import storage
-from batchseg.aoi import read_area
+from batchseg import publishing, storage
 from batchseg.aside import start_aside, wait_for
-from batchseg.config import PALETTE, ClassInfo, JobConfig
 from batchseg.driver import Driver, Tally
 from batchseg.errors import BatchsegError, ConfigError, ModelError, SourceIOError, StoppedError
 from batchseg.events import Event, Listener, Note, PhaseStarted, PlanReady
 from batchseg.executors import Executor, Slot
-from batchseg.executors.inline import InlineExecutor
 from batchseg.inputs import InputRoot, find_sources
 from batchseg.items import write_items
 from batchseg.ledger import Ledger, Record
 from batchseg.locks import Lock, hold
-from batchseg.model import ModelFacts, ModelFiles, read_model
-from batchseg.plan import Estimate, Plan, Triage, estimate, in_flight_bound, make_plan, triage
-from batchseg.predict import cpu_class, probe
-from batchseg.progress import LogListener, Sums, duration
-from batchseg.read import UNDECODABLE
-from batchseg.recipe import Product, Recipe, make_recipe, region_settings
+from batchseg.model import read_model
+from batchseg.plan import Estimate, Plan, Triage, estimate, make_plan, triage
+from batchseg.progress import LogListener, Sums
+from batchseg.recipe import Product, Recipe
 from batchseg.runlog import RunLog
 from batchseg.scene import Refusal
 from batchseg.scratch import run_folder
-from batchseg.state import OutputState, check_pixel_settings, load_state, save_state
+from batchseg.settings import JobConfig
+from batchseg.settle import (
+    LazyExecutor,
+    Stop,
+    describe_young,
+    masks_there,
+    refuse_spoiled_night,
+    settle,
+    worth_another_try,
+)
+from batchseg.state import OutputState, load_state, save_state
 from batchseg.tables import tidy
 from batchseg.write import discard_leftovers, fragments_exist
-
-Stop = Callable[[], str | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +123,7 @@ def _unless_refused(output: str) -> Iterator[None]:
     except (ConfigError, ModelError):
         if fresh and not _exists(storage.join(folder, "output.json")):
             with contextlib.suppress(BatchsegError):
-                storage.remove(folder)
+                publishing.remove(folder)
             if (path := storage.local_path(output)) is not None:
                 with contextlib.suppress(OSError):
                     path.rmdir()
@@ -166,8 +167,8 @@ class _Run:
         sources, roots = find_sources(config, state.roots if state else {})
         ledger = Ledger(config.output)
         with contextlib.ExitStack() as stack:
-            executor = _LazyExecutor(config, self._stop, stack)
-            recipe, product = _settle(config, model, state, executor, self._stop, replace=replace)
+            executor = LazyExecutor(config, self._stop, stack)
+            recipe, product = settle(config, model, state, executor, self._stop, replace=replace)
             ledger.claim(run_id)
             triaged = triage(
                 sources,
@@ -214,7 +215,7 @@ class _Run:
 
     def _work(
         self,
-        executor: "_LazyExecutor",
+        executor: "LazyExecutor",
         recipe: Recipe,
         product: Product,
         ledger: Ledger,
@@ -315,17 +316,6 @@ class _Run:
         )
 
 
-def worth_another_try(config: JobConfig, record: Record) -> bool:
-    """Whether a source was quarantined for a damaged block, and the job now leaves such blocks out."""
-    return config.on_bad_block == "nodata" and record.error.startswith(UNDECODABLE)
-
-
-def describe_young(count: int, min_age: float) -> str:
-    plural = "s" * (count > 1)
-    age = duration(min_age).removesuffix(" 00 s").removesuffix(" 00 min")
-    return f"{count} source{plural} changed less than {age} ago; a later run does them"
-
-
 def product_names(product: Product) -> tuple[str, ...]:
     return tuple(info.name for info in product.classes)
 
@@ -338,157 +328,6 @@ def _record(refusal: Refusal) -> Record:
         error=refusal.reason,
         uri=refusal.source.uri,
     )
-
-
-def refuse_spoiled_night(plan: Plan, config: JobConfig) -> None:
-    """A job that fits none of its sources is wrong; one that does not fit a few has odd sources.
-
-    Raises:
-        ConfigError: every source is sound and none fits the job, nor ever did.
-    """
-    mismatches = [refusal for refusal in plan.refusals if refusal.mismatch]
-    if not mismatches or plan.jobs or plan.triage.done:
-        return
-    first = mismatches[0]
-    more = f" (and {len(mismatches) - 1} more like it)" if len(mismatches) > 1 else ""
-    msg = f"{config.path} fits none of its inputs: {first.source.source_id} {first.reason}{more}"
-    raise ConfigError(msg)
-
-
-class _LazyExecutor:
-    """The executor is started when there is work, its engine as early as that is certain."""
-
-    def __init__(self, config: JobConfig, stop: Stop, stack: contextlib.ExitStack) -> None:
-        self._config, self._stop, self._stack = config, stop, stack
-        self._executor: Executor | None = None
-
-    def start(self) -> Executor:
-        if self._executor is None:
-            # Not in the main thread: see RayExecutor. The thread stays, as Ray's processes end with it.
-            self._executor = start_aside(make_executor, self._config, self._stop, stay=True).result()
-            self._stack.callback(self._executor.close)
-        return self._executor
-
-
-def worker_count(config: JobConfig) -> int:
-    """Predictors on this machine: one per core it may use, unless the job says."""
-    return config.workers or len(os.sched_getaffinity(0))
-
-
-def make_executor(config: JobConfig, stop: Stop) -> Executor:
-    workers = worker_count(config)
-    batch_size = config.batch_size or 1
-    if config.executor == "inline":
-        return InlineExecutor(
-            config.output,
-            threads=workers,
-            batch_size=batch_size,
-            timeout=config.lease_timeout,
-            stop=lambda: stop() is not None,
-        )
-    from batchseg.executors.ray import RayExecutor  # half a second and 80 MB that inline runs are spared
-
-    return RayExecutor(
-        config.output,
-        address=config.ray_address,
-        workers=config.workers,
-        gpus_per_worker=config.gpus_per_worker,
-        batch_size=batch_size,
-        timeout=config.lease_timeout,
-        object_store_bytes=object_store_bytes(workers, config.max_in_flight),
-    )
-
-
-def object_store_bytes(workers: int, max_in_flight: int | None) -> int:
-    """Room for what may be in flight, and for what Ray frees late."""
-    bound = max_in_flight or in_flight_bound(workers, None)
-    return int(bound * 1.25) + 64 * 2**20
-
-
-def _settle(
-    config: JobConfig,
-    model: ModelFiles,
-    state: OutputState | None,
-    executor: _LazyExecutor,
-    stop: Stop,
-    *,
-    replace: bool,
-) -> tuple[Recipe, Product]:
-    """Recipe and product, checked against what the output was made with."""
-    area = read_area(config.aoi) if config.aoi else None
-    facts, device = _facts(config, model, state, executor, stop)
-    recipe = make_recipe(config, model, facts, device, area)
-    if not replace:
-        check_pixel_settings(state, recipe.settings(), config.output)
-    return recipe, make_product(config, recipe)
-
-
-def make_product(config: JobConfig, recipe: Recipe) -> Product:
-    """Raises ConfigError where the job's regions name a class that is not there."""
-    named = classes(config, recipe)
-    return Product(classes=named, compress=config.compress, regions=region_settings(config.regions, named))
-
-
-def _facts(
-    config: JobConfig, model: ModelFiles, state: OutputState | None, executor: _LazyExecutor, stop: Stop
-) -> tuple[ModelFacts, str]:
-    if state is not None and _same_model(config, model, state):
-        return state.facts, state.device
-    # Ray takes 4 s to start, the probe 3 s: side by side. The probe forks nothing of Ray's.
-    answer = start_aside(probe_model, config, model)
-    executor.start()
-    return wait_for(answer, stop)
-
-
-def probe_model(config: JobConfig, model: ModelFiles) -> tuple[ModelFacts, str]:
-    """What one tile shows of the job's model, and the device. Raises ModelError."""
-    return probe(
-        model,
-        channels=len(config.bands) if config.bands else None,
-        tile_size=config.tile_size,
-        precision=config.precision,
-        device=config.device,
-    )
-
-
-def _same_model(config: JobConfig, model: ModelFiles, state: OutputState) -> bool:
-    """Whether what a probe tile would show is known from an earlier run on a machine of this kind."""
-    asked = {
-        "model": model.digest,
-        "precision": config.precision,
-        "tile_size": config.tile_size,
-    }
-    same_bands = config.bands is None or len(config.bands) == state.facts.channels
-    same_device = config.device in ("auto", state.device)
-    same_cpu = state.device != "cpu" or state.facts.cpu_class == cpu_class()
-    return same_bands and same_device and same_cpu and all(state.pixel.get(k) == v for k, v in asked.items())
-
-
-def classes(config: JobConfig, recipe: Recipe) -> tuple[ClassInfo, ...]:
-    """Names and colours; a model that says how many classes it has gets `class 0`, `class 1`, ..."""
-    if config.classes:
-        return config.classes
-    count = recipe.class_count or 0
-    return tuple(ClassInfo(name=f"class {i}", color=PALETTE[i % len(PALETTE)]) for i in range(count))
-
-
-def masks_there(output: str) -> Callable[[Record], bool]:
-    """Whether a source's mask is still there, whole. A bucket is listed once, a disk is asked each time."""
-    size_of: Callable[[str], int | None] = _local_size
-    if storage.local_path(output) is None:
-        sizes = {info.uri: info.size for info in storage.list_files(storage.join(output, "masks"))}
-        size_of = sizes.get
-    return lambda record: (
-        bool(record.outputs)
-        and size_of(storage.join(output, *record.mask.split("/"))) == record.outputs[0].nbytes
-    )
-
-
-def _local_size(path: str) -> int | None:
-    try:
-        return Path(path).stat().st_size
-    except OSError:
-        return None
 
 
 def _save_summary(output: str, run_id: str, report: Report) -> None:
@@ -505,4 +344,4 @@ def _save_summary(output: str, run_id: str, report: Report) -> None:
         "step_seconds": {step: round(seconds, 3) for step, seconds in sums.seconds.items()},
     }
     uri = storage.join(output, "_batchseg", "runs", run_id, "summary.json")
-    storage.publish(uri, json.dumps(document, indent=1).encode())
+    publishing.publish(uri, json.dumps(document, indent=1).encode())

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 
-from batchseg import storage
+from batchseg import publishing, storage
 
 
 class RunLog:
@@ -51,5 +51,5 @@ class RunLog:
         for path in (self.path, self.path.with_name("libraries.txt")):
             size = path.stat().st_size if path.exists() else 0
             if size != self._put.get(path, 0):
-                storage.publish(storage.join(self._folder, path.name), path.read_bytes())
+                publishing.publish(storage.join(self._folder, path.name), path.read_bytes())
                 self._put[path] = size

@@ -9,10 +9,10 @@ from typing import Any
 from urllib.parse import urljoin
 
 from batchseg import storage
-from batchseg.config import SceneSet
 from batchseg.manifests import member_uri, path_in, read_rows
 from batchseg.metadata import metadata_files, stac_bands
 from batchseg.scene import BandMetadata
+from batchseg.settings import SceneSet
 from batchseg.sidecars import Folders, is_sidecar, sidecars
 from batchseg.storage import FileInfo
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from batchseg import storage
+from batchseg import publishing, storage
 from batchseg.errors import ConfigError, OutputError
 from batchseg.inputs import InputRoot
 from batchseg.model import ModelFacts
@@ -76,7 +76,7 @@ def save_state(output: str, state: OutputState) -> None:
         "classes": list(state.classes),
         "vanished": list(state.vanished),
     }
-    storage.publish(_uri(output), json.dumps(document, indent=1, sort_keys=True).encode())
+    publishing.publish(_uri(output), json.dumps(document, indent=1, sort_keys=True).encode())
 
 
 def check_pixel_settings(state: OutputState | None, settings: Mapping[str, Any], output: str) -> None:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from batchseg.config import Scale
 from batchseg.errors import StoppedError
 from batchseg.grid import Shard, Tile, cut_tile
 from batchseg.ledger import Record
@@ -15,6 +14,7 @@ from batchseg.predict import Predictor
 from batchseg.read import ShardPixels, read_shards
 from batchseg.recipe import Preparation, Recipe
 from batchseg.scene import Scene
+from batchseg.settings import Scale
 from batchseg.stitch import ShardMask, Stitcher
 from batchseg.write import write_shards
 

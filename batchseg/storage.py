@@ -9,9 +9,7 @@ import datetime as dt
 import hashlib
 import json
 import os
-import shutil
 import stat
-import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,7 +19,7 @@ from typing import Any, TypeVar
 
 import fsspec
 
-from batchseg.errors import ConfigError, OutputError, SourceIOError
+from batchseg.errors import SourceIOError
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -102,7 +100,7 @@ def filesystem(uri: str) -> tuple[Any, str]:
 
 
 @contextlib.contextmanager
-def _as_os_error() -> Iterator[None]:
+def as_os_error() -> Iterator[None]:
     """Clients of object stores raise errors of their own, of no common class."""
     try:
         yield
@@ -142,7 +140,7 @@ def list_files(pattern: str) -> Iterator[FileInfo]:
     """
     fs, path = filesystem(pattern)
     try:
-        with _as_os_error():
+        with as_os_error():
             found = _found(fs, path)
     except OSError as e:
         msg = f"cannot list {pattern}: {e}"
@@ -174,7 +172,7 @@ def list_folder(folder: str) -> Iterator[FileInfo]:
     """Regular files directly in a folder; none where there is no such folder. Raises SourceIOError."""
     fs, path = filesystem(folder)
     try:
-        with _as_os_error():
+        with as_os_error():
             entries = fs.ls(path, detail=True)
     except FileNotFoundError:
         return
@@ -190,7 +188,7 @@ def list_subfolders(folder: str) -> list[str]:
     """Folders directly in a folder; none where there is no such folder. Raises SourceIOError."""
     fs, path = filesystem(folder)
     try:
-        with _as_os_error():
+        with as_os_error():
             entries = fs.ls(path, detail=True)
     except FileNotFoundError:
         return []
@@ -214,7 +212,7 @@ def file_info(uri: str) -> FileInfo | None:
     """
     fs, path = filesystem(uri)
     try:
-        with _as_os_error():
+        with as_os_error():
             info = fs.info(path)
     except FileNotFoundError:
         return None
@@ -281,7 +279,7 @@ def digest_of(infos: list[FileInfo]) -> str:
 def read_bytes(uri: str) -> bytes:
     """Raises OSError where the file cannot be read."""
     fs, path = filesystem(uri)
-    with _as_os_error():
+    with as_os_error():
         data: bytes = fs.cat_file(path)
     return data
 
@@ -294,7 +292,7 @@ def read_many(uris: Sequence[str]) -> list[bytes]:
 def read_tail(uri: str, count: int) -> bytes:
     """The last `count` bytes of a file. Raises OSError."""
     fs, path = filesystem(uri)
-    with _as_os_error():
+    with as_os_error():
         data: bytes = fs.tail(path, count)
     return data
 
@@ -306,7 +304,7 @@ def read_ranges(uri: str, starts: Sequence[int], stops: Sequence[int]) -> list[b
         OSError: a part cannot be read, or is shorter than it must be.
     """
     fs, path = filesystem(uri)
-    with _as_os_error():
+    with as_os_error():
         parts: list[bytes] = fs.cat_ranges([path] * len(starts), list(starts), list(stops), on_error="raise")
     for part, start, stop in zip(parts, starts, stops, strict=True):
         if len(part) != stop - start:
@@ -333,7 +331,7 @@ def sha256(uri: str) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     fs, remote = filesystem(uri)
     checksum = hashlib.sha256()
-    with _as_os_error(), fs.open(remote, "rb", block_size=16 * 2**20, cache_type="readahead") as file:
+    with as_os_error(), fs.open(remote, "rb", block_size=16 * 2**20, cache_type="readahead") as file:
         while piece := file.read(16 * 2**20):
             checksum.update(piece)
     return checksum.hexdigest()
@@ -343,139 +341,5 @@ def fetch(uri: str, target: Path) -> None:
     """Copy a file to the local disk. Raises OSError."""
     fs, path = filesystem(uri)
     target.parent.mkdir(parents=True, exist_ok=True)
-    with _as_os_error():
+    with as_os_error():
         fs.get_file(path, str(target))
-
-
-@contextlib.contextmanager
-def _output_errors(verb: str, uri: str) -> Iterator[None]:
-    try:
-        with _as_os_error():
-            yield
-    except OSError as e:
-        msg = f"cannot {verb} {uri}: {e.strerror or e}"
-        raise OutputError(msg) from e
-
-
-def check_writable(folder: str) -> None:
-    """Raise ConfigError where a local folder could not be written or made; writes nothing."""
-    path = local_path(folder)
-    if path is None:
-        return
-    existing = next(parent for parent in (path, *path.parents) if parent.exists())
-    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-        what = "is not a folder" if not existing.is_dir() else "cannot be written"
-        msg = f"output: {folder}: {existing} {what}; check the path and its permissions"
-        raise ConfigError(msg)
-
-
-def publish(uri: str, data: bytes, *, durable: bool = True) -> None:
-    """Write a whole file atomically, replacing what was there.
-
-    Args:
-        uri: where.
-        data: what.
-        durable: wait until a local disk has it. Without, a power cut may leave a shorter file.
-
-    Raises:
-        OutputError: it cannot be written.
-    """
-    with _output_errors("write", uri):
-        target = local_path(uri)
-        if target is None:
-            fs, path = filesystem(uri)
-            fs.pipe_file(path, data)
-            return
-        with _beside(target) as temporary:
-            temporary.write_bytes(data)
-            if durable:
-                _sync(temporary)
-            temporary.replace(target)
-
-
-def publish_file(local: Path, uri: str) -> None:
-    """Move a finished local file to its place atomically. Raises OutputError."""
-    with _output_errors("write", uri):
-        target = local_path(uri)
-        if target is None:
-            fs, path = filesystem(uri)
-            fs.put_file(str(local), path)
-            local.unlink()
-            return
-        _sync(local)
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            local.replace(target)
-        except OSError as e:
-            if e.errno != 18:  # EXDEV: the scratch folder lies on another file system
-                raise
-            with _beside(target) as temporary:
-                shutil.copyfile(local, temporary)
-                _sync(temporary)
-                temporary.replace(target)
-            local.unlink()
-
-
-def create(uri: str, data: bytes) -> bool:
-    """Write a file only if it is absent; False where another one is there. Raises OutputError.
-
-    The data must be unlike what anybody else would write there: a client sends a request again whose
-    reply was lost, and is then told that the file exists. It is its own.
-    """
-    with _output_errors("create", uri):
-        target = local_path(uri)
-        if target is None:
-            fs, path = filesystem(uri)
-            try:
-                fs.pipe_file(path, data, mode="create")
-            except FileExistsError:
-                return bool(read_bytes(uri) == data)
-            return True
-        with _beside(target) as temporary:
-            temporary.write_bytes(data)
-            _sync(temporary)
-            try:
-                os.link(temporary, target)  # fails if the name exists, which rename does not
-            except FileExistsError:
-                return False
-            return True
-
-
-def remove(uri: str) -> None:
-    """Delete a file or a folder with all in it; nothing there is no error. Raises OutputError."""
-    with _output_errors("remove", uri):
-        fs, path = filesystem(uri)
-        with contextlib.suppress(FileNotFoundError):
-            fs.rm(path, recursive=True)
-
-
-def remove_files(uris: Sequence[str]) -> None:
-    """Delete files, in few requests. Raises OutputError."""
-    if not uris:
-        return
-    with _output_errors("remove", uris[0]):
-        fs, _ = filesystem(uris[0])
-        paths = [filesystem(uri)[1] for uri in uris]
-        if local_path(uris[0]) is None:
-            with contextlib.suppress(FileNotFoundError):
-                fs.rm(paths)
-            return
-        for path in paths:
-            Path(path).unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def _beside(target: Path) -> Iterator[Path]:
-    """A temporary name in the target's folder, on the same file system."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    # Not in the name: the target's own, which may be as long as the file system allows.
-    temporary = target.parent / f".tmp-{uuid.uuid4().hex}"
-    try:
-        yield temporary
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _sync(path: Path) -> None:
-    with path.open("rb") as f:
-        os.fsync(f.fileno())

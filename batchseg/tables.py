@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from batchseg import storage
+from batchseg import publishing, storage
 from batchseg.errors import OutputError
 from batchseg.finish import publish_output, scratch_folder
 from batchseg.ledger import Ledger, Output, Record
@@ -53,7 +53,9 @@ def tidy(output: str, ledger: Ledger) -> None:
     for group in [*([path] for path in again), *_small_groups(sizes, members, set(again))]:
         _rewrite(output, ledger, group, [record for path in group for record in members[path]])
     needed = {record.regions_part for record in ledger.sources()}
-    storage.remove_files([storage.join(output, path) for path in region_parts(output) if path not in needed])
+    publishing.remove_files(
+        [storage.join(output, path) for path in region_parts(output) if path not in needed]
+    )
 
 
 def read_part(output: str, path: str) -> pq.ParquetFile:
@@ -119,7 +121,7 @@ def _rewrite(output: str, ledger: Ledger, paths: Sequence[str], records: Sequenc
         _copy_rows(output, paths, ids, made)
         published = publish_output(output, target, made)
     ledger.append(_moved(record, published) for record in records)
-    storage.remove_files([storage.join(output, path) for path in paths if path != target])
+    publishing.remove_files([storage.join(output, path) for path in paths if path != target])
 
 
 def _copy_rows(output: str, paths: Sequence[str], ids: Sequence[str], target: Path) -> None:

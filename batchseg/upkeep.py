@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from batchseg import storage
+from batchseg import publishing, storage
 from batchseg.errors import ConfigError
 from batchseg.items import write_items
 from batchseg.ledger import Ledger, Record
@@ -79,7 +79,7 @@ def prune(output: str, run_id: str, *, dry_run: bool, everything: bool) -> Prune
             nbytes=sum(made.nbytes for made in own),
         )
         if not dry_run:
-            storage.remove_files([storage.join(output, *made.path.split("/")) for made in own])
+            publishing.remove_files([storage.join(output, *made.path.split("/")) for made in own])
             ledger.append(_removed(record) for record in records)
             tidy(output, ledger)
             discard_leftovers(output, ledger.unfinished())

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.io import MemoryFile
 
-from batchseg import storage
-from batchseg.grid import Window
+from batchseg import publishing, storage
+from batchseg.grid import Shard, Window
 from batchseg.ledger import Record
+from batchseg.plan import SceneJob
 from batchseg.recipe import Recipe, digest
 from batchseg.scene import Scene
 from batchseg.stitch import ShardMask
@@ -94,7 +95,7 @@ def write_shards(
                 uri=source.uri,
             )
         )
-    storage.at_once(lambda file: storage.publish(*file, durable=False), files)
+    storage.at_once(lambda file: publishing.publish(*file, durable=False), files)
     return records, time.perf_counter() - started
 
 
@@ -128,4 +129,23 @@ def discard_leftovers(output: str, unfinished: Sequence[str]) -> None:
     needed = {digest({"id": source_id}) for source_id in unfinished}
     for folder in storage.list_subfolders(root):
         if folder.rpartition("/")[2] not in needed:
-            storage.remove(folder)
+            publishing.remove(folder)
+
+
+def outside_record(job: SceneJob, shard: Shard, recipe: Recipe, cpu_class: str) -> Record:
+    """A shard that nobody read; never committed, as the next run knows it from the plan too."""
+    source, core = job.scene.source, shard.core
+    return Record(
+        status="shard",
+        source_id=source.source_id,
+        tag=source.tag,
+        pixel=recipe.digest,
+        cpu_class=cpu_class,
+        grid=job.grid_name,
+        row_off=core.row_off,
+        col_off=core.col_off,
+        height=core.height,
+        width=core.width,
+        empty=True,
+        uri=source.uri,
+    )

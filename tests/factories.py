@@ -9,12 +9,12 @@ import rasterio
 import yaml
 from numpy.typing import NDArray
 
-from batchseg.config import ClassInfo, JobConfig, Normalize, Scale
 from batchseg.grid import Shard
 from batchseg.ledger import Record
 from batchseg.model import ModelFacts, ModelFiles
 from batchseg.recipe import Product, Recipe, RegionSettings
 from batchseg.scene import Georeference, Scene, Source
+from batchseg.settings import ClassInfo, JobConfig, Normalize, Scale
 
 UINT8_SCALE = Scale(kind="transforms", low=(0.0,), high=(255.0,))
 NOWHERE = Georeference(crs_wkt=None, transform=None, gcps=(), gcps_crs_wkt=None, rpcs=())

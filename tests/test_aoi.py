@@ -28,7 +28,7 @@ from test_read import scene_of
 from test_run import convolved, mask_bytes, new_run_id, run, run_job
 
 from batchseg.aoi import BLOCK, Area, Footprint, footprint, misplacement, read_area
-from batchseg.config import AreaFile, JobConfig, load_job
+from batchseg.config import load_job
 from batchseg.errors import ConfigError, StoppedError
 from batchseg.events import Event, ShardsDone
 from batchseg.grid import ShardGrid, Window
@@ -36,6 +36,7 @@ from batchseg.plan import _wanted
 from batchseg.read import read_shards
 from batchseg.recipe import mismatch
 from batchseg.scene import ControlPoint, Georeference, Scene
+from batchseg.settings import AreaFile, JobConfig
 
 HEIGHT, WIDTH = 237, 311
 NOWHERE = Georeference(crs_wkt=None, transform=None, gcps=(), gcps_crs_wkt=None, rpcs=())

@@ -19,11 +19,11 @@ from test_read import scene_of
 from test_run import run
 
 from batchseg.blocks import WindowReader
-from batchseg.config import Scale
 from batchseg.errors import SourceError, SourceIOError
 from batchseg.grid import ShardGrid, Window
 from batchseg.read import read_shards
 from batchseg.recipe import Recipe
+from batchseg.settings import Scale
 from batchseg.status import read_status
 
 HEIGHT, WIDTH = 237, 311

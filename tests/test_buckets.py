@@ -12,7 +12,7 @@ import pytest
 from conftest import JobWriter, batchseg, reflectance, write_raster
 from test_run import run, run_on_ray
 
-from batchseg import opener, storage
+from batchseg import opener, publishing, storage
 from batchseg.ledger import Ledger
 
 
@@ -98,7 +98,7 @@ def results(output: str) -> dict[str, bytes]:
 
 def upload(archive: list[Path], tmp_path: Path, bucket: str) -> None:
     for path in archive:
-        storage.publish(f"{bucket}/{path.relative_to(tmp_path)}", path.read_bytes())
+        publishing.publish(f"{bucket}/{path.relative_to(tmp_path)}", path.read_bytes())
 
 
 def test_the_same_bytes_from_and_to_buckets(

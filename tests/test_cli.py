@@ -17,7 +17,7 @@ from factories import make_recipe
 from test_resume import faults, processes, wait_for
 
 from batchseg.cli import describe_values
-from batchseg.config import Scale
+from batchseg.settings import Scale
 
 INLINE = ("--executor", "inline")
 

@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 from strategies import sizes
 
 from batchseg import driver as driver_module
-from batchseg.driver import Driver, Streak
+from batchseg.driver import Driver
 from batchseg.errors import ModelError, OutputError, StoppedError
 from batchseg.events import Retried, SceneDone, SceneRefused, ShardsDone
 from batchseg.executors import Failure, FinishOutcome, LeaseOutcome, Slot
 from batchseg.grid import ShardGrid
 from batchseg.ledger import Ledger, Record
 from batchseg.plan import SceneJob, shard_bytes
+from batchseg.refusals import Streak
 from batchseg.steps import LeaseResult
 from batchseg.write import fragment_folder
 

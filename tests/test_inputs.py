@@ -16,10 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchseg import storage
-from batchseg.config import Scale, SceneSet, load_job
+from batchseg.config import load_job
 from batchseg.errors import BatchsegError, ConfigError
 from batchseg.inputs import InputRoot, current_tag, find_sources
 from batchseg.scene import BandMetadata
+from batchseg.settings import Scale, SceneSet
 
 
 def touch(*paths: Path) -> None:

@@ -6,9 +6,9 @@ from factories import tensor_bytes, write_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batchseg.config import Normalize
 from batchseg.errors import ModelError
 from batchseg.model import read_model
+from batchseg.settings import Normalize
 
 NORMALIZE = {"type": "Normalize", "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
 PADDLESEG_26 = {

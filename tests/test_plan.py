@@ -20,7 +20,6 @@ from hypothesis import strategies as st
 from strategies import sizes
 
 from batchseg.aoi import Area
-from batchseg.config import Scale
 from batchseg.grid import ShardGrid
 from batchseg.inputs import find_sources
 from batchseg.ledger import Ledger, Output, Record
@@ -38,8 +37,9 @@ from batchseg.plan import (
     triage,
 )
 from batchseg.read import read_header, read_shards
-from batchseg.run import masks_there
 from batchseg.scene import Refusal
+from batchseg.settings import Scale
+from batchseg.settle import masks_there
 
 properties = settings(deadline=None, max_examples=60)
 PIXEL, PRODUCT = make_recipe().digest, make_product().digest

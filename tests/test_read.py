@@ -9,12 +9,12 @@ import rasterio
 from conftest import reflectance, write_raster
 from factories import make_config, make_recipe
 
-from batchseg.config import Scale
 from batchseg.errors import SourceChangedError, SourceError
 from batchseg.grid import ShardGrid
 from batchseg.inputs import find_sources
 from batchseg.read import read_header, read_headers_alone, read_shards
 from batchseg.scene import Refusal, Scene, Source
+from batchseg.settings import Scale
 
 
 def source_of(path: Path) -> Source:

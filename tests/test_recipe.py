@@ -8,10 +8,10 @@ from factories import make_config, make_facts, make_model_files, make_product, m
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batchseg.config import ClassInfo, Normalize, Scale
 from batchseg.errors import ConfigError, ModelError
 from batchseg.recipe import Preparation, digest, fill_values, mismatch
 from batchseg.recipe import make_recipe as recipe_of
+from batchseg.settings import ClassInfo, Normalize, Scale
 
 IMAGENET = Normalize(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 REFLECTANCE = Scale(kind="divide", low=(0.0,), high=(10_000.0,))

@@ -20,12 +20,12 @@ from rasterio.enums import ColorInterp
 from rasterio.transform import Affine
 from rasterio.windows import Window
 
-from batchseg.config import SceneSet
 from batchseg.errors import SourceChangedError, SourceError
 from batchseg.grid import ShardGrid
 from batchseg.inputs import find_sources
 from batchseg.read import gdal, read_header, read_shards
 from batchseg.scene import BandMetadata, Refusal, Scene, Source
+from batchseg.settings import SceneSet
 from batchseg.stack import Stack, open_source
 
 HEIGHT, WIDTH = 310, 627

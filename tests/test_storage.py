@@ -6,7 +6,7 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from batchseg import storage
+from batchseg import publishing, storage
 from batchseg.errors import ConfigError, OutputError
 
 
@@ -29,24 +29,24 @@ def names_in(folder: Path) -> list[str]:
 def test_publishing_replaces_the_content(root):
     uri = storage.join(root, "deep", "file.bin")
     for data in (b"first, longer", b"second", b""):
-        storage.publish(uri, data)
+        publishing.publish(uri, data)
         assert storage.read_bytes(uri) == data
 
 
 def test_publishing_leaves_nothing_but_the_file(tmp_path):
     for _ in range(3):
-        storage.publish(str(tmp_path / "a"), b"x")
-        storage.create(str(tmp_path / "b"), b"x")
+        publishing.publish(str(tmp_path / "a"), b"x")
+        publishing.create(str(tmp_path / "b"), b"x")
     assert names_in(tmp_path) == ["a", "b"]
 
 
-@pytest.mark.parametrize("write", [storage.publish, storage.create])
+@pytest.mark.parametrize("write", [publishing.publish, publishing.create])
 def test_a_failed_write_leaves_nothing_and_is_an_output_error(tmp_path, write):
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(OutputError, match="file/below"):
         write(str(tmp_path / "file" / "below"), b"x")
     (tmp_path / "folder").mkdir()
-    if write is storage.publish:
+    if write is publishing.publish:
         with pytest.raises(OutputError, match="folder"):
             write(str(tmp_path / "folder"), b"x")
     assert names_in(tmp_path) == ["file", "folder"]
@@ -55,7 +55,7 @@ def test_a_failed_write_leaves_nothing_and_is_an_output_error(tmp_path, write):
 def test_a_reader_never_sees_half_a_file(tmp_path):
     path = tmp_path / "file"
     uri, contents = str(path), [bytes([n]) * 400_000 for n in range(2)]
-    storage.publish(uri, contents[0])
+    publishing.publish(uri, contents[0])
     halves, over = [], threading.Event()
 
     def read() -> None:
@@ -67,7 +67,7 @@ def test_a_reader_never_sees_half_a_file(tmp_path):
     reader = threading.Thread(target=read)
     reader.start()
     for number in range(30):
-        storage.publish(uri, contents[number % 2])
+        publishing.publish(uri, contents[number % 2])
     over.set()
     reader.join()
     assert halves == []
@@ -75,15 +75,15 @@ def test_a_reader_never_sees_half_a_file(tmp_path):
 
 def test_create_never_replaces(root):
     uri = storage.join(root, "file")
-    assert storage.create(uri, b"first")
-    assert not storage.create(uri, b"second")
+    assert publishing.create(uri, b"first")
+    assert not publishing.create(uri, b"second")
     assert storage.read_bytes(uri) == b"first"
 
 
 def test_of_many_who_create_a_file_one_succeeds(tmp_path):
     uri = str(tmp_path / "file")
     with ThreadPoolExecutor(8) as pool:
-        won = list(pool.map(lambda n: storage.create(uri, bytes([n])), range(8)))
+        won = list(pool.map(lambda n: publishing.create(uri, bytes([n])), range(8)))
     assert sum(won) == 1
     assert storage.read_bytes(uri) == bytes([won.index(True)])
     assert names_in(tmp_path) == ["file"]
@@ -91,14 +91,14 @@ def test_of_many_who_create_a_file_one_succeeds(tmp_path):
 
 def test_names_as_long_as_the_file_system_allows_can_be_published(tmp_path):
     name = "n" * 255
-    storage.publish(str(tmp_path / name), b"x")
+    publishing.publish(str(tmp_path / name), b"x")
     assert names_in(tmp_path) == [name]
 
 
 def test_publishing_a_file_moves_it(root, tmp_path):
     local = tmp_path / "made"
     local.write_bytes(b"content")
-    storage.publish_file(local, storage.join(root, "deep", "file"))
+    publishing.publish_file(local, storage.join(root, "deep", "file"))
     assert storage.read_bytes(storage.join(root, "deep", "file")) == b"content"
     assert not local.exists()
 
@@ -110,7 +110,7 @@ def test_publishing_a_file_crosses_file_systems(tmp_path):
     local = other / f"batchseg-test-{os.getpid()}"
     local.write_bytes(b"content")
     try:
-        storage.publish_file(local, str(tmp_path / "file"))
+        publishing.publish_file(local, str(tmp_path / "file"))
         assert not local.exists()
     finally:
         local.unlink(missing_ok=True)
@@ -119,16 +119,16 @@ def test_publishing_a_file_crosses_file_systems(tmp_path):
 
 
 def test_removing_takes_files_folders_and_what_is_not_there(root):
-    storage.publish(storage.join(root, "folder", "a"), b"x")
-    storage.publish(storage.join(root, "b"), b"x")
+    publishing.publish(storage.join(root, "folder", "a"), b"x")
+    publishing.publish(storage.join(root, "b"), b"x")
     for name in ("folder", "b", "absent"):
-        storage.remove(storage.join(root, name))
+        publishing.remove(storage.join(root, name))
     assert list(storage.list_files(root)) == []
 
 
 def test_listing_takes_a_file_a_folder_or_a_glob_sorted(root):
     for name in ("b.tif", "a.tif", "sub/c.tif", "sub/d.txt"):
-        storage.publish(storage.join(root, *name.split("/")), b"x")
+        publishing.publish(storage.join(root, *name.split("/")), b"x")
 
     def listed(pattern: str) -> list[str]:
         return [info.uri.rpartition("root/")[2] for info in storage.list_files(pattern)]
@@ -202,11 +202,11 @@ def test_the_digest_covers_names_sizes_and_versions_and_no_order():
 
 
 def test_checking_an_output_writes_nothing(tmp_path):
-    storage.check_writable(str(tmp_path / "new" / "deep"))
+    publishing.check_writable(str(tmp_path / "new" / "deep"))
     assert names_in(tmp_path) == []
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(ConfigError, match="is not a folder"):
-        storage.check_writable(str(tmp_path / "file" / "below"))
+        publishing.check_writable(str(tmp_path / "file" / "below"))
 
 
 @pytest.mark.parametrize("uri", ["/data/a", "file:///data/a"])

@@ -7,7 +7,7 @@ import pytest
 from conftest import JobWriter, reflectance, write_raster
 from test_run import run
 
-from batchseg import storage
+from batchseg import publishing, storage
 from batchseg.errors import ConfigError, LockedError
 from batchseg.ledger import Ledger
 from batchseg.locks import hold
@@ -45,15 +45,15 @@ def test_verify_names_what_is_missing_or_differs(job_and_output: tuple[Path, str
     run(job)
     mask = storage.join(output, "masks", "a.tif.tif")
     data = storage.read_bytes(mask)
-    storage.publish(mask, data[:-1] + bytes([data[-1] ^ 1]))
+    publishing.publish(mask, data[:-1] + bytes([data[-1] ^ 1]))
     assert check(output, quick=True).problems == ()
     assert check(output).problems == ("masks/a.tif.tif: its checksum is not the recorded one",)
-    storage.publish(mask, data[:-1])
+    publishing.publish(mask, data[:-1])
     assert check(output, quick=True).problems == (
         f"masks/a.tif.tif: {len(data) - 1} bytes, recorded are {len(data)}",
     )
-    storage.remove_files([mask])
-    storage.publish(storage.join(output, "masks", "strange.tif"), b"x")
+    publishing.remove_files([mask])
+    publishing.publish(storage.join(output, "masks", "strange.tif"), b"x")
     found = check(output)
     assert found.problems == ("masks/a.tif.tif: missing",)
     assert found.unrecorded == ("masks/strange.tif",)
@@ -70,7 +70,7 @@ def test_verify_sees_a_table_that_says_something_else(job_and_output: tuple[Path
     rows = pq.read_table(io.BytesIO(storage.read_bytes(uri)))
     sink = io.BytesIO()
     pq.write_table(rows.slice(1), sink)
-    storage.publish(uri, sink.getvalue())
+    publishing.publish(uri, sink.getvalue())
     assert check(output).problems == ("items/items.parquet: a.tif: its rows are not what the ledger says",)
 
 

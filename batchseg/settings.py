@@ -1,0 +1,168 @@
+"""A job's settings as frozen values: what flows on from the job file."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+PALETTE = (
+    *(
+        "#4e79a7",
+        "#f28e2b",
+        "#e15759",
+        "#76b7b2",
+        "#59a14f",
+        "#edc948",
+        "#b07aa1",
+        "#ff9da7",
+        "#9c755f",
+        "#bab0ac",
+    ),
+    *(
+        "#1f77b4",
+        "#aec7e8",
+        "#2ca02c",
+        "#98df8a",
+        "#d62728",
+        "#9467bd",
+        "#c5b0d5",
+        "#8c564b",
+        "#e377c2",
+        "#17becf",
+    ),
+)
+"""Colours of classes that the job file gives none, used in turn: Tableau 10, then Tableau 20."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scale:
+    """Raw pixel values to the model's unit: `(raw - low) / (high - low)`."""
+
+    kind: Literal["transforms", "divide", "stretch", "metadata"]
+    """metadata: the values that mean reflectance 0 and 1 are each scene's own (`Recipe.of_scene`)."""
+    low: tuple[float, ...]
+    """One for all bands, or one per band."""
+    high: tuple[float, ...]
+
+    @property
+    def clips(self) -> bool:
+        """A stretch saturates outside low..high; a division does not."""
+        return self.kind == "stretch"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Normalize:
+    """PaddleSeg's Normalize after scaling: `(scaled - mean) / std`, one value per band."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassInfo:
+    name: str
+    color: str
+    """#rrggbb"""
+
+
+Resampling = Literal["none", "nearest", "bilinear", "cubic", "average"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SceneSet:
+    """An input whose scenes have several files each."""
+
+    kind: Literal["bands", "manifest", "stac"]
+    patterns: tuple[tuple[str, str], ...] = ()
+    """bands: (name, glob with {scene}), in the stack's order."""
+    path: str = ""
+    """manifest and stac: the file."""
+    columns: tuple[str, ...] = ()
+    """manifest: columns of paths; stac: names of assets; in the stack's order."""
+    id_column: str | None = None
+    """manifest: the column of names; None: the first file's relative path."""
+    resampling: Resampling = "none"
+    """To the finest grid of a scene's files; none: files of another grid are refused."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What each file of a scene is called."""
+        return self.columns or tuple(name for name, _ in self.patterns)
+
+    @property
+    def key(self) -> str:
+        """What an output knows the input by. Another resampling gives other pixels, not other names."""
+        words: dict[str, Any] = {self.kind: dict(self.patterns) if self.patterns else self.path}
+        if self.kind != "bands":
+            words["columns" if self.kind == "manifest" else "assets"] = list(self.columns)
+        return json.dumps(words | ({"id": self.id_column} if self.id_column else {}))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegionOptions:
+    """Which regions of a mask become rows, and how their outlines look, as the job file says it."""
+
+    min_area: int
+    """Pixels; smaller regions make no row."""
+    simplify: float
+    """Pixels that an outline may move; 0 keeps every pixel's edge."""
+    classes: tuple[str | int, ...] | None
+    """Names or ids; None: all but class 0."""
+    max_vertices: int
+    """Of a region that is held in memory; one with more stays cut, its pieces sharing the region's id."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AreaFile:
+    """Where the polygons of an area of interest lie."""
+
+    uri: str
+    layer: str | None
+    """None: the file's first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobConfig:
+    """A job file with its defaults filled in and its paths made absolute."""
+
+    path: str
+    """The job file, for error messages."""
+    inputs: tuple[tuple[str | None, str | SceneSet], ...]
+    """(name; path, folder, glob, manifest or scene set); the name is None unless the job file gives one."""
+    model: str
+    output: str
+    bands: tuple[int, ...] | None
+    """Band numbers from 1 in the model's order; None: all, in the file's order."""
+    tile_size: int
+    halo: int
+    scale: Scale
+    normalize: Normalize | Literal["model", "none"]
+    nodata: float | Literal["source", "none"]
+    classes: tuple[ClassInfo, ...]
+    num_classes: int | None
+    confidence: bool
+    compress: str
+    regions: RegionOptions | None
+    """None: no region tables."""
+    precision: Literal["fp32", "bf16"]
+    device: Literal["auto", "cpu", "gpu"]
+    executor: Literal["ray", "inline"]
+    ray_address: str | None
+    workers: int | None
+    gpus_per_worker: float
+    batch_size: int | None
+    shard_tiles: int | None
+    """Tiles per shard side; None: chosen from the scene."""
+    max_in_flight: int | None
+    """Bytes of pixels and masks between reading and writing, all nodes together; None: by workers."""
+    lease_timeout: float
+    deadline: str | None
+    stop_after: int
+    allow_empty: bool
+    storage: Mapping[str, Mapping[str, Any]]
+    """Options by protocol: endpoint, anonymous, profile, and whatever fsspec's client takes."""
+    aoi: AreaFile | None
+    """What lies outside its polygons is not read, not predicted, and nodata in the mask."""
+    on_bad_block: Literal["quarantine", "nodata"]
+    min_age: float
+    """Seconds; files that changed less than that ago are left to a later run."""

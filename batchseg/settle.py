@@ -1,0 +1,186 @@
+"""What a run needs before it plans: recipe, product, executor, and what is worth doing."""
+
+import contextlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from batchseg import storage
+from batchseg.aoi import read_area
+from batchseg.aside import start_aside, wait_for
+from batchseg.errors import ConfigError
+from batchseg.executors import Executor
+from batchseg.executors.inline import InlineExecutor
+from batchseg.ledger import Record
+from batchseg.model import ModelFacts, ModelFiles
+from batchseg.plan import Plan, in_flight_bound
+from batchseg.predict import cpu_class, probe
+from batchseg.progress import duration
+from batchseg.read import UNDECODABLE
+from batchseg.recipe import Product, Recipe, make_recipe, region_settings
+from batchseg.settings import PALETTE, ClassInfo, JobConfig
+from batchseg.state import OutputState, check_pixel_settings
+
+Stop = Callable[[], str | None]
+
+
+def worth_another_try(config: JobConfig, record: Record) -> bool:
+    """Whether a source was quarantined for a damaged block, and the job now leaves such blocks out."""
+    return config.on_bad_block == "nodata" and record.error.startswith(UNDECODABLE)
+
+
+def describe_young(count: int, min_age: float) -> str:
+    plural = "s" * (count > 1)
+    age = duration(min_age).removesuffix(" 00 s").removesuffix(" 00 min")
+    return f"{count} source{plural} changed less than {age} ago; a later run does them"
+
+
+def refuse_spoiled_night(plan: Plan, config: JobConfig) -> None:
+    """A job that fits none of its sources is wrong; one that does not fit a few has odd sources.
+
+    Raises:
+        ConfigError: every source is sound and none fits the job, nor ever did.
+    """
+    mismatches = [refusal for refusal in plan.refusals if refusal.mismatch]
+    if not mismatches or plan.jobs or plan.triage.done:
+        return
+    first = mismatches[0]
+    more = f" (and {len(mismatches) - 1} more like it)" if len(mismatches) > 1 else ""
+    msg = f"{config.path} fits none of its inputs: {first.source.source_id} {first.reason}{more}"
+    raise ConfigError(msg)
+
+
+class LazyExecutor:
+    """The executor is started when there is work, its engine as early as that is certain."""
+
+    def __init__(self, config: JobConfig, stop: Stop, stack: contextlib.ExitStack) -> None:
+        self._config, self._stop, self._stack = config, stop, stack
+        self._executor: Executor | None = None
+
+    def start(self) -> Executor:
+        if self._executor is None:
+            # Not in the main thread: see RayExecutor. The thread stays, as Ray's processes end with it.
+            self._executor = start_aside(make_executor, self._config, self._stop, stay=True).result()
+            self._stack.callback(self._executor.close)
+        return self._executor
+
+
+def worker_count(config: JobConfig) -> int:
+    """Predictors on this machine: one per core it may use, unless the job says."""
+    return config.workers or len(os.sched_getaffinity(0))
+
+
+def make_executor(config: JobConfig, stop: Stop) -> Executor:
+    workers = worker_count(config)
+    batch_size = config.batch_size or 1
+    if config.executor == "inline":
+        return InlineExecutor(
+            config.output,
+            threads=workers,
+            batch_size=batch_size,
+            timeout=config.lease_timeout,
+            stop=lambda: stop() is not None,
+        )
+    from batchseg.executors.ray import RayExecutor  # half a second and 80 MB that inline runs are spared
+
+    return RayExecutor(
+        config.output,
+        address=config.ray_address,
+        workers=config.workers,
+        gpus_per_worker=config.gpus_per_worker,
+        batch_size=batch_size,
+        timeout=config.lease_timeout,
+        object_store_bytes=object_store_bytes(workers, config.max_in_flight),
+    )
+
+
+def object_store_bytes(workers: int, max_in_flight: int | None) -> int:
+    """Room for what may be in flight, and for what Ray frees late."""
+    bound = max_in_flight or in_flight_bound(workers, None)
+    return int(bound * 1.25) + 64 * 2**20
+
+
+def settle(
+    config: JobConfig,
+    model: ModelFiles,
+    state: OutputState | None,
+    executor: LazyExecutor,
+    stop: Stop,
+    *,
+    replace: bool,
+) -> tuple[Recipe, Product]:
+    """Recipe and product, checked against what the output was made with."""
+    area = read_area(config.aoi) if config.aoi else None
+    facts, device = _facts(config, model, state, executor, stop)
+    recipe = make_recipe(config, model, facts, device, area)
+    if not replace:
+        check_pixel_settings(state, recipe.settings(), config.output)
+    return recipe, make_product(config, recipe)
+
+
+def make_product(config: JobConfig, recipe: Recipe) -> Product:
+    """Raises ConfigError where the job's regions name a class that is not there."""
+    named = classes(config, recipe)
+    return Product(classes=named, compress=config.compress, regions=region_settings(config.regions, named))
+
+
+def _facts(
+    config: JobConfig, model: ModelFiles, state: OutputState | None, executor: LazyExecutor, stop: Stop
+) -> tuple[ModelFacts, str]:
+    if state is not None and _same_model(config, model, state):
+        return state.facts, state.device
+    # Ray takes 4 s to start, the probe 3 s: side by side. The probe forks nothing of Ray's.
+    answer = start_aside(probe_model, config, model)
+    executor.start()
+    return wait_for(answer, stop)
+
+
+def probe_model(config: JobConfig, model: ModelFiles) -> tuple[ModelFacts, str]:
+    """What one tile shows of the job's model, and the device. Raises ModelError."""
+    return probe(
+        model,
+        channels=len(config.bands) if config.bands else None,
+        tile_size=config.tile_size,
+        precision=config.precision,
+        device=config.device,
+    )
+
+
+def _same_model(config: JobConfig, model: ModelFiles, state: OutputState) -> bool:
+    """Whether what a probe tile would show is known from an earlier run on a machine of this kind."""
+    asked = {
+        "model": model.digest,
+        "precision": config.precision,
+        "tile_size": config.tile_size,
+    }
+    same_bands = config.bands is None or len(config.bands) == state.facts.channels
+    same_device = config.device in ("auto", state.device)
+    same_cpu = state.device != "cpu" or state.facts.cpu_class == cpu_class()
+    return same_bands and same_device and same_cpu and all(state.pixel.get(k) == v for k, v in asked.items())
+
+
+def classes(config: JobConfig, recipe: Recipe) -> tuple[ClassInfo, ...]:
+    """Names and colours; a model that says how many classes it has gets `class 0`, `class 1`, ..."""
+    if config.classes:
+        return config.classes
+    count = recipe.class_count or 0
+    return tuple(ClassInfo(name=f"class {i}", color=PALETTE[i % len(PALETTE)]) for i in range(count))
+
+
+def masks_there(output: str) -> Callable[[Record], bool]:
+    """Whether a source's mask is still there, whole. A bucket is listed once, a disk is asked each time."""
+    size_of: Callable[[str], int | None] = _local_size
+    if storage.local_path(output) is None:
+        sizes = {info.uri: info.size for info in storage.list_files(storage.join(output, "masks"))}
+        size_of = sizes.get
+    return lambda record: (
+        bool(record.outputs)
+        and size_of(storage.join(output, *record.mask.split("/"))) == record.outputs[0].nbytes
+    )
+
+
+def _local_size(path: str) -> int | None:
+    try:
+        return Path(path).stat().st_size
+    except OSError:
+        return None
