@@ -1,6 +1,7 @@
 """`batchseg export`: region tables as one file that any GIS opens."""
 
 import json
+import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -50,8 +51,13 @@ def export(output: str, target: Path, *, crs: str | None, classes: tuple[str, ..
     if driver is None:
         msg = f"{target}: expected a name that ends in {', '.join(FORMATS)}"
         raise ConfigError(msg)
-    if load_state(output) is None:
+    state = load_state(output)
+    if state is None:
         msg = f"{output} holds no results of batchseg; give the `output` of a job"
+        raise ConfigError(msg)
+    unknown = [name for name in classes if name not in state.classes and not name.isdigit()]
+    if unknown:
+        msg = f"--class {unknown[0]!r}: expected an id, or one of {', '.join(state.classes)}"
         raise ConfigError(msg)
     wanted = _parsed(crs) if crs is not None else DEGREES if driver.startswith("GeoJSON") else None
     groups = _by_crs(output)
@@ -63,15 +69,22 @@ def export(output: str, target: Path, *, crs: str | None, classes: tuple[str, ..
         msg = f"regions are in {found}, a {driver} file holds one CRS; add --crs EPSG:4326, or use .gpkg"
         raise ConfigError(msg)
     layers = _layers(groups, joined=wanted is not None)
-    target.unlink(missing_ok=True)
     written = []
-    for layer, codes in layers.items():
-        parts = [(code, path) for code in codes for path in groups[code]]
-        counts: list[int] = []
-        tables = _tables(output, parts, classes, wanted, counts)
-        own = _crs_of(read_part(output, parts[0][1]).schema_arrow)
-        _write(tables, target, driver, layer, wanted or own)
-        written.append((layer, sum(counts)))
+    making = target.with_name(f".tmp-{uuid.uuid4().hex}{target.suffix}")
+    try:
+        for layer, codes in layers.items():
+            parts = [(code, path) for code in codes for path in groups[code]]
+            counts: list[int] = []
+            tables = _tables(output, parts, classes, wanted, counts)
+            own = _crs_of(read_part(output, parts[0][1]).schema_arrow)
+            _write(tables, making, driver, layer, wanted or own)
+            written.append((layer, sum(counts)))
+        making.replace(target)
+    except OSError as e:
+        msg = f"cannot write {target}: {e.strerror or e}"
+        raise OutputError(msg) from e
+    finally:
+        making.unlink(missing_ok=True)
     return Exported(path=str(target), layers=tuple(written))
 
 
@@ -165,6 +178,5 @@ def _write(tables: Iterator[pa.Table], target: Path, driver: str, layer: str, cr
             geometry_type="Polygon",
             crs=None if crs is None else crs.to_wkt(),
         )
-    except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, OSError) as e:
-        msg = f"cannot write {target}: {e}"
-        raise OutputError(msg) from e
+    except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as e:
+        raise OSError(str(e)) from e
