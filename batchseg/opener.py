@@ -14,6 +14,7 @@ import re
 import shutil
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,7 @@ def _existing(uri: str) -> FileInfo:
     info = storage.file_info(uri)
     if info is None:
         raise FileNotFoundError(f"{uri} is gone")  # noqa: EM102
-    return info
+    return replace(info, uri=uri)  # as it was asked for: a storage may spell it in another way
 
 
 class _RemoteFile:
