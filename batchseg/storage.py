@@ -242,7 +242,7 @@ def _file_info(fs: Any, name: str, info: dict[str, Any]) -> FileInfo:
         target = Path(name).stat()  # what counts is what the link points at
         modified = target.st_mtime
         return FileInfo(uri=uri, size=target.st_size, version=str(modified), modified=modified)
-    keys = ("ETag", "etag", "mtime", "LastModified", "last_modified", "Last-Modified", "created")
+    keys = ("ETag", "etag", "mtime", "LastModified", "last_modified", "Last-Modified")
     version = next((str(info[key]) for key in keys if info.get(key)), "")
     return FileInfo(uri=uri, size=info["size"] or 0, version=version, modified=_modified(info))
 

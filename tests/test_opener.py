@@ -120,7 +120,7 @@ def test_a_copy_is_made_once_and_again_for_another_version(tmp_path, memory, cac
         with open_raster(uri) as dataset:
             assert dataset.read(1)[0, 0] == 5
     assert len(fetched) == 1
-    write_raster(tmp_path / "a.png", np.full((1, 30, 40), 6, np.uint8), driver="PNG")
+    write_raster(tmp_path / "a.png", np.full((1, 99, 40), 6, np.uint8), driver="PNG")
     put(memory, tmp_path, "a.png")
     with open_raster(uri) as dataset:
         assert dataset.read(1)[0, 0] == 6
