@@ -13,6 +13,7 @@ from batchseg.plan import Estimate, Plan, estimate, make_plan, triage
 from batchseg.read import read_header, read_headers_alone
 from batchseg.recipe import Recipe, make_recipe
 from batchseg.scene import Refusal
+from batchseg.scratch import run_folder
 from batchseg.settings import JobConfig
 from batchseg.settle import (
     make_product,
@@ -44,6 +45,11 @@ def dry_run(config: JobConfig, say: Callable[[str], None]) -> DryRun:
         BatchsegError: what `run` would refuse, with the same words and exit code.
     """
     storage.configure(config.storage)
+    with run_folder():
+        return _dry_run(config, say)
+
+
+def _dry_run(config: JobConfig, say: Callable[[str], None]) -> DryRun:
     area = read_area(config.aoi) if config.aoi else None
     say("checking the model with one tile")
     model = read_model(config.model)
