@@ -228,7 +228,7 @@ def _pieces(output: str, scene: Scene, shards: tuple[Record, ...], layer: str, s
         uris = {
             fragment_uri(folder, shard.window, layer): shard.window for shard in shards if not shard.empty
         }
-    paths = storage.at_once(partial(_readable, folder=scratch / f"{layer}-pieces"), list(uris))
+    paths = storage.at_once(partial(_readable, folder=scratch / f"{layer}-pieces"), list(uris), output)
     return [Piece(path=path, window=window) for path, window in zip(paths, uris.values(), strict=True)]
 
 

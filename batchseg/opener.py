@@ -54,7 +54,7 @@ def open_raster(uri: str, files: Sequence[str] = ()) -> rasterio.DatasetReader:
     _failures.clear()
     if storage.local_path(uri) is not None:
         return rasterio.open(uri, sharing=False)
-    infos = storage.at_once(_existing, sorted({uri, *files}))
+    infos = storage.at_once(_existing, sorted({uri, *files}), uri)
     main = next(info for info in infos if info.uri == uri)
     if main.size > WHOLE_BYTES and TIFF.search(uri) and storage.gives_ranges(uri):
         return rasterio.open(uri, opener=_Remote(infos), sharing=False)
@@ -192,7 +192,9 @@ def _copied(main: FileInfo, infos: Sequence[FileInfo]) -> str:
             _make_room(root, sum(info.size for info in infos))
             making = root / f"{key}.making"
             shutil.rmtree(making, ignore_errors=True)
-            storage.at_once(lambda info: storage.fetch(info.uri, making / _relative(info.uri)), infos)
+            storage.at_once(
+                lambda info: storage.fetch(info.uri, making / _relative(info.uri)), infos, main.uri
+            )
             making.rename(folder)
         os.utime(folder)
     return str(folder / _relative(main.uri))

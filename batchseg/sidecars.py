@@ -37,7 +37,9 @@ class Folders:
         """List the folders of rasters in buckets side by side: one after the other is a round trip each."""
         folders = {uri.rpartition("/")[0] for uri in uris if storage.local_path(uri) is None}
         missing = sorted(folders - set(self._listed))
-        self._listed |= zip(missing, storage.at_once(_sidecars_in, missing), strict=True)
+        if missing:
+            listed = storage.at_once(_sidecars_in, missing, missing[0])
+            self._listed |= zip(missing, listed, strict=True)
 
     def sidecars(self, uri: str) -> list[FileInfo]:
         folder = uri.rpartition("/")[0]

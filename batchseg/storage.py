@@ -110,9 +110,9 @@ def as_os_error() -> Iterator[None]:
         raise OSError(f"{type(e).__name__}: {e}") from e  # noqa: EM102
 
 
-def at_once(function: Callable[[T], U], items: Sequence[T]) -> list[U]:
-    """Results in the items' order, of requests made side by side."""
-    if len(items) < 2:
+def at_once(function: Callable[[T], U], items: Sequence[T], where: str) -> list[U]:
+    """Results in the items' order, of requests made side by side; one after the other on a local disk."""
+    if len(items) < 2 or local_path(where) is not None:
         return [function(item) for item in items]
     with ThreadPoolExecutor(min(REQUESTS, len(items))) as pool:
         return list(pool.map(function, items))
@@ -224,9 +224,8 @@ def file_info(uri: str) -> FileInfo | None:
 
 def file_infos(uris: Sequence[str]) -> dict[str, FileInfo | None]:
     """`file_info` of several files; of buckets side by side. Raises SourceIOError."""
-    remote = any(local_path(uri) is None for uri in uris)
-    found = at_once(file_info, uris) if remote else [file_info(uri) for uri in uris]
-    return dict(zip(uris, found, strict=True))
+    remote = next((uri for uri in uris if local_path(uri) is None), "")
+    return dict(zip(uris, at_once(file_info, uris, remote), strict=True))
 
 
 def _is_regular(path: str) -> bool:
@@ -286,7 +285,7 @@ def read_bytes(uri: str) -> bytes:
 
 def read_many(uris: Sequence[str]) -> list[bytes]:
     """Whole files, requested side by side, in the order of `uris`. Raises OSError."""
-    return at_once(read_bytes, uris)
+    return at_once(read_bytes, uris, uris[0]) if uris else []
 
 
 def read_tail(uri: str, count: int) -> bytes:

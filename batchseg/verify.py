@@ -49,7 +49,7 @@ def verify(output: str, *, quick: bool, say: Callable[[str], None]) -> Verificat
     problems = [problem for made in recorded.values() if (problem := _size_problem(made, sizes))]
     if not quick:
         whole = [made for made in recorded.values() if sizes.get(made.path) == made.nbytes]
-        answers = storage.at_once(lambda made: _checksum_problem(output, made), whole)
+        answers = storage.at_once(lambda made: _checksum_problem(output, made), whole, output)
         problems += [problem for problem in answers if problem]
     rows, row_problems = _region_rows(output, ledger, sizes)
     problems += [*row_problems, *_item_problems(output, ledger)]

@@ -95,7 +95,7 @@ def write_shards(
                 uri=source.uri,
             )
         )
-    storage.at_once(lambda file: publishing.publish(*file, durable=False), files)
+    storage.at_once(lambda file: publishing.publish(*file, durable=False), files, output)
     return records, time.perf_counter() - started
 
 

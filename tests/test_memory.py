@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 FINISH_LARGE = """
 import resource, sys
 from pathlib import Path
@@ -10,12 +12,13 @@ import numpy as np
 from factories import make_recipe, make_scene
 from batchseg.finish import finish_scene
 from batchseg.grid import ShardGrid
-from batchseg.recipe import Product
+from batchseg.recipe import Product, RegionSettings
 from batchseg.stitch import ShardMask
 from batchseg.write import write_shards
 
 output = sys.argv[1]
-height, width = 22_003, 24_001
+height, width = int(sys.argv[2]), 24_001
+regions = RegionSettings() if sys.argv[3] == "regions" else None
 recipe = make_recipe(tile_size=500, halo=0)
 scene = make_scene(height=height, width=width)
 grid = ShardGrid(tiles=recipe.grid(height, width), tiles_hw=(8, 8))
@@ -32,17 +35,23 @@ try:
     np.ones((height, width), dtype=np.uint8)
 except MemoryError:
     print("the whole mask does not fit")
-record, _ = finish_scene(output, scene, recipe, Product(classes=(), compress="deflate"), tuple(records))
-print(sum(record.class_pixels) == height * width)
+product = Product(classes=(), compress="deflate", regions=regions)
+record, _ = finish_scene(output, scene, recipe, product, tuple(records), 1)
+print(sum(record.class_pixels) == height * width, record.region_count > 100_000 or regions is None)
 """
 
 
-def test_a_mask_larger_than_the_data_limit_is_finished(tmp_path) -> None:
+@pytest.mark.parametrize(
+    ("height", "regions"),
+    # Tracing regions takes some 200 MB more, whatever the mask's height.
+    [(22_003, "none"), pytest.param(44_003, "regions", marks=pytest.mark.slow)],
+)
+def test_a_mask_larger_than_the_data_limit_is_finished(tmp_path, height: int, regions: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", FINISH_LARGE, str(tmp_path)],
+        [sys.executable, "-c", FINISH_LARGE, str(tmp_path), str(height), regions],
         capture_output=True,
         text=True,
         check=False,
         env={"PYTHONPATH": "tests", "PATH": "/usr/bin"},
     )
-    assert done.stdout.split("\n")[:2] == ["the whole mask does not fit", "True"], done.stderr
+    assert done.stdout.split("\n")[:2] == ["the whole mask does not fit", "True True"], done.stderr

@@ -382,6 +382,7 @@ def test_nothing_is_left_behind_but_what_is_documented(tmp_path: Path, write_job
     assert outside_runs == {
         "_batchseg/locks/epoch-00000001.json",
         "_batchseg/output.json",
+        "annotations/crs=EPSG-32633/scene-468309d3c1214716.parquet",
         "items/items.parquet",
         "masks/scene.tif.tif",
         "masks/scene.tif.tif.aux.xml",
