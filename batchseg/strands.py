@@ -199,7 +199,9 @@ def _combine(carried: Found, walks: Walks, origins: Ints, group: Ints) -> tuple[
     return found, same[same[:, 0] != same[:, 1]]
 
 
-def cut(carried: Open, regions: Bools, line: int, width: int) -> tuple[Closed, Open, Cuts, Ints]:
+def cut(
+    carried: Open, regions: Bools, line: int, width: int, integral: Ints | None = None
+) -> tuple[Closed, Open, Cuts, Ints]:
     """Close regions along the line below the last strip, as if nothing of them followed.
 
     Args:
@@ -207,6 +209,7 @@ def cut(carried: Open, regions: Bools, line: int, width: int) -> tuple[Closed, O
         regions: (regions,) those to close.
         line: the one below the last strip.
         width: of the raster.
+        integral: (width + 1,) sum of confidence above the line and left of each column.
 
     Returns:
         What is closed, what is still open, where the cuts are, and (pairs, 2) ids that turned out to be one
@@ -232,12 +235,11 @@ def cut(carried: Open, regions: Bools, line: int, width: int) -> tuple[Closed, O
     pieces = np.concatenate([alone, np.stack([order, walks + order], axis=1).ravel()])
     counts = np.concatenate([np.ones(len(alone), dtype=np.int64), 2 * np.diff(heads, append=len(order))])
     region = carried.region[np.concatenate([alone, order[heads]])]
+    runs = carried.region[begins]
+    cuts = Cuts(start=carried.start[begins] // 2, stop=carried.end[ends] // 2, region_id=found.origin[runs])
+    if integral is not None:  # the lids' corners count as all others do
+        np.add.at(found.confidence, runs, integral[cuts.stop] - integral[cuts.start])
     closed = Closed(pool=carried.pieces + lids, pieces=pieces, counts=counts, region=region, found=found)
-    cuts = Cuts(
-        start=carried.start[begins] // 2,
-        stop=carried.end[ends] // 2,
-        region_id=found.origin[carried.region[begins]],
-    )
     same = np.stack([found.origin, carried.found.origin], axis=1)
     same = same[(same[:, 0] != same[:, 1]) & (same[:, 1] != NO_ID)]
     return closed, _without(carried, regions), cuts, same
@@ -250,7 +252,7 @@ def _with_origin(carried: Open, regions: Bools, width: int) -> Found:
     ids = edges.y.astype(np.int64) * width + edges.x
     origin = carried.found.origin.copy()
     np.minimum.at(origin, np.repeat(carried.region[parts], np.diff(edges.offsets)), ids)
-    return Found(label=carried.found.label, confidence=carried.found.confidence, origin=origin)
+    return Found(label=carried.found.label, confidence=carried.found.confidence.copy(), origin=origin)
 
 
 def _without(carried: Open, regions: Bools) -> Open:

@@ -143,7 +143,7 @@ class RegionTracer:
         too_large[smallest] |= np.cumsum(size[smallest]) > CARRIED * self._max_vertices
         if not too_large.any():
             return
-        closed, self._open, cuts, same = cut(self._open, too_large, self._line, self._width)
+        closed, self._open, cuts, same = cut(self._open, too_large, self._line, self._width, self._integral)
         self.joined.add(same)
         self._cuts = cuts, self._above.copy()
         self._above[_columns(cuts)[0]] = 0

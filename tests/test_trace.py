@@ -149,10 +149,10 @@ def test_nothing_depends_on_strips(ids, rows, chunk):
 
 
 @SETTINGS
-@given(rasters, st.integers(1, 12), st.data())
-def test_counts_are_those_of_the_pixels(ids, rows, data):
+@given(rasters, st.integers(1, 12), st.sampled_from([1, 9, 10**6]), st.data())
+def test_counts_are_those_of_the_pixels_of_pieces_too(ids, rows, max_vertices, data):
     confidence = data.draw(arrays(np.uint8, ids.shape))
-    batches, _ = traced(ids, rows=rows, confidence=confidence, chunk=30)
+    batches, _ = traced(ids, rows=rows, confidence=confidence, chunk=30, max_vertices=max_vertices)
     for batch in batches:
         counts, polygons = count(batch), polygons_of(batch)
         for at, polygon in enumerate(polygons):
