@@ -286,7 +286,7 @@ def to_regions(closed: Closed, width: int) -> tuple[Regions, Ints]:
     ranked = np.lexsort((first, region_id, bottom[here]))
     rank = np.empty(len(closed.found.label), dtype=np.int64)
     rank[here[ranked]] = np.arange(len(here))
-    rings = pool.pick(part[np.lexsort((key, rank[region]))])
+    rings = _begun_at_top(pool.pick(part[np.lexsort((key, rank[region]))]), stride)
     found, region_id = found.pick(ranked), region_id[ranked]
     regions = Regions(
         region_id=region_id,
@@ -314,6 +314,24 @@ def _rings(closed: Closed) -> tuple[Edges, Ints, Ints]:
         np.concatenate([heads[ready], len(pool) + np.arange(len(rings))]),
         np.concatenate([closed.region[ready], closed.region[rest[walk]]]),
     )
+
+
+def _begun_at_top(rings: Edges, stride: int) -> Edges:
+    """Each ring from its first edge of the top line on, wherever strips made it begin."""
+    starts = rings.offsets[:-1]
+    key = rings.y.astype(np.int64) * stride + rings.x
+    begun = key[starts] == np.minimum.reduceat(key, starts)
+    if begun.all():
+        return rings
+    late = np.flatnonzero(~begun)
+    at, offsets = pick(rings.offsets, late)
+    lengths = np.diff(offsets)
+    part = np.repeat(np.arange(len(late)), lengths)
+    shift = np.lexsort((key[at], part))[offsets[:-1]] - offsets[:-1]
+    turned = offsets[part] + (np.arange(len(at)) - offsets[part] + shift[part]) % lengths[part]
+    order = np.arange(len(key))
+    order[at] = at[turned]
+    return Edges(x=rings.x[order], y=rings.y[order], double=rings.double[order], offsets=rings.offsets)
 
 
 def _has_doubles(pool: Edges) -> Bools:
