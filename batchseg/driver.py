@@ -145,6 +145,8 @@ class Driver:
         self._finishing: dict[str, _SceneWork] = {}
         self._to_finish: list[_SceneWork] = []
         """Whole, and waiting for their last shards to be recorded."""
+        self._damaged: set[str] = set()
+        """Sources whose old results are not what was recorded."""
         self._sweeper = ThreadPoolExecutor(4, thread_name_prefix="sweeper")
         self._retries: deque[_Retry] = deque()
         self._next_lease = 0
@@ -372,6 +374,11 @@ class Driver:
             work.lost += 1
             if failure.fatal is not None:
                 raise failure.fatal
+            if failure.kind == "error":  # its mask, which was to be derived from, is damaged
+                work.over = True
+                self._damaged.add(work.source_id)
+                self._refuse(refusal_record(work.job, failure.reason, transient=True), content=True)
+                return
             if work.lost > LOST_LIMIT:
                 msg = f"finishing {work.source_id} failed {work.lost} times: {failure.reason}"
                 raise StoppedError(msg)
@@ -463,7 +470,7 @@ class Driver:
     def _with_outputs(self, record: Record) -> Record:
         """A failure may pass: what an earlier version of the source left stays until a new one is done."""
         before = self._ledger.source(record.source_id)
-        if record.status != "failed" or before is None:
+        if record.status != "failed" or before is None or record.source_id in self._damaged:
             return record
         return replace(record, outputs=before.outputs, region_count=before.region_count)
 

@@ -17,8 +17,8 @@ from batchseg.scratch import run_folder
 from batchseg.settings import JobConfig
 from batchseg.settle import (
     make_product,
-    masks_there,
     object_store_bytes,
+    outputs_there,
     probe_model,
     refuse_spoiled_night,
     worker_count,
@@ -65,7 +65,7 @@ def _dry_run(config: JobConfig, say: Callable[[str], None]) -> DryRun:
         ledger,
         recipe.digest,
         product.digest,
-        masks_there(config.output),
+        outputs_there(config.output),
         try_again=partial(worth_another_try, config),
     )
     say(f"reading {len(triaged.todo)} headers")

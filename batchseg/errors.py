@@ -9,6 +9,7 @@
     └── SourceError             -  one source's problem: quarantined or tried again, never the run's end
         ├── SourceChangedError  -  another version of the source appeared while it was read
         ├── SourceIOError       -  the storage failed, not the file's content
+        ├── DamagedResultError  -  its mask, from which something is to be derived, is not the recorded one
         └── GridError           -  a scene's files lie on grids that the job does not say how to join
 
 Exit code 0 means all done or nothing to do; 3 means finished with sources newly quarantined or failed.
@@ -60,6 +61,12 @@ class SourceError(BatchsegError):
 
 class SourceChangedError(SourceError):
     """The source's tag differs before and after a read: the pixels may mix two versions."""
+
+    transient = True
+
+
+class DamagedResultError(SourceError):
+    """A source's mask is not the one that was recorded; the next run predicts it again."""
 
     transient = True
 

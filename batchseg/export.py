@@ -2,6 +2,7 @@
 
 import json
 import uuid
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -62,7 +63,14 @@ def export(output: str, target: Path, *, crs: str | None, classes: tuple[str, ..
     wanted = _parsed(crs) if crs is not None else DEGREES if driver.startswith("GeoJSON") else None
     groups = _by_crs(output)
     if not groups:
-        msg = f"{output} has no regions; run its job with `regions: true`"
+        msg = (
+            f"{output} has no regions: its job says `regions: false`, or no region is of a chosen class and "
+            f"at least min_area pixels"
+        )
+        raise ConfigError(msg)
+    if wanted is not None and "none" in groups:
+        name = wanted.to_string()
+        msg = f"some regions have no CRS, so they cannot be brought to {name}; use .gpkg without --crs"
         raise ConfigError(msg)
     if wanted is None and len(groups) > 1 and driver != "GPKG":
         found = ", ".join(groups)
@@ -73,13 +81,16 @@ def export(output: str, target: Path, *, crs: str | None, classes: tuple[str, ..
     making = target.with_name(f".tmp-{uuid.uuid4().hex}{target.suffix}")
     try:
         for layer, codes in layers.items():
-            parts = [(code, path) for code in codes for path in groups[code]]
+            parts = [path for code in codes for path in groups[code]]
             counts: list[int] = []
             tables = _tables(output, parts, classes, wanted, counts)
-            own = _crs_of(read_part(output, parts[0][1]).schema_arrow)
+            own = _crs_of(read_part(output, parts[0]).schema_arrow)
             _write(tables, making, driver, layer, wanted or own)
             written.append((layer, sum(counts)))
         making.replace(target)
+    except pyproj.exceptions.ProjError as e:
+        msg = f"regions cannot be brought to {wanted.to_string() if wanted else 'their CRS'}: {e}; use .gpkg"
+        raise ConfigError(msg) from e
     except OSError as e:
         msg = f"cannot write {target}: {e.strerror or e}"
         raise OutputError(msg) from e
@@ -114,14 +125,14 @@ def _by_crs(output: str) -> dict[str, list[str]]:
 
 def _tables(
     output: str,
-    parts: Sequence[tuple[str, str]],
+    parts: Sequence[str],
     classes: tuple[str, ...],
     wanted: pyproj.CRS | None,
     counts: list[int],
 ) -> Iterator[pa.Table]:
-    """Row groups of parts (CRS code, path), in the wanted CRS; how many rows each has goes to `counts`."""
+    """Row groups of parts, in the wanted CRS; how many rows each has goes to `counts`."""
     ids = pa.array([int(c) for c in classes if c.isdigit()], pa.int32())
-    for code, path in parts:
+    for path in parts:
         part = read_part(output, path)
         own = _crs_of(part.schema_arrow)
         for number in range(part.num_row_groups):
@@ -130,7 +141,7 @@ def _tables(
                 named = pc.is_in(rows.column("class_name"), value_set=pa.array(classes, pa.string()))
                 rows = rows.filter(pc.or_(named, pc.is_in(rows.column("class_id"), value_set=ids)))
             counts.append(len(rows))
-            yield rows if wanted is None else _moved(rows, own, wanted, code)
+            yield rows if wanted is None else _moved(rows, own, wanted)
 
 
 def _crs_of(schema: pa.Schema) -> pyproj.CRS | None:
@@ -138,12 +149,9 @@ def _crs_of(schema: pa.Schema) -> pyproj.CRS | None:
     return None if said is None else pyproj.CRS.from_json_dict(said)
 
 
-def _moved(table: pa.Table, own: pyproj.CRS | None, wanted: pyproj.CRS, code: str) -> pa.Table:
+def _moved(table: pa.Table, own: pyproj.CRS | None, wanted: pyproj.CRS) -> pa.Table:
     """Geometries and centroids in another CRS; measures stay what they are."""
-    if own is None:
-        msg = f"regions in crs={code} have no CRS, so they cannot be brought to {wanted.to_string()}"
-        raise ConfigError(msg)
-    if own == wanted or not len(table):
+    if own is None or own == wanted or not len(table):
         return table
     transformer = pyproj.Transformer.from_crs(own, wanted, always_xy=True)
     shapes = shapely.from_wkb(table.column("geometry").to_numpy(zero_copy_only=False))
@@ -169,14 +177,16 @@ def _write(tables: Iterator[pa.Table], target: Path, driver: str, layer: str, cr
     first = next(tables)  # an error of the first table is raised here, not inside GDAL's writer
     batches = (batch for table in chain([first], tables) for batch in table.to_batches())
     try:
-        pyogrio.write_arrow(
-            pa.RecordBatchReader.from_batches(first.schema, batches),
-            target,
-            layer=layer,
-            driver=driver,
-            geometry_name="geometry",
-            geometry_type="Polygon",
-            crs=None if crs is None else crs.to_wkt(),
-        )
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="'crs' was not provided")
+            pyogrio.write_arrow(
+                pa.RecordBatchReader.from_batches(first.schema, batches),
+                target,
+                layer=layer,
+                driver=driver,
+                geometry_name="geometry",
+                geometry_type="Polygon",
+                crs=None if crs is None else crs.to_wkt(),
+            )
     except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as e:
         raise OSError(str(e)) from e

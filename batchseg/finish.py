@@ -17,7 +17,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window as RasterioWindow
 
 from batchseg import publishing, storage
-from batchseg.errors import OutputError
+from batchseg.errors import DamagedResultError, OutputError
 from batchseg.geodesy import crs_code, row_areas
 from batchseg.ledger import Output, Record
 from batchseg.locks import check_epoch
@@ -56,10 +56,13 @@ def finish_scene(
 
     Raises:
         OutputError: fragments are missing or the result cannot be written.
+        DamagedResultError: the mask to derive from is not the recorded one.
     """
     started = time.perf_counter()
     names = ["mask", "confidence"] if recipe.confidence else ["mask"]
     record = _done_record(scene, recipe, product, shards)
+    if shards[0].status == "done":
+        _check_layers(output, shards[0])
     with scratch_folder(output) as folder:
         layers = {name: _pieces(output, scene, shards, name, folder) for name in names}
         made = _Scene(scene, recipe, product, layers, folder)
@@ -149,6 +152,20 @@ def regions_path(scene: Scene) -> str:
     """The scene's own region table, below the output."""
     name = hashlib.sha256(scene.source.source_id.encode()).hexdigest()[:16]
     return f"annotations/crs={crs_code(scene.georeference)}/scene-{name}.parquet"
+
+
+def _check_layers(output: str, done: Record) -> None:
+    """What is derived from a damaged mask would look sound ever after."""
+    recorded = {made.path: made.sha256 for made in done.outputs}
+    for path in done.layers:
+        try:
+            found = storage.sha256(storage.join(output, *path.split("/")))
+        except OSError as e:
+            msg = f"cannot read {path}: {e}"
+            raise OutputError(msg) from e
+        if found != recorded[path]:
+            msg = f"{path} is damaged: its checksum is not the recorded one; the next run predicts it again"
+            raise DamagedResultError(msg)
 
 
 def _halving(recipe: Recipe, layer: str) -> Callable[[Pixels], Pixels]:

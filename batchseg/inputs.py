@@ -143,7 +143,7 @@ def _listed(given: str | SceneSet, config: JobConfig) -> list[SceneFiles]:
         else:
             found = [SceneFiles(name="", uri=i.uri, rasters=(i,)) for i in _expand(given, config)]
     except (SourceIOError, ImportError, OSError, ValueError) as e:
-        msg = f"{config.path}: inputs: cannot list {key}: {type(e).__name__}: {e}"
+        msg = f"{config.path}: inputs: cannot list {key}: {e}"
         raise ConfigError(msg) from e
     scenes = [scene for scene in found if not any(_inside(i.uri, config.output) for i in scene.rasters)]
     if found and not scenes:
@@ -183,6 +183,9 @@ def _new_root(
 
 
 def _expand(pattern: str, config: JobConfig) -> list[FileInfo]:
+    if pattern.startswith("http") and any(c in pattern for c in "*["):
+        msg = "web servers have no listings; name single URLs, or put them in a manifest"
+        raise ValueError(msg)
     if _is_manifest(pattern):
         return list(_manifest(pattern, config))
     whole_folder = storage.is_folder(pattern)

@@ -87,6 +87,12 @@ class Record:
         return self.outputs[0].path if self.outputs else ""
 
     @property
+    def layers(self) -> tuple[str, ...]:
+        """Paths of mask and confidence: what cannot be derived from other outputs."""
+        paths = (o.path for o in self.outputs)
+        return tuple(p for p in paths if p.startswith(("masks/", "confidence/")) and p.endswith(".tif"))
+
+    @property
     def regions_part(self) -> str:
         """The region table that holds the source's rows; empty where it has none."""
         return next((o.path for o in self.outputs if o.path.startswith("annotations/")), "")
@@ -178,6 +184,11 @@ class Ledger:
     def unfinished(self) -> list[str]:
         return sorted(self._shards)
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether the last run came to its end; else one is under way, or was killed."""
+        return not self._tail
+
     def claim(self, run_id: str) -> None:
         """Take the ledger over for a run: from now on nobody else's commits succeed.
 
@@ -247,7 +258,9 @@ class Ledger:
     def _parts(self) -> tuple[list[int], list[int]]:
         """Numbers of the snapshots and of the segments there are, ascending."""
         numbers: dict[str, list[int]] = {"snapshot": [], "segment": []}
-        for info in storage.list_folder(self._root):
+        with publishing.output_errors("list", self._root):
+            infos = list(storage.list_folder(self._root))
+        for info in infos:
             match = re.search(r"/(snapshot|segment)-(\d{8})\.parquet$", info.uri)
             if match:
                 numbers[match[1]].append(int(match[2]))

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
@@ -34,6 +35,8 @@ class Triage:
     """In earlier runs, and unchanged since."""
     lost: frozenset[str]
     """Ids of `todo` that are done by the ledger, but their mask was deleted."""
+    incomplete: frozenset[str]
+    """Ids of `todo` whose mask is there, and something that is made of it is not."""
     vanished: tuple[str, ...]
     """Ids that the ledger knows and the inputs no longer hold; their outputs are kept."""
     young: int = 0
@@ -89,7 +92,7 @@ def triage(
     ledger: Ledger,
     pixel: str,
     product: str,
-    mask_exists: Callable[[Record], bool] = lambda record: True,
+    outputs_there: Callable[[Record], Literal["all", "mask", "none"]] = lambda record: "all",
     *,
     try_again: Callable[[Record], bool] = lambda record: False,
 ) -> Triage:
@@ -100,10 +103,11 @@ def triage(
         ledger: what is committed.
         pixel: digest of the pixel settings.
         product: digest of names, colours and format.
-        mask_exists: asked for sources that are done; somebody may have deleted their mask.
+        outputs_there: asked for sources that are done; somebody may have deleted or damaged results.
         try_again: asked for sources that are quarantined; True where the job now has a way with them.
     """
-    todo, lost = [], set()
+    todo = []
+    missing: dict[str, set[str]] = {"mask": set(), "none": set()}
     done = quarantined = 0
     for source in sources:
         record = ledger.source(source.source_id)
@@ -114,9 +118,9 @@ def triage(
                 todo.append(source)
             else:
                 quarantined += 1
-        elif not mask_exists(record):
+        elif (there := outputs_there(record)) != "all":
             todo.append(source)
-            lost.add(source.source_id)
+            missing[there].add(source.source_id)
         elif (record.pixel, record.product) == (pixel, product):
             done += 1
         else:
@@ -128,7 +132,8 @@ def triage(
         todo=ripe,
         done=done,
         quarantined=quarantined,
-        lost=frozenset(lost),
+        lost=frozenset(missing["none"]),
+        incomplete=frozenset(missing["mask"]),
         vanished=vanished,
         young=len(todo) - len(ripe),
     )
@@ -170,6 +175,8 @@ def make_plan(
             job = _job(header, recipe, product, ledger, cpu_classes, workers, shard_tiles)
             if header.source.source_id in triaged.lost:
                 job = replace(job, encoded=None)
+            elif header.source.source_id in triaged.incomplete:
+                job = replace(job, encoded=_to_encode_again(header, recipe, ledger))
             there = fragments_exist(job.committed)
             kept = (record for record, is_there in zip(job.committed, there, strict=True) if is_there)
             jobs.append(replace(job, committed=tuple(kept)))
@@ -195,19 +202,27 @@ def _job(
         if (record.tag, record.pixel) == (source.tag, pixel) and record.cpu_class in cpu_classes
     ]
     tiles_hw = committed[0].grid_hw if committed else shard_shape(scene, recipe, workers, shard_tiles)
-    done = ledger.source(source.source_id)
-    encodable = (
-        done is not None
-        and done.status == "done"
-        and (done.tag, done.pixel) == (source.tag, pixel)
-        and done.product != product.digest
-    )
+    done = _usable(scene, recipe, ledger)
     return SceneJob(
         scene=scene,
         grid=ShardGrid(tiles=tiles, tiles_hw=tiles_hw, wanted=_wanted(scene, recipe)),
         committed=tuple(committed),
-        encoded=done if encodable else None,
+        encoded=done if done is not None and done.product != product.digest else None,
     )
+
+
+def _usable(scene: Scene, recipe: Recipe, ledger: Ledger) -> Record | None:
+    """The scene's done record, if its mask is of this version and these pixel settings."""
+    done = ledger.source(scene.source.source_id)
+    if done is None or done.status != "done" or (done.tag, done.pixel) != (scene.source.tag, recipe.digest):
+        return None
+    return done
+
+
+def _to_encode_again(scene: Scene, recipe: Recipe, ledger: Ledger) -> Record | None:
+    """The same, as if its mask were of another format: all that is made of it is made again."""
+    done = _usable(scene, recipe, ledger)
+    return None if done is None else replace(done, encoding="")
 
 
 def _wanted(scene: Scene, recipe: Recipe) -> bytes | None:

@@ -11,15 +11,18 @@ import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from batchseg.errors import ConfigError, OutputError
+from batchseg.errors import ConfigError, OutputError, SourceIOError
 from batchseg.storage import as_os_error, filesystem, local_path, read_bytes
 
 
 @contextlib.contextmanager
-def _output_errors(verb: str, uri: str) -> Iterator[None]:
+def output_errors(verb: str, uri: str) -> Iterator[None]:
+    """What a storage says of an output is the output's error, not a source's."""
     try:
         with as_os_error():
             yield
+    except SourceIOError as e:
+        raise OutputError(str(e)) from e
     except OSError as e:
         msg = f"cannot {verb} {uri}: {e.strerror or e}"
         raise OutputError(msg) from e
@@ -48,7 +51,7 @@ def publish(uri: str, data: bytes, *, durable: bool = True) -> None:
     Raises:
         OutputError: it cannot be written.
     """
-    with _output_errors("write", uri):
+    with output_errors("write", uri):
         target = local_path(uri)
         if target is None:
             fs, path = filesystem(uri)
@@ -63,7 +66,7 @@ def publish(uri: str, data: bytes, *, durable: bool = True) -> None:
 
 def publish_file(local: Path, uri: str) -> None:
     """Move a finished local file to its place atomically. Raises OutputError."""
-    with _output_errors("write", uri):
+    with output_errors("write", uri):
         target = local_path(uri)
         if target is None:
             fs, path = filesystem(uri)
@@ -90,7 +93,7 @@ def create(uri: str, data: bytes) -> bool:
     The data must be unlike what anybody else would write there: a client sends a request again whose
     reply was lost, and is then told that the file exists. It is its own.
     """
-    with _output_errors("create", uri):
+    with output_errors("create", uri):
         target = local_path(uri)
         if target is None:
             fs, path = filesystem(uri)
@@ -111,7 +114,7 @@ def create(uri: str, data: bytes) -> bool:
 
 def remove(uri: str) -> None:
     """Delete a file or a folder with all in it; nothing there is no error. Raises OutputError."""
-    with _output_errors("remove", uri):
+    with output_errors("remove", uri):
         fs, path = filesystem(uri)
         with contextlib.suppress(FileNotFoundError):
             fs.rm(path, recursive=True)
@@ -121,7 +124,7 @@ def remove_files(uris: Sequence[str]) -> None:
     """Delete files, in few requests. Raises OutputError."""
     if not uris:
         return
-    with _output_errors("remove", uris[0]):
+    with output_errors("remove", uris[0]):
         fs, _ = filesystem(uris[0])
         paths = [filesystem(uri)[1] for uri in uris]
         if local_path(uris[0]) is None:

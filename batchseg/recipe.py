@@ -152,6 +152,10 @@ def region_settings(options: RegionOptions | None, classes: Sequence[ClassInfo])
         msg = f"regions: classes: {unknown[0]!r} is not among the job's classes ({known})"
         raise ConfigError(msg)
     chosen = {names[c] if isinstance(c, str) else c for c in options.classes or ()}
+    outside = [c for c in chosen if c < 0 or (classes and c >= len(classes))]
+    if outside:
+        msg = f"regions: classes: {outside[0]} is no class id; there are 0..{max(len(classes) - 1, 0)}"
+        raise ConfigError(msg)
     return RegionSettings(
         min_area=options.min_area,
         simplify=options.simplify,

@@ -32,7 +32,7 @@ from batchseg.settle import (
     LazyExecutor,
     Stop,
     describe_young,
-    masks_there,
+    outputs_there,
     refuse_spoiled_night,
     settle,
     worth_another_try,
@@ -175,7 +175,7 @@ class _Run:
                 ledger,
                 recipe.digest,
                 product.digest,
-                masks_there(config.output),
+                outputs_there(config.output),
                 try_again=partial(worth_another_try, config),
             )
             remember = partial(self._remember, recipe, product, roots, triaged.vanished, state)

@@ -61,6 +61,11 @@ def _by_patterns(given: SceneSet) -> Iterator[SceneFiles]:
         rasters, others = _list_pattern(pattern)
         found.append(rasters)
         beside |= others
+    empty = [pattern for (_, pattern), rasters in zip(given.patterns, found, strict=True) if not rasters]
+    if empty and any(found):
+        # As for one pattern that matches nothing: an unmounted disk must not quarantine a whole archive.
+        msg = f"nothing matches {empty[0]}, other bands have files; check it, and that its disk is mounted"
+        raise ValueError(msg)
     metadata = _Metadata([pattern.replace("{scene}", "*") for _, pattern in given.patterns])
     for name in sorted(set().union(*found)):
         lists = [rasters.get(name, []) for rasters in found]

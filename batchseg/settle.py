@@ -4,8 +4,9 @@ import contextlib
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
-from batchseg import storage
+from batchseg import publishing, storage
 from batchseg.aoi import read_area
 from batchseg.aside import start_aside, wait_for
 from batchseg.errors import ConfigError
@@ -167,16 +168,23 @@ def classes(config: JobConfig, recipe: Recipe) -> tuple[ClassInfo, ...]:
     return tuple(ClassInfo(name=f"class {i}", color=PALETTE[i % len(PALETTE)]) for i in range(count))
 
 
-def masks_there(output: str) -> Callable[[Record], bool]:
-    """Whether a source's mask is still there, whole. A bucket is listed once, a disk is asked each time."""
+def outputs_there(output: str) -> Callable[[Record], Literal["all", "mask", "none"]]:
+    """What of a source's results is still there, by size. A bucket is listed once, a disk asked each time."""
     size_of: Callable[[str], int | None] = _local_size
     if storage.local_path(output) is None:
-        sizes = {info.uri: info.size for info in storage.list_files(storage.join(output, "masks"))}
-        size_of = sizes.get
-    return lambda record: (
-        bool(record.outputs)
-        and size_of(storage.join(output, *record.mask.split("/"))) == record.outputs[0].nbytes
-    )
+        roots = [storage.join(output, folder) for folder in ("masks", "confidence", "annotations")]
+        with publishing.output_errors("list", output):
+            size_of = {info.uri: info.size for root in roots for info in storage.list_files(root)}.get
+
+    def there(record: Record) -> Literal["all", "mask", "none"]:
+        whole = [size_of(storage.join(output, *o.path.split("/"))) == o.nbytes for o in record.outputs]
+        if not whole or not all(
+            w for w, o in zip(whole, record.outputs, strict=True) if o.path in record.layers
+        ):
+            return "none"
+        return "all" if all(whole) else "mask"
+
+    return there
 
 
 def _local_size(path: str) -> int | None:

@@ -112,4 +112,6 @@ def _short(value: Any) -> str:
 
 def has_run(output: str) -> bool:
     """Whether a run has ever begun here."""
-    return any(True for _ in storage.list_folder(storage.join(output, "_batchseg", "locks")))
+    folder = storage.join(output, "_batchseg", "locks")
+    with publishing.output_errors("list", folder):
+        return any(True for _ in storage.list_folder(folder))

@@ -90,24 +90,40 @@ def adopt(variables: Mapping[str, str]) -> None:
 
 
 def filesystem(uri: str) -> tuple[Any, str]:
-    """The fsspec file system of a URI and the path within it."""
-    if local_path(uri) is not None:
-        fs, path = fsspec.core.url_to_fs(uri)
-    else:
-        # A listing that fsspec remembers would hide that something changed.
-        fs, path = fsspec.core.url_to_fs(uri, use_listings_cache=False)
+    """The fsspec file system of a URI and the path within it.
+
+    Raises:
+        OSError: there is no client for its protocol, or its options are wrong.
+    """
+    with as_os_error():
+        if local_path(uri) is not None:
+            fs, path = fsspec.core.url_to_fs(uri)
+        else:
+            # A listing that fsspec remembers would hide that something changed.
+            fs, path = fsspec.core.url_to_fs(uri, use_listings_cache=False)
     return fs, str(path)
 
 
 @contextlib.contextmanager
 def as_os_error() -> Iterator[None]:
-    """Clients of object stores raise errors of their own, of no common class."""
+    """Clients of object stores raise errors of their own, of no common class, and some say nothing."""
     try:
         yield
-    except (OSError, NotImplementedError):
+    except NotImplementedError:
         raise
+    except OSError as e:
+        if str(e) not in ("", "None"):
+            raise
+        msg = f"{type(e).__name__}: {e.__cause__ or _HINTS.get(type(e), 'no reason given')}"
+        raise type(e)(msg) from e
     except Exception as e:
         raise OSError(f"{type(e).__name__}: {e}") from e  # noqa: EM102
+
+
+_HINTS: dict[type, str] = {
+    PermissionError: "access denied; check the credentials",
+    FileNotFoundError: "there is no such file, folder or bucket",
+}
 
 
 def at_once(function: Callable[[T], U], items: Sequence[T], where: str) -> list[U]:
@@ -138,9 +154,9 @@ def list_files(pattern: str) -> Iterator[FileInfo]:
     Raises:
         SourceIOError: the storage could not be listed.
     """
-    fs, path = filesystem(pattern)
     try:
         with as_os_error():
+            fs, path = filesystem(pattern)
             found = _found(fs, path)
     except OSError as e:
         msg = f"cannot list {pattern}: {e}"
@@ -170,9 +186,9 @@ def is_glob(uri: str) -> bool:
 
 def list_folder(folder: str) -> Iterator[FileInfo]:
     """Regular files directly in a folder; none where there is no such folder. Raises SourceIOError."""
-    fs, path = filesystem(folder)
     try:
         with as_os_error():
+            fs, path = filesystem(folder)
             entries = fs.ls(path, detail=True)
     except FileNotFoundError:
         return
@@ -186,9 +202,9 @@ def list_folder(folder: str) -> Iterator[FileInfo]:
 
 def list_subfolders(folder: str) -> list[str]:
     """Folders directly in a folder; none where there is no such folder. Raises SourceIOError."""
-    fs, path = filesystem(folder)
     try:
         with as_os_error():
+            fs, path = filesystem(folder)
             entries = fs.ls(path, detail=True)
     except FileNotFoundError:
         return []
@@ -200,8 +216,14 @@ def list_subfolders(folder: str) -> list[str]:
 
 
 def is_folder(uri: str) -> bool:
-    fs, path = filesystem(uri)
-    return bool(fs.isdir(path))
+    """Raises SourceIOError where the storage does not answer."""
+    try:
+        with as_os_error():
+            fs, path = filesystem(uri)
+            return bool(fs.isdir(path))
+    except OSError as e:
+        msg = f"cannot look at {uri}: {e}"
+        raise SourceIOError(msg) from e
 
 
 def file_info(uri: str) -> FileInfo | None:
@@ -210,9 +232,9 @@ def file_info(uri: str) -> FileInfo | None:
     Raises:
         SourceIOError: the storage did not answer, or denies access.
     """
-    fs, path = filesystem(uri)
     try:
         with as_os_error():
+            fs, path = filesystem(uri)
             info = fs.info(path)
     except FileNotFoundError:
         return None

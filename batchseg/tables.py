@@ -72,10 +72,11 @@ def read_part(output: str, path: str) -> pq.ParquetFile:
 def region_parts(output: str) -> dict[str, int]:
     """Path below the output and bytes of each part."""
     root = storage.join(output, "annotations")
-    if not storage.is_folder(root):
-        return {}
-    infos = ((info.uri.removeprefix(output + "/"), info.size) for info in storage.list_files(root))
-    return {path: size for path, size in infos if path.endswith(".parquet")}
+    with publishing.output_errors("list", root):
+        if not storage.is_folder(root):
+            return {}
+        infos = ((info.uri.removeprefix(output + "/"), info.size) for info in storage.list_files(root))
+        return {path: size for path, size in infos if path.endswith(".parquet")}
 
 
 def _is_joined(path: str) -> bool:

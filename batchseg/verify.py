@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from batchseg import storage
+from batchseg import publishing, storage
 from batchseg.errors import ConfigError, OutputError
 from batchseg.ledger import Ledger, Output
 from batchseg.state import has_run, load_state
@@ -52,7 +52,11 @@ def verify(output: str, *, quick: bool, say: Callable[[str], None]) -> Verificat
         answers = storage.at_once(lambda made: _checksum_problem(output, made), whole, output)
         problems += [problem for problem in answers if problem]
     rows, row_problems = _region_rows(output, ledger, sizes)
-    problems += [*row_problems, *_item_problems(output, ledger)]
+    problems += row_problems
+    if ledger.is_settled:  # the items table is written when a run ends
+        problems += _item_problems(output, ledger)
+    else:
+        say("a run is under way or was interrupted: the items table is not compared")
     return Verification(
         sources=sum(1 for _ in ledger.sources()),
         files=len(recorded),
@@ -65,9 +69,10 @@ def verify(output: str, *, quick: bool, say: Callable[[str], None]) -> Verificat
 
 def _listed(output: str, folder: str) -> Iterator[tuple[str, int]]:
     root = storage.join(output, folder)
-    if storage.is_folder(root):
-        for info in storage.list_files(root):
-            yield info.uri.removeprefix(output + "/"), info.size
+    with publishing.output_errors("list", root):
+        if storage.is_folder(root):
+            for info in storage.list_files(root):
+                yield info.uri.removeprefix(output + "/"), info.size
 
 
 def _size_problem(made: Output, sizes: dict[str, int]) -> str:

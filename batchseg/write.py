@@ -45,7 +45,8 @@ def fragments_exist(output: str, records: Sequence[Record]) -> list[bool]:
         return []
     first = records[0]
     folder = fragment_folder(output, first.source_id, first.tag, first.pixel, first.grid, first.cpu_class)
-    sizes = {info.uri.rpartition("/")[2]: info.size for info in storage.list_folder(folder)}
+    with publishing.output_errors("list", folder):
+        sizes = {info.uri.rpartition("/")[2]: info.size for info in storage.list_folder(folder)}
 
     def held(record: Record) -> int:
         uris = (fragment_uri(folder, record.window, layer) for layer in LAYERS)
@@ -127,7 +128,9 @@ def discard_leftovers(output: str, unfinished: Sequence[str]) -> None:
     """Remove fragments that no unfinished scene needs, left by a run that was killed. Raises OutputError."""
     root = storage.join(output, "_batchseg", "fragments")
     needed = {digest({"id": source_id}) for source_id in unfinished}
-    for folder in storage.list_subfolders(root):
+    with publishing.output_errors("list", root):
+        folders = storage.list_subfolders(root)
+    for folder in folders:
         if folder.rpartition("/")[2] not in needed:
             publishing.remove(folder)
 

@@ -94,5 +94,5 @@ def test_an_output_without_regions_says_so(tmp_path: Path, write_job: JobWriter)
     run(job)
     done = batchseg("export", job, tmp_path / "all.gpkg")
     assert done.returncode == 2
-    assert "regions: true" in done.stderr
+    assert "regions: false" in done.stderr
     assert not (tmp_path / "all.gpkg").exists()

@@ -401,14 +401,30 @@ def test_a_scene_that_lacks_a_file_says_which_and_changes_when_it_comes(tmp_path
         "manifest": SceneSet(kind="manifest", path=f"{tmp_path}/list.csv", columns=("red", "nir")),
         "stac": stac(tmp_path / "items.json", [item("a", red="a/a_red.tif", nir="a/a_nir.tif")]),
     }[kind]
-    (before,), roots = find_set(given)
+    if kind == "bands":  # a whole scene beside it: a band that no scene has is a mistake, not a gap
+        touch(tmp_path / "b" / "b_red.tif", tmp_path / "b" / "b_nir.tif")
+    (before, *_), roots = find_set(given)
     assert "nir" in before.problem
     assert "a_nir.tif" in before.problem
     touch(tmp_path / "a" / "a_nir.tif")
-    (after,), _ = find_set(given, recorded=roots)
+    (after, *_), _ = find_set(given, recorded=roots)
     assert after.problem == ""
     assert after.tag != before.tag
     assert after.source_id == before.source_id == ("a_red.tif" if kind == "manifest" else "a")
+
+
+def test_a_pattern_without_any_file_is_refused_as_an_input_without_any(tmp_path):
+    for scene in "ab":
+        touch(tmp_path / scene / f"{scene}_red.tif")
+    with pytest.raises(ConfigError, match=r"nothing matches .*_nir\.tif.*mounted"):
+        find_set(bands(tmp_path))
+    with pytest.raises(ConfigError, match="matches no raster"):
+        find_set(bands(tmp_path / "elsewhere"))
+
+
+def test_a_glob_on_a_web_server_is_refused():
+    with pytest.raises(ConfigError, match="single URLs"):
+        find("http://127.0.0.1:9/in/*.tif")
 
 
 def test_two_files_for_one_band_are_both_named(tmp_path):
@@ -482,8 +498,10 @@ def test_scene_sets_and_files_live_beside_each_other(tmp_path):
         "set/a",
     ]
     (tmp_path / "a" / "a_nir.tif").unlink()
+    touch(*(tmp_path / "c" / f"c_{name}.tif" for name in ("red", "nir")))
     sources, _ = find_sources(config, {})  # what a scene lacks is no reason to leave out its files
-    assert [s.source_id for s in sources] == ["files/a/a_red.tif", "files/one/b.tif", "set/a"]
+    names = [s.source_id for s in sources if not s.source_id.startswith("files/c")]
+    assert names == ["files/a/a_red.tif", "files/one/b.tif", "set/a", "set/c"]
 
 
 @pytest.mark.parametrize("name", ["..", "../../x", "/etc/x", "a/../../..", "x\u0000y", "\ud800", "x" * 250])

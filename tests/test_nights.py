@@ -12,6 +12,7 @@ from conftest import UTM, JobWriter, read_mask, reflectance, spectral_mask, writ
 from rasterio.transform import Affine
 from test_run import ROTATED, mask_bytes, run, run_on_ray
 
+from batchseg.errors import ConfigError
 from batchseg.upkeep import prune, retry
 from batchseg.verify import verify
 
@@ -35,6 +36,11 @@ def tables(output: Path, classes: tuple[int, ...] = (1, 2, 3)) -> tuple[list[str
         if row["status"] == "done" and mine.area_px.min() == 1:
             assert mine.groupby("class_id").area_px.sum().to_dict() == counted
     return ids, regions
+
+
+def published(output: Path) -> dict[str, bytes]:
+    folders = (output / name for name in ("masks", "confidence", "annotations"))
+    return {str(p): p.read_bytes() for folder in folders for p in folder.rglob("*") if p.is_file()}
 
 
 def scene(folder: Path, name: str, seed: int, height: int = 90) -> Path:
@@ -229,3 +235,54 @@ def test_regions_are_those_of_the_whole_mask_whatever_the_shards(
     assert regions.groupby("class_id").area_px.sum().to_dict() == {
         class_id: int((mask == class_id).sum()) for class_id in (1, 2, 3)
     }
+
+
+def test_results_that_are_missing_are_made_again_from_the_mask(tmp_path: Path, write_job: JobWriter) -> None:
+    scene(tmp_path, "a", 1)
+    scene(tmp_path, "b", 2)
+    job, output = write_job(confidence=True), tmp_path / "out"
+    run(job)
+    before = published(output)
+    part = next(output.rglob("scene-*.parquet"))
+    part.write_bytes(part.read_bytes()[:100])
+    (output / "masks" / "b.tif.tif.aux.xml").unlink()
+    report = run(job)
+    assert report.tally.predicted == 0
+    assert 1 <= report.tally.done <= 2
+    check(output)
+    assert published(output) == before
+    (output / "confidence" / "a.tif.tif").unlink()
+    assert run(job).tally.predicted == tiles_of(90)
+    check(output)
+
+
+def test_nothing_is_derived_from_a_damaged_mask(tmp_path: Path, write_job: JobWriter) -> None:
+    scene(tmp_path, "a", 1)
+    scene(tmp_path, "b", 2)
+    job, output = write_job(), tmp_path / "out"
+    run(job)
+    mask = output / "masks" / "a.tif.tif"
+    sound = mask.read_bytes()
+    mask.write_bytes(sound[:-40] + b"Z" * 40)
+    report = run(job, "regions.min_area=5")
+    assert (report.tally.done, report.tally.failed, report.tally.predicted) == (1, 1, 0)
+    assert "checksum" in report.refused[0].error
+    again = run(job, "regions.min_area=5")
+    assert (again.tally.done, again.tally.predicted, again.skipped) == (1, tiles_of(90), 1)
+    assert mask.read_bytes() == sound
+    check(output)
+
+
+def test_one_band_that_is_not_mounted_takes_nothing_away(tmp_path: Path, write_job: JobWriter) -> None:
+    pixels = reflectance(90, 130)
+    for number in range(4):
+        write_raster(tmp_path / f"b{number}" / "s.tif", pixels[number : number + 1])
+    patterns = {f"b{number}": f"b{number}/{{scene}}.tif" for number in range(4)}
+    job, output = write_job(inputs={"bands": patterns}), tmp_path / "out"
+    run(job)
+    before = mask_bytes(output)
+    (tmp_path / "b2").rename(tmp_path / "unmounted")
+    with pytest.raises(ConfigError, match=r"nothing matches .*b2/\{scene\}\.tif.*mounted"):
+        run(job)
+    assert mask_bytes(output) == before
+    check(output)

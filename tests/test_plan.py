@@ -39,7 +39,7 @@ from batchseg.plan import (
 from batchseg.read import read_header, read_shards
 from batchseg.scene import Refusal
 from batchseg.settings import Scale
-from batchseg.settle import masks_there
+from batchseg.settle import outputs_there
 
 properties = settings(deadline=None, max_examples=60)
 PIXEL, PRODUCT = make_recipe().digest, make_product().digest
@@ -74,7 +74,7 @@ def plan_of(headers, ledger, **changes):
         "workers": 1,
         "shard_tiles": None,
     }
-    nothing = Triage(todo=(), done=0, quarantined=0, lost=frozenset(), vanished=())
+    nothing = Triage(todo=(), done=0, quarantined=0, lost=frozenset(), incomplete=frozenset(), vanished=())
     return make_plan(changes.pop("triaged", nothing), headers, **{**arguments, **changes})
 
 
@@ -325,7 +325,7 @@ def test_a_mask_that_was_deleted_is_predicted_again(ledger, tmp_path, product):
     ledger.append(
         [done(scene.source, product=product, outputs=(Output(path="masks/scene.tif", nbytes=1, sha256=""),))]
     )
-    exists = masks_there(str(tmp_path / "out"))
+    exists = outputs_there(str(tmp_path / "out"))
     triaged = triage([scene.source], ledger, PIXEL, PRODUCT, exists)
     assert triaged.todo == (scene.source,)
     (job,) = plan_of([scene], ledger, triaged=triaged).jobs
