@@ -5,6 +5,7 @@ import datetime as dt
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from types import FrameType
@@ -70,12 +71,16 @@ def stop_reasons(deadline: str | None, now: Callable[[], float] = time.monotonic
             os._exit(5)
         received.append(signal.Signals(number).name)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, on_signal)
+    def listen() -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, on_signal)
 
+    listen()
     ends = now() + seconds_until(deadline, dt.datetime.now()) if deadline else None
 
     def reason() -> str | None:
+        if threading.current_thread() is threading.main_thread():
+            listen()  # again: Paddle puts a handler of its own in place when it is imported, which ends us
         if received:
             return f"stopped by {received[0]}"
         if ends is not None and now() >= ends:

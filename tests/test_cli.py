@@ -205,7 +205,8 @@ def test_a_deadline_stops_a_run_that_the_same_command_resumes(tmp_path: Path, wr
     )
 
 
-def test_sigint_stops_an_inline_run(tmp_path: Path, write_job: JobWriter) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_stop_an_inline_run(tmp_path: Path, write_job: JobWriter, number: signal.Signals) -> None:
     scenes(tmp_path, "a.tif")
     process = subprocess.Popen(
         [BATCHSEG, "run", str(write_job(shard_tiles=1)), *INLINE],
@@ -214,10 +215,10 @@ def test_sigint_stops_an_inline_run(tmp_path: Path, write_job: JobWriter) -> Non
         text=True,
     )
     wait_for((tmp_path / "count").exists)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, message = process.communicate(timeout=25)
     assert process.returncode == 5
-    assert "stopped by SIGINT" in message
+    assert f"stopped by {number.name}" in message
 
 
 def test_a_full_disk_stops_the_run_and_blames_no_source(tmp_path: Path, write_job: JobWriter) -> None:
