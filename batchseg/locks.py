@@ -52,10 +52,21 @@ class Lock:
     _lost: str | None = None
     _beaten: float = field(default_factory=time.monotonic)
     _over: threading.Event = field(default_factory=threading.Event)
+    _forgotten: bool = False
 
     def lost(self) -> str | None:
         """Why this run no longer holds the output; None while it does."""
         return self._lost
+
+    @property
+    def is_first(self) -> bool:
+        """Whether nobody ever held the output before."""
+        return self.epoch == 1
+
+    def forget(self) -> None:
+        """Write nothing any more: what was begun here is removed."""
+        self._over.set()
+        self._forgotten = True
 
     def check(self) -> None:
         """Ask the storage now. Raises OutputError where the output is no longer held."""
@@ -89,8 +100,9 @@ class Lock:
     def release(self) -> None:
         self._over.set()
         with contextlib.suppress(OutputError, SourceIOError):
-            self.check()
-            _write(self, released=True)
+            if not self._forgotten:
+                self.check()
+                _write(self, released=True)
         if self._file is not None:
             self._file.close()
 

@@ -5,6 +5,7 @@ import re
 import time
 import warnings
 from collections.abc import Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 
@@ -17,6 +18,7 @@ from rasterio.windows import Window as RasterioWindow
 
 from batchseg import storage
 from batchseg.aoi import footprint
+from batchseg.aside import start_aside
 from batchseg.blocks import BLOCKWISE_DRIVERS, WindowReader
 from batchseg.errors import GridError, SourceChangedError, SourceError, SourceIOError
 from batchseg.grid import Shard
@@ -214,7 +216,7 @@ def read_shards(scene: Scene, recipe: Recipe, shards: tuple[Shard, ...]) -> tupl
         SourceChangedError: the source is not the planned version before or after the read.
     """
     started = time.perf_counter()
-    check_version(scene.source)
+    version = _checking(scene.source)
     recipe = recipe.of_scene(scene)
     try:
         with gdal(), _source_errors(_undecodable(scene, recipe), scene.source):
@@ -226,8 +228,19 @@ def read_shards(scene: Scene, recipe: Recipe, shards: tuple[Shard, ...]) -> tupl
     except SourceError:
         _held.close()
         raise
+    version.result()
     check_version(scene.source)
     return read, time.perf_counter() - started
+
+
+def _checking(source: Source) -> "Future[None]":
+    """`check_version`; of a bucket it is a round trip, and is asked while the read begins."""
+    if storage.local_path(source.uri) is None:
+        return start_aside(check_version, source)
+    check_version(source)
+    done: Future[None] = Future()
+    done.set_result(None)
+    return done
 
 
 class _Held:

@@ -13,7 +13,7 @@ from functools import partial
 from batchseg import publishing, storage
 from batchseg.aside import start_aside, wait_for
 from batchseg.driver import Driver, Tally
-from batchseg.errors import BatchsegError, ConfigError, ModelError, SourceIOError, StoppedError
+from batchseg.errors import BatchsegError, ConfigError, ModelError, StoppedError
 from batchseg.events import Event, Listener, Note, PhaseStarted, PlanReady
 from batchseg.executors import Executor, Slot
 from batchseg.inputs import InputRoot, find_sources
@@ -91,8 +91,8 @@ def run_job(
     log = RunLog(config.output, run_id)
     with (
         run_folder() as folder,
-        _unless_refused(config.output),
         hold(config.output, run_id, also=log.publish) as lock,
+        _unless_refused(config.output, lock),
         log.opened(folder) as logger,
     ):
         on_log(str(log.path.with_name("libraries.txt")))
@@ -114,28 +114,19 @@ def run_job(
 
 
 @contextlib.contextmanager
-def _unless_refused(output: str) -> Iterator[None]:
+def _unless_refused(output: str, lock: Lock) -> Iterator[None]:
     """A job that is refused leaves no folder behind that was not there before."""
-    folder = storage.join(output, "_batchseg")
-    fresh = not _exists(folder)
     try:
         yield
     except (ConfigError, ModelError):
-        if fresh and not _exists(storage.join(folder, "output.json")):
+        if lock.is_first and load_state(output) is None:
+            lock.forget()
             with contextlib.suppress(BatchsegError):
-                publishing.remove(folder)
+                publishing.remove(storage.join(output, "_batchseg"))
             if (path := storage.local_path(output)) is not None:
                 with contextlib.suppress(OSError):
                     path.rmdir()
         raise
-
-
-def _exists(uri: str) -> bool:
-    """Whether a file or folder is there; False where the storage does not answer, which others will say."""
-    try:
-        return storage.is_folder(uri) or storage.file_info(uri) is not None
-    except (OSError, SourceIOError):
-        return False
 
 
 class _Run:

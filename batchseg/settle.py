@@ -170,11 +170,7 @@ def classes(config: JobConfig, recipe: Recipe) -> tuple[ClassInfo, ...]:
 
 def outputs_there(output: str) -> Callable[[Record], Literal["all", "mask", "none"]]:
     """What of a source's results is still there, by size. A bucket is listed once, a disk asked each time."""
-    size_of: Callable[[str], int | None] = _local_size
-    if storage.local_path(output) is None:
-        roots = [storage.join(output, folder) for folder in ("masks", "confidence", "annotations")]
-        with publishing.output_errors("list", output):
-            size_of = {info.uri: info.size for root in roots for info in storage.list_files(root)}.get
+    size_of = _local_size if storage.local_path(output) is not None else _ListedSizes(output)
 
     def there(record: Record) -> Literal["all", "mask", "none"]:
         whole = [size_of(storage.join(output, *o.path.split("/"))) == o.nbytes for o in record.outputs]
@@ -185,6 +181,22 @@ def outputs_there(output: str) -> Callable[[Record], Literal["all", "mask", "non
         return "all" if all(whole) else "mask"
 
     return there
+
+
+class _ListedSizes:
+    """Sizes of a bucket's results, listed when the first one is asked for."""
+
+    def __init__(self, output: str) -> None:
+        self._output = output
+        self._sizes: dict[str, int] | None = None
+
+    def __call__(self, uri: str) -> int | None:
+        if self._sizes is None:
+            roots = [storage.join(self._output, folder) for folder in ("masks", "confidence", "annotations")]
+            with publishing.output_errors("list", self._output):
+                listed = storage.at_once(storage.list_below, roots, self._output)
+            self._sizes = {info.uri: info.size for infos in listed for info in infos}
+        return self._sizes.get(uri)
 
 
 def _local_size(path: str) -> int | None:

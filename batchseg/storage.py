@@ -169,7 +169,9 @@ def list_files(pattern: str) -> Iterator[FileInfo]:
 
 def _found(fs: Any, path: str) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]]
-    if fs.isdir(path):
+    if _is_remote_pattern(fs, path):
+        found = fs.glob(path, detail=True)
+    elif fs.isdir(path):
         found = fs.find(path, detail=True)
     elif fs.exists(path):
         found = {path: fs.info(path)}
@@ -178,9 +180,30 @@ def _found(fs: Any, path: str) -> dict[str, dict[str, Any]]:
     return found
 
 
+def _is_remote_pattern(fs: Any, path: str) -> bool:
+    """In a bucket a wildcard is one: to ask whether something has that very name costs round trips."""
+    return "file" not in fs.protocol and any(c in path for c in WILDCARDS)
+
+
+def list_below(folder: str) -> list[FileInfo]:
+    """Regular files below a folder, sorted; none where there is no such folder. Raises SourceIOError."""
+    try:
+        with as_os_error():
+            fs, path = filesystem(folder)
+            found = fs.find(path, detail=True)
+    except FileNotFoundError:
+        return []
+    except OSError as e:
+        msg = f"cannot list {folder}: {e}"
+        raise SourceIOError(msg) from e
+    return [_file_info(fs, name, found[name]) for name in sorted(found) if found[name]["type"] == "file"]
+
+
 def is_glob(uri: str) -> bool:
     """Whether a path is a pattern: it has wildcards, and nothing of that very name exists."""
     fs, path = filesystem(uri)
+    if _is_remote_pattern(fs, path):
+        return True
     return any(c in path for c in WILDCARDS) and not fs.exists(path)
 
 
@@ -220,7 +243,7 @@ def is_folder(uri: str) -> bool:
     try:
         with as_os_error():
             fs, path = filesystem(uri)
-            return bool(fs.isdir(path))
+            return not _is_remote_pattern(fs, path) and bool(fs.isdir(path))
     except OSError as e:
         msg = f"cannot look at {uri}: {e}"
         raise SourceIOError(msg) from e

@@ -53,9 +53,7 @@ def tidy(output: str, ledger: Ledger) -> None:
     for group in [*([path] for path in again), *_small_groups(sizes, members, set(again))]:
         _rewrite(output, ledger, group, [record for path in group for record in members[path]])
     needed = {record.regions_part for record in ledger.sources()}
-    publishing.remove_files(
-        [storage.join(output, path) for path in region_parts(output) if path not in needed]
-    )
+    publishing.remove_files([storage.join(output, path) for path in sizes if path not in needed])
 
 
 def read_part(output: str, path: str) -> pq.ParquetFile:
@@ -73,10 +71,9 @@ def region_parts(output: str) -> dict[str, int]:
     """Path below the output and bytes of each part."""
     root = storage.join(output, "annotations")
     with publishing.output_errors("list", root):
-        if not storage.is_folder(root):
-            return {}
-        infos = ((info.uri.removeprefix(output + "/"), info.size) for info in storage.list_files(root))
-        return {path: size for path, size in infos if path.endswith(".parquet")}
+        infos = storage.list_below(root)
+    sizes = {info.uri.removeprefix(output + "/"): info.size for info in infos}
+    return {path: size for path, size in sizes.items() if path.endswith(".parquet")}
 
 
 def _is_joined(path: str) -> bool:
@@ -112,7 +109,7 @@ def _small_groups(
 
 
 def _rewrite(output: str, ledger: Ledger, paths: Sequence[str], records: Sequence[Record]) -> None:
-    """Put the living rows of some parts into a new one, record it, delete the old ones."""
+    """Put the living rows of some parts into a new one, and record it."""
     ids = sorted(record.source_id for record in records)
     digest = hashlib.sha256(json.dumps([sorted((r.source_id, r.tag, r.product) for r in records)]).encode())
     folder = paths[0].rpartition("/")[0]
@@ -122,7 +119,6 @@ def _rewrite(output: str, ledger: Ledger, paths: Sequence[str], records: Sequenc
         _copy_rows(output, paths, ids, made)
         published = publish_output(output, target, made)
     ledger.append(_moved(record, published) for record in records)
-    publishing.remove_files([storage.join(output, path) for path in paths if path != target])
 
 
 def _copy_rows(output: str, paths: Sequence[str], ids: Sequence[str], target: Path) -> None:

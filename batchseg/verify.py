@@ -70,9 +70,8 @@ def verify(output: str, *, quick: bool, say: Callable[[str], None]) -> Verificat
 def _listed(output: str, folder: str) -> Iterator[tuple[str, int]]:
     root = storage.join(output, folder)
     with publishing.output_errors("list", root):
-        if storage.is_folder(root):
-            for info in storage.list_files(root):
-                yield info.uri.removeprefix(output + "/"), info.size
+        infos = storage.list_below(root)
+    return ((info.uri.removeprefix(output + "/"), info.size) for info in infos)
 
 
 def _size_problem(made: Output, sizes: dict[str, int]) -> str:

@@ -62,7 +62,7 @@ START_TIMEOUT = 300.0
 WARM_WORKERS, WARM_SECONDS = 2, 0.5
 """One to read and one to write. An idle worker costs 1 % of a core, so not more than are of use at first."""
 
-REMOTE_READS = 4
+REMOTE_READS = 6
 """At once from buckets: while one waits for its replies the others decode."""
 
 MAX_RESTARTS_IN_A_ROW = 3
