@@ -332,6 +332,8 @@ def _print_status(status: Status, out: TextIO) -> None:
         _say(f"  begun: {scene.source_id}: {what}", out)
     for damaged in status.damaged:
         _say(f"  damaged: {damaged.source_id}: {damaged.bad_share:.2%} of it cannot be decoded", out)
+    if status.gone:
+        _say(f"{len(status.gone)} sources are gone from the inputs, until `batchseg prune`", out)
     for source in status.refused:
         _say(f"  {source.status}: {source.source_id}: {source.error}", out)
 

@@ -456,6 +456,8 @@ def _explain(error: ValidationError, found: Mapping[str, Any], path: Path) -> st
             text = "unknown key." + _suggestion(where, list(_JobFile.model_fields))
         elif item["type"] == "missing" and len(item["loc"]) == 1:
             text = f"missing; a job file needs `{where}: ...`"
+        elif where == "regions" and len(item["loc"]) > 2:
+            text = _inside(item, list(_Regions.model_fields))
         elif where in _EXPECTED:
             text = f"expected {_EXPECTED[where]}; found {found[where]!r}"
         else:
@@ -463,6 +465,14 @@ def _explain(error: ValidationError, found: Mapping[str, Any], path: Path) -> st
         if where not in lines or item["type"] == "value_error":
             lines[where] = f"{path}: {where}: {text}" if where else f"{path}: {text}"
     return "\n".join(lines.values())
+
+
+def _inside(item: Any, known: Sequence[str]) -> str:
+    """What is wrong with a key below `regions`."""
+    key = str(item["loc"][2])
+    if item["type"] == "extra_forbidden":
+        return f"{key}: unknown key.{_suggestion(key, known)}"
+    return f"{key}: {item['msg'][0].lower()}{item['msg'][1:]}; found {item['input']!r}"
 
 
 _EXPECTED = {

@@ -44,11 +44,14 @@ class Status:
     refused: tuple[RefusedSource, ...]
     """Quarantined or failed."""
     damaged: tuple[DamagedScene, ...]
+    gone: tuple[str, ...]
+    """Sources that the last run did not find any more; `prune` removes what is left of them."""
 
 
 def read_status(output: str) -> Status:
     """Raises ConfigError where no run has written to `output`."""
-    if load_state(output) is None and not has_run(output):
+    state = load_state(output)
+    if state is None and not has_run(output):
         msg = f"{output} holds no results of batchseg; give the `output` of a job"
         raise ConfigError(msg)
     ledger = Ledger(output)
@@ -82,4 +85,5 @@ def read_status(output: str) -> Status:
             for record in done
             if record.bad_pixels
         ),
+        gone=state.vanished if state else (),
     )

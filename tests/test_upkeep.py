@@ -11,6 +11,7 @@ from batchseg import publishing, storage
 from batchseg.errors import ConfigError, LockedError
 from batchseg.ledger import Ledger
 from batchseg.locks import hold
+from batchseg.status import read_status
 from batchseg.upkeep import prune, retry
 from batchseg.verify import Verification, verify
 
@@ -98,6 +99,7 @@ def test_prune_removes_what_the_last_run_did_not_find(
     assert rows == {"a.tif": False, "b.tif": False, "c.tif": True}
     assert check(output).problems == ()
 
+    assert read_status(output).gone == ("c.tif",)
     assert prune(output, "run", dry_run=True, everything=False).sources == ("c.tif",)
     assert storage.file_info(storage.join(output, "masks", "c.tif.tif")) is not None
     pruned = prune(output, "run", dry_run=False, everything=False)
