@@ -1,6 +1,7 @@
 """The same bytes wherever the scenes come from and the results go to."""
 
 import http.server
+import os
 import re
 import threading
 from collections.abc import Iterator
@@ -177,3 +178,23 @@ def test_a_bucket_that_does_not_exist_is_named(tmp_path: Path, write_job: JobWri
     done = batchseg("run", write_job(inputs=f"{bucket}/nothing/*.tif"), "--executor", "inline")
     assert done.returncode == 2
     assert "matches no raster" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ({"output": "s4://bucket/out"}, "Protocol not known: s4"),
+        ({"output": "s3://b/o", "storage": {"s3": {"endpoint": "127.0.0.1:1"}}}, "Invalid endpoint"),
+        ({"output": "s3://b/o", "storage": {"s3": {"endpint": "x"}}}, "endpint"),
+        ({"inputs": "s3://b/*.tif", "storage": {"s3": {"profile": "nobody"}}}, "nobody"),
+    ],
+)
+def test_wrong_options_are_one_line(
+    tmp_path: Path, write_job: JobWriter, keys: dict[str, object], words: str
+) -> None:
+    write_raster(tmp_path / "in" / "a.tif", reflectance(40, 50))
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("FSSPEC_", "AWS_"))}
+    done = batchseg("run", write_job(**keys), "--executor", "inline", "--quiet", env=environment)
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert len(done.stderr.splitlines()) == 1
