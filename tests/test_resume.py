@@ -80,10 +80,17 @@ def job(tmp_path: Path, write_job: JobWriter) -> Path:
     return write_job(shard_tiles=1, workers=2, confidence=True)
 
 
+WHOLE: dict[str, bytes] = {}
+"""Of the job above: its scene and settings are the same in all tests, and nothing of a run is in a mask."""
+
+
 def undisturbed(job: Path) -> dict[str, bytes]:
+    if WHOLE:
+        return WHOLE
     done = batchseg("run", job, "--executor", "inline", "--set", "output=whole", "--set", "shard_tiles=3")
     assert done.returncode == 0, done.stderr
-    return mask_bytes(job.parent / "whole")
+    WHOLE.update(mask_bytes(job.parent / "whole"))
+    return WHOLE
 
 
 def start(job: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
@@ -108,7 +115,12 @@ RESUMES = {
 
 
 @pytest.mark.parametrize(
-    ("share", "how"), [(0.2, "the same command"), (0.5, "inline, other shards"), (0.77, "one worker")]
+    ("share", "how"),
+    [
+        pytest.param(0.2, "the same command", marks=pytest.mark.slow),
+        (0.5, "inline, other shards"),
+        (0.77, "one worker"),
+    ],
 )
 def test_a_killed_driver_is_resumed_to_the_same_bytes(
     tmp_path: Path, job: Path, share: float, how: str, record_property: Callable[[str, object], None]

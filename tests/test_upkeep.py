@@ -20,13 +20,16 @@ def check(output: str | Path, *, quick: bool = False) -> Verification:
     return verify(str(output), quick=quick, say=lambda line: None)
 
 
-@pytest.fixture(params=["local", "s3"])
+EVERYWHERE = pytest.mark.parametrize("job_and_output", ["local", "s3"], indirect=True)
+
+
+@pytest.fixture
 def job_and_output(request, tmp_path: Path, write_job: JobWriter) -> tuple[Path, str]:
     """A job over a.tif, b.tif and c.tif, of which b.tif is no raster, and where its results go."""
     for name, height in (("a", 70), ("c", 90)):
         write_raster(tmp_path / "in" / f"{name}.tif", reflectance(height, 110, seed=height))
     (tmp_path / "in" / "b.tif").write_bytes(b"II*\0 no raster")
-    if request.param == "local":
+    if getattr(request, "param", "local") == "local":
         return write_job(), str(tmp_path / "out")
     output = request.getfixturevalue("bucket") + "/night/out"
     return write_job(output=output), output
@@ -41,6 +44,7 @@ def test_what_a_run_leaves_is_as_recorded(job_and_output: tuple[Path, str]) -> N
     assert found.files >= 4
 
 
+@EVERYWHERE
 def test_verify_names_what_is_missing_or_differs(job_and_output: tuple[Path, str]) -> None:
     job, output = job_and_output
     run(job)
@@ -87,6 +91,7 @@ def test_retry_lets_the_next_run_try_a_quarantined_source(job_and_output: tuple[
     assert (report.tally.quarantined, report.tally.predicted) == (1, 0)
 
 
+@EVERYWHERE
 def test_prune_removes_what_the_last_run_did_not_find(
     tmp_path: Path, job_and_output: tuple[Path, str]
 ) -> None:
