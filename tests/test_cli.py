@@ -102,7 +102,7 @@ def test_a_file_that_ends_its_readers_process_is_quarantined(tmp_path: Path, wri
 
 def test_a_file_whose_reading_never_ends_is_quarantined(tmp_path: Path, write_job: JobWriter) -> None:
     scenes(tmp_path, "a.tif", "stuck.tif", "z.tif")
-    job = write_job(workers=2, lease_timeout=6)
+    job = write_job(workers=2, lease_timeout=5)
     environment = faults(tmp_path, hang="stuck")
     done = batchseg("run", job, env=environment)
     assert done.returncode == 3, done.stderr
@@ -318,7 +318,12 @@ def test_six_lines_are_a_job_file(tmp_path: Path, models: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "after", [0.5, pytest.param(2.5, marks=pytest.mark.slow), 5.0, pytest.param(8.0, marks=pytest.mark.slow)]
+    "after",
+    [
+        0.5,
+        *(pytest.param(s, marks=pytest.mark.slow) for s in (2.5, 5.0)),
+        pytest.param(8.0, marks=pytest.mark.slow),
+    ],
 )
 def test_sigterm_while_things_start_is_a_stop_like_any_other(
     tmp_path: Path, write_job: JobWriter, after: float

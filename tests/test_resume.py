@@ -119,7 +119,7 @@ RESUMES = {
     [
         pytest.param(0.2, "the same command", marks=pytest.mark.slow),
         (0.5, "inline, other shards"),
-        (0.77, "one worker"),
+        pytest.param(0.77, "one worker", marks=pytest.mark.slow),
     ],
 )
 def test_a_killed_driver_is_resumed_to_the_same_bytes(
@@ -158,6 +158,7 @@ def test_a_killed_predictor_is_replaced(tmp_path: Path, job: Path) -> None:
     assert mask_bytes(output) == expected
 
 
+@pytest.mark.slow
 def test_everything_killed_at_once(tmp_path: Path, job: Path) -> None:
     expected = undisturbed(job)
     environment = faults(tmp_path, slow=0.05)

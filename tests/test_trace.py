@@ -15,7 +15,7 @@ from batchseg.rings import Regions, count, ring_coordinates
 from batchseg.trace import JoinedIds, RegionTracer
 
 NODATA = 255
-SETTINGS = settings(deadline=None, max_examples=150)
+SETTINGS = settings(deadline=None, max_examples=80)
 
 shapes = st.tuples(st.integers(1, 12), st.integers(1, 12)).filter(lambda hw: hw[0] != hw[1])
 rasters = st.one_of(
