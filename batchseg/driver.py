@@ -482,7 +482,7 @@ class Driver:
             if record.status == "quarantined" and before is not None:
                 # Its rows in region tables, which others may share, go at the run's end.
                 own = (made.path for made in before.outputs if made.path != before.regions_part)
-                stale[record.source_id] = tuple(storage.join(self._output, *path.split("/")) for path in own)
+                stale[record.source_id] = tuple(storage.join(self._output, path) for path in own)
         return stale
 
     def _sweep(self, source_id: str, stale: tuple[str, ...]) -> None:

@@ -9,7 +9,7 @@ from batchseg.aoi import read_area
 from batchseg.inputs import find_sources
 from batchseg.ledger import Ledger
 from batchseg.model import read_model
-from batchseg.plan import Estimate, Plan, estimate, make_plan, triage
+from batchseg.plan import Estimate, Plan, estimate, make_plan
 from batchseg.read import read_header, read_headers_alone
 from batchseg.recipe import Recipe, make_recipe
 from batchseg.scene import Refusal
@@ -18,11 +18,10 @@ from batchseg.settings import JobConfig
 from batchseg.settle import (
     make_product,
     object_store_bytes,
-    outputs_there,
     probe_model,
     refuse_spoiled_night,
+    triage_job,
     worker_count,
-    worth_another_try,
 )
 from batchseg.state import check_pixel_settings, load_state
 from batchseg.write import fragments_exist
@@ -60,14 +59,7 @@ def _dry_run(config: JobConfig, say: Callable[[str], None]) -> DryRun:
     sources, _ = find_sources(config, state.roots if state else {})
     ledger = Ledger(config.output)
     product = make_product(config, recipe)
-    triaged = triage(
-        sources,
-        ledger,
-        recipe.digest,
-        product.digest,
-        outputs_there(config.output),
-        try_again=partial(worth_another_try, config),
-    )
+    triaged = triage_job(config, sources, ledger, recipe, product)
     say(f"reading {len(triaged.todo)} headers")
     headers = [read_header(source) for source in triaged.todo]
     doubtful = [header.source for header in headers if isinstance(header, Refusal)]

@@ -17,7 +17,7 @@ import shapely
 
 from batchseg.errors import ConfigError, OutputError
 from batchseg.ledger import Ledger
-from batchseg.state import load_state
+from batchseg.state import require_results
 from batchseg.tables import read_part, region_parts
 
 FORMATS = {".gpkg": "GPKG", ".fgb": "FlatGeobuf", ".geojson": "GeoJSON", ".geojsonl": "GeoJSONSeq"}
@@ -52,9 +52,9 @@ def export(output: str, target: Path, *, crs: str | None, classes: tuple[str, ..
     if driver is None:
         msg = f"{target}: expected a name that ends in {', '.join(FORMATS)}"
         raise ConfigError(msg)
-    state = load_state(output)
+    state = require_results(output)
     if state is None:
-        msg = f"{output} holds no results of batchseg; give the `output` of a job"
+        msg = f"the first run to {output} has recorded nothing yet; run its job again"
         raise ConfigError(msg)
     unknown = [name for name in classes if name not in state.classes and not name.isdigit()]
     if unknown:

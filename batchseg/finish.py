@@ -159,7 +159,7 @@ def _check_layers(output: str, done: Record) -> None:
     recorded = {made.path: made.sha256 for made in done.outputs}
     for path in done.layers:
         try:
-            found = storage.sha256(storage.join(output, *path.split("/")))
+            found = storage.sha256(storage.join(output, path))
         except OSError as e:
             msg = f"cannot read {path}: {e}"
             raise OutputError(msg) from e
@@ -198,16 +198,15 @@ def _publish(output: str, scene: Scene, layer: str, cog: Path) -> list[Output]:
     if sidecar.exists():
         published.append(publish_output(output, target + ".aux.xml", sidecar))
     else:
-        publishing.remove_files([storage.join(output, *target.split("/")) + ".aux.xml"])
+        publishing.remove_files([storage.join(output, target) + ".aux.xml"])
     return [publish_output(output, target, cog), *published]
 
 
 def publish_output(output: str, path: str, local: Path) -> Output:
     """Move a finished local file to its path below the output. Raises OutputError."""
     size = local.stat().st_size
-    with local.open("rb") as f:
-        checksum = hashlib.file_digest(f, "sha256").hexdigest()
-    publishing.publish_file(local, storage.join(output, *path.split("/")))
+    checksum = storage.sha256(str(local))
+    publishing.publish_file(local, storage.join(output, path))
     return Output(path=path, nbytes=size, sha256=checksum)
 
 
@@ -237,7 +236,7 @@ def _gdal_for_output() -> Iterator[None]:
 def _pieces(output: str, scene: Scene, shards: tuple[Record, ...], layer: str, scratch: Path) -> list[Piece]:
     first, source = shards[0], scene.source
     if first.status == "done":
-        uris = {storage.join(output, *mask_path(source.source_id, layer).split("/")): first.window}
+        uris = {storage.join(output, mask_path(source.source_id, layer)): first.window}
     else:
         folder = fragment_folder(
             output, source.source_id, source.tag, first.pixel, first.grid, first.cpu_class

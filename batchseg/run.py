@@ -21,7 +21,7 @@ from batchseg.items import write_items
 from batchseg.ledger import Ledger, Record
 from batchseg.locks import Lock, hold
 from batchseg.model import read_model
-from batchseg.plan import Estimate, Plan, Triage, estimate, make_plan, triage
+from batchseg.plan import Estimate, Plan, Triage, estimate, make_plan
 from batchseg.progress import LogListener, Sums
 from batchseg.recipe import Product, Recipe
 from batchseg.runlog import RunLog
@@ -32,10 +32,9 @@ from batchseg.settle import (
     LazyExecutor,
     Stop,
     describe_young,
-    outputs_there,
     refuse_spoiled_night,
     settle,
-    worth_another_try,
+    triage_job,
 )
 from batchseg.state import OutputState, load_state, save_state
 from batchseg.tables import tidy
@@ -161,14 +160,7 @@ class _Run:
             executor = LazyExecutor(config, self._stop, stack)
             recipe, product = settle(config, model, state, executor, self._stop, replace=replace)
             ledger.claim(run_id)
-            triaged = triage(
-                sources,
-                ledger,
-                recipe.digest,
-                product.digest,
-                outputs_there(config.output),
-                try_again=partial(worth_another_try, config),
-            )
+            triaged = triage_job(config, sources, ledger, recipe, product)
             remember = partial(self._remember, recipe, product, roots, triaged.vanished, state)
             if triaged.vanished:
                 self._emit(

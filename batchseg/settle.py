@@ -2,7 +2,8 @@
 
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -12,17 +13,32 @@ from batchseg.aside import start_aside, wait_for
 from batchseg.errors import ConfigError
 from batchseg.executors import Executor
 from batchseg.executors.inline import InlineExecutor
-from batchseg.ledger import Record
+from batchseg.ledger import Ledger, Record
 from batchseg.model import ModelFacts, ModelFiles
-from batchseg.plan import Plan, in_flight_bound
+from batchseg.plan import Plan, Triage, in_flight_bound, triage
 from batchseg.predict import cpu_class, probe
 from batchseg.progress import duration
 from batchseg.read import UNDECODABLE
 from batchseg.recipe import Product, Recipe, make_recipe, region_settings
+from batchseg.scene import Source
 from batchseg.settings import PALETTE, ClassInfo, JobConfig
 from batchseg.state import OutputState, check_pixel_settings
 
 Stop = Callable[[], str | None]
+
+
+def triage_job(
+    config: JobConfig, sources: Sequence[Source], ledger: Ledger, recipe: Recipe, product: Product
+) -> Triage:
+    """What of a job is left to do, by the ledger and by what is still there."""
+    return triage(
+        sources,
+        ledger,
+        recipe.digest,
+        product.digest,
+        outputs_there(config.output),
+        try_again=partial(worth_another_try, config),
+    )
 
 
 def worth_another_try(config: JobConfig, record: Record) -> bool:
@@ -173,7 +189,7 @@ def outputs_there(output: str) -> Callable[[Record], Literal["all", "mask", "non
     size_of = _local_size if storage.local_path(output) is not None else _ListedSizes(output)
 
     def there(record: Record) -> Literal["all", "mask", "none"]:
-        whole = [size_of(storage.join(output, *o.path.split("/"))) == o.nbytes for o in record.outputs]
+        whole = [size_of(storage.join(output, o.path)) == o.nbytes for o in record.outputs]
         if not whole or not all(
             w for w, o in zip(whole, record.outputs, strict=True) if o.path in record.layers
         ):

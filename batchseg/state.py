@@ -110,6 +110,20 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else text[:16] + "..."
 
 
+def require_results(output: str) -> OutputState | None:
+    """What a run recorded of an output; None where the first one was interrupted before it recorded it.
+
+    Raises:
+        ConfigError: no run has ever begun there.
+        OutputError: it cannot be read.
+    """
+    state = load_state(output)
+    if state is None and not has_run(output):
+        msg = f"{output} holds no results of batchseg; give the `output` of a job"
+        raise ConfigError(msg)
+    return state
+
+
 def has_run(output: str) -> bool:
     """Whether a run has ever begun here."""
     folder = storage.join(output, "_batchseg", "locks")

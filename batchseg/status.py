@@ -2,10 +2,9 @@
 
 from dataclasses import dataclass
 
-from batchseg.errors import ConfigError
 from batchseg.ledger import Ledger
 from batchseg.locks import holder
-from batchseg.state import has_run, load_state
+from batchseg.state import require_results
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,10 +49,7 @@ class Status:
 
 def read_status(output: str) -> Status:
     """Raises ConfigError where no run has written to `output`."""
-    state = load_state(output)
-    if state is None and not has_run(output):
-        msg = f"{output} holds no results of batchseg; give the `output` of a job"
-        raise ConfigError(msg)
+    state = require_results(output)
     ledger = Ledger(output)
     records = list(ledger.sources())
     done = [record for record in records if record.status == "done"]

@@ -10,7 +10,7 @@ from batchseg.items import write_items
 from batchseg.ledger import Ledger, Record
 from batchseg.locks import hold
 from batchseg.scratch import run_folder
-from batchseg.state import OutputState, load_state, save_state
+from batchseg.state import OutputState, require_results, save_state
 from batchseg.tables import tidy
 from batchseg.write import discard_leftovers
 
@@ -79,7 +79,7 @@ def prune(output: str, run_id: str, *, dry_run: bool, everything: bool) -> Prune
             nbytes=sum(made.nbytes for made in own),
         )
         if not dry_run:
-            publishing.remove_files([storage.join(output, *made.path.split("/")) for made in own])
+            publishing.remove_files([storage.join(output, made.path) for made in own])
             ledger.append(_removed(record) for record in records)
             tidy(output, ledger)
             discard_leftovers(output, ledger.unfinished())
@@ -94,9 +94,9 @@ def _removed(record: Record) -> Record:
 
 @contextmanager
 def _held(output: str, run_id: str) -> Iterator[tuple[Ledger, OutputState]]:
-    state = load_state(output)
+    state = require_results(output)
     if state is None:
-        msg = f"{output} holds no results of batchseg; give the `output` of a job"
+        msg = f"the first run to {output} has recorded nothing yet; run its job again"
         raise ConfigError(msg)
     with run_folder(), hold(output, run_id):
         ledger = Ledger(output)

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from batchseg import publishing, storage
-from batchseg.errors import ConfigError, OutputError
+from batchseg.errors import OutputError
 from batchseg.ledger import Ledger, Output
-from batchseg.state import has_run, load_state
+from batchseg.state import require_results
 from batchseg.tables import read_part
 
 FOLDERS = ("masks", "confidence", "annotations")
@@ -39,9 +39,7 @@ def verify(output: str, *, quick: bool, say: Callable[[str], None]) -> Verificat
         ConfigError: no run has written there.
         OutputError: the ledger cannot be read.
     """
-    if load_state(output) is None and not has_run(output):
-        msg = f"{output} holds no results of batchseg; give the `output` of a job"
-        raise ConfigError(msg)
+    require_results(output)
     ledger = Ledger(output)
     recorded = {made.path: made for record in ledger.sources() for made in record.outputs}
     sizes = {path: size for folder in FOLDERS for path, size in _listed(output, folder)}
@@ -83,7 +81,7 @@ def _size_problem(made: Output, sizes: dict[str, int]) -> str:
 
 def _checksum_problem(output: str, made: Output) -> str:
     try:
-        found = storage.sha256(storage.join(output, *made.path.split("/")))
+        found = storage.sha256(storage.join(output, made.path))
     except OSError as e:
         return f"{made.path}: cannot be read: {e}"
     return "" if found == made.sha256 else f"{made.path}: its checksum is not the recorded one"
