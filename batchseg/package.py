@@ -1,0 +1,162 @@
+"""What a model is, whatever it came from: one typed description, and what a probe tile adds to it."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from batchseg.settings import ClassInfo, Normalize
+
+Format = Literal["pir", "pdmodel", "onnx"]
+"""pir: Paddle 3's .json. pdmodel: Paddle 2's program. Both with .pdiparams."""
+
+Layout = Literal["NCHW", "NHWC"]
+
+OutputKind = Literal["classes", "logits", "probabilities", "sigmoid"]
+"""classes: integer ids. logits, probabilities: K scores per pixel. sigmoid: one band of scores in 0..1."""
+
+Interpolation = Literal["nearest", "linear", "cubic", "area", "lanczos4"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resize:
+    """PaddleSeg's Resize: to a size, or (`keep_ratio`) to the largest that fits into it."""
+
+    target_hw: tuple[int, int]
+    keep_ratio: bool = False
+    size_divisor: int | None = None
+    """With keep_ratio: both sides are rounded up to a multiple."""
+    interp: Interpolation = "linear"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResizeByShort:
+    """The short side becomes `short_size`, the long side at most `max_size`."""
+
+    short_size: int
+    max_size: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResizeByLong:
+    """The long side becomes `long_size`."""
+
+    long_size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitLong:
+    """A long side above `max_long` or below `min_long` is brought to it."""
+
+    max_long: int | None = None
+    min_long: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Padding:
+    """Rows below and columns to the right, up to a size."""
+
+    target_hw: tuple[int, int]
+    value: tuple[float, ...]
+    """In units of 0..255, one per band or one for all."""
+
+
+Geometry = Resize | ResizeByShort | ResizeByLong | LimitLong | Padding
+"""A step that changes the number of pixels; undone on the mask."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelPackage:
+    """A segmentation network as its owner ships it."""
+
+    path: str
+    """Folder, or ONNX file."""
+    origin: Literal["paddleseg", "paddlex", "onnx", "baked", "bare"]
+    """Who described it: deploy.yaml, inference.yml, ONNX metadata, `batchseg model bake`, nobody."""
+    format: Format
+    network: str
+    params: str | None
+    """None: an ONNX file holds its weights."""
+    digest: str
+    """sha256 of network and params, decrypted."""
+    encrypted: bool = False
+    layout: Layout = "NCHW"
+    dtype: Literal["float32", "float16", "uint8"] = "float32"
+    """Of the network's input."""
+    bands: int | None = None
+    size_hw: tuple[int | None, int | None] = (None, None)
+    """None: free."""
+    batch: int | None = None
+    size_divisor: int = 1
+    """Both sides of the network's input must be multiples."""
+    geometry: tuple[Geometry, ...] = ()
+    """In order, before normalisation."""
+    normalize: Normalize | None = None
+    """Empty mean and std: PaddleSeg's default of 0.5 for every band."""
+    declares_transforms: bool = False
+    """Whether something says what pre-processing the model wants."""
+    output: OutputKind | None = None
+    """As declared; the probe tile verifies it."""
+    confidence_output: bool = False
+    """A second output holds uint8 confidences (`batchseg model bake`)."""
+    classes: tuple[ClassInfo, ...] = ()
+    threshold: float = 0.5
+    """Of a sigmoid band: above it, class 1."""
+    model_name: str | None = None
+    quantized: bool = False
+    """It arrived with quantised weights or activations."""
+    conversion: str | None = None
+    """An ONNX file that its owner put beside a Paddle network."""
+    limits: tuple[str, ...] = ()
+    """What the export cannot do, in words."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFacts:
+    """What one probe tile showed of a network, run plain on its reference engine in fp32."""
+
+    output: OutputKind
+    """classes: ids (N, H, W). logits, probabilities: (N, K, H, W). sigmoid: (N, 1, H, W) in 0..1."""
+    output_layout: Layout = "NCHW"
+    """NHWC: the scores' axis is the last."""
+    class_count: int | None
+    """None where the network gives ids: the probe cannot know the highest one."""
+    channels: int
+    cpu_class: str
+    """Instruction set that decides the last bits: masks of two classes are never mixed in one scene."""
+    engine: str
+    """Name and version."""
+    seconds_per_tile: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bake:
+    """What goes into the graph: with it the network takes NHWC pixels and gives ids."""
+
+    pixels: Literal["uint8", "float32"]
+    """uint8: raw NHWC pixels, cast and normalised in the graph. float32: prepared NCHW, as the bare network."""
+    mean: tuple[float, ...]
+    """One per band; used with uint8 pixels, in units of 0..1."""
+    std: tuple[float, ...]
+    output: OutputKind
+    """Of the bare network."""
+    output_layout: Layout
+    threshold: float
+    confidence: bool
+    """A second output: uint8 (N, H, W), 255 x probability of the winning class, rounded."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Network:
+    """Files that one engine can load: the package's own, or derived from them and cached."""
+
+    format: Format
+    path: str
+    params: str | None = None
+    encrypted: bool = False
+    layout: Layout = "NCHW"
+    """Of its input."""
+    dtype: Literal["float32", "float16", "uint8"] = "float32"
+    baked: bool = False
+    """First output: ids (N, H, W), uint8, or int32 where the bare network gives ids."""
+    confidence: bool = False
+    """The second output is the confidence."""
+    quantized: bool = False
