@@ -2,13 +2,13 @@
 
 import hashlib
 import math
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 
 from batchseg.errors import ModelError
+from batchseg.package import ModelPackage
 from batchseg.settings import Normalize
 
 DEPLOY_FILES = ("deploy.yaml", "inference.yml", "inference.yaml")
@@ -17,25 +17,7 @@ DEPLOY_FILES = ("deploy.yaml", "inference.yml", "inference.yaml")
 PIR_MAGIC = b'"magic":"pir"'
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelFiles:
-    """An exported Paddle inference model."""
-
-    directory: str
-    network: str
-    """Path of the `.json` (PIR) or `.pdmodel` file."""
-    params: str
-    digest: str
-    """sha256 of network and params."""
-    normalize: Normalize | None
-    """From the deploy file's transforms. Empty mean and std: PaddleSeg's default of 0.5 for every band."""
-    has_transforms: bool
-    """Whether a deploy file says what pre-processing the model wants."""
-    input_channels: int | None
-    """From the deploy file; None where the export left it open."""
-
-
-def read_model(directory: str) -> ModelFiles:
+def read_model(directory: str) -> ModelPackage:
     """Find and check the files of a model directory.
 
     Raises:
@@ -56,14 +38,16 @@ def read_model(directory: str) -> ModelFiles:
         msg = f"model: {deploy_path} has no section Deploy; it is not what PaddleSeg's export writes"
         raise ModelError(msg)
     deploy = deploy or {}
-    return ModelFiles(
-        directory=str(folder),
+    return ModelPackage(
+        path=str(folder),
+        origin="paddleseg",
+        format="pir" if network.suffix == ".json" else "pdmodel",
         network=str(network),
         params=str(params),
         digest=_digest(network, params),
         normalize=_normalize(deploy.get("transforms"), deploy_path) if deploy_path else None,
-        has_transforms=deploy_path is not None,
-        input_channels=_channels(deploy.get("input_shape")),
+        declares_transforms=deploy_path is not None,
+        bands=_channels(deploy.get("input_shape")),
     )
 
 
@@ -201,19 +185,3 @@ def _digest(*paths: Path) -> str:
             while chunk := f.read(1 << 20):
                 digest.update(chunk)
     return digest.hexdigest()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelFacts:
-    """What one probe tile showed of a network."""
-
-    output: Literal["classes", "logits", "probabilities", "sigmoid"]
-    """classes: integer ids (N, H, W). logits, probabilities: (N, K, H, W). sigmoid: (N, 1, H, W) in 0..1."""
-    class_count: int | None
-    """None where the network gives ids: the probe cannot know the highest one."""
-    channels: int
-    cpu_class: str
-    """Instruction set that decides the last bits: masks of two classes are never mixed in one scene."""
-    engine: str
-    """Name and version."""
-    seconds_per_tile: float

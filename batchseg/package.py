@@ -132,7 +132,7 @@ class Bake:
     """What goes into the graph: with it the network takes NHWC pixels and gives ids."""
 
     pixels: Literal["uint8", "float32"]
-    """uint8: raw NHWC pixels, cast and normalised in the graph. float32: prepared NCHW, as the bare network."""
+    """uint8: raw pixels, NHWC, normalised in the graph. float32: prepared, as the bare network takes."""
     mean: tuple[float, ...]
     """One per band; used with uint8 pixels, in units of 0..1."""
     std: tuple[float, ...]

@@ -12,6 +12,7 @@ from functools import partial
 
 from batchseg import publishing, storage
 from batchseg.aside import start_aside, wait_for
+from batchseg.choice import Choice
 from batchseg.driver import Driver, Tally
 from batchseg.errors import BatchsegError, ConfigError, ModelError, StoppedError
 from batchseg.events import Event, Listener, Note, PhaseStarted, PlanReady
@@ -20,7 +21,6 @@ from batchseg.inputs import InputRoot, find_sources
 from batchseg.items import write_items
 from batchseg.ledger import Ledger, Record
 from batchseg.locks import Lock, hold
-from batchseg.model import read_model
 from batchseg.plan import Estimate, Plan, Triage, estimate, make_plan
 from batchseg.progress import LogListener, Sums
 from batchseg.recipe import Product, Recipe
@@ -32,6 +32,7 @@ from batchseg.settle import (
     LazyExecutor,
     Stop,
     describe_young,
+    read_package,
     refuse_spoiled_night,
     settle,
     triage_job,
@@ -152,16 +153,18 @@ class _Run:
     def go(self, run_id: str, *, replace: bool) -> Report:
         config = self._config
         self._emit(PhaseStarted(text="checking the model and listing inputs"))
-        model = read_model(config.model)
+        package = read_package(config.model)
         state = load_state(config.output)
         sources, roots = find_sources(config, state.roots if state else {})
         ledger = Ledger(config.output)
         with contextlib.ExitStack() as stack:
             executor = LazyExecutor(config, self._stop, stack)
-            recipe, product = settle(config, model, state, executor, self._stop, replace=replace)
+            recipe, product, choice = settle(
+                config, package, state, executor, sources, self._emit, self._stop, replace_all=replace
+            )
             ledger.claim(run_id)
             triaged = triage_job(config, sources, ledger, recipe, product)
-            remember = partial(self._remember, recipe, product, roots, triaged.vanished, state)
+            remember = partial(self._remember, recipe, product, choice, roots, triaged.vanished, state)
             if triaged.vanished:
                 self._emit(
                     Note(
@@ -181,6 +184,7 @@ class _Run:
         self,
         recipe: Recipe,
         product: Product,
+        choice: Choice,
         roots: dict[str, InputRoot],
         vanished: tuple[str, ...],
         state: OutputState | None,
@@ -190,6 +194,7 @@ class _Run:
             device=recipe.device,
             facts=recipe.facts,
             roots=roots,
+            choice=choice,
             classes=tuple(info.name for info in product.classes),
             vanished=vanished,
         )
