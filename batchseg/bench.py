@@ -111,7 +111,8 @@ def bench(
                 say(f"trying {trial.name}")
                 trial = _tried(tried, trial, reference, path, workers=workers, seconds=seconds, limit=limit)
             trials.append(_judged(trial, gate))
-    return Bench(trials=tuple(trials), chosen=_choose(trials), tiles=len(samples), workers=workers)
+    asked = [trial for trial in trials if trial.engine in engines and trial.precision in precisions]
+    return Bench(trials=tuple(trials), chosen=_choose(asked), tiles=len(samples), workers=workers)
 
 
 def _offers(base: Recipe, engines: Sequence[str], precisions: Sequence[str]) -> Iterator[Offer]:
@@ -162,15 +163,16 @@ def _judged(trial: Trial, gate: Gate) -> Trial:
     return replace(trial, reason=shortfall(trial.agreement, gate))
 
 
-def _choose(trials: Sequence[Trial]) -> Trial:
+def _choose(asked: Sequence[Trial]) -> Trial:
     """The fastest that passed; the first, unless another is faster by more than noise."""
-    first = trials[0]
-    passed = [trial for trial in trials if trial.reason is None and trial.tiles_per_second]
+    passed = [trial for trial in asked if trial.reason is None and trial.tiles_per_second]
     if not passed:
-        msg = f"model: {first.name}, with pre-processing in the graph, fails: {first.reason}; try bake: false"
+        reasons = "".join(f"\n  {trial.name}: {trial.reason}" for trial in asked)
+        msg = f"model: no engine in question runs it as the reference does:{reasons}"
         raise ModelError(msg)
     best = max(passed, key=lambda trial: trial.tiles_per_second or 0)
-    if first in passed and (best.tiles_per_second or 0) < FASTER * (first.tiles_per_second or 0):
+    first = passed[0]
+    if first == asked[0] and (best.tiles_per_second or 0) < FASTER * (first.tiles_per_second or 0):
         return first
     return best
 

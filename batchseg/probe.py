@@ -40,7 +40,8 @@ def probe(
     Raises:
         ModelError: the model cannot be loaded, crashes, or is no segmentation network.
     """
-    return _alone(package, _probe, package, channels, tile_size, device)
+    answer: tuple[ModelFacts, Device] = _alone(package, _probe, package, channels, tile_size, device)
+    return answer
 
 
 def try_out(recipe: Recipe) -> None:

@@ -236,8 +236,8 @@ def make_recipe(
         nodata=config.nodata,
         tile_size=tile_size(config, model),
         halo=config.halo,
-        engine=reference_engine(model) if config.engine in (None, "auto") else config.engine,
-        precision="fp32" if config.precision in (None, "auto") else config.precision,
+        engine=named_engine(config, model),
+        precision="fp32" if config.precision is None or config.precision == "auto" else config.precision,
         device=device,
         bake=_bake(config, model, facts, normalize, scale),
         confidence=config.confidence,
@@ -250,6 +250,13 @@ def make_recipe(
 def reference_engine(model: ModelPackage) -> EngineName:
     """The engine whose fp32 answers count as the model's own."""
     return "onnxruntime" if model.format == "onnx" else "paddle"
+
+
+def named_engine(config: JobConfig, model: ModelPackage) -> EngineName:
+    """The job's engine; where it names none, or leaves it to be chosen, the reference engine."""
+    if config.engine is None or config.engine == "auto":
+        return reference_engine(model)
+    return config.engine
 
 
 DEFAULT_TILE_SIZE = 512

@@ -12,7 +12,7 @@ from functools import partial
 
 from batchseg import publishing, storage
 from batchseg.aside import start_aside, wait_for
-from batchseg.choice import Choice
+from batchseg.choice import Choice, as_document
 from batchseg.driver import Driver, Tally
 from batchseg.errors import BatchsegError, ConfigError, ModelError, StoppedError
 from batchseg.events import Event, Listener, Note, PhaseStarted, PlanReady
@@ -48,6 +48,8 @@ class Report:
 
     output: str
     log: str
+    choice: Choice
+    """How the network was run."""
     tally: Tally
     skipped: int
     """Done, or quarantined, by earlier runs."""
@@ -164,7 +166,8 @@ class _Run:
             )
             ledger.claim(run_id)
             triaged = triage_job(config, sources, ledger, recipe, product)
-            remember = partial(self._remember, recipe, product, choice, roots, triaged.vanished, state)
+            self._choice = choice
+            remember = partial(self._remember, recipe, product, roots, triaged.vanished, state)
             if triaged.vanished:
                 self._emit(
                     Note(
@@ -184,7 +187,6 @@ class _Run:
         self,
         recipe: Recipe,
         product: Product,
-        choice: Choice,
         roots: dict[str, InputRoot],
         vanished: tuple[str, ...],
         state: OutputState | None,
@@ -194,7 +196,7 @@ class _Run:
             device=recipe.device,
             facts=recipe.facts,
             roots=roots,
-            choice=choice,
+            choice=self._choice,
             classes=tuple(info.name for info in product.classes),
             vanished=vanished,
         )
@@ -293,6 +295,7 @@ class _Run:
         return Report(
             output=self._config.output,
             log=self._log,
+            choice=self._choice,
             tally=tally,
             skipped=triaged.done,
             still_quarantined=triaged.quarantined,
@@ -322,6 +325,7 @@ def _save_summary(output: str, run_id: str, report: Report) -> None:
     sums = report.sums
     document = {
         **dataclasses.asdict(report.tally),
+        "engine": as_document(report.choice),
         "skipped": report.skipped,
         "young": report.young,
         "bad_pixels": {record.source_id: record.bad_pixels for record in report.damaged},

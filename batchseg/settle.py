@@ -13,12 +13,12 @@ from batchseg.aoi import read_area
 from batchseg.aside import start_aside, wait_for
 from batchseg.choice import Choice, choose, is_open
 from batchseg.engines import Device
-from batchseg.machine import cpu_class
 from batchseg.errors import ConfigError
 from batchseg.events import Listener, Note
 from batchseg.executors import Executor
 from batchseg.executors.inline import InlineExecutor
 from batchseg.ledger import Ledger, Record
+from batchseg.machine import cpu_class
 from batchseg.model import read_model
 from batchseg.package import ModelFacts, ModelPackage
 from batchseg.plan import Plan, Triage, in_flight_bound, triage

@@ -4,7 +4,6 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
-from batchseg.machine import cpu_class
 from batchseg.errors import BatchsegError, SourceError, StoppedError
 from batchseg.executors import (
     Failure,
@@ -16,6 +15,7 @@ from batchseg.executors import (
 )
 from batchseg.finish import finish_scene
 from batchseg.isolate import ProcessDiedError, call_in_fresh_process
+from batchseg.machine import cpu_class
 from batchseg.predict import load_predictor
 from batchseg.read import read_header, read_headers_alone
 from batchseg.recipe import Product, Recipe

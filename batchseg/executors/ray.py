@@ -28,7 +28,6 @@ from ray import exceptions as ray_errors
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from batchseg import storage
-from batchseg.machine import cpu_class
 from batchseg.errors import BatchsegError, ConfigError, ModelError, SourceError, StoppedError
 from batchseg.executors import (
     Failure,
@@ -41,6 +40,7 @@ from batchseg.executors import (
 from batchseg.finish import finish_scene
 from batchseg.isolate import ProcessDiedError, call_in_fresh_process
 from batchseg.ledger import Record
+from batchseg.machine import cpu_class
 from batchseg.predict import load_predictor
 from batchseg.read import read_header, read_headers_alone
 from batchseg.recipe import Product, Recipe
