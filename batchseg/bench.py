@@ -97,8 +97,7 @@ def bench(
     workers = min(workers, MAX_PROCESSES)
     base = replace(recipe, engine=reference_engine(recipe.model), precision="fp32")
     with tempfile.TemporaryDirectory(prefix="batchseg-bench-") as folder:
-        path = str(Path(folder) / "samples")
-        Path(path).write_bytes(pickle.dumps(list(samples)))
+        path = save_samples(samples, Path(folder))
         say(f"reference: {base.engine} fp32, {len(samples)} tiles")
         started = time.perf_counter()
         reference = _reference(base, path)
@@ -113,6 +112,13 @@ def bench(
             trials.append(_judged(trial, gate))
     asked = [trial for trial in trials if trial.engine in engines and trial.precision in precisions]
     return Bench(trials=tuple(trials), chosen=_choose(asked), tiles=len(samples), workers=workers)
+
+
+def save_samples(samples: Sequence[Sample], folder: Path) -> str:
+    """A file that the trials' processes read."""
+    path = folder / "samples"
+    path.write_bytes(pickle.dumps(list(samples)))
+    return str(path)
 
 
 def _offers(base: Recipe, engines: Sequence[str], precisions: Sequence[str]) -> Iterator[Offer]:
@@ -147,7 +153,7 @@ def _tried(
     try:
         labels = call_in_fresh_process(_labels, recipe, path, timeout=limit)
         found = agreement(reference, labels)
-        speed = _speed(recipe, path, workers=workers, seconds=seconds, limit=limit)
+        speed = tiles_per_second(recipe, path, workers=workers, seconds=seconds, limit=limit)
     except ProcessDiedError as e:
         return replace(trial, reason=f"its process {e}")
     except BatchsegError as e:
@@ -210,22 +216,40 @@ def _predicted(recipe: Recipe, path: str) -> list[Labels]:
     return labels
 
 
-def _speed(recipe: Recipe, path: str, *, workers: int, seconds: float, limit: float) -> float:
-    """Tiles per second of `workers` processes with one thread each, at work at the same time."""
+def tiles_per_second(
+    recipe: Recipe, path: str, *, workers: int, seconds: float, limit: float, threads: int = 1
+) -> float:
+    """Tiles per second of `workers` processes with `threads` threads each, at work at the same time.
+
+    Raises:
+        ProcessDiedError: one of them crashed, or did not answer within `limit` seconds.
+        ModelError: the network cannot be loaded so.
+    """
     with tempfile.TemporaryDirectory(prefix="batchseg-bench-") as folder, ThreadPoolExecutor(workers) as pool:
         calls = [
             pool.submit(
-                call_in_fresh_process, _paced, recipe, path, folder, workers, number, seconds, timeout=limit
+                call_in_fresh_process,
+                _paced,
+                recipe,
+                path,
+                folder,
+                workers,
+                number,
+                seconds,
+                threads,
+                timeout=limit,
             )
             for number in range(workers)
         ]
         return sum(call.result() for call in calls)
 
 
-def _paced(recipe: Recipe, path: str, folder: str, workers: int, number: int, seconds: float) -> float:
+def _paced(
+    recipe: Recipe, path: str, folder: str, workers: int, number: int, seconds: float, threads: int
+) -> float:
     """Tiles per second of this process, measured while all of them work."""
     silence_stdout()
-    predictor = load_predictor(recipe)
+    predictor = load_predictor(recipe, threads=threads)
     batches = _batches(recipe, path)
     buffer = batches[0][0].buffer(1)
 
