@@ -160,7 +160,7 @@ def _bakeable(recipe: Recipe) -> tuple[Recipe, tuple[str, ...]]:
     try:
         prepare_network(
             recipe.model,
-            engine=recipe.engine,
+            engine=engine(recipe.engine),
             bake=recipe.bake,
             precision=recipe.precision,
             device=recipe.device,

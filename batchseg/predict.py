@@ -82,7 +82,11 @@ def load_predictor(recipe: Recipe, *, threads: int = 1, batch_size: int = 1) -> 
         ModelError: the engine cannot load it.
     """
     network = prepare_network(
-        recipe.model, engine=recipe.engine, bake=recipe.bake, precision=recipe.precision, device=recipe.device
+        recipe.model,
+        engine=engine(recipe.engine),
+        bake=recipe.bake,
+        precision=recipe.precision,
+        device=recipe.device,
     )
     session = engine(recipe.engine).load(
         network, precision=recipe.precision, device=recipe.device, threads=threads

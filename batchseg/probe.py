@@ -95,7 +95,7 @@ def _probe(
     name = reference_engine(package)
     where: Device = "gpu" if device == "gpu" or (device == "auto" and _gpu_for(name)) else "cpu"
     channels = _channels(package, channels)
-    network = prepare_network(package, engine=name, bake=None, precision="fp32", device=where)
+    network = prepare_network(package, engine=engine(name), bake=None, precision="fp32", device=where)
     session = engine(name).load(network, precision="fp32", device=where, threads=1)
     noise = np.random.default_rng(0).random((channels, tile_size, tile_size), dtype=np.float32)
     batch = _batch(noise, package)

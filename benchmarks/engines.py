@@ -4,7 +4,7 @@
 
 IMAGE is a raster of 8-bit RGB; the first three bands are used. Each model is a folder or an ONNX file.
 One without a deploy.yaml is fed (x / 255 - 0.5) / 0.5. Beside the engines, Paddle is measured with one
-predictor of as many threads as there are workers. Ratios are to Paddle fp32 of the same model in the same run.
+predictor of as many threads as there are workers. Ratios are to Paddle fp32.
 """
 
 import argparse
@@ -63,7 +63,7 @@ def many_threads(config: JobConfig, seconds: float) -> dict[str, float | str]:
                     limit=300.0,
                     threads=worker_count(config),
                 )
-            except Exception as e:  # a precision that fails is a line of the table
+            except Exception as e:  # noqa: BLE001  a precision that fails is a line of the table
                 found[precision] = str(e)
     return found
 
