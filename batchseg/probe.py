@@ -110,7 +110,7 @@ def _probe(
             f"{first_line(e)}; check `bands` and `tile_size`"
         )
         raise ModelError(msg) from e
-    kind, count, layout = _output_kind(output[:1], _answer_hw(package, tile_size), package)
+    kind, count, layout = output_kind(output[:1], _answer_hw(package, tile_size), package)
     facts = ModelFacts(
         output=kind,
         output_layout=layout,
@@ -147,7 +147,7 @@ def _answer_hw(package: ModelPackage, tile_size: int) -> tuple[int, int]:
     return geometry.network_shape(package.geometry, (tile_size, tile_size))
 
 
-def _output_kind(
+def output_kind(
     output: NDArray[Any], size_hw: tuple[int, int], package: ModelPackage
 ) -> tuple[OutputKind, int | None, Layout]:
     """Kind, number of classes (None: ids do not tell), and where the scores' axis is."""
