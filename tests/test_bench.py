@@ -70,7 +70,7 @@ def test_an_onnx_file_of_other_weights_offered_as_the_converted_one_is_out(
     )
     assert found.chosen.name == "paddle fp32"
     assert re.search(r"% of the pixels agree", found.trials[1].reason or "")
-    os.replace(folder / "model.onnx", folder / "other.onnx")
+    (folder / "model.onnx").replace(folder / "other.onnx")
     to_onnx(read_model(str(models / "conv")), folder / "model.onnx")
     found = bench(
         recipe, noise(recipe), workers=1, gate=GATE, engines=engines, precisions=("fp32",), seconds=0.1
@@ -85,7 +85,7 @@ def test_an_engine_that_dies_or_crawls_is_out_and_not_the_run(what, models, monk
     monkeypatch.setattr(bench_module, "START_SECONDS", 2.0)
     monkeypatch.setattr(bench_module, "_labels", {"dies": dies, "crawls": crawls}[what])
     monkeypatch.setattr(bench_module, "_reference", lambda base, path: real(base, path))
-    with pytest.raises(ModelError, match="ended by signal|gave no answer"):
+    with pytest.raises(ModelError, match=r"ended by signal|gave no answer"):
         bench(
             recipe,
             noise(recipe),
