@@ -132,7 +132,7 @@ class Bake:
     """What goes into the graph: with it the network takes NHWC pixels and gives ids."""
 
     pixels: Literal["uint8", "float32"]
-    """uint8: raw pixels, NHWC, normalised in the graph. float32: prepared, as the bare network takes."""
+    """uint8: raw NHWC pixels, cast and normalised in the graph. float32: prepared, in the bare layout."""
     mean: tuple[float, ...]
     """One per band; used with uint8 pixels, in units of 0..1."""
     std: tuple[float, ...]
@@ -154,6 +154,8 @@ class Network:
     encrypted: bool = False
     layout: Layout = "NCHW"
     """Of its input."""
+    bands: int | None = None
+    """None: not known before a run."""
     dtype: Literal["float32", "float16", "uint8"] = "float32"
     baked: bool = False
     """First output: ids (N, H, W), uint8, or int32 where the bare network gives ids."""
