@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from batchseg.errors import ModelError
 from batchseg.isolate import ProcessDiedError, call_in_fresh_process
-from batchseg.model import ModelFacts, ModelFiles
+from batchseg.package import ModelFacts, ModelPackage
 
 ONEDNN_CACHE = 16
 """Shapes kept compiled: one tile size at up to 8 batch sizes; 0 would be unlimited (2.5 GB seen)."""
@@ -37,7 +37,7 @@ class Predictor(Protocol):
 class PaddlePredictor:
     """One Paddle Inference predictor. Not for concurrent use."""
 
-    def __init__(self, model: ModelFiles, *, precision: str, device: str, threads: int = 1) -> None:
+    def __init__(self, model: ModelPackage, *, precision: str, device: str, threads: int = 1) -> None:
         """Load the network.
 
         Raises:
@@ -144,7 +144,7 @@ def gpu_count() -> int:
 
 
 def probe(
-    model: ModelFiles, *, channels: int | None, tile_size: int, precision: str, device: str
+    model: ModelPackage, *, channels: int | None, tile_size: int, precision: str, device: str
 ) -> tuple[ModelFacts, str]:
     """Run one tile of noise in a process of its own, so that a network that crashes ends only that.
 
@@ -174,14 +174,14 @@ def probe(
 
 
 def _probe(
-    model: ModelFiles, channels: int | None, tile_size: int, precision: str, device: str
+    model: ModelPackage, channels: int | None, tile_size: int, precision: str, device: str
 ) -> tuple[ModelFacts, str]:
     _silence_stdout()
     if device == "auto":
         device = "gpu" if gpu_count() else "cpu"
     if precision == "bf16" and device == "cpu":
         _check_bf16()
-    wanted = _declared_channels(model) or model.input_channels
+    wanted = _declared_channels(model) or model.bands
     channels = channels or wanted or 3
     if wanted and wanted != channels:
         msg = f"model: {model.network} takes {wanted} channels, the job's `bands` names {channels}"
@@ -228,7 +228,7 @@ def _check_bf16() -> None:
         raise ModelError(msg)
 
 
-def _declared_channels(model: ModelFiles) -> int | None:
+def _declared_channels(model: ModelPackage) -> int | None:
     """Channels in the network's own input; handles of Paddle Inference do not know them before a run."""
     if not model.network.endswith(".json"):
         return None
@@ -242,7 +242,7 @@ def _declared_channels(model: ModelFiles) -> int | None:
     return int(shapes[0][1]) if len(shapes) == 1 and len(shapes[0]) == 4 and shapes[0][1] > 0 else None
 
 
-def _output_kind(output: NDArray[Any], tile_size: int, model: ModelFiles) -> tuple[Any, int | None]:
+def _output_kind(output: NDArray[Any], tile_size: int, model: ModelPackage) -> tuple[Any, int | None]:
     shape, size = output.shape, (tile_size, tile_size)
     if output.dtype.kind in "iu" and shape in ((1, *size), (1, 1, *size)):
         return "classes", None

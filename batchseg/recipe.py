@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from batchseg.aoi import Area, misplacement
 from batchseg.errors import ConfigError, ModelError
 from batchseg.grid import TileGrid
-from batchseg.model import ModelFacts, ModelFiles
+from batchseg.package import ModelFacts, ModelPackage
 from batchseg.scene import Scene
 from batchseg.settings import ClassInfo, JobConfig, Normalize, RegionOptions, Scale
 
@@ -25,7 +25,7 @@ ALGORITHM = 1
 class Recipe:
     """The steps' shared settings; equal recipes and equal pixels give equal masks, byte for byte."""
 
-    model: ModelFiles
+    model: ModelPackage
     facts: ModelFacts
     bands: tuple[int, ...]
     all_bands: bool
@@ -174,7 +174,7 @@ def _plain(value: Any) -> Any:
 
 
 def make_recipe(
-    config: JobConfig, model: ModelFiles, facts: ModelFacts, device: str, area: Area | None = None
+    config: JobConfig, model: ModelPackage, facts: ModelFacts, device: str, area: Area | None = None
 ) -> Recipe:
     """Complete the job's settings by what the model says, and by the polygons of its `aoi`.
 
@@ -223,13 +223,13 @@ def _class_count(config: JobConfig, facts: ModelFacts) -> int | None:
     return facts.class_count
 
 
-def _normalize(config: JobConfig, model: ModelFiles, channels: int) -> Normalize | None:
+def _normalize(config: JobConfig, model: ModelPackage, channels: int) -> Normalize | None:
     if config.normalize == "none":
         return None
     if config.normalize == "model":
-        if not model.has_transforms:
+        if not model.declares_transforms:
             msg = (
-                f"{config.path}: {model.directory} has no deploy.yaml, so nothing says how its input was "
+                f"{config.path}: {model.path} has no deploy.yaml, so nothing says how its input was "
                 f"normalised; add `normalize: {{mean: [...], std: [...]}}`, or `normalize: none`"
             )
             raise ConfigError(msg)

@@ -14,7 +14,7 @@ from batchseg.errors import ConfigError
 from batchseg.executors import Executor
 from batchseg.executors.inline import InlineExecutor
 from batchseg.ledger import Ledger, Record
-from batchseg.model import ModelFacts, ModelFiles
+from batchseg.package import ModelFacts, ModelPackage
 from batchseg.plan import Plan, Triage, in_flight_bound, triage
 from batchseg.predict import cpu_class, probe
 from batchseg.progress import duration
@@ -119,7 +119,7 @@ def object_store_bytes(workers: int, max_in_flight: int | None) -> int:
 
 def settle(
     config: JobConfig,
-    model: ModelFiles,
+    model: ModelPackage,
     state: OutputState | None,
     executor: LazyExecutor,
     stop: Stop,
@@ -142,7 +142,7 @@ def make_product(config: JobConfig, recipe: Recipe) -> Product:
 
 
 def _facts(
-    config: JobConfig, model: ModelFiles, state: OutputState | None, executor: LazyExecutor, stop: Stop
+    config: JobConfig, model: ModelPackage, state: OutputState | None, executor: LazyExecutor, stop: Stop
 ) -> tuple[ModelFacts, str]:
     if state is not None and _same_model(config, model, state):
         return state.facts, state.device
@@ -152,7 +152,7 @@ def _facts(
     return wait_for(answer, stop)
 
 
-def probe_model(config: JobConfig, model: ModelFiles) -> tuple[ModelFacts, str]:
+def probe_model(config: JobConfig, model: ModelPackage) -> tuple[ModelFacts, str]:
     """What one tile shows of the job's model, and the device. Raises ModelError."""
     return probe(
         model,
@@ -163,7 +163,7 @@ def probe_model(config: JobConfig, model: ModelFiles) -> tuple[ModelFacts, str]:
     )
 
 
-def _same_model(config: JobConfig, model: ModelFiles, state: OutputState) -> bool:
+def _same_model(config: JobConfig, model: ModelPackage, state: OutputState) -> bool:
     """Whether what a probe tile would show is known from an earlier run on a machine of this kind."""
     asked = {
         "model": model.digest,

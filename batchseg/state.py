@@ -9,7 +9,7 @@ from typing import Any
 from batchseg import publishing, storage
 from batchseg.errors import ConfigError, OutputError
 from batchseg.inputs import InputRoot
-from batchseg.model import ModelFacts
+from batchseg.package import ModelFacts
 from batchseg.recipe import digest
 
 FORMAT = 1

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from batchseg.grid import Shard
 from batchseg.ledger import Record
-from batchseg.model import ModelFacts, ModelFiles
+from batchseg.package import ModelFacts, ModelPackage
 from batchseg.recipe import Product, Recipe, RegionSettings
 from batchseg.scene import Georeference, Scene, Source
 from batchseg.settings import ClassInfo, JobConfig, Normalize, Scale
@@ -19,6 +19,8 @@ from batchseg.settings import ClassInfo, JobConfig, Normalize, Scale
 UINT8_SCALE = Scale(kind="transforms", low=(0.0,), high=(255.0,))
 NOWHERE = Georeference(crs_wkt=None, transform=None, gcps=(), gcps_crs_wkt=None, rpcs=())
 PIR_TEXT = '{"base_code":{"magic":"pir","trainable":true,"version":1},"program":{}}'
+PDMODEL = b"\x0a\x02\x08\x00" + b"\x22\x02\x08\x00"
+"""A program of one empty block, and its version: framework.proto's ProgramDesc."""
 
 
 def make_facts(**changes: Any) -> ModelFacts:
@@ -33,15 +35,16 @@ def make_facts(**changes: Any) -> ModelFacts:
     return dataclasses.replace(facts, **changes)
 
 
-def make_model_files(**changes: Any) -> ModelFiles:
-    files = ModelFiles(
-        directory="/models/land",
+def make_model_files(**changes: Any) -> ModelPackage:
+    files = ModelPackage(
+        path="/models/land",
+        origin="paddleseg",
+        format="pir",
         network="/models/land/model.json",
         params="/models/land/model.pdiparams",
         digest="0" * 64,
         normalize=Normalize(mean=(), std=()),
-        has_transforms=True,
-        input_channels=None,
+        declares_transforms=True,
     )
     return dataclasses.replace(files, **changes)
 
@@ -184,7 +187,7 @@ def write_model(
 ) -> Path:
     """The files of an export; there is no network in them."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{name}{suffix}").write_text(PIR_TEXT if suffix == ".json" else "program")
+    (folder / f"{name}{suffix}").write_bytes(PIR_TEXT.encode() if suffix == ".json" else PDMODEL)
     (folder / f"{name}.pdiparams").write_bytes(tensor_bytes((2, 3)) + tensor_bytes((5,)))
     if deploy is not None:
         (folder / deploy_name).write_text(yaml.safe_dump(deploy), encoding="utf-8")

@@ -172,7 +172,7 @@ def test_whatever_decides_a_pixel_changes_the_digest(key):
 
 def test_what_decides_no_pixel_does_not_change_the_digest():
     same = make_recipe(
-        model=make_model_files(directory="/elsewhere", network="/elsewhere/model.json"),
+        model=make_model_files(path="/elsewhere", network="/elsewhere/model.json"),
         facts=make_facts(seconds_per_tile=9.0, cpu_class="avx512"),
         class_count=3,
     )
@@ -227,7 +227,11 @@ def test_normalisation_is_the_models_unless_the_job_says_otherwise():
         ({"normalize": Normalize(mean=(0.5, 0.5), std=(0.5, 0.5))}, ConfigError, "normalize has 2 values"),
         ({"scale": Scale(kind="stretch", low=(0.0, 1.0), high=(9.0,))}, ConfigError, "2 low values"),
         ({"scale": Scale(kind="stretch", low=(9.0,), high=(9.0,))}, ConfigError, "low < high"),
-        ({"model": make_model_files(has_transforms=False, normalize=None)}, ConfigError, "no deploy.yaml"),
+        (
+            {"model": make_model_files(declares_transforms=False, normalize=None)},
+            ConfigError,
+            "no deploy.yaml",
+        ),
         ({"facts": make_facts(output="classes"), "confidence": True}, ModelError, "confidence"),
     ],
 )
