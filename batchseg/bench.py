@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from batchseg.engines import ENGINES, Offer, engine
+from batchseg.engines import Offer, engine
 from batchseg.errors import BatchsegError, ModelError
 from batchseg.gate import Agreement, Labels, agreement, shortfall
 from batchseg.isolate import ProcessDiedError, call_in_fresh_process
@@ -74,8 +74,8 @@ def bench(
     *,
     workers: int,
     gate: Gate,
-    engines: Sequence[EngineName] = tuple(ENGINES),
-    precisions: Sequence[Precision] = ("fp32", "bf16", "fp16", "int8"),
+    engines: Sequence[EngineName],
+    precisions: Sequence[Precision],
     seconds: float = MEASURE_SECONDS,
     say: Callable[[str], None] = lambda line: None,
 ) -> Bench:

@@ -1,187 +1,247 @@
-"""A model directory as its files say: network, weights, pre-processing, digest. Nothing is run here."""
+"""A model's folder or file to its package. Nothing is run here, and nothing of Paddle is imported."""
 
 import hashlib
-import math
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-import yaml
-
+from batchseg.deploy import DEPLOY_FILES, named_stem, read_deploy
 from batchseg.errors import ModelError
-from batchseg.package import ModelPackage
-from batchseg.settings import Normalize
+from batchseg.onnxfile import guess_layout, read_onnx
+from batchseg.package import Declaration, Format, Layout, ModelPackage, OutputKind, Padding, Signature
+from batchseg.paddlefile import check_params, read_program
 
-DEPLOY_FILES = ("deploy.yaml", "inference.yml", "inference.yaml")
-"""PaddleSeg's and PaddleX's names of the file that an export writes beside the network."""
+FORMATS: dict[str, Format] = {".json": "pir", ".pdmodel": "pdmodel", ".onnx": "onnx"}
+"""By suffix; where a folder holds several, the first is taken: deploy.yaml says .pdmodel in any case."""
 
-PIR_MAGIC = b'"magic":"pir"'
+ENCRYPTED = ".enc"
+"""Ending of encrypted files, after their own."""
+
+DTYPES = ("float32", "float16", "uint8")
+
+Decrypt = Callable[[Path], bytes]
+"""The plain content of an encrypted file; raises ModelError."""
 
 
-def read_model(directory: str) -> ModelPackage:
-    """Find and check the files of a model directory.
+def read_model(path: str, *, layout: Layout | None = None, decrypt: Decrypt | None = None) -> ModelPackage:
+    """Find, check and describe a model.
+
+    Args:
+        path: folder of a Paddle export, folder with one ONNX file, or ONNX file.
+        layout: of the network's input; None: as declared, or told from its shape.
+        decrypt: for encrypted files; None: they are refused.
 
     Raises:
-        ModelError: files are missing or of another kind, or a transform is not known.
+        ModelError: files are missing, damaged or of another kind, or a transform is not known.
     """
-    folder = Path(directory)
-    if not folder.is_dir():
-        what = "is a file; give its folder" if folder.exists() else "does not exist"
-        msg = f"model: {directory} {what}; expected a folder with NAME.json or .pdmodel and NAME.pdiparams"
+    given = Path(path)
+    folder = given.parent if _suffix(given) == ".onnx" else given
+    if not (given.is_dir() or (given.is_file() and folder != given)):
+        what = "is a file; give its folder" if given.is_file() else "does not exist"
+        msg = (
+            f"model: {path} {what}; expected a folder with NAME.json or .pdmodel and NAME.pdiparams, "
+            f"or with one .onnx file, or that file"
+        )
         raise ModelError(msg)
-    deploy_path = next((folder / name for name in DEPLOY_FILES if (folder / name).is_file()), None)
-    loaded = _read_yaml(deploy_path) if deploy_path else {}
-    deploy = loaded.get("Deploy") if isinstance(loaded, dict) else None
-    network = _network(folder, deploy if isinstance(deploy, dict) else {})
-    params = network.with_suffix(".pdiparams")
-    _check_files(network, params)
-    if deploy_path and not isinstance(deploy, dict):
-        msg = f"model: {deploy_path} has no section Deploy; it is not what PaddleSeg's export writes"
-        raise ModelError(msg)
-    deploy = deploy or {}
-    return ModelPackage(
-        path=str(folder),
-        origin="paddleseg",
-        format="pir" if network.suffix == ".json" else "pdmodel",
-        network=str(network),
-        params=str(params),
-        digest=_digest(network, params),
-        normalize=_normalize(deploy.get("transforms"), deploy_path) if deploy_path else None,
-        declares_transforms=deploy_path is not None,
-        bands=_channels(deploy.get("input_shape")),
-    )
+    deploy = next((folder / name for name in DEPLOY_FILES if (folder / name).is_file()), None)
+    network = given if folder != given else _find_network(folder, named_stem(deploy) if deploy else None)
+    params = None if _suffix(network) == ".onnx" else _params(network)
+    declaration = read_deploy(deploy) if deploy else Declaration()
+    if params is None:
+        return _onnx_package(given, network, declaration, layout, decrypt)
+    return _paddle_package(given, network, params, declaration, layout, decrypt)
 
 
-def _read_yaml(path: Path) -> Any:
+def _params(network: Path) -> Path:
+    params = _beside(network, ".pdiparams")
+    if params is None:
+        msg = f"model: {_stem(network)}.pdiparams is missing beside {network}; copy the whole export"
+        raise ModelError(msg)
+    return params
+
+
+def _suffix(path: Path) -> str:
+    return (path.with_suffix("") if path.suffix == ENCRYPTED else path).suffix
+
+
+def _beside(network: Path, suffix: str) -> Path | None:
+    """The file of the same name with another suffix, encrypted or not."""
+    stem = (network.with_suffix("") if network.suffix == ENCRYPTED else network).with_suffix("")
+    candidates = (stem.with_name(stem.name + suffix + ending) for ending in ("", ENCRYPTED))
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def _find_network(folder: Path, stem: str | None) -> Path:
+    """The deploy file names `.pdmodel` even where Paddle 3 wrote `.json`: its stem counts."""
+    weights = sorted({_stem(path) for path in folder.iterdir() if _suffix(path) == ".pdiparams"})
+    if stem is None and len(weights) > 1:
+        msg = f"model: {folder} holds several networks ({', '.join(weights)}); give each a folder of its own"
+        raise ModelError(msg)
+    for name in [stem, *weights] if stem else weights:
+        for suffix in (".json", ".pdmodel"):
+            if found := _beside(folder / f"{name}.x", suffix):
+                return found
+    for suffixes in ((".onnx",), (".json", ".pdmodel")):
+        candidates = sorted(path for path in folder.iterdir() if _suffix(path) in suffixes)
+        if len(candidates) == 1:
+            return candidates[0]
+        if candidates and suffixes == (".onnx",):
+            names = ", ".join(candidate.name for candidate in candidates)
+            msg = f"model: {folder} holds several networks ({names}); give the file, or a folder of its own"
+            raise ModelError(msg)
+    found_names = ", ".join(sorted(path.name for path in folder.iterdir())) or "nothing"
+    expected = "NAME.json or NAME.pdmodel, and NAME.pdiparams; or one .onnx file"
+    msg = f"model: no network in {folder}; expected {expected}; found {found_names}"
+    raise ModelError(msg)
+
+
+def _stem(path: Path) -> str:
+    return (path.with_suffix("") if path.suffix == ENCRYPTED else path).stem
+
+
+def _content(path: Path, decrypt: Decrypt | None) -> bytes:
+    """Plain bytes of a network's file: what digests are of, and what is checked."""
+    if path.suffix == ENCRYPTED:
+        if decrypt is None:
+            msg = f"model: {path} is encrypted, and there is no key"
+            raise ModelError(msg)
+        return decrypt(path)
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as e:
+        return path.read_bytes()
+    except OSError as e:
         msg = f"model: cannot read {path}: {e}"
         raise ModelError(msg) from e
 
 
-def _check_files(network: Path, params: Path) -> None:
-    if not params.is_file():
-        msg = f"model: {params.name} is missing beside {network}; copy the whole export"
+def _paddle_package(
+    given: Path,
+    network: Path,
+    params: Path,
+    declaration: Declaration,
+    layout: Layout | None,
+    decrypt: Decrypt | None,
+) -> ModelPackage:
+    program = _content(network, decrypt)
+    signature = read_program(program, str(network))
+    weights = _content(params, decrypt)
+    check_params(weights, str(params))
+    conversion = _beside(network, ".onnx")
+    return _package(
+        signature,
+        declaration,
+        layout,
+        path=str(given),
+        network=str(network),
+        params=str(params),
+        digest=_digest(program, weights),
+        encrypted=ENCRYPTED in (network.suffix, params.suffix),
+        conversion=str(conversion) if conversion else None,
+    )
+
+
+def _digest(*contents: bytes) -> str:
+    digest = hashlib.sha256()
+    for content in contents:
+        digest.update(content)
+    return digest.hexdigest()
+
+
+def _onnx_package(
+    given: Path, network: Path, beside: Declaration, layout: Layout | None, decrypt: Decrypt | None
+) -> ModelPackage:
+    """A deploy file beside an ONNX file describes it as it would the Paddle network."""
+    signature, inside, digest = read_onnx(_content(network, decrypt), network)
+    return _package(
+        signature,
+        inside if beside.origin == "bare" else beside,
+        layout,
+        path=str(given),
+        network=str(network),
+        params=None,
+        digest=digest,
+        encrypted=network.suffix == ENCRYPTED,
+        conversion=None,
+    )
+
+
+def _package(
+    signature: Signature, declared: Declaration, layout: Layout | None, *, network: str, **files: Any
+) -> ModelPackage:
+    shape = _agreed_shape(signature, declared, network)
+    layout = layout or declared.layout or (guess_layout(shape) if shape else "NCHW")
+    if layout not in get_args(Layout):
+        msg = f"model: {network}: its layout is {layout!r}; expected NCHW or NHWC"
         raise ModelError(msg)
-    if network.stat().st_size == 0:
-        msg = f"model: {network} is empty; copy the whole export"
+    batch, a, b, c = shape or (None,) * 4
+    bands, size_hw = (a, (b, c)) if layout == "NCHW" else (c, (a, b))
+    dtype: Any = signature.dtype or declared.dtype or "float32"
+    if dtype not in DTYPES:
+        msg = f"model: {network} takes {dtype} pixels; expected {', '.join(DTYPES)}"
         raise ModelError(msg)
-    if network.suffix == ".json" and PIR_MAGIC not in network.read_bytes()[:200].replace(b" ", b""):
-        msg = (
-            f"model: {network} is not a Paddle PIR program; export the model with PaddleSeg's tools/export.py"
-        )
-        raise ModelError(msg)
-    if not _params_are_whole(params):
-        msg = f"model: {params} is cut off or holds something else; copy the whole export"
-        raise ModelError(msg)
+    output = signature.output or declared.output
+    return ModelPackage(
+        origin=declared.origin,
+        format=FORMATS[_suffix(Path(network))],
+        network=network,
+        layout=layout,
+        dtype=dtype,
+        bands=bands,
+        size_hw=size_hw,
+        batch=batch,
+        size_divisor=declared.size_divisor,
+        geometry=declared.geometry,
+        normalize=declared.normalize,
+        declares_transforms=declared.declares_transforms,
+        output=output,
+        confidence_output=declared.confidence_output,
+        classes=declared.classes,
+        threshold=declared.threshold,
+        model_name=declared.model_name,
+        tile_size=declared.tile_size,
+        halo=declared.halo,
+        pixel_size=declared.pixel_size,
+        quantized=signature.quantized,
+        limits=(*_limits(declared, output, size_hw, batch), *declared.notes),
+        **files,
+    )
 
 
-# Bytes of an element by Paddle's VarType.Type (framework.proto): bool, int16, int32, int64, fp16, fp32,
-# fp64, uint8, int8, bf16, complex64, complex128.
-_ELEMENT_BYTES = {0: 1, 1: 2, 2: 4, 3: 8, 4: 2, 5: 4, 6: 8, 20: 1, 21: 1, 22: 2, 23: 8, 24: 16}
-
-
-def _params_are_whole(path: Path) -> bool:
-    """Walk the tensors of a .pdiparams file: the last one must end where the file does.
-
-    Paddle 3.2.2 loads a file that is cut off in its last tensor without a word, and predicts with
-    whatever it finds in memory. Each tensor is: version u32, LoD levels u64 (0), version u32,
-    length i32 of a TensorDesc message, that message, the elements.
-    """
-    with path.open("rb") as f:
-        size = path.stat().st_size
-        while f.tell() < size:
-            head = f.read(12)
-            if len(head) < 12:
-                return False
-            levels = int.from_bytes(head[4:], "little")
-            if levels:
-                return False  # weights have none
-            lengths = f.read(8)
-            message_bytes = int.from_bytes(lengths[4:], "little")
-            if message_bytes > 1024:
-                return False
-            message = f.read(message_bytes)
-            kind, elements = _tensor_desc(message)
-            if kind not in _ELEMENT_BYTES:
-                return kind >= 0  # a type that this walk does not know: Paddle decides
-            if elements * _ELEMENT_BYTES[kind] > size:
-                return False
-            f.seek(elements * _ELEMENT_BYTES[kind], 1)
-        return f.tell() == size
-
-
-def _tensor_desc(message: bytes) -> tuple[int, int]:
-    """Type and number of elements of a TensorDesc (field 1: type, field 2: dims, packed or not)."""
-    values: list[int] = []
-    number = shift = 0
-    for byte in message:
-        number |= (byte & 0x7F) << shift
-        shift += 7
-        if byte < 0x80:
-            values.append(number)
-            number = shift = 0
-    if len(values) < 2 or values[0] != 8:
-        return -1, 0
-    rest, dims = values[2:], []
-    if rest[:1] == [0x12]:
-        dims = rest[2:]
-    elif all(tag == 0x10 for tag in rest[::2]):
-        dims = rest[1::2]
-    return values[1], math.prod(dims)
-
-
-def _network(folder: Path, deploy: dict[str, Any]) -> Path:
-    """The deploy file names `.pdmodel` even where Paddle 3 wrote `.json`: the stem counts."""
-    stems = [Path(str(deploy["model"])).stem] if deploy.get("model") else []
-    weights = sorted({path.stem for path in folder.glob("*.pdiparams")})
-    if not stems and len(weights) > 1:
-        msg = f"model: {folder} holds several networks ({', '.join(weights)}); give each a folder of its own"
-        raise ModelError(msg)
-    stems += weights
-    for stem in stems:
-        for suffix in (".json", ".pdmodel"):
-            if (folder / (stem + suffix)).is_file():
-                return folder / (stem + suffix)
-    candidates = sorted([*folder.glob("*.json"), *folder.glob("*.pdmodel")])
-    if len(candidates) == 1:
-        return candidates[0]
-    found = ", ".join(sorted(path.name for path in folder.iterdir())) or "nothing"
-    expected = "NAME.json or NAME.pdmodel, and NAME.pdiparams"
-    msg = f"model: no network in {folder}; expected {expected}; found {found}"
-    raise ModelError(msg)
-
-
-def _normalize(transforms: Any, path: Path) -> Normalize | None:
-    if transforms is None:
-        transforms = []
-    known = None
-    for item in transforms:
-        kind = item.get("type") if isinstance(item, dict) else item
-        if kind != "Normalize" or not isinstance(item, dict):
+def _agreed_shape(signature: Signature, declared: Declaration, network: str) -> Any:
+    """Axis by axis: what the network says, else what is declared."""
+    if signature.shape is None or declared.shape is None:
+        return signature.shape or declared.shape
+    for found, said in zip(signature.shape, declared.shape, strict=True):
+        if found is not None and said is not None and found != said:
             msg = (
-                f"model: {path} asks for the transform {kind!r}; batchseg knows Normalize. Export the model "
-                f"without it, or remove it there if tiles of the job's tile_size need no such step"
+                f"model: {network} takes an input of {_axes(signature.shape)}, the file beside it says "
+                f"{_axes(declared.shape)}; one of them is of another network"
             )
             raise ModelError(msg)
-        mean, std = item.get("mean", []), item.get("std", [])
-        if not all(isinstance(v, list) and all(isinstance(x, int | float) for x in v) for v in (mean, std)):
-            msg = f"model: {path}: Normalize wants lists of numbers for mean and std, found {mean!r}, {std!r}"
-            raise ModelError(msg)
-        known = Normalize(mean=tuple(mean), std=tuple(std))
-    return known
+    pairs = zip(signature.shape, declared.shape, strict=True)
+    return tuple(found if found is not None else said for found, said in pairs)
 
 
-def _channels(input_shape: Any) -> int | None:
-    if isinstance(input_shape, list) and len(input_shape) == 4 and isinstance(input_shape[1], int):
-        return input_shape[1] if input_shape[1] > 0 else None
-    return None
+def _axes(shape: tuple[int | None, ...]) -> str:
+    return "[" + ", ".join("free" if axis is None else str(axis) for axis in shape) + "]"
 
 
-def _digest(*paths: Path) -> str:
-    digest = hashlib.sha256()
-    for path in paths:
-        with path.open("rb") as f:
-            while chunk := f.read(1 << 20):
-                digest.update(chunk)
-    return digest.hexdigest()
+def _limits(
+    declared: Declaration,
+    output: OutputKind | None,
+    size_hw: tuple[int | None, int | None],
+    batch: int | None,
+) -> tuple[str, ...]:
+    limits = []
+    if output == "classes" and not declared.confidence_output:
+        limits.append("argmax is baked in: no confidence")
+        if any(not isinstance(step, Padding) for step in declared.geometry):
+            limits.append("argmax is baked in: its size is brought back by nearest neighbour, not by scores")
+    if not declared.declares_transforms:
+        limits.append("nothing says how its input is normalised: the job's `normalize` must")
+    if None not in size_hw and not declared.geometry:
+        height, width = size_hw
+        advice = f"set tile_size: {height}" if height == width else "tiles are square: it cannot be fed"
+        limits.append(f"its input is fixed at {height} x {width} pixels (height x width): {advice}")
+    if batch is not None:
+        limits.append(f"its batch is fixed at {batch}")
+    return tuple(limits)

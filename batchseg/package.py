@@ -23,7 +23,7 @@ class Resize:
     target_hw: tuple[int, int]
     keep_ratio: bool = False
     size_divisor: int | None = None
-    """With keep_ratio: both sides are rounded up to a multiple."""
+    """Both sides are rounded up to a multiple of it."""
     interp: Interpolation = "linear"
 
 
@@ -56,11 +56,48 @@ class Padding:
 
     target_hw: tuple[int, int]
     value: tuple[float, ...]
-    """In units of 0..255, one per band or one for all."""
+    """In units of 0..255 before normalisation, one per band or one for all."""
 
 
 Geometry = Resize | ResizeByShort | ResizeByLong | LimitLong | Padding
 """A step that changes the number of pixels; undone on the mask."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signature:
+    """What a network's own file says of its input and its first output, without running it."""
+
+    shape: tuple[int | None, int | None, int | None, int | None] | None = None
+    """Of the input, in the network's layout; None inside: free. None: the file does not tell."""
+    dtype: str | None = None
+    output: OutputKind | None = None
+    """By the operator that makes it; None: only a tile can tell."""
+    quantized: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Declaration:
+    """What somebody wrote about a network: in a file beside it, or in its metadata."""
+
+    origin: Literal["paddleseg", "paddlex", "onnx", "baked", "bare"] = "bare"
+    declares_transforms: bool = False
+    geometry: tuple[Geometry, ...] = ()
+    normalize: Normalize | None = None
+    layout: Layout | None = None
+    shape: tuple[int | None, int | None, int | None, int | None] | None = None
+    """As in `Signature`."""
+    dtype: str | None = None
+    size_divisor: int = 1
+    output: OutputKind | None = None
+    confidence_output: bool = False
+    classes: tuple[ClassInfo, ...] = ()
+    threshold: float = 0.5
+    model_name: str | None = None
+    tile_size: int | None = None
+    halo: int | None = None
+    pixel_size: float | None = None
+    notes: tuple[str, ...] = ()
+    """What it asks for and does not get, in words."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +138,12 @@ class ModelPackage:
     threshold: float = 0.5
     """Of a sigmoid band: above it, class 1."""
     model_name: str | None = None
+    tile_size: int | None = None
+    """Pixels, as its owner advises; the job decides."""
+    halo: int | None = None
+    """Pixels per side, as its owner advises."""
+    pixel_size: float | None = None
+    """Metres on the ground of the pixels that it was trained on, as its owner says."""
     quantized: bool = False
     """It arrived with quantised weights or activations."""
     conversion: str | None = None

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from batchseg import geometry
 from batchseg.derived import prepare_network
 from batchseg.engines import Device, engine
-from batchseg.engines.paddle import gpu_count, gpu_name
+from batchseg.engines.paddle import gpu_name
 from batchseg.errors import ModelError
 from batchseg.isolate import ProcessDiedError, call_in_fresh_process
 from batchseg.machine import cpu_class
@@ -93,7 +93,7 @@ def _probe(
 ) -> tuple[ModelFacts, Device]:
     silence_stdout()
     name = reference_engine(package)
-    where: Device = "gpu" if device == "gpu" or (device == "auto" and _gpu_for(name)) else "cpu"
+    where: Device = "gpu" if device == "gpu" or (device == "auto" and _finds_gpu(name, package)) else "cpu"
     channels = _channels(package, channels)
     network = prepare_network(package, engine=engine(name), bake=None, precision="fp32", device=where)
     session = engine(name).load(network, precision="fp32", device=where, threads=1)
@@ -116,15 +116,21 @@ def _probe(
         output_layout=layout,
         class_count=count,
         channels=channels,
-        cpu_class=cpu_class() if where == "cpu" else gpu_name(),
+        cpu_class=cpu_class() if where == "cpu" else _gpu_class(name),
         engine=f"{name} {engine(name).version()}",
         seconds_per_tile=seconds / len(batch),
     )
     return facts, where
 
 
-def _gpu_for(name: str) -> bool:
-    return name == "paddle" and gpu_count() > 0
+def _finds_gpu(name: str, package: ModelPackage) -> bool:
+    offers = engine(name).offers(package, "gpu")
+    return any(offer.precision == "fp32" and offer.reason is None for offer in offers)
+
+
+def _gpu_class(name: str) -> str:
+    """What decides the last bits there; engines other than Paddle do not say which GPU it is."""
+    return gpu_name() if name == "paddle" else "gpu"
 
 
 def _channels(package: ModelPackage, asked: int | None) -> int:

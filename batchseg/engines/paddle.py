@@ -181,6 +181,13 @@ def gpu_count() -> int:
     return int(paddle.device.cuda.device_count()) if paddle.is_compiled_with_cuda() else 0
 
 
+def gpu_name() -> str:
+    """Of the first device that this process sees."""
+    import paddle
+
+    return str(paddle.device.cuda.get_device_name(0))
+
+
 def _no_gpu() -> str | None:
     """Why Paddle cannot use a GPU here; None: it can be tried."""
     import_paddle()
