@@ -17,6 +17,9 @@ ORDER = [
     "geodesy",
     "events",
     "settings",
+    "package",
+    "keys",
+    "encryption",
     "config",
     "isolate",
     "aside",
@@ -118,7 +121,13 @@ def test_the_package_itself_imports_nothing():
 
 @pytest.mark.parametrize(
     ("library", "home"),
-    [("ray", "executors.ray"), ("paddle", "predict"), ("fsspec", "storage"), ("pydantic", "config")],
+    [
+        ("ray", "executors.ray"),
+        ("paddle", "predict"),
+        ("cryptography", "encryption"),
+        ("fsspec", "storage"),
+        ("pydantic", "config"),
+    ],
 )
 def test_a_library_has_one_home(library, home):
     users = [
