@@ -72,6 +72,7 @@ def own_network(package: ModelPackage) -> Network:
         path=package.network,
         params=package.params,
         encrypted=package.encrypted,
+        key_file=package.key_file,
         layout=package.layout,
         bands=package.bands,
         dtype=package.dtype,

@@ -11,9 +11,10 @@ from batchseg.choice import describe_trial, figures
 from batchseg.config import load_job
 from batchseg.describe import as_dict, describe
 from batchseg.dryrun import bench_job
-from batchseg.encryption import encrypt_model, load_key, write_new_key
+from batchseg.encryption import describe_encrypted, encrypt_model
 from batchseg.exporting import export_model
-from batchseg.model import read_model
+from batchseg.keys import load_key, new_key, write_key
+from batchseg.model import open_model, read_model
 from batchseg.rebake import rebake
 
 Say = Callable[[str], None]
@@ -52,8 +53,10 @@ def add_model_commands(commands: Any, job: argparse.ArgumentParser) -> None:
     encrypt = actions.add_parser("encrypt", help="encrypt a model's files (AES-256-GCM)", allow_abbrev=False)
     encrypt.add_argument("model", metavar="MODEL", help="its folder, or an ONNX file")
     encrypt.add_argument("folder", type=Path, metavar="FOLDER", help="new")
-    encrypt.add_argument("--key-file", metavar="FILE", help="else BATCHSEG_MODEL_KEY of the environment")
-    encrypt.add_argument("--new-key", action="store_true", help="write a new key to the key file first")
+    encrypt.add_argument(
+        "--key-file", type=Path, metavar="FILE", help="else BATCHSEG_MODEL_KEY of the environment"
+    )
+    encrypt.add_argument("--new-key", type=Path, metavar="FILE", help="make a key, and write it there")
     encrypt.set_defaults(lines=_encrypt)
 
     export = actions.add_parser(
@@ -70,7 +73,7 @@ def add_model_commands(commands: Any, job: argparse.ArgumentParser) -> None:
 
 
 def _inspect(arguments: argparse.Namespace, say: Say) -> Sequence[str]:
-    package = read_model(arguments.model, key_file=arguments.key_file)
+    package = open_model(arguments.model, key_file=arguments.key_file)
     if arguments.json:
         return [json.dumps(as_dict(package), indent=1)]
     return describe(package).splitlines()
@@ -128,11 +131,11 @@ def _bake(arguments: argparse.Namespace, say: Say) -> Sequence[str]:
 
 
 def _encrypt(arguments: argparse.Namespace, say: Say) -> Sequence[str]:
-    lines = []
-    if arguments.new_key:
-        lines.append(write_new_key(arguments.key_file))
-    written = encrypt_model(Path(arguments.model), arguments.folder, load_key(arguments.key_file))
-    return [*lines, *(f"wrote {path}" for path in written)]
+    if arguments.new_key is not None:
+        write_key(arguments.new_key, new_key())
+        say(f"wrote a new key to {arguments.new_key}; without it the model is lost")
+    key = load_key(arguments.new_key or arguments.key_file)
+    return describe_encrypted(encrypt_model(Path(arguments.model), arguments.folder, key)).splitlines()
 
 
 def _export(arguments: argparse.Namespace, say: Say) -> Sequence[str]:

@@ -286,3 +286,12 @@ def to_float16(model: str | bytes) -> bytes:
         raise ModelError(msg) from e
     data: bytes = half.SerializeToString()
     return data
+
+
+def add_metadata(path: Path, values: Mapping[str, str]) -> None:
+    """Write key and value texts into an ONNX file, in place of those it has."""
+    import onnx
+
+    model = onnx.load(str(path))
+    onnx.helper.set_model_props(model, dict(values))
+    onnx.save(model, str(path))

@@ -115,6 +115,8 @@ class ModelPackage:
     digest: str
     """sha256 of network and params, decrypted."""
     encrypted: bool = False
+    key_file: str | None = None
+    """Of an encrypted model; None: the environment has the key."""
     layout: Layout = "NCHW"
     dtype: Literal["float32", "float16", "uint8"] = "float32"
     """Of the network's input."""
@@ -195,6 +197,8 @@ class Network:
     path: str
     params: str | None = None
     encrypted: bool = False
+    key_file: str | None = None
+    """Of an encrypted model; None: the environment has the key."""
     layout: Layout = "NCHW"
     """Of its input."""
     bands: int | None = None

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from batchseg import geometry
 from batchseg.recipe import Recipe, spread
 
-
 _Step = tuple[Callable[..., Any], tuple[Any, ...]]
 
 

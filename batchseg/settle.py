@@ -19,7 +19,7 @@ from batchseg.executors import Executor
 from batchseg.executors.inline import InlineExecutor
 from batchseg.ledger import Ledger, Record
 from batchseg.machine import cpu_class
-from batchseg.model import read_model
+from batchseg.model import open_model
 from batchseg.package import ModelFacts, ModelPackage
 from batchseg.plan import Plan, Triage, in_flight_bound, triage
 from batchseg.probe import probe
@@ -125,10 +125,10 @@ def object_store_bytes(workers: int, max_in_flight: int | None) -> int:
 
 def read_package(options: ModelOptions) -> ModelPackage:
     """The job's model, completed by what the job says of it. Raises ModelError."""
-    package = read_model(options.path)
+    package = open_model(options.path, layout=options.layout, key_file=options.key_file)
     given = {
         key: value
-        for key in ("layout", "output", "threshold", "size_divisor")
+        for key in ("output", "threshold", "size_divisor")
         if (value := getattr(options, key)) is not None
     }
     return replace(package, **given)

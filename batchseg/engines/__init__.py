@@ -4,12 +4,15 @@ import importlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from batchseg.encryption import decrypt_model
 from batchseg.errors import ModelError
+from batchseg.keys import load_key
 from batchseg.package import Format, ModelPackage, Network
 
 Precision = Literal["fp32", "bf16", "fp16", "int8"]
@@ -80,6 +83,19 @@ def engine(name: str) -> Engine:
     module, _, kind = ENGINES[name].partition(":")
     found: Engine = getattr(importlib.import_module(module), kind)()
     return found
+
+
+def decrypted(network: Network) -> bytes | None:
+    """The content of an encrypted ONNX file; None of a plain one.
+
+    Raises:
+        ModelError: there is no key, it is another one, or the file was altered.
+    """
+    if not network.encrypted:
+        return None
+    key = load_key(None if network.key_file is None else Path(network.key_file))
+    content, _ = decrypt_model(Path(network.path), None, key)
+    return content
 
 
 def check_batch(batch: NDArray[np.generic], network: Network) -> None:

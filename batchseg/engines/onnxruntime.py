@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchseg.cache import cache_root
-from batchseg.engines import Device, Offer, Precision, Session, check_batch
+from batchseg.engines import Device, Offer, Precision, Session, check_batch, decrypted
 from batchseg.errors import ModelError
 from batchseg.onnxgraph import to_float16
 from batchseg.package import Format, ModelPackage, Network
@@ -179,9 +179,7 @@ def _session(
     if (missing := _missing(provider)) is not None:
         msg = f"engine: {missing}"
         raise ModelError(msg)
-    if network.encrypted and model is None:
-        msg = f"model: {network.path} is encrypted, and this batchseg cannot decrypt it"
-        raise ModelError(msg)
+    model = model or decrypted(network)
     import onnxruntime
 
     # TensorRT leaves operators that it does not know to CUDA; none goes to the CPU unseen but shapes.

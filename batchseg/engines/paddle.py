@@ -9,14 +9,17 @@ import contextlib
 import importlib.metadata
 import warnings
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from batchseg.encryption import decrypted_files
 from batchseg.engines import Device, Offer, Precision, Session, check_batch
 from batchseg.engines.paddle_gpu import configure_native
 from batchseg.errors import ModelError
+from batchseg.keys import load_key
 from batchseg.machine import has_fast_bf16, keep_freed_memory
 from batchseg.package import Format, ModelPackage, Network
 
@@ -137,10 +140,13 @@ def create_predictor(inference: Any, config: Any, network: Network) -> Any:
 @contextlib.contextmanager
 def readable(network: Network) -> Iterator[tuple[str, str]]:
     """Paths of program and weights that Paddle can open; they may be gone once it has."""
-    if network.encrypted:
-        msg = f"model: {network.path} is encrypted, and this batchseg cannot decrypt it"
-        raise ModelError(msg)
-    yield network.path, network.params or ""
+    if not network.encrypted:
+        yield network.path, network.params or ""
+        return
+    key = load_key(None if network.key_file is None else Path(network.key_file))
+    params = None if network.params is None else Path(network.params)
+    with decrypted_files(Path(network.path), params, key) as (program, weights):
+        yield str(program), str(weights or "")
 
 
 def paddle_message(error: BaseException) -> str:
