@@ -12,7 +12,7 @@ from batchseg.config import load_job
 from batchseg.describe import as_dict, describe
 from batchseg.dryrun import bench_job
 from batchseg.encryption import describe_encrypted, encrypt_model
-from batchseg.exporting import export_model
+from batchseg.exporting import describe_exported, export_model
 from batchseg.keys import load_key, new_key, write_key
 from batchseg.model import open_model, read_model
 from batchseg.rebake import rebake
@@ -68,6 +68,9 @@ def add_model_commands(commands: Any, job: argparse.ArgumentParser) -> None:
     export.add_argument("--random-weights", action="store_true", help="to measure speed, say")
     export.add_argument("--output-op", choices=("none", "softmax", "argmax"), default="none")
     export.add_argument("--input-shape", type=int, nargs=4, metavar=("N", "C", "H", "W"), help="-1: free")
+    export.add_argument(
+        "--set", dest="settings", action="append", default=[], metavar="KEY=VALUE", help="of the config"
+    )
     export.add_argument("--python", metavar="PATH", help="interpreter that has paddleseg")
     export.set_defaults(lines=_export)
 
@@ -139,13 +142,14 @@ def _encrypt(arguments: argparse.Namespace, say: Say) -> Sequence[str]:
 
 
 def _export(arguments: argparse.Namespace, say: Say) -> Sequence[str]:
-    package = export_model(
+    exported = export_model(
         arguments.config,
+        arguments.weights,
         arguments.folder,
-        weights=arguments.weights,
-        random_weights=arguments.random_weights,
+        python=arguments.python,
         output_op=arguments.output_op,
         input_shape=arguments.input_shape,
-        python=arguments.python,
+        random_weights=arguments.random_weights,
+        settings=arguments.settings,
     )
-    return [f"exported to {arguments.folder}:", *describe(package).splitlines()]
+    return describe_exported(exported).splitlines()

@@ -1,7 +1,7 @@
 """Cast, normalisation, argmax and confidence inside an ONNX graph: uint8 pixels in, uint8 ids out."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 

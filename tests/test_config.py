@@ -44,7 +44,7 @@ def refusal(path, *overrides) -> str:
         ("tile_size", 7),
         ("tile_size", True),
         ("halo", -1),
-        ("halo", 256),
+        ("halo", -1),
         ("scale", "reflectance"),
         ("scale", {"divide": 0}),
         ("scale", {"divid": 10000}),
@@ -69,7 +69,10 @@ def refusal(path, *overrides) -> str:
         ("confidence", "yes"),
         ("confidence", 1),
         ("compress", "jpeg"),
-        ("precision", "fp16"),
+        ("precision", "fp8"),
+        ("engine", "tflite"),
+        ("gate", {"equal_pixels": 2}),
+        ("model", {"path": "m", "layout": "HWC"}),
         ("device", "cuda"),
         ("executor", "dask"),
         ("ray_address", 6379),
@@ -167,7 +170,7 @@ def test_an_absent_file_is_refused(tmp_path):
 
 def test_defaults_are_filled_in(tmp_path):
     config = load_job(write_job(tmp_path))
-    assert (config.tile_size, config.halo, config.bands, config.compress) == (512, 64, None, "deflate")
+    assert (config.tile_size, config.halo, config.bands, config.compress) == (None, 64, None, "deflate")
     assert config.scale == Scale(kind="transforms", low=(0.0,), high=(255.0,))
     assert (config.normalize, config.nodata, config.classes) == ("model", "source", ())
 
@@ -271,6 +274,18 @@ def test_variables_and_the_date_are_filled_in(tmp_path, monkeypatch):
     config = load_job(path, today=dt.date(2026, 3, 1))
     assert [uri for _, uri in config.inputs] == ["/mnt/archive/a", "/mnt/archive/b"]
     assert config.output == str(tmp_path / "out" / "2026-03-01")
+
+
+def test_a_halo_that_leaves_no_core_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="halo 64 leaves no core in tile_size 128"):
+        load_job(write_job(tmp_path, tile_size=128))
+
+
+def test_a_model_may_be_completed_by_the_job(tmp_path):
+    given = {"path": "model.onnx", "layout": "NHWC", "threshold": 0.3, "key_file": "secret"}
+    assert load_job(write_job(tmp_path, model=given)).model == ModelOptions(
+        path=str(tmp_path / "model.onnx"), layout="NHWC", threshold=0.3, key_file=str(tmp_path / "secret")
+    )
 
 
 def test_a_variable_that_is_not_set_is_named(tmp_path, monkeypatch):

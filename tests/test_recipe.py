@@ -20,7 +20,7 @@ STRETCH = Scale(kind="stretch", low=(100.0, 0.0, 50.0), high=(3000.0, 4000.0, 50
 
 
 def test_a_model_without_normalisation_gets_the_pixels_as_they_are():
-    config = make_config(normalize="none")
+    config = make_config(normalize="none", bake=False)
     recipe = recipe_of(config, make_package(), make_facts(), "cpu")
     tile = np.arange(3 * 4 * 5, dtype=np.uint8).reshape(3, 4, 5)
     assert np.array_equal(prepared(recipe, tile), tile.astype(np.float32))
