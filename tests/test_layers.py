@@ -33,6 +33,7 @@ ORDER = [
     "scenesets",
     "inputs",
     "model",
+    "exporting",
     "aoi",
     "recipe",
     "ledger",
@@ -82,7 +83,11 @@ def module_name(path: Path) -> str:
     return ".".join(part for part in parts if part != "__init__")
 
 
-MODULES = {module_name(path): path for path in PACKAGE.rglob("*.py")}
+SCRIPTS = {"paddleseg_export"}
+"""Run by path in another interpreter: they import nothing of batchseg, and nothing imports them."""
+
+FILES = {module_name(path): path for path in PACKAGE.rglob("*.py")}
+MODULES = {name: path for name, path in FILES.items() if name not in SCRIPTS}
 
 
 def imported(path: Path) -> set[str]:
@@ -95,7 +100,7 @@ def imported(path: Path) -> set[str]:
             assert node.level == 0, f"{path}: relative import"
             for alias in node.names:
                 inner = f"{node.module}.{alias.name}"
-                is_module = inner.removeprefix("batchseg.") in MODULES and inner.startswith("batchseg.")
+                is_module = inner.removeprefix("batchseg.") in FILES and inner.startswith("batchseg.")
                 names.add(inner if is_module else node.module)
     return names
 
@@ -112,6 +117,12 @@ def test_a_module_imports_only_from_its_left(name):
         if n.startswith("batchseg")
     }
     assert own - {""} <= set(ORDER[: ORDER.index(name)])
+
+
+def test_scripts_stand_alone():
+    for name in SCRIPTS:
+        assert not any(n.startswith("batchseg") for n in imported(FILES[name]))
+        assert not any(f"batchseg.{name}" in imported(path) for path in MODULES.values())
 
 
 def test_the_package_itself_imports_nothing():
@@ -139,7 +150,7 @@ def test_a_library_has_one_home(library, home):
 def test_only_the_command_line_prints():
     printing = {
         name
-        for name, path in MODULES.items()
+        for name, path in FILES.items()
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
     }
