@@ -39,6 +39,7 @@ ORDER = [
     "paddlefile",
     "onnxfile",
     "model",
+    "exporting",
     "geometry",
     "describe",
     "engines",
@@ -109,7 +110,11 @@ def module_name(path: Path) -> str:
     return ".".join(part for part in parts if part != "__init__")
 
 
-MODULES = {module_name(path): path for path in PACKAGE.rglob("*.py")}
+SCRIPTS = {"paddleseg_export"}
+"""Run by path in another interpreter: they import nothing of batchseg, and nothing imports them."""
+
+FILES = {module_name(path): path for path in PACKAGE.rglob("*.py")}
+MODULES = {name: path for name, path in FILES.items() if name not in SCRIPTS}
 
 
 def imported(path: Path) -> set[str]:
@@ -122,7 +127,7 @@ def imported(path: Path) -> set[str]:
             assert node.level == 0, f"{path}: relative import"
             for alias in node.names:
                 inner = f"{node.module}.{alias.name}"
-                is_module = inner.removeprefix("batchseg.") in MODULES and inner.startswith("batchseg.")
+                is_module = inner.removeprefix("batchseg.") in FILES and inner.startswith("batchseg.")
                 names.add(inner if is_module else node.module)
     return names
 
@@ -139,6 +144,12 @@ def test_a_module_imports_only_from_its_left(name):
         if n.startswith("batchseg")
     }
     assert own - {""} <= set(ORDER[: ORDER.index(name)])
+
+
+def test_scripts_stand_alone():
+    for name in SCRIPTS:
+        assert not any(n.startswith("batchseg") for n in imported(FILES[name]))
+        assert not any(f"batchseg.{name}" in imported(path) for path in MODULES.values())
 
 
 def test_the_package_itself_imports_nothing():
@@ -170,7 +181,7 @@ def test_a_library_has_one_home(library, homes):
 def test_only_the_command_line_prints():
     printing = {
         name
-        for name, path in MODULES.items()
+        for name, path in FILES.items()
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
     }
