@@ -42,6 +42,7 @@ ORDER = [
     "engines.openvino",
     "bakedlayer",
     "baking",
+    "shapes",
     "conversion",
     "derived",
     "aoi",
@@ -134,7 +135,10 @@ def test_the_package_itself_imports_nothing():
     ("library", "homes"),
     [
         ("ray", ["executors.ray"]),
-        ("paddle", ["engines.paddle", "engines.paddle_tensorrt", "bakedlayer", "baking", "predict"]),
+        (
+            "paddle",
+            ["engines.paddle", "engines.paddle_tensorrt", "bakedlayer", "baking", "shapes", "predict"],
+        ),
         ("paddle2onnx", ["conversion"]),
         ("onnx", ["onnxgraph"]),
         ("onnxruntime", ["onnxgraph", "engines.onnxruntime"]),
