@@ -1,15 +1,19 @@
 """What runs a network. One module per engine; each imports its library inside functions only."""
 
+import contextlib
 import importlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from batchseg.encryption import decrypted_files
 from batchseg.errors import ModelError
+from batchseg.keys import load_key
 from batchseg.package import Format, ModelPackage, Network
 
 Precision = Literal["fp32", "bf16", "fp16", "int8"]
@@ -102,6 +106,21 @@ def check_batch(batch: NDArray[np.generic], network: Network) -> None:
     else:
         return
     raise ValueError(msg)
+
+
+@contextlib.contextmanager
+def readable(network: Network) -> Iterator[tuple[str, str | None]]:
+    """Paths of program and weights that a library can open; they may be gone once it has read them.
+
+    Raises:
+        ModelError: the network is encrypted, and there is no key or another one.
+    """
+    if not network.encrypted:
+        yield network.path, network.params
+        return
+    params = Path(network.params) if network.params else None
+    with decrypted_files(Path(network.path), params, load_key()) as (program, weights):
+        yield str(program), str(weights) if weights else None
 
 
 def is_out_of_memory(error: BaseException) -> bool:

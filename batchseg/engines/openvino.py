@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from batchseg.engines import Device, Offer, Precision, Session, check_batch
+from batchseg.engines import Device, Offer, Precision, Session, check_batch, readable
 from batchseg.errors import ModelError
 from batchseg.machine import has_fast_bf16
 from batchseg.package import Format, ModelPackage, Network
@@ -67,14 +67,14 @@ class OpenVINO:
         if precision == "int8" and not network.quantized:
             msg = f"precision: int8, but {network.path} is not quantised; use fp32"
             raise ModelError(msg)
-        if network.encrypted:
-            msg = f"model: {network.path} is encrypted, and this batchseg cannot decrypt it"
-            raise ModelError(msg)
         import openvino
 
         core = openvino.Core()
         try:
-            model = core.read_model(network.path)
+            with readable(network) as (path, _):
+                model = core.read_model(path)
+        except ModelError:
+            raise
         except Exception as e:  # RuntimeError mostly; its text says what
             msg = f"model: OpenVINO cannot load {network.path}: {_message(e)}"
             raise ModelError(msg) from e

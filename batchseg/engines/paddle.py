@@ -8,13 +8,13 @@ one configuration serves .json and .pdmodel, fp32 and bf16.
 import contextlib
 import importlib.metadata
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from batchseg.engines import Device, Offer, Precision, Session, check_batch
+from batchseg.engines import Device, Offer, Precision, Session, check_batch, readable
 from batchseg.engines.paddle_gpu import configure_native
 from batchseg.errors import ModelError
 from batchseg.machine import has_fast_bf16, keep_freed_memory
@@ -70,7 +70,7 @@ class Paddle:
             msg = f"model: Paddle does not run {network.path}"
             raise ModelError(msg)
         with readable(network) as (program, params):
-            config = inference.Config(program, params)
+            config = inference.Config(program, params or "")
             if device == "gpu":
                 if precision not in ("fp32", "fp16"):
                     msg = f"precision: {precision} is not for Paddle on a GPU; use fp32 or fp16"
@@ -132,15 +132,6 @@ def create_predictor(inference: Any, config: Any, network: Network) -> Any:
     except Exception as e:  # Paddle raises RuntimeError, ValueError, OSError and bare std::exception
         msg = f"model: Paddle cannot load {network.path}: {paddle_message(e)}"
         raise ModelError(msg) from e
-
-
-@contextlib.contextmanager
-def readable(network: Network) -> Iterator[tuple[str, str]]:
-    """Paths of program and weights that Paddle can open; they may be gone once it has."""
-    if network.encrypted:
-        msg = f"model: {network.path} is encrypted, and this batchseg cannot decrypt it"
-        raise ModelError(msg)
-    yield network.path, network.params or ""
 
 
 def paddle_message(error: BaseException) -> str:
