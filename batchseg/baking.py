@@ -53,6 +53,7 @@ def baked_network(package: ModelPackage, bake: Bake, folder: Path) -> Network:
         params=str(folder / f"{STEM}.pdiparams"),
         layout="NHWC" if pixels else package.layout,
         bands=len(bake.mean) or package.bands if pixels else package.bands,
+        size_hw=package.size_hw,
         dtype="uint8" if pixels else package.dtype,
         baked=True,
         confidence=bake.confidence,

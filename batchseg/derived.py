@@ -1,6 +1,7 @@
 """What an engine loads: the package's own files, or what is derived from them once and cached."""
 
 import dataclasses
+import functools
 import hashlib
 import importlib.metadata
 from collections.abc import Sequence
@@ -9,7 +10,7 @@ from pathlib import Path
 from batchseg.baking import bake as bake_paddle
 from batchseg.baking import baked_network
 from batchseg.cache import cache_key, cached_folder
-from batchseg.conversion import to_onnx
+from batchseg.conversion import OPSET, NoConversionError, to_onnx
 from batchseg.engines import Device, Engine, Precision
 from batchseg.errors import ModelError
 from batchseg.onnxgraph import bake_onnx, files_of
@@ -19,10 +20,17 @@ VERSION = 1
 """Of the graph surgery here: another number, and nothing cached before is used."""
 
 ONNX_FILE = "model.onnx"
+REFUSAL_FILE = "refused.txt"
 
 
 def prepare_network(
-    package: ModelPackage, *, engine: Engine, bake: Bake | None, precision: Precision, device: Device
+    package: ModelPackage,
+    *,
+    engine: Engine,
+    bake: Bake | None,
+    precision: Precision,
+    device: Device,
+    size_hw: tuple[int, int] | None = None,
 ) -> Network:
     """The network that an engine loads.
 
@@ -32,6 +40,8 @@ def prepare_network(
         bake: what goes into the graph; None: nothing.
         precision: of the run; kept for engines whose files depend on it.
         device: likewise.
+        size_hw: of the network's input. A network that can be converted only for a fixed size is converted
+            for this one, and the answer's `size_hw` says so.
 
     Raises:
         ModelError: the engine cannot run this network, or it cannot be converted or baked. Without `bake`
@@ -58,11 +68,13 @@ def prepare_network(
         return (
             _baked_onnx(package, bake, package.network) if package.format == "onnx" else _baked(package, bake)
         )
-    converted = package.conversion or str(_converted(package))
-    if bake is None:
-        own = own_network(package)
-        return dataclasses.replace(own, format="onnx", path=converted, params=None)
-    return _baked_onnx(package, bake, converted)
+    converted, fixed_hw = (package.conversion, None) if package.conversion else _converted(package, size_hw)
+    network = (
+        dataclasses.replace(own_network(package), format="onnx", path=converted, params=None)
+        if bake is None
+        else _baked_onnx(package, bake, converted)
+    )
+    return dataclasses.replace(network, size_hw=fixed_hw or package.size_hw)
 
 
 def own_network(package: ModelPackage) -> Network:
@@ -75,6 +87,7 @@ def own_network(package: ModelPackage) -> Network:
         key_file=package.key_file,
         layout=package.layout,
         bands=package.bands,
+        size_hw=package.size_hw,
         dtype=package.dtype,
         baked=package.origin == "baked",
         confidence=package.confidence_output,
@@ -90,12 +103,23 @@ def _baked(package: ModelPackage, bake: Bake) -> Network:
     return baked_network(package, bake, cached_folder(key, make))
 
 
-def _converted(package: ModelPackage) -> Path:
-    def make(folder: Path) -> None:
-        to_onnx(package, folder / ONNX_FILE)
+def _converted(package: ModelPackage, size_hw: tuple[int, int] | None) -> tuple[str, tuple[int, int] | None]:
+    """The ONNX file, and the one size that it is for, if it is; that there is none is cached as well."""
+    for size in dict.fromkeys((None, size_hw)):
+        key = _key(
+            "convert", package, libraries=("paddle2onnx", "paddlepaddle", "paddlepaddle-gpu"), size_hw=size
+        )
+        folder = cached_folder(key, functools.partial(_convert, package, size))
+        if (folder / ONNX_FILE).exists():
+            return str(folder / ONNX_FILE), size
+    raise ModelError((folder / REFUSAL_FILE).read_text(encoding="utf-8"))
 
-    key = _key("convert", package, libraries=("paddle2onnx", "paddlepaddle", "paddlepaddle-gpu"))
-    return cached_folder(key, make) / ONNX_FILE
+
+def _convert(package: ModelPackage, size_hw: tuple[int, int] | None, folder: Path) -> None:
+    try:
+        to_onnx(package, folder / ONNX_FILE, size_hw=size_hw)
+    except NoConversionError as e:
+        (folder / REFUSAL_FILE).write_text(str(e), encoding="utf-8")
 
 
 def _baked_onnx(package: ModelPackage, bake: Bake, source: str) -> Network:
@@ -118,6 +142,7 @@ def _key(
     libraries: Sequence[str],
     bake: Bake | None = None,
     source: str | None = None,
+    size_hw: tuple[int, int] | None = None,
 ) -> str:
     shape = (package.layout, package.dtype, package.bands, package.size_hw, package.batch)
     return cache_key(
@@ -128,6 +153,8 @@ def _key(
             "input": shape,
             "bake": dataclasses.asdict(bake) if bake else None,
             "source": source,
+            "size": size_hw,
+            "opset": OPSET,
             "libraries": {name: _version(name) for name in libraries},
         }
     )

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -49,13 +50,16 @@ def call_in_fresh_process(function: Callable[..., T], *args: object, timeout: fl
 
 
 @contextlib.contextmanager
-def captured_output() -> Iterator[Callable[[], str]]:
+def captured_output(path: Path | None = None) -> Iterator[Callable[[], str]]:
     """Take what the process writes to file descriptors 1 and 2, C++ libraries included.
+
+    Args:
+        path: where to keep it, for who outlives this process; None: nowhere.
 
     Yields:
         A function that gives what was written so far.
     """
-    with tempfile.TemporaryFile() as taken:
+    with path.open("w+b") if path else tempfile.TemporaryFile() as taken:
         sys.stdout.flush()
         sys.stderr.flush()
         kept = os.dup(1), os.dup(2)

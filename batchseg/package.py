@@ -203,6 +203,8 @@ class Network:
     """Of its input."""
     bands: int | None = None
     """None: not known before a run."""
+    size_hw: tuple[int | None, int | None] = (None, None)
+    """Of its input; None: free. A conversion may fix what the package leaves free."""
     dtype: Literal["float32", "float16", "uint8"] = "float32"
     baked: bool = False
     """First output: ids (N, H, W), uint8, or int32 where the bare network gives ids."""

@@ -51,6 +51,7 @@ ORDER = [
     "engines.openvino",
     "bakedlayer",
     "baking",
+    "shapes",
     "conversion",
     "derived",
     "aoi",
@@ -161,7 +162,7 @@ def test_the_package_itself_imports_nothing():
     ("library", "homes"),
     [
         ("ray", ["executors.ray"]),
-        ("paddle", ["engines.paddle", "engines.paddle_tensorrt", "bakedlayer", "baking"]),
+        ("paddle", ["engines.paddle", "engines.paddle_tensorrt", "bakedlayer", "baking", "shapes"]),
         ("paddle2onnx", ["conversion"]),
         ("onnx", ["onnxgraph"]),
         ("onnxruntime", ["onnxgraph", "engines.onnxruntime"]),

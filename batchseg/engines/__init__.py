@@ -1,8 +1,9 @@
 """What runs a network. One module per engine; each imports its library inside functions only."""
 
+import contextlib
 import importlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -10,7 +11,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from batchseg.encryption import decrypt_model
+from batchseg.encryption import decrypted_files
 from batchseg.errors import ModelError
 from batchseg.keys import load_key
 from batchseg.package import Format, ModelPackage, Network
@@ -85,19 +86,6 @@ def engine(name: str) -> Engine:
     return found
 
 
-def decrypted(network: Network) -> bytes | None:
-    """The content of an encrypted ONNX file; None of a plain one.
-
-    Raises:
-        ModelError: there is no key, it is another one, or the file was altered.
-    """
-    if not network.encrypted:
-        return None
-    key = load_key(None if network.key_file is None else Path(network.key_file))
-    content, _ = decrypt_model(Path(network.path), None, key)
-    return content
-
-
 def check_batch(batch: NDArray[np.generic], network: Network) -> None:
     """Raise ValueError for a batch that a library would crash on, or misread.
 
@@ -118,6 +106,22 @@ def check_batch(batch: NDArray[np.generic], network: Network) -> None:
     else:
         return
     raise ValueError(msg)
+
+
+@contextlib.contextmanager
+def readable(network: Network) -> Iterator[tuple[str, str | None]]:
+    """Paths of program and weights that a library can open; they may be gone once it has read them.
+
+    Raises:
+        ModelError: the network is encrypted, and there is no key or another one.
+    """
+    if not network.encrypted:
+        yield network.path, network.params
+        return
+    params = Path(network.params) if network.params else None
+    key = load_key(Path(network.key_file) if network.key_file else None)
+    with decrypted_files(Path(network.path), params, key) as (program, weights):
+        yield str(program), str(weights) if weights else None
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchseg.cache import cache_root
-from batchseg.engines import Device, Offer, Precision, Session, check_batch, decrypted
+from batchseg.engines import Device, Offer, Precision, Session, check_batch, readable
 from batchseg.errors import ModelError
 from batchseg.onnxgraph import to_float16
 from batchseg.package import Format, ModelPackage, Network
@@ -55,11 +55,8 @@ class OnnxRuntime:
         _check_precision(network, precision, device)
         if device == "cpu":
             return _session(network, "CPUExecutionProvider", {}, threads=threads)
-        options = cuda_options()
-        if precision == "fp16":
-            half = to_float16(network.path)
-            return _session(network, "CUDAExecutionProvider", options, threads=threads, model=half)
-        return _session(network, "CUDAExecutionProvider", options, threads=threads)
+        half = precision == "fp16"
+        return _session(network, "CUDAExecutionProvider", cuda_options(), threads=threads, half=half)
 
 
 class OnnxRuntimeTensorRT:
@@ -174,12 +171,11 @@ def _session(
     options: Mapping[str, str],
     *,
     threads: int,
-    model: bytes | None = None,
+    half: bool = False,
 ) -> OnnxSession:
     if (missing := _missing(provider)) is not None:
         msg = f"engine: {missing}"
         raise ModelError(msg)
-    model = model or decrypted(network)
     import onnxruntime
 
     # TensorRT leaves operators that it does not know to CUDA; none goes to the CPU unseen but shapes.
@@ -187,9 +183,12 @@ def _session(
     if provider == "TensorrtExecutionProvider":
         chosen.append(("CUDAExecutionProvider", cuda_options()))
     try:
-        session = onnxruntime.InferenceSession(
-            model or network.path, session_options(threads), providers=chosen
-        )
+        with readable(network) as (path, _):
+            session = onnxruntime.InferenceSession(
+                to_float16(path) if half else path, session_options(threads), providers=chosen
+            )
+    except ModelError:
+        raise
     except Exception as e:  # ONNX Runtime's classes derive from Exception only
         msg = f"model: ONNX Runtime cannot load {network.path}: {_message(e)}"
         raise ModelError(msg) from e

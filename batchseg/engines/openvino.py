@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from batchseg.engines import Device, Offer, Precision, Session, check_batch, decrypted
+from batchseg.engines import Device, Offer, Precision, Session, check_batch, readable
 from batchseg.errors import ModelError
 from batchseg.machine import has_fast_bf16
 from batchseg.package import Format, ModelPackage, Network
@@ -71,7 +71,10 @@ class OpenVINO:
 
         core = openvino.Core()
         try:
-            model = core.read_model(decrypted(network) or network.path)
+            with readable(network) as (path, _):
+                model = core.read_model(path)
+        except ModelError:
+            raise
         except Exception as e:  # RuntimeError mostly; its text says what
             msg = f"model: OpenVINO cannot load {network.path}: {_message(e)}"
             raise ModelError(msg) from e

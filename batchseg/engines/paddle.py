@@ -8,18 +8,15 @@ one configuration serves .json and .pdmodel, fp32 and bf16.
 import contextlib
 import importlib.metadata
 import warnings
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from batchseg.encryption import decrypted_files
-from batchseg.engines import Device, Offer, Precision, Session, check_batch
+from batchseg.engines import Device, Offer, Precision, Session, check_batch, readable
 from batchseg.engines.paddle_gpu import configure_native
 from batchseg.errors import ModelError
-from batchseg.keys import load_key
 from batchseg.machine import has_fast_bf16, keep_freed_memory
 from batchseg.package import Format, ModelPackage, Network
 
@@ -73,7 +70,7 @@ class Paddle:
             msg = f"model: Paddle does not run {network.path}"
             raise ModelError(msg)
         with readable(network) as (program, params):
-            config = inference.Config(program, params)
+            config = inference.Config(program, params or "")
             if device == "gpu":
                 if precision not in ("fp32", "fp16"):
                     msg = f"precision: {precision} is not for Paddle on a GPU; use fp32 or fp16"
@@ -135,18 +132,6 @@ def create_predictor(inference: Any, config: Any, network: Network) -> Any:
     except Exception as e:  # Paddle raises RuntimeError, ValueError, OSError and bare std::exception
         msg = f"model: Paddle cannot load {network.path}: {paddle_message(e)}"
         raise ModelError(msg) from e
-
-
-@contextlib.contextmanager
-def readable(network: Network) -> Iterator[tuple[str, str]]:
-    """Paths of program and weights that Paddle can open; they may be gone once it has."""
-    if not network.encrypted:
-        yield network.path, network.params or ""
-        return
-    key = load_key(None if network.key_file is None else Path(network.key_file))
-    params = None if network.params is None else Path(network.params)
-    with decrypted_files(Path(network.path), params, key) as (program, weights):
-        yield str(program), str(weights or "")
 
 
 def paddle_message(error: BaseException) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchseg.cache import cache_key, cached_folder
-from batchseg.engines import Device, Offer, Precision, Session, check_batch
+from batchseg.engines import Device, Offer, Precision, Session, check_batch, readable
 from batchseg.engines.paddle import (
     CPU_BUILD,
     PaddleSession,
@@ -22,7 +22,6 @@ from batchseg.engines.paddle import (
     import_paddle,
     paddle_message,
     paddle_version,
-    readable,
 )
 from batchseg.engines.paddle_gpu import (
     WORKSPACE_BYTES,
@@ -138,7 +137,7 @@ def build(inference: Any, network: Network, precision: Precision, shape: tuple[i
         )
         engines = folder.with_name(f"{key}-engines")  # Paddle writes here when it builds
         engines.mkdir(exist_ok=True)
-        config = inference.Config(network.path, network.params)
+        config = inference.Config(network.path, network.params or "")
         ranges = str(folder / "shapes.pbtxt")
         configure_tensorrt(
             inference, config, precision, max_batch=shape[0], ranges=ranges, engines=str(engines)
@@ -170,7 +169,7 @@ def engine_key(
 def collect(inference: Any, network: Network, shape: tuple[int, ...], ranges: Path) -> None:
     """Run the smallest and the largest batch, so that Paddle notes the shapes of all tensors."""
     with readable(network) as (program, params):
-        config = inference.Config(program, params)
+        config = inference.Config(program, params or "")
         configure_collection(inference, config, str(ranges))
         session = PaddleSession(create_predictor(inference, config, network), network)
         for count in sorted({1, shape[0]}):
