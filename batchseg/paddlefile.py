@@ -29,7 +29,7 @@ def read_program(content: bytes, name: str) -> Signature:
 
     Args:
         content: of the file.
-        name: of the file; its suffix tells the format.
+        name: of the file; its suffix tells the format, .enc (encrypted) not counted.
 
     Raises:
         ModelError: the file is empty, damaged or no program, or the program is no segmentation network.
@@ -37,7 +37,8 @@ def read_program(content: bytes, name: str) -> Signature:
     if not content:
         msg = f"model: {name} is empty; copy the whole export"
         raise ModelError(msg)
-    return _read_pir(content, name) if ".json" in name[-9:] else _read_pdmodel(content, name)
+    is_pir = name.removesuffix(".enc").endswith(".json")
+    return _read_pir(content, name) if is_pir else _read_pdmodel(content, name)
 
 
 def _read_pir(content: bytes, name: str) -> Signature:
