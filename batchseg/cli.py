@@ -14,6 +14,7 @@ from batchseg.config import load_job
 from batchseg.dryrun import DryRun, dry_run
 from batchseg.errors import EXIT_OK, EXIT_QUARANTINED, BatchsegError, ConfigError
 from batchseg.export import export
+from batchseg.modelcli import add_model_commands
 from batchseg.progress import PlainProgress, Sums, TerminalProgress, duration, is_terminal
 from batchseg.recipe import Recipe
 from batchseg.refusals import describe_damage
@@ -46,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = _parser().parse_args(argv)
     try:
         _check_current_folder()
-        code = arguments.function(arguments, streams)
+        code = getattr(arguments, "function", _model)(arguments, streams)
     except BatchsegError as e:
         streams.give_back()
         _say(f"batchseg: {e}", sys.stderr)
@@ -175,7 +176,17 @@ def _parser() -> argparse.ArgumentParser:
     prune.add_argument("--dry-run", action="store_true", help="say what would be removed")
     prune.add_argument("--all", action="store_true", help="also if the last run found no source at all")
     prune.set_defaults(function=_prune)
+    add_model_commands(commands, job)
     return parser
+
+
+def _model(arguments: argparse.Namespace, streams: Streams) -> int:
+    streams.take()
+    lines = arguments.lines(arguments, lambda line: _say(line, streams.err))
+    streams.give_back()
+    for line in lines:
+        _say(line, sys.stdout)
+    return EXIT_OK
 
 
 def _load(arguments: argparse.Namespace) -> JobConfig:
@@ -229,6 +240,7 @@ def _print_report(report: Report, run_id: str, out: TextIO, *, quiet: bool) -> N
         if sums.tiles:
             _say(f"  {sums.tiles} tiles in {duration(sums.elapsed)}: {sums.rates()}", out)
             _say(f"  slowest step: {sums.slowest_step()}", out)
+            _say(f"  engine: {report.choice.summary}", out)
         _say(f"  masks: {report.output}/masks   table: {report.output}/items/items.parquet", out)
         _say(f"  log:   {report.log}", out)
         if report.damaged:
@@ -266,8 +278,7 @@ def _print_plan(planned: DryRun, out: TextIO) -> None:
     resumed = sum(bool(job.committed) for job in plan.jobs)
     lines = [
         f"model    {recipe.model.network}",
-        f"         {facts.channels} bands in, {facts.output} out ({count}), "
-        f"{recipe.precision} on {recipe.device}",
+        f"         {facts.channels} bands in, {facts.output} out ({count}), {describe_engine(planned)}",
         f"sources  {numbers.scenes} to do ({resumed} begun by earlier runs), {plan.triage.done} done, "
         f"{plan.triage.quarantined} quarantined before, {len(plan.triage.vanished)} gone",
         f"values   {describe_values(recipe)}",
@@ -287,6 +298,14 @@ def _print_plan(planned: DryRun, out: TextIO) -> None:
         _say(f"refused  {len(plan.refusals)} sources:", out)
         for refusal in plan.refusals:
             _say(f"  {refusal.source.source_id}: {refusal.reason}", out)
+
+
+def describe_engine(planned: DryRun) -> str:
+    recipe = planned.recipe
+    if planned.undecided:
+        return "engine chosen by the first run, on its own tiles (`batchseg model bench` tries them now)"
+    baked = ", baked" if recipe.bake is not None else ""
+    return f"{recipe.engine} in {recipe.precision} on {recipe.device}{baked}"
 
 
 def describe_values(recipe: Recipe) -> str:

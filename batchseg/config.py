@@ -26,8 +26,12 @@ from batchseg.settings import (
     PALETTE,
     AreaFile,
     ClassInfo,
+    EngineName,
+    Gate,
     JobConfig,
+    ModelOptions,
     Normalize,
+    Precision,
     RegionOptions,
     Resampling,
     Scale,
@@ -167,16 +171,31 @@ class _Area(_Strict):
     layer: str | None = None
 
 
+class _Model(_Strict):
+    path: str = Field(min_length=1)
+    layout: Literal["NCHW", "NHWC"] | None = None
+    output: Literal["logits", "probabilities", "sigmoid", "classes"] | None = None
+    threshold: Number | None = Field(default=None, gt=0, lt=1)
+    size_divisor: int | None = Field(default=None, ge=1)
+    key_file: str | None = None
+
+
+class _Gate(_Strict):
+    equal_pixels: Number = Field(default=0.999, ge=0, le=1)
+    iou: Number = Field(default=0.99, ge=0, le=1)
+    tiles: int = Field(default=8, ge=1, le=1000)
+
+
 class _JobFile(_Strict):
     inputs: (
         _Input
         | Annotated[list[_Input], Field(min_length=1)]
         | Annotated[dict[_InputName, _Input], Field(min_length=1)]
     )
-    model: str
+    model: Annotated[str, Field(min_length=1)] | _Model
     output: str
     bands: list[int] | None = None
-    tile_size: int = Field(default=512, ge=8, le=8192)
+    tile_size: int | None = Field(default=None, ge=8, le=8192)
     halo: int = Field(default=64, ge=0)
     scale: Literal["transforms", "metadata"] | _Divide | _Stretch = "transforms"
     normalize: Literal["model", "none"] | _Normalize = "model"
@@ -186,7 +205,10 @@ class _JobFile(_Strict):
     confidence: bool = False
     compress: Literal["deflate", "zstd", "lzw"] = "deflate"
     regions: bool | _Regions = True
-    precision: Literal["fp32", "bf16"] = "fp32"
+    engine: EngineName | Literal["auto"] | None = None
+    precision: Precision | Literal["auto"] | None = None
+    bake: bool = True
+    gate: _Gate = _Gate()
     device: Literal["auto", "cpu", "gpu"] = "auto"
     executor: Literal["ray", "inline"] = "ray"
     ray_address: str | None = None
@@ -230,13 +252,16 @@ class _JobFile(_Strict):
 
     @model_validator(mode="after")
     def _halo_leaves_core(self) -> "_JobFile":
-        if self.tile_size <= 2 * self.halo:
-            msg = (
-                f"halo {self.halo} leaves no core in tile_size {self.tile_size} "
-                f"(need tile_size > 2 * halo); raise tile_size or lower halo"
-            )
-            raise ValueError(msg)
+        if self.tile_size is not None and self.tile_size <= 2 * self.halo:
+            raise ValueError(no_core(self.tile_size, self.halo))
         return self
+
+
+def no_core(tile_size: int, halo: int) -> str:
+    return (
+        f"halo {halo} leaves no core in tile_size {tile_size} (need tile_size > 2 * halo); "
+        f"raise tile_size or lower halo"
+    )
 
 
 class _UniqueKeys(yaml.SafeLoader):
@@ -355,12 +380,13 @@ def _to_config(job: _JobFile, path: Path) -> JobConfig:
         inputs = [(None, item) for item in job.inputs]
     else:
         inputs = list(job.inputs.items())
-    left_out = {"inputs", "classes", "scale", "normalize", "regions", "max_in_flight", "aoi"}
+    left_out = {"inputs", "model", "classes", "scale", "normalize", "regions", "max_in_flight", "aoi", "gate"}
     values = job.model_dump(exclude=left_out)
     values |= {
         "path": str(path),
         "inputs": tuple((name, _input(given, folder)) for name, given in inputs),
-        "model": _absolute(job.model, folder),
+        "model": _model_options(job.model, folder),
+        "gate": Gate(**job.gate.model_dump()),
         "output": _absolute(job.output, folder).rstrip("/"),
         "bands": None if job.bands is None else tuple(job.bands),
         "scale": _scale(job.scale),
@@ -395,6 +421,13 @@ def _input(given: _Input, folder: Path) -> str | SceneSet:
         id_column=given.id,
         resampling=given.resampling,
     )
+
+
+def _model_options(given: str | _Model, folder: Path) -> ModelOptions:
+    model = given if isinstance(given, _Model) else _Model(path=given)
+    key_file = None if model.key_file is None else _absolute(model.key_file, folder)
+    values = model.model_dump() | {"path": _absolute(model.path, folder), "key_file": key_file}
+    return ModelOptions(**values)
 
 
 def _area_file(aoi: str | _Area | None, folder: Path) -> AreaFile | None:
@@ -481,6 +514,10 @@ _EXPECTED = {
         "{manifest: ..., columns: [...]} or {stac: ..., assets: [...]}, "
         "a list of such, or a mapping of names to such"
     ),
+    "model": "a folder, an ONNX file, or {path: ..., layout: NHWC, output: sigmoid, threshold: 0.3}",
+    "gate": "{equal_pixels: 0.999, iou: 0.99, tiles: 8}",
+    "engine": "auto, " + ", ".join(get_args(EngineName)),
+    "precision": "auto, " + ", ".join(get_args(Precision)),
     "scale": "transforms, metadata, {divide: 10000} or {stretch: [low, high]}",
     "normalize": "model, none or {mean: [...], std: [...]}",
     "nodata": "source, none or a number",

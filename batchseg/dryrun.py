@@ -6,9 +6,10 @@ from functools import partial
 
 from batchseg import publishing, storage
 from batchseg.aoi import read_area
+from batchseg.bench import Bench
+from batchseg.choice import choose, is_open, try_engines
 from batchseg.inputs import find_sources
 from batchseg.ledger import Ledger
-from batchseg.model import read_model
 from batchseg.plan import Estimate, Plan, estimate, make_plan
 from batchseg.read import read_header, read_headers_alone
 from batchseg.recipe import Recipe, make_recipe
@@ -16,9 +17,11 @@ from batchseg.scene import Refusal
 from batchseg.scratch import run_folder
 from batchseg.settings import JobConfig
 from batchseg.settle import (
+    kept_choice,
     make_product,
     object_store_bytes,
     probe_model,
+    read_package,
     refuse_spoiled_night,
     triage_job,
     worker_count,
@@ -35,6 +38,8 @@ class DryRun:
     workers: int
     object_store_bytes: int
     min_age: float
+    undecided: bool
+    """The first run will try engines."""
 
 
 def dry_run(config: JobConfig, say: Callable[[str], None]) -> DryRun:
@@ -48,14 +53,42 @@ def dry_run(config: JobConfig, say: Callable[[str], None]) -> DryRun:
         return _dry_run(config, say)
 
 
+def bench_job(config: JobConfig, say: Callable[[str], None], *, everything: bool = True) -> Bench:
+    """Try engines on a job's own tiles, and change nothing.
+
+    Args:
+        config: the job.
+        say: told what is being tried.
+        everything: all engines and precisions, whatever the job names.
+
+    Raises:
+        BatchsegError: what `run` would refuse, with the same words and exit code.
+    """
+    storage.configure(config.storage)
+    with run_folder():
+        say("checking the model with one tile")
+        package = read_package(config.model)
+        facts, device = probe_model(config, package)
+        area = read_area(config.aoi) if config.aoi else None
+        recipe = make_recipe(config, package, facts, device, area)
+        sources, _ = find_sources(config, {})
+        return try_engines(
+            config, recipe, sources, workers=worker_count(config), say=say, everything=everything
+        )
+
+
 def _dry_run(config: JobConfig, say: Callable[[str], None]) -> DryRun:
     area = read_area(config.aoi) if config.aoi else None
     say("checking the model with one tile")
-    model = read_model(config.model)
-    facts, device = probe_model(config, model)
-    recipe = make_recipe(config, model, facts, device, area)
+    package = read_package(config.model)
+    facts, device = probe_model(config, package)
+    recipe = make_recipe(config, package, facts, device, area)
     state = load_state(config.output)
-    check_pixel_settings(state, recipe.settings(), config.output)
+    kept = kept_choice(package, state)
+    undecided = is_open(config, kept)
+    if not undecided:
+        recipe, _ = choose(config, recipe, kept, (), workers=worker_count(config), say=say)
+        check_pixel_settings(state, recipe.settings(), config.output)
     sources, _ = find_sources(config, state.roots if state else {})
     ledger = Ledger(config.output)
     product = make_product(config, recipe)
@@ -88,4 +121,5 @@ def _dry_run(config: JobConfig, say: Callable[[str], None]) -> DryRun:
         workers=workers,
         object_store_bytes=object_store_bytes(workers, config.max_in_flight),
         min_age=config.min_age,
+        undecided=undecided,
     )

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from batchseg.errors import ModelError
 from batchseg.package import Geometry, LimitLong, Padding, Resize, ResizeByLong, ResizeByShort
 
+cv2.setNumThreads(1)  # a worker has one core, and pictures of one band are small
+
 Shape = tuple[int, int]
 """(height, width)"""
 

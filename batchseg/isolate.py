@@ -3,8 +3,11 @@
 import contextlib
 import ctypes
 import multiprocessing
+import os
 import signal
-from collections.abc import Callable
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
@@ -43,6 +46,36 @@ def call_in_fresh_process(function: Callable[..., T], *args: object, timeout: fl
             raise ProcessDiedError(msg) from e
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextlib.contextmanager
+def captured_output() -> Iterator[Callable[[], str]]:
+    """Take what the process writes to file descriptors 1 and 2, C++ libraries included.
+
+    Yields:
+        A function that gives what was written so far.
+    """
+    with tempfile.TemporaryFile() as taken:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        kept = os.dup(1), os.dup(2)
+        os.dup2(taken.fileno(), 1)
+        os.dup2(taken.fileno(), 2)
+
+        def written() -> str:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            length = os.fstat(taken.fileno()).st_size
+            return os.pread(taken.fileno(), length, 0).decode(errors="replace")
+
+        try:
+            yield written
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            for descriptor, original in enumerate(kept, start=1):
+                os.dup2(original, descriptor)
+                os.close(original)
 
 
 def _end_with_parent() -> None:

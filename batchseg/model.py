@@ -2,11 +2,14 @@
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
 from batchseg.deploy import DEPLOY_FILES, named_stem, read_deploy
+from batchseg.encryption import decrypt_file
 from batchseg.errors import ModelError
+from batchseg.keys import load_key
 from batchseg.onnxfile import guess_layout, read_onnx
 from batchseg.package import Declaration, Format, Layout, ModelPackage, OutputKind, Padding, Signature
 from batchseg.paddlefile import check_params, read_program
@@ -245,3 +248,12 @@ def _limits(
     if batch is not None:
         limits.append(f"its batch is fixed at {batch}")
     return tuple(limits)
+
+
+def open_model(path: str, *, layout: Layout | None = None, key_file: str | None = None) -> ModelPackage:
+    """`read_model`, with the key of an encrypted model from a file, else from the environment."""
+
+    def decrypt(file: Path) -> bytes:
+        return decrypt_file(file, load_key(None if key_file is None else Path(key_file)))
+
+    return replace(read_model(path, layout=layout, decrypt=decrypt), key_file=key_file)

@@ -115,6 +115,8 @@ class ModelPackage:
     digest: str
     """sha256 of network and params, decrypted."""
     encrypted: bool = False
+    key_file: str | None = None
+    """Of an encrypted model; None: the environment has the key."""
     layout: Layout = "NCHW"
     dtype: Literal["float32", "float16", "uint8"] = "float32"
     """Of the network's input."""
@@ -175,7 +177,7 @@ class Bake:
     """What goes into the graph: with it the network takes NHWC pixels and gives ids."""
 
     pixels: Literal["uint8", "float32"]
-    """uint8: raw NHWC, cast and normalised in the graph. float32: prepared NCHW, as the bare network."""
+    """uint8: raw NHWC pixels, cast and normalised in the graph. float32: prepared, in the bare layout."""
     mean: tuple[float, ...]
     """One per band; used with uint8 pixels, in units of 0..1."""
     std: tuple[float, ...]
@@ -195,8 +197,12 @@ class Network:
     path: str
     params: str | None = None
     encrypted: bool = False
+    key_file: str | None = None
+    """Of an encrypted model; None: the environment has the key."""
     layout: Layout = "NCHW"
     """Of its input."""
+    bands: int | None = None
+    """None: not known before a run."""
     dtype: Literal["float32", "float16", "uint8"] = "float32"
     baked: bool = False
     """First output: ids (N, H, W), uint8, or int32 where the bare network gives ids."""

@@ -126,14 +126,18 @@ def _read_pdmodel(content: bytes, name: str) -> Signature:
     fetched = [names[0] for kind, names, _ in ops if kind == "fetch"]
     inputs = [tensors[feed] for feed in feeds if tensors.get(feed)]
     outputs = [tensors[fetch] for fetch in fetched if tensors.get(fetch)]
-    end = fetched[0] if fetched else ""
-    kind = ""
+    end = _pdmodel_end(ops, fetched[0]) if fetched else ""
+    return _signature(name, [t for t in inputs if t], [t for t in outputs if t], end, kinds)
+
+
+def _pdmodel_end(ops: list[tuple[str, list[str], list[str]]], name: str) -> str:
+    """Type of the operator that makes a variable; a later one writes over what an earlier one wrote."""
     for kind, arguments, results in reversed(ops):
-        if end in results and kind != "fetch":
-            if kind not in PASSING:
-                break
-            end = arguments[0]
-    return _signature(name, [t for t in inputs if t], [t for t in outputs if t], kind, kinds)
+        if kind != "fetch" and name in results:
+            if kind not in PASSING or not arguments:
+                return kind
+            name = arguments[0]
+    return ""
 
 
 def _op(message: Any) -> tuple[str, list[str], list[str]]:

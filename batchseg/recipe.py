@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchseg.aoi import Area, misplacement
+from batchseg.config import no_core
 from batchseg.errors import ConfigError, ModelError
 from batchseg.grid import TileGrid
-from batchseg.package import ModelFacts, ModelPackage
+from batchseg.package import Bake, ModelFacts, ModelPackage, OutputKind
 from batchseg.scene import Scene
-from batchseg.settings import ClassInfo, JobConfig, Normalize, RegionOptions, Scale
+from batchseg.settings import ClassInfo, EngineName, JobConfig, Normalize, Precision, RegionOptions, Scale
 
 ALGORITHM = 1
 """Changes only when the same job would give other pixels."""
@@ -36,14 +37,27 @@ class Recipe:
     """`source`, `none`, or the value that stands for no data whatever the file says."""
     tile_size: int
     halo: int
-    precision: str
-    device: str
+    engine: EngineName = "paddle"
+    precision: Precision = "fp32"
+    device: Literal["cpu", "gpu"] = "cpu"
+    bake: Bake | None = None
+    """What is done in the graph; None: the network runs as its owner ships it."""
     confidence: bool
     class_count: int | None
     on_bad_block: Literal["quarantine", "nodata"] = "quarantine"
     """Not of the pixel settings: a sound file has the same mask either way."""
     area: Area | None = None
     """Pixels outside it are nodata; those inside are the same with and without it."""
+
+    @property
+    def answer(self) -> OutputKind:
+        """What comes out of the network that runs: the bare one's output, or ids."""
+        return "classes" if self.bake is not None else self.facts.output
+
+    @property
+    def graph_confidence(self) -> bool:
+        """Whether the network that runs gives confidences beside ids."""
+        return self.bake.confidence if self.bake is not None else self.model.confidence_output
 
     @property
     def mask_dtype(self) -> str:
@@ -79,12 +93,21 @@ class Recipe:
     def settings(self) -> dict[str, Any]:
         """The pixel settings in words, as they are recorded and compared."""
         normalize = dataclasses.asdict(self.normalize) if self.normalize else None
-        # Without an area there is no key: outputs made before areas were known keep their digest.
-        area = {} if self.area is None else {"aoi": self.area.digest}
+        # What is not there has no key: outputs made before it was known keep their digest.
+        more: dict[str, Any] = {} if self.area is None else {"aoi": self.area.digest}
+        if self.bake is not None:
+            more["bake"] = self.bake.pixels
+        if self.model.geometry:
+            more["geometry"] = [
+                {"type": type(step).__name__, **_plain(dataclasses.asdict(step))}
+                for step in self.model.geometry
+            ]
+        if self.facts.output == "sigmoid" and self.model.threshold != 0.5:
+            more["threshold"] = self.model.threshold
         return {
             "algorithm": ALGORITHM,
             "model": self.model.digest,
-            "engine": "paddle",
+            "engine": self.engine,
             "precision": self.precision,
             "device": self.device,
             "bands": list(self.bands),
@@ -95,7 +118,7 @@ class Recipe:
             "halo": self.halo,
             "confidence": self.confidence,
             "mask_dtype": self.mask_dtype,
-            **area,
+            **more,
         }
 
     @property
@@ -174,9 +197,15 @@ def _plain(value: Any) -> Any:
 
 
 def make_recipe(
-    config: JobConfig, model: ModelPackage, facts: ModelFacts, device: str, area: Area | None = None
+    config: JobConfig,
+    model: ModelPackage,
+    facts: ModelFacts,
+    device: Literal["cpu", "gpu"],
+    area: Area | None = None,
 ) -> Recipe:
     """Complete the job's settings by what the model says, and by the polygons of its `aoi`.
+
+    The engine is the model's reference engine, in fp32, or the one that the job names.
 
     Raises:
         ConfigError: settings contradict each other or the model.
@@ -186,29 +215,98 @@ def make_recipe(
     if len(bands) != facts.channels:
         msg = f"{config.path}: `bands` names {len(bands)}, the model takes {facts.channels}; make them agree"
         raise ConfigError(msg)
-    if config.confidence and facts.output == "classes":
+    if config.confidence and facts.output == "classes" and not model.confidence_output:
         msg = (
             f"{config.path}: confidence: true, but the model's export has argmax baked in and gives no "
             f"scores; export it with --output_op softmax or none, or set confidence: false"
         )
         raise ModelError(msg)
     normalize = _normalize(config, model, len(bands))
+    scale = _scale(config, normalize, len(bands))
+    if model.dtype == "uint8" and (scale.kind != "transforms" or normalize is not None):
+        msg = f"{config.path}: the model takes raw uint8 pixels; leave out `scale`, and set normalize: none"
+        raise ConfigError(msg)
     return Recipe(
         model=model,
         facts=facts,
         bands=bands,
         all_bands=config.bands is None,
-        scale=_scale(config, normalize, len(bands)),
+        scale=scale,
         normalize=normalize,
         nodata=config.nodata,
-        tile_size=config.tile_size,
+        tile_size=tile_size(config, model),
         halo=config.halo,
-        precision=config.precision,
+        engine=named_engine(config, model),
+        precision="fp32" if config.precision is None or config.precision == "auto" else config.precision,
         device=device,
+        bake=_bake(config, model, facts, normalize, scale),
         confidence=config.confidence,
         class_count=_class_count(config, facts),
         on_bad_block=config.on_bad_block,
         area=area,
+    )
+
+
+def reference_engine(model: ModelPackage) -> EngineName:
+    """The engine whose fp32 answers count as the model's own."""
+    return "onnxruntime" if model.format == "onnx" else "paddle"
+
+
+def named_engine(config: JobConfig, model: ModelPackage) -> EngineName:
+    """The job's engine; where it names none, or leaves it to be chosen, the reference engine."""
+    if config.engine is None or config.engine == "auto":
+        return reference_engine(model)
+    return config.engine
+
+
+DEFAULT_TILE_SIZE = 512
+
+
+def tile_size(config: JobConfig, model: ModelPackage) -> int:
+    """Pixels per side of the network's window: the job's, the network's own, or 512.
+
+    Raises:
+        ConfigError: the network takes another size, or the halo leaves no core in it.
+    """
+    height, width = model.size_hw
+    fixed = {side for side in (height, width) if side is not None}
+    if model.geometry:
+        fixed = set()
+    if len(fixed) > 1:
+        msg = f"{model.network} takes {height} x {width} pixels; tiles are square, export it for such"
+        raise ModelError(msg)
+    size = config.tile_size or next(iter(fixed), DEFAULT_TILE_SIZE)
+    if fixed and size not in fixed:
+        msg = (
+            f"{config.path}: tile_size: {size}, but {model.network} takes {fixed.pop()} pixels; leave it out"
+        )
+        raise ConfigError(msg)
+    if not model.geometry and size % model.size_divisor:
+        msg = f"{config.path}: tile_size: {size} is no multiple of {model.size_divisor}, as the model needs"
+        raise ConfigError(msg)
+    if size <= 2 * config.halo:
+        msg = f"{config.path}: {no_core(size, config.halo)}"
+        raise ConfigError(msg)
+    return size
+
+
+def _bake(
+    config: JobConfig, model: ModelPackage, facts: ModelFacts, normalize: Normalize | None, scale: Scale
+) -> Bake | None:
+    """None where the job says so, or where nothing is left to put into the graph, or cannot be."""
+    if not config.bake or model.encrypted or model.geometry or model.dtype != "float32":
+        return None
+    raw = scale.kind == "transforms"
+    if facts.output == "classes" and not raw:
+        return None
+    return Bake(
+        pixels="uint8" if raw else "float32",
+        mean=normalize.mean if normalize else (0.0,) * facts.channels,
+        std=normalize.std if normalize else (1 / 255,) * facts.channels,
+        output=facts.output,
+        output_layout=facts.output_layout,
+        threshold=model.threshold,
+        confidence=config.confidence,
     )
 
 
@@ -244,7 +342,7 @@ def _normalize(config: JobConfig, model: ModelPackage, channels: int) -> Normali
     if lengths:
         msg = f"{config.path}: normalize has {lengths.pop()} values, the model takes {channels} bands"
         raise ConfigError(msg)
-    return Normalize(mean=_spread(normalize.mean, channels), std=_spread(normalize.std, channels))
+    return Normalize(mean=spread(normalize.mean, channels), std=spread(normalize.std, channels))
 
 
 def _scale(config: JobConfig, normalize: Normalize | None, channels: int) -> Scale:
@@ -257,14 +355,15 @@ def _scale(config: JobConfig, normalize: Normalize | None, channels: int) -> Sca
                 f"{config.path}: scale: {len(values)} {key} values for {channels} bands; give 1 or {channels}"
             )
             raise ConfigError(msg)
-    for low, high in zip(_spread(scale.low, channels), _spread(scale.high, channels), strict=True):
+    for low, high in zip(spread(scale.low, channels), spread(scale.high, channels), strict=True):
         if high <= low:
             msg = f"{config.path}: scale: stretch wants low < high, found {low:g} and {high:g}"
             raise ConfigError(msg)
     return scale
 
 
-def _spread(values: tuple[float, ...], count: int) -> tuple[float, ...]:
+def spread(values: tuple[float, ...], count: int) -> tuple[float, ...]:
+    """One value per band, of one for all or one for each."""
     return values * count if len(values) == 1 else values
 
 
@@ -329,7 +428,7 @@ def fill_values(recipe: Recipe, dtype: str) -> NDArray[np.generic]:
         Shape (bands,), of `dtype`.
     """
     count = len(recipe.bands)
-    low, high = (np.array(_spread(v, count)) for v in (recipe.scale.low, recipe.scale.high))
+    low, high = (np.array(spread(v, count)) for v in (recipe.scale.low, recipe.scale.high))
     mean = np.array(recipe.normalize.mean if recipe.normalize else (0.0,) * count)
     raw = low + mean * (high - low)
     kind = np.dtype(dtype)
@@ -338,29 +437,3 @@ def fill_values(recipe: Recipe, dtype: str) -> NDArray[np.generic]:
         raw = np.clip(np.rint(raw), info.min, info.max)
     filled: NDArray[np.generic] = raw.astype(kind)
     return filled
-
-
-class Preparation:
-    """Scaling and normalisation of tiles, in float32 and in PaddleSeg's order of operations."""
-
-    def __init__(self, recipe: Recipe) -> None:
-        count = len(recipe.bands)
-        low, high = (np.array(_spread(v, count)) for v in (recipe.scale.low, recipe.scale.high))
-        self._steps: list[tuple[Callable[..., Any], tuple[Any, ...]]] = []
-        self._add(np.subtract, low, neutral=0)
-        self._add(np.divide, high - low, neutral=1)
-        if recipe.scale.clips:
-            self._steps.append((np.clip, (0, 1)))
-        if recipe.normalize is not None:
-            self._add(np.subtract, np.array(recipe.normalize.mean), neutral=0)
-            self._add(np.divide, np.array(recipe.normalize.std), neutral=1)
-
-    def _add(self, operation: np.ufunc, values: NDArray[np.float64], neutral: float) -> None:
-        if np.any(values != neutral):
-            self._steps.append((operation, (values.astype(np.float32)[:, None, None],)))
-
-    def __call__(self, tile: NDArray[np.generic], out: NDArray[np.float32]) -> None:
-        """Write the model's input for a raw tile (C, H, W) into `out`, of the same shape."""
-        np.copyto(out, tile, casting="unsafe")
-        for operation, operands in self._steps:
-            operation(out, *operands, out=out)

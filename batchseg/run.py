@@ -12,6 +12,7 @@ from functools import partial
 
 from batchseg import publishing, storage
 from batchseg.aside import start_aside, wait_for
+from batchseg.choice import Choice, as_document
 from batchseg.driver import Driver, Tally
 from batchseg.errors import BatchsegError, ConfigError, ModelError, StoppedError
 from batchseg.events import Event, Listener, Note, PhaseStarted, PlanReady
@@ -20,7 +21,6 @@ from batchseg.inputs import InputRoot, find_sources
 from batchseg.items import write_items
 from batchseg.ledger import Ledger, Record
 from batchseg.locks import Lock, hold
-from batchseg.model import read_model
 from batchseg.plan import Estimate, Plan, Triage, estimate, make_plan
 from batchseg.progress import LogListener, Sums
 from batchseg.recipe import Product, Recipe
@@ -32,6 +32,7 @@ from batchseg.settle import (
     LazyExecutor,
     Stop,
     describe_young,
+    read_package,
     refuse_spoiled_night,
     settle,
     triage_job,
@@ -47,6 +48,8 @@ class Report:
 
     output: str
     log: str
+    choice: Choice
+    """How the network was run."""
     tally: Tally
     skipped: int
     """Done, or quarantined, by earlier runs."""
@@ -152,15 +155,18 @@ class _Run:
     def go(self, run_id: str, *, replace: bool) -> Report:
         config = self._config
         self._emit(PhaseStarted(text="checking the model and listing inputs"))
-        model = read_model(config.model)
+        package = read_package(config.model)
         state = load_state(config.output)
         sources, roots = find_sources(config, state.roots if state else {})
         ledger = Ledger(config.output)
         with contextlib.ExitStack() as stack:
             executor = LazyExecutor(config, self._stop, stack)
-            recipe, product = settle(config, model, state, executor, self._stop, replace=replace)
+            recipe, product, choice = settle(
+                config, package, state, executor, sources, self._emit, self._stop, replace_all=replace
+            )
             ledger.claim(run_id)
             triaged = triage_job(config, sources, ledger, recipe, product)
+            self._choice = choice
             remember = partial(self._remember, recipe, product, roots, triaged.vanished, state)
             if triaged.vanished:
                 self._emit(
@@ -190,6 +196,7 @@ class _Run:
             device=recipe.device,
             facts=recipe.facts,
             roots=roots,
+            choice=self._choice,
             classes=tuple(info.name for info in product.classes),
             vanished=vanished,
         )
@@ -288,6 +295,7 @@ class _Run:
         return Report(
             output=self._config.output,
             log=self._log,
+            choice=self._choice,
             tally=tally,
             skipped=triaged.done,
             still_quarantined=triaged.quarantined,
@@ -317,6 +325,7 @@ def _save_summary(output: str, run_id: str, report: Report) -> None:
     sums = report.sums
     document = {
         **dataclasses.asdict(report.tally),
+        "engine": as_document(report.choice),
         "skipped": report.skipped,
         "young": report.young,
         "bad_pixels": {record.source_id: record.bad_pixels for record in report.damaged},

@@ -112,6 +112,40 @@ class RegionOptions:
     """Of a region that is held in memory; one with more stays cut, its pieces sharing the region's id."""
 
 
+EngineName = Literal["paddle", "paddle-tensorrt", "onnxruntime", "onnxruntime-tensorrt", "openvino"]
+
+Precision = Literal["fp32", "bf16", "fp16", "int8"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelOptions:
+    """Which model, and what its files do not say of it."""
+
+    path: str
+    """A folder, or an ONNX file."""
+    layout: Literal["NCHW", "NHWC"] | None = None
+    """Of the input; None: as its shape suggests."""
+    output: Literal["logits", "probabilities", "sigmoid", "classes"] | None = None
+    """None: as the probe tile shows."""
+    threshold: float | None = None
+    """Of a sigmoid band; None: the package's, else 0.5."""
+    size_divisor: int | None = None
+    key_file: str | None = None
+    """Of an encrypted model; None: the environment has the key."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gate:
+    """How near an engine must come to the reference to be chosen by itself."""
+
+    equal_pixels: float = 0.999
+    """Share of pixels that have the reference's class."""
+    iou: float = 0.99
+    """Of every class that the probe tiles show."""
+    tiles: int = 8
+    """Probe tiles, of the job's own data."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AreaFile:
     """Where the polygons of an area of interest lie."""
@@ -129,11 +163,12 @@ class JobConfig:
     """The job file, for error messages."""
     inputs: tuple[tuple[str | None, str | SceneSet], ...]
     """(name; path, folder, glob, manifest or scene set); the name is None unless the job file gives one."""
-    model: str
+    model: ModelOptions
     output: str
     bands: tuple[int, ...] | None
     """Band numbers from 1 in the model's order; None: all, in the file's order."""
-    tile_size: int
+    tile_size: int | None
+    """None: the model's own size, or 512."""
     halo: int
     scale: Scale
     normalize: Normalize | Literal["model", "none"]
@@ -144,7 +179,13 @@ class JobConfig:
     compress: str
     regions: RegionOptions | None
     """None: no region tables."""
-    precision: Literal["fp32", "bf16"]
+    engine: EngineName | Literal["auto"] | None
+    """None: Paddle Inference for Paddle's models, ONNX Runtime for ONNX files."""
+    precision: Precision | Literal["auto"] | None
+    """None: fp32, or auto where the engine is."""
+    bake: bool
+    """Normalisation, argmax and confidence as parts of the graph, where the model allows it."""
+    gate: Gate
     device: Literal["auto", "cpu", "gpu"]
     executor: Literal["ray", "inline"]
     ray_address: str | None

@@ -3,6 +3,7 @@
 import contextlib
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -10,18 +11,23 @@ from typing import Literal
 from batchseg import publishing, storage
 from batchseg.aoi import read_area
 from batchseg.aside import start_aside, wait_for
+from batchseg.choice import Choice, choose, is_open
+from batchseg.engines import Device
 from batchseg.errors import ConfigError
+from batchseg.events import Listener, Note
 from batchseg.executors import Executor
 from batchseg.executors.inline import InlineExecutor
 from batchseg.ledger import Ledger, Record
+from batchseg.machine import cpu_class
+from batchseg.model import open_model
 from batchseg.package import ModelFacts, ModelPackage
 from batchseg.plan import Plan, Triage, in_flight_bound, triage
-from batchseg.predict import cpu_class, probe
+from batchseg.probe import probe
 from batchseg.progress import duration
 from batchseg.read import UNDECODABLE
-from batchseg.recipe import Product, Recipe, make_recipe, region_settings
+from batchseg.recipe import Product, Recipe, make_recipe, region_settings, tile_size
 from batchseg.scene import Source
-from batchseg.settings import PALETTE, ClassInfo, JobConfig
+from batchseg.settings import PALETTE, ClassInfo, JobConfig, ModelOptions
 from batchseg.state import OutputState, check_pixel_settings
 
 Stop = Callable[[], str | None]
@@ -117,22 +123,56 @@ def object_store_bytes(workers: int, max_in_flight: int | None) -> int:
     return int(bound * 1.25) + 64 * 2**20
 
 
+def read_package(options: ModelOptions) -> ModelPackage:
+    """The job's model, completed by what the job says of it. Raises ModelError."""
+    package = open_model(options.path, layout=options.layout, key_file=options.key_file)
+    given = {
+        key: value
+        for key in ("output", "threshold", "size_divisor")
+        if (value := getattr(options, key)) is not None
+    }
+    return replace(package, **given)
+
+
 def settle(
     config: JobConfig,
-    model: ModelPackage,
+    package: ModelPackage,
     state: OutputState | None,
     executor: LazyExecutor,
+    sources: Sequence[Source],
+    emit: Listener,
     stop: Stop,
     *,
-    replace: bool,
-) -> tuple[Recipe, Product]:
-    """Recipe and product, checked against what the output was made with."""
+    replace_all: bool,
+) -> tuple[Recipe, Product, Choice]:
+    """Recipe, product and engine, checked against what the output was made with."""
     area = read_area(config.aoi) if config.aoi else None
-    facts, device = _facts(config, model, state, executor, stop)
-    recipe = make_recipe(config, model, facts, device, area)
-    if not replace:
+    kept = None if replace_all else kept_choice(package, state)
+    facts, device = _facts(config, package, state, executor, stop, quiet=is_open(config, kept))
+    recipe = make_recipe(config, package, facts, device, area)
+    product = make_product(config, recipe)
+    choosing = start_aside(
+        partial(
+            choose,
+            config,
+            recipe,
+            kept,
+            sources,
+            workers=worker_count(config),
+            say=lambda line: emit(Note(text=line)),
+        )
+    )
+    recipe, choice = wait_for(choosing, stop)
+    if not replace_all:
         check_pixel_settings(state, recipe.settings(), config.output)
-    return recipe, make_product(config, recipe)
+    return recipe, product, choice
+
+
+def kept_choice(package: ModelPackage, state: OutputState | None) -> Choice | None:
+    """What the output's earlier runs chose for this model."""
+    if state is None or state.pixel.get("model") != package.digest:
+        return None
+    return state.choice
 
 
 def make_product(config: JobConfig, recipe: Recipe) -> Product:
@@ -142,23 +182,30 @@ def make_product(config: JobConfig, recipe: Recipe) -> Product:
 
 
 def _facts(
-    config: JobConfig, model: ModelPackage, state: OutputState | None, executor: LazyExecutor, stop: Stop
-) -> tuple[ModelFacts, str]:
-    if state is not None and _same_model(config, model, state):
+    config: JobConfig,
+    package: ModelPackage,
+    state: OutputState | None,
+    executor: LazyExecutor,
+    stop: Stop,
+    *,
+    quiet: bool,
+) -> tuple[ModelFacts, Device]:
+    """What the probe tile shows. `quiet`: engines will be measured, and nothing else should work then."""
+    if state is not None and _same_model(config, package, state):
         return state.facts, state.device
     # Ray takes 4 s to start, the probe 3 s: side by side. The probe forks nothing of Ray's.
-    answer = start_aside(probe_model, config, model)
-    executor.start()
+    answer = start_aside(probe_model, config, package)
+    if not quiet:
+        executor.start()
     return wait_for(answer, stop)
 
 
-def probe_model(config: JobConfig, model: ModelPackage) -> tuple[ModelFacts, str]:
+def probe_model(config: JobConfig, model: ModelPackage) -> tuple[ModelFacts, Device]:
     """What one tile shows of the job's model, and the device. Raises ModelError."""
     return probe(
         model,
         channels=len(config.bands) if config.bands else None,
-        tile_size=config.tile_size,
-        precision=config.precision,
+        tile_size=tile_size(config, model),
         device=config.device,
     )
 
@@ -167,8 +214,7 @@ def _same_model(config: JobConfig, model: ModelPackage, state: OutputState) -> b
     """Whether what a probe tile would show is known from an earlier run on a machine of this kind."""
     asked = {
         "model": model.digest,
-        "precision": config.precision,
-        "tile_size": config.tile_size,
+        "tile_size": tile_size(config, model),
     }
     same_bands = config.bands is None or len(config.bands) == state.facts.channels
     same_device = config.device in ("auto", state.device)
@@ -180,6 +226,8 @@ def classes(config: JobConfig, recipe: Recipe) -> tuple[ClassInfo, ...]:
     """Names and colours; a model that says how many classes it has gets `class 0`, `class 1`, ..."""
     if config.classes:
         return config.classes
+    if recipe.model.classes and len(recipe.model.classes) >= (recipe.class_count or 0):
+        return recipe.model.classes
     count = recipe.class_count or 0
     return tuple(ClassInfo(name=f"class {i}", color=PALETTE[i % len(PALETTE)]) for i in range(count))
 

@@ -4,9 +4,10 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from batchseg import publishing, storage
+from batchseg.choice import Choice, as_document, from_document
 from batchseg.errors import ConfigError, OutputError
 from batchseg.inputs import InputRoot
 from batchseg.package import ModelFacts
@@ -22,11 +23,13 @@ class OutputState:
 
     pixel: Mapping[str, Any]
     """The pixel settings of all masks in this output."""
-    device: str
+    device: Literal["cpu", "gpu"]
     facts: ModelFacts
     """Kept, so that a night with nothing to do does not load the model."""
     roots: Mapping[str, InputRoot]
     """How source ids are made, by input pattern."""
+    choice: Choice | None = None
+    """How the network is run; made once, kept by later runs."""
     classes: tuple[str, ...] = ()
     vanished: tuple[str, ...] = ()
     """Sources that the last run did not find any more: what `prune` removes."""
@@ -53,6 +56,7 @@ def load_state(output: str) -> OutputState | None:
             device=loaded["device"],
             facts=ModelFacts(**loaded["facts"]),
             roots={root["pattern"]: InputRoot(**root) for root in loaded["roots"]},
+            choice=from_document(loaded.get("choice")),
             classes=tuple(loaded["classes"]),
             vanished=tuple(loaded.get("vanished", ())),
         )
@@ -73,6 +77,7 @@ def save_state(output: str, state: OutputState) -> None:
         "device": state.device,
         "facts": dataclasses.asdict(state.facts),
         "roots": [dataclasses.asdict(root) for root in state.roots.values()],
+        "choice": as_document(state.choice),
         "classes": list(state.classes),
         "vanished": list(state.vanished),
     }

@@ -11,8 +11,9 @@ from batchseg.errors import StoppedError
 from batchseg.grid import Shard, Tile, cut_tile
 from batchseg.ledger import Record
 from batchseg.predict import Predictor
+from batchseg.prepare import Preparation
 from batchseg.read import ShardPixels, read_shards
-from batchseg.recipe import Preparation, Recipe
+from batchseg.recipe import Recipe
 from batchseg.scene import Scene
 from batchseg.settings import Scale
 from batchseg.stitch import ShardMask, Stitcher
@@ -93,8 +94,7 @@ def predict_lease(
     started = time.perf_counter()
     predict_seconds = 0.0
     masks = []
-    size = recipe.tile_size
-    buffer = np.empty((batch_size, len(recipe.bands), size, size), dtype=np.float32)
+    buffer = preparation.buffer(batch_size)
     for held in pixels.shards:
         stitcher = Stitcher(recipe, held.shard)
         work = [(tile, valid) for tile in held.shard.tiles if (valid := _core_valid(held, tile)) is not False]
@@ -107,9 +107,9 @@ def predict_lease(
             for slot, (tile, _) in zip(batch, part, strict=True):
                 preparation(cut_tile(held.pixels, held.shard.read, tile), slot)
             before = time.perf_counter()
-            output = predictor.run(batch)
+            answers = predictor.run(batch)
             predict_seconds += time.perf_counter() - before
-            for answer, (tile, valid) in zip(output, part, strict=True):
+            for answer, (tile, valid) in zip(answers, part, strict=True):
                 stitcher.place(tile, answer, valid if isinstance(valid, np.ndarray) else None)
         masks.append(stitcher.finished(held.bad_pixels))
     return LeaseMasks(

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from batchseg.errors import ModelError
 from batchseg.grid import Shard, Tile
+from batchseg.predict import Answer
 from batchseg.recipe import Recipe
 
 
@@ -36,18 +37,19 @@ class Stitcher:
         self._confidence = np.zeros(shape_hw, dtype=np.uint8) if recipe.confidence else None
         self._predicted = 0
 
-    def place(self, tile: Tile, output: NDArray[Any], valid: NDArray[np.bool_] | None) -> None:
+    def place(self, tile: Tile, answer: Answer, valid: NDArray[np.bool_] | None) -> None:
         """Put a tile's core in its place.
 
         Args:
             tile: where it lies.
-            output: the network's answer for it, (H, W) ids or (K, H, W) scores.
+            answer: the network's, for the whole window.
             valid: (H, W) of the core, True = usable; None: all.
 
         Raises:
             ModelError: a class id does not fit the mask.
         """
-        core = output[(..., *tile.core.slices_within(tile.window))]
+        inside = tile.core.slices_within(tile.window)
+        core = answer.output[(..., *inside)]
         classes = classify(core, self._recipe)
         at = tile.core.slices_within(self._shard.core)
         if valid is None:
@@ -55,7 +57,10 @@ class Stitcher:
         else:
             np.copyto(self._classes[at], classes, where=valid)
         if self._confidence is not None:
-            confidence = winning_probability(core, self._recipe)
+            if answer.confidence is None:
+                confidence = winning_probability(core, self._recipe)
+            else:
+                confidence = np.maximum(answer.confidence[inside], 1)
             np.copyto(self._confidence[at], confidence, where=True if valid is None else valid)
         self._predicted += 1
 
@@ -71,11 +76,11 @@ class Stitcher:
 
 def classify(output: NDArray[Any], recipe: Recipe) -> NDArray[np.unsignedinteger[Any]]:
     """Class ids (H, W) of the mask's dtype. Of equal scores the first class wins, as in argmax."""
-    kind = recipe.facts.output
+    kind = recipe.answer
     dtype = np.dtype(recipe.mask_dtype)
     classes: NDArray[np.unsignedinteger[Any]]
     if kind == "sigmoid":
-        classes = (output[0] > 0.5).astype(dtype)
+        classes = (output[0] > recipe.model.threshold).astype(dtype)
         return classes
     if kind == "classes":
         ids = output[0] if output.ndim == 3 else output
@@ -103,7 +108,7 @@ def winning_probability(output: NDArray[Any], recipe: Recipe) -> NDArray[np.uint
     """Probability of the winning class as 1..255 (H, W); 0 is left for invalid pixels."""
     kind = recipe.facts.output
     if kind == "sigmoid":
-        probability = np.maximum(output[0], 1 - output[0])
+        probability = np.where(output[0] > recipe.model.threshold, output[0], 1 - output[0])
     elif kind == "probabilities":
         probability = output.max(axis=0)
     else:

@@ -16,44 +16,47 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import yaml
+from batchseg.derived import prepare_network
 
 from batchseg.config import load_job
+from batchseg.engines import engine
 from batchseg.grid import ShardGrid, cut_tile
 from batchseg.inputs import find_sources
-from batchseg.model import read_model
-from batchseg.predict import PaddlePredictor, probe
+from batchseg.prepare import Preparation
 from batchseg.read import read_header, read_shards
-from batchseg.recipe import Preparation, make_recipe
+from batchseg.recipe import make_recipe
+from batchseg.settle import probe_model, read_package
 
 
 def bare(job: Path, part: int, parts: int, barrier, results) -> None:
     """One predictor on every `parts`-th tile of the scene."""
     config = load_job(job)
-    model = read_model(config.model)
-    facts, device = probe(
-        model, channels=3, tile_size=config.tile_size, precision=config.precision, device="cpu"
-    )
-    recipe = make_recipe(config, model, facts, device)
+    package = read_package(config.model)
+    facts, device = probe_model(config, package)
+    recipe = replace(make_recipe(config, package, facts, device), bake=None)
     scene = read_header(find_sources(config, {})[0][0])
-    predictor = PaddlePredictor(model, precision=config.precision, device="cpu")
+    bare_network = prepare_network(
+        package, engine=engine(recipe.engine), bake=None, precision=recipe.precision, device="cpu"
+    )
+    session = engine(recipe.engine).load(bare_network, precision=recipe.precision, device="cpu", threads=1)
     prepare = Preparation(recipe)
     tiles = []
     for shard in ShardGrid(tiles=recipe.grid(scene.height, scene.width), tiles_hw=(4, 4)):
         (held,), _ = read_shards(scene, recipe, (shard,))
         for tile in shard.tiles:
-            batch = np.empty((1, 3, config.tile_size, config.tile_size), dtype=np.float32)
+            batch = prepare.buffer(1)
             prepare(cut_tile(held.pixels, shard.read, tile), batch[0])
             tiles.append(batch)
     mine = tiles[part::parts]
-    predictor.run(mine[0])
+    session.run(mine[0])
     barrier.wait()
     started = time.perf_counter()
     for batch in mine:
-        predictor.run(batch)
+        session.run(batch)
     results.put((len(mine), time.perf_counter() - started))
 
 

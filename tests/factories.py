@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from batchseg.grid import Shard
 from batchseg.ledger import Record
 from batchseg.package import ModelFacts, ModelPackage
+from batchseg.prepare import Preparation
 from batchseg.recipe import Product, Recipe, RegionSettings
 from batchseg.scene import Georeference, Scene, Source
-from batchseg.settings import ClassInfo, JobConfig, Normalize, Scale
+from batchseg.settings import ClassInfo, Gate, JobConfig, ModelOptions, Normalize, Scale
 
 UINT8_SCALE = Scale(kind="transforms", low=(0.0,), high=(255.0,))
 NOWHERE = Georeference(crs_wkt=None, transform=None, gcps=(), gcps_crs_wkt=None, rpcs=())
@@ -35,8 +36,8 @@ def make_facts(**changes: Any) -> ModelFacts:
     return dataclasses.replace(facts, **changes)
 
 
-def make_model_files(**changes: Any) -> ModelPackage:
-    files = ModelPackage(
+def make_package(**changes: Any) -> ModelPackage:
+    package = ModelPackage(
         path="/models/land",
         origin="paddleseg",
         format="pir",
@@ -46,13 +47,13 @@ def make_model_files(**changes: Any) -> ModelPackage:
         normalize=Normalize(mean=(), std=()),
         declares_transforms=True,
     )
-    return dataclasses.replace(files, **changes)
+    return dataclasses.replace(package, **changes)
 
 
 def make_recipe(*, output: str = "logits", **changes: Any) -> Recipe:
     """Three bands of uint8, four classes, tiles of 16 pixels with a core of 10."""
     recipe = Recipe(
-        model=make_model_files(),
+        model=make_package(),
         facts=make_facts(output=output),
         bands=(1, 2, 3),
         all_bands=True,
@@ -67,6 +68,13 @@ def make_recipe(*, output: str = "logits", **changes: Any) -> Recipe:
         class_count=4,
     )
     return dataclasses.replace(recipe, **changes)
+
+
+def prepared(recipe: Recipe, tile: NDArray[Any]) -> NDArray[np.float32]:
+    """What the network of this recipe sees of a raw tile (C, H, W)."""
+    out = np.full(tile.shape, np.nan, dtype=np.float32)
+    Preparation(recipe)(tile, out)
+    return out
 
 
 def make_product(*names: str, compress: str = "deflate", regions: RegionSettings | None = None) -> Product:
@@ -105,7 +113,7 @@ def make_config(**changes: Any) -> JobConfig:
     config = JobConfig(
         path="/jobs/night.yaml",
         inputs=((None, "/archive"),),
-        model="/models/land",
+        model=ModelOptions(path="/models/land"),
         output="/results",
         bands=None,
         tile_size=16,
@@ -118,7 +126,10 @@ def make_config(**changes: Any) -> JobConfig:
         confidence=False,
         compress="deflate",
         regions=None,
-        precision="fp32",
+        engine=None,
+        precision=None,
+        bake=True,
+        gate=Gate(),
         device="auto",
         executor="inline",
         ray_address=None,

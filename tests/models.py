@@ -27,10 +27,10 @@ def conv_weights() -> list[list[list[list[int]]]]:
 class Conv(paddle.nn.Layer):
     """One 7 x 7 convolution from 3 bands to 3 class scores."""
 
-    def __init__(self) -> None:
+    def __init__(self, sign: int = 1) -> None:
         super().__init__()
         self.conv = paddle.nn.Conv2D(3, CONV_CLASSES, 2 * RADIUS + 1, padding=RADIUS, bias_attr=False)
-        self.conv.weight.set_value(paddle.to_tensor(conv_weights(), dtype="float32"))
+        self.conv.weight.set_value(sign * paddle.to_tensor(conv_weights(), dtype="float32"))
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         return self.conv(x)
@@ -90,6 +90,7 @@ if __name__ == "__main__":
     root = Path(sys.argv[1])
     spectral.export(root / "spectral")
     export(Conv(), 3, root / "conv")
+    export(Conv(-1), 3, root / "other")
     export(Ids(), 1, root / "ids")
     export(One(), 1, root / "one")
     export(Pooled(), 3, root / "pooled")

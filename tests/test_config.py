@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from batchseg.config import load_job, seconds_until
 from batchseg.errors import ConfigError
-from batchseg.settings import PALETTE, ClassInfo, Normalize, Scale, SceneSet
+from batchseg.settings import PALETTE, ClassInfo, ModelOptions, Normalize, Scale, SceneSet
 
 
 def refusal(path, *overrides) -> str:
@@ -183,7 +183,7 @@ def test_relative_paths_are_relative_to_the_file_and_addresses_stay(tmp_path):
         "/data/b",
     ]
     assert config.output == str(tmp_path / "out")
-    assert config.model == str(tmp_path / "model")
+    assert config.model == ModelOptions(path=str(tmp_path / "model"))
 
 
 def test_inputs_can_be_named(tmp_path):

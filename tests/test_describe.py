@@ -1,7 +1,7 @@
 import dataclasses
 import json
 
-from factories import make_model_files
+from factories import make_package
 
 from batchseg.describe import as_dict, describe
 from batchseg.package import LimitLong, Padding, Resize, ResizeByLong, ResizeByShort
@@ -15,7 +15,7 @@ STEPS = (
     Padding(target_hw=(640, 640), value=(127.5,)),
 )
 
-FULL = make_model_files(
+FULL = make_package(
     network="/models/land/model.json.enc",
     encrypted=True,
     conversion="/models/land/model.onnx",
@@ -66,14 +66,14 @@ def test_everything_that_is_known_is_said():
 
 
 def test_what_is_not_known_is_said_so():
-    lines = describe(make_model_files(declares_transforms=False, normalize=None)).splitlines()
+    lines = describe(make_package(declares_transforms=False, normalize=None)).splitlines()
     assert lines[4:] == [
         "input    bands not declared, float32, NCHW, any size, any batch",
         "before   not declared",
         "output   not declared; a tile will tell",
     ]
-    assert "before   not normalised" in describe(make_model_files(normalize=None))
-    assert "raw pixels go in" in describe(make_model_files(origin="baked", normalize=None))
+    assert "before   not normalised" in describe(make_package(normalize=None))
+    assert "raw pixels go in" in describe(make_package(origin="baked", normalize=None))
 
 
 def test_the_dictionary_has_every_field_and_is_json():

@@ -117,6 +117,64 @@ def test_every_cut_of_a_legacy_program_is_refused():
         assert "is cut off, or is no Paddle program" in refusal(content, "model.pdmodel")
 
 
+def field(number: int, *values: bytes | int) -> bytes:
+    """Protobuf: whole numbers below 2**63, or messages below 128 bytes."""
+    text = b""
+    for value in values:
+        if isinstance(value, bytes):
+            text += bytes([number << 3 | 2]) + varint(len(value)) + value
+        else:
+            text += bytes([number << 3]) + varint(value)
+    return text
+
+
+def varint(value: int) -> bytes:
+    value %= 2**64
+    text = b""
+    while value > 0x7F:
+        text, value = text + bytes([value & 0x7F | 0x80]), value >> 7
+    return text + bytes([value])
+
+
+def pdmodel(*kinds: str, dims: list[int], dtype: int = 5) -> bytes:
+    """ProgramDesc of a chain of operators, by framework.proto's numbers."""
+
+    def tensor(name: str, dtype: int, dims: list[int]) -> bytes:
+        desc = field(1, field(1, dtype) + field(2, *dims))
+        return field(3, field(1, name.encode()) + field(2, field(1, 7) + field(3, desc)))
+
+    def op(kind: str, taken: str, given: str) -> bytes:
+        slots = (field(n, field(1, b"X") + field(2, v.encode())) for n, v in ((1, taken), (2, given)))
+        return field(4, b"".join(slots) + field(3, kind.encode()))
+
+    block = field(1, 0) + field(2, -1) + tensor("v0", 5, [-1, 3, 256, -1])
+    block += tensor(f"v{len(kinds)}", dtype, dims) + op("feed", "feed", "v0")
+    for number, kind in enumerate(kinds):
+        block += op(kind, f"v{number}", f"v{number + 1}")
+    block += op("fetch", f"v{len(kinds)}", "fetch")
+    return field(1, block) + field(4, field(1, 0))
+
+
+@pytest.mark.parametrize(
+    ("content", "output"),
+    [
+        (pdmodel("conv2d", dims=[-1, 4, -1, -1]), None),
+        (pdmodel("conv2d", "softmax", "scale", dims=[-1, 4, -1, -1]), "probabilities"),
+        (pdmodel("conv2d", "sigmoid", dims=[-1, 1, -1, -1]), "sigmoid"),
+        (pdmodel("arg_max", "scale", dims=[-1, -1, -1], dtype=2), "classes"),
+        (pdmodel("arg_max", "cast", dims=[-1, -1, -1]), None),
+    ],
+)
+def test_a_legacy_program_says_its_input_and_output(content, output):
+    expected = Signature(shape=(None, 3, 256, None), dtype="float32", output=output)
+    assert read_program(content, "model.pdmodel") == expected
+
+
+def test_a_quantised_legacy_program_is_known_as_such():
+    content = pdmodel("fake_quantize_range_abs_max", "conv2d", dims=[-1, 4, -1, -1])
+    assert read_program(content, "model.pdmodel").quantized
+
+
 @pytest.fixture(scope="module")
 def shared_models() -> Path:
     folder = SHARED / "models"

@@ -16,9 +16,9 @@ import pytest
 import yaml
 
 from batchseg import geometry
+from batchseg.engines.paddle import Paddle
 from batchseg.model import read_model
-from batchseg.package import ModelPackage
-from batchseg.predict import PaddlePredictor
+from batchseg.package import ModelPackage, Network
 
 logger = logging.getLogger(__name__)
 
@@ -91,9 +91,10 @@ def answer(model: ModelPackage, image: np.ndarray) -> np.ndarray:
         np.array(values or (0.5,), np.float32)[:, None, None]
         for values in (model.normalize.mean, model.normalize.std)
     )
-    predictor = PaddlePredictor(model, precision="fp32", device="cpu")
-    raw = predictor.run(((seen - mean) / std)[None])[0]
-    return geometry.undo(model.geometry, raw, image.shape[:2])
+    network = Network(format=model.format, path=model.network, params=model.params)
+    session = Paddle().load(network, precision="fp32", device="cpu", threads=1)
+    raw = session.run(((seen - mean) / std)[None])[0]
+    return geometry.undo(model.geometry, raw[0], image.shape[:2])
 
 
 @pytest.mark.parametrize("number", range(len(CASES)), ids=CASES)

@@ -1,55 +1,116 @@
-"""The Paddle predictor and the probe, on real networks."""
+"""The guards around a session, and real networks through them."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import spectral
+from factories import make_config, make_facts, make_package, make_recipe
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from batchseg.errors import ModelError
 from batchseg.model import read_model
-from batchseg.predict import PaddlePredictor, cpu_class, probe
+from batchseg.predict import Predictor, load_predictor
+from batchseg.recipe import make_recipe as recipe_of
+from batchseg.settings import Scale
 
 
-def probed(folder: Path, channels: int | None = None, precision: str = "fp32"):
-    return probe(read_model(str(folder)), channels=channels, tile_size=64, precision=precision, device="auto")
+class Sums:
+    """A session that gives the sum of a tile's bands, and has memory for so many tiles."""
+
+    def __init__(self, room: int = 1000, error: type[Exception] = MemoryError) -> None:
+        self.room, self.error = room, error
+        self.sizes: list[int] = []
+
+    def run(self, batch: np.ndarray[Any, Any]) -> list[np.ndarray[Any, Any]]:
+        assert len(batch) > 0
+        assert batch.flags.c_contiguous
+        if len(batch) > self.room:
+            msg = "ResourceExhaustedError: Out of memory error on GPU 0. Cannot allocate 98.000244MB"
+            raise self.error(msg)
+        self.sizes.append(len(batch))
+        return [batch.sum(axis=1, keepdims=True).repeat(2, axis=1)]
 
 
-def test_the_probe_finds_what_a_network_gives(models: Path) -> None:
-    facts, device = probed(models / "spectral")
-    assert device == "cpu"
-    assert (facts.output, facts.class_count, facts.channels) == ("logits", 4, 4)
-    assert facts.cpu_class == cpu_class()
-    assert facts.engine.startswith("paddle ")
-    ids, _ = probed(models / "ids")
-    assert (ids.output, ids.class_count, ids.channels) == ("classes", None, 1)
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 9), st.integers(1, 8), st.integers(1, 8), st.sampled_from([MemoryError, RuntimeError]))
+def test_what_memory_refuses_is_halved_and_every_tile_answered_once(count, batch_size, room, error):
+    session = Sums(room, error)
+    predictor = Predictor(make_recipe(class_count=2), session, batch_size)
+    batch = np.random.default_rng(0).random((count, 3, 16, 16), dtype=np.float32)
+    answers = predictor.run(batch)
+    assert len(answers) == count
+    for tile, answer in zip(batch, answers, strict=True):
+        assert np.array_equal(answer.output, tile.sum(axis=0, keepdims=True).repeat(2, axis=0))
+    session.sizes.clear()
+    predictor.run(batch)
+    assert all(size <= room for size in session.sizes)  # it is remembered what fits
 
 
-def test_another_number_of_channels_is_refused(models: Path) -> None:
-    with pytest.raises(ModelError, match=r"takes 4 channels, the job's `bands` names 3"):
-        probed(models / "spectral", channels=3)
+def test_a_tile_that_does_not_fit_alone_is_an_error():
+    with pytest.raises(MemoryError):
+        Predictor(make_recipe(), Sums(room=0), 4).run(np.zeros((3, 3, 16, 16), np.float32))
 
 
-def test_a_network_that_does_not_segment_is_refused(models: Path) -> None:
-    with pytest.raises(ModelError, match="one answer per image"):
-        probed(models / "pooled")
+def test_other_errors_are_not_taken_for_lack_of_memory():
+    class Broken(Sums):
+        def run(self, batch):
+            self.sizes.append(len(batch))
+            raise RuntimeError("kernel not found")
+
+    session = Broken()
+    with pytest.raises(RuntimeError, match="kernel not found"):
+        Predictor(make_recipe(), session, 4).run(np.zeros((3, 3, 16, 16), np.float32))
+    assert session.sizes == [3]
+
+
+@pytest.mark.parametrize("recipe", [{"device": "gpu"}, {"model": make_package(batch=4)}])
+def test_where_a_new_shape_costs_a_new_plan_batches_are_filled_up(recipe):
+    session = Sums()
+    answers = Predictor(make_recipe(**recipe), session, 4).run(np.ones((6, 3, 16, 16), np.float32))
+    assert (len(answers), session.sizes) == (6, [4, 4])
+
+
+def test_scores_with_the_classes_last_are_turned():
+    class Last(Sums):
+        def run(self, batch):
+            return [np.moveaxis(batch, 1, -1)]
+
+    batch = np.random.default_rng(1).random((2, 3, 16, 16), dtype=np.float32)
+    recipe = make_recipe(facts=make_facts(output_layout="NHWC"))
+    for tile, answer in zip(batch, Predictor(recipe, Last()).run(batch), strict=True):
+        assert np.array_equal(answer.output, tile)
+
+
+def spectral_recipe(models: Path, **job: Any):
+    config = make_config(
+        tile_size=64, scale=Scale(kind="divide", low=(0.0,), high=(1.0,)), normalize="none", **job
+    )
+    package = read_model(str(models / "spectral"))
+    return recipe_of(config, package, make_facts(channels=4, class_count=4), "cpu")
 
 
 def test_a_tile_has_the_same_answer_alone_and_in_any_batch(models: Path) -> None:
-    predictor = PaddlePredictor(read_model(str(models / "spectral")), precision="fp32", device="cpu")
-    tiles = np.random.default_rng(0).random((5, 4, 48, 64), dtype=np.float32)
-    together = predictor.run(tiles)
-    for tile, answer in zip(tiles, together, strict=True):
-        np.testing.assert_array_equal(predictor.run(tile[None])[0], answer)
-        np.testing.assert_array_equal(answer, spectral.scores(tile))
+    predictor = load_predictor(spectral_recipe(models, bake=False), batch_size=5)
+    tiles = np.random.default_rng(0).random((5, 4, 64, 64), dtype=np.float32)
+    for tile, answer in zip(tiles, predictor.run(tiles), strict=True):
+        np.testing.assert_array_equal(predictor.run(tile[None])[0].output, answer.output)
+        np.testing.assert_array_equal(answer.output, spectral.scores(tile))
 
 
-def test_an_empty_batch_never_reaches_paddle(models: Path) -> None:
-    predictor = PaddlePredictor(read_model(str(models / "spectral")), precision="fp32", device="cpu")
-    with pytest.raises(ValueError, match="empty batch"):
-        predictor.run(np.empty((0, 4, 8, 8), dtype=np.float32))
+@pytest.mark.parametrize("confidence", [False, True])
+def test_a_baked_network_gives_the_ids_of_the_bare_one(models: Path, confidence: bool) -> None:
+    recipe = spectral_recipe(models, confidence=confidence)
+    assert recipe.bake is not None
+    tile = np.random.default_rng(0).random((1, 4, 64, 64), dtype=np.float32)
+    (answer,) = load_predictor(recipe).run(tile)
+    (bare,) = load_predictor(replace(recipe, bake=None)).run(tile)
+    assert np.array_equal(answer.output, bare.output.argmax(axis=0))
+    assert (answer.confidence is not None) == confidence
 
 
-def test_a_cpu_build_asked_for_a_gpu_is_refused(models: Path) -> None:
-    with pytest.raises(ModelError, match="CPU build"):
-        probe(read_model(str(models / "conv")), channels=3, tile_size=32, precision="fp32", device="gpu")
+def test_an_empty_batch_never_reaches_the_engine(models: Path) -> None:
+    predictor = load_predictor(spectral_recipe(models))
+    assert predictor.run(np.empty((0, 4, 64, 64), dtype=np.float32)) == []

@@ -4,12 +4,12 @@ import re
 
 import numpy as np
 import pytest
-from factories import make_config, make_facts, make_model_files, make_product, make_recipe, make_scene
+from factories import make_config, make_facts, make_package, make_product, make_recipe, make_scene, prepared
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchseg.errors import ConfigError, ModelError
-from batchseg.recipe import Preparation, digest, fill_values, mismatch
+from batchseg.recipe import digest, fill_values, mismatch
 from batchseg.recipe import make_recipe as recipe_of
 from batchseg.settings import ClassInfo, Normalize, Scale
 
@@ -19,70 +19,9 @@ METADATA = Scale(kind="metadata", low=(0.0,), high=(1.0,))
 STRETCH = Scale(kind="stretch", low=(100.0, 0.0, 50.0), high=(3000.0, 4000.0, 5000.0))
 
 
-def prepared(recipe, tile) -> np.ndarray:
-    out = np.full(tile.shape, np.nan, dtype=np.float32)
-    Preparation(recipe)(tile, out)
-    return out
-
-
-def per_band(values) -> np.ndarray:
-    return np.array(values, dtype=np.float32)[:, None, None]
-
-
-@pytest.mark.parametrize("normalize", [IMAGENET, make_recipe().normalize], ids=["imagenet", "default"])
-def test_preparation_is_paddlesegs_formula(normalize):
-    tile = np.random.default_rng(1).permutation(256).astype(np.uint8).reshape(1, 8, 32).repeat(3, axis=0)
-    answer = prepared(make_recipe(normalize=normalize), tile)
-    assert answer.dtype == np.float32
-    in_float32 = (tile.astype(np.float32) / np.float32(255) - per_band(normalize.mean)) / per_band(
-        normalize.std
-    )
-    assert np.array_equal(answer, in_float32)
-    # PaddleSeg's own lines keep mean and std in float64, which may move the last bit.
-    own = tile.astype(np.float32, copy=False) / 255.0
-    own -= np.array(normalize.mean)[:, None, None]
-    own /= np.array(normalize.std)[:, None, None]
-    np.testing.assert_allclose(answer, own, rtol=0, atol=5e-7)
-
-
-numbers = st.floats(-1000, 1000, width=32)
-
-
-@settings(deadline=None, max_examples=40)
-@given(
-    st.sampled_from(["uint8", "uint16", "int16", "float32"]),
-    st.sampled_from(["divide", "stretch"]),
-    st.tuples(numbers, st.floats(0.5, 20_000, width=32)),
-    st.one_of(st.none(), st.tuples(st.floats(-2, 2), st.floats(0.01, 10))),
-    st.integers(0, 2**32 - 1),
-)
-def test_preparation_scales_clips_and_normalises_in_float32(dtype, kind, reach, normal, seed):
-    low, high = (0.0, reach[1]) if kind == "divide" else (reach[0], reach[0] + reach[1])
-    normalize = None if normal is None else Normalize(mean=(normal[0],) * 3, std=(normal[1],) * 3)
-    recipe = make_recipe(scale=Scale(kind=kind, low=(low,), high=(high,)), normalize=normalize)
-    tile = (np.random.default_rng(seed).random((3, 5, 7)) * 200).astype(dtype)
-    expected = (tile.astype(np.float32) - np.float32(low)) / np.float32(np.float64(high) - np.float64(low))
-    if kind == "stretch":
-        expected = np.clip(expected, 0, 1)
-    if normal is not None:
-        expected = (expected - np.float32(normal[0])) / np.float32(normal[1])
-    assert expected.dtype == np.float32
-    assert np.array_equal(prepared(recipe, tile), expected)
-
-
-def test_bands_are_prepared_each_by_its_own_values():
-    tile = np.arange(3 * 4 * 5, dtype=np.uint16).reshape(3, 4, 5) * 70
-    whole = prepared(make_recipe(scale=STRETCH, normalize=IMAGENET), tile)
-    for band in range(3):
-        scale = Scale(kind="stretch", low=(STRETCH.low[band],), high=(STRETCH.high[band],))
-        normalize = Normalize(mean=(IMAGENET.mean[band],), std=(IMAGENET.std[band],))
-        alone = make_recipe(bands=(1,), scale=scale, normalize=normalize)
-        assert np.array_equal(prepared(alone, tile[band : band + 1])[0], whole[band])
-
-
 def test_a_model_without_normalisation_gets_the_pixels_as_they_are():
     config = make_config(normalize="none")
-    recipe = recipe_of(config, make_model_files(), make_facts(), "cpu")
+    recipe = recipe_of(config, make_package(), make_facts(), "cpu")
     tile = np.arange(3 * 4 * 5, dtype=np.uint8).reshape(3, 4, 5)
     assert np.array_equal(prepared(recipe, tile), tile.astype(np.float32))
 
@@ -151,7 +90,7 @@ def test_settings_survive_json():
 
 
 CHANGES = {
-    "model": make_model_files(digest="1" * 64),
+    "model": make_package(digest="1" * 64),
     "bands": (3, 2, 1),
     "scale": REFLECTANCE,
     "normalize": IMAGENET,
@@ -172,7 +111,7 @@ def test_whatever_decides_a_pixel_changes_the_digest(key):
 
 def test_what_decides_no_pixel_does_not_change_the_digest():
     same = make_recipe(
-        model=make_model_files(path="/elsewhere", network="/elsewhere/model.json"),
+        model=make_package(path="/elsewhere", network="/elsewhere/model.json"),
         facts=make_facts(seconds_per_tile=9.0, cpu_class="avx512"),
         class_count=3,
     )
@@ -202,7 +141,7 @@ def test_a_mask_has_room_for_all_classes_and_nodata(count, dtype, nodata):
 
 
 def made(model=None, facts=None, **job):
-    return recipe_of(make_config(**job), model or make_model_files(), facts or make_facts(), "cpu")
+    return recipe_of(make_config(**job), model or make_package(), facts or make_facts(), "cpu")
 
 
 def test_a_recipe_takes_all_bands_of_the_model_unless_the_job_names_some():
@@ -212,8 +151,8 @@ def test_a_recipe_takes_all_bands_of_the_model_unless_the_job_names_some():
 
 def test_normalisation_is_the_models_unless_the_job_says_otherwise():
     assert made().normalize == Normalize(mean=(0.5,) * 3, std=(0.5,) * 3)
-    assert made(make_model_files(normalize=IMAGENET)).normalize == IMAGENET
-    assert made(make_model_files(normalize=None)).normalize is None
+    assert made(make_package(normalize=IMAGENET)).normalize == IMAGENET
+    assert made(make_package(normalize=None)).normalize is None
     own = Normalize(mean=(0.1,), std=(0.2,))
     assert made(normalize=own).normalize == Normalize(mean=(0.1,) * 3, std=(0.2,) * 3)
 
@@ -227,11 +166,7 @@ def test_normalisation_is_the_models_unless_the_job_says_otherwise():
         ({"normalize": Normalize(mean=(0.5, 0.5), std=(0.5, 0.5))}, ConfigError, "normalize has 2 values"),
         ({"scale": Scale(kind="stretch", low=(0.0, 1.0), high=(9.0,))}, ConfigError, "2 low values"),
         ({"scale": Scale(kind="stretch", low=(9.0,), high=(9.0,))}, ConfigError, "low < high"),
-        (
-            {"model": make_model_files(declares_transforms=False, normalize=None)},
-            ConfigError,
-            "no deploy.yaml",
-        ),
+        ({"model": make_package(declares_transforms=False, normalize=None)}, ConfigError, "no deploy.yaml"),
         ({"facts": make_facts(output="classes"), "confidence": True}, ModelError, "confidence"),
     ],
 )

@@ -1,12 +1,13 @@
 import numpy as np
 import pytest
-from factories import make_recipe
+from factories import make_package, make_recipe
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import shard_grids
 
 from batchseg.errors import ModelError
 from batchseg.grid import ShardGrid
+from batchseg.predict import Answer
 from batchseg.stitch import Stitcher, classify, winning_probability
 
 properties = settings(deadline=None, max_examples=40)
@@ -71,6 +72,26 @@ def test_a_sigmoid_divides_at_one_half():
     assert winning_probability(output, recipe).tolist() == [[255, 128, 128, 255]]
 
 
+def test_another_threshold_divides_there_and_the_winner_keeps_its_probability():
+    output = np.array([[[0.2, 0.3, 0.4, 0.9]]], dtype=np.float32)
+    recipe = make_recipe(output="sigmoid", class_count=2, model=make_package(threshold=0.3))
+    assert classify(output, recipe).tolist() == [[0, 0, 1, 1]]
+    assert winning_probability(output, recipe).tolist() == [[204, 178, 102, 230]]
+
+
+def test_ids_and_confidence_of_a_graph_are_taken_as_they_are():
+    grid = ShardGrid(tiles=make_recipe().grid(27, 43), tiles_hw=(1, 1))
+    shard = grid.shard(0)
+    random = np.random.default_rng(5)
+    ids = random.integers(0, 4, (16, 16), dtype=np.uint8)
+    confidence = random.integers(0, 256, (16, 16), dtype=np.uint8)
+    stitcher = Stitcher(make_recipe(output="classes", confidence=True), shard)
+    stitcher.place(shard.tiles[0], Answer(output=ids, confidence=confidence), None)
+    mask = stitcher.finished()
+    assert np.array_equal(mask.classes, ids[3:13, 3:13])
+    assert np.array_equal(mask.confidence, np.maximum(confidence[3:13, 3:13], 1))  # 0 is for invalid pixels
+
+
 @properties
 @given(st.integers(2, 9), st.integers(0, 2**32 - 1))
 def test_confidence_is_the_probability_of_the_winner(count, seed):
@@ -109,7 +130,7 @@ def test_a_stitched_raster_is_the_classes_of_the_whole_where_it_is_valid(grid, s
             core_valid = valid[row : tile.core.row_stop, col : tile.core.col_stop]
             if core_valid.any():
                 output = padded[:, row : row + size, col : col + size]
-                stitcher.place(tile, output, core_valid if masked else None)
+                stitcher.place(tile, Answer(output=output), core_valid if masked else None)
         mask = stitcher.finished()
         at = slice(shard.core.row_off, shard.core.row_stop), slice(shard.core.col_off, shard.core.col_stop)
         assert (mask.classes is None) == (not valid[at].any())
@@ -129,6 +150,6 @@ def test_confidence_is_given_only_on_demand():
     grid = ShardGrid(tiles=make_recipe().grid(27, 43), tiles_hw=(1, 1))
     shard = grid.shard(0)
     stitcher = Stitcher(make_recipe(), shard)
-    stitcher.place(shard.tiles[0], np.zeros((4, 16, 16), np.float32), None)
+    stitcher.place(shard.tiles[0], Answer(output=np.zeros((4, 16, 16), np.float32)), None)
     mask = stitcher.finished()
     assert (mask.confidence, mask.predicted) == (None, 1)

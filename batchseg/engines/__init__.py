@@ -1,12 +1,18 @@
 """What runs a network. One module per engine; each imports its library inside functions only."""
 
+import importlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from batchseg.encryption import decrypt_model
+from batchseg.errors import ModelError
+from batchseg.keys import load_key
 from batchseg.package import Format, ModelPackage, Network
 
 Precision = Literal["fp32", "bf16", "fp16", "int8"]
@@ -28,7 +34,12 @@ class Session(Protocol):
     """A loaded network. Not for concurrent use."""
 
     def run(self, batch: NDArray[np.generic]) -> list[NDArray[Any]]:
-        """All outputs for a non-empty batch in the network's layout and dtype, C-contiguous."""
+        """All outputs for a non-empty batch in the network's layout and dtype, C-contiguous.
+
+        Raises:
+            ValueError: the batch is empty, or has not the network's rank, dtype or bands.
+            Exception: whatever the library raises; `is_out_of_memory` knows one kind.
+        """
         ...
 
 
@@ -38,6 +49,8 @@ class Engine(Protocol):
     name: str
     formats: tuple[Format, ...]
     """That it loads, preferred first; a network of another format is converted to the first before."""
+    takes_uint8: bool
+    """Whether cast and normalisation may be in its graph."""
 
     def version(self) -> str | None:
         """None: the library is not installed."""
@@ -50,3 +63,68 @@ class Engine(Protocol):
     def load(self, network: Network, *, precision: Precision, device: Device, threads: int) -> Session:
         """Raises ModelError, saying what the library said."""
         ...
+
+
+ENGINES = {
+    "paddle": "batchseg.engines.paddle:Paddle",
+    "paddle-tensorrt": "batchseg.engines.paddle_tensorrt:PaddleTensorRT",
+    "onnxruntime": "batchseg.engines.onnxruntime:OnnxRuntime",
+    "onnxruntime-tensorrt": "batchseg.engines.onnxruntime:OnnxRuntimeTensorRT",
+    "openvino": "batchseg.engines.openvino:OpenVINO",
+}
+"""Module and class by name, the reference first; a module is imported when its engine is asked for."""
+
+
+def engine(name: str) -> Engine:
+    """The engine of that name. Raises ModelError where there is none."""
+    if name not in ENGINES:
+        msg = f"engine: {name!r} is not known; there are {', '.join(ENGINES)}"
+        raise ModelError(msg)
+    module, _, kind = ENGINES[name].partition(":")
+    found: Engine = getattr(importlib.import_module(module), kind)()
+    return found
+
+
+def decrypted(network: Network) -> bytes | None:
+    """The content of an encrypted ONNX file; None of a plain one.
+
+    Raises:
+        ModelError: there is no key, it is another one, or the file was altered.
+    """
+    if not network.encrypted:
+        return None
+    key = load_key(None if network.key_file is None else Path(network.key_file))
+    content, _ = decrypt_model(Path(network.path), None, key)
+    return content
+
+
+def check_batch(batch: NDArray[np.generic], network: Network) -> None:
+    """Raise ValueError for a batch that a library would crash on, or misread.
+
+    An empty one ends Paddle's process with SIGSEGV.
+    """
+    axis = 1 if network.layout == "NCHW" else 3
+    if batch.ndim != 4:
+        msg = f"a batch of shape {list(batch.shape)}; expected four axes, {network.layout}"
+    elif batch.size == 0:
+        msg = f"an empty batch of shape {list(batch.shape)}: engines crash on it"
+    elif batch.dtype != network.dtype:
+        msg = f"a batch of {batch.dtype}; {network.path} takes {network.dtype}"
+    elif network.bands and batch.shape[axis] != network.bands:
+        msg = (
+            f"a batch of shape {list(batch.shape)}; {network.path} takes {network.layout} "
+            f"with {network.bands} bands"
+        )
+    else:
+        return
+    raise ValueError(msg)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a smaller batch may fit.
+
+    Paddle raises MemoryError or RuntimeError with ResourceExhausted; cuDNN and cuBLAS say ALLOC_FAILED,
+    CUDA and ONNX Runtime "out of memory" or "Failed to allocate memory".
+    """
+    telling = r"ResourceExhausted|out of memory|ALLOC_FAILED|failed to allocate memory"
+    return isinstance(error, MemoryError) or bool(re.search(telling, str(error), re.IGNORECASE))

@@ -15,7 +15,8 @@ from batchseg.executors import (
 )
 from batchseg.finish import finish_scene
 from batchseg.isolate import ProcessDiedError, call_in_fresh_process
-from batchseg.predict import PaddlePredictor, cpu_class
+from batchseg.machine import cpu_class
+from batchseg.predict import load_predictor
 from batchseg.read import read_header, read_headers_alone
 from batchseg.recipe import Product, Recipe
 from batchseg.scene import Refusal, Scene, Source
@@ -46,9 +47,7 @@ class InlineExecutor:
 
     def start(self, recipe: Recipe, product: Product) -> Sequence[Slot]:
         self._recipe, self._product = recipe, product
-        self._predictor = PaddlePredictor(
-            recipe.model, precision=recipe.precision, device=recipe.device, threads=self._threads
-        )
+        self._predictor = load_predictor(recipe, threads=self._threads, batch_size=self._batch_size)
         where = cpu_class() if recipe.device == "cpu" else recipe.facts.cpu_class
         return [Slot(id=0, cpu_class=where)]
 

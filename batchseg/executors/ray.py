@@ -40,7 +40,8 @@ from batchseg.executors import (
 from batchseg.finish import finish_scene
 from batchseg.isolate import ProcessDiedError, call_in_fresh_process
 from batchseg.ledger import Record
-from batchseg.predict import PaddlePredictor, cpu_class
+from batchseg.machine import cpu_class
+from batchseg.predict import load_predictor
 from batchseg.read import read_header, read_headers_alone
 from batchseg.recipe import Product, Recipe
 from batchseg.scene import Refusal, Scene, Source
@@ -144,9 +145,7 @@ def _finish(
 class _PredictorActor:
     def __init__(self, recipe: Recipe, batch_size: int) -> None:
         self._recipe, self._batch_size = recipe, batch_size
-        self._predictor = PaddlePredictor(
-            recipe.model, precision=recipe.precision, device=recipe.device, threads=1
-        )
+        self._predictor = load_predictor(recipe, batch_size=batch_size)
 
     def hello(self) -> tuple[str, str]:
         """Node id and CPU class."""

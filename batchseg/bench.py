@@ -1,0 +1,282 @@
+"""Engines and precisions tried on a job's own tiles, each in processes of its own.
+
+An engine that crashes, hangs or answers otherwise than the reference is out; the run goes on.
+"""
+
+import contextlib
+import pickle
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from batchseg.engines import Offer, engine
+from batchseg.errors import BatchsegError, ModelError
+from batchseg.gate import Agreement, Labels, agreement, shortfall
+from batchseg.isolate import ProcessDiedError, call_in_fresh_process
+from batchseg.predict import load_predictor
+from batchseg.prepare import Preparation
+from batchseg.probe import first_line, silence_stdout
+from batchseg.recipe import Recipe, reference_engine
+from batchseg.samples import Sample
+from batchseg.settings import EngineName, Gate, Precision
+from batchseg.stitch import classify, winning_probability
+
+MEASURE_SECONDS = 3.0
+"""Of steady work per trial, after every tile was predicted once."""
+
+PATIENCE = 10.0
+"""A trial may take this many times as long as the reference took, and START_SECONDS more."""
+
+START_SECONDS = 60.0
+
+FASTER = 1.05
+"""As much faster than the reference engine another must be to be chosen: less is noise."""
+
+MAX_PROCESSES = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """What one engine in one precision showed."""
+
+    engine: EngineName
+    precision: Precision
+    tiles_per_second: float | None = None
+    """Of all workers together, from raw pixels to class ids."""
+    agreement: Agreement | None = None
+    """With the reference: the bare network on its reference engine in fp32."""
+    reason: str | None = None
+    """Why it is not used; None: it passed the gate."""
+
+    @property
+    def name(self) -> str:
+        return f"{self.engine} {self.precision}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bench:
+    trials: tuple[Trial, ...]
+    """In the order tried; the first one is the reference engine in fp32."""
+    chosen: Trial
+    tiles: int
+    workers: int
+
+
+def bench(
+    recipe: Recipe,
+    samples: Sequence[Sample],
+    *,
+    workers: int,
+    gate: Gate,
+    engines: Sequence[EngineName],
+    precisions: Sequence[Precision],
+    seconds: float = MEASURE_SECONDS,
+    say: Callable[[str], None] = lambda line: None,
+) -> Bench:
+    """Try engines and precisions, and choose the fastest of those that agree with the reference.
+
+    Args:
+        recipe: of the job; its engine and precision do not matter.
+        samples: the job's own tiles.
+        workers: predictors at work at the same time.
+        gate: how near to the reference an engine must come.
+        engines: names to try; the reference engine is tried in any case.
+        precisions: those to try; fp32 on the reference engine is tried in any case.
+        seconds: of steady work per trial.
+        say: told what is being tried.
+
+    Raises:
+        ModelError: the reference itself fails.
+    """
+    workers = min(workers, MAX_PROCESSES)
+    base = replace(recipe, engine=reference_engine(recipe.model), precision="fp32")
+    with tempfile.TemporaryDirectory(prefix="batchseg-bench-") as folder:
+        path = save_samples(samples, Path(folder))
+        say(f"reference: {base.engine} fp32, {len(samples)} tiles")
+        started = time.perf_counter()
+        reference = _reference(base, path)
+        limit = START_SECONDS + PATIENCE * (time.perf_counter() - started) + seconds
+        trials = []
+        for offer in _offers(base, engines, precisions):
+            tried = replace(recipe, engine=offer.engine, precision=offer.precision)  # type: ignore[arg-type]
+            trial = Trial(engine=tried.engine, precision=tried.precision, reason=offer.reason)
+            if offer.reason is None:
+                say(f"trying {trial.name}")
+                trial = _tried(tried, trial, reference, path, workers=workers, seconds=seconds, limit=limit)
+            trials.append(_judged(trial, gate))
+    asked = [trial for trial in trials if trial.engine in engines and trial.precision in precisions]
+    return Bench(trials=tuple(trials), chosen=_choose(asked), tiles=len(samples), workers=workers)
+
+
+def save_samples(samples: Sequence[Sample], folder: Path) -> str:
+    """A file that the trials' processes read."""
+    path = folder / "samples"
+    path.write_bytes(pickle.dumps(list(samples)))
+    return str(path)
+
+
+def _offers(base: Recipe, engines: Sequence[str], precisions: Sequence[str]) -> Iterator[Offer]:
+    """The reference engine's fp32 first."""
+    offers = [
+        offer for name in (base.engine, *engines) for offer in engine(name).offers(base.model, base.device)
+    ]
+    wanted = [o for o in offers if o.engine == base.engine and o.precision == "fp32"][:1]
+    wanted += [o for o in offers if o.engine in engines and o.precision in precisions]
+    return iter(dict.fromkeys(wanted))
+
+
+def _reference(base: Recipe, path: str) -> list[Labels]:
+    """The bare network's answers: nothing baked, nothing converted."""
+    try:
+        return call_in_fresh_process(_labels, replace(base, bake=None), path, timeout=600.0)
+    except ProcessDiedError as e:
+        msg = f"model: the process that predicted tiles as the reference {e}"
+        raise ModelError(msg) from e
+
+
+def _tried(
+    recipe: Recipe,
+    trial: Trial,
+    reference: list[Labels],
+    path: str,
+    *,
+    workers: int,
+    seconds: float,
+    limit: float,
+) -> Trial:
+    try:
+        labels = call_in_fresh_process(_labels, recipe, path, timeout=limit)
+        found = agreement(reference, labels)
+        speed = tiles_per_second(recipe, path, workers=workers, seconds=seconds, limit=limit)
+    except ProcessDiedError as e:
+        return replace(trial, reason=f"its process {e}")
+    except BatchsegError as e:
+        return replace(trial, reason=str(e).removeprefix("model: "))
+    except Exception as e:  # noqa: BLE001  engines raise what they like, and none of it may end the run
+        return replace(trial, reason=first_line(e))
+    return replace(trial, agreement=found, tiles_per_second=speed)
+
+
+def _judged(trial: Trial, gate: Gate) -> Trial:
+    if trial.reason is not None or trial.agreement is None:
+        return trial
+    return replace(trial, reason=shortfall(trial.agreement, gate))
+
+
+def _choose(asked: Sequence[Trial]) -> Trial:
+    """The fastest that passed; the first, unless another is faster by more than noise."""
+    passed = [trial for trial in asked if trial.reason is None and trial.tiles_per_second]
+    if not passed:
+        reasons = "".join(f"\n  {trial.name}: {trial.reason}" for trial in asked)
+        msg = f"model: no engine in question runs it as the reference does:{reasons}"
+        raise ModelError(msg)
+    best = max(passed, key=lambda trial: trial.tiles_per_second or 0)
+    first = passed[0]
+    if first == asked[0] and (best.tiles_per_second or 0) < FASTER * (first.tiles_per_second or 0):
+        return first
+    return best
+
+
+def _batches(recipe: Recipe, path: str) -> list[tuple[Preparation, np.ndarray[Any, Any]]]:
+    samples: list[Sample] = pickle.loads(Path(path).read_bytes())
+    return [(Preparation(replace(recipe, scale=sample.scale)), sample.pixels) for sample in samples]
+
+
+def _labels(recipe: Recipe, path: str) -> list[Labels]:
+    """Classes as the job gets them; confidences from the same network wherever it has scores."""
+    silence_stdout()
+    labels = _predicted(recipe, path)
+    if recipe.confidence or (recipe.facts.output == "classes" and not recipe.model.confidence_output):
+        return labels
+    bake = recipe.bake and replace(recipe.bake, confidence=True)
+    scored = _predicted(replace(recipe, confidence=True, bake=bake), path)
+    return [replace(one, confidence=other.confidence) for one, other in zip(labels, scored, strict=True)]
+
+
+def _predicted(recipe: Recipe, path: str) -> list[Labels]:
+    predictor = load_predictor(recipe)
+    labels = []
+    for preparation, pixels in _batches(recipe, path):
+        buffer = preparation.buffer(1)
+        preparation(pixels, buffer[0])
+        (answer,) = predictor.run(buffer)
+        confidence = answer.confidence
+        if recipe.confidence and confidence is None:
+            confidence = winning_probability(answer.output, recipe)
+        classes = np.array(classify(answer.output, recipe))
+        labels.append(
+            Labels(classes=classes, confidence=None if confidence is None else np.array(confidence))
+        )
+    return labels
+
+
+def tiles_per_second(
+    recipe: Recipe, path: str, *, workers: int, seconds: float, limit: float, threads: int = 1
+) -> float:
+    """Tiles per second of `workers` processes with `threads` threads each, at work at the same time.
+
+    Raises:
+        ProcessDiedError: one of them crashed, or did not answer within `limit` seconds.
+        ModelError: the network cannot be loaded so.
+    """
+    with tempfile.TemporaryDirectory(prefix="batchseg-bench-") as folder, ThreadPoolExecutor(workers) as pool:
+        calls = [
+            pool.submit(
+                call_in_fresh_process,
+                _paced,
+                recipe,
+                path,
+                folder,
+                workers,
+                number,
+                seconds,
+                threads,
+                timeout=limit,
+            )
+            for number in range(workers)
+        ]
+        return sum(call.result() for call in calls)
+
+
+def _paced(
+    recipe: Recipe, path: str, folder: str, workers: int, number: int, seconds: float, threads: int
+) -> float:
+    """Tiles per second of this process, measured while all of them work."""
+    silence_stdout()
+    predictor = load_predictor(recipe, threads=threads)
+    batches = _batches(recipe, path)
+    buffer = batches[0][0].buffer(1)
+
+    def one(index: int) -> None:
+        preparation, pixels = batches[index % len(batches)]
+        preparation(pixels, buffer[0])
+        for answer in predictor.run(buffer):
+            classify(answer.output, recipe)
+            if recipe.confidence and answer.confidence is None:
+                winning_probability(answer.output, recipe)
+
+    for index in range(2):
+        one(index)
+    _meet(Path(folder), workers, number)
+    done, started = 0, time.perf_counter()
+    while (elapsed := time.perf_counter() - started) < seconds or done < 2:
+        one(done)
+        done += 1
+    return done / elapsed
+
+
+def _meet(folder: Path, workers: int, number: int) -> None:
+    """Wait until all processes are here; one that died is not waited for longer than a start takes."""
+    (folder / str(number)).touch()
+    until = time.monotonic() + START_SECONDS / 2
+    while time.monotonic() < until:
+        with contextlib.suppress(OSError):
+            if len(list(folder.iterdir())) >= workers:
+                return
+        time.sleep(0.01)

@@ -1,0 +1,208 @@
+"""Which engine, precision and graph an output is made with: decided once per output, then kept."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from batchseg.bench import Bench, Trial, bench
+from batchseg.derived import prepare_network
+from batchseg.engines import engine
+from batchseg.errors import ModelError
+from batchseg.probe import try_out
+from batchseg.recipe import Recipe, reference_engine
+from batchseg.samples import sample_tiles
+from batchseg.scene import Source
+from batchseg.settings import EngineName, JobConfig, Precision
+
+PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "fp16", "int8")
+ENGINE_NAMES: tuple[EngineName, ...] = (
+    "paddle",
+    "openvino",
+    "onnxruntime",
+    "paddle-tensorrt",
+    "onnxruntime-tensorrt",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """What an output remembers of it."""
+
+    engine: EngineName
+    precision: Precision
+    device: Literal["cpu", "gpu"]
+    baked: bool
+    asked: Mapping[str, Any]
+    """By the job: engine, precision, bake."""
+    trials: tuple[Mapping[str, Any], ...] = ()
+    """Of `auto`: engine, precision, tiles per second, agreement, reason."""
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def summary(self) -> str:
+        return f"{self.engine} in {self.precision} on {self.device}{', baked' if self.baked else ''}"
+
+
+def asked_for(config: JobConfig) -> dict[str, Any]:
+    return {"engine": config.engine, "precision": config.precision, "bake": config.bake}
+
+
+def is_open(config: JobConfig, kept: Choice | None) -> bool:
+    """Whether engines must be tried for this job."""
+    return "auto" in (config.engine, config.precision) and (kept is None or kept.asked != asked_for(config))
+
+
+def choose(
+    config: JobConfig,
+    recipe: Recipe,
+    kept: Choice | None,
+    sources: Sequence[Source],
+    *,
+    workers: int,
+    say: Callable[[str], None],
+) -> tuple[Recipe, Choice]:
+    """Settle how the network is run.
+
+    Args:
+        config: the job.
+        recipe: with the reference engine, or the one that the job names.
+        kept: what an earlier run of this output chose, for the same model and settings.
+        sources: where probe tiles come from.
+        workers: predictors at work at the same time.
+        say: told what is being tried, and what was chosen.
+
+    Raises:
+        ModelError: the network cannot be run as the job asks, or no longer as the output was made.
+        ConfigError: no source gives a tile to try engines with.
+    """
+    if kept is not None and kept.asked == asked_for(config):
+        return _as_before(recipe, kept), kept
+    recipe, notes = _bakeable(recipe)
+    for note in notes:
+        say(note)
+    if "auto" in (config.engine, config.precision):
+        found = try_engines(config, recipe, sources, workers=workers, say=say)
+        best = found.chosen
+        recipe = replace(recipe, engine=best.engine, precision=best.precision)
+        trials = tuple(figures(trial) for trial in found.trials)
+        for trial in found.trials:
+            say(f"  {describe_trial(trial)}")
+    else:
+        trials = ()
+        if (recipe.engine, recipe.precision) != (reference_engine(recipe.model), "fp32"):
+            _check_offer(recipe)
+            try_out(recipe)
+    choice = Choice(
+        engine=recipe.engine,
+        precision=recipe.precision,
+        device=recipe.device,
+        baked=recipe.bake is not None,
+        asked=asked_for(config),
+        trials=trials,
+        notes=notes,
+    )
+    if trials:
+        say(f"chosen: {choice.summary}")
+    return recipe, choice
+
+
+def try_engines(
+    config: JobConfig,
+    recipe: Recipe,
+    sources: Sequence[Source],
+    *,
+    workers: int,
+    say: Callable[[str], None],
+    everything: bool = False,
+) -> Bench:
+    """Bench what the job leaves open; or every engine and precision there is."""
+    samples = sample_tiles(recipe, sources, config.gate.tiles)
+    engines = ENGINE_NAMES if everything or config.engine == "auto" else (recipe.engine,)
+    open_precision = everything or config.precision in ("auto", None)
+    return bench(
+        recipe,
+        samples,
+        workers=workers,
+        gate=config.gate,
+        engines=engines,
+        precisions=PRECISIONS if open_precision else (recipe.precision,),
+        say=say,
+    )
+
+
+def _as_before(recipe: Recipe, kept: Choice) -> Recipe:
+    recipe = replace(
+        recipe,
+        engine=kept.engine,
+        precision=kept.precision,
+        device=kept.device,
+        bake=recipe.bake if kept.baked else None,
+    )
+    _check_offer(recipe, f"; this output's masks were made by {kept.summary}. Use another output")
+    return recipe
+
+
+def _check_offer(recipe: Recipe, remedy: str = "") -> None:
+    """Raises ModelError where this machine cannot run the recipe's engine and precision."""
+    offers = engine(recipe.engine).offers(recipe.model, recipe.device)
+    offer = next((offer for offer in offers if offer.precision == recipe.precision), None)
+    reason = f"{recipe.engine} has no {recipe.precision}" if offer is None else offer.reason
+    if reason:
+        msg = f"model: {recipe.engine} in {recipe.precision} on {recipe.device}: {reason}{remedy}"
+        raise ModelError(msg)
+
+
+def _bakeable(recipe: Recipe) -> tuple[Recipe, tuple[str, ...]]:
+    """The recipe, without a bake where the graph cannot take it, and why."""
+    if recipe.bake is None:
+        return recipe, ()
+    try:
+        prepare_network(
+            recipe.model,
+            engine=engine(recipe.engine),
+            bake=recipe.bake,
+            precision=recipe.precision,
+            device=recipe.device,
+        )
+    except ModelError as e:
+        return replace(recipe, bake=None), (f"not baked: {str(e).removeprefix('model: ')}",)
+    return recipe, ()
+
+
+def describe_trial(trial: Trial) -> str:
+    """One line of figures."""
+    parts = []
+    if trial.tiles_per_second is not None:
+        parts.append(f"{trial.tiles_per_second:.1f} tiles/s")
+    if trial.agreement is not None:
+        class_id, worst = trial.agreement.worst_iou
+        parts.append(f"{trial.agreement.equal_share:.4%} equal, worst IoU {worst:.4f} (class {class_id})")
+        if trial.agreement.confidence_difference is not None:
+            parts.append(f"confidence off by {trial.agreement.confidence_difference:.3f} at most")
+    parts.append(f"out: {trial.reason}" if trial.reason else "passed")
+    return f"{trial.name}: {', '.join(parts)}"
+
+
+def figures(trial: Trial) -> dict[str, Any]:
+    """As JSON holds it."""
+    found = trial.agreement
+    return {
+        "engine": trial.engine,
+        "precision": trial.precision,
+        "tiles_per_second": trial.tiles_per_second and round(trial.tiles_per_second, 2),
+        "equal": found and round(found.equal_share, 6),
+        "iou": found and {str(class_id): round(value, 5) for class_id, value in found.iou},
+        "confidence_difference": found and found.confidence_difference,
+        "reason": trial.reason,
+    }
+
+
+def as_document(choice: Choice | None) -> dict[str, Any] | None:
+    return None if choice is None else dataclasses.asdict(choice)
+
+
+def from_document(document: Mapping[str, Any] | None) -> Choice | None:
+    if document is None:
+        return None
+    return Choice(**{**document, "trials": tuple(document["trials"]), "notes": tuple(document["notes"])})

@@ -1,0 +1,238 @@
+"""ONNX Runtime: its CPU, CUDA and TensorRT providers.
+
+The GPU providers were not run on a GPU so far: their options follow ONNX Runtime's documentation.
+"""
+
+import contextlib
+import importlib.metadata
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batchseg.cache import cache_root
+from batchseg.engines import Device, Offer, Precision, Session, check_batch, decrypted
+from batchseg.errors import ModelError
+from batchseg.onnxgraph import to_float16
+from batchseg.package import Format, ModelPackage, Network
+
+Provider = Literal["CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"]
+
+NOT_INSTALLED = "ONNX Runtime is not installed: `pip install batchseg[onnx]`"
+NOT_QUANTIZED = "the model is not quantised"
+QUANTIZED = "the model arrived quantised: int8 is its only precision"
+NO_PROVIDER = "this ONNX Runtime has no {provider}; `pip install batchseg[onnx-gpu]` in place of onnxruntime"
+
+
+class OnnxRuntime:
+    """The CPU provider on a CPU, the CUDA provider on a GPU."""
+
+    name = "onnxruntime"
+    formats: tuple[Format, ...] = ("onnx",)
+    takes_uint8 = True
+
+    def version(self) -> str | None:
+        return onnxruntime_version()
+
+    def offers(self, package: ModelPackage, device: Device) -> Sequence[Offer]:
+        provider: Provider = "CPUExecutionProvider" if device == "cpu" else "CUDAExecutionProvider"
+        reasons: dict[Precision, str | None] = {
+            "fp32": QUANTIZED if package.quantized else None,
+            "bf16": "ONNX Runtime has no bf16 convolutions",
+            "fp16": "fp16 is for GPUs" if device == "cpu" else QUANTIZED if package.quantized else None,
+            "int8": None if package.quantized else NOT_QUANTIZED,
+        }
+        return _offers(self.name, device, _missing(provider), reasons)
+
+    def load(self, network: Network, *, precision: Precision, device: Device, threads: int) -> Session:
+        """A session.
+
+        Raises:
+            ModelError: ONNX Runtime cannot load the network, or would run it elsewhere than on `device`.
+        """
+        _check_precision(network, precision, device)
+        if device == "cpu":
+            return _session(network, "CPUExecutionProvider", {}, threads=threads)
+        options = cuda_options()
+        if precision == "fp16":
+            half = to_float16(network.path)
+            return _session(network, "CUDAExecutionProvider", options, threads=threads, model=half)
+        return _session(network, "CUDAExecutionProvider", options, threads=threads)
+
+
+class OnnxRuntimeTensorRT:
+    """TensorRT inside ONNX Runtime; what TensorRT does not know stays with CUDA."""
+
+    name = "onnxruntime-tensorrt"
+    formats: tuple[Format, ...] = ("onnx",)
+    takes_uint8 = True
+
+    def version(self) -> str | None:
+        return onnxruntime_version()
+
+    def offers(self, package: ModelPackage, device: Device) -> Sequence[Offer]:
+        missing = "TensorRT needs a GPU" if device == "cpu" else _missing("TensorrtExecutionProvider")
+        reasons: dict[Precision, str | None] = {
+            "fp32": QUANTIZED if package.quantized else None,
+            "bf16": "bf16 is offered on CPUs",
+            "fp16": QUANTIZED if package.quantized else None,
+            "int8": None if package.quantized else NOT_QUANTIZED,
+        }
+        return _offers(self.name, device, missing, reasons)
+
+    def load(self, network: Network, *, precision: Precision, device: Device, threads: int) -> Session:
+        """A session; engines are built at the first batch of a shape, and kept on the disk.
+
+        Raises:
+            ModelError: as `OnnxRuntime.load`.
+        """
+        if device == "cpu":
+            msg = "engine: onnxruntime-tensorrt needs device: gpu"
+            raise ModelError(msg)
+        _check_precision(network, precision, device)
+        options = tensorrt_options(precision, cache_root() / "tensorrt")
+        return _session(network, "TensorrtExecutionProvider", options, threads=threads)
+
+
+class OnnxSession:
+    """One session. Its input and outputs are numpy arrays on the host."""
+
+    def __init__(self, session: Any, network: Network) -> None:
+        """Raises ModelError for a network of several inputs."""
+        inputs = session.get_inputs()
+        if len(inputs) != 1:
+            names = ", ".join(given.name for given in inputs)
+            msg = f"model: {network.path} has the inputs {names}; expected one image"
+            raise ModelError(msg)
+        self._session, self._network, self._input = session, network, inputs[0].name
+
+    def run(self, batch: NDArray[np.generic]) -> list[NDArray[Any]]:
+        check_batch(batch, self._network)
+        answers: list[NDArray[Any]] = self._session.run(None, {self._input: np.ascontiguousarray(batch)})
+        return answers
+
+
+def onnxruntime_version() -> str | None:
+    """Of the CPU or the GPU wheel, without importing it."""
+    for name in ("onnxruntime", "onnxruntime-gpu"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            return importlib.metadata.version(name)
+    return None
+
+
+def cuda_options() -> dict[str, str]:
+    """Of the CUDA provider: exact fp32, and the same kernels in every process.
+
+    TF32 rounds fp32 factors to 10 bits; the exhaustive search of convolution kernels picks by time and so
+    changes the last bits from one process to the next.
+    """
+    return {
+        "device_id": "0",  # Ray sets CUDA_VISIBLE_DEVICES per actor
+        "use_tf32": "0",
+        "cudnn_conv_algo_search": "HEURISTIC",
+        "cudnn_conv_use_max_workspace": "1",
+        "arena_extend_strategy": "kSameAsRequested",
+    }
+
+
+def tensorrt_options(precision: Precision, engines: Path) -> dict[str, str]:
+    """Of the TensorRT provider; engines and timings are kept in a folder, which is made.
+
+    ONNX Runtime names an engine's file by graph, device and TensorRT version.
+    """
+    engines.mkdir(parents=True, exist_ok=True)
+    return {
+        "device_id": "0",
+        "trt_fp16_enable": str(int(precision == "fp16")),
+        "trt_int8_enable": str(int(precision == "int8")),
+        "trt_engine_cache_enable": "1",
+        "trt_engine_cache_path": str(engines),
+        "trt_timing_cache_enable": "1",
+        "trt_timing_cache_path": str(engines),
+    }
+
+
+def session_options(threads: int) -> Any:
+    """One thread pool that sleeps when idle: spinning takes the cores of a machine's other predictors."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3  # errors
+    return options
+
+
+def _session(
+    network: Network,
+    provider: Provider,
+    options: Mapping[str, str],
+    *,
+    threads: int,
+    model: bytes | None = None,
+) -> OnnxSession:
+    if (missing := _missing(provider)) is not None:
+        msg = f"engine: {missing}"
+        raise ModelError(msg)
+    model = model or decrypted(network)
+    import onnxruntime
+
+    # TensorRT leaves operators that it does not know to CUDA; none goes to the CPU unseen but shapes.
+    chosen: list[Any] = [(provider, dict(options))]
+    if provider == "TensorrtExecutionProvider":
+        chosen.append(("CUDAExecutionProvider", cuda_options()))
+    try:
+        session = onnxruntime.InferenceSession(
+            model or network.path, session_options(threads), providers=chosen
+        )
+    except Exception as e:  # ONNX Runtime's classes derive from Exception only
+        msg = f"model: ONNX Runtime cannot load {network.path}: {_message(e)}"
+        raise ModelError(msg) from e
+    session.disable_fallback()
+    used = session.get_providers()[0]
+    if used != provider:
+        msg = (
+            f"engine: ONNX Runtime would run on {used}: {provider} did not start; look at its CUDA libraries"
+        )
+        raise ModelError(msg)
+    return OnnxSession(session, network)
+
+
+def _missing(provider: Provider) -> str | None:
+    """Why the provider cannot be tried here."""
+    if onnxruntime_version() is None:
+        return NOT_INSTALLED
+    import onnxruntime
+
+    if provider not in onnxruntime.get_available_providers():
+        return NO_PROVIDER.format(provider=provider)
+    return None
+
+
+def _check_precision(network: Network, precision: Precision, device: Device) -> None:
+    if precision == "bf16" or (precision == "fp16" and device == "cpu"):
+        msg = f"precision: {precision} is not offered by ONNX Runtime on a {device}; use fp32"
+    elif precision == "int8" and not network.quantized:
+        msg = f"precision: int8, but {network.path} is not quantised; use fp32"
+    else:
+        return
+    raise ModelError(msg)
+
+
+def _offers(
+    engine: str, device: Device, general: str | None, reasons: Mapping[Precision, str | None]
+) -> list[Offer]:
+    return [
+        Offer(engine=engine, precision=precision, device=device, reason=general or reason)
+        for precision, reason in reasons.items()
+    ]
+
+
+def _message(error: BaseException) -> str:
+    """The first line: "[ONNXRuntimeError] : 7 : INVALID_PROTOBUF : Load model from ... failed"."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:300]

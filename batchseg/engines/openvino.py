@@ -1,0 +1,126 @@
+"""OpenVINO on CPUs."""
+
+import contextlib
+import importlib.metadata
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batchseg.engines import Device, Offer, Precision, Session, check_batch, decrypted
+from batchseg.errors import ModelError
+from batchseg.machine import has_fast_bf16
+from batchseg.package import Format, ModelPackage, Network
+
+COMPILED_SHAPES = 8
+"""Kept per session: one tile size at a few batch sizes. Each costs the network's weights once more."""
+
+NOT_INSTALLED = "OpenVINO is not installed: `pip install batchseg[openvino]`"
+HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
+"""INFERENCE_PRECISION_HINT; int8 operators come from a quantised graph, and the rest of it runs in this."""
+
+
+class OpenVINO:
+    """The CPU plugin."""
+
+    name = "openvino"
+    formats: tuple[Format, ...] = ("onnx",)
+    takes_uint8 = True
+
+    def version(self) -> str | None:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            return importlib.metadata.version("openvino")
+        return None
+
+    def offers(self, package: ModelPackage, device: Device) -> Sequence[Offer]:
+        general = None
+        if self.version() is None:
+            general = NOT_INSTALLED
+        elif device == "gpu":
+            general = "OpenVINO is used on CPUs: it knows no NVIDIA GPU"
+        quantized = "the model arrived quantised: int8 is its only precision" if package.quantized else None
+        reasons: dict[Precision, str | None] = {
+            "fp32": quantized,
+            "bf16": quantized or (None if has_fast_bf16() else "this CPU has no fast bf16"),
+            "fp16": "fp16 is for GPUs",
+            "int8": None if package.quantized else "the model is not quantised",
+        }
+        return [
+            Offer(engine=self.name, precision=precision, device=device, reason=general or reason)
+            for precision, reason in reasons.items()
+        ]
+
+    def load(self, network: Network, *, precision: Precision, device: Device, threads: int) -> Session:
+        """A session that compiles the network for each shape that comes.
+
+        Raises:
+            ModelError: OpenVINO cannot read the network, or not run it with this precision.
+        """
+        if self.version() is None:
+            msg = f"engine: {NOT_INSTALLED}"
+            raise ModelError(msg)
+        if device == "gpu" or precision not in HINTS or (precision == "bf16" and not has_fast_bf16()):
+            msg = f"precision: {precision} on a {device} is not offered by OpenVINO here; use fp32 on a cpu"
+            raise ModelError(msg)
+        if precision == "int8" and not network.quantized:
+            msg = f"precision: int8, but {network.path} is not quantised; use fp32"
+            raise ModelError(msg)
+        import openvino
+
+        core = openvino.Core()
+        try:
+            model = core.read_model(decrypted(network) or network.path)
+        except Exception as e:  # RuntimeError mostly; its text says what
+            msg = f"model: OpenVINO cannot load {network.path}: {_message(e)}"
+            raise ModelError(msg) from e
+        return OpenVINOSession(core, model, cpu_options(precision, threads), network)
+
+
+class OpenVINOSession:
+    """One network, compiled for the last shapes."""
+
+    def __init__(self, core: Any, model: Any, options: dict[str, Any], network: Network) -> None:
+        """Raises ModelError for a network of several inputs."""
+        if len(model.inputs) != 1:
+            msg = f"model: {network.path} has {len(model.inputs)} inputs; expected one image"
+            raise ModelError(msg)
+        self._core, self._model, self._options, self._network = core, model, options, network
+        self._requests: OrderedDict[tuple[int, ...], Any] = OrderedDict()
+
+    def run(self, batch: NDArray[np.generic]) -> list[NDArray[Any]]:
+        check_batch(batch, self._network)
+        request = self._request(batch.shape)
+        request.infer([np.ascontiguousarray(batch)], share_inputs=True)
+        # The request's own memory: the next run writes over it.
+        return [np.array(tensor.data) for tensor in request.output_tensors]
+
+    def _request(self, shape: tuple[int, ...]) -> Any:
+        if shape in self._requests:
+            self._requests.move_to_end(shape)
+            return self._requests[shape]
+        self._model.reshape(list(shape))
+        compiled = self._core.compile_model(self._model, "CPU", self._options)
+        self._requests[shape] = compiled.create_infer_request()
+        if len(self._requests) > COMPILED_SHAPES:
+            self._requests.popitem(last=False)
+        return self._requests[shape]
+
+
+def cpu_options(precision: Precision, threads: int) -> dict[str, Any]:
+    """Of the CPU plugin. Pinned threads of several predictors would share one core."""
+    return {
+        "INFERENCE_PRECISION_HINT": HINTS[precision],
+        "INFERENCE_NUM_THREADS": threads,
+        "NUM_STREAMS": 1,
+        "ENABLE_CPU_PINNING": False,
+        "PERFORMANCE_HINT": "LATENCY",
+    }
+
+
+def _message(error: BaseException) -> str:
+    """The last line that is no "Exception from file:line" or "Check ... failed at"."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    telling = [line for line in lines if not line.startswith(("Exception from", "Check '"))]
+    return (telling or lines or [type(error).__name__])[-1][:300]

@@ -1,0 +1,210 @@
+"""Paddle Inference, the reference engine.
+
+Importing paddle costs 0.7 s and 300 MB; the driver never does. Settings follow measurements with
+Paddle 3.2.2: `enable_memory_optim` with a PIR program works only together with the new executor, and
+one configuration serves .json and .pdmodel, fp32 and bf16.
+"""
+
+import contextlib
+import importlib.metadata
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batchseg.encryption import decrypted_files
+from batchseg.engines import Device, Offer, Precision, Session, check_batch
+from batchseg.engines.paddle_gpu import configure_native
+from batchseg.errors import ModelError
+from batchseg.keys import load_key
+from batchseg.machine import has_fast_bf16, keep_freed_memory
+from batchseg.package import Format, ModelPackage, Network
+
+ONEDNN_CACHE = 16
+"""Shapes kept compiled: one tile size at up to 8 batch sizes; 0 would be unlimited (2.5 GB seen)."""
+
+NO_BF16 = "this CPU has no fast bf16 (avx512_bf16 or amx_bf16)"
+NO_INT8 = "Paddle's int8 on CPU keeps 0.69 of the classes and is no faster than bf16"
+NO_FP16_CPU = "fp16 is for GPUs"
+CPU_BUILD = "this Paddle is the CPU build; install the GPU build as README says"
+
+
+class Paddle:
+    """oneDNN on a CPU, Paddle's own kernels on a GPU."""
+
+    name = "paddle"
+    formats: tuple[Format, ...] = ("pir", "pdmodel")
+    takes_uint8 = True
+
+    def version(self) -> str | None:
+        return paddle_version()
+
+    def offers(self, package: ModelPackage, device: Device) -> Sequence[Offer]:
+        general = None
+        if self.version() is None:
+            general = "Paddle is not installed"
+        elif package.format == "onnx":
+            general = "Paddle does not run ONNX files"
+        elif device == "gpu":
+            general = _no_gpu()
+        reasons: dict[Precision, str | None] = {
+            "fp32": None,
+            "bf16": (None if has_fast_bf16() else NO_BF16) if device == "cpu" else "bf16 is offered on CPUs",
+            "fp16": NO_FP16_CPU if device == "cpu" else None,
+            "int8": NO_INT8 if device == "cpu" else "int8 on a GPU needs TensorRT and its calibration",
+        }
+        return [
+            Offer(engine=self.name, precision=precision, device=device, reason=general or reason)
+            for precision, reason in reasons.items()
+        ]
+
+    def load(self, network: Network, *, precision: Precision, device: Device, threads: int) -> Session:
+        """A predictor.
+
+        Raises:
+            ModelError: Paddle cannot load the network, or not with this precision on this device.
+        """
+        keep_freed_memory()
+        inference = import_paddle()
+        if network.format not in self.formats:
+            msg = f"model: Paddle does not run {network.path}"
+            raise ModelError(msg)
+        with readable(network) as (program, params):
+            config = inference.Config(program, params)
+            if device == "gpu":
+                if precision not in ("fp32", "fp16"):
+                    msg = f"precision: {precision} is not for Paddle on a GPU; use fp32 or fp16"
+                    raise ModelError(msg)
+                configure_native(inference, config, precision)
+            else:
+                configure_cpu(config, precision, threads)
+            return PaddleSession(create_predictor(inference, config, network), network)
+
+
+class PaddleSession:
+    """One predictor. Not for concurrent use: two runs at once raise in Paddle."""
+
+    def __init__(self, predictor: Any, network: Network) -> None:
+        """Raises ModelError for a network of several inputs."""
+        names = predictor.get_input_names()
+        if len(names) != 1:
+            msg = f"model: {network.path} has the inputs {', '.join(names)}; expected one image"
+            raise ModelError(msg)
+        self._network, self._predictor = network, predictor
+        self._input = predictor.get_input_handle(names[0])
+        self._outputs = [predictor.get_output_handle(name) for name in predictor.get_output_names()]
+
+    def run(self, batch: NDArray[np.generic]) -> list[NDArray[Any]]:
+        check_batch(batch, self._network)
+        self._input.reshape(batch.shape)
+        self._input.copy_from_cpu(np.ascontiguousarray(batch))
+        self._predictor.run()
+        return [output.copy_to_cpu() for output in self._outputs]
+
+
+def configure_cpu(config: Any, precision: str, threads: int) -> None:
+    """Raises ModelError for a precision that is no gain on a CPU."""
+    if precision == "int8":
+        msg = f"precision: int8: {NO_INT8}; use bf16 or fp32"
+        raise ModelError(msg)
+    if precision == "fp16":
+        msg = f"precision: fp16: {NO_FP16_CPU}; use bf16 or fp32"
+        raise ModelError(msg)
+    if precision == "bf16" and not _has_bf16():
+        msg = f"precision: bf16, but {NO_BF16}; use precision: fp32"
+        raise ModelError(msg)
+    config.disable_gpu()
+    config.set_cpu_math_library_num_threads(threads)
+    config.enable_onednn()
+    config.set_onednn_cache_capacity(ONEDNN_CACHE)
+    if precision == "bf16":
+        config.enable_onednn_bfloat16()
+    config.enable_new_ir(True)
+    config.enable_new_executor()
+    config.enable_memory_optim()
+    config.disable_glog_info()
+
+
+def create_predictor(inference: Any, config: Any, network: Network) -> Any:
+    """Raises ModelError, saying what Paddle said."""
+    try:
+        return inference.create_predictor(config)
+    except Exception as e:  # Paddle raises RuntimeError, ValueError, OSError and bare std::exception
+        msg = f"model: Paddle cannot load {network.path}: {paddle_message(e)}"
+        raise ModelError(msg) from e
+
+
+@contextlib.contextmanager
+def readable(network: Network) -> Iterator[tuple[str, str]]:
+    """Paths of program and weights that Paddle can open; they may be gone once it has."""
+    if not network.encrypted:
+        yield network.path, network.params or ""
+        return
+    key = load_key(None if network.key_file is None else Path(network.key_file))
+    params = None if network.params is None else Path(network.params)
+    with decrypted_files(Path(network.path), params, key) as (program, weights):
+        yield str(program), str(weights or "")
+
+
+def paddle_message(error: BaseException) -> str:
+    """The sentence of a Paddle error that says what is wrong, without its C++ stack."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    telling = [line for line in lines if "Error:" in line or line.startswith("(")]
+    return (telling or [line for line in lines if line] or [type(error).__name__])[-1][:300]
+
+
+def import_paddle() -> Any:
+    """The module paddle.inference. Raises ModelError where it is not installed."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a missing ccache, which only compilers need
+        try:
+            import paddle.inference as inference
+        except ImportError as e:
+            msg = (
+                f"Paddle cannot be imported ({e}); install the CPU build with `pip install batchseg[cpu]`, "
+                f"or the GPU build as README says"
+            )
+            raise ModelError(msg) from e
+    return inference
+
+
+def paddle_version() -> str | None:
+    """Of the CPU or the GPU wheel, without importing it."""
+    for name in ("paddlepaddle", "paddlepaddle-gpu"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            return importlib.metadata.version(name)
+    return None
+
+
+def gpu_count() -> int:
+    """GPUs that this Paddle can use; 0 for CPU builds. Does not touch a device."""
+    import_paddle()
+    import paddle
+
+    return int(paddle.device.cuda.device_count()) if paddle.is_compiled_with_cuda() else 0
+
+
+def gpu_name() -> str:
+    """Of the first device that this process sees."""
+    import paddle
+
+    return str(paddle.device.cuda.get_device_name(0))
+
+
+def _no_gpu() -> str | None:
+    """Why Paddle cannot use a GPU here; None: it can be tried."""
+    import_paddle()
+    import paddle
+
+    if not paddle.is_compiled_with_cuda():
+        return CPU_BUILD
+    return None if gpu_count() else "Paddle sees no GPU on this machine"
+
+
+def _has_bf16() -> bool:
+    import paddle
+
+    return has_fast_bf16() and bool(paddle.base.core.supports_bfloat16_fast_performance())

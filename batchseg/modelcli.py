@@ -1,0 +1,151 @@
+"""`batchseg model ...`: what a model is, and how it is made ready. Returns lines; cli.py prints them."""
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from batchseg.bench import Bench
+from batchseg.choice import describe_trial, figures
+from batchseg.config import load_job
+from batchseg.describe import as_dict, describe
+from batchseg.dryrun import bench_job
+from batchseg.encryption import describe_encrypted, encrypt_model
+from batchseg.exporting import export_model
+from batchseg.keys import load_key, new_key, write_key
+from batchseg.model import open_model, read_model
+from batchseg.rebake import rebake
+
+Say = Callable[[str], None]
+
+
+def add_model_commands(commands: Any, job: argparse.ArgumentParser) -> None:
+    """Add `model` and what is below it; each sets `lines`, a function of (arguments, say)."""
+    model = commands.add_parser("model", help="look at a model, or make it ready", allow_abbrev=False)
+    actions = model.add_subparsers(required=True, metavar="ACTION")
+
+    inspect = actions.add_parser("inspect", help="show what a model is", allow_abbrev=False)
+    inspect.add_argument("model", metavar="MODEL", help="its folder, or an ONNX file")
+    inspect.add_argument("--json", action="store_true", help="for programs")
+    inspect.add_argument("--key-file", metavar="FILE", help="of an encrypted model")
+    inspect.set_defaults(lines=_inspect)
+
+    bench = actions.add_parser(
+        "bench",
+        parents=[job],
+        help="try every engine and precision of this machine on a job's own tiles",
+        allow_abbrev=False,
+    )
+    bench.add_argument("--json", action="store_true", help="for programs")
+    bench.set_defaults(lines=_bench)
+
+    bake = actions.add_parser(
+        "bake",
+        help="put normalisation, argmax and confidence into the graph: uint8 NHWC in, uint8 ids out",
+        allow_abbrev=False,
+    )
+    bake.add_argument("model", metavar="MODEL", help="its folder, or an ONNX file")
+    bake.add_argument("folder", type=Path, metavar="FOLDER", help="new")
+    bake.add_argument("--confidence", action="store_true", help="a second output: 255 x probability")
+    bake.set_defaults(lines=_bake)
+
+    encrypt = actions.add_parser("encrypt", help="encrypt a model's files (AES-256-GCM)", allow_abbrev=False)
+    encrypt.add_argument("model", metavar="MODEL", help="its folder, or an ONNX file")
+    encrypt.add_argument("folder", type=Path, metavar="FOLDER", help="new")
+    encrypt.add_argument(
+        "--key-file", type=Path, metavar="FILE", help="else BATCHSEG_MODEL_KEY of the environment"
+    )
+    encrypt.add_argument("--new-key", type=Path, metavar="FILE", help="make a key, and write it there")
+    encrypt.set_defaults(lines=_encrypt)
+
+    export = actions.add_parser(
+        "export", help="make a package of a PaddleSeg config and weights", allow_abbrev=False
+    )
+    export.add_argument("config", type=Path, metavar="CONFIG.yml", help="of the training")
+    export.add_argument("folder", type=Path, metavar="FOLDER", help="new")
+    export.add_argument("--weights", type=Path, metavar="FILE.pdparams", help="of the training")
+    export.add_argument("--random-weights", action="store_true", help="to measure speed, say")
+    export.add_argument("--output-op", choices=("none", "softmax", "argmax"), default="none")
+    export.add_argument("--input-shape", type=int, nargs=4, metavar=("N", "C", "H", "W"), help="-1: free")
+    export.add_argument("--python", metavar="PATH", help="interpreter that has paddleseg")
+    export.set_defaults(lines=_export)
+
+
+def _inspect(arguments: argparse.Namespace, say: Say) -> Sequence[str]:
+    package = open_model(arguments.model, key_file=arguments.key_file)
+    if arguments.json:
+        return [json.dumps(as_dict(package), indent=1)]
+    return describe(package).splitlines()
+
+
+def _bench(arguments: argparse.Namespace, say: Say) -> Sequence[str]:
+    found = bench_job(load_job(arguments.job, arguments.overrides), say)
+    if arguments.json:
+        document = {
+            "trials": [figures(trial) for trial in found.trials],
+            "chosen": found.chosen.name,
+            "tiles": found.tiles,
+            "workers": found.workers,
+        }
+        return [json.dumps(document, indent=1)]
+    return bench_table(found)
+
+
+def bench_table(found: Bench) -> list[str]:
+    """A line per trial: speed, ratio to the reference engine, agreement, verdict."""
+    base = found.trials[0].tiles_per_second
+    rows = [("engine", "precision", "tiles/s", "ratio", "equal", "worst IoU", "confidence", "")]
+    for trial in found.trials:
+        speed, near = trial.tiles_per_second, trial.agreement
+        difference = near.confidence_difference if near else None
+        rows.append(
+            (
+                trial.engine,
+                trial.precision,
+                f"{speed:.2f}" if speed else "",
+                f"{speed / base:.2f}" if speed and base else "",
+                f"{near.equal_share:.4%}" if near else "",
+                f"{near.worst_iou[1]:.4f}" if near else "",
+                f"{difference:.3f}" if difference is not None else "",
+                "chosen" if trial == found.chosen else trial.reason or "passed",
+            )
+        )
+    widths = [max(len(row[column]) for row in rows) for column in range(7)]
+    lines = [
+        "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[7]]).rstrip()
+        for row in rows
+    ]
+    plural = "s" * (found.workers > 1)
+    lines.append(
+        f"{found.tiles} tiles, {found.workers} worker{plural} of one thread; compared with "
+        f"{found.trials[0].engine} fp32 of the bare network"
+    )
+    lines.append(f"chosen: {describe_trial(found.chosen)}")
+    return lines
+
+
+def _bake(arguments: argparse.Namespace, say: Say) -> Sequence[str]:
+    package = rebake(read_model(arguments.model), arguments.folder, confidence=arguments.confidence)
+    return [f"baked into {arguments.folder}:", *describe(package).splitlines()]
+
+
+def _encrypt(arguments: argparse.Namespace, say: Say) -> Sequence[str]:
+    if arguments.new_key is not None:
+        write_key(arguments.new_key, new_key())
+        say(f"wrote a new key to {arguments.new_key}; without it the model is lost")
+    key = load_key(arguments.new_key or arguments.key_file)
+    return describe_encrypted(encrypt_model(Path(arguments.model), arguments.folder, key)).splitlines()
+
+
+def _export(arguments: argparse.Namespace, say: Say) -> Sequence[str]:
+    package = export_model(
+        arguments.config,
+        arguments.folder,
+        weights=arguments.weights,
+        random_weights=arguments.random_weights,
+        output_op=arguments.output_op,
+        input_shape=arguments.input_shape,
+        python=arguments.python,
+    )
+    return [f"exported to {arguments.folder}:", *describe(package).splitlines()]

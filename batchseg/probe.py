@@ -1,0 +1,197 @@
+"""One tile through a network, in a process of its own: what it answers, or why it cannot be used."""
+
+import os
+import time
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batchseg import geometry
+from batchseg.derived import prepare_network
+from batchseg.engines import Device, engine
+from batchseg.engines.paddle import gpu_name
+from batchseg.errors import ModelError
+from batchseg.isolate import ProcessDiedError, call_in_fresh_process
+from batchseg.machine import cpu_class
+from batchseg.package import Layout, ModelFacts, ModelPackage, OutputKind
+from batchseg.predict import load_predictor
+from batchseg.prepare import Preparation
+from batchseg.recipe import Recipe, reference_engine
+
+PROBE_TIMEOUT = 300.0
+"""Seconds; the slowest network measured (DeepLabV3P, 1024 pixels, no oneDNN) takes 11 s a tile."""
+
+
+def probe(
+    package: ModelPackage, *, channels: int | None, tile_size: int, device: Literal["auto", "cpu", "gpu"]
+) -> tuple[ModelFacts, Device]:
+    """Run one tile of noise through the bare network on its reference engine, in fp32.
+
+    Args:
+        package: the model.
+        channels: number of bands that the job feeds; None: what the model says.
+        tile_size: pixels per side.
+        device: auto takes a GPU where the engine finds one.
+
+    Returns:
+        What the tile showed, and the device.
+
+    Raises:
+        ModelError: the model cannot be loaded, crashes, or is no segmentation network.
+    """
+    answer: tuple[ModelFacts, Device] = _alone(package, _probe, package, channels, tile_size, device)
+    return answer
+
+
+def try_out(recipe: Recipe) -> None:
+    """Run one tile through the network as the job runs it: its engine, precision and baked graph.
+
+    Raises:
+        ModelError: it cannot be loaded, crashes or fails.
+    """
+    _alone(recipe.model, _try_out, recipe)
+
+
+def _alone(package: ModelPackage, function: Any, *args: object) -> Any:
+    try:
+        return call_in_fresh_process(function, *args, timeout=PROBE_TIMEOUT)
+    except ProcessDiedError as e:
+        weights = (
+            f"; its weights ({package.params}) may be those of another network" if package.params else ""
+        )
+        msg = f"model: the process that tried one tile of {package.network} {e}{weights}"
+        raise ModelError(msg) from e
+
+
+def silence_stdout() -> None:
+    """Paddle prints pass names to file descriptor 1."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
+    os.close(null)
+
+
+def _try_out(recipe: Recipe) -> None:
+    silence_stdout()
+    preparation = Preparation(recipe)
+    batch = preparation.buffer(1)
+    batch[:] = 0
+    try:
+        load_predictor(recipe).run(batch)
+    except ModelError:
+        raise
+    except Exception as e:  # engines raise RuntimeError, ValueError, MemoryError and their own
+        msg = (
+            f"model: {recipe.model.network} fails on {recipe.engine} in {recipe.precision}: {first_line(e)}; "
+            f"use another `engine` or `precision`"
+        )
+        raise ModelError(msg) from e
+
+
+def _probe(
+    package: ModelPackage, channels: int | None, tile_size: int, device: str
+) -> tuple[ModelFacts, Device]:
+    silence_stdout()
+    name = reference_engine(package)
+    where: Device = "gpu" if device == "gpu" or (device == "auto" and _finds_gpu(name, package)) else "cpu"
+    channels = _channels(package, channels)
+    network = prepare_network(package, engine=engine(name), bake=None, precision="fp32", device=where)
+    session = engine(name).load(network, precision="fp32", device=where, threads=1)
+    noise = np.random.default_rng(0).random((channels, tile_size, tile_size), dtype=np.float32)
+    batch = _batch(noise, package)
+    try:
+        output = session.run(batch)[0]
+        started = time.perf_counter()
+        session.run(batch)
+        seconds = time.perf_counter() - started
+    except Exception as e:  # engines raise RuntimeError, ValueError, MemoryError and their own
+        msg = (
+            f"model: {package.network} fails on one tile of {channels} bands and {tile_size} pixels: "
+            f"{first_line(e)}; check `bands` and `tile_size`"
+        )
+        raise ModelError(msg) from e
+    kind, count, layout = output_kind(output[:1], _answer_hw(package, tile_size), package)
+    facts = ModelFacts(
+        output=kind,
+        output_layout=layout,
+        class_count=count,
+        channels=channels,
+        cpu_class=cpu_class() if where == "cpu" else _gpu_class(name),
+        engine=f"{name} {engine(name).version()}",
+        seconds_per_tile=seconds / len(batch),
+    )
+    return facts, where
+
+
+def _finds_gpu(name: str, package: ModelPackage) -> bool:
+    offers = engine(name).offers(package, "gpu")
+    return any(offer.precision == "fp32" and offer.reason is None for offer in offers)
+
+
+def _gpu_class(name: str) -> str:
+    """What decides the last bits there; engines other than Paddle do not say which GPU it is."""
+    return gpu_name() if name == "paddle" else "gpu"
+
+
+def _channels(package: ModelPackage, asked: int | None) -> int:
+    if package.bands and asked and package.bands != asked:
+        msg = f"model: {package.network} takes {package.bands} channels, the job's `bands` names {asked}"
+        raise ModelError(msg)
+    return asked or package.bands or 3
+
+
+def _batch(noise: NDArray[np.float32], package: ModelPackage) -> NDArray[Any]:
+    """The tile in the network's layout and dtype, as often as a fixed batch wants it."""
+    tile = geometry.apply(package.geometry, noise)
+    if package.dtype == "uint8":
+        tile = tile * 255
+    tile = np.moveaxis(tile, 0, -1) if package.layout == "NHWC" else tile
+    return np.ascontiguousarray(np.repeat(tile[None], package.batch or 1, axis=0).astype(package.dtype))
+
+
+def _answer_hw(package: ModelPackage, tile_size: int) -> tuple[int, int]:
+    return geometry.network_shape(package.geometry, (tile_size, tile_size))
+
+
+def output_kind(
+    output: NDArray[Any], size_hw: tuple[int, int], package: ModelPackage
+) -> tuple[OutputKind, int | None, Layout]:
+    """Kind, number of classes (None: ids do not tell), and where the scores' axis is."""
+    shape = output.shape
+    if output.dtype.kind in "iu" and shape in ((1, *size_hw), (1, 1, *size_hw)):
+        return "classes", None, "NCHW"
+    if output.dtype.kind == "f" and len(shape) == 3 and shape == (1, *size_hw):
+        output = output[:, None]  # one band without an axis of its own
+    if output.dtype.kind == "f" and output.ndim == 4:
+        if output.shape[2:] == size_hw:
+            return *_scores_kind(output, package), "NCHW"
+        if output.shape[1:3] == size_hw:
+            return *_scores_kind(np.moveaxis(output, -1, 1), package), "NHWC"
+    height, width = size_hw
+    msg = (
+        f"model: {package.network} answers a tile of {height} x {width} with {output.dtype} of shape "
+        f"{list(shape)}; expected class ids [1, H, W] or scores [1, K, H, W] of the tile's own size"
+    )
+    raise ModelError(msg)
+
+
+def _scores_kind(scores: NDArray[Any], package: ModelPackage) -> tuple[OutputKind, int | None]:
+    """Of scores (1, K, H, W). A declared kind counts, as far as the tile does not contradict it."""
+    count = int(scores.shape[1])
+    within = bool(np.all((scores >= 0) & (scores <= 1)))
+    if count == 1:
+        if within:
+            return "sigmoid", 2
+        msg = f"model: {package.network} gives one band of scores outside 0..1; export it with its sigmoid"
+        raise ModelError(msg)
+    likely = within and bool(np.allclose(scores.sum(axis=1), 1, atol=1e-2))
+    if package.output == "probabilities" and not likely:
+        msg = f"model: {package.network} is said to give probabilities, but they do not add up to 1"
+        raise ModelError(msg)
+    return ("probabilities" if likely and package.output != "logits" else "logits"), count
+
+
+def first_line(error: BaseException) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[
+        :300
+    ]

@@ -1,0 +1,92 @@
+"""Tiles of a job's own data, to try engines with."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batchseg import storage
+from batchseg.errors import ConfigError, SourceError
+from batchseg.grid import ShardGrid, cut_tile
+from batchseg.isolate import ProcessDiedError, call_in_fresh_process
+from batchseg.read import read_header, read_shards
+from batchseg.recipe import Recipe, mismatch
+from batchseg.scene import Scene, Source
+from batchseg.settings import Scale
+
+SOURCES, TRIED = 4, 16
+"""Scenes that give tiles, and how many are opened to find them."""
+
+SAMPLE_TIMEOUT = 300.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """One tile as it is read."""
+
+    pixels: NDArray[np.generic]
+    """(C, tile_size, tile_size), raw."""
+    scale: Scale
+    """The recipe's, or the scene's own."""
+
+
+def sample_tiles(recipe: Recipe, sources: Sequence[Source], count: int) -> list[Sample]:
+    """Up to `count` tiles, spread over scenes and within them; read in a process of its own.
+
+    Raises:
+        ConfigError: none of the sources tried gives a tile.
+    """
+    where = storage.environment()
+    try:
+        samples = call_in_fresh_process(_sample, where, recipe, list(sources), count, timeout=SAMPLE_TIMEOUT)
+    except ProcessDiedError as e:
+        msg = f"the process that read tiles to try engines with {e}; name an `engine` and a `precision`"
+        raise ConfigError(msg) from e
+    if not samples:
+        msg = (
+            "no source gave a tile to try engines with; name an `engine` and a `precision`, or look at `plan`"
+        )
+        raise ConfigError(msg)
+    return samples
+
+
+def _sample(where: dict[str, str], recipe: Recipe, sources: list[Source], count: int) -> list[Sample]:
+    storage.adopt(where)
+    samples: list[Sample] = []
+    used = 0
+    for number in _spread(len(sources), TRIED):
+        scene = read_header(sources[number])
+        if not isinstance(scene, Scene) or mismatch(scene, recipe):
+            continue
+        try:
+            found = _of_scene(recipe, scene, -(-(count - len(samples)) // (SOURCES - used)))
+        except SourceError:
+            continue
+        samples += found
+        used += bool(found)
+        if used == SOURCES or len(samples) >= count:
+            break
+    return samples
+
+
+def _of_scene(recipe: Recipe, scene: Scene, count: int) -> list[Sample]:
+    """Of twice as many tiles those with the most valid pixels."""
+    grid = ShardGrid(tiles=recipe.grid(scene.height, scene.width), tiles_hw=(1, 1))
+    scale = recipe.of_scene(scene).scale
+    found: list[tuple[float, Sample]] = []
+    for index in _spread(grid.count, 2 * count):
+        (held,), _ = read_shards(scene, recipe, (grid.shard(index),))
+        valid = 1.0 if held.valid is None else float(held.valid.mean())
+        if valid:
+            pixels: Any = np.ascontiguousarray(cut_tile(held.pixels, held.shard.read, held.shard.tiles[0]))
+            found.append((valid, Sample(pixels=pixels, scale=scale)))
+    found.sort(key=lambda item: -item[0])
+    return [sample for _, sample in found[:count]]
+
+
+def _spread(length: int, count: int) -> list[int]:
+    """Up to `count` of the indices 0..length-1, in the middles of equal parts."""
+    count = min(length, count)
+    return [(2 * number + 1) * length // (2 * count) for number in range(count)]
