@@ -2,8 +2,8 @@
 
 Sizes, rounding and interpolation are those of PaddleSeg 2.8 (`transforms/functional.py` for the way there,
 `core/infer.py: reverse_transform` for the way back: padding is cropped, scores are brought back
-bilinearly, ids by nearest neighbour). Bands are resized one by one: bilinearly that gives the same bits as
-all at once, and OpenCV takes at most four bands together for some interpolations.
+bilinearly, ids by nearest neighbour). Bands are resized one by one, as OpenCV takes at most four together
+for some interpolations; against all at once the last bit of a float32 may differ.
 """
 
 import math
@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 from batchseg.errors import ModelError
 from batchseg.package import Geometry, LimitLong, Padding, Resize, ResizeByLong, ResizeByShort
+
+cv2.setNumThreads(1)  # a worker has one core, and pictures of one band are small
 
 Shape = tuple[int, int]
 """(height, width)"""
@@ -130,7 +132,7 @@ def _resized(step: Resize, shape_hw: Shape) -> Shape:
     target = step.target_hw
     if step.keep_ratio:
         scale = min(max(target) / max(shape_hw), min(target) / min(shape_hw))
-        target = (round(shape_hw[0] * scale), round(shape_hw[1] * scale))
+        target = (max(round(shape_hw[0] * scale), 1), max(round(shape_hw[1] * scale), 1))
     if step.size_divisor:
         divisor = step.size_divisor
         target = (math.ceil(target[0] / divisor) * divisor, math.ceil(target[1] / divisor) * divisor)

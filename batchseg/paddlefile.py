@@ -29,7 +29,7 @@ def read_program(content: bytes, name: str) -> Signature:
 
     Args:
         content: of the file.
-        name: of the file; its suffix tells the format.
+        name: of the file; its suffix tells the format, .enc (encrypted) not counted.
 
     Raises:
         ModelError: the file is empty, damaged or no program, or the program is no segmentation network.
@@ -37,7 +37,8 @@ def read_program(content: bytes, name: str) -> Signature:
     if not content:
         msg = f"model: {name} is empty; copy the whole export"
         raise ModelError(msg)
-    return _read_pir(content, name) if ".json" in name[-9:] else _read_pdmodel(content, name)
+    is_pir = name.removesuffix(".enc").endswith(".json")
+    return _read_pir(content, name) if is_pir else _read_pdmodel(content, name)
 
 
 def _read_pir(content: bytes, name: str) -> Signature:
@@ -125,14 +126,18 @@ def _read_pdmodel(content: bytes, name: str) -> Signature:
     fetched = [names[0] for kind, names, _ in ops if kind == "fetch"]
     inputs = [tensors[feed] for feed in feeds if tensors.get(feed)]
     outputs = [tensors[fetch] for fetch in fetched if tensors.get(fetch)]
-    end = fetched[0] if fetched else ""
-    kind = ""
+    end = _pdmodel_end(ops, fetched[0]) if fetched else ""
+    return _signature(name, [t for t in inputs if t], [t for t in outputs if t], end, kinds)
+
+
+def _pdmodel_end(ops: list[tuple[str, list[str], list[str]]], name: str) -> str:
+    """Type of the operator that makes a variable; a later one writes over what an earlier one wrote."""
     for kind, arguments, results in reversed(ops):
-        if end in results and kind != "fetch":
-            if kind not in PASSING:
-                break
-            end = arguments[0]
-    return _signature(name, [t for t in inputs if t], [t for t in outputs if t], kind, kinds)
+        if kind != "fetch" and name in results:
+            if kind not in PASSING or not arguments:
+                return kind
+            name = arguments[0]
+    return ""
 
 
 def _op(message: Any) -> tuple[str, list[str], list[str]]:

@@ -20,6 +20,8 @@ from batchseg.settings import ClassInfo, Gate, JobConfig, ModelOptions, Normaliz
 UINT8_SCALE = Scale(kind="transforms", low=(0.0,), high=(255.0,))
 NOWHERE = Georeference(crs_wkt=None, transform=None, gcps=(), gcps_crs_wkt=None, rpcs=())
 PIR_TEXT = '{"base_code":{"magic":"pir","trainable":true,"version":1},"program":{}}'
+PDMODEL = b"\x0a\x02\x08\x00" + b"\x22\x02\x08\x00"
+"""A program of one empty block, and its version: framework.proto's ProgramDesc."""
 
 
 def make_facts(**changes: Any) -> ModelFacts:
@@ -196,7 +198,7 @@ def write_model(
 ) -> Path:
     """The files of an export; there is no network in them."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{name}{suffix}").write_text(PIR_TEXT if suffix == ".json" else "program")
+    (folder / f"{name}{suffix}").write_bytes(PIR_TEXT.encode() if suffix == ".json" else PDMODEL)
     (folder / f"{name}.pdiparams").write_bytes(tensor_bytes((2, 3)) + tensor_bytes((5,)))
     if deploy is not None:
         (folder / deploy_name).write_text(yaml.safe_dump(deploy), encoding="utf-8")

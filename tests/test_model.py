@@ -1,14 +1,18 @@
+import shutil
 import signal
 
 import numpy as np
 import pytest
+import yaml
 from factories import tensor_bytes, write_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from batchseg.deploy import baked_deploy
 from batchseg.errors import ModelError
 from batchseg.model import read_model
-from batchseg.settings import Normalize
+from batchseg.package import Resize
+from batchseg.settings import ClassInfo, Normalize
 
 NORMALIZE = {"type": "Normalize", "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
 PADDLESEG_26 = {
@@ -63,6 +67,7 @@ def test_an_export_for_paddlex_is_read(tmp_path):
     files = read_model(str(tmp_path))
     assert files.network == str(tmp_path / "inference.json")
     assert files.normalize.mean == (0.485, 0.456, 0.406)
+    assert (files.origin, files.model_name) == ("paddlex", "PP-LiteSeg-T")
 
 
 def test_a_model_without_deploy_file_is_read_and_says_so(tmp_path):
@@ -168,6 +173,7 @@ def test_what_is_no_folder_is_refused(tmp_path):
     assert "does not exist" in refusal(tmp_path / "absent")
     (tmp_path / "model.json").write_text("{}")
     assert "is a file" in refusal(tmp_path / "model.json")
+    assert "does not exist" in refusal(tmp_path / "absent.onnx")
 
 
 @pytest.mark.parametrize("text", ["a: [", "- list", "Model: {}", "Deploy: text", "\xff"])
@@ -175,6 +181,114 @@ def test_a_deploy_file_of_another_kind_is_refused(tmp_path, text):
     (write_model(tmp_path) / "deploy.yaml").write_bytes(text.encode("latin-1"))
     with pytest.raises(ModelError, match=r"deploy\.yaml"):
         read_model(str(tmp_path))
+
+
+def test_a_deploy_file_of_another_task_is_refused_as_such(tmp_path):
+    write_model(tmp_path, {"PreProcess": {"transform_ops": []}}, deploy_name="inference.yml")
+    assert "of another task" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("output_op", "sigmoid"),
+        ("input_shape", [3, 512, 512]),
+        ("input_shape", "free"),
+        ("input_layout", "CHW"),
+        ("input_dtype", "float64"),
+        ("classes", "soil"),
+        ("classes", [{"name": "soil", "color": "brown"}]),
+        ("classes", [{"color": "#000000"}]),
+    ],
+)
+def test_a_value_of_another_form_is_refused(tmp_path, key, value):
+    message = refusal(write_model(tmp_path, {"Deploy": {**PADDLESEG_28["Deploy"], key: value}}))
+    assert (str(value) if isinstance(value, str) else key.split("_")[0].removesuffix("es")) in message
+
+
+@pytest.mark.parametrize(
+    ("output_op", "output"), [("argmax", "classes"), ("softmax", "probabilities"), ("none", "logits")]
+)
+def test_the_output_is_the_appended_operator_s(tmp_path, output_op, output):
+    deploy = {"Deploy": {**PADDLESEG_28["Deploy"], "output_op": output_op}}
+    files = read_model(str(write_model(tmp_path, deploy)))
+    assert files.output == output
+    assert ("argmax is baked in: no confidence" in files.limits) == (output == "classes")
+
+
+def test_what_an_export_cannot_do_is_said(tmp_path):
+    resize = {"type": "Resize", "target_size": [300, 200]}
+    deploy = {"Deploy": {**PADDLESEG_28["Deploy"], "transforms": [resize], "input_shape": [2, 3, 200, 300]}}
+    files = read_model(str(write_model(tmp_path, deploy)))
+    assert files.geometry == (Resize(target_hw=(200, 300)),)
+    assert (files.size_hw, files.batch) == ((200, 300), 2)
+    assert files.limits == (
+        "argmax is baked in: no confidence",
+        "argmax is baked in: its size is brought back by nearest neighbour, not by scores",
+        "its batch is fixed at 2",
+    )
+    del deploy["Deploy"]["transforms"]
+    files = read_model(str(write_model(tmp_path, deploy)))
+    assert files.declares_transforms is False
+    assert files.limits[1:] == (
+        "nothing says how its input is normalised: the job's `normalize` must",
+        "its input is fixed at 200 x 300 pixels (height x width): tiles are square: it cannot be fed",
+        "its batch is fixed at 2",
+    )
+
+
+def test_a_description_of_another_network_is_refused(models, tmp_path):
+    shutil.copytree(models / "conv", tmp_path / "m")
+    (tmp_path / "m" / "deploy.yaml").write_text("Deploy: {input_shape: [-1, 4, -1, -1], transforms: []}")
+    message = refusal(tmp_path / "m")
+    assert "[free, 3, free, free], the file beside it says [free, 4, free, free]" in message
+
+
+def test_the_network_s_own_bands_count_where_nothing_is_said(models, tmp_path):
+    shutil.copytree(models / "one", tmp_path / "m")
+    (tmp_path / "m" / "deploy.yaml").write_text("Deploy: {transforms: []}")
+    assert read_model(str(tmp_path / "m")).bands == 1
+
+
+@pytest.mark.parametrize("classes", [(), (ClassInfo(name="soil", color="#a0522d"),)])
+def test_what_baking_writes_is_read_back(tmp_path, classes):
+    text = baked_deploy(
+        network="model.json", params="model.pdiparams", bands=4, confidence_output=True, classes=classes
+    )
+    files = read_model(str(write_model(tmp_path, yaml.safe_load(text))))
+    assert (files.origin, files.layout, files.dtype, files.bands) == ("baked", "NHWC", "uint8", 4)
+    assert (files.output, files.confidence_output, files.classes) == ("classes", True, classes)
+    assert (files.normalize, files.declares_transforms, files.limits) == (None, True, ())
+
+
+def test_an_onnx_file_beside_a_paddle_network_is_its_conversion(tmp_path):
+    (write_model(tmp_path, PADDLESEG_28) / "other.onnx").write_bytes(b"x")
+    assert read_model(str(tmp_path)).conversion is None
+    (tmp_path / "model.onnx").write_bytes(b"x")
+    files = read_model(str(tmp_path))
+    assert (files.format, files.conversion) == ("pir", str(tmp_path / "model.onnx"))
+
+
+def test_the_job_can_say_the_layout(tmp_path):
+    deploy = {"Deploy": {**PADDLESEG_28["Deploy"], "input_shape": [-1, -1, -1, -1]}}
+    write_model(tmp_path, deploy)
+    assert read_model(str(tmp_path)).layout == "NCHW"
+    assert read_model(str(tmp_path), layout="NHWC").layout == "NHWC"
+
+
+@pytest.mark.parametrize("suffix", [".json", ".pdmodel"])
+def test_encrypted_files_are_checked_as_what_they_are(tmp_path, suffix):
+    plain = read_model(str(write_model(tmp_path, PADDLESEG_28, suffix=suffix)))
+    for name in (f"model{suffix}", "model.pdiparams"):
+        (tmp_path / f"{name}.enc").write_bytes((tmp_path / name).read_bytes()[::-1])
+        (tmp_path / name).unlink()
+    assert "is encrypted, and there is no key" in refusal(tmp_path)
+    files = read_model(str(tmp_path), decrypt=lambda path: path.read_bytes()[::-1])
+    assert (files.encrypted, files.digest, files.format) == (True, plain.digest, plain.format)
+    assert files.network == str(tmp_path / f"model{suffix}.enc")
+    assert files.params == str(tmp_path / "model.pdiparams.enc")
+    with pytest.raises(ModelError, match=r"model\.\w+\.enc is cut off"):
+        read_model(str(tmp_path), decrypt=lambda path: path.read_bytes()[:0:-1])
 
 
 def test_the_digest_follows_network_and_weights_and_nothing_else(tmp_path):
