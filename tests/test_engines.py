@@ -4,12 +4,16 @@ import dataclasses
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from onnx import helper, numpy_helper
 from packages import onnx_package, paddle_package, plain, tiles
 from test_onnxgraph import write_nchw, write_nhwc
 
+from batchseg.encryption import encrypt_model
 from batchseg.engines import ENGINES, check_batch, engine, is_out_of_memory
 from batchseg.errors import ModelError
+from batchseg.keys import new_key
 from batchseg.machine import has_fast_bf16
 from batchseg.package import ModelPackage, Network
 
@@ -142,3 +146,70 @@ def test_out_of_memory_is_known_by_its_words() -> None:
     assert is_out_of_memory(RuntimeError("ResourceExhaustedError: \n\nOut of memory error on GPU 0."))
     assert is_out_of_memory(RuntimeError("Failed to allocate memory for requested buffer of size 1"))
     assert not is_out_of_memory(RuntimeError("(InvalidArgument) dims"))
+
+
+@pytest.mark.filterwarnings("ignore:Specified provider:UserWarning")
+def test_a_provider_that_does_not_start_is_no_silent_cpu(
+    onnx_file: ModelPackage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import onnxruntime
+
+    everything = ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: everything)
+    assert offered("onnxruntime", onnx_file, "gpu")["fp16"] is None
+    with pytest.raises(ModelError, match="would run on CPUExecutionProvider: CUDAExecutionProvider did not"):
+        engine("onnxruntime").load(plain(onnx_file), precision="fp32", device="gpu", threads=1)
+
+
+@pytest.mark.parametrize("name", ["paddle", "onnxruntime", "openvino"])
+def test_encrypted_networks_are_loaded_from_memory(
+    name: str, models: Path, onnx_file: ModelPackage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = models / "conv" if name == "paddle" else Path(onnx_file.network)
+    network = plain(paddle_package(source) if name == "paddle" else onnx_file)
+    key = new_key()
+    encrypt_model(source, tmp_path / "hidden", key)
+    folder = tmp_path / "hidden"
+    files = [folder / f"{Path(path).name}.enc" for path in (network.path, network.params) if path]
+    hidden = dataclasses.replace(
+        network, encrypted=True, path=str(files[0]), params=str(files[1]) if files[1:] else None
+    )
+    batch = np.random.default_rng(0).random((1, 3, 8, 24), dtype=np.float32)
+    with pytest.raises(ModelError, match="there is no key"):
+        engine(name).load(hidden, precision="fp32", device="cpu", threads=1)
+    monkeypatch.setenv("BATCHSEG_MODEL_KEY", key.secret.hex())
+    answers = [
+        engine(name).load(which, precision="fp32", device="cpu", threads=1).run(batch)[0]
+        for which in (network, hidden)
+    ]
+    np.testing.assert_array_equal(*answers)
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
+def test_a_quantised_network_runs_as_int8(name: str, onnx_file: ModelPackage, tmp_path: Path) -> None:
+    quantized = dataclasses.replace(
+        plain(onnx_file), path=str(quantize(Path(onnx_file.network), tmp_path / "int8.onnx")), quantized=True
+    )
+    batch = np.random.default_rng(0).random((1, 3, 32, 40), dtype=np.float32)
+    (exact,) = engine(name).load(plain(onnx_file), precision="fp32", device="cpu", threads=1).run(batch)
+    (rounded,) = engine(name).load(quantized, precision="int8", device="cpu", threads=1).run(batch)
+    assert 1e-4 < np.abs(exact - rounded).max() < 0.1
+
+
+def quantize(source: Path, target: Path) -> Path:
+    """Rounds the image to 256 steps of 1/255 and back before the convolution, as exporters write it."""
+    proto = onnx.load(str(source))
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "step", "zero"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "step", "zero"], ["d"]),
+    ]
+    proto.graph.node[0].input[0] = "d"
+    convolution = proto.graph.node.pop()
+    proto.graph.node.extend([*nodes, convolution])
+    constants = {"step": np.float32(1 / 255), "zero": np.uint8(0)}
+    proto.graph.initializer.extend(
+        numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()
+    )
+    onnx.checker.check_model(proto)
+    onnx.save(proto, str(target))
+    return target
