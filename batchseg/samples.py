@@ -55,18 +55,19 @@ def sample_tiles(recipe: Recipe, sources: Sequence[Source], count: int) -> list[
 def _sample(where: dict[str, str], recipe: Recipe, sources: list[Source], count: int) -> list[Sample]:
     storage.adopt(where)
     samples: list[Sample] = []
-    used = 0
-    for number in _spread(len(sources), TRIED):
+    tried = _spread(len(sources), TRIED)
+    wanted, used = min(SOURCES, len(tried)), 0
+    for number in tried:
         scene = read_header(sources[number])
         if not isinstance(scene, Scene) or mismatch(scene, recipe):
             continue
         try:
-            found = _of_scene(recipe, scene, -(-(count - len(samples)) // (SOURCES - used)))
+            found = _of_scene(recipe, scene, -(-(count - len(samples)) // (wanted - used)))
         except SourceError:
             continue
         samples += found
         used += bool(found)
-        if used == SOURCES or len(samples) >= count:
+        if used == wanted or len(samples) >= count:
             break
     return samples
 
