@@ -27,9 +27,6 @@ from batchseg.samples import Sample
 from batchseg.settings import EngineName, Gate, Precision
 from batchseg.stitch import classify, winning_probability
 
-MEASURE_SECONDS = 3.0
-"""Of steady work per trial, after every tile was predicted once."""
-
 PATIENCE = 10.0
 """A trial may take this many times as long as the reference took, and START_SECONDS more."""
 
@@ -76,7 +73,6 @@ def bench(
     gate: Gate,
     engines: Sequence[EngineName],
     precisions: Sequence[Precision],
-    seconds: float = MEASURE_SECONDS,
     say: Callable[[str], None] = lambda line: None,
 ) -> Bench:
     """Try engines and precisions, and choose the fastest of those that agree with the reference.
@@ -85,10 +81,9 @@ def bench(
         recipe: of the job; its engine and precision do not matter.
         samples: the job's own tiles.
         workers: predictors at work at the same time.
-        gate: how near to the reference an engine must come.
+        gate: how near to the reference an engine must come, and how long its speed is measured.
         engines: names to try; the reference engine is tried in any case.
         precisions: those to try; fp32 on the reference engine is tried in any case.
-        seconds: of steady work per trial.
         say: told what is being tried.
 
     Raises:
@@ -101,14 +96,16 @@ def bench(
         say(f"reference: {base.engine} fp32, {len(samples)} tiles")
         started = time.perf_counter()
         reference = _reference(base, path)
-        limit = START_SECONDS + PATIENCE * (time.perf_counter() - started) + seconds
+        limit = START_SECONDS + PATIENCE * (time.perf_counter() - started) + gate.seconds
         trials = []
         for offer in _offers(base, engines, precisions):
             tried = replace(recipe, engine=offer.engine, precision=offer.precision)  # type: ignore[arg-type]
             trial = Trial(engine=tried.engine, precision=tried.precision, reason=offer.reason)
             if offer.reason is None:
                 say(f"trying {trial.name}")
-                trial = _tried(tried, trial, reference, path, workers=workers, seconds=seconds, limit=limit)
+                trial = _tried(
+                    tried, trial, reference, path, workers=workers, seconds=gate.seconds, limit=limit
+                )
             trials.append(_judged(trial, gate))
     asked = [trial for trial in trials if trial.engine in engines and trial.precision in precisions]
     return Bench(trials=tuple(trials), chosen=_choose(asked), tiles=len(samples), workers=workers)

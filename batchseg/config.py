@@ -184,6 +184,7 @@ class _Gate(_Strict):
     equal_pixels: Number = Field(default=0.999, ge=0, le=1)
     iou: Number = Field(default=0.99, ge=0, le=1)
     tiles: int = Field(default=8, ge=1, le=1000)
+    seconds: Number = Field(default=3.0, gt=0)
 
 
 class _JobFile(_Strict):
@@ -515,7 +516,7 @@ _EXPECTED = {
         "a list of such, or a mapping of names to such"
     ),
     "model": "a folder, an ONNX file, or {path: ..., layout: NHWC, output: sigmoid, threshold: 0.3}",
-    "gate": "{equal_pixels: 0.999, iou: 0.99, tiles: 8}",
+    "gate": "{equal_pixels: 0.999, iou: 0.99, tiles: 8, seconds: 3}",
     "engine": "auto, " + ", ".join(get_args(EngineName)),
     "precision": "auto, " + ", ".join(get_args(Precision)),
     "scale": "transforms, metadata, {divide: 10000} or {stretch: [low, high]}",

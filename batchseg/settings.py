@@ -144,6 +144,8 @@ class Gate:
     """Of every class that the probe tiles show."""
     tiles: int = 8
     """Probe tiles, of the job's own data."""
+    seconds: float = 3.0
+    """Of steady work by which an engine's speed is measured, after every tile was predicted once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import yaml
 
-from batchseg.bench import MEASURE_SECONDS, Bench, save_samples, tiles_per_second
+from batchseg.bench import Bench, save_samples, tiles_per_second
 from batchseg.choice import figures
 from batchseg.config import load_job
 from batchseg.dryrun import bench_job
@@ -98,7 +98,7 @@ def main() -> None:
             config = job_for(arguments.image, model, arguments.tile_size, arguments.tiles, Path(folder))
             try:
                 found = bench_job(config, lambda line: print(f"  {line}", flush=True))
-                threads = many_threads(config, MEASURE_SECONDS)
+                threads = many_threads(config, config.gate.seconds)
             except BatchsegError as e:
                 print(f"\n## {model.name}\n\n{e}")
                 continue

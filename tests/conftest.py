@@ -26,6 +26,12 @@ SHARED = Path(os.environ.get("BATCHSEG_DATA", REPOSITORY.parent / "shared" / "da
 UTM = Affine(10.0, 0.0, 600_000.0, 0.0, -10.0, 5_000_000.0)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _model_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Derived networks of the tests, of processes that they start too, stay out of the user's cache."""
+    os.environ["BATCHSEG_MODEL_CACHE"] = str(tmp_path_factory.mktemp("model-cache"))
+
+
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder with the models of tests/models.py, exported by a process of their own."""

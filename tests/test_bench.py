@@ -20,7 +20,7 @@ from batchseg.recipe import make_recipe as recipe_of
 from batchseg.samples import Sample
 from batchseg.settings import Gate
 
-GATE = Gate()
+GATE = Gate(seconds=0.1)
 
 
 def conv_recipe(models: Path, **job) -> Recipe:
@@ -44,7 +44,6 @@ def test_engines_are_compared_with_the_bare_network(models: Path) -> None:
         gate=GATE,
         engines=("paddle", "onnxruntime"),
         precisions=("fp32",),
-        seconds=0.1,
     )
     assert [trial.name for trial in found.trials] == ["paddle fp32", "onnxruntime fp32"]
     for trial in found.trials:
@@ -65,16 +64,12 @@ def test_an_onnx_file_of_other_weights_offered_as_the_converted_one_is_out(
     recipe = conv_recipe(folder.parent)
     assert recipe.model.conversion == str(folder / "model.onnx")
     engines = ("paddle", "onnxruntime")
-    found = bench(
-        recipe, noise(recipe), workers=1, gate=GATE, engines=engines, precisions=("fp32",), seconds=0.1
-    )
+    found = bench(recipe, noise(recipe), workers=1, gate=GATE, engines=engines, precisions=("fp32",))
     assert found.chosen.name == "paddle fp32"
     assert re.search(r"% of the pixels agree", found.trials[1].reason or "")
     (folder / "model.onnx").replace(folder / "other.onnx")
     to_onnx(read_model(str(models / "conv")), folder / "model.onnx")
-    found = bench(
-        recipe, noise(recipe), workers=1, gate=GATE, engines=engines, precisions=("fp32",), seconds=0.1
-    )
+    found = bench(recipe, noise(recipe), workers=1, gate=GATE, engines=engines, precisions=("fp32",))
     assert found.trials[1].reason is None
 
 
@@ -93,7 +88,6 @@ def test_an_engine_that_dies_or_crawls_is_out_and_not_the_run(what, models, monk
             gate=GATE,
             engines=("paddle",),
             precisions=("fp32",),
-            seconds=0.1,
         )
 
 

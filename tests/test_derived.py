@@ -15,11 +15,6 @@ from batchseg.errors import ModelError
 from batchseg.package import Bake, ModelPackage, Network
 
 
-@pytest.fixture(autouse=True)
-def _one_cache(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("BATCHSEG_MODEL_CACHE", str(models.with_name("cache")))
-
-
 def prepared(package: ModelPackage, name: str, bake: Bake | None = None, **fields) -> Network:
     return prepare_network(package, engine=engine(name), bake=bake, precision="fp32", device="cpu", **fields)
 

@@ -1,6 +1,9 @@
 """What holds for every engine, and what each offers on this machine."""
 
 import dataclasses
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -183,6 +186,19 @@ def test_encrypted_networks_are_loaded_from_memory(
         for which in (network, hidden)
     ]
     np.testing.assert_array_equal(*answers)
+
+
+def test_openvino_tells_nobody(onnx_file: ModelPackage, tmp_path: Path) -> None:
+    code = (
+        "import sys; from batchseg.engines import engine; from batchseg.package import Network\n"
+        f"network = Network(format='onnx', path={onnx_file.network!r})\n"
+        "engine('openvino').load(network, precision='fp32', device='cpu', threads=1)\n"
+        "sys.exit('openvino_telemetry' in sys.modules)"
+    )
+    subprocess.run(
+        [sys.executable, "-c", code], check=True, env={**os.environ, "HOME": str(tmp_path / "home")}
+    )
+    assert not (tmp_path / "home").exists()
 
 
 @pytest.mark.parametrize("name", ["onnxruntime", "openvino"])

@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib.metadata
+import sys
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
@@ -67,9 +68,7 @@ class OpenVINO:
         if precision == "int8" and not network.quantized:
             msg = f"precision: int8, but {network.path} is not quantised; use fp32"
             raise ModelError(msg)
-        import openvino
-
-        core = openvino.Core()
+        core = import_openvino().Core()
         try:
             with readable(network) as (path, _):
                 model = core.read_model(path)
@@ -109,6 +108,23 @@ class OpenVINOSession:
         if len(self._requests) > COMPILED_SHAPES:
             self._requests.popitem(last=False)
         return self._requests[shape]
+
+
+def import_openvino() -> Any:
+    """The module, without its telemetry: importing it sends an event and writes to the home folder.
+
+    Where its package for that cannot be imported, it uses a stub of its own.
+    """
+    hidden = "openvino_telemetry"
+    absent = hidden not in sys.modules
+    if absent:
+        sys.modules[hidden] = None  # type: ignore[assignment]  # documented: import raises
+    try:
+        import openvino
+    finally:
+        if absent:
+            del sys.modules[hidden]
+    return openvino
 
 
 def cpu_options(precision: Precision, threads: int) -> dict[str, Any]:
