@@ -6,9 +6,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from batchseg.bench import Bench, Trial, bench
-from batchseg.derived import prepare_network
 from batchseg.engines import engine
 from batchseg.errors import ModelError
+from batchseg.predict import network_for
 from batchseg.probe import try_out
 from batchseg.recipe import Recipe, reference_engine
 from batchseg.samples import sample_tiles
@@ -158,13 +158,7 @@ def _bakeable(recipe: Recipe) -> tuple[Recipe, tuple[str, ...]]:
     if recipe.bake is None:
         return recipe, ()
     try:
-        prepare_network(
-            recipe.model,
-            engine=engine(recipe.engine),
-            bake=recipe.bake,
-            precision=recipe.precision,
-            device=recipe.device,
-        )
+        network_for(recipe)
     except ModelError as e:
         return replace(recipe, bake=None), (f"not baked: {str(e).removeprefix('model: ')}",)
     return recipe, ()

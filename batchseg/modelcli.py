@@ -56,8 +56,11 @@ def add_model_commands(commands: Any, job: argparse.ArgumentParser) -> None:
     encrypt.add_argument(
         "--key-file", type=Path, metavar="FILE", help="else BATCHSEG_MODEL_KEY of the environment"
     )
-    encrypt.add_argument("--new-key", type=Path, metavar="FILE", help="make a key, and write it there")
     encrypt.set_defaults(lines=_encrypt)
+
+    key = actions.add_parser("key", help="make a key for encrypted models", allow_abbrev=False)
+    key.add_argument("file", type=Path, metavar="FILE", help="new; readable by its owner alone")
+    key.set_defaults(lines=_key)
 
     export = actions.add_parser(
         "export", help="make a package of a PaddleSeg config and weights", allow_abbrev=False
@@ -99,7 +102,11 @@ def bench_table(found: Bench) -> list[str]:
     """A line per trial: speed, ratio to the reference engine, agreement, verdict."""
     base = found.trials[0].tiles_per_second
     rows = [("engine", "precision", "tiles/s", "ratio", "equal", "worst IoU", "confidence", "")]
+    out: dict[str, list[str]] = {}
     for trial in found.trials:
+        if trial.tiles_per_second is None and trial.agreement is None and trial.reason is not None:
+            out.setdefault(trial.reason, []).append(trial.name)
+            continue
         speed, near = trial.tiles_per_second, trial.agreement
         difference = near.confidence_difference if near else None
         rows.append(
@@ -119,6 +126,7 @@ def bench_table(found: Bench) -> list[str]:
         "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[7]]).rstrip()
         for row in rows
     ]
+    lines += [f"not run: {', '.join(names)}: {reason}" for reason, names in out.items()]
     plural = "s" * (found.workers > 1)
     lines.append(
         f"{found.tiles} tiles, {found.workers} worker{plural} of one thread; compared with "
@@ -133,11 +141,13 @@ def _bake(arguments: argparse.Namespace, say: Say) -> Sequence[str]:
     return [f"baked into {arguments.folder}:", *describe(package).splitlines()]
 
 
+def _key(arguments: argparse.Namespace, say: Say) -> Sequence[str]:
+    write_key(arguments.file, new_key())
+    return [f"wrote a new key to {arguments.file}; without it, what it encrypts is lost"]
+
+
 def _encrypt(arguments: argparse.Namespace, say: Say) -> Sequence[str]:
-    if arguments.new_key is not None:
-        write_key(arguments.new_key, new_key())
-        say(f"wrote a new key to {arguments.new_key}; without it the model is lost")
-    key = load_key(arguments.new_key or arguments.key_file)
+    key = load_key(arguments.key_file)
     return describe_encrypted(encrypt_model(Path(arguments.model), arguments.folder, key)).splitlines()
 
 

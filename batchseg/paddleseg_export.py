@@ -158,7 +158,7 @@ def _save(paddle: Any, network: Any, shape: list[int | None], request: dict[str,
     if request["output_op"] != "none":
         network = WrappedModel(network, request["output_op"])
         network.eval()
-    spec = [paddle.static.InputSpec(shape=shape, dtype="float32", name="x")]
+    spec = [paddle.static.InputSpec(shape=list(shape), dtype="float32", name="x")]
     try:
         static = paddle.jit.to_static(network, input_spec=spec)
         paddle.jit.save(static, str(Path(request["output"]) / "model"))
@@ -198,9 +198,9 @@ def _notes(config: Any) -> list[str]:
 
 
 def _last_line(error: BaseException) -> str:
-    """What an error says, without the lines above that say where."""
+    """What an error says, without the lines above, and the end, that say where."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1][:300] if lines else type(error).__name__
+    return lines[-1].partition(" (at ")[0][:300] if lines else type(error).__name__
 
 
 def main(request_path: str, answer_path: str) -> None:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from batchseg import geometry
 from batchseg.derived import prepare_network
 from batchseg.engines import Session, engine, is_out_of_memory
+from batchseg.package import Network
 from batchseg.recipe import Recipe
 
 
@@ -75,20 +76,26 @@ class Predictor:
         return Answer(output=output)
 
 
+def network_for(recipe: Recipe) -> Network:
+    """What the recipe's engine loads: derived now, unless a cache has it. Raises ModelError."""
+    side = recipe.tile_size
+    return prepare_network(
+        recipe.model,
+        engine=engine(recipe.engine),
+        bake=recipe.bake,
+        precision=recipe.precision,
+        device=recipe.device,
+        size_hw=geometry.network_shape(recipe.model.geometry, (side, side)),
+    )
+
+
 def load_predictor(recipe: Recipe, *, threads: int = 1, batch_size: int = 1) -> Predictor:
     """Derive what the engine needs, unless a cache has it, and load it.
 
     Raises:
         ModelError: the engine cannot load it.
     """
-    network = prepare_network(
-        recipe.model,
-        engine=engine(recipe.engine),
-        bake=recipe.bake,
-        precision=recipe.precision,
-        device=recipe.device,
-    )
     session = engine(recipe.engine).load(
-        network, precision=recipe.precision, device=recipe.device, threads=threads
+        network_for(recipe), precision=recipe.precision, device=recipe.device, threads=threads
     )
     return Predictor(recipe, session, batch_size)

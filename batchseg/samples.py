@@ -1,5 +1,6 @@
 """Tiles of a job's own data, to try engines with."""
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -54,20 +55,17 @@ def sample_tiles(recipe: Recipe, sources: Sequence[Source], count: int) -> list[
 
 def _sample(where: dict[str, str], recipe: Recipe, sources: list[Source], count: int) -> list[Sample]:
     storage.adopt(where)
-    samples: list[Sample] = []
-    used = 0
+    scenes: list[Scene] = []
     for number in _spread(len(sources), TRIED):
         scene = read_header(sources[number])
-        if not isinstance(scene, Scene) or mismatch(scene, recipe):
-            continue
-        try:
-            found = _of_scene(recipe, scene, -(-(count - len(samples)) // (SOURCES - used)))
-        except SourceError:
-            continue
-        samples += found
-        used += bool(found)
-        if used == SOURCES or len(samples) >= count:
+        if isinstance(scene, Scene) and not mismatch(scene, recipe):
+            scenes.append(scene)
+        if len(scenes) == min(SOURCES, count):
             break
+    samples: list[Sample] = []
+    for number, scene in enumerate(scenes):
+        with contextlib.suppress(SourceError):
+            samples += _of_scene(recipe, scene, -(-(count - len(samples)) // (len(scenes) - number)))
     return samples
 
 

@@ -34,6 +34,8 @@ val_dataset:
   mode: val
   transforms: [{type: Normalize, mean: [0.4, 0.5, 0.6], std: [0.2, 0.25, 0.3]}]
 loss: {types: [{type: CrossEntropyLoss}], coef: [1]}
+optimizer: {type: SGD}
+lr_scheduler: {type: PolynomialDecay, learning_rate: 0.01}
 """
 
 NETWORKS = {
@@ -196,8 +198,10 @@ def test_an_exported_network_gives_what_paddleseg_gives(tmp_path: Path, name: st
     assert deploy["input_shape"] == [-1, 3, -1, -1]
     model = read_model(str(tmp_path / "out"))
     assert exported.digest == model.digest
-    actual = run_plain(model.network, str(model.params), x)
-    np.testing.assert_allclose(actual, np.load(expected), rtol=1e-3, atol=1e-3)
+    actual, wanted = run_plain(model.network, str(model.params), x), np.load(expected)
+    # Other kernels, other sums: at most a hundredth of the scores' spread after all layers.
+    assert np.abs(actual - wanted).max() < 0.01 * wanted.std()
+    assert np.mean(actual.argmax(1) == wanted.argmax(1)) > 0.999
     other = next(text for key, text in NETWORKS.items() if key != name)
     config.write_text("_base_: './base.yml'\n" + other)
     with pytest.raises(ModelError, match="weights of another network"):

@@ -1,0 +1,48 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import write_raster
+from factories import make_config, make_recipe
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batchseg.errors import ConfigError
+from batchseg.inputs import find_sources
+from batchseg.samples import _spread, sample_tiles
+
+
+def sources(folder: Path):
+    return find_sources(make_config(inputs=((None, f"{folder}/*.tif"),)), {})[0]
+
+
+@given(st.integers(0, 1000), st.integers(1, 20))
+def test_indices_are_spread_over_the_whole(length, count):
+    indices = _spread(length, count)
+    assert indices == sorted(set(indices))
+    assert len(indices) == min(length, count)
+    assert all(0 <= index < length for index in indices)
+    if indices:
+        assert max(np.diff([-1, *indices, length])) <= 2 * -(-length // len(indices))
+
+
+def test_tiles_are_the_rasters_own_pixels_and_bad_files_are_passed_over(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(1, 256, (3, 60, 90), dtype=np.uint8)
+    write_raster(tmp_path / "b.tif", pixels)
+    (tmp_path / "a.tif").write_text("no raster")
+    recipe = make_recipe()
+    samples = sample_tiles(recipe, sources(tmp_path), 4)
+    assert len(samples) == 4
+    tiles = {
+        pixels[:, row : row + 16, col : col + 16].tobytes() for row in range(-3, 60) for col in range(-3, 90)
+    }
+    inside = [sample for sample in samples if sample.pixels.tobytes() in tiles]
+    assert inside
+    assert all(sample.pixels.shape == (3, 16, 16) for sample in samples)
+    assert all(sample.scale == recipe.scale for sample in samples)
+
+
+def test_where_no_source_gives_a_tile_the_job_must_name_an_engine(tmp_path: Path) -> None:
+    (tmp_path / "a.tif").write_text("no raster")
+    with pytest.raises(ConfigError, match="name an `engine`"):
+        sample_tiles(make_recipe(), sources(tmp_path), 4)
