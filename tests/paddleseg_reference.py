@@ -2,7 +2,8 @@
 
 Runs where paddleseg is installed. Writes exports of one network (`none`, `argmax`), and per case
 `CASE.npz` with image (H, W, 3) RGB, ids (H, W) and scores (K, H, W) of `paddleseg.core.infer`, and ids
-of the argmax export brought back by `reverse_transform`; `cases.yaml` has each case's transforms.
+of the argmax export brought back by `reverse_transform`; `cases.yaml` has each case's transforms. Of
+the cases in TILED the image is 2 x 3 square ones side by side, each predicted alone.
 """
 
 import sys
@@ -53,6 +54,15 @@ CASES = {
     "square": ((200, 200), [{"type": "Resize", "target_size": [256, 256]}, DEFAULT]),
 }
 
+TILE = 128
+
+TILED = {
+    "tiles_plain": [IMAGENET],
+    "tiles_resize": [{"type": "Resize", "target_size": [192, 160]}, IMAGENET],
+    "tiles_padding": [{"type": "Padding", "target_size": [192, 160], "im_padding_value": 90}, DEFAULT],
+    "tiles_by_short": [{"type": "ResizeByShort", "short_size": 200}, DEFAULT],
+}
+
 
 class Levelled(paddle.nn.Layer):
     """A network of random weights whose scores are shifted and scaled so that every class occurs."""
@@ -95,6 +105,15 @@ def prepared(image: np.ndarray, steps: list[dict]) -> tuple[paddle.Tensor, list]
     return paddle.to_tensor(data["img"][None]), data["trans_info"]
 
 
+def predicted(network: Levelled, image: np.ndarray, steps: list[dict]) -> dict[str, np.ndarray]:
+    """PaddleSeg's predict without test-time augmentation, and what its argmax export would give."""
+    x, info = prepared(image, steps)
+    ids, scores = infer.inference(network, x, trans_info=info)
+    raw = paddle.argmax(network(x)[0], axis=1, keepdim=True, dtype="int32")
+    back = infer.reverse_transform(raw, info, mode="nearest")
+    return {"ids": ids[0, 0].numpy(), "scores": scores[0].numpy(), "nearest": back[0, 0].numpy()}
+
+
 def export(network: paddle.nn.Layer, folder: Path) -> None:
     folder.mkdir(parents=True)
     spec = [paddle.static.InputSpec([None, 3, None, None], "float32", name="x")]
@@ -108,18 +127,16 @@ def main(folder: Path) -> None:
         network.level(prepared(make_image(256, 320, 99), [DEFAULT])[0])
         for seed, (name, (shape, steps)) in enumerate(CASES.items()):
             image = make_image(*shape, seed)
-            x, info = prepared(image, steps)
-            ids, scores = infer.inference(network, x, trans_info=info)
-            raw = paddle.argmax(network(x)[0], axis=1, keepdim=True, dtype="int32")
-            back = infer.reverse_transform(raw, info, mode="nearest")
-            np.savez(
-                folder / f"{name}.npz",
-                image=image,
-                ids=ids[0, 0].numpy(),
-                scores=scores[0].numpy(),
-                nearest=back[0, 0].numpy(),
-            )
-    (folder / "cases.yaml").write_text(yaml.safe_dump({name: steps for name, (_, steps) in CASES.items()}))
+            np.savez(folder / f"{name}.npz", image=image, **predicted(network, image, steps))
+        image = make_image(2 * TILE, 3 * TILE, 100)
+        for name, steps in TILED.items():
+            rows = []
+            for row in np.split(image, 2):
+                rows.append([predicted(network, tile, steps) for tile in np.split(row, 3, axis=1)])
+            joined = {key: np.block([[tile[key] for tile in row] for row in rows]) for key in rows[0][0]}
+            np.savez(folder / f"{name}.npz", image=image, **joined)
+    transforms_of = {name: steps for name, (_, steps) in CASES.items()} | TILED
+    (folder / "cases.yaml").write_text(yaml.safe_dump(transforms_of))
     export(WrappedModel(network, "argmax"), folder / "argmax")
     export(network, folder / "none")
 

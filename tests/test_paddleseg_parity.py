@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from conftest import batchseg, read_mask, write_raster
 
 from batchseg import geometry
 from batchseg.engines.paddle import Paddle
@@ -21,6 +22,7 @@ from batchseg.model import read_model
 from batchseg.package import ModelPackage, Network
 
 logger = logging.getLogger(__name__)
+logger.setLevel(logging.INFO)  # paddle raises the level of the root
 
 INTERPRETER = os.environ.get("BATCHSEG_PADDLESEG_PYTHON", "")
 
@@ -48,6 +50,9 @@ CASES = (
     "square",
 )
 
+TILED = ("tiles_plain", "tiles_resize", "tiles_padding", "tiles_by_short")
+TILE = 128
+
 
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -55,7 +60,7 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
     script = Path(__file__).with_name("paddleseg_reference.py")
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     subprocess.run([INTERPRETER, "-W", "ignore", str(script), str(folder)], check=True, env=environment)
-    assert set(yaml.safe_load((folder / "cases.yaml").read_text())) == set(CASES)
+    assert set(yaml.safe_load((folder / "cases.yaml").read_text())) == {*CASES, *TILED}
     return folder
 
 
@@ -135,3 +140,22 @@ def test_ids_of_an_argmax_export_come_back_as_paddleseg_brings_them(reference, t
     differing = np.count_nonzero(ids != expected["nearest"])
     logger.info("%s: %d of %d ids differ", case, differing, ids.size)
     assert differing <= ids.size // 10_000
+
+
+@pytest.mark.parametrize("output_op", ["none", "argmax"])
+@pytest.mark.parametrize("number", range(len(TILED)), ids=TILED)
+def test_a_run_s_mask_is_paddleseg_s_predict_on_each_tile(reference, tmp_path, write_job, number, output_op):
+    case, form = TILED[number], FORMS[number % len(FORMS)]
+    expected = np.load(reference / f"{case}.npz")
+    model = package(reference, tmp_path / "m", case, form=form, output_op=output_op)
+    write_raster(tmp_path / "in" / "a.tif", expected["image"].transpose(2, 0, 1))
+    job = write_job(model=model.path, tile_size=TILE, halo=0, bands=None, scale=None, classes=None)
+    done = batchseg("run", job, "--executor", "inline")
+    assert done.returncode == 0, done.stderr
+    ids = read_mask(tmp_path / "out", "a.tif")
+    differing = ids != expected["ids" if output_op == "none" else "nearest"]
+    best = np.sort(expected["scores"], axis=0)
+    margin = (best[-1] - best[-2])[differing].max(initial=0)
+    logger.info("run, %s, %s: %d of %d differ", case, output_op, np.count_nonzero(differing), ids.size)
+    assert np.count_nonzero(differing) <= ids.size // 10_000
+    assert output_op == "argmax" or margin < NEAR_TIE
