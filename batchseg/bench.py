@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from batchseg.engines import Offer, engine
+from batchseg.engines import Device
 from batchseg.errors import BatchsegError, ModelError
 from batchseg.gate import Agreement, Labels, agreement, shortfall
 from batchseg.isolate import ProcessDiedError, call_in_fresh_process
-from batchseg.predict import load_predictor
+from batchseg.predict import load_predictor, with_engine
 from batchseg.prepare import Preparation
-from batchseg.probe import first_line, silence_stdout
+from batchseg.probe import first_line, offers, silence_stdout
 from batchseg.recipe import Recipe, reference_engine
 from batchseg.samples import Sample
 from batchseg.settings import EngineName, Gate, Precision
@@ -44,6 +44,7 @@ class Trial:
 
     engine: EngineName
     precision: Precision
+    device: Device = "cpu"
     tiles_per_second: float | None = None
     """Of all workers together, from raw pixels to class ids."""
     agreement: Agreement | None = None
@@ -53,7 +54,7 @@ class Trial:
 
     @property
     def name(self) -> str:
-        return f"{self.engine} {self.precision}"
+        return f"{self.engine} {self.precision}{' on gpu' if self.device == 'gpu' else ''}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +91,9 @@ def bench(
         ModelError: the reference itself fails.
     """
     workers = min(workers, MAX_PROCESSES)
-    base = replace(recipe, engine=reference_engine(recipe.model), precision="fp32")
+    base = replace(
+        recipe, engine=reference_engine(recipe.model), precision="fp32", device=recipe.facts.device
+    )
     with tempfile.TemporaryDirectory(prefix="batchseg-bench-") as folder:
         path = save_samples(samples, Path(folder))
         say(f"reference: {base.engine} fp32, {len(samples)} tiles")
@@ -98,13 +101,13 @@ def bench(
         reference = _reference(base, path)
         limit = START_SECONDS + PATIENCE * (time.perf_counter() - started) + gate.seconds
         trials = []
-        for offer in _offers(base, engines, precisions):
-            tried = replace(recipe, engine=offer.engine, precision=offer.precision)  # type: ignore[arg-type]
-            trial = Trial(engine=tried.engine, precision=tried.precision, reason=offer.reason)
-            if offer.reason is None:
+        for tried, reason in _candidates(recipe, base, engines, precisions):
+            trial = Trial(engine=tried.engine, precision=tried.precision, device=tried.device, reason=reason)
+            if reason is None:
                 say(f"trying {trial.name}")
+                count = workers if tried.device == "cpu" else 1
                 trial = _tried(
-                    tried, trial, reference, path, workers=workers, seconds=gate.seconds, limit=limit
+                    tried, trial, reference, path, workers=count, seconds=gate.seconds, limit=limit
                 )
             trials.append(_judged(trial, gate))
     asked = [trial for trial in trials if trial.engine in engines and trial.precision in precisions]
@@ -118,14 +121,16 @@ def save_samples(samples: Sequence[Sample], folder: Path) -> str:
     return str(path)
 
 
-def _offers(base: Recipe, engines: Sequence[str], precisions: Sequence[str]) -> Iterator[Offer]:
-    """The reference engine's fp32 first."""
-    offers = [
-        offer for name in (base.engine, *engines) for offer in engine(name).offers(base.model, base.device)
-    ]
-    wanted = [o for o in offers if o.engine == base.engine and o.precision == "fp32"][:1]
-    wanted += [o for o in offers if o.engine in engines and o.precision in precisions]
-    return iter(dict.fromkeys(wanted))
+def _candidates(
+    recipe: Recipe, base: Recipe, engines: Sequence[EngineName], precisions: Sequence[Precision]
+) -> Iterator[tuple[Recipe, str | None]]:
+    """How the network may be run, and why not; the reference engine's fp32, wherever it ran, first."""
+    yield base, None
+    for name in engines:
+        for offer in offers(name, recipe.model, recipe.device):
+            tried = with_engine(recipe, name, offer.precision)
+            if offer.precision in precisions and tried != base:
+                yield tried, offer.reason
 
 
 def _reference(base: Recipe, path: str) -> list[Labels]:

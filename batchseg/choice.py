@@ -6,17 +6,16 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from batchseg.bench import Bench, Trial, bench
-from batchseg.engines import engine
 from batchseg.errors import ModelError
-from batchseg.predict import network_for
-from batchseg.probe import try_out
+from batchseg.predict import network_for, with_engine
+from batchseg.probe import offers, try_out
 from batchseg.recipe import Recipe, reference_engine
 from batchseg.samples import sample_tiles
 from batchseg.scene import Source
 from batchseg.settings import EngineName, JobConfig, Precision
 
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "fp16", "int8")
-ENGINE_NAMES: tuple[EngineName, ...] = (
+ENGINES: tuple[EngineName, ...] = (
     "paddle",
     "openvino",
     "onnxruntime",
@@ -78,13 +77,13 @@ def choose(
     """
     if kept is not None and kept.asked == asked_for(config):
         return _as_before(recipe, kept), kept
-    recipe, notes = _bakeable(recipe)
+    recipe, notes = _bakeable(with_engine(recipe, recipe.engine, recipe.precision))
     for note in notes:
         say(note)
     if "auto" in (config.engine, config.precision):
         found = try_engines(config, recipe, sources, workers=workers, say=say)
         best = found.chosen
-        recipe = replace(recipe, engine=best.engine, precision=best.precision)
+        recipe = replace(with_engine(recipe, best.engine, best.precision), device=best.device)
         trials = tuple(figures(trial) for trial in found.trials)
         for trial in found.trials:
             say(f"  {describe_trial(trial)}")
@@ -118,7 +117,7 @@ def try_engines(
 ) -> Bench:
     """Bench what the job leaves open; or every engine and precision there is."""
     samples = sample_tiles(recipe, sources, config.gate.tiles)
-    engines = ENGINE_NAMES if everything or config.engine == "auto" else (recipe.engine,)
+    engines = ENGINES if everything or config.engine == "auto" else (recipe.engine,)
     open_precision = everything or config.precision in ("auto", None)
     return bench(
         recipe,
@@ -132,21 +131,16 @@ def try_engines(
 
 
 def _as_before(recipe: Recipe, kept: Choice) -> Recipe:
-    recipe = replace(
-        recipe,
-        engine=kept.engine,
-        precision=kept.precision,
-        device=kept.device,
-        bake=recipe.bake if kept.baked else None,
-    )
+    recipe = replace(with_engine(recipe, kept.engine, kept.precision), device=kept.device)
+    recipe = recipe if kept.baked else replace(recipe, bake=None)
     _check_offer(recipe, f"; this output's masks were made by {kept.summary}. Use another output")
     return recipe
 
 
 def _check_offer(recipe: Recipe, remedy: str = "") -> None:
     """Raises ModelError where this machine cannot run the recipe's engine and precision."""
-    offers = engine(recipe.engine).offers(recipe.model, recipe.device)
-    offer = next((offer for offer in offers if offer.precision == recipe.precision), None)
+    known = offers(recipe.engine, recipe.model, recipe.device)
+    offer = next((offer for offer in known if offer.precision == recipe.precision), None)
     reason = f"{recipe.engine} has no {recipe.precision}" if offer is None else offer.reason
     if reason:
         msg = f"model: {recipe.engine} in {recipe.precision} on {recipe.device}: {reason}{remedy}"
@@ -184,6 +178,7 @@ def figures(trial: Trial) -> dict[str, Any]:
     return {
         "engine": trial.engine,
         "precision": trial.precision,
+        "device": trial.device,
         "tiles_per_second": trial.tiles_per_second and round(trial.tiles_per_second, 2),
         "equal": found and round(found.equal_share, 6),
         "iou": found and {str(class_id): round(value, 5) for class_id, value in found.iou},

@@ -243,8 +243,8 @@ def _limits(
         limits.append("nothing says how its input is normalised: the job's `normalize` must")
     if None not in size_hw and not declared.geometry:
         height, width = size_hw
-        advice = f"set tile_size: {height}" if height == width else "tiles are square: it cannot be fed"
-        limits.append(f"its input is fixed at {height} x {width} pixels (height x width): {advice}")
+        trouble = "" if height == width else "; tiles are square: it cannot be fed"
+        limits.append(f"its input is fixed at {height} x {width} pixels (height x width){trouble}")
     if batch is not None:
         limits.append(f"its batch is fixed at {batch}")
     return tuple(limits)

@@ -169,6 +169,8 @@ class ModelFacts:
     """Instruction set that decides the last bits: masks of two classes are never mixed in one scene."""
     engine: str
     """Name and version."""
+    device: Literal["cpu", "gpu"] = "cpu"
+    """Where the reference ran."""
     seconds_per_tile: float
 
 

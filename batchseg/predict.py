@@ -1,7 +1,7 @@
 """A loaded network and its guards: tiles in, one answer per tile out."""
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from batchseg.derived import prepare_network
 from batchseg.engines import Session, engine, is_out_of_memory
 from batchseg.package import Network
 from batchseg.recipe import Recipe
+from batchseg.settings import EngineName, Precision
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +75,14 @@ class Predictor:
         if recipe.model.geometry:
             output = geometry.undo(recipe.model.geometry, output, (recipe.tile_size, recipe.tile_size))
         return Answer(output=output)
+
+
+def with_engine(recipe: Recipe, name: EngineName, precision: Precision) -> Recipe:
+    """The recipe for another engine; one that takes no uint8 gets prepared pixels."""
+    bake = recipe.bake
+    if bake is not None and bake.pixels == "uint8" and not engine(name).takes_uint8:
+        bake = None if bake.output == "classes" else replace(bake, pixels="float32")
+    return replace(recipe, engine=name, precision=precision, bake=bake)
 
 
 def network_for(recipe: Recipe) -> Network:

@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 
 from batchseg import geometry
 from batchseg.derived import prepare_network
-from batchseg.engines import Device, engine
+from batchseg.engines import Device, Offer, engine
 from batchseg.engines.paddle import gpu_name
 from batchseg.errors import ModelError
 from batchseg.isolate import ProcessDiedError, call_in_fresh_process
@@ -18,13 +19,19 @@ from batchseg.package import Layout, ModelFacts, ModelPackage, OutputKind
 from batchseg.predict import load_predictor
 from batchseg.prepare import Preparation
 from batchseg.recipe import Recipe, reference_engine
+from batchseg.settings import EngineName
 
 PROBE_TIMEOUT = 300.0
 """Seconds; the slowest network measured (DeepLabV3P, 1024 pixels, no oneDNN) takes 11 s a tile."""
 
 
 def probe(
-    package: ModelPackage, *, channels: int | None, tile_size: int, device: Literal["auto", "cpu", "gpu"]
+    package: ModelPackage,
+    *,
+    channels: int | None,
+    tile_size: int,
+    device: Literal["auto", "cpu", "gpu"],
+    engines: Sequence[EngineName] = (),
 ) -> tuple[ModelFacts, Device]:
     """Run one tile of noise through the bare network on its reference engine, in fp32.
 
@@ -32,16 +39,32 @@ def probe(
         package: the model.
         channels: number of bands that the job feeds; None: what the model says.
         tile_size: pixels per side.
-        device: auto takes a GPU where the engine finds one.
+        device: auto takes a GPU where one of the engines finds one.
+        engines: those that may run the job; none: the reference engine.
 
     Returns:
-        What the tile showed, and the device.
+        What the tile showed, and the device of the job. The reference runs there too if it can.
 
     Raises:
         ModelError: the model cannot be loaded, crashes, or is no segmentation network.
     """
-    answer: tuple[ModelFacts, Device] = _alone(package, _probe, package, channels, tile_size, device)
+    answer: tuple[ModelFacts, Device] = _alone(
+        package, _probe, package, channels, tile_size, device, tuple(engines)
+    )
     return answer
+
+
+def offers(name: EngineName, package: ModelPackage, device: Device) -> Sequence[Offer]:
+    """What an engine offers here. Asking for GPUs imports its library, which is left to another process."""
+    if device == "cpu":
+        return engine(name).offers(package, device)
+    found: Sequence[Offer] = _alone(package, _offers, name, package, device)
+    return found
+
+
+def _offers(name: EngineName, package: ModelPackage, device: Device) -> Sequence[Offer]:
+    silence_stdout()
+    return list(engine(name).offers(package, device))
 
 
 def try_out(recipe: Recipe) -> None:
@@ -89,11 +112,12 @@ def _try_out(recipe: Recipe) -> None:
 
 
 def _probe(
-    package: ModelPackage, channels: int | None, tile_size: int, device: str
+    package: ModelPackage, channels: int | None, tile_size: int, device: str, engines: tuple[EngineName, ...]
 ) -> tuple[ModelFacts, Device]:
     silence_stdout()
     name = reference_engine(package)
-    where: Device = "gpu" if device == "gpu" or (device == "auto" and _finds_gpu(name, package)) else "cpu"
+    job_device = _device(device, engines or (name,), package)
+    where: Device = "gpu" if job_device == "gpu" and _no_gpu(name, package) is None else "cpu"
     channels = _channels(package, channels)
     network = prepare_network(package, engine=engine(name), bake=None, precision="fp32", device=where)
     session = engine(name).load(network, precision="fp32", device=where, threads=1)
@@ -116,21 +140,35 @@ def _probe(
         output_layout=layout,
         class_count=count,
         channels=channels,
-        cpu_class=cpu_class() if where == "cpu" else _gpu_class(name),
+        cpu_class=cpu_class() if job_device == "cpu" else _gpu_class(name, where),
         engine=f"{name} {engine(name).version()}",
+        device=where,
         seconds_per_tile=seconds / len(batch),
     )
-    return facts, where
+    return facts, job_device
 
 
-def _finds_gpu(name: str, package: ModelPackage) -> bool:
-    offers = engine(name).offers(package, "gpu")
-    return any(offer.precision == "fp32" and offer.reason is None for offer in offers)
+def _device(asked: str, engines: Sequence[EngineName], package: ModelPackage) -> Device:
+    if asked == "cpu":
+        return "cpu"
+    reasons = [_no_gpu(name, package) for name in engines]
+    if None in reasons:
+        return "gpu"
+    if asked == "gpu":
+        msg = f"device: gpu, but {'; '.join(dict.fromkeys(str(reason) for reason in reasons))}"
+        raise ModelError(msg)
+    return "cpu"
 
 
-def _gpu_class(name: str) -> str:
+def _no_gpu(name: EngineName, package: ModelPackage) -> str | None:
+    """Why an engine cannot run the model on a GPU here; None: it can."""
+    reasons = [offer.reason for offer in engine(name).offers(package, "gpu")]
+    return None if None in reasons else reasons[0]
+
+
+def _gpu_class(name: str, where: Device) -> str:
     """What decides the last bits there; engines other than Paddle do not say which GPU it is."""
-    return gpu_name() if name == "paddle" else "gpu"
+    return gpu_name() if name == "paddle" and where == "gpu" else "gpu"
 
 
 def _channels(package: ModelPackage, asked: int | None) -> int:

@@ -263,7 +263,7 @@ DEFAULT_TILE_SIZE = 512
 
 
 def tile_size(config: JobConfig, model: ModelPackage) -> int:
-    """Pixels per side of the network's window: the job's, the network's own, or 512.
+    """Pixels per side of the network's window: the job's, the network's own, its owner's advice, or 512.
 
     Raises:
         ConfigError: the network takes another size, or the halo leaves no core in it.
@@ -275,7 +275,7 @@ def tile_size(config: JobConfig, model: ModelPackage) -> int:
     if len(fixed) > 1:
         msg = f"{model.network} takes {height} x {width} pixels; tiles are square, export it for such"
         raise ModelError(msg)
-    size = config.tile_size or next(iter(fixed), DEFAULT_TILE_SIZE)
+    size = config.tile_size or next(iter(fixed), model.tile_size or DEFAULT_TILE_SIZE)
     if fixed and size not in fixed:
         msg = (
             f"{config.path}: tile_size: {size}, but {model.network} takes {fixed.pop()} pixels; leave it out"

@@ -11,7 +11,7 @@ from typing import Literal
 from batchseg import publishing, storage
 from batchseg.aoi import read_area
 from batchseg.aside import start_aside, wait_for
-from batchseg.choice import Choice, choose, is_open
+from batchseg.choice import ENGINES, Choice, choose, is_open
 from batchseg.engines import Device
 from batchseg.errors import ConfigError
 from batchseg.events import Listener, Note
@@ -25,7 +25,7 @@ from batchseg.plan import Plan, Triage, in_flight_bound, triage
 from batchseg.probe import probe
 from batchseg.progress import duration
 from batchseg.read import UNDECODABLE
-from batchseg.recipe import Product, Recipe, make_recipe, region_settings, tile_size
+from batchseg.recipe import Product, Recipe, make_recipe, named_engine, region_settings, tile_size
 from batchseg.scene import Source
 from batchseg.settings import PALETTE, ClassInfo, JobConfig, ModelOptions
 from batchseg.state import OutputState, check_pixel_settings
@@ -207,6 +207,7 @@ def probe_model(config: JobConfig, model: ModelPackage) -> tuple[ModelFacts, Dev
         channels=len(config.bands) if config.bands else None,
         tile_size=tile_size(config, model),
         device=config.device,
+        engines=ENGINES if config.engine == "auto" else (named_engine(config, model),),
     )
 
 

@@ -232,7 +232,7 @@ def test_what_an_export_cannot_do_is_said(tmp_path):
     assert files.declares_transforms is False
     assert files.limits[1:] == (
         "nothing says how its input is normalised: the job's `normalize` must",
-        "its input is fixed at 200 x 300 pixels (height x width): tiles are square: it cannot be fed",
+        "its input is fixed at 200 x 300 pixels (height x width); tiles are square: it cannot be fed",
         "its batch is fixed at 2",
     )
 

@@ -51,7 +51,7 @@ def test_a_network_of_last_bands_and_softmax_is_told_from_its_graph(tmp_path):
     package = read_model(str(path))
     assert (package.layout, package.bands, package.size_hw) == ("NHWC", 6, (256, 256))
     assert package.output == "probabilities"
-    assert "its input is fixed at 256 x 256 pixels (height x width): set tile_size: 256" in package.limits
+    assert "its input is fixed at 256 x 256 pixels (height x width)" in package.limits
 
 
 @pytest.mark.parametrize(
