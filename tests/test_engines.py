@@ -15,6 +15,7 @@ from test_onnxgraph import write_nchw, write_nhwc
 
 from batchseg.encryption import encrypt_model
 from batchseg.engines import ENGINES, check_batch, engine, is_out_of_memory
+from batchseg.engines.openvino import COMPILED_SHAPES, OpenVINOSession
 from batchseg.errors import ModelError
 from batchseg.keys import new_key
 from batchseg.machine import has_fast_bf16
@@ -82,6 +83,8 @@ def test_batches_that_would_crash_or_mislead_are_refused(
         (scores,) = session.run(batch.transpose(0, 3, 1, 2))
         assert scores.shape[-2:] == (size, size + 3)
         assert scores.flags.c_contiguous
+    if isinstance(session, OpenVINOSession):
+        assert len(session._requests) == COMPILED_SHAPES
 
 
 @pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
