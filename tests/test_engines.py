@@ -145,6 +145,14 @@ def test_checks_know_layouts() -> None:
     check_batch(np.zeros((1, 8, 8, 6), dtype=np.uint8), network)
     with pytest.raises(ValueError, match="NHWC with 6 bands"):
         check_batch(np.zeros((1, 6, 8, 8), dtype=np.uint8), network)
+    for layout, shape in (("NCHW", (1, 3, 32, 64)), ("NHWC", (1, 32, 64, 3))):
+        batch = np.zeros(shape, dtype=np.float32)
+        fixed = Network(format="onnx", path="x", layout=layout, size_hw=(32, 64))
+        check_batch(batch, fixed)
+        check_batch(batch, dataclasses.replace(fixed, size_hw=(None, 64)))
+        for size_hw in ((64, 32), (None, 32), (16, None)):
+            with pytest.raises(ValueError, match="pixels"):
+                check_batch(batch, dataclasses.replace(fixed, size_hw=size_hw))
 
 
 def test_out_of_memory_is_known_by_its_words() -> None:
