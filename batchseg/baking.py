@@ -73,7 +73,10 @@ def _bake(package: ModelPackage, bake: Bake, folder: Path) -> None:
         except ModelError:
             raise
         except Exception as e:  # Paddle's classes are many; the network still runs as it is
-            msg = f"model: {package.network} cannot be baked: {paddle_message(e)}"
+            reason = paddle_message(e)
+            if "object has no attribute 'attr'" in reason:  # what paddle.jit.load of such a program gives
+                reason = "Paddle cannot trace a program that was converted from a .pdmodel; bake that one"
+            msg = f"model: {package.network} cannot be baked: {reason}"
             raise ModelError(msg) from e
 
 

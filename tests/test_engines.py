@@ -15,6 +15,7 @@ from test_onnxgraph import write_nchw, write_nhwc
 
 from batchseg.encryption import encrypt_model
 from batchseg.engines import ENGINES, check_batch, engine, is_out_of_memory
+from batchseg.engines.openvino import COMPILED_SHAPES, OpenVINOSession
 from batchseg.errors import ModelError
 from batchseg.keys import new_key
 from batchseg.machine import has_fast_bf16
@@ -82,6 +83,8 @@ def test_batches_that_would_crash_or_mislead_are_refused(
         (scores,) = session.run(batch.transpose(0, 3, 1, 2))
         assert scores.shape[-2:] == (size, size + 3)
         assert scores.flags.c_contiguous
+    if isinstance(session, OpenVINOSession):
+        assert len(session._requests) == COMPILED_SHAPES
 
 
 @pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
@@ -142,6 +145,14 @@ def test_checks_know_layouts() -> None:
     check_batch(np.zeros((1, 8, 8, 6), dtype=np.uint8), network)
     with pytest.raises(ValueError, match="NHWC with 6 bands"):
         check_batch(np.zeros((1, 6, 8, 8), dtype=np.uint8), network)
+    for layout, shape in (("NCHW", (1, 3, 32, 64)), ("NHWC", (1, 32, 64, 3))):
+        batch = np.zeros(shape, dtype=np.float32)
+        fixed = Network(format="onnx", path="x", layout=layout, size_hw=(32, 64))
+        check_batch(batch, fixed)
+        check_batch(batch, dataclasses.replace(fixed, size_hw=(None, 64)))
+        for size_hw in ((64, 32), (None, 32), (16, None)):
+            with pytest.raises(ValueError, match="pixels"):
+                check_batch(batch, dataclasses.replace(fixed, size_hw=size_hw))
 
 
 def test_out_of_memory_is_known_by_its_words() -> None:

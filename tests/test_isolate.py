@@ -2,10 +2,11 @@
 
 import os
 import time
+from pathlib import Path
 
 import pytest
 
-from batchseg.isolate import ProcessDiedError, call_in_fresh_process
+from batchseg.isolate import ProcessDiedError, call_in_fresh_process, captured_output
 
 
 def test_the_answer_comes_from_another_process() -> None:
@@ -29,3 +30,12 @@ def test_a_process_that_hangs_is_ended() -> None:
     with pytest.raises(ProcessDiedError, match="no answer within 1 s"):
         call_in_fresh_process(time.sleep, 600, timeout=1)
     assert time.monotonic() - started < 30
+
+
+def test_what_is_written_to_the_descriptors_is_taken(tmp_path: Path) -> None:
+    with captured_output(tmp_path / "log") as written:
+        os.write(1, b"from C\n")
+        os.write(2, b"and its errors\n")
+        assert written() == "from C\nand its errors\n"
+    os.write(1, b"not this\n")
+    assert (tmp_path / "log").read_text() == "from C\nand its errors\n"

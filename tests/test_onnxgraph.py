@@ -139,6 +139,18 @@ def test_fp16_keeps_inputs_and_outputs(tmp_path: Path) -> None:
     assert 0 < np.abs(scores - exact).max() < 0.02
 
 
+def test_fp16_leaves_what_was_baked_in_fp32(tmp_path: Path) -> None:
+    bake_onnx(str(write_nchw(tmp_path / "net.onnx")), bake_of(3), "NCHW", tmp_path / "baked.onnx")
+    half = onnx.load_from_string(to_float16(str(tmp_path / "baked.onnx")))
+    kinds = {tensor.name.startswith("batchseg_"): tensor.data_type for tensor in half.graph.initializer}
+    assert kinds == {True: TensorProto.FLOAT, False: TensorProto.FLOAT16}
+    onnx.save(half, str(tmp_path / "half.onnx"))
+    (ids,) = run(tmp_path / "half.onnx", tiles(3), layout="NHWC")
+    (exact,) = run(tmp_path / "baked.onnx", tiles(3), layout="NHWC")
+    assert ids.dtype == np.uint8
+    assert np.mean(ids == exact) > 0.99
+
+
 @pytest.mark.parametrize(
     ("write", "bands", "complaint"),
     [

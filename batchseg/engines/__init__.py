@@ -103,6 +103,11 @@ def check_batch(batch: NDArray[np.generic], network: Network) -> None:
             f"a batch of shape {list(batch.shape)}; {network.path} takes {network.layout} "
             f"with {network.bands} bands"
         )
+    elif any(
+        wanted not in (None, size)
+        for wanted, size in zip(network.size_hw, batch.shape[axis % 3 + 1 :], strict=False)
+    ):
+        msg = f"a batch of shape {list(batch.shape)}; {network.path} takes {network.size_hw} pixels"
     else:
         return
     raise ValueError(msg)
