@@ -22,7 +22,7 @@ Provider = Literal["CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExe
 
 NOT_INSTALLED = "ONNX Runtime is not installed: `pip install batchseg[onnx]`"
 NOT_QUANTIZED = "the model is not quantised"
-QUANTIZED = "the model arrived quantised: int8 is its only precision"
+QUANTIZED = "the model arrived quantised: it runs as int8 here"
 NO_PROVIDER = "this ONNX Runtime has no {provider}; `pip install batchseg[onnx-gpu]` in place of onnxruntime"
 
 
@@ -39,7 +39,7 @@ class OnnxRuntime:
     def offers(self, package: ModelPackage, device: Device) -> Sequence[Offer]:
         provider: Provider = "CPUExecutionProvider" if device == "cpu" else "CUDAExecutionProvider"
         reasons: dict[Precision, str | None] = {
-            "fp32": QUANTIZED if package.quantized else None,
+            "fp32": QUANTIZED if package.quantized and device == "gpu" else None,
             "bf16": "ONNX Runtime has no bf16 convolutions",
             "fp16": "fp16 is for GPUs" if device == "cpu" else QUANTIZED if package.quantized else None,
             "int8": None if package.quantized else NOT_QUANTIZED,
@@ -54,7 +54,9 @@ class OnnxRuntime:
         """
         _check_precision(network, precision, device)
         if device == "cpu":
-            return _session(network, "CPUExecutionProvider", {}, threads=threads)
+            # The graph as it is written computes what was quantised in fp32: the reference of int8.
+            simulated = network.quantized and precision == "fp32"
+            return _session(network, "CPUExecutionProvider", {}, threads=threads, simulated=simulated)
         half = precision == "fp16"
         return _session(network, "CUDAExecutionProvider", cuda_options(), threads=threads, half=half)
 
@@ -151,15 +153,21 @@ def tensorrt_options(precision: Precision, engines: Path) -> dict[str, str]:
     }
 
 
-def session_options(threads: int) -> Any:
-    """One thread pool that sleeps when idle: spinning takes the cores of a machine's other predictors."""
+def session_options(threads: int, *, simulated: bool = False) -> Any:
+    """One thread pool that sleeps when idle: spinning takes the cores of a machine's other predictors.
+
+    Args:
+        threads: of the pool.
+        simulated: nothing is fused, so that what was quantised is rounded and then computed in fp32.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    levels = onnxruntime.GraphOptimizationLevel
+    options.graph_optimization_level = levels.ORT_DISABLE_ALL if simulated else levels.ORT_ENABLE_ALL
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3  # errors
     return options
@@ -172,6 +180,7 @@ def _session(
     *,
     threads: int,
     half: bool = False,
+    simulated: bool = False,
 ) -> OnnxSession:
     if (missing := _missing(provider)) is not None:
         msg = f"engine: {missing}"
@@ -185,7 +194,9 @@ def _session(
     try:
         with readable(network) as (path, _):
             session = onnxruntime.InferenceSession(
-                to_float16(path) if half else path, session_options(threads), providers=chosen
+                to_float16(path) if half else path,
+                session_options(threads, simulated=simulated),
+                providers=chosen,
             )
     except ModelError:
         raise
