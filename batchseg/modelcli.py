@@ -9,13 +9,13 @@ from typing import Any
 from batchseg.bench import Bench
 from batchseg.choice import describe_trial, figures
 from batchseg.config import load_job
-from batchseg.describe import as_dict, describe
 from batchseg.dryrun import bench_job
-from batchseg.encryption import describe_encrypted, encrypt_model
-from batchseg.exporting import describe_exported, export_model
-from batchseg.keys import load_key, new_key, write_key
-from batchseg.model import open_model, read_model
-from batchseg.rebake import rebake
+from batchseg.graphs.rebake import rebake
+from batchseg.models.describe import as_dict, describe
+from batchseg.models.encryption import describe_encrypted, encrypt_model
+from batchseg.models.exporting import describe_exported, export_model
+from batchseg.models.keys import load_key, new_key, write_key
+from batchseg.models.reading import open_model, read_model
 
 Say = Callable[[str], None]
 

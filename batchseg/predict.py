@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from batchseg import geometry
-from batchseg.derived import prepare_network
 from batchseg.engines import Session, engine, is_out_of_memory
-from batchseg.package import Network
+from batchseg.graphs.derived import prepare_network
+from batchseg.models import geometry
+from batchseg.models.package import Network
 from batchseg.recipe import Recipe
 from batchseg.settings import EngineName, Precision
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from batchseg import geometry
+from batchseg.models import geometry
 from batchseg.recipe import Recipe, spread
 
 _Step = tuple[Callable[..., Any], tuple[Any, ...]]

@@ -8,14 +8,14 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from batchseg import geometry
-from batchseg.derived import prepare_network
 from batchseg.engines import Device, Offer, engine
 from batchseg.engines.paddle import gpu_name
 from batchseg.errors import ModelError
+from batchseg.graphs.derived import prepare_network
 from batchseg.isolate import ProcessDiedError, call_in_fresh_process
 from batchseg.machine import cpu_class
-from batchseg.package import Layout, ModelFacts, ModelPackage, OutputKind
+from batchseg.models import geometry
+from batchseg.models.package import Layout, ModelFacts, ModelPackage, OutputKind
 from batchseg.predict import load_predictor
 from batchseg.prepare import Preparation
 from batchseg.recipe import Recipe, reference_engine

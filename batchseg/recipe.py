@@ -14,7 +14,7 @@ from batchseg.aoi import Area, misplacement
 from batchseg.config import no_core
 from batchseg.errors import ConfigError, ModelError
 from batchseg.grid import TileGrid
-from batchseg.package import Bake, ModelFacts, ModelPackage, OutputKind
+from batchseg.models.package import Bake, ModelFacts, ModelPackage, OutputKind
 from batchseg.scene import Scene
 from batchseg.settings import ClassInfo, EngineName, JobConfig, Normalize, Precision, RegionOptions, Scale
 

@@ -19,8 +19,8 @@ from batchseg.executors import Executor
 from batchseg.executors.inline import InlineExecutor
 from batchseg.ledger import Ledger, Record
 from batchseg.machine import cpu_class
-from batchseg.model import open_model
-from batchseg.package import ModelFacts, ModelPackage
+from batchseg.models.package import ModelFacts, ModelPackage
+from batchseg.models.reading import open_model
 from batchseg.plan import Plan, Triage, in_flight_bound, triage
 from batchseg.probe import probe
 from batchseg.progress import duration

@@ -10,7 +10,7 @@ from batchseg import publishing, storage
 from batchseg.choice import Choice, as_document, from_document
 from batchseg.errors import ConfigError, OutputError
 from batchseg.inputs import InputRoot
-from batchseg.package import ModelFacts
+from batchseg.models.package import ModelFacts
 from batchseg.recipe import digest
 
 FORMAT = 1

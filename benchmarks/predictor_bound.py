@@ -20,10 +20,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import yaml
-from batchseg.derived import prepare_network
 
 from batchseg.config import load_job
 from batchseg.engines import engine
+from batchseg.graphs.derived import prepare_network
 from batchseg.grid import ShardGrid, cut_tile
 from batchseg.inputs import find_sources
 from batchseg.prepare import Preparation

@@ -23,6 +23,9 @@ BATCHSEG = str(Path(sys.executable).with_name("batchseg"))
 SHARED = Path(os.environ.get("BATCHSEG_DATA", REPOSITORY.parent / "shared" / "data"))
 """Real imagery for the tests that need some; they skip where it is absent."""
 
+collect_ignore = ["paddleseg_reference.py"]
+"""Runs in an interpreter that has paddleseg."""
+
 UTM = Affine(10.0, 0.0, 600_000.0, 0.0, -10.0, 5_000_000.0)
 
 

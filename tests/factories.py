@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from batchseg.grid import Shard
 from batchseg.ledger import Record
-from batchseg.package import ModelFacts, ModelPackage
+from batchseg.models.package import ModelFacts, ModelPackage
 from batchseg.prepare import Preparation
 from batchseg.recipe import Product, Recipe, RegionSettings
 from batchseg.scene import Georeference, Scene, Source

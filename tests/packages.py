@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from batchseg.package import Bake, Format, ModelPackage, Network
+from batchseg.models.package import Bake, Format, ModelPackage, Network
 
 BANDS = {"conv": 3, "spectral": 4, "one": 1, "ids": 1}
 

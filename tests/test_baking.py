@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from packages import BANDS, bake_of, near_ties, normalized, paddle_package, plain, probabilities, tiles
 
-from batchseg.baking import bake
 from batchseg.engines import engine
 from batchseg.errors import ModelError
-from batchseg.package import Network
+from batchseg.graphs.baking import bake
+from batchseg.models.package import Network
 
 
 def load(network: Network):

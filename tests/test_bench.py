@@ -12,9 +12,9 @@ from factories import make_config, make_facts
 
 from batchseg import bench as bench_module
 from batchseg.bench import Trial, bench
-from batchseg.conversion import to_onnx
 from batchseg.errors import ModelError
-from batchseg.model import read_model
+from batchseg.graphs.conversion import to_onnx
+from batchseg.models.reading import read_model
 from batchseg.recipe import Recipe
 from batchseg.recipe import make_recipe as recipe_of
 from batchseg.samples import Sample

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from batchseg.cache import ENTRY, cache_key, cache_root, cached_folder, prune
 from batchseg.errors import ModelError
+from batchseg.graphs.cache import ENTRY, cache_key, cache_root, cached_folder, prune
 
 
 def slow_make(folder: Path) -> None:

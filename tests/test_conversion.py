@@ -8,11 +8,11 @@ import onnx
 import pytest
 from packages import paddle_package, plain
 
-from batchseg.conversion import _what_it_said, to_onnx
-from batchseg.derived import prepare_network
 from batchseg.engines import engine
 from batchseg.errors import ModelError
-from batchseg.package import Network
+from batchseg.graphs.conversion import _what_it_said, to_onnx
+from batchseg.graphs.derived import prepare_network
+from batchseg.models.package import Network
 
 
 def test_batch_height_and_width_stay_open(models: Path) -> None:

@@ -8,11 +8,11 @@ import pytest
 from packages import BANDS, bake_of, near_ties, normalized, onnx_package, paddle_package, plain, tiles
 from test_onnxgraph import write_nchw
 
-from batchseg import derived
-from batchseg.derived import own_network, prepare_network
 from batchseg.engines import engine
 from batchseg.errors import ModelError
-from batchseg.package import Bake, ModelPackage, Network
+from batchseg.graphs import derived
+from batchseg.graphs.derived import own_network, prepare_network
+from batchseg.models.package import Bake, ModelPackage, Network
 
 
 def prepared(package: ModelPackage, name: str, bake: Bake | None = None, **fields) -> Network:

@@ -3,8 +3,8 @@ import json
 
 from factories import make_package
 
-from batchseg.describe import as_dict, describe
-from batchseg.package import LimitLong, Padding, Resize, ResizeByLong, ResizeByShort
+from batchseg.models.describe import as_dict, describe
+from batchseg.models.package import LimitLong, Padding, Resize, ResizeByLong, ResizeByShort
 from batchseg.settings import ClassInfo, Normalize
 
 STEPS = (

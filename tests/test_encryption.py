@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from batchseg.encryption import (
+from batchseg.errors import ConfigError, ModelError
+from batchseg.models.encryption import (
     HEADER_BYTES,
     MAGIC,
     ROLES,
@@ -25,8 +26,7 @@ from batchseg.encryption import (
     is_encrypted,
     new_package_id,
 )
-from batchseg.errors import ConfigError, ModelError
-from batchseg.keys import ModelKey, new_key
+from batchseg.models.keys import ModelKey, new_key
 
 KEY = ModelKey(bytes(range(32)))
 

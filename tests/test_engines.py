@@ -13,13 +13,13 @@ from onnx import helper, numpy_helper
 from packages import onnx_package, paddle_package, plain, tiles
 from test_onnxgraph import write_nchw, write_nhwc
 
-from batchseg.encryption import encrypt_model
 from batchseg.engines import ENGINES, check_batch, engine, is_out_of_memory
 from batchseg.engines.openvino import COMPILED_SHAPES, OpenVINOSession
 from batchseg.errors import ModelError
-from batchseg.keys import new_key
 from batchseg.machine import has_fast_bf16
-from batchseg.package import ModelPackage, Network
+from batchseg.models.encryption import encrypt_model
+from batchseg.models.keys import new_key
+from batchseg.models.package import ModelPackage, Network
 
 
 @pytest.fixture
@@ -201,7 +201,7 @@ def test_encrypted_networks_are_loaded_from_memory(
 
 def test_openvino_tells_nobody(onnx_file: ModelPackage, tmp_path: Path) -> None:
     code = (
-        "import sys; from batchseg.engines import engine; from batchseg.package import Network\n"
+        "import sys; from batchseg.engines import engine; from batchseg.models.package import Network\n"
         f"network = Network(format='onnx', path={onnx_file.network!r})\n"
         "engine('openvino').load(network, precision='fp32', device='cpu', threads=1)\n"
         "sys.exit('openvino_telemetry' in sys.modules)"

@@ -10,17 +10,17 @@ import numpy as np
 import pytest
 import yaml
 
-from batchseg import exporting
 from batchseg.errors import ConfigError, ModelError
-from batchseg.exporting import PYTHON_VARIABLE, describe_exported, export_model, find_python
-from batchseg.model import read_model
-from batchseg.paddleseg_export import (
+from batchseg.models import exporting
+from batchseg.models.exporting import PYTHON_VARIABLE, describe_exported, export_model, find_python
+from batchseg.models.paddleseg_export import (
     RefusedError,
     _bands,
     _check_weights,
     _forget_pretrained,
     _notes,
 )
+from batchseg.models.reading import read_model
 
 BASE = """
 batch_size: 2

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchseg.errors import ModelError
-from batchseg.geometry import apply, nearest, network_shape, undo
-from batchseg.package import LimitLong, Padding, Resize, ResizeByLong, ResizeByShort
+from batchseg.models.geometry import apply, nearest, network_shape, undo
+from batchseg.models.package import LimitLong, Padding, Resize, ResizeByLong, ResizeByShort
 
 sides = st.integers(1, 40)
 shapes = st.tuples(sides, sides)

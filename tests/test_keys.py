@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchseg.errors import ConfigError, ModelError
-from batchseg.keys import KEY_FILE_VARIABLE, KEY_VARIABLE, ModelKey, load_key, new_key, write_key
+from batchseg.models.keys import KEY_FILE_VARIABLE, KEY_VARIABLE, ModelKey, load_key, new_key, write_key
 
 
 @given(secret=st.binary(min_size=32, max_size=32))

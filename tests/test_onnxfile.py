@@ -6,8 +6,8 @@ from graphs import write_onnx
 from onnx import TensorProto
 
 from batchseg.errors import ModelError
-from batchseg.model import read_model
-from batchseg.onnxfile import baked_metadata, guess_layout, read_metadata
+from batchseg.models.onnxfile import baked_metadata, guess_layout, read_metadata
+from batchseg.models.reading import read_model
 from batchseg.settings import PALETTE, ClassInfo, Normalize
 
 DEEPNESS = {

@@ -11,8 +11,8 @@ from packages import bake_of, near_ties, normalized, onnx_package, plain, probab
 
 from batchseg.engines import engine
 from batchseg.errors import ModelError
-from batchseg.onnxgraph import bake_onnx, files_of, to_float16
-from batchseg.package import Network
+from batchseg.graphs.onnxgraph import bake_onnx, files_of, to_float16
+from batchseg.models.package import Network
 
 CLASSES = 5
 

@@ -6,9 +6,9 @@ from conftest import SHARED
 from factories import PDMODEL, PIR_TEXT
 
 from batchseg.errors import ModelError
-from batchseg.model import read_model
-from batchseg.package import Signature
-from batchseg.paddlefile import read_program
+from batchseg.models.package import Signature
+from batchseg.models.paddlefile import read_program
+from batchseg.models.reading import read_model
 
 CASES = {
     "spectral": Signature(shape=(None, 4, None, None), dtype="float32"),

@@ -16,10 +16,10 @@ import pytest
 import yaml
 from conftest import batchseg, read_mask, write_raster
 
-from batchseg import geometry
 from batchseg.engines.paddle import Paddle
-from batchseg.model import read_model
-from batchseg.package import ModelPackage, Network
+from batchseg.models import geometry
+from batchseg.models.package import ModelPackage, Network
+from batchseg.models.reading import read_model
 
 logger = logging.getLogger(__name__)
 logger.setLevel(logging.INFO)  # paddle raises the level of the root

@@ -11,7 +11,7 @@ from factories import make_config, make_facts, make_package, make_recipe
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batchseg.model import read_model
+from batchseg.models.reading import read_model
 from batchseg.predict import Predictor, load_predictor
 from batchseg.recipe import make_recipe as recipe_of
 from batchseg.settings import Scale

@@ -4,7 +4,7 @@ from factories import make_config, make_facts, make_package, make_recipe, prepar
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batchseg.package import Bake
+from batchseg.models.package import Bake
 from batchseg.prepare import Preparation
 from batchseg.recipe import make_recipe as recipe_of
 from batchseg.settings import Normalize, Scale

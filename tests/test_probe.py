@@ -8,7 +8,7 @@ from factories import make_package
 
 from batchseg.errors import ModelError
 from batchseg.machine import cpu_class
-from batchseg.model import read_model
+from batchseg.models.reading import read_model
 from batchseg.probe import output_kind, probe
 
 

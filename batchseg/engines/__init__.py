@@ -11,10 +11,10 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from batchseg.encryption import decrypted_files
 from batchseg.errors import ModelError
-from batchseg.keys import load_key
-from batchseg.package import Format, ModelPackage, Network
+from batchseg.models.encryption import decrypted_files
+from batchseg.models.keys import load_key
+from batchseg.models.package import Format, ModelPackage, Network
 
 Precision = Literal["fp32", "bf16", "fp16", "int8"]
 Device = Literal["cpu", "gpu"]

@@ -12,11 +12,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from batchseg.cache import cache_root
 from batchseg.engines import Device, Offer, Precision, Session, check_batch, readable
 from batchseg.errors import ModelError
-from batchseg.onnxgraph import to_float16
-from batchseg.package import Format, ModelPackage, Network
+from batchseg.graphs.cache import cache_root
+from batchseg.graphs.onnxgraph import to_float16
+from batchseg.models.package import Format, ModelPackage, Network
 
 Provider = Literal["CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"]
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from batchseg.engines import Device, Offer, Precision, Session, check_batch, readable
 from batchseg.errors import ModelError
 from batchseg.machine import has_fast_bf16
-from batchseg.package import Format, ModelPackage, Network
+from batchseg.models.package import Format, ModelPackage, Network
 
 COMPILED_SHAPES = 8
 """Kept per session: one tile size at a few batch sizes. Each costs the network's weights once more."""

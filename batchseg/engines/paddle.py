@@ -18,7 +18,7 @@ from batchseg.engines import Device, Offer, Precision, Session, check_batch, rea
 from batchseg.engines.paddle_gpu import configure_native
 from batchseg.errors import ModelError
 from batchseg.machine import has_fast_bf16, keep_freed_memory
-from batchseg.package import Format, ModelPackage, Network
+from batchseg.models.package import Format, ModelPackage, Network
 
 ONEDNN_CACHE = 16
 """Shapes kept compiled: one tile size at up to 8 batch sizes; 0 would be unlimited (2.5 GB seen)."""

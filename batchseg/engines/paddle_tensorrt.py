@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from batchseg.cache import cache_key, cached_folder
 from batchseg.engines import Device, Offer, Precision, Session, check_batch, readable
 from batchseg.engines.paddle import (
     CPU_BUILD,
@@ -30,7 +29,8 @@ from batchseg.engines.paddle_gpu import (
     configure_tensorrt,
 )
 from batchseg.errors import ModelError
-from batchseg.package import Format, ModelPackage, Network
+from batchseg.graphs.cache import cache_key, cached_folder
+from batchseg.models.package import Format, ModelPackage, Network
 
 
 class PaddleTensorRT:

@@ -6,13 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
-from batchseg.deploy import DEPLOY_FILES, named_stem, read_deploy
-from batchseg.encryption import decrypt_file
 from batchseg.errors import ModelError
-from batchseg.keys import load_key
-from batchseg.onnxfile import guess_layout, read_onnx
-from batchseg.package import Declaration, Format, Layout, ModelPackage, OutputKind, Padding, Signature
-from batchseg.paddlefile import check_params, read_program
+from batchseg.models.deploy import DEPLOY_FILES, named_stem, read_deploy
+from batchseg.models.encryption import decrypt_file
+from batchseg.models.keys import load_key
+from batchseg.models.onnxfile import guess_layout, read_onnx
+from batchseg.models.package import Declaration, Format, Layout, ModelPackage, OutputKind, Padding, Signature
+from batchseg.models.paddlefile import check_params, read_program
 
 FORMATS: dict[str, Format] = {".json": "pir", ".pdmodel": "pdmodel", ".onnx": "onnx"}
 """By suffix; where a folder holds several, the first is taken: deploy.yaml says .pdmodel in any case."""

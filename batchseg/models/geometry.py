@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchseg.errors import ModelError
-from batchseg.package import Geometry, LimitLong, Padding, Resize, ResizeByLong, ResizeByShort
+from batchseg.models.package import Geometry, LimitLong, Padding, Resize, ResizeByLong, ResizeByShort
 
 cv2.setNumThreads(1)  # a worker has one core, and pictures of one band are small
 

@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from batchseg.deploy import read_classes
 from batchseg.errors import ModelError
-from batchseg.package import Declaration, Layout, OutputKind, Signature
+from batchseg.models.deploy import read_classes
+from batchseg.models.package import Declaration, Layout, OutputKind, Signature
 from batchseg.settings import ClassInfo, Normalize
 
 BATCHSEG_KEY = "batchseg"

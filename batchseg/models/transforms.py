@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn, get_args
 
 from batchseg.errors import ModelError
-from batchseg.package import (
+from batchseg.models.package import (
     Geometry,
     Interpolation,
     LimitLong,

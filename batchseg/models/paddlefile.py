@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from batchseg.errors import ModelError
-from batchseg.package import OutputKind, Signature
+from batchseg.models.package import OutputKind, Signature
 
 PIR_MAGIC = "pir"
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from batchseg.errors import ConfigError, ModelError
-from batchseg.model import read_model
+from batchseg.models.reading import read_model
 
 PYTHON_VARIABLE = "BATCHSEG_PADDLESEG_PYTHON"
 """Environment: the interpreter that has PaddleSeg."""

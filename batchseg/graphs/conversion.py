@@ -7,11 +7,11 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from batchseg.baking import to_pir
 from batchseg.errors import ModelError
+from batchseg.graphs.baking import to_pir
+from batchseg.graphs.shapes import fix_size
 from batchseg.isolate import ProcessDiedError, call_in_fresh_process, captured_output
-from batchseg.package import ModelPackage
-from batchseg.shapes import fix_size
+from batchseg.models.package import ModelPackage
 
 OPSET = 17
 """Read by ONNX Runtime from 1.12, OpenVINO from 2022 and TensorRT from 8.6."""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import paddle
 
-from batchseg.package import Bake
+from batchseg.models.package import Bake
 
 
 class Baked(paddle.nn.Layer):  # type: ignore[misc]  # paddle has no types

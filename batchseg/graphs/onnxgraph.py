@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from batchseg.errors import ModelError
-from batchseg.package import Bake, Layout
+from batchseg.models.package import Bake, Layout
 
 PREFIX = "batchseg_"
 """Of the added nodes and tensors: fp16 conversion leaves them alone, and they meet no name of the owner's."""

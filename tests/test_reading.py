@@ -8,10 +8,10 @@ from factories import tensor_bytes, write_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batchseg.deploy import baked_deploy
 from batchseg.errors import ModelError
-from batchseg.model import read_model
-from batchseg.package import Resize
+from batchseg.models.deploy import baked_deploy
+from batchseg.models.package import Resize
+from batchseg.models.reading import read_model
 from batchseg.settings import ClassInfo, Normalize
 
 NORMALIZE = {"type": "Normalize", "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}

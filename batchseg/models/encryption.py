@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from batchseg.errors import ConfigError, ModelError
-from batchseg.keys import KEY_BYTES, ModelKey
+from batchseg.models.keys import KEY_BYTES, ModelKey
 
 ENCRYPTED = ".enc"
 """Suffix of an encrypted file, after the plain one."""

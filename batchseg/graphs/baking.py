@@ -12,7 +12,7 @@ from typing import Any
 from batchseg.engines.paddle import import_paddle, paddle_message
 from batchseg.errors import ModelError
 from batchseg.isolate import ProcessDiedError, call_in_fresh_process, captured_output
-from batchseg.package import Bake, ModelPackage, Network
+from batchseg.models.package import Bake, ModelPackage, Network
 
 TIMEOUT = 300.0
 """Seconds; 0.4 s and the import of paddle are usual."""
@@ -83,7 +83,7 @@ def _bake(package: ModelPackage, bake: Bake, folder: Path) -> None:
 def _trace(package: ModelPackage, bake: Bake, target: Path) -> None:
     import paddle
 
-    from batchseg.bakedlayer import Baked
+    from batchseg.graphs.bakedlayer import Baked
 
     net = paddle.jit.load(str(Path(package.network).with_suffix("")), params_filename=package.params)
     net.eval()

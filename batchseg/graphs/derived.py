@@ -7,14 +7,14 @@ import importlib.metadata
 from collections.abc import Sequence
 from pathlib import Path
 
-from batchseg.baking import bake as bake_paddle
-from batchseg.baking import baked_network
-from batchseg.cache import cache_key, cached_folder
-from batchseg.conversion import OPSET, NoConversionError, to_onnx
 from batchseg.engines import Device, Engine, Precision
 from batchseg.errors import ModelError
-from batchseg.onnxgraph import bake_onnx, files_of
-from batchseg.package import Bake, ModelPackage, Network
+from batchseg.graphs.baking import bake as bake_paddle
+from batchseg.graphs.baking import baked_network
+from batchseg.graphs.cache import cache_key, cached_folder
+from batchseg.graphs.conversion import OPSET, NoConversionError, to_onnx
+from batchseg.graphs.onnxgraph import bake_onnx, files_of
+from batchseg.models.package import Bake, ModelPackage, Network
 
 VERSION = 1
 """Of the graph surgery here: another number, and nothing cached before is used."""

@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from batchseg.baking import STEM, bake
-from batchseg.deploy import baked_deploy
-from batchseg.derived import ONNX_FILE
 from batchseg.errors import ConfigError, ModelError
-from batchseg.model import read_model
-from batchseg.onnxfile import baked_metadata
-from batchseg.onnxgraph import add_metadata, bake_onnx
-from batchseg.package import Bake, ModelPackage
+from batchseg.graphs.baking import STEM, bake
+from batchseg.graphs.derived import ONNX_FILE
+from batchseg.graphs.onnxgraph import add_metadata, bake_onnx
+from batchseg.models.deploy import baked_deploy
+from batchseg.models.onnxfile import baked_metadata
+from batchseg.models.package import Bake, ModelPackage
+from batchseg.models.reading import read_model
 from batchseg.probe import probe
 from batchseg.recipe import DEFAULT_TILE_SIZE
 from batchseg.settings import Normalize

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any
 
-from batchseg.package import (
+from batchseg.models.package import (
     Geometry,
     LimitLong,
     ModelPackage,
@@ -11,7 +11,7 @@ from batchseg.package import (
     ResizeByLong,
     ResizeByShort,
 )
-from batchseg.transforms import DEFAULT_MEAN, DEFAULT_STD
+from batchseg.models.transforms import DEFAULT_MEAN, DEFAULT_STD
 
 ORIGINS = {
     "paddleseg": "PaddleSeg's deploy.yaml",

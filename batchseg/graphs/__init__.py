@@ -1,0 +1,1 @@
+"""Networks derived from a package: baked, converted, cached by content."""
