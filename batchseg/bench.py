@@ -22,7 +22,8 @@ from batchseg.isolate import ProcessDiedError, call_in_fresh_process
 from batchseg.predict import load_predictor, with_engine
 from batchseg.prepare import Preparation
 from batchseg.probe import first_line, offers, silence_stdout
-from batchseg.recipe import Recipe, reference_engine
+from batchseg.recipe import Recipe
+from batchseg.resolve import reference_engine
 from batchseg.samples import Sample
 from batchseg.settings import EngineName, Gate, Precision
 from batchseg.stitch import classify, winning_probability

@@ -9,7 +9,8 @@ from batchseg.bench import Bench, Trial, bench
 from batchseg.errors import ModelError
 from batchseg.predict import network_for, with_engine
 from batchseg.probe import offers, try_out
-from batchseg.recipe import Recipe, reference_engine
+from batchseg.recipe import Recipe
+from batchseg.resolve import reference_engine
 from batchseg.samples import sample_tiles
 from batchseg.scene import Source
 from batchseg.settings import EngineName, JobConfig, Precision

@@ -12,7 +12,8 @@ from batchseg.inputs import find_sources
 from batchseg.ledger import Ledger
 from batchseg.plan import Estimate, Plan, estimate, make_plan
 from batchseg.read import read_header, read_headers_alone
-from batchseg.recipe import Recipe, make_recipe
+from batchseg.recipe import Recipe
+from batchseg.resolve import make_recipe
 from batchseg.scene import Refusal
 from batchseg.scratch import run_folder
 from batchseg.settings import JobConfig

@@ -18,7 +18,8 @@ from batchseg.models import geometry
 from batchseg.models.package import Layout, ModelFacts, ModelPackage, OutputKind
 from batchseg.predict import load_predictor
 from batchseg.prepare import Preparation
-from batchseg.recipe import Recipe, reference_engine
+from batchseg.recipe import Recipe
+from batchseg.resolve import reference_engine
 from batchseg.settings import EngineName
 
 PROBE_TIMEOUT = 300.0

@@ -25,7 +25,8 @@ from batchseg.plan import Plan, Triage, in_flight_bound, triage
 from batchseg.probe import probe
 from batchseg.progress import duration
 from batchseg.read import UNDECODABLE
-from batchseg.recipe import Product, Recipe, make_recipe, named_engine, region_settings, tile_size
+from batchseg.recipe import Product, Recipe
+from batchseg.resolve import make_recipe, named_engine, region_settings, tile_size
 from batchseg.scene import Source
 from batchseg.settings import PALETTE, ClassInfo, JobConfig, ModelOptions
 from batchseg.state import OutputState, check_pixel_settings

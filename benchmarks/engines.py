@@ -22,7 +22,8 @@ from batchseg.dryrun import bench_job
 from batchseg.errors import BatchsegError
 from batchseg.inputs import find_sources
 from batchseg.modelcli import bench_table
-from batchseg.recipe import Recipe, make_recipe
+from batchseg.recipe import Recipe
+from batchseg.resolve import make_recipe
 from batchseg.samples import sample_tiles
 from batchseg.settings import JobConfig
 from batchseg.settle import probe_model, read_package, worker_count

@@ -28,7 +28,7 @@ from batchseg.grid import ShardGrid, cut_tile
 from batchseg.inputs import find_sources
 from batchseg.prepare import Preparation
 from batchseg.read import read_header, read_shards
-from batchseg.recipe import make_recipe
+from batchseg.resolve import make_recipe
 from batchseg.settle import probe_model, read_package
 
 

@@ -59,6 +59,17 @@ class One(paddle.nn.Layer):
         return paddle.concat((self.threshold - x, x - self.threshold), axis=1)
 
 
+class Glow(paddle.nn.Layer):
+    """One sigmoid band: how bright the mean of three bands is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.offset = self.create_parameter([1], default_initializer=paddle.nn.initializer.Constant(0.5))
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        return paddle.nn.functional.sigmoid(8 * (x.mean(axis=1, keepdim=True) - self.offset))
+
+
 class Pooled(paddle.nn.Layer):
     """No segmentation network: one number per image."""
 
@@ -106,5 +117,6 @@ if __name__ == "__main__":
     export(Conv(-1), 3, root / "other")
     export(Ids(), 1, root / "ids")
     export(One(), 1, root / "one")
+    export(Glow(), 3, root / "glow")
     export(Pooled(), 3, root / "pooled")
     export(Adaptive(), 3, root / "adaptive")

@@ -16,7 +16,7 @@ from batchseg.errors import ModelError
 from batchseg.graphs.conversion import to_onnx
 from batchseg.models.reading import read_model
 from batchseg.recipe import Recipe
-from batchseg.recipe import make_recipe as recipe_of
+from batchseg.resolve import make_recipe as recipe_of
 from batchseg.samples import Sample
 from batchseg.settings import Gate
 

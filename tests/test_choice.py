@@ -12,7 +12,7 @@ from batchseg.bench import Trial
 from batchseg.choice import Choice, as_document, asked_for, choose, describe_trial, from_document, is_open
 from batchseg.errors import ModelError
 from batchseg.gate import Agreement
-from batchseg.recipe import make_recipe as recipe_of
+from batchseg.resolve import make_recipe as recipe_of
 
 KEPT = Choice(
     engine="onnxruntime",

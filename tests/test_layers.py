@@ -58,6 +58,7 @@ ORDER = [
     "graphs.derived",
     "aoi",
     "recipe",
+    "resolve",
     "prepare",
     "predict",
     "probe",

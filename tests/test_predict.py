@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 
 from batchseg.models.reading import read_model
 from batchseg.predict import Predictor, load_predictor
-from batchseg.recipe import make_recipe as recipe_of
-from batchseg.settings import Scale
+from batchseg.prepare import Preparation
+from batchseg.resolve import make_recipe as recipe_of
+from batchseg.settings import Normalize, Scale
+from batchseg.stitch import classify, winning_probability
 
 
 class Sums:
@@ -109,6 +111,24 @@ def test_a_baked_network_gives_the_ids_of_the_bare_one(models: Path, confidence:
     (bare,) = load_predictor(replace(recipe, bake=None)).run(tile)
     assert np.array_equal(answer.output, bare.output.argmax(axis=0))
     assert (answer.confidence is not None) == confidence
+
+
+def test_a_baked_sigmoid_band_has_its_threshold_and_its_winners_probability(models: Path) -> None:
+    package = replace(read_model(str(models / "glow")), threshold=0.3)
+    config = make_config(tile_size=64, confidence=True, normalize=Normalize(mean=(0.1,), std=(0.9,)))
+    recipe = recipe_of(config, package, make_facts(output="sigmoid", class_count=2), "cpu")
+    tile = np.random.default_rng(0).integers(0, 256, (3, 64, 64), dtype=np.uint8)
+    answers = []
+    for variant in (recipe, replace(recipe, bake=None)):
+        preparation = Preparation(variant)
+        buffer = preparation.buffer(1)
+        preparation(tile, buffer[0])
+        answers += load_predictor(variant).run(buffer)
+    baked, bare = answers
+    assert set(np.unique(baked.output)) == {0, 1}
+    assert np.array_equal(baked.output, classify(bare.output, recipe=replace(recipe, bake=None)))
+    confidence = winning_probability(bare.output, replace(recipe, bake=None))
+    assert np.abs(baked.confidence.astype(int) - confidence).max() <= 1
 
 
 def test_an_empty_batch_never_reaches_the_engine(models: Path) -> None:

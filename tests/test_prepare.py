@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from batchseg.models.package import Bake
 from batchseg.prepare import Preparation
-from batchseg.recipe import make_recipe as recipe_of
+from batchseg.resolve import make_recipe as recipe_of
 from batchseg.settings import Normalize, Scale
 
 IMAGENET = Normalize(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from batchseg.errors import ConfigError, ModelError
 from batchseg.recipe import digest, fill_values, mismatch
-from batchseg.recipe import make_recipe as recipe_of
+from batchseg.resolve import make_recipe as recipe_of
 from batchseg.settings import ClassInfo, Normalize, Scale
 
 IMAGENET = Normalize(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))

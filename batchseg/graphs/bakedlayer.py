@@ -56,9 +56,10 @@ class Steps(paddle.nn.Layer):  # type: ignore[misc]
             return (y.squeeze(1) if y.ndim == 4 else y).astype("int32")
         if self.bake.output == "sigmoid":
             scores = y.squeeze(self.score_axis)
-            ids = (scores > self.bake.threshold).astype("uint8")
-            # max(p, 1 - p), in operators that Paddle 3 can still put into a .pdmodel program.
-            best = (scores - 0.5).abs() + 0.5
+            won = scores > self.bake.threshold
+            ids, share = won.astype("uint8"), won.astype("float32")
+            # The winner's probability, in operators that Paddle 3 can still put into a .pdmodel program.
+            best = share * scores + (1 - share) * (1 - scores)
         else:
             # uint16 is no dtype of Paddle; a count that the program leaves open may be above 255.
             small = 0 < y.shape[self.score_axis] <= 255

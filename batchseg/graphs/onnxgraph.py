@@ -212,7 +212,7 @@ def _threshold(steps: _Steps, scores: str, axis: int, bake: Bake) -> tuple[str, 
     band = steps.squeeze(scores, axis)
     above = steps.add("Greater", band, steps.constant(bake.threshold, np.float32))
     other = steps.add("Sub", steps.constant(1, np.float32), band)
-    return steps.add("Cast", above, to=TensorProto.UINT8), steps.add("Max", band, other)
+    return steps.add("Cast", above, to=TensorProto.UINT8), steps.add("Where", above, band, other)
 
 
 def _winner(steps: _Steps, scores: str, axis: int, kind: int) -> str:

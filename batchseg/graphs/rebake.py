@@ -11,7 +11,7 @@ from batchseg.models.onnxfile import baked_metadata
 from batchseg.models.package import Bake, ModelPackage
 from batchseg.models.reading import read_model
 from batchseg.probe import probe
-from batchseg.recipe import DEFAULT_TILE_SIZE
+from batchseg.resolve import DEFAULT_TILE_SIZE
 from batchseg.settings import Normalize
 
 
