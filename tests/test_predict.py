@@ -68,6 +68,13 @@ def test_other_errors_are_not_taken_for_lack_of_memory():
     assert session.sizes == [3]
 
 
+@pytest.mark.parametrize(("engine", "sizes"), [("paddle", [4, 2]), ("onnxruntime", [1] * 6)])
+def test_a_tiles_answer_never_depends_on_its_neighbours_in_a_batch(engine, sizes):
+    session = Sums()
+    Predictor(make_recipe(engine=engine), session, 4).run(np.ones((6, 3, 16, 16), np.float32))
+    assert session.sizes == sizes
+
+
 @pytest.mark.parametrize("recipe", [{"device": "gpu"}, {"model": make_package(batch=4)}])
 def test_where_a_new_shape_costs_a_new_plan_batches_are_filled_up(recipe):
     session = Sums()
