@@ -10,25 +10,31 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from batchseg.errors import ModelError
-from batchseg.models.package import Geometry, LimitLong, Padding, Resize, ResizeByLong, ResizeByShort
-
-cv2.setNumThreads(1)  # a worker has one core, and pictures of one band are small
+from batchseg.models.package import (
+    Geometry,
+    Interpolation,
+    LimitLong,
+    Padding,
+    Resize,
+    ResizeByLong,
+    ResizeByShort,
+)
 
 Shape = tuple[int, int]
 """(height, width)"""
 
 _INTERPOLATION = {
-    "nearest": cv2.INTER_NEAREST,
-    "linear": cv2.INTER_LINEAR,
-    "cubic": cv2.INTER_CUBIC,
-    "area": cv2.INTER_AREA,
-    "lanczos4": cv2.INTER_LANCZOS4,
+    "nearest": "INTER_NEAREST",
+    "linear": "INTER_LINEAR",
+    "cubic": "INTER_CUBIC",
+    "area": "INTER_AREA",
+    "lanczos4": "INTER_LANCZOS4",
 }
+"""OpenCV's names. It is imported where it is used: it reserves 150 MB, and most models resize nothing."""
 
 
 def network_shape(steps: Sequence[Geometry], shape_hw: Shape) -> Shape:
@@ -61,8 +67,7 @@ def apply(steps: Sequence[Geometry], tile: NDArray[np.float32], *, white: float 
         if isinstance(step, Padding):
             tile = _pad(tile, target, step.value, white)
         elif target != _shape(tile):
-            interpolation = _INTERPOLATION[step.interp] if isinstance(step, Resize) else cv2.INTER_LINEAR
-            tile = _resize(tile, target, interpolation)
+            tile = _resize(tile, target, step.interp if isinstance(step, Resize) else "linear")
     return tile
 
 
@@ -91,7 +96,7 @@ def undo(steps: Sequence[Geometry], answer: NDArray[Any], shape_hw: Shape) -> ND
             answer = np.ascontiguousarray(answer[..., : before[0], : before[1]])
         elif before != _shape(answer):
             is_scores = answer.dtype.kind == "f"
-            answer = _resize(answer, before, cv2.INTER_LINEAR) if is_scores else nearest(answer, before)
+            answer = _resize(answer, before, "linear") if is_scores else nearest(answer, before)
     return answer
 
 
@@ -177,9 +182,13 @@ def _pad(
     return padded
 
 
-def _resize(planes: NDArray[Any], shape_hw: Shape, interpolation: int) -> NDArray[Any]:
+def _resize(planes: NDArray[Any], shape_hw: Shape, interpolation: Interpolation) -> NDArray[Any]:
     """Each plane of (K, h, w) floats; OpenCV knows no float16."""
+    import cv2
+
+    cv2.setNumThreads(1)  # a worker has one core, and pictures of one band are small
+    flag = getattr(cv2, _INTERPOLATION[interpolation])
     resized = np.empty((len(planes), *shape_hw), np.float32)
     for plane, out in zip(planes.astype(np.float32, copy=False), resized, strict=True):
-        cv2.resize(plane, (shape_hw[1], shape_hw[0]), dst=out, interpolation=interpolation)
+        cv2.resize(plane, (shape_hw[1], shape_hw[0]), dst=out, interpolation=flag)
     return resized.astype(planes.dtype, copy=False)
