@@ -183,7 +183,7 @@ def test_two_runs_at_once_on_one_output(tmp_path: Path, write_job: JobWriter) ->
         wait_for(lambda: list((tmp_path / "out" / "_batchseg" / "locks").glob("epoch-*")))
         started = time.monotonic()
         second = batchseg("run", job, *INLINE)
-        assert time.monotonic() - started < 2
+        assert time.monotonic() - started < 15  # it waits for nothing: a holder is given up after 30 s
         assert second.returncode == 6
         assert f"process {first.pid}" in second.stderr
         assert f"process {first.pid}" in batchseg("status", tmp_path / "out").stdout
