@@ -1,4 +1,4 @@
-"""The Dubai scenes of MBRSC and Humans in the Loop: 72 images of eight-bit RGB and their masks."""
+"""The Dubai scenes of MBRSC and Humans in the Loop: 63 images of eight-bit RGB and their masks."""
 
 from __future__ import annotations
 
