@@ -7,6 +7,7 @@ Usage:
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from rasterio.windows import Window
 from spectral import CLASSES
 
+NAMES = tuple(name for name, _ in CLASSES)
 NODATA = 255
 BLOCK = 2048  # Pixels; edge of the blocks that are compared at once.
 
@@ -74,7 +76,7 @@ def accuracy(mask: Path, truth: Path) -> Accuracy:
         for top in range(0, height, BLOCK):
             for left in range(0, width, BLOCK):
                 window = Window(left, top, min(BLOCK, width - left), min(BLOCK, height - top))
-                counts += _count(expected.read(1, window=window), predicted.read(1, window=window))
+                counts += count_pairs(expected.read(1, window=window), predicted.read(1, window=window))
     known = len(CLASSES)
     if counts[known:NODATA].any() or counts[:, known:NODATA].any():
         message = f"class ids other than 0..{known - 1} and {NODATA} in {mask} or {truth}"
@@ -86,15 +88,14 @@ def accuracy(mask: Path, truth: Path) -> Accuracy:
     )
 
 
-def _count(truth: NDArray[np.uint8], mask: NDArray[np.uint8]) -> NDArray[np.int64]:
+def count_pairs(truth: NDArray[np.uint8], mask: NDArray[np.uint8]) -> NDArray[np.int64]:
     """Count pairs of values: int64 (256, 256) by truth (axis 0) and mask (axis 1)."""
     pairs = truth.astype(np.uint16) << 8 | mask
     return np.bincount(pairs.ravel(), minlength=1 << 16).reshape(256, 256)
 
 
-def table(result: Accuracy) -> str:
-    """Format a result for people."""
-    names = [name for name, _ in CLASSES]
+def table(result: Accuracy, names: Sequence[str] = NAMES) -> str:
+    """Format a result for people; `names` of the classes in the order of their ids."""
     lines = [
         f"overall accuracy  {result.overall:.4f}",
         f"pixels compared   {result.compared:,}",
