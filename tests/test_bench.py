@@ -35,6 +35,7 @@ def noise(recipe: Recipe, count: int = 2) -> list[Sample]:
     return [Sample(pixels=tile, scale=recipe.scale) for tile in tiles]
 
 
+@pytest.mark.slow
 def test_engines_are_compared_with_the_bare_network(models: Path) -> None:
     recipe = conv_recipe(models)
     found = bench(

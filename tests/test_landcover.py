@@ -33,7 +33,8 @@ def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_export_is_whole_small_and_says_how_to_normalise() -> None:
     model = read_model(str(MODEL))
     assert model.normalize == Normalize(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
-    assert model.input_channels == 3
+    assert model.bands == 3
+    assert model.params is not None
     assert sum(Path(path).stat().st_size for path in (model.network, model.params)) <= 8_000_000
     assert {path.name for path in MODEL.iterdir()} == {
         "README.md",
@@ -49,7 +50,7 @@ def test_the_card_and_the_job_name_the_classes_in_the_order_of_training(archive:
     rows = re.findall(r"^\| (\d) \| (\w+) \| 0\.\d+ ", card, flags=re.MULTILINE)
     assert rows == [(str(number), name) for number, name in enumerate(dubai.CLASSES)]
     assert [known.name for known in job.classes] == list(dubai.CLASSES)
-    assert (Path(job.model).resolve(), job.bands) == (MODEL, (1, 2, 3))
+    assert (Path(job.model.path).resolve(), job.bands) == (MODEL, (1, 2, 3))
 
 
 @pytest.mark.skipif(not TILE.is_dir(), reason="no Dubai scenes: set BATCHSEG_DATA")
