@@ -1,8 +1,9 @@
 """Engines and precisions on several models: tiles per second, agreement, and which one `auto` takes.
 
-    python benchmarks/engines.py IMAGE MODEL [MODEL ...]
+    python benchmarks/engines.py IMAGE MODEL[=IMAGE] [MODEL[=IMAGE] ...]
 
-IMAGE is a raster of 8-bit RGB; the first three bands are used. Each model is a folder or an ONNX file.
+IMAGE is a raster of 8-bit RGB; the first three bands are used. Each model is a folder or an ONNX file; one
+of text, say, is told little by a landscape, and may have an image of its own.
 One without a deploy.yaml is fed (x / 255 - 0.5) / 0.5. Beside the engines, Paddle is measured with one
 predictor of as many threads as there are workers. Ratios are to Paddle fp32.
 """
@@ -88,15 +89,17 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("image", type=Path)
-    parser.add_argument("models", type=Path, nargs="+")
+    parser.add_argument("models", nargs="+", metavar="MODEL[=IMAGE]")
     parser.add_argument("--tile-size", type=int, default=512)
     parser.add_argument("--tiles", type=int, default=8)
     parser.add_argument("--json", type=Path, help="write the figures there too")
     arguments = parser.parse_args()
     document = {}
-    for model in arguments.models:
+    for given in arguments.models:
+        name, _, own_image = given.partition("=")
+        model, image = Path(name), Path(own_image or arguments.image)
         with tempfile.TemporaryDirectory() as folder:
-            config = job_for(arguments.image, model, arguments.tile_size, arguments.tiles, Path(folder))
+            config = job_for(image, model, arguments.tile_size, arguments.tiles, Path(folder))
             try:
                 found = bench_job(config, lambda line: print(f"  {line}", flush=True))
                 threads = many_threads(config, config.gate.seconds)
