@@ -25,6 +25,7 @@ from batchseg.probe import first_line, offers, silence_stdout
 from batchseg.recipe import Recipe
 from batchseg.resolve import reference_engine
 from batchseg.samples import Sample
+from batchseg.scratch import cache_root
 from batchseg.settings import EngineName, Gate, Precision
 from batchseg.stitch import classify, winning_probability
 
@@ -65,6 +66,10 @@ class Bench:
     chosen: Trial
     tiles: int
     workers: int
+    class_count: int | None
+    """Of the model; None: not known."""
+    classes_seen: int
+    """By the reference, in these tiles."""
 
 
 def bench(
@@ -91,28 +96,40 @@ def bench(
     Raises:
         ModelError: the reference itself fails.
     """
-    workers = min(workers, MAX_PROCESSES)
     base = replace(
         recipe, engine=reference_engine(recipe.model), precision="fp32", device=recipe.facts.device
     )
-    with tempfile.TemporaryDirectory(prefix="batchseg-bench-") as folder:
+    workers = min(workers, MAX_PROCESSES)
+    with tempfile.TemporaryDirectory(prefix="bench-", dir=cache_root()) as folder:
         path = save_samples(samples, Path(folder))
         say(f"reference: {base.engine} fp32, {len(samples)} tiles")
         started = time.perf_counter()
         reference = _reference(base, path)
         limit = START_SECONDS + PATIENCE * (time.perf_counter() - started) + gate.seconds
-        trials = []
+        course = _Course(path=path, reference=reference, workers=workers, gate=gate, limit=limit)
+        trials: list[Trial] = []
+        recipes: dict[str, Recipe] = {}
         for tried, reason in _candidates(recipe, base, engines, precisions):
             trial = Trial(engine=tried.engine, precision=tried.precision, device=tried.device, reason=reason)
             if reason is None:
                 say(f"trying {trial.name}")
-                count = workers if tried.device == "cpu" else 1
-                trial = _tried(
-                    tried, trial, reference, path, workers=count, seconds=gate.seconds, limit=limit
-                )
-            trials.append(_judged(trial, gate))
-    asked = [trial for trial in trials if trial.engine in engines and trial.precision in precisions]
-    return Bench(trials=tuple(trials), chosen=_choose(asked), tiles=len(samples), workers=workers)
+                trial = course.run(tried, trial)
+            trials.append(trial)
+            recipes[trial.name] = tried
+        asked = [t for t in trials if t.engine in engines and t.precision in precisions]
+        best = _choose(asked)
+        if best != asked[0]:
+            say(f"timing {asked[0].name} and {best.name} again")
+            again = {t: course.time_again(recipes[t.name], t) for t in (asked[0], best)}
+            trials, asked = ([again.get(t, t) for t in some] for some in (trials, asked))
+    return Bench(
+        trials=tuple(trials),
+        chosen=_choose(asked),
+        tiles=len(samples),
+        workers=workers,
+        class_count=recipe.class_count,
+        classes_seen=len(set().union(*(np.unique(one.classes).tolist() for one in reference))),
+    )
 
 
 def save_samples(samples: Sequence[Sample], folder: Path) -> str:
@@ -143,33 +160,48 @@ def _reference(base: Recipe, path: str) -> list[Labels]:
         raise ModelError(msg) from e
 
 
-def _tried(
-    recipe: Recipe,
-    trial: Trial,
-    reference: list[Labels],
-    path: str,
-    *,
-    workers: int,
-    seconds: float,
-    limit: float,
-) -> Trial:
-    try:
-        labels = call_in_fresh_process(_labels, recipe, path, timeout=limit)
-        found = agreement(reference, labels)
-        speed = tiles_per_second(recipe, path, workers=workers, seconds=seconds, limit=limit)
-    except ProcessDiedError as e:
-        return replace(trial, reason=f"its process {e}")
-    except BatchsegError as e:
-        return replace(trial, reason=str(e).removeprefix("model: "))
-    except Exception as e:  # noqa: BLE001  engines raise what they like, and none of it may end the run
-        return replace(trial, reason=first_line(e))
-    return replace(trial, agreement=found, tiles_per_second=speed)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Course:
+    """What every trial runs through."""
 
+    path: str
+    """Of the samples."""
+    reference: list[Labels]
+    workers: int
+    gate: Gate
+    limit: float
+    """Seconds that one process may take."""
 
-def _judged(trial: Trial, gate: Gate) -> Trial:
-    if trial.reason is not None or trial.agreement is None:
+    def run(self, recipe: Recipe, trial: Trial) -> Trial:
+        """The trial with its figures, or with what went wrong."""
+        try:
+            labels = call_in_fresh_process(_labels, recipe, self.path, timeout=self.limit)
+            found = agreement(self.reference, labels)
+            speed = self._speed(recipe)
+        except ProcessDiedError as e:
+            return replace(trial, reason=f"its process {e}")
+        except BatchsegError as e:
+            return replace(trial, reason=str(e).removeprefix("model: "))
+        except Exception as e:  # noqa: BLE001  engines raise what they like, and none of it may end the run
+            return replace(trial, reason=first_line(e))
+        return replace(trial, agreement=found, tiles_per_second=speed, reason=shortfall(found, self.gate))
+
+    def time_again(self, recipe: Recipe, trial: Trial) -> Trial:
+        """With the higher of two speeds: whatever else the machine does only slows."""
+        if trial.reason is not None or trial.tiles_per_second is None:
+            return trial
+        with contextlib.suppress(ProcessDiedError, BatchsegError):
+            return replace(trial, tiles_per_second=max(trial.tiles_per_second, self._speed(recipe)))
         return trial
-    return replace(trial, reason=shortfall(trial.agreement, gate))
+
+    def _speed(self, recipe: Recipe) -> float:
+        return tiles_per_second(
+            recipe,
+            self.path,
+            workers=self.workers if recipe.device == "cpu" else 1,
+            seconds=self.gate.seconds,
+            limit=self.limit,
+        )
 
 
 def _choose(asked: Sequence[Trial]) -> Trial:
@@ -228,7 +260,10 @@ def tiles_per_second(
         ProcessDiedError: one of them crashed, or did not answer within `limit` seconds.
         ModelError: the network cannot be loaded so.
     """
-    with tempfile.TemporaryDirectory(prefix="batchseg-bench-") as folder, ThreadPoolExecutor(workers) as pool:
+    with (
+        tempfile.TemporaryDirectory(prefix="bench-", dir=cache_root()) as folder,
+        ThreadPoolExecutor(workers) as pool,
+    ):
         calls = [
             pool.submit(
                 call_in_fresh_process,

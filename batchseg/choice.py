@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from batchseg.bench import Bench, Trial, bench
+from batchseg.engines import engine
 from batchseg.errors import ModelError
 from batchseg.predict import network_for, with_engine
 from batchseg.probe import offers, try_out
@@ -43,6 +44,23 @@ class Choice:
     def summary(self) -> str:
         return f"{self.engine} in {self.precision} on {self.device}{', baked' if self.baked else ''}"
 
+    @property
+    def proof(self) -> str:
+        """How much faster than the first trial, and how near to the reference; empty if none was made."""
+        mine = next(
+            (t for t in self.trials if (t["engine"], t["precision"]) == (self.engine, self.precision)), None
+        )
+        if mine is None or not mine["tiles_per_second"]:
+            return ""
+        first = self.trials[0]
+        ratio = ""
+        if mine != first and first["tiles_per_second"]:
+            times = mine["tiles_per_second"] / first["tiles_per_second"]
+            ratio = f", {times:.1f} x {first['engine']} {first['precision']}"
+        return (
+            f"{mine['tiles_per_second']:.1f} tiles/s when tried{ratio}, {mine['equal']:.3%} of pixels equal"
+        )
+
 
 def asked_for(config: JobConfig) -> dict[str, Any]:
     return {"engine": config.engine, "precision": config.precision, "bake": config.bake}
@@ -50,7 +68,7 @@ def asked_for(config: JobConfig) -> dict[str, Any]:
 
 def is_open(config: JobConfig, kept: Choice | None) -> bool:
     """Whether engines must be tried for this job."""
-    return "auto" in (config.engine, config.precision) and (kept is None or kept.asked != asked_for(config))
+    return kept is None and "auto" in (config.engine, config.precision)
 
 
 def choose(
@@ -76,23 +94,22 @@ def choose(
         ModelError: the network cannot be run as the job asks, or no longer as the output was made.
         ConfigError: no source gives a tile to try engines with.
     """
-    if kept is not None and kept.asked == asked_for(config):
-        return _as_before(recipe, kept), kept
+    if kept is not None:
+        return _as_before(config, recipe, kept), kept
     recipe, notes = _bakeable(with_engine(recipe, recipe.engine, recipe.precision))
     for note in notes:
         say(note)
-    if "auto" in (config.engine, config.precision):
+    trials: tuple[Mapping[str, Any], ...] = ()
+    if is_open(config, kept) or _takes_owners_conversion(recipe):
         found = try_engines(config, recipe, sources, workers=workers, say=say)
         best = found.chosen
         recipe = replace(with_engine(recipe, best.engine, best.precision), device=best.device)
         trials = tuple(figures(trial) for trial in found.trials)
-        for trial in found.trials:
-            say(f"  {describe_trial(trial)}")
-    else:
-        trials = ()
-        if (recipe.engine, recipe.precision) != (reference_engine(recipe.model), "fp32"):
-            _check_offer(recipe)
-            try_out(recipe)
+        for line in describe_bench(found):
+            say(f"  {line}")
+    elif (recipe.engine, recipe.precision) != (reference_engine(recipe.model), "fp32"):
+        _check_offer(recipe)
+        try_out(recipe)
     choice = Choice(
         engine=recipe.engine,
         precision=recipe.precision,
@@ -131,10 +148,25 @@ def try_engines(
     )
 
 
-def _as_before(recipe: Recipe, kept: Choice) -> Recipe:
-    recipe = replace(with_engine(recipe, kept.engine, kept.precision), device=kept.device)
-    recipe = recipe if kept.baked else replace(recipe, bake=None)
-    _check_offer(recipe, f"; this output's masks were made by {kept.summary}. Use another output")
+def _takes_owners_conversion(recipe: Recipe) -> bool:
+    """An ONNX file that lies beside a Paddle network may be that of other weights: it must pass the gate."""
+    formats = engine(recipe.engine).formats
+    return recipe.model.conversion is not None and recipe.model.format not in formats
+
+
+def _as_before(config: JobConfig, recipe: Recipe, kept: Choice) -> Recipe:
+    """What the job leaves open is as the output's masks were made; the caller compares what it names."""
+    is_auto = config.engine == "auto"
+    name = kept.engine if is_auto else recipe.engine
+    open_precision = config.precision == "auto" or (is_auto and config.precision is None)
+    precision = kept.precision if open_precision else recipe.precision
+    recipe = with_engine(recipe, name, precision)
+    if name == kept.engine and config.device == "auto":
+        recipe = replace(recipe, device=kept.device)
+    if kept.asked.get("bake") and not kept.baked:
+        recipe = replace(recipe, bake=None)
+    if (name, precision) == (kept.engine, kept.precision):
+        _check_offer(recipe, f"; this output's masks were made by {kept.summary}. Use another output")
     return recipe
 
 
@@ -171,6 +203,20 @@ def describe_trial(trial: Trial) -> str:
             parts.append(f"confidence off by {trial.agreement.confidence_difference:.3f} at most")
     parts.append(f"out: {trial.reason}" if trial.reason else "passed")
     return f"{trial.name}: {', '.join(parts)}"
+
+
+def describe_bench(found: Bench) -> list[str]:
+    """A line per trial that was run, and what the tiles leave unproved."""
+    lines = [describe_trial(trial) for trial in found.trials if trial.agreement is not None]
+    return [*lines, *unproved(found)]
+
+
+def unproved(found: Bench) -> list[str]:
+    """A line where the tiles do not show every class."""
+    if found.class_count is None or found.classes_seen >= found.class_count:
+        return []
+    seen = f"{found.classes_seen} of {found.class_count}"
+    return [f"these tiles show {seen} classes; nothing is proved of the others"]
 
 
 def figures(trial: Trial) -> dict[str, Any]:

@@ -240,7 +240,8 @@ def _print_report(report: Report, run_id: str, out: TextIO, *, quiet: bool) -> N
         if sums.tiles:
             _say(f"  {sums.tiles} tiles in {duration(sums.elapsed)}: {sums.rates()}", out)
             _say(f"  slowest step: {sums.slowest_step()}", out)
-            _say(f"  engine: {report.choice.summary}", out)
+            proof = f" ({report.choice.proof})" if report.choice.proof else ""
+            _say(f"  engine: {report.choice.summary}{proof}", out)
         _say(f"  masks: {report.output}/masks   table: {report.output}/items/items.parquet", out)
         _say(f"  log:   {report.log}", out)
         if report.damaged:

@@ -490,8 +490,8 @@ def _explain(error: ValidationError, found: Mapping[str, Any], path: Path) -> st
             text = "unknown key." + _suggestion(where, list(_JobFile.model_fields))
         elif item["type"] == "missing" and len(item["loc"]) == 1:
             text = f"missing; a job file needs `{where}: ...`"
-        elif where == "regions" and len(item["loc"]) > 2:
-            text = _inside(item, list(_Regions.model_fields))
+        elif where in _MAPPINGS and len(item["loc"]) > (1 if where == "gate" else 2):
+            text = _inside(item, list(_MAPPINGS[where].model_fields))
         elif where in _EXPECTED:
             text = f"expected {_EXPECTED[where]}; found {found[where]!r}"
         else:
@@ -501,9 +501,13 @@ def _explain(error: ValidationError, found: Mapping[str, Any], path: Path) -> st
     return "\n".join(lines.values())
 
 
+_MAPPINGS: dict[str, type[BaseModel]] = {"regions": _Regions, "model": _Model, "gate": _Gate}
+"""Keys that may hold keys of their own."""
+
+
 def _inside(item: Any, known: Sequence[str]) -> str:
-    """What is wrong with a key below `regions`."""
-    key = str(item["loc"][2])
+    """What is wrong with a key below one of `_MAPPINGS`; a union's branch stands before it."""
+    key = str(item["loc"][-1])
     if item["type"] == "extra_forbidden":
         return f"{key}: unknown key.{_suggestion(key, known)}"
     return f"{key}: {item['msg'][0].lower()}{item['msg'][1:]}; found {item['input']!r}"

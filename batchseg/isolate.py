@@ -30,7 +30,9 @@ def call_in_fresh_process(function: Callable[..., T], *args: object, timeout: fl
         Exception: whatever the function raises.
     """
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(max_workers=1, mp_context=context, initializer=_end_with_parent)
+    pool = ProcessPoolExecutor(
+        max_workers=1, mp_context=context, initializer=_end_with_parent, initargs=(os.getpid(),)
+    )
     try:
         future = pool.submit(function, *args)
         processes = list(pool._processes.values())
@@ -82,10 +84,12 @@ def captured_output(path: Path | None = None) -> Iterator[Callable[[], str]]:
                 os.close(original)
 
 
-def _end_with_parent() -> None:
+def _end_with_parent(parent: int) -> None:
     """A caller that is killed takes the process along: what hangs in it would stay for ever."""
     with contextlib.suppress(AttributeError, OSError):
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it died while this process started
+        os._exit(1)
 
 
 def _how_it_ended(exit_codes: list[int | None]) -> str:

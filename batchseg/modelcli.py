@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from batchseg.bench import Bench
-from batchseg.choice import describe_trial, figures
+from batchseg.bench import Bench, Trial
+from batchseg.choice import PRECISIONS, describe_trial, figures, unproved
 from batchseg.config import load_job
 from batchseg.dryrun import bench_job
 from batchseg.graphs.rebake import rebake
@@ -102,10 +102,10 @@ def bench_table(found: Bench) -> list[str]:
     """A line per trial: speed, ratio to the reference engine, agreement, verdict."""
     base = found.trials[0].tiles_per_second
     rows = [("engine", "precision", "tiles/s", "ratio", "equal", "worst IoU", "confidence", "")]
-    out: dict[str, list[str]] = {}
+    out: dict[str, list[Trial]] = {}
     for trial in found.trials:
         if trial.tiles_per_second is None and trial.agreement is None and trial.reason is not None:
-            out.setdefault(trial.reason, []).append(trial.name)
+            out.setdefault(trial.reason, []).append(trial)
             continue
         speed, near = trial.tiles_per_second, trial.agreement
         difference = near.confidence_difference if near else None
@@ -126,14 +126,26 @@ def bench_table(found: Bench) -> list[str]:
         "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[7]]).rstrip()
         for row in rows
     ]
-    lines += [f"not run: {', '.join(names)}: {reason}" for reason, names in out.items()]
+    lines += [f"not run: {_names(trials)}: {reason}" for reason, trials in out.items()]
     plural = "s" * (found.workers > 1)
     lines.append(
         f"{found.tiles} tiles, {found.workers} worker{plural} of one thread; compared with "
         f"{found.trials[0].engine} fp32 of the bare network"
     )
+    lines += unproved(found)
     lines.append(f"chosen: {describe_trial(found.chosen)}")
     return lines
+
+
+def _names(trials: Sequence[Trial]) -> str:
+    """By engine; one that is not run at all by its name alone."""
+    by_engine: dict[str, list[str]] = {}
+    for trial in trials:
+        by_engine.setdefault(trial.engine, []).append(trial.precision)
+    return ", ".join(
+        name if len(precisions) == len(PRECISIONS) else f"{name} {' and '.join(precisions)}"
+        for name, precisions in by_engine.items()
+    )
 
 
 def _bake(arguments: argparse.Namespace, say: Say) -> Sequence[str]:

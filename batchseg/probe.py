@@ -231,6 +231,7 @@ def _scores_kind(scores: NDArray[Any], package: ModelPackage) -> tuple[OutputKin
 
 
 def first_line(error: BaseException) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[
-        :300
-    ]
+    """The line that tells: of Paddle's, below its C++ stack, the one that names an error; else the first."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    telling = [line for line in lines if "Error:" in line or line.startswith("(")]
+    return (telling[-1:] or lines[:1] or [type(error).__name__])[0][:300]

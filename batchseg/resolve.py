@@ -6,11 +6,15 @@ from typing import Literal
 from batchseg.aoi import Area
 from batchseg.config import no_core
 from batchseg.errors import ConfigError, ModelError
+from batchseg.models import geometry
 from batchseg.models.package import Bake, ModelFacts, ModelPackage
 from batchseg.recipe import Recipe, RegionSettings, spread
 from batchseg.settings import ClassInfo, EngineName, JobConfig, Normalize, RegionOptions, Scale
 
 DEFAULT_TILE_SIZE = 512
+
+LARGEST_SIDE = 8192
+"""Of a tile and of what a Resize makes of it: beyond, one tile of float32 takes gigabytes."""
 
 
 def make_recipe(
@@ -38,6 +42,9 @@ def make_recipe(
             f"scores; export it with --output_op softmax or none, or set confidence: false"
         )
         raise ModelError(msg)
+    if config.model.threshold is not None and facts.output != "sigmoid":
+        msg = f"{config.path}: model: threshold: is for one band of scores; this model gives {facts.output}"
+        raise ConfigError(msg)
     normalize = _normalize(config, model, len(bands))
     scale = _scale(config, normalize, len(bands))
     if model.dtype == "uint8" and (scale.kind != "transforms" or normalize is not None):
@@ -95,6 +102,13 @@ def tile_size(config: JobConfig, model: ModelPackage) -> int:
             f"{config.path}: tile_size: {size}, but {model.network} takes {fixed.pop()} pixels; leave it out"
         )
         raise ConfigError(msg)
+    network_hw = geometry.network_shape(model.geometry, (size, size))
+    if max(network_hw) > LARGEST_SIDE:
+        msg = (
+            f"model: its transforms make {network_hw[0]} x {network_hw[1]} pixels of a tile; at most "
+            f"{LARGEST_SIDE} a side are taken"
+        )
+        raise ModelError(msg)
     if not model.geometry and size % model.size_divisor:
         msg = f"{config.path}: tile_size: {size} is no multiple of {model.size_divisor}, as the model needs"
         raise ConfigError(msg)

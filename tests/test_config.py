@@ -288,6 +288,18 @@ def test_a_model_may_be_completed_by_the_job(tmp_path):
     )
 
 
+@pytest.mark.parametrize(
+    ("model", "word"),
+    [
+        ({"path": "m", "thresold": 0.3}, "thresold: unknown key. Perhaps you meant 'threshold'"),
+        ({"path": "m", "threshold": 2}, "threshold: input should be less than 1; found 2"),
+        ({"path": "m", "output": "banana"}, "output: input should be 'logits', 'probabilities'"),
+    ],
+)
+def test_a_wrong_key_below_model_is_named(tmp_path, model, word):
+    assert word in refusal(write_job(tmp_path, model=model))
+
+
 def test_a_variable_that_is_not_set_is_named(tmp_path, monkeypatch):
     monkeypatch.delenv("ARCHIVE", raising=False)
     path = write_job(tmp_path, inputs="${ARCHIVE}/a")

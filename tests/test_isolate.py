@@ -1,6 +1,8 @@
 """Fresh processes that answer, raise, die and hang."""
 
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -39,3 +41,45 @@ def test_what_is_written_to_the_descriptors_is_taken(tmp_path: Path) -> None:
         assert written() == "from C\nand its errors\n"
     os.write(1, b"not this\n")
     assert (tmp_path / "log").read_text() == "from C\nand its errors\n"
+
+
+LOSING_PARENT = """
+import multiprocessing, os, sys, time
+from batchseg.isolate import call_in_fresh_process
+
+def mark(path):
+    open(path, "w").close()
+    time.sleep(60)
+
+if __name__ == "__main__":
+    call_in_fresh_process(mark, sys.argv[1], timeout=60)
+"""
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_process_ends_with_its_caller_even_if_that_dies_while_it_starts(
+    tmp_path: Path, begun: bool
+) -> None:
+    (tmp_path / "parent.py").write_text(LOSING_PARENT)
+    parent = subprocess.Popen([sys.executable, str(tmp_path / "parent.py"), str(tmp_path / "mark")])
+    until = time.monotonic() + 60
+    while not (children := spawned(parent.pid)) or (begun and not (tmp_path / "mark").exists()):
+        assert time.monotonic() < until
+        time.sleep(0.005)
+    parent.kill()
+    parent.wait()
+    while any(b"spawn_main" in command(pid) for pid in children):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def command(pid: str) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def spawned(pid: int) -> list[str]:
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [child for child in children if b"spawn_main" in command(child)]

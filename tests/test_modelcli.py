@@ -152,7 +152,12 @@ def test_the_table_says_who_was_run_and_who_was_not() -> None:
     first = Trial(engine="paddle", precision="fp32", tiles_per_second=10.0, agreement=near)
     second = Trial(engine="openvino", precision="bf16", tiles_per_second=25.0, agreement=near)
     absent = Trial(engine="paddle", precision="fp16", reason="fp16 is for GPUs")
-    lines = bench_table(Bench(trials=(first, second, absent), chosen=second, tiles=8, workers=2))
+    lines = bench_table(
+        Bench(
+            trials=(first, second, absent), chosen=second, tiles=8, workers=2, class_count=3, classes_seen=1
+        )
+    )
     assert lines[2].split() == ["openvino", "bf16", "25.00", "2.50", "100.0000%", "1.0000", "chosen"]
     assert "not run: paddle fp16: fp16 is for GPUs" in lines
+    assert "these tiles show 1 of 3 classes; nothing is proved of the others" in lines
     assert lines[-1].startswith("chosen: openvino bf16: 25.0 tiles/s")

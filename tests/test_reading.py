@@ -299,3 +299,10 @@ def test_the_digest_follows_network_and_weights_and_nothing_else(tmp_path):
         with (two / name).open("ab") as file:
             file.write(more)
         assert read_model(str(two)).digest != before
+
+
+def test_a_package_that_is_half_encrypted_is_refused(tmp_path):
+    folder = write_model(tmp_path)
+    params = next(folder.glob("*.pdiparams"))
+    params.rename(params.with_name(params.name + ".enc"))
+    assert "beside it is not; encrypt the plain export" in refusal(folder)

@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchseg.errors import ConfigError, ModelError
+from batchseg.models.package import Resize
 from batchseg.recipe import digest, fill_values, mismatch
 from batchseg.resolve import make_recipe as recipe_of
-from batchseg.settings import ClassInfo, Normalize, Scale
+from batchseg.settings import ClassInfo, ModelOptions, Normalize, Scale
 
 IMAGENET = Normalize(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 REFLECTANCE = Scale(kind="divide", low=(0.0,), high=(10_000.0,))
@@ -140,7 +141,9 @@ def test_a_mask_has_room_for_all_classes_and_nodata(count, dtype, nodata):
     assert (recipe.mask_dtype, recipe.mask_nodata) == (dtype, nodata)
 
 
-def made(model=None, facts=None, **job):
+def made(model=None, facts=None, model_options=None, **job):
+    if model_options is not None:
+        job["model"] = model_options
     return recipe_of(make_config(**job), model or make_package(), facts or make_facts(), "cpu")
 
 
@@ -168,6 +171,16 @@ def test_normalisation_is_the_models_unless_the_job_says_otherwise():
         ({"scale": Scale(kind="stretch", low=(9.0,), high=(9.0,))}, ConfigError, "low < high"),
         ({"model": make_package(declares_transforms=False, normalize=None)}, ConfigError, "no deploy.yaml"),
         ({"facts": make_facts(output="classes"), "confidence": True}, ModelError, "confidence"),
+        ({"model_options": ModelOptions(path="m", threshold=0.3)}, ConfigError, "gives logits"),
+        (
+            {"model": make_package(geometry=(Resize(target_hw=(20_000, 20_000)),))},
+            ModelError,
+            "20000 x 20000 pixels of a tile",
+        ),
+        ({"model": make_package(size_hw=(64, 96))}, ModelError, "tiles are square"),
+        ({"model": make_package(size_hw=(64, 64)), "tile_size": 96}, ConfigError, "takes 64 pixels"),
+        ({"model": make_package(size_divisor=32), "tile_size": 40}, ConfigError, "no multiple of 32"),
+        ({"model": make_package(dtype="uint8")}, ConfigError, "raw uint8 pixels"),
     ],
 )
 def test_contradictions_are_refused(changes, error, word):

@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib
+import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,9 @@ from batchseg.errors import ModelError
 from batchseg.models.encryption import decrypted_files
 from batchseg.models.keys import load_key
 from batchseg.models.package import Format, ModelPackage, Network
+
+# ONNX Runtime's wheel for Linux writes a device id to the home folder and sends events unless told not to.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 Precision = Literal["fp32", "bf16", "fp16", "int8"]
 Device = Literal["cpu", "gpu"]

@@ -24,7 +24,7 @@ ONEDNN_CACHE = 16
 """Shapes kept compiled: one tile size at up to 8 batch sizes; 0 would be unlimited (2.5 GB seen)."""
 
 NO_BF16 = "this CPU has no fast bf16 (avx512_bf16 or amx_bf16)"
-NO_INT8 = "Paddle's int8 on CPU keeps 0.69 of the classes and is no faster than bf16"
+NO_INT8 = "int8 of Paddle changes a third of the pixels on CPUs (measured)"
 NO_FP16_CPU = "fp16 is for GPUs"
 CPU_BUILD = "this Paddle is the CPU build; install the GPU build as README says"
 

@@ -70,7 +70,7 @@ def load_key(path: Path | None = None, *, environment: Mapping[str, str] = os.en
         path = Path(environment[KEY_FILE_VARIABLE])
     if path is None:
         msg = (
-            f"model: it is encrypted, and there is no key; set {KEY_VARIABLE} (base64 or hex of "
+            f"model key: there is no key; name a file, or set {KEY_VARIABLE} (base64 or hex of "
             f"{KEY_BYTES} bytes) or {KEY_FILE_VARIABLE}"
         )
         raise ModelError(msg)

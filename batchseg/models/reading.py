@@ -58,7 +58,12 @@ def read_model(path: str, *, layout: Layout | None = None, decrypt: Decrypt | No
 def _params(network: Path) -> Path:
     params = _beside(network, ".pdiparams")
     if params is None:
-        msg = f"model: {_stem(network)}.pdiparams is missing beside {network}; copy the whole export"
+        ending = ENCRYPTED if network.suffix == ENCRYPTED else ""
+        msg = f"model: {_stem(network)}.pdiparams{ending} is missing beside {network}; copy the whole export"
+        raise ModelError(msg)
+    if (params.suffix == ENCRYPTED) != (network.suffix == ENCRYPTED):
+        plain, hidden = (network, params) if params.suffix == ENCRYPTED else (params, network)
+        msg = f"model: {hidden.name} is encrypted and {plain.name} beside it is not; encrypt the plain export"
         raise ModelError(msg)
     return params
 
