@@ -1,8 +1,10 @@
 """Which engine, precision and graph an output is made with: decided once per output, then kept."""
 
 import dataclasses
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal
 
 from batchseg.bench import Bench, Trial, bench
@@ -36,6 +38,8 @@ class Choice:
     baked: bool
     asked: Mapping[str, Any]
     """By the job: engine, precision, bake."""
+    conversion: str | None = None
+    """sha256 of the ONNX file beside a Paddle network, where it is what runs."""
     trials: tuple[Mapping[str, Any], ...] = ()
     """Of `auto`: engine, precision, tiles per second, agreement, reason."""
     notes: tuple[str, ...] = field(default=())
@@ -116,6 +120,7 @@ def choose(
         device=recipe.device,
         baked=recipe.bake is not None,
         asked=asked_for(config),
+        conversion=_conversion_digest(recipe),
         trials=trials,
         notes=notes,
     )
@@ -136,7 +141,7 @@ def try_engines(
     """Bench what the job leaves open; or every engine and precision there is."""
     samples = sample_tiles(recipe, sources, config.gate.tiles)
     engines = ENGINES if everything or config.engine == "auto" else (recipe.engine,)
-    open_precision = everything or config.precision in ("auto", None)
+    open_precision = everything or _leaves_precision_open(config)
     return bench(
         recipe,
         samples,
@@ -146,6 +151,10 @@ def try_engines(
         precisions=PRECISIONS if open_precision else (recipe.precision,),
         say=say,
     )
+
+
+def _leaves_precision_open(config: JobConfig) -> bool:
+    return config.precision == "auto" or (config.engine == "auto" and config.precision is None)
 
 
 def _takes_owners_conversion(recipe: Recipe) -> bool:
@@ -158,8 +167,7 @@ def _as_before(config: JobConfig, recipe: Recipe, kept: Choice) -> Recipe:
     """What the job leaves open is as the output's masks were made; the caller compares what it names."""
     is_auto = config.engine == "auto"
     name = kept.engine if is_auto else recipe.engine
-    open_precision = config.precision == "auto" or (is_auto and config.precision is None)
-    precision = kept.precision if open_precision else recipe.precision
+    precision = kept.precision if _leaves_precision_open(config) else recipe.precision
     recipe = with_engine(recipe, name, precision)
     if name == kept.engine and config.device == "auto":
         recipe = replace(recipe, device=kept.device)
@@ -167,7 +175,21 @@ def _as_before(config: JobConfig, recipe: Recipe, kept: Choice) -> Recipe:
         recipe = replace(recipe, bake=None)
     if (name, precision) == (kept.engine, kept.precision):
         _check_offer(recipe, f"; this output's masks were made by {kept.summary}. Use another output")
+        if _conversion_digest(recipe) != kept.conversion:
+            msg = (
+                f"model: {recipe.model.conversion or 'the ONNX file beside the network'} is not the one that "
+                f"this output was made with; use another output, or --replace"
+            )
+            raise ModelError(msg)
     return recipe
+
+
+def _conversion_digest(recipe: Recipe) -> str | None:
+    """sha256 of the owner's conversion, if this engine takes it."""
+    if recipe.model.conversion is None or not _takes_owners_conversion(recipe):
+        return None
+    with Path(recipe.model.conversion).open("rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
 
 
 def _check_offer(recipe: Recipe, remedy: str = "") -> None:

@@ -1,6 +1,8 @@
 """Engines chosen by a run, kept by the next ones."""
 
 import json
+import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,8 @@ from batchseg.bench import Trial
 from batchseg.choice import Choice, as_document, asked_for, choose, describe_trial, from_document, is_open
 from batchseg.errors import ModelError
 from batchseg.gate import Agreement
+from batchseg.graphs.conversion import to_onnx
+from batchseg.models.reading import read_model
 from batchseg.resolve import make_recipe as recipe_of
 
 KEPT = Choice(
@@ -41,7 +45,7 @@ def test_a_choice_survives_json() -> None:
         ({"engine": "auto"}, None, True),
         ({"precision": "auto"}, None, True),
         ({"engine": "auto"}, KEPT, False),
-        ({"engine": "auto", "precision": "bf16"}, KEPT, True),
+        ({"engine": "auto", "precision": "bf16"}, KEPT, False),
     ],
 )
 def test_engines_are_tried_where_the_job_leaves_them_open_and_no_run_has_chosen(job, kept, expected):
@@ -125,3 +129,27 @@ def test_the_first_run_chooses_and_the_second_keeps(
     third = batchseg("run", job, "--set", f"engine={other}")
     assert third.returncode == 2
     assert f'engine: "{state["choice"]["engine"]}" -> "{other}"' in third.stderr
+
+
+def test_an_onnx_file_beside_the_network_must_pass_the_gate_even_where_the_job_names_the_engine(
+    tmp_path: Path, write_job: JobWriter, models: Path
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 100, 130), dtype=np.uint8)
+    write_raster(tmp_path / "in" / "a.tif", pixels)
+    shutil.copytree(models / "conv", tmp_path / "model")
+    to_onnx(read_model(str(models / "other")), tmp_path / "model" / "model.onnx")
+    keys = {"model": "model", "bands": None, "classes": None, "scale": {"divide": 1}, "executor": "inline"}
+    job = write_job(**keys, engine="onnxruntime", gate={"tiles": 2, "seconds": 0.1})
+    refused = batchseg("run", job)
+    assert refused.returncode == 4
+    assert re.search(r"onnxruntime fp32: \d+\.\d+% of the pixels agree", refused.stderr)
+    assert not (tmp_path / "out").exists()
+    to_onnx(read_model(str(models / "conv")), tmp_path / "model" / "model.onnx")
+    assert batchseg("run", job).returncode == 0
+    to_onnx(read_model(str(models / "other")), tmp_path / "model" / "model.onnx")
+    write_raster(tmp_path / "in" / "b.tif", pixels)
+    changed = batchseg("run", job)
+    assert (changed.returncode, "is not the one that this output was made with" in changed.stderr) == (
+        4,
+        True,
+    )
