@@ -484,19 +484,20 @@ def _explain(error: ValidationError, found: Mapping[str, Any], path: Path) -> st
     for item in error.errors():
         # pydantic appends the names of a union's branches to the location; the user wrote only the key.
         where = str(item["loc"][0]) if item["loc"] else ""
+        inside = where in _MAPPINGS and len(item["loc"]) > (1 if where == "gate" else 2)
         if item["type"] == "value_error":
             text = item["msg"].removeprefix("Value error, ")
         elif item["type"] == "extra_forbidden" and len(item["loc"]) == 1:
             text = "unknown key." + _suggestion(where, list(_JobFile.model_fields))
         elif item["type"] == "missing" and len(item["loc"]) == 1:
             text = f"missing; a job file needs `{where}: ...`"
-        elif where in _MAPPINGS and len(item["loc"]) > (1 if where == "gate" else 2):
+        elif inside:
             text = _inside(item, list(_MAPPINGS[where].model_fields))
         elif where in _EXPECTED:
             text = f"expected {_EXPECTED[where]}; found {found[where]!r}"
         else:
             text = f"{item['msg'][0].lower()}{item['msg'][1:]}; found {item['input']!r}"
-        if where not in lines or item["type"] == "value_error":
+        if where not in lines or inside or item["type"] == "value_error":
             lines[where] = f"{path}: {where}: {text}" if where else f"{path}: {text}"
     return "\n".join(lines.values())
 

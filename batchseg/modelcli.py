@@ -10,11 +10,13 @@ from batchseg.bench import Bench, Trial
 from batchseg.choice import PRECISIONS, describe_trial, figures, unproved
 from batchseg.config import load_job
 from batchseg.dryrun import bench_job
+from batchseg.errors import ModelError
 from batchseg.graphs.rebake import rebake
 from batchseg.models.describe import as_dict, describe
 from batchseg.models.encryption import describe_encrypted, encrypt_model
 from batchseg.models.exporting import describe_exported, export_model
 from batchseg.models.keys import load_key, new_key, write_key
+from batchseg.models.onnxfile import external_files
 from batchseg.models.reading import open_model, read_model
 
 Say = Callable[[str], None]
@@ -160,6 +162,13 @@ def _key(arguments: argparse.Namespace, say: Say) -> Sequence[str]:
 
 def _encrypt(arguments: argparse.Namespace, say: Say) -> Sequence[str]:
     key = load_key(arguments.key_file)
+    network = Path(read_model(arguments.model).network)
+    if network.suffix == ".onnx" and (outside := external_files(network.read_bytes(), network)):
+        msg = (
+            f"model: {network} keeps weights in {', '.join(outside)}, which would stay plain; save it in one "
+            f"file first: onnx.save_model(onnx.load({network.name!r}), ..., save_as_external_data=False)"
+        )
+        raise ModelError(msg)
     return describe_encrypted(encrypt_model(Path(arguments.model), arguments.folder, key)).splitlines()
 
 

@@ -56,6 +56,7 @@ def test_engines_are_compared_with_the_bare_network(models: Path) -> None:
     assert found.chosen in found.trials
 
 
+@pytest.mark.slow
 def test_an_onnx_file_of_other_weights_offered_as_the_converted_one_is_out(
     models: Path, tmp_path: Path
 ) -> None:

@@ -237,19 +237,3 @@ def test_what_fails_while_the_files_are_readable_leaves_none(tmp_path: Path, mon
         raise RuntimeError(msg)
     assert list(temporary.iterdir()) == []
     assert len(list(Path("/proc/self/fd").iterdir())) == before
-
-
-def test_an_onnx_file_whose_weights_lie_beside_it_is_refused(tmp_path: Path) -> None:
-    from onnx import TensorProto, helper, save_model
-
-    weights = helper.make_tensor("w", TensorProto.FLOAT, (400,), np.ones(400, np.float32).tobytes(), raw=True)
-    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [400]) for name in "xy"]
-    graph = helper.make_graph(
-        [helper.make_node("Add", ["x", "w"], ["y"])], "g", values[:1], values[1:], [weights]
-    )
-    model = helper.make_model(graph)
-    source = tmp_path / "m.onnx"
-    save_model(model, str(source), save_as_external_data=True, location="w.bin", size_threshold=0)
-    with pytest.raises(ModelError, match="save it in one file"):
-        encrypt_model(source, tmp_path / "out", new_key())
-    assert not (tmp_path / "out").exists()

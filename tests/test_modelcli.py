@@ -161,3 +161,23 @@ def test_the_table_says_who_was_run_and_who_was_not() -> None:
     assert "not run: paddle fp16: fp16 is for GPUs" in lines
     assert "these tiles show 1 of 3 classes; nothing is proved of the others" in lines
     assert lines[-1].startswith("chosen: openvino bf16: 25.0 tiles/s")
+
+
+def test_an_onnx_file_whose_weights_lie_beside_it_is_refused(tmp_path: Path) -> None:
+    from onnx import TensorProto, helper, save_model
+
+    weights = helper.make_tensor(
+        "w", TensorProto.FLOAT, (1, 1, 20, 20), np.ones(400, np.float32).tobytes(), raw=True
+    )
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 1, 20, 20]) for name in "xy"]
+    graph = helper.make_graph(
+        [helper.make_node("Add", ["x", "w"], ["y"])], "g", values[:1], values[1:], [weights]
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    source = tmp_path / "m.onnx"
+    save_model(model, str(source), save_as_external_data=True, location="w.bin", size_threshold=0)
+    assert batchseg("model", "key", tmp_path / "key").returncode == 0
+    refused = batchseg("model", "encrypt", source, tmp_path / "out", "--key-file", tmp_path / "key")
+    assert refused.returncode == 4
+    assert "keeps weights in w.bin, which would stay plain" in refused.stderr
+    assert not (tmp_path / "out").exists()

@@ -257,7 +257,6 @@ def encrypt_model(source: Path, destination: Path, key: ModelKey) -> Encrypted:
 def _model_files(source: Path) -> list[Path]:
     """Network, weights, and an ONNX file beside them: one of each role, so that the role names the file."""
     if source.is_file() and source.suffix == ".onnx":
-        _check_whole(source)
         return [source]
     if not source.is_dir():
         what = "is neither a model folder nor an ONNX file" if source.exists() else "does not exist"
@@ -269,8 +268,6 @@ def _model_files(source: Path) -> list[Path]:
         msg = f"model: {source} holds several networks ({several}); give each a folder of its own"
         raise ModelError(msg)
     networks = [p.with_suffix(s) for p in params for s in (".json", ".pdmodel") if p.with_suffix(s).is_file()]
-    for path in onnx:
-        _check_whole(path)
     if networks or onnx:
         return [*networks, *(params if networks else []), *onnx]
     if any(is_encrypted(path) for path in source.iterdir()):
@@ -280,26 +277,6 @@ def _model_files(source: Path) -> list[Path]:
         f"model: no network in {source}; expected NAME.json or NAME.pdmodel with NAME.pdiparams, or NAME.onnx"
     )
     raise ModelError(msg)
-
-
-def _check_whole(path: Path) -> None:
-    """Raises ModelError for an ONNX file whose weights lie in other files, which would stay plain."""
-    if importlib.util.find_spec("onnx") is None:
-        return
-    import onnx
-    from onnx.external_data_helper import _get_all_tensors, uses_external_data
-
-    try:
-        tensors = _get_all_tensors(onnx.load(str(path), load_external_data=False))
-    except Exception as e:  # protobuf's DecodeError and what onnx raises
-        msg = f"model: {path} is no ONNX file: {e}"
-        raise ModelError(msg) from e
-    if any(uses_external_data(tensor) for tensor in tensors):
-        msg = (
-            f"model: {path} keeps weights in files beside it, which would stay plain; save it in one file "
-            f"first: onnx.save_model(onnx.load(...), ..., save_as_external_data=False)"
-        )
-        raise ModelError(msg)
 
 
 def _write_encrypted(files: list[Path], plain: list[Path], folder: Path, key: ModelKey) -> None:

@@ -66,6 +66,11 @@ def read_onnx(content: bytes, path: Path) -> tuple[Signature, Declaration, str]:
     return signature, read_metadata(texts, str(path)), digest.hexdigest()
 
 
+def external_files(content: bytes, path: Path) -> list[str]:
+    """Names of the files beside an ONNX file that hold its weights. Raises ModelError as `read_onnx`."""
+    return _external_files(_parse(content, path), path)
+
+
 def guess_layout(shape: Sequence[int | None]) -> Layout:
     """NHWC where only the last axis can be the bands: fixed and at most MAX_BANDS long.
 
