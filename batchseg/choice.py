@@ -108,6 +108,10 @@ def choose(
         found = try_engines(config, recipe, sources, workers=workers, say=say)
         best = found.chosen
         recipe = replace(with_engine(recipe, best.engine, best.precision), device=best.device)
+        if best.bare:
+            recipe = replace(recipe, bake=None)
+            notes = (*notes, "nothing else agrees with the bare network")
+            say(notes[-1])
         trials = tuple(figures(trial) for trial in found.trials)
         for line in describe_bench(found):
             say(f"  {line}")
