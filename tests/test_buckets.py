@@ -137,6 +137,7 @@ def test_the_same_bytes_from_a_web_server(
     assert len(masks[0]) == 2 * len(scenes)
 
 
+@pytest.mark.slow
 def test_options_in_the_job_file_reach_every_process(
     tmp_path: Path, write_job: JobWriter, archive: list[Path], s3_server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -144,7 +144,18 @@ def test_an_onnx_file_beside_the_network_must_pass_the_gate_even_where_the_job_n
     assert refused.returncode == 4
     assert re.search(r"onnxruntime fp32: \d+\.\d+% of the pixels agree", refused.stderr)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_an_onnx_file_that_is_exchanged_after_it_was_chosen_is_refused(
+    tmp_path: Path, write_job: JobWriter, models: Path
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 100, 130), dtype=np.uint8)
+    write_raster(tmp_path / "in" / "a.tif", pixels)
+    shutil.copytree(models / "conv", tmp_path / "model")
     to_onnx(read_model(str(models / "conv")), tmp_path / "model" / "model.onnx")
+    keys = {"model": "model", "bands": None, "classes": None, "scale": {"divide": 1}, "executor": "inline"}
+    job = write_job(**keys, engine="onnxruntime", gate={"tiles": 2, "seconds": 0.1})
     assert batchseg("run", job).returncode == 0
     to_onnx(read_model(str(models / "other")), tmp_path / "model" / "model.onnx")
     write_raster(tmp_path / "in" / "b.tif", pixels)

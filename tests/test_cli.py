@@ -27,6 +27,7 @@ def scenes(tmp_path: Path, *names: str) -> None:
         write_raster(tmp_path / "in" / name, reflectance(90, 130, seed=number))
 
 
+@pytest.mark.slow
 def test_quiet_is_silent_on_ray_and_its_chatter_is_in_a_file(tmp_path: Path, write_job: JobWriter) -> None:
     scenes(tmp_path, "a.tif", "b.tif")
     before = set(Path("/tmp").glob("bsray-*"))
@@ -193,6 +194,7 @@ def test_two_runs_at_once_on_one_output(tmp_path: Path, write_job: JobWriter) ->
     assert batchseg("run", job, *INLINE).returncode == 0
 
 
+@pytest.mark.slow
 def test_a_deadline_stops_a_run_that_the_same_command_resumes(tmp_path: Path, write_job: JobWriter) -> None:
     scenes(tmp_path, "a.tif")
     job = write_job(shard_tiles=1)
@@ -205,7 +207,7 @@ def test_a_deadline_stops_a_run_that_the_same_command_resumes(tmp_path: Path, wr
     )
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM])
 def test_signals_stop_an_inline_run(tmp_path: Path, write_job: JobWriter, number: signal.Signals) -> None:
     scenes(tmp_path, "a.tif")
     process = subprocess.Popen(
@@ -237,6 +239,7 @@ def test_a_full_disk_stops_the_run_and_blames_no_source(tmp_path: Path, write_jo
     assert batchseg("run", job, *INLINE).returncode == 0
 
 
+@pytest.mark.slow
 def test_the_same_error_on_many_sources_quarantines_none(tmp_path: Path, write_job: JobWriter) -> None:
     scenes(tmp_path, "a.tif")
     whole = write_raster(tmp_path / "whole.tif", reflectance(300, 400), compress="lzw").read_bytes()

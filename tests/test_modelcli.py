@@ -34,6 +34,7 @@ def test_inspect_prints_what_a_model_is(models: Path) -> None:
     assert (document["bands"], document["format"], len(document["digest"])) == (3, "pir", 64)
 
 
+@pytest.mark.slow
 def test_a_baked_model_gives_the_same_mask(tmp_path: Path, write_job: JobWriter, models: Path) -> None:
     baked = batchseg("model", "bake", models / "conv", tmp_path / "baked", "--confidence")
     assert baked.returncode == 0, baked.stderr

@@ -206,7 +206,11 @@ def placed(xy: np.ndarray, transform: Affine) -> np.ndarray:
 SOUTH_UP = Affine(5.0, 0.0, 1.0 / 3.0, 0.0, 5.0, 4_000_000.7)
 
 
-@pytest.mark.parametrize("transform", [UTM, ROTATED, SOUTH_UP], ids=["north-up", "rotated", "south-up"])
+@pytest.mark.parametrize(
+    "transform",
+    [UTM, pytest.param(ROTATED, marks=pytest.mark.slow), pytest.param(SOUTH_UP, marks=pytest.mark.slow)],
+    ids=["north-up", "rotated", "south-up"],
+)
 def test_regions_are_those_of_the_whole_mask_whatever_the_shards(
     tmp_path: Path, write_job: JobWriter, ray_cluster: str, transform: Affine
 ) -> None:
