@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from batchseg.engines import Device
+from batchseg.engines import Device, telling_line
 from batchseg.errors import BatchsegError, ModelError
 from batchseg.gate import Agreement, Labels, agreement, shortfall
 from batchseg.isolate import ProcessDiedError, call_in_fresh_process
 from batchseg.predict import load_predictor, with_engine
 from batchseg.prepare import Preparation
-from batchseg.probe import first_line, offers, silence_stdout
+from batchseg.probe import offers, silence_stdout
 from batchseg.recipe import Recipe
 from batchseg.resolve import reference_engine
 from batchseg.samples import Sample
@@ -187,7 +187,7 @@ class _Course:
         except BatchsegError as e:
             return replace(trial, reason=str(e).removeprefix("model: "))
         except Exception as e:  # noqa: BLE001  engines raise what they like, and none of it may end the run
-            return replace(trial, reason=first_line(e))
+            return replace(trial, reason=telling_line(e))
         return replace(trial, agreement=found, tiles_per_second=speed, reason=shortfall(found, self.gate))
 
     def time_again(self, recipe: Recipe, trial: Trial) -> Trial:

@@ -1,12 +1,11 @@
 """Which engine, precision and graph an output is made with: decided once per output, then kept."""
 
 import dataclasses
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
+from batchseg import storage
 from batchseg.bench import Bench, Trial, bench
 from batchseg.engines import engine
 from batchseg.errors import ModelError
@@ -18,14 +17,8 @@ from batchseg.samples import sample_tiles
 from batchseg.scene import Source
 from batchseg.settings import EngineName, JobConfig, Precision
 
-PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "fp16", "int8")
-ENGINES: tuple[EngineName, ...] = (
-    "paddle",
-    "openvino",
-    "onnxruntime",
-    "paddle-tensorrt",
-    "onnxruntime-tensorrt",
-)
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+ENGINES: tuple[EngineName, ...] = get_args(EngineName)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,8 +185,7 @@ def _conversion_digest(recipe: Recipe) -> str | None:
     """sha256 of the owner's conversion, if this engine takes it."""
     if recipe.model.conversion is None or not _takes_owners_conversion(recipe):
         return None
-    with Path(recipe.model.conversion).open("rb") as f:
-        return hashlib.file_digest(f, "sha256").hexdigest()
+    return storage.sha256(recipe.model.conversion)
 
 
 def _check_offer(recipe: Recipe, remedy: str = "") -> None:

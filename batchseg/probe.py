@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from batchseg.engines import Device, Offer, engine
+from batchseg.engines import Device, Offer, engine, telling_line
 from batchseg.engines.paddle import gpu_name
 from batchseg.errors import ModelError
 from batchseg.graphs.derived import prepare_network
@@ -106,8 +106,8 @@ def _try_out(recipe: Recipe) -> None:
         raise
     except Exception as e:  # engines raise RuntimeError, ValueError, MemoryError and their own
         msg = (
-            f"model: {recipe.model.network} fails on {recipe.engine} in {recipe.precision}: {first_line(e)}; "
-            f"use another `engine` or `precision`"
+            f"model: {recipe.model.network} fails on {recipe.engine} in {recipe.precision}: "
+            f"{telling_line(e)}; use another `engine` or `precision`"
         )
         raise ModelError(msg) from e
 
@@ -132,7 +132,7 @@ def _probe(
     except Exception as e:  # engines raise RuntimeError, ValueError, MemoryError and their own
         msg = (
             f"model: {package.network} fails on one tile of {channels} bands and {tile_size} pixels: "
-            f"{first_line(e)}; check `bands` and `tile_size`"
+            f"{telling_line(e)}; check `bands` and `tile_size`"
         )
         raise ModelError(msg) from e
     kind, count, layout = output_kind(output[:1], _answer_hw(package, tile_size), package)
@@ -228,10 +228,3 @@ def _scores_kind(scores: NDArray[Any], package: ModelPackage) -> tuple[OutputKin
         msg = f"model: {package.network} is said to give probabilities, but they do not add up to 1"
         raise ModelError(msg)
     return ("probabilities" if likely and package.output != "logits" else "logits"), count
-
-
-def first_line(error: BaseException) -> str:
-    """The line that tells: of Paddle's, below its C++ stack, the one that names an error; else the first."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    telling = [line for line in lines if "Error:" in line or line.startswith("(")]
-    return (telling[-1:] or lines[:1] or [type(error).__name__])[0][:300]

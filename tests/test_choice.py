@@ -131,15 +131,20 @@ def test_the_first_run_chooses_and_the_second_keeps(
     assert f'engine: "{state["choice"]["engine"]}" -> "{other}"' in third.stderr
 
 
-def test_an_onnx_file_beside_the_network_must_pass_the_gate_even_where_the_job_names_the_engine(
-    tmp_path: Path, write_job: JobWriter, models: Path
-) -> None:
+def job_with_onnx_beside(weights: str, tmp_path: Path, write_job: JobWriter, models: Path) -> Path:
+    """A job of the network `conv` on ONNX Runtime, beside it the ONNX file of another, or of itself."""
     pixels = np.random.default_rng(0).integers(0, 256, (3, 100, 130), dtype=np.uint8)
     write_raster(tmp_path / "in" / "a.tif", pixels)
     shutil.copytree(models / "conv", tmp_path / "model")
-    to_onnx(read_model(str(models / "other")), tmp_path / "model" / "model.onnx")
+    to_onnx(read_model(str(models / weights)), tmp_path / "model" / "model.onnx")
     keys = {"model": "model", "bands": None, "classes": None, "scale": {"divide": 1}, "executor": "inline"}
-    job = write_job(**keys, engine="onnxruntime", gate={"tiles": 2, "seconds": 0.1})
+    return write_job(**keys, engine="onnxruntime", gate={"tiles": 2, "seconds": 0.1})
+
+
+def test_an_onnx_file_beside_the_network_must_pass_the_gate_even_where_the_job_names_the_engine(
+    tmp_path: Path, write_job: JobWriter, models: Path
+) -> None:
+    job = job_with_onnx_beside("other", tmp_path, write_job, models)
     refused = batchseg("run", job)
     assert refused.returncode == 4
     assert re.search(r"onnxruntime fp32: \d+\.\d+% of the pixels agree", refused.stderr)
@@ -150,15 +155,10 @@ def test_an_onnx_file_beside_the_network_must_pass_the_gate_even_where_the_job_n
 def test_an_onnx_file_that_is_exchanged_after_it_was_chosen_is_refused(
     tmp_path: Path, write_job: JobWriter, models: Path
 ) -> None:
-    pixels = np.random.default_rng(0).integers(0, 256, (3, 100, 130), dtype=np.uint8)
-    write_raster(tmp_path / "in" / "a.tif", pixels)
-    shutil.copytree(models / "conv", tmp_path / "model")
-    to_onnx(read_model(str(models / "conv")), tmp_path / "model" / "model.onnx")
-    keys = {"model": "model", "bands": None, "classes": None, "scale": {"divide": 1}, "executor": "inline"}
-    job = write_job(**keys, engine="onnxruntime", gate={"tiles": 2, "seconds": 0.1})
+    job = job_with_onnx_beside("conv", tmp_path, write_job, models)
     assert batchseg("run", job).returncode == 0
     to_onnx(read_model(str(models / "other")), tmp_path / "model" / "model.onnx")
-    write_raster(tmp_path / "in" / "b.tif", pixels)
+    shutil.copy(tmp_path / "in" / "a.tif", tmp_path / "in" / "b.tif")
     changed = batchseg("run", job)
     assert (changed.returncode, "is not the one that this output was made with" in changed.stderr) == (
         4,

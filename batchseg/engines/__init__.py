@@ -16,11 +16,11 @@ from batchseg.errors import ModelError
 from batchseg.models.encryption import decrypted_files
 from batchseg.models.keys import load_key
 from batchseg.models.package import Format, ModelPackage, Network
+from batchseg.settings import Precision
 
 # ONNX Runtime's wheel for Linux writes a device id to the home folder and sends events unless told not to.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
-Precision = Literal["fp32", "bf16", "fp16", "int8"]
 Device = Literal["cpu", "gpu"]
 
 
@@ -131,6 +131,16 @@ def readable(network: Network) -> Iterator[tuple[str, str | None]]:
     key = load_key(Path(network.key_file) if network.key_file else None)
     with decrypted_files(Path(network.path), params, key) as (program, weights):
         yield str(program), str(weights) if weights else None
+
+
+def telling_line(error: BaseException) -> str:
+    """The line of a library's error that says what is wrong, at most 300 characters.
+
+    Of Paddle's, below its C++ stack, the last that names an error; of others the first.
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    telling = [line for line in lines if "Error:" in line or line.startswith("(")]
+    return (telling[-1:] or lines[:1] or [type(error).__name__])[0][:300]
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -12,11 +12,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from batchseg.engines import Device, Offer, Precision, Session, check_batch, readable
+from batchseg.engines import Device, Offer, Session, check_batch, readable, telling_line
 from batchseg.errors import ModelError
 from batchseg.graphs.cache import cache_root
 from batchseg.graphs.onnxgraph import to_float16
 from batchseg.models.package import Format, ModelPackage, Network
+from batchseg.settings import Precision
 
 Provider = Literal["CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"]
 
@@ -201,7 +202,7 @@ def _session(
     except ModelError:
         raise
     except Exception as e:  # ONNX Runtime's classes derive from Exception only
-        msg = f"model: ONNX Runtime cannot load {network.path}: {_message(e)}"
+        msg = f"model: ONNX Runtime cannot load {network.path}: {telling_line(e)}"
         raise ModelError(msg) from e
     session.disable_fallback()
     used = session.get_providers()[0]
@@ -241,8 +242,3 @@ def _offers(
         Offer(engine=engine, precision=precision, device=device, reason=general or reason)
         for precision, reason in reasons.items()
     ]
-
-
-def _message(error: BaseException) -> str:
-    """The first line: "[ONNXRuntimeError] : 7 : INVALID_PROTOBUF : Load model from ... failed"."""
-    return (str(error).splitlines() or [type(error).__name__])[0][:300]

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from batchseg.engines import Device, Offer, Precision, Session, check_batch, readable
+from batchseg.engines import Device, Offer, Session, check_batch, readable, telling_line
 from batchseg.errors import ModelError
 from batchseg.machine import has_fast_bf16
 from batchseg.models.package import Format, ModelPackage, Network
+from batchseg.settings import Precision
 
 COMPILED_SHAPES = 8
 """Kept per session: one tile size at a few batch sizes. Each costs the network's weights once more."""
@@ -75,7 +76,7 @@ class OpenVINO:
         except ModelError:
             raise
         except Exception as e:  # RuntimeError mostly; its text says what
-            msg = f"model: OpenVINO cannot load {network.path}: {_message(e)}"
+            msg = f"model: OpenVINO cannot load {network.path}: {telling_line(e)}"
             raise ModelError(msg) from e
         return OpenVINOSession(core, model, cpu_options(precision, threads), network)
 
@@ -136,10 +137,3 @@ def cpu_options(precision: Precision, threads: int) -> dict[str, Any]:
         "ENABLE_CPU_PINNING": False,
         "PERFORMANCE_HINT": "LATENCY",
     }
-
-
-def _message(error: BaseException) -> str:
-    """The last line that is no "Exception from file:line" or "Check ... failed at"."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    telling = [line for line in lines if not line.startswith(("Exception from", "Check '"))]
-    return (telling or lines or [type(error).__name__])[-1][:300]

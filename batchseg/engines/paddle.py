@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from batchseg.engines import Device, Offer, Precision, Session, check_batch, readable
+from batchseg.engines import Device, Offer, Session, check_batch, readable, telling_line
 from batchseg.engines.paddle_gpu import configure_native
 from batchseg.errors import ModelError
 from batchseg.machine import has_fast_bf16, keep_freed_memory
 from batchseg.models.package import Format, ModelPackage, Network
+from batchseg.settings import Precision
 
 ONEDNN_CACHE = 16
 """Shapes kept compiled: one tile size at up to 8 batch sizes; 0 would be unlimited (2.5 GB seen)."""
@@ -130,15 +131,8 @@ def create_predictor(inference: Any, config: Any, network: Network) -> Any:
     try:
         return inference.create_predictor(config)
     except Exception as e:  # Paddle raises RuntimeError, ValueError, OSError and bare std::exception
-        msg = f"model: Paddle cannot load {network.path}: {paddle_message(e)}"
+        msg = f"model: Paddle cannot load {network.path}: {telling_line(e)}"
         raise ModelError(msg) from e
-
-
-def paddle_message(error: BaseException) -> str:
-    """The sentence of a Paddle error that says what is wrong, without its C++ stack."""
-    lines = [line.strip() for line in str(error).splitlines()]
-    telling = [line for line in lines if "Error:" in line or line.startswith("(")]
-    return (telling or [line for line in lines if line] or [type(error).__name__])[-1][:300]
 
 
 def import_paddle() -> Any:

@@ -12,14 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from batchseg.engines import Device, Offer, Precision, Session, check_batch, readable
+from batchseg.engines import Device, Offer, Session, check_batch, readable, telling_line
 from batchseg.engines.paddle import (
     CPU_BUILD,
     PaddleSession,
     create_predictor,
     gpu_count,
     import_paddle,
-    paddle_message,
     paddle_version,
 )
 from batchseg.engines.paddle_gpu import (
@@ -31,6 +30,7 @@ from batchseg.engines.paddle_gpu import (
 from batchseg.errors import ModelError
 from batchseg.graphs.cache import cache_key, cached_folder
 from batchseg.models.package import Format, ModelPackage, Network
+from batchseg.settings import Precision
 
 
 class PaddleTensorRT:
@@ -195,7 +195,7 @@ def convert(network: Network, precision: Precision, shape: tuple[int, ...], targ
     try:
         convert_program(str(Path(network.path).with_suffix("")), config)
     except Exception as e:
-        msg = f"model: TensorRT cannot convert {network.path}: {paddle_message(e)}"
+        msg = f"model: TensorRT cannot convert {network.path}: {telling_line(e)}"
         raise ModelError(msg) from e
 
 

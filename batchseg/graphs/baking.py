@@ -9,7 +9,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from batchseg.engines.paddle import import_paddle, paddle_message
+from batchseg.engines import telling_line
+from batchseg.engines.paddle import import_paddle
 from batchseg.errors import ModelError
 from batchseg.isolate import ProcessDiedError, call_in_fresh_process, captured_output
 from batchseg.models.package import Bake, ModelPackage, Network
@@ -73,7 +74,7 @@ def _bake(package: ModelPackage, bake: Bake, folder: Path) -> None:
         except ModelError:
             raise
         except Exception as e:  # Paddle's classes are many; the network still runs as it is
-            reason = paddle_message(e)
+            reason = telling_line(e)
             if "object has no attribute 'attr'" in reason:  # what paddle.jit.load of such a program gives
                 reason = "Paddle cannot trace a program that was converted from a .pdmodel; bake that one"
             msg = f"model: {package.network} cannot be baked: {reason}"

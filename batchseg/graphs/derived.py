@@ -7,7 +7,7 @@ import importlib.metadata
 from collections.abc import Sequence
 from pathlib import Path
 
-from batchseg.engines import Device, Engine, Precision
+from batchseg.engines import Device, Engine
 from batchseg.errors import ModelError
 from batchseg.graphs.baking import bake as bake_paddle
 from batchseg.graphs.baking import baked_network
@@ -15,6 +15,7 @@ from batchseg.graphs.cache import cache_key, cached_folder
 from batchseg.graphs.conversion import OPSET, NoConversionError, to_onnx
 from batchseg.graphs.onnxgraph import bake_onnx, files_of
 from batchseg.models.package import Bake, ModelPackage, Network
+from batchseg.settings import Precision
 
 VERSION = 1
 """Of the graph surgery here: another number, and nothing cached before is used."""

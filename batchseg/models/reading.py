@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 from batchseg.errors import ModelError
 from batchseg.models.deploy import DEPLOY_FILES, named_stem, read_deploy
-from batchseg.models.encryption import decrypt_file
+from batchseg.models.encryption import ENCRYPTED, decrypt_file
 from batchseg.models.keys import load_key
 from batchseg.models.onnxfile import guess_layout, read_onnx
 from batchseg.models.package import Declaration, Format, Layout, ModelPackage, OutputKind, Padding, Signature
@@ -16,9 +16,6 @@ from batchseg.models.paddlefile import check_params, read_program
 
 FORMATS: dict[str, Format] = {".json": "pir", ".pdmodel": "pdmodel", ".onnx": "onnx"}
 """By suffix; where a folder holds several, the first is taken: deploy.yaml says .pdmodel in any case."""
-
-ENCRYPTED = ".enc"
-"""Ending of encrypted files, after their own."""
 
 DTYPES = ("float32", "float16", "uint8")
 
