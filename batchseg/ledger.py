@@ -80,6 +80,24 @@ class Record:
     """Of a shard's fragments, all layers together."""
     error: str = ""
     uri: str = ""
+    verdict: str = ""
+    """Of a photograph: PASS, FAIL or REVIEW; empty without rules."""
+    rule: str = ""
+    """Name of the rule that decided; empty for a PASS."""
+    judged: str = ""
+    """Digest of the rules: with others the verdict is derived again from the regions."""
+    largest_px: int = 0
+    """Pixels of a photograph's largest region."""
+    largest_class: int = -1
+    """Its class id; -1 without regions."""
+    confidence: float = 0.0
+    """The highest mean confidence of a region of the photograph, 0..1; 0 without regions or scores."""
+    attributes: str = ""
+    """What a manifest says of a photograph beside its path: a JSON object of strings, keys sorted."""
+    content: str = ""
+    """Digest of the file's bytes, where the job says `same_content`."""
+    same_as: str = ""
+    """Id of the photograph of the same content whose results were copied."""
 
     @property
     def mask(self) -> str:
@@ -133,6 +151,15 @@ _COLUMNS: dict[str, pa.DataType] = {
     "fragment_bytes": pa.int64(),
     "error": pa.string(),
     "uri": pa.string(),
+    "verdict": pa.string(),
+    "rule": pa.string(),
+    "judged": pa.string(),
+    "largest_px": pa.int64(),
+    "largest_class": pa.int32(),
+    "confidence": pa.float32(),
+    "attributes": pa.string(),
+    "content": pa.string(),
+    "same_as": pa.string(),
 }
 SCHEMA = pa.schema(_COLUMNS)
 _TUPLES = tuple(f.name for f in fields(Record) if f.type == tuple[int, ...] or f.type == tuple[float, ...])

@@ -157,6 +157,58 @@ class AreaFile:
     """None: the file's first."""
 
 
+Fit = Literal["tile", "resize"]
+"""How a photograph meets the network: in tiles, as scenes do, or as a whole, brought to `tile_size`."""
+
+Verdict = Literal["PASS", "FAIL", "REVIEW"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interest:
+    """A part of a photograph."""
+
+    corners_xy: tuple[tuple[float, float], ...]
+    """A polygon's corners, (x, y) from the upper left corner of the upright image."""
+    unit: Literal["px", "share"] = "px"
+    """share: of the image's width and height, for images of several sizes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """When an image is no PASS: enough regions that are large and certain enough."""
+
+    name: str
+    then: Literal["FAIL", "REVIEW"]
+    classes: tuple[str | int, ...] | None = None
+    """Names or ids; None: all classes that make regions."""
+    min_area: float = 0.0
+    """Pixels of a region that lie in `interest`."""
+    min_area_mm2: float = 0.0
+    """The same in square millimetres; needs the job's `pixel_size`."""
+    count: int = 1
+    """Regions that it takes."""
+    min_confidence: float = 0.0
+    """Mean probability of a region's pixels, 0..1; needs `confidence: true`."""
+    interest: Interest | None = None
+    """None: the whole image."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Photographs:
+    """That the inputs are photographs: images without a place, each held in memory as a whole."""
+
+    fit: Fit = "tile"
+    rules: tuple[Rule, ...] = ()
+    """A FAIL goes before a REVIEW; of several the first decides. None: images get no verdict."""
+    pixel_size: float | None = None
+    """Millimetres per pixel."""
+    masks: Literal["all", "failed", "none"] = "all"
+    """Of which images; failed: those that are no PASS."""
+    mask_format: Literal["png", "tif"] = "png"
+    same_content: bool = False
+    """Files are hashed, and what is known under another name is not predicted again."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobConfig:
     """A job file with its defaults filled in and its paths made absolute."""
@@ -209,3 +261,5 @@ class JobConfig:
     on_bad_block: Literal["quarantine", "nodata"]
     min_age: float
     """Seconds; files that changed less than that ago are left to a later run."""
+    photographs: Photographs | None = None
+    """None: the inputs are scenes."""

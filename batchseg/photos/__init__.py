@@ -1,0 +1,1 @@
+"""Photographs: many small images without a place, a verdict for each."""
