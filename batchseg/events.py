@@ -20,6 +20,8 @@ class PlanReady:
     """Of the source rasters, in the shards to be done."""
     skipped: int
     """Done by earlier runs."""
+    images: bool = False
+    """Photographs, whose tiles and pixels nobody knows before they are read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +34,22 @@ class ShardsDone:
     """Tiles without a valid pixel."""
     pixels: int
     read_seconds: float
+    predict_seconds: float
+    stitch_seconds: float
+    write_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupDone:
+    """Photographs that were done together."""
+
+    images: int
+    failed: int
+    """Of them, whose verdict is not PASS."""
+    tiles: int
+    pixels: int
+    read_seconds: float
+    """That the predictor waited for pixels."""
     predict_seconds: float
     stitch_seconds: float
     write_seconds: float
@@ -65,5 +83,5 @@ class Note:
     text: str
 
 
-Event = PhaseStarted | PlanReady | ShardsDone | SceneDone | SceneRefused | Retried | Note
+Event = PhaseStarted | PlanReady | ShardsDone | GroupDone | SceneDone | SceneRefused | Retried | Note
 Listener = Callable[[Event], None]

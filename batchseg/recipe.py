@@ -14,7 +14,8 @@ from batchseg.aoi import Area, misplacement
 from batchseg.grid import TileGrid
 from batchseg.models.package import Bake, ModelFacts, ModelPackage, OutputKind
 from batchseg.scene import Scene
-from batchseg.settings import ClassInfo, EngineName, Normalize, Precision, Scale
+from batchseg.photos.rules import Ruleset
+from batchseg.settings import ClassInfo, EngineName, Fit, Normalize, Photographs, Precision, Scale
 
 ALGORITHM = 1
 """Changes only when the same job would give other pixels."""
@@ -46,6 +47,8 @@ class Recipe:
     """Not of the pixel settings: a sound file has the same mask either way."""
     area: Area | None = None
     """Pixels outside it are nodata; those inside are the same with and without it."""
+    fit: Fit | None = None
+    """How a photograph meets the network; None: scenes."""
 
     @property
     def answer(self) -> OutputKind:
@@ -93,6 +96,8 @@ class Recipe:
         normalize = dataclasses.asdict(self.normalize) if self.normalize else None
         # What is not there has no key: outputs made before it was known keep their digest.
         more: dict[str, Any] = {} if self.area is None else {"aoi": self.area.digest}
+        if self.fit is not None:
+            more["fit"] = self.fit
         if self.bake is not None:
             more["bake"] = self.bake.pixels
         if self.model.geometry:
@@ -146,16 +151,22 @@ class Product:
     compress: str
     regions: RegionSettings | None
     """None: no region tables."""
+    photographs: Photographs | None = None
+    rules: Ruleset | None = None
+    """Of photographs: what makes a verdict. Not in the digest: verdicts follow from regions."""
 
     @property
     def encoding(self) -> str:
         """Digest of what the mask's file shows."""
-        return digest({"classes": [[c.name, c.color] for c in self.classes], "compress": self.compress})
+        more = {} if self.photographs is None else {"format": self.photographs.mask_format}
+        shown = [[c.name, c.color] for c in self.classes]
+        return digest({"classes": shown, "compress": self.compress, **more})
 
     @property
     def digest(self) -> str:
         regions = dataclasses.asdict(self.regions) if self.regions else None
-        return digest({"encoding": self.encoding, "regions": _plain(regions)})
+        more = {} if self.photographs is None else {"pixel_size": self.photographs.pixel_size}
+        return digest({"encoding": self.encoding, "regions": _plain(regions), **more})
 
 
 def digest(settings: Mapping[str, Any]) -> str:
@@ -185,7 +196,7 @@ def mismatch(scene: Scene, recipe: Recipe) -> str | None:
     if unscaled := _unscaled(scene, recipe):
         return unscaled
     for dtype in sorted({scene.dtypes[band - 1] for band in recipe.bands}):
-        if reason := _out_of_scale(dtype, recipe.scale):
+        if reason := out_of_scale(dtype, recipe.scale):
             return reason
     return misplacement(recipe.area, scene) if recipe.area is not None else None
 
@@ -202,7 +213,8 @@ def _unscaled(scene: Scene, recipe: Recipe) -> str | None:
     )
 
 
-def _out_of_scale(dtype: str, scale: Scale) -> str | None:
+def out_of_scale(dtype: str, scale: Scale) -> str | None:
+    """Why pixels of this dtype cannot be brought to the model's unit; None where they can."""
     kind = np.dtype(dtype)
     if kind.kind not in "uif":
         return f"has {dtype} pixels, which no scale can bring to the model"

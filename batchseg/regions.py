@@ -68,7 +68,7 @@ class RegionWriter:
         self._tracer = RegionTracer(
             scene.height,
             scene.width,
-            wanted=_wanted(settings, nodata),
+            wanted=wanted_classes(settings, nodata),
             with_confidence=with_confidence,
             max_vertices=settings.max_vertices,
         )
@@ -127,7 +127,8 @@ class RegionWriter:
         self._counts.update(dict(zip(ids.tolist(), numbers.tolist(), strict=True)))
 
 
-def _wanted(settings: RegionSettings, nodata: int) -> NDArray[np.bool_]:
+def wanted_classes(settings: RegionSettings, nodata: int) -> NDArray[np.bool_]:
+    """(256,) or (65536,) by pixel value, whether it makes regions."""
     wanted = np.zeros(256 if nodata < 256 else 65536, dtype=bool)
     if settings.classes is None:
         wanted[1:] = True

@@ -1,6 +1,7 @@
 """Regions to table rows: measures, boxes and geometry in the scene's place."""
 
 import json
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -140,13 +141,26 @@ class RowMaker:
 
     def _geometry(self, regions: Regions) -> Any:
         """Polygons, simplified in pixels, then put in their place."""
-        corners, rings = ring_coordinates(regions)
-        polygons = regions.polygons
-        if self._simplify:
-            corners, rings, polygons = _simplified(corners, rings, polygons, self._simplify, ~regions.cut)
-        places = np.empty(corners.shape, dtype="<f8")
-        places[:, 0], places[:, 1] = self._place(corners[:, 0], corners[:, 1])
-        return _wkb(places, rings, polygons)
+        return polygons_of(regions, self._simplify, self._place)
+
+
+def polygons_of(
+    regions: Regions, simplify: float, place: Callable[[NDArray[Any], NDArray[Any]], tuple[Floats, Floats]]
+) -> Any:
+    """Regions as an array of WKB polygons.
+
+    Args:
+        regions: what was traced.
+        simplify: tolerance in pixels, 0 for none.
+        place: columns and lines of corners to x and y.
+    """
+    corners, rings = ring_coordinates(regions)
+    polygons = regions.polygons
+    if simplify:
+        corners, rings, polygons = _simplified(corners, rings, polygons, simplify, ~regions.cut)
+    places = np.empty(corners.shape, dtype="<f8")
+    places[:, 0], places[:, 1] = place(corners[:, 0], corners[:, 1])
+    return _wkb(places, rings, polygons)
 
 
 def _wkb(places: NDArray[Any], rings: Ints, polygons: Ints) -> Any:

@@ -1,18 +1,14 @@
 """A whole run, from the job file's values to the summary: the order in which everything happens."""
 
 import contextlib
-import dataclasses
 import datetime as dt
-import json
 import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 from batchseg import publishing, storage
 from batchseg.aside import start_aside, wait_for
-from batchseg.choice import Choice, as_document
 from batchseg.driver import Driver, Tally
 from batchseg.errors import BatchsegError, ConfigError, ModelError, StoppedError
 from batchseg.events import Event, Listener, Note, PhaseStarted, PlanReady
@@ -21,6 +17,8 @@ from batchseg.inputs import InputRoot, find_sources
 from batchseg.items import write_items
 from batchseg.ledger import Ledger, Record
 from batchseg.locks import Lock, hold
+from batchseg.night import Night, Report, product_names, save_summary
+from batchseg.photos.run import PhotoRun
 from batchseg.plan import Estimate, Plan, Triage, estimate, make_plan
 from batchseg.progress import LogListener, Sums
 from batchseg.recipe import Product, Recipe
@@ -40,27 +38,6 @@ from batchseg.settle import (
 from batchseg.state import OutputState, load_state, save_state
 from batchseg.tables import tidy
 from batchseg.write import discard_leftovers, fragments_exist
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
-    """What a run did."""
-
-    output: str
-    log: str
-    choice: Choice
-    """How the network was run."""
-    tally: Tally
-    skipped: int
-    """Done, or quarantined, by earlier runs."""
-    still_quarantined: int
-    vanished: tuple[str, ...]
-    young: int
-    """Changed less than `min_age` ago: left to a later run."""
-    sums: Sums
-    refused: tuple[Record, ...]
-    damaged: tuple[Record, ...]
-    """Done in this run, with blocks that cannot be decoded."""
 
 
 def new_run_id() -> str:
@@ -100,10 +77,19 @@ def run_job(
         on_log(str(log.path.with_name("libraries.txt")))
         sums = Sums()
         listening: list[Listener] = [sums, LogListener(logger), *listeners]
-        run = _Run(config, lock, sums=sums, listeners=listening, stop=stop, log=log.uri)
+        night = Night(
+            config=config,
+            run_id=run_id,
+            lock=lock,
+            sums=sums,
+            emit=lambda event: _tell(listening, event),
+            stop=lambda: lock.lost() or stop(),
+            log=log.uri,
+        )
+        run = _Run(night) if config.photographs is None else PhotoRun(night)
         logger.info("job %s, output %s", config.path, config.output)
         try:
-            report = run.go(run_id, replace=replace)
+            report = run.go(replace=replace)
         except BatchsegError as e:
             logger.error("%s: %s", type(e).__name__, e)
             raise
@@ -111,8 +97,13 @@ def run_job(
             logger.exception("a defect of batchseg")
             raise
         logger.info("finished: %s", report.tally)
-        _save_summary(config.output, run_id, report)
+        save_summary(config.output, run_id, report)
         return report
+
+
+def _tell(listeners: Sequence[Listener], event: Event) -> None:
+    for listener in listeners:
+        listener(event)
 
 
 @contextlib.contextmanager
@@ -134,25 +125,11 @@ def _unless_refused(output: str, lock: Lock) -> Iterator[None]:
 class _Run:
     """The parts of one run, in the order of `go`."""
 
-    def __init__(
-        self,
-        config: JobConfig,
-        lock: Lock,
-        *,
-        sums: Sums,
-        listeners: Sequence[Listener],
-        stop: Stop,
-        log: str,
-    ) -> None:
-        self._config, self._lock, self._sums, self._listeners = config, lock, sums, listeners
-        self._stop: Stop = lambda: lock.lost() or stop()
-        self._log = log
+    def __init__(self, night: Night) -> None:
+        self._config, self._lock, self._sums = night.config, night.lock, night.sums
+        self._stop, self._emit, self._log, self._run_id = night.stop, night.emit, night.log, night.run_id
 
-    def _emit(self, event: Event) -> None:
-        for listener in self._listeners:
-            listener(event)
-
-    def go(self, run_id: str, *, replace: bool) -> Report:
+    def go(self, *, replace: bool) -> Report:
         config = self._config
         self._emit(PhaseStarted(text="checking the model and listing inputs"))
         package = read_package(config.model)
@@ -164,7 +141,7 @@ class _Run:
             recipe, product, choice = settle(
                 config, package, state, executor, sources, self._emit, self._stop, replace_all=replace
             )
-            ledger.claim(run_id)
+            ledger.claim(self._run_id)
             triaged = triage_job(config, sources, ledger, recipe, product)
             self._choice = choice
             remember = partial(self._remember, recipe, product, roots, triaged.vanished, state)
@@ -307,10 +284,6 @@ class _Run:
         )
 
 
-def product_names(product: Product) -> tuple[str, ...]:
-    return tuple(info.name for info in product.classes)
-
-
 def _record(refusal: Refusal) -> Record:
     return Record(
         status="failed" if refusal.transient else "quarantined",
@@ -319,21 +292,3 @@ def _record(refusal: Refusal) -> Record:
         error=refusal.reason,
         uri=refusal.source.uri,
     )
-
-
-def _save_summary(output: str, run_id: str, report: Report) -> None:
-    sums = report.sums
-    document = {
-        **dataclasses.asdict(report.tally),
-        "engine": as_document(report.choice),
-        "skipped": report.skipped,
-        "young": report.young,
-        "bad_pixels": {record.source_id: record.bad_pixels for record in report.damaged},
-        "tiles": sums.tiles,
-        "pixels": sums.pixels,
-        "seconds": round(time.monotonic() - sums.started, 3),
-        "seconds_after_start": round(sums.elapsed, 3),
-        "step_seconds": {step: round(seconds, 3) for step, seconds in sums.seconds.items()},
-    }
-    uri = storage.join(output, "_batchseg", "runs", run_id, "summary.json")
-    publishing.publish(uri, json.dumps(document, indent=1).encode())

@@ -10,6 +10,7 @@ from typing import Literal, Protocol
 
 from batchseg.errors import BatchsegError, SourceError
 from batchseg.ledger import Record
+from batchseg.photos.group import Doubt, Group, GroupAnswer
 from batchseg.recipe import Product, Recipe
 from batchseg.scene import Refusal, Scene, Source
 from batchseg.steps import Lease, LeaseResult
@@ -30,7 +31,7 @@ class Failure:
     kind: Literal["error", "crash", "timeout", "lost"]
     """error: the step said so. crash: its process ended. timeout: no answer in time.
     lost: node, memory or a neighbour's crash; never the source's fault."""
-    step: Literal["read", "predict", "write", "finish"]
+    step: Literal["read", "predict", "write", "finish", "group"]
     reason: str
     transient: bool = False
     """Of a source's error: the storage failed, not the content."""
@@ -38,7 +39,7 @@ class Failure:
     """Not about one source: ends the run."""
 
     @classmethod
-    def of(cls, error: BatchsegError, step: Literal["read", "predict", "write", "finish"]) -> "Failure":
+    def of(cls, error: BatchsegError, step: Literal["read", "predict", "write", "finish", "group"]) -> "Failure":
         if isinstance(error, SourceError):
             return cls(kind="error", step=step, reason=str(error), transient=error.transient)
         return cls(kind="error", step=step, reason=str(error), fatal=error)
@@ -66,6 +67,22 @@ class FinishOutcome:
     result: tuple[Record, float] | Failure
     """The scene's `done` record and the seconds it took."""
 
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupOutcome:
+    group_id: int
+    result: GroupAnswer | Failure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SiftOutcome:
+    """Which photographs fail alone, in a fresh process."""
+
+    group_id: int
+    result: tuple[Doubt, ...] | Failure
+
+
+Outcome = LeaseOutcome | FinishOutcome | GroupOutcome | SiftOutcome
 
 Isolation = Literal["none", "read", "predict"]
 """Which step of a lease runs alone in a fresh process."""
@@ -98,7 +115,17 @@ class Executor(Protocol):
         """
         ...
 
-    def poll(self, timeout: float) -> list[LeaseOutcome | FinishOutcome]:
+    def submit_group(self, group: Group, slot: Slot) -> None: ...
+
+    def sift(self, group: Group) -> None:
+        """Look at a group's photographs one by one in a fresh process."""
+        ...
+
+    def abandon_group(self, group_id: int) -> None:
+        """Give up a group, and end what works on it. No outcome follows."""
+        ...
+
+    def poll(self, timeout: float) -> list[Outcome]:
         """Outcomes so far; waits up to `timeout` seconds for the first."""
         ...
 

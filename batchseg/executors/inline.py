@@ -10,12 +10,17 @@ from batchseg.executors import (
     FinishOutcome,
     FinishTask,
     Isolation,
+    GroupOutcome,
     LeaseOutcome,
+    Outcome,
+    SiftOutcome,
     Slot,
 )
 from batchseg.finish import finish_scene
 from batchseg.isolate import ProcessDiedError, call_in_fresh_process
 from batchseg.machine import cpu_class
+from batchseg.photos.group import Group, GroupAnswer, from_stream
+from batchseg.photos.worker import GroupWorker, sift
 from batchseg.predict import load_predictor
 from batchseg.read import read_header, read_headers_alone
 from batchseg.recipe import Product, Recipe
@@ -33,6 +38,8 @@ class InlineExecutor:
         self._timeout, self._stop = timeout, stop
         self._leases: deque[tuple[Lease, Isolation]] = deque()
         self._finishes: deque[FinishTask] = deque()
+        self._groups: deque[Group] = deque()
+        self._sifts: deque[Group] = deque()
 
     def headers(self, sources: Sequence[Source]) -> Iterator[Scene | Refusal]:
         doubtful = []
@@ -49,6 +56,16 @@ class InlineExecutor:
         self._recipe, self._product = recipe, product
         self._predictor = load_predictor(recipe, threads=self._threads, batch_size=self._batch_size)
         where = cpu_class() if recipe.device == "cpu" else recipe.facts.cpu_class
+        if product.photographs is not None:
+            self._worker = GroupWorker(
+                self._output,
+                recipe,
+                product,
+                self._predictor,
+                batch_size=self._batch_size,
+                readers=self._threads,
+                cpu_class=where,
+            )
         return [Slot(id=0, cpu_class=where)]
 
     def submit(self, lease: Lease, slot: Slot, isolation: Isolation) -> None:
@@ -61,7 +78,23 @@ class InlineExecutor:
         self._leases = deque(item for item in self._leases if item[0].id != lease_id)
         return "read"
 
-    def poll(self, timeout: float) -> list[LeaseOutcome | FinishOutcome]:
+    def submit_group(self, group: Group, slot: Slot) -> None:
+        self._groups.append(group)
+
+    def sift(self, group: Group) -> None:
+        self._sifts.append(group)
+
+    def abandon_group(self, group_id: int) -> None:
+        self._groups = deque(group for group in self._groups if group.id != group_id)
+
+    def poll(self, timeout: float) -> list[Outcome]:
+        if self._sifts:
+            group = self._sifts.popleft()
+            doubts = sift(from_stream(group.images).to_pylist(), self._recipe, self._timeout)
+            return [SiftOutcome(group_id=group.id, result=doubts)]
+        if self._groups:
+            group = self._groups.popleft()
+            return [GroupOutcome(group_id=group.id, result=self._run_group(group))]
         if self._finishes:
             return [self._run_finish(self._finishes.popleft())]
         if self._leases:
@@ -91,6 +124,14 @@ class InlineExecutor:
         except Exception as e:  # noqa: BLE001  Paddle raises RuntimeError, ValueError, MemoryError
             return Failure(kind="error", step="predict", reason=f"predicting it: {e}")
 
+    def _run_group(self, group: Group) -> GroupAnswer | Failure:
+        try:
+            return self._worker(group)
+        except BatchsegError as e:
+            return Failure.of(e, "group")
+        except Exception as e:  # noqa: BLE001  Paddle raises RuntimeError, ValueError, MemoryError
+            return Failure(kind="error", step="group", reason=f"predicting it: {e}")
+
     def _run_finish(self, task: FinishTask) -> FinishOutcome:
         source_id = task.scene.source.source_id
         try:
@@ -104,3 +145,5 @@ class InlineExecutor:
     def close(self) -> None:
         self._leases.clear()
         self._finishes.clear()
+        self._groups.clear()
+        self._sifts.clear()

@@ -33,14 +33,19 @@ from batchseg.executors import (
     Failure,
     FinishOutcome,
     FinishTask,
+    GroupOutcome,
     Isolation,
     LeaseOutcome,
+    Outcome,
+    SiftOutcome,
     Slot,
 )
 from batchseg.finish import finish_scene
 from batchseg.isolate import ProcessDiedError, call_in_fresh_process
 from batchseg.ledger import Record
 from batchseg.machine import cpu_class
+from batchseg.photos.group import Doubt, Group, GroupAnswer, from_stream
+from batchseg.photos.worker import GroupWorker, sift
 from batchseg.predict import load_predictor
 from batchseg.read import read_header, read_headers_alone
 from batchseg.recipe import Product, Recipe
@@ -142,10 +147,27 @@ def _finish(
         return Failure.of(e, "finish")
 
 
+@ray.remote(num_cpus=0, max_retries=0)
+def _sift(where: Where, recipe: Recipe, group: Group, timeout: float) -> tuple[Doubt, ...]:
+    storage.adopt(where)
+    return sift(from_stream(group.images).to_pylist(), recipe, timeout)
+
+
 class _PredictorActor:
-    def __init__(self, recipe: Recipe, batch_size: int) -> None:
+    def __init__(self, recipe: Recipe, batch_size: int, output: str, product: Product, readers: int) -> None:
         self._recipe, self._batch_size = recipe, batch_size
         self._predictor = load_predictor(recipe, batch_size=batch_size)
+        self._worker: GroupWorker | None = None
+        if product.photographs is not None:
+            self._worker = GroupWorker(
+                output,
+                recipe,
+                product,
+                self._predictor,
+                batch_size=batch_size,
+                readers=readers,
+                cpu_class=self.hello()[1],
+            )
 
     def hello(self) -> tuple[str, str]:
         """Node id and CPU class."""
@@ -162,6 +184,17 @@ class _PredictorActor:
         except Exception as e:  # noqa: BLE001  Paddle raises RuntimeError, ValueError, MemoryError
             return Failure(kind="error", step="predict", reason=f"predicting it: {e}")
 
+    def do_group(self, where: Where, group: Group) -> GroupAnswer | Failure:
+        """Photographs are read where they are predicted: their pixels cross no process."""
+        storage.adopt(where)
+        assert self._worker is not None
+        try:
+            return self._worker(group)
+        except BatchsegError as e:
+            return Failure.of(e, "group")
+        except Exception as e:  # noqa: BLE001  as above
+            return Failure(kind="error", step="group", reason=f"predicting it: {e}")
+
 
 _remote_predictor: Any = ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0)(_PredictorActor)
 
@@ -173,6 +206,16 @@ class _Worker:
     actor: Any
     node: str
     died_in_a_row: int = 0
+
+
+@dataclass(slots=True)
+class _GroupFlight:
+    """A group on its way."""
+
+    group: Group
+    slot: int
+    actor: Any
+    done: Any
 
 
 @dataclass(slots=True)
@@ -220,6 +263,8 @@ class RayExecutor:
         self._queued: deque[_Flight] = deque()
         self._reading: dict[Any, int] = {}
         self._finishes: dict[Any, str] = {}
+        self._groups: dict[int, _GroupFlight] = {}
+        self._sifts: dict[Any, int] = {}
 
     def _connect(self, address: str | None, object_store_bytes: int) -> None:
         quiet = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": False}
@@ -288,11 +333,13 @@ class RayExecutor:
 
     def start(self, recipe: Recipe, product: Product) -> Sequence[Slot]:
         self._product, self._device = product, recipe.device
-        self._recipe = ray.put(recipe)
+        self._recipe, self._product_ref = ray.put(recipe), ray.put(product)
         count = self._asked_workers or self._capacity()
         if count < 1:
             msg = f"the Ray cluster has no {'GPU' if self._device == 'gpu' else 'CPU'} to run a predictor on"
             raise ConfigError(msg)
+        cores = len(os.sched_getaffinity(0)) if self._owns_cluster else count
+        self._readers = max(1, cores // count)
         actors = [self._new_actor() for _ in range(count)]
         warm = [_warm.remote(WARM_SECONDS) for _ in range(WARM_WORKERS)] if self._owns_cluster else []
         hellos = self._answers([actor.hello.remote() for actor in actors], warm)
@@ -326,7 +373,9 @@ class RayExecutor:
     def _new_actor(self, *, reserve: bool = True) -> Any:
         gpu = self._device == "gpu"
         options = {"num_gpus": self._gpus if gpu and reserve else 0, "num_cpus": 1 if reserve else 0}
-        return _remote_predictor.options(**options).remote(self._recipe, self._batch_size)
+        return _remote_predictor.options(**options).remote(
+            self._recipe, self._batch_size, self._output, self._product_ref, self._readers
+        )
 
     def submit(self, lease: Lease, slot: Slot, isolation: Isolation) -> None:
         flight = _Flight(lease=lease, slot=slot.id, isolation=isolation)
@@ -391,10 +440,24 @@ class RayExecutor:
         self._replace(flight)
         return "predict"
 
-    def poll(self, timeout: float) -> list[LeaseOutcome | FinishOutcome]:
+    def submit_group(self, group: Group, slot: Slot) -> None:
+        actor = self._workers[slot.id].actor
+        done = actor.do_group.remote(self._where, group)
+        self._groups[group.id] = _GroupFlight(group=group, slot=slot.id, actor=actor, done=done)
+
+    def sift(self, group: Group) -> None:
+        # Shorter than the driver waits: see _read.
+        self._sifts[_sift.remote(self._where, self._recipe, group, 0.8 * self._timeout)] = group.id
+
+    def abandon_group(self, group_id: int) -> None:
+        flight = self._groups.pop(group_id)
+        self._end_actor(flight.actor, flight.slot)
+
+    def poll(self, timeout: float) -> list[Outcome]:
         self._launch()
         by_done = {flight.done: flight for flight in self._flights.values() if flight.done is not None}
-        watched = [*by_done, *self._reading, *self._finishes]
+        groups = {flight.done: flight for flight in self._groups.values()}
+        watched = [*by_done, *self._reading, *self._finishes, *groups, *self._sifts]
         if not watched:
             return []
         ready, _ = ray.wait(watched, num_returns=1, timeout=timeout, fetch_local=False)
@@ -403,8 +466,11 @@ class RayExecutor:
         for ref in ready:
             self._reading.pop(ref, None)
         landed = sorted((by_done[ref] for ref in ready if ref in by_done), key=lambda flight: flight.started)
-        outcomes: list[LeaseOutcome | FinishOutcome] = [self._land(flight) for flight in landed]
+        outcomes: list[Outcome] = [self._land(flight) for flight in landed]
         outcomes += [self._finished(ref) for ref in ready if ref in self._finishes]
+        ended = sorted((groups[ref] for ref in ready if ref in groups), key=lambda flight: flight.group.id)
+        outcomes += [self._land_group(flight) for flight in ended]
+        outcomes += [self._sifted(ref) for ref in ready if ref in self._sifts]
         self._launch()
         return outcomes
 
@@ -431,12 +497,41 @@ class RayExecutor:
             ray.kill(flight.actor)
         return LeaseOutcome(lease_id=flight.lease.id, result=result)
 
+    def _land_group(self, flight: _GroupFlight) -> GroupOutcome:
+        del self._groups[flight.group.id]
+        try:
+            result: GroupAnswer | Failure = ray.get(flight.done)
+        except ray_errors.RayError as e:
+            cause = getattr(e, "cause", None) or e
+            if flight.actor is self._workers[flight.slot].actor:
+                self._end_actor(flight.actor, flight.slot)
+                return GroupOutcome(group_id=flight.group.id, result=_crash(cause, "group"))
+            lost = Failure(kind="lost", step="group", reason="its predictor died over another group")
+            return GroupOutcome(group_id=flight.group.id, result=lost)
+        self._workers[flight.slot].died_in_a_row = 0
+        return GroupOutcome(group_id=flight.group.id, result=result)
+
+    def _sifted(self, ref: Any) -> SiftOutcome:
+        group_id = self._sifts.pop(ref)
+        try:
+            return SiftOutcome(group_id=group_id, result=ray.get(ref))
+        except ray_errors.RayError as e:
+            return SiftOutcome(group_id=group_id, result=_crash(getattr(e, "cause", None) or e, "group"))
+
     def _replace(self, flight: _Flight) -> None:
         """End a flight's predictor; a slot gets a new one."""
+        if flight.own_actor:
+            with contextlib.suppress(ray_errors.RayError):
+                ray.kill(flight.actor)
+            return
+        self._end_actor(flight.actor, flight.slot)
+
+    def _end_actor(self, actor: Any, slot: int) -> None:
+        """End a slot's predictor, and give it a new one."""
         with contextlib.suppress(ray_errors.RayError):
-            ray.kill(flight.actor)
-        worker = self._workers[flight.slot]
-        if flight.own_actor or worker.actor is not flight.actor:
+            ray.kill(actor)
+        worker = self._workers[slot]
+        if worker.actor is not actor:
             return
         worker.died_in_a_row += 1
         if worker.died_in_a_row > MAX_RESTARTS_IN_A_ROW:

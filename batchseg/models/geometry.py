@@ -100,6 +100,11 @@ def undo(steps: Sequence[Geometry], answer: NDArray[Any], shape_hw: Shape) -> ND
     return answer
 
 
+def scores_at(scores: NDArray[Any], shape_hw: Shape) -> NDArray[Any]:
+    """Scores (K, h, w) of float, brought to another size bilinearly."""
+    return scores if _shape(scores) == shape_hw else _resize(scores, shape_hw, "linear")
+
+
 def nearest(ids: NDArray[Any], shape_hw: Shape) -> NDArray[Any]:
     """Paddle's `F.interpolate(mode="nearest")`: row r is row floor(r * before / after), in float32."""
     rows, cols = (

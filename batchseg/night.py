@@ -1,0 +1,83 @@
+"""What runs over scenes and runs over photographs share: their surroundings, and the report."""
+
+import dataclasses
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from batchseg import publishing, storage
+from batchseg.choice import Choice, as_document
+from batchseg.driver import Tally
+from batchseg.events import Listener
+from batchseg.ledger import Record
+from batchseg.locks import Lock
+from batchseg.progress import Sums
+from batchseg.recipe import Product
+from batchseg.settings import JobConfig
+from batchseg.settle import Stop
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Night:
+    """What a run finds when it begins."""
+
+    config: JobConfig
+    run_id: str
+    lock: Lock
+    sums: Sums
+    emit: Listener
+    stop: Stop
+    """A reason in words ends the run; the lock's loss is one."""
+    log: str
+    """URI of the run's log."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What a run did."""
+
+    output: str
+    log: str
+    choice: Choice
+    """How the network was run."""
+    tally: Tally
+    skipped: int
+    """Done, or quarantined, by earlier runs."""
+    still_quarantined: int
+    vanished: tuple[str, ...]
+    young: int
+    """Changed less than `min_age` ago: left to a later run."""
+    sums: Sums
+    refused: tuple[Record, ...]
+    damaged: tuple[Record, ...] = ()
+    """Done in this run, with blocks that cannot be decoded."""
+    verdicts: Mapping[str, int] | None = None
+    """Of photographs: how many of all that are done have which verdict; None: scenes."""
+    copied: int = 0
+    """Photographs whose content was known under another name."""
+    rejudged: int = 0
+    """Photographs whose verdict was derived again, by other rules."""
+
+
+def product_names(product: Product) -> tuple[str, ...]:
+    return tuple(info.name for info in product.classes)
+
+
+def save_summary(output: str, run_id: str, report: Report) -> None:
+    sums = report.sums
+    document = {
+        **dataclasses.asdict(report.tally),
+        "engine": as_document(report.choice),
+        "skipped": report.skipped,
+        **({} if report.verdicts is None else {"verdicts": dict(report.verdicts)}),
+        "young": report.young,
+        "bad_pixels": {record.source_id: record.bad_pixels for record in report.damaged},
+        "tiles": sums.tiles,
+        "pixels": sums.pixels,
+        "seconds": round(time.monotonic() - sums.started, 3),
+        "seconds_after_start": round(sums.elapsed, 3),
+        "step_seconds": {step: round(seconds, 3) for step, seconds in sums.seconds.items()},
+    }
+    uri = storage.join(output, "_batchseg", "runs", run_id, "summary.json")
+    publishing.publish(uri, json.dumps(document, indent=1).encode())

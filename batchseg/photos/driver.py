@@ -1,0 +1,409 @@
+"""Groups out, ledger rows in: the loop that holds a run over photographs together."""
+
+import contextlib
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from batchseg import publishing, storage
+from batchseg.driver import COMMIT_SECONDS, DRAIN_SECONDS, LOST_LIMIT, POLL_SECONDS, Tally
+from batchseg.errors import OutputError, StoppedError
+from batchseg.events import GroupDone, Listener, Retried, SceneRefused
+from batchseg.executors import Executor, Failure, GroupOutcome, Outcome, SiftOutcome, Slot
+from batchseg.ledger import Ledger, Record
+from batchseg.photos.group import Doubt, Group, GroupAnswer, Work, to_stream
+from batchseg.refusals import Streak
+
+GROUP_SECONDS = 2.0
+"""Aim of a group: what a kill can cost, and how often the driver is asked."""
+
+FIRST_IMAGES, MOST_IMAGES = 32, 2048
+"""Of a group, before anything is known of the speed, and at most."""
+
+GROUP_BYTES = 256 * 2**20
+"""Of a group's files, unless one has more."""
+
+GROUPS_PER_SLOT = 2
+"""One that is done, one that waits."""
+
+MOST_ATTEMPTS = 3
+"""At a group that ends its predictor, before it is halved; a single photograph is then refused."""
+
+
+@dataclass(slots=True)
+class _Batch:
+    """Photographs to do, as one group or several."""
+
+    images: pa.Table
+    work: Work = "predict"
+    results: pa.Table | None = None
+    """derive: ledger rows, aligned with `images`."""
+    attempts: int = 0
+    lost: int = 0
+
+    def slice(self, start: int, count: int) -> "_Batch":
+        results = None if self.results is None else self.results.slice(start, count)
+        return replace(self, images=self.images.slice(start, count), results=results)
+
+    def pick(self, ids: Sequence[str]) -> "_Batch":
+        """Those of some ids."""
+        mask = pc.is_in(self.images["source_id"], value_set=pa.array(ids, pa.string()))
+        results = None if self.results is None else self.results.filter(mask)
+        return replace(self, images=self.images.filter(mask), results=results)
+
+
+@dataclass(slots=True)
+class _InFlight:
+    batch: _Batch
+    slot: Slot
+    submitted: float
+
+
+@dataclass(slots=True)
+class _Sifting:
+    batch: _Batch
+    had_success: bool
+    """Others of its group were done: what fails are single cases."""
+    submitted: float
+
+
+class PhotoDriver:
+    """Runs groups on an executor and commits what comes back.
+
+    Args:
+        output: root of the results.
+        ledger: where to commit.
+        executor: where groups run; its predictors are started.
+        slots: its predictors.
+        emit: hears of what happens.
+        stop: asked often; a reason ends the run, which drains and raises StoppedError.
+        lease_timeout: seconds until a group is given up.
+        stop_after: photographs in a row with the same error that end the run, none of them quarantined.
+        superseded: paths below the output of masks of earlier versions, by id.
+    """
+
+    def __init__(
+        self,
+        *,
+        output: str,
+        ledger: Ledger,
+        executor: Executor,
+        slots: Sequence[Slot],
+        emit: Listener,
+        stop: Callable[[], str | None],
+        lease_timeout: float,
+        stop_after: int,
+        superseded: Mapping[str, Sequence[str]],
+    ) -> None:
+        self._output, self._ledger, self._executor, self._slots = output, ledger, executor, list(slots)
+        self._emit, self._stop, self._timeout = emit, stop, lease_timeout
+        self._superseded = superseded
+        self._streak = Streak(stop_after)
+        self._seconds_per_image: float | None = None
+        self._again: deque[_Batch] = deque()
+        self._flights: dict[int, _InFlight] = {}
+        self._sifting: dict[int, _Sifting] = {}
+        self._heard_of: dict[int, float] = {}
+        self._next_id = 0
+        self._rows: list[pa.Table] = []
+        self._refused: list[Record] = []
+        self._committed_at = time.monotonic()
+        self._hashes: list[pa.Table] = []
+        self._draining = False
+        self.tally = Tally()
+        self.refused: list[Record] = []
+        """All that this run refused."""
+        self.underivable: list[str] = []
+        """Ids of photographs whose stored results do not hold enough."""
+
+    def predict(self, todo: pa.Table) -> None:
+        """Do photographs (LISTING).
+
+        Raises:
+            StoppedError: told to stop, or the environment fails; what was done is recorded.
+            ModelError: the network gives what no mask can hold.
+        """
+        self._run(_Batch(images=todo))
+
+    def derive(self, images: pa.Table, results: pa.Table) -> None:
+        """Make results of photographs (LISTING) from ledger rows aligned with them. Raises as `predict`."""
+        self.underivable = []
+        self._run(_Batch(images=images, work="derive", results=results))
+
+    def contents(self, images: pa.Table) -> pa.Table:
+        """Digests of files' bytes: source_id and content, of those that can be read. Raises StoppedError."""
+        self._hashes = []
+        self._run(_Batch(images=images, work="hash"))
+        known = [table for table in self._hashes if table.num_rows]
+        empty = pa.table({"source_id": pa.array([], pa.string()), "content": pa.array([], pa.string())})
+        return pa.concat_tables(known) if known else empty
+
+    def _run(self, batch: _Batch) -> None:
+        waiting = _Waiting(batch)
+        try:
+            while True:
+                if reason := self._stop():
+                    self._drain()
+                    raise StoppedError(reason)
+                self._fill(waiting)
+                self._handle(self._executor.poll(POLL_SECONDS))
+                self._give_up_late()
+                if time.monotonic() - self._committed_at >= COMMIT_SECONDS:
+                    self._commit()
+                if not (waiting or self._again or self._flights or self._sifting):
+                    break
+            self._refused += self._streak.flush()
+        finally:
+            self._commit()
+
+    def _fill(self, waiting: "_Waiting") -> None:
+        load = dict.fromkeys((slot.id for slot in self._slots), 0)
+        for flight in self._flights.values():
+            load[flight.slot.id] += 1
+        for depth in range(GROUPS_PER_SLOT):
+            for slot in self._slots:
+                if load[slot.id] <= depth and (batch := self._next_batch(waiting)) is not None:
+                    self._submit(batch, slot)
+                    load[slot.id] += 1
+
+    def _next_batch(self, waiting: "_Waiting") -> _Batch | None:
+        if self._again:
+            return self._again.popleft()
+        return waiting.take(self._images_per_group(waiting.left))
+
+    def _images_per_group(self, left: int) -> int:
+        """About two seconds of work; towards the end less, so that predictors end at the same time."""
+        if self._seconds_per_image is None:
+            return FIRST_IMAGES
+        count = int(GROUP_SECONDS / self._seconds_per_image)
+        even = -(-left // (2 * len(self._slots)))
+        return max(1, min(count, MOST_IMAGES, max(even, FIRST_IMAGES)))
+
+    def _submit(self, batch: _Batch, slot: Slot) -> None:
+        self._next_id += 1
+        self._flights[self._next_id] = _InFlight(batch=batch, slot=slot, submitted=time.monotonic())
+        self._executor.submit_group(_group(self._next_id, batch), slot)
+
+    def _handle(self, outcomes: Iterable[Outcome]) -> None:
+        """Successes first: a failure may end the run."""
+        for outcome in sorted(outcomes, key=lambda outcome: isinstance(outcome.result, Failure)):
+            if isinstance(outcome, SiftOutcome):
+                self._on_sifted(outcome)
+            elif isinstance(outcome, GroupOutcome):
+                flight = self._flights.pop(outcome.group_id, None)
+                if flight is None:
+                    continue
+                self._heard_of[flight.slot.id] = time.monotonic()
+                if isinstance(outcome.result, Failure):
+                    self._on_failure(flight.batch, outcome.result)
+                else:
+                    self._on_success(flight, outcome.result)
+
+    def _on_success(self, flight: _InFlight, answer: GroupAnswer) -> None:
+        if flight.batch.work == "hash":
+            self._hashes.append(answer.rows)
+            return
+        done = answer.rows.num_rows
+        if done:
+            seconds = (
+                answer.read_seconds + answer.predict_seconds + answer.stitch_seconds + answer.write_seconds
+            ) / done
+            known = self._seconds_per_image
+            self._seconds_per_image = seconds if known is None else known + 0.3 * (seconds - known)
+            self._rows.append(answer.rows)
+            self._refused += self._streak.flush()
+        self.tally.done += done
+        self.tally.predicted += answer.tiles
+        failed = done - (pc.sum(pc.is_in(answer.rows["verdict"], pa.array(["PASS", ""]))).as_py() or 0)
+        self._emit(
+            GroupDone(
+                images=done,
+                failed=failed,
+                tiles=answer.tiles,
+                pixels=answer.pixels,
+                read_seconds=answer.read_seconds,
+                predict_seconds=answer.predict_seconds,
+                stitch_seconds=answer.stitch_seconds,
+                write_seconds=answer.write_seconds,
+            )
+        )
+        if answer.doubts:
+            doubtful = flight.batch.pick([doubt.source_id for doubt in answer.doubts])
+            if flight.batch.work == "derive":
+                self.underivable += [doubt.source_id for doubt in answer.doubts]
+            else:
+                self._sift(doubtful, had_success=done > 0)
+
+    def _on_failure(self, batch: _Batch, failure: Failure) -> None:
+        """A group that does not come back: whose fault it is shows when each is looked at alone."""
+        if failure.fatal is not None:
+            raise failure.fatal
+        first = batch.images["source_id"][0].as_py()
+        self._emit(Retried(source_id=f"{first} and {batch.images.num_rows - 1} more", reason=failure.reason))
+        self.tally.repeated += batch.images.num_rows
+        if failure.kind == "lost":
+            batch.lost += 1
+            if batch.lost > LOST_LIMIT:
+                msg = f"a group of photographs was lost {batch.lost} times, lately: {failure.reason}"
+                raise StoppedError(msg)
+            self._again.append(batch)
+            return
+        batch.attempts += 1
+        count = batch.images.num_rows
+        if batch.work == "derive" and failure.kind == "error":
+            self.underivable += batch.images["source_id"].to_pylist()
+        elif batch.attempts == 1 and batch.work == "predict":
+            self._sift(batch, had_success=False)
+        elif batch.attempts < MOST_ATTEMPTS:
+            self._again.append(batch)
+        elif count > 1:
+            half = count // 2
+            for part in (batch.slice(0, half), batch.slice(half, count - half)):
+                self._again.append(replace(part, attempts=MOST_ATTEMPTS - 1))
+        else:
+            self._refuse(batch, [_doubt(first, failure.reason, transient=failure.transient)], had_success=False)
+
+    def _sift(self, batch: _Batch, *, had_success: bool) -> None:
+        self._next_id += 1
+        now = time.monotonic()
+        self._sifting[self._next_id] = _Sifting(batch=batch, had_success=had_success, submitted=now)
+        self._executor.sift(_group(self._next_id, batch))
+
+    def _on_sifted(self, outcome: SiftOutcome) -> None:
+        sifting = self._sifting.pop(outcome.group_id)
+        batch = sifting.batch
+        if isinstance(outcome.result, Failure):
+            batch.lost += 1
+            if batch.lost > LOST_LIMIT:
+                msg = f"looking at photographs alone failed {batch.lost} times: {outcome.result.reason}"
+                raise StoppedError(msg)
+            self._sift(batch, had_success=sifting.had_success)
+            return
+        refused = {doubt.source_id for doubt in outcome.result}
+        left = [name for name in batch.images["source_id"].to_pylist() if name not in refused]
+        self._refuse(batch, outcome.result, had_success=sifting.had_success)
+        if left:
+            batch.attempts = max(batch.attempts, 1)
+            self._again.append(batch.pick(left))
+
+    def _refuse(self, batch: _Batch, doubts: Iterable[Doubt], *, had_success: bool) -> None:
+        """Record photographs as quarantined or failed, unless their error turns out to be everybody's."""
+        listed = {row["source_id"]: row for row in batch.images.to_pylist()}
+        for doubt in doubts:
+            row = listed[doubt.source_id]
+            record = Record(
+                status="failed" if doubt.transient else "quarantined",
+                source_id=doubt.source_id,
+                tag=row["tag"],
+                uri=row["uri"],
+                attributes=row["attributes"],
+                error=doubt.reason,
+            )
+            single = had_success or doubt.is_no_image
+            self._refused += [record] if single else self._streak.add(record)
+            self._emit(
+                SceneRefused(
+                    source_id=record.source_id, reason=record.error, transient=doubt.transient, tiles=0
+                )
+            )
+
+    def _give_up_late(self) -> None:
+        now = time.monotonic()
+        for slot in self._slots:
+            queue = [(key, flight) for key, flight in self._flights.items() if flight.slot.id == slot.id]
+            if not queue or now - max(queue[0][1].submitted, self._heard_of.get(slot.id, 0.0)) <= self._timeout:
+                continue
+            key, flight = queue[0]
+            del self._flights[key]
+            self._heard_of[slot.id] = now
+            self._executor.abandon_group(key)
+            reason = f"no answer within lease_timeout ({self._timeout:.0f} s)"
+            self._on_failure(flight.batch, Failure(kind="timeout", step="group", reason=reason))
+
+    def _commit(self) -> None:
+        rows, self._rows = self._rows, []
+        refused, self._refused = [self._with_outputs(record) for record in self._refused], []
+        self.refused += refused
+        self.tally.quarantined += sum(record.status == "quarantined" for record in refused)
+        self.tally.failed += sum(record.status == "failed" for record in refused)
+        if rows:
+            self._ledger.append_table(pa.concat_tables(rows))
+        self._ledger.append(refused)
+        self._committed_at = time.monotonic()
+        self._remove_superseded(rows, refused)
+
+    def _with_outputs(self, record: Record) -> Record:
+        """A failure may pass: what an earlier version left stays until a new one is done."""
+        before = self._ledger.source(record.source_id) if record.status == "failed" else None
+        if before is None:
+            return record
+        kept = {name: getattr(before, name) for name in ("outputs", "region_count", "verdict", "rule")}
+        return replace(record, **kept)
+
+    def _remove_superseded(self, rows: list[pa.Table], refused: list[Record]) -> None:
+        """Masks of earlier versions that the new ones did not replace by name."""
+        if not self._superseded:
+            return
+        stale: list[str] = []
+        for table in rows:
+            for name, made in zip(table["source_id"].to_pylist(), table["outputs"].to_pylist(), strict=True):
+                new = {item["path"] for item in made}
+                stale += [path for path in self._superseded.get(name, ()) if path not in new]
+        for record in refused:
+            if record.status == "quarantined":
+                stale += self._superseded.get(record.source_id, ())
+        with contextlib.suppress(OutputError):
+            publishing.remove_files([storage.join(self._output, path) for path in stale])
+
+    def _drain(self) -> None:
+        """Wait a little for what is under way, then record it."""
+        until = time.monotonic() + DRAIN_SECONDS
+        while self._flights and time.monotonic() < until:
+            with contextlib.suppress(StoppedError):
+                self._handle(self._executor.poll(POLL_SECONDS))
+        self._refused += self._streak.flush()
+
+
+class _Waiting:
+    """What of a batch was not given out yet."""
+
+    def __init__(self, batch: _Batch) -> None:
+        self._batch, self._at = batch, 0
+
+    def __bool__(self) -> bool:
+        return self.left > 0
+
+    @property
+    def left(self) -> int:
+        return self._batch.images.num_rows - self._at
+
+    def take(self, count: int) -> _Batch | None:
+        """The next photographs: at most so many, and GROUP_BYTES."""
+        if not self.left:
+            return None
+        part = self._batch.slice(self._at, count)
+        total = pc.cumulative_sum(part.images["size"]).to_numpy()
+        fitting = max(1, int((total <= GROUP_BYTES).sum()))
+        if fitting < part.images.num_rows:
+            part = part.slice(0, fitting)
+        self._at += part.images.num_rows
+        return part
+
+
+def _group(number: int, batch: _Batch) -> Group:
+    return Group(
+        id=number,
+        work=batch.work,
+        images=to_stream(batch.images),
+        results=b"" if batch.results is None else to_stream(batch.results),
+        count=batch.images.num_rows,
+        nbytes=pc.sum(batch.images["size"]).as_py() or 0,
+    )
+
+
+def _doubt(source_id: str, reason: str, *, transient: bool) -> Doubt:
+    return Doubt(source_id=source_id, reason=reason, transient=transient)

@@ -1,0 +1,263 @@
+"""A run over photographs, from the listing to the tables: the order in which everything happens."""
+
+import contextlib
+import time
+from collections.abc import Mapping, Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from batchseg import publishing, storage
+from batchseg.aside import start_aside, wait_for
+from batchseg.choice import Choice
+from batchseg.driver import Tally
+from batchseg.errors import BatchsegError, ConfigError, ModelError, StoppedError
+from batchseg.events import Note, PhaseStarted, PlanReady
+from batchseg.inputs import InputRoot
+from batchseg.items import write_items
+from batchseg.ledger import Ledger
+from batchseg.night import Night, Report, product_names
+from batchseg.photos.copies import find_copies, results_of
+from batchseg.photos.driver import PhotoDriver
+from batchseg.photos.listing import list_photographs
+from batchseg.photos.rejudge import rejudge
+from batchseg.photos.revise import Revision, revise, surplus
+from batchseg.photos.triage import PhotoTriage, triage_photographs
+from batchseg.photos.worker import sift
+from batchseg.recipe import Product, Recipe
+from batchseg.scene import Source
+from batchseg.settle import LazyExecutor, describe_young, read_package, settle
+from batchseg.state import OutputState, load_state, save_state
+from batchseg.tables import tidy
+
+LOOKED_AT = 6
+"""Photographs that are looked at before predictors start: a job that fits none of them is wrong."""
+
+SAMPLED = 64
+"""Photographs that engines may be tried on."""
+
+
+class PhotoRun:
+    """One run, in the order of `go`."""
+
+    def __init__(self, night: Night) -> None:
+        self._night, self._config = night, night.config
+        assert night.config.photographs is not None
+        self._options = night.config.photographs
+        self._choice: Choice
+        self._copied = self._rejudged = 0
+
+    def go(self, *, replace: bool) -> Report:
+        """Do what is left.
+
+        Raises:
+            BatchsegError: one of errors.py; its exit code says how the run ended.
+        """
+        night, config = self._night, self._config
+        night.emit(PhaseStarted(text="checking the model and listing inputs"))
+        package = read_package(config.model)
+        state = load_state(config.output)
+        listing, roots = list_photographs(config, state.roots if state else {})
+        ledger = Ledger(config.output)
+        with contextlib.ExitStack() as stack:
+            executor = LazyExecutor(config, night.stop, stack)
+            recipe, product, choice = settle(
+                config, package, state, executor, _samples(listing), night.emit, night.stop, replace_all=replace
+            )
+            ledger.claim(night.run_id)
+            self._choice = choice
+            triaged = triage_photographs(
+                listing, ledger.table(), config.output, pixel=recipe.digest, product=product.digest
+            )
+            self._say(triaged)
+            self._remember(recipe, product, roots, triaged, state)
+            if triaged.changed_attributes.num_rows:
+                ledger.append_table(triaged.changed_attributes)
+            self._judge_again(ledger, product)
+            revision = revise(triaged.todo, ledger.table(), recipe, product)
+            driver = self._work(executor, ledger, recipe, product, triaged, revision)
+            return self._end(ledger, product, driver, triaged)
+
+    def _say(self, triaged: PhotoTriage) -> None:
+        emit, output = self._night.emit, self._config.output
+        if len(triaged.vanished):
+            emit(
+                Note(
+                    text=f"{len(triaged.vanished)} sources are gone from the inputs; their results are "
+                    f"kept until `batchseg prune {output}`"
+                )
+            )
+        if triaged.young:
+            emit(Note(text=describe_young(triaged.young, self._config.min_age)))
+
+    def _remember(
+        self,
+        recipe: Recipe,
+        product: Product,
+        roots: dict[str, InputRoot],
+        triaged: PhotoTriage,
+        state: OutputState | None,
+    ) -> None:
+        new = OutputState(
+            pixel=recipe.settings(),
+            device=recipe.device,
+            facts=recipe.facts,
+            roots=roots,
+            choice=self._choice,
+            classes=product_names(product),
+            colors=tuple(info.color for info in product.classes),
+            vanished=tuple(triaged.vanished.to_pylist()),
+        )
+        if new != state:
+            save_state(self._config.output, new)
+
+    def _work(
+        self,
+        lazy: LazyExecutor,
+        ledger: Ledger,
+        recipe: Recipe,
+        product: Product,
+        triaged: PhotoTriage,
+        revision: Revision,
+    ) -> PhotoDriver | None:
+        night, config = self._night, self._config
+        todo = revision.predict
+        if not (todo.num_rows or revision.derive.num_rows):
+            night.emit(Note(text=f"nothing to do: {triaged.done} photographs are done"))
+            return None
+        night.emit(PhaseStarted(text=f"starting predictors for {todo.num_rows} photographs"))
+        executor = lazy.start()
+        slots_to_come = start_aside(executor.start, recipe, product)
+        looking = start_aside(self._look, todo, recipe) if not triaged.done else None
+        slots = wait_for(slots_to_come, night.stop)
+        if looking is not None:
+            wait_for(looking, night.stop)
+        night.emit(
+            PlanReady(
+                scenes=todo.num_rows + revision.derive.num_rows,
+                tiles=0,
+                pixels=0,
+                skipped=triaged.done,
+                images=True,
+            )
+        )
+        driver = PhotoDriver(
+            output=config.output,
+            ledger=ledger,
+            executor=executor,
+            slots=slots,
+            emit=night.emit,
+            stop=night.stop,
+            lease_timeout=config.lease_timeout,
+            stop_after=config.stop_after,
+            superseded=revision.superseded,
+        )
+        try:
+            if self._options.same_content:
+                self._without_copies(driver, ledger, recipe, product, todo)
+            else:
+                driver.predict(todo)
+            self._derive(driver, revision.derive, revision.results)
+        except (StoppedError, ModelError) as e:
+            # The table shows what there is; the snapshot waits for a run that is not in a hurry.
+            with contextlib.suppress(BatchsegError):
+                night.lock.check()
+                self._write_items(ledger, product, triaged)
+            msg = f"{e} [{driver.tally.done} photographs recorded in this run; the same command goes on]"
+            raise type(e)(msg) from e
+        return driver
+
+    def _look(self, todo: pa.Table, recipe: Recipe) -> None:
+        """A job that fits none of its photographs is wrong; one that does not fit a few has odd ones.
+
+        Raises:
+            ConfigError: those that are sound are not what the model takes.
+        """
+        few = todo.take(sorted({n * todo.num_rows // LOOKED_AT for n in range(LOOKED_AT)})).to_pylist()
+        doubts = sift(few, recipe, self._config.lease_timeout)
+        reasons = {doubt.reason for doubt in doubts if doubt.is_mismatch}
+        if reasons and all(doubt.is_mismatch for doubt in doubts) and len(doubts) == len(few):
+            first = doubts[0]
+            msg = f"{self._config.path} fits none of its inputs: {first.source_id} {first.reason}"
+            raise ConfigError(msg)
+
+    def _without_copies(
+        self, driver: PhotoDriver, ledger: Ledger, recipe: Recipe, product: Product, todo: pa.Table
+    ) -> None:
+        """Predict each content once; photographs that share it get results of their own, derived from it."""
+        self._night.emit(PhaseStarted(text=f"comparing the contents of {todo.num_rows} photographs"))
+        contents = driver.contents(todo)
+        copies = find_copies(todo, contents, ledger.table(), pixel=recipe.digest, product=product.digest)
+        driver.predict(copies.predict)
+        images, results, left = results_of(copies, ledger.table())
+        self._copied = images.num_rows
+        driver.predict(left)
+        self._derive(driver, images, results)
+
+    def _derive(self, driver: PhotoDriver, images: pa.Table, results: pa.Table) -> None:
+        """From stored results, or where these do not hold enough by predicting."""
+        if images.num_rows:
+            driver.derive(images, results)
+        if driver.underivable:
+            names = pa.array(driver.underivable)
+            driver.predict(images.filter(pc.is_in(images["source_id"], value_set=names)))
+
+    def _judge_again(self, ledger: Ledger, product: Product) -> None:
+        """Verdicts by today's rules, for photographs that were judged by others."""
+        if product.rules is None:
+            return
+        rows = rejudge(self._config.output, ledger, product.rules)
+        if not rows.num_rows:
+            return
+        ledger.append_table(rows)
+        self._rejudged = rows.num_rows
+        self._night.emit(Note(text=f"{rows.num_rows} photographs judged again by other rules"))
+
+    def _write_items(self, ledger: Ledger, product: Product, triaged: PhotoTriage) -> None:
+        write_items(self._config.output, ledger, product_names(product), triaged.vanished.to_pylist())
+
+    def _end(
+        self, ledger: Ledger, product: Product, driver: PhotoDriver | None, triaged: PhotoTriage
+    ) -> Report:
+        night, output = self._night, self._config.output
+        night.lock.check()
+        rows, paths = surplus(ledger.table(), product)
+        if rows.num_rows:
+            ledger.append_table(rows)
+            publishing.remove_files([storage.join(output, path) for path in paths])
+        tidy(output, ledger)
+        ledger.merge()
+        self._write_items(ledger, product, triaged)
+        night.sums.ended = time.monotonic()
+        return Report(
+            output=output,
+            log=night.log,
+            choice=self._choice,
+            tally=driver.tally if driver is not None else Tally(),
+            skipped=triaged.done,
+            still_quarantined=triaged.quarantined,
+            vanished=tuple(triaged.vanished.to_pylist()),
+            young=triaged.young,
+            sums=night.sums,
+            refused=tuple(driver.refused) if driver is not None else (),
+            verdicts=_verdicts(ledger.table()),
+            copied=self._copied,
+            rejudged=self._rejudged,
+        )
+
+
+def _verdicts(table: pa.Table) -> Mapping[str, int]:
+    """How many of those that are done have which verdict; empty where nothing is judged."""
+    done = table.filter(pc.equal(table["status"], "done"))
+    counts = pc.value_counts(done["verdict"].combine_chunks()).to_pylist()
+    return {item["values"]: item["counts"] for item in counts if item["values"]}
+
+
+def _samples(listing: pa.Table) -> Sequence[Source]:
+    """Some photographs for trials of engines."""
+    count = min(listing.num_rows, SAMPLED)
+    rows = listing.take([(2 * n + 1) * listing.num_rows // (2 * count) for n in range(count)]).to_pylist()
+    return [
+        Source(source_id=r["source_id"], uri=r["uri"], files=(r["uri"],), tag=r["tag"], size=r["size"])
+        for r in rows
+    ]

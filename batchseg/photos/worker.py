@@ -1,0 +1,314 @@
+"""A group's life: photographs read ahead, predicted in batches across images, traced, judged, published."""
+
+import hashlib
+import time
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from batchseg import storage
+from batchseg.errors import DamagedResultError, SourceChangedError, SourceError, SourceIOError
+from batchseg.isolate import ProcessDiedError, call_in_fresh_process
+from batchseg.photos.decode import Picture, decode
+from batchseg.photos.fitting import Fitting, PhotoMask
+from batchseg.photos.group import Doubt, Group, GroupAnswer, from_stream
+from batchseg.photos.listing import current_tag
+from batchseg.photos.writing import Finished, ResultWriter
+from batchseg.photos.stored import StoredMasks
+from batchseg.predict import Predictor
+from batchseg.prepare import Preparation
+from batchseg.recipe import Product, Recipe
+
+CHUNK_FILES, CHUNK_BYTES = 16, 4 * 2**20
+"""Files that one reading thread takes at a time: many small ones, or one large one."""
+
+REMOTE_READERS = 16
+"""Threads where files lie in a bucket: each waits for its replies most of the time."""
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """One photograph as it was read, or why it could not be."""
+
+    row: Row
+    picture: Picture | None
+    content: str
+    """Digest of the file's bytes; empty unless asked for."""
+    doubt: Doubt | None = None
+
+
+def content_digest(data: bytes) -> str:
+    """What two files of the same content share. 128 bits: no two others in any archive."""
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
+def load(row: Row, *, with_content: bool) -> Loaded:
+    """Read and decode one photograph, and see that it is the one that was listed."""
+    name = row["source_id"].rpartition("/")[2]
+    try:
+        if row["problem"]:
+            raise SourceError(row["problem"])
+        data = read_listed(row)
+        content = content_digest(data) if with_content else ""
+        return Loaded(row=row, picture=decode(data, name), content=content)
+    except SourceError as e:
+        doubt = Doubt(source_id=row["source_id"], reason=str(e), transient=e.transient)
+        return Loaded(row=row, picture=None, content="", doubt=doubt)
+
+
+def read_listed(row: Row) -> bytes:
+    """The bytes of a file, if it is still the version that was listed.
+
+    Raises:
+        SourceIOError: the storage does not give it.
+        SourceChangedError: it is gone, or another version.
+    """
+    uri = row["uri"]
+    try:
+        data = storage.read_bytes(uri)
+    except FileNotFoundError as e:
+        msg = "the file is gone"
+        raise SourceChangedError(msg) from e
+    except OSError as e:
+        msg = f"the storage does not give the file: {e.strerror or e}"
+        raise SourceIOError(msg) from e
+    if current_tag(uri) != row["tag"]:
+        msg = "the file changed while the run was going on; the next run does the new version"
+        raise SourceChangedError(msg)
+    return data
+
+
+def look_alone(rows: list[Row], recipe: Recipe) -> list[Doubt]:
+    """Read, decode and fit photographs one by one; those that fail. For a fresh process."""
+    doubts = []
+    for row in rows:
+        loaded = load(row, with_content=False)
+        if loaded.picture is not None:
+            try:
+                Fitting(loaded.picture, recipe)
+            except SourceError as e:
+                doubts.append(Doubt(source_id=row["source_id"], reason=str(e), transient=False))
+        elif loaded.doubt is not None:
+            doubts.append(loaded.doubt)
+    return doubts
+
+
+def sift(rows: list[Row], recipe: Recipe, timeout: float) -> tuple[Doubt, ...]:
+    """`look_alone` in a fresh process; a photograph that ends it is found by halving.
+
+    Args:
+        rows: as they were listed.
+        recipe: the pixel settings.
+        timeout: seconds for all of them together.
+    """
+    where = storage.environment()
+    try:
+        return tuple(call_in_fresh_process(_look, where, rows, recipe, timeout=timeout))
+    except ProcessDiedError as e:
+        if len(rows) == 1:
+            reason = f"the process that decoded it {e}"
+            return (Doubt(source_id=rows[0]["source_id"], reason=reason, transient=False),)
+    half = len(rows) // 2
+    return (*sift(rows[:half], recipe, timeout), *sift(rows[half:], recipe, timeout))
+
+
+def _look(where: dict[str, str], rows: list[Row], recipe: Recipe) -> list[Doubt]:
+    storage.adopt(where)
+    return look_alone(rows, recipe)
+
+
+@dataclass(slots=True)
+class _Clock:
+    read: float = 0.0
+    predict: float = 0.0
+    stitch: float = 0.0
+    tiles: int = 0
+    pixels: int = 0
+    doubts: list[Doubt] = field(default_factory=list)
+
+
+class GroupWorker:
+    """Does groups with one predictor. One group at a time.
+
+    Args:
+        output: root of the results.
+        recipe: the pixel settings.
+        product: names, formats, rules.
+        predictor: the network.
+        batch_size: tiles per run of the network, across photographs; pixels do not depend on it.
+        readers: threads that read and decode ahead.
+        cpu_class: of the predictor.
+    """
+
+    def __init__(
+        self,
+        output: str,
+        recipe: Recipe,
+        product: Product,
+        predictor: Predictor,
+        *,
+        batch_size: int,
+        readers: int,
+        cpu_class: str,
+    ) -> None:
+        self._output, self._recipe, self._product = output, recipe, product
+        self._predictor, self._readers, self._cpu_class = predictor, readers, cpu_class
+        self._preparation = Preparation(recipe)
+        self._buffer = self._preparation.buffer(batch_size)
+        assert product.photographs is not None
+        self._with_content = product.photographs.same_content
+
+    def __call__(self, group: Group) -> GroupAnswer:
+        """Do a group.
+
+        Raises:
+            ModelError: the network gives what no mask can hold.
+            OutputError: a result cannot be written.
+        """
+        images = from_stream(group.images)
+        if group.work == "hash":
+            return self._hash(images)
+        clock = _Clock()
+        writer = ResultWriter(self._output, self._recipe, self._product, self._cpu_class)
+        if group.work == "predict":
+            masks = self._predicted(images, clock)
+        else:
+            masks = self._derived(images, from_stream(group.results), clock)
+        before = time.perf_counter()
+        for finished in masks:
+            writer.add(finished)
+        rows = writer.close()
+        total = time.perf_counter() - before
+        return GroupAnswer(
+            rows=rows,
+            doubts=tuple(clock.doubts),
+            tiles=clock.tiles,
+            pixels=clock.pixels,
+            read_seconds=clock.read,
+            predict_seconds=clock.predict,
+            stitch_seconds=max(0.0, total - clock.predict - writer.seconds - clock.read),
+            write_seconds=writer.seconds,
+        )
+
+    def _predicted(self, images: pa.Table, clock: _Clock) -> Iterator[Finished]:
+        """Masks in the order of the images; a batch holds tiles of as many images as it takes."""
+        open_: deque[tuple[Loaded, Fitting]] = deque()
+        batch: list[tuple[Fitting, int]] = []
+        for loaded in self._loaded(images, clock):
+            fitting = self._fitting(loaded, clock)
+            if fitting is None:
+                continue
+            open_.append((loaded, fitting))
+            for number in range(fitting.inputs):
+                self._preparation(fitting.tile(number), self._buffer[len(batch)])
+                batch.append((fitting, number))
+                if len(batch) == len(self._buffer):
+                    self._run(batch, clock)
+                    batch = []
+            while open_ and open_[0][1].is_complete:
+                yield _finished(*open_.popleft())
+        self._run(batch, clock)
+        for item in open_:
+            yield _finished(*item)
+
+    def _fitting(self, loaded: Loaded, clock: _Clock) -> Fitting | None:
+        if loaded.doubt is not None:
+            clock.doubts.append(loaded.doubt)
+        if loaded.picture is None:
+            return None
+        try:
+            fitting = Fitting(loaded.picture, self._recipe)
+        except SourceError as e:
+            clock.doubts.append(Doubt(source_id=loaded.row["source_id"], reason=str(e), transient=False))
+            return None
+        clock.tiles += fitting.inputs
+        clock.pixels += fitting.shape_hw[0] * fitting.shape_hw[1]
+        return fitting
+
+    def _run(self, batch: list[tuple[Fitting, int]], clock: _Clock) -> None:
+        if not batch:
+            return
+        before = time.perf_counter()
+        answers = self._predictor.run(self._buffer[: len(batch)])
+        clock.predict += time.perf_counter() - before
+        for (fitting, number), answer in zip(batch, answers, strict=True):
+            fitting.place(number, answer)
+
+    def _loaded(self, images: pa.Table, clock: _Clock) -> Iterator[Loaded]:
+        """Photographs in their order, read and decoded ahead in threads."""
+        readers = self._readers
+        if images.num_rows and storage.local_path(images["uri"][0].as_py()) is None:
+            readers = max(readers, REMOTE_READERS)
+        with ThreadPoolExecutor(readers, thread_name_prefix="reader") as pool:
+            ahead: deque[Future[list[Loaded]]] = deque()
+            try:
+                for chunk in _chunks(images):
+                    ahead.append(pool.submit(_load_chunk, chunk, self._with_content))
+                    if len(ahead) > readers:
+                        yield from self._taken(ahead.popleft(), clock)
+                while ahead:
+                    yield from self._taken(ahead.popleft(), clock)
+            finally:
+                for future in ahead:
+                    future.cancel()
+
+    def _taken(self, future: "Future[list[Loaded]]", clock: _Clock) -> list[Loaded]:
+        before = time.perf_counter()
+        loaded = future.result()
+        clock.read += time.perf_counter() - before
+        return loaded
+
+    def _derived(self, images: pa.Table, results: pa.Table, clock: _Clock) -> Iterator[Finished]:
+        """From what is stored; a photograph of which too little is stored is in doubt."""
+        stored = StoredMasks(self._output, self._recipe)
+        for row, known in zip(images.to_pylist(), results.to_pylist(), strict=True):
+            try:
+                mask = stored(known)
+            except DamagedResultError as e:
+                clock.doubts.append(Doubt(source_id=row["source_id"], reason=str(e), transient=True))
+                continue
+            same_as = known["source_id"] if known["source_id"] != row["source_id"] else known["same_as"]
+            yield Finished(row=row, mask=mask, content=known["content"] or "", same_as=same_as or "")
+
+    def _hash(self, images: pa.Table) -> GroupAnswer:
+        rows = [row for row in images.to_pylist() if not row["problem"]]
+
+        def digest(row: Row) -> str | Doubt:
+            try:
+                return content_digest(read_listed(row))
+            except SourceError as e:
+                return Doubt(source_id=row["source_id"], reason=str(e), transient=e.transient)
+
+        with ThreadPoolExecutor(max(self._readers, 2)) as pool:
+            digests = list(pool.map(digest, rows))
+        known = {r["source_id"]: d for r, d in zip(rows, digests, strict=True) if isinstance(d, str)}
+        table = pa.table({"source_id": list(known), "content": list(known.values())})
+        return GroupAnswer(rows=table, doubts=())
+
+
+def _finished(loaded: Loaded, fitting: Fitting) -> Finished:
+    return Finished(row=loaded.row, mask=fitting.mask(), content=loaded.content)
+
+
+def _chunks(images: pa.Table) -> Iterator[list[Row]]:
+    chunk: list[Row] = []
+    nbytes = 0
+    for row in images.to_pylist():
+        chunk.append(row)
+        nbytes += row["size"]
+        if len(chunk) == CHUNK_FILES or nbytes >= CHUNK_BYTES:
+            yield chunk
+            chunk, nbytes = [], 0
+    if chunk:
+        yield chunk
+
+
+def _load_chunk(rows: list[Row], with_content: bool) -> list[Loaded]:
+    return [load(row, with_content=with_content) for row in rows]
