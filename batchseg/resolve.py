@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import Literal
 
 from batchseg.aoi import Area
-from batchseg.config import no_core
 from batchseg.errors import ConfigError, ModelError
+from batchseg.jobfile import no_core
 from batchseg.models import geometry
 from batchseg.models.package import Bake, ModelFacts, ModelPackage
 from batchseg.recipe import Recipe, RegionSettings, spread
