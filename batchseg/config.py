@@ -12,16 +12,19 @@ from pydantic import ValidationError
 
 from batchseg import schema
 from batchseg.errors import ConfigError
-from batchseg.jobfile import JobFile
+from batchseg.jobfile import OF_PHOTOGRAPHS, JobFile
 from batchseg.settings import (
     PALETTE,
     AreaFile,
     ClassInfo,
     Gate,
+    Interest,
     JobConfig,
     ModelOptions,
     Normalize,
+    Photographs,
     RegionOptions,
+    Rule,
     Scale,
     SceneSet,
 )
@@ -124,7 +127,7 @@ def _to_config(job: JobFile, path: Path) -> JobConfig:
     else:
         inputs = list(job.inputs.items())
     left_out = {"inputs", "model", "classes", "scale", "normalize", "regions", "max_in_flight", "aoi", "gate"}
-    values = job.model_dump(exclude=left_out)
+    values = job.model_dump(exclude={*left_out, *OF_PHOTOGRAPHS})
     values |= {
         "path": str(path),
         "inputs": tuple((name, _input(given, folder)) for name, given in inputs),
@@ -140,8 +143,11 @@ def _to_config(job: JobFile, path: Path) -> JobConfig:
         "classes": tuple(_class_info(item, index) for index, item in enumerate(job.classes)),
         "max_in_flight": _bytes(job.max_in_flight, path),
         "aoi": _area_file(job.aoi, folder),
+        "photographs": _photographs(job),
     }
-    return JobConfig(**values)
+    config = JobConfig(**values)
+    _check_rules(config)
+    return config
 
 
 def _absolute(uri: str, folder: Path) -> str:
@@ -197,6 +203,50 @@ def _region_settings(regions: bool | schema.Regions) -> RegionOptions | None:
     given = schema.Regions() if regions is True else regions
     values = given.model_dump()
     return RegionOptions(**values | {"classes": None if given.classes is None else tuple(given.classes)})
+
+
+def _photographs(job: JobFile) -> Photographs | None:
+    if not job.of_photographs:
+        return None
+    given = {key: getattr(job, key) for key in OF_PHOTOGRAPHS if getattr(job, key) is not None}
+    return Photographs(**given | {"rules": tuple(_rule(rule) for rule in job.rules or ())})
+
+
+def _rule(given: schema.Rule) -> Rule:
+    values = given.model_dump(include={"then", "min_area", "min_area_mm2", "count", "min_confidence"})
+    part = given.region_of_interest
+    interest = None if part is None else Interest(corners_xy=part.corners_xy, unit=part.unit)
+    return Rule(name=given.title, classes=given.class_list, interest=interest, **values)
+
+
+def _check_rules(config: JobConfig) -> None:
+    """Raises ConfigError where a rule asks for what the job does not make."""
+    photographs = config.photographs or Photographs()
+    for rule in photographs.rules:
+        wrong = _unanswerable(rule, config.regions, config.confidence, photographs.pixel_size)
+        if wrong is not None:
+            msg = f"{config.path}: rules: {rule.name}: {wrong}"
+            raise ConfigError(msg)
+
+
+def _unanswerable(
+    rule: Rule, regions: RegionOptions | None, confidence: bool, pixel_size: float | None
+) -> str | None:
+    if regions is None:
+        return "rules look at regions, and the job says regions: false; leave that out"
+    if rule.min_area_mm2 and pixel_size is None:
+        return "min_area_mm2 needs the job's `pixel_size`, in millimetres per pixel"
+    if rule.min_confidence and not confidence:
+        return "min_confidence needs confidence: true"
+    if rule.interest is not None and regions.simplify:
+        return "region_of_interest needs exact outlines; leave out regions: simplify"
+    least = rule.least_px(pixel_size)
+    if least and regions.min_area > max(least, 1):
+        return (
+            f"asks for regions from {least:.12g} px, and the job keeps those from regions: min_area: "
+            f"{regions.min_area}; lower that"
+        )
+    return None
 
 
 def _class_info(item: str | schema.Class, index: int) -> ClassInfo:

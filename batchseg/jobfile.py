@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from batchseg import schema
-from batchseg.settings import EngineName, Precision
+from batchseg.settings import EngineName, Fit, Precision
 
 
 class JobFile(schema.Strict):
@@ -49,6 +49,16 @@ class JobFile(schema.Strict):
     aoi: Annotated[str, Field(min_length=1)] | schema.Area | None = None
     on_bad_block: Literal["quarantine", "nodata"] = "quarantine"
     min_age: schema.Number | str = 0.0
+    fit: Fit | None = None
+    rules: list[schema.Rule] | None = None
+    pixel_size: schema.Finite | None = Field(default=None, gt=0)
+    masks: Literal["all", "failed", "none"] | None = None
+    mask_format: Literal["png", "tif"] | None = None
+    same_content: bool | None = None
+
+    @property
+    def of_photographs(self) -> bool:
+        return any(getattr(self, key) is not None for key in OF_PHOTOGRAPHS)
 
     @field_validator("min_age")
     @classmethod
@@ -74,11 +84,76 @@ class JobFile(schema.Strict):
             raise ValueError(msg)
         return bands
 
+    @field_validator("rules")
+    @classmethod
+    def _rules_differ(cls, rules: list[schema.Rule] | None) -> list[schema.Rule] | None:
+        titles = [rule.title for rule in rules or ()]
+        twice = next((title for number, title in enumerate(titles) if title in titles[:number]), None)
+        if twice is not None:
+            msg = f"two rules are called {twice!r}; give each a `name` of its own"
+            raise ValueError(msg)
+        return rules
+
+    @model_validator(mode="after")
+    def _suits_photographs(self) -> "JobFile":
+        unsuited = _unsuited(self) if self.of_photographs else None
+        if unsuited is not None:
+            raise ValueError(unsuited)
+        if self.fit == "resize":
+            self.halo = 0
+        return self
+
     @model_validator(mode="after")
     def _halo_leaves_core(self) -> "JobFile":
         if self.tile_size is not None and self.tile_size <= 2 * self.halo:
             raise ValueError(no_core(self.tile_size, self.halo))
         return self
+
+
+OF_PHOTOGRAPHS = ("fit", "rules", "pixel_size", "masks", "mask_format", "same_content")
+"""Any of them says that the inputs are photographs."""
+
+
+def _unsuited(job: JobFile) -> str | None:
+    """Which key contradicts that the inputs are photographs, and why; None where all go together."""
+    checks = {
+        "aoi": (job.aoi is not None, "photographs have no place; rules have `region_of_interest`"),
+        "scale": (job.scale == "metadata", "photographs say no reflectance; divide or stretch their values"),
+        "nodata": (
+            isinstance(job.nodata, float),
+            "every pixel of a photograph counts; rules have `region_of_interest`",
+        ),
+        "on_bad_block": (job.on_bad_block == "nodata", "photographs are decoded as a whole; leave it out"),
+        "shard_tiles": (job.shard_tiles is not None, "photographs are recorded as a whole; leave it out"),
+        "inputs": (_has_scenes(job.inputs), "photographs are one file each; a manifest names one column"),
+        "halo": (
+            job.fit == "resize" and job.halo > 0 and "halo" in job.model_fields_set,
+            "with fit: resize a photograph is one tile, without neighbours; leave it out",
+        ),
+        "compress": (
+            job.compress != "deflate" and job.mask_format != "tif",
+            "PNG masks are deflated; set mask_format: tif",
+        ),
+        "masks": (job.masks == "failed" and not job.rules, "nothing fails without `rules`; name some"),
+    }
+    said = next(key for key in OF_PHOTOGRAPHS if getattr(job, key) is not None)
+    return next(
+        (
+            f"{key}: {why} (`{said}` says that the inputs are photographs)"
+            for key, (wrong, why) in checks.items()
+            if wrong
+        ),
+        None,
+    )
+
+
+def _has_scenes(inputs: Any) -> bool:
+    """Whether an input's scenes have several files each, or would be resampled to one grid."""
+    given = inputs.values() if isinstance(inputs, dict) else inputs if isinstance(inputs, list) else [inputs]
+    sets = [one for one in given if isinstance(one, schema.SceneSet)]
+    return any(
+        one.manifest is None or len(one.columns or ()) != 1 or one.resampling != "none" for one in sets
+    )
 
 
 def no_core(tile_size: int, halo: int) -> str:

@@ -23,6 +23,7 @@ def _no_bool(value: Any) -> Any:
 
 
 Number = Annotated[float, Field(strict=False), BeforeValidator(_no_bool)]
+Finite = Annotated[Number, Field(allow_inf_nan=False)]
 
 
 class Divide(Strict):
@@ -157,6 +158,90 @@ class Gate(Strict):
     iou: Number = Field(default=0.99, ge=0, le=1)
     tiles: int = Field(default=8, ge=1, le=1000)
     seconds: Number = Field(default=3.0, gt=0)
+
+
+class Interest(Strict):
+    box: list[Finite] | None = Field(default=None, min_length=4, max_length=4)
+    polygon: list[list[Finite]] | None = None
+    unit: Literal["px", "share"] = "px"
+
+    @model_validator(mode="after")
+    def _is_a_part(self) -> "Interest":
+        if (self.box is None) == (self.polygon is None):
+            msg = "region_of_interest: give a box or a polygon"
+            raise ValueError(msg)
+        if self.box is not None and not (self.box[0] < self.box[2] and self.box[1] < self.box[3]):
+            msg = f"region_of_interest: box is [x_min, y_min, x_max, y_max]; found {_brief(self.box)}"
+            raise ValueError(msg)
+        if any(len(corner) != 2 for corner in self.polygon or ()) or len(self.corners_xy) < 3:
+            msg = (
+                f"region_of_interest: polygon is three or more corners such as [[10, 20], [400, 20], "
+                f"[400, 300]]; found {_brief(self.polygon)}"
+            )
+            raise ValueError(msg)
+        most = 1.0 if self.unit == "share" else float("inf")
+        outside = [corner for corner in self.corners_xy if not all(0 <= at <= most for at in corner)]
+        if outside:
+            allowed = "shares are 0..1 of the width and height" if most == 1 else "the image begins at 0"
+            msg = f"region_of_interest: {allowed}; found {_brief(outside[0])}"
+            raise ValueError(msg)
+        return self
+
+    @property
+    def corners_xy(self) -> tuple[tuple[float, float], ...]:
+        if self.box is not None:
+            left, top, right, bottom = self.box
+            return (left, top), (right, top), (right, bottom), (left, bottom)
+        corners = tuple((corner[0], corner[1]) for corner in self.polygon or ())
+        return corners[:-1] if len(corners) > 1 and corners[0] == corners[-1] else corners
+
+
+class Rule(Strict):
+    name: ClassName | None = None
+    classes: str | int | Annotated[list[str | int], Field(min_length=1)] | None = Field(
+        default=None, alias="class"
+    )
+    min_area: Finite = Field(default=0.0, ge=0)
+    min_area_mm2: Finite = Field(default=0.0, ge=0)
+    count: int = Field(default=1, ge=1)
+    min_confidence: Finite = Field(default=0.0, ge=0, le=1)
+    then: Literal["FAIL", "REVIEW"] = "FAIL"
+    region_of_interest: Interest | None = None
+
+    @property
+    def class_list(self) -> tuple[str | int, ...] | None:
+        if self.classes is None:
+            return None
+        return tuple(self.classes) if isinstance(self.classes, list) else (self.classes,)
+
+    @property
+    def title(self) -> str:
+        """The name, else what the rule looks for.
+
+        >>> Rule.model_validate({"class": ["blowhole", "fray"], "min_area": 30, "count": 3}).title
+        '3 x blowhole or fray >= 30 px'
+        """
+        if self.name is not None:
+            return self.name
+        what = " or ".join(
+            c if isinstance(c, str) else f"class {c}" for c in self.class_list or ("any region",)
+        )
+        least = [(self.min_area, "px"), (self.min_area_mm2, "mm2")]
+        sizes = "".join(f" >= {value:.12g} {unit}" for value, unit in least if value)
+        times = f"{self.count} x " if self.count > 1 else ""
+        sure = f", confidence >= {self.min_confidence:.12g}" if self.min_confidence else ""
+        return times + what + sizes + sure + (" in the region of interest" if self.region_of_interest else "")
+
+
+def _brief(value: Any) -> str:
+    """Numbers as they were written.
+
+    >>> _brief([[1.0, 2.5]])
+    '[[1, 2.5]]'
+    """
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(_brief(item) for item in value)}]"
+    return f"{value:.12g}"
 
 
 def suggestion(key: str, known: Sequence[str]) -> str:
