@@ -1,15 +1,26 @@
 """The job file and the model to a recipe: what they leave open is filled in, what contradicts is refused."""
 
+import difflib
 from collections.abc import Sequence
 from typing import Literal
 
 from batchseg.aoi import Area
-from batchseg.config import no_core
 from batchseg.errors import ConfigError, ModelError
+from batchseg.jobfile import no_core
 from batchseg.models import geometry
 from batchseg.models.package import Bake, ModelFacts, ModelPackage
+from batchseg.photos.rules import Criterion, Ruleset, is_simple
 from batchseg.recipe import Recipe, RegionSettings, spread
-from batchseg.settings import ClassInfo, EngineName, JobConfig, Normalize, RegionOptions, Scale
+from batchseg.settings import (
+    ClassInfo,
+    EngineName,
+    JobConfig,
+    Normalize,
+    Photographs,
+    RegionOptions,
+    Rule,
+    Scale,
+)
 
 DEFAULT_TILE_SIZE = 512
 
@@ -198,20 +209,72 @@ def region_settings(options: RegionOptions | None, classes: Sequence[ClassInfo])
     """
     if options is None:
         return None
-    names = {info.name: number for number, info in enumerate(classes)}
-    unknown = [c for c in options.classes or () if isinstance(c, str) and c not in names]
-    if unknown:
-        known = ", ".join(names) or "none is named"
-        msg = f"regions: classes: {unknown[0]!r} is not among the job's classes ({known})"
-        raise ConfigError(msg)
-    chosen = {names[c] if isinstance(c, str) else c for c in options.classes or ()}
-    outside = [c for c in chosen if c < 0 or (classes and c >= len(classes))]
-    if outside:
-        msg = f"regions: classes: {outside[0]} is no class id; there are 0..{max(len(classes) - 1, 0)}"
-        raise ConfigError(msg)
+    chosen = _class_ids("regions: classes", options.classes or (), classes)
     return RegionSettings(
         min_area=options.min_area,
         simplify=options.simplify,
-        classes=tuple(sorted(chosen)) if options.classes else None,
+        classes=chosen if options.classes else None,
         max_vertices=options.max_vertices,
     )
+
+
+def resolve_rules(
+    options: Photographs, classes: Sequence[ClassInfo], regions: RegionSettings | None
+) -> Ruleset:
+    """Rules with classes by id instead of by name, and areas in pixels.
+
+    Args:
+        options: of the job.
+        classes: of the job, or of its model.
+        regions: those that are recorded.
+
+    Raises:
+        ConfigError: a name is not among the classes, a class makes no regions, or a region of interest
+            is no area.
+    """
+    return Ruleset(criteria=tuple(_criterion(rule, options, classes, regions) for rule in options.rules))
+
+
+def _criterion(
+    rule: Rule, options: Photographs, classes: Sequence[ClassInfo], regions: RegionSettings | None
+) -> Criterion:
+    where = f"rules: {rule.name}"
+    chosen = _class_ids(f"{where}: class", rule.classes or (), classes)
+    recorded = None if regions is None else regions.classes
+    without = [c for c in chosen if (c == 0 if recorded is None else c not in recorded)]
+    if without:
+        name = classes[without[0]].name if classes else without[0]
+        msg = f"{where}: class: {name!r} makes no regions; name it in regions: {{classes: [...]}} as well"
+        raise ConfigError(msg)
+    if rule.interest is not None and not is_simple(rule.interest):
+        msg = (
+            f"{where}: region_of_interest: the corners go around no area, or sides cross; give them in order"
+        )
+        raise ConfigError(msg)
+    return Criterion(
+        name=rule.name,
+        then=rule.then,
+        classes=chosen if rule.classes else None,
+        min_area=rule.least_px(options.pixel_size),
+        count=rule.count,
+        min_confidence=rule.min_confidence,
+        interest=rule.interest,
+    )
+
+
+def _class_ids(where: str, wanted: Sequence[str | int], classes: Sequence[ClassInfo]) -> tuple[int, ...]:
+    """Ids of names and ids, ascending, each once; `where` is the key that holds them."""
+    names = {info.name: number for number, info in enumerate(classes)}
+    unknown = [c for c in wanted if isinstance(c, str) and c not in names]
+    if unknown:
+        near = difflib.get_close_matches(str(unknown[0]), names, n=1)
+        hint = f" Perhaps you meant {near[0]!r}?" if near else ""
+        known = ", ".join(names) or "none is named"
+        msg = f"{where}: {unknown[0]!r} is not among the job's classes ({known}).{hint}"
+        raise ConfigError(msg)
+    chosen = {names[c] if isinstance(c, str) else c for c in wanted}
+    outside = [c for c in chosen if c < 0 or (classes and c >= len(classes))]
+    if outside:
+        msg = f"{where}: {outside[0]} is no class id; there are 0..{max(len(classes) - 1, 0)}"
+        raise ConfigError(msg)
+    return tuple(sorted(chosen))

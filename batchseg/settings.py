@@ -192,6 +192,10 @@ class Rule:
     interest: Interest | None = None
     """None: the whole image."""
 
+    def least_px(self, pixel_size: float | None) -> float:
+        """Pixels that a region needs, by both of its bounds; 0: any region that there is."""
+        return max(self.min_area, self.min_area_mm2 / (pixel_size or 1.0) ** 2)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Photographs:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import TextIO
 
-from batchseg.config import seconds_until
+from batchseg.jobfile import seconds_until
 
 
 class Streams:

@@ -15,7 +15,7 @@ from batchseg.models.package import ModelFacts, ModelPackage
 from batchseg.prepare import Preparation
 from batchseg.recipe import Product, Recipe, RegionSettings
 from batchseg.scene import Georeference, Scene, Source
-from batchseg.settings import ClassInfo, Gate, JobConfig, ModelOptions, Normalize, Scale
+from batchseg.settings import ClassInfo, Gate, JobConfig, ModelOptions, Normalize, Photographs, Rule, Scale
 
 UINT8_SCALE = Scale(kind="transforms", low=(0.0,), high=(255.0,))
 NOWHERE = Georeference(crs_wkt=None, transform=None, gcps=(), gcps_crs_wkt=None, rpcs=())
@@ -146,8 +146,13 @@ def make_config(**changes: Any) -> JobConfig:
         aoi=None,
         on_bad_block="quarantine",
         min_age=0.0,
+        photographs=None,
     )
     return dataclasses.replace(config, **changes)
+
+
+def make_photographs(*rules: Rule, **changes: Any) -> Photographs:
+    return dataclasses.replace(Photographs(rules=rules), **changes)
 
 
 def make_shard_record(scene: Scene, recipe: Recipe, shard: Shard, grid: str, **changes: Any) -> Record:

@@ -7,8 +7,9 @@ from factories import write_job
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batchseg.config import load_job, seconds_until
+from batchseg.config import load_job
 from batchseg.errors import ConfigError
+from batchseg.jobfile import seconds_until
 from batchseg.settings import PALETTE, ClassInfo, ModelOptions, Normalize, Scale, SceneSet
 
 

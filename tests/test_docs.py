@@ -8,9 +8,10 @@ from pathlib import Path
 import yaml
 from conftest import REPOSITORY
 
-from batchseg import config, errors
+from batchseg import errors
 from batchseg.cli import EXIT_CODES
 from batchseg.config import load_job
+from batchseg.jobfile import JobFile
 
 README = (REPOSITORY / "README.md").read_text()
 
@@ -18,7 +19,7 @@ README = (REPOSITORY / "README.md").read_text()
 def test_every_key_of_a_job_file_is_in_the_readme_and_no_other() -> None:
     job = README.partition("## A job\n")[2].partition("\n## ")[0]
     documented = re.findall(r"^\| `(\w+)` \|", job, flags=re.MULTILINE)
-    assert sorted(documented) == sorted(config._JobFile.model_fields)
+    assert sorted(documented) == sorted(JobFile.model_fields)
 
 
 def test_exit_codes_are_those_of_the_errors() -> None:
