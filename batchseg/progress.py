@@ -9,7 +9,17 @@ from typing import TextIO
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from batchseg.events import Event, Note, PhaseStarted, PlanReady, Retried, SceneDone, SceneRefused, ShardsDone
+from batchseg.events import (
+    Event,
+    GroupDone,
+    Note,
+    PhaseStarted,
+    PlanReady,
+    Retried,
+    SceneDone,
+    SceneRefused,
+    ShardsDone,
+)
 
 PLAIN_SECONDS = 15.0
 """Between lines of progress where the output is no terminal: a night gives a log one can read."""
@@ -20,7 +30,12 @@ class Sums:
     """Seconds per step and counts, over all workers."""
 
     scenes: int = 0
+    """Or photographs."""
     scenes_total: int = 0
+    images: bool = False
+    """Photographs: they are counted, and tiles are not known before."""
+    failed: int = 0
+    """Photographs whose verdict is not PASS."""
     tiles: int = 0
     tiles_total: int = 0
     pixels: int = 0
@@ -33,12 +48,16 @@ class Sums:
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, PlanReady):
-            self.scenes_total, self.tiles_total = event.scenes, event.tiles
+            self.scenes_total, self.tiles_total, self.images = event.scenes, event.tiles, event.images
             self.first_lease = time.monotonic()
-        elif isinstance(event, ShardsDone):
+        elif isinstance(event, ShardsDone | GroupDone):
             self.tiles += event.tiles
-            self.tiles_total -= event.skipped
             self.pixels += event.pixels
+            if isinstance(event, GroupDone):
+                self.scenes += event.images
+                self.failed += event.failed
+            else:
+                self.tiles_total -= event.skipped
             for step in ("read", "predict", "stitch", "write"):
                 self.seconds[step] = self.seconds.get(step, 0.0) + getattr(event, f"{step}_seconds")
         elif isinstance(event, SceneDone):
@@ -53,15 +72,31 @@ class Sums:
         """Seconds since the work began."""
         return (self.ended or time.monotonic()) - (self.first_lease or self.started)
 
+    @property
+    def unit(self) -> str:
+        """What progress counts."""
+        return "images" if self.images else "tiles"
+
+    @property
+    def counted(self) -> tuple[int, int]:
+        """Done and in all, of `unit`."""
+        return (self.scenes, self.scenes_total) if self.images else (self.tiles, self.tiles_total)
+
     def rates(self) -> str:
         seconds = max(self.elapsed, 1e-3)
-        return f"{self.tiles / seconds:.1f} tiles/s, {self.pixels / seconds / 1e6:.2f} Mpx/s"
+        return f"{self.counted[0] / seconds:.1f} {self.unit}/s, {self.pixels / seconds / 1e6:.2f} Mpx/s"
 
     def time_left(self) -> str:
-        if not self.tiles:
+        done, total = self.counted
+        if not done:
             return "-"
-        left = max(self.tiles_total - self.tiles, 0) / self.tiles * self.elapsed
-        return duration(left)
+        return duration(max(total - done, 0) / done * self.elapsed)
+
+    def state(self) -> str:
+        """How far it is beside what `counted` says."""
+        if self.images:
+            return f"{self.failed} not passed"
+        return f"{self.scenes}/{self.scenes_total} scenes"
 
     def slowest_step(self) -> str:
         """Shares of the steps' seconds, the largest first."""
@@ -95,14 +130,12 @@ class PlainProgress:
         self._last = time.monotonic()
 
     def __call__(self, event: Event) -> None:
-        if isinstance(event, ShardsDone | SceneDone):
+        if isinstance(event, ShardsDone | GroupDone | SceneDone):
             if time.monotonic() - self._last >= PLAIN_SECONDS:
                 self._last = time.monotonic()
                 s = self._sums
-                self._say(
-                    f"{s.tiles}/{s.tiles_total} tiles, {s.scenes}/{s.scenes_total} scenes, "
-                    f"{s.rates()}, {s.time_left()} left"
-                )
+                done, total = s.counted
+                self._say(f"{done}/{total} {s.unit}, {s.state()}, {s.rates()}, {s.time_left()} left")
         elif not isinstance(event, SceneRefused) and (line := describe(event)) is not None:
             self._say(line)  # refusals are listed at the end
 
@@ -119,7 +152,7 @@ class TerminalProgress:
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
-            TextColumn("tiles  {task.fields[detail]}"),
+            TextColumn("{task.fields[detail]}"),
             TimeElapsedColumn(),
             console=Console(file=stream, highlight=False),
             redirect_stdout=False,
@@ -134,13 +167,13 @@ class TerminalProgress:
         if isinstance(event, PhaseStarted):
             self._progress.update(self._task, description=event.text)
             return
-        detail = f"{sums.scenes}/{sums.scenes_total} scenes  {sums.rates()}  {sums.time_left()} left"
+        done, total = sums.counted
         self._progress.update(
             self._task,
             description="segmenting",
-            completed=sums.tiles,
-            total=max(sums.tiles_total, sums.tiles),
-            detail=detail,
+            completed=done,
+            total=max(total, done),
+            detail=f"{sums.unit}  {sums.state()}  {sums.rates()}  {sums.time_left()} left",
         )
         if not isinstance(event, PlanReady) and (line := describe(event)) is not None:
             self._progress.console.print(line, markup=False, soft_wrap=True)
@@ -155,6 +188,8 @@ def describe(event: Event) -> str | None:
         return event.text
     if isinstance(event, PlanReady):
         skipped = f", {event.skipped} done before" if event.skipped else ""
+        if event.images:
+            return f"{event.scenes} photographs to do{skipped}"
         return f"{event.scenes} scenes, {event.tiles} tiles, {event.pixels / 1e6:.1f} Mpx to do{skipped}"
     if isinstance(event, SceneRefused):
         verdict = "failed, tried again by the next run" if event.transient else "quarantined"
@@ -174,6 +209,18 @@ class LogListener:
                 "%s: %d shards, %d tiles; read %.2f s, predict %.2f s, stitch %.2f s, write %.2f s",
                 event.source_id,
                 event.shards,
+                event.tiles,
+                event.read_seconds,
+                event.predict_seconds,
+                event.stitch_seconds,
+                event.write_seconds,
+            )
+        elif isinstance(event, GroupDone):
+            self._logger.info(
+                "%d photographs (%d not passed), %d tiles; waited for pixels %.2f s, predict %.2f s, "
+                "stitch %.2f s, write %.2f s",
+                event.images,
+                event.failed,
                 event.tiles,
                 event.read_seconds,
                 event.predict_seconds,

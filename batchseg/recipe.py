@@ -1,9 +1,7 @@
 """Everything that decides a pixel of a mask, and the digest that guards it."""
 
 import dataclasses
-import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchseg.aoi import Area, misplacement
+from batchseg.digests import digest
 from batchseg.grid import TileGrid
 from batchseg.models.package import Bake, ModelFacts, ModelPackage, OutputKind
-from batchseg.scene import Scene
 from batchseg.photos.rules import Ruleset
+from batchseg.scene import Scene
 from batchseg.settings import ClassInfo, EngineName, Fit, Normalize, Photographs, Precision, Scale
 
 ALGORITHM = 1
@@ -167,10 +166,6 @@ class Product:
         regions = dataclasses.asdict(self.regions) if self.regions else None
         more = {} if self.photographs is None else {"pixel_size": self.photographs.pixel_size}
         return digest({"encoding": self.encoding, "regions": _plain(regions), **more})
-
-
-def digest(settings: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _plain(value: Any) -> Any:

@@ -79,6 +79,7 @@ def make_recipe(
         class_count=_class_count(config, facts),
         on_bad_block=config.on_bad_block,
         area=area,
+        fit=config.photographs.fit if config.photographs else None,
     )
 
 
@@ -107,7 +108,7 @@ def tile_size(config: JobConfig, model: ModelPackage) -> int:
     if len(fixed) > 1:
         msg = f"{model.network} takes {height} x {width} pixels; tiles are square, export it for such"
         raise ModelError(msg)
-    size = config.tile_size or next(iter(fixed), model.tile_size or DEFAULT_TILE_SIZE)
+    size = config.tile_size or next(iter(fixed), model.tile_size or _advised(config, model))
     if fixed and size not in fixed:
         msg = (
             f"{config.path}: tile_size: {size}, but {model.network} takes {fixed.pop()} pixels; leave it out"
@@ -129,12 +130,26 @@ def tile_size(config: JobConfig, model: ModelPackage) -> int:
     return size
 
 
+def _advised(config: JobConfig, model: ModelPackage) -> int:
+    """512; for images that are resized as a whole the square that the model's own Resize makes."""
+    square = (DEFAULT_TILE_SIZE, DEFAULT_TILE_SIZE)
+    height, width = geometry.network_shape(model.geometry, square) if is_resized(config) else square
+    return height if height == width else DEFAULT_TILE_SIZE
+
+
+def is_resized(config: JobConfig) -> bool:
+    """Whether each image is brought to the network's size as a whole."""
+    return config.photographs is not None and config.photographs.fit == "resize"
+
+
 def _bake(
     config: JobConfig, model: ModelPackage, facts: ModelFacts, normalize: Normalize | None, scale: Scale
 ) -> Bake | None:
     """None where the job says so, or where nothing is left to put into the graph, or cannot be."""
     if not config.bake or model.encrypted or model.geometry or model.dtype != "float32":
         return None
+    if is_resized(config):
+        return None  # scores are interpolated before they are classified
     raw = scale.kind == "transforms"
     if facts.output == "classes" and not raw:
         return None

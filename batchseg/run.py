@@ -174,7 +174,8 @@ class _Run:
             facts=recipe.facts,
             roots=roots,
             choice=self._choice,
-            classes=tuple(info.name for info in product.classes),
+            classes=product_names(product),
+            colors=tuple(info.color for info in product.classes),
             vanished=vanished,
         )
         if new != state:

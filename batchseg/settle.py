@@ -26,7 +26,7 @@ from batchseg.probe import probe
 from batchseg.progress import duration
 from batchseg.read import UNDECODABLE
 from batchseg.recipe import Product, Recipe
-from batchseg.resolve import make_recipe, named_engine, region_settings, tile_size
+from batchseg.resolve import make_recipe, named_engine, region_settings, resolve_rules, tile_size
 from batchseg.scene import Source
 from batchseg.settings import PALETTE, ClassInfo, JobConfig, ModelOptions
 from batchseg.state import OutputState, check_pixel_settings
@@ -177,9 +177,16 @@ def kept_choice(package: ModelPackage, state: OutputState | None) -> Choice | No
 
 
 def make_product(config: JobConfig, recipe: Recipe) -> Product:
-    """Raises ConfigError where the job's regions name a class that is not there."""
+    """Raises ConfigError where the job's regions or rules name a class that is not there."""
     named = classes(config, recipe)
-    return Product(classes=named, compress=config.compress, regions=region_settings(config.regions, named))
+    regions, photographs = region_settings(config.regions, named), config.photographs
+    return Product(
+        classes=named,
+        compress=config.compress,
+        regions=regions,
+        photographs=photographs,
+        rules=None if photographs is None else resolve_rules(photographs, named, regions),
+    )
 
 
 def _facts(

@@ -8,10 +8,10 @@ from typing import Any, Literal
 
 from batchseg import publishing, storage
 from batchseg.choice import Choice, as_document, from_document
+from batchseg.digests import digest
 from batchseg.errors import ConfigError, OutputError
 from batchseg.inputs import InputRoot
 from batchseg.models.package import ModelFacts
-from batchseg.recipe import digest
 
 FORMAT = 1
 """Of the files below _batchseg; an output of another format is refused."""
@@ -31,6 +31,8 @@ class OutputState:
     choice: Choice | None = None
     """How the network is run; made once, kept by later runs."""
     classes: tuple[str, ...] = ()
+    colors: tuple[str, ...] = ()
+    """#rrggbb by class id; empty in outputs of earlier versions."""
     vanished: tuple[str, ...] = ()
     """Sources that the last run did not find any more: what `prune` removes."""
 
@@ -58,6 +60,7 @@ def load_state(output: str) -> OutputState | None:
             roots={root["pattern"]: InputRoot(**root) for root in loaded["roots"]},
             choice=from_document(loaded.get("choice")),
             classes=tuple(loaded["classes"]),
+            colors=tuple(loaded.get("colors", ())),
             vanished=tuple(loaded.get("vanished", ())),
         )
     except FileNotFoundError:
@@ -79,6 +82,7 @@ def save_state(output: str, state: OutputState) -> None:
         "roots": [dataclasses.asdict(root) for root in state.roots.values()],
         "choice": as_document(state.choice),
         "classes": list(state.classes),
+        "colors": list(state.colors),
         "vanished": list(state.vanished),
     }
     publishing.publish(_uri(output), json.dumps(document, indent=1, sort_keys=True).encode())

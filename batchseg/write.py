@@ -11,10 +11,11 @@ from rasterio.errors import NotGeoreferencedWarning
 from rasterio.io import MemoryFile
 
 from batchseg import publishing, storage
+from batchseg.digests import digest
 from batchseg.grid import Shard, Window
 from batchseg.ledger import Record
 from batchseg.plan import SceneJob
-from batchseg.recipe import Recipe, digest
+from batchseg.recipe import Recipe
 from batchseg.scene import Scene
 from batchseg.stitch import ShardMask
 

@@ -8,9 +8,10 @@ from factories import make_config, make_facts, make_package, make_product, make_
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from batchseg.digests import digest
 from batchseg.errors import ConfigError, ModelError
 from batchseg.models.package import Resize
-from batchseg.recipe import digest, fill_values, mismatch
+from batchseg.recipe import fill_values, mismatch
 from batchseg.resolve import make_recipe as recipe_of
 from batchseg.settings import ClassInfo, ModelOptions, Normalize, Scale
 

@@ -39,7 +39,9 @@ class Failure:
     """Not about one source: ends the run."""
 
     @classmethod
-    def of(cls, error: BatchsegError, step: Literal["read", "predict", "write", "finish", "group"]) -> "Failure":
+    def of(
+        cls, error: BatchsegError, step: Literal["read", "predict", "write", "finish", "group"]
+    ) -> "Failure":
         if isinstance(error, SourceError):
             return cls(kind="error", step=step, reason=str(error), transient=error.transient)
         return cls(kind="error", step=step, reason=str(error), fatal=error)

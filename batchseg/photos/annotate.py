@@ -71,7 +71,9 @@ class Annotator:
             max_vertices=UNCUT,
         )
         found = [*tracer.feed(0, inside, sums), tracer.finish()]
-        regions = joined([_moved(part, rows.start, cols.start, inside.shape[1], shape_hw[1]) for part in found])
+        regions = joined(
+            [_moved(part, rows.start, cols.start, inside.shape[1], shape_hw[1]) for part in found]
+        )
         counts = count(regions)
         kept = np.flatnonzero(counts.area >= self._settings.min_area)
         if not len(kept):

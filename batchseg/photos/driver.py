@@ -3,7 +3,7 @@
 import contextlib
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
@@ -265,7 +265,9 @@ class PhotoDriver:
             for part in (batch.slice(0, half), batch.slice(half, count - half)):
                 self._again.append(replace(part, attempts=MOST_ATTEMPTS - 1))
         else:
-            self._refuse(batch, [_doubt(first, failure.reason, transient=failure.transient)], had_success=False)
+            self._refuse(
+                batch, [_doubt(first, failure.reason, transient=failure.transient)], had_success=False
+            )
 
     def _sift(self, batch: _Batch, *, had_success: bool) -> None:
         self._next_id += 1
@@ -315,7 +317,10 @@ class PhotoDriver:
         now = time.monotonic()
         for slot in self._slots:
             queue = [(key, flight) for key, flight in self._flights.items() if flight.slot.id == slot.id]
-            if not queue or now - max(queue[0][1].submitted, self._heard_of.get(slot.id, 0.0)) <= self._timeout:
+            if (
+                not queue
+                or now - max(queue[0][1].submitted, self._heard_of.get(slot.id, 0.0)) <= self._timeout
+            ):
                 continue
             key, flight = queue[0]
             del self._flights[key]

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import shapely
 from numpy.typing import NDArray
 
-from batchseg import recipe
+from batchseg.digests import digest
 from batchseg.settings import Interest
 
 NOTHING = -1
@@ -49,7 +49,7 @@ class Ruleset:
     @property
     def digest(self) -> str:
         """Of all that a verdict or the name of its rule depends on; empty without rules."""
-        return recipe.digest({"rules": [asdict(one) for one in self.criteria]}) if self.criteria else ""
+        return digest({"rules": [asdict(one) for one in self.criteria]}) if self.criteria else ""
 
     @property
     def parts(self) -> tuple[Interest | None, ...]:

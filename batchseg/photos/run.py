@@ -62,7 +62,14 @@ class PhotoRun:
         with contextlib.ExitStack() as stack:
             executor = LazyExecutor(config, night.stop, stack)
             recipe, product, choice = settle(
-                config, package, state, executor, _samples(listing), night.emit, night.stop, replace_all=replace
+                config,
+                package,
+                state,
+                executor,
+                _samples(listing),
+                night.emit,
+                night.stop,
+                replace_all=replace,
             )
             ledger.claim(night.run_id)
             self._choice = choice

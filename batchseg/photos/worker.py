@@ -8,18 +8,17 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from batchseg import storage
 from batchseg.errors import DamagedResultError, SourceChangedError, SourceError, SourceIOError
 from batchseg.isolate import ProcessDiedError, call_in_fresh_process
 from batchseg.photos.decode import Picture, decode
-from batchseg.photos.fitting import Fitting, PhotoMask
+from batchseg.photos.fitting import Fitting
 from batchseg.photos.group import Doubt, Group, GroupAnswer, from_stream
 from batchseg.photos.listing import current_tag
-from batchseg.photos.writing import Finished, ResultWriter
 from batchseg.photos.stored import StoredMasks
+from batchseg.photos.writing import Finished, ResultWriter
 from batchseg.predict import Predictor
 from batchseg.prepare import Preparation
 from batchseg.recipe import Product, Recipe

@@ -113,7 +113,9 @@ class ResultWriter:
             return
         rows = [item.ledger_row for item in waiting]
         if self._annotator is not None:
-            traced = [(item.ledger_row["source_id"], item.traced) for item in waiting if item.traced is not None]
+            traced = [
+                (item.ledger_row["source_id"], item.traced) for item in waiting if item.traced is not None
+            ]
             regions = self._annotator.rows(traced)
             self._regions.append(regions)
             self._judge(rows, regions)
