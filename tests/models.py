@@ -59,6 +59,19 @@ class One(paddle.nn.Layer):
         return paddle.concat((self.threshold - x, x - self.threshold), axis=1)
 
 
+class Spots(paddle.nn.Layer):
+    """Three bands in, four classes out: none, red, green, blue. Raw values; a pixel sees itself alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        threshold = paddle.nn.initializer.Constant(150.0)
+        self.threshold = self.create_parameter([1], default_initializer=threshold)
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        bright = (x - self.threshold) / 16
+        return paddle.concat((paddle.zeros_like(bright[:, :1]), bright), axis=1)
+
+
 class Glow(paddle.nn.Layer):
     """One sigmoid band: how bright the mean of three bands is."""
 
@@ -117,6 +130,7 @@ if __name__ == "__main__":
     export(Conv(-1), 3, root / "other")
     export(Ids(), 1, root / "ids")
     export(One(), 1, root / "one")
+    export(Spots(), 3, root / "spots")
     export(Glow(), 3, root / "glow")
     export(Pooled(), 3, root / "pooled")
     export(Adaptive(), 3, root / "adaptive")

@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 
 import pyarrow as pa
-import pyarrow.compute as pc
+
+from batchseg.photos.tables import Column
+from batchseg.photos.tables import compute as pc
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,7 +16,7 @@ class Copies:
     """LISTING rows: one of each content, and those whose content is not known."""
     copied: pa.Table
     """LISTING rows."""
-    originals: pa.ChunkedArray
+    originals: Column
     """Their originals' ids, aligned with `copied`."""
 
 
@@ -43,17 +45,13 @@ def find_copies(todo: pa.Table, contents: pa.Table, known: pa.Table, *, pixel: s
     at = pc.index_in(todo["source_id"], value_set=contents["source_id"].combine_chunks())
     content = contents["content"].take(at)
     # Originals: what is done already, then the first of tonight, in the order of ids.
-    pool_ids = pa.concat_arrays([*before["source_id"].chunks, *todo["source_id"].chunks])
-    pool = pa.concat_arrays([*before["content"].cast(pa.string()).chunks, *content.chunks])
-    first = pc.index_in(content, value_set=pool)
-    originals = pool_ids.take(first.combine_chunks())
-    is_copy = pc.and_(
-        pc.is_valid(content), pc.fill_null(pc.not_equal(originals, todo["source_id"].combine_chunks()), False)
-    )
+    pool = pa.concat_tables([before, pa.table({"source_id": todo["source_id"], "content": content})])
+    first = pc.index_in(content, value_set=pool["content"].combine_chunks())
+    originals = pool["source_id"].take(first)
+    other = pc.fill_null(pc.not_equal(originals, todo["source_id"]), False)
+    is_copy = pc.and_(pc.is_valid(content), other)
     return Copies(
-        predict=todo.filter(pc.invert(is_copy)),
-        copied=todo.filter(is_copy),
-        originals=pa.chunked_array([originals]).filter(is_copy),
+        predict=todo.filter(pc.invert(is_copy)), copied=todo.filter(is_copy), originals=originals.filter(is_copy)
     )
 
 

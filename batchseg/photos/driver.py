@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from batchseg import publishing, storage
 from batchseg.driver import COMMIT_SECONDS, DRAIN_SECONDS, LOST_LIMIT, POLL_SECONDS, Tally
@@ -16,6 +15,7 @@ from batchseg.events import GroupDone, Listener, Retried, SceneRefused
 from batchseg.executors import Executor, Failure, GroupOutcome, Outcome, SiftOutcome, Slot
 from batchseg.ledger import Ledger, Record
 from batchseg.photos.group import Doubt, Group, GroupAnswer, Work, to_stream
+from batchseg.photos.tables import compute as pc
 from batchseg.refusals import Streak
 
 GROUP_SECONDS = 2.0

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from batchseg.errors import SourceError
 from batchseg.grid import Shard, ShardGrid, TileGrid, Window, cut_tile
 from batchseg.models import geometry
-from batchseg.photos.decode import Picture, bands_of
+from batchseg.photos.picture import Picture, bands_of
 from batchseg.predict import Answer
 from batchseg.recipe import Recipe, fill_values, out_of_scale
 from batchseg.stitch import Stitcher, classify, winning_probability

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from batchseg.columns import is_below, outputs_of
 from batchseg.errors import OutputError
 from batchseg.photos.rules import NOTHING, Measures, Ruleset, decide, measure, verdicts
 from batchseg.tables import read_part
@@ -90,11 +91,10 @@ def _measures(output: str, path: str, images: pa.Table, rules: Ruleset) -> Itera
 
 def _by_part(rows: pa.Table) -> Iterator[tuple[str, NDArray[np.int64]]]:
     """Path of each annotation part that rows name, and which rows do; those that name none are left out."""
-    outputs = rows["outputs"].combine_chunks()
-    paths = pc.struct_field(pc.list_flatten(outputs), "path")
-    parts = np.flatnonzero(pc.starts_with(paths, "annotations/").to_numpy(zero_copy_only=False))
-    row = pc.list_parent_indices(outputs).to_numpy()[parts]
-    named = paths.take(pa.array(parts)).dictionary_encode()
+    outputs = outputs_of(rows)
+    parts = np.flatnonzero(is_below(outputs["path"], "annotations"))
+    row = outputs["row"].to_numpy()[parts]
+    named = outputs["path"].cast(pa.string()).take(pa.array(parts)).combine_chunks().dictionary_encode()
     codes = named.indices.to_numpy()
     order = np.argsort(codes, kind="stable")
     starts = np.searchsorted(codes[order], np.arange(len(named.dictionary) + 1))

@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from batchseg.columns import is_below, outputs_of
 from batchseg.photos.tables import LISTING
+from batchseg.photos.tables import compute as pc
 from batchseg.recipe import Product, Recipe
 
 Bools = NDArray[np.bool_]
@@ -39,23 +40,23 @@ def revise(todo: pa.Table, known: pa.Table, recipe: Recipe, product: Product) ->
         product: names, formats, which masks are kept.
     """
     at = pc.index_in(todo["source_id"], value_set=known["source_id"].combine_chunks())
-    before = known.take(at)  # rows of nulls where nothing is known
-    same = _all(
-        pc.equal(before["status"].cast(pa.string()), "done"),
-        pc.equal(before["tag"], todo["tag"]),
-        pc.equal(before["pixel"].cast(pa.string()), recipe.digest),
+    met = pc.is_valid(at)
+    before, again = known.take(at.drop_null()), todo.filter(met)
+    derivable = (
+        _is(before, "status", "done")
+        & _is(before, "pixel", recipe.digest)
+        & ~_is(before, "product", product.digest)
+        & np.asarray(pc.equal(before["tag"], again["tag"]))
     )
-    other_product = _all(pc.not_equal(before["product"].cast(pa.string()), product.digest))
-    derivable = same & other_product
     unmasked = known.filter(pa.array(_lacks_mask(known, recipe, product)))
     unmasked = unmasked.filter(pc.invert(pc.is_in(unmasked["source_id"], value_set=todo["source_id"])))
     results = pa.concat_tables([before.filter(pa.array(derivable)), unmasked])
-    derive = pa.concat_tables([todo.filter(pa.array(derivable)), _as_listed(unmasked)])
+    derived = again["source_id"].filter(pa.array(derivable))
     return Revision(
-        predict=todo.filter(pa.array(~derivable)),
-        derive=derive,
+        predict=todo.filter(pc.invert(pc.is_in(todo["source_id"], value_set=derived))),
+        derive=pa.concat_tables([again.filter(pa.array(derivable)), _as_listed(unmasked)]),
         results=results,
-        superseded=_masks(pa.concat_tables([before.filter(pc.is_valid(before["source_id"])), unmasked])),
+        superseded=_masks(pa.concat_tables([before, unmasked])),
     )
 
 
@@ -72,12 +73,20 @@ def surplus(known: pa.Table, product: Product) -> tuple[pa.Table, list[str]]:
     return rows.set_column(number, field, pa.array(kept, field.type)), paths
 
 
+def with_attributes(known: pa.Table, listed: pa.Table) -> pa.Table:
+    """Ledger rows of some photographs, with the attributes that the inputs say now."""
+    rows = known.take(pc.index_in(listed["source_id"], value_set=known["source_id"].combine_chunks()))
+    number = rows.schema.get_field_index("attributes")
+    field = rows.schema.field(number)
+    return rows.set_column(number, field, listed["attributes"].cast(field.type))
+
+
 def _lacks_mask(known: pa.Table, recipe: Recipe, product: Product) -> Bools:
     """Done by today's settings, and the job wants a mask that was not kept."""
-    current = _all(
-        pc.equal(known["status"].cast(pa.string()), "done"),
-        pc.equal(known["pixel"].cast(pa.string()), recipe.digest),
-        pc.equal(known["product"].cast(pa.string()), product.digest),
+    current = (
+        _is(known, "status", "done")
+        & _is(known, "pixel", recipe.digest)
+        & _is(known, "product", product.digest)
     )
     return current & _wants_mask(known, product) & ~_keeps_mask(known)
 
@@ -89,16 +98,14 @@ def _wants_mask(known: pa.Table, product: Product) -> Bools:
         return np.ones(known.num_rows, dtype=bool)
     if masks == "none":
         return np.zeros(known.num_rows, dtype=bool)
-    return _all(pc.not_equal(known["verdict"].cast(pa.string()), "PASS"))
+    return ~_is(known, "verdict", "PASS")
 
 
 def _keeps_mask(known: pa.Table) -> Bools:
     """Whether each row names a mask."""
-    outputs = known["outputs"].combine_chunks()
+    outputs = outputs_of(known)
     kept = np.zeros(known.num_rows, dtype=bool)
-    paths = pc.struct_field(pc.list_flatten(outputs), "path")
-    parents = pc.list_parent_indices(outputs)
-    kept[parents.filter(pc.starts_with(paths, "masks/")).to_numpy()] = True
+    kept[outputs["row"].to_numpy()[is_below(outputs["path"], "masks")]] = True
     return kept
 
 
@@ -129,8 +136,6 @@ def _as_listed(rows: pa.Table) -> pa.Table:
     return pa.table({name: columns[name] for name in LISTING.names}, schema=LISTING)
 
 
-def _all(*conditions: Any) -> Bools:
-    """Where all hold; null does not."""
-    columns = [pc.fill_null(condition, False).to_numpy(zero_copy_only=False) for condition in conditions]
-    held: Bools = np.logical_and.reduce([np.asarray(column, dtype=bool) for column in columns])
-    return held
+def _is(rows: pa.Table, column: str, value: str) -> Bools:
+    """Where a column of words holds one."""
+    return np.asarray(pc.equal(rows[column].cast(pa.string()), value))

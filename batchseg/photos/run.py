@@ -5,7 +5,6 @@ import time
 from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from batchseg import publishing, storage
 from batchseg.aside import start_aside, wait_for
@@ -21,8 +20,9 @@ from batchseg.photos.copies import find_copies, results_of
 from batchseg.photos.driver import PhotoDriver
 from batchseg.photos.listing import list_photographs
 from batchseg.photos.rejudge import rejudge
-from batchseg.photos.revise import Revision, revise, surplus
-from batchseg.photos.triage import PhotoTriage, triage_photographs
+from batchseg.photos.revise import Revision, revise, surplus, with_attributes
+from batchseg.photos.tables import compute as pc
+from batchseg.photos.triage import PhotoTriage, StoredOutputs, triage_photographs
 from batchseg.photos.worker import sift
 from batchseg.recipe import Product, Recipe
 from batchseg.scene import Source
@@ -74,12 +74,16 @@ class PhotoRun:
             ledger.claim(night.run_id)
             self._choice = choice
             triaged = triage_photographs(
-                listing, ledger.table(), config.output, pixel=recipe.digest, product=product.digest
+                listing,
+                ledger.table(),
+                pixel=recipe.digest,
+                product=product.digest,
+                outputs_there=StoredOutputs(config.output),
             )
             self._say(triaged)
             self._remember(recipe, product, roots, triaged, state)
             if triaged.changed_attributes.num_rows:
-                ledger.append_table(triaged.changed_attributes)
+                ledger.append_table(with_attributes(ledger.table(), triaged.changed_attributes))
             self._judge_again(ledger, product)
             revision = revise(triaged.todo, ledger.table(), recipe, product)
             driver = self._work(executor, ledger, recipe, product, triaged, revision)
@@ -221,7 +225,7 @@ class PhotoRun:
         self._night.emit(Note(text=f"{rows.num_rows} photographs judged again by other rules"))
 
     def _write_items(self, ledger: Ledger, product: Product, triaged: PhotoTriage) -> None:
-        write_items(self._config.output, ledger, product_names(product), triaged.vanished.to_pylist())
+        write_items(self._config.output, ledger.sources(), product_names(product), triaged.vanished.to_pylist())
 
     def _end(
         self, ledger: Ledger, product: Product, driver: PhotoDriver | None, triaged: PhotoTriage
@@ -255,8 +259,8 @@ class PhotoRun:
 
 def _verdicts(table: pa.Table) -> Mapping[str, int]:
     """How many of those that are done have which verdict; empty where nothing is judged."""
-    done = table.filter(pc.equal(table["status"], "done"))
-    counts = pc.value_counts(done["verdict"].combine_chunks()).to_pylist()
+    done = table.filter(pc.equal(table["status"].cast(pa.string()), "done"))
+    counts = pc.value_counts(done["verdict"].cast(pa.string())).to_pylist()
     return {item["values"]: item["counts"] for item in counts if item["values"]}
 
 

@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import rasterio.features
 import shapely
 from numpy.typing import NDArray
@@ -13,6 +12,7 @@ from batchseg import storage
 from batchseg.errors import DamagedResultError, OutputError, SourceError
 from batchseg.photos.fitting import PhotoMask
 from batchseg.photos.maskfile import read_layer
+from batchseg.photos.tables import compute as pc
 from batchseg.recipe import Recipe
 from batchseg.tables import read_part
 

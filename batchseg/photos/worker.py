@@ -13,15 +13,16 @@ import pyarrow as pa
 from batchseg import storage
 from batchseg.errors import DamagedResultError, SourceChangedError, SourceError, SourceIOError
 from batchseg.isolate import ProcessDiedError, call_in_fresh_process
-from batchseg.photos.decode import Picture, decode
+from batchseg.photos.decode import decode
 from batchseg.photos.fitting import Fitting
 from batchseg.photos.group import Doubt, Group, GroupAnswer, from_stream
-from batchseg.photos.listing import current_tag
+from batchseg.photos.picture import Picture
 from batchseg.photos.stored import StoredMasks
 from batchseg.photos.writing import Finished, ResultWriter
 from batchseg.predict import Predictor
 from batchseg.prepare import Preparation
 from batchseg.recipe import Product, Recipe
+from batchseg.walking import current_tags
 
 CHUNK_FILES, CHUNK_BYTES = 16, 4 * 2**20
 """Files that one reading thread takes at a time: many small ones, or one large one."""
@@ -78,7 +79,7 @@ def read_listed(row: Row) -> bytes:
     except OSError as e:
         msg = f"the storage does not give the file: {e.strerror or e}"
         raise SourceIOError(msg) from e
-    if current_tag(uri) != row["tag"]:
+    if current_tags([uri])[0] != row["tag"]:
         msg = "the file changed while the run was going on; the next run does the new version"
         raise SourceChangedError(msg)
     return data
