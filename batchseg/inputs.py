@@ -3,12 +3,12 @@
 import dataclasses
 import hashlib
 import json
-import os
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import takewhile
 from pathlib import PurePosixPath
 
 from batchseg import storage
@@ -43,7 +43,7 @@ RASTER_SUFFIXES = frozenset(
 NAME_BYTES = 230
 """File systems take 255 in one name; the mask's has `.tif.aux.xml` behind the scene's."""
 
-MANIFEST_SUFFIXES = frozenset((".txt", ".lst", ".parquet"))
+MANIFEST_SUFFIXES = frozenset((".txt", ".lst", ".csv", ".parquet"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,14 +79,16 @@ def find_sources(
     if not config.inputs:
         msg = f"{config.path}: inputs: there is none; name a file, a folder, a glob or a manifest"
         raise ConfigError(msg)
-    _check_names(config, recorded)
+    check_names(config, recorded)
     known_files: set[tuple[str, ...]] = set()
     is_young = partial(_is_young, min_age=config.min_age, now=time.time())
     # Known inputs first: a new one gets a name that none of their folders has.
-    for given_name, given in sorted(config.inputs, key=lambda item: _key(item[1]) not in recorded):
-        scenes, key = _listed(given, config), _key(given)
+    for given_name, given in sorted(config.inputs, key=lambda item: input_key(item[1]) not in recorded):
+        scenes, key = _listed(given, config), input_key(given)
         if key not in roots:
-            roots[key] = _new_root(given, given_name, scenes, roots, sources, config)
+            prefix = _literal_prefix(given, scenes)
+            taken = {key.split("/")[0] for key in sources}
+            roots[key] = new_root(key, given_name, prefix, roots, taken=taken, config=config)
         names = given.names if isinstance(given, SceneSet) else ()
         if not names:
             folders.list_remote(info.uri for scene in scenes for info in scene.rasters)
@@ -115,14 +117,16 @@ def _add(sources: dict[str, Source], source: Source, config: JobConfig) -> None:
     raise ConfigError(msg)
 
 
-def _key(given: str | SceneSet) -> str:
+def input_key(given: str | SceneSet) -> str:
+    """What an output knows an input by."""
     return given if isinstance(given, str) else given.key
 
 
-def _check_names(config: JobConfig, recorded: Mapping[str, InputRoot]) -> None:
-    keys = [_key(given) for _, given in config.inputs]
+def check_names(config: JobConfig, recorded: Mapping[str, InputRoot]) -> None:
+    """Raises ConfigError where an input is there twice, or has another name than in earlier runs."""
+    keys = [input_key(given) for _, given in config.inputs]
     for name, given in config.inputs:
-        key = _key(given)
+        key = input_key(given)
         if keys.count(key) > 1:
             msg = f"{config.path}: inputs: {key} is there twice; leave one out"
             raise ConfigError(msg)
@@ -136,7 +140,7 @@ def _check_names(config: JobConfig, recorded: Mapping[str, InputRoot]) -> None:
 
 
 def _listed(given: str | SceneSet, config: JobConfig) -> list[SceneFiles]:
-    key = _key(given)
+    key = input_key(given)
     try:
         if isinstance(given, SceneSet):
             found = list(list_scenes(given))
@@ -145,7 +149,7 @@ def _listed(given: str | SceneSet, config: JobConfig) -> list[SceneFiles]:
     except (SourceIOError, ImportError, OSError, ValueError) as e:
         msg = f"{config.path}: inputs: cannot list {key}: {e}"
         raise ConfigError(msg) from e
-    scenes = [scene for scene in found if not any(_inside(i.uri, config.output) for i in scene.rasters)]
+    scenes = [scene for scene in found if not any(lies_inside(i.uri, config.output) for i in scene.rasters)]
     if found and not scenes:
         msg = (
             f"{config.path}: inputs: all {len(found)} rasters of {key} lie inside the output "
@@ -161,32 +165,40 @@ def _listed(given: str | SceneSet, config: JobConfig) -> list[SceneFiles]:
     return scenes
 
 
-def _new_root(
-    given: str | SceneSet,
+def new_root(
+    key: str,
     given_name: str | None,
-    scenes: Sequence[SceneFiles],
+    prefix: str,
     roots: Mapping[str, InputRoot],
-    sources: Mapping[str, Source],
+    *,
+    taken: set[str],
     config: JobConfig,
 ) -> InputRoot:
-    """How ids of an input that the output does not know yet are made."""
-    key = _key(given)
-    prefix = _literal_prefix(given, scenes)
-    present = {_key(given) for _, given in config.inputs}
+    """How ids of an input that the output does not know yet are made.
+
+    Args:
+        key: the input, as the output knows it.
+        given_name: from the job file.
+        prefix: the folder that its ids will be relative to.
+        roots: of the other inputs, by key.
+        taken: first parts of the ids that there are already.
+        config: the job.
+    """
+    present = {input_key(given) for _, given in config.inputs}
     for root in roots.values():  # the same folder spelled in another way keeps its ids
         if root.prefix == prefix and root.pattern not in present and given_name in (None, root.name):
             return InputRoot(pattern=key, name=root.name, prefix=prefix)
     if len(config.inputs) == 1 and not given_name and not roots:
         return InputRoot(pattern=key, name="", prefix=prefix)
-    taken = {root.name for root in roots.values()} | {key.split("/")[0] for key in sources}
-    return InputRoot(pattern=key, name=given_name or _free_name(prefix, taken), prefix=prefix)
+    names = {root.name for root in roots.values()} | taken
+    return InputRoot(pattern=key, name=given_name or _free_name(prefix, names), prefix=prefix)
 
 
 def _expand(pattern: str, config: JobConfig) -> list[FileInfo]:
     if pattern.startswith("http") and any(c in pattern for c in "*["):
         msg = "web servers have no listings; name single URLs, or put them in a manifest"
         raise ValueError(msg)
-    if _is_manifest(pattern):
+    if is_manifest(pattern):
         return list(_manifest(pattern, config))
     whole_folder = storage.is_folder(pattern)
     return [
@@ -199,7 +211,7 @@ def _expand(pattern: str, config: JobConfig) -> list[FileInfo]:
 
 
 def _manifest(uri: str, config: JobConfig) -> Iterator[FileInfo]:
-    """One URI per line of a text file (# comments), or the column `uri` of a Parquet file."""
+    """One URI per line of a text file (# comments), or the column `uri` of a Parquet or CSV file."""
     try:
         data = storage.read_bytes(uri)
     except OSError as e:
@@ -210,7 +222,7 @@ def _manifest(uri: str, config: JobConfig) -> Iterator[FileInfo]:
     except (KeyError, ValueError, UnicodeDecodeError) as e:
         msg = (
             f"{config.path}: inputs: {uri} is not a manifest ({e}); it must be text with one path per line, "
-            f"or Parquet with a column named uri"
+            f"or CSV or Parquet with a column named uri"
         )
         raise ConfigError(msg) from e
     members = [member_uri(name, uri) for name in names]
@@ -228,7 +240,8 @@ def _free_name(prefix: str, taken: set[str]) -> str:
     return unique
 
 
-def _is_manifest(pattern: str) -> bool:
+def is_manifest(pattern: str) -> bool:
+    """Whether an input is a file that lists files."""
     return PurePosixPath(pattern).suffix.lower() in MANIFEST_SUFFIXES and not storage.is_glob(pattern)
 
 
@@ -236,23 +249,42 @@ def _literal_prefix(given: str | SceneSet, scenes: Sequence[SceneFiles]) -> str:
     if isinstance(given, SceneSet):
         by_path = given.kind == "manifest" and given.id_column is None
         return _common_folder(scenes) or literal_folder(given) if by_path else literal_folder(given)
-    folder = given.rpartition("/")[0]
-    if _is_manifest(given):
-        return _common_folder(scenes) or folder
-    if not storage.is_glob(given):
-        return given if storage.is_folder(given) else folder
-    literal = re.split(r"[*?\[]", given, maxsplit=1)[0]
+    return literal_prefix(given, lambda: _common_folder(scenes))
+
+
+def literal_prefix(pattern: str, folder_of_members: Callable[[], str]) -> str:
+    """The folder that ids of a pattern's files are relative to.
+
+    Args:
+        pattern: a path, a folder, a glob or a manifest.
+        folder_of_members: asked for a manifest; empty where its members have none in common.
+    """
+    folder = pattern.rpartition("/")[0]
+    if is_manifest(pattern):
+        return folder_of_members() or folder
+    if not storage.is_glob(pattern):
+        return pattern if storage.is_folder(pattern) else folder
+    literal = re.split(r"[*?\[]", pattern, maxsplit=1)[0]
     return literal.rpartition("/")[0]
 
 
 def _common_folder(scenes: Sequence[SceneFiles]) -> str:
-    try:
-        return os.path.commonpath([scene.uri.rpartition("/")[0] for scene in scenes])
-    except ValueError:  # none, or of several storages
-        return ""
+    uris = [scene.uri for scene in scenes]
+    return common_folder(min(uris), max(uris)) if uris else ""
 
 
-def _relative(uri: str, root: InputRoot) -> str:
+def common_folder(first: str, last: str) -> str:
+    """The folder of all files between the first and the last one in the order of their URIs; empty: none."""
+    pairs = zip(first.split("/")[:-1], last.split("/")[:-1], strict=False)
+    parts = [one for one, _ in takewhile(lambda pair: pair[0] == pair[1], pairs)]
+    if parts == [""]:
+        return "/"
+    # Of files in two buckets only the protocol is the same.
+    return "/".join(parts) if parts and parts[1:] != [""] else ""
+
+
+def relative_path(uri: str, root: InputRoot) -> str:
+    """Of a file of an input, below the folder that ids are relative to."""
     prefix = root.prefix.rstrip("/") + "/"
     if uri.startswith(prefix):
         return uri.removeprefix(prefix)
@@ -260,7 +292,7 @@ def _relative(uri: str, root: InputRoot) -> str:
     return "_elsewhere/" + re.sub(r"^\w+://", "", uri).lstrip("/")
 
 
-def _source_id(relative: str, root: InputRoot) -> str:
+def source_id_of(relative: str, root: InputRoot) -> str:
     """A path that stays below the output, whatever a listing calls a scene."""
     parts = [part for part in relative.split("/") if part not in ("", ".", "..")]
     return "/".join([root.name, *parts] if root.name else parts)
@@ -269,11 +301,11 @@ def _source_id(relative: str, root: InputRoot) -> str:
 def _file_source(
     info: FileInfo, root: InputRoot, folders: Folders, config: JobConfig, is_young: Callable[[FileInfo], bool]
 ) -> Source:
-    relative, problem = _in_utf8(_relative(info.uri, root))
+    relative, problem = in_utf8(relative_path(info.uri, root))
     files = [info, *folders.sidecars(info.uri)]
     metadata = _metadata_of(info.uri) if config.scale.kind == "metadata" else None
     source = Source(
-        source_id=_source_id(relative, root),
+        source_id=source_id_of(relative, root),
         uri=relative if problem else info.uri,
         files=tuple(f.uri for f in (*files, metadata) if f),
         tag="",
@@ -286,7 +318,7 @@ def _file_source(
     return dataclasses.replace(source, tag=_tag(source, [f for f in (*files, metadata) if f]))
 
 
-def _in_utf8(name: str) -> tuple[str, str]:
+def in_utf8(name: str) -> tuple[str, str]:
     """A name that tables can hold, and what is wrong with the original."""
     try:
         name.encode()
@@ -307,21 +339,21 @@ def _scene_source(
     names: tuple[str, ...],
     is_young: Callable[[FileInfo], bool],
 ) -> Source:
-    name = "".join(c if c.isprintable() else "_" for c in scene.name) or _relative(scene.uri, root)
-    source_id = _source_id(name, root)
+    name = "".join(c if c.isprintable() else "_" for c in scene.name) or relative_path(scene.uri, root)
+    source_id = source_id_of(name, root)
     longest = max(len(part.encode()) for part in source_id.split("/"))
     if source_id in ("", root.name) or longest > NAME_BYTES:
         msg = f"inputs: a scene of {given.key} is called {scene.name!r}, which cannot name a file; rename it"
         raise ConfigError(msg)
     infos = list({info.uri: info for info in (*scene.rasters, *scene.beside)}.values())
-    uri, unspeakable = _in_utf8(scene.uri)
+    uri, unspeakable = in_utf8(scene.uri)
     source = Source(
         source_id=source_id,
         uri=uri,
         files=tuple(info.uri for info in infos),
         tag="",
         size=sum(info.size for info in scene.rasters),
-        problem=unspeakable or _in_utf8(scene.problem)[0],
+        problem=unspeakable or in_utf8(scene.problem)[0],
         rasters=tuple(info.uri for info in scene.rasters),
         names=names,
         resampling=given.resampling,
@@ -361,5 +393,5 @@ def current_tag(source: Source) -> str | None:
     return _tag(source, [info for info in infos.values() if info is not None])
 
 
-def _inside(uri: str, folder: str) -> bool:
+def lies_inside(uri: str, folder: str) -> bool:
     return uri.startswith(folder.rstrip("/") + "/")

@@ -12,11 +12,13 @@ from batchseg import storage
 
 
 def paths_of(data: bytes, uri: str) -> list[str]:
-    """Lines of a text file (# comments), or the column `uri` of a Parquet file.
+    """Lines of a text file (# comments), or the column `uri` of a Parquet or CSV file.
 
     Raises:
         KeyError, ValueError: it is no such file.
     """
+    if uri.endswith(".csv"):
+        return _texts([row["uri"].strip() for row in _csv_rows(data, ["uri"])])
     if uri.endswith(".parquet"):
         column = pq.read_table(io.BytesIO(data), columns=["uri"]).column("uri")
         return _texts(column.to_pylist())

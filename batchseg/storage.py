@@ -9,6 +9,7 @@ import datetime as dt
 import hashlib
 import json
 import os
+import re
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import fsspec
+from fsspec.utils import glob_translate
 
 from batchseg.errors import SourceIOError
 
@@ -164,7 +166,7 @@ def list_files(pattern: str) -> Iterator[FileInfo]:
     for name in sorted(found):
         info = found[name]
         if info["type"] == "file" or (info.get("islink") and _is_regular(name)):
-            yield _file_info(fs, name, info)
+            yield to_file_info(fs, name, info)
 
 
 def _found(fs: Any, path: str) -> dict[str, dict[str, Any]]:
@@ -196,7 +198,7 @@ def list_below(folder: str) -> list[FileInfo]:
     except OSError as e:
         msg = f"cannot list {folder}: {e}"
         raise SourceIOError(msg) from e
-    return [_file_info(fs, name, found[name]) for name in sorted(found) if found[name]["type"] == "file"]
+    return [to_file_info(fs, name, found[name]) for name in sorted(found) if found[name]["type"] == "file"]
 
 
 def is_glob(uri: str) -> bool:
@@ -205,6 +207,11 @@ def is_glob(uri: str) -> bool:
     if _is_remote_pattern(fs, path):
         return True
     return any(c in path for c in WILDCARDS) and not fs.exists(path)
+
+
+def glob_regex(pattern: str) -> re.Pattern[str]:
+    """What a glob, or one part of it, matches here: the whole text. Raises ValueError for `a**`."""
+    return re.compile(glob_translate(pattern))
 
 
 def list_folder(folder: str) -> Iterator[FileInfo]:
@@ -220,7 +227,7 @@ def list_folder(folder: str) -> Iterator[FileInfo]:
         raise SourceIOError(msg) from e
     for info in entries:
         if info["type"] == "file" or (info.get("islink") and _is_regular(info["name"])):
-            yield _file_info(fs, info["name"], info)
+            yield to_file_info(fs, info["name"], info)
 
 
 def list_subfolders(folder: str) -> list[str]:
@@ -264,7 +271,7 @@ def file_info(uri: str) -> FileInfo | None:
     except OSError as e:
         msg = f"cannot look at {uri}: {e}"
         raise SourceIOError(msg) from e
-    return _file_info(fs, path, info) if info["type"] == "file" or _is_regular(path) else None
+    return to_file_info(fs, path, info) if info["type"] == "file" or _is_regular(path) else None
 
 
 def file_infos(uris: Sequence[str]) -> dict[str, FileInfo | None]:
@@ -280,7 +287,8 @@ def _is_regular(path: str) -> bool:
         return False
 
 
-def _file_info(fs: Any, name: str, info: dict[str, Any]) -> FileInfo:
+def to_file_info(fs: Any, name: str, info: dict[str, Any]) -> FileInfo:
+    """An entry of a listing, as fsspec or a client has it, in this module's words."""
     uri = fs.unstrip_protocol(name).removeprefix("file://")
     if info.get("islink"):
         target = Path(name).stat()  # what counts is what the link points at

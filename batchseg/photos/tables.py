@@ -1,9 +1,18 @@
 """The columns that photographs travel in: a million of them must not be a million objects."""
 
+from typing import Any
+
 import pyarrow as pa
+import pyarrow.compute
+
+Column = Any
+"""pa.Array or pa.ChunkedArray, which take the type of their values in the stubs and none at run time."""
+
+compute: Any = pyarrow.compute
+"""Its stubs know neither Python's values beside columns nor what most functions return."""
 
 LISTING = pa.schema(
-    {
+    {  # type: ignore[arg-type]
         "source_id": pa.string(),
         "uri": pa.string(),
         "tag": pa.string(),  # size and version of the file: another tag, another version
@@ -16,7 +25,7 @@ LISTING = pa.schema(
 """One row per photograph as the listing shows it, sorted by `source_id`, each id once."""
 
 ANNOTATIONS = pa.schema(
-    {
+    {  # type: ignore[arg-type]
         "source_id": pa.string(),
         "region_id": pa.int64(),  # row * width + column of the first pixel
         "class_id": pa.int32(),

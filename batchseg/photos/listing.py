@@ -1,0 +1,286 @@
+"""A job's inputs as one table of photographs: stable ids, tags, and what manifests say of them.
+
+What an input means is what it means for scenes (`inputs.find_sources`); here nothing is kept per file but
+the cells of the table: its texts, and 45 bytes.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import pyarrow as pa
+
+from batchseg import storage, walking
+from batchseg.errors import ConfigError, SourceIOError
+from batchseg.inputs import (
+    NAME_BYTES,
+    InputRoot,
+    check_names,
+    common_folder,
+    in_utf8,
+    input_key,
+    is_manifest,
+    lies_inside,
+    literal_prefix,
+    new_root,
+    relative_path,
+    source_id_of,
+)
+from batchseg.photos.manifest import ROWS, read_manifest
+from batchseg.photos.tables import LISTING, Column
+from batchseg.photos.tables import compute as pc
+from batchseg.settings import JobConfig, SceneSet
+from batchseg.sidecars import is_sidecar
+
+PHOTOGRAPH_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"))
+"""What counts as a photograph in a folder. A glob takes whatever it matches."""
+
+ABSENT = "absent"
+"""Tag of a manifest's row that names no file."""
+
+_FOUND = pa.schema([field for field in LISTING if field.name != "source_id"])
+
+_ODD_ID = r"(^|/)\.{0,2}(/|$)"
+"""Parts that an id must not have."""
+
+_LONG_NAME = rf"[^/]{{{NAME_BYTES // 4},}}"
+"""Characters have up to four bytes: such a name may be too long."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Clock:
+    now: float
+    min_age: float
+
+    def young(self, modified: list[float | None]) -> Column:
+        """As `inputs.find_sources` sees it: a time far ahead is wrong, not young."""
+        times = np.array(modified, dtype=np.float64)  # None becomes NaN, which is never young
+        return pa.array(np.abs(self.now - times) < self.min_age)
+
+
+def list_photographs(
+    config: JobConfig, recorded: Mapping[str, InputRoot]
+) -> tuple[pa.Table, dict[str, InputRoot]]:
+    """List all inputs.
+
+    Args:
+        config: the job.
+        recorded: roots of the output's earlier runs, by pattern.
+
+    Returns:
+        Columns as in `LISTING`, sorted by id, each id once; and the roots of this run, by pattern. A file
+        that two inputs hold is the photograph of the first one, and has that one's attributes.
+
+    Raises:
+        ConfigError: an input matches nothing, a manifest cannot be read or contradicts itself, or two
+            files would have one id.
+    """
+    if not config.inputs:
+        msg = f"{config.path}: inputs: there is none; name a file, a folder, a glob or a manifest"
+        raise ConfigError(msg)
+    check_names(config, recorded)
+    clock = _Clock(now=time.time(), min_age=config.min_age)
+    roots = dict(recorded)
+    tables: list[pa.Table] = []
+    # Known inputs first: a new one gets a name that none of their folders has.
+    for given_name, given in sorted(config.inputs, key=lambda item: input_key(item[1]) not in recorded):
+        if isinstance(given, SceneSet):
+            msg = (
+                f"{config.path}: inputs: {given.key}: photographs have one file each; name a folder, a glob "
+                f"or a manifest, or leave out `fit`"
+            )
+            raise ConfigError(msg)
+        found = _listed(given, config, clock)
+        if given not in roots:
+            prefix = literal_prefix(given, partial(_folder_of, found))
+            taken = _first_parts(tables)
+            roots[given] = new_root(given, given_name, prefix, roots, taken=taken, config=config)
+        tables.append(_with_ids(_unknown(found, tables), roots[given]))
+    return _each_once(_sorted(pa.concat_tables(tables)), config), roots
+
+
+def _listed(pattern: str, config: JobConfig, clock: _Clock) -> pa.Table:
+    """What an input holds, without ids. Raises ConfigError."""
+    try:
+        if pattern.startswith("http") and any(c in pattern for c in "*["):
+            msg = "web servers have no listings; name single URLs, or put them in a manifest"
+            raise ValueError(msg)
+        found = _members(pattern, clock) if is_manifest(pattern) else _walked(pattern, config.output, clock)
+    except (SourceIOError, ImportError, OSError, ValueError) as e:
+        msg = f"{config.path}: inputs: cannot list {pattern}: {e}"
+        raise ConfigError(msg) from e
+    outside = pc.invert(pc.starts_with(found["uri"], config.output.rstrip("/") + "/"))
+    rows = found if pc.all(outside).as_py() else found.filter(outside)
+    if not rows and (found or lies_inside(f"{pattern}/", config.output)):
+        msg = (
+            f"{config.path}: inputs: all of {pattern} lies inside the output {config.output}; choose an "
+            f"output beside the photographs or below them"
+        )
+        raise ConfigError(msg)
+    if not rows and not config.allow_empty:
+        msg = (
+            f"{config.path}: inputs: {pattern} matches no photograph; check the path and that its disk is "
+            f"mounted, or set allow_empty: true if an empty night is normal"
+        )
+        raise ConfigError(msg)
+    return rows
+
+
+def _is_photograph(name: str) -> bool:
+    return name[name.rfind(".") :].lower() in PHOTOGRAPH_SUFFIXES and not name.startswith(".")
+
+
+def _is_wanted(name: str) -> bool:
+    return not is_sidecar(name) and not name.startswith(".")
+
+
+def _walked(pattern: str, output: str, clock: _Clock) -> pa.Table:
+    wanted = _is_photograph if storage.is_folder(pattern) else _is_wanted
+    batches = walking.walk(pattern, wanted=wanted, without=output)
+    return pa.concat_tables([_FOUND.empty_table(), *(_columns(files, clock) for files in batches)])
+
+
+def _columns(files: walking.Files, clock: _Clock) -> pa.Table:
+    uris, problems = _texts(files.uris)
+    return _found(uris, files, problems, pa.repeat("", len(files.uris)), clock)
+
+
+def _texts(uris: list[str]) -> tuple[Column, Column]:
+    """URIs as tables can hold them, and what is wrong with the original names."""
+    try:
+        return pa.array(uris, pa.string()), pa.repeat("", len(uris))
+    except UnicodeEncodeError:
+        pairs = [in_utf8(uri) for uri in uris]
+        return pa.array([name for name, _ in pairs]), pa.array([problem for _, problem in pairs])
+
+
+def _found(
+    uris: Column, files: walking.Files, problems: Column, attributes: Column, clock: _Clock
+) -> pa.Table:
+    columns = {
+        "uri": uris,
+        "tag": pc.fill_null(pa.array(files.tags, pa.string()), ABSENT),
+        "size": pa.array(files.sizes, pa.int64()),
+        "young": clock.young(files.modified),
+        "problem": problems,
+        "attributes": attributes,
+    }
+    return pa.table(columns, schema=_FOUND)
+
+
+def _members(manifest: str, clock: _Clock) -> pa.Table:
+    """A manifest's rows; one that names no file stays, as a photograph that cannot be done."""
+    rows = [batch for batch in read_manifest(manifest) if batch]
+    on_disk = not any(pc.any(pc.match_substring(batch["uri"], "://")).as_py() for batch in rows)
+    if not on_disk and rows:  # in buckets each folder is listed once, for all its members
+        rows = [pa.concat_tables(rows).combine_chunks()]
+    return pa.concat_tables([_FOUND.empty_table(), *(_looked_at(batch, clock) for batch in rows)])
+
+
+def _looked_at(rows: pa.Table, clock: _Clock) -> pa.Table:
+    uris: Column = rows["uri"]
+    files = walking.look(uris.to_pylist())
+    gone = pa.array([tag is None for tag in files.tags])
+    problems = pc.if_else(gone, "there is no such file; bring it back, or correct the manifest", "")
+    return _found(uris, files, problems, rows["attributes"], clock)
+
+
+def _folder_of(found: pa.Table) -> str:
+    if not found:
+        return ""
+    ends = pc.min_max(found["uri"])
+    return common_folder(ends["min"].as_py(), ends["max"].as_py())
+
+
+def _first_parts(tables: list[pa.Table]) -> set[str]:
+    """Of all ids so far: the name of a further input must be none of them."""
+    parts: set[str] = set()
+    for table in tables:
+        parts |= set(pc.replace_substring_regex(table["source_id"], "(?s)/.*", "").unique().to_pylist())
+    return parts
+
+
+def _unknown(found: pa.Table, tables: list[pa.Table]) -> pa.Table:
+    """Without the files that another input holds as well."""
+    for table in tables:
+        known = pc.is_in(found["uri"], value_set=table["uri"])
+        found = found.filter(pc.invert(known)) if pc.any(known).as_py() else found
+    return found
+
+
+def _with_ids(found: pa.Table, root: InputRoot) -> pa.Table:
+    batches = [_named(batch, root) for batch in found.to_batches(max_chunksize=ROWS)]
+    return pa.Table.from_batches(batches, schema=LISTING)
+
+
+def _named(found: pa.RecordBatch, root: InputRoot) -> pa.RecordBatch:
+    uris: Column = found["uri"]
+    prefix = root.prefix.rstrip("/") + "/"
+    ids = pc.utf8_slice_codeunits(uris, len(prefix))
+    if root.name:
+        ids = pc.binary_join_element_wise(root.name, ids, "/")
+    odd = pc.or_(pc.invert(pc.starts_with(uris, prefix)), pc.match_substring_regex(ids, _ODD_ID))
+    if pc.any(odd).as_py():
+        others = [source_id_of(relative_path(uri, root), root) for uri in uris.filter(odd).to_pylist()]
+        ids = pc.replace_with_mask(ids, odd, pa.array(others, pa.string()))
+    columns = {"source_id": ids, **dict(zip(found.schema.names, found.columns, strict=True))}
+    columns["problem"] = _long_names_too(ids, columns["problem"])
+    return pa.record_batch(columns, schema=LISTING)
+
+
+def _long_names_too(ids: Column, problems: Column) -> Column:
+    doubtful = pc.match_substring_regex(ids, _LONG_NAME)
+    if not pc.any(doubtful).as_py():
+        return problems
+    words = f"its name is longer than {NAME_BYTES} bytes, which leaves no room for the mask's; rename it"
+    longest = [max(len(part.encode()) for part in i.split("/")) for i in ids.filter(doubtful).to_pylist()]
+    others = [
+        problem or (words if length > NAME_BYTES else "")
+        for length, problem in zip(longest, problems.filter(doubtful).to_pylist(), strict=True)
+    ]
+    return pc.replace_with_mask(problems, doubtful, pa.array(others, pa.string()))
+
+
+def _sorted(table: pa.Table) -> pa.Table:
+    ids = table["source_id"]
+    if pc.all(pc.less_equal(ids[:-1], ids[1:])).as_py() is not False:
+        return table
+    order = pc.sort_indices(ids)
+    columns = {name: table[name] for name in LISTING.names}
+    del table, ids
+    for name in LISTING.names:  # one at a time: the unsorted column goes before the next one is sorted
+        columns[name] = columns[name].take(order)
+    return pa.table(columns, schema=LISTING)
+
+
+def _each_once(table: pa.Table, config: JobConfig) -> pa.Table:
+    """Rows that say the same count once; others of one id are refused."""
+    equal = _like_the_next(table, "source_id")
+    if not equal.any():
+        return table
+    repeated = equal & _like_the_next(table, "uri") & _like_the_next(table, "attributes")
+    table = table.filter(pa.array(np.append(~repeated, True)))
+    equal = _like_the_next(table, "source_id")
+    if equal.any():
+        one, other = table.slice(int(np.argmax(equal)), 2).to_pylist()
+        raise ConfigError(f"{config.path}: inputs: " + _contradiction(one, other))
+    return table
+
+
+def _like_the_next(table: pa.Table, name: str) -> np.ndarray:
+    column = table[name]
+    return np.asarray(pc.equal(column[:-1], column[1:]), dtype=bool)
+
+
+def _contradiction(one: dict[str, str], other: dict[str, str]) -> str:
+    if one["uri"] == other["uri"]:
+        return (
+            f"{one['uri']} is listed twice, with {one['attributes'] or 'nothing'} and with "
+            f"{other['attributes'] or 'nothing'}; keep one row"
+        )
+    return (
+        f"{one['uri']} and {other['uri']} would both be called {one['source_id']}; give the inputs names, "
+        f"as in `inputs: {{north: ..., south: ...}}`"
+    )
