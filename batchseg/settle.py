@@ -96,7 +96,7 @@ def worker_count(config: JobConfig) -> int:
 
 def make_executor(config: JobConfig, stop: Stop) -> Executor:
     workers = worker_count(config)
-    batch_size = config.batch_size or 1
+    batch_size = config.batch_size
     if config.executor == "inline":
         return InlineExecutor(
             config.output,

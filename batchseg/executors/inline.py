@@ -20,7 +20,7 @@ from batchseg.finish import finish_scene
 from batchseg.isolate import ProcessDiedError, call_in_fresh_process
 from batchseg.machine import cpu_class
 from batchseg.photos.group import Group, GroupAnswer, from_stream
-from batchseg.photos.worker import GroupWorker, sift
+from batchseg.photos.worker import GroupWorker, sift, usual_batch
 from batchseg.predict import load_predictor
 from batchseg.read import read_header, read_headers_alone
 from batchseg.recipe import Product, Recipe
@@ -32,9 +32,9 @@ class InlineExecutor:
     """One predictor that uses `threads` threads."""
 
     def __init__(
-        self, output: str, *, threads: int, batch_size: int, timeout: float, stop: Callable[[], bool]
+        self, output: str, *, threads: int, batch_size: int | None, timeout: float, stop: Callable[[], bool]
     ) -> None:
-        self._output, self._threads, self._batch_size = output, threads, batch_size
+        self._output, self._threads, self._asked_batch = output, threads, batch_size
         self._timeout, self._stop = timeout, stop
         self._leases: deque[tuple[Lease, Isolation]] = deque()
         self._finishes: deque[FinishTask] = deque()
@@ -54,7 +54,9 @@ class InlineExecutor:
 
     def start(self, recipe: Recipe, product: Product) -> Sequence[Slot]:
         self._recipe, self._product = recipe, product
-        self._predictor = load_predictor(recipe, threads=self._threads, batch_size=self._batch_size)
+        batch_size = self._asked_batch or (1 if recipe.fit is None else usual_batch(recipe))
+        self._batch_size = batch_size
+        self._predictor = load_predictor(recipe, threads=self._threads, batch_size=batch_size)
         where = cpu_class() if recipe.device == "cpu" else recipe.facts.cpu_class
         if product.photographs is not None:
             self._worker = GroupWorker(
@@ -62,7 +64,7 @@ class InlineExecutor:
                 recipe,
                 product,
                 self._predictor,
-                batch_size=self._batch_size,
+                batch_size=batch_size,
                 readers=self._threads,
                 cpu_class=where,
             )

@@ -45,7 +45,7 @@ from batchseg.isolate import ProcessDiedError, call_in_fresh_process
 from batchseg.ledger import Record
 from batchseg.machine import cpu_class
 from batchseg.photos.group import Doubt, Group, GroupAnswer, from_stream
-from batchseg.photos.worker import GroupWorker, sift
+from batchseg.photos.worker import GroupWorker, sift, usual_batch
 from batchseg.predict import load_predictor
 from batchseg.read import read_header, read_headers_alone
 from batchseg.recipe import Product, Recipe
@@ -242,7 +242,7 @@ class RayExecutor:
         address: str | None,
         workers: int | None,
         gpus_per_worker: float,
-        batch_size: int,
+        batch_size: int | None,
         timeout: float,
         object_store_bytes: int,
     ) -> None:
@@ -251,7 +251,7 @@ class RayExecutor:
         Raises:
             ConfigError: there is no cluster at the address.
         """
-        self._output, self._batch_size, self._timeout = output, batch_size, timeout
+        self._output, self._asked_batch, self._timeout = output, batch_size, timeout
         self._asked_workers, self._gpus = workers, gpus_per_worker
         self._where: Where = storage.environment()
         self._folder: Path | None = None
@@ -333,6 +333,7 @@ class RayExecutor:
 
     def start(self, recipe: Recipe, product: Product) -> Sequence[Slot]:
         self._product, self._device = product, recipe.device
+        self._batch_size = self._asked_batch or (1 if recipe.fit is None else usual_batch(recipe))
         self._recipe, self._product_ref = ray.put(recipe), ray.put(product)
         count = self._asked_workers or self._capacity()
         if count < 1:

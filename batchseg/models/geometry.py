@@ -8,6 +8,7 @@ for some interpolations; against all at once the last bit of a float32 may diffe
 
 import math
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,16 @@ _INTERPOLATION = {
     "area": "INTER_AREA",
     "lanczos4": "INTER_LANCZOS4",
 }
-"""OpenCV's names. It is imported where it is used: it reserves 150 MB, and most models resize nothing."""
+"""OpenCV's names."""
+
+
+@cache
+def opencv() -> Any:
+    """The module, on one thread: a worker has one core. It reserves 150 MB, and most models resize nothing."""
+    import cv2
+
+    cv2.setNumThreads(1)  # takes 0.1 ms
+    return cv2
 
 
 def network_shape(steps: Sequence[Geometry], shape_hw: Shape) -> Shape:
@@ -189,9 +199,7 @@ def _pad(
 
 def _resize(planes: NDArray[Any], shape_hw: Shape, interpolation: Interpolation) -> NDArray[Any]:
     """Each plane of (K, h, w) floats; OpenCV knows no float16."""
-    import cv2
-
-    cv2.setNumThreads(1)  # a worker has one core, and pictures of one band are small
+    cv2 = opencv()
     flag = getattr(cv2, _INTERPOLATION[interpolation])
     resized = np.empty((len(planes), *shape_hw), np.float32)
     for plane, out in zip(planes.astype(np.float32, copy=False), resized, strict=True):

@@ -123,9 +123,7 @@ def _resized(pixels: NDArray[Any], side: int) -> NDArray[Any]:
 
     PaddleSeg's Resize works on float32: uint8 here is the same, rounded.
     """
-    import cv2
-
-    cv2.setNumThreads(1)  # a worker has one core
+    cv2 = geometry.opencv()
     if pixels.shape[-2:] == (side, side):
         return pixels
     if len(pixels) <= 4:  # OpenCV's limit of bands at once

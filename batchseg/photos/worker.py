@@ -27,6 +27,10 @@ from batchseg.walking import current_tags
 CHUNK_FILES, CHUNK_BYTES = 16, 4 * 2**20
 """Files that one reading thread takes at a time: many small ones, or one large one."""
 
+BATCH_PIXELS, MOST_TILES = 512 * 512, 16
+"""Of a batch where the job names no size. A call of a network takes 0.2 ms whatever it is given, which
+tells with small tiles; of large ones batches give nothing on a CPU."""
+
 REMOTE_READERS = 16
 """Threads where files lie in a bucket: each waits for its replies most of the time."""
 
@@ -42,6 +46,12 @@ class Loaded:
     content: str
     """Digest of the file's bytes; empty unless asked for."""
     doubt: Doubt | None = None
+
+
+def usual_batch(recipe: Recipe) -> int:
+    """Tiles per run of the network for jobs that name no `batch_size`."""
+    fitting = MOST_TILES if recipe.device == "gpu" else BATCH_PIXELS // recipe.tile_size**2
+    return max(1, min(MOST_TILES, fitting))
 
 
 def content_digest(data: bytes) -> str:
