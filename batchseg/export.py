@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 import pyproj
 import shapely
 
+from batchseg.columns import first_output
 from batchseg.errors import ConfigError, OutputError
 from batchseg.ledger import Ledger
 from batchseg.state import require_results
@@ -116,7 +117,7 @@ def _parsed(crs: str) -> pyproj.CRS:
 
 def _by_crs(output: str) -> dict[str, list[str]]:
     """Parts that the ledger knows, by CRS code."""
-    recorded = {record.regions_part for record in Ledger(output).sources()}
+    recorded = set(pc.unique(first_output(Ledger(output).table(), "annotations")).to_pylist())
     groups: dict[str, list[str]] = {}
     for path in sorted(set(region_parts(output)) & recorded):
         groups.setdefault(path.split("/")[1].removeprefix("crs="), []).append(path)
@@ -145,7 +146,8 @@ def _tables(
 
 
 def _crs_of(schema: pa.Schema) -> pyproj.CRS | None:
-    said = json.loads((schema.metadata or {})[b"geo"])["columns"]["geometry"]["crs"]
+    geo = json.loads((schema.metadata or {}).get(b"geo", b"{}"))  # photographs' parts may have none
+    said = geo["columns"]["geometry"]["crs"] if geo else None
     return None if said is None else pyproj.CRS.from_json_dict(said)
 
 

@@ -126,7 +126,8 @@ def triage(
         else:
             todo.append(source)
     present = {source.source_id for source in sources}
-    vanished = tuple(r.source_id for r in ledger.sources() if r.source_id not in present)
+    known = ledger.table().column("source_id").to_pylist()
+    vanished = tuple(str(source_id) for source_id in known if source_id not in present)
     ripe = tuple(source for source in todo if not source.young)
     return Triage(
         todo=ripe,

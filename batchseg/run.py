@@ -254,11 +254,11 @@ class _Run:
             with contextlib.suppress(BatchsegError):
                 self._lock.check()
                 names, gone = product_names(product), plan.triage.vanished
-                write_items(self._config.output, ledger.sources(), names, gone)
+                write_items(self._config.output, ledger.table(), names, gone)
             msg = f"{e} [{driver.tally.shards} shards recorded in this run; the same command goes on]"
             raise type(e)(msg) from e
         tags = {job.scene.source.source_id for job in plan.jobs} | {r.source.source_id for r in plan.refusals}
-        records = [record for record in ledger.sources() if record.source_id in tags]
+        records = [record for key in sorted(tags) if (record := ledger.source(key)) is not None]
         return self._end(ledger, product, driver.tally, plan.triage, records)
 
     def _end(
@@ -268,7 +268,7 @@ class _Run:
         tidy(self._config.output, ledger)
         ledger.merge()
         discard_leftovers(self._config.output, ledger.unfinished())
-        write_items(self._config.output, ledger.sources(), product_names(product), triaged.vanished)
+        write_items(self._config.output, ledger.table(), product_names(product), triaged.vanished)
         self._sums.ended = time.monotonic()
         return Report(
             output=self._config.output,

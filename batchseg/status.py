@@ -2,8 +2,12 @@
 
 from dataclasses import dataclass
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from batchseg.ledger import Ledger
 from batchseg.locks import holder
+from batchseg.records import to_records
 from batchseg.state import require_results
 
 
@@ -51,13 +55,15 @@ def read_status(output: str) -> Status:
     """Raises ConfigError where no run has written to `output`."""
     state = require_results(output)
     ledger = Ledger(output)
-    records = list(ledger.sources())
-    done = [record for record in records if record.status == "done"]
+    table = ledger.table()
+    is_done = pc.equal(table.column("status"), pa.scalar("done"))
+    done = table.filter(is_done)
+    sizes = pc.multiply(done.column("height").cast(pa.int64()), done.column("width"))
     return Status(
         output=output,
         running=holder(output),
         done=len(done),
-        pixels_done=sum(record.height * record.width for record in done),
+        pixels_done=pc.sum(sizes).as_py() or 0,
         unfinished=tuple(
             UnfinishedScene(
                 source_id=source_id,
@@ -69,8 +75,7 @@ def read_status(output: str) -> Status:
         ),
         refused=tuple(
             RefusedSource(source_id=record.source_id, status=record.status, error=record.error)
-            for record in records
-            if record.status != "done"
+            for record in to_records(table.filter(pc.invert(is_done)))
         ),
         damaged=tuple(
             DamagedScene(
@@ -78,8 +83,7 @@ def read_status(output: str) -> Status:
                 bad_pixels=record.bad_pixels,
                 bad_share=record.bad_pixels / (record.height * record.width),
             )
-            for record in done
-            if record.bad_pixels
+            for record in to_records(done.filter(pc.greater(done.column("bad_pixels"), pa.scalar(0))))
         ),
         gone=state.vanished if state else (),
     )

@@ -11,18 +11,22 @@ import hashlib
 import io
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from batchseg import publishing, storage
+from batchseg.columns import first_output, take_rows, with_part
 from batchseg.errors import OutputError
 from batchseg.finish import publish_output, scratch_folder
-from batchseg.ledger import Ledger, Output, Record
+from batchseg.ledger import Ledger
 
 SMALL_BYTES = 2**20
 """A part below it is worth joining with others."""
@@ -45,15 +49,28 @@ def tidy(output: str, ledger: Ledger) -> None:
     sizes = region_parts(output)
     if not sizes:
         return
-    members: dict[str, list[Record]] = defaultdict(list)
-    for record in ledger.sources():
-        if record.regions_part:
-            members[record.regions_part].append(record)
-    again = [path for path in sizes if members.get(path) and _holds_others(output, path, members[path])]
-    for group in [*([path] for path in again), *_small_groups(sizes, members, set(again))]:
-        _rewrite(output, ledger, group, [record for path in group for record in members[path]])
-    needed = {record.regions_part for record in ledger.sources()}
+    table = ledger.table()
+    members = _members(table)
+    living = [path for path in sizes if path in members]
+    again = _with_others(output, [path for path in living if is_shared(path)], table, members)
+    small = [path for path in living if path not in again and sizes[path] < SMALL_BYTES]
+    groups = [*([path] for path in again), *_small_groups(output, small, sizes)]
+    needed = {path for path in living if path not in again}
+    for group, rows in zip(groups, _rows_of(groups, table, members), strict=True):
+        needed -= set(group)
+        needed.add(_rewrite(output, ledger, group, rows))
     publishing.remove_files([storage.join(output, path) for path in sizes if path not in needed])
+
+
+def part_path(crs: str, rows: pa.Table) -> str:
+    """Where the regions of some sources go together, below the output: the name tells who they are.
+
+    Args:
+        crs: the CRS's code in folder names; "none" for photographs.
+        rows: the sources' rows of the ledger, at least one.
+    """
+    ordered = rows.sort_by("source_id")
+    return f"annotations/crs={crs}/part-{_digests(ordered, np.array([0, len(ordered)]))[0]}.parquet"
 
 
 def read_part(output: str, path: str) -> pq.ParquetFile:
@@ -76,55 +93,122 @@ def region_parts(output: str) -> dict[str, int]:
     return {path: size for path, size in sizes.items() if path.endswith(".parquet")}
 
 
-def _is_joined(path: str) -> bool:
+def is_shared(path: str) -> bool:
+    """Whether a part is of several sources, by its name."""
     return path.rpartition("/")[2].startswith("part-")
 
 
-def _holds_others(output: str, path: str, members: Sequence[Record]) -> bool:
-    """Whether a joined part has rows of sources whose own record names another one."""
-    if not _is_joined(path):
-        return False
-    held = json.loads(read_part(output, path).schema_arrow.metadata.get(MEMBERS, b"[]"))
-    return set(held) != {record.source_id for record in members}
+def _members(table: pa.Table) -> Mapping[str, NDArray[np.int64]]:
+    """Numbers of the rows whose sources' regions a part has, ascending, by part."""
+    parts: Any = first_output(table, "annotations")
+    if not parts.type.equals(pa.dictionary(pa.int32(), pa.string())) or parts.null_count == len(parts):
+        return {}
+    rows = np.flatnonzero(parts.is_valid().to_numpy(zero_copy_only=False))
+    codes = parts.indices.take(pa.array(rows)).to_numpy()
+    order = np.argsort(codes, kind="stable")
+    found, starts = np.unique(codes[order], return_index=True)
+    names = parts.dictionary.take(pa.array(found)).to_pylist()
+    return dict(zip(names, np.split(rows[order], starts[1:]), strict=True))
 
 
-def _small_groups(
-    sizes: dict[str, int], members: dict[str, list[Record]], without: set[str]
-) -> Iterator[list[str]]:
-    """Parts to join, by CRS, each group of at most PART_BYTES."""
-    small: dict[str, list[str]] = defaultdict(list)
-    for path in sorted(sizes):
-        if path in members and path not in without and sizes[path] < SMALL_BYTES:
-            small[path.rpartition("/")[0]].append(path)
-    for paths in small.values():
-        if len(paths) < COMPACT_FROM:
-            continue
-        group: list[str] = []
-        for path in paths:
-            if group and sum(sizes[p] for p in group) + sizes[path] > PART_BYTES:
-                yield group
-                group = []
-            group.append(path)
-        yield group
+def _with_others(
+    output: str, paths: Sequence[str], table: pa.Table, members: Mapping[str, NDArray[np.int64]]
+) -> list[str]:
+    """Shared parts with rows of sources whose own record names another part.
+
+    A part's name is a digest of its members; only one that is not as its members say is opened.
+    """
+    if not paths:
+        return []
+    groups = [members[path] for path in paths]
+    numbers: Any = pa.array(np.concatenate(groups))
+    columns = table.select(list(_DIGESTED)).take(numbers)
+    bounds = np.cumsum([0, *(len(group) for group in groups)])
+    digests = _digests(columns, bounds)
+    found = []
+    for number, (path, digest) in enumerate(zip(paths, digests, strict=True)):
+        if not path.endswith(f"/part-{digest}.parquet"):
+            ids = columns.column("source_id").slice(bounds[number], len(groups[number])).to_pylist()
+            if set(_held_by(output, path)) != set(ids):
+                found.append(path)
+    return found
 
 
-def _rewrite(output: str, ledger: Ledger, paths: Sequence[str], records: Sequence[Record]) -> None:
-    """Put the living rows of some parts into a new one, and record it."""
-    ids = sorted(record.source_id for record in records)
-    digest = hashlib.sha256(json.dumps([sorted((r.source_id, r.tag, r.product) for r in records)]).encode())
-    folder = paths[0].rpartition("/")[0]
-    target = f"{folder}/part-{digest.hexdigest()[:16]}.parquet"
+_DIGESTED = ("source_id", "tag", "pixel", "product")
+"""What makes the rows of a source what they are."""
+
+
+def _digests(columns: pa.Table, bounds: NDArray[np.int64]) -> list[str]:
+    """A digest per group of consecutive rows, from one bound to the next."""
+    text = pa.large_string()
+    texts = [columns.column(name).cast(text) for name in _DIGESTED]
+    join: Any = pc.binary_join_element_wise
+    joined = join(*texts, pa.scalar("", text), pa.scalar("\0", text)).combine_chunks()
+    _, offsets, data = joined.buffers()
+    at = np.frombuffer(offsets, np.int64)[joined.offset + bounds]
+    held = memoryview(data)
+    return [hashlib.sha256(held[start:stop]).hexdigest()[:16] for start, stop in pairwise(at)]
+
+
+def _held_by(output: str, path: str) -> list[str]:
+    """Sources that a shared part was made of."""
+    held: list[str] = json.loads((read_part(output, path).schema_arrow.metadata or {}).get(MEMBERS, b"[]"))
+    return held
+
+
+def _small_groups(output: str, small: Sequence[str], sizes: Mapping[str, int]) -> Iterator[list[str]]:
+    """Parts to join, by CRS and columns, each group of at most PART_BYTES."""
+    folders: dict[str, list[str]] = defaultdict(list)
+    for path in sorted(small):
+        folders[path.rpartition("/")[0]].append(path)
+    alike: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    for folder, paths in folders.items():
+        for path in paths if len(paths) >= COMPACT_FROM else ():
+            alike[(folder, *read_part(output, path).schema_arrow.names)].append(path)
+    for paths in alike.values():
+        if len(paths) >= COMPACT_FROM:
+            yield from _filled(paths, sizes)
+
+
+def _filled(paths: Sequence[str], sizes: Mapping[str, int]) -> Iterator[list[str]]:
+    group: list[str] = []
+    for path in paths:
+        if group and sum(sizes[p] for p in group) + sizes[path] > PART_BYTES:
+            yield group
+            group = []
+        group.append(path)
+    yield group
+
+
+def _rows_of(
+    groups: Sequence[Sequence[str]], table: pa.Table, members: Mapping[str, NDArray[np.int64]]
+) -> Iterator[pa.Table]:
+    """The ledger's rows of each group's sources, sorted by id; taken at once, as taking copies columns."""
+    numbers = [np.sort(np.concatenate([members[path] for path in group])) for group in groups]
+    if not numbers:
+        return
+    rows = take_rows(table, np.concatenate(numbers))
+    start = 0
+    for group in numbers:
+        yield rows.slice(start, len(group))
+        start += len(group)
+
+
+def _rewrite(output: str, ledger: Ledger, paths: Sequence[str], rows: pa.Table) -> str:
+    """Put the living rows of some parts into a new one, record it, and say where it is."""
+    target = part_path(paths[0].split("/")[1].removeprefix("crs="), rows)
     with scratch_folder(output) as scratch:
         made = scratch / "part.parquet"
-        _copy_rows(output, paths, ids, made)
+        _copy_rows(output, paths, rows.column("source_id"), made)
         published = publish_output(output, target, made)
-    ledger.append(_moved(record, published) for record in records)
+    ledger.append_table(with_part(rows, published))
+    return target
 
 
-def _copy_rows(output: str, paths: Sequence[str], ids: Sequence[str], target: Path) -> None:
-    wanted = pa.array(ids, type=pa.string())
+def _copy_rows(output: str, paths: Sequence[str], ids: Any, target: Path) -> None:
+    wanted = ids.combine_chunks()
     schema = read_part(output, paths[0]).schema_arrow
-    metadata = {**(schema.metadata or {}), MEMBERS: json.dumps(list(ids)).encode()}
+    metadata = {**(schema.metadata or {}), MEMBERS: json.dumps(wanted.to_pylist()).encode()}
     with pq.ParquetWriter(target, schema.with_metadata(metadata), compression="zstd") as writer:
         for path in paths:
             part = read_part(output, path)
@@ -132,8 +216,3 @@ def _copy_rows(output: str, paths: Sequence[str], ids: Sequence[str], target: Pa
                 rows = part.read_row_group(number)
                 kept = rows.filter(pc.is_in(rows.column("source_id"), value_set=wanted))
                 writer.write_table(kept.replace_schema_metadata(metadata))
-
-
-def _moved(record: Record, part: Output) -> Record:
-    others = tuple(o for o in record.outputs if o.path != record.regions_part)
-    return replace(record, outputs=(*others, part))

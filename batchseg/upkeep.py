@@ -3,12 +3,18 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from batchseg import publishing, storage
+from batchseg.columns import is_below, outputs_of
 from batchseg.errors import ConfigError
 from batchseg.items import write_items
-from batchseg.ledger import Ledger, Record
+from batchseg.ledger import Ledger
 from batchseg.locks import hold
+from batchseg.records import filled, to_records
 from batchseg.scratch import run_folder
 from batchseg.state import OutputState, require_results, save_state
 from batchseg.tables import tidy
@@ -40,7 +46,9 @@ def retry(output: str, run_id: str, source_ids: Sequence[str]) -> tuple[str, ...
         LockedError: a run is under way.
     """
     with _held(output, run_id) as (ledger, state):
-        quarantined = {r.source_id: r for r in ledger.sources() if r.status == "quarantined"}
+        table = ledger.table()
+        table = table.filter(pc.equal(table.column("status"), pa.scalar("quarantined")))
+        quarantined = {record.source_id: record for record in to_records(table)}
         unknown = [source_id for source_id in source_ids if source_id not in quarantined]
         if unknown:
             msg = f"{unknown[0]} is not quarantined in {output}; `batchseg status` names those that are"
@@ -65,22 +73,26 @@ def prune(output: str, run_id: str, *, dry_run: bool, everything: bool) -> Prune
         LockedError: a run is under way.
     """
     with _held(output, run_id) as (ledger, state):
-        records = [record for key in state.vanished if (record := ledger.source(key)) is not None]
-        if len(records) == sum(1 for _ in ledger.sources()) and records and not everything:
+        table = ledger.table()
+        vanished = pa.array(state.vanished, pa.string())
+        rows = table.filter(pc.is_in(table.column("source_id"), value_set=vanished))
+        if len(rows) == len(table) and len(rows) and not everything:
             msg = (
-                f"the last run found none of the {len(records)} sources of {output}; was a disk not mounted? "
+                f"the last run found none of the {len(rows)} sources of {output}; was a disk not mounted? "
                 f"Run the job again, or prune with --all"
             )
             raise ConfigError(msg)
-        own = [made for r in records for made in r.outputs if made.path != r.regions_part]
+        own = outputs_of(rows)
+        own = own.filter(pa.array(~is_below(own.column("path"), "annotations")))  # rows leave their parts
         pruned = Pruned(
-            sources=tuple(record.source_id for record in records),
+            sources=tuple(map(str, rows.column("source_id").to_pylist())),
             files=len(own),
-            nbytes=sum(made.nbytes for made in own),
+            nbytes=pc.sum(own.column("nbytes")).as_py() or 0,
         )
         if not dry_run:
-            publishing.remove_files([storage.join(output, made.path) for made in own])
-            ledger.append(_removed(record) for record in records)
+            paths = own.column("path").to_pylist()
+            publishing.remove_files([storage.join(output, str(path)) for path in paths])
+            ledger.append_table(_removed(rows))
             tidy(output, ledger)
             discard_leftovers(output, ledger.unfinished())
             save_state(output, replace(state, vanished=()))
@@ -88,8 +100,10 @@ def prune(output: str, run_id: str, *, dry_run: bool, everything: bool) -> Prune
         return pruned
 
 
-def _removed(record: Record) -> Record:
-    return Record(status="removed", source_id=record.source_id, tag=record.tag)
+def _removed(rows: pa.Table) -> pa.Table:
+    """Rows that say that sources are no more."""
+    known: dict[str, Any] = {name: rows.column(name) for name in ("source_id", "tag")}
+    return filled({"status": pa.array(["removed"] * len(rows), pa.string()), **known}, len(rows))
 
 
 @contextmanager
@@ -106,4 +120,4 @@ def _held(output: str, run_id: str) -> Iterator[tuple[Ledger, OutputState]]:
 
 def _end(output: str, ledger: Ledger, state: OutputState) -> None:
     ledger.merge()
-    write_items(output, ledger.sources(), state.classes)
+    write_items(output, ledger.table(), state.classes)

@@ -129,6 +129,16 @@ def test_every_field_survives_the_disk(tmp_path):
         fragment_bytes=2**33,
         error="line one\nline two",
         uri="s3://bucket/a.tif",
+        class_regions=(0, 2**40),
+        verdict="FAIL",
+        rule="crack",
+        judged="1" * 16,
+        largest_px=2**40,
+        largest_class=3,
+        confidence=0.5,
+        attributes='{"line":"7"}',
+        content="2" * 16,
+        same_as="b.tif",
     )
     defaults = {field.name: field.default for field in dataclasses.fields(Record)}
     assert all(getattr(record, name) != value for name, value in defaults.items())
