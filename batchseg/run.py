@@ -198,6 +198,7 @@ class _Run:
             roots=roots,
             choice=self._choice,
             classes=tuple(info.name for info in product.classes),
+            colors=tuple(info.color for info in product.classes),
             vanished=vanished,
         )
         if new != state:

@@ -31,6 +31,8 @@ class OutputState:
     choice: Choice | None = None
     """How the network is run; made once, kept by later runs."""
     classes: tuple[str, ...] = ()
+    colors: tuple[str, ...] = ()
+    """#rrggbb by class id; empty in outputs of earlier versions."""
     vanished: tuple[str, ...] = ()
     """Sources that the last run did not find any more: what `prune` removes."""
 
@@ -58,6 +60,7 @@ def load_state(output: str) -> OutputState | None:
             roots={root["pattern"]: InputRoot(**root) for root in loaded["roots"]},
             choice=from_document(loaded.get("choice")),
             classes=tuple(loaded["classes"]),
+            colors=tuple(loaded.get("colors", ())),
             vanished=tuple(loaded.get("vanished", ())),
         )
     except FileNotFoundError:
@@ -79,6 +82,7 @@ def save_state(output: str, state: OutputState) -> None:
         "roots": [dataclasses.asdict(root) for root in state.roots.values()],
         "choice": as_document(state.choice),
         "classes": list(state.classes),
+        "colors": list(state.colors),
         "vanished": list(state.vanished),
     }
     publishing.publish(_uri(output), json.dumps(document, indent=1, sort_keys=True).encode())
