@@ -18,6 +18,7 @@ from rich.text import Text
 from batchseg.errors import ConfigError
 from batchseg.photos.coco import export_coco
 from batchseg.photos.lettering import cut, printable
+from batchseg.photos.period import local_time
 from batchseg.photos.sheet import write_sheet
 from batchseg.photos.summary import (
     LISTED,
@@ -26,7 +27,6 @@ from batchseg.photos.summary import (
     Summary,
     describe_counts,
     describe_period,
-    local_time,
     summarize,
 )
 
@@ -190,7 +190,7 @@ def _worst_lines(found: Summary) -> list[str]:
     headers = [f"worst {len(found.worst)}", "verdict", "rule", "class", "largest px", "regions", "sure"]
     rows = [
         [
-            _cut(suspect.source_id, 34),
+            _cut(suspect.source_id, 32),
             suspect.verdict,
             _cut(suspect.rule, 14),
             _cut(suspect.largest_class, 12),

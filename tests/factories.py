@@ -239,6 +239,11 @@ def region_rows(photo: Photo, classes: tuple[str, ...], pixel_size: float | None
     return pa.concat_tables(tables)
 
 
+def make_state(**changes: Any) -> OutputState:
+    state = OutputState(pixel={}, device="cpu", facts=make_facts(), roots={}, classes=("good", "bad"))
+    return dataclasses.replace(state, **changes)
+
+
 def make_photo_output(
     output: Path,
     photos: Sequence[Photo],
@@ -252,9 +257,7 @@ def make_photo_output(
 
     `stale` are rows of earlier versions in the first part, which no record names for these images.
     """
-    facts = make_facts(class_count=len(classes))
-    state = OutputState(pixel={}, device="cpu", facts=facts, roots={}, classes=classes, colors=colors)
-    save_state(str(output), state)
+    save_state(str(output), make_state(classes=classes, colors=colors))
     ledger = Ledger(str(output))
     ledger.claim("20260101-000000-abcdef")
     rows = {photo.source_id: region_rows(photo, classes, pixel_size) for photo in photos}

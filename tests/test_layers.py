@@ -103,6 +103,7 @@ ORDER = [
     "graphs.rebake",
     "modelcli",
     "photos.results",
+    "photos.period",
     "photos.summary",
     "photos.lettering",
     "photos.outlines",

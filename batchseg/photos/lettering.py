@@ -18,7 +18,7 @@ def cut(text: str, width: int, measure: Callable[[str], float] = len) -> str:
     """Text no wider than `width`, cut in its middle: ids differ at their ends.
 
     >>> cut("line-1/2026-11-19/part-00017.png", 20)
-    'line-1/...-00017.png'
+    'line-1...t-00017.png'
     """
     if measure(text) <= width:
         return text

@@ -1,5 +1,6 @@
 """A photograph made small, its defects outlined."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,7 +9,7 @@ import numpy as np
 import rasterio.features
 import shapely
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageOps
 from rasterio.transform import Affine
 from scipy.ndimage import distance_transform_edt
 
@@ -18,6 +19,9 @@ FINER = 2
 LINE_PX = 1.5
 HALO_PX = 1.25
 """Widths on the thumbnail. Both lie outside of a region: what is inside stays to be seen."""
+
+MARGIN = math.ceil(LINE_PX + HALO_PX)
+"""Of paper around a thumbnail, for the outlines of regions that touch the image's border."""
 
 SMALL_PX = 8
 """A region that is smaller than this on the thumbnail, both ways, gets a ring as well."""
@@ -46,28 +50,33 @@ class Defect:
     """#rrggbb"""
 
 
-def thumbnail(pixels: NDArray[Any], defects: Sequence[Defect], *, room_wh: tuple[int, int]) -> Image.Image:
+def thumbnail(
+    pixels: NDArray[Any], defects: Sequence[Defect], *, room_wh: tuple[int, int], paper: str = "#ffffff"
+) -> Image.Image:
     """An image that fits into `room_wh` pixels, in its own proportions, with outlines around its defects.
 
     Args:
         pixels: (H, W, C) upright; grey, grey and alpha, or RGB and whatever follows; any real type.
         defects: later ones lie on top.
-        room_wh: width and height.
+        room_wh: width and height, without the MARGIN that is added on each side.
+        paper: the margin's colour.
     """
     height, width = pixels.shape[:2]
     scale = min(room_wh[0] / width, room_wh[1] / height, LARGEST_SCALE)
     small_w, small_h = (max(1, round(side * scale)) for side in (width, height))
-    image = Image.fromarray(as_rgb(pixels)).resize((small_w, small_h), Image.Resampling.BICUBIC)
+    small = Image.fromarray(as_rgb(pixels)).resize((small_w, small_h), Image.Resampling.BICUBIC)
+    framed = ImageOps.expand(small, MARGIN, paper)
     if not defects:
-        return image
-    fine = image.resize((small_w * FINER, small_h * FINER), Image.Resampling.NEAREST)
-    shrink_x, shrink_y = fine.width / width, fine.height / height
+        return framed
+    fine = framed.resize((framed.width * FINER, framed.height * FINER), Image.Resampling.NEAREST)
+    shift = MARGIN * FINER
+    place = Affine(small_w * FINER / width, 0, shift, 0, small_h * FINER / height, shift)
     drawn = np.array(fine)
     for color in dict.fromkeys(defect.color for defect in defects):
         own = [defect.polygon for defect in defects if defect.color == color]
-        _outline(drawn, own, Affine.scale(1 / shrink_x, 1 / shrink_y), color)
+        _outline(drawn, own, ~place, color)
     fine = Image.fromarray(drawn)
-    _ring_small(fine, defects, shrink_x, shrink_y)
+    _ring_small(fine, defects, place)
     return fine.reduce(FINER)
 
 
@@ -84,7 +93,9 @@ def _stretched(values: NDArray[Any]) -> NDArray[np.uint8]:
     if not finite.size:
         return np.zeros(values.shape, np.uint8)
     low, high = np.percentile(finite, STRETCH)
-    scaled = (np.nan_to_num(values.astype(np.float64), nan=low) - low) / max(high - low, 1e-12)
+    scaled = (np.nan_to_num(values.astype(np.float64), nan=low, posinf=high, neginf=low) - low) / max(
+        high - low, 1e-12
+    )
     return np.asarray(scaled.clip(0, 1) * 255 + 0.5).astype(np.uint8)
 
 
@@ -102,8 +113,9 @@ def _outline(image: NDArray[np.uint8], polygons: Sequence[Any], transform: Affin
     part[(far > 0) & (far <= LINE_PX * FINER)] = bytearray.fromhex(color[1:])
 
 
-def _ring_small(image: Image.Image, defects: Sequence[Defect], shrink_x: float, shrink_y: float) -> None:
-    boxes = shapely.bounds([defect.polygon for defect in defects]) * [shrink_x, shrink_y, shrink_x, shrink_y]
+def _ring_small(image: Image.Image, defects: Sequence[Defect], place: Affine) -> None:
+    boxes = shapely.bounds([defect.polygon for defect in defects])
+    boxes = boxes * [place.a, place.e, place.a, place.e] + [place.c, place.f, place.c, place.f]
     sides = np.maximum(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1])
     small = np.flatnonzero(sides < SMALL_PX * FINER)
     draw = ImageDraw.Draw(image)

@@ -19,9 +19,10 @@ from PIL import Image, ImageDraw, ImageOps
 from batchseg import storage
 from batchseg.errors import BatchsegError, ConfigError, OutputError
 from batchseg.photos.lettering import cut, drawable, load_font
-from batchseg.photos.outlines import Defect, thumbnail
+from batchseg.photos.outlines import MARGIN, Defect, thumbnail
+from batchseg.photos.period import local_time
 from batchseg.photos.results import class_color, class_name, column_of, regions_of
-from batchseg.photos.summary import Summary, Suspect, describe_counts, describe_period, local_time
+from batchseg.photos.summary import Summary, Suspect, describe_counts, describe_period
 from batchseg.state import OutputState, require_results
 
 COLUMNS = 4
@@ -70,15 +71,15 @@ def write_sheet(summary: Summary, target: Path) -> Sheet:
     assert state is not None  # or there were no summary
     ids = [suspect.source_id for suspect in summary.worst]
     regions = regions_of(summary.output, ids, _COLUMNS)
-    page = _Page(summary, state, sorted(set(column_of(regions, "class_id").to_pylist())))
-    absent = []
-    for number, suspect in enumerate(summary.worst):
+    shown = []
+    for suspect in summary.worst:
         own = regions.filter(pc.equal(column_of(regions, "source_id"), pa.scalar(suspect.source_id)))
-        reason = page.place(number, suspect, own)
-        absent += [(suspect.source_id, reason)] if reason else []
+        shown.append(_show(suspect, own, state))
+    page = _draw(summary, state, sorted(set(column_of(regions, "class_id").to_pylist())), shown)
     with _published(target) as making:
-        page.image.save(making, format="PNG")
-    return Sheet(path=str(target), images=len(summary.worst), absent=tuple(absent))
+        page.save(making, format="PNG")
+    absent = tuple((one.suspect.source_id, one.reason) for one in shown if one.reason)
+    return Sheet(path=str(target), images=len(shown), absent=absent)
 
 
 @contextlib.contextmanager
@@ -96,68 +97,86 @@ def _published(target: Path) -> Iterator[Path]:
             making.unlink(missing_ok=True)
 
 
-class _Page:
-    """The sheet while it is drawn: a title, a legend, and places in rows of COLUMNS."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Shown:
+    """An image's place on the sheet."""
 
-    def __init__(self, summary: Summary, state: OutputState, class_ids: Sequence[int]) -> None:
-        self._state = state
-        count = len(summary.worst)
-        self._top = GAP * 2 + TITLE_PX + 2 * LINE + GAP
-        rows = max(1, -(-count // COLUMNS))
-        width = COLUMNS * (ROOM_WH[0] + GAP) + GAP
-        self.image = Image.new("RGB", (width, self._top + rows * self._row + GAP), PAPER)
-        self._draw = ImageDraw.Draw(self.image)
-        self._text((GAP, GAP), _title(summary), size=TITLE_PX, width=width - 2 * GAP)
-        counts = f"{describe_period(summary)}: {describe_counts(summary.total)}"
-        self._text((GAP, GAP + TITLE_PX + 8), counts, width=width - 2 * GAP, ink=PALE)
-        self._legend(class_ids, GAP + TITLE_PX + 8 + LINE + 6)
-        if not count:
-            self._text((GAP, self._top + GAP), "no image to show", size=TITLE_PX, ink=PALE)
+    suspect: Suspect
+    image: Image.Image
+    largest: str
+    """Class and area of its largest region."""
+    reason: str
+    """Why there is a grey field instead of the image; empty where there is none."""
 
-    @property
-    def _row(self) -> int:
-        return ROOM_WH[1] + CAPTION * LINE + GAP * 2
 
-    def place(self, number: int, suspect: Suspect, regions: pa.Table) -> str:
-        """Draw an image and its caption. Returns why there is a grey tile instead, or nothing."""
-        left = GAP + number % COLUMNS * (ROOM_WH[0] + GAP)
-        top = self._top + number // COLUMNS * self._row
-        reason = ""
-        try:
-            pixels = read_photo(suspect)
-            small = thumbnail(pixels, _defects(regions, self._state), room_wh=ROOM_WH)
-        except _NotShownError as e:
-            reason = str(e)
-            small = Image.new("RGB", ROOM_WH, GREY)
-        at = left + (ROOM_WH[0] - small.width) // 2, top + ROOM_WH[1] - small.height
-        self.image.paste(small, at)
-        if reason:
-            for line, text in enumerate(_wrapped(reason, TEXT_PX, ROOM_WH[0] - 2 * GAP)):
-                self._text((left + GAP, top + ROOM_WH[1] // 3 + line * LINE), text)
-        self._caption(suspect, regions, left, top + ROOM_WH[1] + 4)
-        return reason
+def _show(suspect: Suspect, regions: pa.Table, state: OutputState) -> _Shown:
+    reason = ""
+    try:
+        image = thumbnail(read_photo(suspect), _defects(regions, state), room_wh=ROOM_WH, paper=PAPER)
+    except _NotShownError as e:
+        reason = str(e)
+        image = Image.new("RGB", (ROOM_WH[0], ROOM_WH[1] // 2), GREY)
+        pen = _Pen(image)
+        for number, line in enumerate(pen.wrapped(reason, ROOM_WH[0] - 2 * GAP)):
+            pen.write((GAP, GAP + number * LINE), line)
+    return _Shown(suspect=suspect, image=image, largest=_largest(suspect, regions), reason=reason)
 
-    def _caption(self, suspect: Suspect, regions: pa.Table, left: int, top: int) -> None:
-        self._text((left, top), suspect.source_id, width=ROOM_WH[0])
-        verdict = suspect.verdict or "no verdict"
-        end = self._text((left, top + LINE), verdict, ink=VERDICT_INK.get(verdict, INK))
-        self._text((end + 8, top + LINE), suspect.rule, width=left + ROOM_WH[0] - end - 8)
-        self._text((left, top + 2 * LINE), _largest(suspect, regions), width=ROOM_WH[0], ink=PALE)
 
-    def _legend(self, class_ids: Sequence[int], top: int) -> None:
-        x = GAP
-        for class_id in class_ids:
-            name = class_name(self._state, class_id)
-            length = load_font(TEXT_PX).getlength(drawable(name, load_font(TEXT_PX)))
-            if x + length + 40 > self.image.width:
-                self._text((x, top), "...")
-                return
-            self._draw.rectangle(
-                (x, top + 2, x + 12, top + 14), fill=class_color(self._state, class_id), outline="black"
-            )
-            x = self._text((x + 18, top), name) + 18
+def _draw(
+    summary: Summary, state: OutputState, class_ids: Sequence[int], shown: Sequence[_Shown]
+) -> Image.Image:
+    """Title, counts, legend, and rows of COLUMNS images, each as high as its highest."""
+    rows = [shown[at : at + COLUMNS] for at in range(0, len(shown), COLUMNS)]
+    heights = [max(one.image.height for one in row) for row in rows]
+    top = 3 * GAP + TITLE_PX + 2 * LINE
+    height = top + sum(heights) + len(rows) * (CAPTION * LINE + 2 * GAP) + (0 if rows else 4 * GAP)
+    page = Image.new("RGB", (COLUMNS * (ROOM_WH[0] + 2 * MARGIN + GAP) + GAP, height), PAPER)
+    pen = _Pen(page)
+    width = page.width - 2 * GAP
+    pen.write((GAP, GAP), _title(summary), size=TITLE_PX, width=width)
+    counts = f"{describe_period(summary)}: {describe_counts(summary.total)}"
+    pen.write((GAP, GAP + TITLE_PX + 8), counts, width=width, ink=PALE)
+    _legend(pen, state, class_ids, GAP + TITLE_PX + LINE + 14)
+    if not rows:
+        pen.write((GAP, top + GAP), "no image to show", size=TITLE_PX, ink=PALE)
+    for row, high in zip(rows, heights, strict=True):
+        for number, one in enumerate(row):
+            left = GAP + number * (ROOM_WH[0] + 2 * MARGIN + GAP)
+            centred = left + (ROOM_WH[0] + 2 * MARGIN - one.image.width) // 2
+            page.paste(one.image, (centred, top + high - one.image.height))
+            _caption(pen, one, left, top + high + 2)
+        top += high + CAPTION * LINE + 2 * GAP
+    return page
 
-    def _text(
+
+def _caption(pen: "_Pen", shown: _Shown, left: int, top: int) -> None:
+    suspect = shown.suspect
+    pen.write((left, top), suspect.source_id, width=ROOM_WH[0])
+    verdict = suspect.verdict or "no verdict"
+    end = pen.write((left, top + LINE), verdict, ink=VERDICT_INK.get(verdict, INK)) + 8
+    pen.write((end, top + LINE), suspect.rule, width=left + ROOM_WH[0] - end)
+    pen.write((left, top + 2 * LINE), shown.largest, width=ROOM_WH[0], ink=PALE)
+
+
+def _legend(pen: "_Pen", state: OutputState, class_ids: Sequence[int], top: int) -> None:
+    x = GAP
+    for class_id in class_ids:
+        name = class_name(state, class_id)
+        if x + pen.length(name) + 40 > pen.width:
+            pen.write((x, top), "...")
+            return
+        pen.swatch((x, top + 3), class_color(state, class_id))
+        x = pen.write((x + 18, top), name) + 18
+
+
+class _Pen:
+    """Writes on an image."""
+
+    def __init__(self, image: Image.Image) -> None:
+        self._draw = ImageDraw.Draw(image)
+        self.width = image.width
+
+    def write(
         self, at: tuple[int, int], text: str, *, size: int = TEXT_PX, width: int = 10_000, ink: str = INK
     ) -> int:
         """Write one line, cut in its middle where it is too wide; returns where it ends."""
@@ -165,6 +184,21 @@ class _Page:
         shown = cut(drawable(text, font), width, font.getlength)
         self._draw.text(at, shown, font=font, fill=ink)
         return at[0] + int(font.getlength(shown)) + 1
+
+    def length(self, text: str) -> float:
+        font = load_font(TEXT_PX)
+        return font.getlength(drawable(text, font))
+
+    def wrapped(self, text: str, width: int) -> list[str]:
+        """At most four lines."""
+        lines = [""]
+        for word in text.split():
+            longer = f"{lines[-1]} {word}".strip()
+            lines[-1:] = [longer] if self.length(longer) <= width else [lines[-1], word]
+        return [line for line in lines if line][:4]
+
+    def swatch(self, at: tuple[int, int], color: str) -> None:
+        self._draw.rectangle((*at, at[0] + 12, at[1] + 12), fill=color, outline="black")
 
 
 def _title(summary: Summary) -> str:
@@ -230,16 +264,3 @@ def _decoded(data: bytes) -> NDArray[Any]:
         msg = f"the file cannot be decoded: {e}"
         raise _NotShownError(msg) from e
     return pixels if pixels.ndim == 3 else pixels[..., None]
-
-
-def _wrapped(text: str, size: int, width: int) -> list[str]:
-    """At most four lines."""
-    font = load_font(size)
-    lines = [""]
-    for word in text.split():
-        longer = f"{lines[-1]} {word}".strip()
-        if font.getlength(drawable(longer, font)) <= width:
-            lines[-1] = longer
-        else:
-            lines.append(cut(word, width, font.getlength))
-    return [line for line in lines if line][:4]
