@@ -15,6 +15,7 @@ from batchseg.dryrun import DryRun, dry_run
 from batchseg.errors import EXIT_OK, EXIT_QUARANTINED, BatchsegError, ConfigError
 from batchseg.export import export
 from batchseg.modelcli import add_model_commands
+from batchseg.photocli import add_photo_commands, coco_lines
 from batchseg.progress import PlainProgress, Sums, TerminalProgress, duration, is_terminal
 from batchseg.recipe import Recipe
 from batchseg.refusals import describe_damage
@@ -146,10 +147,15 @@ def _parser() -> argparse.ArgumentParser:
     export = commands.add_parser(
         "export",
         parents=[output],
-        help="write the regions to one GeoPackage, FlatGeobuf or GeoJSON file",
+        help="write the regions to one GeoPackage, FlatGeobuf, GeoJSON or COCO file",
         allow_abbrev=False,
     )
-    export.add_argument("file", type=Path, metavar="FILE", help="ends in .gpkg, .fgb, .geojson or .geojsonl")
+    export.add_argument(
+        "file",
+        type=Path,
+        metavar="FILE",
+        help="ends in .gpkg, .fgb, .geojson or .geojsonl, or in .json: COCO, of photographs",
+    )
     export.add_argument("--crs", metavar="CRS", help="bring all regions to this one, such as EPSG:4326")
     export.add_argument(
         "--class",
@@ -176,6 +182,7 @@ def _parser() -> argparse.ArgumentParser:
     prune.add_argument("--dry-run", action="store_true", help="say what would be removed")
     prune.add_argument("--all", action="store_true", help="also if the last run found no source at all")
     prune.set_defaults(function=_prune)
+    add_photo_commands(commands, output, _output)
     add_model_commands(commands, job)
     return parser
 
@@ -371,7 +378,12 @@ def _verify(arguments: argparse.Namespace, streams: Streams) -> int:
 
 
 def _export(arguments: argparse.Namespace, streams: Streams) -> int:
-    done = export(_output(arguments), arguments.file, crs=arguments.crs, classes=tuple(arguments.classes))
+    output, target, classes = _output(arguments), arguments.file, tuple(arguments.classes)
+    if target.suffix.lower() == ".json":
+        for line in coco_lines(output, target, classes=classes, crs=arguments.crs):
+            _say(line, sys.stdout)
+        return EXIT_OK
+    done = export(output, target, crs=arguments.crs, classes=classes)
     for layer, count in done.layers:
         _say(f"{done.path}: layer {layer!r}, {count} regions", sys.stdout)
     return EXIT_OK

@@ -51,7 +51,7 @@ def export(output: str, target: Path, *, crs: str | None, classes: tuple[str, ..
     """
     driver = FORMATS.get(target.suffix.lower())
     if driver is None:
-        msg = f"{target}: expected a name that ends in {', '.join(FORMATS)}"
+        msg = f"{target}: expected a name that ends in {', '.join(FORMATS)}, or .json for COCO"
         raise ConfigError(msg)
     state = require_results(output)
     if state is None:
@@ -69,6 +69,7 @@ def export(output: str, target: Path, *, crs: str | None, classes: tuple[str, ..
             f"at least min_area pixels"
         )
         raise ConfigError(msg)
+    _refuse_photographs(output, groups)
     if wanted is not None and "none" in groups:
         name = wanted.to_string()
         msg = f"some regions have no CRS, so they cannot be brought to {name}; use .gpkg without --crs"
@@ -98,6 +99,17 @@ def export(output: str, target: Path, *, crs: str | None, classes: tuple[str, ..
     finally:
         making.unlink(missing_ok=True)
     return Exported(path=str(target), layers=tuple(written))
+
+
+def _refuse_photographs(output: str, groups: dict[str, list[str]]) -> None:
+    """Regions of photographs lie in `crs=none` too, and are no GeoParquet."""
+    paths = groups.get("none", [])
+    if paths and b"geo" not in (read_part(output, paths[0]).schema_arrow.metadata or {}):
+        msg = (
+            f"{output} holds photographs, whose regions are in pixels and have no place on a map; export "
+            f"them for COCO's tools: batchseg export {output} regions.json"
+        )
+        raise ConfigError(msg)
 
 
 def _layers(groups: dict[str, list[str]], *, joined: bool) -> dict[str, list[str]]:

@@ -1,21 +1,31 @@
 """Values for tests, complete and valid; each test names only what it is about."""
 
 import dataclasses
+import datetime as dt
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import rasterio
 import yaml
 from numpy.typing import NDArray
 
 from batchseg.grid import Shard
-from batchseg.ledger import Record
+from batchseg.ledger import Ledger, Output, Record
 from batchseg.models.package import ModelFacts, ModelPackage
+from batchseg.photos.results import ITEM_COLUMNS
+from batchseg.photos.tables import ANNOTATIONS
 from batchseg.prepare import Preparation
 from batchseg.recipe import Product, Recipe, RegionSettings
+from batchseg.rings import count
+from batchseg.rows import RowMaker
 from batchseg.scene import Georeference, Scene, Source
 from batchseg.settings import ClassInfo, Gate, JobConfig, ModelOptions, Normalize, Photographs, Rule, Scale
+from batchseg.state import OutputState, save_state
+from batchseg.trace import RegionTracer
 
 UINT8_SCALE = Scale(kind="transforms", low=(0.0,), high=(255.0,))
 NOWHERE = Georeference(crs_wkt=None, transform=None, gcps=(), gcps_crs_wkt=None, rpcs=())
@@ -189,6 +199,131 @@ def write_job(folder: Path, text: str = "", **keys: Any) -> Path:
     path = folder / "job.yaml"
     path.write_text(yaml.safe_dump({**needed, **keys}, sort_keys=False) + text, encoding="utf-8")
     return path
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Photo:
+    """An image and what a run found in it."""
+
+    source_id: str
+    mask: NDArray[np.uint8]
+    """(H, W) class ids; those above 0 make regions."""
+    uri: str = ""
+    tag: str = "tag-1"
+    item: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """Columns of the items table to set or replace, attributes too."""
+
+
+def region_rows(photo: Photo, classes: tuple[str, ...], pixel_size: float | None = None) -> pa.Table:
+    """ANNOTATIONS of an image by the tracer of scenes' masks; the confidence of class c is c/10."""
+    height, width = photo.mask.shape
+    tracer = RegionTracer(height, width, wanted=np.arange(256) > 0, with_confidence=True, max_vertices=10**6)
+    parts = [*tracer.feed(0, photo.mask, (photo.mask * 25.5).astype(np.uint8)), tracer.finish()]
+    make = RowMaker(
+        NOWHERE,
+        height=height,
+        width=width,
+        source_id=photo.source_id,
+        class_names=classes,
+        simplify=0,
+        with_confidence=True,
+    )
+    tables = [ANNOTATIONS.empty_table()]
+    for regions in parts:
+        counts = count(regions)
+        rows, box = make(regions, counts), counts.box.astype(np.int32)
+        own = {
+            "area_mm2": counts.area * pixel_size**2 if pixel_size else pa.nulls(len(rows), pa.float64()),
+            "box_x": box[:, 0],
+            "box_y": box[:, 1],
+            "box_width": box[:, 2] - box[:, 0],
+            "box_height": box[:, 3] - box[:, 1],
+        }
+        columns = [own[name] if name in own else rows.column(name) for name in ANNOTATIONS.names]
+        tables.append(pa.table(dict(zip(ANNOTATIONS.names, columns, strict=True)), schema=ANNOTATIONS))
+    return pa.concat_tables(tables)
+
+
+def make_state(**changes: Any) -> OutputState:
+    state = OutputState(pixel={}, device="cpu", facts=make_facts(), roots={}, classes=("good", "bad"))
+    return dataclasses.replace(state, **changes)
+
+
+def make_photo_output(
+    output: Path,
+    photos: Sequence[Photo],
+    *,
+    classes: tuple[str, ...] = ("good", "hole", "crack", "fray"),
+    colors: tuple[str, ...] = ("#000000", "#ff0000", "#00ff00", "#0000ff"),
+    pixel_size: float | None = None,
+    stale: Sequence[Photo] = (),
+) -> str:
+    """An output of photographs as a run leaves it: state, ledger, annotations in parts of three, items.
+
+    `stale` are rows of earlier versions in the first part, which no record names for these images.
+    """
+    save_state(str(output), make_state(classes=classes, colors=colors))
+    ledger = Ledger(str(output))
+    ledger.claim("20260101-000000-abcdef")
+    rows = {photo.source_id: region_rows(photo, classes, pixel_size) for photo in photos}
+    for number in range(0, len(photos), 3):
+        group = photos[number : number + 3]
+        path = f"annotations/crs=none/part-{number:016x}.parquet"
+        tables = [rows[photo.source_id] for photo in group]
+        old = [region_rows(photo, classes) for photo in stale] if number == (len(photos) - 1) // 3 * 3 else []
+        (output / path).parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(pa.concat_tables([*old, *tables]), output / path)
+        part = Output(path=path, nbytes=(output / path).stat().st_size, sha256="")
+        ledger.append(
+            Record(
+                status="done",
+                source_id=photo.source_id,
+                tag=photo.tag,
+                uri=photo.uri,
+                outputs=(part,) if len(table) else (),
+                region_count=len(table),
+            )
+            for photo, table in zip(group, tables, strict=True)
+        )
+    items = [_photo_item(photo, rows[photo.source_id], classes) for photo in photos]
+    schema = dict(ITEM_COLUMNS) | {
+        name: pa.string() for row in items for name in row if name not in ITEM_COLUMNS
+    }
+    (output / "items").mkdir()
+    table = pa.Table.from_pylist(sorted(items, key=lambda row: row["source_id"]), schema=pa.schema(schema))
+    pq.write_table(table, output / "items" / "items.parquet")
+    return str(output)
+
+
+def _photo_item(photo: Photo, rows: pa.Table, classes: tuple[str, ...]) -> dict[str, Any]:
+    areas, ids = rows.column("area_px").to_pylist(), rows.column("class_id").to_pylist()
+    largest = max(zip(areas, ids, strict=True), default=(0, -1))
+    return {
+        "source_id": photo.source_id,
+        "uri": photo.uri,
+        "status": "done",
+        "height": photo.mask.shape[0],
+        "width": photo.mask.shape[1],
+        "verdict": "FAIL" if areas else "PASS",
+        "rule": "any defect" if areas else None,
+        "region_count": len(areas),
+        "classes": [
+            {
+                "class_id": class_id,
+                "class_name": classes[class_id],
+                "pixels": int((photo.mask == class_id).sum()),
+                "regions": ids.count(class_id),
+            }
+            for class_id in np.unique(photo.mask).tolist()
+        ],
+        "largest_px": largest[0],
+        "largest_class": classes[largest[1]] if areas else None,
+        "confidence": max(rows.column("confidence").to_pylist(), default=None),
+        "tag": photo.tag,
+        "gone": False,
+        "recorded_at": dt.datetime(2026, 11, 20, 3, tzinfo=dt.UTC),
+        **photo.item,
+    }
 
 
 def tensor_bytes(dims: tuple[int, ...]) -> bytes:
