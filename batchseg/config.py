@@ -324,7 +324,9 @@ def seconds_until(deadline: str, now: dt.datetime) -> float:
         hour, minute = int(match[1]), int(match[2])
         if hour < 24 and minute < 60:
             then = now.replace(hour=hour, minute=minute, second=0, microsecond=0)
-            return (then + dt.timedelta(days=then <= now) - now).total_seconds()
+            then += dt.timedelta(days=then <= now)
+            # Through timestamps: in the nights when clocks are changed an hour less or more lies between.
+            return then.timestamp() - now.timestamp()
     elif (seconds := _duration(deadline)) is not None:
         return seconds
     msg = f"deadline {deadline!r} is neither a time of day such as '06:00' nor a duration such as 90m or 7.5h"
@@ -406,7 +408,11 @@ def _absolute(uri: str, folder: Path) -> str:
     """A path made absolute against the job file's folder; URIs with a protocol stay as they are."""
     if "://" in uri:
         return uri.removeprefix("file://")
-    return os.path.normpath(folder / Path(uri).expanduser())
+    try:
+        return os.path.normpath(folder / Path(uri).expanduser())
+    except RuntimeError as e:
+        msg = f"{uri}: there is no such home folder for this user; write the path without ~"
+        raise ConfigError(msg) from e
 
 
 def _input(given: _Input, folder: Path) -> str | SceneSet:

@@ -70,7 +70,7 @@ def cached_folder(key: str, make: Callable[[Path], None], *, root: Path | None =
 
 
 def cache_root() -> Path:
-    """BATCHSEG_MODEL_CACHE; the user's cache folder; where that cannot be written, one of the machine's temporary folder.
+    """BATCHSEG_MODEL_CACHE; the user's cache folder; where that cannot be written, one below /tmp.
 
     Raises:
         ModelError: the folder named by BATCHSEG_MODEL_CACHE cannot be written.
