@@ -1,4 +1,10 @@
-"""The command line: the only module that prints and exits."""
+"""The command line: the only module that prints and exits.
+
+Commands import what they need when they are called: a second run on an output is refused before the
+second that the libraries take.
+"""
+
+from __future__ import annotations
 
 import argparse
 import contextlib
@@ -7,25 +13,23 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from batchseg import __version__, storage
+from batchseg.begin import Begun, begin, new_run_id
 from batchseg.config import load_job
-from batchseg.dryrun import DryRun, dry_run
 from batchseg.errors import EXIT_OK, EXIT_QUARANTINED, BatchsegError, ConfigError
-from batchseg.export import export
 from batchseg.modelcli import add_model_commands
-from batchseg.photocli import add_photo_commands, coco_lines
-from batchseg.progress import PlainProgress, Sums, TerminalProgress, duration, is_terminal
-from batchseg.recipe import Recipe
-from batchseg.refusals import describe_damage
-from batchseg.run import Report, new_run_id, run_job
+from batchseg.photocli import add_photo_commands
 from batchseg.settings import JobConfig
-from batchseg.settle import describe_young
-from batchseg.status import Status, read_status
 from batchseg.terminal import Streams, stop_reasons
-from batchseg.upkeep import prune, retry
-from batchseg.verify import verify
+
+if TYPE_CHECKING:
+    from batchseg.dryrun import DryRun
+    from batchseg.recipe import Recipe
+    from batchseg.run import Report
+    from batchseg.settle import Stop
+    from batchseg.status import Status
 
 EXIT_CODES = """\
 exit codes:
@@ -207,36 +211,43 @@ def _load(arguments: argparse.Namespace) -> JobConfig:
 
 def _run(arguments: argparse.Namespace, streams: Streams) -> int:
     config = _load(arguments)
-    run_id = new_run_id()
     stop = stop_reasons(config.deadline)
     streams.take()
-    sums = Sums()
-    progress: TerminalProgress | PlainProgress | None = None
-    if not arguments.quiet:
-        terminal = is_terminal(streams.err)
-        err = streams.err
-        progress = (
-            TerminalProgress(sums, err) if terminal else PlainProgress(sums, lambda line: _say(line, err))
-        )
-    try:
-        report = run_job(
-            config,
-            run_id=run_id,
-            listeners=[sums, *([progress] if progress else [])],
-            on_log=streams.send_chatter_to,
-            stop=stop,
-            replace=arguments.replace,
-        )
-    finally:
-        if progress:
-            progress.close()
+    with begin(config) as begun:
+        streams.send_chatter_to(begun.chatter)
+        report = _run_begun(config, begun, arguments, streams.err, stop)
     streams.give_back()
     if report.refused or not arguments.quiet:
-        _print_report(report, run_id, sys.stdout, quiet=arguments.quiet)
+        _print_report(report, begun.run_id, sys.stdout, quiet=arguments.quiet)
     return EXIT_QUARANTINED if report.refused else EXIT_OK
 
 
+def _run_begun(
+    config: JobConfig, begun: Begun, arguments: argparse.Namespace, err: TextIO, stop: Stop
+) -> Report:
+    from batchseg.progress import PlainProgress, Sums, TerminalProgress, is_terminal
+    from batchseg.run import run_job
+
+    sums = Sums()
+    progress: TerminalProgress | PlainProgress | None = None
+    if not arguments.quiet:
+        progress = (
+            TerminalProgress(sums, err)
+            if is_terminal(err)
+            else PlainProgress(sums, lambda line: _say(line, err))
+        )
+    listeners = [sums, *([progress] if progress else [])]
+    try:
+        return run_job(config, begun, listeners=listeners, stop=stop, replace=arguments.replace)
+    finally:
+        if progress:
+            progress.close()
+
+
 def _print_report(report: Report, run_id: str, out: TextIO, *, quiet: bool) -> None:
+    from batchseg.progress import duration
+    from batchseg.refusals import describe_damage
+
     tally, sums = report.tally, report.sums
     if not quiet:
         counts = [f"{tally.done} scenes done"]
@@ -271,6 +282,8 @@ def _say_some(lines: Sequence[str], report: Report, out: TextIO) -> None:
 
 
 def _plan(arguments: argparse.Namespace, streams: Streams) -> int:
+    from batchseg.dryrun import dry_run
+
     config = _load(arguments)
     streams.take()
     planned = dry_run(config, lambda line: _say(line, streams.err))
@@ -280,6 +293,9 @@ def _plan(arguments: argparse.Namespace, streams: Streams) -> int:
 
 
 def _print_plan(planned: DryRun, out: TextIO) -> None:
+    from batchseg.progress import duration
+    from batchseg.settle import describe_young
+
     plan, numbers, recipe, facts = planned.plan, planned.numbers, planned.recipe, planned.recipe.facts
     count = f"{facts.class_count} classes" if facts.class_count else "class ids"
     seconds = f"about {duration(numbers.seconds)}" if numbers.seconds >= 1 else "under 1 s"
@@ -333,6 +349,8 @@ def describe_values(recipe: Recipe) -> str:
 
 
 def _status(arguments: argparse.Namespace, streams: Streams) -> int:
+    from batchseg.status import read_status
+
     status = read_status(_output(arguments))
     if arguments.json:
         _say(json.dumps(dataclasses.asdict(status), indent=1), sys.stdout)
@@ -366,6 +384,8 @@ def _print_status(status: Status, out: TextIO) -> None:
 
 
 def _verify(arguments: argparse.Namespace, streams: Streams) -> int:
+    from batchseg.verify import verify
+
     found = verify(_output(arguments), quick=arguments.quick, say=lambda line: _say(line, streams.err))
     for problem in found.problems:
         _say(problem, sys.stdout)
@@ -378,6 +398,9 @@ def _verify(arguments: argparse.Namespace, streams: Streams) -> int:
 
 
 def _export(arguments: argparse.Namespace, streams: Streams) -> int:
+    from batchseg.export import export
+    from batchseg.photocli import coco_lines
+
     output, target, classes = _output(arguments), arguments.file, tuple(arguments.classes)
     if target.suffix.lower() == ".json":
         for line in coco_lines(output, target, classes=classes, crs=arguments.crs):
@@ -390,6 +413,8 @@ def _export(arguments: argparse.Namespace, streams: Streams) -> int:
 
 
 def _retry(arguments: argparse.Namespace, streams: Streams) -> int:
+    from batchseg.upkeep import retry
+
     chosen = retry(_output(arguments), new_run_id(), arguments.sources)
     _say(f"{len(chosen)} sources will be tried by the next run", sys.stdout)
     for source_id in chosen:
@@ -398,6 +423,8 @@ def _retry(arguments: argparse.Namespace, streams: Streams) -> int:
 
 
 def _prune(arguments: argparse.Namespace, streams: Streams) -> int:
+    from batchseg.upkeep import prune
+
     output = _output(arguments)
     pruned = prune(output, new_run_id(), dry_run=arguments.dry_run, everything=arguments.all)
     verb = "would be removed" if arguments.dry_run else "removed"

@@ -154,7 +154,11 @@ def _absolute(uri: str, folder: Path) -> str:
     """A path made absolute against the job file's folder; URIs with a protocol stay as they are."""
     if "://" in uri:
         return uri.removeprefix("file://")
-    return os.path.normpath(folder / Path(uri).expanduser())
+    try:
+        return os.path.normpath(folder / Path(uri).expanduser())
+    except RuntimeError as e:
+        msg = f"{uri}: there is no such home folder for this user; write the path without ~"
+        raise ConfigError(msg) from e
 
 
 def _input(given: schema.Input, folder: Path) -> str | SceneSet:

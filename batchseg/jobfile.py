@@ -175,7 +175,9 @@ def seconds_until(deadline: str, now: dt.datetime) -> float:
         hour, minute = int(match[1]), int(match[2])
         if hour < 24 and minute < 60:
             then = now.replace(hour=hour, minute=minute, second=0, microsecond=0)
-            return (then + dt.timedelta(days=then <= now) - now).total_seconds()
+            then += dt.timedelta(days=then <= now)
+            # Through timestamps: in the nights when clocks are changed an hour less or more lies between.
+            return then.timestamp() - now.timestamp()
     elif (seconds := duration(deadline)) is not None:
         return seconds
     msg = f"deadline {deadline!r} is neither a time of day such as '06:00' nor a duration such as 90m or 7.5h"

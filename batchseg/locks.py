@@ -166,7 +166,7 @@ def _take(output: str, text: str) -> Lock:
         raise LockedError(msg)
     lock = Lock(output=output, epoch=newest + 1, token=secrets.token_hex(8), text=text)
     if not _create(lock):
-        msg = f"another run took {output} at the same moment; wait for it or stop it"
+        msg = f"another run holds {output} (begun at the same moment); wait for it or stop it"
         raise LockedError(msg)
     publishing.remove_files([_uri(output, epoch) for epoch in epochs])
     return lock

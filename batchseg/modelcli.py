@@ -1,23 +1,22 @@
-"""`batchseg model ...`: what a model is, and how it is made ready. Returns lines; cli.py prints them."""
+"""`batchseg model ...`: what a model is, and how it is made ready. Returns lines; cli.py prints them.
+
+Actions import what they need when they are called, as commands do in cli.py.
+"""
+
+from __future__ import annotations
 
 import argparse
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from batchseg.bench import Bench, Trial
-from batchseg.choice import PRECISIONS, describe_trial, figures, unproved
 from batchseg.config import load_job
-from batchseg.dryrun import bench_job
 from batchseg.errors import ModelError
-from batchseg.graphs.rebake import rebake
-from batchseg.models.describe import as_dict, describe
-from batchseg.models.encryption import describe_encrypted, encrypt_model
-from batchseg.models.exporting import describe_exported, export_model
 from batchseg.models.keys import load_key, new_key, write_key
-from batchseg.models.onnxfile import external_files
-from batchseg.models.reading import open_model, read_model
+
+if TYPE_CHECKING:
+    from batchseg.bench import Bench, Trial
 
 Say = Callable[[str], None]
 
@@ -81,6 +80,9 @@ def add_model_commands(commands: Any, job: argparse.ArgumentParser) -> None:
 
 
 def _inspect(arguments: argparse.Namespace, say: Say) -> Sequence[str]:
+    from batchseg.models.describe import as_dict, describe
+    from batchseg.models.reading import open_model
+
     package = open_model(arguments.model, key_file=arguments.key_file)
     if arguments.json:
         return [json.dumps(as_dict(package), indent=1)]
@@ -88,6 +90,9 @@ def _inspect(arguments: argparse.Namespace, say: Say) -> Sequence[str]:
 
 
 def _bench(arguments: argparse.Namespace, say: Say) -> Sequence[str]:
+    from batchseg.choice import figures
+    from batchseg.dryrun import bench_job
+
     found = bench_job(load_job(arguments.job, arguments.overrides), say)
     if arguments.json:
         document = {
@@ -102,6 +107,8 @@ def _bench(arguments: argparse.Namespace, say: Say) -> Sequence[str]:
 
 def bench_table(found: Bench) -> list[str]:
     """A line per trial: speed, ratio to the reference engine, agreement, verdict."""
+    from batchseg.choice import describe_trial, unproved
+
     base = found.trials[0].tiles_per_second
     rows = [("engine", "precision", "tiles/s", "ratio", "equal", "worst IoU", "confidence", "")]
     out: dict[str, list[Trial]] = {}
@@ -141,6 +148,8 @@ def bench_table(found: Bench) -> list[str]:
 
 def _names(trials: Sequence[Trial]) -> str:
     """By engine; one that is not run at all by its name alone."""
+    from batchseg.choice import PRECISIONS
+
     by_engine: dict[str, list[str]] = {}
     for trial in trials:
         by_engine.setdefault(trial.engine, []).append(trial.precision)
@@ -151,6 +160,10 @@ def _names(trials: Sequence[Trial]) -> str:
 
 
 def _bake(arguments: argparse.Namespace, say: Say) -> Sequence[str]:
+    from batchseg.graphs.rebake import rebake
+    from batchseg.models.describe import describe
+    from batchseg.models.reading import read_model
+
     package = rebake(read_model(arguments.model), arguments.folder, confidence=arguments.confidence)
     return [f"baked into {arguments.folder}:", *describe(package).splitlines()]
 
@@ -161,6 +174,10 @@ def _key(arguments: argparse.Namespace, say: Say) -> Sequence[str]:
 
 
 def _encrypt(arguments: argparse.Namespace, say: Say) -> Sequence[str]:
+    from batchseg.models.encryption import describe_encrypted, encrypt_model
+    from batchseg.models.onnxfile import external_files
+    from batchseg.models.reading import read_model
+
     key = load_key(arguments.key_file)
     network = Path(read_model(arguments.model).network)
     if network.suffix == ".onnx" and (outside := external_files(network.read_bytes(), network)):
@@ -173,6 +190,8 @@ def _encrypt(arguments: argparse.Namespace, say: Say) -> Sequence[str]:
 
 
 def _export(arguments: argparse.Namespace, say: Say) -> Sequence[str]:
+    from batchseg.models.exporting import describe_exported, export_model
+
     exported = export_model(
         arguments.config,
         arguments.weights,

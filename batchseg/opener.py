@@ -209,7 +209,7 @@ def _make_room(root: Path, needed: int) -> None:
     held = []
     for folder in root.iterdir():
         with contextlib.suppress(OSError):
-            if folder.is_dir() and folder.suffix == "":
+            if re.fullmatch("[0-9a-f]{24}", folder.name):
                 size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
                 held.append((folder.stat().st_mtime, size, folder))
     total = needed + sum(size for _, size, _ in held)

@@ -1,30 +1,26 @@
-"""A whole run, from the job file's values to the summary: the order in which everything happens."""
+"""A run that has begun, from the job file's values to the summary: the order in which everything happens."""
 
 import contextlib
-import datetime as dt
-import secrets
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from batchseg import publishing, storage
 from batchseg.aside import start_aside, wait_for
+from batchseg.begin import Begun
 from batchseg.driver import Driver, Tally
-from batchseg.errors import BatchsegError, ConfigError, ModelError, StoppedError
+from batchseg.errors import BatchsegError, ModelError, StoppedError
 from batchseg.events import Event, Listener, Note, PhaseStarted, PlanReady
 from batchseg.executors import Executor, Slot
 from batchseg.inputs import InputRoot, find_sources
 from batchseg.items import write_items
 from batchseg.ledger import Ledger, Record
-from batchseg.locks import Lock, hold
 from batchseg.night import Night, Report, product_names, save_summary
 from batchseg.photos.run import PhotoRun
 from batchseg.plan import Estimate, Plan, Triage, estimate, make_plan
 from batchseg.progress import LogListener, Sums
 from batchseg.recipe import Product, Recipe
-from batchseg.runlog import RunLog
 from batchseg.scene import Refusal
-from batchseg.scratch import run_folder
 from batchseg.settings import JobConfig
 from batchseg.settle import (
     LazyExecutor,
@@ -40,86 +36,53 @@ from batchseg.tables import tidy
 from batchseg.write import discard_leftovers, fragments_exist
 
 
-def new_run_id() -> str:
-    return f"{dt.datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
 
 
 def run_job(
-    config: JobConfig,
-    *,
-    run_id: str,
-    listeners: Sequence[Listener],
-    on_log: Callable[[str], None],
-    stop: Stop,
-    replace: bool,
+    config: JobConfig, begun: Begun, *, listeners: Sequence[Listener], stop: Stop, replace: bool
 ) -> Report:
     """Do what is left of a job.
 
     Args:
         config: the job.
-        run_id: appears in the log and in the runs folder, never in a result.
+        begun: the run that holds its output.
         listeners: hear every event.
-        on_log: told the path of a file for what libraries print, as soon as there is a folder for it.
         stop: asked often; a reason in words ends the run.
         replace: predict everything again under other pixel settings.
 
     Raises:
         BatchsegError: one of errors.py; its exit code says how the run ended.
     """
-    storage.configure(config.storage)
-    log = RunLog(config.output, run_id)
-    with (
-        run_folder() as folder,
-        hold(config.output, run_id, also=log.publish) as lock,
-        _unless_refused(config.output, lock),
-        log.opened(folder) as logger,
-    ):
-        on_log(str(log.path.with_name("libraries.txt")))
-        sums = Sums()
-        listening: list[Listener] = [sums, LogListener(logger), *listeners]
-        night = Night(
-            config=config,
-            run_id=run_id,
-            lock=lock,
-            sums=sums,
-            emit=lambda event: _tell(listening, event),
-            stop=lambda: lock.lost() or stop(),
-            log=log.uri,
-        )
-        run = _Run(night) if config.photographs is None else PhotoRun(night)
-        logger.info("job %s, output %s", config.path, config.output)
-        try:
-            report = run.go(replace=replace)
-        except BatchsegError as e:
-            logger.error("%s: %s", type(e).__name__, e)
-            raise
-        except Exception:
-            logger.exception("a defect of batchseg")
-            raise
-        logger.info("finished: %s", report.tally)
-        save_summary(config.output, run_id, report)
-        return report
+    logger, run_id, lock = begun.logger, begun.run_id, begun.lock
+    sums = Sums()
+    listening: list[Listener] = [sums, LogListener(logger), *listeners]
+    night = Night(
+        config=config,
+        run_id=run_id,
+        lock=lock,
+        sums=sums,
+        emit=lambda event: _tell(listening, event),
+        stop=lambda: lock.lost() or stop(),
+        log=begun.log.uri,
+    )
+    run = _Run(night) if config.photographs is None else PhotoRun(night)
+    logger.info("job %s, output %s", config.path, config.output)
+    try:
+        report = run.go(replace=replace)
+    except BatchsegError as e:
+        logger.error("%s: %s", type(e).__name__, e)
+        raise
+    except Exception:
+        logger.exception("a defect of batchseg")
+        raise
+    logger.info("finished: %s", report.tally)
+    save_summary(config.output, run_id, report)
+    return report
 
 
 def _tell(listeners: Sequence[Listener], event: Event) -> None:
     for listener in listeners:
         listener(event)
-
-
-@contextlib.contextmanager
-def _unless_refused(output: str, lock: Lock) -> Iterator[None]:
-    """A job that is refused leaves no folder behind that was not there before."""
-    try:
-        yield
-    except (ConfigError, ModelError):
-        if lock.is_first and load_state(output) is None:
-            lock.forget()
-            with contextlib.suppress(BatchsegError):
-                publishing.remove(storage.join(output, "_batchseg"))
-            if (path := storage.local_path(output)) is not None:
-                with contextlib.suppress(OSError):
-                    path.rmdir()
-        raise
 
 
 class _Run:

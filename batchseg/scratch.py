@@ -3,7 +3,9 @@
 import contextlib
 import fcntl
 import os
+import pwd
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,38 +14,124 @@ from typing import Any
 CACHE_VARIABLE = "BATCHSEG_CACHE"
 """Environment: where copies of remote files go. Set by the run, inherited by all that it starts."""
 
+RUN_PREFIX, RAY_PREFIX = "batchseg-run-", "bsray-"
+SOCKET_ROOT_LENGTH = 20
+"""Characters. Sockets have paths of at most 107 bytes, of which Ray needs 70 below its folder."""
 
-def held_folder(prefix: str, *, root: Path | None = None) -> tuple[Path, Any]:
+
+def held_folder(prefix: str, *, root: Path) -> tuple[Path, Any]:
     """A new folder and the open lock that holds it; folders of that prefix that nobody holds are removed."""
-    root = root or Path(tempfile.gettempdir())
+    remove_stale(prefix, root=root)
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=prefix, dir=root))
+        # Between these two lines another process may take the folder for a dead one's, and remove it.
+        if (lock := _locked(folder, wait=True)) is not None:
+            return folder, lock
+
+
+def remove_stale(prefix: str, *, root: Path) -> None:
+    """Remove this user's folders of that prefix that nobody holds."""
     for old in root.glob(f"{prefix}*"):
-        with contextlib.suppress(OSError), (old / "lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(old, ignore_errors=True)
-    folder = Path(tempfile.mkdtemp(prefix=prefix, dir=root))
-    lock = (folder / "lock").open("w")
-    fcntl.flock(lock, fcntl.LOCK_EX)
-    return folder, lock
+        if _is_own(old) and (lock := _locked(old, wait=False)) is not None:
+            with lock:
+                shutil.rmtree(old, ignore_errors=True)
 
 
 @contextlib.contextmanager
 def run_folder() -> Iterator[Path]:
-    """A folder for one run's copies and files in the making, removed at its end."""
-    folder, lock = held_folder("batchseg-run-")
-    os.environ[CACHE_VARIABLE] = str(folder)
+    """A folder for all that one run keeps for a while, removed at its end, or by the next run.
+
+    It is also the temporary folder, and where the user has no home the home, of this process and of
+    those that it starts: Paddle and Ray write there, and a killed process cannot clean up.
+    """
+    root = machine_root()
+    remove_stale(RAY_PREFIX, root=socket_root())
+    folder, lock = held_folder(RUN_PREFIX, root=root)
+    temporary = folder / "tmp"
+    temporary.mkdir()
+    home = user_home()
+    if home is None:
+        home = folder / "home"
+        home.mkdir()
+    names = {CACHE_VARIABLE: str(folder), "TMPDIR": str(temporary), "HOME": str(home)}
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(names)
+    tempfile.tempdir = None  # asks TMPDIR again
     try:
         yield folder
     finally:
-        os.environ.pop(CACHE_VARIABLE, None)
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+        tempfile.tempdir = None
         shutil.rmtree(folder, ignore_errors=True)
         lock.close()
 
 
 def cache_root() -> Path:
     """Where this process keeps copies: the run's folder, or the machine's where the run is another's."""
-    named = os.environ.get(CACHE_VARIABLE)
-    if named and Path(named).is_dir():
-        return Path(named)
-    root = Path(tempfile.gettempdir()) / f"batchseg-cache-{os.getuid()}"
+    if (folder := _run_folder()) is not None:
+        return folder
+    root = machine_root() / f"batchseg-cache-{os.getuid()}"
     root.mkdir(mode=0o700, exist_ok=True)
     return root
+
+
+def machine_root() -> Path:
+    """The machine's temporary folder, which a run's processes see another one in place of."""
+    folder = _run_folder()
+    return folder.parent if folder is not None else Path(tempfile.gettempdir())
+
+
+def socket_root() -> Path:
+    """The machine's temporary folder; /tmp where its path is too long for Ray's sockets."""
+    root = machine_root()
+    return root if len(str(root)) <= SOCKET_ROOT_LENGTH else Path("/tmp")
+
+
+def user_home() -> Path | None:
+    """The user's home folder, by HOME or else by the user database; None where there is none.
+
+    Users of services often have one that does not exist, or the root of the file system.
+    """
+    folder = _run_folder()
+    home = Path(os.environ.get("HOME") or _recorded_home())
+    is_lent = folder is not None and home == folder / "home"
+    is_there = home.is_dir() and os.access(home, os.R_OK | os.X_OK)
+    return home if is_there and not is_lent and home.is_absolute() and home != Path("/") else None
+
+
+def _recorded_home() -> str:
+    try:
+        return pwd.getpwuid(os.getuid()).pw_dir
+    except KeyError:
+        return ""
+
+
+def _run_folder() -> Path | None:
+    named = os.environ.get(CACHE_VARIABLE)
+    return Path(named) if named and Path(named).is_dir() else None
+
+
+def _is_own(folder: Path) -> bool:
+    """Others can make folders and links of any name beside ours, and lead us to other files."""
+    with contextlib.suppress(OSError):
+        found = folder.lstat()
+        return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
+    return False
+
+
+def _locked(folder: Path, *, wait: bool) -> Any:
+    """The folder's lock, held; None where another process holds it, or removed the folder meanwhile."""
+    path = folder / "lock"
+    try:
+        lock = path.open("a")
+    except OSError:
+        return None
+    with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError) if wait else contextlib.nullcontext():
+            # A disk without locks: a new folder is used nevertheless, and an old one never removed.
+            fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        if os.path.samestat(os.fstat(lock.fileno()), path.stat()):
+            return lock
+    lock.close()
+    return None

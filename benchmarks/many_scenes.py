@@ -47,8 +47,9 @@ def run(job: Path, *options: str) -> float:
 
 def count_listings(job: Path) -> collections.Counter[str]:
     """Listing calls of a run with nothing to do, in this process."""
+    from batchseg.begin import begin
     from batchseg.config import load_job
-    from batchseg.run import new_run_id, run_job
+    from batchseg.run import run_job
 
     calls: collections.Counter[str] = collections.Counter()
     for name in ("list_files", "list_folder", "list_subfolders", "file_info"):
@@ -59,14 +60,9 @@ def count_listings(job: Path) -> collections.Counter[str]:
             return _real(*arguments)
 
         setattr(storage, name, counted)
-    run_job(
-        load_job(job),
-        run_id=new_run_id(),
-        listeners=[],
-        on_log=lambda path: None,
-        stop=lambda: None,
-        replace=False,
-    )
+    config = load_job(job)
+    with begin(config) as begun:
+        run_job(config, begun, listeners=[], stop=lambda: None, replace=False)
     return calls
 
 

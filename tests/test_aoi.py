@@ -25,9 +25,10 @@ from shapely import Polygon
 from shapely.geometry.base import BaseGeometry
 from test_blocks import corrupt, undecodable
 from test_read import scene_of
-from test_run import convolved, mask_bytes, new_run_id, run, run_job
+from test_run import convolved, mask_bytes, run, run_job
 
 from batchseg.aoi import BLOCK, Area, Footprint, footprint, misplacement, read_area
+from batchseg.begin import begin
 from batchseg.config import load_job
 from batchseg.errors import ConfigError, StoppedError
 from batchseg.events import Event, ShardsDone
@@ -405,15 +406,8 @@ def test_a_run_that_was_stopped_goes_on_with_the_same_area(tmp_path: Path, write
     def count(event: Event) -> None:
         done.extend([event] if isinstance(event, ShardsDone) else [])
 
-    with pytest.raises(StoppedError):
-        run_job(
-            config,
-            run_id=new_run_id(),
-            listeners=[count],
-            on_log=lambda path: None,
-            stop=lambda: "enough" if done else None,
-            replace=False,
-        )
+    with pytest.raises(StoppedError), begin(config) as begun:
+        run_job(config, begun, listeners=[count], stop=lambda: "enough" if done else None, replace=False)
     report = run(job, "shard_tiles=7")
     area = inside(area_of(tmp_path / "area.gpkg"), placed("EPSG:32633", UTM))
     wanted = [

@@ -94,16 +94,18 @@ def test_the_folder_is_the_named_one_or_the_users(tmp_path: Path, monkeypatch: p
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     assert cache_root() == tmp_path / "xdg" / "batchseg"
     monkeypatch.delenv("XDG_CACHE_HOME")
+    (tmp_path / "home").mkdir()
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     assert cache_root() == tmp_path / "home" / ".cache" / "batchseg"
 
 
 def test_without_a_home_it_is_a_private_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("BATCHSEG_MODEL_CACHE", "XDG_CACHE_HOME", "HOME"):
+    for name in ("BATCHSEG_MODEL_CACHE", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "nonexistent"))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     root = cache_root()
-    assert root.parent == tmp_path
+    assert [root] == list(tmp_path.iterdir()), "no home is made"
     assert root.stat().st_mode & 0o777 == 0o700
     assert cache_root() == root
     root.rmdir()

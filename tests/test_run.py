@@ -19,21 +19,17 @@ from rasterio.crs import CRS
 from rasterio.enums import ColorInterp
 from rasterio.transform import Affine
 
+from batchseg.begin import begin
 from batchseg.config import load_job
 from batchseg.errors import ConfigError, ModelError
 from batchseg.ledger import Ledger
-from batchseg.run import Report, new_run_id, run_job
+from batchseg.run import Report, run_job
 
 
 def run(job: Path, *overrides: str, replace: bool = False) -> Report:
-    return run_job(
-        load_job(job, ["executor=inline", "workers=1", *overrides]),
-        run_id=new_run_id(),
-        listeners=[],
-        on_log=lambda path: None,
-        stop=lambda: None,
-        replace=replace,
-    )
+    config = load_job(job, ["executor=inline", "workers=1", *overrides])
+    with begin(config) as begun:
+        return run_job(config, begun, listeners=[], stop=lambda: None, replace=replace)
 
 
 def run_on_ray(job: Path, address: str, *overrides: str) -> Report:

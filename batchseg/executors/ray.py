@@ -6,8 +6,8 @@ for one would never start. Ray's own retries are off; the driver decides what is
 
 import contextlib
 import os
+import secrets
 import shutil
-import tempfile
 import threading
 import time
 from collections import deque
@@ -50,7 +50,7 @@ from batchseg.predict import load_predictor
 from batchseg.read import read_header, read_headers_alone
 from batchseg.recipe import Product, Recipe
 from batchseg.scene import Refusal, Scene, Source
-from batchseg.scratch import held_folder
+from batchseg.scratch import RAY_PREFIX, held_folder, socket_root
 from batchseg.steps import (
     Lease,
     LeaseMasks,
@@ -282,10 +282,9 @@ class RayExecutor:
             raise (ConfigError if address else StoppedError)(msg) from e
 
     def _start_local(self, object_store_bytes: int, quiet: dict[str, Any]) -> None:
-        # Ray's sockets must have paths of at most 107 bytes, of which it needs 70 itself.
-        root = Path(tempfile.gettempdir())
-        short = root if len(str(root)) <= 20 else Path("/tmp")
-        self._folder, self._lock = held_folder("bsray-", root=short)
+        self._folder, self._lock = held_folder(RAY_PREFIX, root=socket_root())
+        # Or else Ray makes one and keeps it in the home folder, of which there may be none.
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
         ray.init(
             num_cpus=self._asked_workers or len(os.sched_getaffinity(0)),
             include_dashboard=False,

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from batchseg.errors import ModelError
+from batchseg.scratch import machine_root, user_home
 
 ROOT_VARIABLE = "BATCHSEG_MODEL_CACHE"
 """Environment: the folder, in place of the user's cache folder."""
@@ -69,7 +70,7 @@ def cached_folder(key: str, make: Callable[[Path], None], *, root: Path | None =
 
 
 def cache_root() -> Path:
-    """BATCHSEG_MODEL_CACHE; the user's cache folder; where that cannot be written, one of the temp folder.
+    """BATCHSEG_MODEL_CACHE; the user's cache folder; where that cannot be written, one below /tmp.
 
     Raises:
         ModelError: the folder named by BATCHSEG_MODEL_CACHE cannot be written.
@@ -80,11 +81,11 @@ def cache_root() -> Path:
             return Path(named)
         msg = f"{ROOT_VARIABLE}: {named} cannot be written; derived models are kept there"
         raise ModelError(msg)
-    home = os.environ.get("HOME")
+    home = user_home()
     above = os.environ.get("XDG_CACHE_HOME") or (f"{home}/.cache" if home else None)
     if above and _is_usable(Path(above) / "batchseg"):
         return Path(above) / "batchseg"
-    own = Path(tempfile.gettempdir()) / f"batchseg-models-{os.getuid()}"
+    own = machine_root() / f"batchseg-models-{os.getuid()}"
     # Others can make folders of any name there, and a network that they put in would be run.
     if _is_usable(own) and own.stat().st_uid == os.getuid() and not own.is_symlink():
         own.chmod(0o700)
