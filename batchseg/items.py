@@ -43,6 +43,7 @@ _PHOTOGRAPH: dict[str, pa.DataType] = {
     "confidence": pa.float32(),  # the highest mean confidence of a region, 0..1; null unless done
     "same_as": pa.string(),  # id of the photograph whose results were copied; else null
     "content": pa.string(),  # digest of the file's bytes; null without `same_content`
+    "recorded_at": pa.timestamp("s", tz="UTC"),  # when this row was committed
 }
 SCHEMA = pa.schema(_COLUMNS)
 
@@ -100,6 +101,7 @@ def items_of(
         columns[name] = _or_null(table.column(name))
     for name in ("region_count", "largest_px", "confidence"):
         columns[name] = _only(done, table.column(name))
+    columns["recorded_at"] = table.column("recorded").cast(pa.timestamp("s", tz="UTC"))
     columns["largest_class"] = _names(class_names, table.column("largest_class"))
     items = _assembled(columns, PHOTOGRAPHS)
     for name, values in attribute_columns(table.column("attributes"), set(PHOTOGRAPHS.names)).items():

@@ -83,6 +83,8 @@ class Record:
     """Digest of the file's bytes, where the job says `same_content`."""
     same_as: str = ""
     """Id of the photograph of the same content whose results were copied."""
+    recorded: int = 0
+    """When a photograph's row was committed, in seconds since 1970: what "yesterday" means in a summary."""
 
     @property
     def mask(self) -> str:
@@ -146,6 +148,7 @@ _COLUMNS: dict[str, pa.DataType] = {
     "attributes": pa.string(),
     "content": pa.string(),
     "same_as": pa.string(),
+    "recorded": pa.int64(),
 }
 SCHEMA = pa.schema(_COLUMNS)
 _LISTS = tuple(name for name, kind in _COLUMNS.items() if pa.types.is_list(kind) and name != "outputs")

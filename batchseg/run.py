@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from batchseg import publishing, storage
 from batchseg.aside import start_aside, wait_for
 from batchseg.begin import Begun
 from batchseg.driver import Driver, Tally
@@ -34,8 +33,6 @@ from batchseg.settle import (
 from batchseg.state import OutputState, load_state, save_state
 from batchseg.tables import tidy
 from batchseg.write import discard_leftovers, fragments_exist
-
-
 
 
 def run_job(

@@ -102,7 +102,7 @@ LOSSLESS = {
     "png RGB tRNS": (
         by_pillow(RGB, "PNG", transparency=tuple(map(int, RGB[3, 4]))),
         RGB,
-        (RGB != RGB[3, 4]).any(-1),
+        (RGB[3, 4] != RGB).any(-1),
         "RGB",
     ),
     "png 1 bit": (by_pillow(BITS, "PNG"), BITS * np.uint8(255), None, "grey"),
@@ -129,7 +129,7 @@ LOSSLESS = {
             (b"tRNS", DEEP[5, 6].astype(">u2").tobytes()),
         ),
         DEEP,
-        (DEEP != DEEP[5, 6]).any(-1),
+        (DEEP[5, 6] != DEEP).any(-1),
         "16-bit RGB",
     ),
     "png 16 LA": (

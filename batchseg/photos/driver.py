@@ -330,8 +330,10 @@ class PhotoDriver:
             self._on_failure(flight.batch, Failure(kind="timeout", step="group", reason=reason))
 
     def _commit(self) -> None:
-        rows, self._rows = self._rows, []
-        refused, self._refused = [self._with_outputs(record) for record in self._refused], []
+        now = int(time.time())
+        rows, self._rows = [_recorded(table, now) for table in self._rows], []
+        refused = [replace(self._with_outputs(record), recorded=now) for record in self._refused]
+        self._refused = []
         self.refused += refused
         self.tally.quarantined += sum(record.status == "quarantined" for record in refused)
         self.tally.failed += sum(record.status == "failed" for record in refused)
@@ -397,6 +399,12 @@ class _Waiting:
             part = part.slice(0, fitting)
         self._at += part.images.num_rows
         return part
+
+
+def _recorded(rows: pa.Table, now: int) -> pa.Table:
+    """Ledger rows, and when they were committed."""
+    number = rows.schema.get_field_index("recorded")
+    return rows.set_column(number, rows.schema.field(number), pa.repeat(pa.scalar(now), rows.num_rows))
 
 
 def _group(number: int, batch: _Batch) -> Group:

@@ -225,7 +225,8 @@ class PhotoRun:
         self._night.emit(Note(text=f"{rows.num_rows} photographs judged again by other rules"))
 
     def _write_items(self, ledger: Ledger, product: Product, triaged: PhotoTriage) -> None:
-        write_items(self._config.output, ledger.sources(), product_names(product), triaged.vanished.to_pylist())
+        gone, names = triaged.vanished.to_pylist(), product_names(product)
+        write_items(self._config.output, ledger.table(), names, gone, photographs=True)
 
     def _end(
         self, ledger: Ledger, product: Product, driver: PhotoDriver | None, triaged: PhotoTriage
