@@ -25,9 +25,7 @@ from batchseg.settings import JobConfig
 from batchseg.terminal import Streams, stop_reasons
 
 if TYPE_CHECKING:
-    from batchseg.dryrun import DryRun
-    from batchseg.recipe import Recipe
-    from batchseg.run import Report
+    from batchseg.night import Report
     from batchseg.settle import Stop
     from batchseg.status import Status
 
@@ -250,11 +248,17 @@ def _print_report(report: Report, run_id: str, out: TextIO, *, quiet: bool) -> N
 
     tally, sums = report.tally, report.sums
     if not quiet:
-        counts = [f"{tally.done} scenes done"]
+        what = "scenes" if report.verdicts is None else "photographs"
+        counts = [f"{tally.done} {what} done"]
+        counts += [f"{report.copied} of them known by content"] if report.copied else []
+        counts += [f"{report.rejudged} judged again"] if report.rejudged else []
         counts += [f"{report.skipped} done before"] if report.skipped else []
         counts += [f"{report.still_quarantined} quarantined before"] if report.still_quarantined else []
         counts += [f"{report.young} too young"] if report.young else []
         _say(f"run {run_id}: {', '.join(counts)}", out)
+        if report.verdicts:
+            verdicts = ", ".join(f"{count} {verdict}" for verdict, count in report.verdicts.items())
+            _say(f"  verdicts of all: {verdicts}   batchseg summary {report.output}", out)
         if sums.tiles:
             _say(f"  {sums.tiles} tiles in {duration(sums.elapsed)}: {sums.rates()}", out)
             _say(f"  slowest step: {sums.slowest_step()}", out)
@@ -282,70 +286,14 @@ def _say_some(lines: Sequence[str], report: Report, out: TextIO) -> None:
 
 
 def _plan(arguments: argparse.Namespace, streams: Streams) -> int:
-    from batchseg.dryrun import dry_run
+    from batchseg.plantext import planned_lines
 
     config = _load(arguments)
     streams.take()
-    planned = dry_run(config, lambda line: _say(line, streams.err))
+    lines = planned_lines(config, lambda line: _say(line, streams.err))
     streams.give_back()
-    _print_plan(planned, sys.stdout)
+    _say("\n".join(lines), sys.stdout)
     return EXIT_OK
-
-
-def _print_plan(planned: DryRun, out: TextIO) -> None:
-    from batchseg.progress import duration
-    from batchseg.settle import describe_young
-
-    plan, numbers, recipe, facts = planned.plan, planned.numbers, planned.recipe, planned.recipe.facts
-    count = f"{facts.class_count} classes" if facts.class_count else "class ids"
-    seconds = f"about {duration(numbers.seconds)}" if numbers.seconds >= 1 else "under 1 s"
-    resumed = sum(bool(job.committed) for job in plan.jobs)
-    lines = [
-        f"model    {recipe.model.network}",
-        f"         {facts.channels} bands in, {facts.output} out ({count}), {describe_engine(planned)}",
-        f"sources  {numbers.scenes} to do ({resumed} begun by earlier runs), {plan.triage.done} done, "
-        f"{plan.triage.quarantined} quarantined before, {len(plan.triage.vanished)} gone",
-        f"values   {describe_values(recipe)}",
-        f"tiles    {numbers.tiles} of {recipe.tile_size} pixels, halo {recipe.halo}: "
-        f"{numbers.source_pixels / 1e6:.1f} Mpx; {seconds} of prediction on {planned.workers} workers",
-        f"bytes    {human(numbers.bytes_in)} in (decoded), "
-        f"at most {human(numbers.bytes_out)} out (uncompressed)",
-        f"memory   at most {human(numbers.in_flight_bytes)} of pixels in flight, "
-        f"object store {human(planned.object_store_bytes)}",
-    ]
-    if recipe.area is not None:
-        lines.append(f"aoi      {sum(job.is_outside for job in plan.jobs)} of the scenes lie outside")
-    if plan.triage.young:
-        lines.append(f"young    {describe_young(plan.triage.young, planned.min_age)}")
-    _say("\n".join(lines), out)
-    if plan.refusals:
-        _say(f"refused  {len(plan.refusals)} sources:", out)
-        for refusal in plan.refusals:
-            _say(f"  {refusal.source.source_id}: {refusal.reason}", out)
-
-
-def describe_engine(planned: DryRun) -> str:
-    recipe = planned.recipe
-    if planned.undecided:
-        return "engine chosen by the first run, on its own tiles (`batchseg model bench` tries them now)"
-    baked = ", baked" if recipe.bake is not None else ""
-    return f"{recipe.engine} in {recipe.precision} on {recipe.device}{baked}"
-
-
-def describe_values(recipe: Recipe) -> str:
-    """What happens to a raw pixel value before the model sees it."""
-    low, high = (" / ".join(f"{v:g}" for v in values) for values in (recipe.scale.low, recipe.scale.high))
-    scaled = "as they are" if (low, high) == ("0", "1") else f"({low})..({high}) to 0..1"
-    if recipe.scale.kind == "metadata":
-        scaled = "to reflectance by each scene's own scale and offset"
-    if recipe.scale.clips:
-        scaled += ", clipped"
-    if recipe.normalize is None:
-        return f"{scaled}, not normalised"
-    mean, std = (
-        ", ".join(f"{v:g}" for v in values) for values in (recipe.normalize.mean, recipe.normalize.std)
-    )
-    return f"{scaled}, then less mean ({mean}), by std ({std})"
 
 
 def _status(arguments: argparse.Namespace, streams: Streams) -> int:
@@ -384,6 +332,7 @@ def _print_status(status: Status, out: TextIO) -> None:
 
 
 def _verify(arguments: argparse.Namespace, streams: Streams) -> int:
+    from batchseg.plantext import human
     from batchseg.verify import verify
 
     found = verify(_output(arguments), quick=arguments.quick, say=lambda line: _say(line, streams.err))
@@ -423,6 +372,7 @@ def _retry(arguments: argparse.Namespace, streams: Streams) -> int:
 
 
 def _prune(arguments: argparse.Namespace, streams: Streams) -> int:
+    from batchseg.plantext import human
     from batchseg.upkeep import prune
 
     output = _output(arguments)
@@ -434,16 +384,3 @@ def _prune(arguments: argparse.Namespace, streams: Streams) -> int:
     for source_id in pruned.sources:
         _say(f"  {source_id}", sys.stdout)
     return EXIT_OK
-
-
-def human(count: int) -> str:
-    """
-    >>> human(0), human(1536), human(3 * 2**30)
-    ('0 B', '1.5 KiB', '3.0 GiB')
-    """
-    value = float(count)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if value < 1024:
-            return f"{value:.1f} {unit}" if unit != "B" else f"{count} B"
-        value /= 1024
-    return f"{value:.1f} TiB"

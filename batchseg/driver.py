@@ -17,6 +17,7 @@ from batchseg.executors import (
     FinishTask,
     Isolation,
     LeaseOutcome,
+    Outcome,
     Slot,
 )
 from batchseg.finish import discard_fragments
@@ -316,12 +317,14 @@ class Driver:
         )
         self._executor.submit(lease, slot, isolation)
 
-    def _handle(self, outcomes: Iterable[LeaseOutcome | FinishOutcome]) -> None:
+    def _handle(self, outcomes: Iterable[Outcome]) -> None:
         """Successes first: a failure may end the run."""
         for outcome in sorted(outcomes, key=lambda outcome: isinstance(outcome.result, Failure)):
             if isinstance(outcome, FinishOutcome):
                 self._on_finish(outcome)
                 continue
+            if not isinstance(outcome, LeaseOutcome):
+                continue  # groups are photographs'
             flight = self._flights.pop(outcome.lease_id, None)
             if flight is None:
                 continue  # given up before; its fragments, if any, hold the same bytes

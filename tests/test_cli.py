@@ -16,7 +16,7 @@ from conftest import BATCHSEG, JobWriter, batchseg, read_mask, reflectance, spec
 from factories import make_recipe
 from test_resume import faults, processes, wait_for
 
-from batchseg.cli import describe_values
+from batchseg.plantext import describe_values
 from batchseg.settings import Scale
 
 INLINE = ("--executor", "inline")

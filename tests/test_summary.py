@@ -16,10 +16,10 @@ from rich.cells import cell_len
 from batchseg import storage
 from batchseg.cli import main
 from batchseg.errors import ConfigError, OutputError
-from batchseg.photos.summarytext import COLUMNS, GROUPS, as_json, summary_lines
 from batchseg.photos.period import start_of
 from batchseg.photos.results import ITEM_COLUMNS
 from batchseg.photos.summary import _class_counts, _counts, _worst, summarize
+from batchseg.photos.summarytext import COLUMNS, GROUPS, as_json, summary_lines
 from batchseg.state import save_state
 
 NOW = dt.datetime(2026, 11, 20, 7, tzinfo=dt.UTC)

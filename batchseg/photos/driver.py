@@ -16,6 +16,7 @@ from batchseg.executors import Executor, Failure, GroupOutcome, Outcome, SiftOut
 from batchseg.ledger import Ledger, Record
 from batchseg.photos.group import Doubt, Group, GroupAnswer, Work, to_stream
 from batchseg.photos.tables import compute as pc
+from batchseg.photos.tables import words
 from batchseg.refusals import Streak
 
 GROUP_SECONDS = 2.0
@@ -255,7 +256,7 @@ class PhotoDriver:
         batch.attempts += 1
         count = batch.images.num_rows
         if batch.work == "derive" and failure.kind == "error":
-            self.underivable += batch.images["source_id"].to_pylist()
+            self.underivable += words(batch.images["source_id"])
         elif batch.attempts == 1 and batch.work == "predict":
             self._sift(batch, had_success=False)
         elif batch.attempts < MOST_ATTEMPTS:
@@ -286,7 +287,7 @@ class PhotoDriver:
             self._sift(batch, had_success=sifting.had_success)
             return
         refused = {doubt.source_id for doubt in outcome.result}
-        left = [name for name in batch.images["source_id"].to_pylist() if name not in refused]
+        left = [name for name in words(batch.images["source_id"]) if name not in refused]
         self._refuse(batch, outcome.result, had_success=sifting.had_success)
         if left:
             batch.attempts = max(batch.attempts, 1)
@@ -357,7 +358,7 @@ class PhotoDriver:
             return
         stale: list[str] = []
         for table in rows:
-            for name, made in zip(table["source_id"].to_pylist(), table["outputs"].to_pylist(), strict=True):
+            for name, made in zip(words(table["source_id"]), words(table["outputs"]), strict=True):
                 new = {item["path"] for item in made}
                 stale += [path for path in self._superseded.get(name, ()) if path not in new]
         for record in refused:

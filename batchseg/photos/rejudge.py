@@ -94,7 +94,8 @@ def _by_part(rows: pa.Table) -> Iterator[tuple[str, NDArray[np.int64]]]:
     outputs = outputs_of(rows)
     parts = np.flatnonzero(is_below(outputs["path"], "annotations"))
     row = outputs["row"].to_numpy()[parts]
-    named = outputs["path"].cast(pa.string()).take(pa.array(parts)).combine_chunks().dictionary_encode()
+    paths: Any = outputs["path"].cast(pa.string())
+    named: Any = paths.take(pa.array(parts)).combine_chunks().dictionary_encode()
     codes = named.indices.to_numpy()
     order = np.argsort(codes, kind="stable")
     starts = np.searchsorted(codes[order], np.arange(len(named.dictionary) + 1))

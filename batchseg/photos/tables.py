@@ -45,3 +45,9 @@ ANNOTATIONS = pa.schema(
     }
 )
 """One row per region of a photograph, in pixels of the upright image."""
+
+
+def words(column: Column) -> list[Any]:
+    """A column's cells as Python values; the stubs think that each may be None."""
+    cells: list[Any] = column.to_pylist()
+    return cells
