@@ -37,6 +37,8 @@ MARKER = re.compile(rb"\xff([^\x00\x01\xff\xd0-\xd8])")
 
 START, END = b"\xff\xd8", b"\xff\xd9"
 SCAN, JFIF, EXIF, ADOBE = 0xDA, 0xE0, 0xE1, 0xEE
+TAIL = 65536
+"""Bytes at the end of a file in which the end marker is looked for; cameras write some after it."""
 NEEDED = frozenset((*range(0xC0, 0xD0), 0xDB, SCAN, 0xDD, ADOBE))
 """Segments that pixels depend on: frame, tables, scan, restart interval, colour transform."""
 PLAIN_JFIF = bytes.fromhex("ffe000104a46494600010100000100010000")
@@ -63,7 +65,7 @@ def read(data: bytes, max_pixels: int) -> Picture:
     check_size(height, width, pixel_bytes=3, max_pixels=max_pixels)
     pixels = _pixels(data, target)
     if target == "CMYK":
-        pixels = rgb_of_cmyk(pixels, inverted=True)
+        pixels = _rgb_of_cmyk(pixels)
     return make_picture(pixels, None, kind, orientation=orientation)
 
 
@@ -87,11 +89,10 @@ def orientation_of(exif: bytes | None) -> int:
     return value if isinstance(value, int) else 1
 
 
-def rgb_of_cmyk(pixels: NDArray[Any], *, inverted: bool) -> NDArray[Any]:
-    """(height, width, 4) to (height, width, 3), uint8, without a colour profile."""
+def _rgb_of_cmyk(pixels: NDArray[Any]) -> NDArray[Any]:
+    """Inverted (height, width, 4) to (height, width, 3), uint8."""
     height, width = pixels.shape[:2]
-    raw = "CMYK;I" if inverted else "CMYK"
-    image = Image.frombuffer("CMYK", (width, height), np.ascontiguousarray(pixels), "raw", raw, 0, 1)
+    image = Image.frombuffer("CMYK", (width, height), pixels, "raw", "CMYK;I", 0, 1)
     return np.asarray(image.convert("RGB"))
 
 
@@ -136,11 +137,11 @@ def _pixels(data: bytes, target: str) -> NDArray[Any]:
             return _strictly(_with_plain_header(data), target)
         except ValueError as e:
             said = str(e)
-    if said.startswith("Premature end"):
+    if said.startswith("Premature end") or END not in data[-TAIL:]:
         msg = "cut off: the JPEG ends before its picture does"
         raise SourceError(msg)
     left_over = LEFT_OVER.match(said)
-    if (left_over and int(left_over[1]) <= PADDING) or (HARMLESS.match(said) and END in data[-65536:]):
+    if HARMLESS.match(said) or (left_over and int(left_over[1]) <= PADDING):
         return np.asarray(simplejpeg.decode_jpeg(data, target, strict=False))
     msg = f"damaged (libjpeg: {said})"
     raise SourceError(msg)
