@@ -339,9 +339,19 @@ def test_a_file_that_was_cut_off_is_refused_or_lost_nothing(name, part, near_end
 
 
 @pytest.mark.parametrize("name", WHOLE)
-def test_half_a_file_is_said_to_be_cut_off(name):
-    with pytest.raises(SourceError, match="cut off"):
-        decode(WHOLE[name][: len(WHOLE[name]) // 2], name)
+@pytest.mark.parametrize("part", [0.05, 0.5, 0.8])
+def test_a_part_of_a_file_is_said_to_be_cut_off(name, part):
+    with pytest.raises(SourceError, match=r"^cut off"):
+        decode(WHOLE[name][: int(len(WHOLE[name]) * part)], name)
+
+
+def test_a_jpeg_of_unusual_subsampling_is_pillows():
+    data = bytearray(WHOLE["JPEG"])
+    frame = data.index(b"\xff\xc0")
+    data[frame + 14] = 0x12  # the second component's sampling: 1 x 2 beside 2 x 2
+    expected = np.asarray(Image.open(io.BytesIO(data)))
+    assert np.array_equal(decode(bytes(data), "x").pixels, expected)
+    assert size_of(bytes(data)) == (HEIGHT, WIDTH)
 
 
 @given(name=st.sampled_from(sorted(WHOLE)), at=st.floats(0, 1, exclude_max=True), value=st.integers(1, 255))

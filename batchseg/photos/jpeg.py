@@ -45,7 +45,7 @@ PLAIN_JFIF = bytes.fromhex("ffe000104a46494600010100000100010000")
 
 
 class UnusualError(Exception):
-    """The header is not for libjpeg-turbo's simple interface: cut off, or an unusual subsampling."""
+    """The header is not for libjpeg-turbo's simple interface: an unusual subsampling, for example."""
 
 
 def read(data: bytes, max_pixels: int) -> Picture:
@@ -99,7 +99,10 @@ def _rgb_of_cmyk(pixels: NDArray[Any]) -> NDArray[Any]:
 def _header(data: bytes) -> tuple[int, int, str, int]:
     try:
         height, width, space, _ = simplejpeg.decode_jpeg_header(data, strict=False)
-    except ValueError as e:
+    except (ValueError, KeyError) as e:  # KeyError: where it has no frame yet
+        if all(marker != SCAN for marker, _, _ in _segments(data)):
+            msg = "cut off: the JPEG ends before its picture begins"
+            raise SourceError(msg) from e
         raise UnusualError(str(e)) from e
     if space not in SPACES:
         raise UnusualError(space)

@@ -103,7 +103,7 @@ def _refuse(tags: dict[int, Any]) -> None:
 
 
 def _converted(dataset: rasterio.DatasetReader) -> bool:
-    """Whether libtiff makes RGBA of other colours: it turns each strip by itself then, and not the picture."""
+    """Whether libtiff makes RGBA of other colours: it then turns strips, not the picture."""
     return dataset.count == 4 and "SOURCE_COLOR_SPACE" in dataset.tags(ns="IMAGE_STRUCTURE")
 
 
