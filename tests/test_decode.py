@@ -323,7 +323,7 @@ WHOLE = {
 
 
 @given(name=st.sampled_from(sorted(WHOLE)), part=st.floats(0, 1, exclude_max=True), near_end=st.booleans())
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=250)
 def test_a_file_that_was_cut_off_is_refused_or_lost_nothing(name, part, near_end):
     whole = WHOLE[name]
     length = int(len(whole) * part) if not near_end else len(whole) - 1 - int(part * min(64, len(whole) - 1))
@@ -355,7 +355,7 @@ def test_a_jpeg_of_unusual_subsampling_is_pillows():
 
 
 @given(name=st.sampled_from(sorted(WHOLE)), at=st.floats(0, 1, exclude_max=True), value=st.integers(1, 255))
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=250)
 def test_a_wrong_byte_gives_a_picture_or_words(name, at, value):
     damaged = bytearray(WHOLE[name])
     damaged[int(at * len(damaged))] ^= value
