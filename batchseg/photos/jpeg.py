@@ -22,8 +22,8 @@ SPACES = {
 """Of libjpeg's colour space: what is decoded to, and `Picture.kind`."""
 
 PADDING = 16
-"""Bytes that an encoder may leave before the end marker to fill a word. Of 4000 files with one wrong bit 358 had
-no other warning than bytes left over there, and 3 of them so few."""
+"""Bytes that an encoder may leave before the end marker to fill a word. Of 4000 files with one wrong bit
+358 had no other warning than bytes left over there, and 3 of them so few."""
 
 HARMLESS = re.compile(
     r"Unknown Adobe color transform|Invalid SOS parameters for sequential|Inconsistent progression sequence"
