@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import struct
 import subprocess
 import sys
@@ -58,9 +59,9 @@ def by_gdal(bands, **profile):
     colormap = profile.pop("colormap", None)
     with rasterio.Env(), MemoryFile() as memory:
         with memory.open(height=HEIGHT, width=WIDTH, **profile) as dataset:
-            dataset.write(bands)
             if colormap:
                 dataset.write_colormap(1, colormap)
+            dataset.write(bands)
         return bytes(memory.read())
 
 
@@ -178,7 +179,7 @@ LOSSLESS = {
     "tiff int16": (by_gdal(GREY.astype(np.int16)), GREY.astype(np.float32), None, "16-bit grey"),
     "tiff palette": (by_pillow(PALETTE, "TIFF"), COLORS, None, "palette"),
     "tiff palette of GDAL": (
-        by_gdal(GREY, colormap=COLORMAP),
+        by_gdal(GREY, colormap=COLORMAP, photometric="PALETTE"),
         np.array([COLORMAP[i] for i in range(256)], np.uint8)[GREY],
         None,
         "palette",
@@ -216,7 +217,7 @@ def test_lossless_pictures_come_out_as_they_went_in(name):
     assert size_of(data) == picture.size_hw == (HEIGHT, WIDTH)
 
 
-CMYK = Image.fromarray(np.dstack([RGB, GREY // 2]), mode=None).convert("RGB").convert("CMYK")
+CMYK = Image.merge("CMYK", [Image.fromarray(band) for band in (*RGB.transpose(2, 0, 1), GREY // 2)])
 LOSSY = {
     "grey": by_pillow(GREY, "JPEG"),
     "RGB": by_opencv(RGB, ".jpg"),
@@ -247,7 +248,7 @@ def test_cmyk_is_expanded_as_pillow_does(form):
     expected = np.asarray(CMYK.convert("RGB"), int)
     picture = decode(by_pillow(CMYK, form, **({"quality": 100} if form == "JPEG" else {})), form)
     assert picture.kind == "CMYK"
-    assert np.abs(picture.pixels - expected).max() <= (0 if form == "TIFF" else 6)
+    assert np.abs(picture.pixels - expected).max() <= (1 if form == "TIFF" else 6)
 
 
 def stored(form, orientation):
@@ -256,15 +257,16 @@ def stored(form, orientation):
     exif[0x0112] = orientation
     if form == "TIFF":
         return by_pillow(RGB, form, tiffinfo={274: orientation})
+    if form == "JPEG TIFF":
+        ycbcr = Image.fromarray(RGB).convert("YCbCr")
+        return by_pillow(ycbcr, "TIFF", compression="jpeg", tiffinfo={274: orientation})
+    body = b"eXIf" + exif.tobytes()[6:]
+    chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
     if form == "PNG after the pixels":
         data = by_pillow(RGB, "PNG")
-        body = exif.tobytes()[6:]
-        chunk = struct.pack(">I", len(body)) + b"eXIf" + body + struct.pack(">I", zlib.crc32(b"eXIf" + body))
         return data[:-12] + chunk + data[-12:]
     if form == "PNG 16":
         data = by_opencv(DEEP, ".png")
-        body = exif.tobytes()[6:]
-        chunk = struct.pack(">I", len(body)) + b"eXIf" + body + struct.pack(">I", zlib.crc32(b"eXIf" + body))
         return data[:33] + chunk + data[33:]
     if form == "JPEG behind a comment":
         return by_pillow(RGB, "JPEG", exif=exif.tobytes(), comment=b"x" * 30000, icc_profile=b"y" * 70000)
@@ -273,7 +275,8 @@ def stored(form, orientation):
 
 
 @pytest.mark.parametrize(
-    "form", ["JPEG", "JPEG behind a comment", "PNG", "PNG after the pixels", "PNG 16", "WEBP", "TIFF"]
+    "form",
+    ["JPEG", "JPEG behind a comment", "PNG", "PNG after the pixels", "PNG 16", "WEBP", "TIFF", "JPEG TIFF"],
 )
 def test_pictures_come_out_upright(form):
     plain = decode(stored(form, 1), form).pixels
@@ -286,7 +289,6 @@ def test_pictures_come_out_upright(form):
         7: plain[::-1, ::-1].transpose(1, 0, 2),
         8: np.rot90(plain),
     }
-    assert np.array_equal(plain if form.startswith("JPEG") else RGB, plain) or form == "PNG 16"
     for orientation, expected in upright.items():
         data = stored(form, orientation)
         picture = decode(data, form)
@@ -314,11 +316,14 @@ WHOLE = {
     "tiled TIFF": by_gdal(DEEP, tiled=True, blockxsize=16, blockysize=16, compress="deflate"),
     "JPEG TIFF": by_gdal(RGB, photometric="YCBCR", compress="jpeg"),
     "1-bit TIFF": by_pillow(BITS, "TIFF", compression="group4"),
+    "CMYK TIFF": by_pillow(CMYK, "TIFF"),
+    "LZW CMYK TIFF": by_pillow(CMYK, "TIFF", compression="tiff_lzw"),
+    "YCbCr TIFF": by_pillow(Image.fromarray(RGB).convert("YCbCr"), "TIFF"),
 }
 
 
 @given(name=st.sampled_from(sorted(WHOLE)), part=st.floats(0, 1, exclude_max=True), near_end=st.booleans())
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=250)
 def test_a_file_that_was_cut_off_is_refused_or_lost_nothing(name, part, near_end):
     whole = WHOLE[name]
     length = int(len(whole) * part) if not near_end else len(whole) - 1 - int(part * min(64, len(whole) - 1))
@@ -334,30 +339,47 @@ def test_a_file_that_was_cut_off_is_refused_or_lost_nothing(name, part, near_end
 
 
 @pytest.mark.parametrize("name", WHOLE)
-def test_half_a_file_is_said_to_be_cut_off(name):
-    with pytest.raises(SourceError, match="cut off"):
-        decode(WHOLE[name][: len(WHOLE[name]) // 2], name)
+@pytest.mark.parametrize("part", [0.05, 0.5, 0.8])
+def test_a_part_of_a_file_is_said_to_be_cut_off(name, part):
+    with pytest.raises(SourceError, match=r"^cut off"):
+        decode(WHOLE[name][: int(len(WHOLE[name]) * part)], name)
+
+
+def test_a_jpeg_of_unusual_subsampling_is_pillows():
+    data = bytearray(WHOLE["JPEG"])
+    frame = data.index(b"\xff\xc0")
+    data[frame + 14] = 0x12  # the second component's sampling: 1 x 2 beside 2 x 2
+    expected = np.asarray(Image.open(io.BytesIO(data)))
+    assert np.array_equal(decode(bytes(data), "x").pixels, expected)
+    assert size_of(bytes(data)) == (HEIGHT, WIDTH)
 
 
 @given(name=st.sampled_from(sorted(WHOLE)), at=st.floats(0, 1, exclude_max=True), value=st.integers(1, 255))
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=250)
 def test_a_wrong_byte_gives_a_picture_or_words(name, at, value):
     damaged = bytearray(WHOLE[name])
     damaged[int(at * len(damaged))] ^= value
     try:
         picture = decode(bytes(damaged), name, max_pixels=1_000_000)
     except SourceError as e:
-        assert str(e) and "0x" not in str(e).split(" object at ")[-1][:0] and "vsimem" not in str(e)
+        assert not re.search(r"vsimem| at 0x|image\.tif|^$", str(e))
         return
     assert picture.pixels.dtype in (np.uint8, np.uint16)
 
 
-@pytest.mark.parametrize("name", [*LOSSLESS, *LOSSY])
+@pytest.mark.parametrize("name", [n for n in [*LOSSLESS, *LOSSY] if n != "tiff 7 bands"])
 def test_too_many_pixels_are_refused(name):
     data = LOSSLESS[name][0] if name in LOSSLESS else LOSSY[name]
     decode(data, name, max_pixels=HEIGHT * WIDTH)
-    with pytest.raises(SourceError, match=r"claims 47 x 31 pixels(, at most 1,456 are|.*bytes are) taken"):
+    with pytest.raises(SourceError, match="claims 47 x 31 pixels, at most 1,456 are taken"):
         decode(data, name, max_pixels=HEIGHT * WIDTH - 1)
+
+
+def test_too_many_bytes_are_refused():
+    with pytest.raises(
+        SourceError, match="claims 47 x 31 pixels of 14 bytes, at most 12,000 bytes are taken"
+    ):
+        decode(LOSSLESS["tiff 7 bands"][0], "x.tif", max_pixels=1500)
 
 
 def claiming(form, width, height):
@@ -377,7 +399,7 @@ def claiming(form, width, height):
         data = bytearray(WHOLE["GIF"])
         data[6:10] = struct.pack("<HH", width, height)
     elif form == "WebP":
-        data = bytearray(by_pillow(RGBA, "WEBP", exif=b"Exif\0\0", lossless=True))
+        data = bytearray(stored("WEBP", 6))
         assert data[12:16] == b"VP8X"
         data[24:30] = (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
     else:
@@ -436,6 +458,7 @@ def test_of_several_frames_none_is_chosen(form, words):
         (by_gdal(GREY.astype(np.complex64)), "has complex64 pixels"),
         (by_gdal(np.zeros((HEIGHT, WIDTH), np.uint8), sparse_ok=True), "parts that were never written"),
         (by_pillow(GREY, "TIFF", tiffinfo={254: 1}), "is a preview"),
+        (by_pillow(CMYK, "TIFF", tiffinfo={274: 6}), "is CMYK or YCbCr, and turned"),
     ],
 )
 def test_what_cannot_be_expanded_is_refused_by_name(data, words):
@@ -443,13 +466,13 @@ def test_what_cannot_be_expanded_is_refused_by_name(data, words):
         decode(data, "x.tif")
 
 
-def test_overviews_and_masks_are_no_pages():
-    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), MemoryFile(by_gdal(GREY)) as memory:
-        with memory.open(mode="r+") as dataset:
-            dataset.write_mask(ALPHA > 0)
-            dataset.build_overviews([2, 4])
-        data = bytes(memory.read())
-    picture = decode(data, "x.tif")
+def test_overviews_and_masks_are_no_pages(tmp_path):
+    path = tmp_path / "x.tif"
+    path.write_bytes(by_gdal(GREY))
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(path, "r+") as dataset:
+        dataset.write_mask(ALPHA > 0)
+        dataset.build_overviews([2, 4])
+    picture = decode(path.read_bytes(), "x.tif")
     assert np.array_equal(picture.pixels[:, :, 0], GREY)
     assert np.array_equal(picture.valid, ALPHA > 0)
 
@@ -483,12 +506,11 @@ class TestStrictJpeg:
         assert np.array_equal(decode(data, "x").pixels, decode(WHOLE["JPEG"], "x").pixels)
 
     @pytest.mark.parametrize("form", ["JPEG", "progressive JPEG"])
-    def test_zeros_in_the_middle_are_damage(self, form):
-        whole = bytearray(WHOLE[form])
-        start = whole.rindex(b"\xff\xda") + 20
-        whole[start : start + 40] = bytes(40)
+    def test_a_hole_in_the_middle_is_damage(self, form):
+        whole = WHOLE[form]
+        at = whole.index(b"\xff\xda") + 120
         with pytest.raises(SourceError, match="damaged"):
-            decode(bytes(whole), "x")
+            decode(whole[:at] + whole[at + 60 :], "x")
 
 
 def test_a_wrong_checksum_is_damage():

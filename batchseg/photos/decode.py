@@ -33,6 +33,11 @@ STRANGERS = (
 )
 """What people take for photographs too."""
 
+ENDED = re.compile(
+    r"truncated|requires a buffer of|no more images|got \d+ bytes|Failed to read directory", re.IGNORECASE
+)
+"""How Pillow and GDAL say that there should have been more."""
+
 TAKEN = "JPEG, PNG, BMP, TIFF, WebP or GIF"
 
 
@@ -134,6 +139,6 @@ def _fault(error: Exception) -> str:
         root = root.__cause__
     text = getattr(root, "errmsg", None) or str(root) or type(root).__name__
     detail = re.sub(r"(/vsimem/[^:,]*?)?(image\.tif|<[^>]* object at [^>]*>)(: ?)?", "", text).strip(" .")
-    if re.search(r"truncated|got \d+ bytes", text, re.IGNORECASE):
+    if ENDED.search(text):
         return f"cut off: the file ends before its picture does ({detail})"
     return f"damaged or cut off ({detail})"

@@ -22,8 +22,8 @@ SPACES = {
 """Of libjpeg's colour space: what is decoded to, and `Picture.kind`."""
 
 PADDING = 16
-"""Bytes that an encoder may leave before the end marker to fill a word. Of 358 files with one wrong bit and
-no other warning than bytes left over, 3 had so few."""
+"""Bytes that an encoder may leave before the end marker to fill a word. Of 4000 files with one wrong bit
+358 had no other warning than bytes left over there, and 3 of them so few."""
 
 HARMLESS = re.compile(
     r"Unknown Adobe color transform|Invalid SOS parameters for sequential|Inconsistent progression sequence"
@@ -37,13 +37,15 @@ MARKER = re.compile(rb"\xff([^\x00\x01\xff\xd0-\xd8])")
 
 START, END = b"\xff\xd8", b"\xff\xd9"
 SCAN, JFIF, EXIF, ADOBE = 0xDA, 0xE0, 0xE1, 0xEE
+TAIL = 65536
+"""Bytes at the end of a file in which the end marker is looked for; cameras write some after it."""
 NEEDED = frozenset((*range(0xC0, 0xD0), 0xDB, SCAN, 0xDD, ADOBE))
 """Segments that pixels depend on: frame, tables, scan, restart interval, colour transform."""
 PLAIN_JFIF = bytes.fromhex("ffe000104a46494600010100000100010000")
 
 
 class UnusualError(Exception):
-    """The header is not for libjpeg-turbo's simple interface: cut off, or an unusual subsampling."""
+    """The header is not for libjpeg-turbo's simple interface: an unusual subsampling, for example."""
 
 
 def read(data: bytes, max_pixels: int) -> Picture:
@@ -63,7 +65,7 @@ def read(data: bytes, max_pixels: int) -> Picture:
     check_size(height, width, pixel_bytes=3, max_pixels=max_pixels)
     pixels = _pixels(data, target)
     if target == "CMYK":
-        pixels = rgb_of_cmyk(pixels, inverted=True)
+        pixels = _rgb_of_cmyk(pixels)
     return make_picture(pixels, None, kind, orientation=orientation)
 
 
@@ -87,18 +89,20 @@ def orientation_of(exif: bytes | None) -> int:
     return value if isinstance(value, int) else 1
 
 
-def rgb_of_cmyk(pixels: NDArray[Any], *, inverted: bool) -> NDArray[Any]:
-    """(height, width, 4) to (height, width, 3), uint8, without a colour profile."""
+def _rgb_of_cmyk(pixels: NDArray[Any]) -> NDArray[Any]:
+    """Inverted (height, width, 4) to (height, width, 3), uint8."""
     height, width = pixels.shape[:2]
-    raw = "CMYK;I" if inverted else "CMYK"
-    image = Image.frombuffer("CMYK", (width, height), np.ascontiguousarray(pixels), "raw", raw, 0, 1)
+    image = Image.frombuffer("CMYK", (width, height), pixels, "raw", "CMYK;I", 0, 1)
     return np.asarray(image.convert("RGB"))
 
 
 def _header(data: bytes) -> tuple[int, int, str, int]:
     try:
         height, width, space, _ = simplejpeg.decode_jpeg_header(data, strict=False)
-    except ValueError as e:
+    except (ValueError, KeyError) as e:  # KeyError: where it has no frame yet
+        if all(marker != SCAN for marker, _, _ in _segments(data)):
+            msg = "cut off: the JPEG ends before its picture begins"
+            raise SourceError(msg) from e
         raise UnusualError(str(e)) from e
     if space not in SPACES:
         raise UnusualError(space)
@@ -136,11 +140,11 @@ def _pixels(data: bytes, target: str) -> NDArray[Any]:
             return _strictly(_with_plain_header(data), target)
         except ValueError as e:
             said = str(e)
-    if said.startswith("Premature end"):
+    if said.startswith("Premature end") or END not in data[-TAIL:]:
         msg = "cut off: the JPEG ends before its picture does"
         raise SourceError(msg)
     left_over = LEFT_OVER.match(said)
-    if (left_over and int(left_over[1]) <= PADDING) or (HARMLESS.match(said) and END in data[-65536:]):
+    if HARMLESS.match(said) or (left_over and int(left_over[1]) <= PADDING):
         return np.asarray(simplejpeg.decode_jpeg(data, target, strict=False))
     msg = f"damaged (libjpeg: {said})"
     raise SourceError(msg)

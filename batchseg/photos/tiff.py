@@ -12,7 +12,6 @@ from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.io import MemoryFile
 
 from batchseg.errors import SourceError
-from batchseg.photos.jpeg import rgb_of_cmyk
 from batchseg.photos.picture import Picture, check_size, make_picture
 from batchseg.read import gdal
 
@@ -57,10 +56,16 @@ def read(data: bytes, max_pixels: int) -> Picture:
         if dataset.nodata is None and 0 in np.atleast_1d(tags.get(STRIP_BYTES, tags.get(TILE_BYTES, 1))):
             msg = "has parts that were never written"
             raise SourceError(msg)
+        orientation = tags.get(ORIENTATION, 1)
+        if orientation != 1 and _converted(dataset):
+            msg = (
+                "is CMYK or YCbCr, and turned by its orientation tag, which is not supported; save it as RGB"
+            )
+            raise SourceError(msg)
         bands = dataset.read()
         pixels, kind = _expanded(dataset, bands, tags.get(PHOTOMETRIC, MIN_IS_BLACK))
         valid = _valid(dataset, bands)
-    return make_picture(pixels, valid, kind, orientation=tags.get(ORIENTATION))
+    return make_picture(pixels, valid, kind, orientation=orientation)
 
 
 def size(data: bytes) -> tuple[int, int, int]:
@@ -97,6 +102,11 @@ def _refuse(tags: dict[int, Any]) -> None:
         raise SourceError(msg.replace(",,", ","))
 
 
+def _converted(dataset: rasterio.DatasetReader) -> bool:
+    """Whether libtiff makes RGBA of other colours: it then turns strips, not the picture."""
+    return dataset.count == 4 and "SOURCE_COLOR_SPACE" in dataset.tags(ns="IMAGE_STRUCTURE")
+
+
 def _expanded(
     dataset: rasterio.DatasetReader, bands: NDArray[Any], photometric: int
 ) -> tuple[NDArray[Any], str]:
@@ -105,9 +115,10 @@ def _expanded(
     if photometric == PALETTE:
         return _by_palette(dataset, bands[0]), "palette"
     if photometric == CMYK:
-        # GDAL converts CMYK itself where its samples lie in planes of their own.
-        raw = colors[0] == ColorInterp.cyan
-        return (rgb_of_cmyk(_last(bands[:4]), inverted=False) if raw else _last(bands[:3])), "CMYK"
+        if colors[:3] != [ColorInterp.red, ColorInterp.green, ColorInterp.blue]:
+            msg = "is CMYK of a kind that is not supported; save it as RGB"
+            raise SourceError(msg)
+        return _last(bands[:3]), "CMYK"  # GDAL has converted it
     has_alpha = ColorInterp.alpha in colors
     used = [band for band, color in enumerate(colors) if color != ColorInterp.alpha]
     pixels = _last(bands[used] if has_alpha else bands)
