@@ -10,7 +10,17 @@ from hypothesis import strategies as st
 from batchseg.config import load_job
 from batchseg.errors import ConfigError
 from batchseg.jobfile import seconds_until
-from batchseg.settings import PALETTE, ClassInfo, ModelOptions, Normalize, Scale, SceneSet
+from batchseg.settings import (
+    PALETTE,
+    ClassInfo,
+    Interest,
+    ModelOptions,
+    Normalize,
+    Photographs,
+    Rule,
+    Scale,
+    SceneSet,
+)
 
 
 def refusal(path, *overrides) -> str:
@@ -99,6 +109,15 @@ def refusal(path, *overrides) -> str:
         ("min_age", "06:00"),
         ("min_age", -1),
         ("min_age", True),
+        ("fit", "crop"),
+        ("rules", {"class": "crack"}),
+        ("rules", ["crack"]),
+        ("rules", "crack"),
+        ("pixel_size", 0),
+        ("pixel_size", "0.05mm"),
+        ("masks", "some"),
+        ("mask_format", "jpg"),
+        ("same_content", "yes"),
     ],
 )
 def test_a_wrong_value_gives_one_line_that_names_file_and_key(tmp_path, key, value):
@@ -354,3 +373,177 @@ def test_a_duration_is_itself_whatever_the_time(text, seconds):
 @pytest.mark.parametrize(("value", "seconds"), [("90s", 90), ("10m", 600), ("1.5h", 5400), (45, 45), (0, 0)])
 def test_an_age_is_a_duration_or_seconds(tmp_path, value, seconds):
     assert load_job(write_job(tmp_path, min_age=value)).min_age == seconds
+
+
+def photographs(tmp_path, *overrides, **keys):
+    return load_job(write_job(tmp_path, **keys), overrides).photographs
+
+
+def test_scenes_are_no_photographs_and_one_key_makes_them_such(tmp_path):
+    assert photographs(tmp_path) is None
+    assert photographs(tmp_path, fit="resize") == Photographs(fit="resize")
+    assert photographs(tmp_path, pixel_size=0.05) == Photographs(pixel_size=0.05)
+    assert photographs(tmp_path, masks="none") == Photographs(masks="none")
+    assert photographs(tmp_path, "same_content=true", mask_format="tif") == Photographs(
+        same_content=True, mask_format="tif"
+    )
+
+
+RULES = """
+fit: tile
+confidence: true
+pixel_size: 0.05
+masks: failed
+rules:
+  - {name: crack, class: crack, min_area: 30}
+  - {class: [blowhole, 3], min_area_mm2: 0.5, count: 3, min_confidence: 0.6, then: FAIL}
+  - name: doubtful
+    class: crack
+    min_area: 10
+    then: REVIEW
+    region_of_interest: {box: [0, 0.1, 1, 0.5], unit: share}
+  - region_of_interest: {polygon: [[10, 20], [400, 20], [400, 300], [10, 20]]}
+"""
+
+
+def test_rules_are_read_as_they_are_written(tmp_path):
+    config = load_job(write_job(tmp_path, RULES))
+    box = ((0.0, 0.1), (1.0, 0.1), (1.0, 0.5), (0.0, 0.5))
+    triangle = ((10.0, 20.0), (400.0, 20.0), (400.0, 300.0))
+    rules = (
+        Rule(name="crack", then="FAIL", classes=("crack",), min_area=30.0),
+        Rule(
+            name="3 x blowhole or class 3 >= 0.5 mm2, confidence >= 0.6",
+            then="FAIL",
+            classes=("blowhole", 3),
+            min_area_mm2=0.5,
+            count=3,
+            min_confidence=0.6,
+        ),
+        Rule(
+            name="doubtful",
+            then="REVIEW",
+            classes=("crack",),
+            min_area=10.0,
+            interest=Interest(corners_xy=box, unit="share"),
+        ),
+        Rule(
+            name="any region in the region of interest", then="FAIL", interest=Interest(corners_xy=triangle)
+        ),
+    )
+    assert config.photographs == Photographs(rules=rules, pixel_size=0.05, masks="failed")
+
+
+@pytest.mark.parametrize(
+    ("rule", "words"),
+    [
+        ({"min_aera": 3}, r"rules: number 2: min_aera: unknown key\. Perhaps you meant 'min_area'"),
+        ({"classes": "crack"}, r"classes: unknown key\. Perhaps you meant 'class'"),
+        ({"class": True}, "number 2: class: expected a class's name, its id, or a list of such; found True"),
+        ({"class": []}, r"number 2: class: expected .*found \[\]"),
+        ({"class": [None]}, "number 2: class: expected"),
+        ({"then": "PASS"}, "number 2: then: expected FAIL or REVIEW; found 'PASS'"),
+        ({"count": 0}, "number 2: count: .*greater than or equal to 1; found 0"),
+        ({"min_confidence": 60}, "number 2: min_confidence: .*less than or equal to 1; found 60"),
+        ({"min_area": float("nan")}, "number 2: min_area: "),
+        ({"region_of_interest": [0, 0, 9, 9]}, r"region_of_interest: expected \{box: .*found \[0, 0, 9, 9\]"),
+        ({"region_of_interest": {}}, "number 2: region_of_interest: give a box or a polygon"),
+        ({"region_of_interest": {"bx": [0, 0, 9, 9]}}, "region_of_interest: bx: unknown key.*'box'"),
+        ({"region_of_interest": {"box": [0, 0, 9]}}, r"box: expected \[x_min, .*found \[0, 0, 9\]"),
+        ({"region_of_interest": {"box": [9, 0, 0, 9]}}, r"box is \[x_min, .*found \[9, 0, 0, 9\]"),
+        ({"region_of_interest": {"box": [-1, 0, 5, 9]}}, r"begins at 0; found \[-1, 0\]"),
+        (
+            {"region_of_interest": {"box": [0, 0, 0.5, 9], "unit": "share"}},
+            r"shares are 0\.\.1 .*found \[0\.5, 9\]",
+        ),
+        ({"region_of_interest": {"polygon": [[0, 0], [4, 4], [0, 0]]}}, "polygon is three or more corners"),
+        ({"region_of_interest": {"polygon": [[0, 0, 4], [4, 4], [0, 9]]}}, "polygon is three or more"),
+        ({"region_of_interest": {"polygon": 5}}, "polygon: expected three or more corners .*found 5"),
+        ({"name": "crack"}, "rules: two rules are called 'crack'; give each a `name`"),
+        ({"min_area_mm2": 1}, "rules: any region >= 1 mm2: min_area_mm2 needs the job's `pixel_size`"),
+        ({"min_confidence": 0.5}, "min_confidence needs confidence: true"),
+    ],
+)
+def test_a_wrong_rule_is_refused_in_words(tmp_path, rule, words):
+    path = write_job(tmp_path, rules=[{"name": "crack", "class": "crack"}, rule])
+    message = refusal(path)
+    assert message.startswith(f"{path}: rules: ")
+    assert re.search(words, message)
+    assert "\n" not in message
+
+
+def test_each_wrong_key_of_a_rule_has_its_line(tmp_path):
+    rules = [{"class": 1.5, "count": "x"}, {"then": "fail"}]
+    lines = refusal(write_job(tmp_path, rules=rules)).splitlines()
+    assert [line.partition("rules: ")[2].partition(": expected")[0][:18] for line in lines] == [
+        "number 1: class",
+        "number 1: count: i",
+        "number 2: then",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rule", "keys", "words"),
+    [
+        ({"class": "crack"}, {"regions": False}, "rules: crack: rules look at regions.*leave that out"),
+        ({"region_of_interest": {"box": [0, 0, 9, 9]}}, {"regions": {"simplify": 1}}, "needs exact outlines"),
+        ({"min_area": 30}, {"regions": {"min_area": 31}}, "asks for regions from 30 px.*min_area: 31; lower"),
+        ({"min_area_mm2": 0.4}, {"regions": {"min_area": 41}, "pixel_size": 0.1}, "regions from 40 px"),
+    ],
+)
+def test_rules_and_regions_must_agree(tmp_path, rule, keys, words):
+    assert re.search(words, refusal(write_job(tmp_path, rules=[rule], **keys)))
+
+
+def test_rules_ask_for_regions_down_to_the_smallest_that_are_recorded(tmp_path):
+    rules = [{"min_area": 30}, {"min_area": 0.5}, {"name": "all"}]
+    assert photographs(tmp_path, rules=rules) is not None
+    assert photographs(tmp_path, rules=rules[::2], regions={"min_area": 30}) is not None
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        (
+            {"aoi": "a.gpkg"},
+            r"aoi: photographs have no place.*\(`fit` says that the inputs are photographs\)",
+        ),
+        ({"scale": "metadata"}, "scale: photographs say no reflectance"),
+        ({"nodata": 0}, "nodata: every pixel of a photograph counts"),
+        ({"on_bad_block": "nodata"}, "on_bad_block: "),
+        ({"shard_tiles": 4}, "shard_tiles: "),
+        ({"inputs": {"bands": RED}}, "inputs: photographs are one file each"),
+        ({"inputs": ["a", {"manifest": "m.csv", "columns": ["a", "b"]}]}, "inputs: photographs are one"),
+        ({"inputs": {"x": {"manifest": "m.csv", "columns": ["a"], "resampling": "cubic"}}}, "inputs: "),
+        ({"fit": "resize", "halo": 64}, "halo: with fit: resize a photograph is one tile"),
+        ({"compress": "zstd"}, "compress: PNG masks are deflated; set mask_format: tif"),
+        ({"masks": "failed"}, "masks: nothing fails without `rules`"),
+    ],
+)
+def test_keys_of_scenes_are_refused_with_photographs(tmp_path, keys, words):
+    path = write_job(tmp_path, **{"fit": "tile", **keys})
+    message = refusal(path)
+    assert message.startswith(f"{path}: ")
+    assert re.search(words, message)
+    assert "\n" not in message
+
+
+def test_keys_that_go_with_photographs_are_taken(tmp_path):
+    given = {
+        "confidence": True,
+        "nodata": "none",
+        "compress": "zstd",
+        "mask_format": "tif",
+        "inputs": {"a": {"manifest": "m.csv", "columns": ["uri"], "id": "serial"}, "b": "folder"},
+        "scale": {"divide": 65535},
+    }
+    assert load_job(write_job(tmp_path, **given)).photographs == Photographs(mask_format="tif")
+
+
+def test_a_whole_photograph_has_no_halo(tmp_path):
+    config = load_job(write_job(tmp_path, fit="resize", tile_size=96))
+    assert (config.halo, config.tile_size) == (0, 96)
+    assert load_job(write_job(tmp_path, fit="resize", halo=0)).halo == 0
+    assert load_job(write_job(tmp_path, fit="tile", tile_size=192)).halo == 64
+    with pytest.raises(ConfigError, match="halo 64 leaves no core in tile_size 96"):
+        load_job(write_job(tmp_path, fit="tile", tile_size=96))

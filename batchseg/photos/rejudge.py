@@ -52,11 +52,13 @@ def rejudge(output: str, ledger: Recorded, rules: Ruleset, *, product: str | Non
         due &= pc.field("product") == product
     rows = rows.filter(due)
     decided = np.full(len(rows), NOTHING, dtype=np.int64)
-    images = rows.select(["source_id", "height", "width", "region_count"])
+    images = rows.select(["source_id", "height", "width", "region_count"]).combine_chunks()
     for path, at in _by_part(rows):
         decided[at] = _decided(output, path, images.take(at), rules)
     there = decided != LEFT_OUT
-    return _judged(rows.filter(pa.array(there)), rules, decided[there])
+    if not there.all():
+        rows, decided = rows.filter(pa.array(there)), decided[there]
+    return _judged(rows, rules, decided)
 
 
 def _decided(output: str, path: str, images: pa.Table, rules: Ruleset) -> NDArray[np.int64]:

@@ -99,7 +99,9 @@ def measure(rules: Ruleset, regions: pa.Table, images: pa.Table) -> Measures:
     area = np.empty((len(rules.parts), len(at)))
     area[0] = whole
     if len(rules.parts) > 1 and len(at):
-        sizes_wh = np.stack([images[name].to_numpy()[at] for name in ("width", "height")], axis=1)
+        sizes_wh = np.stack([images[name].to_numpy()[at] for name in ("width", "height")], axis=1).astype(
+            float
+        )
         for number, part in enumerate(rules.parts):
             if part is not None:
                 area[number] = _areas_inside(part, regions, sizes_wh)
@@ -177,7 +179,7 @@ def _joined(measures: Sequence[Measures]) -> Measures:
     return Measures(**taken, confidence=confidence.astype(np.float32), area=area)
 
 
-def _areas_inside(part: Interest, regions: pa.Table, sizes_wh: NDArray[Any]) -> NDArray[np.float64]:
+def _areas_inside(part: Interest, regions: pa.Table, sizes_wh: NDArray[np.float64]) -> NDArray[np.float64]:
     """Pixels of each region that lie in a part of its image; one that the border cuts counts by its share.
 
     Args:
@@ -188,26 +190,36 @@ def _areas_inside(part: Interest, regions: pa.Table, sizes_wh: NDArray[Any]) -> 
     Returns:
         Shape (N,).
     """
-    units = sizes_wh if part.unit == "share" else np.ones((len(regions), 2))
-    different, which = np.unique(units, axis=0, return_inverse=True)
-    polygons = shapely.polygons(np.array(part.corners_xy) * different[:, None, :])
-    shapely.prepare(polygons)
-    polygon = polygons[which.reshape(-1)]
-    boxes = _boxes(regions)
-    touched = shapely.intersects(polygon, boxes)
-    within = touched.copy()
-    within[touched] = shapely.covers(polygon[touched], boxes[touched])
-    inside: NDArray[np.float64] = np.where(within, regions["area_px"].to_numpy(), 0.0)
-    crossing = np.flatnonzero(touched & ~within)
-    if len(crossing):
-        outlines = shapely.from_wkb(regions["geometry"].take(crossing).to_pylist())
-        inside[crossing] = shapely.area(shapely.intersection(polygon[crossing], outlines))
+    unit_wh = sizes_wh if part.unit == "share" else np.ones((1, 2))
+    corners = np.array(part.corners_xy)
+    low, high = _boxes(regions)
+    near = ((high > corners.min(axis=0) * unit_wh) & (low < corners.max(axis=0) * unit_wh)).all(axis=1)
+    inside = np.zeros(len(regions))
+    at = np.flatnonzero(near)
+    polygon = _polygons(corners, np.broadcast_to(unit_wh, sizes_wh.shape)[at])
+    boxes = shapely.box(*low[at].T, *high[at].T)
+    within = shapely.covers(polygon, boxes)
+    inside[at[within]] = regions["area_px"].to_numpy()[at[within]]
+    crossing = np.flatnonzero(~within & shapely.intersects(polygon, boxes))
+    outlines = shapely.from_wkb(regions["geometry"].take(at[crossing]).to_pylist())
+    inside[at[crossing]] = shapely.area(shapely.intersection(polygon[crossing], outlines))
     return inside
 
 
-def _boxes(regions: pa.Table) -> NDArray[Any]:
-    left, top, width, height = (
-        regions[name].to_numpy().astype(np.float64) for name in ("box_x", "box_y", "box_width", "box_height")
+def _polygons(corners_xy: NDArray[np.float64], unit_wh: NDArray[np.float64]) -> NDArray[Any]:
+    """One polygon for each row of units; equal ones are one object, prepared for many questions."""
+    keys = unit_wh.astype(np.int64) @ (1 << 32, 1)
+    _, first, which = np.unique(keys, return_index=True, return_inverse=True)
+    polygons = shapely.polygons(corners_xy * unit_wh[first][:, None, :])
+    shapely.prepare(polygons)
+    shared: NDArray[Any] = polygons[which]
+    return shared
+
+
+def _boxes(regions: pa.Table) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Upper left and lower right corners of the bounding boxes, each (N, 2) as x, y."""
+    low, size = (
+        np.stack([regions[name].to_numpy().astype(np.float64) for name in names], axis=1)
+        for names in (("box_x", "box_y"), ("box_width", "box_height"))
     )
-    boxes: NDArray[Any] = shapely.box(left, top, left + width, top + height)
-    return boxes
+    return low, low + size
