@@ -1,6 +1,10 @@
 """Commands for outputs of photographs: `summary`, and `export` to COCO. Returns lines; cli.py prints them.
 
+<<<<<<< HEAD
 Commands import what they need when they are called: see cli.py.
+=======
+They import what they need when they are called, so that other commands start quickly.
+>>>>>>> wS5
 """
 
 import argparse
@@ -13,8 +17,13 @@ from batchseg.errors import ConfigError
 
 Say = Callable[[str], None]
 
+<<<<<<< HEAD
 LISTED = 20
 """Images that a summary names, unless --images says how many."""
+=======
+IMAGES = 20
+"""Of the worst that are named, and drawn, if nobody says how many."""
+>>>>>>> wS5
 
 MOST_IMAGES = 500
 """On a contact sheet."""
@@ -52,7 +61,7 @@ def add_photo_commands(
         "--sheet", type=Path, metavar="FILE.png", help="draw the worst images, their defects outlined"
     )
     summary.add_argument(
-        "--images", type=int, default=LISTED, metavar="N", help=f"how many of the worst, {LISTED} by default"
+        "--images", type=int, default=IMAGES, metavar="N", help=f"how many of the worst, {IMAGES} by default"
     )
     summary.set_defaults(lines=partial(_summary, resolve))
 
@@ -73,7 +82,11 @@ def _summary(
 ) -> Sequence[str]:
     from batchseg.photos.sheet import write_sheet
     from batchseg.photos.summary import summarize
+<<<<<<< HEAD
     from batchseg.photos.summarytext import as_json, summary_lines
+=======
+    from batchseg.photos.wording import as_json, summary_lines
+>>>>>>> wS5
 
     if not 1 <= arguments.images <= MOST_IMAGES:
         msg = f"--images {arguments.images}: expected 1 to {MOST_IMAGES}"

@@ -8,7 +8,7 @@ import pytest
 import rasterio.features
 import shapely
 from factories import Photo, make_photo_output
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
@@ -37,6 +37,7 @@ def drawn(annotation: dict, size: tuple[int, int]) -> NDArray[np.bool_]:
     return rasterio.features.rasterize([polygon], size) == 1
 
 
+@settings(deadline=None)
 @given(hnp.arrays(np.uint8, st.tuples(st.integers(1, 9), st.integers(1, 9)), elements=st.integers(0, 1)))
 def test_run_lengths_are_the_pixels_of_a_polygon(mask: NDArray[np.uint8]) -> None:
     if not mask.any():

@@ -140,6 +140,7 @@ ORDER = [
     "photos.lettering",
     "photos.outlines",
     "photos.sheet",
+    "photos.wording",
     "photos.coco",
     "photos.summarytext",
     "photocli",
@@ -227,7 +228,12 @@ def test_the_package_itself_imports_nothing():
         ("openvino", ["engines.openvino"]),
         ("cryptography", ["models.encryption"]),
         ("fsspec", ["storage"]),
+<<<<<<< HEAD
         ("pydantic", ["config", "jobfile", "schema", "wording"]),
+=======
+        ("pydantic", ["config"]),
+        ("rich", ["photos.wording", "progress"]),
+>>>>>>> wS5
     ],
 )
 def test_a_library_has_one_home(library, homes):

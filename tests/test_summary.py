@@ -19,7 +19,11 @@ from batchseg.errors import ConfigError, OutputError
 from batchseg.photos.period import start_of
 from batchseg.photos.results import ITEM_COLUMNS
 from batchseg.photos.summary import _class_counts, _counts, _worst, summarize
+<<<<<<< HEAD
 from batchseg.photos.summarytext import COLUMNS, GROUPS, as_json, summary_lines
+=======
+from batchseg.photos.wording import COLUMNS, GROUPS, as_json, summary_lines
+>>>>>>> wS5
 from batchseg.state import save_state
 
 NOW = dt.datetime(2026, 11, 20, 7, tzinfo=dt.UTC)
@@ -53,7 +57,7 @@ ITEM = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(st.lists(ITEM, max_size=12))
 def test_images_are_counted_by_folder_and_state(rows: list[dict]) -> None:
     expected: dict[str, Counter[str]] = {}
@@ -72,7 +76,7 @@ def test_images_are_counted_by_folder_and_state(rows: list[dict]) -> None:
         assert (counts.quarantined, counts.failed) == (states["quarantined"], states["failed"])
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(st.lists(ITEM, max_size=12))
 def test_classes_are_summed_over_images_that_have_regions_of_them(rows: list[dict]) -> None:
     entries = [entry for row in rows for entry in row["classes"]]
@@ -87,7 +91,7 @@ def test_classes_are_summed_over_images_that_have_regions_of_them(rows: list[dic
         assert counts.area_m2 == (pytest.approx(sum(areas)) if areas else None)
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(st.lists(ITEM, max_size=12), st.integers(1, 5))
 def test_the_worst_come_first(rows: list[dict], count: int) -> None:
     judged = any(row["verdict"] for row in rows)

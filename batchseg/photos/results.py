@@ -50,7 +50,7 @@ ITEM_COLUMNS: dict[str, pa.DataType] = {
 }
 """Columns of the items table that are read here; one that an older output lacks is read as null."""
 
-FAILURES = pa.array(["FAIL", "REVIEW"])
+FAILURES = ("FAIL", "REVIEW")
 """Verdicts of images that somebody should look at, the worse first."""
 
 BATCH_ROWS = 4096

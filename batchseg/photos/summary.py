@@ -247,7 +247,7 @@ def _of_struct(found: Any, name: str) -> Any:
 
 
 def _worst(table: pa.Table, attributes: tuple[str, ...], count: int) -> tuple[Suspect, ...]:
-    rank: Any = pc.index_in(column_of(table, "verdict"), value_set=FAILURES)
+    rank: Any = pc.index_in(column_of(table, "verdict"), value_set=pa.array(FAILURES))
     judged = pc.any(pc.not_equal(pc.fill_null(column_of(table, "verdict"), ""), pa.scalar(""))).as_py()
     largest: Any = pc.fill_null(column_of(table, "largest_px"), 0)
     suspects = pc.is_valid(rank) if judged else pc.greater(largest, pa.scalar(0))
