@@ -1,10 +1,6 @@
 """Commands for outputs of photographs: `summary`, and `export` to COCO. Returns lines; cli.py prints them.
 
-<<<<<<< HEAD
-Commands import what they need when they are called: see cli.py.
-=======
 They import what they need when they are called, so that other commands start quickly.
->>>>>>> wS5
 """
 
 import argparse
@@ -17,13 +13,8 @@ from batchseg.errors import ConfigError
 
 Say = Callable[[str], None]
 
-<<<<<<< HEAD
-LISTED = 20
-"""Images that a summary names, unless --images says how many."""
-=======
 IMAGES = 20
 """Of the worst that are named, and drawn, if nobody says how many."""
->>>>>>> wS5
 
 MOST_IMAGES = 500
 """On a contact sheet."""
@@ -82,11 +73,7 @@ def _summary(
 ) -> Sequence[str]:
     from batchseg.photos.sheet import write_sheet
     from batchseg.photos.summary import summarize
-<<<<<<< HEAD
-    from batchseg.photos.summarytext import as_json, summary_lines
-=======
     from batchseg.photos.wording import as_json, summary_lines
->>>>>>> wS5
 
     if not 1 <= arguments.images <= MOST_IMAGES:
         msg = f"--images {arguments.images}: expected 1 to {MOST_IMAGES}"

@@ -142,7 +142,6 @@ ORDER = [
     "photos.sheet",
     "photos.wording",
     "photos.coco",
-    "photos.summarytext",
     "photocli",
     "terminal",
     "cli",
@@ -223,17 +222,23 @@ def test_the_package_itself_imports_nothing():
         ("onnx", ["models.onnxfile", "graphs.onnxgraph"]),
         ("cv2", ["models.geometry", "photos.picture"]),
         ("simplejpeg", ["photos.jpeg"]),
-        ("PIL", ["photos.jpeg", "photos.pillow", "photos.tiff"]),
+        (
+            "PIL",
+            [
+                "photos.jpeg",
+                "photos.pillow",
+                "photos.tiff",
+                "photos.maskfile",
+                "photos.lettering",
+                "photos.sheet",
+            ],
+        ),
         ("onnxruntime", ["graphs.onnxgraph", "engines.onnxruntime"]),
         ("openvino", ["engines.openvino"]),
         ("cryptography", ["models.encryption"]),
         ("fsspec", ["storage"]),
-<<<<<<< HEAD
         ("pydantic", ["config", "jobfile", "schema", "wording"]),
-=======
-        ("pydantic", ["config"]),
         ("rich", ["photos.wording", "progress"]),
->>>>>>> wS5
     ],
 )
 def test_a_library_has_one_home(library, homes):

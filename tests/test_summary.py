@@ -19,11 +19,7 @@ from batchseg.errors import ConfigError, OutputError
 from batchseg.photos.period import start_of
 from batchseg.photos.results import ITEM_COLUMNS
 from batchseg.photos.summary import _class_counts, _counts, _worst, summarize
-<<<<<<< HEAD
-from batchseg.photos.summarytext import COLUMNS, GROUPS, as_json, summary_lines
-=======
 from batchseg.photos.wording import COLUMNS, GROUPS, as_json, summary_lines
->>>>>>> wS5
 from batchseg.state import save_state
 
 NOW = dt.datetime(2026, 11, 20, 7, tzinfo=dt.UTC)
