@@ -108,7 +108,7 @@ ORDER = [
     "photos.lettering",
     "photos.outlines",
     "photos.sheet",
-    "photos.wording",
+    "photos.summarytext",
     "photos.coco",
     "photocli",
     "terminal",
@@ -194,7 +194,7 @@ def test_the_package_itself_imports_nothing():
         ("cryptography", ["models.encryption"]),
         ("fsspec", ["storage"]),
         ("pydantic", ["config"]),
-        ("rich", ["photos.wording", "progress"]),
+        ("rich", ["photos.summarytext", "progress"]),
     ],
 )
 def test_a_library_has_one_home(library, homes):
