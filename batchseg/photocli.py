@@ -1,6 +1,6 @@
 """Commands for outputs of photographs: `summary`, and `export` to COCO. Returns lines; cli.py prints them.
 
-They import what they need when they are called, so that other commands start quickly.
+Commands import what they need when they are called: see cli.py.
 """
 
 import argparse
@@ -13,8 +13,8 @@ from batchseg.errors import ConfigError
 
 Say = Callable[[str], None]
 
-IMAGES = 20
-"""Of the worst that are named, and drawn, if nobody says how many."""
+LISTED = 20
+"""Images that a summary names, unless --images says how many."""
 
 MOST_IMAGES = 500
 """On a contact sheet."""
@@ -52,7 +52,7 @@ def add_photo_commands(
         "--sheet", type=Path, metavar="FILE.png", help="draw the worst images, their defects outlined"
     )
     summary.add_argument(
-        "--images", type=int, default=IMAGES, metavar="N", help=f"how many of the worst, {IMAGES} by default"
+        "--images", type=int, default=LISTED, metavar="N", help=f"how many of the worst, {LISTED} by default"
     )
     summary.set_defaults(lines=partial(_summary, resolve))
 
@@ -73,7 +73,7 @@ def _summary(
 ) -> Sequence[str]:
     from batchseg.photos.sheet import write_sheet
     from batchseg.photos.summary import summarize
-    from batchseg.photos.wording import as_json, summary_lines
+    from batchseg.photos.summarytext import as_json, summary_lines
 
     if not 1 <= arguments.images <= MOST_IMAGES:
         msg = f"--images {arguments.images}: expected 1 to {MOST_IMAGES}"

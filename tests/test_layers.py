@@ -140,7 +140,7 @@ ORDER = [
     "photos.lettering",
     "photos.outlines",
     "photos.sheet",
-    "photos.wording",
+    "photos.summarytext",
     "photos.coco",
     "photocli",
     "terminal",
@@ -237,8 +237,13 @@ def test_the_package_itself_imports_nothing():
         ("openvino", ["engines.openvino"]),
         ("cryptography", ["models.encryption"]),
         ("fsspec", ["storage"]),
+<<<<<<< HEAD
         ("pydantic", ["config", "jobfile", "schema", "wording"]),
         ("rich", ["photos.wording", "progress"]),
+=======
+        ("pydantic", ["config"]),
+        ("rich", ["photos.summarytext", "progress"]),
+>>>>>>> wS5
     ],
 )
 def test_a_library_has_one_home(library, homes):

@@ -19,7 +19,7 @@ from batchseg.errors import ConfigError, OutputError
 from batchseg.photos.period import start_of
 from batchseg.photos.results import ITEM_COLUMNS
 from batchseg.photos.summary import _class_counts, _counts, _worst, summarize
-from batchseg.photos.wording import COLUMNS, GROUPS, as_json, summary_lines
+from batchseg.photos.summarytext import COLUMNS, GROUPS, as_json, summary_lines
 from batchseg.state import save_state
 
 NOW = dt.datetime(2026, 11, 20, 7, tzinfo=dt.UTC)
@@ -142,7 +142,7 @@ def test_last_night_is_what_was_recorded_within_a_day(output: str) -> None:
     ]
     assert summarize(output, since="all").total.images == 5
     assert [c.name for c in summarize(output, now=NOW, by="folder").groups] == ["p1", "p2"]
-    with pytest.raises(ConfigError, match=r"'color'.*line, shift, folder"):
+    with pytest.raises(ConfigError, match=r"'color'.* one of line, shift, folder"):
         summarize(output, by="color")
 
 
@@ -212,8 +212,11 @@ def test_outputs_without_what_is_asked_for_are_refused(tmp_path: Path, output: s
         summarize(output)
 
 
-def test_an_output_without_times_is_summed_up_as_a_whole_alone(tmp_path: Path) -> None:
-    photos = [Photo(source_id="a", mask=blot(), item={"recorded_at": None})]
+@pytest.mark.parametrize("time", [None, dt.datetime(1970, 1, 1, tzinfo=dt.UTC)])
+def test_an_output_without_times_is_summed_up_as_a_whole_alone(
+    tmp_path: Path, time: dt.datetime | None
+) -> None:
+    photos = [Photo(source_id="a", mask=blot(), item={"recorded_at": time})]
     output = make_photo_output(tmp_path / "old", photos)
     with pytest.raises(ConfigError, match="--since all"):
         summarize(output)

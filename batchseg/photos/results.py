@@ -44,6 +44,7 @@ ITEM_COLUMNS: dict[str, pa.DataType] = {
     "largest_class": pa.string(),
     "confidence": pa.float32(),
     "same_as": pa.string(),
+    "content": pa.string(),
     "tag": pa.string(),
     "gone": pa.bool_(),
     "recorded_at": pa.timestamp("s", tz="UTC"),

@@ -130,7 +130,8 @@ def summarize(
     by = _known(by, items)
     start = start_of(since, now or dt.datetime.now(dt.UTC), output)
     times = column_of(items.read(["recorded_at"]), "recorded_at")
-    if start is not None and len(times) and times.null_count == len(times):
+    last = pc.max(times).as_py()
+    if start is not None and len(times) and (last is None or not last.timestamp()):
         msg = f"{output} was made before the time of recording was kept; ask for all with --since all"
         raise ConfigError(msg)
     chosen = _since(items, times, start)
@@ -138,7 +139,7 @@ def summarize(
     return Summary(
         output=output,
         since=start,
-        last=pc.max(times).as_py(),
+        last=last,
         running=holder(output),
         total=_added(counts),
         by=by,

@@ -1,4 +1,4 @@
-"""A summary in words: tables that fit a terminal, or JSON."""
+"""A summary in lines for people, and in JSON for programs."""
 
 import dataclasses
 import datetime as dt
