@@ -237,13 +237,8 @@ def test_the_package_itself_imports_nothing():
         ("openvino", ["engines.openvino"]),
         ("cryptography", ["models.encryption"]),
         ("fsspec", ["storage"]),
-<<<<<<< HEAD
         ("pydantic", ["config", "jobfile", "schema", "wording"]),
-        ("rich", ["photos.wording", "progress"]),
-=======
-        ("pydantic", ["config"]),
         ("rich", ["photos.summarytext", "progress"]),
->>>>>>> wS5
     ],
 )
 def test_a_library_has_one_home(library, homes):

@@ -1,9 +1,8 @@
 """Nights over photographs: the same command, folders that change, rules that change."""
 
-import json
 import struct
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from batchseg import storage
 from batchseg.begin import begin
 from batchseg.config import load_job
 from batchseg.errors import ConfigError, StoppedError
+from batchseg.events import Event, GroupDone
 from batchseg.run import run_job
 from batchseg.upkeep import prune, retry
 from batchseg.verify import verify
@@ -84,7 +84,9 @@ def truth(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def verdict(image: NDArray[np.uint8]) -> tuple[str, str | None]:
-    counts = [cv2.connectedComponents((truth(image) == k).astype(np.uint8), connectivity=4)[0] - 1 for k in (1, 3)]
+    counts = [
+        cv2.connectedComponents((truth(image) == k).astype(np.uint8), connectivity=4)[0] - 1 for k in (1, 3)
+    ]
     if counts[0]:
         return "FAIL", "red"
     return ("REVIEW", "much blue") if counts[1] >= 2 else ("PASS", None)
@@ -172,7 +174,9 @@ def test_nights(tmp_path: Path, photo_job: JobMaker) -> None:
     check(output, images)
 
 
-def test_bad_files_are_quarantined_alone_and_retried_after_repair(tmp_path: Path, photo_job: JobMaker) -> None:
+def test_bad_files_are_quarantined_alone_and_retried_after_repair(
+    tmp_path: Path, photo_job: JobMaker
+) -> None:
     images, output, job = night(tmp_path), tmp_path / "out", photo_job()
     whole = cv2.imencode(".jpg", photograph(70))[1].tobytes()
     header = b"IHDR" + struct.pack(">IIBBBBB", 65536, 65536, 8, 2, 0, 0, 0)
@@ -316,12 +320,15 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_results(
     monkeypatch.setattr(driver, "MOST_IMAGES", 3)
     monkeypatch.setattr(driver, "COMMIT_SECONDS", 0.0)
     images, job = night(tmp_path), photo_job()
-    asked: Iterator[str | None] = iter([None] * 9)
+    reasons: list[str] = []
+
+    def listen(event: Event) -> None:
+        if isinstance(event, GroupDone):
+            reasons.append("the night is over")
+
     config = load_job(job, ["executor=inline", "workers=1"])
     with begin(config) as begun, pytest.raises(StoppedError, match="the night is over"):
-        run_job(config, begun, listeners=[], stop=lambda: next(asked, "the night is over"), replace=False)
-    ledger = json.loads((tmp_path / "out" / "_batchseg" / "output.json").read_text())
-    assert ledger["format"] == 1
+        run_job(config, begun, listeners=[listen], stop=lambda: next(iter(reasons), None), replace=False)
     report = run(job)
     assert 0 < report.tally.done < 14
     assert report.tally.done + report.skipped == 14

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from PIL import Image, ImageColor, ImageFont
 from scipy import ndimage
 
-from batchseg import storage
 from batchseg.cli import main
 from batchseg.errors import ConfigError, OutputError
 from batchseg.photos.lettering import drawable, load_font
@@ -27,6 +26,7 @@ from batchseg.photos.outlines import (
 )
 from batchseg.photos.sheet import ROOM_WH, write_sheet
 from batchseg.photos.summary import summarize
+from batchseg.walking import current_tags
 
 RED, GREEN = "#ff0000", "#00ff00"
 GREY = 128
@@ -118,6 +118,12 @@ def blot(value: int = 1) -> NDArray[np.uint8]:
     return mask
 
 
+def tag_of(path: Path) -> str:
+    (tag,) = current_tags([str(path)])
+    assert tag is not None
+    return tag
+
+
 @pytest.fixture
 def output(tmp_path: Path) -> str:
     """Good files, and each kind of what cannot be shown."""
@@ -126,16 +132,12 @@ def output(tmp_path: Path) -> str:
         path = tmp_path / "in" / name
         path.parent.mkdir(exist_ok=True)
         Image.fromarray(np.full((60, 80, 3), 200, np.uint8)).save(path)
-        info = storage.file_info(str(path))
-        assert info is not None
-        photos.append(Photo(source_id=name, mask=blot(), uri=str(path), tag=storage.digest_of([info])))
+        photos.append(Photo(source_id=name, mask=blot(), uri=str(path), tag=tag_of(path)))
     (tmp_path / "in" / "gone.png").unlink()
     Image.new("L", (8, 8)).save(tmp_path / "in" / "changed.png")
     damaged = tmp_path / "in" / "damaged.png"
     damaged.write_bytes(b"no image")
-    info = storage.file_info(str(damaged))
-    assert info is not None
-    photos[3] = Photo(source_id="damaged.png", mask=blot(), uri=str(damaged), tag=storage.digest_of([info]))
+    photos[3] = Photo(source_id="damaged.png", mask=blot(), uri=str(damaged), tag=tag_of(damaged))
     photos.append(Photo(source_id="fine.png", mask=blot(0), uri="nowhere"))
     return make_photo_output(tmp_path / "out", photos, pixel_size=0.1)
 

@@ -403,9 +403,10 @@ class _Waiting:
 
 
 def _recorded(rows: pa.Table, now: int) -> pa.Table:
-    """Ledger rows, and when they were committed."""
+    """Ledger rows, and when they were committed; those that were derived keep when they were made."""
     number = rows.schema.get_field_index("recorded")
-    return rows.set_column(number, rows.schema.field(number), pa.repeat(pa.scalar(now), rows.num_rows))
+    when = pc.if_else(pc.equal(rows["recorded"], 0), now, rows["recorded"])
+    return rows.set_column(number, rows.schema.field(number), when)
 
 
 def _group(number: int, batch: _Batch) -> Group:

@@ -12,8 +12,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from batchseg import storage
+from batchseg.columns import first_output
 from batchseg.errors import ConfigError, OutputError
-from batchseg.items import SCHEMA
+from batchseg.items import PHOTOGRAPHS
 from batchseg.ledger import Ledger
 from batchseg.photos.tables import ANNOTATIONS
 from batchseg.settings import PALETTE
@@ -100,7 +101,7 @@ def open_items(output: str) -> Items:
     if state is None:
         msg = f"the first run to {output} has recorded nothing yet; run its job again"
         raise ConfigError(msg)
-    known = {*SCHEMA.names, *ITEM_COLUMNS}
+    known = {*PHOTOGRAPHS.names}
     fields = (field for field in file.schema_arrow if field.name not in known)
     attributes = tuple(field.name for field in fields if pa.types.is_string(field.type))
     return Items(output=output, state=state, file=file, attributes=attributes)
@@ -171,12 +172,16 @@ class RecordedParts:
 
 def recorded_parts(output: str) -> RecordedParts:
     """Raises OutputError where the ledger cannot be read."""
-    found = {r.source_id: r.regions_part for r in Ledger(output).sources() if r.regions_part}
-    ids, parts = pa.array(found.keys(), pa.string()), pa.array(found.values(), pa.string())
-    order = pc.sort_indices(parts)
-    paths, starts = np.unique(parts.take(order).to_numpy(zero_copy_only=False), return_index=True)
+    table = Ledger(output).table().select(["source_id", "outputs"])
+    found: Any = first_output(table, "annotations").dictionary_decode()
+    order = pc.sort_indices(found).slice(0, len(found) - found.null_count)  # nulls are last
+    parts = found.take(order)
+    paths = pc.unique(parts)
+    counts = np.bincount(pc.index_in(parts, value_set=paths).to_numpy(), minlength=len(paths))
     return RecordedParts(
-        paths=tuple(paths.tolist()), source_ids=ids.take(order), starts=np.append(starts, len(parts))
+        paths=tuple(paths.to_pylist()),
+        source_ids=column_of(table, "source_id").combine_chunks().take(order),
+        starts=np.concatenate([[0], np.cumsum(counts)]),
     )
 
 

@@ -139,7 +139,8 @@ class PhotoRun:
         night.emit(PhaseStarted(text=f"starting predictors for {todo.num_rows} photographs"))
         executor = lazy.start()
         slots_to_come = start_aside(executor.start, recipe, product)
-        looking = start_aside(self._look, todo, recipe) if not triaged.done else None
+        is_new = todo.num_rows and not triaged.done
+        looking = start_aside(self._look, todo, recipe) if is_new else None
         slots = wait_for(slots_to_come, night.stop)
         if looking is not None:
             wait_for(looking, night.stop)

@@ -1,29 +1,28 @@
 """A contact sheet: one PNG of the images that failed, each defect outlined."""
 
 import contextlib
-import io
 import uuid
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import shapely
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageOps
+from PIL import Image, ImageDraw
 
 from batchseg import storage
-from batchseg.errors import BatchsegError, ConfigError, OutputError
+from batchseg.errors import ConfigError, OutputError, SourceError
+from batchseg.photos.decode import decode
 from batchseg.photos.lettering import cut, drawable, load_font
 from batchseg.photos.outlines import MARGIN, Defect, thumbnail
 from batchseg.photos.period import local_time
 from batchseg.photos.results import class_color, class_name, column_of, regions_of
 from batchseg.photos.summary import Summary, Suspect, describe_counts, describe_period
 from batchseg.state import OutputState, require_results
+from batchseg.walking import current_tags
 
 COLUMNS = 4
 ROOM_WH = (320, 240)
@@ -238,29 +237,19 @@ def read_photo(suspect: Suspect) -> NDArray[Any]:
         _NotShownError: it is gone, was changed since, or cannot be decoded.
     """
     try:
-        info = storage.file_info(suspect.uri)
-        if info is None:
+        (tag,) = current_tags([suspect.uri])
+        if tag is None:
             msg = "the file is gone"
             raise _NotShownError(msg)
-        if suspect.tag and storage.digest_of([info]) != suspect.tag:
+        if suspect.tag and tag != suspect.tag:
             msg = "the file was changed since"
             raise _NotShownError(msg)
         data = storage.read_bytes(suspect.uri)
-    except (OSError, BatchsegError) as e:
+    except (OSError, SourceError) as e:
         msg = f"the file cannot be read: {e}"
         raise _NotShownError(msg) from e
-    return _decoded(data)
-
-
-def _decoded(data: bytes) -> NDArray[Any]:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(data))
-            upright = ImageOps.exif_transpose(image)
-        direct = upright.mode in ("L", "RGB") or upright.mode.startswith("I;16")
-        pixels = np.asarray(upright if direct else upright.convert("RGB"))
-    except (OSError, SyntaxError, ValueError, Warning, Image.DecompressionBombError) as e:
+        return decode(data, suspect.source_id).pixels
+    except SourceError as e:
         msg = f"the file cannot be decoded: {e}"
         raise _NotShownError(msg) from e
-    return pixels if pixels.ndim == 3 else pixels[..., None]

@@ -284,8 +284,14 @@ class GroupWorker:
             except DamagedResultError as e:
                 clock.doubts.append(Doubt(source_id=row["source_id"], reason=str(e), transient=True))
                 continue
-            same_as = known["source_id"] if known["source_id"] != row["source_id"] else known["same_as"]
-            yield Finished(row=row, mask=mask, content=known["content"] or "", same_as=same_as or "")
+            is_copy = known["source_id"] != row["source_id"]
+            yield Finished(
+                row=row,
+                mask=mask,
+                content=known["content"] or "",
+                same_as=known["source_id"] if is_copy else known["same_as"] or "",
+                recorded=0 if is_copy else known["recorded"],
+            )
 
     def _hash(self, images: pa.Table) -> GroupAnswer:
         rows = [row for row in images.to_pylist() if not row["problem"]]

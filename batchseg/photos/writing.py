@@ -41,6 +41,8 @@ class Finished:
     mask: PhotoMask
     content: str = ""
     same_as: str = ""
+    recorded: int = 0
+    """When the results that it is derived from were recorded; 0: it is new."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,6 +195,7 @@ class ResultWriter:
             "confidence": 0.0,
             "content": finished.content,
             "same_as": finished.same_as,
+            "recorded": finished.recorded,
         }
         if traced is not None:
             row |= _of_regions(traced, ids)
