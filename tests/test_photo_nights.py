@@ -179,12 +179,13 @@ def test_bad_files_are_quarantined_alone_and_retried_after_repair(
 ) -> None:
     images, output, job = night(tmp_path), tmp_path / "out", photo_job()
     whole = cv2.imencode(".jpg", photograph(70))[1].tobytes()
-    header = b"IHDR" + struct.pack(">IIBBBBB", 65536, 65536, 8, 2, 0, 0, 0)
+    chunks = (b"IHDR" + struct.pack(">IIBBBBB", 65536, 65536, 8, 2, 0, 0, 0), b"IDAT" + bytes(8), b"IEND")
+    huge = [struct.pack(">I", len(c) - 4) + c + struct.pack(">I", zlib.crc32(c)) for c in chunks]
     bad = {
         "cut.jpg": whole[: len(whole) // 2],
         "empty.png": b"",
         "text.jpg": b"ask Ms Huber where the photographs went",
-        "huge.png": b"\x89PNG\r\n\x1a\n\0\0\0\r" + header + zlib.crc32(header).to_bytes(4, "big"),
+        "huge.png": b"\x89PNG\r\n\x1a\n" + b"".join(huge),
         "grey16.png": cv2.imencode(".png", np.zeros((40, 50), np.uint16))[1].tobytes(),
     }
     for name, data in bad.items():
