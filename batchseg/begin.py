@@ -7,6 +7,7 @@ import contextlib
 import datetime as dt
 import logging
 import secrets
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -55,6 +56,8 @@ def begin(config: JobConfig) -> Iterator[Begun]:
         _unless_refused(config.output, lock),
         log.opened(folder) as logger,
     ):
+        if (left := publishing.scratch_root(config.output)) is not None:
+            shutil.rmtree(left, ignore_errors=True)  # by runs that were killed, as nobody else works here
         yield Begun(run_id=run_id, lock=lock, log=log, logger=logger)
 
 

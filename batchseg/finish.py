@@ -213,7 +213,7 @@ def publish_output(output: str, path: str, local: Path) -> Output:
 @contextlib.contextmanager
 def scratch_folder(output: str) -> Iterator[Path]:
     """A folder for files in the making: on a local output's file system, so that publishing is a rename."""
-    root = storage.local_path(storage.join(output, "_batchseg", "scratch")) or cache_root()
+    root = publishing.scratch_root(output) or cache_root()
     try:
         root.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(dir=root))

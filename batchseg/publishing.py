@@ -64,6 +64,12 @@ def publish(uri: str, data: bytes, *, durable: bool = True) -> None:
             temporary.replace(target)
 
 
+def scratch_root(output: str) -> Path | None:
+    """Where files of a local output are made, on its own file system; None for other storages."""
+    root = local_path(output)
+    return None if root is None else Path(root) / "_batchseg" / "scratch"
+
+
 def publish_file(local: Path, uri: str) -> None:
     """Move a finished local file to its place atomically. Raises OutputError."""
     with output_errors("write", uri):

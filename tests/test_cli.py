@@ -93,8 +93,10 @@ def test_bad_sources_are_quarantined_once_and_the_good_ones_are_done(
 
 def test_a_file_that_ends_its_readers_process_is_quarantined(tmp_path: Path, write_job: JobWriter) -> None:
     scenes(tmp_path, "a.tif", "poison.tif", "z.tif")
-    done = batchseg("run", write_job(workers=2), env=faults(tmp_path, abort="poison"))
+    no_home = {**faults(tmp_path, abort="poison"), "HOME": "/nonexistent"}
+    done = batchseg("run", write_job(workers=2), env=no_home)
     assert done.returncode == 3, done.stderr
+    assert not Path("/nonexistent").exists(), "Ray keeps a token in the home folder, unless it is given one"
     assert "poison.tif: the process that read it was ended by SIGABRT" in done.stdout
     for number, name in ((0, "a.tif"), (2, "z.tif")):
         expected = spectral_mask(reflectance(90, 130, seed=number), 10_000)

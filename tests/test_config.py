@@ -1,6 +1,7 @@
 import dataclasses
 import datetime as dt
 import re
+import time
 
 import pytest
 from factories import write_job
@@ -358,11 +359,26 @@ def test_sizes_are_bytes_or_carry_a_unit(tmp_path, value, size):
 @given(st.datetimes(dt.datetime(2000, 1, 1), dt.datetime(2100, 1, 1)), st.integers(0, 23), st.integers(0, 59))
 def test_a_time_of_day_is_the_next_one(now, hour, minute):
     seconds = seconds_until(f"{hour:02d}:{minute:02d}", now)
-    then = now + dt.timedelta(seconds=seconds)
-    assert 0 < seconds <= 86400
+    then = dt.datetime.fromtimestamp(now.timestamp() + seconds)
+    assert 0 < seconds <= 90000
     assert abs(then - then.replace(hour=hour, minute=minute, second=0, microsecond=0)) < dt.timedelta(
         milliseconds=1
     )
+
+
+@pytest.mark.parametrize(("day", "hours"), [((2026, 3, 28), 7), ((2026, 6, 1), 8), ((2026, 10, 24), 9)])
+def test_clocks_that_are_changed_in_the_night_do_not_move_the_deadline(monkeypatch, day, hours):
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    try:
+        assert seconds_until("06:00", dt.datetime(*day, 22)) == hours * 3600
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+def test_a_tilde_without_a_home_is_refused_in_words(tmp_path):
+    assert "home" in refusal(write_job(tmp_path, output="~nobody-of-this-name/results"))
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("30s", 30), ("90m", 5400), ("7.5h", 27000), ("0.5m", 30)])

@@ -8,8 +8,13 @@ from pathlib import Path
 import yaml
 from conftest import REPOSITORY
 
+<<<<<<< HEAD
 from batchseg import errors
 from batchseg.cli import EXIT_CODES
+=======
+from batchseg import config, errors
+from batchseg.cli import EXIT_CODES, _parser
+>>>>>>> wC5
 from batchseg.config import load_job
 from batchseg.jobfile import JobFile
 
@@ -63,3 +68,14 @@ def test_the_commands_of_the_readme_exist() -> None:
         assert re.search(rf"^    {command} ", helps.stdout, flags=re.MULTILINE)
     kubernetes = yaml.safe_load((REPOSITORY / "jobs" / "kubernetes.yaml").read_text())
     assert kubernetes["kind"] == "CronJob"
+
+
+def test_the_units_and_the_crontab_run_the_same_command() -> None:
+    crontab = (REPOSITORY / "jobs" / "batchseg.crontab").read_text()
+    (line,) = re.findall(r"^0 22 \* \* \*  (.*)$", crontab, flags=re.MULTILINE)
+    assert f"ExecStart={line}\n" in (REPOSITORY / "jobs" / "batchseg.service").read_text()
+    assert f"    0 22 * * *  {line}\n" in README
+    assert "%" not in crontab, "cron makes a new line of it"
+    words = line.split()[1:]
+    arguments = _parser().parse_args(words)
+    assert (arguments.quiet, arguments.deadline) == (True, "06:00")
