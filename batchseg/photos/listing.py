@@ -98,7 +98,8 @@ def list_photographs(
             taken = _first_parts(tables)
             roots[given] = new_root(given, given_name, prefix, roots, taken=taken, config=config)
         tables.append(_with_ids(_unknown(found, tables), roots[given]))
-    return _each_once(_sorted(pa.concat_tables(tables)), config), roots
+        del found  # see _sorted
+    return _each_once(_sorted(tables), config), roots
 
 
 def _listed(pattern: str, config: JobConfig, clock: _Clock) -> pa.Table:
@@ -243,15 +244,20 @@ def _long_names_too(ids: Column, problems: Column) -> Column:
     return pc.replace_with_mask(problems, doubtful, pa.array(others, pa.string()))
 
 
-def _sorted(table: pa.Table) -> pa.Table:
-    ids = table["source_id"]
+def _sorted(tables: list[pa.Table]) -> pa.Table:
+    """One table, sorted by id. The list is emptied: each column goes once its sorted form is there."""
+    whole = pa.concat_tables(tables)
+    ids = whole["source_id"]
     if pc.all(pc.less_equal(ids[:-1], ids[1:])).as_py() is not False:
-        return table
+        return whole
+    columns = dict(zip(whole.column_names, whole.columns, strict=True))
+    tables.clear()
     order = pc.sort_indices(ids)
-    columns = {name: table[name] for name in LISTING.names}
-    del table, ids
-    for name in LISTING.names:  # one at a time: the unsorted column goes before the next one is sorted
+    del whole, ids
+    pool = pa.default_memory_pool()
+    for name in LISTING.names:
         columns[name] = columns[name].take(order)
+        pool.release_unused()
     return pa.table(columns, schema=LISTING)
 
 

@@ -251,12 +251,15 @@ class StoredOutputs:
         for chunk in outputs.chunks:
             folders = pc.replace_substring_regex(_paths(pc.list_flatten(chunk)), "/.*", "")
             tops |= set(pc.unique(folders).to_pylist())
-        tables = [pa.table({"path": pa.array([], pa.string()), "size": pa.array([], pa.int64())})]
-        root = storage.join(self._output, "")
+        columns: dict[str, Column] = {"path": pa.string(), "size": pa.int64()}
+        schema = pa.schema(columns)
+        tables = [schema.empty_table()]
+        fs, root = storage.filesystem(self._output)
+        prefix = fs.unstrip_protocol(root) + "/"  # as listings spell it: s3:// where the job says s3a://
         for top in sorted(tops):
             for files in walking.walk(storage.join(self._output, top)):
-                paths = [uri.removeprefix(root) for uri in files.uris]
-                tables.append(pa.table({"path": pa.array(paths, pa.string()), "size": files.sizes}))
+                paths = [uri.removeprefix(prefix) for uri in files.uris]
+                tables.append(pa.table({"path": paths, "size": files.sizes}, schema=schema))
         return pa.concat_tables(tables)
 
 
