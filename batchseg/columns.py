@@ -7,6 +7,7 @@ tag, attributes and of outputs that are its own; 280 to 330 for usual names.
 
 import io
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,9 @@ SHARE_FROM = 2**13
 
 _DICTIONARY = pa.dictionary(pa.int32(), pa.string())
 _SHARED = [f"outputs.list.element.{name}" for name in ("path", "sha256")]
-_PLAIN = SCHEMA.field("outputs").type.value_type
+PLAIN_OUTPUT = pa.schema(list(SCHEMA.field("outputs").type.value_type))
+"""An output's columns without dictionaries."""
+
 _OUTPUT = pa.struct([("path", _DICTIONARY), ("nbytes", pa.int64()), ("sha256", _DICTIONARY)])
 
 
@@ -184,10 +187,8 @@ def with_part(table: pa.Table, part: Output) -> pa.Table:
     last[ends - 1] = True
     where = np.full(len(last), len(kept))
     where[~last] = np.arange(len(kept))
-    new = pa.table({"path": [part.path], "nbytes": [part.nbytes], "sha256": [part.sha256]})
-    values = pa.concat_tables(
-        [kept.drop_columns("row").cast(pa.schema(list(_PLAIN))), new.cast(pa.schema(list(_PLAIN)))]
-    )
+    new = pa.Table.from_pylist([asdict(part)], PLAIN_OUTPUT)
+    values = pa.concat_tables([kept.drop_columns("row").cast(PLAIN_OUTPUT), new])
     structs = values.take(pa.array(where)).to_struct_array().combine_chunks()
     lists = pa.ListArray.from_arrays(pa.array(np.concatenate([[0], ends]), pa.int32()), structs)
     at = table.schema.get_field_index("outputs")
