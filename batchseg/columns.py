@@ -85,12 +85,15 @@ def from_parquet(source: bytes | Path) -> Iterator[pa.Table]:
             yield _thrifty(filled(known, len(table), HELD), constants)
 
 
-def latest(table: pa.Table) -> pa.Table:
+def latest(tables: list[pa.Table]) -> pa.Table:
     """The last row of each source, sorted by id, without sources whose last row says `removed`.
 
     Args:
-        table: HELD, in the order in which rows were appended.
+        tables: HELD, in the order in which they were appended. The list is emptied: where nobody else
+            holds them, the memory of each column goes as soon as its new one is there.
     """
+    table = pa.concat_tables(tables)
+    tables.clear()
     ids = table.column("source_id")
     order: Any = pc.sort_indices(ids)  # stable: rows of one source stay in their order
     ordered = ids.take(order)
@@ -99,14 +102,13 @@ def latest(table: pa.Table) -> pa.Table:
         is_last[:-1] = pc.not_equal(ordered.slice(1), ordered.slice(0, len(table) - 1)).to_numpy()
     removed = pc.equal(table.column("status"), pa.scalar("removed")).to_numpy()
     rows = order.to_numpy()[is_last]
-    return take_rows(table, rows[~removed[rows]])
-
-
-def take_rows(table: pa.Table, rows: NDArray[np.int64]) -> pa.Table:
-    """Rows of a HELD table by number, column by column: no more than one column exists twice for long."""
+    indices: Any = pa.array(rows[~removed[rows]])
     constants: Constants = {}
-    indices: Any = pa.array(rows)
-    columns = [_shared(name, table.column(name).take(indices), constants) for name in HELD.names]
+    columns = []
+    del ids, ordered
+    for name in HELD.names:
+        columns.append(_shared(name, table.column(name).take(indices), constants))
+        table = table.drop_columns(name)
     return pa.Table.from_arrays(columns, schema=HELD)
 
 
