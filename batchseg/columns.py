@@ -7,6 +7,7 @@ tag, attributes and of outputs that are its own; 280 to 330 for usual names.
 
 import io
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,9 @@ SHARE_FROM = 2**13
 
 _DICTIONARY = pa.dictionary(pa.int32(), pa.string())
 _SHARED = [f"outputs.list.element.{name}" for name in ("path", "sha256")]
-_PLAIN = SCHEMA.field("outputs").type.value_type
+PLAIN_OUTPUT = pa.schema(list(SCHEMA.field("outputs").type.value_type))
+"""An output's columns without dictionaries."""
+
 _OUTPUT = pa.struct([("path", _DICTIONARY), ("nbytes", pa.int64()), ("sha256", _DICTIONARY)])
 
 
@@ -82,12 +85,15 @@ def from_parquet(source: bytes | Path) -> Iterator[pa.Table]:
             yield _thrifty(filled(known, len(table), HELD), constants)
 
 
-def latest(table: pa.Table) -> pa.Table:
+def latest(tables: list[pa.Table]) -> pa.Table:
     """The last row of each source, sorted by id, without sources whose last row says `removed`.
 
     Args:
-        table: HELD, in the order in which rows were appended.
+        tables: HELD, in the order in which they were appended. The list is emptied: where nobody else
+            holds them, the memory of each column goes as soon as its new one is there.
     """
+    table = pa.concat_tables(tables)
+    tables.clear()
     ids = table.column("source_id")
     order: Any = pc.sort_indices(ids)  # stable: rows of one source stay in their order
     ordered = ids.take(order)
@@ -96,14 +102,13 @@ def latest(table: pa.Table) -> pa.Table:
         is_last[:-1] = pc.not_equal(ordered.slice(1), ordered.slice(0, len(table) - 1)).to_numpy()
     removed = pc.equal(table.column("status"), pa.scalar("removed")).to_numpy()
     rows = order.to_numpy()[is_last]
-    return take_rows(table, rows[~removed[rows]])
-
-
-def take_rows(table: pa.Table, rows: NDArray[np.int64]) -> pa.Table:
-    """Rows of a HELD table by number, column by column: no more than one column exists twice for long."""
+    indices: Any = pa.array(rows[~removed[rows]])
     constants: Constants = {}
-    indices: Any = pa.array(rows)
-    columns = [_shared(name, table.column(name).take(indices), constants) for name in HELD.names]
+    columns = []
+    del ids, ordered
+    for name in HELD.names:
+        columns.append(_shared(name, table.column(name).take(indices), constants))
+        table = table.drop_columns(name)
     return pa.Table.from_arrays(columns, schema=HELD)
 
 
@@ -184,10 +189,8 @@ def with_part(table: pa.Table, part: Output) -> pa.Table:
     last[ends - 1] = True
     where = np.full(len(last), len(kept))
     where[~last] = np.arange(len(kept))
-    new = pa.table({"path": [part.path], "nbytes": [part.nbytes], "sha256": [part.sha256]})
-    values = pa.concat_tables(
-        [kept.drop_columns("row").cast(pa.schema(list(_PLAIN))), new.cast(pa.schema(list(_PLAIN)))]
-    )
+    new = pa.Table.from_pylist([asdict(part)], PLAIN_OUTPUT)
+    values = pa.concat_tables([kept.drop_columns("row").cast(PLAIN_OUTPUT), new])
     structs = values.take(pa.array(where)).to_struct_array().combine_chunks()
     lists = pa.ListArray.from_arrays(pa.array(np.concatenate([[0], ends]), pa.int32()), structs)
     at = table.schema.get_field_index("outputs")

@@ -86,8 +86,9 @@ class Ledger:
             self._appended += _copied(to_table(self._recent.values()), self._run)
             self._recent = {}
         if self._appended:
-            self._settled = latest(pa.concat_tables([self._settled, *self._appended]))
-            self._appended, self._page = [], {}
+            tables = [self._settled, *self._appended]
+            self._settled, self._appended, self._page = HELD.empty_table(), [], {}
+            self._settled = latest(tables)
         return self._settled
 
     @property

@@ -184,7 +184,7 @@ def filled(columns: Mapping[str, Any], rows: int, schema: pa.Schema = SCHEMA) ->
 def _default(name: str, rows: int) -> Any:
     value = _DEFAULTS[name]
     scalar: Any = pa.scalar(list(value) if isinstance(value, tuple) else value, _COLUMNS[name])
-    return pa.repeat(scalar, rows)
+    return pa.repeat(scalar, max(rows, 1)).slice(0, rows)  # pyarrow cannot repeat a list no times
 
 
 def _record(row: dict[str, Any]) -> Record:

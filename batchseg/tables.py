@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from batchseg import publishing, storage
-from batchseg.columns import first_output, take_rows, with_part
+from batchseg.columns import first_output, with_part
 from batchseg.errors import OutputError
 from batchseg.finish import publish_output, scratch_folder
 from batchseg.ledger import Ledger
@@ -36,6 +36,9 @@ COMPACT_FROM = 16
 
 PART_BYTES = 64 * 2**20
 """Of a joined part at most, unless one member has more."""
+
+TAKE_ROWS = 2**17
+"""Rows of the ledger copied at once while parts are written again."""
 
 MEMBERS = b"batchseg:members"
 
@@ -183,15 +186,17 @@ def _filled(paths: Sequence[str], sizes: Mapping[str, int]) -> Iterator[list[str
 def _rows_of(
     groups: Sequence[Sequence[str]], table: pa.Table, members: Mapping[str, NDArray[np.int64]]
 ) -> Iterator[pa.Table]:
-    """The ledger's rows of each group's sources, sorted by id; taken at once, as taking copies columns."""
+    """The ledger's rows of each group's sources, sorted by id; of many groups at once, as it is slow."""
     numbers = [np.sort(np.concatenate([members[path] for path in group])) for group in groups]
-    if not numbers:
-        return
-    rows = take_rows(table, np.concatenate(numbers))
-    start = 0
-    for group in numbers:
-        yield rows.slice(start, len(group))
-        start += len(group)
+    before = np.cumsum([0, *(len(group) for group in numbers)])
+    first = 0
+    while first < len(numbers):
+        last = max(first + 1, int(np.searchsorted(before, before[first] + TAKE_ROWS, side="right")) - 1)
+        indices: Any = pa.array(np.concatenate(numbers[first:last]))
+        rows = table.take(indices)
+        for number in range(first, last):
+            yield rows.slice(before[number] - before[first], len(numbers[number]))
+        first = last
 
 
 def _rewrite(output: str, ledger: Ledger, paths: Sequence[str], rows: pa.Table) -> str:

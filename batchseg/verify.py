@@ -1,16 +1,25 @@
 """`batchseg verify`: every published file against the ledger, every table row against a source."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from batchseg import publishing, storage
+from batchseg.columns import PLAIN_OUTPUT, first_output, outputs_of
 from batchseg.errors import OutputError
-from batchseg.ledger import Ledger, Output
+from batchseg.ledger import Ledger
+from batchseg.records import Output
 from batchseg.state import require_results
 from batchseg.tables import read_part
 
 FOLDERS = ("masks", "confidence", "annotations")
+
+_COLUMNS: dict[str, pa.DataType] = {"source_id": pa.string(), "path": pa.string(), "found": pa.int64()}
+_FOUND = pa.schema(_COLUMNS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +50,7 @@ def verify(output: str, *, quick: bool, say: Callable[[str], None]) -> Verificat
     """
     require_results(output)
     ledger = Ledger(output)
-    recorded = {made.path: made for record in ledger.sources() for made in record.outputs}
+    recorded = _recorded(ledger.table())
     sizes = {path: size for folder in FOLDERS for path, size in _listed(output, folder)}
     say(f"{len(recorded)} files to compare")
     problems = [problem for made in recorded.values() if (problem := _size_problem(made, sizes))]
@@ -49,20 +58,26 @@ def verify(output: str, *, quick: bool, say: Callable[[str], None]) -> Verificat
         whole = [made for made in recorded.values() if sizes.get(made.path) == made.nbytes]
         answers = storage.at_once(lambda made: _checksum_problem(output, made), whole, output)
         problems += [problem for problem in answers if problem]
-    rows, row_problems = _region_rows(output, ledger, sizes)
+    rows, row_problems = _region_rows(output, ledger.table(), sizes)
     problems += row_problems
     if ledger.is_settled:  # the items table is written when a run ends
         problems += _item_problems(output, ledger)
     else:
         say("a run is under way or was interrupted: the items table is not compared")
     return Verification(
-        sources=sum(1 for _ in ledger.sources()),
+        sources=ledger.count,
         files=len(recorded),
         nbytes=sum(made.nbytes for made in recorded.values()),
         rows=rows,
         problems=tuple(sorted(problems)),
         unrecorded=tuple(sorted(set(sizes) - set(recorded))),
     )
+
+
+def _recorded(table: pa.Table) -> dict[str, Output]:
+    """Each file once, however many sources it is of."""
+    files = outputs_of(table).drop_columns("row").cast(PLAIN_OUTPUT).group_by(["path", "nbytes", "sha256"])
+    return {row["path"]: Output(**row) for row in files.aggregate([]).to_pylist()}
 
 
 def _listed(output: str, folder: str) -> Iterator[tuple[str, int]]:
@@ -87,35 +102,60 @@ def _checksum_problem(output: str, made: Output) -> str:
     return "" if found == made.sha256 else f"{made.path}: its checksum is not the recorded one"
 
 
-def _region_rows(output: str, ledger: Ledger, sizes: dict[str, int]) -> tuple[int, list[str]]:
+def _region_rows(output: str, table: pa.Table, sizes: dict[str, int]) -> tuple[int, list[str]]:
     """Rows in the region tables, and what is wrong with them."""
-    expected = {(r.source_id, r.regions_part): r.region_count for r in ledger.sources() if r.regions_part}
-    found: Counter[tuple[str, str]] = Counter()
+    there = pa.array(list(sizes), pa.string())
+    parts = first_output(table, "annotations").cast(pa.string())
+    columns = {
+        "source_id": table.column("source_id"),
+        "path": parts,
+        "expected": table.column("region_count"),
+    }
+    expected = pa.table(columns).filter(pc.is_in(parts, value_set=there))
+    found, problems = _found_rows(output, sorted(sizes))
+    both = expected.join(found, ["source_id", "path"], join_type="full outer")
+    for row in both.filter(_differ(both)).to_pylist():
+        text = f"{row['path']}: {row['found'] or 0} rows of {row['source_id']}"
+        if row["expected"] is None:
+            problems.append(f"{text}, whose record does not name this table")
+        else:
+            problems.append(f"{text}, recorded are {row['expected']}")
+    return pc.sum(found.column("found")).as_py() or 0, problems
+
+
+def _differ(both: pa.Table) -> Any:
+    zero: Any = pa.scalar(0, pa.int64())
+    expected, found = (pc.fill_null(both.column(name), zero) for name in ("expected", "found"))
+    return pc.or_(pc.not_equal(expected, found), pc.is_null(both.column("expected")))
+
+
+def _found_rows(output: str, paths: Sequence[str]) -> tuple[pa.Table, list[str]]:
+    """How many rows each source has in each region table, and the tables that cannot be read."""
+    found = [_FOUND.empty_table()]
     problems = []
-    for path in sorted(p for p in sizes if p.startswith("annotations/") and p.endswith(".parquet")):
+    for path in paths:
+        if not path.startswith("annotations/") or not path.endswith(".parquet"):
+            continue
         try:
-            part = read_part(output, path)
-            for number in range(part.num_row_groups):
-                ids = part.read_row_group(number, columns=["source_id"]).column("source_id")
-                found.update((str(source_id), path) for source_id in ids.to_pylist())
+            ids = read_part(output, path).read(["source_id"])
         except OutputError as e:
             problems.append(str(e))
-    for source_id, path in sorted(set(found) - set(expected)):
-        count = found[source_id, path]
-        problems.append(f"{path}: {count} rows of {source_id}, whose record does not name this table")
-    for (source_id, path), count in expected.items():
-        if path in sizes and found[source_id, path] != count:
-            problems.append(f"{path}: {found[source_id, path]} rows of {source_id}, recorded are {count}")
-    return found.total(), problems
+            continue
+        counts = ids.group_by("source_id").aggregate([([], "count_all")])
+        columns: list[Any] = [counts.column(0), pa.array([path] * len(counts)), counts.column(1)]
+        found.append(pa.Table.from_arrays(columns, schema=_FOUND))
+    return pa.concat_tables(found), problems
 
 
 def _item_problems(output: str, ledger: Ledger) -> list[str]:
     path = "items/items.parquet"
     try:
-        table = read_part(output, path).read(["source_id", "status"])
+        items = read_part(output, path).read(["source_id", "status"])
     except OutputError as e:
         return [f"{path}: {e}"]
-    rows = Counter((row["source_id"], row["status"]) for row in table.to_pylist())
-    known = Counter((record.source_id, record.status) for record in ledger.sources())
+    table = ledger.table().select(["source_id", "status"]).cast(items.schema)
+    if items.equals(table):
+        return []
+    rows, known = (Counter(zip(*t.to_pydict().values(), strict=True)) for t in (items, table))
     wrong = sorted({source_id for source_id, _ in (rows - known) + (known - rows)})
     return [f"{path}: {source_id}: its rows are not what the ledger says" for source_id in wrong]
