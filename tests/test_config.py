@@ -499,6 +499,8 @@ def test_rules_ask_for_regions_down_to_the_smallest_that_are_recorded(tmp_path):
     rules = [{"min_area": 30}, {"min_area": 0.5}, {"name": "all"}]
     assert photographs(tmp_path, rules=rules) is not None
     assert photographs(tmp_path, rules=rules[::2], regions={"min_area": 30}) is not None
+    metric = {"rules": [{"min_area_mm2": 0.3}], "pixel_size": 0.1}  # 30 px, and 29.999999999999993 in floats
+    assert photographs(tmp_path, **metric, regions={"min_area": 30}) is not None
 
 
 @pytest.mark.parametrize(
