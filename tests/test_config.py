@@ -516,7 +516,7 @@ def test_rules_ask_for_regions_down_to_the_smallest_that_are_recorded(tmp_path):
         ({"shard_tiles": 4}, "shard_tiles: "),
         ({"inputs": {"bands": RED}}, "inputs: photographs are one file each"),
         ({"inputs": ["a", {"manifest": "m.csv", "columns": ["a", "b"]}]}, "inputs: photographs are one"),
-        ({"inputs": {"x": {"manifest": "m.csv", "columns": ["a"], "resampling": "cubic"}}}, "inputs: "),
+        ({"inputs": {"x": {"manifest": "m.csv", "columns": ["uri"]}}}, "name a folder, a glob or a manifest"),
         ({"fit": "resize", "halo": 64}, "halo: with fit: resize a photograph is one tile"),
         ({"compress": "zstd"}, "compress: PNG masks are deflated; set mask_format: tif"),
         ({"masks": "failed"}, "masks: nothing fails without `rules`"),
@@ -536,7 +536,7 @@ def test_keys_that_go_with_photographs_are_taken(tmp_path):
         "nodata": "none",
         "compress": "zstd",
         "mask_format": "tif",
-        "inputs": {"a": {"manifest": "m.csv", "columns": ["uri"], "id": "serial"}, "b": "folder"},
+        "inputs": {"a": "m.csv", "b": "folder"},
         "scale": {"divide": 65535},
     }
     assert load_job(write_job(tmp_path, **given)).photographs == Photographs(mask_format="tif")
