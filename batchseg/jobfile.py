@@ -125,7 +125,10 @@ def _unsuited(job: JobFile) -> str | None:
         ),
         "on_bad_block": (job.on_bad_block == "nodata", "photographs are decoded as a whole; leave it out"),
         "shard_tiles": (job.shard_tiles is not None, "photographs are recorded as a whole; leave it out"),
-        "inputs": (_has_scenes(job.inputs), "photographs are one file each; a manifest names one column"),
+        "inputs": (
+            _has_scenes(job.inputs),
+            "photographs are one file each; name a folder, a glob or a manifest",
+        ),
         "halo": (
             job.fit == "resize" and job.halo > 0 and "halo" in job.model_fields_set,
             "with fit: resize a photograph is one tile, without neighbours; leave it out",
@@ -148,12 +151,9 @@ def _unsuited(job: JobFile) -> str | None:
 
 
 def _has_scenes(inputs: Any) -> bool:
-    """Whether an input's scenes have several files each, or would be resampled to one grid."""
+    """Whether an input says how several files make a scene."""
     given = inputs.values() if isinstance(inputs, dict) else inputs if isinstance(inputs, list) else [inputs]
-    sets = [one for one in given if isinstance(one, schema.SceneSet)]
-    return any(
-        one.manifest is None or len(one.columns or ()) != 1 or one.resampling != "none" for one in sets
-    )
+    return any(isinstance(one, schema.SceneSet) for one in given)
 
 
 def no_core(tile_size: int, halo: int) -> str:

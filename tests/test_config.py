@@ -515,6 +515,8 @@ def test_rules_ask_for_regions_down_to_the_smallest_that_are_recorded(tmp_path):
     rules = [{"min_area": 30}, {"min_area": 0.5}, {"name": "all"}]
     assert photographs(tmp_path, rules=rules) is not None
     assert photographs(tmp_path, rules=rules[::2], regions={"min_area": 30}) is not None
+    metric = {"rules": [{"min_area_mm2": 0.3}], "pixel_size": 0.1}  # 30 px, and 29.999999999999993 in floats
+    assert photographs(tmp_path, **metric, regions={"min_area": 30}) is not None
 
 
 @pytest.mark.parametrize(
@@ -530,7 +532,7 @@ def test_rules_ask_for_regions_down_to_the_smallest_that_are_recorded(tmp_path):
         ({"shard_tiles": 4}, "shard_tiles: "),
         ({"inputs": {"bands": RED}}, "inputs: photographs are one file each"),
         ({"inputs": ["a", {"manifest": "m.csv", "columns": ["a", "b"]}]}, "inputs: photographs are one"),
-        ({"inputs": {"x": {"manifest": "m.csv", "columns": ["a"], "resampling": "cubic"}}}, "inputs: "),
+        ({"inputs": {"x": {"manifest": "m.csv", "columns": ["uri"]}}}, "name a folder, a glob or a manifest"),
         ({"fit": "resize", "halo": 64}, "halo: with fit: resize a photograph is one tile"),
         ({"compress": "zstd"}, "compress: PNG masks are deflated; set mask_format: tif"),
         ({"masks": "failed"}, "masks: nothing fails without `rules`"),
@@ -550,7 +552,7 @@ def test_keys_that_go_with_photographs_are_taken(tmp_path):
         "nodata": "none",
         "compress": "zstd",
         "mask_format": "tif",
-        "inputs": {"a": {"manifest": "m.csv", "columns": ["uri"], "id": "serial"}, "b": "folder"},
+        "inputs": {"a": "m.csv", "b": "folder"},
         "scale": {"divide": 65535},
     }
     assert load_job(write_job(tmp_path, **given)).photographs == Photographs(mask_format="tif")

@@ -108,7 +108,7 @@ def test_what_is_not_due_is_not_read(output, tmp_path):
     bad = dataclasses.replace(records[1], status="quarantined")
     other = dataclasses.replace(records[2], product="q")
     for number in (0, 1, 2):
-        (tmp_path / PART.format(number)).unlink()
+        (tmp_path / PART.format(number)).write_bytes(b"no Parquet")
     rows = rejudge(root, Rows([done, bad, other]), NEW, product="p")
     assert (len(rows), rows.schema) == (0, SCHEMA)
 

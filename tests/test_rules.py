@@ -225,13 +225,20 @@ def test_row_groups_measured_one_by_one_decide_as_one_table():
 
 
 def test_areas_in_square_millimetres_are_pixels_by_the_pixel_size():
-    """0.5 mm2 at 0.05 mm are 200 px; 0.3 / 0.1**2 rounds to more than 30 in floats, or less."""
-    for mm2, pixel_size, least in ((0.5, 0.05, 200), (0.3, 0.1, 30), (0.07, 0.1, 7), (2.0, 0.3, 23)):
+    """0.27 / 0.3**2 is more than 3 in floats, 0.3 / 0.1**2 less than 30."""
+    for mm2, pixel_size, least in ((0.5, 0.05, 200), (0.3, 0.1, 30), (0.27, 0.3, 3), (2.0, 0.3, 23)):
         options = make_photographs(Rule(name="large", then="FAIL", min_area_mm2=mm2), pixel_size=pixel_size)
         rules = resolve_rules(options, CLASSES, REGIONS)
         for area, verdict in ((least, "FAIL"), (least - 1, "PASS")):
             judged = judge(rules, *tables_of({"a.png": np.ones((1, area), np.uint8)}))
             assert judged["verdict"].to_pylist() == [verdict]
+
+
+def test_shares_of_whole_pixels_are_whole_in_spite_of_floats():
+    """0.29 * 100 is 28.999999999999996."""
+    rules = Ruleset(criteria=(criterion(min_area=29.0, interest=box(0, 0, 0.29, 1, unit="share")),))
+    judged = judge(rules, *tables_of({"a.png": np.ones((1, 100), np.uint8)}))
+    assert judged["verdict"].to_pylist() == ["FAIL"]
 
 
 @pytest.mark.parametrize("least", [0.7, 0.6, 0.1])

@@ -21,7 +21,7 @@ NOTHING = -1
 """In place of a criterion's number: an image that none hits."""
 
 ROUNDING = 1 - 1e-9
-"""Areas are compared with bounds times this: 0.5 mm2 / (0.05 mm)**2 is 200 px only up to rounding."""
+"""Bounds are multiplied by it: shares of an image's sides give whole pixels only up to rounding."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
