@@ -40,7 +40,7 @@ _INTERPOLATION = {
 
 @cache
 def opencv() -> Any:
-    """The module, on one thread: a worker has one core. It reserves 150 MB, and most models resize nothing."""
+    """The module, on one thread: a worker has one core. It reserves 150 MB; most models resize nothing."""
     import cv2
 
     cv2.setNumThreads(1)  # takes 0.1 ms

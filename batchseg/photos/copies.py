@@ -51,7 +51,9 @@ def find_copies(todo: pa.Table, contents: pa.Table, known: pa.Table, *, pixel: s
     other = pc.fill_null(pc.not_equal(originals, todo["source_id"]), False)
     is_copy = pc.and_(pc.is_valid(content), other)
     return Copies(
-        predict=todo.filter(pc.invert(is_copy)), copied=todo.filter(is_copy), originals=originals.filter(is_copy)
+        predict=todo.filter(pc.invert(is_copy)),
+        copied=todo.filter(is_copy),
+        originals=originals.filter(is_copy),
     )
 
 
