@@ -10,7 +10,9 @@
         ├── SourceChangedError  -  another version of the source appeared while it was read
         ├── SourceIOError       -  the storage failed, not the file's content
         ├── DamagedResultError  -  its mask, from which something is to be derived, is not the recorded one
-        └── GridError           -  a scene's files lie on grids that the job does not say how to join
+        ├── GridError           -  a scene's files lie on grids that the job does not say how to join
+        ├── NoImageError        -  a photograph's first bytes are those of something else
+        └── MismatchError       -  a sound photograph, of other bands or values than the model takes
 
 Exit code 0 means all done or nothing to do; 3 means finished with sources newly quarantined or failed.
 """
@@ -79,3 +81,11 @@ class SourceIOError(SourceError):
 
 class GridError(SourceError):
     """A scene's files are sound, but lie on several grids, and nothing says how to join them."""
+
+
+class NoImageError(SourceError):
+    """A file's first bytes show that it is no photograph of a kind that is taken, or that it is empty."""
+
+
+class MismatchError(SourceError):
+    """A photograph is sound, but its bands or values are not what the model takes."""

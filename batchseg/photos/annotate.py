@@ -9,7 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from batchseg.photos.fitting import Ids
-from batchseg.photos.tables import ANNOTATIONS
+from batchseg.photos.tables import ANNOTATIONS, Column
 from batchseg.recipe import RegionSettings
 from batchseg.regions import wanted_classes
 from batchseg.rings import Counts, Regions, count
@@ -52,7 +52,7 @@ class Annotator:
     ) -> None:
         self._settings, self._pixel_size = settings, pixel_size
         self._with_confidence = with_confidence
-        self._names = pa.array(class_names, pa.string())
+        self._names: Column = pa.array(class_names, pa.string())
         self._wanted = wanted_classes(settings, nodata)
 
     def trace(self, classes: Ids, confidence: NDArray[np.uint8] | None) -> Traced | None:
@@ -103,11 +103,11 @@ class Annotator:
             for name in ("area", "col_sum", "row_sum", "perimeter", "box")
         )
         touches = (box[:, :2] == 0).any(axis=1) | (box[:, 2] == sizes[:, 1]) | (box[:, 3] == sizes[:, 0])
-        named: Any = pa.array(regions.class_id, mask=regions.class_id >= len(self._names))
+        named = pa.array(regions.class_id, mask=regions.class_id >= len(self._names))
         mm2 = None if self._pixel_size is None else area * self._pixel_size**2
         confidence = (regions.confidence / area / 255).astype(np.float32) if self._with_confidence else None
         columns: dict[str, Any] = {
-            "source_id": pa.array([name for name, _ in traced]).take(pa.array(numbers)),
+            "source_id": pa.array([name for name, _ in traced]).take(numbers),
             "region_id": regions.region_id,
             "class_id": regions.class_id.astype(np.int32),
             "class_name": self._names.take(named),

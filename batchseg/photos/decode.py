@@ -6,7 +6,7 @@ JPEG goes the quickest way (`photos.jpeg`), TIFF through GDAL (`photos.tiff`), t
 
 import re
 
-from batchseg.errors import SourceError
+from batchseg.errors import NoImageError, SourceError
 from batchseg.photos import jpeg, pillow, tiff
 from batchseg.photos.picture import MAX_PIXELS, ROTATED, Picture, bands_of
 
@@ -54,8 +54,9 @@ def decode(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> Picture:
         max_pixels: more are refused by what the header says, before memory is taken.
 
     Raises:
-        SourceError: it is no image, too large, cut off, damaged, of several frames or pages, or of a kind
-            that is not expanded; in words for the owner of the file.
+        NoImageError: it is empty, or begins as no format that is taken does.
+        SourceError: it is too large, cut off, damaged, of several frames or pages, or of a kind that is not
+            expanded; in words for the owner of the file.
     """
     try:
         return _decoded(data, max_pixels)
@@ -113,13 +114,13 @@ def _format(data: bytes) -> str:
             return form
     if not data:
         msg = "the file is empty"
-        raise SourceError(msg)
+        raise NoImageError(msg)
     for pattern, words in STRANGERS:
         if pattern.match(data):
             msg = f"is {words}; save it as {TAKEN}"
-            raise SourceError(msg)
+            raise NoImageError(msg)
     msg = f"no image: it begins with {_beginning(data)}"
-    raise SourceError(msg)
+    raise NoImageError(msg)
 
 
 def _beginning(data: bytes) -> str:

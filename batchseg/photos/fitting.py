@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from batchseg.errors import SourceError
-from batchseg.grid import Shard, ShardGrid, TileGrid, Window, cut_tile
+from batchseg.errors import MismatchError
+from batchseg.grid import Shard, ShardGrid, Tile, TileGrid, Window, cut_tile
 from batchseg.models import geometry
 from batchseg.photos.picture import Picture, bands_of
 from batchseg.predict import Answer
@@ -16,6 +16,12 @@ from batchseg.recipe import Recipe, fill_values, out_of_scale
 from batchseg.stitch import Stitcher, classify, winning_probability
 
 Ids = NDArray[np.unsignedinteger[Any]]
+Bools = NDArray[np.bool_]
+
+ORIGIN = Window(row_off=0, col_off=0, height=0, width=0)
+
+CENSUS_PIXELS = 2**20
+"""Counted at once: numpy makes eight bytes of each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,29 +43,25 @@ class Fitting:
         """Take a picture's bands.
 
         Raises:
-            SourceError: its bands or its values are not what the model takes.
+            MismatchError: its bands or its values are not what the model takes.
         """
-        bands = None if recipe.all_bands else recipe.bands
-        pixels = bands_of(picture, len(recipe.bands), bands)
+        pixels = bands_of(picture, len(recipe.bands), None if recipe.all_bands else recipe.bands)
         if reason := out_of_scale(str(pixels.dtype), recipe.scale):
-            raise SourceError(reason)
-        self.shape_hw = pixels.shape[-2], pixels.shape[-1]
-        self._recipe = recipe
-        self._valid = picture.valid if recipe.nodata == "source" else None
-        if isinstance(recipe.nodata, float | int):
-            self._valid = np.any(pixels != recipe.nodata, axis=0)
+            raise MismatchError(reason)
+        self._recipe, self._valid = recipe, _valid(picture, pixels, recipe)
         if self._valid is not None:
             fill = fill_values(recipe, str(pixels.dtype))
             pixels = np.where(self._valid, pixels, fill[:, None, None])
-        self._pixels: NDArray[np.generic] = pixels
+        self._pixels = pixels
+        self.shape_hw = pixels.shape[-2], pixels.shape[-1]
         self._answer: Answer | None = None
-        if recipe.fit == "resize":
-            self._shard = None
-            self.inputs: int = 1 if self._valid is None or self._valid.any() else 0
-        else:
+        self._shard: Shard | None = None
+        self.inputs = 1 if self._valid is None or self._valid.any() else 0
+        """Tiles that have to go through the network."""
+        if recipe.fit != "resize":
             self._shard = _whole(*self.shape_hw, recipe.tile_size, recipe.halo)
             self._stitcher = Stitcher(recipe, self._shard)
-            self._tiles = [(t, v) for t in self._shard.tiles if (v := self._core_valid(t.core)) is not False]
+            self._tiles = self._with_valid_core(self._shard)
             self.inputs = len(self._tiles)
         self._open = self.inputs
 
@@ -68,7 +70,7 @@ class Fitting:
         return not self._open
 
     def tile(self, number: int) -> NDArray[np.generic]:
-        """The raw pixels of one of `inputs` tiles: (C, tile_size, tile_size)."""
+        """The raw pixels of one of `inputs` tiles: (C, tile_size, tile_size), perhaps a view."""
         if self._shard is None:
             return _resized(self._pixels, self._recipe.tile_size)
         return cut_tile(self._pixels, self._shard.read, self._tiles[number][0])
@@ -82,55 +84,37 @@ class Fitting:
         self._open -= 1
         if self._shard is None:
             self._answer = answer
-            return
-        tile, valid = self._tiles[number]
-        self._stitcher.place(tile, answer, valid if isinstance(valid, np.ndarray) else None)
+        else:
+            tile, valid = self._tiles[number]
+            self._stitcher.place(tile, answer, valid)
 
     def mask(self) -> PhotoMask:
-        """The mask, once every tile is placed."""
+        """The mask, once every tile is placed.
+
+        Raises:
+            ModelError: a class id does not fit the mask.
+        """
         recipe = self._recipe
-        if self._shard is not None:
-            done = self._stitcher.finished()
-            classes, confidence = done.classes, done.confidence
-        elif self._answer is not None:
-            classes, confidence = restore(self._answer, self.shape_hw, recipe)
-            if self._valid is not None:
-                classes = np.where(self._valid, classes, classes.dtype.type(recipe.mask_nodata))
-                confidence = None if confidence is None else confidence * self._valid
-        else:
-            classes = confidence = None
-        if classes is None:
+        if not self.inputs:
             classes = np.full(self.shape_hw, recipe.mask_nodata, dtype=recipe.mask_dtype)
             confidence = np.zeros(self.shape_hw, np.uint8) if recipe.confidence else None
+            return PhotoMask(classes=classes, confidence=confidence, tiles=0)
+        if self._answer is None:
+            done = self._stitcher.finished()
+            assert done.classes is not None
+            return PhotoMask(classes=done.classes, confidence=done.confidence, tiles=self.inputs)
+        classes, confidence = restore(self._answer, self.shape_hw, recipe)
+        if self._valid is not None:
+            classes[~self._valid] = recipe.mask_nodata
+            confidence = None if confidence is None else confidence * self._valid
         return PhotoMask(classes=classes, confidence=confidence, tiles=self.inputs)
 
-    def _core_valid(self, core: Window) -> NDArray[np.bool_] | bool:
+    def _with_valid_core(self, shard: Shard) -> list[tuple[Tile, Bools | None]]:
+        """Tiles that have anything to predict, with their cores' validity; None: all of it is valid."""
         if self._valid is None:
-            return True
-        valid = self._valid[core.slices_within(Window(row_off=0, col_off=0, height=0, width=0))]
-        return valid if valid.any() else False
-
-
-@lru_cache(maxsize=64)
-def _whole(height: int, width: int, tile_size: int, halo: int) -> Shard:
-    """A photograph as one shard; cameras give few sizes."""
-    tiles = TileGrid(height=height, width=width, tile_size=tile_size, halo=halo)
-    return ShardGrid(tiles=tiles, tiles_hw=tiles.shape_hw).shard(0)
-
-
-def _resized(pixels: NDArray[Any], side: int) -> NDArray[Any]:
-    """(C, side, side) by OpenCV's bilinear interpolation, in the picture's own type.
-
-    PaddleSeg's Resize works on float32: uint8 here is the same, rounded.
-    """
-    cv2 = geometry.opencv()
-    if pixels.shape[-2:] == (side, side):
-        return pixels
-    if len(pixels) <= 4:  # OpenCV's limit of bands at once
-        together = cv2.resize(np.moveaxis(pixels, 0, -1), (side, side), interpolation=cv2.INTER_LINEAR)
-        return np.moveaxis(together.reshape(side, side, len(pixels)), -1, 0)
-    planes = [cv2.resize(np.ascontiguousarray(p), (side, side)) for p in pixels]
-    return np.stack(planes)
+            return [(tile, None) for tile in shard.tiles]
+        cores = [(tile, self._valid[tile.core.slices_within(ORIGIN)]) for tile in shard.tiles]
+        return [(tile, valid) for tile, valid in cores if valid.any()]
 
 
 def restore(
@@ -139,8 +123,8 @@ def restore(
     """An answer for a resized photograph, brought to the photograph's size.
 
     Scores are interpolated bilinearly and then classified, ids by nearest neighbour, both as PaddleSeg's
-    `reverse_transform` does. Bilinear interpolation keeps the order of scores that is the same in all
-    pixels: where one class wins everywhere, it does so in between, and nothing is interpolated.
+    `reverse_transform` does. Where one class wins in all pixels it does so in between, as interpolation
+    and its rounding keep the order of scores; then nothing is interpolated.
 
     Args:
         answer: of (tile_size, tile_size) pixels.
@@ -153,14 +137,70 @@ def restore(
     Raises:
         ModelError: a class id does not fit the mask.
     """
-    output, wants_confidence = answer.output, recipe.confidence
-    small = classify(output, recipe)
-    first = small.flat[0]
     if recipe.answer == "classes":
-        classes: Ids = np.ascontiguousarray(geometry.nearest(small, shape_hw))
-        scores = None if answer.confidence is None else geometry.nearest(answer.confidence, shape_hw)
-        return classes, None if scores is None else np.maximum(scores, 1)
-    if not wants_confidence and bool((small == first).all()):
-        return np.full(shape_hw, first, dtype=recipe.mask_dtype), None
-    large = geometry.scores_at(output, shape_hw)
-    return classify(large, recipe), winning_probability(large, recipe) if wants_confidence else None
+        classes: Ids = geometry.nearest(classify(answer.output, recipe), shape_hw)
+        if answer.confidence is None:
+            return classes, None
+        return classes, np.maximum(geometry.nearest(answer.confidence, shape_hw), 1)
+    if not recipe.confidence:
+        small = classify(answer.output, recipe)
+        if (small == small[0, 0]).all():
+            return np.full(shape_hw, small[0, 0]), None
+    scores = geometry.scores_at(answer.output, shape_hw)
+    return classify(scores, recipe), winning_probability(scores, recipe) if recipe.confidence else None
+
+
+def census(classes: Ids, nodata: int) -> tuple[list[int], list[int]]:
+    """Class ids of a mask (H, W), ascending, and the pixels of each; nodata is no class."""
+    if not classes.any():
+        return [0], [classes.size]
+    rows = np.flatnonzero(classes.any(axis=1))  # a histogram takes long, and defects are small
+    band = classes[rows[0] : rows[-1] + 1]
+    step = max(1, CENSUS_PIXELS // classes.shape[1])
+    counts = np.zeros(nodata + 1, np.int64)
+    for row in range(0, len(band), step):
+        counts += np.bincount(band[row : row + step].ravel(), minlength=nodata + 1)
+    counts[0] += classes.size - band.size
+    counts[nodata] = 0
+    ids = np.flatnonzero(counts)
+    return ids.tolist(), counts[ids].tolist()
+
+
+def _valid(picture: Picture, pixels: NDArray[Any], recipe: Recipe) -> Bools | None:
+    """(H, W) of the pixels that hold data, None where all do; as `read` tells it of scenes.
+
+    Args:
+        picture: the whole photograph.
+        pixels: (C, H, W), the bands that the network takes.
+        recipe: says what stands for no data.
+    """
+    valid = picture.valid if recipe.nodata == "source" else None
+    if isinstance(recipe.nodata, float | int):
+        valid = np.any(pixels != recipe.nodata, axis=0)
+    if pixels.dtype.kind == "f":
+        finite = np.isfinite(pixels).all(axis=0)
+        valid = finite if valid is None else valid & finite
+    return None if valid is None or valid.all() else valid
+
+
+@lru_cache(maxsize=64)
+def _whole(height: int, width: int, tile_size: int, halo: int) -> Shard:
+    """A photograph as one shard; cameras give few sizes."""
+    tiles = TileGrid(height=height, width=width, tile_size=tile_size, halo=halo)
+    return ShardGrid(tiles=tiles, tiles_hw=tiles.shape_hw).shard(0)
+
+
+def _resized(pixels: NDArray[Any], side: int) -> NDArray[Any]:
+    """(C, H, W) to (C, side, side) by OpenCV's bilinear interpolation, in the picture's own type.
+
+    PaddleSeg's Resize works on float32: uint8 here is the same, rounded.
+    """
+    if pixels.shape[-2:] == (side, side):
+        return pixels
+    cv2 = geometry.opencv()
+    if pixels.strides[0] == 0:  # a grey picture for a network of three bands
+        return np.broadcast_to(cv2.resize(pixels[0], (side, side)), (len(pixels), side, side))
+    if len(pixels) > 4:  # OpenCV's limit of bands at once
+        return np.stack([cv2.resize(np.ascontiguousarray(plane), (side, side)) for plane in pixels])
+    together = cv2.resize(np.ascontiguousarray(np.moveaxis(pixels, 0, -1)), (side, side))
+    return np.moveaxis(together.reshape(side, side, len(pixels)), -1, 0)

@@ -5,6 +5,8 @@ from typing import Literal
 
 import pyarrow as pa
 
+from batchseg.errors import MismatchError, NoImageError, SourceError
+
 Work = Literal["predict", "hash", "derive"]
 """predict: read, predict, judge. hash: digests of the files' bytes. derive: from stored results, nothing
 is predicted."""
@@ -37,6 +39,17 @@ class Doubt:
     """The file is sound, and the model takes other bands or values."""
     is_no_image: bool = False
     """The file's first bytes show it: any number of such may lie in a folder."""
+
+    @classmethod
+    def of(cls, source_id: str, error: SourceError) -> "Doubt":
+        """What an error says of a photograph."""
+        return cls(
+            source_id=source_id,
+            reason=str(error),
+            transient=error.transient,
+            is_mismatch=isinstance(error, MismatchError),
+            is_no_image=isinstance(error, NoImageError),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from batchseg.errors import SourceError
+from batchseg.errors import MismatchError, SourceError
 
 MAX_PIXELS = 300_000_000
 """Six times a 50-megapixel camera; 0.9 GB as RGB. A header that claims more is wrong, or meant to do harm."""
@@ -128,7 +128,7 @@ def bands_of(picture: Picture, count: int, bands: tuple[int, ...] | None) -> NDA
         be written to, and of three equal bands of a grey picture no byte is copied.
 
     Raises:
-        SourceError: the picture has not so many channels, or others than the network takes.
+        MismatchError: the picture has not so many channels, or others than the network takes.
     """
     planes = np.moveaxis(picture.pixels, 2, 0)
     channels = len(planes)
@@ -139,8 +139,13 @@ def bands_of(picture: Picture, count: int, bands: tuple[int, ...] | None) -> NDA
     if channels == 1 and count == 3:
         return np.broadcast_to(planes, (3, *picture.size_hw))
     remedy = f"; name the job's `bands`, such as {list(range(1, count + 1))}" if count < channels else ""
+<<<<<<< HEAD
     msg = f"is {picture.kind} ({_counted(channels)}), the model takes {_counted(count)}{remedy}"
     raise SourceError(msg)
+=======
+    msg = f"is {picture.kind} ({channels} band{'s' * (channels > 1)}), the model takes {count} {few}{remedy}"
+    raise MismatchError(msg)
+>>>>>>> wP5
 
 
 def _counted(bands: int) -> str:
@@ -150,8 +155,13 @@ def _counted(bands: int) -> str:
 def _picked(planes: NDArray[Any], bands: tuple[int, ...]) -> NDArray[Any]:
     channels = len(planes)
     if max(bands) > channels:
+<<<<<<< HEAD
         msg = f"has {_counted(channels)}, the job asks for band {max(bands)}"
         raise SourceError(msg)
+=======
+        msg = f"has {channels} band{'s' * (channels > 1)}, the job asks for band {max(bands)}"
+        raise MismatchError(msg)
+>>>>>>> wP5
     first, step = bands[0] - 1, bands[1] - bands[0] if len(bands) > 1 else 1
     if step and bands == tuple(range(bands[0], bands[0] + step * len(bands), step)):
         stop = first + step * len(bands)
