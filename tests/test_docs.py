@@ -8,13 +8,8 @@ from pathlib import Path
 import yaml
 from conftest import REPOSITORY
 
-<<<<<<< HEAD
 from batchseg import errors
-from batchseg.cli import EXIT_CODES
-=======
-from batchseg import config, errors
 from batchseg.cli import EXIT_CODES, _parser
->>>>>>> wC5
 from batchseg.config import load_job
 from batchseg.jobfile import JobFile
 

@@ -139,13 +139,8 @@ def bands_of(picture: Picture, count: int, bands: tuple[int, ...] | None) -> NDA
     if channels == 1 and count == 3:
         return np.broadcast_to(planes, (3, *picture.size_hw))
     remedy = f"; name the job's `bands`, such as {list(range(1, count + 1))}" if count < channels else ""
-<<<<<<< HEAD
     msg = f"is {picture.kind} ({_counted(channels)}), the model takes {_counted(count)}{remedy}"
-    raise SourceError(msg)
-=======
-    msg = f"is {picture.kind} ({channels} band{'s' * (channels > 1)}), the model takes {count} {few}{remedy}"
     raise MismatchError(msg)
->>>>>>> wP5
 
 
 def _counted(bands: int) -> str:
@@ -155,13 +150,8 @@ def _counted(bands: int) -> str:
 def _picked(planes: NDArray[Any], bands: tuple[int, ...]) -> NDArray[Any]:
     channels = len(planes)
     if max(bands) > channels:
-<<<<<<< HEAD
         msg = f"has {_counted(channels)}, the job asks for band {max(bands)}"
-        raise SourceError(msg)
-=======
-        msg = f"has {channels} band{'s' * (channels > 1)}, the job asks for band {max(bands)}"
         raise MismatchError(msg)
->>>>>>> wP5
     first, step = bands[0] - 1, bands[1] - bands[0] if len(bands) > 1 else 1
     if step and bands == tuple(range(bands[0], bands[0] + step * len(bands), step)):
         stop = first + step * len(bands)
