@@ -10,6 +10,7 @@ from batchseg.bench import Bench
 from batchseg.choice import choose, is_open, try_engines
 from batchseg.inputs import find_sources
 from batchseg.ledger import Ledger
+from batchseg.photos.listing import list_photographs, some_sources
 from batchseg.plan import Estimate, Plan, estimate, make_plan
 from batchseg.read import read_header, read_headers_alone
 from batchseg.recipe import Recipe
@@ -72,7 +73,11 @@ def bench_job(config: JobConfig, say: Callable[[str], None], *, everything: bool
         facts, device = probe_model(config, package)
         area = read_area(config.aoi) if config.aoi else None
         recipe = make_recipe(config, package, facts, device, area)
-        sources, _ = find_sources(config, {})
+        sources = (
+            find_sources(config, {})[0]
+            if recipe.fit is None
+            else some_sources(list_photographs(config, {})[0])
+        )
         return try_engines(
             config, recipe, sources, workers=worker_count(config), say=say, everything=everything
         )

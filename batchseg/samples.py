@@ -12,6 +12,8 @@ from batchseg import storage
 from batchseg.errors import ConfigError, SourceError
 from batchseg.grid import ShardGrid, cut_tile
 from batchseg.isolate import ProcessDiedError, call_in_fresh_process
+from batchseg.photos.decode import decode
+from batchseg.photos.fitting import Fitting
 from batchseg.read import read_header, read_shards
 from batchseg.recipe import Recipe, mismatch
 from batchseg.scene import Scene, Source
@@ -55,6 +57,8 @@ def sample_tiles(recipe: Recipe, sources: Sequence[Source], count: int) -> list[
 
 def _sample(where: dict[str, str], recipe: Recipe, sources: list[Source], count: int) -> list[Sample]:
     storage.adopt(where)
+    if recipe.fit is not None:
+        return _of_photographs(recipe, sources, count)
     scenes: list[Scene] = []
     for number in _spread(len(sources), TRIED):
         scene = read_header(sources[number])
@@ -66,6 +70,21 @@ def _sample(where: dict[str, str], recipe: Recipe, sources: list[Source], count:
     for number, scene in enumerate(scenes):
         with contextlib.suppress(SourceError):
             samples += _of_scene(recipe, scene, -(-(count - len(samples)) // (len(scenes) - number)))
+    return samples
+
+
+def _of_photographs(recipe: Recipe, sources: list[Source], count: int) -> list[Sample]:
+    """The middle tile of each of some photographs, or the whole of one that is resized."""
+    samples: list[Sample] = []
+    for number in _spread(len(sources), TRIED):
+        with contextlib.suppress(SourceError, OSError):
+            uri = sources[number].uri
+            fitting = Fitting(decode(storage.read_bytes(uri), uri), recipe)
+            if fitting.inputs:
+                tile = np.ascontiguousarray(fitting.tile(fitting.inputs // 2))
+                samples.append(Sample(pixels=tile, scale=recipe.scale))
+        if len(samples) == count:
+            break
     return samples
 
 

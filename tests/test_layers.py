@@ -230,6 +230,7 @@ def test_the_package_itself_imports_nothing():
                 "photos.tiff",
                 "photos.maskfile",
                 "photos.lettering",
+                "photos.outlines",
                 "photos.sheet",
             ],
         ),

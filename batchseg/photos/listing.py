@@ -31,6 +31,7 @@ from batchseg.inputs import (
 from batchseg.photos.manifest import ROWS, read_manifest
 from batchseg.photos.tables import LISTING, Column
 from batchseg.photos.tables import compute as pc
+from batchseg.scene import Source
 from batchseg.settings import JobConfig, SceneSet
 from batchseg.sidecars import is_sidecar
 
@@ -39,6 +40,9 @@ PHOTOGRAPH_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff
 
 ABSENT = "absent"
 """Tag of a manifest's row that names no file."""
+
+SAMPLED = 64
+"""Photographs that engines may be tried on."""
 
 _FOUND = pa.schema([field for field in LISTING if field.name != "source_id"])
 
@@ -290,3 +294,13 @@ def _contradiction(one: dict[str, str], other: dict[str, str]) -> str:
         f"{one['uri']} and {other['uri']} would both be called {one['source_id']}; give the inputs names, "
         f"as in `inputs: {{north: ..., south: ...}}`"
     )
+
+
+def some_sources(listing: pa.Table) -> list[Source]:
+    """Some photographs for trials of engines."""
+    count = min(listing.num_rows, SAMPLED)
+    rows = listing.take([(2 * n + 1) * listing.num_rows // (2 * count) for n in range(count)]).to_pylist()
+    return [
+        Source(source_id=r["source_id"], uri=r["uri"], files=(r["uri"],), tag=r["tag"], size=r["size"])
+        for r in rows
+    ]

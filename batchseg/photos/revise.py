@@ -9,9 +9,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from batchseg.columns import is_below, outputs_of
-from batchseg.photos.tables import LISTING
+from batchseg.photos.tables import LISTING, words
 from batchseg.photos.tables import compute as pc
 from batchseg.recipe import Product, Recipe
+from batchseg.records import SCHEMA
 
 Bools = NDArray[np.bool_]
 
@@ -65,11 +66,10 @@ def surplus(known: pa.Table, product: Product) -> tuple[pa.Table, list[str]]:
     rows = known.filter(pa.array(_keeps_mask(known) & ~_wants_mask(known, product)))
     if not rows.num_rows:
         return rows, []
-    lists = rows["outputs"].to_pylist()
+    lists = words(rows["outputs"])
     kept = [[made for made in outputs if not _is_layer(made["path"])] for outputs in lists]
     paths = [made["path"] for outputs in lists for made in outputs if _is_layer(made["path"])]
-    number = rows.schema.get_field_index("outputs")
-    field = rows.schema.field(number)
+    number, field = rows.schema.get_field_index("outputs"), SCHEMA.field("outputs")
     return rows.set_column(number, field, pa.array(kept, field.type)), paths
 
 
@@ -115,10 +115,10 @@ def _is_layer(path: str) -> bool:
 
 def _masks(rows: pa.Table) -> dict[str, list[str]]:
     rows = rows.filter(pa.array(_keeps_mask(rows)))
-    lists = rows["outputs"].to_pylist()
+    lists = words(rows["outputs"])
     return {
         name: [made["path"] for made in outputs if _is_layer(made["path"])]
-        for name, outputs in zip(rows["source_id"].to_pylist(), lists, strict=True)
+        for name, outputs in zip(words(rows["source_id"]), lists, strict=True)
     }
 
 

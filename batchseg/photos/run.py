@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import pyarrow as pa
 
@@ -18,23 +18,19 @@ from batchseg.ledger import Ledger
 from batchseg.night import Night, Report, product_names
 from batchseg.photos.copies import find_copies, results_of
 from batchseg.photos.driver import PhotoDriver
-from batchseg.photos.listing import list_photographs
+from batchseg.photos.listing import list_photographs, some_sources
 from batchseg.photos.rejudge import rejudge
 from batchseg.photos.revise import Revision, revise, surplus, with_attributes
 from batchseg.photos.tables import compute as pc
 from batchseg.photos.triage import PhotoTriage, StoredOutputs, triage_photographs
 from batchseg.photos.worker import sift
 from batchseg.recipe import Product, Recipe
-from batchseg.scene import Source
 from batchseg.settle import LazyExecutor, describe_young, read_package, settle
 from batchseg.state import OutputState, load_state, save_state
 from batchseg.tables import tidy
 
 LOOKED_AT = 6
 """Photographs that are looked at before predictors start: a job that fits none of them is wrong."""
-
-SAMPLED = 64
-"""Photographs that engines may be tried on."""
 
 
 class PhotoRun:
@@ -66,7 +62,7 @@ class PhotoRun:
                 package,
                 state,
                 executor,
-                _samples(listing),
+                some_sources(listing),
                 night.emit,
                 night.stop,
                 replace_all=replace,
@@ -264,13 +260,3 @@ def _verdicts(table: pa.Table) -> Mapping[str, int]:
     done = table.filter(pc.equal(table["status"].cast(pa.string()), "done"))
     counts = pc.value_counts(done["verdict"].cast(pa.string())).to_pylist()
     return {item["values"]: item["counts"] for item in counts if item["values"]}
-
-
-def _samples(listing: pa.Table) -> Sequence[Source]:
-    """Some photographs for trials of engines."""
-    count = min(listing.num_rows, SAMPLED)
-    rows = listing.take([(2 * n + 1) * listing.num_rows // (2 * count) for n in range(count)]).to_pylist()
-    return [
-        Source(source_id=r["source_id"], uri=r["uri"], files=(r["uri"],), tag=r["tag"], size=r["size"])
-        for r in rows
-    ]
