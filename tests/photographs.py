@@ -88,8 +88,10 @@ def product_of(
     names: tuple[str, ...] = NAMES,
     **options: Any,
 ) -> Product:
+    product = make_product(*names, regions=regions)
     return dataclasses.replace(
-        make_product(*names, regions=regions),
+        product,
+        classes=product.classes if names else (),
         photographs=make_photographs(**options),
         rules=Ruleset(criteria=rules),
     )

@@ -6,9 +6,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 from rasterio.io import MemoryFile
 
-from batchseg.photos.decode import decode
+from batchseg.errors import SourceError
 from batchseg.photos.fitting import Ids
 from batchseg.read import gdal
 from batchseg.recipe import Product
@@ -26,15 +27,17 @@ def mask_file(source_id: str, product: Product, layer: Layer = "masks") -> str:
 def encode_mask(classes: Ids, product: Product, nodata: int) -> bytes:
     """Class ids (H, W) as a file of the job's format.
 
-    A PNG of up to 255 classes has a palette of their colours, its nodata transparent; more are 16-bit grey.
+    A PNG of uint8 has a palette of the classes' colours, if they have names, and its nodata is transparent;
+    one of uint16 is grey.
     """
     assert product.photographs is not None
     if product.photographs.mask_format == "tif":
-        return _geotiff(classes, product, nodata=nodata)
-    if classes.itemsize > 1:
-        return _png(Image.fromarray(classes))
+        return _geotiff(classes, product, classes=product.classes, nodata=nodata)
     image = Image.fromarray(classes)
-    image.putpalette(_palette(product.classes))
+    if classes.itemsize > 1:
+        return _png(image)
+    if product.classes:
+        image.putpalette(_palette(product.classes))
     return _png(image, transparency=nodata)
 
 
@@ -42,24 +45,24 @@ def encode_confidence(confidence: NDArray[np.uint8], product: Product) -> bytes:
     """255 x probability (H, W) as a grey file; 0 is nodata."""
     assert product.photographs is not None
     if product.photographs.mask_format == "tif":
-        return _geotiff(confidence, None, nodata=0)
+        return _geotiff(confidence, product, classes=(), nodata=0)
     return _png(Image.fromarray(confidence))
 
 
-def read_layer(data: bytes, name: str) -> NDArray[Any]:
+def read_layer(data: bytes) -> NDArray[Any]:
     """The ids or confidences (H, W) of such a file, as they were encoded.
 
     Raises:
-        SourceError: it cannot be decoded.
+        SourceError: it is damaged.
     """
-    if data.startswith(b"\x89PNG"):
-        with Image.open(io.BytesIO(data)) as image:
-            if image.mode in ("P", "L"):
-                return np.array(image)
-        return decode(data, name).pixels[..., 0]
-    with gdal(), MemoryFile(data) as memory, memory.open() as dataset:
-        pixels: NDArray[Any] = dataset.read(1)
-        return pixels
+    try:
+        if data.startswith(b"\x89PNG"):
+            return np.array(PngImageFile(io.BytesIO(data)))
+        with gdal(), MemoryFile(data) as memory, memory.open() as dataset:
+            pixels: NDArray[Any] = dataset.read(1)
+            return pixels
+    except Exception as e:  # what Pillow and GDAL raise of damaged files has no common base
+        raise SourceError(str(e) or type(e).__name__) from e
 
 
 def _png(image: Image.Image, **options: Any) -> bytes:
@@ -70,13 +73,12 @@ def _png(image: Image.Image, **options: Any) -> bytes:
 
 
 def _palette(classes: tuple[ClassInfo, ...]) -> bytes:
-    colors = b"".join(bytes.fromhex(info.color[1:]) for info in classes)
-    return colors.ljust(768, b"\x00")
+    """RGB of all 256 values: a shorter palette would make Pillow save fewer bits per pixel."""
+    return b"".join(bytes.fromhex(info.color[1:]) for info in classes).ljust(768, b"\x00")
 
 
-def _geotiff(array: NDArray[Any], product: Product | None, *, nodata: int) -> bytes:
+def _geotiff(array: NDArray[Any], product: Product, *, classes: tuple[ClassInfo, ...], nodata: int) -> bytes:
     height, width = array.shape
-    compress = product.compress if product else "deflate"
     profile = {
         "driver": "GTiff",
         "height": height,
@@ -84,17 +86,15 @@ def _geotiff(array: NDArray[Any], product: Product | None, *, nodata: int) -> by
         "count": 1,
         "dtype": array.dtype,
         "nodata": nodata,
-        "compress": compress,
+        "compress": product.compress,
     }
     with gdal(), MemoryFile() as memory:
         with memory.open(**profile) as dataset:
+            if classes:
+                dataset.update_tags(**{f"CLASS_{number}": info.name for number, info in enumerate(classes)})
+                if array.itemsize == 1:
+                    rgb = enumerate(bytes.fromhex(info.color[1:]) for info in classes)
+                    dataset.write_colormap(1, {number: (*color, 255) for number, color in rgb})
             dataset.write(array, 1)
-            if product is not None and array.itemsize == 1:
-                colors = {
-                    number: (*bytes.fromhex(info.color[1:]), 255)
-                    for number, info in enumerate(product.classes)
-                }
-                dataset.write_colormap(1, colors or {0: (0, 0, 0, 255)})
-                dataset.update_tags(**{f"CLASS_{n}": info.name for n, info in enumerate(product.classes)})
         data: bytes = memory.read()
     return data
