@@ -29,8 +29,8 @@ REPEATING = ("status", "pixel", "product", "encoding", "cpu_class", "grid", "ver
 GROUP_ROWS = 2**16
 """Rows written and read at once."""
 
-SHARE_FROM = 2**13
-"""Rows from which columns of one value are worth finding."""
+SHARED_ROWS = 2**13
+"""Of the array that stands for a column of one value, again and again; shorter tables have none."""
 
 _DICTIONARY = pa.dictionary(pa.int32(), pa.string())
 _SHARED = [f"outputs.list.element.{name}" for name in ("path", "sha256")]
@@ -119,14 +119,14 @@ def _thrifty(table: pa.Table, constants: Constants) -> pa.Table:
 
 def _shared(name: str, column: Column, constants: Constants) -> Column:
     """A column of one value as slices of one array: a photograph uses half of the columns."""
-    value = _only_value(column) if len(column) >= SHARE_FROM else None
+    value = _only_value(column) if len(column) >= SHARED_ROWS else None
     if value is None:
         return column
     if (name, value) not in constants:
-        constants[name, value] = column.slice(0, 1).take(np.zeros(GROUP_ROWS, np.int64)).combine_chunks()
+        constants[name, value] = column.slice(0, 1).take(np.zeros(SHARED_ROWS, np.int64)).combine_chunks()
     whole = constants[name, value]
-    starts = range(0, len(column), GROUP_ROWS)
-    chunks = [whole.slice(0, min(GROUP_ROWS, len(column) - start)) for start in starts]
+    starts = range(0, len(column), SHARED_ROWS)
+    chunks = [whole.slice(0, min(SHARED_ROWS, len(column) - start)) for start in starts]
     return pa.chunked_array(chunks, column.type)
 
 
