@@ -299,7 +299,8 @@ def _contradiction(one: dict[str, str], other: dict[str, str]) -> str:
 def some_sources(listing: pa.Table) -> list[Source]:
     """Some photographs for trials of engines."""
     count = min(listing.num_rows, SAMPLED)
-    rows = listing.take([(2 * n + 1) * listing.num_rows // (2 * count) for n in range(count)]).to_pylist()
+    chosen = pa.array([(2 * n + 1) * listing.num_rows // (2 * count) for n in range(count)], pa.int64())
+    rows = listing.take(chosen).to_pylist()
     return [
         Source(source_id=r["source_id"], uri=r["uri"], files=(r["uri"],), tag=r["tag"], size=r["size"])
         for r in rows
