@@ -151,7 +151,9 @@ def compare(folder: Path, inputs: Path) -> None:
     seconds = [after - earlier for earlier, after in itertools.pairwise(times)]
     print(
         f"{inputs.name}: listed {seconds[0]:.1f} s, ledger {seconds[1]:.1f} s, compared {seconds[2]:.1f} s, "
-        f"together {sum(seconds):.1f} s; {len(triage.todo):,} to do, {triage.done:,} done, "
+        f"together {sum(seconds):.1f} s "
+        f"({time.process_time():.1f} s of CPU, start included); {len(triage.todo):,} to do, "
+        f"{triage.done:,} done, "
         f"{triage.changed_attributes.num_rows:,} with other attributes, {len(triage.vanished):,} gone"
     )
     print(

@@ -215,7 +215,7 @@ def test_a_photograph_is_young_until_its_age(tmp_path):
 
 def test_a_source_takes_its_texts_and_45_bytes(tmp_path):
     """The listing's own memory, and what stays of Python's after it."""
-    count = 20_000
+    count = 12_000
     touch(tmp_path / "in", "a/0.jpg", "b/0.jpg")
     for number in range(1, count // 2):
         for folder in "ab":
