@@ -102,7 +102,7 @@ def photographs(count: int, first: int = 0) -> pa.Table:
 
 @pytest.fixture(scope="module")
 def rows() -> pa.Table:
-    return photographs(60_000)
+    return photographs(30_000)
 
 
 def grown(ledger_of) -> tuple[Ledger, int]:

@@ -1,4 +1,5 @@
 import dataclasses
+import hashlib
 import shutil
 import tempfile
 from pathlib import Path
@@ -11,6 +12,7 @@ from strategies import WINDOWS, batches
 from batchseg import ledger as ledger_module
 from batchseg.errors import OutputError
 from batchseg.ledger import Ledger, Output, Record
+from batchseg.records import to_table
 
 properties = settings(deadline=None, max_examples=15)
 
@@ -245,3 +247,76 @@ def test_an_output_of_any_name_is_found_again(tmp_path, name):
     ledger.merge()
     ledger.append([shard(1)])
     assert Ledger(output).shards("a.tif") == [shard(0), shard(1)]
+
+
+ends = st.lists(
+    st.builds(
+        Record,
+        status=st.sampled_from(["done", "quarantined", "failed"]),
+        source_id=st.sampled_from(["a.tif", "b/ü.tif"]),
+        tag=st.sampled_from(["t1", "t2"]),
+        verdict=st.sampled_from(["PASS", "FAIL"]),
+    ),
+    min_size=1,
+    max_size=4,
+)
+
+
+@settings(properties, max_examples=8)
+@given(st.lists(st.one_of(batches, ends.map(tuple), st.sampled_from(["merge", "reopen"])), max_size=8))
+def test_rows_appended_as_tables_count_like_records(steps):
+    with tempfile.TemporaryDirectory() as output:
+        ledger, appended = Ledger(output), []
+        for step in steps:
+            if step == "merge":
+                ledger.merge()
+            elif step == "reopen":
+                ledger = Ledger(output)
+            elif isinstance(step, tuple):
+                ledger.append_table(to_table(step))
+                appended += step
+            else:
+                ledger.append(step)
+                appended += step
+            sources, shards = replayed(appended)
+            by_id = {record.source_id: record for record in sources}
+            for key in ("a.tif", "b/ü.tif", "none"):
+                assert ledger.source(key) == by_id.get(key)
+            assert content(ledger) == (sources, shards)
+        assert content(Ledger(output)) == replayed(appended)
+
+
+def test_a_removed_source_is_gone_until_it_comes_again(tmp_path):
+    ledger = Ledger(str(tmp_path))
+    ledger.append_table(to_table([end("done"), end("done", source_id="b.tif")]))
+    ledger.append([end("removed")])
+    assert (ledger.source("a.tif"), ledger.count) == (None, 1)
+    ledger.append_table(to_table([end("removed", source_id="b.tif"), end("done", tag="t2")]))
+    for view in (ledger, Ledger(str(tmp_path))):
+        assert list(view.sources()) == [end("done", tag="t2")]
+        assert view.source("b.tif") is None
+
+
+def random_text(seed: int) -> str:
+    return hashlib.sha256(str(seed).encode()).hexdigest()
+
+
+def test_a_tail_that_is_small_beside_the_snapshot_waits(tmp_path, monkeypatch):
+    monkeypatch.setattr(ledger_module, "MERGE_AFTER", 2)
+    ledger = Ledger(str(tmp_path))
+    many = [end("done", source_id=f"{number}.tif", error=random_text(number)) for number in range(6000)]
+    ledger.append_table(to_table(many))
+    ledger.merge()
+    for number in range(4):
+        ledger.append([end("done", source_id=f"{number}.tif")])
+    names = {path.name for path in (tmp_path / "_batchseg" / "ledger").iterdir()}
+    assert {"snapshot-00000001.parquet", "segment-00000005.parquet"} < names
+    ledger = Ledger(str(tmp_path))
+    ledger.append_table(to_table(many))
+    assert ledger.is_settled
+
+
+@pytest.mark.parametrize("rows", [[shard(0)], [end("done"), end("strange")]])
+def test_tables_hold_sources_alone(tmp_path, rows):
+    with pytest.raises(ValueError, match="none of a source"):
+        Ledger(str(tmp_path)).append_table(to_table(rows))
