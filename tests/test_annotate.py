@@ -3,7 +3,6 @@
 import dataclasses
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import shapely
@@ -14,7 +13,9 @@ from photographs import NAMES
 from polygons import rings, spiral, whole_regions
 from strategies import sizes
 
+from batchseg.photos import annotate
 from batchseg.photos.annotate import Annotator
+from batchseg.photos.fitting import PhotoMask
 from batchseg.photos.tables import ANNOTATIONS
 from batchseg.recipe import RegionSettings
 from batchseg.regions import RegionWriter, wanted_classes
@@ -24,11 +25,15 @@ def annotator(settings=RegionSettings(), *, nodata=255, pixel_size=None, sure=Fa
     return Annotator(settings, class_names=names, nodata=nodata, pixel_size=pixel_size, with_confidence=sure)
 
 
+def mask_of(classes, confidence=None):
+    return PhotoMask(classes=classes, confidence=confidence, tiles=1)
+
+
 def rows_of(masks, confidences=None, **options):
     """One table of several masks by id."""
     made = annotator(sure=confidences is not None, **options)
-    traced = [(name, made.trace(mask, (confidences or {}).get(name))) for name, mask in masks.items()]
-    table = made.rows([(name, one) for name, one in traced if one is not None])
+    photos = [mask_of(mask, (confidences or {}).get(name)) for name, mask in masks.items()]
+    table = made.rows(made.trace(photos), list(masks))
     table.validate(full=True)
     assert table.schema.equals(ANNOTATIONS)
     return table
@@ -51,8 +56,10 @@ def defects(shape, seed, nodata=255):
     st.sampled_from([None, (0, 1, 2), (2, 9), (7,)]),
     st.sampled_from([0, 1, 5]),
     st.sampled_from([255, 65535]),
+    st.sampled_from([1, 300, 2**20]),
 )
-def test_rows_are_the_regions_of_the_whole_mask(drawn, classes, min_area, nodata):
+def test_rows_are_the_regions_of_the_whole_mask(stacked, drawn, classes, min_area, nodata, most):
+    stacked.setattr(annotate, "STACKED_PIXELS", most)
     masks = {f"{n}/ü.jpg": defects(shape, seed, nodata) for n, (shape, seed) in enumerate(drawn)}
     chosen = RegionSettings(classes=classes, min_area=min_area)
     table = rows_of(masks, settings=chosen, nodata=nodata, pixel_size=0.05)
@@ -81,6 +88,12 @@ def test_rows_are_the_regions_of_the_whole_mask(drawn, classes, min_area, nodata
         assert (row["box_width"], row["box_height"]) == (right - left, bottom - top)
         assert row["touches_edge"] == (left == 0 or top == 0 or right == width or bottom == height)
         assert row["confidence"] is None
+
+
+@pytest.fixture(scope="module")
+def stacked():
+    with pytest.MonkeyPatch.context() as patch:
+        yield patch
 
 
 def scene_rows(path, mask, confidence, settings):
@@ -121,8 +134,6 @@ def test_confidence_is_the_mean_of_a_regions_pixels():
 
 
 def test_of_large_masks_only_the_box_around_the_defects_is_traced(monkeypatch):
-    from batchseg.photos import annotate
-
     seen = []
 
     class Watched(annotate.RegionTracer):
@@ -135,7 +146,12 @@ def test_of_large_masks_only_the_box_around_the_defects_is_traced(monkeypatch):
     mask[90:95, 400:410] = 3
     assert len(rows_of({"a": mask})) == 1
     assert rows_of({"a": mask}, settings=RegionSettings(classes=(0,)))["region_id"].to_pylist() == [0]
-    assert seen == [(5, 10), (500, 700)]
+    assert seen == [(6, 10), (501, 700)]
+    seen.clear()
+    monkeypatch.setattr(annotate, "STACKED_PIXELS", 150)
+    masks = [mask_of(defect) for defect in (mask, mask[:, :600], mask.T, 0 * mask, mask)]
+    assert annotator().trace(masks).photo.tolist() == [0, 1, 2, 4]
+    assert seen == [(12, 10), (11, 5), (6, 10)]
 
 
 @pytest.mark.parametrize(
@@ -143,16 +159,17 @@ def test_of_large_masks_only_the_box_around_the_defects_is_traced(monkeypatch):
 )
 def test_a_mask_without_wanted_regions_has_none(mask):
     made = annotator(RegionSettings(classes=(2,)))
-    assert made.trace(mask, None) is None
-    assert made.rows([]).equals(ANNOTATIONS.empty_table())
+    assert len(made.trace([mask_of(mask)] * 2).regions) == 0
+    for masks in ({}, {"a": mask}):
+        assert rows_of(masks, settings=RegionSettings(classes=(2,))).equals(ANNOTATIONS.empty_table())
 
 
 def test_regions_that_are_too_small_go_with_their_confidence():
     mask = np.zeros((9, 14), np.uint8)
     mask[2:4, 5:7], mask[6, 1] = 1, 2
     chosen = RegionSettings(min_area=4)
-    traced = annotator(chosen, sure=True).trace(mask, np.full(mask.shape, 51, np.uint8))
-    assert traced is not None
+    photo = mask_of(mask, np.full(mask.shape, 51, np.uint8))
+    traced = annotator(chosen, sure=True).trace([mask_of(0 * mask, 0 * mask), photo])
     assert (traced.regions.region_id.tolist(), traced.counts.area.tolist()) == ([33], [4])
-    assert annotator(dataclasses.replace(chosen, min_area=5)).trace(mask, None) is None
-    assert isinstance(rows_of({"a": mask}, settings=chosen), pa.Table)
+    assert (traced.regions.confidence.tolist(), traced.photo.tolist()) == ([204], [1])
+    assert not len(annotator(dataclasses.replace(chosen, min_area=5)).trace([mask_of(mask)]).regions)

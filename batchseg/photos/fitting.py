@@ -142,12 +142,23 @@ def restore(
         if answer.confidence is None:
             return classes, None
         return classes, np.maximum(geometry.nearest(answer.confidence, shape_hw), 1)
-    if not recipe.confidence:
-        small = classify(answer.output, recipe)
-        if (small == small[0, 0]).all():
-            return np.full(shape_hw, small[0, 0]), None
+    if not recipe.confidence and (only := _only_class(answer.output, recipe)) is not None:
+        return np.full(shape_hw, only, dtype=recipe.mask_dtype), None
     scores = geometry.scores_at(answer.output, shape_hw)
     return classify(scores, recipe), winning_probability(scores, recipe) if recipe.confidence else None
+
+
+def _only_class(scores: NDArray[Any], recipe: Recipe) -> int | None:
+    """The class that wins in all pixels of (K, H, W), of equal scores the first; None where several win.
+
+    Most photographs have no defect, and this takes a fifth of the time of `classify`.
+    """
+    if recipe.answer == "sigmoid":
+        is_one = scores[0] > recipe.model.threshold
+        return int(is_one[0, 0]) if is_one.all() or not is_one.any() else None
+    best = int(scores[:, 0, 0].argmax())
+    wins = (scores[:best] < scores[best]).all() and (scores[best + 1 :] <= scores[best]).all()
+    return best if wins else None
 
 
 def census(classes: Ids, nodata: int) -> tuple[list[int], list[int]]:
@@ -202,5 +213,5 @@ def _resized(pixels: NDArray[Any], side: int) -> NDArray[Any]:
         return np.broadcast_to(cv2.resize(pixels[0], (side, side)), (len(pixels), side, side))
     if len(pixels) > 4:  # OpenCV's limit of bands at once
         return np.stack([cv2.resize(np.ascontiguousarray(plane), (side, side)) for plane in pixels])
-    together = cv2.resize(np.ascontiguousarray(np.moveaxis(pixels, 0, -1)), (side, side))
-    return np.moveaxis(together.reshape(side, side, len(pixels)), -1, 0)
+    together = cv2.resize(np.ascontiguousarray(pixels.transpose(1, 2, 0)), (side, side))
+    return together.reshape(side, side, len(pixels)).transpose(2, 0, 1)

@@ -107,7 +107,7 @@ def _header(data: bytes) -> tuple[int, int, str, int]:
     if space not in SPACES:
         raise UnusualError(space)
     exif = None
-    for marker, start, end in _segments(data):
+    for marker, start, end in _segments(data) if b"Exif\0\0" in data else ():
         if marker == EXIF and data.startswith(b"Exif\0\0", start + 4):
             exif = data[start + 4 : end]
             break

@@ -130,7 +130,7 @@ def bands_of(picture: Picture, count: int, bands: tuple[int, ...] | None) -> NDA
     Raises:
         MismatchError: the picture has not so many channels, or others than the network takes.
     """
-    planes = np.moveaxis(picture.pixels, 2, 0)
+    planes = picture.pixels.transpose(2, 0, 1)
     channels = len(planes)
     if bands is not None:
         return _picked(planes, bands)

@@ -1,5 +1,6 @@
 """Masks of photographs that are done, from what is stored of them: their files, or their regions."""
 
+import hashlib
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from batchseg import storage
 from batchseg.errors import DamagedResultError, OutputError, SourceError
-from batchseg.photos.fitting import PhotoMask
+from batchseg.photos.fitting import PhotoMask, census
 from batchseg.photos.maskfile import read_layer
 from batchseg.photos.tables import compute as pc
 from batchseg.recipe import Recipe
@@ -29,25 +30,21 @@ class StoredMasks:
     def __call__(self, row: Row) -> PhotoMask:
         """The mask as it was predicted.
 
-        Where no mask was kept it is drawn from the regions, which follow pixel sides; the row's counts tell
-        whether that is the whole mask.
+        Where no mask was kept it is drawn from the regions. These hold it whole if their outlines are not
+        simplified, which lengths tell, and none is missing, which the row's counts of pixels tell.
 
         Raises:
             DamagedResultError: what is stored is not what was recorded, or too little.
         """
-        layers = {
-            layer: made
-            for made in row["outputs"]
-            if (layer := made["path"].partition("/")[0]) in ("masks", "confidence")
-        }
+        made = {output["path"].partition("/")[0]: output for output in row["outputs"]}
         try:
-            if "masks" in layers:
-                read = {layer: self._read(made) for layer, made in layers.items()}
-                classes, confidence = read["masks"], read.get("confidence")
+            if "masks" in made:
+                classes = self._read(made["masks"])
+                confidence = self._read(made["confidence"]) if "confidence" in made else None
             else:
-                classes, confidence = self._drawn(row), None
-        except (OSError, SourceError, OutputError) as e:
-            msg = f"stored results of {row['source_id']} cannot be read: {e}"
+                classes, confidence = self._drawn(row, made.get("annotations")), None
+        except (OSError, SourceError, OutputError, pa.ArrowException) as e:
+            msg = f"stored results of {row['source_id']} cannot be used: {e}"
             raise DamagedResultError(msg) from e
         if self._recipe.confidence and confidence is None:
             msg = f"no confidence was kept of {row['source_id']}"
@@ -55,25 +52,29 @@ class StoredMasks:
         return PhotoMask(classes=classes, confidence=confidence, tiles=row["predicted"])
 
     def _read(self, made: Row) -> NDArray[Any]:
-        uri = storage.join(self._output, made["path"])
-        return read_layer(storage.read_bytes(uri), uri)
+        data = storage.read_bytes(storage.join(self._output, made["path"]))
+        if hashlib.sha256(data).hexdigest() != made["sha256"]:
+            msg = f"{made['path']} has another checksum than was recorded"
+            raise SourceError(msg)
+        return read_layer(data)
 
-    def _drawn(self, row: Row) -> NDArray[Any]:
+    def _drawn(self, row: Row, part: Row | None) -> NDArray[Any]:
         classes = np.zeros((row["height"], row["width"]), self._recipe.mask_dtype)
-        if row["region_count"]:
-            own = self._regions(row)
-            shapes = shapely.from_wkb(own["geometry"].to_pylist())
-            drawn = list(zip(shapes, own["class_id"].to_pylist(), strict=True))
-            rasterio.features.rasterize(drawn, out=classes)
-        ids, pixels = np.unique(classes, return_counts=True)
-        if (ids.tolist(), pixels.tolist()) != (list(row["class_ids"]), list(row["class_pixels"])):
-            msg = f"the regions that were kept of {row['source_id']} are not its whole mask"
-            raise DamagedResultError(msg)
+        if row["region_count"] and part is not None:
+            regions = self._regions(part["path"], row["source_id"])
+            shapes = shapely.from_wkb(regions["geometry"].to_pylist())
+            if not np.allclose(shapely.length(shapes), regions["perimeter_px"].to_numpy(), atol=0.1, rtol=0):
+                msg = "the outlines of its regions are simplified"
+                raise SourceError(msg)
+            drawn = zip(shapes, regions["class_id"].to_pylist(), strict=True)
+            rasterio.features.rasterize(list(drawn), out=classes)
+        if census(classes, self._recipe.mask_nodata) != (row["class_ids"], row["class_pixels"]):
+            msg = "its regions are not the whole mask"
+            raise SourceError(msg)
         return classes
 
-    def _regions(self, row: Row) -> pa.Table:
-        path = next(made["path"] for made in row["outputs"] if made["path"].startswith("annotations/"))
+    def _regions(self, path: str, source_id: str) -> pa.Table:
         if self._part[0] != path:
             self._part = path, read_part(self._output, path).read()
         table = self._part[1]
-        return table.filter(pc.equal(table["source_id"], row["source_id"]))
+        return table.filter(pc.equal(table["source_id"], source_id))
