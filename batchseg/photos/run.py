@@ -2,7 +2,8 @@
 
 import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 
 import pyarrow as pa
 
@@ -77,12 +78,12 @@ class PhotoRun:
                 outputs_there=StoredOutputs(config.output),
             )
             self._say(triaged)
-            self._remember(recipe, product, roots, triaged, state)
+            remember = partial(self._remember, recipe, product, roots, triaged, state)
             if triaged.changed_attributes.num_rows:
                 ledger.append_table(with_attributes(ledger.table(), triaged.changed_attributes))
             self._judge_again(ledger, product)
             revision = revise(triaged.todo, ledger.table(), recipe, product)
-            driver = self._work(executor, ledger, recipe, product, triaged, revision)
+            driver = self._work(executor, ledger, recipe, product, triaged, revision, remember)
             return self._end(ledger, product, driver, triaged)
 
     def _say(self, triaged: PhotoTriage) -> None:
@@ -126,10 +127,12 @@ class PhotoRun:
         product: Product,
         triaged: PhotoTriage,
         revision: Revision,
+        remember: Callable[[], None],
     ) -> PhotoDriver | None:
         night, config = self._night, self._config
         todo = revision.predict
         if not (todo.num_rows or revision.derive.num_rows):
+            remember()
             night.emit(Note(text=f"nothing to do: {triaged.done} photographs are done"))
             return None
         night.emit(PhaseStarted(text=f"starting predictors for {todo.num_rows} photographs"))
@@ -140,6 +143,7 @@ class PhotoRun:
         slots = wait_for(slots_to_come, night.stop)
         if looking is not None:
             wait_for(looking, night.stop)
+        remember()
         night.emit(
             PlanReady(
                 scenes=todo.num_rows + revision.derive.num_rows,
