@@ -82,9 +82,7 @@ class Ledger:
 
         Columns are those of SCHEMA in types of HELD: what repeats comes as dictionaries, in chunks.
         """
-        if self._recent:
-            self._appended += _copied(to_table(self._recent.values()), self._run)
-            self._recent = {}
+        self._append(())
         if self._appended:
             tables = [self._settled, *self._appended]
             self._settled, self._appended, self._page = HELD.empty_table(), [], {}

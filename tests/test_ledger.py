@@ -320,3 +320,12 @@ def test_a_tail_that_is_small_beside_the_snapshot_waits(tmp_path, monkeypatch):
 def test_tables_hold_sources_alone(tmp_path, rows):
     with pytest.raises(ValueError, match="none of a source"):
         Ledger(str(tmp_path)).append_table(to_table(rows))
+
+
+def test_a_row_appended_after_a_record_counts(tmp_path):
+    ledger = Ledger(str(tmp_path))
+    ledger.append([end("done"), end("failed", source_id="b.tif")])
+    ledger.append_table(to_table([end("done", tag="t2")]))
+    ledger.append([end("done", source_id="b.tif")])
+    for view in (ledger, Ledger(str(tmp_path))):
+        assert list(view.sources()) == [end("done", tag="t2"), end("done", source_id="b.tif")]
