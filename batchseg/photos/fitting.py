@@ -213,5 +213,5 @@ def _resized(pixels: NDArray[Any], side: int) -> NDArray[Any]:
         return np.broadcast_to(cv2.resize(pixels[0], (side, side)), (len(pixels), side, side))
     if len(pixels) > 4:  # OpenCV's limit of bands at once
         return np.stack([cv2.resize(np.ascontiguousarray(plane), (side, side)) for plane in pixels])
-    together = cv2.resize(np.ascontiguousarray(pixels.transpose(1, 2, 0)), (side, side))
+    together: NDArray[Any] = cv2.resize(np.ascontiguousarray(pixels.transpose(1, 2, 0)), (side, side))
     return together.reshape(side, side, len(pixels)).transpose(2, 0, 1)

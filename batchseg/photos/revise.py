@@ -23,7 +23,7 @@ class Revision:
     predict: pa.Table
     """LISTING rows."""
     derive: pa.Table
-    """LISTING rows of photographs whose names, formats, regions or kept masks differ from what the job says."""
+    """LISTING rows of photographs whose names, formats, regions or kept masks are not the job's."""
     results: pa.Table
     """Ledger rows, aligned with `derive`."""
     superseded: Mapping[str, Sequence[str]]
