@@ -113,10 +113,8 @@ def test_damage_and_loss_are_seen(tmp_path):
 
 
 def test_confidence_cannot_be_drawn(tmp_path):
-    masks = masks_of(4)
-    recipe = make_recipe(confidence=True)
-    table = written(
-        tmp_path, masks, product_of(masks="none"), confidences={n: m | 1 for n, m in masks.items()}
-    )
+    masks = masks_of(9)
+    sure = {name: mask | 1 for name, mask in masks.items()}
+    table = written(tmp_path, masks, product_of(masks="none"), confidences=sure)
     with pytest.raises(DamagedResultError, match="no confidence was kept"):
-        StoredMasks(str(tmp_path), recipe)(table.to_pylist()[0])
+        StoredMasks(str(tmp_path), make_recipe(confidence=True))(table.to_pylist()[0])
