@@ -24,11 +24,7 @@ class Revision:
     predict: pa.Table
     """LISTING rows."""
     derive: pa.Table
-<<<<<<< HEAD
     """LISTING rows of photographs whose names, formats, regions or kept masks are not what the job says."""
-=======
-    """LISTING rows of photographs whose names, formats, regions or kept masks are not the job's."""
->>>>>>> wP5
     results: pa.Table
     """Ledger rows, aligned with `derive`."""
     superseded: Mapping[str, Sequence[str]]
