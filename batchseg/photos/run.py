@@ -85,7 +85,7 @@ class PhotoRun:
             if triaged.changed_attributes.num_rows:
                 ledger.append_table(with_attributes(ledger.table(), triaged.changed_attributes))
             self._judge_again(ledger, product)
-            revision = revise(triaged.todo, ledger.table(), recipe, product)
+            revision = revise(triaged.todo, ledger.table(), recipe, product, vanished=triaged.vanished)
             driver = self._work(executor, ledger, recipe, product, triaged, revision)
             return self._end(ledger, product, driver, triaged)
 
@@ -225,7 +225,9 @@ class PhotoRun:
         self._night.emit(Note(text=f"{rows.num_rows} photographs judged again by other rules"))
 
     def _write_items(self, ledger: Ledger, product: Product, triaged: PhotoTriage) -> None:
-        write_items(self._config.output, ledger.sources(), product_names(product), triaged.vanished.to_pylist())
+        write_items(
+            self._config.output, ledger.sources(), product_names(product), triaged.vanished.to_pylist()
+        )
 
     def _end(
         self, ledger: Ledger, product: Product, driver: PhotoDriver | None, triaged: PhotoTriage

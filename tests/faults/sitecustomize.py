@@ -8,10 +8,12 @@ import os
 import time
 
 if any(name.startswith("FAULT_") for name in os.environ):
+    import batchseg.photos.worker
     import batchseg.read
     import batchseg.stitch
 
     place, read_shard = batchseg.stitch.Stitcher.place, batchseg.read._read_shard
+    decode = batchseg.photos.worker.decode
 
     def counted_place(self, tile, output, valid):
         time.sleep(float(os.environ.get("FAULT_SLOW", "0")))
@@ -21,12 +23,20 @@ if any(name.startswith("FAULT_") for name in os.environ):
             os.close(descriptor)
         place(self, tile, output, valid)
 
-    def faulty_read_shard(dataset, *arguments):
-        if (part := os.environ.get("FAULT_ABORT")) and part in dataset.name:
+    def fail_if_asked(name):
+        if (part := os.environ.get("FAULT_ABORT")) and part in name:
             os.abort()
-        while (part := os.environ.get("FAULT_HANG")) and part in dataset.name:
+        while (part := os.environ.get("FAULT_HANG")) and part in name:
             time.sleep(1)
+
+    def faulty_read_shard(dataset, *arguments):
+        fail_if_asked(dataset.name)
         return read_shard(dataset, *arguments)
 
+    def faulty_decode(data, name):
+        fail_if_asked(name)
+        return decode(data, name)
+
+    batchseg.photos.worker.decode = faulty_decode
     batchseg.stitch.Stitcher.place = counted_place
     batchseg.read._read_shard = faulty_read_shard
