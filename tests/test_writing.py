@@ -162,10 +162,12 @@ def test_without_regions_there_is_no_part(tmp_path):
 
 @pytest.mark.parametrize("held", [1, 4000])
 def test_bytes_do_not_depend_on_how_many_masks_wait(tmp_path, monkeypatch, held):
-    product = product_of(*RULES, masks="failed")
-    expected = written(tmp_path / "a", masks_of(60), product)
+    product, masks = product_of(*RULES, masks="failed"), masks_of(40)
+    for number in range(3):  # regions for more than one page
+        masks[f"noise {number}"] = np.random.default_rng(number).integers(0, 4, (90, 130), dtype=np.uint8)
+    expected = written(tmp_path / "a", masks, product)
     monkeypatch.setattr(writing, "HELD_BYTES", held)
-    assert written(tmp_path / "b", masks_of(60), product).equals(expected)
+    assert written(tmp_path / "b", masks, product).equals(expected)
     assert files(tmp_path / "a") == files(tmp_path / "b")
 
 

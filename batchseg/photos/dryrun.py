@@ -69,7 +69,7 @@ def plan_photographs(config: JobConfig, say: Callable[[str], None]) -> PhotoPlan
             product=product.digest,
             outputs_there=StoredOutputs(config.output),
         )
-        revision = revise(triaged.todo, known, recipe, product)
+        revision = revise(triaged.todo, known, recipe, product, vanished=triaged.vanished)
         publishing.check_writable(config.output)
         return PhotoPlan(
             recipe=recipe,

@@ -9,7 +9,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from batchseg.columns import is_below, outputs_of
+<<<<<<< HEAD
 from batchseg.photos.tables import LISTING, words
+=======
+from batchseg.photos.tables import LISTING, Column
+>>>>>>> wP5
 from batchseg.photos.tables import compute as pc
 from batchseg.recipe import Product, Recipe
 from batchseg.records import SCHEMA
@@ -31,7 +35,9 @@ class Revision:
     """Masks (paths below the output) of photographs that are predicted or derived, by id."""
 
 
-def revise(todo: pa.Table, known: pa.Table, recipe: Recipe, product: Product) -> Revision:
+def revise(
+    todo: pa.Table, known: pa.Table, recipe: Recipe, product: Product, *, vanished: Column
+) -> Revision:
     """Split what has to be done.
 
     Args:
@@ -39,6 +45,8 @@ def revise(todo: pa.Table, known: pa.Table, recipe: Recipe, product: Product) ->
         known: the ledger's latest row of each photograph.
         recipe: pixel settings.
         product: names, formats, which masks are kept.
+        vanished: ids of photographs that are gone from the inputs: if too little is stored of one, nothing
+            can be predicted any more, so its results stay as they are.
     """
     at = pc.index_in(todo["source_id"], value_set=known["source_id"].combine_chunks())
     met = pc.is_valid(at)
@@ -50,11 +58,11 @@ def revise(todo: pa.Table, known: pa.Table, recipe: Recipe, product: Product) ->
         & np.asarray(pc.equal(before["tag"], again["tag"]))
     )
     unmasked = known.filter(pa.array(_lacks_mask(known, recipe, product)))
-    unmasked = unmasked.filter(pc.invert(pc.is_in(unmasked["source_id"], value_set=todo["source_id"])))
+    unmasked = _without(_without(unmasked, todo["source_id"]), vanished)
     results = pa.concat_tables([before.filter(pa.array(derivable)), unmasked])
     derived = again["source_id"].filter(pa.array(derivable))
     return Revision(
-        predict=todo.filter(pc.invert(pc.is_in(todo["source_id"], value_set=derived))),
+        predict=_without(todo, derived),
         derive=pa.concat_tables([again.filter(pa.array(derivable)), _as_listed(unmasked)]),
         results=results,
         superseded=_masks(pa.concat_tables([before, unmasked])),
@@ -66,11 +74,24 @@ def surplus(known: pa.Table, product: Product) -> tuple[pa.Table, list[str]]:
     rows = known.filter(pa.array(_keeps_mask(known) & ~_wants_mask(known, product)))
     if not rows.num_rows:
         return rows, []
+<<<<<<< HEAD
     lists = words(rows["outputs"])
     kept = [[made for made in outputs if not _is_layer(made["path"])] for outputs in lists]
     paths = [made["path"] for outputs in lists for made in outputs if _is_layer(made["path"])]
     number, field = rows.schema.get_field_index("outputs"), SCHEMA.field("outputs")
     return rows.set_column(number, field, pa.array(kept, field.type)), paths
+=======
+    outputs = outputs_of(rows)
+    is_layer = _are_layers(outputs)
+    kept = outputs.filter(pa.array(~is_layer))
+    counts = np.bincount(kept["row"].to_numpy(), minlength=rows.num_rows)
+    offsets: Any = pa.array(np.concatenate([[0], np.cumsum(counts)]), pa.int32())
+    files: Any = kept.drop_columns("row").to_struct_array().combine_chunks()
+    number = rows.schema.get_field_index("outputs")
+    without = rows.set_column(number, "outputs", pa.ListArray.from_arrays(offsets, files))
+    paths: Column = outputs["path"].filter(pa.array(is_layer))
+    return without, paths.to_pylist()
+>>>>>>> wP5
 
 
 def with_attributes(known: pa.Table, listed: pa.Table) -> pa.Table:
@@ -109,17 +130,34 @@ def _keeps_mask(known: pa.Table) -> Bools:
     return kept
 
 
-def _is_layer(path: str) -> bool:
-    return path.startswith(("masks/", "confidence/"))
+def _are_layers(outputs: pa.Table) -> Bools:
+    """Which of `columns.OUTPUTS` are masks or their confidence."""
+    return is_below(outputs["path"], "masks") | is_below(outputs["path"], "confidence")
 
 
 def _masks(rows: pa.Table) -> dict[str, list[str]]:
+<<<<<<< HEAD
     rows = rows.filter(pa.array(_keeps_mask(rows)))
     lists = words(rows["outputs"])
     return {
         name: [made["path"] for made in outputs if _is_layer(made["path"])]
         for name, outputs in zip(words(rows["source_id"]), lists, strict=True)
     }
+=======
+    """Paths of masks and confidence, by id of the photographs that have any."""
+    outputs = outputs_of(rows)
+    outputs = outputs.filter(pa.array(_are_layers(outputs)))
+    names: Column = rows["source_id"].take(outputs["row"])
+    paths: Column = outputs["path"]
+    masks: dict[str, list[str]] = {}
+    for name, path in zip(names.to_pylist(), paths.to_pylist(), strict=True):
+        masks.setdefault(name, []).append(path)
+    return masks
+
+
+def _without(rows: pa.Table, ids: Column) -> pa.Table:
+    return rows.filter(pc.invert(pc.is_in(rows["source_id"], value_set=ids)))
+>>>>>>> wP5
 
 
 def _as_listed(rows: pa.Table) -> pa.Table:
