@@ -9,14 +9,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from batchseg.columns import is_below, outputs_of
-<<<<<<< HEAD
-from batchseg.photos.tables import LISTING, words
-=======
 from batchseg.photos.tables import LISTING, Column
->>>>>>> wP5
 from batchseg.photos.tables import compute as pc
 from batchseg.recipe import Product, Recipe
-from batchseg.records import SCHEMA
 
 Bools = NDArray[np.bool_]
 
@@ -74,13 +69,6 @@ def surplus(known: pa.Table, product: Product) -> tuple[pa.Table, list[str]]:
     rows = known.filter(pa.array(_keeps_mask(known) & ~_wants_mask(known, product)))
     if not rows.num_rows:
         return rows, []
-<<<<<<< HEAD
-    lists = words(rows["outputs"])
-    kept = [[made for made in outputs if not _is_layer(made["path"])] for outputs in lists]
-    paths = [made["path"] for outputs in lists for made in outputs if _is_layer(made["path"])]
-    number, field = rows.schema.get_field_index("outputs"), SCHEMA.field("outputs")
-    return rows.set_column(number, field, pa.array(kept, field.type)), paths
-=======
     outputs = outputs_of(rows)
     is_layer = _are_layers(outputs)
     kept = outputs.filter(pa.array(~is_layer))
@@ -91,7 +79,6 @@ def surplus(known: pa.Table, product: Product) -> tuple[pa.Table, list[str]]:
     without = rows.set_column(number, "outputs", pa.ListArray.from_arrays(offsets, files))
     paths: Column = outputs["path"].filter(pa.array(is_layer))
     return without, paths.to_pylist()
->>>>>>> wP5
 
 
 def with_attributes(known: pa.Table, listed: pa.Table) -> pa.Table:
@@ -136,14 +123,6 @@ def _are_layers(outputs: pa.Table) -> Bools:
 
 
 def _masks(rows: pa.Table) -> dict[str, list[str]]:
-<<<<<<< HEAD
-    rows = rows.filter(pa.array(_keeps_mask(rows)))
-    lists = words(rows["outputs"])
-    return {
-        name: [made["path"] for made in outputs if _is_layer(made["path"])]
-        for name, outputs in zip(words(rows["source_id"]), lists, strict=True)
-    }
-=======
     """Paths of masks and confidence, by id of the photographs that have any."""
     outputs = outputs_of(rows)
     outputs = outputs.filter(pa.array(_are_layers(outputs)))
@@ -157,7 +136,6 @@ def _masks(rows: pa.Table) -> dict[str, list[str]]:
 
 def _without(rows: pa.Table, ids: Column) -> pa.Table:
     return rows.filter(pc.invert(pc.is_in(rows["source_id"], value_set=ids)))
->>>>>>> wP5
 
 
 def _as_listed(rows: pa.Table) -> pa.Table:

@@ -82,13 +82,8 @@ class PhotoRun:
             if triaged.changed_attributes.num_rows:
                 ledger.append_table(with_attributes(ledger.table(), triaged.changed_attributes))
             self._judge_again(ledger, product)
-<<<<<<< HEAD
-            revision = revise(triaged.todo, ledger.table(), recipe, product)
-            driver = self._work(executor, ledger, recipe, product, triaged, revision, remember)
-=======
             revision = revise(triaged.todo, ledger.table(), recipe, product, vanished=triaged.vanished)
-            driver = self._work(executor, ledger, recipe, product, triaged, revision)
->>>>>>> wP5
+            driver = self._work(executor, ledger, recipe, product, triaged, revision, remember)
             return self._end(ledger, product, driver, triaged)
 
     def _say(self, triaged: PhotoTriage) -> None:
@@ -231,14 +226,8 @@ class PhotoRun:
         self._night.emit(Note(text=f"{rows.num_rows} photographs judged again by other rules"))
 
     def _write_items(self, ledger: Ledger, product: Product, triaged: PhotoTriage) -> None:
-<<<<<<< HEAD
         gone, names = triaged.vanished.to_pylist(), product_names(product)
         write_items(self._config.output, ledger.table(), names, gone, photographs=True)
-=======
-        write_items(
-            self._config.output, ledger.sources(), product_names(product), triaged.vanished.to_pylist()
-        )
->>>>>>> wP5
 
     def _end(
         self, ledger: Ledger, product: Product, driver: PhotoDriver | None, triaged: PhotoTriage

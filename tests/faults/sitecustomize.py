@@ -23,18 +23,13 @@ if any(name.startswith("FAULT_") for name in os.environ):
             os.close(descriptor)
         place(self, tile, output, valid)
 
-<<<<<<< HEAD
     def fail(name):
-=======
-    def fail_if_asked(name):
->>>>>>> wP5
         if (part := os.environ.get("FAULT_ABORT")) and part in name:
             os.abort()
         while (part := os.environ.get("FAULT_HANG")) and part in name:
             time.sleep(1)
 
     def faulty_read_shard(dataset, *arguments):
-<<<<<<< HEAD
         fail(dataset.name)
         return read_shard(dataset, *arguments)
 
@@ -42,16 +37,6 @@ if any(name.startswith("FAULT_") for name in os.environ):
         fail(name)
         return decode(data, name)
 
-=======
-        fail_if_asked(dataset.name)
-        return read_shard(dataset, *arguments)
-
-    def faulty_decode(data, name):
-        fail_if_asked(name)
-        return decode(data, name)
-
-    batchseg.photos.worker.decode = faulty_decode
->>>>>>> wP5
     batchseg.stitch.Stitcher.place = counted_place
     batchseg.read._read_shard = faulty_read_shard
     batchseg.photos.worker.decode = faulty_decode
