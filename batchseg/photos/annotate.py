@@ -75,7 +75,7 @@ class Annotator:
         boxes = [
             _Box(photo=number, window=window)
             for number, mask in enumerate(masks)
-            if (window := self._box(mask.classes)) is not None
+            if (window := self._box(mask)) is not None
         ]
         stacks = [self._stack(masks, stack) for stack in _stacks(boxes)]
         regions = joined([regions for regions, _ in stacks])
@@ -89,9 +89,12 @@ class Annotator:
             shapes_hw=np.array([mask.classes.shape for mask in masks], np.int64).reshape(-1, 2),
         )
 
-    def _box(self, classes: Ids) -> Window | None:
+    def _box(self, mask: PhotoMask) -> Window | None:
         """Around all pixels that may belong to a region; None where there are none."""
+        classes = mask.classes
         height, width = classes.shape
+        if mask.only_class is not None and not self._wanted[mask.only_class]:
+            return None
         if self._wanted[0]:
             return Window(row_off=0, col_off=0, height=height, width=width)
         rows = np.flatnonzero(classes.any(axis=1))

@@ -35,6 +35,17 @@ class PhotoMask:
     tiles: int
     """That went through the network."""
 
+    @property
+    def nbytes(self) -> int:
+        """In memory."""
+        layers = [self.classes] if self.only_class is None else []
+        return sum(layer.nbytes for layer in (*layers, self.confidence) if layer is not None)
+
+    @property
+    def only_class(self) -> int | None:
+        """The class that all pixels are known to have; None where nobody knows."""
+        return int(self.classes[0, 0]) if self.classes.strides == (0, 0) else None
+
 
 class Fitting:
     """One photograph on its way through the network."""
@@ -105,7 +116,7 @@ class Fitting:
             return PhotoMask(classes=done.classes, confidence=done.confidence, tiles=self.inputs)
         classes, confidence = restore(self._answer, self.shape_hw, recipe)
         if self._valid is not None:
-            classes[~self._valid] = recipe.mask_nodata
+            classes = np.where(self._valid, classes, classes.dtype.type(recipe.mask_nodata))
             confidence = None if confidence is None else confidence * self._valid
         return PhotoMask(classes=classes, confidence=confidence, tiles=self.inputs)
 
@@ -132,7 +143,8 @@ def restore(
         recipe: the pixel settings.
 
     Returns:
-        Class ids (H, W) of the mask's dtype, and confidence (H, W) if the job asks for it.
+        Class ids (H, W) of the mask's dtype, and confidence (H, W) if the job asks for it. Ids that are all the
+        same take no memory: they have strides of 0, and cannot be written to.
 
     Raises:
         ModelError: a class id does not fit the mask.
@@ -143,7 +155,7 @@ def restore(
             return classes, None
         return classes, np.maximum(geometry.nearest(answer.confidence, shape_hw), 1)
     if not recipe.confidence and (only := _only_class(answer.output, recipe)) is not None:
-        return np.full(shape_hw, only, dtype=recipe.mask_dtype), None
+        return np.broadcast_to(np.dtype(recipe.mask_dtype).type(only), shape_hw), None
     scores = geometry.scores_at(answer.output, shape_hw)
     return classify(scores, recipe), winning_probability(scores, recipe) if recipe.confidence else None
 

@@ -3,7 +3,7 @@
 import hashlib
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -34,7 +34,12 @@ tells with small tiles; of large ones batches give nothing on a CPU."""
 REMOTE_READERS = 16
 """Threads where files lie in a bucket: each waits for its replies most of the time."""
 
+AHEAD_BYTES = 32 * 2**20
+"""Of files that are read ahead; in memory a photograph takes about ten times its file."""
+
 Row = dict[str, Any]
+_Ahead = tuple[int, "Future[list[Any]]"]
+"""Bytes of a chunk's files, and what becomes of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -255,25 +260,26 @@ class GroupWorker:
 
     def _loaded(self, images: pa.Table, clock: _Clock) -> Iterator[Loaded]:
         """Photographs in their order, read and decoded ahead in threads."""
-        readers = self._readers
+        readers, files = self._readers, CHUNK_FILES
         if images.num_rows and storage.local_path(images["uri"][0].as_py()) is None:
-            readers = max(readers, REMOTE_READERS)
+            readers, files = max(readers, REMOTE_READERS), 1
         with ThreadPoolExecutor(readers, thread_name_prefix="reader") as pool:
-            ahead: deque[Future[list[Loaded]]] = deque()
+            ahead: deque[_Ahead] = deque()
             try:
-                for chunk in _chunks(images):
-                    ahead.append(pool.submit(_load_chunk, chunk, self._with_content))
-                    if len(ahead) > readers:
+                for chunk in _chunks(images, files):
+                    size = sum(row["size"] for row in chunk)
+                    ahead.append((size, pool.submit(_load_chunk, chunk, self._with_content)))
+                    while len(ahead) > readers or (len(ahead) > 1 and _bytes(ahead) > AHEAD_BYTES):
                         yield from self._taken(ahead.popleft(), clock)
                 while ahead:
                     yield from self._taken(ahead.popleft(), clock)
             finally:
-                for future in ahead:
+                for _, future in ahead:
                     future.cancel()
 
-    def _taken(self, future: "Future[list[Loaded]]", clock: _Clock) -> list[Loaded]:
+    def _taken(self, oldest: "_Ahead", clock: _Clock) -> list[Loaded]:
         before = time.perf_counter()
-        loaded = future.result()
+        loaded = oldest[1].result()
         clock.read += time.perf_counter() - before
         return loaded
 
@@ -316,13 +322,18 @@ def _finished(loaded: Loaded, fitting: Fitting) -> Finished:
     return Finished(row=loaded.row, mask=fitting.mask(), content=loaded.content)
 
 
-def _chunks(images: pa.Table) -> Iterator[list[Row]]:
+def _bytes(ahead: "Iterable[_Ahead]") -> int:
+    return sum(size for size, _ in ahead)
+
+
+def _chunks(images: pa.Table, files: int) -> Iterator[list[Row]]:
+    """Consecutive rows: at most so many, and CHUNK_BYTES, or one of more."""
     chunk: list[Row] = []
     nbytes = 0
     for row in images.to_pylist():
         chunk.append(row)
         nbytes += row["size"]
-        if len(chunk) == CHUNK_FILES or nbytes >= CHUNK_BYTES:
+        if len(chunk) == files or nbytes >= CHUNK_BYTES:
             yield chunk
             chunk, nbytes = [], 0
     if chunk:

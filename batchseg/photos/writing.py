@@ -99,7 +99,7 @@ class ResultWriter:
         """Take a mask. Raises OutputError where one that waited cannot be written."""
         mask = finished.mask
         self._waiting.append(finished)
-        self._held += mask.classes.nbytes + (0 if mask.confidence is None else mask.confidence.nbytes)
+        self._held += mask.nbytes
         if self._held >= HELD_BYTES:
             self._settle()
 
@@ -185,7 +185,10 @@ class ResultWriter:
         """Without what follows from regions."""
         mask, listed = finished.mask, finished.row
         height, width = mask.classes.shape
-        ids, pixels = census(mask.classes, self._recipe.mask_nodata)
+        if (only := mask.only_class) is not None:
+            ids, pixels = [only], [mask.classes.size]
+        else:
+            ids, pixels = census(mask.classes, self._recipe.mask_nodata)
         return self._common | {
             "source_id": listed["source_id"],
             "tag": listed["tag"],
