@@ -18,7 +18,7 @@ from batchseg.photos.decode import decode
 from batchseg.photos.fitting import Fitting
 from batchseg.photos.group import Doubt, Group, to_stream
 from batchseg.photos.maskfile import read_layer
-from batchseg.photos.worker import GroupWorker, content_digest, look_alone, sift, usual_batch
+from batchseg.photos.worker import GroupWorker, content_digest, look_at, sift, usual_batch
 
 SIZES = [(31, 47), (16, 16), (5, 60), (1, 9), (70, 33), (8, 3)]
 RULE = criterion(name="any", min_area=4.0)
@@ -174,14 +174,16 @@ def test_what_cannot_be_done_is_in_doubt_and_the_others_are_done(models, tmp_pat
     assert answer.rows["source_id"].to_pylist() == ["0 sound.jpg", "9 last.png"]
     for row in answer.rows.to_pylist():
         assert row["content"] == content_digest(Path(row["uri"]).read_bytes())
-    check(look_alone(troubled.to_pylist(), made._recipe))
+    check([d for row in troubled.to_pylist() if (d := look_at(row, made._recipe)) is not None])
 
 
 def test_values_that_the_scale_does_not_know_are_a_mismatch(models, tmp_path):
     (tmp_path / "deep.png").write_bytes(encoded(spotted(9, 7)[..., 0].astype(np.uint16) * 256))
     recipe, _ = network_of(models)
     recipe = replace(recipe, scale=replace(recipe.scale, kind="transforms", high=(255.0,)))
-    (doubt,) = look_alone(listed(tmp_path).to_pylist(), recipe)
+    (row,) = listed(tmp_path).to_pylist()
+    doubt = look_at(row, recipe)
+    assert doubt is not None
     assert doubt.is_mismatch and "uint16" in doubt.reason
 
 

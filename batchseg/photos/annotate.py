@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from batchseg.chains import Ints
 from batchseg.grid import Window
-from batchseg.photos.fitting import ORIGIN, Ids, PhotoMask
+from batchseg.photos.fitting import ORIGIN, PhotoMask
 from batchseg.photos.tables import ANNOTATIONS, Column
 from batchseg.recipe import RegionSettings
 from batchseg.regions import wanted_classes

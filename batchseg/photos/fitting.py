@@ -143,8 +143,8 @@ def restore(
         recipe: the pixel settings.
 
     Returns:
-        Class ids (H, W) of the mask's dtype, and confidence (H, W) if the job asks for it. Ids that are all the
-        same take no memory: they have strides of 0, and cannot be written to.
+        Class ids (H, W) of the mask's dtype, and confidence (H, W) if the job asks for it. Ids that are
+        all the same take no memory: they have strides of 0, and cannot be written to.
 
     Raises:
         ModelError: a class id does not fit the mask.

@@ -1,11 +1,14 @@
 """A group's life: photographs read ahead, predicted in batches across images, traced, judged, published."""
 
 import hashlib
+import json
+import tempfile
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -100,45 +103,69 @@ def read_listed(row: Row) -> bytes:
     return data
 
 
-def look_alone(rows: list[Row], recipe: Recipe) -> list[Doubt]:
-    """Read, decode and fit photographs one by one; those that fail. For a fresh process."""
-    doubts = []
-    for row in rows:
-        loaded = load(row, with_content=False)
-        if loaded.picture is not None:
-            try:
-                Fitting(loaded.picture, recipe)
-            except SourceError as e:
-                doubts.append(Doubt.of(row["source_id"], e))
-        elif loaded.doubt is not None:
-            doubts.append(loaded.doubt)
-    return doubts
+def look_at(row: Row, recipe: Recipe) -> Doubt | None:
+    """Read, decode and fit one photograph; why it cannot be done, None where it can."""
+    loaded = load(row, with_content=False)
+    if loaded.picture is None:
+        return loaded.doubt
+    try:
+        Fitting(loaded.picture, recipe)
+    except SourceError as e:
+        return Doubt.of(row["source_id"], e)
+    return None
 
 
 def sift(rows: list[Row], recipe: Recipe, timeout: float) -> tuple[Doubt, ...]:
-    """`look_alone` in a fresh process; a photograph that ends it is found by halving.
+    """Look at photographs one by one in a fresh process.
+
+    The process notes each one that it is through with. Where it ends or hangs, the next one is looked at
+    in a process of its own before it is blamed, and another goes on behind it.
 
     Args:
         rows: as they were listed.
         recipe: the pixel settings.
-        timeout: seconds for all of them together.
+        timeout: seconds for all of them together, and for one that hangs at most 30.
     """
-    if not rows:
-        return ()
-    where = storage.environment()
-    try:
-        return tuple(call_in_fresh_process(_look, where, rows, recipe, timeout=timeout))
-    except ProcessDiedError as e:
-        if len(rows) == 1:
-            reason = f"the process that decoded it {e}"
-            return (Doubt(source_id=rows[0]["source_id"], reason=reason, transient=False),)
-    half = len(rows) // 2
-    return (*sift(rows[:half], recipe, timeout), *sift(rows[half:], recipe, timeout))
+    doubts: list[Doubt] = []
+    left = list(rows)
+    with tempfile.TemporaryDirectory(prefix="sift-") as folder:
+        while left:
+            notes = Path(folder) / f"{len(left)}"
+            try:
+                call_in_fresh_process(
+                    _look, storage.environment(), left, recipe, notes, timeout=_wait(left, timeout)
+                )
+            except ProcessDiedError as e:
+                if len(left) == 1:
+                    reason = f"the process that decoded it {e}"
+                    return (*doubts, Doubt(source_id=left[0]["source_id"], reason=reason, transient=False))
+            seen = _noted(notes)
+            doubts += [doubt for doubt in seen if doubt is not None]
+            left = left[len(seen) :]
+            if left:
+                doubts += sift(left[:1], recipe, timeout)
+                left = left[1:]
+    return tuple(doubts)
 
 
-def _look(where: dict[str, str], rows: list[Row], recipe: Recipe) -> list[Doubt]:
+def _wait(rows: list[Row], timeout: float) -> float:
+    return min(timeout, 30.0 + len(rows))
+
+
+def _look(where: dict[str, str], rows: list[Row], recipe: Recipe, notes: Path) -> None:
     storage.adopt(where)
-    return look_alone(rows, recipe)
+    with notes.open("w", encoding="utf-8") as file:
+        for row in rows:
+            doubt = look_at(row, recipe)
+            file.write(json.dumps(None if doubt is None else asdict(doubt)) + "\n")
+            file.flush()
+
+
+def _noted(notes: Path) -> list[Doubt | None]:
+    """What the process wrote of each photograph that it was through with."""
+    lines = notes.read_text(encoding="utf-8").splitlines() if notes.exists() else []
+    noted = [json.loads(line) for line in lines]
+    return [None if doubt is None else Doubt(**doubt) for doubt in noted]
 
 
 @dataclass(slots=True)
