@@ -105,6 +105,12 @@ def test_work_is_split(tmp_path_factory, recorded, todo, vanished, masks):
     }
 
 
+def test_what_is_gone_and_has_no_mask_stays_as_it_is(tmp_path):
+    known = ledger_of(tmp_path, record("a.jpg", masks=()), record("b.jpg", masks=())).table()
+    revision = revise(listing(), known, RECIPE, PRODUCT, vanished=pa.array(["a.jpg"]))
+    assert revision.derive["source_id"].to_pylist() == ["b.jpg"]
+
+
 def test_what_was_not_listed_is_taken_from_the_ledger(tmp_path):
     known = ledger_of(tmp_path, record("a.jpg", masks=(), attributes='{"line": "7"}')).table()
     revision = revise(listing(), known, RECIPE, PRODUCT, vanished=NOBODY)
