@@ -3,11 +3,14 @@
     python benchmarks/million.py FOLDER [COUNT]
 
 Makes COUNT (1,000,000) hard links to small JPEGs in FOLDER/lines, a manifest of them with three more
-columns and a ledger in FOLDER/results; then, in one process each, lists the manifest, or the folder,
-loads the ledger and compares the two, and prints seconds and peak memory. FOLDER is removed at the end.
+columns and a ledger in FOLDER/results; then, in one process each, lists the manifest,
+loads the ledger and compares the two, and prints seconds and peak memory. Last the whole command does the
+manifest: seconds to the first new prediction, and the driver's peak memory until then and in all. FOLDER is
+removed at the end.
 """
 
 import itertools
+import multiprocessing
 import os
 import shutil
 import subprocess
@@ -20,6 +23,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from photographs import Watch, make_model
 
 LINES, LINKS = 20, 50_000
 """Folders; names of one file at most: ext4 allows 65,000."""
@@ -27,10 +31,21 @@ LINES, LINKS = 20, 50_000
 DONE, FAILED = 0.99, 0.02
 """Shares: of the images that the ledger has, of these those with regions and a mask of their own."""
 
-GROUP = 256
-"""Images whose regions are in one table."""
+MASK = b"mask" * 20
 
-PIXEL, PRODUCT = "a" * 16, "b" * 16
+SETTINGS = """\
+model: model
+output: results
+fit: resize
+tile_size: 32
+classes: [good, red, green, blue]
+rules: [{class: red, min_area: 50}]
+masks: failed
+"""
+
+FIRST = 40
+"""Images that are really done, so that the ledger has the settings' digests."""
+
 ROWS = 65_536
 
 
@@ -61,12 +76,23 @@ def make_images(folder: Path, count: int) -> pa.Table:
     )
 
 
-def ledger_rows(folder: Path, manifest: Path, job: Any) -> Iterator[pa.Table]:
+def settings_of(results: Path) -> dict[str, str]:
+    """Digests of the settings that an output was made with, by column of its ledger."""
+    from batchseg.ledger import Ledger
+
+    row = next(Ledger(str(results)).sources())
+    names = ("pixel", "product", "encoding", "cpu_class", "judged")
+    return {name: getattr(row, name) for name in names}
+
+
+def ledger_rows(folder: Path, manifest: Path, job: Any, digests: dict[str, str]) -> Iterator[pa.Table]:
     """Rows as a run leaves them: the first 99 % of the listing done, masks and parts published."""
     from batchseg.ledger import SCHEMA
     from batchseg.photos.listing import list_photographs
+    from batchseg.state import load_state
 
-    listing, _ = list_photographs(job(manifest), {})
+    state = load_state(str(folder / "results"))
+    listing, _ = list_photographs(job(manifest), state.roots if state else {})
     done = listing.slice(0, int(DONE * len(listing)))
     results = folder / "results"
     for start in range(0, len(done), ROWS):
@@ -74,7 +100,7 @@ def ledger_rows(folder: Path, manifest: Path, job: Any) -> Iterator[pa.Table]:
         outputs = [published(results, start + n, i) for n, i in enumerate(rows["source_id"].to_pylist())]
         given = {name: rows[name] for name in ("source_id", "uri", "tag", "attributes")}
         given["outputs"] = pa.array(outputs, SCHEMA.field("outputs").type)
-        same = {"status": "done", "pixel": PIXEL, "product": PRODUCT, "cpu_class": "avx2"}
+        same = {"status": "done", "verdict": "PASS", **digests}
         given |= {name: pa.repeat(text, len(rows)) for name, text in same.items()}
         given |= {f.name: plain(f.type, len(rows)) for f in SCHEMA if f.name not in given}
         yield pa.table(given).select(SCHEMA.names).cast(SCHEMA)
@@ -90,23 +116,17 @@ def plain(kind: pa.DataType, count: int) -> pa.Array:
 def published(results: Path, number: int, source_id: str) -> list[dict[str, Any]]:
     if number % round(1 / FAILED):
         return []
-    part = f"annotations/crs=none/part-{number // GROUP:032x}.parquet"
     mask = f"masks/{source_id}.png"
-    outputs = []
-    for path, data in ((mask, b"mask" * 20), (part, b"part" * 2000)):
-        file = results / path
-        if not file.exists():
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(data)
-        outputs.append({"path": path, "nbytes": len(data), "sha256": f"{number:064x}"})
-    return outputs
+    file = results / mask
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(MASK)
+    return [{"path": mask, "nbytes": len(MASK), "sha256": f"{number:064x}"}]
 
 
 def write_ledger(results: Path, tables: Iterator[pa.Table]) -> None:
     from batchseg.ledger import SCHEMA
 
-    path = results / "_batchseg" / "ledger" / "snapshot-00000001.parquet"
-    path.parent.mkdir(parents=True)
+    path = results / "_batchseg" / "ledger" / "snapshot-00001000.parquet"
     with pq.ParquetWriter(path, SCHEMA, compression="zstd") as writer:
         for table in tables:
             writer.write_table(table)
@@ -125,7 +145,7 @@ def make_job(folder: Path) -> Callable[[Path], Any]:
 
     def job(inputs: Path) -> Any:
         path = folder / "job.yaml"
-        path.write_text(f"inputs: {inputs}\nmodel: model\noutput: results\n", encoding="utf-8")
+        path.write_text(f"inputs: {inputs}\n{SETTINGS}", encoding="utf-8")
         return load_job(path)
 
     return job
@@ -135,17 +155,24 @@ def compare(folder: Path, inputs: Path) -> None:
     """List, load, compare, and print; to be run in a process of its own."""
     from batchseg.photos.listing import list_photographs
     from batchseg.photos.triage import StoredOutputs, triage_photographs
+    from batchseg.state import load_state
 
     job = make_job(folder)(inputs)
     times = [time.monotonic()]
     before = memory("VmRSS")
-    listing, _ = list_photographs(job, {})
+    state = load_state(str(folder / "results"))
+    listing, _ = list_photographs(job, state.roots if state else {})
     times.append(time.monotonic())
     listed = memory("VmRSS")
     known = load_ledger(folder / "results")
     times.append(time.monotonic())
+    digests = settings_of(folder / "results")
     triage = triage_photographs(
-        listing, known, pixel=PIXEL, product=PRODUCT, outputs_there=StoredOutputs(str(folder / "results"))
+        listing,
+        known,
+        pixel=digests["pixel"],
+        product=digests["product"],
+        outputs_there=StoredOutputs(str(folder / "results")),
     )
     times.append(time.monotonic())
     seconds = [after - earlier for earlier, after in itertools.pairwise(times)]
@@ -170,6 +197,31 @@ def memory(field: str) -> int:
     return int(next(line for line in status.splitlines() if line.startswith(field)).split()[1]) >> 10
 
 
+def night(folder: Path, command: list[str]) -> None:
+    """The whole command, and what it took until the first group of new images was done."""
+    runs = folder / "results" / "_batchseg" / "runs"
+    before = set(runs.iterdir())
+    started = time.monotonic()
+    process = subprocess.Popen(command)
+    watch = Watch(process.pid)
+    first, peak = 0.0, 0
+    while process.poll() is None:
+        if not first and any("photographs (" in text for text in logs(set(runs.iterdir()) - before)):
+            first, peak = time.monotonic() - started, watch.peak
+        time.sleep(0.1)
+    print(
+        f"whole command: first new predictions after {first:.1f} s, the driver at {peak / 2**20:.0f} MiB; "
+        f"exit {process.returncode} after {time.monotonic() - started:.1f} s, "
+        f"{watch.peak / 2**20:.0f} MiB at most"
+    )
+
+
+def logs(runs: set[Path]) -> Iterator[str]:
+    for folder in runs:
+        if (log := folder / "log.txt").exists():
+            yield log.read_text(encoding="utf-8")
+
+
 def main() -> None:
     folder = Path(sys.argv[1]).absolute()
     if sys.argv[2:3] == ["compare"]:
@@ -179,10 +231,20 @@ def main() -> None:
     folder.mkdir(parents=True)
     try:
         manifest = folder / "manifest.parquet"
-        pq.write_table(make_images(folder, count), manifest)
-        write_ledger(folder / "results", ledger_rows(folder, manifest, make_job(folder)))
-        for inputs in ("manifest.parquet", "lines"):
-            subprocess.run([sys.executable, __file__, str(folder), "compare", inputs], check=True)
+        images = make_images(folder, count)
+        (folder / "model").mkdir()
+        maker = multiprocessing.get_context("spawn").Process(target=make_model, args=(folder / "model",))
+        maker.start()
+        maker.join()
+        pq.write_table(images.slice(0, FIRST), manifest)
+        job = make_job(folder)
+        command = [str(Path(sys.executable).with_name("batchseg")), "run", job(manifest).path, "--quiet"]
+        subprocess.run(command, check=True)
+        pq.write_table(images, manifest)
+        write_ledger(folder / "results", ledger_rows(folder, manifest, job, settings_of(folder / "results")))
+        subprocess.run([sys.executable, __file__, str(folder), "compare", manifest.name], check=True)
+        job(manifest)
+        night(folder, command)
     finally:
         shutil.rmtree(folder)
 

@@ -22,12 +22,11 @@ from batchseg.photos.tables import ANNOTATIONS
 from batchseg.recipe import Product, Recipe
 from batchseg.rows import region_schema
 from batchseg.scene import Georeference
-from batchseg.tables import MEMBERS
+from batchseg.tables import MEMBERS, part_path
 
 HELD_BYTES = 64 * 2**20
 """Masks that wait for their verdicts, at most; a larger one alone."""
 
-FOLDER = "annotations/crs=none"
 NOWHERE = Georeference(crs_wkt=None, transform=None, gcps=(), gcps_crs_wkt=None, rpcs=())
 
 Row = dict[str, Any]
@@ -166,17 +165,14 @@ class ResultWriter:
 
     def _publish_part(self, regions: pa.Table) -> Row:
         before = time.perf_counter()
-        members = sorted(row["source_id"] for row in self._rows if row["region_count"])
-        # Of all that its rows follow from: another part has another name.
-        key = [[row["source_id"], row["tag"]] for row in self._rows]
-        made_by = [self._common[name] for name in ("pixel", "product", "cpu_class")]
-        digest = hashlib.sha256(json.dumps([made_by, key]).encode()).hexdigest()[:16]
-        metadata = {**region_schema(NOWHERE).metadata, MEMBERS: json.dumps(members).encode()}
+        members = pa.Table.from_pylist([row for row in self._rows if row["region_count"]], schema=SCHEMA)
+        ids = sorted(row["source_id"] for row in self._rows if row["region_count"])
+        metadata = {**region_schema(NOWHERE).metadata, MEMBERS: json.dumps(ids).encode()}
         sink = io.BytesIO()
         # In one chunk: pages end where chunks do.
         whole = regions.combine_chunks().replace_schema_metadata(metadata)
         pq.write_table(whole, sink, compression="zstd")
-        path, data = f"{FOLDER}/part-{digest}.parquet", sink.getvalue()
+        path, data = part_path("none", members), sink.getvalue()
         publishing.publish(storage.join(self._output, path), data)
         self.seconds += time.perf_counter() - before
         return _made(path, data)
