@@ -137,7 +137,7 @@ def _with_others(
     return found
 
 
-_DIGESTED = ("source_id", "tag", "pixel", "product")
+_DIGESTED = ("source_id", "tag", "pixel", "product", "cpu_class")
 """What makes the rows of a source what they are."""
 
 
