@@ -43,7 +43,7 @@ _PHOTOGRAPH: dict[str, pa.DataType] = {
     "confidence": pa.float32(),  # the highest mean confidence of a region, 0..1; null unless done
     "same_as": pa.string(),  # id of the photograph whose results were copied; else null
     "content": pa.string(),  # digest of the file's bytes; null without `same_content`
-    "recorded_at": pa.timestamp("s", tz="UTC"),  # when this row was committed
+    "recorded_at": pa.timestamp("ms", tz="UTC"),  # when this row was committed
 }
 SCHEMA = pa.schema(_COLUMNS)
 
@@ -101,7 +101,8 @@ def items_of(
         columns[name] = _or_null(table.column(name))
     for name in ("region_count", "largest_px", "confidence"):
         columns[name] = _only(done, table.column(name))
-    columns["recorded_at"] = table.column("recorded").cast(pa.timestamp("s", tz="UTC"))
+    when = table.column("recorded").cast(pa.timestamp("s", "UTC")).cast(pa.timestamp("ms", "UTC"))
+    columns["recorded_at"] = _only(pc.not_equal(table.column("recorded"), pa.scalar(0)), when)
     columns["largest_class"] = _names(class_names, table.column("largest_class"))
     items = _assembled(columns, PHOTOGRAPHS)
     for name, values in attribute_columns(table.column("attributes"), set(PHOTOGRAPHS.names)).items():

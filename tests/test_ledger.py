@@ -141,6 +141,7 @@ def test_every_field_survives_the_disk(tmp_path):
         attributes='{"line":"7"}',
         content="2" * 16,
         same_as="b.tif",
+        recorded=2**40,
     )
     defaults = {field.name: field.default for field in dataclasses.fields(Record)}
     assert all(getattr(record, name) != value for name, value in defaults.items())

@@ -48,7 +48,7 @@ ITEM_COLUMNS: dict[str, pa.DataType] = {
     "content": pa.string(),
     "tag": pa.string(),
     "gone": pa.bool_(),
-    "recorded_at": pa.timestamp("s", tz="UTC"),
+    "recorded_at": pa.timestamp("ms", tz="UTC"),
 }
 """Columns of the items table that are read here; one that an older output lacks is read as null."""
 
