@@ -1,5 +1,6 @@
 """A photograph to the network's tiles, and the network's answers to a mask of the photograph's own size."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -156,8 +157,38 @@ def restore(
         return classes, np.maximum(geometry.nearest(answer.confidence, shape_hw), 1)
     if not recipe.confidence and (only := _only_class(answer.output, recipe)) is not None:
         return np.broadcast_to(np.dtype(recipe.mask_dtype).type(only), shape_hw), None
-    scores = geometry.scores_at(answer.output, shape_hw)
-    return classify(scores, recipe), winning_probability(scores, recipe) if recipe.confidence else None
+    if recipe.answer == "sigmoid":
+        scores = geometry.scores_at(answer.output, shape_hw)
+        return classify(scores, recipe), winning_probability(scores, recipe) if recipe.confidence else None
+    return _winners(answer.output, shape_hw, recipe)
+
+
+def _winners(
+    scores: NDArray[Any], shape_hw: tuple[int, int], recipe: Recipe
+) -> tuple[Ids, NDArray[np.uint8] | None]:
+    """`classify` and `winning_probability` of interpolated scores, one class in memory at a time.
+
+    Of 50 megapixels a plane of scores takes 200 MB, and there may be many.
+    """
+
+    def planes() -> Iterator[NDArray[Any]]:
+        return (geometry.scores_at(scores[k : k + 1], shape_hw)[0] for k in range(len(scores)))
+
+    classes = np.zeros(shape_hw, recipe.mask_dtype)
+    following = enumerate(planes())
+    best = next(following)[1].copy()
+    for number, plane in following:
+        np.copyto(classes, classes.dtype.type(number), where=plane > best)
+        np.maximum(best, plane, out=best)
+    if not recipe.confidence:
+        return classes, None
+    probability = best
+    if recipe.facts.output == "logits":
+        probability = np.zeros_like(best)
+        for plane in planes():
+            probability += np.exp(plane - best)
+        np.divide(1, probability, out=probability)
+    return classes, np.clip(np.rint(probability * 255), 1, 255).astype(np.uint8)
 
 
 def _only_class(scores: NDArray[Any], recipe: Recipe) -> int | None:
