@@ -6,8 +6,8 @@ Usage:
 
 An image is called defective if its mask holds a region (4-connected pixels of one class) of a defect that has
 at least the pixels of `magnetic_tile.LEAST_REGION`; the class with the most pixels in such regions is its
-name. In truth it is defective if its folder is not MT_Free, also where the mask beside it has been lost. IoU is
-counted over the pixels of all held-out images, clean ones included, except the two that lost their masks.
+name. In truth it is defective if its folder is not MT_Free, also where the mask beside it has been lost. IoU
+is counted over the pixels of all held-out images, clean ones included, except the two that lost their masks.
 """
 
 from __future__ import annotations
