@@ -1,7 +1,7 @@
 """Compare a run's masks of the held-out magnetic tiles with the truth: the figures of the model's card.
 
 Usage:
-    batchseg run configs/magnetic-tile.yaml
+    batchseg run configs/magnetic-tile.yaml          # ARCHIVE is DATA
     python jobs/defect_accuracy.py RESULTS DATA
 
 An image is called defective if its mask holds a region (4-connected pixels of one class) of a defect that has

@@ -78,6 +78,14 @@ def network() -> Any:
     return paddle.nn.Sequential(Contrast(), segment)
 
 
+class Unweighted(paddle.nn.Layer):  # type: ignore[misc]
+    """Takes back what `WEIGHTS` added to the network's logits: the class probabilities times the weights."""
+
+    def forward(self, outputs: Any) -> Any:
+        """Logits (N, K, H, W) of a network's first output."""
+        return outputs[0] - paddle.log(paddle.to_tensor(WEIGHTS, dtype="float32")).reshape([1, -1, 1, 1])
+
+
 class Crops:
     """Augmented crops, endlessly."""
 
@@ -200,7 +208,7 @@ def main() -> None:
 
     checkpoint = args.output / "checkpoint.pdparams"
     steps = training.train(net, loss, batches, minutes=args.minutes, checkpoint=checkpoint)
-    training.export(net, args.output)
+    training.export(paddle.nn.Sequential(net, Unweighted()), args.output)
     checkpoint.unlink(missing_ok=True)
     print(f"{steps} steps; exported to {args.output}")
 

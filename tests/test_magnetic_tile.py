@@ -15,6 +15,7 @@ import training
 from conftest import REPOSITORY, SHARED
 from magnetic_tile import CLASSES, FOLDERS, Example
 from numpy.typing import NDArray
+from test_run import run
 
 from batchseg.config import load_job
 from batchseg.models.reading import read_model
@@ -320,3 +321,26 @@ def test_the_card_and_the_job_name_the_classes_in_the_order_of_training() -> Non
     assert rows == [(str(number), name) for number, name in enumerate(CLASSES)]
     assert [known.name for known in job.classes] == list(CLASSES)
     assert Path(job.model.path).resolve() == MODEL
+
+
+def test_the_weights_of_the_classes_are_taken_off_the_probabilities() -> None:
+    logits = np.random.default_rng(4).normal(size=(1, 6, 3, 5)).astype(np.float32)
+    odds = np.exp(train_magnetic_tile.Unweighted()([paddle.to_tensor(logits)]).numpy() - logits)
+    expected = 1 / np.array(train_magnetic_tile.WEIGHTS)[None, :, None, None]
+    np.testing.assert_allclose(odds, np.broadcast_to(expected, odds.shape), rtol=1e-5)
+
+
+@with_data
+def test_the_job_outlines_a_held_out_blowhole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = tmp_path / "tiles" / "MT_Blowhole" / "Imgs"
+    place.mkdir(parents=True)
+    name = "MT_Blowhole/Imgs/exp2_num_40424.jpg"
+    (place / Path(name).name).write_bytes((DATA / name).read_bytes())
+    monkeypatch.setenv("ARCHIVE", str(tmp_path / "tiles"))
+    monkeypatch.setenv("RESULTS", str(tmp_path))
+    run(JOB)
+    mask = defect_accuracy.read_mask(tmp_path / "magnetic-tile", name)
+    truth = cv2.imread(str((DATA / name).with_suffix(".png")), cv2.IMREAD_GRAYSCALE) > magnetic_tile.MARKED
+    assert mask.shape == truth.shape
+    assert np.mean(mask[truth] == CLASSES.index("blowhole")) > 0.5
+    assert np.mean(mask[~truth] == 0) > 0.9
