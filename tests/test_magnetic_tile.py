@@ -214,6 +214,7 @@ def test_crops_reach_no_further_over_the_border_than_tiles_do(shape_hw: tuple[in
         inside = np.linalg.solve(to_image[:, :2], np.array([col, row]) - to_image[:, 2])
         assert (inside > -crop * 0.15).all()
         assert (inside < crop * 1.15).all()
+        assert 0.4 < abs(np.linalg.det(to_image[:, :2])) < 2.5
         middles.append((y, x))
     for axis, size in enumerate(shape_hw):
         middle = np.array(middles)[:, axis]
