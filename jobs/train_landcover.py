@@ -17,16 +17,14 @@ from __future__ import annotations
 import argparse
 import math
 import random
-import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import paddle
-import yaml
+import training
 from dubai import CLASSES, IGNORED, TILES, Example, examples
 from numpy.typing import NDArray
 from paddleseg import transforms
@@ -37,12 +35,6 @@ CROP = 320  # Pixels; edge of what the network sees in training.
 BATCH = 6
 SCALES = (0.4, 2.0)  # Pixels of a crop per pixel of the image; drawn evenly on a logarithmic axis.
 BALANCED = 0.6  # Share of the crops around a pixel of a class that is drawn evenly.
-LEARNING_RATE = 2e-3
-WARM_UP = 0.03  # Share of the time.
-AVERAGED = 0.998  # Decay of the running mean of the weights, per step.
-MEAN = [0.5, 0.5, 0.5]
-STD = [0.5, 0.5, 0.5]
-CHECKPOINT_EVERY_S = 120.0
 
 
 def network() -> Any:
@@ -119,30 +111,13 @@ class Crops:
             data = change(data)
         light = np.clip(data["img"].astype(np.float32) / 255, 0, 1)
         light = light ** math.exp(self.rng.normal(0, 0.3)) * np.exp(self.rng.normal(0, 0.12, 3))
-        pixels = (np.clip(light, 0, 1) - MEAN) / STD
+        pixels = (np.clip(light, 0, 1) - training.MEAN) / training.STD
         return pixels.transpose(2, 0, 1).astype(np.float32), label.astype(np.int64)
 
-    def batch(self) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    def batch(self) -> training.Batch:
         """Stack `BATCH` crops."""
         images, labels = zip(*(self.one() for _ in range(BATCH)), strict=True)
         return np.stack(images), np.stack(labels)
-
-    def batches(self) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]:
-        """Prepare batches one ahead, in a thread."""
-        with ThreadPoolExecutor(1) as pool:
-            following = pool.submit(self.batch)
-            while True:
-                ready, following = following, pool.submit(self.batch)
-                yield ready.result()
-
-
-def entropy(logits: Any, label: Any) -> Any:
-    """Mean cross entropy of logits (N, K, H, W) against ids (N, H, W).
-
-    PaddleSeg 2.8's own class multiplies floats by integers, which Paddle 3 refuses.
-    """
-    channels_last = paddle.transpose(logits, [0, 2, 3, 1])  # Six times as fast as axis=1.
-    return paddle.nn.functional.cross_entropy(channels_last, label, ignore_index=IGNORED)
 
 
 def loss(outputs: list[Any], label: Any) -> Any:
@@ -151,74 +126,8 @@ def loss(outputs: list[Any], label: Any) -> Any:
     The Lovasz term sorts pixels, so it sees every fourth; the coarse terms see every sixteenth.
     """
     overlap = LovaszSoftmaxLoss(ignore_index=IGNORED)(outputs[0][:, :, ::2, ::2], label[:, ::2, ::2])
-    coarse = sum(entropy(output[:, :, ::4, ::4], label[:, ::4, ::4]) for output in outputs[2:])
-    return entropy(outputs[0], label) + 0.6 * overlap + 0.2 * coarse
-
-
-def rate(progress: float) -> float:
-    """Learning rate after a share of the time: a short rise, then half a cosine to zero."""
-    return LEARNING_RATE * min(1.0, progress / WARM_UP) * (1 + math.cos(math.pi * min(1.0, progress))) / 2
-
-
-def train(net: Any, known: list[Example], *, minutes: float, seed: int, checkpoint: Path) -> int:
-    """Train until the minutes are over, those before a restart included; leaves the mean weights in `net`."""
-    optimizer = paddle.optimizer.AdamW(
-        LEARNING_RATE,
-        parameters=net.parameters(),
-        weight_decay=0.02,
-        grad_clip=paddle.nn.ClipGradByGlobalNorm(5.0),
-    )
-    spent, step = 0.0, 0
-    mean = {name: value.clone() for name, value in net.state_dict().items()}
-    if checkpoint.exists():
-        state = paddle.load(str(checkpoint))
-        net.set_state_dict(state["net"])
-        optimizer.set_state_dict(state["optimizer"])
-        mean, spent, step = state["mean"], state["spent"], state["step"]
-    began = saved = time.monotonic() - spent
-    net.train()
-    for images, labels in Crops(known, seed + step).batches():
-        spent = time.monotonic() - began
-        if spent >= minutes * 60:
-            break
-        optimizer.set_lr(rate(spent / (minutes * 60)))
-        value = loss(net(paddle.to_tensor(images)), paddle.to_tensor(labels))
-        value.backward()
-        optimizer.step()
-        optimizer.clear_grad()
-        step += 1
-        keep = min(AVERAGED, step / (step + 20))
-        with paddle.no_grad():
-            for name, now in net.state_dict().items():
-                mean[name] = mean[name] * keep + now * (1 - keep)
-        if step % 25 == 0:
-            print(f"{spent / 60:6.1f} min  step {step:5d}  loss {float(value):.3f}", flush=True)
-        if time.monotonic() - saved > CHECKPOINT_EVERY_S:
-            saved = time.monotonic()
-            paddle.save(
-                {"net": net.state_dict(), "optimizer": optimizer.state_dict(), "mean": mean}
-                | {"spent": spent, "step": step},
-                str(checkpoint),
-            )
-    net.set_state_dict(mean)
-    return step
-
-
-def export(net: Any, output: Path) -> None:
-    """Write model.json, model.pdiparams and deploy.yaml as PaddleSeg does with `--output_op none`."""
-    net.eval()
-    shape = [-1, 3, -1, -1]
-    static = paddle.jit.to_static(net, input_spec=[paddle.static.InputSpec(shape, "float32", name="x")])
-    paddle.jit.save(static, str(output / "model"))
-    deploy = {
-        "input_shape": shape,
-        "model": "model.pdmodel",
-        "output_dtype": "float32",
-        "output_op": "none",
-        "params": "model.pdiparams",
-        "transforms": [{"mean": MEAN, "std": STD, "type": "Normalize"}],
-    }
-    (output / "deploy.yaml").write_text(yaml.safe_dump({"Deploy": deploy}))
+    coarse = sum(training.entropy(output[:, :, ::4, ::4], label[:, ::4, ::4]) for output in outputs[2:])
+    return training.entropy(outputs[0], label) + 0.6 * overlap + 0.2 * coarse
 
 
 def main() -> None:
@@ -234,9 +143,13 @@ def main() -> None:
     paddle.seed(args.seed)
     net = network()
     known = [example for tile in TILES for example in examples(args.data, tile)]
+
+    def batches(step: int) -> Iterator[training.Batch]:
+        return training.ahead(Crops(known, args.seed + step).batch)
+
     checkpoint = args.output / "checkpoint.pdparams"
-    steps = train(net, known, minutes=args.minutes, seed=args.seed, checkpoint=checkpoint)
-    export(net, args.output)
+    steps = training.train(net, loss, batches, minutes=args.minutes, checkpoint=checkpoint)
+    training.export(net, args.output)
     checkpoint.unlink(missing_ok=True)
     print(f"{steps} steps; exported to {args.output}")
 
