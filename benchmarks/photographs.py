@@ -92,7 +92,8 @@ def decode(path: str) -> int:
 def loop(names: list[str]) -> float:
     """Images a second of the plain loop."""
     cores = len(os.sched_getaffinity(0))
-    with multiprocessing.Pool(cores, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
+    fresh = multiprocessing.get_context("spawn")  # a fork of OpenCV's threads hangs
+    with fresh.Pool(cores, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
         pool.map(decode, names[: 64 * cores])  # the processes are there, the files in the page cache
         started = time.monotonic()
         for _ in pool.imap_unordered(decode, names, chunksize=64):

@@ -61,7 +61,6 @@ def group_of(images, work="predict", results=None):
         images=to_stream(images),
         results=b"" if results is None else to_stream(results),
         count=images.num_rows,
-        nbytes=1,
     )
 
 
@@ -259,3 +258,19 @@ def test_errors_of_the_model_are_not_the_photographs(models, tmp_path, folder, m
     monkeypatch.setattr(Fitting, "place", broken)
     with pytest.raises(RuntimeError, match="no kernel"):
         worker_of(models, tmp_path)(group_of(listed(folder)))
+
+
+def test_a_group_ends_after_its_seconds_and_says_what_is_left(tmp_path, models, folder):
+    images = listed(folder)
+    answer = worker_of(models, tmp_path, batch_size=1)(replace(group_of(images), seconds=0.0))
+    done = answer.rows["source_id"].to_pylist()
+    assert 1 <= len(done) < images.num_rows
+    assert [*done, *answer.left] == images["source_id"].to_pylist()
+
+
+def test_rows_do_not_depend_on_how_much_is_decoded_at_once(tmp_path, models, folder, monkeypatch):
+    group = group_of(listed(folder))
+    expected = worker_of(models, tmp_path / "a")(group)
+    monkeypatch.setattr(worker, "DECODED_BYTES", 1)
+    monkeypatch.setattr(worker, "AHEAD_BYTES", 1)
+    assert worker_of(models, tmp_path / "b")(group).rows.equals(expected.rows)

@@ -1,6 +1,7 @@
 """Groups out, ledger rows in: the loop that holds a run over photographs together."""
 
 import contextlib
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -21,6 +22,9 @@ from batchseg.refusals import Streak
 
 GROUP_SECONDS = 2.0
 """Aim of a group: what a kill can cost, and how often the driver is asked."""
+
+PATIENCE = 2.0
+"""Times that long a group goes on with images that take longer than the last ones."""
 
 FIRST_IMAGES, MOST_IMAGES = 32, 2048
 """Of a group, before anything is known of the speed, and at most."""
@@ -187,7 +191,8 @@ class PhotoDriver:
     def _submit(self, batch: _Batch, slot: Slot) -> None:
         self._next_id += 1
         self._flights[self._next_id] = _InFlight(batch=batch, slot=slot, submitted=time.monotonic())
-        self._executor.submit_group(_group(self._next_id, batch), slot)
+        seconds = PATIENCE * GROUP_SECONDS if batch.work == "predict" else math.inf
+        self._executor.submit_group(_group(self._next_id, batch, seconds), slot)
 
     def _handle(self, outcomes: Iterable[Outcome]) -> None:
         """Successes first: a failure may end the run."""
@@ -232,6 +237,8 @@ class PhotoDriver:
                 write_seconds=answer.write_seconds,
             )
         )
+        if answer.left:
+            self._again.appendleft(flight.batch.pick(answer.left))
         if answer.doubts:
             doubtful = flight.batch.pick([doubt.source_id for doubt in answer.doubts])
             if flight.batch.work == "derive":
@@ -409,14 +416,14 @@ def _recorded(rows: pa.Table, now: int) -> pa.Table:
     return rows.set_column(number, rows.schema.field(number), when)
 
 
-def _group(number: int, batch: _Batch) -> Group:
+def _group(number: int, batch: _Batch, seconds: float = math.inf) -> Group:
     return Group(
         id=number,
         work=batch.work,
         images=to_stream(batch.images),
         results=b"" if batch.results is None else to_stream(batch.results),
         count=batch.images.num_rows,
-        nbytes=pc.sum(batch.images["size"]).as_py() or 0,
+        seconds=seconds,
     )
 
 

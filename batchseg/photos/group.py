@@ -1,5 +1,6 @@
 """A group of photographs: the unit of scheduling. What goes to a worker, and what comes back."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,8 +24,8 @@ class Group:
     results: bytes = b""
     """derive: ledger rows, aligned with `images`, of the results to derive from."""
     count: int
-    nbytes: int
-    """Of the files."""
+    seconds: float = math.inf
+    """After which no more of it is begun: what a stop or a kill can cost, however large the images are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +60,8 @@ class GroupAnswer:
     rows: pa.Table
     """Ledger rows of the photographs that are done; of `hash` two columns, source_id and content."""
     doubts: tuple[Doubt, ...]
+    left: tuple[str, ...] = ()
+    """Ids of those that were not begun, because the group's seconds were over."""
     tiles: int = 0
     pixels: int = 0
     read_seconds: float = 0.0

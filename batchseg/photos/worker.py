@@ -5,7 +5,7 @@ import json
 import tempfile
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -21,6 +21,7 @@ from batchseg.photos.fitting import Fitting
 from batchseg.photos.group import Doubt, Group, GroupAnswer, from_stream
 from batchseg.photos.picture import Picture
 from batchseg.photos.stored import StoredMasks
+from batchseg.photos.tables import words
 from batchseg.photos.writing import Finished, ResultWriter
 from batchseg.predict import Predictor
 from batchseg.prepare import Preparation
@@ -38,10 +39,14 @@ REMOTE_READERS = 16
 """Threads where files lie in a bucket: each waits for its replies most of the time."""
 
 AHEAD_BYTES = 32 * 2**20
-"""Of files that are read ahead; in memory a photograph takes about ten times its file."""
+"""Of files that are read ahead; in memory most photographs take about ten times their file."""
+
+DECODED_BYTES = 64 * 2**20
+"""Of pixels from one chunk, or one photograph of more: a PNG may take a thousand times its file."""
 
 Row = dict[str, Any]
-_Ahead = tuple[int, "Future[list[Any]]"]
+_Part = tuple[list["Loaded"], list[Row]]
+_Ahead = tuple[int, "Future[_Part]"]
 """Bytes of a chunk's files, and what becomes of it."""
 
 
@@ -176,6 +181,7 @@ class _Clock:
     tiles: int = 0
     pixels: int = 0
     doubts: list[Doubt] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
 
 
 class GroupWorker:
@@ -222,7 +228,7 @@ class GroupWorker:
         clock = _Clock()
         writer = ResultWriter(self._output, self._recipe, self._product, self._cpu_class)
         if group.work == "predict":
-            masks = self._predicted(images, clock)
+            masks = self._predicted(images, clock, until=time.monotonic() + group.seconds)
         else:
             masks = self._derived(images, from_stream(group.results), clock)
         before = time.perf_counter()
@@ -233,6 +239,7 @@ class GroupWorker:
         return GroupAnswer(
             rows=rows,
             doubts=tuple(clock.doubts),
+            left=tuple(clock.left),
             tiles=clock.tiles,
             pixels=clock.pixels,
             read_seconds=clock.read,
@@ -241,11 +248,17 @@ class GroupWorker:
             write_seconds=writer.seconds,
         )
 
-    def _predicted(self, images: pa.Table, clock: _Clock) -> Iterator[Finished]:
-        """Masks in the order of the images; a batch holds tiles of as many images as it takes."""
+    def _predicted(self, images: pa.Table, clock: _Clock, *, until: float) -> Iterator[Finished]:
+        """Masks in the order of the images; a batch holds tiles of as many images as it takes.
+
+        Images are begun until `until`, of time.monotonic, at least one.
+        """
         open_: deque[tuple[Loaded, Fitting]] = deque()
         batch: list[tuple[Fitting, int]] = []
-        for loaded in self._loaded(images, clock):
+        for at, loaded in enumerate(self._loaded(images, clock)):
+            if at and time.monotonic() > until:
+                clock.left += words(images["source_id"].slice(at))
+                break
             fitting = self._fitting(loaded, clock)
             if fitting is None:
                 continue
@@ -290,25 +303,28 @@ class GroupWorker:
         readers, files = self._readers, CHUNK_FILES
         if images.num_rows and storage.local_path(images["uri"][0].as_py()) is None:
             readers, files = max(readers, REMOTE_READERS), 1
+        chunks = _chunks(images, files)
+        ahead: deque[_Ahead] = deque()
         with ThreadPoolExecutor(readers, thread_name_prefix="reader") as pool:
-            ahead: deque[_Ahead] = deque()
             try:
-                for chunk in _chunks(images, files):
-                    size = sum(row["size"] for row in chunk)
-                    ahead.append((size, pool.submit(_load_chunk, chunk, self._with_content)))
-                    while len(ahead) > readers or (len(ahead) > 1 and _bytes(ahead) > AHEAD_BYTES):
-                        yield from self._taken(ahead.popleft(), clock)
-                while ahead:
-                    yield from self._taken(ahead.popleft(), clock)
+                while True:
+                    while _has_room(ahead, readers) and (chunk := next(chunks, None)):
+                        ahead.append((_size(chunk), pool.submit(_load_chunk, chunk, self._with_content)))
+                    if not ahead:
+                        return
+                    loaded, rest = self._taken(ahead.popleft(), clock)
+                    if rest:
+                        ahead.appendleft((_size(rest), pool.submit(_load_chunk, rest, self._with_content)))
+                    yield from loaded
             finally:
                 for _, future in ahead:
                     future.cancel()
 
-    def _taken(self, oldest: "_Ahead", clock: _Clock) -> list[Loaded]:
+    def _taken(self, oldest: "_Ahead", clock: _Clock) -> "_Part":
         before = time.perf_counter()
-        loaded = oldest[1].result()
+        part = oldest[1].result()
         clock.read += time.perf_counter() - before
-        return loaded
+        return part
 
     def _derived(self, images: pa.Table, results: pa.Table, clock: _Clock) -> Iterator[Finished]:
         """From what is stored; a photograph of which too little is stored is in doubt."""
@@ -349,8 +365,12 @@ def _finished(loaded: Loaded, fitting: Fitting) -> Finished:
     return Finished(row=loaded.row, mask=fitting.mask(), content=loaded.content)
 
 
-def _bytes(ahead: "Iterable[_Ahead]") -> int:
-    return sum(size for size, _ in ahead)
+def _size(chunk: list[Row]) -> int:
+    return sum(row["size"] for row in chunk)
+
+
+def _has_room(ahead: "Collection[_Ahead]", readers: int) -> bool:
+    return not ahead or (len(ahead) <= readers and sum(size for size, _ in ahead) <= AHEAD_BYTES)
 
 
 def _chunks(images: pa.Table, files: int) -> Iterator[list[Row]]:
@@ -367,5 +387,14 @@ def _chunks(images: pa.Table, files: int) -> Iterator[list[Row]]:
         yield chunk
 
 
-def _load_chunk(rows: list[Row], with_content: bool) -> list[Loaded]:
-    return [load(row, with_content=with_content) for row in rows]
+def _load_chunk(rows: list[Row], with_content: bool) -> "_Part":
+    """Photographs in their order, and the rows that were left because these fill the memory."""
+    loaded: list[Loaded] = []
+    nbytes = 0
+    for row in rows:
+        loaded.append(load(row, with_content=with_content))
+        picture = loaded[-1].picture
+        nbytes += 0 if picture is None else picture.pixels.nbytes
+        if nbytes > DECODED_BYTES:
+            break
+    return loaded, rows[len(loaded) :]
