@@ -13,12 +13,14 @@ from photographs import encoded, listed, network_of, product_of, spots_mask, spo
 from test_rules import criterion
 from test_writing import files
 
-from batchseg.photos import worker
+from batchseg.photos import loading
 from batchseg.photos.decode import decode
 from batchseg.photos.fitting import Fitting
 from batchseg.photos.group import Doubt, Group, to_stream
+from batchseg.photos.loading import content_digest
 from batchseg.photos.maskfile import read_layer
-from batchseg.photos.worker import GroupWorker, content_digest, look_at, sift, usual_batch
+from batchseg.photos.sift import look_at, sift
+from batchseg.photos.worker import GroupWorker, usual_batch
 
 SIZES = [(31, 47), (16, 16), (5, 60), (1, 9), (70, 33), (8, 3)]
 RULE = criterion(name="any", min_area=4.0)
@@ -89,7 +91,7 @@ def test_results_do_not_depend_on_batches_groups_or_threads(models, tmp_path, fo
         h * w for h, w in zip(*(answer.rows[n].to_pylist() for n in ("height", "width")), strict=True)
     )
     single = worker_of(models, tmp_path / "b", fit=fit, batch_size=1, readers=1)
-    monkeypatch.setattr(worker, "CHUNK_FILES", 1)
+    monkeypatch.setattr(loading, "CHUNK_FILES", 1)
     assert single(group_of(images)).rows.equals(answer.rows)
     assert files(tmp_path / "a") == files(tmp_path / "b")
     for row in answer.rows.to_pylist():
@@ -271,6 +273,6 @@ def test_a_group_ends_after_its_seconds_and_says_what_is_left(tmp_path, models, 
 def test_rows_do_not_depend_on_how_much_is_decoded_at_once(tmp_path, models, folder, monkeypatch):
     group = group_of(listed(folder))
     expected = worker_of(models, tmp_path / "a")(group)
-    monkeypatch.setattr(worker, "DECODED_BYTES", 1)
-    monkeypatch.setattr(worker, "AHEAD_BYTES", 1)
+    monkeypatch.setattr(loading, "DECODED_BYTES", 1)
+    monkeypatch.setattr(loading, "AHEAD_BYTES", 1)
     assert worker_of(models, tmp_path / "b")(group).rows.equals(expected.rows)

@@ -20,7 +20,8 @@ from batchseg.finish import finish_scene
 from batchseg.isolate import ProcessDiedError, call_in_fresh_process
 from batchseg.machine import cpu_class
 from batchseg.photos.group import Group, GroupAnswer, from_stream
-from batchseg.photos.worker import GroupWorker, sift, usual_batch
+from batchseg.photos.sift import sift
+from batchseg.photos.worker import GroupWorker, usual_batch
 from batchseg.predict import load_predictor
 from batchseg.read import read_header, read_headers_alone
 from batchseg.recipe import Product, Recipe

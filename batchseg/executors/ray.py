@@ -45,7 +45,8 @@ from batchseg.isolate import ProcessDiedError, call_in_fresh_process
 from batchseg.ledger import Record
 from batchseg.machine import cpu_class
 from batchseg.photos.group import Doubt, Group, GroupAnswer, from_stream
-from batchseg.photos.worker import GroupWorker, sift, usual_batch
+from batchseg.photos.sift import sift
+from batchseg.photos.worker import GroupWorker, usual_batch
 from batchseg.predict import load_predictor
 from batchseg.read import read_header, read_headers_alone
 from batchseg.recipe import Product, Recipe

@@ -22,9 +22,9 @@ from batchseg.photos.driver import PhotoDriver
 from batchseg.photos.listing import list_photographs, some_sources
 from batchseg.photos.rejudge import rejudge
 from batchseg.photos.revise import Revision, revise, surplus, with_attributes
+from batchseg.photos.sift import sift
 from batchseg.photos.tables import compute as pc
 from batchseg.photos.triage import PhotoTriage, StoredOutputs, triage_photographs
-from batchseg.photos.worker import sift
 from batchseg.recipe import Product, Recipe
 from batchseg.settle import LazyExecutor, describe_young, read_package, settle
 from batchseg.state import OutputState, load_state, save_state

@@ -8,12 +8,12 @@ import os
 import time
 
 if any(name.startswith("FAULT_") for name in os.environ):
-    import batchseg.photos.worker
+    import batchseg.photos.loading
     import batchseg.read
     import batchseg.stitch
 
     place, read_shard = batchseg.stitch.Stitcher.place, batchseg.read._read_shard
-    decode = batchseg.photos.worker.decode
+    decode = batchseg.photos.loading.decode
 
     def counted_place(self, tile, output, valid):
         time.sleep(float(os.environ.get("FAULT_SLOW", "0")))
@@ -39,4 +39,4 @@ if any(name.startswith("FAULT_") for name in os.environ):
 
     batchseg.stitch.Stitcher.place = counted_place
     batchseg.read._read_shard = faulty_read_shard
-    batchseg.photos.worker.decode = faulty_decode
+    batchseg.photos.loading.decode = faulty_decode
