@@ -120,6 +120,7 @@ ORDER = [
     "progress",
     "refusals",
     "driver",
+    "photos.batches",
     "photos.driver",
     "settle",
     "night",

@@ -15,7 +15,8 @@ from batchseg.errors import OutputError, StoppedError
 from batchseg.events import GroupDone, Listener, Retried, SceneRefused
 from batchseg.executors import Executor, Failure, GroupOutcome, Outcome, SiftOutcome, Slot
 from batchseg.ledger import Ledger, Record
-from batchseg.photos.group import Doubt, Group, GroupAnswer, Work, to_stream
+from batchseg.photos.batches import Batch, Waiting, group_of
+from batchseg.photos.group import Doubt, GroupAnswer
 from batchseg.photos.tables import compute as pc
 from batchseg.photos.tables import words
 from batchseg.refusals import Streak
@@ -29,9 +30,6 @@ PATIENCE = 2.0
 FIRST_IMAGES, MOST_IMAGES = 32, 2048
 """Of a group, before anything is known of the speed, and at most."""
 
-GROUP_BYTES = 256 * 2**20
-"""Of a group's files, unless one has more."""
-
 GROUPS_PER_SLOT = 2
 """One that is done, one that waits."""
 
@@ -40,37 +38,15 @@ MOST_ATTEMPTS = 3
 
 
 @dataclass(slots=True)
-class _Batch:
-    """Photographs to do, as one group or several."""
-
-    images: pa.Table
-    work: Work = "predict"
-    results: pa.Table | None = None
-    """derive: ledger rows, aligned with `images`."""
-    attempts: int = 0
-    lost: int = 0
-
-    def slice(self, start: int, count: int) -> "_Batch":
-        results = None if self.results is None else self.results.slice(start, count)
-        return replace(self, images=self.images.slice(start, count), results=results)
-
-    def pick(self, ids: Sequence[str]) -> "_Batch":
-        """Those of some ids."""
-        mask = pc.is_in(self.images["source_id"], value_set=pa.array(ids, pa.string()))
-        results = None if self.results is None else self.results.filter(mask)
-        return replace(self, images=self.images.filter(mask), results=results)
-
-
-@dataclass(slots=True)
 class _InFlight:
-    batch: _Batch
+    batch: Batch
     slot: Slot
     submitted: float
 
 
 @dataclass(slots=True)
 class _Sifting:
-    batch: _Batch
+    batch: Batch
     had_success: bool
     """Others of its group were done: what fails are single cases."""
     submitted: float
@@ -109,7 +85,7 @@ class PhotoDriver:
         self._superseded = superseded
         self._streak = Streak(stop_after)
         self._seconds_per_image: float | None = None
-        self._again: deque[_Batch] = deque()
+        self._again: deque[Batch] = deque()
         self._flights: dict[int, _InFlight] = {}
         self._sifting: dict[int, _Sifting] = {}
         self._heard_of: dict[int, float] = {}
@@ -132,23 +108,23 @@ class PhotoDriver:
             StoppedError: told to stop, or the environment fails; what was done is recorded.
             ModelError: the network gives what no mask can hold.
         """
-        self._run(_Batch(images=todo))
+        self._run(Batch(images=todo))
 
     def derive(self, images: pa.Table, results: pa.Table) -> None:
         """Make results of photographs (LISTING) from ledger rows aligned with them. Raises as `predict`."""
         self.underivable = []
-        self._run(_Batch(images=images, work="derive", results=results))
+        self._run(Batch(images=images, work="derive", results=results))
 
     def contents(self, images: pa.Table) -> pa.Table:
         """Digests of files' bytes: source_id and content, of those that can be read. Raises StoppedError."""
         self._hashes = []
-        self._run(_Batch(images=images, work="hash"))
+        self._run(Batch(images=images, work="hash"))
         known = [table for table in self._hashes if table.num_rows]
         empty = pa.table({"source_id": pa.array([], pa.string()), "content": pa.array([], pa.string())})
         return pa.concat_tables(known) if known else empty
 
-    def _run(self, batch: _Batch) -> None:
-        waiting = _Waiting(batch)
+    def _run(self, batch: Batch) -> None:
+        waiting = Waiting(batch)
         try:
             while True:
                 if reason := self._stop():
@@ -165,7 +141,7 @@ class PhotoDriver:
         finally:
             self._commit()
 
-    def _fill(self, waiting: "_Waiting") -> None:
+    def _fill(self, waiting: Waiting) -> None:
         load = dict.fromkeys((slot.id for slot in self._slots), 0)
         for flight in self._flights.values():
             load[flight.slot.id] += 1
@@ -175,12 +151,12 @@ class PhotoDriver:
                     self._submit(batch, slot)
                     load[slot.id] += 1
 
-    def _next_batch(self, waiting: "_Waiting") -> _Batch | None:
+    def _next_batch(self, waiting: Waiting) -> Batch | None:
         if self._again:
             return self._again.popleft()
-        return waiting.take(self._images_per_group(waiting.left))
+        return waiting.take(self._images_pergroup_of(waiting.left))
 
-    def _images_per_group(self, left: int) -> int:
+    def _images_pergroup_of(self, left: int) -> int:
         """About two seconds of work; towards the end less, so that predictors end at the same time."""
         if self._seconds_per_image is None:
             return FIRST_IMAGES
@@ -188,11 +164,11 @@ class PhotoDriver:
         even = -(-left // (2 * len(self._slots)))
         return max(1, min(count, MOST_IMAGES, max(even, FIRST_IMAGES)))
 
-    def _submit(self, batch: _Batch, slot: Slot) -> None:
+    def _submit(self, batch: Batch, slot: Slot) -> None:
         self._next_id += 1
         self._flights[self._next_id] = _InFlight(batch=batch, slot=slot, submitted=time.monotonic())
         seconds = PATIENCE * GROUP_SECONDS if batch.work == "predict" else math.inf
-        self._executor.submit_group(_group(self._next_id, batch, seconds), slot)
+        self._executor.submit_group(group_of(self._next_id, batch, seconds), slot)
 
     def _handle(self, outcomes: Iterable[Outcome]) -> None:
         """Successes first: a failure may end the run."""
@@ -246,7 +222,7 @@ class PhotoDriver:
             else:
                 self._sift(doubtful, had_success=done > 0)
 
-    def _on_failure(self, batch: _Batch, failure: Failure) -> None:
+    def _on_failure(self, batch: Batch, failure: Failure) -> None:
         """A group that does not come back: whose fault it is shows when each is looked at alone."""
         if failure.fatal is not None:
             raise failure.fatal
@@ -277,11 +253,11 @@ class PhotoDriver:
                 batch, [_doubt(first, failure.reason, transient=failure.transient)], had_success=False
             )
 
-    def _sift(self, batch: _Batch, *, had_success: bool) -> None:
+    def _sift(self, batch: Batch, *, had_success: bool) -> None:
         self._next_id += 1
         now = time.monotonic()
         self._sifting[self._next_id] = _Sifting(batch=batch, had_success=had_success, submitted=now)
-        self._executor.sift(_group(self._next_id, batch))
+        self._executor.sift(group_of(self._next_id, batch))
 
     def _on_sifted(self, outcome: SiftOutcome) -> None:
         sifting = self._sifting.pop(outcome.group_id)
@@ -300,7 +276,7 @@ class PhotoDriver:
             batch.attempts = max(batch.attempts, 1)
             self._again.append(batch.pick(left))
 
-    def _refuse(self, batch: _Batch, doubts: Iterable[Doubt], *, had_success: bool) -> None:
+    def _refuse(self, batch: Batch, doubts: Iterable[Doubt], *, had_success: bool) -> None:
         """Record photographs as quarantined or failed, unless their error turns out to be everybody's."""
         listed = {row["source_id"]: row for row in batch.images.to_pylist()}
         for doubt in doubts:
@@ -383,48 +359,11 @@ class PhotoDriver:
         self._refused += self._streak.flush()
 
 
-class _Waiting:
-    """What of a batch was not given out yet."""
-
-    def __init__(self, batch: _Batch) -> None:
-        self._batch, self._at = batch, 0
-
-    def __bool__(self) -> bool:
-        return self.left > 0
-
-    @property
-    def left(self) -> int:
-        return self._batch.images.num_rows - self._at
-
-    def take(self, count: int) -> _Batch | None:
-        """The next photographs: at most so many, and GROUP_BYTES."""
-        if not self.left:
-            return None
-        part = self._batch.slice(self._at, count)
-        total = pc.cumulative_sum(part.images["size"]).to_numpy()
-        fitting = max(1, int((total <= GROUP_BYTES).sum()))
-        if fitting < part.images.num_rows:
-            part = part.slice(0, fitting)
-        self._at += part.images.num_rows
-        return part
-
-
 def _recorded(rows: pa.Table, now: int) -> pa.Table:
     """Ledger rows, and when they were committed; those that were derived keep when they were made."""
     number = rows.schema.get_field_index("recorded")
     when = pc.if_else(pc.equal(rows["recorded"], 0), now, rows["recorded"])
     return rows.set_column(number, rows.schema.field(number), when)
-
-
-def _group(number: int, batch: _Batch, seconds: float = math.inf) -> Group:
-    return Group(
-        id=number,
-        work=batch.work,
-        images=to_stream(batch.images),
-        results=b"" if batch.results is None else to_stream(batch.results),
-        count=batch.images.num_rows,
-        seconds=seconds,
-    )
 
 
 def _doubt(source_id: str, reason: str, *, transient: bool) -> Doubt:

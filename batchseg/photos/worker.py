@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 from batchseg.errors import DamagedResultError, SourceError
+from batchseg.machine import give_back_freed_memory
 from batchseg.photos.fitting import Fitting
 from batchseg.photos.group import Doubt, Group, GroupAnswer, from_stream
 from batchseg.photos.loading import Loaded, Row, content_digest, read_ahead, read_listed
@@ -92,6 +93,7 @@ class GroupWorker:
         for finished in masks:
             writer.add(finished)
         rows = writer.close()
+        give_back_freed_memory()
         total = time.perf_counter() - before
         return GroupAnswer(
             rows=rows,

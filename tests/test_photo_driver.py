@@ -1,0 +1,152 @@
+"""Groups that crash, get lost or end early, and whose fault it is: an executor that fails on purpose."""
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from batchseg.errors import OutputError, StoppedError
+from batchseg.executors import Failure, GroupOutcome, SiftOutcome, Slot
+from batchseg.ledger import Ledger, Record
+from batchseg.photos.driver import MOST_ATTEMPTS, PhotoDriver
+from batchseg.photos.group import Doubt, Group, GroupAnswer, from_stream
+from batchseg.photos.tables import LISTING
+from batchseg.records import to_table
+
+
+def listing(*names: str) -> pa.Table:
+    rows = [
+        {
+            "source_id": n,
+            "uri": f"/in/{n}",
+            "tag": "t",
+            "size": 9,
+            "young": False,
+            "problem": "",
+            "attributes": "",
+        }
+        for n in names
+    ]
+    return pa.Table.from_pylist(rows, schema=LISTING)
+
+
+def doubts_of(names: set[str]) -> tuple[Doubt, ...]:
+    return tuple(Doubt(source_id=n, reason=f"bad: {n}", transient=False) for n in sorted(names))
+
+
+class Executor:
+    """Answers at once: `kills` end a predictor, `bad` cannot be decoded, `slow` groups do one image each."""
+
+    def __init__(self, *, kills=(), decoder_kills=(), bad=(), lost=0, slow=False):
+        self.kills, self.decoder_kills, self.bad = set(kills), set(decoder_kills), set(bad)
+        self.lost, self.slow = lost, slow
+        self.outcomes = []
+        self.groups: list[list[str]] = []
+
+    def submit_group(self, group: Group, slot: Slot) -> None:
+        names = from_stream(group.images)["source_id"].to_pylist()
+        self.groups.append(names)
+        self.outcomes.append(GroupOutcome(group_id=group.id, result=self._answer(names)))
+
+    def _answer(self, names):
+        if self.lost:
+            self.lost -= 1
+            return Failure(kind="lost", step="group", reason="the node went away")
+        if self.kills & set(names) or self.decoder_kills & set(names):
+            return Failure(kind="crash", step="group", reason="its process ended")
+        begun, left = (names[:1], names[1:]) if self.slow else (names, [])
+        good = [name for name in begun if name not in self.bad]
+        done = [Record(status="done", source_id=n, tag="t", verdict="PASS") for n in good]
+        doubts = doubts_of(set(begun) & self.bad)
+        return GroupAnswer(rows=to_table(done), doubts=doubts, left=tuple(left), predict_seconds=0.1)
+
+    def sift(self, group: Group) -> None:
+        names = from_stream(group.images)["source_id"].to_pylist()
+        doubts = doubts_of(set(names) & (self.bad | self.decoder_kills))
+        self.outcomes.append(SiftOutcome(group_id=group.id, result=doubts))
+
+    def abandon_group(self, group_id: int) -> None:
+        raise AssertionError
+
+    def poll(self, timeout: float):
+        outcomes, self.outcomes = self.outcomes, []
+        return outcomes
+
+
+def run(folder, executor, names, *, stop_after=10):
+    ledger = Ledger(str(folder))
+    ledger.claim("run")
+    driver = PhotoDriver(
+        output=str(folder),
+        ledger=ledger,
+        executor=executor,
+        slots=[Slot(id=0, cpu_class="avx2"), Slot(id=1, cpu_class="avx2")],
+        emit=lambda event: None,
+        stop=lambda: None,
+        lease_timeout=60,
+        stop_after=stop_after,
+        superseded={},
+    )
+    driver.predict(listing(*names))
+    return {record.source_id: record.status for record in ledger.sources()}
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_only_those_at_fault_are_refused_whatever_fails(tmp_path_factory, data):
+    names = [f"{number:03d}.png" for number in range(data.draw(st.integers(1, 90)))]
+    some = st.sets(st.sampled_from(names), max_size=3)
+    kills, decoder_kills, bad = data.draw(some), data.draw(some), data.draw(some)
+    executor = Executor(
+        kills=kills,
+        decoder_kills=decoder_kills,
+        bad=bad,
+        lost=data.draw(st.integers(0, 3)),
+        slow=data.draw(st.booleans()),
+    )
+    statuses = run(tmp_path_factory.mktemp("out"), executor, names)
+    wrong = kills | decoder_kills | bad
+    assert statuses == {name: "quarantined" if name in wrong else "done" for name in names}
+
+
+def test_images_that_were_not_begun_come_next_and_once(tmp_path):
+    executor = Executor(slow=True)
+    names = [f"{number:02d}.png" for number in range(40)]
+    assert set(run(tmp_path, executor, names).values()) == {"done"}
+    begun = [group[0] for group in executor.groups]
+    assert sorted(begun) == names
+
+
+def test_a_photograph_that_ends_its_predictor_is_tried_a_few_times(tmp_path):
+    executor = Executor(kills=["1.png"])
+    assert run(tmp_path, executor, ["1.png"]) == {"1.png": "quarantined"}
+    assert len(executor.groups) == MOST_ATTEMPTS
+
+
+def test_the_same_error_on_many_blames_none(tmp_path):
+    names = [f"{number:02d}.png" for number in range(32)]
+    with pytest.raises(StoppedError, match="10 sources in a row failed alike"):
+        run(tmp_path, Executor(bad=names), names)
+    assert Ledger(str(tmp_path)).count == 0
+
+
+def test_bad_ones_among_good_ones_are_single_cases(tmp_path):
+    names = [f"{number:02d}.png" for number in range(32)]
+    statuses = run(tmp_path, Executor(bad=names[:20]), names)
+    assert list(statuses.values()).count("quarantined") == 20
+
+
+def test_work_that_is_lost_again_and_again_ends_the_run(tmp_path):
+    with pytest.raises(StoppedError, match="was lost 21 times"):
+        run(tmp_path, Executor(lost=10**6), ["a.png"])
+
+
+def test_an_output_that_fails_is_nobodys_fault(tmp_path):
+    class Full(Executor):
+        def _answer(self, names):
+            error = OutputError("no space left")
+            return Failure.of(error, "group")
+
+    with pytest.raises(OutputError, match="no space left"):
+        run(tmp_path, Full(), ["a.png", "b.png"])
+    assert Ledger(str(tmp_path)).count == 0
