@@ -143,6 +143,12 @@ def test_a_file_of_two_inputs_has_what_the_first_says(archive):
     assert set(listing(archive / "in", archive / "m.csv")["attributes"].to_pylist()) == {""}
 
 
+def test_a_folder_s_photographs_are_of_every_kind_that_is_decoded(tmp_path):
+    names = [f"a.{ending}" for ending in ("JPG", "bmp", "gif", "jpeg", "png", "tif", "tiff", "webp")]
+    touch(tmp_path, *names, "a.heic", "a.csv")
+    assert ids(tmp_path) == names
+
+
 def test_two_files_that_would_have_one_id_are_refused(archive, bucket):
     for key in ("in/a.jpg", "in//a.jpg"):
         fsspec.filesystem("s3").call_s3("put_object", Bucket=bucket[5:], Key=key, Body=b"x")

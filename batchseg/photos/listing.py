@@ -35,7 +35,7 @@ from batchseg.scene import Source
 from batchseg.settings import JobConfig, SceneSet
 from batchseg.sidecars import is_sidecar
 
-PHOTOGRAPH_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"))
+PHOTOGRAPH_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif"))
 """What counts as a photograph in a folder. A glob takes whatever it matches."""
 
 ABSENT = "absent"
