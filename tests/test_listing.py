@@ -1,7 +1,9 @@
+import http.server
 import json
 import os
 import shutil
 import sys
+import threading
 import time
 import tracemalloc
 from pathlib import Path
@@ -125,6 +127,33 @@ def test_rows_of_a_manifest_carry_their_columns_into_the_listing(archive, ending
     assert said == ({key: {} for key in expected} if ending == "txt" else expected)
     assert {key for key, row in rows.items() if row["problem"]} == {"gone.jpg"}
     assert rows["gone.jpg"]["tag"] == "absent"
+
+
+def test_a_server_that_does_not_answer_is_no_server_without_the_file(tmp_path):
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_error(int(self.path[1:4]))
+
+        def do_HEAD(self):
+            self.do_GET()
+
+        def log_message(self, *arguments):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_port}"
+    (tmp_path / "m.txt").write_text(f"{address}/404.jpg\n{address}/403.jpg\n{address}/410.jpg\n")
+    assert listing(tmp_path / "m.txt")["tag"].to_pylist() == ["absent"] * 3
+    for status in ("503", "429"):
+        (tmp_path / "m.txt").write_text(f"{address}/{status}.jpg\n")
+        with pytest.raises(ConfigError, match=f"cannot list .*cannot look at .*{status}"):
+            listing(tmp_path / "m.txt")
+    server.shutdown()
+    server.server_close()
+    (tmp_path / "m.txt").write_text(f"{address}/404.jpg\n")
+    with pytest.raises(ConfigError, match=r"cannot list .*cannot look at .*[Cc]onnect"):
+        listing(tmp_path / "m.txt")
 
 
 def test_rows_that_say_the_same_count_once_and_others_are_refused(archive):
