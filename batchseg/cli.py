@@ -11,7 +11,7 @@ import contextlib
 import dataclasses
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -257,7 +257,7 @@ def _print_report(report: Report, run_id: str, out: TextIO, *, quiet: bool) -> N
         counts += [f"{report.young} too young"] if report.young else []
         _say(f"run {run_id}: {', '.join(counts)}", out)
         if report.verdicts:
-            verdicts = ", ".join(f"{count} {verdict}" for verdict, count in report.verdicts.items())
+            verdicts = _verdict_words(report.verdicts)
             _say(f"  verdicts of all: {verdicts}   batchseg summary {report.output}", out)
         if sums.tiles:
             _say(f"  {sums.tiles} tiles in {duration(sums.elapsed)}: {sums.rates()}", out)
@@ -275,6 +275,10 @@ def _print_report(report: Report, run_id: str, out: TextIO, *, quiet: bool) -> N
             note = "until the file changes" if kind == "quarantined" else "the next run tries again"
             _say(f"{len(records)} sources {kind} ({note}):", out)
             _say_some([f"  {record.source_id}: {record.error}" for record in records], report, out)
+
+
+def _verdict_words(verdicts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {verdict}" for verdict, count in verdicts.items())
 
 
 def _say_some(lines: Sequence[str], report: Report, out: TextIO) -> None:
@@ -318,7 +322,10 @@ def _output(arguments: argparse.Namespace) -> str:
 
 
 def _print_status(status: Status, out: TextIO) -> None:
-    _say(f"{status.output}: {status.done} scenes done, {status.pixels_done / 1e6:.1f} Mpx", out)
+    what = "scenes" if status.verdicts is None else "photographs"
+    _say(f"{status.output}: {status.done} {what} done, {status.pixels_done / 1e6:.1f} Mpx", out)
+    if status.verdicts:
+        _say(f"verdicts: {_verdict_words(status.verdicts)}   batchseg summary {status.output}", out)
     _say(f"running now: {status.running or 'nothing'}", out)
     for scene in status.unfinished:
         what = f"{scene.shards_done} shards, {scene.pixels_done / 1e6:.1f} Mpx recorded"
