@@ -42,6 +42,8 @@ exit codes:
 
 
 REFUSALS_SHOWN = 100
+PROBLEMS_SHOWN = 100
+"""One damaged table of regions is a problem of each of its sources."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -343,8 +345,10 @@ def _verify(arguments: argparse.Namespace, streams: Streams) -> int:
     from batchseg.verify import verify
 
     found = verify(_output(arguments), quick=arguments.quick, say=lambda line: _say(line, streams.err))
-    for problem in found.problems:
+    for problem in found.problems[:PROBLEMS_SHOWN]:
         _say(problem, sys.stdout)
+    if len(found.problems) > PROBLEMS_SHOWN:
+        _say(f"and {len(found.problems) - PROBLEMS_SHOWN} more", sys.stdout)
     verdict = f"{len(found.problems)} problems" if found.problems else "all as recorded"
     counts = f"{found.sources} sources, {found.files} files, {human(found.nbytes)}, {found.rows} regions"
     _say(f"{counts}: {verdict}", sys.stdout)
