@@ -11,7 +11,7 @@ import contextlib
 import dataclasses
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -42,6 +42,8 @@ exit codes:
 
 
 REFUSALS_SHOWN = 100
+PROBLEMS_SHOWN = 100
+"""One damaged table of regions is a problem of each of its sources."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -257,7 +259,7 @@ def _print_report(report: Report, run_id: str, out: TextIO, *, quiet: bool) -> N
         counts += [f"{report.young} too young"] if report.young else []
         _say(f"run {run_id}: {', '.join(counts)}", out)
         if report.verdicts:
-            verdicts = ", ".join(f"{count} {verdict}" for verdict, count in report.verdicts.items())
+            verdicts = _verdict_words(report.verdicts)
             _say(f"  verdicts of all: {verdicts}   batchseg summary {report.output}", out)
         if sums.tiles:
             _say(f"  {sums.tiles} tiles in {duration(sums.elapsed)}: {sums.rates()}", out)
@@ -275,6 +277,10 @@ def _print_report(report: Report, run_id: str, out: TextIO, *, quiet: bool) -> N
             note = "until the file changes" if kind == "quarantined" else "the next run tries again"
             _say(f"{len(records)} sources {kind} ({note}):", out)
             _say_some([f"  {record.source_id}: {record.error}" for record in records], report, out)
+
+
+def _verdict_words(verdicts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {verdict}" for verdict, count in verdicts.items())
 
 
 def _say_some(lines: Sequence[str], report: Report, out: TextIO) -> None:
@@ -318,7 +324,10 @@ def _output(arguments: argparse.Namespace) -> str:
 
 
 def _print_status(status: Status, out: TextIO) -> None:
-    _say(f"{status.output}: {status.done} scenes done, {status.pixels_done / 1e6:.1f} Mpx", out)
+    what = "scenes" if status.verdicts is None else "photographs"
+    _say(f"{status.output}: {status.done} {what} done, {status.pixels_done / 1e6:.1f} Mpx", out)
+    if status.verdicts:
+        _say(f"verdicts: {_verdict_words(status.verdicts)}   batchseg summary {status.output}", out)
     _say(f"running now: {status.running or 'nothing'}", out)
     for scene in status.unfinished:
         what = f"{scene.shards_done} shards, {scene.pixels_done / 1e6:.1f} Mpx recorded"
@@ -336,8 +345,10 @@ def _verify(arguments: argparse.Namespace, streams: Streams) -> int:
     from batchseg.verify import verify
 
     found = verify(_output(arguments), quick=arguments.quick, say=lambda line: _say(line, streams.err))
-    for problem in found.problems:
+    for problem in found.problems[:PROBLEMS_SHOWN]:
         _say(problem, sys.stdout)
+    if len(found.problems) > PROBLEMS_SHOWN:
+        _say(f"and {len(found.problems) - PROBLEMS_SHOWN} more", sys.stdout)
     verdict = f"{len(found.problems)} problems" if found.problems else "all as recorded"
     counts = f"{found.sources} sources, {found.files} files, {human(found.nbytes)}, {found.rows} regions"
     _say(f"{counts}: {verdict}", sys.stdout)

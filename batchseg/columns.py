@@ -195,3 +195,10 @@ def with_part(table: pa.Table, part: Output) -> pa.Table:
     lists = pa.ListArray.from_arrays(pa.array(np.concatenate([[0], ends]), pa.int32()), structs)
     at = table.schema.get_field_index("outputs")
     return table.set_column(at, SCHEMA.field("outputs"), lists)
+
+
+def verdict_counts(table: pa.Table) -> dict[str, int]:
+    """How many of those that are done have which verdict; empty where nothing is judged."""
+    done = table.filter(pc.equal(table.column("status").cast(pa.string()), pa.scalar("done")))
+    counts: Any = pc.value_counts(done.column("verdict").cast(pa.string()))
+    return {item["values"]: item["counts"] for item in counts.to_pylist() if item["values"]}

@@ -1,5 +1,6 @@
 """`batchseg export`: region tables as one file that any GIS opens."""
 
+import contextlib
 import json
 import uuid
 import warnings
@@ -97,7 +98,8 @@ def export(output: str, target: Path, *, crs: str | None, classes: tuple[str, ..
         msg = f"cannot write {target}: {e.strerror or e}"
         raise OutputError(msg) from e
     finally:
-        making.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            making.unlink(missing_ok=True)
     return Exported(path=str(target), layers=tuple(written))
 
 

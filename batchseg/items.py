@@ -40,7 +40,7 @@ _PHOTOGRAPH: dict[str, pa.DataType] = {
     "region_count": pa.int64(),  # null unless done
     "largest_px": pa.int64(),  # pixels of the largest region; null unless done
     "largest_class": pa.string(),  # its class's name; null without regions
-    "confidence": pa.float32(),  # the highest mean confidence of a region, 0..1; null unless done
+    "confidence": pa.float32(),  # the highest mean one of a region, 0..1; null without regions or scores
     "same_as": pa.string(),  # id of the photograph whose results were copied; else null
     "content": pa.string(),  # digest of the file's bytes; null without `same_content`
     "recorded_at": pa.timestamp("ms", tz="UTC"),  # when this row was committed
@@ -99,8 +99,10 @@ def items_of(
         return _assembled(columns, SCHEMA)
     for name in ("verdict", "rule", "same_as", "content"):
         columns[name] = _or_null(table.column(name))
-    for name in ("region_count", "largest_px", "confidence"):
+    for name in ("region_count", "largest_px"):
         columns[name] = _only(done, table.column(name))
+    sure = table.column("confidence")
+    columns["confidence"] = _only(pc.and_(done, pc.greater(sure, pa.scalar(0, sure.type))), sure)
     when = table.column("recorded").cast(pa.timestamp("s", "UTC")).cast(pa.timestamp("ms", "UTC"))
     columns["recorded_at"] = _only(pc.not_equal(table.column("recorded"), pa.scalar(0)), when)
     columns["largest_class"] = _names(class_names, table.column("largest_class"))

@@ -257,7 +257,8 @@ def _create(lock: Lock) -> bool:
         msg = f"{e.strerror} ({path.parent})"
         raise OutputError(msg) from e
     finally:
-        making.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            making.unlink(missing_ok=True)
     return True
 
 

@@ -40,7 +40,8 @@ def add_photo_commands(
         "--since",
         default="24h",
         metavar="WHEN",
-        help="24h (the default), 7d, 2026-11-19, 2026-11-19T22:00, run (the last run's start) or all",
+        help="24h (the default), 7d, today, yesterday, 2026-11-19, 2026-11-19T22:00, run (the last run's "
+        "start) or all",
     )
     summary.add_argument(
         "--by",

@@ -185,6 +185,13 @@ class Interest(Strict):
             allowed = "shares are 0..1 of the width and height" if most == 1 else "the image begins at 0"
             msg = f"region_of_interest: {allowed}; found {_brief(outside[0])}"
             raise ValueError(msg)
+        width, height = (max(side) - min(side) for side in zip(*self.corners_xy, strict=True))
+        if self.unit == "px" and width < 2 and height < 2:
+            msg = (
+                f"region_of_interest: {width:.12g} x {height:.12g} pixels is next to nothing; "
+                f"did you mean unit: share?"
+            )
+            raise ValueError(msg)
         return self
 
     @property

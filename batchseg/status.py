@@ -1,10 +1,12 @@
 """What an output holds, read without a lock and without touching it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from batchseg.columns import verdict_counts
 from batchseg.ledger import Ledger
 from batchseg.locks import holder
 from batchseg.records import to_records
@@ -40,6 +42,8 @@ class Status:
     output: str
     running: str | None
     """Who holds the output now."""
+    verdicts: Mapping[str, int] | None
+    """Of photographs that are done, how many have which; None: the output is of scenes."""
     done: int
     pixels_done: int
     """Of finished masks."""
@@ -62,6 +66,7 @@ def read_status(output: str) -> Status:
     return Status(
         output=output,
         running=holder(output),
+        verdicts=verdict_counts(table) if state and "fit" in state.pixel else None,
         done=len(done),
         pixels_done=pc.sum(sizes).as_py() or 0,
         unfinished=tuple(

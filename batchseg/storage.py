@@ -266,12 +266,23 @@ def file_info(uri: str) -> FileInfo | None:
         with as_os_error():
             fs, path = filesystem(uri)
             info = fs.info(path)
-    except FileNotFoundError:
-        return None
+    except FileNotFoundError as e:
+        if not _is_no_answer(e.__cause__):
+            return None
+        msg = f"cannot look at {uri}: {e.__cause__}"
+        raise SourceIOError(msg) from e
     except OSError as e:
         msg = f"cannot look at {uri}: {e}"
         raise SourceIOError(msg) from e
     return to_file_info(fs, path, info) if info["type"] == "file" or _is_regular(path) else None
+
+
+def _is_no_answer(cause: BaseException | None) -> bool:
+    """Why fsspec says of a URL that it is not there: it does so of servers that cannot be reached, too."""
+    if cause is None or isinstance(cause, FileNotFoundError | ValueError):  # ValueError: no address at all
+        return False
+    status = getattr(cause, "status", None)  # of HTTP
+    return status is None or status >= 500 or status in (408, 429)
 
 
 def file_infos(uris: Sequence[str]) -> dict[str, FileInfo | None]:

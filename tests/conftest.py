@@ -1,5 +1,6 @@
 """Models exported once, one Ray cluster for all tests, scenes made on the spot."""
 
+import errno
 import json
 import os
 import subprocess
@@ -7,7 +8,7 @@ import sys
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, NoReturn
 
 import fsspec
 import numpy as np
@@ -47,6 +48,22 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
         stdout=subprocess.DEVNULL,
     )
     return folder
+
+
+@pytest.fixture
+def read_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file system that refuses all changes, the removal of what is not there too, as Linux does."""
+
+    def refuse(path: Path, *arguments: Any, **options: Any) -> NoReturn:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    def open_(path: Path, mode: str = "r", *arguments: Any, **options: Any) -> IO[Any]:
+        return as_it_is(path, mode, *arguments, **options) if set(mode) <= set("rbt") else refuse(path)
+
+    as_it_is = Path.open
+    for name in ("unlink", "mkdir", "rename", "replace", "write_bytes"):
+        monkeypatch.setattr(Path, name, refuse)
+    monkeypatch.setattr(Path, "open", open_)
 
 
 @pytest.fixture(scope="session")

@@ -10,12 +10,14 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from conftest import BATCHSEG, JobWriter, batchseg, read_mask, reflectance, spectral_mask, write_raster
-from factories import make_recipe
+from factories import Photo, make_photo_output, make_recipe
 from test_resume import faults, processes, wait_for
 
+from batchseg.cli import main
 from batchseg.plantext import describe_values
 from batchseg.settings import Scale
 
@@ -384,3 +386,21 @@ def test_more_job_files_that_are_refused_in_words(tmp_path: Path, write_job: Job
     remote = batchseg("run", write_job(inputs="nosuch://bucket/*.tif"), *INLINE)
     assert remote.returncode == 2, remote.stderr
     assert "cannot list nosuch://bucket" in remote.stderr
+
+
+def test_verify_names_a_hundred_problems_and_counts_them_all(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    blot = np.ones((3, 4), np.uint8)
+    output = make_photo_output(
+        tmp_path / "out", [Photo(source_id=f"{n:03}.png", mask=blot) for n in range(120)]
+    )
+    for part in (tmp_path / "out" / "annotations" / "crs=none").iterdir():
+        pq.write_table(pq.read_table(part).slice(0, 0), part)
+    with pytest.raises(SystemExit) as ended:
+        main(["verify", output, "--quick"])
+    lines = capfd.readouterr().out.splitlines()
+    count = int(lines[-1].partition(": ")[2].partition(" problems")[0])
+    assert (ended.value.code, len(lines)) == (3, 102)
+    assert count >= 120
+    assert lines[100] == f"and {count - 100} more"

@@ -141,3 +141,12 @@ def test_a_file_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"cannot write .*none/a\.json"):
         export_coco(output, tmp_path / "none" / "a.json")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]
+
+
+def test_a_read_only_file_system_is_an_error_of_the_output(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    output = make_photo_output(tmp_path / "out", photos())
+    request.getfixturevalue("read_only")
+    with pytest.raises(OutputError, match=r"cannot write .*a\.json: Read-only file system"):
+        export_coco(output, tmp_path / "a.json")

@@ -474,6 +474,8 @@ def test_rules_are_read_as_they_are_written(tmp_path):
         ),
         ({"region_of_interest": {"polygon": [[0, 0], [4, 4], [0, 0]]}}, "polygon is three or more corners"),
         ({"region_of_interest": {"polygon": [[0, 0, 4], [4, 4], [0, 9]]}}, "polygon is three or more"),
+        ({"region_of_interest": {"box": [0.1, 0, 0.9, 1]}}, r"0\.8 x 1 pixels .*did you mean unit: share\?"),
+        ({"region_of_interest": {"polygon": [[0, 0], [1, 0], [0, 1]]}}, r"1 x 1 pixels .*unit: share"),
         ({"region_of_interest": {"polygon": 5}}, "polygon: expected three or more corners .*found 5"),
         ({"name": "crack"}, "rules: two rules are called 'crack'; give each a `name`"),
         ({"min_area_mm2": 1}, "rules: any region >= 1 mm2: min_area_mm2 needs the job's `pixel_size`"),

@@ -128,6 +128,11 @@ def test_a_photograph_has_a_verdict_and_what_its_manifest_says(tmp_path):
     assert {no[name] for name in (*own, *keys)} == {None}
 
 
+def test_without_regions_or_scores_nothing_is_said_of_confidence(tmp_path):
+    unsure = dataclasses.replace(PHOTOGRAPH, source_id="d.jpg", confidence=0.0)
+    assert written(tmp_path, [PHOTOGRAPH, unsure])["confidence"].to_pylist() == [0.75, None]
+
+
 def test_mixed_rows_keep_their_own_classes(tmp_path):
     bare = dataclasses.replace(PHOTOGRAPH, source_id="d.jpg", class_area_m2=(), class_regions=())
     rows = written(tmp_path, [bare, REFUSED, PHOTOGRAPH]).to_pylist()

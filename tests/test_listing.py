@@ -1,7 +1,9 @@
+import http.server
 import json
 import os
 import shutil
 import sys
+import threading
 import time
 import tracemalloc
 from pathlib import Path
@@ -15,7 +17,7 @@ from test_walking import NAMES
 
 from batchseg import walking
 from batchseg.errors import ConfigError
-from batchseg.inputs import find_sources
+from batchseg.inputs import InputRoot, find_sources
 from batchseg.photos.listing import list_photographs
 from batchseg.photos.tables import LISTING
 from batchseg.settings import SceneSet
@@ -121,16 +123,43 @@ def test_rows_of_a_manifest_carry_their_columns_into_the_listing(archive, ending
         path.write_text("\n".join(names if ending == "txt" else ["uri,line", *lines]), encoding="utf-8")
     rows = {row["source_id"]: row for row in listing(path).to_pylist()}
     said = {key: json.loads(row["attributes"] or "{}") for key, row in rows.items()}
-    expected = {"z.jpg": {"line": "1"}, "c/照片.jpg": {}, "gone.jpg": {"line": "2"}}
+    expected = {"in/z.jpg": {"line": "1"}, "in/c/照片.jpg": {}, "in/gone.jpg": {"line": "2"}}
     assert said == ({key: {} for key in expected} if ending == "txt" else expected)
-    assert {key for key, row in rows.items() if row["problem"]} == {"gone.jpg"}
-    assert rows["gone.jpg"]["tag"] == "absent"
+    assert {key for key, row in rows.items() if row["problem"]} == {"in/gone.jpg"}
+    assert rows["in/gone.jpg"]["tag"] == "absent"
+
+
+def test_a_server_that_does_not_answer_is_no_server_without_the_file(tmp_path):
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_error(int(self.path[1:4]))
+
+        def do_HEAD(self):
+            self.do_GET()
+
+        def log_message(self, *arguments):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_port}"
+    (tmp_path / "m.txt").write_text(f"{address}/404.jpg\n{address}/403.jpg\n{address}/410.jpg\n")
+    assert listing(tmp_path / "m.txt")["tag"].to_pylist() == ["absent"] * 3
+    for status in ("503", "429"):
+        (tmp_path / "m.txt").write_text(f"{address}/{status}.jpg\n")
+        with pytest.raises(ConfigError, match=f"cannot list .*cannot look at .*{status}"):
+            listing(tmp_path / "m.txt")
+    server.shutdown()
+    server.server_close()
+    (tmp_path / "m.txt").write_text(f"{address}/404.jpg\n")
+    with pytest.raises(ConfigError, match=r"cannot list .*cannot look at .*[Cc]onnect"):
+        listing(tmp_path / "m.txt")
 
 
 def test_rows_that_say_the_same_count_once_and_others_are_refused(archive):
     path = archive / "m.csv"
     path.write_text("uri,line\nin/z.jpg,1\nin/c/../z.jpg,1\nin/b/x.tif,2\nin/z.jpg,1\n")
-    assert ids(path) == ["b/x.tif", "z.jpg"]
+    assert ids(path) == ["in/b/x.tif", "in/z.jpg"]
     path.write_text("uri,line\nin/z.jpg,1\nin/b/x.tif,2\nin/z.jpg,7\n")
     with pytest.raises(ConfigError, match=r'z\.jpg is listed twice, with .*"1".* and with .*"7"'):
         listing(path)
@@ -141,6 +170,27 @@ def test_a_file_of_two_inputs_has_what_the_first_says(archive):
     table = listing(archive / "m.csv", archive / "in" / "b")
     assert table["attributes"].to_pylist() == ['{"line": "1"}'] * 2
     assert set(listing(archive / "in", archive / "m.csv")["attributes"].to_pylist()) == {""}
+
+
+def test_ids_of_a_manifest_keep_the_folder_of_its_first_members_line(archive):
+    path, other = archive / "m.txt", archive / "lists" / "m.txt"
+    path.write_text("in/a/x.PNG\nin/a/y.jpeg\n")
+    other.parent.mkdir()
+    other.write_text("../in/a/x.PNG\n../in/a/y.jpeg\n")
+    table, roots = list_photographs(job(path), {})
+    assert table["source_id"].to_pylist() == ["in/a/x.PNG", "in/a/y.jpeg"]
+    assert ids(other) == ["x.PNG", "y.jpeg"]
+    path.write_text("in/a/x.PNG\nin/b/x.tif\nother/q.webp\n")
+    for recorded in (roots, {}):
+        assert ids(path, recorded=recorded) == ["in/a/x.PNG", "in/b/x.tif", "other/q.webp"]
+    older = {str(path): InputRoot(pattern=str(path), name="", prefix=str(archive / "in" / "a"))}
+    assert "x.PNG" in ids(path, recorded=older)
+
+
+def test_a_folder_s_photographs_are_of_every_kind_that_is_decoded(tmp_path):
+    names = [f"a.{ending}" for ending in ("JPG", "bmp", "gif", "jpeg", "png", "tif", "tiff", "webp")]
+    touch(tmp_path, *names, "a.heic", "a.csv")
+    assert ids(tmp_path) == names
 
 
 def test_two_files_that_would_have_one_id_are_refused(archive, bucket):

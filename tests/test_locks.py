@@ -149,6 +149,11 @@ def test_an_output_that_cannot_be_written_is_refused(tmp_path):
         pass
 
 
+def test_a_read_only_file_system_is_refused(tmp_path, read_only):
+    with pytest.raises(ConfigError, match="Read-only file system"), hold(str(tmp_path / "out"), "run"):
+        pass
+
+
 def test_a_bucket_that_is_not_there_is_refused(bucket):
     with pytest.raises(ConfigError, match="storage"), hold(bucket + "-none/out", "run"):
         pass

@@ -2,6 +2,7 @@
 
 import struct
 import zlib
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from test_run import run, run_on_ray
 
 from batchseg import storage
 from batchseg.begin import begin
+from batchseg.cli import main
 from batchseg.config import load_job
 from batchseg.errors import ConfigError, StoppedError
 from batchseg.events import Event, GroupDone
@@ -294,7 +296,9 @@ def test_the_same_content_is_predicted_once(tmp_path: Path, photo_job: JobMaker)
     assert items(output)[moved]["same_as"] == names[1]
 
 
-def test_manifests_carry_attributes(tmp_path: Path, photo_job: JobMaker) -> None:
+def test_manifests_carry_attributes_and_status_counts_verdicts(
+    tmp_path: Path, photo_job: JobMaker, capfd: pytest.CaptureFixture[str]
+) -> None:
     images = night(tmp_path, 4)
     manifest = tmp_path / "photos.csv"
 
@@ -305,6 +309,12 @@ def test_manifests_carry_attributes(tmp_path: Path, photo_job: JobMaker) -> None
     write("late")
     job = photo_job(inputs="photos.csv")
     assert run(job).tally.done == 4
+    with pytest.raises(SystemExit):
+        main(["status", str(tmp_path / "out")])
+    counted = Counter(row["verdict"] for row in items(tmp_path / "out").values())
+    first, second, *_ = capfd.readouterr().out.splitlines()
+    assert "4 photographs done" in first
+    assert all(f"{count} {verdict}" in second for verdict, count in counted.items())
     rows = items(tmp_path / "out").values()
     assert sorted((row["line"], row["shift"]) for row in rows) == [(f"L{n}", "late") for n in range(4)]
     write("early")

@@ -1,3 +1,4 @@
+import errno
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -50,6 +51,17 @@ def test_a_failed_write_leaves_nothing_and_is_an_output_error(tmp_path, write):
         with pytest.raises(OutputError, match="folder"):
             write(str(tmp_path / "folder"), b"x")
     assert names_in(tmp_path) == ["file", "folder"]
+
+
+@pytest.mark.parametrize("write", [publishing.publish, publishing.create])
+def test_what_cannot_be_removed_hides_no_reason(tmp_path, write, monkeypatch, read_only):
+    def full(path: Path, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    monkeypatch.setattr(Path, "mkdir", lambda *_, **__: None)
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OutputError, match=r"cannot \w+ .*below: No space left on device"):
+        write(str(tmp_path / "below"), b"x")
 
 
 def test_a_reader_never_sees_half_a_file(tmp_path):

@@ -16,6 +16,7 @@ from rich.cells import cell_len
 from batchseg import storage
 from batchseg.cli import main
 from batchseg.errors import ConfigError, OutputError
+from batchseg.photos.lettering import cut
 from batchseg.photos.period import start_of
 from batchseg.photos.results import ITEM_COLUMNS
 from batchseg.photos.summary import _class_counts, _counts, _worst, summarize
@@ -160,13 +161,17 @@ def test_times_are_local_and_words_have_meanings(output: str) -> None:
     assert start_of("7d", NOW, output) == NOW - dt.timedelta(days=7)
     assert start_of("2026-11-19", NOW, output) == dt.datetime(2026, 11, 19).astimezone()
     assert start_of("2026-11-19T22:00", NOW, output) == dt.datetime(2026, 11, 19, 22).astimezone()
+    local = NOW.astimezone()
+    midnight = local.replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None)
+    assert start_of("today", NOW, output) == midnight.astimezone()
+    assert start_of("yesterday", NOW, output) == (midnight - dt.timedelta(days=1)).astimezone()
     assert start_of("all", NOW, output) is None
     with pytest.raises(ConfigError, match="keeps no log of a run"):
         start_of("run", NOW, output)
     for run in ("20261118-220000-aaaaaa", "20261119-220001-bbbbbb"):
         (Path(output) / "_batchseg" / "runs" / run).mkdir(parents=True)
     assert start_of("run", NOW, output) == dt.datetime(2026, 11, 19, 22, 0, 1).astimezone()
-    for wrong in ("yesterday", "24", "", "5w"):
+    for wrong in ("tomorrow", "24", "", "5w"):
         with pytest.raises(ConfigError, match="--since"):
             start_of(wrong, NOW, output)
 
@@ -181,7 +186,15 @@ def test_the_text_fits_the_terminal_and_shows_odd_names(tmp_path: Path) -> None:
     lines = summary_lines(summarize(output, since="all", worst=60))
     assert max(map(cell_len, lines[1:])) <= COLUMNS
     text = "\n".join(lines)
-    for words in ("[red]x[/red]", r"a\tb\n", "图片.png", "and 13 more with 13 images", "1 failed", " 0.20"):
+    for words in (
+        cut("no scratch " * 9, 20, cell_len),
+        "[red]x[/red]",
+        r"a\tb\n",
+        "图片.png",
+        "and 13 more with 13 images",
+        "1 failed",
+        " 0.20",
+    ):
         assert words in text
 
 

@@ -1,5 +1,6 @@
 """`batchseg export OUTPUT coco.json`: images and regions in COCO's format, written as a stream."""
 
+import contextlib
 import json
 import uuid
 from collections.abc import Iterable, Iterator
@@ -61,7 +62,8 @@ def export_coco(output: str, target: Path, *, classes: tuple[str, ...] = ()) -> 
         msg = f"cannot write {target}: {e.strerror or e}"
         raise OutputError(msg) from e
     finally:
-        making.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            making.unlink(missing_ok=True)
     return Exported(path=str(target), images=written[0], annotations=written[1])
 
 

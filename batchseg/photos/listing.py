@@ -35,7 +35,7 @@ from batchseg.scene import Source
 from batchseg.settings import JobConfig, SceneSet
 from batchseg.sidecars import is_sidecar
 
-PHOTOGRAPH_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"))
+PHOTOGRAPH_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif"))
 """What counts as a photograph in a folder. A glob takes whatever it matches."""
 
 ABSENT = "absent"
@@ -98,7 +98,7 @@ def list_photographs(
             raise ConfigError(msg)
         found = _listed(given, config, clock)
         if given not in roots:
-            prefix = literal_prefix(given, partial(_folder_of, found))
+            prefix = literal_prefix(given, partial(_folder_of, found, given))
             taken = _first_parts(tables)
             roots[given] = new_root(given, given_name, prefix, roots, taken=taken, config=config)
         tables.append(_with_ids(_unknown(found, tables), roots[given]))
@@ -192,11 +192,17 @@ def _looked_at(rows: pa.Table, clock: _Clock) -> pa.Table:
     return _found(uris, files, problems, rows["attributes"], clock)
 
 
-def _folder_of(found: pa.Table) -> str:
+def _folder_of(found: pa.Table, manifest: str) -> str:
+    """The manifest's own where all members lie below it, else theirs; empty where they have none in common.
+
+    The first night's members may all be of one line: later ones are of others.
+    """
     if not found:
         return ""
     ends = pc.min_max(found["uri"])
-    return common_folder(ends["min"].as_py(), ends["max"].as_py())
+    common = common_folder(ends["min"].as_py(), ends["max"].as_py())
+    own = manifest.rpartition("/")[0] or "/"
+    return own if lies_inside(f"{common}/", own) else common
 
 
 def _first_parts(tables: list[pa.Table]) -> set[str]:

@@ -45,7 +45,7 @@ def read_manifest(uri: str) -> Iterator[pa.Table]:
     suffix = PurePosixPath(uri).suffix.lower()
     batches = {".parquet": _parquet_rows, ".csv": _csv_rows}.get(suffix, _lines)(data)
     first_row = 1
-    for batch in batches:
+    for batch in _in_utf8(batches):
         paths = _paths(batch["uri"], first_row)
         said = [name for name in batch.column_names if name != "uri" and _PANDAS_INDEX not in name]
         yield pa.table(
@@ -55,6 +55,17 @@ def read_manifest(uri: str) -> Iterator[pa.Table]:
             }
         )
         first_row += len(batch)
+
+
+def _in_utf8(batches: Iterator[pa.Table]) -> Iterator[pa.Table]:
+    """Raises ValueError where they are of a text in another encoding."""
+    try:
+        yield from batches
+    except (UnicodeDecodeError, pa.ArrowInvalid) as e:
+        if not isinstance(e, UnicodeDecodeError) and "invalid UTF8" not in str(e):
+            raise
+        msg = f"it is not UTF-8 ({e}); save it as UTF-8"
+        raise ValueError(msg) from e
 
 
 def _parquet_rows(data: bytes) -> Iterator[pa.Table]:
@@ -68,6 +79,9 @@ def _csv_rows(data: bytes) -> Iterator[pa.Table]:
     """All cells as text: 007 stays 007."""
     text = io.TextIOWrapper(io.BytesIO(data), encoding="utf-8-sig", newline="")
     header = next(csv.reader(text), [])
+    if len(header) == 1 and ";" in header[0]:
+        msg = f"its columns seem to be separated by semicolons ({header[0]!r}); save it with commas"
+        raise ValueError(msg)
     _check_header(header)
     reader = pacsv.open_csv(
         io.BytesIO(data),
@@ -103,6 +117,8 @@ def _check_header(names: list[str]) -> None:
     twice = next((name for name in names if names.count(name) > 1), None)
     wrong = "no column 'uri'" if twice is None else f"several columns {twice!r}"
     msg = f"has {wrong}; its columns are {', '.join(map(repr, names)) or 'none'}"
+    if alike := next((name for name in names if twice is None and name.strip().lower() == "uri"), None):
+        msg += f"; perhaps you meant {alike!r} to be 'uri': rename it"
     raise ValueError(msg)
 
 

@@ -7,6 +7,7 @@ from batchseg import storage
 from batchseg.errors import ConfigError
 
 _SECONDS = {"m": 60, "h": 3600, "d": 86400}
+_DAYS_AGO = {"today": 0, "yesterday": 1}
 
 
 def start_of(text: str, now: dt.datetime, output: str) -> dt.datetime | None:
@@ -14,7 +15,8 @@ def start_of(text: str, now: dt.datetime, output: str) -> dt.datetime | None:
 
     Args:
         text: a duration (`24h`, `90m`, `7d`), a date or a date and time in local time (`2026-11-19`,
-            `2026-11-19T22:00`), `run` (the start of the last run) or `all`.
+            `2026-11-19T22:00`), `today` or `yesterday` (from 00:00 local time), `run` (the start of the last
+            run) or `all`.
         now: with a time zone.
         output: whose last run.
 
@@ -25,12 +27,18 @@ def start_of(text: str, now: dt.datetime, output: str) -> dt.datetime | None:
         return None
     if text == "run":
         return _last_run(output)
+    if text in _DAYS_AGO:
+        day = now.astimezone().date() - dt.timedelta(days=_DAYS_AGO[text])
+        return dt.datetime.combine(day, dt.time.min).astimezone(dt.UTC)
     if match := re.fullmatch(r"(\d+(?:\.\d+)?)\s*([mhd])", text):
         return (now - dt.timedelta(seconds=float(match[1]) * _SECONDS[match[2]])).astimezone(dt.UTC)
     try:
         return dt.datetime.fromisoformat(text).astimezone(dt.UTC)
     except ValueError as e:
-        msg = f"--since {text!r}: expected 24h, 90m, 7d, a date such as 2026-11-19, `run` or `all`"
+        msg = (
+            f"--since {text!r}: expected 24h, 90m, 7d, today, yesterday, a date such as 2026-11-19, `run` "
+            f"or `all`"
+        )
         raise ConfigError(msg) from e
 
 

@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 
 import pyarrow as pa
@@ -10,6 +10,7 @@ import pyarrow as pa
 from batchseg import publishing, storage
 from batchseg.aside import start_aside, wait_for
 from batchseg.choice import Choice
+from batchseg.columns import verdict_counts
 from batchseg.driver import Tally
 from batchseg.errors import BatchsegError, ConfigError, ModelError, StoppedError
 from batchseg.events import Note, PhaseStarted, PlanReady
@@ -253,14 +254,7 @@ class PhotoRun:
             young=triaged.young,
             sums=night.sums,
             refused=tuple(driver.refused) if driver is not None else (),
-            verdicts=_verdicts(ledger.table()),
+            verdicts=verdict_counts(ledger.table()),
             copied=self._copied,
             rejudged=self._rejudged,
         )
-
-
-def _verdicts(table: pa.Table) -> Mapping[str, int]:
-    """How many of those that are done have which verdict; empty where nothing is judged."""
-    done = table.filter(pc.equal(table["status"].cast(pa.string()), "done"))
-    counts = pc.value_counts(done["verdict"].cast(pa.string())).to_pylist()
-    return {item["values"]: item["counts"] for item in counts if item["values"]}

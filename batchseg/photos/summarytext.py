@@ -106,9 +106,9 @@ def _worst_lines(found: Summary) -> list[str]:
     headers = [f"worst {len(found.worst)}", "verdict", "rule", "class", "largest px", "regions", "sure"]
     rows = [
         [
-            _cut(suspect.source_id, 32),
+            _cut(suspect.source_id, 27),
             suspect.verdict,
-            _cut(suspect.rule, 14),
+            _cut(suspect.rule, 20),
             _cut(suspect.largest_class, 12),
             f"{suspect.largest_px:,}",
             f"{suspect.region_count:,}",
