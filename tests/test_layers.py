@@ -223,7 +223,7 @@ def test_the_package_itself_imports_nothing():
         ),
         ("paddle2onnx", ["graphs.conversion"]),
         ("onnx", ["models.onnxfile", "graphs.onnxgraph"]),
-        ("cv2", ["models.geometry", "photos.picture"]),
+        ("cv2", ["models.geometry"]),
         ("simplejpeg", ["photos.jpeg"]),
         (
             "PIL",

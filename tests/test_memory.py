@@ -29,7 +29,7 @@ for shard in grid:
     classes = coarse.repeat(50, 0).repeat(50, 1)[: shard.core.height, : shard.core.width]
     mask = ShardMask(shard=shard, classes=classes, confidence=None, predicted=1)
     records += write_shards(output, scene, recipe, "1x1", "any", [mask])[0]
-limit = height * width * 93 // 100
+limit = height * width * 96 // 100
 resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 try:
     np.ones((height, width), dtype=np.uint8)

@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from batchseg.errors import MismatchError, SourceError
+from batchseg.models.geometry import opencv
 
 MAX_PIXELS = 300_000_000
 """Six times a 50-megapixel camera; 0.9 GB as RGB. A header that claims more is wrong, or meant to do harm."""
@@ -106,10 +106,11 @@ def _upright(pixels: NDArray[Any], orientation: Any) -> NDArray[Any]:
 
 
 def _turned_by_opencv(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
+    cv2 = opencv()
     if orientation in (6, 8):
-        return cv2.rotate(
-            pixels, cv2.ROTATE_90_CLOCKWISE if orientation == 6 else cv2.ROTATE_90_COUNTERCLOCKWISE
-        )
+        turn = cv2.ROTATE_90_CLOCKWISE if orientation == 6 else cv2.ROTATE_90_COUNTERCLOCKWISE
+        turned: NDArray[Any] = cv2.rotate(pixels, turn)
+        return turned
     if orientation in (5, 7):
         pixels = cv2.transpose(pixels)
     return pixels if orientation == 5 else cv2.flip(pixels, {2: 1, 3: -1, 4: 0, 7: -1}[orientation])
