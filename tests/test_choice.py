@@ -141,6 +141,7 @@ def job_with_onnx_beside(weights: str, tmp_path: Path, write_job: JobWriter, mod
     return write_job(**keys, engine="onnxruntime", gate={"tiles": 2, "seconds": 0.1})
 
 
+@pytest.mark.slow
 def test_an_onnx_file_beside_the_network_must_pass_the_gate_even_where_the_job_names_the_engine(
     tmp_path: Path, write_job: JobWriter, models: Path
 ) -> None:

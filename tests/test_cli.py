@@ -105,6 +105,7 @@ def test_a_file_that_ends_its_readers_process_is_quarantined(tmp_path: Path, wri
         np.testing.assert_array_equal(read_mask(tmp_path / "out", name), expected)
 
 
+@pytest.mark.slow
 def test_a_file_whose_reading_never_ends_is_quarantined(tmp_path: Path, write_job: JobWriter) -> None:
     scenes(tmp_path, "a.tif", "stuck.tif", "z.tif")
     job = write_job(workers=2, lease_timeout=5)

@@ -346,6 +346,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_results(
     check(tmp_path / "out", images)
 
 
+@pytest.mark.slow
 def test_on_ray_as_inline(tmp_path: Path, photo_job: JobMaker, ray_cluster: str) -> None:
     images = night(tmp_path)
     (tmp_path / "in" / "empty.png").write_bytes(b"")

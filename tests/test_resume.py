@@ -143,6 +143,7 @@ def test_a_killed_driver_is_resumed_to_the_same_bytes(
     assert not list((output / "_batchseg" / "fragments").glob("*/*"))
 
 
+@pytest.mark.slow
 def test_a_killed_predictor_is_replaced(tmp_path: Path, job: Path) -> None:
     expected = undisturbed(job)
     environment = faults(tmp_path, slow=0.05)
