@@ -1,8 +1,6 @@
 """`batchseg export`: region tables as one file that any GIS opens."""
 
-import contextlib
 import json
-import uuid
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,8 +15,9 @@ import pyproj
 import shapely
 
 from batchseg.columns import first_output
-from batchseg.errors import ConfigError, OutputError
+from batchseg.errors import ConfigError
 from batchseg.ledger import Ledger
+from batchseg.publishing import replaced
 from batchseg.state import require_results
 from batchseg.tables import read_part, region_parts
 
@@ -81,25 +80,18 @@ def export(output: str, target: Path, *, crs: str | None, classes: tuple[str, ..
         raise ConfigError(msg)
     layers = _layers(groups, joined=wanted is not None)
     written = []
-    making = target.with_name(f".tmp-{uuid.uuid4().hex}{target.suffix}")
     try:
-        for layer, codes in layers.items():
-            parts = [path for code in codes for path in groups[code]]
-            counts: list[int] = []
-            tables = _tables(output, parts, classes, wanted, counts)
-            own = _crs_of(read_part(output, parts[0]).schema_arrow)
-            _write(tables, making, driver, layer, wanted or own)
-            written.append((layer, sum(counts)))
-        making.replace(target)
+        with replaced(target) as making:
+            for layer, codes in layers.items():
+                parts = [path for code in codes for path in groups[code]]
+                counts: list[int] = []
+                tables = _tables(output, parts, classes, wanted, counts)
+                own = _crs_of(read_part(output, parts[0]).schema_arrow)
+                _write(tables, making, driver, layer, wanted or own)
+                written.append((layer, sum(counts)))
     except pyproj.exceptions.ProjError as e:
         msg = f"regions cannot be brought to {wanted.to_string() if wanted else 'their CRS'}: {e}; use .gpkg"
         raise ConfigError(msg) from e
-    except OSError as e:
-        msg = f"cannot write {target}: {e.strerror or e}"
-        raise OutputError(msg) from e
-    finally:
-        with contextlib.suppress(OSError):
-            making.unlink(missing_ok=True)
     return Exported(path=str(target), layers=tuple(written))
 
 

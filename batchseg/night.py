@@ -9,13 +9,15 @@ from dataclasses import dataclass
 from batchseg import publishing, storage
 from batchseg.choice import Choice, as_document
 from batchseg.driver import Tally
-from batchseg.events import Listener
+from batchseg.events import Listener, Note
+from batchseg.inputs import InputRoot
 from batchseg.ledger import Record
 from batchseg.locks import Lock
 from batchseg.progress import Sums
-from batchseg.recipe import Product
+from batchseg.recipe import Product, Recipe
 from batchseg.settings import JobConfig
-from batchseg.settle import Stop
+from batchseg.settle import Stop, describe_young
+from batchseg.state import OutputState, save_state
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +33,41 @@ class Night:
     """A reason in words ends the run; the lock's loss is one."""
     log: str
     """URI of the run's log."""
+
+    def tell_apart(self, *, gone: int, young: int) -> None:
+        """Say how many sources the inputs no longer hold, and how many are left to a later run."""
+        if gone:
+            text = (
+                f"{gone} sources are gone from the inputs; their results are kept until "
+                f"`batchseg prune {self.config.output}`"
+            )
+            self.emit(Note(text=text))
+        if young:
+            self.emit(Note(text=describe_young(young, self.config.min_age)))
+
+    def remember(
+        self,
+        recipe: Recipe,
+        product: Product,
+        *,
+        roots: Mapping[str, InputRoot],
+        choice: Choice,
+        vanished: tuple[str, ...],
+        before: OutputState | None,
+    ) -> None:
+        """Record how the output is made, if that is not what `before` says. Raises OutputError."""
+        new = OutputState(
+            pixel=recipe.settings(),
+            device=recipe.device,
+            facts=recipe.facts,
+            roots=roots,
+            choice=choice,
+            classes=product_names(product),
+            colors=tuple(info.color for info in product.classes),
+            vanished=vanished,
+        )
+        if new != before:
+            save_state(self.config.output, new)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -118,6 +118,25 @@ def create(uri: str, data: bytes) -> bool:
             return True
 
 
+@contextlib.contextmanager
+def replaced(target: Path) -> Iterator[Path]:
+    """A file beside one that the user named, with its suffix; it takes that one's place at the end.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    making = target.with_name(f".tmp-{uuid.uuid4().hex}{target.suffix}")
+    try:
+        yield making
+        making.replace(target)
+    except OSError as e:
+        msg = f"cannot write {target}: {e.strerror or e}"
+        raise OutputError(msg) from e
+    finally:
+        with contextlib.suppress(OSError):
+            making.unlink(missing_ok=True)
+
+
 def remove(uri: str) -> None:
     """Delete a file or a folder with all in it; nothing there is no error. Raises OutputError."""
     with output_errors("remove", uri):

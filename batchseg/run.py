@@ -11,7 +11,7 @@ from batchseg.driver import Driver, Tally
 from batchseg.errors import BatchsegError, ModelError, StoppedError
 from batchseg.events import Event, Listener, Note, PhaseStarted, PlanReady
 from batchseg.executors import Executor, Slot
-from batchseg.inputs import InputRoot, find_sources
+from batchseg.inputs import find_sources
 from batchseg.items import write_items
 from batchseg.ledger import Ledger, Record
 from batchseg.night import Night, Report, product_names, save_summary
@@ -24,13 +24,12 @@ from batchseg.settings import JobConfig
 from batchseg.settle import (
     LazyExecutor,
     Stop,
-    describe_young,
     read_package,
     refuse_spoiled_night,
     settle,
     triage_job,
 )
-from batchseg.state import OutputState, load_state, save_state
+from batchseg.state import load_state
 from batchseg.tables import tidy
 from batchseg.write import discard_leftovers, fragments_exist
 
@@ -86,6 +85,7 @@ class _Run:
     """The parts of one run, in the order of `go`."""
 
     def __init__(self, night: Night) -> None:
+        self._night = night
         self._config, self._lock, self._sums = night.config, night.lock, night.sums
         self._stop, self._emit, self._log, self._run_id = night.stop, night.emit, night.log, night.run_id
 
@@ -104,42 +104,21 @@ class _Run:
             ledger.claim(self._run_id)
             triaged = triage_job(config, sources, ledger, recipe, product)
             self._choice = choice
-            remember = partial(self._remember, recipe, product, roots, triaged.vanished, state)
-            if triaged.vanished:
-                self._emit(
-                    Note(
-                        text=f"{len(triaged.vanished)} sources are gone from the inputs; their results are "
-                        f"kept until `batchseg prune {self._config.output}`"
-                    )
-                )
-            if triaged.young:
-                self._emit(Note(text=describe_young(triaged.young, config.min_age)))
+            self._night.tell_apart(gone=len(triaged.vanished), young=triaged.young)
+            remember = partial(
+                self._night.remember,
+                recipe,
+                product,
+                roots=roots,
+                choice=choice,
+                vanished=triaged.vanished,
+                before=state,
+            )
             if triaged.todo:
                 return self._work(executor, recipe, product, ledger, triaged, remember)
             remember()
             self._emit(Note(text=f"nothing to do: {triaged.done} sources are done"))
             return self._end(ledger, product, Tally(), triaged, ())
-
-    def _remember(
-        self,
-        recipe: Recipe,
-        product: Product,
-        roots: dict[str, InputRoot],
-        vanished: tuple[str, ...],
-        state: OutputState | None,
-    ) -> None:
-        new = OutputState(
-            pixel=recipe.settings(),
-            device=recipe.device,
-            facts=recipe.facts,
-            roots=roots,
-            choice=self._choice,
-            classes=product_names(product),
-            colors=tuple(info.color for info in product.classes),
-            vanished=vanished,
-        )
-        if new != state:
-            save_state(self._config.output, new)
 
     def _work(
         self,

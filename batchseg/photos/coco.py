@@ -1,8 +1,6 @@
 """`batchseg export OUTPUT coco.json`: images and regions in COCO's format, written as a stream."""
 
-import contextlib
 import json
-import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import count
@@ -17,8 +15,9 @@ import shapely
 from numpy.typing import NDArray
 from rasterio.transform import Affine
 
-from batchseg.errors import ConfigError, OutputError
+from batchseg.errors import ConfigError
 from batchseg.photos.results import Items, class_name, column_of, is_done, open_items, recorded_parts, rows_of
+from batchseg.publishing import replaced
 
 _IMAGE_COLUMNS = ("source_id", "uri", "status", "height", "width", "verdict", "rule", "same_as")
 _REGION_COLUMNS = (
@@ -53,17 +52,8 @@ def export_coco(output: str, target: Path, *, classes: tuple[str, ...] = ()) -> 
     """
     items = open_items(output)
     wanted = _class_ids(items, classes)
-    making = target.with_name(f".tmp-{uuid.uuid4().hex}.json")
-    try:
-        with making.open("w", encoding="ascii") as file:
-            written = _write(items, wanted, file)
-        making.replace(target)
-    except OSError as e:
-        msg = f"cannot write {target}: {e.strerror or e}"
-        raise OutputError(msg) from e
-    finally:
-        with contextlib.suppress(OSError):
-            making.unlink(missing_ok=True)
+    with replaced(target) as making, making.open("w", encoding="ascii") as file:
+        written = _write(items, wanted, file)
     return Exported(path=str(target), images=written[0], annotations=written[1])
 
 

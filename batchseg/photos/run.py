@@ -14,7 +14,6 @@ from batchseg.columns import verdict_counts
 from batchseg.driver import Tally
 from batchseg.errors import BatchsegError, ConfigError, ModelError, StoppedError
 from batchseg.events import Note, PhaseStarted, PlanReady
-from batchseg.inputs import InputRoot
 from batchseg.items import write_items
 from batchseg.ledger import Ledger
 from batchseg.night import Night, Report, product_names
@@ -27,8 +26,8 @@ from batchseg.photos.sift import sift
 from batchseg.photos.tables import compute as pc
 from batchseg.photos.triage import PhotoTriage, StoredOutputs, triage_photographs
 from batchseg.recipe import Product, Recipe
-from batchseg.settle import LazyExecutor, describe_young, read_package, settle
-from batchseg.state import OutputState, load_state, save_state
+from batchseg.settle import LazyExecutor, read_package, settle
+from batchseg.state import load_state
 from batchseg.tables import tidy
 
 LOOKED_AT = 6
@@ -78,47 +77,17 @@ class PhotoRun:
                 product=product.digest,
                 outputs_there=StoredOutputs(config.output),
             )
-            self._say(triaged)
-            remember = partial(self._remember, recipe, product, roots, triaged, state)
+            vanished = tuple(triaged.vanished.to_pylist())
+            night.tell_apart(gone=len(vanished), young=triaged.young)
+            remember = partial(
+                night.remember, recipe, product, roots=roots, choice=choice, vanished=vanished, before=state
+            )
             if triaged.changed_attributes.num_rows:
                 ledger.append_table(with_attributes(ledger.table(), triaged.changed_attributes))
             self._judge_again(ledger, product)
             revision = revise(triaged.todo, ledger.table(), recipe, product, vanished=triaged.vanished)
             driver = self._work(executor, ledger, recipe, product, triaged, revision, remember)
             return self._end(ledger, product, driver, triaged)
-
-    def _say(self, triaged: PhotoTriage) -> None:
-        emit, output = self._night.emit, self._config.output
-        if len(triaged.vanished):
-            emit(
-                Note(
-                    text=f"{len(triaged.vanished)} sources are gone from the inputs; their results are "
-                    f"kept until `batchseg prune {output}`"
-                )
-            )
-        if triaged.young:
-            emit(Note(text=describe_young(triaged.young, self._config.min_age)))
-
-    def _remember(
-        self,
-        recipe: Recipe,
-        product: Product,
-        roots: dict[str, InputRoot],
-        triaged: PhotoTriage,
-        state: OutputState | None,
-    ) -> None:
-        new = OutputState(
-            pixel=recipe.settings(),
-            device=recipe.device,
-            facts=recipe.facts,
-            roots=roots,
-            choice=self._choice,
-            classes=product_names(product),
-            colors=tuple(info.color for info in product.classes),
-            vanished=tuple(triaged.vanished.to_pylist()),
-        )
-        if new != state:
-            save_state(self._config.output, new)
 
     def _work(
         self,
@@ -219,7 +188,7 @@ class PhotoRun:
         """Verdicts by today's rules, for photographs that were judged by others."""
         if product.rules is None:
             return
-        rows = rejudge(self._config.output, ledger, product.rules)
+        rows = rejudge(self._config.output, ledger, product.rules, product=product.digest)
         if not rows.num_rows:
             return
         ledger.append_table(rows)

@@ -1,8 +1,6 @@
 """A contact sheet: one PNG of the images that failed, each defect outlined."""
 
-import contextlib
-import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,13 +12,14 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from batchseg import storage
-from batchseg.errors import ConfigError, OutputError, SourceError
+from batchseg.errors import ConfigError, SourceError
 from batchseg.photos.decode import decode
 from batchseg.photos.lettering import cut, drawable, load_font
 from batchseg.photos.outlines import MARGIN, Defect, thumbnail
 from batchseg.photos.period import local_time
 from batchseg.photos.results import class_color, class_name, column_of, regions_of
 from batchseg.photos.summary import Summary, Suspect, describe_counts, describe_period
+from batchseg.publishing import replaced
 from batchseg.state import OutputState, require_results
 from batchseg.walking import current_tags
 
@@ -75,25 +74,10 @@ def write_sheet(summary: Summary, target: Path) -> Sheet:
         own = regions.filter(pc.equal(column_of(regions, "source_id"), pa.scalar(suspect.source_id)))
         shown.append(_show(suspect, own, state))
     page = _draw(summary, state, sorted(set(column_of(regions, "class_id").to_pylist())), shown)
-    with _published(target) as making:
+    with replaced(target) as making:
         page.save(making, format="PNG")
     absent = tuple((one.suspect.source_id, one.reason) for one in shown if one.reason)
     return Sheet(path=str(target), images=len(shown), absent=absent)
-
-
-@contextlib.contextmanager
-def _published(target: Path) -> Iterator[Path]:
-    """A file beside `target` that takes its place at the end."""
-    making = target.with_name(f".tmp-{uuid.uuid4().hex}")
-    try:
-        yield making
-        making.replace(target)
-    except OSError as e:
-        msg = f"cannot write {target}: {e.strerror or e}"
-        raise OutputError(msg) from e
-    finally:
-        with contextlib.suppress(OSError):
-            making.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
