@@ -1,13 +1,12 @@
-"""Compare a run's masks of the held-out magnetic tiles with the truth: the figures of the model's card.
+"""Compare a run over the magnetic tiles with the truth of the held-out ones: the figures of the model's card.
 
 Usage:
-    batchseg run configs/magnetic-tile.yaml          # ARCHIVE is DATA
-    python jobs/defect_accuracy.py RESULTS DATA
+    batchseg run configs/magnetic-tile.yaml          # ARCHIVE is DATA, RESULTS a folder
+    python jobs/defect_accuracy.py RESULTS/magnetic-tile DATA
 
-An image is called defective if its mask holds a region (4-connected pixels of one class) of a defect that has
-at least the pixels of `magnetic_tile.LEAST_REGION`; the class with the most pixels in such regions is its
-name. In truth it is defective if its folder is not MT_Free, also where the mask beside it has been lost. IoU
-is counted over the pixels of all held-out images, clean ones included, except the two that lost their masks.
+An image is called defective if its verdict is FAIL, and the rule that decided names the defect. In truth it
+is defective if its folder is not MT_Free, also where the mask beside it has been lost. IoU is counted over
+the pixels of all held-out images, clean ones included, except the two that lost their masks.
 """
 
 from __future__ import annotations
@@ -18,11 +17,10 @@ from pathlib import Path
 
 import magnetic_tile
 import numpy as np
-import rasterio
+import pyarrow.parquet as pq
 from accuracy import NODATA, Accuracy, count_pairs, table
-from magnetic_tile import CLASSES, LEAST_REGION
-from numpy.typing import NDArray
-from scipy import ndimage
+from magnetic_tile import CLASSES
+from PIL import Image
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,50 +32,52 @@ class Judged:
     truth: int
     """Class id of the image's folder; 0 is good."""
     called: int
-    """Class id that the mask says; 0: no defect."""
+    """Class id that the rule of its verdict is for; 0: PASS."""
 
 
-def read_mask(results: Path, name: str) -> NDArray[np.uint8]:
-    """Read the mask of an image, GeoTIFF or PNG: uint8 (H, W).
+def called(verdict: str | None, rule: str | None) -> int:
+    """Class id that a verdict stands for.
 
     Raises:
-        FileNotFoundError: If the run left none.
+        ValueError: If it is none of a job whose rules are named by the defects.
     """
-    for suffix in (".tif", ".png"):
-        path = results / "masks" / f"{name}{suffix}"
-        if path.exists():
-            with rasterio.open(path) as dataset:
-                mask: NDArray[np.uint8] = dataset.read(1)
-                return mask
-    msg = f"no mask of {name} in {results / 'masks'}; the run must cover all images and keep all masks"
-    raise FileNotFoundError(msg)
+    if verdict == "PASS":
+        return 0
+    if verdict != "FAIL" or rule not in CLASSES[1:]:
+        msg = f"verdict {verdict} by rule {rule}; expected PASS, or FAIL by one of {', '.join(CLASSES[1:])}"
+        raise ValueError(msg)
+    return CLASSES.index(rule)
 
 
-def call(mask: NDArray[np.uint8]) -> int:
-    """Class id of the defect that a mask shows by the rule of this script; 0 if none."""
-    pixels = [0] * len(CLASSES)
-    for number, name in enumerate(CLASSES):
-        if name in LEAST_REGION:
-            regions, _ = ndimage.label(mask == number)
-            sizes = np.bincount(regions.ravel())[1:]
-            pixels[number] = int(sizes[sizes >= LEAST_REGION[name]].sum())
-    return int(np.argmax(pixels)) if any(pixels) else 0
+def read_items(results: Path) -> dict[str, dict[str, str | None]]:
+    """The columns verdict, rule and mask of the items table, by image."""
+    columns = ["source_id", "verdict", "rule", "mask"]
+    rows = pq.read_table(results / "items" / "items.parquet", columns=columns).to_pylist()
+    return {row["source_id"]: row for row in rows}
 
 
 def held_out(results: Path, data: Path) -> tuple[Accuracy, list[Judged]]:
-    """Compare the masks of all held-out images.
+    """Compare verdicts and masks of all held-out images.
 
     Args:
         results: Output of a run over the data folder.
         data: The folder that holds "MT_Free" and the others.
+
+    Raises:
+        ValueError: If the run left out one of them, or kept no mask of it.
     """
+    items = read_items(results)
     counts = np.zeros((256, 256), np.int64)
     judged = []
     for example in magnetic_tile.examples(data, held=True):
-        mask = read_mask(results, example.name)
-        judged.append(Judged(name=example.name, truth=example.folder, called=call(mask)))
+        item = items.get(example.name, {})
+        if not item.get("mask"):
+            msg = f"no mask of {example.name} in {results}; the run must cover all images and keep all masks"
+            raise ValueError(msg)
+        call = called(item["verdict"], item["rule"])
+        judged.append(Judged(name=example.name, truth=example.folder, called=call))
         if example.labelled:
-            counts += count_pairs(example.label, mask)
+            counts += count_pairs(example.label, np.asarray(Image.open(results / str(item["mask"]))))
     known = len(CLASSES)
     unpredicted = int(counts[:known, NODATA].sum())
     return Accuracy(confusion=counts[:known, :known], unpredicted=unpredicted, unexpected=0), judged
@@ -88,12 +88,12 @@ def report(judged: list[Judged]) -> str:
     missed = [image for image in judged if image.truth and not image.called]
     alarms = [image for image in judged if image.called and not image.truth]
     defective = sum(image.truth > 0 for image in judged)
-    called = sum(image.called > 0 for image in judged)
+    failed = sum(image.called > 0 for image in judged)
     hits = defective - len(missed)
     lines = [
-        f"images {len(judged)}, defective {defective}, called defective {called}, of those rightly {hits}",
+        f"images {len(judged)}, defective {defective}, called defective {failed}, of those rightly {hits}",
         f"image-level recall     {hits / max(1, defective):.4f}",
-        f"image-level precision  {hits / max(1, called):.4f}",
+        f"image-level precision  {hits / max(1, failed):.4f}",
         "",
         f"{'class':<12}{'images':>8}{'called defective':>18}{'and by this name':>18}",
     ]
@@ -109,7 +109,7 @@ def report(judged: list[Judged]) -> str:
 def main() -> None:
     """Print the figures of pixels and of images."""
     parser = argparse.ArgumentParser(
-        description="Compare masks of the held-out magnetic tiles with the truth."
+        description="Compare a run with the truth of the held-out magnetic tiles."
     )
     parser.add_argument("results", type=Path)
     parser.add_argument("data", type=Path)

@@ -28,12 +28,6 @@ BLOCK = 20_000
 MARKED = 127  # Masks are grey at their borders; above this a pixel belongs to the defect.
 LEAST = 10  # Pixels; a mask of a defect with fewer has been lost (six of MT_Uneven have 0 to 3).
 
-LEAST_REGION = {"blowhole": 13, "break": 35, "crack": 51, "fray": 84, "uneven": 2345}
-"""Pixels of a region that make an image defective: half of what the training side labels.
-
-For each class the smallest of the labels' largest regions (4-connected), halved.
-"""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Example:
