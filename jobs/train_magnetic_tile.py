@@ -25,7 +25,7 @@ from magnetic_tile import CLASSES, Example
 from numpy.typing import NDArray
 
 CROP = 160  # Pixels; less than the job's tile: a crop shall not be nearly all good.
-HALO = 32  # Pixels; the job's halo.
+HALO = 32  # Pixels that a crop may reach over the border; the job's halo at most.
 BATCH = 10
 WEIGHTS = [1.0, 12.0, 4.0, 8.0, 3.0, 2.0]  # Of the classes; without, the network calls everything good.
 BALANCED = 0.75  # Share of the crops around a pixel of a defect whose class is drawn evenly.
