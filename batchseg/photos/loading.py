@@ -28,6 +28,9 @@ AHEAD_BYTES = 32 * 2**20
 DECODED_BYTES = 64 * 2**20
 """Of pixels from one chunk, or one photograph of more: a PNG may take a thousand times its file."""
 
+MAX_FILE_BYTES = 2**31
+"""A file is read whole; 300 megapixels without compression take less in 16 bits."""
+
 Row = dict[str, Any]
 _Part = tuple[list["Loaded"], list[Row]]
 _Ahead = tuple[int, "Future[_Part]"]
@@ -56,6 +59,9 @@ def load(row: Row, *, with_content: bool) -> Loaded:
     try:
         if row["problem"]:
             raise SourceError(row["problem"])
+        if row["size"] > MAX_FILE_BYTES:
+            msg = f"is a file of {row['size']:,} bytes, at most {MAX_FILE_BYTES:,} are taken for a photograph"
+            raise SourceError(msg)
         data = read_listed(row)
         content = content_digest(data) if with_content else ""
         return Loaded(row=row, picture=decode(data, name), content=content)
