@@ -1,15 +1,19 @@
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from conftest import write_raster
 from factories import make_config, make_recipe
 from hypothesis import given
 from hypothesis import strategies as st
+from photographs import encoded, listed, spotted
 
 from batchseg.errors import ConfigError
 from batchseg.inputs import find_sources
+from batchseg.photos.listing import some_sources
 from batchseg.samples import _spread, sample_tiles
+from batchseg.settings import Fit
 
 
 def sources(folder: Path):
@@ -46,3 +50,20 @@ def test_where_no_source_gives_a_tile_the_job_must_name_an_engine(tmp_path: Path
     (tmp_path / "a.tif").write_text("no raster")
     with pytest.raises(ConfigError, match="name an `engine`"):
         sample_tiles(make_recipe(), sources(tmp_path), 4)
+
+
+@pytest.mark.parametrize("fit", ["tile", "resize"])
+def test_photographs_give_what_the_network_will_see_of_them(tmp_path: Path, fit: Fit) -> None:
+    grey = spotted(40, 61, seed=1)[..., :1]
+    for name, data in (("a.png", encoded(grey[..., 0])), ("b.jpg", b"no photograph")):
+        (tmp_path / name).write_bytes(data)
+    recipe = make_recipe(fit=fit, halo=0 if fit == "resize" else 3)
+    (sample,) = sample_tiles(recipe, some_sources(listed(tmp_path)), 4)
+    assert sample.pixels.shape == (3, 16, 16)
+    whole = np.repeat(grey, 3, axis=2)
+    if fit == "resize":
+        np.testing.assert_array_equal(sample.pixels, cv2.resize(whole, (16, 16)).transpose(2, 0, 1))
+    else:
+        around = np.pad(whole, ((3, 16), (3, 16), (0, 0)), mode="reflect")
+        windows = np.lib.stride_tricks.sliding_window_view(around, (16, 16), axis=(0, 1))
+        assert (windows == sample.pixels).all(axis=(2, 3, 4)).any()
