@@ -35,9 +35,7 @@ RECORDS = st.dictionaries(
         tag=st.sampled_from("12"),
         pixel=st.sampled_from("pppq"),
         product=st.sampled_from("rrrs"),
-        judged=st.sampled_from("jk"),
         attributes=st.sampled_from(["", '{"line": "1"}']),
-        content=st.sampled_from(["", "c", "d"]),
         outputs=st.lists(
             st.builds(Output, path=st.sampled_from(["there", "gone"]), nbytes=st.just(1), sha256=st.just("")),
             max_size=2,
@@ -57,7 +55,7 @@ def ledger_of(records: dict[str, Record], *, as_held: bool) -> pa.Table:
     rows = [{**asdict(records[i]), "source_id": i} for i in sorted(records)]
     table = pa.Table.from_pylist(rows, schema=SCHEMA)
     if as_held:
-        for name in ("status", "pixel", "product", "judged"):
+        for name in ("status", "pixel", "product"):
             place = table.column_names.index(name)
             table = table.set_column(place, name, table[name].dictionary_encode())
     return table
@@ -97,9 +95,7 @@ def test_triage_says_what_one_by_one_comparison_says(photographs, records, rows,
     listing, ledger = listing_of(photographs), ledger_of(records, as_held=as_held)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(triage, "ROWS", rows)
-        result = triage_photographs(
-            listing, ledger, pixel="p", product="r", judged="j", outputs_there=there, same_content=True
-        )
+        result = triage_photographs(listing, ledger, pixel="p", product="r", outputs_there=there)
     fate = expected(photographs, records)
     assert result.todo.equals(listing.filter(pa.array([fate[i] == "todo" for i in ids(listing)], pa.bool_())))
     counts = {name: list(fate.values()).count(name) for name in ("done", "quarantined", "young")}
@@ -109,27 +105,13 @@ def test_triage_says_what_one_by_one_comparison_says(photographs, records, rows,
     assert ids(result.changed_attributes) == [
         i for i in settled if records[i].attributes != photographs[i]["attributes"]
     ]
-    assert ids(result.rejudged) == [i for i in settled if fate[i] == "done" and records[i].judged != "j"]
-    usable = {
-        i: r
-        for i, r in records.items()
-        if expected({i: {"tag": r.tag, "young": False}}, records)[i] == "done"
-    }
-    contents: dict[str, str] = {}
-    for i in sorted(usable):
-        if usable[i].content:
-            contents.setdefault(usable[i].content, i)
-    assert {row["content"]: row["source_id"] for row in result.contents.to_pylist()} == contents
-    lost = [i for i in photographs if i in records and records[i].tag == photographs[i]["tag"]]
-    lost = [r for r in map(records.get, lost) if (r.status, r.pixel, r.product) == ("done", "p", "r")]
-    assert result.lost == sum(any(o.path == "gone" for o in r.outputs) for r in lost)
 
 
 def test_without_a_ledger_all_is_to_do():
     listing = listing_of({i: {"tag": "1", "young": i == "a/0", "attributes": "", "problem": ""} for i in IDS})
     result = triage_photographs(listing, None, pixel="p", product="r")
     assert ids(result.todo) == sorted(set(IDS) - {"a/0"})
-    assert (result.done, result.young, len(result.vanished), len(result.contents)) == (0, 1, 0, 0)
+    assert (result.done, result.young, len(result.vanished)) == (0, 1, 0)
     assert result.todo.schema == LISTING
 
 

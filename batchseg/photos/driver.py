@@ -49,7 +49,6 @@ class _Sifting:
     batch: Batch
     had_success: bool
     """Others of its group were done: what fails are single cases."""
-    submitted: float
 
 
 class PhotoDriver:
@@ -94,7 +93,6 @@ class PhotoDriver:
         self._refused: list[Record] = []
         self._committed_at = time.monotonic()
         self._hashes: list[pa.Table] = []
-        self._draining = False
         self.tally = Tally()
         self.refused: list[Record] = []
         """All that this run refused."""
@@ -154,9 +152,9 @@ class PhotoDriver:
     def _next_batch(self, waiting: Waiting) -> Batch | None:
         if self._again:
             return self._again.popleft()
-        return waiting.take(self._images_pergroup_of(waiting.left))
+        return waiting.take(self._images_per_group(waiting.left))
 
-    def _images_pergroup_of(self, left: int) -> int:
+    def _images_per_group(self, left: int) -> int:
         """About two seconds of work; towards the end less, so that predictors end at the same time."""
         if self._seconds_per_image is None:
             return FIRST_IMAGES
@@ -255,8 +253,7 @@ class PhotoDriver:
 
     def _sift(self, batch: Batch, *, had_success: bool) -> None:
         self._next_id += 1
-        now = time.monotonic()
-        self._sifting[self._next_id] = _Sifting(batch=batch, had_success=had_success, submitted=now)
+        self._sifting[self._next_id] = _Sifting(batch=batch, had_success=had_success)
         self._executor.sift(group_of(self._next_id, batch))
 
     def _on_sifted(self, outcome: SiftOutcome) -> None:

@@ -37,19 +37,11 @@ class PhotoTriage:
     """In earlier runs, and unchanged since."""
     young: int
     """Photographs with work to do that are left to a later run: they may still be written."""
-    lost: int
-    """Photographs that are done by the ledger, but results of theirs were deleted or cut; among `todo`
-    unless they are young."""
     vanished: Column
     """Ids, sorted, that the ledger knows and the inputs no longer hold; their outputs are kept."""
     changed_attributes: pa.Table
     """LISTING rows, sorted by id, of done and quarantined ones of which the inputs say something else than
     the ledger: nothing is predicted, their record is written again with the new attributes."""
-    rejudged: pa.Table
-    """LISTING rows, sorted by id, of done ones whose verdict was derived by other rules."""
-    contents: pa.Table
-    """content, source_id: of each content that is done and whose results are there, the first id; empty
-    unless asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +51,7 @@ class _Known:
     table: pa.Table
     current: Flags
     """Done, with these settings, and the results are there."""
-    lost: Flags
     quarantined: Flags
-    judged: Flags
-    """By these rules."""
 
     def stretch(self, first: str, last: str) -> slice:
         ids = self.table["source_id"]
@@ -81,9 +70,7 @@ class _Verdicts:
     quarantined: Flags
     young: Flags
     ripe: Flags
-    lost: Flags
     other_attributes: Flags
-    other_rules: Flags
 
 
 def all_there(outputs: Column) -> Flags:
@@ -96,9 +83,7 @@ def triage_photographs(
     *,
     pixel: str,
     product: str,
-    judged: str | None = None,
     outputs_there: OutputsThere = all_there,
-    same_content: bool = False,
 ) -> PhotoTriage:
     """Which photographs need work.
 
@@ -107,13 +92,9 @@ def triage_photographs(
         known: columns as in `ledger.SCHEMA`, sorted by id, the latest row of each source; None: no ledger.
         pixel: digest of the pixel settings.
         product: digest of what is made of masks.
-        judged: digest of the rules; None: verdicts are left as they are.
         outputs_there: asked once, for sources that are done with these settings: `StoredOutputs`.
-        same_content: whether `contents` is wanted.
     """
-    ledger = _sorted_out(
-        known if known is not None else SCHEMA.empty_table(), pixel, product, judged, outputs_there
-    )
+    ledger = _sorted_out(known if known is not None else SCHEMA.empty_table(), pixel, product, outputs_there)
     present = np.zeros(len(ledger.table), dtype=bool)
     verdicts = [_judge(rows, ledger, present) for rows in _slices(listing)]
     return PhotoTriage(
@@ -121,11 +102,8 @@ def triage_photographs(
         done=_count(verdicts, "done"),
         quarantined=_count(verdicts, "quarantined"),
         young=_count(verdicts, "young"),
-        lost=_count(verdicts, "lost"),
         vanished=_whole(ledger.table["source_id"].filter(pa.array(~present))),
         changed_attributes=_chosen(verdicts, "other_attributes"),
-        rejudged=_chosen(verdicts, "other_rules"),
-        contents=_contents(ledger, wanted=same_content),
     )
 
 
@@ -137,21 +115,16 @@ def _flags(column: Column) -> Flags:
     return np.asarray(pc.fill_null(column, fill_value=False), dtype=bool)
 
 
-def _sorted_out(
-    table: pa.Table, pixel: str, product: str, judged: str | None, outputs_there: OutputsThere
-) -> _Known:
+def _sorted_out(table: pa.Table, pixel: str, product: str, outputs_there: OutputsThere) -> _Known:
     fits = _flags(pc.equal(table["status"], "done"))
     for name, digest in (("pixel", pixel), ("product", product)):
         fits &= _flags(pc.equal(table[name], digest))
     there = np.ones(len(table), dtype=bool)
     there[fits] = outputs_there(table["outputs"] if fits.all() else table["outputs"].filter(pa.array(fits)))
-    same_rules = np.ones(len(table), dtype=bool)
     return _Known(
         table=table,
         current=fits & there,
-        lost=fits & ~there,
         quarantined=_flags(pc.equal(table["status"], "quarantined")),
-        judged=same_rules if judged is None else _flags(pc.equal(table["judged"], judged)),
     )
 
 
@@ -182,9 +155,7 @@ def _judge(rows: pa.Table, ledger: _Known, present: Flags) -> _Verdicts:
         quarantined=quarantined,
         young=~settled & young,
         ripe=~settled & ~young,
-        lost=same_tag & of_known(ledger.lost),
         other_attributes=settled & _flags(said),
-        other_rules=done & ~of_known(ledger.judged),
     )
 
 
@@ -203,16 +174,6 @@ def _chosen(verdicts: list[_Verdicts], name: str) -> pa.Table:
 
 def _whole(column: Column) -> Column:
     return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
-
-
-def _contents(ledger: _Known, *, wanted: bool) -> pa.Table:
-    rows = ledger.table.select(["content", "source_id"])
-    if not wanted:
-        return rows.slice(0, 0)
-    usable = ledger.current & _flags(pc.not_equal(rows["content"], ""))
-    groups = rows.filter(pa.array(usable)).group_by("content", use_threads=False)  # in the order of ids
-    firsts = groups.aggregate([("source_id", "first")])
-    return firsts.rename_columns({"source_id_first": "source_id"}).select(["content", "source_id"])
 
 
 class StoredOutputs:
