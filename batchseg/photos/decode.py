@@ -8,9 +8,9 @@ import re
 
 from batchseg.errors import NoImageError, SourceError
 from batchseg.photos import jpeg, pillow, tiff
-from batchseg.photos.picture import MAX_PIXELS, ROTATED, Picture, bands_of
+from batchseg.photos.picture import MAX_PIXELS, Picture, bands_of
 
-__all__ = ["MAX_PIXELS", "Picture", "bands_of", "decode", "size_of"]
+__all__ = ["MAX_PIXELS", "Picture", "bands_of", "decode"]
 
 FORMATS = (
     (re.compile(rb"\xff\xd8\xff"), "JPEG"),
@@ -69,21 +69,6 @@ def decode(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> Picture:
         raise error from e
 
 
-def size_of(data: bytes) -> tuple[int, int]:
-    """Height and width of the upright picture, from its header.
-
-    Raises:
-        SourceError: it is no image, or its header is damaged.
-    """
-    try:
-        height, width, orientation = _size(data)
-    except SourceError:
-        raise
-    except Exception as e:
-        raise SourceError(_fault(e)) from e
-    return (width, height) if orientation in ROTATED else (height, width)
-
-
 def _decoded(data: bytes, max_pixels: int) -> Picture:
     form = _format(data)
     if form == "TIFF":
@@ -94,18 +79,6 @@ def _decoded(data: bytes, max_pixels: int) -> Picture:
         except jpeg.UnusualError:
             pass  # Pillow knows more kinds, and says better what is wrong
     return pillow.read(data, form, max_pixels)
-
-
-def _size(data: bytes) -> tuple[int, int, int]:
-    form = _format(data)
-    if form == "TIFF":
-        return tiff.size(data)
-    if form == "JPEG":
-        try:
-            return jpeg.size(data)
-        except jpeg.UnusualError:
-            pass
-    return pillow.size(data, form)
 
 
 def _format(data: bytes) -> str:

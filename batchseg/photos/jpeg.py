@@ -69,16 +69,6 @@ def read(data: bytes, max_pixels: int) -> Picture:
     return make_picture(pixels, None, kind, orientation=orientation)
 
 
-def size(data: bytes) -> tuple[int, int, int]:
-    """Height, width and EXIF orientation from the header.
-
-    Raises:
-        UnusualError: see `read`.
-    """
-    height, width, _, orientation = _header(data)
-    return height, width, orientation
-
-
 def orientation_of(exif: bytes | None) -> int:
     """EXIF's orientation in an EXIF block, 1 where it says none."""
     if not exif:

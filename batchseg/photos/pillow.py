@@ -47,17 +47,6 @@ def read(data: bytes, form: str, max_pixels: int) -> Picture:
         return _read(data, form, max_pixels)
 
 
-def size(data: bytes, form: str) -> tuple[int, int, int]:
-    """Height, width and EXIF orientation from the header."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        exif = _exif(data, form)
-        if form == "WebP":
-            return *_webp_size(data), orientation_of(exif)
-        image = OPENERS[form](io.BytesIO(data))
-        return image.height, image.width, orientation_of(exif or image.info.get("exif"))
-
-
 def _read(data: bytes, form: str, max_pixels: int) -> Picture:
     if form == "WebP":  # its reader takes memory as soon as it is made
         check_size(*_webp_size(data), pixel_bytes=4, max_pixels=max_pixels)

@@ -68,12 +68,6 @@ def read(data: bytes, max_pixels: int) -> Picture:
     return make_picture(pixels, valid, kind, orientation=orientation)
 
 
-def size(data: bytes) -> tuple[int, int, int]:
-    """Height, width and EXIF orientation from the first page's tags."""
-    tags = _tags(data)
-    return int(tags[HEIGHT]), int(tags[WIDTH]), tags.get(ORIENTATION, 1)
-
-
 def _tags(data: bytes) -> dict[int, Any]:
     """Numbers of the first page's tags to their values."""
     with warnings.catch_warnings():
