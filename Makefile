@@ -2,7 +2,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: demo test check slow clean
+.PHONY: demo test check slow faults reliability clean
 
 demo: .venv/installed
 	$(BIN)/python jobs/demo.py
@@ -17,6 +17,13 @@ check: .venv/installed
 
 slow: .venv/installed
 	$(BIN)/python -m pytest -m slow
+
+# Hours. One section, one fault: make faults ARGS="kills --only raylet --seed 7 --times 1"
+faults: .venv/installed
+	PYTHONPATH=tests $(BIN)/python -m faults $(ARGS)
+
+reliability: .venv/installed
+	PYTHONPATH=tests $(BIN)/python -m faults.page
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv

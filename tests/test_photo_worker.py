@@ -235,7 +235,7 @@ def test_a_photograph_that_ends_its_process_is_found(models, tmp_path, monkeypat
     shutil.copytree(folder / "line 0", tmp_path / "in")
     rows = listed(tmp_path / "in").to_pylist()[:3]
     Path(rows[2]["uri"]).write_bytes(b"")
-    search = os.pathsep.join([str(REPOSITORY / "tests" / "faults"), str(REPOSITORY)])
+    search = os.pathsep.join([str(REPOSITORY / "tests" / "faults" / "inject"), str(REPOSITORY)])
     monkeypatch.setenv("PYTHONPATH", search)
     monkeypatch.setenv("FAULT_ABORT", rows[0]["source_id"])
     recipe, _ = network_of(models)

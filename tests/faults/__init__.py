@@ -1,0 +1,1 @@
+"""Faults put into real runs: quick ones as tests, the campaign by `make faults`."""

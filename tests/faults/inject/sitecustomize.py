@@ -1,0 +1,84 @@
+"""Faults for runs in other processes: Python imports this module when PYTHONPATH names its folder.
+
+Environment: FAULT_SLOW seconds per tile; FAULT_ABORT, FAULT_HANG parts of file names whose reading ends
+or stops the process; FAULT_COUNT a file that gets a line for each tile that a predictor worked on: its
+row and column (of a photograph its number, and 0), and the source's id.
+"""
+
+import dataclasses
+import functools
+import os
+import threading
+import time
+
+if any(name.startswith("FAULT_") for name in os.environ):
+    import batchseg.photos.fitting
+    import batchseg.photos.loading
+    import batchseg.photos.worker
+    import batchseg.read
+    import batchseg.steps
+    import batchseg.stitch
+
+    place, place_in_photograph = batchseg.stitch.Stitcher.place, batchseg.photos.fitting.Fitting.place
+    fitting_of = batchseg.photos.worker.GroupWorker._fitting
+    read_shard, decode = batchseg.read._read_shard, batchseg.photos.loading.decode
+    read_lease, predict_lease = batchseg.steps.read_lease, batchseg.steps.predict_lease
+    current = threading.local()
+    names = {}
+
+    @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+    class NamedPixels(batchseg.steps.LeasePixels):
+        source_id: str
+
+    @functools.wraps(read_lease)
+    def named_read_lease(recipe, lease):
+        pixels = read_lease(recipe, lease)
+        fields = {field.name: getattr(pixels, field.name) for field in dataclasses.fields(pixels)}
+        return NamedPixels(**fields, source_id=lease.scene.source.source_id)
+
+    @functools.wraps(predict_lease)
+    def named_predict_lease(predictor, recipe, pixels, *arguments, **options):
+        current.name = pixels.source_id
+        return predict_lease(predictor, recipe, pixels, *arguments, **options)
+
+    def named_fitting(self, loaded, clock):
+        fitting = fitting_of(self, loaded, clock)
+        names[id(fitting)] = loaded.row["source_id"]
+        return fitting
+
+    def work_on(row, col, name):
+        time.sleep(float(os.environ.get("FAULT_SLOW", "0")))
+        if path := os.environ.get("FAULT_COUNT"):
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+            os.write(descriptor, f"{row} {col} {name}\n".encode())
+            os.close(descriptor)
+
+    def counted_place(self, tile, output, valid):
+        if (name := getattr(current, "name", None)) is not None:
+            work_on(tile.core.row_off, tile.core.col_off, name)
+        place(self, tile, output, valid)
+
+    def counted_place_in_photograph(self, number, answer):
+        work_on(number, 0, names[id(self)])
+        place_in_photograph(self, number, answer)
+
+    def fail(name):
+        if (part := os.environ.get("FAULT_ABORT")) and part in name:
+            os.abort()
+        while (part := os.environ.get("FAULT_HANG")) and part in name:
+            time.sleep(1)
+
+    def faulty_read_shard(dataset, *arguments):
+        fail(dataset.name)
+        return read_shard(dataset, *arguments)
+
+    def faulty_decode(data, name):
+        fail(name)
+        return decode(data, name)
+
+    batchseg.steps.read_lease, batchseg.steps.predict_lease = named_read_lease, named_predict_lease
+    batchseg.stitch.Stitcher.place = counted_place
+    batchseg.photos.fitting.Fitting.place = counted_place_in_photograph
+    batchseg.photos.worker.GroupWorker._fitting = named_fitting
+    batchseg.read._read_shard = faulty_read_shard
+    batchseg.photos.loading.decode = faulty_decode
