@@ -44,7 +44,7 @@ class Place:
             **os.environ,
             "PYTHONPATH": os.pathsep.join((str(INJECT), str(REPOSITORY))),
             "TMPDIR": str(self.folder),
-            "BATCHSEG_MODEL_CACHE": str(self.folder.parent / "bf-models"),
+            "BATCHSEG_MODEL_CACHE": os.environ.get("BATCHSEG_MODEL_CACHE", "/tmp/batchseg-faults-cache"),
             "FAULT_COUNT": str(self.count_path),
             "FAULT_MARK": self.mark,
             **named,

@@ -34,7 +34,7 @@ class Trial:
     """Of these, those that ended by themselves with the exit code that the README promises for the case; a
     run that was itself killed counts as ended right where the next one went on."""
     identical: bool | None = None
-    """Masks and regions byte by byte, and rows but for times, are an undisturbed run's; None: not compared."""
+    """Masks and regions byte by byte, and rows but for times, are those of an undisturbed run; or None."""
     predicted: int = 0
     """Tiles that an undisturbed run predicts."""
     repeated: int = 0
