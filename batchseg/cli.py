@@ -22,7 +22,7 @@ from batchseg.errors import EXIT_OK, EXIT_QUARANTINED, BatchsegError, ConfigErro
 from batchseg.modelcli import add_model_commands
 from batchseg.photocli import add_photo_commands
 from batchseg.settings import JobConfig
-from batchseg.terminal import Streams, stop_reasons
+from batchseg.terminal import Streams, keep_exit_code, stop_reasons
 
 if TYPE_CHECKING:
     from batchseg.night import Report
@@ -62,6 +62,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise
     with contextlib.suppress(OSError):
         sys.stdout.flush()
+    keep_exit_code()
     sys.exit(code)
 
 

@@ -88,3 +88,11 @@ def stop_reasons(deadline: str | None, now: Callable[[], float] = time.monotonic
         return None
 
     return reason
+
+
+def keep_exit_code() -> None:
+    """Let no signal change how the process ends: Python gives signals back to the system before the process
+    has gone, and libraries may take another second to end."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        if callable(signal.getsignal(number)):
+            signal.signal(number, signal.SIG_IGN)
