@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from batchseg import publishing, storage
 from batchseg.errors import OutputError, StoppedError
@@ -19,6 +20,7 @@ from batchseg.executors import (
     LeaseOutcome,
     Outcome,
     Slot,
+    SlotsChanged,
 )
 from batchseg.finish import discard_fragments
 from batchseg.grid import Shard
@@ -140,6 +142,7 @@ class Driver:
         self._output, self._recipe, self._ledger, self._epoch = output, recipe, ledger, epoch
         self._executor, self._emit, self._stop = executor, emit, stop
         self._slots = list(slots)
+        self._usual_class = self._slots[0].cpu_class
         self._in_flight_bytes, self._lease_timeout = in_flight_bytes, lease_timeout
         self._seconds_per_tile = recipe.facts.seconds_per_tile
         self._flights: dict[int, _InFlight] = {}
@@ -319,7 +322,9 @@ class Driver:
 
     def _handle(self, outcomes: Iterable[Outcome]) -> None:
         """Successes first: a failure may end the run."""
-        for outcome in sorted(outcomes, key=lambda outcome: isinstance(outcome.result, Failure)):
+        for outcome in sorted(outcomes, key=is_failure):
+            if isinstance(outcome, SlotsChanged):
+                self._slots = list(outcome.slots)
             if isinstance(outcome, FinishOutcome):
                 self._on_finish(outcome)
                 continue
@@ -436,19 +441,16 @@ class Driver:
     def _give_up_late_leases(self) -> None:
         """One lease per predictor at most: the others only waited behind it."""
         now = time.monotonic()
-        for slot in self._slots:
-            queue = [flight for flight in self._flights.values() if flight.slot.id == slot.id]
-            if (
-                not queue
-                or now - max(queue[0].submitted, self._heard_of.get(slot.id, 0.0)) <= self._lease_timeout
-            ):
+        for slot in {flight.slot.id for flight in self._flights.values()}:
+            oldest = next(flight for flight in self._flights.values() if flight.slot.id == slot)
+            if now - max(oldest.submitted, self._heard_of.get(slot, 0.0)) <= self._lease_timeout:
                 continue
-            flight = self._flights.pop(queue[0].lease.id)
-            self._heard_of[slot.id] = now
+            flight = self._flights.pop(oldest.lease.id)
+            self._heard_of[slot] = now
             step = self._executor.abandon(flight.lease.id)
             if not flight.work.over:
                 reason = f"no answer within lease_timeout ({self._lease_timeout:.0f} s)"
-                self._on_failure(flight, Failure(kind="timeout", step=step, reason=reason))
+                self._on_failure(flight, late(step, reason))
 
     def _commit(self) -> None:
         records, self._uncommitted = [self._with_outputs(r) for r in self._uncommitted], []
@@ -465,7 +467,7 @@ class Driver:
         ready, self._to_finish = self._to_finish, []
         for work in ready if not self._draining else ():
             self._finishing[work.source_id] = work
-            cpu_class = work.cpu_class or self._slots[0].cpu_class
+            cpu_class = work.cpu_class or self._usual_class
             outside = [outside_record(work.job, shard, self._recipe, cpu_class) for shard in work.outside]
             ordered = tuple(sorted([*work.records, *outside], key=lambda record: record.window))
             self._executor.finish(FinishTask(scene=work.job.scene, shards=ordered, epoch=self._epoch))
@@ -501,3 +503,14 @@ class Driver:
         while self._flights and time.monotonic() < until:
             self._handle(self._executor.poll(POLL_SECONDS))
         self._uncommitted += self._streak.flush()
+
+
+def is_failure(outcome: Outcome) -> bool:
+    return not isinstance(outcome, SlotsChanged) and isinstance(outcome.result, Failure)
+
+
+def late(step: Literal["read", "predict", "group", "lost"], reason: str) -> Failure:
+    """Of work that was given up; with a host that gave no answer it is lost."""
+    if step == "lost":
+        return Failure(kind="lost", step="predict", reason=f"{reason}, nor from its host")
+    return Failure(kind="timeout", step=step, reason=reason)

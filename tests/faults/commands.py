@@ -18,10 +18,10 @@ REPOSITORY = Path(__file__).parents[2]
 
 ROLES = {
     "driver": "bin/batchseg",
-    "predictor": "ray::_PredictorActor",
-    "reader": "ray::_read",
-    "writer": "ray::_write",
-    "finisher": "ray::_finish",
+    "predictor": "ray::PredictorActor",
+    "reader": "ray::read",
+    "writer": "ray::write",
+    "finisher": "ray::finish",
     "raylet": "raylet/raylet",
     "head": "gcs_server",
 }
