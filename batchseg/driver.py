@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -43,6 +43,9 @@ DRAIN_SECONDS = 8.0
 """After a signal: what is under way may still end. Schedulers kill after 30 s, often after 10."""
 
 POLL_SECONDS = 0.2
+
+CLASS_SECONDS = 60.0
+"""Without a predictor of a scene's class of CPU, before the scene begins again on another."""
 
 
 @dataclass(slots=True)
@@ -143,6 +146,8 @@ class Driver:
         self._executor, self._emit, self._stop = executor, emit, stop
         self._slots = list(slots)
         self._usual_class = self._slots[0].cpu_class
+        self._class_seen: dict[str, float] = {}
+        """When a class of CPU last lost a predictor."""
         self._in_flight_bytes, self._lease_timeout = in_flight_bytes, lease_timeout
         self._seconds_per_tile = recipe.facts.seconds_per_tile
         self._flights: dict[int, _InFlight] = {}
@@ -228,9 +233,7 @@ class Driver:
 
     def _slots_with_room(self) -> list[Slot]:
         """The least loaded first."""
-        load = dict.fromkeys((slot.id for slot in self._slots), 0)
-        for flight in self._flights.values():
-            load[flight.slot.id] += 1
+        load = Counter(flight.slot.id for flight in self._flights.values())
         free = [slot for slot in self._slots if load[slot.id] < LEASES_PER_WORKER]
         return sorted(free, key=lambda slot: load[slot.id])
 
@@ -246,7 +249,7 @@ class Driver:
         fitting = (w for w in started if w.is_open_to(slot))
         while (work := next(fitting, None)) is None:
             if not waiting or len(started) > 4 * len(self._slots):
-                return False
+                return self._begin_again(started)
             started.append(self._start(waiting.popleft()))
             fitting = (w for w in started[-1:] if w.is_open_to(slot))
         shards = self._take(work, sum(w.tiles_open for w in started) + len(waiting))
@@ -271,6 +274,28 @@ class Driver:
         if not work.open:
             self._finish(work)
         return work
+
+    def _begin_again(self, started: list[_SceneWork]) -> bool:
+        """Open scenes whose class of CPU went with its hosts to others; False where there is none.
+
+        What was recorded of them cannot be joined with another class's pixels.
+        """
+        now, classes = time.monotonic(), {slot.cpu_class for slot in self._slots}
+        busy = {id(flight.work) for flight in self._flights.values()}
+        for work in started:
+            if work.cpu_class is None or work.cpu_class in classes:
+                continue
+            if work.over or work.finishing or id(work) in busy:
+                continue
+            if now - self._class_seen.setdefault(work.cpu_class, now) > CLASS_SECONDS:
+                self._retries = deque(retry for retry in self._retries if retry.work is not work)
+                self._emit(Retried(source_id=work.source_id, reason=f"no {work.cpu_class} CPU is left"))
+                work.job, work.cpu_class, work.held = replace(work.job, committed=()), None, False
+                work.records, work.outside = [], work.job.outside_shards()
+                work.open = deque(work.job.open_shards())
+                work.tiles_open = sum(len(shard.tiles) for shard in work.open)
+                return True
+        return False
 
     def _take(self, work: _SceneWork, tiles_left: int) -> tuple[Shard, ...] | None:
         """Consecutive open shards worth LEASE_SECONDS, fewer towards the end; None: no room in memory."""
@@ -324,6 +349,7 @@ class Driver:
         """Successes first: a failure may end the run."""
         for outcome in sorted(outcomes, key=is_failure):
             if isinstance(outcome, SlotsChanged):
+                self._class_seen |= {slot.cpu_class: time.monotonic() for slot in self._slots}
                 self._slots = list(outcome.slots)
             if isinstance(outcome, FinishOutcome):
                 self._on_finish(outcome)

@@ -3,7 +3,7 @@
 import contextlib
 import math
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -148,9 +148,7 @@ class PhotoDriver:
             self._commit()
 
     def _fill(self, waiting: Waiting) -> None:
-        load = dict.fromkeys((slot.id for slot in self._slots), 0)
-        for flight in self._flights.values():
-            load[flight.slot.id] += 1
+        load = Counter(flight.slot.id for flight in self._flights.values())
         for depth in range(GROUPS_PER_SLOT):
             for slot in self._slots:
                 if load[slot.id] <= depth and (batch := self._next_batch(waiting)) is not None:
