@@ -2,10 +2,11 @@
 
 import contextlib
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from batchseg import publishing, storage
 from batchseg.errors import OutputError, StoppedError
@@ -19,6 +20,7 @@ from batchseg.executors import (
     LeaseOutcome,
     Outcome,
     Slot,
+    SlotsChanged,
 )
 from batchseg.finish import discard_fragments
 from batchseg.grid import Shard
@@ -41,6 +43,9 @@ DRAIN_SECONDS = 8.0
 """After a signal: what is under way may still end. Schedulers kill after 30 s, often after 10."""
 
 POLL_SECONDS = 0.2
+
+CLASS_SECONDS = 60.0
+"""Without a predictor of a scene's class of CPU, before the scene begins again on another."""
 
 
 @dataclass(slots=True)
@@ -140,6 +145,9 @@ class Driver:
         self._output, self._recipe, self._ledger, self._epoch = output, recipe, ledger, epoch
         self._executor, self._emit, self._stop = executor, emit, stop
         self._slots = list(slots)
+        self._usual_class = self._slots[0].cpu_class
+        self._class_seen: dict[str, float] = {}
+        """When a class of CPU last lost a predictor."""
         self._in_flight_bytes, self._lease_timeout = in_flight_bytes, lease_timeout
         self._seconds_per_tile = recipe.facts.seconds_per_tile
         self._flights: dict[int, _InFlight] = {}
@@ -225,9 +233,7 @@ class Driver:
 
     def _slots_with_room(self) -> list[Slot]:
         """The least loaded first."""
-        load = dict.fromkeys((slot.id for slot in self._slots), 0)
-        for flight in self._flights.values():
-            load[flight.slot.id] += 1
+        load = Counter(flight.slot.id for flight in self._flights.values())
         free = [slot for slot in self._slots if load[slot.id] < LEASES_PER_WORKER]
         return sorted(free, key=lambda slot: load[slot.id])
 
@@ -243,7 +249,7 @@ class Driver:
         fitting = (w for w in started if w.is_open_to(slot))
         while (work := next(fitting, None)) is None:
             if not waiting or len(started) > 4 * len(self._slots):
-                return False
+                return self._begin_again(started)
             started.append(self._start(waiting.popleft()))
             fitting = (w for w in started[-1:] if w.is_open_to(slot))
         shards = self._take(work, sum(w.tiles_open for w in started) + len(waiting))
@@ -268,6 +274,28 @@ class Driver:
         if not work.open:
             self._finish(work)
         return work
+
+    def _begin_again(self, started: list[_SceneWork]) -> bool:
+        """Open scenes whose class of CPU went with its hosts to others; False where there is none.
+
+        What was recorded of them cannot be joined with another class's pixels.
+        """
+        now, classes = time.monotonic(), {slot.cpu_class for slot in self._slots}
+        busy = {id(flight.work) for flight in self._flights.values()}
+        for work in started:
+            if work.cpu_class is None or work.cpu_class in classes:
+                continue
+            if work.over or work.finishing or id(work) in busy:
+                continue
+            if now - self._class_seen.setdefault(work.cpu_class, now) > CLASS_SECONDS:
+                self._retries = deque(retry for retry in self._retries if retry.work is not work)
+                self._emit(Retried(source_id=work.source_id, reason=f"no {work.cpu_class} CPU is left"))
+                work.job, work.cpu_class, work.held = replace(work.job, committed=()), None, False
+                work.records, work.outside = [], work.job.outside_shards()
+                work.open = deque(work.job.open_shards())
+                work.tiles_open = sum(len(shard.tiles) for shard in work.open)
+                return True
+        return False
 
     def _take(self, work: _SceneWork, tiles_left: int) -> tuple[Shard, ...] | None:
         """Consecutive open shards worth LEASE_SECONDS, fewer towards the end; None: no room in memory."""
@@ -319,7 +347,10 @@ class Driver:
 
     def _handle(self, outcomes: Iterable[Outcome]) -> None:
         """Successes first: a failure may end the run."""
-        for outcome in sorted(outcomes, key=lambda outcome: isinstance(outcome.result, Failure)):
+        for outcome in sorted(outcomes, key=is_failure):
+            if isinstance(outcome, SlotsChanged):
+                self._class_seen |= {slot.cpu_class: time.monotonic() for slot in self._slots}
+                self._slots = list(outcome.slots)
             if isinstance(outcome, FinishOutcome):
                 self._on_finish(outcome)
                 continue
@@ -436,19 +467,16 @@ class Driver:
     def _give_up_late_leases(self) -> None:
         """One lease per predictor at most: the others only waited behind it."""
         now = time.monotonic()
-        for slot in self._slots:
-            queue = [flight for flight in self._flights.values() if flight.slot.id == slot.id]
-            if (
-                not queue
-                or now - max(queue[0].submitted, self._heard_of.get(slot.id, 0.0)) <= self._lease_timeout
-            ):
+        for slot in {flight.slot.id for flight in self._flights.values()}:
+            oldest = next(flight for flight in self._flights.values() if flight.slot.id == slot)
+            if now - max(oldest.submitted, self._heard_of.get(slot, 0.0)) <= self._lease_timeout:
                 continue
-            flight = self._flights.pop(queue[0].lease.id)
-            self._heard_of[slot.id] = now
+            flight = self._flights.pop(oldest.lease.id)
+            self._heard_of[slot] = now
             step = self._executor.abandon(flight.lease.id)
             if not flight.work.over:
                 reason = f"no answer within lease_timeout ({self._lease_timeout:.0f} s)"
-                self._on_failure(flight, Failure(kind="timeout", step=step, reason=reason))
+                self._on_failure(flight, late(step, reason))
 
     def _commit(self) -> None:
         records, self._uncommitted = [self._with_outputs(r) for r in self._uncommitted], []
@@ -465,7 +493,7 @@ class Driver:
         ready, self._to_finish = self._to_finish, []
         for work in ready if not self._draining else ():
             self._finishing[work.source_id] = work
-            cpu_class = work.cpu_class or self._slots[0].cpu_class
+            cpu_class = work.cpu_class or self._usual_class
             outside = [outside_record(work.job, shard, self._recipe, cpu_class) for shard in work.outside]
             ordered = tuple(sorted([*work.records, *outside], key=lambda record: record.window))
             self._executor.finish(FinishTask(scene=work.job.scene, shards=ordered, epoch=self._epoch))
@@ -501,3 +529,14 @@ class Driver:
         while self._flights and time.monotonic() < until:
             self._handle(self._executor.poll(POLL_SECONDS))
         self._uncommitted += self._streak.flush()
+
+
+def is_failure(outcome: Outcome) -> bool:
+    return not isinstance(outcome, SlotsChanged) and isinstance(outcome.result, Failure)
+
+
+def late(step: Literal["read", "predict", "group", "lost"], reason: str) -> Failure:
+    """Of work that was given up; with a host that gave no answer it is lost."""
+    if step == "lost":
+        return Failure(kind="lost", step="predict", reason=f"{reason}, nor from its host")
+    return Failure(kind="timeout", step=step, reason=reason)

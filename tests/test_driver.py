@@ -14,7 +14,7 @@ from batchseg import driver as driver_module
 from batchseg.driver import Driver
 from batchseg.errors import ModelError, OutputError, StoppedError
 from batchseg.events import Retried, SceneDone, SceneRefused, ShardsDone
-from batchseg.executors import Failure, FinishOutcome, LeaseOutcome, Slot
+from batchseg.executors import Failure, FinishOutcome, LeaseOutcome, Slot, SlotsChanged
 from batchseg.grid import ShardGrid
 from batchseg.ledger import Ledger, Record
 from batchseg.plan import SceneJob, shard_bytes
@@ -547,6 +547,91 @@ def test_a_resumed_scene_waits_for_no_slot_of_another_class(tmp_path, slots):
     run = Run(tmp_path, [dataclasses.replace(plain, committed=(record,))], slots=slots)
     run.until = time.monotonic() + 1
     assert run.go().statuses() == {"a.tif": "done"}
+
+
+AVX2 = [Slot(id=number, cpu_class="avx2") for number in range(3)]
+
+
+def hosts_change(run, changes):
+    """Slots by the number of leases submitted before; the work of those that went comes back as lost."""
+    poll, told = run.executor.poll, []
+
+    def poll_hosts(timeout):
+        due = [slots for count, slots in changes.items() if len(run.executor.submissions) >= count]
+        if len(due) == len(told):
+            return poll(timeout)
+        told.append(None)
+        slots = due[len(told) - 1]
+        ids = {slot.id for slot in slots}
+        gone = {lease.id for lease, slot, _ in run.executor.submissions if slot.id not in ids}
+        gone &= set(run.executor.in_flight)
+        for lease_id in gone:
+            run.executor.abandon(lease_id)
+        lost = [LeaseOutcome(lease_id=n, result=failure("lost", "predict")) for n in sorted(gone)]
+        return [*lost, SlotsChanged(slots=tuple(slots))]
+
+    run.executor.poll = poll_hosts
+    return run
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_hosts_that_come_are_used_and_those_that_go_cost_their_leases_only(tmp_path, seed):
+    jobs = [job(f"{n}.tif", 200, 300, (1, 1)) for n in range(2)]
+    run = Run(tmp_path, jobs, slots=AVX2[:2], seed=seed)
+    hosts_change(run, {20: AVX2[1:], 40: AVX2[:1]}).go()
+    assert set(run.statuses().values()) == {"done"}
+    used = [{slot.id for _, slot, _ in part} for part in (run.executor.submissions[:20],)]
+    assert used == [{0, 1}]
+    assert {slot.id for _, slot, _ in run.executor.submissions[25:40]} == {1, 2}
+    assert {slot.id for _, slot, _ in run.executor.submissions[45:]} == {0}
+    repeated = sum(count - 1 for count in run.executor.shards("none").values())
+    assert 0 < repeated <= sum(len(run.executor.submissions[n][0].shards) for n in run.executor.abandoned)
+
+
+def test_a_run_without_any_predictor_waits_for_one(tmp_path):
+    run = Run(tmp_path, [job(height=200, width=300, tiles_hw=(1, 1))], slots=AVX2[:1])
+    waits = iter(range(20))
+    hosts_change(run, {5: []})
+    poll = run.executor.poll
+
+    def poll_until_one_comes(timeout):
+        if not run.driver._slots and next(waits) == 19:
+            return [SlotsChanged(slots=(AVX2[2],))]
+        return poll(timeout)
+
+    run.executor.poll = poll_until_one_comes
+    assert run.go().statuses() == {"a.tif": "done"}
+
+
+def test_a_lease_whose_host_gives_no_answer_is_lost_and_counts_against_nobody(tmp_path):
+    run = Run(tmp_path, [job(tiles_hw=(3, 5))], answer=first_time(*[SILENCE] * 4), lease_timeout=0.02)
+    abandon = run.executor.abandon
+    run.executor.abandon = lambda lease_id: abandon(lease_id) and "lost"
+    assert run.go().statuses() == {"a.tif": "done"}
+    assert {isolation for _, _, isolation in run.executor.submissions} == {"none"}
+    assert len(run.executor.abandoned) == 4
+
+
+def test_late_leases_of_a_slot_that_is_gone_are_given_up(tmp_path):
+    run = Run(tmp_path, [job()], answer=first_time(SILENCE), slots=AVX2[:1], lease_timeout=0.02)
+    poll, told = run.executor.poll, iter([[SlotsChanged(slots=(AVX2[1],))]])
+    run.executor.poll = lambda timeout: next(told, None) or poll(timeout)
+    assert run.go().statuses() == {"a.tif": "done"}
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_scene_whose_class_of_cpu_is_gone_begins_again_on_another(tmp_path, monkeypatch, lost):
+    monkeypatch.setattr(driver_module, "CLASS_SECONDS", 0.05)
+    some_job = job(height=100, width=200, tiles_hw=(1, 1))
+    record = record_of(some_job, 0, cpu_class="avx2")
+    resumed = dataclasses.replace(some_job, committed=(record,))
+    answer = first_time(failure("lost", "predict")) if lost else lambda *_: None
+    run = Run(tmp_path, [resumed], slots=MIXED[:1], answer=answer)
+    hosts_change(run, {4: MIXED[1:]}).go()
+    assert run.statuses() == {"a.tif": "done"}
+    ((task, recorded),) = run.executor.finished
+    assert {shard.cpu_class for shard in task.shards} == {"avx512"}
+    assert len(task.shards) == some_job.grid.count < len(recorded)
 
 
 def refusal(name, error, status="quarantined") -> Record:

@@ -115,6 +115,9 @@ ORDER = [
     "photos.worker",
     "photos.sift",
     "executors.inline",
+    "executors.raytasks",
+    "executors.rayhosts",
+    "executors.rayfleet",
     "executors.ray",
     "photos.rejudge",
     "progress",
@@ -210,7 +213,7 @@ def test_the_package_itself_imports_nothing():
 @pytest.mark.parametrize(
     ("library", "homes"),
     [
-        ("ray", ["executors.ray"]),
+        ("ray", ["executors.ray", "executors.rayfleet", "executors.rayhosts", "executors.raytasks"]),
         (
             "paddle",
             [

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchseg.errors import OutputError, StoppedError
-from batchseg.executors import Failure, GroupOutcome, SiftOutcome, Slot
+from batchseg.executors import Failure, GroupOutcome, SiftOutcome, Slot, SlotsChanged
 from batchseg.ledger import Ledger, Record
 from batchseg.photos.driver import MOST_ATTEMPTS, PhotoDriver
 from batchseg.photos.group import Doubt, Group, GroupAnswer, from_stream
@@ -73,7 +73,7 @@ class Executor:
         return outcomes
 
 
-def run(folder, executor, names, *, stop_after=10):
+def run(folder, executor, names, *, stop_after=10, lease_timeout=60):
     ledger = Ledger(str(folder))
     ledger.claim("run")
     driver = PhotoDriver(
@@ -83,7 +83,7 @@ def run(folder, executor, names, *, stop_after=10):
         slots=[Slot(id=0, cpu_class="avx2"), Slot(id=1, cpu_class="avx2")],
         emit=lambda event: None,
         stop=lambda: None,
-        lease_timeout=60,
+        lease_timeout=lease_timeout,
         stop_after=stop_after,
         superseded={},
     )
@@ -150,3 +150,48 @@ def test_an_output_that_fails_is_nobodys_fault(tmp_path):
     with pytest.raises(OutputError, match="no space left"):
         run(tmp_path, Full(), ["a.png", "b.png"])
     assert Ledger(str(tmp_path)).count == 0
+
+
+class Silent(Executor):
+    """The first slot's host is cut off: what it is given is never answered, and lost when it is given up."""
+
+    def submit_group(self, group: Group, slot: Slot) -> None:
+        if slot.id == 0:
+            self.groups.append(from_stream(group.images)["source_id"].to_pylist())
+            return
+        super().submit_group(group, slot)
+
+    def abandon_group(self, group_id: int) -> str:
+        self.outcomes.append(SlotsChanged(slots=(Slot(id=1, cpu_class="avx2"),)))
+        return "lost"
+
+    def sift(self, group: Group) -> None:
+        raise AssertionError
+
+
+def test_a_group_whose_host_gives_no_answer_is_done_by_another(tmp_path):
+    names = [f"{number:02d}.png" for number in range(40)]
+    statuses = run(tmp_path, Silent(), names, lease_timeout=0.05)
+    assert statuses == dict.fromkeys(names, "done")
+
+
+def test_a_predictor_that_comes_is_used_and_a_run_waits_for_one(tmp_path):
+    class Joined(Executor):
+        def submit_group(self, group, slot):
+            used.add(slot.id)
+            super().submit_group(group, slot)
+
+        def poll(self, timeout):
+            if len(self.groups) == 2:
+                self.groups.append([])
+                return [SlotsChanged(slots=())]
+            if len(self.groups) == 3:
+                self.groups.append([])
+                return [SlotsChanged(slots=(Slot(id=7, cpu_class="avx2"),))]
+            return super().poll(timeout)
+
+    used = set()
+    executor = Joined(slow=True)
+    names = [f"{number:02d}.png" for number in range(40)]
+    assert set(run(tmp_path, executor, names).values()) == {"done"}
+    assert used == {0, 1, 7}

@@ -84,7 +84,14 @@ class SiftOutcome:
     result: tuple[Doubt, ...] | Failure
 
 
-Outcome = LeaseOutcome | FinishOutcome | GroupOutcome | SiftOutcome
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlotsChanged:
+    """Predictors came or went: these take work from now on. What others had comes back as lost."""
+
+    slots: tuple[Slot, ...]
+
+
+Outcome = LeaseOutcome | FinishOutcome | GroupOutcome | SiftOutcome | SlotsChanged
 
 Isolation = Literal["none", "read", "predict"]
 """Which step of a lease runs alone in a fresh process."""
@@ -109,11 +116,11 @@ class Executor(Protocol):
 
     def finish(self, task: FinishTask) -> None: ...
 
-    def abandon(self, lease_id: int) -> Literal["read", "predict"]:
+    def abandon(self, lease_id: int) -> Literal["read", "predict", "lost"]:
         """Give up a lease, and end what works on it. No outcome follows.
 
         Returns:
-            The step that it was in.
+            The step that it was in; lost where that is not why it gave no answer: its host gave none.
         """
         ...
 
@@ -123,8 +130,8 @@ class Executor(Protocol):
         """Look at a group's photographs one by one in a fresh process."""
         ...
 
-    def abandon_group(self, group_id: int) -> None:
-        """Give up a group, and end what works on it. No outcome follows."""
+    def abandon_group(self, group_id: int) -> Literal["group", "lost"]:
+        """Give up a group, and end what works on it. No outcome follows. Returns as `abandon`."""
         ...
 
     def poll(self, timeout: float) -> list[Outcome]:

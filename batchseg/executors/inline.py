@@ -77,7 +77,7 @@ class InlineExecutor:
     def finish(self, task: FinishTask) -> None:
         self._finishes.append(task)
 
-    def abandon(self, lease_id: int) -> Literal["read", "predict"]:
+    def abandon(self, lease_id: int) -> Literal["read", "predict", "lost"]:
         self._leases = deque(item for item in self._leases if item[0].id != lease_id)
         return "read"
 
@@ -87,8 +87,9 @@ class InlineExecutor:
     def sift(self, group: Group) -> None:
         self._sifts.append(group)
 
-    def abandon_group(self, group_id: int) -> None:
+    def abandon_group(self, group_id: int) -> Literal["group", "lost"]:
         self._groups = deque(group for group in self._groups if group.id != group_id)
+        return "group"
 
     def poll(self, timeout: float) -> list[Outcome]:
         if self._sifts:

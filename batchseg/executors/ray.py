@@ -1,7 +1,7 @@
-"""Steps as Ray tasks, predictors as Ray actors. The only module that imports ray.
+"""Leases, groups and finishes on a Ray cluster: a given one, or one that lives with the run.
 
-Tasks that read, write and finish reserve no CPU: the predictors hold them all, and a task that asks
-for one would never start. Ray's own retries are off; the driver decides what is done again.
+What runs on a host that is gone comes back as lost: Ray leaves a task on a host that was cut off pending
+for minutes, and does not do it again.
 """
 
 import contextlib
@@ -16,19 +16,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-# Ray reports usage to the network unless told not to; an overnight job talks to nobody.
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-# Ray 2.60 warns at every task that it will stop hiding GPUs from tasks without one.
-os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-# Ray's C++ handler would turn a SIGTERM into an abort before the run can record what it did.
-os.environ.setdefault("RAY_DISABLE_FAILURE_SIGNAL_HANDLER", "1")
+from batchseg.executors import raytasks as tasks  # sets what Ray reads when it is imported
 
+# isort: split
 import ray
 from ray import exceptions as ray_errors
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from batchseg import storage
-from batchseg.errors import BatchsegError, ConfigError, ModelError, SourceError, StoppedError
+from batchseg.errors import ConfigError, StoppedError
 from batchseg.executors import (
     Failure,
     FinishOutcome,
@@ -39,32 +35,18 @@ from batchseg.executors import (
     Outcome,
     SiftOutcome,
     Slot,
+    SlotsChanged,
 )
-from batchseg.finish import finish_scene
-from batchseg.isolate import ProcessDiedError, call_in_fresh_process
-from batchseg.ledger import Record
-from batchseg.machine import cpu_class
-from batchseg.photos.group import Doubt, Group, GroupAnswer, from_stream
-from batchseg.photos.sift import sift
-from batchseg.photos.worker import GroupWorker, usual_batch
-from batchseg.predict import load_predictor
-from batchseg.read import read_header, read_headers_alone
+from batchseg.executors.rayfleet import Fleet
+from batchseg.executors.rayhosts import Hosts, bounded
+from batchseg.photos.group import Group, GroupAnswer
+from batchseg.photos.worker import usual_batch
 from batchseg.recipe import Product, Recipe
 from batchseg.scene import Refusal, Scene, Source
 from batchseg.scratch import RAY_PREFIX, held_folder, socket_root
-from batchseg.steps import (
-    Lease,
-    LeaseMasks,
-    LeasePixels,
-    LeaseResult,
-    predict_lease,
-    read_lease,
-    write_lease,
-)
+from batchseg.steps import Lease, LeaseResult
 
 HEADERS_PER_TASK = 64
-START_TIMEOUT = 300.0
-"""Seconds for all predictors to load their model."""
 
 WARM_WORKERS, WARM_SECONDS = 2, 0.5
 """One to read and one to write. An idle worker costs 1 % of a core, so not more than are of use at first."""
@@ -72,141 +54,10 @@ WARM_WORKERS, WARM_SECONDS = 2, 0.5
 REMOTE_READS = 6
 """At once from buckets: while one waits for its replies the others decode."""
 
-MAX_RESTARTS_IN_A_ROW = 3
-"""Predictors that die before their first answer, one after the other, before the run is stopped."""
+FETCH_SECONDS = 15.0
+"""For an answer that lies on another host; it was cut off if that does not do."""
 
-LOST_ERRORS = (
-    ray_errors.OutOfMemoryError,
-    ray_errors.NodeDiedError,
-    ray_errors.ObjectLostError,
-    ray_errors.OwnerDiedError,
-    ray_errors.ObjectStoreFullError,
-    ray_errors.RuntimeEnvSetupError,
-    ray_errors.TaskCancelledError,
-)
-
-
-Where = dict[str, str]
-"""Options of the storages: a worker process may be older than the run, or on another machine."""
-
-
-@ray.remote(num_cpus=0, max_retries=0)
-def _warm(seconds: float) -> None:
-    """Hold a worker process, so that Ray starts another for the next task: importing takes a second."""
-    time.sleep(seconds)
-
-
-@ray.remote(num_cpus=0, max_retries=0)
-def _headers(where: Where, sources: list[Source]) -> list[Scene | Refusal]:
-    storage.adopt(where)
-    return [read_header(source) for source in sources]
-
-
-@ray.remote(num_cpus=0, max_retries=0)
-def _headers_alone(where: Where, sources: list[Source], timeout: float) -> list[Scene | Refusal]:
-    storage.adopt(where)
-    return read_headers_alone(sources, timeout)
-
-
-@ray.remote(num_cpus=0, max_retries=0)
-def _read(
-    where: Where, recipe: Recipe, lease: Lease, isolated: bool, timeout: float
-) -> LeasePixels | Failure:
-    storage.adopt(where)
-    try:
-        if isolated:
-            # Shorter than the driver waits: this process must outlive the fresh one to end it.
-            return call_in_fresh_process(read_lease, recipe, lease, timeout=0.8 * timeout)
-        return read_lease(recipe, lease)
-    except SourceError as e:
-        return Failure.of(e, "read")
-    except ProcessDiedError as e:
-        return Failure(kind="crash", step="read", reason=f"the process that read it {e}")
-
-
-@ray.remote(num_cpus=0, max_retries=0)
-def _write(
-    where: Where, output: str, recipe: Recipe, lease: Lease, masks: LeaseMasks | Failure
-) -> LeaseResult | Failure:
-    storage.adopt(where)
-    if isinstance(masks, Failure):
-        return masks
-    try:
-        return write_lease(output, recipe, lease, masks)
-    except BatchsegError as e:
-        return Failure.of(e, "write")
-
-
-@ray.remote(num_cpus=0, max_retries=0)
-def _finish(
-    where: Where, output: str, recipe: Recipe, product: Product, task: FinishTask
-) -> tuple[Record, float] | Failure:
-    storage.adopt(where)
-    try:
-        return finish_scene(output, task.scene, recipe, product, task.shards, task.epoch)
-    except BatchsegError as e:
-        return Failure.of(e, "finish")
-
-
-@ray.remote(num_cpus=0, max_retries=0)
-def _sift(where: Where, recipe: Recipe, group: Group, timeout: float) -> tuple[Doubt, ...]:
-    storage.adopt(where)
-    return sift(from_stream(group.images).to_pylist(), recipe, timeout)
-
-
-class _PredictorActor:
-    def __init__(self, recipe: Recipe, batch_size: int, output: str, product: Product, readers: int) -> None:
-        self._recipe, self._batch_size = recipe, batch_size
-        self._predictor = load_predictor(recipe, batch_size=batch_size)
-        self._worker: GroupWorker | None = None
-        if product.photographs is not None:
-            self._worker = GroupWorker(
-                output,
-                recipe,
-                product,
-                self._predictor,
-                batch_size=batch_size,
-                readers=readers,
-                cpu_class=self.hello()[1],
-            )
-
-    def hello(self) -> tuple[str, str]:
-        """Node id and CPU class."""
-        node: str = ray.get_runtime_context().get_node_id()
-        return node, cpu_class() if self._recipe.device == "cpu" else self._recipe.facts.cpu_class
-
-    def predict(self, pixels: LeasePixels | Failure) -> LeaseMasks | Failure:
-        if isinstance(pixels, Failure):
-            return pixels
-        try:
-            return predict_lease(self._predictor, self._recipe, pixels, self._batch_size)
-        except BatchsegError as e:
-            return Failure.of(e, "predict")
-        except Exception as e:  # noqa: BLE001  Paddle raises RuntimeError, ValueError, MemoryError
-            return Failure(kind="error", step="predict", reason=f"predicting it: {e}")
-
-    def do_group(self, where: Where, group: Group) -> GroupAnswer | Failure:
-        """Photographs are read where they are predicted: their pixels cross no process."""
-        storage.adopt(where)
-        assert self._worker is not None
-        try:
-            return self._worker(group)
-        except BatchsegError as e:
-            return Failure.of(e, "group")
-        except Exception as e:  # noqa: BLE001  as above
-            return Failure(kind="error", step="group", reason=f"predicting it: {e}")
-
-
-_remote_predictor: Any = ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0)(_PredictorActor)
-
-
-@dataclass(slots=True)
-class _Worker:
-    """One predictor actor; replaced when it dies."""
-
-    actor: Any
-    node: str
-    died_in_a_row: int = 0
+IDLE_SECONDS = 0.02
 
 
 @dataclass(slots=True)
@@ -215,8 +66,10 @@ class _GroupFlight:
 
     group: Group
     slot: int
+    node: str
     actor: Any
     done: Any
+    started: float = field(default_factory=time.monotonic)
 
 
 @dataclass(slots=True)
@@ -226,6 +79,8 @@ class _Flight:
     lease: Lease
     slot: int
     isolation: Isolation
+    node: str = ""
+    """Where all its steps run; empty until it is launched."""
     actor: Any = None
     read: Any = None
     done: Any = None
@@ -254,16 +109,19 @@ class RayExecutor:
         """
         self._output, self._asked_batch, self._timeout = output, batch_size, timeout
         self._asked_workers, self._gpus = workers, gpus_per_worker
-        self._where: Where = storage.environment()
+        self._where: tasks.Where = storage.environment()
         self._folder: Path | None = None
         self._lock: Any = None
         self._closing, self._starting = False, threading.Lock()
         self._connect(address, object_store_bytes)
-        self._workers: list[_Worker] = []
+        self._hosts = Hosts()
+        self._fleet: Fleet | None = None
+        self._told: list[Slot] = []
         self._flights: dict[int, _Flight] = {}
         self._queued: deque[_Flight] = deque()
         self._reading: dict[Any, int] = {}
-        self._finishes: dict[Any, str] = {}
+        self._finishes: dict[Any, tuple[str, str]] = {}
+        """Source id and node."""
         self._groups: dict[int, _GroupFlight] = {}
         self._sifts: dict[Any, int] = {}
 
@@ -305,99 +163,111 @@ class RayExecutor:
         running: dict[Any, list[Source]] = {}
         doubtful: list[Source] = []
         while parts or running:
-            while parts and len(running) < 4:
-                part = parts.popleft()
-                running[_headers.remote(self._where, part)] = part
-            ready, _ = ray.wait(list(running), timeout=self._timeout)
-            if not ready:  # a header that never comes: its batch is looked at one by one
-                for ref, part in running.items():
-                    ray.cancel(ref, force=True)
-                    doubtful += part
-                running.clear()
-            for ref in ready:
-                part = running.pop(ref)
-                try:
-                    answers = ray.get(ref)
-                except ray_errors.RayError:
-                    doubtful += part
-                    continue
-                # A refusal stands only if it recurs in a fresh process.
-                doubtful += [a.source for a in answers if isinstance(a, Refusal)]
-                yield from (a for a in answers if isinstance(a, Scene))
+            yield from self._some_headers(parts, running, doubtful)
         if doubtful:
+            yield from self._doubtful_headers(doubtful)
+
+    @bounded
+    def _some_headers(
+        self, parts: deque[list[Source]], running: dict[Any, list[Source]], doubtful: list[Source]
+    ) -> list[Scene]:
+        """The scenes of the next tasks to end; what they could not read becomes doubtful."""
+        scenes: list[Scene] = []
+        while parts and len(running) < 4:
+            part = parts.popleft()
+            running[tasks.headers.options(**self._at(self._hosts.home)).remote(self._where, part)] = part
+        ready, _ = ray.wait(list(running), timeout=self._timeout)
+        if not ready:  # a header that never comes: its batch is looked at one by one
+            for ref, part in running.items():
+                ray.cancel(ref, force=True)
+                doubtful += part
+            running.clear()
+        for ref in ready:
+            part = running.pop(ref)
             try:
-                yield from ray.get(_headers_alone.remote(self._where, doubtful, self._timeout))
-            except ray_errors.RayError as e:
-                msg = f"headers could not be read: {_first_line(e)}"
-                raise StoppedError(msg) from e
+                answers = ray.get(ref)
+            except ray_errors.RayError:
+                doubtful += part
+                continue
+            # A refusal stands only if it recurs in a fresh process.
+            doubtful += [a.source for a in answers if isinstance(a, Refusal)]
+            scenes += [a for a in answers if isinstance(a, Scene)]
+        return scenes
+
+    @bounded
+    def _doubtful_headers(self, doubtful: list[Source]) -> list[Scene | Refusal]:
+        asked = tasks.headers_alone.options(**self._at(self._hosts.home))
+        try:
+            answers: list[Scene | Refusal] = ray.get(asked.remote(self._where, doubtful, self._timeout))
+        except ray_errors.RayError as e:
+            msg = f"headers could not be read: {tasks.first_line(e)}"
+            raise StoppedError(msg) from e
+        return answers
 
     def start(self, recipe: Recipe, product: Product) -> Sequence[Slot]:
         self._product, self._device = product, recipe.device
         self._batch_size = self._asked_batch or (1 if recipe.fit is None else usual_batch(recipe))
-        self._recipe, self._product_ref = ray.put(recipe), ray.put(product)
-        count = self._asked_workers or self._capacity()
-        if count < 1:
-            msg = f"the Ray cluster has no {'GPU' if self._device == 'gpu' else 'CPU'} to run a predictor on"
-            raise ConfigError(msg)
-        cores = len(os.sched_getaffinity(0)) if self._owns_cluster else count
-        self._readers = max(1, cores // count)
-        actors = [self._new_actor() for _ in range(count)]
-        warm = [_warm.remote(WARM_SECONDS) for _ in range(WARM_WORKERS)] if self._owns_cluster else []
-        hellos = self._answers([actor.hello.remote() for actor in actors], warm)
-        self._workers = [_Worker(actor=a, node=node) for a, (node, _) in zip(actors, hellos, strict=True)]
-        self._several_nodes = len({worker.node for worker in self._workers}) > 1
-        return [Slot(id=number, cpu_class=kind) for number, (_, kind) in enumerate(hellos)]
-
-    def _answers(self, hellos: list[Any], warm: list[Any]) -> list[tuple[str, str]]:
-        """What the actors say once their model is loaded; close() ends the wait."""
-        until = time.monotonic() + START_TIMEOUT
-        pending = [*hellos, *warm]
         with self._starting:
-            while pending:
-                if self._closing or time.monotonic() > until:
-                    msg = f"{len(hellos)} predictors were not ready in time; has the cluster as many free?"
-                    raise StoppedError(msg)
-                _, pending = ray.wait(pending, num_returns=1, timeout=0.2)
-            try:
-                answers: list[tuple[str, str]] = ray.get(hellos)
-            except ray_errors.RayError as e:
-                msg = f"model: a predictor cannot be started: {getattr(e, 'cause', None) or _first_line(e)}"
-                raise ModelError(msg) from e
-        return answers
+            return self._start(recipe)
 
-    def _capacity(self) -> int:
-        resources = ray.cluster_resources()
-        if self._device == "gpu":
-            return int(resources.get("GPU", 0) / self._gpus)
-        return int(resources.get("CPU", 0))
+    @bounded
+    def _start(self, recipe: Recipe) -> list[Slot]:
+        self._recipe, self._product_ref = ray.put(recipe), ray.put(self._product)
+        fleet = Fleet(
+            self._hosts, self._new_actor, asked=self._asked_workers, device=self._device, gpus=self._gpus
+        )
+        cores = len(os.sched_getaffinity(0)) if self._owns_cluster else fleet.size
+        self._readers = max(1, cores // max(1, fleet.size))
+        warm = [tasks.warm.remote(WARM_SECONDS) for _ in range(WARM_WORKERS)] if self._owns_cluster else []
+        self._fleet = fleet
+        fleet.start(lambda: self._closing, warm)
+        self._told = fleet.live()
+        return self._told
 
-    def _new_actor(self, *, reserve: bool = True) -> Any:
-        gpu = self._device == "gpu"
+    @property
+    def _predictors(self) -> Fleet:
+        assert self._fleet is not None
+        return self._fleet
+
+    def _new_actor(self, *, own_of: str | None = None) -> Any:
+        """A predictor for a seat; or for one lease alone, beside the others of a node."""
+        gpu, reserve = self._device == "gpu", own_of is None
         options = {"num_gpus": self._gpus if gpu and reserve else 0, "num_cpus": 1 if reserve else 0}
-        return _remote_predictor.options(**options).remote(
+        where = {} if own_of is None else self._at(own_of)
+        return tasks.remote_predictor.options(**options, **where).remote(
             self._recipe, self._batch_size, self._output, self._product_ref, self._readers
         )
+
+    def _at(self, node: str) -> dict[str, Any]:
+        """Options of a task that is to run on a node, so that it is known with which host it goes."""
+        if len(self._hosts.all()) < 2:
+            return {}
+        return {"scheduling_strategy": NodeAffinitySchedulingStrategy(node_id=node, soft=True)}
 
     def submit(self, lease: Lease, slot: Slot, isolation: Isolation) -> None:
         flight = _Flight(lease=lease, slot=slot.id, isolation=isolation)
         self._flights[lease.id] = flight
         self._queued.append(flight)
+        self._launch_some()
+
+    @bounded
+    def _launch_some(self) -> None:
         self._launch()
 
     def _launch(self) -> None:
         """Start queued flights as far as reading them now is of use."""
         while (flight := self._next_to_read()) is not None:
             self._queued.remove(flight)
-            worker = self._workers[flight.slot]
-            flight.own_actor = flight.isolation == "predict"
-            flight.actor = self._new_actor(reserve=False) if flight.own_actor else worker.actor
-            near = self._near(worker.node)
-            isolated = flight.isolation == "read"
-            flight.read = _read.options(**near).remote(
+            seat = self._predictors.seat(flight.slot)
+            assert seat is not None
+            flight.node, flight.own_actor = seat.node, flight.isolation == "predict"
+            flight.actor = self._new_actor(own_of=seat.node) if flight.own_actor else seat.actor
+            near, isolated = self._at(seat.node), flight.isolation == "read"
+            flight.read = tasks.read.options(**near).remote(
                 self._where, self._recipe, flight.lease, isolated, self._timeout
             )
             masks = flight.actor.predict.remote(flight.read)
-            flight.done = _write.options(**near).remote(
+            flight.done = tasks.write.options(**near).remote(
                 self._where, self._output, self._recipe, flight.lease, masks
             )
             self._reading[flight.read] = flight.lease.id
@@ -405,69 +275,89 @@ class RayExecutor:
     def _next_to_read(self) -> _Flight | None:
         """One read at a time where predictors are the slower side: neighbouring shards then meet in one
         process, whose cache holds the blocks they share. As many as there are predictors where these wait."""
-        if len(self._reading) < len(self._workers):
-            hungry = next((flight for flight in self._queued if self._is_hungry(flight.slot)), None)
+        live = {slot.id for slot in self._predictors.live()}
+        queued = [flight for flight in self._queued if flight.slot in live]
+        if len(self._reading) < len(live):
+            hungry = next((flight for flight in queued if self._is_hungry(flight.slot)), None)
             if hungry is not None:
                 return hungry
-        if not self._queued:
+        if not queued:
             return None
-        remote = storage.local_path(self._queued[0].lease.scene.source.uri) is None
-        return self._queued[0] if len(self._reading) < (REMOTE_READS if remote else 1) else None
+        remote = storage.local_path(queued[0].lease.scene.source.uri) is None
+        return queued[0] if len(self._reading) < (REMOTE_READS if remote else 1) else None
 
     def _is_hungry(self, slot: int) -> bool:
         """Whether nothing that is read waits for this predictor."""
         flights = (flight for flight in self._flights.values() if flight.slot == slot)
         return all(flight.read is None or flight.read in self._reading for flight in flights)
 
-    def _near(self, node: str) -> dict[str, Any]:
-        if not self._several_nodes:
-            return {}
-        return {"scheduling_strategy": NodeAffinitySchedulingStrategy(node_id=node, soft=True)}
-
+    @bounded
     def finish(self, task: FinishTask) -> None:
-        ref = _finish.remote(self._where, self._output, self._recipe, self._product, task)
-        self._finishes[ref] = task.scene.source.source_id
+        nodes = [seat.node for slot in self._told if (seat := self._predictors.seat(slot.id)) is not None]
+        here = [node for node in nodes if self._hosts.state(node) == "here"]
+        node = here[len(self._finishes) % len(here)] if here else self._hosts.home
+        ref = tasks.finish.options(**self._at(node)).remote(
+            self._where, self._output, self._recipe, self._product, task
+        )
+        self._finishes[ref] = task.scene.source.source_id, node
 
-    def abandon(self, lease_id: int) -> Literal["read", "predict"]:
+    @bounded
+    def abandon(self, lease_id: int) -> Literal["read", "predict", "lost"]:
         flight = self._flights.pop(lease_id)
         if flight in self._queued:
             self._queued.remove(flight)
-            return "read"
+            return "lost"  # nobody began with it
         reading = self._reading.pop(flight.read, None) is not None
         with contextlib.suppress(ray_errors.RayError):
             ray.cancel(flight.read, force=True)
-        if reading:
+        lost = self._hosts.was_silent(flight.node, flight.started)
+        if reading and not lost:
+            self._kill_own(flight)
             return "read"  # its predictor only waits for it, and gets an error instead
-        self._replace(flight)
-        return "predict"
+        self._replace(flight, blame=not lost)
+        return "lost" if lost else "predict"
 
+    @bounded
     def submit_group(self, group: Group, slot: Slot) -> None:
-        actor = self._workers[slot.id].actor
-        done = actor.do_group.remote(self._where, group)
-        self._groups[group.id] = _GroupFlight(group=group, slot=slot.id, actor=actor, done=done)
+        seat = self._predictors.seat(slot.id)
+        if seat is None or not seat.is_ready:
+            actor, node, done = None, "", None  # it went since the driver was told; see _with_lost_hosts
+        else:
+            actor, node = seat.actor, seat.node
+            done = actor.do_group.remote(self._where, group)
+        self._groups[group.id] = _GroupFlight(group=group, slot=slot.id, node=node, actor=actor, done=done)
 
+    @bounded
     def sift(self, group: Group) -> None:
-        # Shorter than the driver waits: see _read.
-        self._sifts[_sift.remote(self._where, self._recipe, group, 0.8 * self._timeout)] = group.id
+        # Shorter than the driver waits: see tasks.read.
+        alone = tasks.sift_group.options(**self._at(self._hosts.home))
+        self._sifts[alone.remote(self._where, self._recipe, group, 0.8 * self._timeout)] = group.id
 
-    def abandon_group(self, group_id: int) -> None:
+    @bounded
+    def abandon_group(self, group_id: int) -> Literal["group", "lost"]:
         flight = self._groups.pop(group_id)
-        self._end_actor(flight.actor, flight.slot)
+        lost = self._hosts.was_silent(flight.node, flight.started)
+        self._predictors.end(flight.slot, flight.actor, blame=not lost)
+        return "lost" if lost else "group"
 
+    @bounded
     def poll(self, timeout: float) -> list[Outcome]:
+        outcomes = self._with_lost_hosts() if self._fleet is not None else []
         self._launch()
         by_done = {flight.done: flight for flight in self._flights.values() if flight.done is not None}
         groups = {flight.done: flight for flight in self._groups.values()}
         watched = [*by_done, *self._reading, *self._finishes, *groups, *self._sifts]
-        if not watched:
-            return []
-        ready, _ = ray.wait(watched, num_returns=1, timeout=timeout, fetch_local=False)
+        if outcomes or not watched:
+            time.sleep(0.0 if outcomes else min(timeout, IDLE_SECONDS))
+            return outcomes
+        awaited = [*watched, *self._predictors.hellos()]
+        ready, _ = ray.wait(awaited, num_returns=1, timeout=timeout, fetch_local=False)
         if ready:
-            ready, _ = ray.wait(watched, num_returns=len(watched), timeout=0, fetch_local=False)
+            ready, _ = ray.wait(awaited, num_returns=len(awaited), timeout=0, fetch_local=False)
         for ref in ready:
             self._reading.pop(ref, None)
         landed = sorted((by_done[ref] for ref in ready if ref in by_done), key=lambda flight: flight.started)
-        outcomes: list[Outcome] = [self._land(flight) for flight in landed]
+        outcomes = [self._land(flight) for flight in landed]
         outcomes += [self._finished(ref) for ref in ready if ref in self._finishes]
         ended = sorted((groups[ref] for ref in ready if ref in groups), key=lambda flight: flight.group.id)
         outcomes += [self._land_group(flight) for flight in ended]
@@ -475,41 +365,86 @@ class RayExecutor:
         self._launch()
         return outcomes
 
+    def _with_lost_hosts(self) -> list[Outcome]:
+        """Predictors that came or went, and what went with them."""
+        self._predictors.tend()
+        outcomes: list[Outcome] = []
+        live = self._predictors.live()
+        if live != self._told:
+            self._told = live
+            outcomes.append(SlotsChanged(slots=tuple(live)))
+        ready = {slot.id for slot in live}
+        for flight in list(self._flights.values()):
+            waits_in_vain = flight.actor is None and flight.slot not in ready
+            if waits_in_vain or (flight.node and self._is_gone(flight.node)):
+                outcomes.append(self._lose(flight))
+        for group in list(self._groups.values()):
+            if not group.node or self._is_gone(group.node):
+                del self._groups[group.group.id]
+                outcomes.append(GroupOutcome(group_id=group.group.id, result=_lost("group")))
+        for ref, (source_id, node) in list(self._finishes.items()):
+            if self._is_gone(node):
+                del self._finishes[ref]
+                outcomes.append(FinishOutcome(source_id=source_id, result=_lost("finish")))
+        return outcomes
+
+    def _is_gone(self, node: str) -> bool:
+        return self._hosts.state(node) == "gone"
+
+    def _lose(self, flight: _Flight) -> LeaseOutcome:
+        del self._flights[flight.lease.id]
+        if flight in self._queued:
+            self._queued.remove(flight)
+        self._reading.pop(flight.read, None)
+        self._kill_own(flight)
+        return LeaseOutcome(lease_id=flight.lease.id, result=_lost("predict"))
+
     def _land(self, flight: _Flight) -> LeaseOutcome:
         """The outcome of a flight. Of several to a predictor that died, the first is the suspect."""
         del self._flights[flight.lease.id]
         self._reading.pop(flight.read, None)
         try:
-            result: LeaseResult | Failure = ray.get(flight.done)
+            result: LeaseResult | Failure = ray.get(flight.done, timeout=FETCH_SECONDS)
         except ray_errors.RayError as e:
-            cause = getattr(e, "cause", None) or e
-            if not isinstance(cause, ray_errors.RayActorError):
-                return LeaseOutcome(lease_id=flight.lease.id, result=_crash(cause, "read"))
-            worker = self._workers[flight.slot]
-            if flight.own_actor or flight.actor is worker.actor:
-                self._replace(flight)
-                return LeaseOutcome(lease_id=flight.lease.id, result=_crash(cause, "predict"))
-            reason = "its predictor died over another lease"
-            lost = Failure(kind="lost", step="predict", reason=reason)
-            return LeaseOutcome(lease_id=flight.lease.id, result=lost)
+            return LeaseOutcome(lease_id=flight.lease.id, result=self._why_not(flight, e))
         if not flight.own_actor:
-            self._workers[flight.slot].died_in_a_row = 0
-        else:
-            ray.kill(flight.actor)
+            self._predictors.answered(flight.slot)
+        self._kill_own(flight)
         return LeaseOutcome(lease_id=flight.lease.id, result=result)
+
+    def _why_not(self, flight: _Flight, error: ray_errors.RayError) -> Failure:
+        cause = getattr(error, "cause", None) or error
+        lost = self._hosts.failed(flight.node)
+        if not isinstance(cause, ray_errors.RayActorError):
+            self._kill_own(flight)
+            return _lost("read") if lost else tasks.failure_of(cause, "read")
+        seat = self._predictors.seat(flight.slot)
+        is_first = flight.own_actor or (seat is not None and flight.actor is seat.actor)
+        self._replace(flight, blame=not lost)
+        if lost:
+            return _lost("predict")
+        if is_first:
+            return tasks.failure_of(cause, "predict")
+        return Failure(kind="lost", step="predict", reason="its predictor died over another lease")
 
     def _land_group(self, flight: _GroupFlight) -> GroupOutcome:
         del self._groups[flight.group.id]
         try:
-            result: GroupAnswer | Failure = ray.get(flight.done)
+            result: GroupAnswer | Failure = ray.get(flight.done, timeout=FETCH_SECONDS)
         except ray_errors.RayError as e:
             cause = getattr(e, "cause", None) or e
-            if flight.actor is self._workers[flight.slot].actor:
-                self._end_actor(flight.actor, flight.slot)
-                return GroupOutcome(group_id=flight.group.id, result=_crash(cause, "group"))
-            lost = Failure(kind="lost", step="group", reason="its predictor died over another group")
-            return GroupOutcome(group_id=flight.group.id, result=lost)
-        self._workers[flight.slot].died_in_a_row = 0
+            lost = self._hosts.failed(flight.node)
+            seat = self._predictors.seat(flight.slot)
+            is_first = seat is not None and flight.actor is seat.actor
+            self._predictors.end(flight.slot, flight.actor, blame=not lost)
+            if lost:
+                result = _lost("group")
+            elif is_first:
+                result = tasks.failure_of(cause, "group")
+            else:
+                result = Failure(kind="lost", step="group", reason="its predictor died over another group")
+            return GroupOutcome(group_id=flight.group.id, result=result)
+        self._predictors.answered(flight.slot)
         return GroupOutcome(group_id=flight.group.id, result=result)
 
     def _sifted(self, ref: Any) -> SiftOutcome:
@@ -517,51 +452,47 @@ class RayExecutor:
         try:
             return SiftOutcome(group_id=group_id, result=ray.get(ref))
         except ray_errors.RayError as e:
-            return SiftOutcome(group_id=group_id, result=_crash(getattr(e, "cause", None) or e, "group"))
+            cause = getattr(e, "cause", None) or e
+            return SiftOutcome(group_id=group_id, result=tasks.failure_of(cause, "group"))
 
-    def _replace(self, flight: _Flight) -> None:
+    def _replace(self, flight: _Flight, *, blame: bool) -> None:
         """End a flight's predictor; a slot gets a new one."""
         if flight.own_actor:
-            with contextlib.suppress(ray_errors.RayError):
-                ray.kill(flight.actor)
-            return
-        self._end_actor(flight.actor, flight.slot)
+            self._kill_own(flight)
+        else:
+            self._predictors.end(flight.slot, flight.actor, blame=blame)
 
-    def _end_actor(self, actor: Any, slot: int) -> None:
-        """End a slot's predictor, and give it a new one."""
-        with contextlib.suppress(ray_errors.RayError):
-            ray.kill(actor)
-        worker = self._workers[slot]
-        if worker.actor is not actor:
-            return
-        worker.died_in_a_row += 1
-        if worker.died_in_a_row > MAX_RESTARTS_IN_A_ROW:
-            msg = f"a predictor died {worker.died_in_a_row} times in a row; is there memory enough for it?"
-            raise StoppedError(msg)
-        worker.actor = self._new_actor()
+    def _kill_own(self, flight: _Flight) -> None:
+        if flight.own_actor:
+            self._predictors.kill(flight.actor)
 
     def _finished(self, ref: Any) -> FinishOutcome:
-        source_id = self._finishes.pop(ref)
+        source_id, node = self._finishes.pop(ref)
         try:
-            return FinishOutcome(source_id=source_id, result=ray.get(ref))
+            return FinishOutcome(source_id=source_id, result=ray.get(ref, timeout=FETCH_SECONDS))
         except ray_errors.RayError as e:
-            return FinishOutcome(source_id=source_id, result=_crash(getattr(e, "cause", None) or e, "finish"))
+            cause = getattr(e, "cause", None) or e
+            lost = self._hosts.failed(node)
+            result = _lost("finish") if lost else tasks.failure_of(cause, "finish")
+            return FinishOutcome(source_id=source_id, result=result)
 
     def close(self) -> None:
         self._closing = True
         with self._starting:  # a start under way in another thread ends first
             pass
-        for flight in self._flights.values():
-            if flight.own_actor:
-                with contextlib.suppress(ray_errors.RayError):
-                    ray.kill(flight.actor)
-        for worker in self._workers:
-            with contextlib.suppress(ray_errors.RayError):
-                ray.kill(worker.actor)
-        self._workers = []
+        with contextlib.suppress(StoppedError):  # the head died: so will what is left, within a minute
+            self._end_predictors()
+        self._hosts.close()
         if self._owns_cluster:
             ray.shutdown()
         self._remove_folder()
+
+    @bounded
+    def _end_predictors(self) -> None:
+        for flight in self._flights.values():
+            self._kill_own(flight)
+        if self._fleet is not None:
+            self._fleet.close()
 
     def _remove_folder(self) -> None:
         if self._folder is not None:
@@ -570,12 +501,5 @@ class RayExecutor:
             self._folder = None
 
 
-def _crash(error: BaseException, step: Any) -> Failure:
-    """A Ray error as a failure: lost with a node or to the out-of-memory killer, or a crash."""
-    if isinstance(error, LOST_ERRORS):
-        return Failure(kind="lost", step=step, reason=f"{type(error).__name__}: {_first_line(error)}")
-    return Failure(kind="crash", step=step, reason=f"{step}ing it ended the process: {type(error).__name__}")
-
-
-def _first_line(error: BaseException) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+def _lost(step: Literal["read", "predict", "group", "finish"]) -> Failure:
+    return Failure(kind="lost", step=step, reason="the host that it was on is lost, or its predictor was")

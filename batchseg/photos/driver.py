@@ -3,17 +3,25 @@
 import contextlib
 import math
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
 from batchseg import publishing, storage
-from batchseg.driver import COMMIT_SECONDS, DRAIN_SECONDS, LOST_LIMIT, POLL_SECONDS, Tally
+from batchseg.driver import (
+    COMMIT_SECONDS,
+    DRAIN_SECONDS,
+    LOST_LIMIT,
+    POLL_SECONDS,
+    Tally,
+    is_failure,
+    late,
+)
 from batchseg.errors import OutputError, StoppedError
 from batchseg.events import GroupDone, Listener, Retried, SceneRefused
-from batchseg.executors import Executor, Failure, GroupOutcome, Outcome, SiftOutcome, Slot
+from batchseg.executors import Executor, Failure, GroupOutcome, Outcome, SiftOutcome, Slot, SlotsChanged
 from batchseg.ledger import Ledger, Record
 from batchseg.photos.batches import Batch, Waiting, group_of
 from batchseg.photos.group import Doubt, GroupAnswer
@@ -140,9 +148,7 @@ class PhotoDriver:
             self._commit()
 
     def _fill(self, waiting: Waiting) -> None:
-        load = dict.fromkeys((slot.id for slot in self._slots), 0)
-        for flight in self._flights.values():
-            load[flight.slot.id] += 1
+        load = Counter(flight.slot.id for flight in self._flights.values())
         for depth in range(GROUPS_PER_SLOT):
             for slot in self._slots:
                 if load[slot.id] <= depth and (batch := self._next_batch(waiting)) is not None:
@@ -159,7 +165,7 @@ class PhotoDriver:
         if self._seconds_per_image is None:
             return FIRST_IMAGES
         count = int(GROUP_SECONDS / self._seconds_per_image)
-        even = -(-left // (2 * len(self._slots)))
+        even = -(-left // (2 * max(1, len(self._slots))))
         return max(1, min(count, MOST_IMAGES, max(even, FIRST_IMAGES)))
 
     def _submit(self, batch: Batch, slot: Slot) -> None:
@@ -170,8 +176,10 @@ class PhotoDriver:
 
     def _handle(self, outcomes: Iterable[Outcome]) -> None:
         """Successes first: a failure may end the run."""
-        for outcome in sorted(outcomes, key=lambda outcome: isinstance(outcome.result, Failure)):
-            if isinstance(outcome, SiftOutcome):
+        for outcome in sorted(outcomes, key=is_failure):
+            if isinstance(outcome, SlotsChanged):
+                self._slots = list(outcome.slots)
+            elif isinstance(outcome, SiftOutcome):
                 self._on_sifted(outcome)
             elif isinstance(outcome, GroupOutcome):
                 flight = self._flights.pop(outcome.group_id, None)
@@ -296,19 +304,16 @@ class PhotoDriver:
 
     def _give_up_late(self) -> None:
         now = time.monotonic()
-        for slot in self._slots:
-            queue = [(key, flight) for key, flight in self._flights.items() if flight.slot.id == slot.id]
-            if (
-                not queue
-                or now - max(queue[0][1].submitted, self._heard_of.get(slot.id, 0.0)) <= self._timeout
-            ):
+        for slot in {flight.slot.id for flight in self._flights.values()}:
+            key, flight = next((k, f) for k, f in self._flights.items() if f.slot.id == slot)
+            if now - max(flight.submitted, self._heard_of.get(slot, 0.0)) <= self._timeout:
                 continue
-            key, flight = queue[0]
             del self._flights[key]
-            self._heard_of[slot.id] = now
-            self._executor.abandon_group(key)
-            reason = f"no answer within lease_timeout ({self._timeout:.0f} s)"
-            self._on_failure(flight.batch, Failure(kind="timeout", step="group", reason=reason))
+            self._heard_of[slot] = now
+            step = self._executor.abandon_group(key)
+            self._on_failure(
+                flight.batch, late(step, f"no answer within lease_timeout ({self._timeout:.0f} s)")
+            )
 
     def _commit(self) -> None:
         now = int(time.time())

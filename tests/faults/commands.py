@@ -8,7 +8,7 @@ import sys
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,10 +18,10 @@ REPOSITORY = Path(__file__).parents[2]
 
 ROLES = {
     "driver": "bin/batchseg",
-    "predictor": "ray::_PredictorActor",
-    "reader": "ray::_read",
-    "writer": "ray::_write",
-    "finisher": "ray::_finish",
+    "predictor": "ray::PredictorActor",
+    "reader": "ray::read",
+    "writer": "ray::write",
+    "finisher": "ray::finish",
     "raylet": "raylet/raylet",
     "head": "gcs_server",
 }
@@ -76,12 +76,14 @@ class Place:
         return sorted(str(path.relative_to(self.folder)) for path in self.folder.iterdir())
 
 
-def start(place: Place, *arguments: object, **faults: object) -> subprocess.Popen[str]:
-    """`batchseg ARGUMENTS`; both streams go to one file, which `said` reads."""
+def start(
+    place: Place, *arguments: object, within: Sequence[str] = (), **faults: object
+) -> subprocess.Popen[str]:
+    """`batchseg ARGUMENTS`, run by the command `within`; both streams go to one file, which `said` reads."""
     log = place.folder.with_name(f"{place.folder.name}-log")
     with log.open("a") as file:
         return subprocess.Popen(
-            [BATCHSEG, *map(str, arguments)],
+            [*within, BATCHSEG, *map(str, arguments)],
             env=place.environment(**faults),
             stdout=file,
             stderr=subprocess.STDOUT,

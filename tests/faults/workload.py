@@ -120,7 +120,7 @@ def make_models(folder: Path) -> None:
     )
 
 
-def undisturbed(workload: Workload, name: str = "undisturbed") -> tuple[Outcome, int, float]:
+def undisturbed(workload: Workload, name: str = "undisturbed", **keys: Any) -> tuple[Outcome, int, float]:
     """What a run without faults gives, the tiles that it predicts, and its seconds by its own summary.
 
     Raises:
@@ -128,7 +128,7 @@ def undisturbed(workload: Workload, name: str = "undisturbed") -> tuple[Outcome,
     """
     with place() as here:
         started = time.monotonic()
-        if run(here, "run", workload.job(name)) != 0:
+        if run(here, "run", workload.job(name, **keys)) != 0:
             raise RuntimeError(said(here))
         seconds = time.monotonic() - started
         return workload.outcome(name), len(here.predicted()), seconds

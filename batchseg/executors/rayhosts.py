@@ -1,0 +1,179 @@
+"""The hosts of a Ray cluster, looked at every few seconds by a thread.
+
+Ray takes a host that vanished for dead after 75 s, and calls that ask the head wait for a minute once it
+is gone, when Ray ends the process. A connection to a host's raylet tells within seconds.
+"""
+
+import functools
+import math
+import socket
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, wait
+from dataclasses import dataclass
+from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar
+
+import ray
+
+from batchseg.aside import start_aside
+from batchseg.errors import StoppedError
+
+LOOK_SECONDS = 2.0
+REACH_SECONDS = 3.0
+"""For a connection to a host."""
+
+GONE_SECONDS = 45.0
+"""A host that was silent for so long is given up; one that was cut off for half a minute is not."""
+
+HEAD_SECONDS = 30.0
+"""The head's silence that ends a run, recorded and in order, before Ray ends its process after 60 s."""
+
+State = Literal["here", "silent", "gone"]
+"""here: its raylet takes connections. silent: it does not, lately. gone: for long, or Ray says so."""
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Host:
+    """One node of the cluster."""
+
+    node: str
+    cpus: float
+    gpus: float
+    address: tuple[str, int]
+    """Of its raylet."""
+
+
+class Hosts:
+    """What is known of the cluster's hosts. Its thread asks the head, and knocks at the other hosts."""
+
+    def __init__(self) -> None:
+        self._hosts: dict[str, Host] = {}
+        self._silent_since: dict[str, float] = {}
+        self._last_silent: dict[str, float] = {}
+        self._home: str = ray.get_runtime_context().get_node_id()
+        self._answers = self._answers_seen = 0
+        self._head_silent, self._checked = 0.0, time.monotonic()
+        self._closed = threading.Event()
+        self._look()
+        threading.Thread(target=self._watch, daemon=True, name="hosts").start()
+
+    @property
+    def home(self) -> str:
+        """The node that the run itself is on."""
+        return self._home
+
+    @property
+    def head_is_lost(self) -> bool:
+        return self._head_silent > HEAD_SECONDS
+
+    def all(self) -> list[Host]:
+        """Those that are here or silent."""
+        return [host for host in self._hosts.values() if self.state(host.node) != "gone"]
+
+    def state(self, node: str) -> State:
+        if node not in self._hosts:
+            return "gone"
+        since = self._silent_since.get(node)
+        if since is None:
+            return "here"
+        return "gone" if time.monotonic() - since > GONE_SECONDS else "silent"
+
+    def failed(self, node: str) -> bool:
+        """Whether a host does not answer now. Asks it: what ran there may have noticed first."""
+        host = self._hosts.get(node)
+        if host is not None:
+            self._knock(host)
+        return self.state(node) != "here"
+
+    def was_silent(self, node: str, since: float) -> bool:
+        """Whether a host did not answer at some moment since then (time.monotonic)."""
+        return self.failed(node) or self._last_silent.get(node, 0.0) >= since
+
+    def check(self) -> None:
+        """Called often while something may wait for the head.
+
+        Raises:
+            StoppedError: it has been silent for HEAD_SECONDS, of which this process was not suspended.
+        """
+        now = time.monotonic()
+        self._head_silent += min(now - self._checked, 1.0)
+        self._checked = now
+        if self._answers != self._answers_seen:
+            self._answers_seen, self._head_silent = self._answers, 0.0
+        if self.head_is_lost:
+            msg = (
+                f"the head of the Ray cluster has not answered for {HEAD_SECONDS:.0f} s. "
+                f"Start the cluster again, or leave it out (ray_address), and run the same command"
+            )
+            raise StoppedError(msg)
+
+    def wait_for(self, future: Future[T]) -> T:
+        """A future's result, while the head lives. Raises StoppedError as `check`."""
+        while not future.done():
+            wait([future], timeout=0.2)
+            self.check()
+        return future.result()
+
+    def close(self) -> None:
+        self._closed.set()
+
+    def _watch(self) -> None:
+        while not self._closed.wait(LOOK_SECONDS):
+            try:
+                self._look()
+            except Exception:  # noqa: BLE001  no answer, whatever Ray makes of it
+                continue
+
+    def _look(self) -> None:
+        nodes = ray.nodes()
+        self._answers += 1
+        self._hosts = {node["NodeID"]: _host(node) for node in nodes if node["Alive"]}
+        others = [host for host in self._hosts.values() if host.node != self._home]
+        for knocking in [start_aside(self._knock, host) for host in others]:
+            knocking.result()
+
+    def _knock(self, host: Host) -> None:
+        if host.node == self._home:
+            return
+        now = time.monotonic()
+        try:
+            socket.create_connection(host.address, timeout=REACH_SECONDS).close()
+        except ConnectionRefusedError:  # the host is there, and its raylet is not
+            self._silent_since[host.node] = -math.inf
+            self._last_silent[host.node] = now
+        except OSError:
+            self._silent_since.setdefault(host.node, now)
+            self._last_silent[host.node] = now
+        else:
+            self._silent_since.pop(host.node, None)
+
+
+def _host(node: dict[str, Any]) -> Host:
+    resources = node["Resources"]
+    return Host(
+        node=node["NodeID"],
+        cpus=resources.get("CPU", 0.0),
+        gpus=resources.get("GPU", 0.0),
+        address=(node["NodeManagerAddress"], node["NodeManagerPort"]),
+    )
+
+
+class _HasHosts(Protocol):
+    _hosts: Hosts
+
+
+S = TypeVar("S", bound=_HasHosts)
+
+
+def bounded(method: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P], T]:
+    """A method that may ask the head: it runs in a thread of its own, and is left there if the head dies."""
+
+    @functools.wraps(method)
+    def call(self: S, /, *args: P.args, **options: P.kwargs) -> T:
+        return self._hosts.wait_for(start_aside(functools.partial(method, self, *args, **options)))
+
+    return call

@@ -1,0 +1,175 @@
+"""Steps as Ray tasks, the predictor as a Ray actor, and Ray's errors as failures.
+
+Tasks that read, write and finish reserve no CPU: the predictors hold them all, and a task that asks
+for one would never start. Ray's own retries are off; the driver decides what is done again.
+"""
+
+import os
+import time
+from typing import Any
+
+# Ray reports usage to the network unless told not to; an overnight job talks to nobody.
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+# Ray 2.60 warns at every task that it will stop hiding GPUs from tasks without one.
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+# Ray's C++ handler would turn a SIGTERM into an abort before the run can record what it did.
+os.environ.setdefault("RAY_DISABLE_FAILURE_SIGNAL_HANDLER", "1")
+
+import ray
+from ray import exceptions as ray_errors
+
+from batchseg import storage
+from batchseg.errors import BatchsegError, SourceError
+from batchseg.executors import Failure, FinishTask
+from batchseg.finish import finish_scene
+from batchseg.isolate import ProcessDiedError, call_in_fresh_process
+from batchseg.ledger import Record
+from batchseg.machine import cpu_class
+from batchseg.photos.group import Doubt, Group, GroupAnswer, from_stream
+from batchseg.photos.sift import sift
+from batchseg.photos.worker import GroupWorker
+from batchseg.predict import load_predictor
+from batchseg.read import read_header, read_headers_alone
+from batchseg.recipe import Product, Recipe
+from batchseg.scene import Refusal, Scene, Source
+from batchseg.steps import (
+    Lease,
+    LeaseMasks,
+    LeasePixels,
+    LeaseResult,
+    predict_lease,
+    read_lease,
+    write_lease,
+)
+
+LOST_ERRORS = (
+    ray_errors.OutOfMemoryError,
+    ray_errors.NodeDiedError,
+    ray_errors.ObjectLostError,
+    ray_errors.OwnerDiedError,
+    ray_errors.ObjectStoreFullError,
+    ray_errors.RuntimeEnvSetupError,
+    ray_errors.TaskCancelledError,
+)
+
+Where = dict[str, str]
+"""Options of the storages: a worker process may be older than the run, or on another machine."""
+
+
+@ray.remote(num_cpus=0, max_retries=0)
+def warm(seconds: float) -> None:
+    """Hold a worker process, so that Ray starts another for the next task: importing takes a second."""
+    time.sleep(seconds)
+
+
+@ray.remote(num_cpus=0, max_retries=0)
+def headers(where: Where, sources: list[Source]) -> list[Scene | Refusal]:
+    storage.adopt(where)
+    return [read_header(source) for source in sources]
+
+
+@ray.remote(num_cpus=0, max_retries=0)
+def headers_alone(where: Where, sources: list[Source], timeout: float) -> list[Scene | Refusal]:
+    storage.adopt(where)
+    return read_headers_alone(sources, timeout)
+
+
+@ray.remote(num_cpus=0, max_retries=0)
+def read(where: Where, recipe: Recipe, lease: Lease, isolated: bool, timeout: float) -> LeasePixels | Failure:
+    storage.adopt(where)
+    try:
+        if isolated:
+            # Shorter than the driver waits: this process must outlive the fresh one to end it.
+            return call_in_fresh_process(read_lease, recipe, lease, timeout=0.8 * timeout)
+        return read_lease(recipe, lease)
+    except SourceError as e:
+        return Failure.of(e, "read")
+    except ProcessDiedError as e:
+        return Failure(kind="crash", step="read", reason=f"the process that read it {e}")
+
+
+@ray.remote(num_cpus=0, max_retries=0)
+def write(
+    where: Where, output: str, recipe: Recipe, lease: Lease, masks: LeaseMasks | Failure
+) -> LeaseResult | Failure:
+    storage.adopt(where)
+    if isinstance(masks, Failure):
+        return masks
+    try:
+        return write_lease(output, recipe, lease, masks)
+    except BatchsegError as e:
+        return Failure.of(e, "write")
+
+
+@ray.remote(num_cpus=0, max_retries=0)
+def finish(
+    where: Where, output: str, recipe: Recipe, product: Product, task: FinishTask
+) -> tuple[Record, float] | Failure:
+    storage.adopt(where)
+    try:
+        return finish_scene(output, task.scene, recipe, product, task.shards, task.epoch)
+    except BatchsegError as e:
+        return Failure.of(e, "finish")
+
+
+@ray.remote(num_cpus=0, max_retries=0)
+def sift_group(where: Where, recipe: Recipe, group: Group, timeout: float) -> tuple[Doubt, ...]:
+    storage.adopt(where)
+    return sift(from_stream(group.images).to_pylist(), recipe, timeout)
+
+
+class PredictorActor:
+    def __init__(self, recipe: Recipe, batch_size: int, output: str, product: Product, readers: int) -> None:
+        self._recipe, self._batch_size = recipe, batch_size
+        self._predictor = load_predictor(recipe, batch_size=batch_size)
+        self._worker: GroupWorker | None = None
+        if product.photographs is not None:
+            self._worker = GroupWorker(
+                output,
+                recipe,
+                product,
+                self._predictor,
+                batch_size=batch_size,
+                readers=readers,
+                cpu_class=self.hello()[1],
+            )
+
+    def hello(self) -> tuple[str, str]:
+        """Node id and CPU class."""
+        node: str = ray.get_runtime_context().get_node_id()
+        return node, cpu_class() if self._recipe.device == "cpu" else self._recipe.facts.cpu_class
+
+    def predict(self, pixels: LeasePixels | Failure) -> LeaseMasks | Failure:
+        if isinstance(pixels, Failure):
+            return pixels
+        try:
+            return predict_lease(self._predictor, self._recipe, pixels, self._batch_size)
+        except BatchsegError as e:
+            return Failure.of(e, "predict")
+        except Exception as e:  # noqa: BLE001  Paddle raises RuntimeError, ValueError, MemoryError
+            return Failure(kind="error", step="predict", reason=f"predicting it: {e}")
+
+    def do_group(self, where: Where, group: Group) -> GroupAnswer | Failure:
+        """Photographs are read where they are predicted: their pixels cross no process."""
+        storage.adopt(where)
+        assert self._worker is not None
+        try:
+            return self._worker(group)
+        except BatchsegError as e:
+            return Failure.of(e, "group")
+        except Exception as e:  # noqa: BLE001  as above
+            return Failure(kind="error", step="group", reason=f"predicting it: {e}")
+
+
+remote_predictor: Any = ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0)(PredictorActor)
+
+
+def failure_of(error: BaseException, step: Any) -> Failure:
+    """A Ray error as a failure: lost with a node or to the out-of-memory killer, or a crash."""
+    if isinstance(error, LOST_ERRORS):
+        return Failure(kind="lost", step=step, reason=f"{type(error).__name__}: {first_line(error)}")
+    return Failure(kind="crash", step=step, reason=f"{step}ing it ended the process: {type(error).__name__}")
+
+
+def first_line(error: BaseException) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
