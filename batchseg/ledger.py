@@ -324,7 +324,7 @@ def _tables(uri: str, source: bytes | Path) -> Iterator[pa.Table]:
         msg = f"cannot read the ledger's {uri}: {e}"
         if getattr(e, "errno", None) is None:  # what the storage gave is no ledger
             msg += (
-                "; restore it from a backup, or move it away and run the job again: what it alone recorded is "
-                "predicted again"
+                "; restore it from a backup, or move it away and run the job again: what it alone recorded "
+                "is predicted again"
             )
         raise OutputError(msg) from e
