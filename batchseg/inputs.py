@@ -271,7 +271,7 @@ def literal_prefix(pattern: str, folder_of_members: Callable[[], str]) -> str:
 
 
 def _common_folder(scenes: Sequence[SceneFiles]) -> str:
-    uris = [scene.uri for scene in scenes]
+    uris = [public(scene.uri) for scene in scenes]
     return common_folder(min(uris), max(uris)) if uris else ""
 
 

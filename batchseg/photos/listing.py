@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from batchseg import storage, walking
 from batchseg.errors import ConfigError, SourceIOError
+from batchseg.hiding import public
 from batchseg.inputs import (
     NAME_BYTES,
     InputRoot,
@@ -204,7 +205,7 @@ def _folder_of(found: pa.Table, manifest: str) -> str:
     if not found:
         return ""
     ends = pc.min_max(found["uri"])
-    common = common_folder(ends["min"].as_py(), ends["max"].as_py())
+    common = common_folder(public(ends["min"].as_py()), public(ends["max"].as_py()))
     own = manifest.rpartition("/")[0] or "/"
     return own if lies_inside(f"{common}/", own) else common
 

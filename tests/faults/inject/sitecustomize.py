@@ -4,7 +4,8 @@ Environment: FAULT_SLOW seconds per tile; FAULT_ABORT, FAULT_HANG parts of file 
 or stops the process; FAULT_COUNT a file that gets a line for each tile that a predictor worked on: its
 row and column (of a photograph its number, and 0), and the source's id; FAULT_STALE seconds of silence
 after which a holder is taken for gone; FAULT_STOP as PART:N, the process stops itself (SIGSTOP) before it
-publishes or removes the Nth file whose URI contains PART; FAULT_ALGORITHM another number of the recipe's.
+publishes or removes the Nth file whose URI contains PART; FAULT_DEFECT a part of file names whose reading
+raises an error that says the whole environment; FAULT_ALGORITHM another number of the recipe's.
 """
 
 import dataclasses
@@ -68,6 +69,8 @@ if any(name.startswith("FAULT_") for name in os.environ):
     def fail(name):
         if (part := os.environ.get("FAULT_ABORT")) and part in name:
             os.abort()
+        if (part := os.environ.get("FAULT_DEFECT")) and part in name:
+            raise RuntimeError(f"{name}: {dict(os.environ)}")
         while (part := os.environ.get("FAULT_HANG")) and part in name:
             time.sleep(1)
 
