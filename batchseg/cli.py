@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import json
 import sys
+import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
@@ -18,7 +19,8 @@ from typing import TYPE_CHECKING, TextIO
 from batchseg import __version__, storage
 from batchseg.begin import Begun, begin, new_run_id
 from batchseg.config import load_job
-from batchseg.errors import EXIT_OK, EXIT_QUARANTINED, BatchsegError, ConfigError
+from batchseg.errors import EXIT_DEFECT, EXIT_OK, EXIT_QUARANTINED, BatchsegError, ConfigError
+from batchseg.hiding import hidden
 from batchseg.modelcli import add_model_commands
 from batchseg.photocli import add_photo_commands
 from batchseg.settings import JobConfig
@@ -57,8 +59,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         streams.give_back()
         _say(f"batchseg: {e}", sys.stderr)
         code = e.exit_code
-    except BaseException:
+    except Exception:  # noqa: BLE001  shown without credentials, which Python would not leave out
         streams.give_back()  # a traceback must reach the user, not the chatter's file
+        _say(traceback.format_exc(), sys.stderr)
+        code = EXIT_DEFECT
+    except BaseException:
+        streams.give_back()
         raise
     with contextlib.suppress(OSError):
         sys.stdout.flush()
@@ -78,7 +84,7 @@ def _check_current_folder() -> None:
 def _say(text: str, stream: TextIO) -> None:
     """Print; a full disk or a reader that left (`| head`) does not change how a run ended."""
     with contextlib.suppress(OSError):
-        print(text, file=stream, flush=True)
+        print(hidden(text), file=stream, flush=True)
     if stream is sys.stdout:
         with contextlib.suppress(OSError):
             stream.flush()

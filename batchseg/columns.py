@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from batchseg.errors import ConfigError
 from batchseg.records import SCHEMA, Output, filled
 
 Column = Any
@@ -61,6 +62,7 @@ def to_parquet(tables: Iterable[pa.Table], run_id: str, schema: pa.Schema = SCHE
     sink = io.BytesIO()
     named = schema.with_metadata({"run": run_id})
     options: dict[str, Any] = {"use_dictionary": [*REPEATING, *_SHARED], "store_schema": False}
+    options["write_page_checksum"] = True  # a flipped bit may else decode to other values
     with pq.ParquetWriter(sink, named, compression="zstd", **options) as writer:
         for table in tables:
             for start in range(0, len(table), GROUP_ROWS):
@@ -73,16 +75,33 @@ def from_parquet(source: bytes | Path) -> Iterator[pa.Table]:
     """Row groups as HELD. Columns that the file's version did not know have their defaults.
 
     Raises:
+        ConfigError: a newer version wrote it, whose columns would be lost.
         OSError: it cannot be read.
         pyarrow.ArrowException: it is damaged.
     """
     opened = io.BytesIO(source) if isinstance(source, bytes) else source
     constants: Constants = {}
-    with pq.ParquetFile(opened, read_dictionary=[*REPEATING, *_SHARED]) as parquet:
+    options: dict[str, Any] = {"read_dictionary": [*REPEATING, *_SHARED], "page_checksum_verification": True}
+    with pq.ParquetFile(opened, **options) as parquet:
+        _check_names(parquet.schema_arrow.names)
         for number in range(parquet.num_row_groups):
             table = parquet.read_row_group(number)
             known = dict(zip(table.column_names, table.columns, strict=True))
             yield _thrifty(filled(known, len(table), HELD), constants)
+
+
+def _check_names(names: Sequence[str]) -> None:
+    missing = [name for name in ("status", "source_id", "tag") if name not in names]
+    if missing:
+        msg = f"it has no column {missing[0]}"
+        raise pa.ArrowInvalid(msg)
+    strange = [name for name in names if name not in HELD.names]
+    if strange:
+        msg = (
+            f"the ledger has columns that this batchseg does not know ({', '.join(strange)}): a newer "
+            f"version wrote it; use that version, or another output"
+        )
+        raise ConfigError(msg)
 
 
 def latest(tables: list[pa.Table]) -> pa.Table:

@@ -61,7 +61,7 @@ def load_job(path: Path, overrides: Sequence[str] = (), today: dt.date | None = 
         msg = f"cannot read the job file {path}: {e.strerror}"
         raise ConfigError(msg) from e
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as e:
-        msg = f"{path} is not YAML: {e}"
+        msg = f"{path} is not YAML: {_without_text(e)}"
         raise ConfigError(msg) from e
     if not isinstance(loaded, dict):
         msg = (
@@ -78,6 +78,15 @@ def load_job(path: Path, overrides: Sequence[str] = (), today: dt.date | None = 
         raise ConfigError(explain(e, expanded, path)) from e
 
 
+def _without_text(error: Exception) -> str:
+    """What is wrong where. PyYAML also quotes the line, which may hold a secret."""
+    mark = getattr(error, "problem_mark", None)
+    if mark is None:
+        return str(error)
+    said = (getattr(error, name, None) for name in ("context", "problem"))
+    return f"line {mark.line + 1}, column {mark.column + 1}: {', '.join(filter(None, said))}"
+
+
 def _apply_override(tree: dict[str, Any], override: str) -> None:
     key, equals, value = override.partition("=")
     if not equals or not key.strip():
@@ -92,7 +101,7 @@ def _apply_override(tree: dict[str, Any], override: str) -> None:
     try:
         tree[leaf] = yaml.safe_load(value)
     except yaml.YAMLError as e:
-        msg = f"--set {override}: the value is not YAML: {e}"
+        msg = f"--set {key}=...: the value is not YAML: {_without_text(e)}"
         raise ConfigError(msg) from e
 
 

@@ -18,6 +18,7 @@ Exit code 0 means all done or nothing to do; 3 means finished with sources newly
 """
 
 EXIT_OK = 0
+EXIT_DEFECT = 1
 EXIT_QUARANTINED = 3
 
 

@@ -13,6 +13,7 @@ from pathlib import PurePosixPath
 
 from batchseg import storage
 from batchseg.errors import ConfigError, SourceIOError
+from batchseg.hiding import public
 from batchseg.manifests import member_uri, paths_of
 from batchseg.metadata import metadata_files
 from batchseg.scene import Source
@@ -118,8 +119,8 @@ def _add(sources: dict[str, Source], source: Source, config: JobConfig) -> None:
 
 
 def input_key(given: str | SceneSet) -> str:
-    """What an output knows an input by."""
-    return given if isinstance(given, str) else given.key
+    """What an output knows an input by: without credentials, which change, and are no part of a record."""
+    return public(given if isinstance(given, str) else given.key)
 
 
 def check_names(config: JobConfig, recorded: Mapping[str, InputRoot]) -> None:
@@ -179,11 +180,12 @@ def new_root(
     Args:
         key: the input, as the output knows it.
         given_name: from the job file.
-        prefix: the folder that its ids will be relative to.
+        prefix: the folder that its ids will be relative to, credentials and all.
         roots: of the other inputs, by key.
         taken: first parts of the ids that there are already.
         config: the job.
     """
+    prefix = public(prefix)
     present = {input_key(given) for _, given in config.inputs}
     for root in roots.values():  # the same folder spelled in another way keeps its ids
         if root.prefix == prefix and root.pattern not in present and given_name in (None, root.name):
@@ -269,7 +271,7 @@ def literal_prefix(pattern: str, folder_of_members: Callable[[], str]) -> str:
 
 
 def _common_folder(scenes: Sequence[SceneFiles]) -> str:
-    uris = [scene.uri for scene in scenes]
+    uris = [public(scene.uri) for scene in scenes]
     return common_folder(min(uris), max(uris)) if uris else ""
 
 
@@ -284,7 +286,8 @@ def common_folder(first: str, last: str) -> str:
 
 
 def relative_path(uri: str, root: InputRoot) -> str:
-    """Of a file of an input, below the folder that ids are relative to."""
+    """Of a file of an input, below the folder that ids are relative to; without credentials."""
+    uri = public(uri)
     prefix = root.prefix.rstrip("/") + "/"
     if uri.startswith(prefix):
         return uri.removeprefix(prefix)

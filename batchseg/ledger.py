@@ -14,7 +14,8 @@ when it is asked for; the shards of unfinished scenes are objects.
 
 import re
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from batchseg import publishing, storage
 from batchseg.columns import HELD, from_parquet, latest, to_parquet
 from batchseg.errors import OutputError
 from batchseg.grid import Window
+from batchseg.hiding import hidden, public
 from batchseg.records import SCHEMA, Output, Record, Status, to_records, to_table
 
 __all__ = ["MERGE_AFTER", "SCHEMA", "Ledger", "Output", "Record", "Status"]
@@ -51,6 +53,8 @@ class Ledger:
         """
         self._root = storage.join(output, "_batchseg", "ledger")
         self._run = ""
+        self.guard: Callable[[], None] = lambda: None
+        """Raises where another run has taken the output over; asked before what cannot be taken back."""
         for attempts_left in (2, 1, 0):
             try:
                 self._load()
@@ -127,13 +131,18 @@ class Ledger:
         """Whether the last run came to its end; else one is under way, or was killed."""
         return not self._tail
 
-    def claim(self, run_id: str) -> None:
+    def claim(self, run_id: str, guard: Callable[[], None] | None = None) -> None:
         """Take the ledger over for a run: from now on nobody else's commits succeed.
+
+        Args:
+            run_id: of the run.
+            guard: see `guard`. That numbers are taken tells a run that was thought dead of its successor only
+                until that one merges; the guard tells it ever after.
 
         Raises:
             OutputError: it cannot be read or written.
         """
-        self._run = run_id
+        self._run, self.guard = run_id, guard or self.guard
         data = to_parquet([], run_id)
         while not publishing.create(self._uri("segment", self._last + 1), data):
             for tables in _read([self._uri("segment", self._last + 1)]):
@@ -149,7 +158,7 @@ class Ledger:
         Raises:
             OutputError: the segment cannot be written, or another driver wrote one of that number.
         """
-        batch = list(records)
+        batch = [_discreet(record) for record in records]
         if not batch:
             return
         self._commit(to_parquet([to_table(batch, SCHEMA)], self._run, SCHEMA))
@@ -171,6 +180,7 @@ class Ledger:
         if not len(table):
             return
         _check(table)
+        table = _discreet_rows(table)
         data = to_parquet([table], self._run)
         self._commit(data)
         # Read back: what was given may be a view of memory that others wait for.
@@ -181,6 +191,7 @@ class Ledger:
         """Write the snapshot and remove the parts that it covers. Interrupted anywhere, nothing is lost."""
         if not self._tail:
             return
+        self.guard()
         unfinished = to_table(record for key in self.unfinished() for record in self.shards(key))
         data = to_parquet([self.table(), unfinished], self._run)
         publishing.publish(self._uri("snapshot", self._last), data)
@@ -191,6 +202,7 @@ class Ledger:
         self._tail, self._snapshot_bytes = {}, len(data)
 
     def _commit(self, data: bytes) -> None:
+        self.guard()
         number = self._last + 1
         if not publishing.create(self._uri("segment", number), data):
             msg = f"ledger segment {number} exists already: another run took this output over"
@@ -251,6 +263,24 @@ def _generation(record: Record) -> tuple[str, str, str, str]:
     return record.tag, record.pixel, record.grid, record.cpu_class
 
 
+def _discreet(record: Record) -> Record:
+    uri, error = public(record.uri), hidden(record.error)
+    return record if (uri, error) == (record.uri, record.error) else replace(record, uri=uri, error=error)
+
+
+def _discreet_rows(table: pa.Table) -> pa.Table:
+    """Without credentials in URLs and errors; nearly all tables are given back as they are."""
+    for name, clean in (("uri", public), ("error", hidden)):
+        texts = table.column(name).cast(pa.string())
+        odd: Any = pc.match_substring_regex(texts, r"://[^/]*@|\?" if name == "uri" else ".")
+        if pc.any(odd).as_py():
+            cleaned = pa.array([clean(str(text)) for text in texts.filter(odd).to_pylist()], pa.string())
+            column: Any = pc.replace_with_mask(texts.combine_chunks(), odd.combine_chunks(), cleaned)
+            field = table.schema.field(name)
+            table = table.set_column(table.schema.get_field_index(name), name, column.cast(field.type))
+    return table
+
+
 def _check(table: pa.Table) -> None:
     strange = set(pc.unique(table.column("status").cast(pa.string())).to_pylist())
     strange -= {"done", "quarantined", "failed", "removed"}
@@ -292,4 +322,9 @@ def _tables(uri: str, source: bytes | Path) -> Iterator[pa.Table]:
         raise
     except (OSError, pa.ArrowException) as e:
         msg = f"cannot read the ledger's {uri}: {e}"
+        if getattr(e, "errno", None) is None:  # what the storage gave is no ledger
+            msg += (
+                "; restore it from a backup, or move it away and run the job again: what it alone recorded "
+                "is predicted again"
+            )
         raise OutputError(msg) from e

@@ -50,7 +50,7 @@ class Lock:
     _file: Any = None
     """The flocked file of a local output."""
     _lost: str | None = None
-    _beaten: float = field(default_factory=time.monotonic)
+    _beaten: tuple[float, float] = field(default_factory=lambda: _clocks())
     _over: threading.Event = field(default_factory=threading.Event)
     _forgotten: bool = False
 
@@ -74,6 +74,14 @@ class Lock:
             raise OutputError(self._lost)
         check_epoch(self.output, self.epoch)
 
+    def guard(self) -> None:
+        """As `check`, but asks only after a silence: for what is done often.
+
+        A process that was stopped for longer than it may be silent finds that out here before it does harm.
+        """
+        if self._lost or _since(self._beaten) > STALE_SECONDS / 2:
+            self.check()
+
     def beat(self, also: Callable[[], None]) -> None:
         """Give signs of life until the lock is released; `also` is done at each."""
         while not self._over.wait(BEAT_SECONDS):
@@ -87,15 +95,24 @@ class Lock:
                 continue
             try:
                 _write(self, released=False)
-                self._beaten = time.monotonic()
+                self._beaten = _clocks()
                 also()
             except OutputError as e:
                 self._late(e)
 
     def _late(self, error: Exception) -> None:
-        silent = time.monotonic() - self._beaten
+        silent = _since(self._beaten)
         if silent > STALE_SECONDS:
             self._lost = f"the lock of {self.output} could not be kept for {silent:.0f} s: {error}"
+
+    def abandon(self) -> None:
+        """Take back an epoch that was made in vain; one that is another's stays."""
+        if self._file is not None:
+            self._file.close()
+        with contextlib.suppress(OutputError, SourceIOError):
+            found = _found(self.output, self.epoch)
+            if found is not None and found.token == self.token:
+                publishing.remove_files([_uri(self.output, self.epoch)])
 
     def release(self) -> None:
         self._over.set()
@@ -143,8 +160,13 @@ def holder(output: str) -> str | None:
     if not epochs:
         return None
     found = _found(output, max(epochs))
+    if found is None or found.released:
+        return None
+    if (is_held := _is_flocked(output, max(epochs))) is not None:
+        return found.text if is_held else None
     # Nothing is written to ask the storage's clock: who only looks may be unable to.
-    return None if found is None or _is_free(output, max(epochs), found, time.time) else found.text
+    is_silent = found.modified is not None and abs(time.time() - found.modified) > STALE_SECONDS
+    return None if is_silent else found.text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,7 +187,9 @@ def _take(output: str, text: str) -> Lock:
         msg = f"another run holds {output} ({found.text}); wait for it or stop it"
         raise LockedError(msg)
     lock = Lock(output=output, epoch=newest + 1, token=secrets.token_hex(8), text=text)
-    if not _create(lock):
+    if not _create(lock) or max(_epochs(output), default=0) > lock.epoch:
+        # The number may have been free again: others took and left the output since it was looked at.
+        lock.abandon()
         msg = f"another run holds {output} (begun at the same moment); wait for it or stop it"
         raise LockedError(msg)
     publishing.remove_files([_uri(output, epoch) for epoch in epochs])
@@ -174,9 +198,23 @@ def _take(output: str, text: str) -> Lock:
 
 def _is_free(output: str, epoch: int, found: _Found, now: Callable[[], float]) -> bool:
     """Released, its process dead, or silent for too long."""
-    if found.released or _is_dead(output, epoch):
+    if found.released or _is_flocked(output, epoch) is False:
         return True
-    return found.modified is not None and now() - found.modified > STALE_SECONDS
+    if found.modified is None:
+        return False
+    silent = now() - found.modified
+    return silent > STALE_SECONDS or (silent < -STALE_SECONDS and _stays(output, epoch, found.modified))
+
+
+def _stays(output: str, epoch: int, modified: float) -> bool:
+    """Whether nobody gives a sign of life: a file from the future does not tell its age, and is watched."""
+    until = time.monotonic() + STALE_SECONDS
+    while time.monotonic() < until:
+        time.sleep(BEAT_SECONDS)
+        info = storage.file_info(_uri(output, epoch))
+        if info is None or info.modified != modified:
+            return False
+    return True
 
 
 def _now(output: str) -> float:
@@ -217,20 +255,22 @@ def _write(lock: Lock, *, released: bool) -> None:
 
 
 def _found(output: str, epoch: int) -> _Found | None:
-    info = storage.file_info(_uri(output, epoch))
+    uri = _uri(output, epoch)
+    info = storage.file_info(uri)
+    modified = info.modified if info else None
     try:
-        loaded = json.loads(storage.read_bytes(_uri(output, epoch)))
+        loaded = json.loads(storage.read_bytes(uri))
         return _Found(
-            token=loaded["token"],
-            text=loaded["holder"],
-            released=loaded["released"],
-            modified=info.modified if info else None,
+            token=loaded["token"], text=loaded["holder"], released=loaded["released"], modified=modified
         )
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError) as e:
-        msg = f"cannot read {_uri(output, epoch)}: {e}"
+    except OSError as e:
+        msg = f"cannot read {uri}: {e}"
         raise OutputError(msg) from e
+    except (ValueError, KeyError, TypeError):
+        # A power cut leaves an empty file; whether its run lives is seen as of any other.
+        return _Found(token="", text=f"unknown, as {uri} is damaged", released=False, modified=modified)
 
 
 def _local(output: str, epoch: int) -> Path | None:
@@ -262,14 +302,25 @@ def _create(lock: Lock) -> bool:
     return True
 
 
-def _is_dead(output: str, epoch: int) -> bool:
-    """Whether a local holder's process is gone: its flock is free. Never known of other storages."""
+def _is_flocked(output: str, epoch: int) -> bool | None:
+    """Whether a local holder's process is there, however it sleeps. None: other storages do not tell."""
     path = _local(output, epoch)
     if path is None:
-        return False
+        return None
     try:
         with path.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            return True
+            return False
+    except BlockingIOError:
+        return True
     except OSError:
-        return False
+        return None
+
+
+def _clocks() -> tuple[float, float]:
+    return time.clock_gettime(time.CLOCK_BOOTTIME), time.time()
+
+
+def _since(then: tuple[float, float]) -> float:
+    """Seconds by the clock that went further: one stands still while a machine sleeps, one can be set."""
+    return max(now - before for now, before in zip(_clocks(), then, strict=True))

@@ -67,6 +67,7 @@ class Night:
             vanished=vanished,
         )
         if new != before:
+            self.lock.guard()
             save_state(self.config.output, new)
 
 

@@ -101,7 +101,7 @@ class _Run:
             recipe, product, choice = settle(
                 config, package, state, executor, sources, self._emit, self._stop, replace_all=replace
             )
-            ledger.claim(self._run_id)
+            ledger.claim(self._run_id, self._lock.guard)
             triaged = triage_job(config, sources, ledger, recipe, product)
             self._choice = choice
             self._night.tell_apart(gone=len(triaged.vanished), young=triaged.young)
@@ -206,8 +206,10 @@ class _Run:
         self._lock.check()
         tidy(self._config.output, ledger)
         ledger.merge()
+        self._lock.guard()
         discard_leftovers(self._config.output, ledger.unfinished())
         write_items(self._config.output, ledger.table(), product_names(product), triaged.vanished)
+        self._lock.check()
         self._sums.ended = time.monotonic()
         return Report(
             output=self._config.output,

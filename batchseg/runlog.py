@@ -6,6 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from batchseg import publishing, storage
+from batchseg.hiding import hidden
+
+
+class _Discreet(logging.Formatter):
+    """Whatever is logged, tracebacks too, without credentials."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return hidden(super().format(record))
 
 
 class RunLog:
@@ -32,7 +40,7 @@ class RunLog:
         self.path = storage.local_path(self.uri) or scratch / "log.txt"
         self.path.parent.mkdir(parents=True, exist_ok=True)
         handler = logging.FileHandler(self.path, encoding="utf-8")
-        handler.setFormatter(logging.Formatter(f"%(asctime)s {self._run_id} %(levelname)s %(message)s"))
+        handler.setFormatter(_Discreet(f"%(asctime)s {self._run_id} %(levelname)s %(message)s"))
         logger = logging.getLogger("batchseg")
         logger.setLevel(logging.INFO)
         logger.propagate = False

@@ -3,13 +3,14 @@
 import dataclasses
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from batchseg import publishing, storage
 from batchseg.choice import Choice, as_document, from_document
 from batchseg.digests import digest
 from batchseg.errors import ConfigError, OutputError
+from batchseg.hiding import public
 from batchseg.inputs import InputRoot
 from batchseg.models.package import ModelFacts
 
@@ -57,7 +58,7 @@ def load_state(output: str) -> OutputState | None:
             pixel=loaded["pixel"],
             device=loaded["device"],
             facts=ModelFacts(**loaded["facts"]),
-            roots={root["pattern"]: InputRoot(**root) for root in loaded["roots"]},
+            roots={root.pattern: root for root in map(_root, loaded["roots"])},
             choice=from_document(loaded.get("choice")),
             classes=tuple(loaded["classes"]),
             colors=tuple(loaded.get("colors", ())),
@@ -68,9 +69,21 @@ def load_state(output: str) -> OutputState | None:
     except NotADirectoryError as e:
         msg = f"output: {output} lies below something that is no folder"
         raise ConfigError(msg) from e
-    except (OSError, ValueError, KeyError, TypeError) as e:
+    except OSError as e:
         msg = f"cannot read {_uri(output)}: {e}"
         raise OutputError(msg) from e
+    except (ValueError, KeyError, TypeError, AttributeError) as e:
+        msg = (
+            f"{_uri(output)} is damaged ({type(e).__name__}: {e}); restore it from a backup, or move it away "
+            f"and run the job with the settings that it had: what is done stays done"
+        )
+        raise OutputError(msg) from e
+
+
+def _root(document: Mapping[str, str]) -> InputRoot:
+    """Earlier versions recorded the credentials that a URL held."""
+    root = InputRoot(**document)
+    return replace(root, pattern=public(root.pattern), prefix=public(root.prefix))
 
 
 def save_state(output: str, state: OutputState) -> None:

@@ -22,6 +22,7 @@ import fsspec
 from fsspec.utils import glob_translate
 
 from batchseg.errors import SourceIOError
+from batchseg.hiding import public
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -333,8 +334,8 @@ def _parsed_time(text: str) -> dt.datetime | None:
 
 
 def digest_of(infos: list[FileInfo]) -> str:
-    """Source tag: a digest of names, sizes and versions. Content is not read."""
-    lines = sorted(f"{info.uri.rsplit('/', 1)[-1]}\t{info.size}\t{info.version}" for info in infos)
+    """Source tag: a digest of names, sizes and versions. Content is not read, a URL's signature no part."""
+    lines = sorted(f"{public(info.uri).rsplit('/', 1)[-1]}\t{info.size}\t{info.version}" for info in infos)
     # Names that are not UTF-8 come from the file system as lone surrogates.
     return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()[:16]
 

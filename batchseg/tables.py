@@ -52,6 +52,7 @@ def tidy(output: str, ledger: Ledger) -> None:
     sizes = region_parts(output)
     if not sizes:
         return
+    ledger.guard()
     table = ledger.table()
     members = _members(table)
     living = [path for path in sizes if path in members]
@@ -62,6 +63,7 @@ def tidy(output: str, ledger: Ledger) -> None:
     for group, rows in zip(groups, _rows_of(groups, table, members), strict=True):
         needed -= set(group)
         needed.add(_rewrite(output, ledger, group, rows))
+    ledger.guard()
     publishing.remove_files([storage.join(output, path) for path in sizes if path not in needed])
 
 

@@ -112,12 +112,13 @@ def _held(output: str, run_id: str) -> Iterator[tuple[Ledger, OutputState]]:
     if state is None:
         msg = f"the first run to {output} has recorded nothing yet; run its job again"
         raise ConfigError(msg)
-    with run_folder(), hold(output, run_id):
+    with run_folder(), hold(output, run_id) as lock:
         ledger = Ledger(output)
-        ledger.claim(run_id)
+        ledger.claim(run_id, lock.guard)
         yield ledger, state
 
 
 def _end(output: str, ledger: Ledger, state: OutputState) -> None:
     ledger.merge()
+    ledger.guard()
     write_items(output, ledger.table(), state.classes)

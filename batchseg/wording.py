@@ -30,6 +30,8 @@ def explain(error: ValidationError, found: Mapping[str, Any], path: Path) -> str
             text = f"missing; a job file needs `{where}: ...`"
         elif inside:
             text = _inside(item, list(_MAPPINGS[where].model_fields))
+        elif where == "storage":  # its options may be secrets
+            text = f"expected {_EXPECTED[where]}"
         elif where in _EXPECTED:
             text = f"expected {_EXPECTED[where]}; found {found[where]!r}"
         else:

@@ -18,6 +18,7 @@ ORDER = [
     "events",
     "settings",
     "digests",
+    "hiding",
     "photos",
     "photos.tables",
     "models",

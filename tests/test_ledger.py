@@ -4,13 +4,15 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import WINDOWS, batches
 
 from batchseg import ledger as ledger_module
-from batchseg.errors import OutputError
+from batchseg.errors import ConfigError, OutputError
 from batchseg.ledger import Ledger, Output, Record
 from batchseg.records import to_table
 
@@ -330,3 +332,28 @@ def test_a_row_appended_after_a_record_counts(tmp_path):
     ledger.append([end("done", source_id="b.tif")])
     for view in (ledger, Ledger(str(tmp_path))):
         assert list(view.sources()) == [end("done", tag="t2"), end("done", source_id="b.tif")]
+
+
+def test_a_newer_ledger_is_refused_and_stays(tmp_path):
+    ledger = Ledger(str(tmp_path))
+    ledger.append([Record(status="failed", source_id="a", tag="1")])
+    (path,) = (tmp_path / "_batchseg" / "ledger").iterdir()
+    table = pq.read_table(path)
+    pq.write_table(table.append_column("mood", pa.array(["fine"])), path)
+    with pytest.raises(ConfigError, match=r"does not know \(mood\).*newer version"):
+        Ledger(str(tmp_path))
+
+
+def test_no_flipped_bit_goes_unseen(tmp_path):
+    """One that changed what is recorded without an error would lose a source, or its mask."""
+    ledger = Ledger(str(tmp_path))
+    ledger.append([Record(status="done", source_id=f"s{n}", tag="1", valid_pixels=n) for n in range(40)])
+    (path,) = (tmp_path / "_batchseg" / "ledger").iterdir()
+    right, before = path.read_bytes(), ledger.table().to_pylist()
+    for at in range(4, len(right), 53):
+        path.write_bytes(right[:at] + bytes([right[at] ^ 4]) + right[at + 1 :])
+        try:
+            after = Ledger(str(tmp_path)).table().to_pylist()
+        except (OutputError, ConfigError):
+            continue
+        assert after == before, at

@@ -1,4 +1,6 @@
 import contextlib
+import dataclasses
+import os
 import signal
 import subprocess
 import sys
@@ -6,7 +8,7 @@ import time
 
 import pytest
 
-from batchseg import locks, storage
+from batchseg import locks, publishing, storage
 from batchseg.errors import ConfigError, LockedError, OutputError
 from batchseg.ledger import Ledger, Record
 from batchseg.locks import hold, holder
@@ -157,3 +159,84 @@ def test_a_read_only_file_system_is_refused(tmp_path, read_only):
 def test_a_bucket_that_is_not_there_is_refused(bucket):
     with pytest.raises(ConfigError, match="storage"), hold(bucket + "-none/out", "run"):
         pass
+
+
+@pytest.mark.parametrize("left", [b"", b"\0\0\xff{", b"[1, 2]"])
+def test_a_lock_that_a_power_cut_damaged_is_as_old_as_any_other(output, quick, left):
+    uri = storage.join(output, "_batchseg", "locks", "epoch-00000007.json")
+    publishing.publish(uri, left)
+    if storage.local_path(output) is None:
+        with pytest.raises(LockedError, match="damaged"), hold(output, "mine"):
+            pass
+        time.sleep(3)
+    with hold(output, "mine") as mine:
+        assert mine.epoch == 8
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_where_no_flock_tells_a_lock_of_another_hour_is_stale(tmp_path, quick, monkeypatch, hours):
+    monkeypatch.setattr(locks, "_is_flocked", lambda output, epoch: None)
+    path = tmp_path / "_batchseg" / "locks" / "epoch-00000003.json"
+    publishing.publish(str(path), b'{"token": "", "holder": "other", "released": false}')
+    then = time.time() + 3600 * hours
+    os.utime(path, (then, then))
+    with hold(str(tmp_path), "mine") as mine:
+        assert mine.epoch == 4
+
+
+def test_a_lock_from_the_future_that_is_written_again_is_held(tmp_path, quick, monkeypatch):
+    monkeypatch.setattr(locks, "_is_flocked", lambda output, epoch: None)
+    ahead = iter(range(3600, 7200))
+    real = storage.file_info
+    monkeypatch.setattr(
+        storage, "file_info", lambda uri: dataclasses.replace(real(uri), modified=time.time() + next(ahead))
+    )
+    path = tmp_path / "_batchseg" / "locks" / "epoch-00000003.json"
+    publishing.publish(str(path), b'{"token": "", "holder": "other", "released": false}')
+    monkeypatch.setattr(locks, "_now", lambda output: time.time())
+    with pytest.raises(LockedError, match="other"), hold(str(tmp_path), "mine"):
+        pass
+
+
+def test_a_number_that_others_left_meanwhile_is_no_lock(output, monkeypatch):
+    """Who looked before two other runs came and went would take the number of the first of them."""
+    real = locks._create
+
+    def late(lock):
+        if lock.text.startswith("run late"):
+            monkeypatch.setattr(locks, "_create", real)
+            with hold(output, "first"):
+                pass
+            stack.enter_context(hold(output, "second"))
+        return real(lock)
+
+    with contextlib.ExitStack() as stack:
+        monkeypatch.setattr(locks, "_create", late)
+        with pytest.raises(LockedError, match="same moment"), hold(output, "late"):
+            pass
+        assert "run second" in holder(output)
+
+
+def test_who_slept_finds_out_before_it_commits_even_after_its_successor_merged(output, monkeypatch):
+    ledger = Ledger(output)
+    with hold(output, "old") as old:
+        ledger.claim("old", old.guard)
+        monkeypatch.setattr(locks, "_is_free", lambda *arguments: True)
+        with hold(output, "new") as new:
+            successor = Ledger(output)
+            successor.claim("new", new.guard)
+            successor.append([Record(status="failed", source_id="a", tag="1")])
+            successor.merge()
+        monkeypatch.setattr(locks, "_since", lambda then: locks.STALE_SECONDS)
+        with pytest.raises(OutputError, match="took"):
+            ledger.append([Record(status="failed", source_id="b", tag="1")])
+        with pytest.raises(OutputError, match="took"):
+            ledger.merge()
+    assert [record.source_id for record in Ledger(output).sources()] == ["a"]
+
+
+def test_a_holder_is_seen_by_who_has_another_hour(tmp_path, monkeypatch):
+    with another_run(str(tmp_path)):
+        now = time.time() + 3600
+        monkeypatch.setattr(locks.time, "time", lambda: now)
+        assert "run other" in holder(str(tmp_path))

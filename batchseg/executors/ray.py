@@ -21,6 +21,7 @@ from batchseg.executors import raytasks as tasks  # sets what Ray reads when it 
 # isort: split
 import ray
 from ray import exceptions as ray_errors
+from ray._private import ray_constants
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from batchseg import storage
@@ -88,6 +89,19 @@ class _Flight:
     started: float = field(default_factory=time.monotonic)
 
 
+@contextlib.contextmanager
+def _loopback_only() -> Iterator[None]:
+    """Let Ray's servers listen on 127.0.0.1 alone: on Linux it takes another address even if told that one.
+
+    The constant is what Ray has for machines whose clusters are of one node.
+    """
+    before, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
+
+
 class RayExecutor:
     """Predictors on every GPU or core of a Ray cluster: a given one, or one that lives with the run."""
 
@@ -144,17 +158,19 @@ class RayExecutor:
         self._folder, self._lock = held_folder(RAY_PREFIX, root=socket_root())
         # Or else Ray makes one and keeps it in the home folder, of which there may be none.
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-        ray.init(
-            num_cpus=self._asked_workers or len(os.sched_getaffinity(0)),
-            include_dashboard=False,
-            object_store_memory=object_store_bytes,
-            _temp_dir=str(self._folder),
-            _system_config={
-                # Workers cost a second of CPU to start (imports); Ray ends idle ones after one second.
-                "idle_worker_killing_time_threshold_ms": 10 * 60 * 1000,
-            },
-            **quiet,
-        )
+        with _loopback_only():
+            ray.init(
+                _node_ip_address="127.0.0.1",
+                num_cpus=self._asked_workers or len(os.sched_getaffinity(0)),
+                include_dashboard=False,
+                object_store_memory=object_store_bytes,
+                _temp_dir=str(self._folder),
+                _system_config={
+                    # Workers cost a second of CPU to start (imports); Ray ends idle ones after one second.
+                    "idle_worker_killing_time_threshold_ms": 10 * 60 * 1000,
+                },
+                **quiet,
+            )
 
     def headers(self, sources: Sequence[Source]) -> Iterator[Scene | Refusal]:
         parts = deque(

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from batchseg import storage, walking
 from batchseg.errors import ConfigError, SourceIOError
+from batchseg.hiding import public
 from batchseg.inputs import (
     NAME_BYTES,
     InputRoot,
@@ -48,6 +49,9 @@ _FOUND = pa.schema([field for field in LISTING if field.name != "source_id"])
 
 _ODD_ID = r"(^|/)\.{0,2}(/|$)"
 """Parts that an id must not have."""
+
+_ODD_URI = r"^\w+://.*[?@]"
+"""Those that may hold credentials, which no id may have."""
 
 _LONG_NAME = rf"[^/]{{{NAME_BYTES // 4},}}"
 """Characters have up to four bytes: such a name may be too long."""
@@ -97,11 +101,12 @@ def list_photographs(
             )
             raise ConfigError(msg)
         found = _listed(given, config, clock)
-        if given not in roots:
+        key = input_key(given)
+        if key not in roots:
             prefix = literal_prefix(given, partial(_folder_of, found, given))
             taken = _first_parts(tables)
-            roots[given] = new_root(given, given_name, prefix, roots, taken=taken, config=config)
-        tables.append(_with_ids(_unknown(found, tables), roots[given]))
+            roots[key] = new_root(key, given_name, prefix, roots, taken=taken, config=config)
+        tables.append(_with_ids(_unknown(found, tables), roots[key]))
         del found  # see _sorted
     return _each_once(_sorted(tables), config), roots
 
@@ -200,7 +205,7 @@ def _folder_of(found: pa.Table, manifest: str) -> str:
     if not found:
         return ""
     ends = pc.min_max(found["uri"])
-    common = common_folder(ends["min"].as_py(), ends["max"].as_py())
+    common = common_folder(public(ends["min"].as_py()), public(ends["max"].as_py()))
     own = manifest.rpartition("/")[0] or "/"
     return own if lies_inside(f"{common}/", own) else common
 
@@ -233,6 +238,7 @@ def _named(found: pa.RecordBatch, root: InputRoot) -> pa.RecordBatch:
     if root.name:
         ids = pc.binary_join_element_wise(root.name, ids, "/")
     odd = pc.or_(pc.invert(pc.starts_with(uris, prefix)), pc.match_substring_regex(ids, _ODD_ID))
+    odd = pc.or_(odd, pc.match_substring_regex(uris, _ODD_URI))
     if pc.any(odd).as_py():
         others = [source_id_of(relative_path(uri, root), root) for uri in uris.filter(odd).to_pylist()]
         ids = pc.replace_with_mask(ids, odd, pa.array(others, pa.string()))

@@ -68,7 +68,7 @@ class PhotoRun:
                 night.stop,
                 replace_all=replace,
             )
-            ledger.claim(night.run_id)
+            ledger.claim(night.run_id, night.lock.guard)
             self._choice = choice
             triaged = triage_photographs(
                 listing,
@@ -210,7 +210,9 @@ class PhotoRun:
             publishing.remove_files([storage.join(output, path) for path in paths])
         tidy(output, ledger)
         ledger.merge()
+        night.lock.guard()
         self._write_items(ledger, product, triaged)
+        night.lock.check()
         night.sums.ended = time.monotonic()
         return Report(
             output=output,

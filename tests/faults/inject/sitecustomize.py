@@ -2,12 +2,16 @@
 
 Environment: FAULT_SLOW seconds per tile; FAULT_ABORT, FAULT_HANG parts of file names whose reading ends
 or stops the process; FAULT_COUNT a file that gets a line for each tile that a predictor worked on: its
-row and column (of a photograph its number, and 0), and the source's id.
+row and column (of a photograph its number, and 0), and the source's id; FAULT_STALE seconds of silence
+after which a holder is taken for gone; FAULT_STOP as PART:N, the process stops itself (SIGSTOP) before it
+publishes or removes the Nth file whose URI contains PART; FAULT_DEFECT a part of file names whose reading
+raises an error that says the whole environment; FAULT_ALGORITHM another number of the recipe's.
 """
 
 import dataclasses
 import functools
 import os
+import signal
 import threading
 import time
 
@@ -65,6 +69,8 @@ if any(name.startswith("FAULT_") for name in os.environ):
     def fail(name):
         if (part := os.environ.get("FAULT_ABORT")) and part in name:
             os.abort()
+        if (part := os.environ.get("FAULT_DEFECT")) and part in name:
+            raise RuntimeError(f"{name}: {dict(os.environ)}")
         while (part := os.environ.get("FAULT_HANG")) and part in name:
             time.sleep(1)
 
@@ -82,3 +88,36 @@ if any(name.startswith("FAULT_") for name in os.environ):
     batchseg.photos.worker.GroupWorker._fitting = named_fitting
     batchseg.read._read_shard = faulty_read_shard
     batchseg.photos.loading.decode = faulty_decode
+
+    if "FAULT_STALE" in os.environ:
+        import batchseg.locks
+
+        batchseg.locks.STALE_SECONDS = float(os.environ["FAULT_STALE"])
+        batchseg.locks.BEAT_SECONDS = batchseg.locks.STALE_SECONDS / 6
+
+    if "FAULT_ALGORITHM" in os.environ:
+        import batchseg.recipe
+
+        batchseg.recipe.ALGORITHM = int(os.environ["FAULT_ALGORITHM"])
+
+    if "FAULT_STOP" in os.environ:
+        import batchseg.publishing
+
+        part, _, number = os.environ["FAULT_STOP"].rpartition(":")
+        left, counting = [int(number)], threading.Lock()
+
+        def stopping(function, target):
+            @functools.wraps(function)
+            def stopped(*arguments, **options):
+                with counting:
+                    left[0] -= part in str(arguments[target])
+                    is_now = left[0] == 0
+                    left[0] -= is_now
+                if is_now:
+                    os.kill(os.getpid(), signal.SIGSTOP)
+                return function(*arguments, **options)
+
+            return stopped
+
+        for name, target in (("publish", 0), ("publish_file", 1), ("create", 0), ("remove_files", 0)):
+            setattr(batchseg.publishing, name, stopping(getattr(batchseg.publishing, name), target))
