@@ -8,6 +8,7 @@ import contextlib
 import os
 import secrets
 import shutil
+import signal
 import threading
 import time
 from collections import deque
@@ -51,7 +52,7 @@ from batchseg.predict import load_predictor
 from batchseg.read import read_header, read_headers_alone
 from batchseg.recipe import Product, Recipe
 from batchseg.scene import Refusal, Scene, Source
-from batchseg.scratch import RAY_PREFIX, held_folder, socket_root
+from batchseg.scratch import RAY_PREFIX, end_workers, held_folder, socket_root
 from batchseg.steps import (
     Lease,
     LeaseMasks,
@@ -72,12 +73,17 @@ WARM_WORKERS, WARM_SECONDS = 2, 0.5
 REMOTE_READS = 6
 """At once from buckets: while one waits for its replies the others decode."""
 
+WATCH_SECONDS = 0.5
+"""Between two looks at the run's own cluster. 13 s after its raylet died Ray 2.60 ends this process without a
+word, and 60 s after its GCS did."""
+
 MAX_RESTARTS_IN_A_ROW = 3
 """Predictors that die before their first answer, one after the other, before the run is stopped."""
 
 LOST_ERRORS = (
     ray_errors.OutOfMemoryError,
     ray_errors.NodeDiedError,
+    ray_errors.LocalRayletDiedError,
     ray_errors.ObjectLostError,
     ray_errors.OwnerDiedError,
     ray_errors.ObjectStoreFullError,
@@ -257,6 +263,8 @@ class RayExecutor:
         self._where: Where = storage.environment()
         self._folder: Path | None = None
         self._lock: Any = None
+        self._cluster: dict[str, Any] = {}
+        self._is_broken = False
         self._closing, self._starting = False, threading.Lock()
         self._connect(address, object_store_bytes)
         self._workers: list[_Worker] = []
@@ -297,6 +305,28 @@ class RayExecutor:
             },
             **quiet,
         )
+        started = ray._private.worker._global_node.all_processes
+        self._cluster = {name: started[name][0].process for name in ("raylet", "gcs_server")}
+
+    def _check_cluster(self) -> None:
+        """Raises StoppedError where a process is gone without which the run's own cluster does nothing."""
+        for name, process in self._cluster.items():
+            if (code := process.poll()) is not None:
+                self._is_broken = True
+                how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+                msg = f"Ray's process {name} {how}; was it killed, or is memory short?"
+                raise StoppedError(msg)
+
+    def _wait(self, refs: Sequence[Any], seconds: float) -> list[Any]:
+        """Those that are ready, after so many seconds at most; the cluster is looked at meanwhile."""
+        until = time.monotonic() + seconds
+        while True:
+            left = max(until - time.monotonic(), 0.0)
+            ready: list[Any]
+            ready, _ = ray.wait(refs, num_returns=1, timeout=min(left, WATCH_SECONDS), fetch_local=False)
+            self._check_cluster()
+            if ready or left <= WATCH_SECONDS:
+                return ready
 
     def headers(self, sources: Sequence[Source]) -> Iterator[Scene | Refusal]:
         parts = deque(
@@ -308,7 +338,7 @@ class RayExecutor:
             while parts and len(running) < 4:
                 part = parts.popleft()
                 running[_headers.remote(self._where, part)] = part
-            ready, _ = ray.wait(list(running), timeout=self._timeout)
+            ready = self._wait(list(running), self._timeout)
             if not ready:  # a header that never comes: its batch is looked at one by one
                 for ref, part in running.items():
                     ray.cancel(ref, force=True)
@@ -325,8 +355,11 @@ class RayExecutor:
                 doubtful += [a.source for a in answers if isinstance(a, Refusal)]
                 yield from (a for a in answers if isinstance(a, Scene))
         if doubtful:
+            alone = _headers_alone.remote(self._where, doubtful, self._timeout)
+            while not self._wait([alone], self._timeout):
+                pass
             try:
-                yield from ray.get(_headers_alone.remote(self._where, doubtful, self._timeout))
+                yield from ray.get(alone)
             except ray_errors.RayError as e:
                 msg = f"headers could not be read: {_first_line(e)}"
                 raise StoppedError(msg) from e
@@ -343,27 +376,36 @@ class RayExecutor:
         self._readers = max(1, cores // count)
         actors = [self._new_actor() for _ in range(count)]
         warm = [_warm.remote(WARM_SECONDS) for _ in range(WARM_WORKERS)] if self._owns_cluster else []
-        hellos = self._answers([actor.hello.remote() for actor in actors], warm)
+        hellos = self._answers(actors, warm)
         self._workers = [_Worker(actor=a, node=node) for a, (node, _) in zip(actors, hellos, strict=True)]
         self._several_nodes = len({worker.node for worker in self._workers}) > 1
         return [Slot(id=number, cpu_class=kind) for number, (_, kind) in enumerate(hellos)]
 
-    def _answers(self, hellos: list[Any], warm: list[Any]) -> list[tuple[str, str]]:
-        """What the actors say once their model is loaded; close() ends the wait."""
-        until = time.monotonic() + START_TIMEOUT
-        pending = [*hellos, *warm]
+    def _answers(self, actors: list[Any], warm: list[Any]) -> list[tuple[str, str]]:
+        """What actors say once their model is loaded. One that dies is replaced; close() ends the wait."""
+        until, died = time.monotonic() + START_TIMEOUT, 0
+        slots = {actor.hello.remote(): slot for slot, actor in enumerate(actors)}
+        pending, answers = [*slots, *warm], {}
         with self._starting:
             while pending:
                 if self._closing or time.monotonic() > until:
-                    msg = f"{len(hellos)} predictors were not ready in time; has the cluster as many free?"
+                    msg = f"{len(actors)} predictors were not ready in time; has the cluster as many free?"
                     raise StoppedError(msg)
-                _, pending = ray.wait(pending, num_returns=1, timeout=0.2)
-            try:
-                answers: list[tuple[str, str]] = ray.get(hellos)
-            except ray_errors.RayError as e:
-                msg = f"model: a predictor cannot be started: {getattr(e, 'cause', None) or _first_line(e)}"
-                raise ModelError(msg) from e
-        return answers
+                ready, pending = ray.wait(pending, num_returns=1, timeout=0.2)
+                self._check_cluster()
+                for ref in ready:
+                    if (slot := slots.get(ref)) is None:
+                        continue
+                    if (answer := _hello(ref)) is not None:
+                        answers[slot] = answer
+                        continue
+                    died += 1
+                    _give_up_after(died)
+                    actors[slot] = self._new_actor()
+                    again = actors[slot].hello.remote()
+                    slots[again] = slot
+                    pending.append(again)
+        return [answers[slot] for slot in range(len(actors))]
 
     def _capacity(self) -> int:
         resources = ray.cluster_resources()
@@ -455,14 +497,14 @@ class RayExecutor:
         self._end_actor(flight.actor, flight.slot)
 
     def poll(self, timeout: float) -> list[Outcome]:
+        self._check_cluster()
         self._launch()
         by_done = {flight.done: flight for flight in self._flights.values() if flight.done is not None}
         groups = {flight.done: flight for flight in self._groups.values()}
         watched = [*by_done, *self._reading, *self._finishes, *groups, *self._sifts]
         if not watched:
             return []
-        ready, _ = ray.wait(watched, num_returns=1, timeout=timeout, fetch_local=False)
-        if ready:
+        if ready := self._wait(watched, timeout):
             ready, _ = ray.wait(watched, num_returns=len(watched), timeout=0, fetch_local=False)
         for ref in ready:
             self._reading.pop(ref, None)
@@ -484,7 +526,7 @@ class RayExecutor:
         except ray_errors.RayError as e:
             cause = getattr(e, "cause", None) or e
             if not isinstance(cause, ray_errors.RayActorError):
-                return LeaseOutcome(lease_id=flight.lease.id, result=_crash(cause, "read"))
+                return LeaseOutcome(lease_id=flight.lease.id, result=_worker_died(flight, e, cause))
             worker = self._workers[flight.slot]
             if flight.own_actor or flight.actor is worker.actor:
                 self._replace(flight)
@@ -535,9 +577,7 @@ class RayExecutor:
         if worker.actor is not actor:
             return
         worker.died_in_a_row += 1
-        if worker.died_in_a_row > MAX_RESTARTS_IN_A_ROW:
-            msg = f"a predictor died {worker.died_in_a_row} times in a row; is there memory enough for it?"
-            raise StoppedError(msg)
+        _give_up_after(worker.died_in_a_row)
         worker.actor = self._new_actor()
 
     def _finished(self, ref: Any) -> FinishOutcome:
@@ -551,13 +591,10 @@ class RayExecutor:
         self._closing = True
         with self._starting:  # a start under way in another thread ends first
             pass
-        for flight in self._flights.values():
-            if flight.own_actor:
-                with contextlib.suppress(ray_errors.RayError):
-                    ray.kill(flight.actor)
-        for worker in self._workers:
+        own = [flight.actor for flight in self._flights.values() if flight.own_actor]
+        for actor in () if self._is_broken else [*own, *(worker.actor for worker in self._workers)]:
             with contextlib.suppress(ray_errors.RayError):
-                ray.kill(worker.actor)
+                ray.kill(actor)
         self._workers = []
         if self._owns_cluster:
             ray.shutdown()
@@ -565,9 +602,37 @@ class RayExecutor:
 
     def _remove_folder(self) -> None:
         if self._folder is not None:
+            end_workers(self._folder)
             shutil.rmtree(self._folder, ignore_errors=True)
             self._lock.close()
             self._folder = None
+
+
+def _hello(ref: Any) -> tuple[str, str] | None:
+    """What a predictor said; None where its process died. Raises ModelError where it cannot be made."""
+    try:
+        answer: tuple[str, str] = ray.get(ref)
+    except ray_errors.RayError as e:
+        if isinstance(e, ray_errors.RayActorError) and not e.actor_init_failed:
+            return None
+        msg = f"model: a predictor cannot be started: {getattr(e, 'cause', None) or _first_line(e)}"
+        raise ModelError(msg) from e
+    return answer
+
+
+def _give_up_after(deaths: int) -> None:
+    if deaths > MAX_RESTARTS_IN_A_ROW:
+        msg = f"a predictor died {deaths} times in a row; is there memory enough for it?"
+        raise StoppedError(msg)
+
+
+def _worker_died(flight: _Flight, error: BaseException, cause: BaseException) -> Failure:
+    """A task that read or wrote did not end. An error that went through the predictor comes wrapped."""
+    if error is cause:
+        return _crash(cause, "write")
+    if flight.isolation == "read":  # what the file itself ends is the fresh process within the task
+        return Failure(kind="lost", step="read", reason=f"the task that read it ended: {_first_line(cause)}")
+    return _crash(cause, "read")
 
 
 def _crash(error: BaseException, step: Any) -> Failure:
