@@ -39,6 +39,10 @@ disk and a request on a bucket, and thousands of small scenes must not make one 
 LOST_LIMIT = 20
 """Times that one scene's work is lost (node, memory) before the environment is given up."""
 
+PREDICTOR_DEATHS = 3
+"""Predictors that one lease must end, but for the first with no other lease at work: a kill from outside, by
+the kernel's out-of-memory killer for one, looks the same and may hit twice."""
+
 DRAIN_SECONDS = 8.0
 """After a signal: what is under way may still end. Schedulers kill after 30 s, often after 10."""
 
@@ -85,6 +89,8 @@ class _InFlight:
     isolation: Isolation
     tried: frozenset[Isolation]
     """Steps that were isolated in earlier attempts at these shards."""
+    deaths: int
+    """Predictors that died over them."""
 
 
 @dataclass(slots=True)
@@ -107,6 +113,7 @@ class _Retry:
     shards: tuple[Shard, ...]
     isolation: Isolation
     tried: frozenset[Isolation]
+    deaths: int
 
 
 class Driver:
@@ -244,7 +251,7 @@ class Driver:
             if retry.work.cpu_class == slot.cpu_class:
                 self._retries.remove(retry)
                 self.tally.repeated += sum(len(shard.tiles) for shard in retry.shards)
-                self._submit(retry.work, slot, retry.shards, retry.isolation, retry.tried)
+                self._submit(retry.work, slot, retry.shards, retry.isolation, retry.tried, retry.deaths)
                 return True
         fitting = (w for w in started if w.is_open_to(slot))
         while (work := next(fitting, None)) is None:
@@ -324,6 +331,7 @@ class Driver:
         shards: tuple[Shard, ...],
         isolation: Isolation,
         tried: frozenset[Isolation],
+        deaths: int = 0,
     ) -> None:
         lease = Lease(
             id=self._next_lease,
@@ -342,6 +350,7 @@ class Driver:
             submitted=time.monotonic(),
             isolation=isolation,
             tried=tried | {isolation},
+            deaths=deaths,
         )
         self._executor.submit(lease, slot, isolation)
 
@@ -440,10 +449,13 @@ class Driver:
         isolation: Isolation = "predict" if failure.step == "predict" else "read"
         if lost:
             isolation = flight.isolation
-        if lost or isolation not in flight.tried:
+        died = failure.kind == "crash" and failure.step == "predict"
+        deaths = flight.deaths + died
+        if lost or isolation not in flight.tried or (died and deaths < PREDICTOR_DEATHS):
             tried = flight.tried - {isolation}
+            shards = flight.lease.shards
             self._retries.append(
-                _Retry(work=work, shards=flight.lease.shards, isolation=isolation, tried=tried)
+                _Retry(work=work, shards=shards, isolation=isolation, tried=tried, deaths=deaths)
             )
             self._emit(Retried(source_id=work.source_id, reason=failure.reason))
             if failure.kind == "timeout":

@@ -162,15 +162,25 @@ def remove_files(uris: Sequence[str]) -> None:
 
 @contextlib.contextmanager
 def _beside(target: Path) -> Iterator[Path]:
-    """A temporary name in the target's folder, on the same file system."""
+    """A temporary name on the target's file system; within an output, where the next run removes it."""
     target.parent.mkdir(parents=True, exist_ok=True)
     # Not in the name: the target's own, which may be as long as the file system allows.
-    temporary = target.parent / f".tmp-{uuid.uuid4().hex}"
+    temporary = _scratch_for(target.parent) / f".tmp-{uuid.uuid4().hex}"
     try:
         yield temporary
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def _scratch_for(folder: Path) -> Path:
+    """The scratch folder of the output that a folder is in; itself where there is none on its disk."""
+    for parent in (folder, *folder.parents):
+        if (parent / "_batchseg").is_dir():
+            scratch = parent / "_batchseg" / "scratch"
+            scratch.mkdir(exist_ok=True)
+            return scratch if scratch.stat().st_dev == folder.stat().st_dev else folder
+    return folder
 
 
 def _sync(path: Path) -> None:

@@ -5,6 +5,7 @@ import fcntl
 import os
 import pwd
 import shutil
+import signal
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -34,7 +35,30 @@ def remove_stale(prefix: str, *, root: Path) -> None:
     for old in root.glob(f"{prefix}*"):
         if _is_own(old) and (lock := _locked(old, wait=False)) is not None:
             with lock:
+                end_workers(old)
                 shutil.rmtree(old, ignore_errors=True)
+
+
+def end_workers(folder: Path) -> None:
+    """End what is left of a Ray cluster whose folder this was, and whose driver is gone or done.
+
+    Two agents of a raylet live on for a minute where its GCS died with it (Ray 2.60), and workers for a
+    second or two. They call themselves `ray::...`, and have the cluster's log files open.
+    """
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            is_ours = process.stat().st_uid == os.getuid()
+            if is_ours and (process / "cmdline").read_bytes().startswith(b"ray::") and _uses(process, folder):
+                os.kill(int(process.name), signal.SIGKILL)
+
+
+def _uses(process: Path, folder: Path) -> bool:
+    """Whether a process has a file below a folder open."""
+    for descriptor in (process / "fd").iterdir():
+        with contextlib.suppress(OSError):
+            if descriptor.readlink().is_relative_to(folder):
+                return True
+    return False
 
 
 @contextlib.contextmanager

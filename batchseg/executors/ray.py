@@ -44,7 +44,7 @@ from batchseg.photos.group import Group, GroupAnswer
 from batchseg.photos.worker import usual_batch
 from batchseg.recipe import Product, Recipe
 from batchseg.scene import Refusal, Scene, Source
-from batchseg.scratch import RAY_PREFIX, held_folder, socket_root
+from batchseg.scratch import RAY_PREFIX, end_workers, held_folder, socket_root
 from batchseg.steps import Lease, LeaseResult
 
 HEADERS_PER_TASK = 64
@@ -128,7 +128,7 @@ class RayExecutor:
         self._lock: Any = None
         self._closing, self._starting = False, threading.Lock()
         self._connect(address, object_store_bytes)
-        self._hosts = Hosts()
+        self._hosts = Hosts(self._processes() if self._owns_cluster else {})
         self._fleet: Fleet | None = None
         self._told: list[Slot] = []
         self._flights: dict[int, _Flight] = {}
@@ -171,6 +171,12 @@ class RayExecutor:
                 },
                 **quiet,
             )
+
+    @staticmethod
+    def _processes() -> dict[str, Any]:
+        """Of the run's own cluster."""
+        started = ray._private.worker._global_node.all_processes
+        return {name: started[name][0].process for name in ("raylet", "gcs_server")}
 
     def headers(self, sources: Sequence[Source]) -> Iterator[Scene | Refusal]:
         parts = deque(
@@ -433,7 +439,7 @@ class RayExecutor:
         lost = self._hosts.failed(flight.node)
         if not isinstance(cause, ray_errors.RayActorError):
             self._kill_own(flight)
-            return _lost("read") if lost else tasks.failure_of(cause, "read")
+            return _lost("read") if lost else _worker_died(flight, error, cause)
         seat = self._predictors.seat(flight.slot)
         is_first = flight.own_actor or (seat is not None and flight.actor is seat.actor)
         self._replace(flight, blame=not lost)
@@ -512,6 +518,7 @@ class RayExecutor:
 
     def _remove_folder(self) -> None:
         if self._folder is not None:
+            end_workers(self._folder)
             shutil.rmtree(self._folder, ignore_errors=True)
             self._lock.close()
             self._folder = None
@@ -519,3 +526,13 @@ class RayExecutor:
 
 def _lost(step: Literal["read", "predict", "group", "finish"]) -> Failure:
     return Failure(kind="lost", step=step, reason="the host that it was on is lost, or its predictor was")
+
+
+def _worker_died(flight: _Flight, error: BaseException, cause: BaseException) -> Failure:
+    """A task that read or wrote did not end. An error that went through the predictor comes wrapped."""
+    if error is cause:
+        return tasks.failure_of(cause, "write")
+    if flight.isolation == "read":  # what the file itself ends is the fresh process within the task
+        reason = f"the task that read it ended: {tasks.first_line(cause)}"
+        return Failure(kind="lost", step="read", reason=reason)
+    return tasks.failure_of(cause, "read")

@@ -6,12 +6,14 @@ is gone, when Ray ends the process. A connection to a host's raylet tells within
 
 import functools
 import math
+import signal
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
+from subprocess import Popen
 from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar
 
 import ray
@@ -50,7 +52,13 @@ class Host:
 class Hosts:
     """What is known of the cluster's hosts. Its thread asks the head, and knocks at the other hosts."""
 
-    def __init__(self) -> None:
+    def __init__(self, own: Mapping[str, Popen[bytes]]) -> None:
+        """Look at the cluster for the first time.
+
+        Args:
+            own: processes by name that the run itself started, and without which its cluster does nothing.
+        """
+        self._own = own
         self._hosts: dict[str, Host] = {}
         self._silent_since: dict[str, float] = {}
         self._last_silent: dict[str, float] = {}
@@ -68,7 +76,7 @@ class Hosts:
 
     @property
     def head_is_lost(self) -> bool:
-        return self._head_silent > HEAD_SECONDS
+        return self._head_silent > HEAD_SECONDS or any(p.poll() is not None for p in self._own.values())
 
     def all(self) -> list[Host]:
         """Those that are here or silent."""
@@ -97,8 +105,15 @@ class Hosts:
         """Called often while something may wait for the head.
 
         Raises:
-            StoppedError: it has been silent for HEAD_SECONDS, of which this process was not suspended.
+            StoppedError: it has been silent for HEAD_SECONDS, of which this process was not suspended; or a
+                process of the run's own cluster has ended. Ray 2.60 ends this process too, without a word:
+                13 s after its raylet died, 60 s after its GCS did.
         """
+        for name, process in self._own.items():
+            if (code := process.poll()) is not None:
+                how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+                msg = f"Ray's process {name} {how}; was it killed, or is memory short?"
+                raise StoppedError(msg)
         now = time.monotonic()
         self._head_silent += min(now - self._checked, 1.0)
         self._checked = now

@@ -45,6 +45,7 @@ from batchseg.steps import (
 LOST_ERRORS = (
     ray_errors.OutOfMemoryError,
     ray_errors.NodeDiedError,
+    ray_errors.LocalRayletDiedError,
     ray_errors.ObjectLostError,
     ray_errors.OwnerDiedError,
     ray_errors.ObjectStoreFullError,

@@ -6,6 +6,10 @@ row and column (of a photograph its number, and 0), and the source's id; FAULT_S
 after which a holder is taken for gone; FAULT_STOP as PART:N, the process stops itself (SIGSTOP) before it
 publishes or removes the Nth file whose URI contains PART; FAULT_DEFECT a part of file names whose reading
 raises an error that says the whole environment; FAULT_ALGORITHM another number of the recipe's.
+Environment: FAULT_SLOW seconds per tile; FAULT_SLOW_READ seconds before a shard or a photograph is read;
+FAULT_SLOW_PUBLISHED seconds between a publication and what follows it; FAULT_ABORT, FAULT_HANG parts of
+file names whose reading ends or stops the process; FAULT_COUNT a file that gets a line for each tile
+that a predictor worked on: its row and column (of a photograph its number, and 0), and the source's id.
 """
 
 import dataclasses
@@ -16,12 +20,15 @@ import threading
 import time
 
 if any(name.startswith("FAULT_") for name in os.environ):
+    import batchseg.finish
     import batchseg.photos.fitting
     import batchseg.photos.loading
     import batchseg.photos.worker
+    import batchseg.publishing
     import batchseg.read
     import batchseg.steps
     import batchseg.stitch
+    import batchseg.tables
 
     place, place_in_photograph = batchseg.stitch.Stitcher.place, batchseg.photos.fitting.Fitting.place
     fitting_of = batchseg.photos.worker.GroupWorker._fitting
@@ -50,8 +57,28 @@ if any(name.startswith("FAULT_") for name in os.environ):
         names[id(fitting)] = loaded.row["source_id"]
         return fitting
 
+    def pause(name):
+        time.sleep(float(os.environ.get(name, "0")))
+
+    def pausing_after(function):
+        @functools.wraps(function)
+        def wrapped(*arguments, **options):
+            answer = function(*arguments, **options)
+            pause("FAULT_SLOW_PUBLISHED")
+            return answer
+
+        return wrapped
+
+    def pausing_before(function):
+        @functools.wraps(function)
+        def wrapped(*arguments, **options):
+            pause("FAULT_SLOW_PUBLISHED")
+            return function(*arguments, **options)
+
+        return wrapped
+
     def work_on(row, col, name):
-        time.sleep(float(os.environ.get("FAULT_SLOW", "0")))
+        pause("FAULT_SLOW")
         if path := os.environ.get("FAULT_COUNT"):
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
             os.write(descriptor, f"{row} {col} {name}\n".encode())
@@ -67,6 +94,7 @@ if any(name.startswith("FAULT_") for name in os.environ):
         place_in_photograph(self, number, answer)
 
     def fail(name):
+        pause("FAULT_SLOW_READ")
         if (part := os.environ.get("FAULT_ABORT")) and part in name:
             os.abort()
         if (part := os.environ.get("FAULT_DEFECT")) and part in name:
@@ -121,3 +149,8 @@ if any(name.startswith("FAULT_") for name in os.environ):
 
         for name, target in (("publish", 0), ("publish_file", 1), ("create", 0), ("remove_files", 0)):
             setattr(batchseg.publishing, name, stopping(getattr(batchseg.publishing, name), target))
+    batchseg.steps.write_lease = pausing_after(batchseg.steps.write_lease)
+    batchseg.finish.finish_scene = pausing_after(batchseg.finish.finish_scene)
+    batchseg.tables.publish_output = pausing_after(batchseg.tables.publish_output)
+    batchseg.photos.worker.GroupWorker.__call__ = pausing_after(batchseg.photos.worker.GroupWorker.__call__)
+    batchseg.publishing.remove_files = pausing_before(batchseg.publishing.remove_files)
