@@ -480,7 +480,9 @@ class Driver:
         """One lease per predictor at most: the others only waited behind it."""
         now = time.monotonic()
         for slot in {flight.slot.id for flight in self._flights.values()}:
-            oldest = next(flight for flight in self._flights.values() if flight.slot.id == slot)
+            oldest = next((flight for flight in self._flights.values() if flight.slot.id == slot), None)
+            if oldest is None:  # taken back with the late lease of another slot
+                continue
             if now - max(oldest.submitted, self._heard_of.get(slot, 0.0)) <= self._lease_timeout:
                 continue
             flight = self._flights.pop(oldest.lease.id)

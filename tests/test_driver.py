@@ -120,7 +120,7 @@ class Run:
         fake = {key: changes.pop(key) for key in ("answer", "finish_answer", "seed") if key in changes}
         self.executor = FakeExecutor(self.output, self.recipe, **fake)
         self.ledger = Ledger(self.output)
-        self.until = time.monotonic() + 5
+        self.until = time.monotonic() + 60
         arguments = {
             "slots": [Slot(id=0, cpu_class="avx2"), Slot(id=1, cpu_class="avx2")],
             "in_flight_bytes": PLENTY,
@@ -530,7 +530,7 @@ def test_a_scene_is_predicted_by_one_class_of_cpu(tmp_path, slots, fail, seed):
         return failure("lost", "predict") if fail and lease.id % 7 == 0 else None
 
     run = Run(tmp_path, jobs, slots=slots, seed=seed, answer=answer)
-    run.until = time.monotonic() + 1
+    run.until = time.monotonic() + 60
     run.go()
     for some_job in jobs:
         assert len({lease.cpu_class for lease, _, _ in run.executor.submissions_of(some_job.scene)}) == 1
@@ -545,7 +545,7 @@ def test_a_resumed_scene_waits_for_no_slot_of_another_class(tmp_path, slots):
     record = record_of(plain, 0, cpu_class="avx2")
     Ledger(str(tmp_path)).append([record])
     run = Run(tmp_path, [dataclasses.replace(plain, committed=(record,))], slots=slots)
-    run.until = time.monotonic() + 1
+    run.until = time.monotonic() + 60
     assert run.go().statuses() == {"a.tif": "done"}
 
 
