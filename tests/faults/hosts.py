@@ -224,15 +224,16 @@ def trials(context: Context) -> Iterator[Trial]:
     for case in CASES:
         for seed, chance in context.seeds(case.fault, 4):
             kind: Kind = "scenes" if seed % 2 else "photographs"
-            yield trial(context.work, case, kind, seed, chance)
+            usual = _usual_seconds(kind, context.work, case.hosts)
+            yield trial(context.work, case, kind, seed, chance, usual=usual)
 
 
-def trial(work: Path, case: Case, kind: Kind, seed: int, chance: random.Random) -> Trial:
-    """Inject a case's fault into one run on a cluster."""
-    folder = work / f"hosts-{kind}"
-    workload = make_workload(kind, folder, size=SIZE)
-    expected, tiles = _expected(kind, folder)
-    usual = _usual_seconds(kind, folder, case.hosts)
+def trial(
+    work: Path, case: Case, kind: Kind, seed: int, chance: random.Random, *, usual: float = 0.0
+) -> Trial:
+    """Inject a case's fault into one run on a cluster; `usual`: seconds of an undisturbed one."""
+    workload = _workload(kind, work)
+    expected, tiles = _expected(kind, work)
     name = f"out-{os.getpid()}-{seed}"
     with cluster(case.hosts) as on:
         began = time.monotonic()
@@ -297,16 +298,20 @@ def _resumed(on: Cluster, workload: Workload, name: str) -> bool:
     return run(on.place, "run", workload.job(name), "--executor", "inline") == 0
 
 
+def _workload(kind: Kind, work: Path) -> Workload:
+    return make_workload(kind, work / f"hosts-{kind}", size=SIZE)
+
+
 @cache
-def _expected(kind: Kind, folder: Path) -> tuple[Outcome, int]:
-    outcome, tiles, _ = undisturbed(make_workload(kind, folder, size=SIZE), executor="inline")
+def _expected(kind: Kind, work: Path) -> tuple[Outcome, int]:
+    outcome, tiles, _ = undisturbed(_workload(kind, work), executor="inline")
     return outcome, tiles
 
 
 @cache
-def _usual_seconds(kind: Kind, folder: Path, hosts: int) -> float:
+def _usual_seconds(kind: Kind, work: Path, hosts: int) -> float:
     """Of an undisturbed run on so many hosts."""
-    workload = make_workload(kind, folder, size=SIZE)
+    workload = _workload(kind, work)
     with cluster(hosts) as on:
         began = time.monotonic()
         code = _ended(_start(on, workload, "usual", host=1, lease_timeout=600), on)
