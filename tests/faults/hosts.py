@@ -238,7 +238,7 @@ def trial(
     with cluster(case.hosts) as on:
         began = time.monotonic()
         process = _start(on, workload, name, host=case.run_on, lease_timeout=case.lease_timeout)
-        found = "" if wait_for(lambda: on.tiles() >= 1, 120) else "no tile within 120 s"
+        found = "" if wait_for(lambda: on.tiles() >= 1, ENDS_WITHIN) else "no tile was predicted"
         time.sleep(chance.uniform(0.0, 6.0))
         hit = time.monotonic()
         case.inject(on, chance)
