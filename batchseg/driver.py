@@ -479,13 +479,12 @@ class Driver:
     def _give_up_late_leases(self) -> None:
         """One lease per predictor at most: the others only waited behind it."""
         now = time.monotonic()
-        for slot in {flight.slot.id for flight in self._flights.values()}:
-            oldest = next((flight for flight in self._flights.values() if flight.slot.id == slot), None)
-            if oldest is None:  # taken back with the late lease of another slot
+        oldest = {flight.slot.id: flight for flight in reversed(self._flights.values())}
+        for slot, flight in oldest.items():
+            is_late = now - max(flight.submitted, self._heard_of.get(slot, 0.0)) > self._lease_timeout
+            if not is_late or flight.lease.id not in self._flights:  # taken back with another one
                 continue
-            if now - max(oldest.submitted, self._heard_of.get(slot, 0.0)) <= self._lease_timeout:
-                continue
-            flight = self._flights.pop(oldest.lease.id)
+            del self._flights[flight.lease.id]
             self._heard_of[slot] = now
             step = self._executor.abandon(flight.lease.id)
             if not flight.work.over:

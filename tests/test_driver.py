@@ -576,14 +576,14 @@ def hosts_change(run, changes):
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_hosts_that_come_are_used_and_those_that_go_cost_their_leases_only(tmp_path, seed):
-    jobs = [job(f"{n}.tif", 200, 300, (1, 1)) for n in range(2)]
+    jobs = [job(f"{n}.tif", 100, 200, (1, 1)) for n in range(2)]
     run = Run(tmp_path, jobs, slots=AVX2[:2], seed=seed)
-    hosts_change(run, {20: AVX2[1:], 40: AVX2[:1]}).go()
+    hosts_change(run, {10: AVX2[1:], 20: AVX2[:1]}).go()
     assert set(run.statuses().values()) == {"done"}
-    used = [{slot.id for _, slot, _ in part} for part in (run.executor.submissions[:20],)]
-    assert used == [{0, 1}]
-    assert {slot.id for _, slot, _ in run.executor.submissions[25:40]} == {1, 2}
-    assert {slot.id for _, slot, _ in run.executor.submissions[45:]} == {0}
+    slots_used = [slot.id for _, slot, _ in run.executor.submissions]
+    assert set(slots_used[:10]) == {0, 1}
+    assert set(slots_used[12:20]) == {1, 2}
+    assert set(slots_used[22:]) == {0}
     repeated = sum(count - 1 for count in run.executor.shards("none").values())
     assert 0 < repeated <= sum(len(run.executor.submissions[n][0].shards) for n in run.executor.abandoned)
 
@@ -629,9 +629,10 @@ def test_a_scene_whose_class_of_cpu_is_gone_begins_again_on_another(tmp_path, mo
     run = Run(tmp_path, [resumed], slots=MIXED[:1], answer=answer)
     hosts_change(run, {4: MIXED[1:]}).go()
     assert run.statuses() == {"a.tif": "done"}
-    ((task, recorded),) = run.executor.finished
+    ((task, _),) = run.executor.finished
     assert {shard.cpu_class for shard in task.shards} == {"avx512"}
-    assert len(task.shards) == some_job.grid.count < len(recorded)
+    assert len(task.shards) == some_job.grid.count
+    assert run.executor.shards()["a.tif", record.window] >= 1
 
 
 def refusal(name, error, status="quarantined") -> Record:

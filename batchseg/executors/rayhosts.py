@@ -99,7 +99,7 @@ class Hosts:
 
     def was_silent(self, node: str, since: float) -> bool:
         """Whether a host did not answer at some moment since then (time.monotonic)."""
-        return self.failed(node) or self._last_silent.get(node, 0.0) >= since
+        return self.failed(node) or self._last_silent.get(node, -math.inf) >= since
 
     def check(self) -> None:
         """Called often while something may wait for the head.

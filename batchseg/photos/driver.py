@@ -304,8 +304,8 @@ class PhotoDriver:
 
     def _give_up_late(self) -> None:
         now = time.monotonic()
-        for slot in {flight.slot.id for flight in self._flights.values()}:
-            key, flight = next((k, f) for k, f in self._flights.items() if f.slot.id == slot)
+        oldest = {flight.slot.id: (key, flight) for key, flight in reversed(self._flights.items())}
+        for slot, (key, flight) in oldest.items():
             if now - max(flight.submitted, self._heard_of.get(slot, 0.0)) <= self._timeout:
                 continue
             del self._flights[key]

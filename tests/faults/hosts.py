@@ -32,7 +32,7 @@ SLOW = 0.3
 """Seconds per tile: a run that lasts long enough to be hit, and costs no CPU."""
 
 LEASE_TIMEOUT = 20
-ENDS_WITHIN = 300.0
+ENDS_WITHIN = 600.0
 """No run may need longer, whatever happens to its hosts."""
 
 
@@ -70,7 +70,7 @@ class Cluster:
     def environment(self, host: int) -> dict[str, str]:
         """Of a host's raylet, and of all its workers: each host counts its tiles in a file of its own."""
         named = self.place.environment(slow=self.slow, count=self._count(host))
-        return {**named, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
+        return {**named, "RAY_AUTH_MODE": "disabled", "RAY_raylet_start_wait_time_s": "300"}
 
     def _count(self, host: int) -> Path:
         return self.place.count_path.with_name(f"{self.place.count_path.name}-{host}")
@@ -110,7 +110,11 @@ class Cluster:
         else:
             whom = ["--address", self.address]
         command = [*self.within(host), RAY, "start", *whom, *usual]
-        subprocess.run(command, check=True, env=self.environment(host), capture_output=True, timeout=120)
+        done = subprocess.run(
+            command, check=False, env=self.environment(host), capture_output=True, text=True
+        )
+        if done.returncode:
+            raise RuntimeError(f"{' '.join(command)}: {done.stdout[-2000:]}{done.stderr[-2000:]}")
         self.started.append(host)
 
     def pids(self, host: int, command: str = "") -> list[int]:
@@ -220,20 +224,21 @@ def trials(context: Context) -> Iterator[Trial]:
     for case in CASES:
         for seed, chance in context.seeds(case.fault, 4):
             kind: Kind = "scenes" if seed % 2 else "photographs"
-            yield trial(context.work, case, kind, seed, chance)
+            usual = _usual_seconds(kind, context.work, case.hosts)
+            yield trial(context.work, case, kind, seed, chance, usual=usual)
 
 
-def trial(work: Path, case: Case, kind: Kind, seed: int, chance: random.Random) -> Trial:
-    """Inject a case's fault into one run on a cluster."""
-    folder = work / f"hosts-{kind}"
-    workload = make_workload(kind, folder, size=SIZE)
-    expected, tiles = _expected(kind, folder)
-    usual = _usual_seconds(kind, folder, case.hosts)
+def trial(
+    work: Path, case: Case, kind: Kind, seed: int, chance: random.Random, *, usual: float = 0.0
+) -> Trial:
+    """Inject a case's fault into one run on a cluster; `usual`: seconds of an undisturbed one."""
+    workload = _workload(kind, work)
+    expected, tiles = _expected(kind, work)
     name = f"out-{os.getpid()}-{seed}"
     with cluster(case.hosts) as on:
         began = time.monotonic()
         process = _start(on, workload, name, host=case.run_on, lease_timeout=case.lease_timeout)
-        found = "" if wait_for(lambda: on.tiles() >= 1, 120) else "no tile within 120 s"
+        found = "" if wait_for(lambda: on.tiles() >= 1, ENDS_WITHIN) else "no tile was predicted"
         time.sleep(chance.uniform(0.0, 6.0))
         hit = time.monotonic()
         case.inject(on, chance)
@@ -293,16 +298,20 @@ def _resumed(on: Cluster, workload: Workload, name: str) -> bool:
     return run(on.place, "run", workload.job(name), "--executor", "inline") == 0
 
 
+def _workload(kind: Kind, work: Path) -> Workload:
+    return make_workload(kind, work / f"hosts-{kind}", size=SIZE)
+
+
 @cache
-def _expected(kind: Kind, folder: Path) -> tuple[Outcome, int]:
-    outcome, tiles, _ = undisturbed(make_workload(kind, folder, size=SIZE), executor="inline")
+def _expected(kind: Kind, work: Path) -> tuple[Outcome, int]:
+    outcome, tiles, _ = undisturbed(_workload(kind, work), executor="inline")
     return outcome, tiles
 
 
 @cache
-def _usual_seconds(kind: Kind, folder: Path, hosts: int) -> float:
+def _usual_seconds(kind: Kind, work: Path, hosts: int) -> float:
     """Of an undisturbed run on so many hosts."""
-    workload = make_workload(kind, folder, size=SIZE)
+    workload = _workload(kind, work)
     with cluster(hosts) as on:
         began = time.monotonic()
         code = _ended(_start(on, workload, "usual", host=1, lease_timeout=600), on)

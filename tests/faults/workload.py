@@ -126,6 +126,7 @@ def undisturbed(workload: Workload, name: str = "undisturbed", **keys: Any) -> t
     Raises:
         RuntimeError: it did not end with exit code 0.
     """
+    workload.remove(name)  # an earlier campaign's in the same folder, or else there is nothing to do
     with place() as here:
         started = time.monotonic()
         if run(here, "run", workload.job(name, **keys)) != 0:
