@@ -80,8 +80,9 @@ class Bench:
         workload, expected, tiles, _ = self.made
         found = more.pop("found", "")
         if more.pop("compare", True):
-            found = "; ".join(filter(None, (found, differences(workload.outcome(name), expected))))
-            more["identical"] = not found
+            odd = differences(workload.outcome(name), expected)
+            found = "; ".join(filter(None, (found, odd)))
+            more["identical"] = not odd
         workload.remove(name)
         ended = sum(code in right for code, right in codes)
         wrong = "" if ended == len(codes) else f"exit codes {[code for code, _ in codes]}"

@@ -187,7 +187,7 @@ def _in_bucket(workload: Workload, name: str) -> set[str]:
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
-    """Files to who has the password or the signature; what is asked for by the path: 404, 403, hanging, cut."""
+    """Files to who has the password or the signature; the path asks for 404, 403, hanging, cut."""
 
     protocol_version = "HTTP/1.1"
 
@@ -351,7 +351,7 @@ def damaged_jobs(context: Context, fault: str, seed: int) -> Trial:
 
 
 def environment(context: Context, fault: str, seed: int) -> Trial:
-    """Secrets of the environment, the model's key among them, in runs that fail and in a defect's traceback."""
+    """Secrets of the environment, the model's key among them, in runs that fail."""
     workload = _workload(context, "scenes")
     more = {
         "AWS_SECRET_ACCESS_KEY": f"{SECRET}aws",
