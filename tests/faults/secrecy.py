@@ -269,7 +269,11 @@ def password_in_url(context: Context, fault: str, seed: int) -> Trial:
         job = workload.job(
             "url", inputs=str(_urls(workload, host, "password")), executor="ray", lease_timeout=20
         )
-        steps = [Step(("plan", job)), Step(("run", job), (3,)), Step(("run", job), (0, 3))]
+        steps = [
+            Step(("plan", job)),
+            Step(("run", job), (3,)),
+            Step(("run", job, "--executor", "inline"), (0, 3)),
+        ]
         return examine(fault, seed, workload, steps, outputs=["url"])
 
 
@@ -278,7 +282,7 @@ def signed_urls(context: Context, fault: str, seed: int) -> Trial:
     workload = _workload(context, "photographs")
     with web_server(workload.folder / "in") as host:
         inputs = str(_urls(workload, host, "signed"))
-        job = workload.job("signed", inputs=inputs, executor="ray", lease_timeout=20)
+        job = workload.job("signed", inputs=inputs, executor="inline", lease_timeout=20)
         first = examine(fault, seed, workload, [Step(("run", job), (3,))])
         _urls(workload, host, "signed", night=2)
 
