@@ -226,12 +226,18 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         pass
 
 
+class _Server(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that left is no news."""
+
+
 @contextlib.contextmanager
 def web_server(folder: Path) -> Iterator[str]:
     """`127.0.0.1:PORT` of a server that asks for credentials."""
     handler = functools.partial(_Handler, folder=folder)
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        server.daemon_threads = True
+    with _Server(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"127.0.0.1:{server.server_address[1]}"
         server.shutdown()
@@ -239,9 +245,8 @@ def web_server(folder: Path) -> Iterator[str]:
 
 def _urls(workload: Workload, host: str, how: str, night: int = 1) -> Path:
     """A manifest of the archive's files, and of files that are refused in each way."""
-    names = sorted(
-        path.name for path in (workload.folder / "in").iterdir() if path.suffix in (".tif", ".png")
-    )[:4]
+    prefix = "scene-" if workload.kind == "scenes" else "line-"
+    names = sorted(path.name for path in (workload.folder / "in").glob(f"{prefix}*"))[:4]
     bad = names[0]
     paths = [*(f"a/{name}" for name in names), f"a/absent-{bad}", f"cut/b-{bad}", f"hang/c-{bad}"]
     for path in paths[-2:]:
@@ -415,7 +420,7 @@ def loopback(context: Context, fault: str, seed: int) -> Trial:
         seed=seed,
         ended_right=code == 0,
         left=tuple(left),
-        found="; ".join(sorted(watch.open)) or ("" if watch.sockets else "no socket was seen at all"),
+        found="; ".join(sorted(watch.open | watch.leaks)) or ("" if watch.sockets else "no socket was seen"),
         note=f"{watch.sockets} sockets in {watch.looks} looks",
     )
 
@@ -456,7 +461,8 @@ def hostile_files(context: Context, fault: str, seed: int) -> Trial:
                     crashed += (
                         "" if code in (0, 2, 3, 4, 5) else f"{words[0]} with hostile {path.name}: {code}; "
                     )
-                path.write_bytes(right)
+                if path.parent.exists():  # it is not where the run made the scene
+                    path.write_bytes(right)
             model = workload.folder / "hostile-model"
             model.mkdir(exist_ok=True)
             for name in ("deploy.yaml", "inference.yml"):
