@@ -146,7 +146,7 @@ class Bench:
         faults: dict[str, Any] = {"stale": stale} if stale != 30 else {}
         with place() as first, place() as second:
             sleeper = start(first, "run", job, slow=0.005, stop=moment, **faults)
-            stopped = wait_for(lambda: _state(sleeper.pid) in "TZ" or sleeper.poll() is not None, 60)
+            stopped = wait_for(lambda: _state(sleeper.pid) in "TZ" or sleeper.poll() is not None, 150)
             if not stopped or sleeper.poll() is not None:
                 return self.trial(fault, seed, name, [(sleeper.wait(), {0})], note=f"never came to {moment}")
             began = time.monotonic()
