@@ -320,7 +320,7 @@ def _tables(uri: str, source: bytes | Path) -> Iterator[pa.Table]:
         yield from from_parquet(source)
     except FileNotFoundError:
         raise
-    except (OSError, pa.ArrowException) as e:
+    except (OSError, pa.ArrowException, LookupError, ValueError, TypeError) as e:
         msg = f"cannot read the ledger's {uri}: {e}"
         if getattr(e, "errno", None) is None:  # what the storage gave is no ledger
             msg += (

@@ -22,6 +22,7 @@ import rasterio
 from rasterio.abc import MultiByteRangeResourceContainer
 
 from batchseg import storage
+from batchseg.hiding import public
 from batchseg.scratch import cache_root
 from batchseg.storage import FileInfo
 
@@ -201,7 +202,7 @@ def _copied(main: FileInfo, infos: Sequence[FileInfo]) -> str:
 
 
 def _relative(uri: str) -> str:
-    parts = re.sub(r"^\w+://", "", uri).split("/")
+    parts = re.sub(r"^\w+://", "", public(uri)).split("/")
     return "/".join(part for part in parts if part not in ("", ".", ".."))
 
 

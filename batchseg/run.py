@@ -8,12 +8,13 @@ from functools import partial
 from batchseg.aside import start_aside, wait_for
 from batchseg.begin import Begun
 from batchseg.driver import Driver, Tally
-from batchseg.errors import BatchsegError, ModelError, StoppedError
+from batchseg.errors import BatchsegError, ModelError, OutputError, SourceIOError, StoppedError
 from batchseg.events import Event, Listener, Note, PhaseStarted, PlanReady
 from batchseg.executors import Executor, Slot
 from batchseg.inputs import find_sources
 from batchseg.items import write_items
 from batchseg.ledger import Ledger, Record
+from batchseg.locks import Lock
 from batchseg.night import Night, Report, product_names, save_summary
 from batchseg.photos.run import PhotoRun
 from batchseg.plan import Estimate, Plan, Triage, estimate, make_plan
@@ -67,13 +68,24 @@ def run_job(
         report = run.go(replace=replace)
     except BatchsegError as e:
         logger.error("%s: %s", type(e).__name__, e)
-        raise
-    except Exception:
+        raise _cause(lock, e) from e
+    except Exception as e:
         logger.exception("a defect of batchseg")
-        raise
+        raise _cause(lock, e) from e
     logger.info("finished: %s", report.tally)
     save_summary(config.output, run_id, report)
     return report
+
+
+def _cause(lock: Lock, error: Exception) -> Exception:
+    """Another run that took the output over removes what this one was making: then that is what happened."""
+    try:
+        lock.guard()
+    except OutputError as e:
+        return e
+    except SourceIOError:
+        pass
+    return error
 
 
 def _tell(listeners: Sequence[Listener], event: Event) -> None:

@@ -10,6 +10,7 @@ from batchseg.config import load_job
 from batchseg.errors import ConfigError
 from batchseg.hiding import hidden, public
 from batchseg.ledger import Ledger, Record
+from batchseg.opener import _relative
 from batchseg.records import to_table
 
 S = "Xyzzy1234"
@@ -58,6 +59,11 @@ def test_a_ledger_holds_no_credentials(tmp_path):
     for table in (ledger.table(), Ledger(str(tmp_path)).table()):
         assert S not in str(table.to_pylist())
         assert table.column("uri").to_pylist() == ["https://host/a/b.tif"] * 2
+
+
+def test_a_copy_of_a_signed_file_has_a_plain_and_short_name():
+    signed = f"https://u:{S}@h/d/a.tif?X-Amz-Security-Token={S * 99}"
+    assert _relative(signed) == "h/d/a.tif"
 
 
 def test_photographs_keep_ids_and_lose_signatures(tmp_path, monkeypatch):

@@ -164,7 +164,7 @@ class RayExecutor:
                 num_cpus=self._asked_workers or len(os.sched_getaffinity(0)),
                 include_dashboard=False,
                 object_store_memory=object_store_bytes,
-                _temp_dir=str(self._folder),
+                _temp_dir=str(self._folder / "r"),  # which Ray opens to everybody
                 _system_config={
                     # Workers cost a second of CPU to start (imports); Ray ends idle ones after one second.
                     "idle_worker_killing_time_threshold_ms": 10 * 60 * 1000,

@@ -80,8 +80,9 @@ class Bench:
         workload, expected, tiles, _ = self.made
         found = more.pop("found", "")
         if more.pop("compare", True):
-            found = "; ".join(filter(None, (found, differences(workload.outcome(name), expected))))
-            more["identical"] = not found
+            odd = differences(workload.outcome(name), expected)
+            found = "; ".join(filter(None, (found, odd)))
+            more["identical"] = not odd
         workload.remove(name)
         ended = sum(code in right for code, right in codes)
         wrong = "" if ended == len(codes) else f"exit codes {[code for code, _ in codes]}"
@@ -145,7 +146,7 @@ class Bench:
         faults: dict[str, Any] = {"stale": stale} if stale != 30 else {}
         with place() as first, place() as second:
             sleeper = start(first, "run", job, slow=0.005, stop=moment, **faults)
-            stopped = wait_for(lambda: _state(sleeper.pid) in "TZ" or sleeper.poll() is not None, 60)
+            stopped = wait_for(lambda: _state(sleeper.pid) in "TZ" or sleeper.poll() is not None, 150)
             if not stopped or sleeper.poll() is not None:
                 return self.trial(fault, seed, name, [(sleeper.wait(), {0})], note=f"never came to {moment}")
             began = time.monotonic()

@@ -187,7 +187,7 @@ def _in_bucket(workload: Workload, name: str) -> set[str]:
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
-    """Files to who has the password or the signature; the path asks for 404, 403, hanging or cut."""
+    """Files to who has the password or the signature; the path asks for 404, 403, hanging, cut."""
 
     protocol_version = "HTTP/1.1"
 
@@ -226,12 +226,18 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         pass
 
 
+class _Server(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that left is no news."""
+
+
 @contextlib.contextmanager
 def web_server(folder: Path) -> Iterator[str]:
     """`127.0.0.1:PORT` of a server that asks for credentials."""
     handler = functools.partial(_Handler, folder=folder)
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        server.daemon_threads = True
+    with _Server(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"127.0.0.1:{server.server_address[1]}"
         server.shutdown()
@@ -239,9 +245,8 @@ def web_server(folder: Path) -> Iterator[str]:
 
 def _urls(workload: Workload, host: str, how: str, night: int = 1) -> Path:
     """A manifest of the archive's files, and of files that are refused in each way."""
-    names = sorted(
-        path.name for path in (workload.folder / "in").iterdir() if path.suffix in (".tif", ".png")
-    )[:4]
+    prefix = "scene-" if workload.kind == "scenes" else "line-"
+    names = sorted(path.name for path in (workload.folder / "in").glob(f"{prefix}*"))[:4]
     bad = names[0]
     paths = [*(f"a/{name}" for name in names), f"a/absent-{bad}", f"cut/b-{bad}", f"hang/c-{bad}"]
     for path in paths[-2:]:
@@ -269,7 +274,11 @@ def password_in_url(context: Context, fault: str, seed: int) -> Trial:
         job = workload.job(
             "url", inputs=str(_urls(workload, host, "password")), executor="ray", lease_timeout=20
         )
-        steps = [Step(("plan", job)), Step(("run", job), (3,)), Step(("run", job), (0, 3))]
+        steps = [
+            Step(("plan", job)),
+            Step(("run", job), (3,)),
+            Step(("run", job, "--executor", "inline"), (0, 3)),
+        ]
         return examine(fault, seed, workload, steps, outputs=["url"])
 
 
@@ -278,7 +287,7 @@ def signed_urls(context: Context, fault: str, seed: int) -> Trial:
     workload = _workload(context, "photographs")
     with web_server(workload.folder / "in") as host:
         inputs = str(_urls(workload, host, "signed"))
-        job = workload.job("signed", inputs=inputs, executor="ray", lease_timeout=20)
+        job = workload.job("signed", inputs=inputs, executor="inline", lease_timeout=20)
         first = examine(fault, seed, workload, [Step(("run", job), (3,))])
         _urls(workload, host, "signed", night=2)
 
@@ -351,7 +360,7 @@ def damaged_jobs(context: Context, fault: str, seed: int) -> Trial:
 
 
 def environment(context: Context, fault: str, seed: int) -> Trial:
-    """Secrets of the environment, the model's key too, in runs that fail and in the traceback of a defect."""
+    """Secrets of the environment, the model's key among them, in runs that fail."""
     workload = _workload(context, "scenes")
     more = {
         "AWS_SECRET_ACCESS_KEY": f"{SECRET}aws",
@@ -411,7 +420,7 @@ def loopback(context: Context, fault: str, seed: int) -> Trial:
         seed=seed,
         ended_right=code == 0,
         left=tuple(left),
-        found="; ".join(sorted(watch.open)) or ("" if watch.sockets else "no socket was seen at all"),
+        found="; ".join(sorted(watch.open | watch.leaks)) or ("" if watch.sockets else "no socket was seen"),
         note=f"{watch.sockets} sockets in {watch.looks} looks",
     )
 
@@ -452,7 +461,8 @@ def hostile_files(context: Context, fault: str, seed: int) -> Trial:
                     crashed += (
                         "" if code in (0, 2, 3, 4, 5) else f"{words[0]} with hostile {path.name}: {code}; "
                     )
-                path.write_bytes(right)
+                if path.parent.exists():  # it is not where the run made the scene
+                    path.write_bytes(right)
             model = workload.folder / "hostile-model"
             model.mkdir(exist_ok=True)
             for name in ("deploy.yaml", "inference.yml"):

@@ -42,9 +42,11 @@ def test_nothing_that_is_read_can_run():
     assert found == set(ALLOWED)
 
 
-def test_ray_listens_on_loopback_alone(tmp_path):
+def test_ray_listens_on_loopback_alone(tmp_path, models):
+    (tmp_path / "secrecy-scenes").mkdir()
+    (tmp_path / "secrecy-scenes" / "models").symlink_to(models)
     trial = CASES["Ray on loopback only"](Context(work=tmp_path), "loopback", 1)
-    assert trial.kept_promises, trial
+    assert not trial.found
 
 
 @pytest.mark.slow
