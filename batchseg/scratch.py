@@ -43,13 +43,21 @@ def end_workers(folder: Path) -> None:
     """End what is left of a Ray cluster whose folder this was, and whose driver is gone or done.
 
     Two agents of a raylet live on for a minute where its GCS died with it (Ray 2.60), and workers for a
-    second or two. They call themselves `ray::...`, and have the cluster's log files open.
+    second or two: they call themselves `ray::...`, and have the cluster's log files open. Of a cluster that
+    did not start, all that this process had started lives, and has the folder on its command line.
     """
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            is_ours = process.stat().st_uid == os.getuid()
-            if is_ours and (process / "cmdline").read_bytes().startswith(b"ray::") and _uses(process, folder):
+            command = (process / "cmdline").read_bytes()
+            is_worker = command.startswith(b"ray::") and _uses(process, folder)
+            is_child = os.fsencode(folder) in command and _parent(process) == os.getpid()
+            if process.stat().st_uid == os.getuid() and (is_worker or is_child):
                 os.kill(int(process.name), signal.SIGKILL)
+
+
+def _parent(process: Path) -> int:
+    """The fourth field of stat; the second is a name in brackets that may hold anything."""
+    return int((process / "stat").read_text().rpartition(")")[2].split()[1])
 
 
 def _uses(process: Path, folder: Path) -> bool:
