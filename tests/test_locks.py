@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from batchseg import locks, storage
+from batchseg import locks, publishing, storage
 from batchseg.errors import ConfigError, LockedError, OutputError
 from batchseg.ledger import Ledger, Record
 from batchseg.locks import hold, holder
@@ -136,6 +136,17 @@ def test_old_epochs_do_not_pile_up(output):
             pass
     files = [info.uri for info in storage.list_folder(storage.join(output, "_batchseg", "locks"))]
     assert len(files) == 1
+
+
+def test_what_killed_starts_left_goes_with_the_next(output):
+    with hold(output, "first"):
+        pass
+    folder = storage.join(output, "_batchseg", "locks")
+    for name in (".tmp-0123", "clock-0123"):
+        publishing.publish(storage.join(folder, name), b"")
+    with hold(output, "second") as lock:
+        (info,) = storage.list_folder(folder)
+        assert info.uri == locks._uri(output, lock.epoch)
 
 
 def test_asking_who_holds_an_output_writes_nothing(tmp_path):
