@@ -282,8 +282,12 @@ class RayExecutor:
                 ray.init(address=address or None, ignore_reinit_error=True, **quiet)
                 self._owns_cluster = False
             else:
-                self._start_local(object_store_bytes, quiet)
                 self._owns_cluster = True
+                try:
+                    self._start_local(object_store_bytes, quiet)
+                except Exception:  # noqa: BLE001  its raylet gets 30 s, which a busy machine may exceed
+                    self._remove_folder()
+                    self._start_local(object_store_bytes, quiet)
         except Exception as e:  # Ray raises ConnectionError, ValueError, RuntimeError and bare Exception
             self._remove_folder()
             where = f"connect to the Ray cluster at {address}" if address else "start Ray on this machine"
