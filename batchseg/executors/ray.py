@@ -52,7 +52,7 @@ from batchseg.predict import load_predictor
 from batchseg.read import read_header, read_headers_alone
 from batchseg.recipe import Product, Recipe
 from batchseg.scene import Refusal, Scene, Source
-from batchseg.scratch import RAY_PREFIX, end_workers, held_folder, socket_root
+from batchseg.scratch import RAY_PREFIX, end_cluster, held_folder, socket_root
 from batchseg.steps import (
     Lease,
     LeaseMasks,
@@ -606,7 +606,7 @@ class RayExecutor:
 
     def _remove_folder(self) -> None:
         if self._folder is not None:
-            end_workers(self._folder)
+            end_cluster(self._folder)
             shutil.rmtree(self._folder, ignore_errors=True)
             self._lock.close()
             self._folder = None
