@@ -192,7 +192,7 @@ def _take(output: str, text: str) -> Lock:
         lock.abandon()
         msg = f"another run holds {output} (begun at the same moment); wait for it or stop it"
         raise LockedError(msg)
-    publishing.remove_files([_uri(output, epoch) for epoch in epochs])
+    publishing.remove_files([info.uri for info in _listed(output) if info.uri != _uri(output, lock.epoch)])
     return lock
 
 
@@ -226,9 +226,13 @@ def _now(output: str) -> float:
     return info.modified if info is not None and info.modified is not None else time.time()
 
 
+def _listed(output: str) -> list[storage.FileInfo]:
+    """Epochs, and what starts were killed over: files in the making, and those that asked for the time."""
+    return list(storage.list_folder(storage.join(output, "_batchseg", "locks")))
+
+
 def _epochs(output: str) -> list[int]:
-    folder = storage.join(output, "_batchseg", "locks")
-    names = (info.uri.rpartition("/")[2] for info in storage.list_folder(folder))
+    names = (info.uri.rpartition("/")[2] for info in _listed(output))
     return sorted(int(match[1]) for name in names if (match := re.fullmatch(r"epoch-(\d{8})\.json", name)))
 
 
@@ -291,7 +295,7 @@ def _create(lock: Lock) -> bool:
         with contextlib.suppress(OSError):  # a disk without flock still has signs of life
             fcntl.flock(lock._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.link(making, path)
-    except FileExistsError:
+    except (FileExistsError, FileNotFoundError):  # or who was first removed ours, see _take
         return False
     except OSError as e:
         msg = f"{e.strerror} ({path.parent})"

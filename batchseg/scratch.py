@@ -8,6 +8,7 @@ import shutil
 import signal
 import stat
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ CACHE_VARIABLE = "BATCHSEG_CACHE"
 """Environment: where copies of remote files go. Set by the run, inherited by all that it starts."""
 
 RUN_PREFIX, RAY_PREFIX = "batchseg-run-", "bsray-"
+DYING_SECONDS = 2.0
 SOCKET_ROOT_LENGTH = 20
 """Characters. Sockets have paths of at most 107 bytes, of which Ray needs 70 below its folder."""
 
@@ -35,21 +37,35 @@ def remove_stale(prefix: str, *, root: Path) -> None:
     for old in root.glob(f"{prefix}*"):
         if _is_own(old) and (lock := _locked(old, wait=False)) is not None:
             with lock:
-                end_workers(old)
+                if prefix == RAY_PREFIX:
+                    end_cluster(old)
                 shutil.rmtree(old, ignore_errors=True)
 
 
-def end_workers(folder: Path) -> None:
-    """End what is left of a Ray cluster whose folder this was, and whose driver is gone or done.
+def end_cluster(folder: Path) -> None:
+    """End what is left of the Ray cluster of a folder, whose driver is gone or done.
 
-    Two agents of a raylet live on for a minute where its GCS died with it (Ray 2.60), and workers for a
-    second or two. They call themselves `ray::...`, and have the cluster's log files open.
+    Two agents of a raylet live on for a minute where its GCS died with it (Ray 2.60), workers for a second
+    or two: they call themselves `ray::...`, and have log files of the cluster open. Processes of one that
+    did not start have the folder on their command lines.
     """
-    for process in Path("/proc").glob("[0-9]*"):
+    victims = [process for process in Path("/proc").glob("[0-9]*") if _is_of_cluster(process, folder)]
+    for process in victims:
         with contextlib.suppress(OSError):
-            is_ours = process.stat().st_uid == os.getuid()
-            if is_ours and (process / "cmdline").read_bytes().startswith(b"ray::") and _uses(process, folder):
-                os.kill(int(process.name), signal.SIGKILL)
+            os.kill(int(process.name), signal.SIGKILL)
+    until = time.monotonic() + DYING_SECONDS
+    while time.monotonic() < until and any(_is_of_cluster(process, folder) for process in victims):
+        time.sleep(0.02)  # or they write into a folder that is being removed
+
+
+def _is_of_cluster(process: Path, folder: Path) -> bool:
+    """Whether a living process of this user belongs to the Ray cluster of a folder."""
+    with contextlib.suppress(OSError):
+        if process.stat().st_uid == os.getuid():
+            command = (process / "cmdline").read_bytes()
+            is_of_ray = b"/ray/" in command and os.fsencode(folder) + b"/" in command
+            return is_of_ray or (command.startswith(b"ray::") and _uses(process, folder))
+    return False
 
 
 def _uses(process: Path, folder: Path) -> bool:

@@ -140,6 +140,17 @@ def test_old_epochs_do_not_pile_up(output):
     assert len(files) == 1
 
 
+def test_what_killed_starts_left_goes_with_the_next(output):
+    with hold(output, "first"):
+        pass
+    folder = storage.join(output, "_batchseg", "locks")
+    for name in (".tmp-0123", "clock-0123"):
+        publishing.publish(storage.join(folder, name), b"")
+    with hold(output, "second") as lock:
+        (info,) = storage.list_folder(folder)
+        assert info.uri == locks._uri(output, lock.epoch)
+
+
 def test_asking_who_holds_an_output_writes_nothing(tmp_path):
     assert holder(str(tmp_path / "out")) is None
     assert list(tmp_path.iterdir()) == []

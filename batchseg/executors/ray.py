@@ -44,7 +44,7 @@ from batchseg.photos.group import Group, GroupAnswer
 from batchseg.photos.worker import usual_batch
 from batchseg.recipe import Product, Recipe
 from batchseg.scene import Refusal, Scene, Source
-from batchseg.scratch import RAY_PREFIX, end_workers, held_folder, socket_root
+from batchseg.scratch import RAY_PREFIX, end_cluster, held_folder, socket_root
 from batchseg.steps import Lease, LeaseResult
 
 HEADERS_PER_TASK = 64
@@ -146,12 +146,16 @@ class RayExecutor:
                 ray.init(address=address or None, ignore_reinit_error=True, **quiet)
                 self._owns_cluster = False
             else:
-                self._start_local(object_store_bytes, quiet)
                 self._owns_cluster = True
+                try:
+                    self._start_local(object_store_bytes, quiet)
+                except Exception:  # noqa: BLE001  its raylet gets 30 s, which a busy machine may exceed
+                    self._remove_folder()
+                    self._start_local(object_store_bytes, quiet)
         except Exception as e:  # Ray raises ConnectionError, ValueError, RuntimeError and bare Exception
             self._remove_folder()
             where = f"connect to the Ray cluster at {address}" if address else "start Ray on this machine"
-            msg = f"cannot {where}: {e}"
+            msg = f"cannot {where}: {e}{_because_of(e)}"
             raise (ConfigError if address else StoppedError)(msg) from e
 
     def _start_local(self, object_store_bytes: int, quiet: dict[str, Any]) -> None:
@@ -518,10 +522,17 @@ class RayExecutor:
 
     def _remove_folder(self) -> None:
         if self._folder is not None:
-            end_workers(self._folder)
+            end_cluster(self._folder)
             shutil.rmtree(self._folder, ignore_errors=True)
             self._lock.close()
             self._folder = None
+
+
+def _because_of(error: BaseException) -> str:
+    """The cause that Ray hides behind "Failed to connect": a token that does not fit, for one."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return f" ({tasks.first_line(error)})" if isinstance(error, ray_errors.AuthenticationError) else ""
 
 
 def _lost(step: Literal["read", "predict", "group", "finish"]) -> Failure:

@@ -18,7 +18,7 @@ import rasterio
 import yaml
 from PIL import Image
 
-from faults.commands import REPOSITORY, Place, run, said
+from faults.commands import REPOSITORY, Place, kill, run, said
 from faults.outcome import Outcome, outcome
 
 Kind = Literal["scenes", "photographs"]
@@ -137,11 +137,15 @@ def undisturbed(workload: Workload, name: str = "undisturbed", **keys: Any) -> t
 
 @contextmanager
 def place() -> Iterator[Place]:
-    """A place for one trial; its files go with it."""
+    """A place for one trial; its files and processes go with it."""
     with tempfile.TemporaryDirectory(prefix="bf-", dir="/tmp") as folder:
         inner = Path(folder) / "t"
         inner.mkdir()
-        yield Place(inner)
+        here = Place(inner)
+        try:
+            yield here
+        finally:
+            kill(here.processes())
 
 
 def _write_scene(folder: Path, number: int) -> None:
