@@ -4,7 +4,8 @@
     ├── ConfigError             2  the job file or its inputs are wrong
     ├── ModelError              4  the model cannot be used
     ├── StoppedError            5  stopped in time or by the environment; the same command resumes
-    │   └── OutputError         5  the output or its ledger cannot be written or read
+    │   ├── OutputError         5  the output or its ledger cannot be written or read
+    │   └── CredentialsError    5  a storage takes the credentials no more
     ├── LockedError             6  another run holds this output
     └── SourceError             -  one source's problem: quarantined or tried again, never the run's end
         ├── SourceChangedError  -  another version of the source appeared while it was read
@@ -47,6 +48,10 @@ class StoppedError(BatchsegError):
 
 class OutputError(StoppedError):
     """The output or its ledger failed; no source is to blame."""
+
+
+class CredentialsError(StoppedError):
+    """A storage says that the credentials are expired or unknown; no source is to blame."""
 
 
 class LockedError(BatchsegError):

@@ -34,6 +34,7 @@ ORDER = [
     "graphs",
     "graphs.cache",
     "aside",
+    "patience",
     "storage",
     "walking",
     "publishing",

@@ -28,7 +28,7 @@ from ray import exceptions as ray_errors
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from batchseg import storage
-from batchseg.errors import BatchsegError, ConfigError, ModelError, SourceError, StoppedError
+from batchseg.errors import BatchsegError, ConfigError, ModelError, StoppedError
 from batchseg.executors import (
     Failure,
     FinishOutcome,
@@ -118,7 +118,7 @@ def _read(
             # Shorter than the driver waits: this process must outlive the fresh one to end it.
             return call_in_fresh_process(read_lease, recipe, lease, timeout=0.8 * timeout)
         return read_lease(recipe, lease)
-    except SourceError as e:
+    except BatchsegError as e:
         return Failure.of(e, "read")
     except ProcessDiedError as e:
         return Failure(kind="crash", step="read", reason=f"the process that read it {e}")
@@ -149,9 +149,12 @@ def _finish(
 
 
 @ray.remote(num_cpus=0, max_retries=0)
-def _sift(where: Where, recipe: Recipe, group: Group, timeout: float) -> tuple[Doubt, ...]:
+def _sift(where: Where, recipe: Recipe, group: Group, timeout: float) -> tuple[Doubt, ...] | Failure:
     storage.adopt(where)
-    return sift(from_stream(group.images).to_pylist(), recipe, timeout)
+    try:
+        return sift(from_stream(group.images).to_pylist(), recipe, timeout)
+    except BatchsegError as e:
+        return Failure.of(e, "group")
 
 
 class _PredictorActor:
@@ -327,6 +330,8 @@ class RayExecutor:
         if doubtful:
             try:
                 yield from ray.get(_headers_alone.remote(self._where, doubtful, self._timeout))
+            except StoppedError as e:
+                raise StoppedError(str(getattr(e, "cause", e))) from e  # Ray words it with a traceback
             except ray_errors.RayError as e:
                 msg = f"headers could not be read: {_first_line(e)}"
                 raise StoppedError(msg) from e

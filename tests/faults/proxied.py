@@ -2,12 +2,16 @@
 
 import contextlib
 import io
+import itertools
 import os
+import random
+import shutil
 import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,8 +19,9 @@ import fsspec
 import numpy as np
 import pyarrow.parquet as pq
 import rasterio
+from PIL import Image, ImageOps
 
-from faults.commands import Place, run, said
+from faults.commands import Place, run, said, start, wait_for
 from faults.context import Context
 from faults.outcome import Outcome, differences
 from faults.proxy import Fault, Kind, Proxy, Spoiling, proxied
@@ -89,7 +94,7 @@ def in_bucket(what: What, work: Path, bucket: Bucket, *, size: int = 3, **keys: 
     workload = make_workload(kind, folder, size=size)
     if what == "large scene":
         _write_large_scene(folder / "in" / "scene-large.tif")
-    archive = bucket.name + "/archive"
+    archive = f"{bucket.name}/archive/{what.replace(' ', '-')}"
     names = sorted(path.name for path in (folder / "in").iterdir())
     for name in names:
         bucket.files.put_file(str(folder / "in" / name), f"{archive}/{name}")
@@ -102,6 +107,22 @@ def in_bucket(what: What, work: Path, bucket: Bucket, *, size: int = 3, **keys: 
     if what == "large scene":
         usual |= {"tile_size": 256, "halo": 16}
     return replace(workload, output_root=bucket.uri, options=bucket.options, keys=usual | keys)
+
+
+def _on_one(what: What, work: Path) -> Workload:
+    """An archive on a disk, and an output there too."""
+    kind: Literal["scenes", "photographs"] = "photographs" if what == "photographs" else "scenes"
+    keys = {"executor": "inline", "workers": 1}
+    return make_workload(kind, work / f"proxied-disk-{kind}", size=3, keys=keys)
+
+
+@cache
+def _expected(folder: Path, kind: str) -> tuple[Outcome, int, float]:
+    return undisturbed(_on_one("photographs" if kind == "photographs" else "scenes", folder.parent))
+
+
+def _known(workload: Workload) -> tuple[Outcome, int, float]:
+    return _expected(workload.folder, workload.kind)
 
 
 def _write_large_scene(path: Path) -> None:
@@ -120,6 +141,7 @@ def _write_large_scene(path: Path) -> None:
 
 def trials(context: Context) -> Iterator[Trial]:
     """All of the section; those over S3 need a server."""
+    yield from _on_disk(context)
     if context.s3_endpoint is None:
         print("proxied: no --s3 URL, so nothing over S3 is tried", file=sys.stderr)  # noqa: T201
         return
@@ -127,11 +149,28 @@ def trials(context: Context) -> Iterator[Trial]:
         yield from _over_s3(context, bucket)
 
 
+def _on_disk(context: Context) -> Iterator[Trial]:
+    kinds: tuple[What, ...] = ("scenes", "photographs")
+    for what, action in itertools.product(kinds, ("changes", "vanishes")):
+        name = f"a file {action} between plan and read: {what} on a disk"
+        for seed, chance in context.seeds(name, 4):
+            workload = _on_one(what, context.work)
+            archive = _OnDisk(workload, chance.random())
+            yield replaced(
+                workload, _known(workload), archive, name, seed, chance, vanishes=action == "vanishes"
+            )
+
+
 def _over_s3(context: Context, bucket: Bucket) -> Iterator[Trial]:
     tries = _Tries(context, bucket)
     yield from _transient(context, tries)
     yield from _kinds_alone(context, tries)
     yield from _credentials(context, tries)
+    for what, action in itertools.product(KINDS, ("changes", "vanishes")):
+        name = f"an object {action} between plan and read: {what}"
+        for seed, chance in context.seeds(name, 4):
+            archive = _InBucket(bucket, what, chance.randrange(1, 20 if what == "large scene" else 5))
+            yield replaced(*tries.of(what), archive, name, seed, chance, vanishes=action == "vanishes")
 
 
 class _Tries:
@@ -285,7 +324,7 @@ def _problems(here: Place) -> list[str]:
         found.append("a traceback was printed")
     if left := here.left_files():
         found.append(f"left {left}")
-    if living := here.processes():
+    if not wait_for(lambda: not here.processes(), 5) and (living := here.processes()):
         found.append(f"processes {living} live on")
     return found
 
@@ -306,3 +345,164 @@ def _items(workload: Workload, name: str) -> list[dict[str, Any]]:
     if files.exists(path):
         rows = pq.read_table(io.BytesIO(files.cat_file(path))).to_pylist()
     return rows
+
+
+class _InBucket:
+    """An archive whose objects another program changes or deletes while it is read."""
+
+    def __init__(self, bucket: Bucket, what: What, nth: int) -> None:
+        self._bucket, self._nth = bucket, nth
+        self._root = f"{bucket.name}/archive/{what.replace(' ', '-')}"
+        self._victim = ""
+        self._before = b""
+        self.done = False
+
+    def choose(self, chance: random.Random) -> str:
+        names = [name for name in self._bucket.files.ls(self._root) if name.endswith((".tif", ".png"))]
+        large = [name for name in names if "large" in name]
+        self._victim = chance.choice(large or sorted(names))
+        self._before = self._bucket.files.cat_file(self._victim)
+        return self._victim.rpartition("/")[2]
+
+    def during(self, here: Place, job: Path, *, vanishes: bool) -> int:
+        """A run in which it happens at the n-th request for the object."""
+        asked = itertools.count(1)
+
+        def meddle(method: str, target: str) -> None:
+            if f"/{self._victim}" == target.partition("?")[0] and next(asked) == self._nth:
+                self.done = True
+                if vanishes:
+                    self._bucket.files.rm_file(self._victim)
+                else:
+                    self._bucket.files.pipe_file(self._victim, another_version(self._before))
+
+        self._bucket.proxy.meddle = meddle
+        try:
+            return run(here, "run", job, timeout=LIMIT_SECONDS)
+        finally:
+            self._bucket.proxy.meddle = None
+
+    def restore(self) -> None:
+        self._bucket.files.pipe_file(self._victim, self._before)
+
+
+class _OnDisk:
+    """The same on a disk, at a moment in the middle of predicting."""
+
+    def __init__(self, workload: Workload, moment: float) -> None:
+        self._folder, self._moment = workload.folder / "in", moment
+        self._victim = self._kept = Path()
+        self.done = False
+
+    def choose(self, chance: random.Random) -> str:
+        self._victim = chance.choice(sorted(self._folder.iterdir()))
+        self._kept = self._folder.with_name("kept")
+        shutil.copy2(self._victim, self._kept)
+        return self._victim.name
+
+    def during(self, here: Place, job: Path, *, vanishes: bool) -> int:
+        process = start(here, "run", job, slow=0.01)
+        wait_for(lambda: bool(here.predicted()) or process.poll() is not None, 120)
+        time.sleep(3 * self._moment)
+        self.done = process.poll() is None
+        if vanishes:
+            self._victim.unlink()
+        else:
+            making = self._folder.with_name("another")
+            making.write_bytes(another_version(self._kept.read_bytes()))
+            making.replace(self._victim)
+        return process.wait(LIMIT_SECONDS)
+
+    def restore(self) -> None:
+        shutil.copy2(self._kept, self._victim)
+
+
+def another_version(data: bytes) -> bytes:
+    """The image mirrored: as large, of the same layout, and of other pixels."""
+    if data[:2] in (b"II", b"MM"):
+        with rasterio.io.MemoryFile(data) as before, before.open() as dataset:
+            pixels, profile = dataset.read()[:, :, ::-1], dataset.profile
+        with rasterio.io.MemoryFile() as after:
+            with after.open(**profile) as dataset:
+                dataset.write(pixels)
+            return bytes(after.read())
+    with Image.open(io.BytesIO(data)) as image:
+        made = io.BytesIO()
+        ImageOps.mirror(image).save(made, "png")
+    return made.getvalue()
+
+
+def replaced(
+    workload: Workload,
+    expected: tuple[Outcome, int, float],
+    archive: _InBucket | _OnDisk,
+    fault: str,
+    seed: int,
+    chance: random.Random,
+    *,
+    vanishes: bool,
+) -> Trial:
+    """A job of whose sources one becomes another or goes while it runs, and the run after it.
+
+    Args:
+        workload: the job.
+        expected: what `undisturbed` gave for it.
+        archive: does it.
+        fault: in a reader's words.
+        seed: of the trial.
+        chance: decides which source.
+        vanishes: it goes; else there is another version of it.
+    """
+    before, tiles, seconds = expected
+    name = f"r{seed}-{uuid.uuid4().hex[:6]}"
+    victim = archive.choose(chance)
+    try:
+        with place() as here:
+            began = time.monotonic()
+            codes = [archive.during(here, workload.job(name), vanishes=vanishes)]
+            between = workload.outcome(name)
+            codes.append(run(here, "run", workload.job(name), timeout=LIMIT_SECONDS))
+            took = time.monotonic() - began
+            after = workload.outcome(name)
+            problems, text, counts = _problems(here), said(here), here.predicted()
+        with place() as here:
+            fresh_code = run(here, "run", workload.job(f"{name}-fresh"))
+        fresh = workload.outcome(f"{name}-fresh")
+    finally:
+        archive.restore()
+    known = set(before.masks.items()) | set(fresh.masks.items())
+    problems += [
+        f"a mixture: {path}" for path, digest in between.masks.items() if (path, digest) not in known
+    ]
+    if vanishes:
+        after, fresh = _without(after, victim), _without(fresh, victim)
+    difference = differences(after, fresh)
+    right = sum((codes[0] in ((0, 3) if archive.done else (0,)), codes[1] == 0, fresh_code == 0))
+    workload.remove(name)
+    workload.remove(f"{name}-fresh")
+    wrong = difference or problems or right != 3
+    return Trial(
+        section="proxied",
+        fault=fault,
+        seed=seed,
+        times=int(archive.done),
+        runs=3,
+        ended_right=right,
+        identical=not difference,
+        predicted=tiles,
+        repeated=sum(count - 1 for count in counts.values()),
+        cost_s=round(max(0.0, took - seconds), 1),
+        cost="both runs together less an undisturbed one",
+        found="; ".join([*problems, difference] if difference else problems),
+        note=f"{victim}, exit codes {codes}" + (f"; {text[-1500:]}" if wrong else ""),
+    )
+
+
+def _without(found: Outcome, victim: str) -> Outcome:
+    """What is there of all other sources."""
+    stem = f"/{victim}."
+    return Outcome(
+        {path: digest for path, digest in found.masks.items() if stem not in f"/{path}"},
+        tuple(row for row in found.regions if victim not in row),
+        tuple(row for row in found.items if victim not in row),
+    )

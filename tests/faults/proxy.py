@@ -163,7 +163,7 @@ async def _end(listening: asyncio.Server) -> None:
 
 
 async def _serve(proxy: Proxy, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, OSError):
+    with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
         while (request := await _read_request(reader, writer)) is not None:
             head, body = request
             method, target, _ = head.split(b"\r\n", 1)[0].decode().split(" ", 2)
