@@ -72,8 +72,7 @@ def is_passing(error: BaseException) -> bool:
 
 def _may_be_repeated(error: Exception) -> bool:
     """The client of S3 has waited already for servers that answered with an error, or not at all."""
-    chain = list(_chain(error))
-    if any(_class_names(e) & _WAITED_FOR for e in chain):
+    if any(_is_reply(e) or _class_names(e) & _WAITED_FOR for e in _chain(error)):
         return False
     return is_passing(error)
 
@@ -86,6 +85,7 @@ _BROKEN = frozenset(
         "HTTPClientError",  # botocore's: broken off, timed out
         "ConnectTimeoutError",
         "ResponseParserError",
+        "FlexibleChecksumError",
         "ClientPayloadError",  # aiohttp's
         "ServerDisconnectedError",
         "ServerTimeoutError",
@@ -102,8 +102,13 @@ _BROKEN = frozenset(
 _NEVER_THERE = frozenset(("ClientConnectorError", "ConnectionRefusedError", "gaierror"))
 """No server at this address: wrong more often than down."""
 
-_WAITED_FOR = frozenset(("ClientError", "ConnectTimeoutError", "EndpointConnectionError"))
+_WAITED_FOR = frozenset(("ConnectTimeoutError", "EndpointConnectionError"))
 """botocore's, after its own attempts."""
+
+
+def _is_reply(error: BaseException) -> bool:
+    """Of S3, by botocore. aiohttp has a ClientError too."""
+    return isinstance(getattr(error, "response", None), dict)
 
 
 def _is_broken(error: BaseException) -> bool:
@@ -116,20 +121,17 @@ def _is_broken(error: BaseException) -> bool:
 
 def _status(error: BaseException) -> int | None:
     """Of HTTP: aiohttp's errors have it, botocore's in their response."""
-    response = getattr(error, "response", None)
-    if isinstance(response, dict):
-        status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-    else:
-        status = getattr(error, "status", None)
+    status = getattr(error, "status", None)
+    if _is_reply(error):
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")  # type: ignore[attr-defined]
     return status if isinstance(status, int) else None
 
 
 def code_of(error: BaseException) -> str:
     """S3's word for an error, such as `PreconditionFailed`; empty where it said none."""
     for e in _chain(error):
-        response = getattr(e, "response", None)
-        if isinstance(response, dict):
-            return str(response.get("Error", {}).get("Code", ""))
+        if _is_reply(e):
+            return str(e.response.get("Error", {}).get("Code", ""))  # type: ignore[attr-defined]
     return ""
 
 

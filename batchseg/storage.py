@@ -208,8 +208,9 @@ def list_files(pattern: str) -> Iterator[FileInfo]:
 def _found(fs: Any, path: str) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]]
     if _is_remote_pattern(fs, path):
-        # Without it fsspec leaves out folders whose listing fails.
-        found = fs.glob(path, detail=True, on_error="raise")
+        # fsspec walks down a pattern without `**`, and leaves out folders whose listing fails.
+        strictly = {"on_error": "raise"} if "s3" in fs.protocol and "**" not in path else {}
+        found = fs.glob(path, detail=True, **strictly)
     elif fs.isdir(path):
         found = fs.find(path, detail=True)
     elif fs.exists(path):

@@ -24,11 +24,10 @@ from PIL import Image, ImageOps
 from faults.commands import Place, run, said, start, wait_for
 from faults.context import Context
 from faults.outcome import Outcome, differences
-from faults.proxy import Fault, Kind, Proxy, Spoiling, proxied
+from faults.proxy import TRANSIENT, Kind, Proxy, Spoiling, proxied
 from faults.record import Trial
 from faults.workload import Workload, make_workload, place, undisturbed
 
-TRANSIENT: tuple[Fault, ...] = ("500", "503 SlowDown", "reset", "cut short", "wrong length", "lost reply")
 MOST_RUNS = 6
 LIMIT_SECONDS = 600.0
 """No single run may take longer."""
@@ -226,10 +225,10 @@ def _kinds_alone(context: Context, tried: _Tries) -> Iterator[Trial]:
 
 
 def _credentials(context: Context, tried: _Tries) -> Iterator[Trial]:
-    for words, only in (("all", ""), ("those of the inputs", "/archive/")):
+    for words, only in (("all", ""), ("those of the inputs", r"GET .*/archive/.*\.(tif|png)")):
         name = f"credentials expire in mid-run: {words}"
         for seed, chance in context.seeds(name, 6):
-            after = chance.randrange(25, 45) if not only else chance.randrange(8, 20)
+            after = chance.randrange(80, 140) if not only else chance.randrange(1, 3)
             expired = Spoiling(faults=("expired",), share=1, only=only, after=after, seed=seed)
             yield tried(KINDS[seed % 3], name, expired, heals=True)
 
@@ -267,7 +266,8 @@ def disturbed(
             injected, targets = proxy.injected, proxy.targets
             proxy.spoil(Spoiling())
         if heals:
-            right = [5, *[0] * (len(codes) - 1)] if injected else [0]
+            # A lock that could not be given back holds for 30 s.
+            right = [5, *[6] * (len(codes) - 2), 0] if injected else [0]
         else:
             right = [0] if spoiling.share < 0.2 else [5] * (len(codes) - 1) + [0]
         problems = _problems(here) + _undone(workload, name)

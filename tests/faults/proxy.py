@@ -21,8 +21,21 @@ Kind = Literal["read", "list", "write", "upload"]
 """Of a request: GET and HEAD of objects; listings; PUT, POST and DELETE; parts of a multipart upload."""
 
 Fault = Literal[
-    "500", "503 SlowDown", "reset", "cut short", "wrong length", "stall", "lost reply", "expired", "denied"
+    "500",
+    "503 SlowDown",
+    "reset",
+    "cut short",
+    "wrong length",
+    "stall",
+    "lost reply",
+    "expired",
+    "denied",
+    "terse error",
 ]
+"""Of a terse error only the code is left, as some servers say no more."""
+
+TRANSIENT: tuple[Fault, ...] = ("500", "503 SlowDown", "reset", "cut short", "wrong length", "lost reply")
+"""Those that pass, and cost no time."""
 
 ALL_KINDS: frozenset[Kind] = frozenset(("read", "list", "write", "upload"))
 
@@ -194,6 +207,9 @@ async def _answer(
         return False
     if fault == "wrong length":
         reply = reply[: len(reply) // 2] if len(target) % 2 else reply + b"surplus"
+        reply_head = re.sub(rb"(?i)(content-length: *)\d+", rb"\g<1>%d" % len(reply), reply_head)
+    if fault == "terse error":
+        reply = re.sub(rb"<(Condition|Message)>.*?</\1>", b"", reply)
         reply_head = re.sub(rb"(?i)(content-length: *)\d+", rb"\g<1>%d" % len(reply), reply_head)
     writer.write(reply_head + (reply[: len(reply) // 2] if fault == "cut short" else reply))
     await writer.drain()
