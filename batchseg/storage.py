@@ -209,7 +209,7 @@ def _found(fs: Any, path: str) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]]
     if _is_remote_pattern(fs, path):
         # fsspec walks down a pattern without `**`, and leaves out folders whose listing fails.
-        strictly = {"on_error": "raise"} if "s3" in fs.protocol and "**" not in path else {}
+        strictly = {"on_error": _raise_unless_absent} if "s3" in fs.protocol and "**" not in path else {}
         found = fs.glob(path, detail=True, **strictly)
     elif fs.isdir(path):
         found = fs.find(path, detail=True)
@@ -218,6 +218,11 @@ def _found(fs: Any, path: str) -> dict[str, dict[str, Any]]:
     else:
         found = fs.glob(path, detail=True) if any(c in path for c in WILDCARDS) else {}
     return found
+
+
+def _raise_unless_absent(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error
 
 
 def _is_remote_pattern(fs: Any, path: str) -> bool:

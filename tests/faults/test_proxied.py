@@ -111,6 +111,8 @@ def test_a_listing_that_fails_is_no_empty_one(proxy, bucket, direct):
     for pattern in ("in/*.tif", "in/**/*.tif", "in"):
         with pytest.raises(SourceIOError, match=r"cannot list .*Access Denied"):
             list(storage.list_files(f"{bucket}/{pattern}"))
+    proxy.pause()
+    assert list(storage.list_files(f"{bucket}/absent/*.tif")) == []
 
 
 @pytest.fixture
