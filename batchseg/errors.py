@@ -9,7 +9,7 @@
     ├── LockedError             6  another run holds this output
     └── SourceError             -  one source's problem: quarantined or tried again, never the run's end
         ├── SourceChangedError  -  another version of the source appeared while it was read
-        ├── SourceIOError       -  the storage failed, not the file's content
+        ├── SourceIOError       5  the storage failed, not the content; ends a run only outside of any source
         ├── DamagedResultError  -  its mask, from which something is to be derived, is not the recorded one
         ├── GridError           -  a scene's files lie on grids that the job does not say how to join
         ├── NoImageError        -  a photograph's first bytes are those of something else
@@ -81,6 +81,8 @@ class DamagedResultError(SourceError):
 class SourceIOError(SourceError):
     """The storage refused or lost the source; the next run tries it again."""
 
+    exit_code = 5
+    """Where it comes up outside of any one source's work: a listing of sidecars, say, that fails."""
     transient = True
 
 

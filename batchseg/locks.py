@@ -79,7 +79,8 @@ class Lock:
         """Ask the storage now. Raises OutputError where the output is no longer held."""
         if self._lost:
             raise OutputError(self._lost)
-        check_epoch(self.output, self.epoch)
+        with publishing.output_errors("look at", self.output):
+            check_epoch(self.output, self.epoch)
 
     def beat(self, also: Callable[[], None]) -> None:
         """Give signs of life until the lock is released; `also` is done at each."""

@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 import fsspec
 from fsspec.utils import glob_translate
 
-from batchseg.errors import ConfigError, CredentialsError, SourceIOError, StoppedError
+from batchseg.errors import BatchsegError, ConfigError, CredentialsError, SourceIOError, StoppedError
 from batchseg.patience import S3_CLIENT, ShortReplyError, code_of, is_passing, patiently
 
 T = TypeVar("T")
@@ -133,10 +133,10 @@ def as_os_error() -> Iterator[None]:
     except NotImplementedError:
         raise
     except Exception as e:
-        if (code := code_of(e)) in _CREDENTIALS:
+        if (code := code_of(e)) in _CREDENTIALS and not isinstance(e, CredentialsError):
             msg = f"the storage refuses the credentials ({code}: {e}); renew them and run again"
             raise CredentialsError(msg) from e
-        if isinstance(e, CredentialsError) or (isinstance(e, OSError) and str(e) not in ("", "None")):
+        if isinstance(e, BatchsegError) or (isinstance(e, OSError) and str(e) not in ("", "None")):
             raise
         if not isinstance(e, OSError):
             raise OSError(f"{type(e).__name__}: {e}") from e  # noqa: EM102

@@ -11,8 +11,9 @@ from conftest import JobWriter, read_mask, reflectance, spectral_mask, write_ras
 from test_run import run
 
 from batchseg import opener, patience, publishing, storage, walking
-from batchseg.errors import ConfigError, CredentialsError, SourceIOError, StoppedError
+from batchseg.errors import ConfigError, CredentialsError, OutputError, SourceIOError, StoppedError
 from batchseg.ledger import Ledger
+from batchseg.locks import hold
 from faults.proxy import TRANSIENT, Spoiling, kind_of, proxied
 
 
@@ -93,6 +94,15 @@ def test_what_is_there_already_is_known_by_the_code_alone(proxy, bucket):
     assert publishing.create(f"{bucket}/segment", b"ours")
     assert publishing.create(f"{bucket}/segment", b"ours")  # as after a lost reply
     assert not publishing.create(f"{bucket}/segment", b"theirs")
+
+
+def test_an_output_that_cannot_be_looked_at_is_nobodys_fault(proxy, bucket):
+    with hold(f"{bucket}/out", "run") as lock:
+        proxy.spoil(Spoiling(faults=("503 SlowDown",), share=1, kinds={"list"}))
+        with pytest.raises(OutputError, match="cannot list"):
+            lock.check()
+        proxy.pause()
+        lock.check()
 
 
 @pytest.mark.slow
