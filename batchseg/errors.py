@@ -4,11 +4,12 @@
     ├── ConfigError             2  the job file or its inputs are wrong
     ├── ModelError              4  the model cannot be used
     ├── StoppedError            5  stopped in time or by the environment; the same command resumes
-    │   └── OutputError         5  the output or its ledger cannot be written or read
+    │   ├── OutputError         5  the output or its ledger cannot be written or read
+    │   └── CredentialsError    5  a storage takes the credentials no more
     ├── LockedError             6  another run holds this output
     └── SourceError             -  one source's problem: quarantined or tried again, never the run's end
         ├── SourceChangedError  -  another version of the source appeared while it was read
-        ├── SourceIOError       -  the storage failed, not the file's content
+        ├── SourceIOError       5  the storage failed, not the content; ends a run only outside of any source
         ├── DamagedResultError  -  its mask, from which something is to be derived, is not the recorded one
         ├── GridError           -  a scene's files lie on grids that the job does not say how to join
         ├── NoImageError        -  a photograph's first bytes are those of something else
@@ -50,6 +51,10 @@ class OutputError(StoppedError):
     """The output or its ledger failed; no source is to blame."""
 
 
+class CredentialsError(StoppedError):
+    """A storage says that the credentials are expired or unknown; no source is to blame."""
+
+
 class LockedError(BatchsegError):
     """Another run holds the output."""
 
@@ -77,6 +82,8 @@ class DamagedResultError(SourceError):
 class SourceIOError(SourceError):
     """The storage refused or lost the source; the next run tries it again."""
 
+    exit_code = 5
+    """Where it comes up outside of any one source's work: a listing of sidecars, say, that fails."""
     transient = True
 
 

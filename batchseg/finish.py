@@ -73,7 +73,8 @@ def finish_scene(
         except (RasterioError, rasterio._err.CPLE_BaseError) as e:
             msg = f"cannot assemble the mask of {scene.source.source_id}: {e.__cause__ or e}"
             raise OutputError(msg) from e
-        check_epoch(output, epoch)
+        with publishing.output_errors("look at", output):
+            check_epoch(output, epoch)
         if keep:
             outputs = [o for o in shards[0].outputs if o.path != shards[0].regions_part]
         else:

@@ -12,7 +12,7 @@ from itertools import takewhile
 from pathlib import PurePosixPath
 
 from batchseg import storage
-from batchseg.errors import ConfigError, SourceIOError
+from batchseg.errors import ConfigError, CredentialsError, SourceIOError
 from batchseg.hiding import public
 from batchseg.manifests import member_uri, paths_of
 from batchseg.metadata import metadata_files
@@ -147,9 +147,8 @@ def _listed(given: str | SceneSet, config: JobConfig) -> list[SceneFiles]:
             found = list(list_scenes(given))
         else:
             found = [SceneFiles(name="", uri=i.uri, rasters=(i,)) for i in _expand(given, config)]
-    except (SourceIOError, ImportError, OSError, ValueError) as e:
-        msg = f"{config.path}: inputs: cannot list {key}: {e}"
-        raise ConfigError(msg) from e
+    except (SourceIOError, CredentialsError, ImportError, OSError, ValueError) as e:
+        raise storage.refusal(e, f"{config.path}: inputs: cannot list {key}: {e}") from e
     scenes = [scene for scene in found if not any(lies_inside(i.uri, config.output) for i in scene.rasters)]
     if found and not scenes:
         msg = (
@@ -218,7 +217,7 @@ def _manifest(uri: str, config: JobConfig) -> Iterator[FileInfo]:
         data = storage.read_bytes(uri)
     except OSError as e:
         msg = f"{config.path}: inputs: cannot read the manifest {uri}: {e.strerror or e}"
-        raise ConfigError(msg) from e
+        raise storage.refusal(e, msg) from e
     try:
         names = paths_of(data, uri)
     except (KeyError, ValueError, UnicodeDecodeError) as e:

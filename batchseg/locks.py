@@ -25,7 +25,14 @@ from pathlib import Path
 from typing import Any
 
 from batchseg import publishing, storage
-from batchseg.errors import ConfigError, LockedError, OutputError, SourceIOError
+from batchseg.errors import (
+    CredentialsError,
+    LockedError,
+    OutputError,
+    SourceIOError,
+    StoppedError,
+)
+from batchseg.patience import is_passing
 
 BEAT_SECONDS = 5.0
 STALE_SECONDS = 30.0
@@ -72,7 +79,8 @@ class Lock:
         """Ask the storage now. Raises OutputError where the output is no longer held."""
         if self._lost:
             raise OutputError(self._lost)
-        check_epoch(self.output, self.epoch)
+        with publishing.output_errors("look at", self.output):
+            check_epoch(self.output, self.epoch)
 
     def guard(self) -> None:
         """As `check`, but asks only after a silence: for what is done often.
@@ -90,14 +98,14 @@ class Lock:
             except OutputError as e:
                 self._lost = str(e)
                 return
-            except SourceIOError as e:
+            except (SourceIOError, CredentialsError) as e:
                 self._late(e)
                 continue
             try:
                 _write(self, released=False)
                 self._beaten = _clocks()
                 also()
-            except OutputError as e:
+            except StoppedError as e:
                 self._late(e)
 
     def _late(self, error: Exception) -> None:
@@ -116,7 +124,7 @@ class Lock:
 
     def release(self) -> None:
         self._over.set()
-        with contextlib.suppress(OutputError, SourceIOError):
+        with contextlib.suppress(StoppedError, SourceIOError):
             if not self._forgotten:
                 self.check()
                 _write(self, released=True)
@@ -136,16 +144,16 @@ def hold(output: str, run_id: str, also: Callable[[], None] = lambda: None) -> I
     Raises:
         LockedError: another run holds it.
         ConfigError: the output cannot be written.
+        StoppedError: its storage fails in a way that may pass.
     """
     started = dt.datetime.now().astimezone().isoformat(timespec="seconds")
     text = f"run {run_id}, process {os.getpid()} on {socket.gethostname()}, since {started}"
     try:
         lock = _take(output, text)
-    except (OutputError, SourceIOError) as e:
-        msg = (
-            f"output: cannot write to {output}: {e}; check the path, the permissions and the job's `storage`"
-        )
-        raise ConfigError(msg) from e
+    except (StoppedError, SourceIOError) as e:
+        msg = f"output: cannot write to {output}: {e}"
+        hint = "" if is_passing(e) else "; check the path, the permissions and the job's `storage`"
+        raise storage.refusal(e, msg + hint) from e
     thread = threading.Thread(target=lock.beat, args=(also,), daemon=True)
     thread.start()
     try:

@@ -22,6 +22,7 @@ import rasterio
 from rasterio.abc import MultiByteRangeResourceContainer
 
 from batchseg import storage
+from batchseg.errors import CredentialsError
 from batchseg.hiding import public
 from batchseg.scratch import cache_root
 from batchseg.storage import FileInfo
@@ -66,13 +67,18 @@ def storage_failure() -> str | None:
     """What a storage last failed to give, once; the pixels read since then are void.
 
     GDAL would call it a damaged file, or see zeros and say nothing.
+
+    Raises:
+        CredentialsError: it refused the credentials.
     """
     failure = _failures[-1] if _failures else None
     _failures.clear()
-    return failure
+    if isinstance(failure, CredentialsError):
+        raise failure
+    return None if failure is None else str(failure)
 
 
-_failures: list[str] = []
+_failures: list[Exception] = []
 
 
 def _existing(uri: str) -> FileInfo:
@@ -98,8 +104,11 @@ class _RemoteFile:
         """Zeros where the storage fails: GDAL's callbacks must not raise. Whoever reads asks for failures."""
         try:
             return storage.read_ranges(self._uri, starts, stops)
+        except CredentialsError as e:
+            _failures.append(e)
+            return [bytes(stop - start) for start, stop in zip(starts, stops, strict=True)]
         except OSError as e:
-            _failures.append(f"{self._uri.rsplit('/', 1)[-1]}: {e or type(e).__name__}")
+            _failures.append(OSError(f"{self._uri.rsplit('/', 1)[-1]}: {e or type(e).__name__}"))
             return [bytes(stop - start) for start, stop in zip(starts, stops, strict=True)]
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
@@ -194,7 +203,7 @@ def _copied(main: FileInfo, infos: Sequence[FileInfo]) -> str:
             making = root / f"{key}.making"
             shutil.rmtree(making, ignore_errors=True)
             storage.at_once(
-                lambda info: storage.fetch(info.uri, making / _relative(info.uri)), infos, main.uri
+                lambda info: storage.fetch(info.uri, making / _relative(info.uri), info.size), infos, main.uri
             )
             making.rename(folder)
         os.utime(folder)

@@ -10,8 +10,10 @@ import shutil
 import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from batchseg.errors import ConfigError, OutputError, SourceIOError
+from batchseg.patience import ShortReplyError, code_of, patiently
 from batchseg.storage import as_os_error, filesystem, local_path, read_bytes
 
 
@@ -55,7 +57,7 @@ def publish(uri: str, data: bytes, *, durable: bool = True) -> None:
         target = local_path(uri)
         if target is None:
             fs, path = filesystem(uri)
-            fs.pipe_file(path, data)
+            patiently(lambda: fs.pipe_file(path, data))
             return
         with _beside(target) as temporary:
             temporary.write_bytes(data)
@@ -76,7 +78,7 @@ def publish_file(local: Path, uri: str) -> None:
         target = local_path(uri)
         if target is None:
             fs, path = filesystem(uri)
-            fs.put_file(str(local), path)
+            patiently(lambda: _upload(fs, local, path))
             local.unlink()
             return
         _sync(local)
@@ -93,6 +95,20 @@ def publish_file(local: Path, uri: str) -> None:
             local.unlink()
 
 
+def _upload(fs: Any, local: Path, path: str) -> None:
+    try:
+        fs.put_file(str(local), path)
+    except FileNotFoundError as e:
+        # A multipart upload whose completion was done, and then sent again as its reply was lost.
+        if code_of(e) != "NoSuchUpload":
+            raise
+        msg = f"the reply to the end of an upload was lost ({e})"
+        raise ShortReplyError(msg) from None
+
+
+_EXISTS = frozenset(("PreconditionFailed", "412", "ConditionalRequestConflict", "409"))
+
+
 def create(uri: str, data: bytes) -> bool:
     """Write a file only if it is absent; False where another one is there. Raises OutputError.
 
@@ -104,8 +120,12 @@ def create(uri: str, data: bytes) -> bool:
         if target is None:
             fs, path = filesystem(uri)
             try:
-                fs.pipe_file(path, data, mode="create")
-            except FileExistsError:
+                patiently(lambda: fs.pipe_file(path, data, mode="create"))
+            except OSError as e:
+                # Servers word it in several ways; a conflict is another's request at the same moment.
+                told = isinstance(e, FileExistsError) or code_of(e) in _EXISTS
+                if not told:
+                    raise
                 return bool(read_bytes(uri) == data)
             return True
         with _beside(target) as temporary:
@@ -142,7 +162,7 @@ def remove(uri: str) -> None:
     with output_errors("remove", uri):
         fs, path = filesystem(uri)
         with contextlib.suppress(FileNotFoundError):
-            fs.rm(path, recursive=True)
+            patiently(lambda: fs.rm(path, recursive=True))
 
 
 def remove_files(uris: Sequence[str]) -> None:
@@ -154,7 +174,7 @@ def remove_files(uris: Sequence[str]) -> None:
         paths = [filesystem(uri)[1] for uri in uris]
         if local_path(uris[0]) is None:
             with contextlib.suppress(FileNotFoundError):
-                fs.rm(paths)
+                patiently(lambda: fs.rm(paths))
             return
         for path in paths:
             Path(path).unlink(missing_ok=True)

@@ -21,8 +21,9 @@ from typing import Any, TypeVar
 import fsspec
 from fsspec.utils import glob_translate
 
-from batchseg.errors import SourceIOError
+from batchseg.errors import BatchsegError, ConfigError, CredentialsError, SourceIOError, StoppedError
 from batchseg.hiding import public
+from batchseg.patience import S3_CLIENT, ShortReplyError, code_of, is_passing, patiently
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -55,6 +56,9 @@ PROTOCOLS = {
     "http": ("http", "https"),
 }
 """Which spellings of a URI an entry of the job file's `storage` is for."""
+
+PIECE_BYTES = 16 * 2**20
+"""Of a file whose content is hashed."""
 
 REQUESTS = 16
 """Requests at once where fsspec does not do it by itself."""
@@ -92,6 +96,11 @@ def adopt(variables: Mapping[str, str]) -> None:
         fsspec.config.set_conf_env(fsspec.config.conf, dict(variables))
 
 
+def refusal(error: Exception, msg: str) -> StoppedError | ConfigError:
+    """What ends a run that has not begun: a storage that fails for now, or something that is wrong."""
+    return StoppedError(f"{msg}; nothing was started, run again") if is_passing(error) else ConfigError(msg)
+
+
 def filesystem(uri: str) -> tuple[Any, str]:
     """The fsspec file system of a URI and the path within it.
 
@@ -101,6 +110,11 @@ def filesystem(uri: str) -> tuple[Any, str]:
     with as_os_error():
         if local_path(uri) is not None:
             fs, path = fsspec.core.url_to_fs(uri)
+        elif uri.startswith(("s3://", "s3a://")):
+            given = fsspec.config.conf.get(uri.partition(":")[0], {}).get("config_kwargs", {})
+            client = {**S3_CLIENT, **given}
+            fs, path = fsspec.core.url_to_fs(uri, use_listings_cache=False, config_kwargs=client)
+            fs.retries = 1  # each would be as many of the client's own
         else:
             # A listing that fsspec remembers would hide that something changed.
             fs, path = fsspec.core.url_to_fs(uri, use_listings_cache=False)
@@ -109,18 +123,40 @@ def filesystem(uri: str) -> tuple[Any, str]:
 
 @contextlib.contextmanager
 def as_os_error() -> Iterator[None]:
-    """Clients of object stores raise errors of their own, of no common class, and some say nothing."""
+    """Clients of object stores raise errors of their own, of no common class, and some say nothing.
+
+    Raises:
+        OSError: what a client raised, in words.
+        CredentialsError: it says that the credentials are no more valid, which is no file's fault.
+    """
     try:
         yield
     except NotImplementedError:
         raise
-    except OSError as e:
-        if str(e) not in ("", "None"):
+    except Exception as e:
+        if (code := code_of(e)) in _CREDENTIALS and not isinstance(e, CredentialsError):
+            msg = f"the storage refuses the credentials ({code}: {e}); renew them and run again"
+            raise CredentialsError(msg) from e
+        if isinstance(e, BatchsegError) or (isinstance(e, OSError) and str(e) not in ("", "None")):
             raise
+        if not isinstance(e, OSError):
+            raise OSError(f"{type(e).__name__}: {e}") from e  # noqa: EM102
         msg = f"{type(e).__name__}: {e.__cause__ or _HINTS.get(type(e), 'no reason given')}"
         raise type(e)(msg) from e
-    except Exception as e:
-        raise OSError(f"{type(e).__name__}: {e}") from e  # noqa: EM102
+
+
+_CREDENTIALS = frozenset(
+    (
+        "ExpiredToken",
+        "ExpiredTokenException",
+        "InvalidAccessKeyId",
+        "InvalidToken",
+        "RequestTimeTooSkewed",
+        "SignatureDoesNotMatch",
+        "TokenRefreshRequired",
+    )
+)
+"""S3's codes for credentials that nothing can be done with. AccessDenied may be about one object."""
 
 
 _HINTS: dict[type, str] = {
@@ -160,7 +196,7 @@ def list_files(pattern: str) -> Iterator[FileInfo]:
     try:
         with as_os_error():
             fs, path = filesystem(pattern)
-            found = _found(fs, path)
+            found = patiently(lambda: _found(fs, path))
     except OSError as e:
         msg = f"cannot list {pattern}: {e}"
         raise SourceIOError(msg) from e
@@ -173,7 +209,9 @@ def list_files(pattern: str) -> Iterator[FileInfo]:
 def _found(fs: Any, path: str) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]]
     if _is_remote_pattern(fs, path):
-        found = fs.glob(path, detail=True)
+        # fsspec walks down a pattern without `**`, and leaves out folders whose listing fails.
+        strictly = {"on_error": _raise_unless_absent} if "s3" in fs.protocol and "**" not in path else {}
+        found = fs.glob(path, detail=True, **strictly)
     elif fs.isdir(path):
         found = fs.find(path, detail=True)
     elif fs.exists(path):
@@ -181,6 +219,11 @@ def _found(fs: Any, path: str) -> dict[str, dict[str, Any]]:
     else:
         found = fs.glob(path, detail=True) if any(c in path for c in WILDCARDS) else {}
     return found
+
+
+def _raise_unless_absent(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error
 
 
 def _is_remote_pattern(fs: Any, path: str) -> bool:
@@ -193,7 +236,7 @@ def list_below(folder: str) -> list[FileInfo]:
     try:
         with as_os_error():
             fs, path = filesystem(folder)
-            found = fs.find(path, detail=True)
+            found = patiently(lambda: fs.find(path, detail=True))
     except FileNotFoundError:
         return []
     except OSError as e:
@@ -220,7 +263,7 @@ def list_folder(folder: str) -> Iterator[FileInfo]:
     try:
         with as_os_error():
             fs, path = filesystem(folder)
-            entries = fs.ls(path, detail=True)
+            entries = patiently(lambda: fs.ls(path, detail=True))
     except FileNotFoundError:
         return
     except OSError as e:
@@ -236,7 +279,7 @@ def list_subfolders(folder: str) -> list[str]:
     try:
         with as_os_error():
             fs, path = filesystem(folder)
-            entries = fs.ls(path, detail=True)
+            entries = patiently(lambda: fs.ls(path, detail=True))
     except FileNotFoundError:
         return []
     except OSError as e:
@@ -251,7 +294,7 @@ def is_folder(uri: str) -> bool:
     try:
         with as_os_error():
             fs, path = filesystem(uri)
-            return not _is_remote_pattern(fs, path) and bool(fs.isdir(path))
+            return not _is_remote_pattern(fs, path) and bool(patiently(lambda: fs.isdir(path)))
     except OSError as e:
         msg = f"cannot look at {uri}: {e}"
         raise SourceIOError(msg) from e
@@ -266,7 +309,7 @@ def file_info(uri: str) -> FileInfo | None:
     try:
         with as_os_error():
             fs, path = filesystem(uri)
-            info = fs.info(path)
+            info = patiently(lambda: _info(fs, path))
     except FileNotFoundError as e:
         if not _is_no_answer(e.__cause__):
             return None
@@ -276,6 +319,16 @@ def file_info(uri: str) -> FileInfo | None:
         msg = f"cannot look at {uri}: {e}"
         raise SourceIOError(msg) from e
     return to_file_info(fs, path, info) if info["type"] == "file" or _is_regular(path) else None
+
+
+def _info(fs: Any, path: str) -> dict[str, Any]:
+    try:
+        info: dict[str, Any] = fs.info(path)
+    except OSError as e:
+        if code_of(e) in ("400", "403"):  # of HEAD, whose reply has no body that says why: GET has
+            fs.cat_file(path, start=0, end=1)
+        raise
+    return info
 
 
 def _is_no_answer(cause: BaseException | None) -> bool:
@@ -343,9 +396,29 @@ def digest_of(infos: list[FileInfo]) -> str:
 def read_bytes(uri: str) -> bytes:
     """Raises OSError where the file cannot be read."""
     fs, path = filesystem(uri)
+    is_local = local_path(uri) is not None
+
+    def read() -> bytes:
+        if is_local:
+            return bytes(fs.cat_file(path))
+        size = fs.info(path)["size"]
+        data: bytes = fs.cat_file(path, **_IN_ONE.get(fs.protocol[0], {}))
+        _check_length(uri, len(data), size)
+        return data
+
     with as_os_error():
-        data: bytes = fs.cat_file(path)
-    return data
+        return patiently(read)
+
+
+_IN_ONE = {"s3": {"max_concurrency": 1}}
+"""Of a whole object: s3fs asks for its size by itself else, and pieces of 50 MB are asked for only once."""
+
+
+def _check_length(uri: str, found: int, expected: int | None) -> None:
+    """A proxy or a server that breaks off may still say that this was all."""
+    if expected is not None and found != expected:
+        msg = f"{uri} has {expected} bytes, the storage gave {found}"
+        raise ShortReplyError(msg)
 
 
 def read_many(uris: Sequence[str]) -> list[bytes]:
@@ -357,8 +430,12 @@ def read_tail(uri: str, count: int) -> bytes:
     """The last `count` bytes of a file. Raises OSError."""
     fs, path = filesystem(uri)
     with as_os_error():
-        data: bytes = fs.tail(path, count)
-    return data
+        if local_path(uri) is not None:
+            return bytes(fs.tail(path, count))
+        size = patiently(lambda: _info(fs, path))["size"]
+        if size is None:
+            return bytes(patiently(lambda: fs.tail(path, count)))
+    return read_ranges(uri, [max(0, size - count)], [size])[0] if size else b""
 
 
 def read_ranges(uri: str, starts: Sequence[int], stops: Sequence[int]) -> list[bytes]:
@@ -368,21 +445,39 @@ def read_ranges(uri: str, starts: Sequence[int], stops: Sequence[int]) -> list[b
         OSError: a part cannot be read, or is shorter than it must be.
     """
     fs, path = filesystem(uri)
+    got: dict[int, bytes] = {}
+
+    def read() -> None:
+        """What is missing still: of a hundred parts a few fail."""
+        missing = [n for n in range(len(starts)) if n not in got]
+        asked = [starts[n] for n in missing], [stops[n] for n in missing]
+        parts = fs.cat_ranges([path] * len(missing), *asked, on_error="return")
+        failures = []
+        for number, part in zip(missing, parts, strict=True):
+            length = stops[number] - starts[number]
+            if isinstance(part, bytes) and len(part) == length:
+                got[number] = part
+            elif isinstance(part, bytes):
+                msg = f"asked for {length} bytes at {starts[number]} of {uri}, got {len(part)}"
+                failures.append(ShortReplyError(msg))
+            else:
+                failures.append(part)
+        if failures:
+            raise next((e for e in failures if not is_passing(e)), failures[0])
+
     with as_os_error():
-        parts: list[bytes] = fs.cat_ranges([path] * len(starts), list(starts), list(stops), on_error="raise")
-    for part, start, stop in zip(parts, starts, stops, strict=True):
-        if len(part) != stop - start:
-            msg = f"asked for {stop - start} bytes at {start} of {uri}, got {len(part)}"
-            raise OSError(msg)
-    return parts
+        patiently(read)
+    return [got[number] for number in range(len(starts))]
 
 
 def gives_ranges(uri: str) -> bool:
     """Whether parts of a file can be asked for: a plain web server may know only whole ones."""
     if not uri.startswith("http"):
         return True
+    fs, path = filesystem(uri)
     try:
-        return len(read_ranges(uri, [1], [3])[0]) == 2
+        with as_os_error():
+            return len(patiently(lambda: fs.cat_file(path, start=1, end=3))) == 2
     except OSError:
         return False
 
@@ -395,15 +490,31 @@ def sha256(uri: str) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     fs, remote = filesystem(uri)
     checksum = hashlib.sha256()
-    with as_os_error(), fs.open(remote, "rb", block_size=16 * 2**20, cache_type="readahead") as file:
-        while piece := file.read(16 * 2**20):
-            checksum.update(piece)
+    with as_os_error():
+        size = patiently(lambda: _info(fs, remote))["size"]
+    for start in range(0, size, PIECE_BYTES):
+        checksum.update(read_ranges(uri, [start], [min(start + PIECE_BYTES, size)])[0])
     return checksum.hexdigest()
 
 
-def fetch(uri: str, target: Path) -> None:
-    """Copy a file to the local disk. Raises OSError."""
+def fetch(uri: str, target: Path, size: int | None = None) -> None:
+    """Copy a file to the local disk.
+
+    Args:
+        uri: of the file.
+        target: where to.
+        size: its bytes, if they are known; else they are asked for.
+
+    Raises:
+        OSError: the storage does not give it, or not the whole of it.
+    """
     fs, path = filesystem(uri)
     target.parent.mkdir(parents=True, exist_ok=True)
-    with as_os_error():
+
+    def copy() -> None:
+        expected = size if size is not None else _info(fs, path)["size"]
         fs.get_file(path, str(target))
+        _check_length(uri, target.stat().st_size, expected)
+
+    with as_os_error():
+        patiently(copy)

@@ -12,11 +12,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from batchseg import storage
 from batchseg.errors import SourceIOError
+from batchseg.patience import patiently
 from batchseg.storage import FileInfo
 
 BATCH = 16_384
@@ -234,7 +236,7 @@ def _s3_pages(fs: Any, path: str, *, deep: bool) -> Iterator[list[FileInfo]]:
     if not deep:
         asked["Delimiter"] = "/"
     while True:
-        answer = fs.call_s3("list_objects_v2", **asked)
+        answer = patiently(partial(fs.call_s3, "list_objects_v2", **asked))
         objects = [entry for entry in answer.get("Contents", ()) if not entry["Key"].endswith("/")]
         yield [
             storage.to_file_info(fs, f"{bucket}/{entry['Key']}", {**entry, "size": entry["Size"]})
@@ -249,7 +251,7 @@ def _folder_pages(fs: Any, path: str, *, deep: bool) -> Iterator[list[FileInfo]]
     pending = [path]
     while pending:
         try:
-            entries = fs.ls(pending.pop(), detail=True)
+            entries = patiently(partial(fs.ls, pending.pop(), detail=True))
         except FileNotFoundError:
             continue
         yield [storage.to_file_info(fs, e["name"], e) for e in entries if e["type"] == "file"]

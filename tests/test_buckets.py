@@ -13,7 +13,7 @@ import pytest
 from conftest import JobWriter, batchseg, reflectance, write_raster
 from test_run import run, run_on_ray
 
-from batchseg import opener, publishing, storage
+from batchseg import opener, patience, publishing, storage
 from batchseg.ledger import Ledger
 
 
@@ -157,8 +157,15 @@ def test_options_in_the_job_file_reach_every_process(
 
 
 def test_a_storage_that_fails_in_mid_read_is_no_damaged_file(
-    tmp_path: Path, write_job: JobWriter, archive: list[Path], web: str, by_ranges: None
+    tmp_path: Path,
+    write_job: JobWriter,
+    archive: list[Path],
+    web: str,
+    by_ranges: None,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(patience, "LAST_BEGIN", 0.0)
+    monkeypatch.setenv("BATCHSEG_PATIENCE", "0")  # of the fresh process
     (tmp_path / "urls.txt").write_text(f"{web}/in/a.tif")
     job = write_job(inputs="urls.txt", on_bad_block="nodata")
     _Ranges.failing = True

@@ -35,6 +35,7 @@ ORDER = [
     "graphs",
     "graphs.cache",
     "aside",
+    "patience",
     "storage",
     "walking",
     "publishing",

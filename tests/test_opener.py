@@ -113,7 +113,7 @@ def test_rasters_and_their_sidecars_are_read_from_where_they_lie(tmp_path, memor
 def test_a_copy_is_made_once_and_again_for_another_version(tmp_path, memory, cache, monkeypatch):
     fetched = []
     real = storage.fetch
-    monkeypatch.setattr(storage, "fetch", lambda uri, path: fetched.append(uri) or real(uri, path))
+    monkeypatch.setattr(storage, "fetch", lambda uri, *rest: fetched.append(uri) or real(uri, *rest))
     write_raster(tmp_path / "a.png", np.full((1, 30, 40), 5, np.uint8), driver="PNG")
     (uri,) = put(memory, tmp_path, "a.png")
     for _ in range(2):

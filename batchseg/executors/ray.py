@@ -225,6 +225,8 @@ class RayExecutor:
         asked = tasks.headers_alone.options(**self._at(self._hosts.home))
         try:
             answers: list[Scene | Refusal] = ray.get(asked.remote(self._where, doubtful, self._timeout))
+        except StoppedError as e:
+            raise StoppedError(str(getattr(e, "cause", e))) from e  # Ray words it with a traceback
         except ray_errors.RayError as e:
             msg = f"headers could not be read: {tasks.first_line(e)}"
             raise StoppedError(msg) from e

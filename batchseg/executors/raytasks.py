@@ -19,7 +19,7 @@ import ray
 from ray import exceptions as ray_errors
 
 from batchseg import storage
-from batchseg.errors import BatchsegError, SourceError
+from batchseg.errors import BatchsegError
 from batchseg.executors import Failure, FinishTask
 from batchseg.finish import finish_scene
 from batchseg.isolate import ProcessDiedError, call_in_fresh_process
@@ -83,7 +83,7 @@ def read(where: Where, recipe: Recipe, lease: Lease, isolated: bool, timeout: fl
             # Shorter than the driver waits: this process must outlive the fresh one to end it.
             return call_in_fresh_process(read_lease, recipe, lease, timeout=0.8 * timeout)
         return read_lease(recipe, lease)
-    except SourceError as e:
+    except BatchsegError as e:
         return Failure.of(e, "read")
     except ProcessDiedError as e:
         return Failure(kind="crash", step="read", reason=f"the process that read it {e}")
@@ -114,9 +114,12 @@ def finish(
 
 
 @ray.remote(num_cpus=0, max_retries=0)
-def sift_group(where: Where, recipe: Recipe, group: Group, timeout: float) -> tuple[Doubt, ...]:
+def sift_group(where: Where, recipe: Recipe, group: Group, timeout: float) -> tuple[Doubt, ...] | Failure:
     storage.adopt(where)
-    return sift(from_stream(group.images).to_pylist(), recipe, timeout)
+    try:
+        return sift(from_stream(group.images).to_pylist(), recipe, timeout)
+    except BatchsegError as e:
+        return Failure.of(e, "group")
 
 
 class PredictorActor:

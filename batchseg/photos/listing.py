@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from batchseg import storage, walking
-from batchseg.errors import ConfigError, SourceIOError
+from batchseg.errors import ConfigError, CredentialsError, SourceIOError
 from batchseg.hiding import public
 from batchseg.inputs import (
     NAME_BYTES,
@@ -118,9 +118,8 @@ def _listed(pattern: str, config: JobConfig, clock: _Clock) -> pa.Table:
             msg = "web servers have no listings; name single URLs, or put them in a manifest"
             raise ValueError(msg)
         found = _members(pattern, clock) if is_manifest(pattern) else _walked(pattern, config.output, clock)
-    except (SourceIOError, ImportError, OSError, ValueError) as e:
-        msg = f"{config.path}: inputs: cannot list {pattern}: {e}"
-        raise ConfigError(msg) from e
+    except (SourceIOError, CredentialsError, ImportError, OSError, ValueError) as e:
+        raise storage.refusal(e, f"{config.path}: inputs: cannot list {pattern}: {e}") from e
     outside = pc.invert(pc.starts_with(found["uri"], config.output.rstrip("/") + "/"))
     rows = found if pc.all(outside).as_py() else found.filter(outside)
     if not rows and (found or lies_inside(f"{pattern}/", config.output)):
