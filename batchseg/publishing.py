@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from batchseg.disks import describe
 from batchseg.errors import ConfigError, OutputError, SourceIOError
 from batchseg.storage import as_os_error, filesystem, local_path, read_bytes
 
@@ -24,7 +25,7 @@ def output_errors(verb: str, uri: str) -> Iterator[None]:
     except SourceIOError as e:
         raise OutputError(str(e)) from e
     except OSError as e:
-        msg = f"cannot {verb} {uri}: {e.strerror or e}"
+        msg = f"cannot {verb} {uri}: {describe(e, local_path(uri))}"
         raise OutputError(msg) from e
 
 
@@ -130,7 +131,7 @@ def replaced(target: Path) -> Iterator[Path]:
         yield making
         making.replace(target)
     except OSError as e:
-        msg = f"cannot write {target}: {e.strerror or e}"
+        msg = f"cannot write {target}: {describe(e, target)}"
         raise OutputError(msg) from e
     finally:
         with contextlib.suppress(OSError):

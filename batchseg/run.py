@@ -7,6 +7,7 @@ from functools import partial
 
 from batchseg.aside import start_aside, wait_for
 from batchseg.begin import Begun
+from batchseg.disks import disk_failures
 from batchseg.driver import Driver, Tally
 from batchseg.errors import BatchsegError, ModelError, StoppedError
 from batchseg.events import Event, Listener, Note, PhaseStarted, PlanReady
@@ -64,7 +65,8 @@ def run_job(
     run = _Run(night) if config.photographs is None else PhotoRun(night)
     logger.info("job %s, output %s", config.path, config.output)
     try:
-        report = run.go(replace=replace)
+        with disk_failures("the run stopped"):
+            report = run.go(replace=replace)
     except BatchsegError as e:
         logger.error("%s: %s", type(e).__name__, e)
         raise
@@ -97,7 +99,7 @@ class _Run:
         sources, roots = find_sources(config, state.roots if state else {})
         ledger = Ledger(config.output)
         with contextlib.ExitStack() as stack:
-            executor = LazyExecutor(config, self._stop, stack)
+            executor = LazyExecutor(config, self._stop, stack, self._emit)
             recipe, product, choice = settle(
                 config, package, state, executor, sources, self._emit, self._stop, replace_all=replace
             )

@@ -20,6 +20,8 @@ from typing import Any, Literal
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 # Ray 2.60 warns at every task that it will stop hiding GPUs from tasks without one.
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+# Above 10 GB Ray refuses to keep its objects in files where /dev/shm is too small; the run says so instead.
+os.environ.setdefault("RAY_OBJECT_STORE_ALLOW_SLOW_STORAGE", "1")
 # Ray's C++ handler would turn a SIGTERM into an abort before the run can record what it did.
 os.environ.setdefault("RAY_DISABLE_FAILURE_SIGNAL_HANDLER", "1")
 
@@ -28,7 +30,8 @@ from ray import exceptions as ray_errors
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from batchseg import storage
-from batchseg.errors import BatchsegError, ConfigError, ModelError, SourceError, StoppedError
+from batchseg.disks import check_room, describe, full_disks, is_full
+from batchseg.errors import BatchsegError, ConfigError, ModelError, StoppedError
 from batchseg.executors import (
     Failure,
     FinishOutcome,
@@ -75,12 +78,17 @@ REMOTE_READS = 6
 MAX_RESTARTS_IN_A_ROW = 3
 """Predictors that die before their first answer, one after the other, before the run is stopped."""
 
+NEEDED_BYTES, NEEDED_FILES = 4 * 2**20, 300
+"""Of the temporary folder's disk, before Ray is started there: it waits 30 s for processes that cannot write
+their logs, and then says that it is overloaded. An idle local cluster of 2.60 makes 1.3 MB and 60 files."""
+
+FULL_ERRORS = (ray_errors.OutOfDiskError, ray_errors.ObjectStoreFullError)
+
 LOST_ERRORS = (
     ray_errors.OutOfMemoryError,
     ray_errors.NodeDiedError,
     ray_errors.ObjectLostError,
     ray_errors.OwnerDiedError,
-    ray_errors.ObjectStoreFullError,
     ray_errors.RuntimeEnvSetupError,
     ray_errors.TaskCancelledError,
 )
@@ -118,7 +126,7 @@ def _read(
             # Shorter than the driver waits: this process must outlive the fresh one to end it.
             return call_in_fresh_process(read_lease, recipe, lease, timeout=0.8 * timeout)
         return read_lease(recipe, lease)
-    except SourceError as e:
+    except BatchsegError as e:
         return Failure.of(e, "read")
     except ProcessDiedError as e:
         return Failure(kind="crash", step="read", reason=f"the process that read it {e}")
@@ -278,12 +286,18 @@ class RayExecutor:
                 self._owns_cluster = True
         except Exception as e:  # Ray raises ConnectionError, ValueError, RuntimeError and bare Exception
             self._remove_folder()
+            if isinstance(e, StoppedError):
+                raise
             where = f"connect to the Ray cluster at {address}" if address else "start Ray on this machine"
             msg = f"cannot {where}: {e}"
+            if not address and (left := full_disks()):
+                msg += f" ({'; '.join(left)}; make room there, or name another folder in TMPDIR)"
             raise (ConfigError if address else StoppedError)(msg) from e
 
     def _start_local(self, object_store_bytes: int, quiet: dict[str, Any]) -> None:
-        self._folder, self._lock = held_folder(RAY_PREFIX, root=socket_root())
+        root = socket_root()
+        check_room(root, "Ray", nbytes=NEEDED_BYTES, files=NEEDED_FILES)
+        self._folder, self._lock = held_folder(RAY_PREFIX, root=root)
         # Or else Ray makes one and keeps it in the home folder, of which there may be none.
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
         ray.init(
@@ -328,7 +342,9 @@ class RayExecutor:
             try:
                 yield from ray.get(_headers_alone.remote(self._where, doubtful, self._timeout))
             except ray_errors.RayError as e:
-                msg = f"headers could not be read: {_first_line(e)}"
+                cause: Any = getattr(e, "cause", None)
+                said = cause if isinstance(cause, StoppedError) else _first_line(e)
+                msg = f"headers could not be read: {said}"
                 raise StoppedError(msg) from e
 
     def start(self, recipe: Recipe, product: Product) -> Sequence[Slot]:
@@ -571,7 +587,15 @@ class RayExecutor:
 
 
 def _crash(error: BaseException, step: Any) -> Failure:
-    """A Ray error as a failure: lost with a node or to the out-of-memory killer, or a crash."""
+    """A Ray error as a failure: lost with a node or to the out-of-memory killer, or a crash.
+
+    A process that touches shared memory on a full disk is ended by SIGBUS: no source is to blame for it.
+    """
+    if isinstance(error, FULL_ERRORS) or is_full(error) or full_disks():
+        said = describe(error) if isinstance(error, OSError) else _first_line(error)
+        left = "; ".join(full_disks()) or "Ray keeps data in /dev/shm and in the temporary folder (TMPDIR)"
+        msg = f"no room for what is in flight: {said} ({left}); make room, or lower max_in_flight"
+        return Failure(kind="lost", step=step, reason=msg, fatal=StoppedError(msg))
     if isinstance(error, LOST_ERRORS):
         return Failure(kind="lost", step=step, reason=f"{type(error).__name__}: {_first_line(error)}")
     return Failure(kind="crash", step=step, reason=f"{step}ing it ended the process: {type(error).__name__}")

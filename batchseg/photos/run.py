@@ -57,7 +57,7 @@ class PhotoRun:
         listing, roots = list_photographs(config, state.roots if state else {})
         ledger = Ledger(config.output)
         with contextlib.ExitStack() as stack:
-            executor = LazyExecutor(config, night.stop, stack)
+            executor = LazyExecutor(config, night.stop, stack, night.emit)
             recipe, product, choice = settle(
                 config,
                 package,
