@@ -13,7 +13,7 @@ from pathlib import Path
 from batchseg.errors import StoppedError
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
-FAILING = (*FULL, errno.EROFS, errno.EIO, errno.ESTALE, errno.ENODEV)
+FAILING = (*FULL, errno.EFBIG, errno.EROFS, errno.EIO, errno.ESTALE, errno.ENODEV)
 """Errors of writing that say nothing about the job. Permissions and paths are the job's."""
 
 REMEDIES = {

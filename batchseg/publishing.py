@@ -129,6 +129,7 @@ def replaced(target: Path) -> Iterator[Path]:
     making = target.with_name(f".tmp-{uuid.uuid4().hex}{target.suffix}")
     try:
         yield making
+        _sync(making)
         making.replace(target)
     except OSError as e:
         msg = f"cannot write {target}: {describe(e, target)}"

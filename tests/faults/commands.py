@@ -8,7 +8,7 @@ import sys
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -76,12 +76,14 @@ class Place:
         return sorted(str(path.relative_to(self.folder)) for path in self.folder.iterdir())
 
 
-def start(place: Place, *arguments: object, **faults: object) -> subprocess.Popen[str]:
-    """`batchseg ARGUMENTS`; both streams go to one file, which `said` reads."""
+def start(
+    place: Place, *arguments: object, before: Sequence[str] = (), **faults: object
+) -> subprocess.Popen[str]:
+    """`BEFORE batchseg ARGUMENTS`; both streams go to one file, which `said` reads."""
     log = place.folder.with_name(f"{place.folder.name}-log")
     with log.open("a") as file:
         return subprocess.Popen(
-            [BATCHSEG, *map(str, arguments)],
+            [*before, BATCHSEG, *map(str, arguments)],
             env=place.environment(**faults),
             stdout=file,
             stderr=subprocess.STDOUT,
