@@ -24,7 +24,7 @@ from batchseg.errors import DamagedResultError, OutputError
 from batchseg.geodesy import crs_code, row_areas
 from batchseg.ledger import Output, Record
 from batchseg.locks import check_epoch
-from batchseg.mosaic import Piece, vrt_of, write_cog
+from batchseg.mosaic import Piece, sidecar_is_whole, vrt_of, write_cog
 from batchseg.overviews import Pixels, find_damage, halve_classes, halve_confidence, look_at, make_levels
 from batchseg.recipe import Product, Recipe
 from batchseg.regions import RegionWriter
@@ -126,7 +126,10 @@ class _Scene:
                 pyramid = make_levels(mosaic, self._folder, name, _halving(self._recipe, name), None)
             made = self._folder / f"{name}.tif"
             write_cog(self._vrt(name, pyramid.levels), made, self._product)
-            if damage := find_damage(made, pyramid):
+            damage = find_damage(made, pyramid)
+            if name == "mask" and not sidecar_is_whole(made, self._product.classes):
+                damage = "the file of class names"
+            if damage:
                 msg = f"{damage} of its {name} is not what was written; is the disk full or failing?"
                 raise OSError(errno.EIO, msg, str(made))
         return self._census.counted(record)

@@ -18,6 +18,7 @@ import pytest
 import rasterio
 import shapely
 from conftest import write_raster
+from factories import make_config
 from rasterio.errors import RasterioError
 
 from batchseg.disks import describe, full_disk
@@ -25,13 +26,15 @@ from batchseg.errors import ModelError, OutputError, StoppedError
 from batchseg.export import _check
 from batchseg.graphs.cache import cached_folder
 from batchseg.locks import hold
-from batchseg.mosaic import write_cog
+from batchseg.mosaic import sidecar_is_whole, write_cog
 from batchseg.overviews import find_damage, halve_classes, make_levels
 from batchseg.publishing import publish
 from batchseg.read import read_header
 from batchseg.runlog import RunLog
 from batchseg.scene import Source
 from batchseg.scratch import CACHE_VARIABLE
+from batchseg.settings import ClassInfo
+from batchseg.settle import describe_small_memory
 from faults.mounts import small_disk, why_not
 
 needs_mounts = pytest.mark.skipif(bool(why_not()), reason=why_not())
@@ -91,6 +94,16 @@ def test_a_mask_whose_writing_failed_without_a_word_is_found(tmp_path: Path) -> 
         assert bool(damage) == (cut.read_bytes() != whole.read_bytes())
         silent += bool(damage)
     assert silent, "GDAL notices by itself now: find_damage could go"
+
+
+def test_class_names_that_were_cut_off_are_found(tmp_path: Path) -> None:
+    cog, classes = tmp_path / "mask.tif", (ClassInfo(name="a & b", color="#112233"),)
+    sidecar = tmp_path / "mask.tif.aux.xml"
+    assert not sidecar_is_whole(cog, classes)
+    text = "<PAMDataset><CategoryNames><Category>a &amp; b</Category></CategoryNames></PAMDataset>"
+    for written, whole in ((text, True), (text[:-5], False), (text.replace("b<", "c<"), False)):
+        sidecar.write_text(written)
+        assert sidecar_is_whole(cog, classes) == whole
 
 
 class _Deflate:
@@ -203,3 +216,10 @@ def test_what_is_no_full_disk_is_said_as_it_is(tmp_path: Path) -> None:
     assert describe(error) == "No such file or directory"
     assert describe(OSError("odd")) == "odd"
     assert full_disk(tmp_path) is None
+
+
+def test_what_does_not_fit_into_shared_memory_is_said_with_the_remedy() -> None:
+    much = 2**50
+    assert "--shm-size=" in str(describe_small_memory(make_config(executor="ray", max_in_flight=much)))
+    assert describe_small_memory(make_config(executor="ray", max_in_flight=2**20, workers=1)) is None
+    assert describe_small_memory(make_config(executor="inline", max_in_flight=much)) is None
