@@ -207,9 +207,9 @@ class _Run:
     ) -> Report:
         self._lock.check()
         tidy(self._config.output, ledger)
-        ledger.merge()
         discard_leftovers(self._config.output, ledger.unfinished())
         write_items(self._config.output, ledger.table(), product_names(product), triaged.vanished)
+        ledger.merge()  # last: a ledger that is merged says that the run came to its end
         self._sums.ended = time.monotonic()
         return Report(
             output=self._config.output,

@@ -209,8 +209,8 @@ class PhotoRun:
             ledger.append_table(rows)
             publishing.remove_files([storage.join(output, path) for path in paths])
         tidy(output, ledger)
-        ledger.merge()
         self._write_items(ledger, product, triaged)
+        ledger.merge()  # last: a ledger that is merged says that the run came to its end
         night.sums.ended = time.monotonic()
         return Report(
             output=output,

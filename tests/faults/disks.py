@@ -133,7 +133,7 @@ def _trial(fault: str, seed: int, chance: random.Random, job: Job, executor: str
             predicted = here.predicted()
             wait_for(lambda: not here.processes(), 5)
             left = [f"process {pid}" for pid in here.processes()] + here.left_files()
-            workload.remove(name)
+            (workload.folder / f"{name}.yaml").unlink()
     return Trial(
         section="disks",
         fault=fault,
@@ -204,8 +204,7 @@ def _readers(output: str, *, complete: bool = False, blamed: bool = False) -> li
         done = subprocess.run([BATCHSEG, *command, output], capture_output=True, text=True, timeout=120)
         nothing_yet = done.returncode == 2 and not complete
         if done.returncode != 0 and not nothing_yet:
-            last = (done.stdout + done.stderr).strip().splitlines()[-1:]
-            found.append(f"{command[0]} ended with {done.returncode}: {last}")
+            found.append(f"{command[0]} ended with {done.returncode}: {(done.stderr + done.stdout)[-300:]}")
         if "quarantined:" in done.stdout or ("failed:" in done.stdout and not blamed):
             found.append(f"blamed: {done.stdout.strip().splitlines()[-1]}")
     return found
@@ -289,7 +288,7 @@ def _fill(folder: Path) -> None:
 
 def _fails_to_sync(scene: Scene) -> Iterator[Met]:
     """fsync says EIO once, as it does after a write that the kernel could not finish."""
-    number = scene.chance.randrange(2, 12)
+    number = scene.chance.randrange(2, 9)
     yield Met(scene.folder, names="Input/output error", faults={"fsync_eio": number})
 
 

@@ -35,6 +35,7 @@ from batchseg.scene import Source
 from batchseg.scratch import CACHE_VARIABLE
 from batchseg.settings import ClassInfo
 from batchseg.settle import describe_small_memory
+from batchseg.verify import verify
 from faults.mounts import small_disk, why_not
 
 needs_mounts = pytest.mark.skipif(bool(why_not()), reason=why_not())
@@ -223,3 +224,9 @@ def test_what_does_not_fit_into_shared_memory_is_said_with_the_remedy() -> None:
     assert "--shm-size=" in str(describe_small_memory(make_config(executor="ray", max_in_flight=much)))
     assert describe_small_memory(make_config(executor="ray", max_in_flight=2**20, workers=1)) is None
     assert describe_small_memory(make_config(executor="inline", max_in_flight=much)) is None
+
+
+def test_an_output_of_a_run_that_stopped_before_it_recorded_anything_is_sound(tmp_path: Path) -> None:
+    with hold(str(tmp_path), "run"):
+        pass
+    assert verify(str(tmp_path), quick=False, say=lambda line: None).problems == ()
