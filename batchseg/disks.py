@@ -25,7 +25,7 @@ REMEDIES = {
 
 SHARED_MEMORY = Path("/dev/shm")
 
-LITTLE_BYTES, FEW_FILES = 2**20, 16
+LITTLE_BYTES, FEW_FILES, USED_BYTES = 2**20, 16, 4 * 2**20
 """A disk that has less is taken for full: a program that was refused its space has often given some back."""
 
 
@@ -70,9 +70,19 @@ def full_disk(folder: Path) -> str | None:
 
 
 def full_disks() -> list[str]:
-    """Of the places where a run keeps what passes: the temporary folder and shared memory."""
+    """Of the places where a run keeps what passes: the temporary folder and shared memory.
+
+    One that never has room, as containers without shared memory have it, is none of them.
+    """
     places = (Path(tempfile.gettempdir()), SHARED_MEMORY)
-    return [state for place in places if (state := full_disk(place))]
+    return [state for place in places if _whole(place) >= USED_BYTES and (state := full_disk(place))]
+
+
+def _whole(folder: Path) -> int:
+    with contextlib.suppress(OSError):
+        found = os.statvfs(folder)
+        return found.f_blocks * found.f_frsize
+    return 0
 
 
 def free_bytes(folder: Path) -> int:

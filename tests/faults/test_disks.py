@@ -21,7 +21,7 @@ from conftest import write_raster
 from factories import make_config
 from rasterio.errors import RasterioError
 
-from batchseg.disks import describe, full_disk
+from batchseg.disks import SHARED_MEMORY, describe, full_disk
 from batchseg.errors import ModelError, OutputError, StoppedError
 from batchseg.export import _check
 from batchseg.graphs.cache import cached_folder
@@ -36,6 +36,8 @@ from batchseg.scratch import CACHE_VARIABLE
 from batchseg.settings import ClassInfo
 from batchseg.settle import describe_small_memory
 from batchseg.verify import verify
+from faults.context import Context
+from faults.disks import trials
 from faults.mounts import small_disk, why_not
 
 needs_mounts = pytest.mark.skipif(bool(why_not()), reason=why_not())
@@ -230,3 +232,36 @@ def test_an_output_of_a_run_that_stopped_before_it_recorded_anything_is_sound(tm
     with hold(str(tmp_path), "run"):
         pass
     assert verify(str(tmp_path), quick=False, say=lambda line: None).problems == ()
+
+
+@needs_mounts
+def test_nobody_is_blamed_for_a_process_that_died_on_a_machine_without_room() -> None:
+    """SIGBUS is what a process gets that touches shared memory on a full disk."""
+    from ray.exceptions import OutOfDiskError, WorkerCrashedError
+
+    from batchseg.executors.ray import _crash
+
+    def look() -> None:
+        assert _crash(WorkerCrashedError(), "read").kind == "crash"
+        assert _crash(WorkerCrashedError(), "read").fatal is None
+        assert isinstance(_crash(OutOfDiskError("over capacity"), "read").fatal, StoppedError)
+        with small_disk(SHARED_MEMORY, "size=8m") as disk:
+            (disk.folder / "filler").write_bytes(bytes(8 * 2**20 - 4096))
+            failure = _crash(WorkerCrashedError(), "read")
+            assert isinstance(failure.fatal, StoppedError)
+            assert "/dev/shm: 0.0 MiB of 8.0 MiB free" in failure.reason
+        with small_disk(SHARED_MEMORY, "size=64k"):  # no room, never: decoders crash there as elsewhere
+            assert _crash(WorkerCrashedError(), "read").fatal is None
+
+    alone(look)
+
+
+@needs_mounts
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", ["output's disk fills up in mid-run", "output's disk turns read-only"])
+def test_a_run_stops_and_the_next_one_finishes(tmp_path: Path, fault: str) -> None:
+    def look() -> None:
+        context = Context(seed=2, times=1, only=fault, work=tmp_path)
+        assert [trial.found for trial in trials(context) if not trial.kept_promises] == []
+
+    alone(look)
