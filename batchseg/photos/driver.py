@@ -260,6 +260,8 @@ class PhotoDriver:
         sifting = self._sifting.pop(outcome.group_id)
         batch = sifting.batch
         if isinstance(outcome.result, Failure):
+            if outcome.result.fatal is not None:
+                raise outcome.result.fatal
             batch.lost += 1
             if batch.lost > LOST_LIMIT:
                 msg = f"looking at photographs alone failed {batch.lost} times: {outcome.result.reason}"

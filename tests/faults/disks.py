@@ -254,7 +254,7 @@ def _turns_read_only(scene: Scene) -> Iterator[Met]:
             scene.folder,
             names="Read-only file system",
             disk=disk,
-            during=_later(scene, lambda: _until_done(lambda: disk.remount("ro"))),
+            during=_later(scene, disk.turn_read_only),
             faults={"slow": 0.02},
         )
 
@@ -268,15 +268,6 @@ def _later(scene: Scene, what: Callable[[], None]) -> Callable[[], None]:
         what()
 
     return do
-
-
-def _until_done(remount: Callable[[], None]) -> None:
-    """A disk on which a file is being written is busy."""
-    for _ in range(200):
-        with contextlib.suppress(subprocess.CalledProcessError):
-            remount()
-            return
-        time.sleep(0.01)
 
 
 def _fill(folder: Path) -> None:

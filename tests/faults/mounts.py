@@ -17,6 +17,7 @@ class Disk:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._covered = False
 
     @property
     def used(self) -> int:
@@ -33,7 +34,17 @@ class Disk:
         """Such as `size=64k`, `ro`, `rw`; a size below what is used is refused by the kernel."""
         subprocess.run(["mount", "-o", f"remount,{options}", str(self.folder)], check=True)
 
+    def turn_read_only(self) -> None:
+        """As a disk does after errors. The kernel refuses a remount while a file is open for writing, such
+        as a log: a read-only mount of the same disk over it is what all see that opens files from now on."""
+        subprocess.run(["mount", "--bind", str(self.folder), str(self.folder)], check=True)
+        self._covered = True
+        subprocess.run(["mount", "-o", "remount,bind,ro", str(self.folder)], check=True)
+
     def make_room(self) -> None:
+        if self._covered:
+            subprocess.run(["umount", "--lazy", str(self.folder)], check=True)
+            self._covered = False
         self.remount("rw,size=2g,nr_inodes=1m")
 
 
@@ -76,9 +87,12 @@ def small_disk(folder: Path, options: str) -> Iterator[Disk]:
     own_namespace()
     folder.mkdir(parents=True, exist_ok=True)
     subprocess.run(["mount", "-t", "tmpfs", "-o", options, "none", str(folder)], check=True)
+    disk = Disk(folder)
     try:
-        yield Disk(folder)
+        yield disk
     finally:
+        if disk._covered:
+            subprocess.run(["umount", "--lazy", str(folder)], check=False)
         subprocess.run(["umount", "--lazy", str(folder)], check=False)
 
 
