@@ -78,9 +78,9 @@ REMOTE_READS = 6
 MAX_RESTARTS_IN_A_ROW = 3
 """Predictors that die before their first answer, one after the other, before the run is stopped."""
 
-NEEDED_BYTES, NEEDED_FILES = 4 * 2**20, 300
-"""Of the temporary folder's disk, before Ray is started there: it waits 30 s for processes that cannot write
-their logs, and then says that it is overloaded. An idle local cluster of 2.60 makes 1.3 MB and 60 files."""
+NEEDED_BYTES, NEEDED_FILES = 4 * 2**20, 100
+"""Of the temporary folder's disk, before Ray is started there: where its processes cannot write their logs it
+waits 30 s, and then says that it is overloaded. A session of 2.60 has 55 files and 130 KiB from the first."""
 
 FULL_ERRORS = (ray_errors.OutOfDiskError, ray_errors.ObjectStoreFullError)
 
