@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from batchseg import publishing, storage
+from batchseg.disks import disk_failures
 from batchseg.errors import BatchsegError, ConfigError, ModelError
 from batchseg.locks import Lock, hold
 from batchseg.runlog import RunLog
@@ -46,11 +47,13 @@ def begin(config: JobConfig) -> Iterator[Begun]:
     Raises:
         LockedError: another run holds it.
         ConfigError: the output cannot be written.
+        StoppedError: a disk of this machine is full or failing.
     """
     storage.configure(config.storage)
     run_id = new_run_id()
     log = RunLog(config.output, run_id)
     with (
+        disk_failures("the run stopped"),
         run_folder() as folder,
         hold(config.output, run_id, also=log.publish) as lock,
         _unless_refused(config.output, lock),

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, TextIO
 from batchseg import __version__, storage
 from batchseg.begin import Begun, begin, new_run_id
 from batchseg.config import load_job
+from batchseg.disks import disk_failures
 from batchseg.errors import EXIT_DEFECT, EXIT_OK, EXIT_QUARANTINED, BatchsegError, ConfigError
 from batchseg.hiding import hidden
 from batchseg.modelcli import add_model_commands
@@ -54,7 +55,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = _parser().parse_args(argv)
     try:
         _check_current_folder()
-        code = getattr(arguments, "function", _model)(arguments, streams)
+        with disk_failures("stopped"):
+            code = getattr(arguments, "function", _model)(arguments, streams)
     except BatchsegError as e:
         streams.give_back()
         _say(f"batchseg: {e}", sys.stderr)

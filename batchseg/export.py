@@ -1,5 +1,6 @@
 """`batchseg export`: region tables as one file that any GIS opens."""
 
+import errno
 import json
 import warnings
 from collections.abc import Iterator, Sequence
@@ -89,6 +90,7 @@ def export(output: str, target: Path, *, crs: str | None, classes: tuple[str, ..
                 own = _crs_of(read_part(output, parts[0]).schema_arrow)
                 _write(tables, making, driver, layer, wanted or own)
                 written.append((layer, sum(counts)))
+            _check(making, written)
     except pyproj.exceptions.ProjError as e:
         msg = f"regions cannot be brought to {wanted.to_string() if wanted else 'their CRS'}: {e}; use .gpkg"
         raise ConfigError(msg) from e
@@ -173,6 +175,25 @@ def _moved(table: pa.Table, own: pyproj.CRS | None, wanted: pyproj.CRS) -> pa.Ta
         at = table.schema.get_field_index(name)
         table = table.set_column(at, table.schema.field(name), pa.array(values))
     return table
+
+
+def _check(path: Path, written: Sequence[tuple[str, int]]) -> None:
+    """Count again what was written: where a disk is full, GDAL closes some formats without their end.
+
+    Raises:
+        OSError: regions are missing.
+    """
+    import pyogrio
+
+    for layer, count in written:
+        try:
+            one = path.suffix.lower() != ".gpkg"
+            info = pyogrio.read_info(path, layer=None if one else layer, force_feature_count=True)
+        except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as e:
+            raise OSError(errno.EIO, f"what was written cannot be read: {e}; is the disk full?") from e
+        if info["features"] != count:
+            msg = f"{info['features']} of {count} regions were written; is the disk full?"
+            raise OSError(errno.EIO, msg)
 
 
 def _write(tables: Iterator[pa.Table], target: Path, driver: str, layer: str, crs: pyproj.CRS | None) -> None:

@@ -1,6 +1,7 @@
 """A scene's fragments to what is published of it: its mask, its regions, its row of numbers."""
 
 import contextlib
+import errno
 import hashlib
 import shutil
 import tempfile
@@ -12,22 +13,27 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import rasterio
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window as RasterioWindow
 
 from batchseg import publishing, storage
+from batchseg.disks import describe, full_disk
 from batchseg.errors import DamagedResultError, OutputError
 from batchseg.geodesy import crs_code, row_areas
 from batchseg.ledger import Output, Record
 from batchseg.locks import check_epoch
-from batchseg.mosaic import Piece, vrt_of, write_cog
-from batchseg.overviews import Pixels, halve_classes, halve_confidence, look_at, make_levels
+from batchseg.mosaic import Piece, sidecar_is_whole, vrt_of, write_cog
+from batchseg.overviews import Pixels, find_damage, halve_classes, halve_confidence, look_at, make_levels
 from batchseg.recipe import Product, Recipe
 from batchseg.regions import RegionWriter
 from batchseg.scene import Scene
 from batchseg.scratch import cache_root
 from batchseg.write import fragment_folder, fragment_uri
+
+_ASSEMBLY_ERRORS = (RasterioError, rasterio._err.CPLE_BaseError, SystemError, OSError, pa.ArrowException)
+"""rasterio raises SystemError where GDAL failed and says no reason, as on a full disk."""
 
 FEW_CLASSES = 16
 """Up to so many, a comparison per class beats a histogram."""
@@ -70,8 +76,8 @@ def finish_scene(
         try:
             with _gdal_for_output():
                 record = made.count(record) if keep else made.encode(record)
-        except (RasterioError, rasterio._err.CPLE_BaseError) as e:
-            msg = f"cannot assemble the mask of {scene.source.source_id}: {e.__cause__ or e}"
+        except _ASSEMBLY_ERRORS as e:
+            msg = f"cannot assemble the mask of {scene.source.source_id}: {_reason(e, folder)}"
             raise OutputError(msg) from e
         with publishing.output_errors("look at", output):
             check_epoch(output, epoch)
@@ -84,6 +90,19 @@ def finish_scene(
             outputs.append(publish_output(output, path, made.regions_file))
         record = replace(record, outputs=tuple(outputs), region_count=made.region_rows)
     return record, time.perf_counter() - started
+
+
+def _reason(error: Exception, folder: Path) -> str:
+    """GDAL's words for a full disk are those for a damaged file: what is left of the disk tells."""
+    if isinstance(error, OSError) and error.strerror:
+        return describe(error, folder.parent)
+    said = error.__cause__ or error
+    left = full_disk(folder.parent)
+    return (
+        f"the disk is full ({left}; GDAL: {said}); make room there and run the same command again"
+        if left
+        else f"{said}"
+    )
 
 
 class _Scene:
@@ -103,10 +122,17 @@ class _Scene:
             mosaic = self._vrt(name)
             if name == "mask":
                 with self._looking() as look:
-                    levels = make_levels(mosaic, self._folder, name, _halving(self._recipe, name), look)
+                    pyramid = make_levels(mosaic, self._folder, name, _halving(self._recipe, name), look)
             else:
-                levels = make_levels(mosaic, self._folder, name, _halving(self._recipe, name), None)
-            write_cog(self._vrt(name, levels), self._folder / f"{name}.tif", self._product)
+                pyramid = make_levels(mosaic, self._folder, name, _halving(self._recipe, name), None)
+            made = self._folder / f"{name}.tif"
+            write_cog(self._vrt(name, pyramid.levels), made, self._product)
+            damage = find_damage(made, pyramid)
+            if name == "mask" and not sidecar_is_whole(made, self._product.classes):
+                damage = "the file of class names"
+            if damage:
+                msg = f"{damage} of its {name} is not what was written; is the disk full or failing?"
+                raise OSError(errno.EIO, msg, str(made))
         return self._census.counted(record)
 
     def count(self, record: Record) -> Record:
@@ -219,7 +245,7 @@ def scratch_folder(output: str) -> Iterator[Path]:
         root.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(dir=root))
     except OSError as e:
-        msg = f"cannot write {root}: {e.strerror}"
+        msg = f"cannot write {root}: {describe(e, root)}"
         raise OutputError(msg) from e
     try:
         yield folder

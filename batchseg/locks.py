@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from batchseg import publishing, storage
+from batchseg.disks import describe, is_failing
 from batchseg.errors import (
     CredentialsError,
     LockedError,
@@ -145,12 +146,15 @@ def hold(output: str, run_id: str, also: Callable[[], None] = lambda: None) -> I
         LockedError: another run holds it.
         ConfigError: the output cannot be written.
         StoppedError: its storage fails in a way that may pass.
+        OutputError: its disk is full or failing.
     """
     started = dt.datetime.now().astimezone().isoformat(timespec="seconds")
     text = f"run {run_id}, process {os.getpid()} on {socket.gethostname()}, since {started}"
     try:
         lock = _take(output, text)
-    except (StoppedError, SourceIOError) as e:
+    except (OutputError, StoppedError, SourceIOError) as e:
+        if isinstance(e, OutputError) and e.__cause__ is not None and is_failing(e.__cause__):
+            raise
         msg = f"output: cannot write to {output}: {e}"
         hint = "" if is_passing(e) else "; check the path, the permissions and the job's `storage`"
         raise storage.refusal(e, msg + hint) from e
@@ -262,7 +266,7 @@ def _write(lock: Lock, *, released: bool) -> None:
         with path.open("r+b") as file:
             file.write(_document(lock, released=released).ljust(path.stat().st_size))
     except OSError as e:
-        msg = f"cannot write {path}: {e.strerror}"
+        msg = f"cannot write {path}: {describe(e, path)}"
         raise OutputError(msg) from e
 
 
@@ -306,8 +310,10 @@ def _create(lock: Lock) -> bool:
     except (FileExistsError, FileNotFoundError):  # or who was first removed ours, see _take
         return False
     except OSError as e:
-        msg = f"{e.strerror} ({path.parent})"
-        raise OutputError(msg) from e
+        said = (
+            f"cannot write {path}: {describe(e, path)}" if is_failing(e) else f"{e.strerror} ({path.parent})"
+        )
+        raise OutputError(said) from e
     finally:
         with contextlib.suppress(OSError):
             making.unlink(missing_ok=True)

@@ -112,6 +112,17 @@ def _add_piece(band: Element, piece: Piece) -> None:
     SubElement(source, "DstRect", {"xOff": str(window.col_off), "yOff": str(window.row_off), **size})
 
 
+def sidecar_is_whole(cog: Path, classes: tuple[ClassInfo, ...]) -> bool:
+    """Whether GDAL's file of class names beside a COG has them: it says nothing of one that was cut off."""
+    if not classes:
+        return True
+    try:
+        found = ElementTree.parse(cog.with_name(f"{cog.name}.aux.xml"))
+    except (OSError, ElementTree.ParseError):
+        return False
+    return [name.text for name in found.iter("Category")] == [info.name for info in classes]
+
+
 def write_cog(vrt: str, path: Path, product: Product) -> None:
     """Copy a mosaic, given as VRT text, to a Cloud Optimized GeoTIFF."""
     with rasterio.open(vrt) as mosaic:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from batchseg.disks import describe
 from batchseg.errors import ConfigError, OutputError, SourceIOError
 from batchseg.patience import ShortReplyError, code_of, patiently
 from batchseg.storage import as_os_error, filesystem, local_path, read_bytes
@@ -26,7 +27,7 @@ def output_errors(verb: str, uri: str) -> Iterator[None]:
     except SourceIOError as e:
         raise OutputError(str(e)) from e
     except OSError as e:
-        msg = f"cannot {verb} {uri}: {e.strerror or e}"
+        msg = f"cannot {verb} {uri}: {describe(e, local_path(uri))}"
         raise OutputError(msg) from e
 
 
@@ -148,9 +149,10 @@ def replaced(target: Path) -> Iterator[Path]:
     making = target.with_name(f".tmp-{uuid.uuid4().hex}{target.suffix}")
     try:
         yield making
+        _sync(making)
         making.replace(target)
     except OSError as e:
-        msg = f"cannot write {target}: {e.strerror or e}"
+        msg = f"cannot write {target}: {describe(e, target)}"
         raise OutputError(msg) from e
     finally:
         with contextlib.suppress(OSError):

@@ -20,13 +20,15 @@ from batchseg import storage
 from batchseg.aoi import footprint
 from batchseg.aside import start_aside
 from batchseg.blocks import BLOCKWISE_DRIVERS, WindowReader
-from batchseg.errors import GridError, SourceChangedError, SourceError, SourceIOError
+from batchseg.disks import describe, is_full
+from batchseg.errors import GridError, SourceChangedError, SourceError, SourceIOError, StoppedError
 from batchseg.grid import Shard
 from batchseg.inputs import current_tag
 from batchseg.isolate import ProcessDiedError, call_in_fresh_process
 from batchseg.opener import RAW_BLOCK_BYTES, storage_failure
 from batchseg.recipe import Recipe, fill_values, held_dtype
 from batchseg.scene import ControlPoint, Georeference, Refusal, Scene, Source
+from batchseg.scratch import cache_root
 from batchseg.stack import FileError, Stack, open_source, rescale_of
 
 GDAL_OPTIONS = {
@@ -89,6 +91,9 @@ def _source_errors(doing: str, source: Source) -> Iterator[None]:
         msg = f"{doing} (GDAL: {detail})"
         raise SourceError(msg) from e
     except OSError as e:
+        if is_full(e):  # reading needs no room: it is that of a copy
+            msg = f"cannot copy {source.uri} to {e.filename or cache_root()}: {describe(e)}"
+            raise StoppedError(msg) from e
         msg = f"{NOT_GIVEN}: {e.strerror or e}"
         raise SourceIOError(msg) from e
     if problem := storage_failure():

@@ -7,6 +7,7 @@ from functools import partial
 
 from batchseg.aside import start_aside, wait_for
 from batchseg.begin import Begun
+from batchseg.disks import disk_failures
 from batchseg.driver import Driver, Tally
 from batchseg.errors import BatchsegError, ModelError, OutputError, SourceIOError, StoppedError
 from batchseg.events import Event, Listener, Note, PhaseStarted, PlanReady
@@ -65,7 +66,8 @@ def run_job(
     run = _Run(night) if config.photographs is None else PhotoRun(night)
     logger.info("job %s, output %s", config.path, config.output)
     try:
-        report = run.go(replace=replace)
+        with disk_failures("the run stopped"):
+            report = run.go(replace=replace)
     except BatchsegError as e:
         logger.error("%s: %s", type(e).__name__, e)
         raise _cause(lock, e) from e
@@ -109,7 +111,7 @@ class _Run:
         sources, roots = find_sources(config, state.roots if state else {})
         ledger = Ledger(config.output)
         with contextlib.ExitStack() as stack:
-            executor = LazyExecutor(config, self._stop, stack)
+            executor = LazyExecutor(config, self._stop, stack, self._emit)
             recipe, product, choice = settle(
                 config, package, state, executor, sources, self._emit, self._stop, replace_all=replace
             )
@@ -217,11 +219,11 @@ class _Run:
     ) -> Report:
         self._lock.check()
         tidy(self._config.output, ledger)
-        ledger.merge()
         self._lock.guard()
         discard_leftovers(self._config.output, ledger.unfinished())
         write_items(self._config.output, ledger.table(), product_names(product), triaged.vanished)
         self._lock.check()
+        ledger.merge()  # last: a ledger that is merged says that the run came to its end
         self._sums.ended = time.monotonic()
         return Report(
             output=self._config.output,

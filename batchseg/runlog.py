@@ -16,6 +16,17 @@ class _Discreet(logging.Formatter):
         return hidden(super().format(record))
 
 
+class _Lines(logging.FileHandler):
+    """A full disk costs lines of the log, never the run, nor the way in which it ends."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  logging's own name
+        """Say nothing."""
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            super().close()
+
+
 class RunLog:
     """`_batchseg/runs/<run id>/log.txt`. On a bucket it is put again now and then, and at the run's end."""
 
@@ -38,8 +49,10 @@ class RunLog:
             scratch: a local folder, for outputs that are not local.
         """
         self.path = storage.local_path(self.uri) or scratch / "log.txt"
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        handler = logging.FileHandler(self.path, encoding="utf-8")
+        with publishing.output_errors("write", str(self.path)):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.touch()
+        handler = _Lines(self.path, encoding="utf-8")
         handler.setFormatter(_Discreet(f"%(asctime)s {self._run_id} %(levelname)s %(message)s"))
         logger = logging.getLogger("batchseg")
         logger.setLevel(logging.INFO)

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from batchseg.errors import StoppedError
+
 CACHE_VARIABLE = "BATCHSEG_CACHE"
 """Environment: where copies of remote files go. Set by the run, inherited by all that it starts."""
 
@@ -119,7 +121,13 @@ def cache_root() -> Path:
 def machine_root() -> Path:
     """The machine's temporary folder, which a run's processes see another one in place of."""
     folder = _run_folder()
-    return folder.parent if folder is not None else Path(tempfile.gettempdir())
+    if folder is not None:
+        return folder.parent
+    try:
+        return Path(tempfile.gettempdir())
+    except FileNotFoundError as e:
+        msg = f"{e.strerror}: make room in one of them, or name another in TMPDIR"
+        raise StoppedError(msg) from e
 
 
 def socket_root() -> Path:

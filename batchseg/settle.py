@@ -1,6 +1,7 @@
 """What a run needs before it plans: recipe, product, executor, and what is worth doing."""
 
 import contextlib
+import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -12,6 +13,7 @@ from batchseg import publishing, storage
 from batchseg.aoi import read_area
 from batchseg.aside import start_aside, wait_for
 from batchseg.choice import ENGINES, Choice, choose, is_open
+from batchseg.disks import SHARED_MEMORY, free_bytes
 from batchseg.engines import Device
 from batchseg.errors import ConfigError
 from batchseg.events import Listener, Note
@@ -28,6 +30,7 @@ from batchseg.read import UNDECODABLE
 from batchseg.recipe import Product, Recipe
 from batchseg.resolve import make_recipe, named_engine, region_settings, resolve_rules, tile_size
 from batchseg.scene import Source
+from batchseg.scratch import socket_root
 from batchseg.settings import PALETTE, ClassInfo, JobConfig, ModelOptions
 from batchseg.state import OutputState, check_pixel_settings
 
@@ -77,16 +80,36 @@ def refuse_spoiled_night(plan: Plan, config: JobConfig) -> None:
 class LazyExecutor:
     """The executor is started when there is work, its engine as early as that is certain."""
 
-    def __init__(self, config: JobConfig, stop: Stop, stack: contextlib.ExitStack) -> None:
-        self._config, self._stop, self._stack = config, stop, stack
+    def __init__(self, config: JobConfig, stop: Stop, stack: contextlib.ExitStack, emit: Listener) -> None:
+        self._config, self._stop, self._stack, self._emit = config, stop, stack, emit
         self._executor: Executor | None = None
 
     def start(self) -> Executor:
         if self._executor is None:
+            if (line := describe_small_memory(self._config)) is not None:
+                self._emit(Note(text=line))
             # Not in the main thread: see RayExecutor. The thread stays, as Ray's processes end with it.
             self._executor = start_aside(make_executor, self._config, self._stop, stay=True).result()
             self._stack.callback(self._executor.close)
         return self._executor
+
+
+def describe_small_memory(config: JobConfig) -> str | None:
+    """What is to be known of a local Ray cluster whose object store does not fit into shared memory.
+
+    Ray keeps it in files then: containers have 64 MiB of /dev/shm unless told otherwise.
+    """
+    if config.executor != "ray" or config.ray_address is not None:
+        return None
+    needed = object_store_bytes(worker_count(config), config.max_in_flight)
+    with contextlib.suppress(OSError):
+        if (free := free_bytes(SHARED_MEMORY)) < needed:
+            return (
+                f"{SHARED_MEMORY} has {free / 2**20:.0f} MiB free, and {needed / 2**20:.0f} MiB may be in "
+                f"flight: kept in {socket_root()} instead, which is slower; give the container "
+                f"more (docker run --shm-size={math.ceil(needed / 2**20)}m), or lower max_in_flight"
+            )
+    return None
 
 
 def worker_count(config: JobConfig) -> int:

@@ -119,6 +119,6 @@ def _held(output: str, run_id: str) -> Iterator[tuple[Ledger, OutputState]]:
 
 
 def _end(output: str, ledger: Ledger, state: OutputState) -> None:
-    ledger.merge()
     ledger.guard()
     write_items(output, ledger.table(), state.classes)
+    ledger.merge()

@@ -48,7 +48,7 @@ def verify(output: str, *, quick: bool, say: Callable[[str], None]) -> Verificat
         ConfigError: no run has written there.
         OutputError: the ledger cannot be read.
     """
-    require_results(output)
+    state = require_results(output)
     ledger = Ledger(output)
     recorded = _recorded(ledger.table())
     sizes = {path: size for folder in FOLDERS for path, size in _listed(output, folder)}
@@ -60,7 +60,7 @@ def verify(output: str, *, quick: bool, say: Callable[[str], None]) -> Verificat
         problems += [problem for problem in answers if problem]
     rows, row_problems = _region_rows(output, ledger.table(), sizes)
     problems += row_problems
-    if ledger.is_settled:  # the items table is written when a run ends
+    if ledger.is_settled and state is not None:  # the items table is written when a run ends
         problems += _item_problems(output, ledger)
     else:
         say("a run is under way or was interrupted: the items table is not compared")

@@ -7,6 +7,7 @@ import batchseg
 
 ORDER = [
     "errors",
+    "disks",
     "grid",
     "chains",
     "corners",

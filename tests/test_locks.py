@@ -162,8 +162,8 @@ def test_an_output_that_cannot_be_written_is_refused(tmp_path):
         pass
 
 
-def test_a_read_only_file_system_is_refused(tmp_path, read_only):
-    with pytest.raises(ConfigError, match="Read-only file system"), hold(str(tmp_path / "out"), "run"):
+def test_a_read_only_file_system_is_the_environments_fault(tmp_path, read_only):
+    with pytest.raises(OutputError, match="Read-only file system; make it"), hold(str(tmp_path / "o"), "run"):
         pass
 
 

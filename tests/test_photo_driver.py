@@ -141,6 +141,22 @@ def test_work_that_is_lost_again_and_again_ends_the_run(tmp_path):
         run(tmp_path, Executor(lost=10**6), ["a.png"])
 
 
+def test_a_machine_without_room_to_look_at_photographs_ends_the_run_at_once(tmp_path):
+    class Full(Executor):
+        looked = 0
+
+        def sift(self, group):
+            self.looked += 1
+            failure = Failure.of(StoppedError("no room"), "group")
+            self.outcomes.append(SiftOutcome(group_id=group.id, result=failure))
+
+    full = Full(kills=["a.png"])
+    with pytest.raises(StoppedError, match="no room"):
+        run(tmp_path, full, ["a.png", "b.png"])
+    assert full.looked == 1
+    assert Ledger(str(tmp_path)).count == 0
+
+
 def test_an_output_that_fails_is_nobodys_fault(tmp_path):
     class Full(Executor):
         def _answer(self, names):

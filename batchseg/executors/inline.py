@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
-from batchseg.errors import BatchsegError, SourceError, StoppedError
+from batchseg.errors import BatchsegError, StoppedError
 from batchseg.executors import (
     Failure,
     FinishOutcome,
@@ -112,7 +112,7 @@ class InlineExecutor:
                 pixels = call_in_fresh_process(read_lease, self._recipe, lease, timeout=self._timeout)
             else:
                 pixels = read_lease(self._recipe, lease)
-        except SourceError as e:
+        except BatchsegError as e:
             return Failure.of(e, "read")
         except ProcessDiedError as e:
             return Failure(kind="crash", step="read", reason=f"the process that read it {e}")

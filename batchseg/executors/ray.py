@@ -25,6 +25,7 @@ from ray._private import ray_constants
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from batchseg import storage
+from batchseg.disks import check_room, full_disks
 from batchseg.errors import ConfigError, StoppedError
 from batchseg.executors import (
     Failure,
@@ -59,6 +60,10 @@ FETCH_SECONDS = 15.0
 """For an answer that lies on another host; it was cut off if that does not do."""
 
 IDLE_SECONDS = 0.02
+
+NEEDED_BYTES, NEEDED_FILES = 4 * 2**20, 100
+"""Of the temporary folder's disk, before Ray is started there: where its processes cannot write their logs it
+waits 30 s, and then says that it is overloaded. A session of 2.60 has 55 files and 130 KiB from the first."""
 
 
 @dataclass(slots=True)
@@ -149,17 +154,25 @@ class RayExecutor:
                 self._owns_cluster = True
                 try:
                     self._start_local(object_store_bytes, quiet)
+                except StoppedError:
+                    raise
                 except Exception:  # noqa: BLE001  its raylet gets 30 s, which a busy machine may exceed
                     self._remove_folder()
                     self._start_local(object_store_bytes, quiet)
         except Exception as e:  # Ray raises ConnectionError, ValueError, RuntimeError and bare Exception
             self._remove_folder()
+            if isinstance(e, StoppedError):
+                raise
             where = f"connect to the Ray cluster at {address}" if address else "start Ray on this machine"
             msg = f"cannot {where}: {e}{_because_of(e)}"
+            if not address and (left := full_disks()):
+                msg += f" ({'; '.join(left)}; make room there, or name another folder in TMPDIR)"
             raise (ConfigError if address else StoppedError)(msg) from e
 
     def _start_local(self, object_store_bytes: int, quiet: dict[str, Any]) -> None:
-        self._folder, self._lock = held_folder(RAY_PREFIX, root=socket_root())
+        root = socket_root()
+        check_room(root, "Ray", nbytes=NEEDED_BYTES, files=NEEDED_FILES)
+        self._folder, self._lock = held_folder(RAY_PREFIX, root=root)
         # Or else Ray makes one and keeps it in the home folder, of which there may be none.
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
         with _loopback_only():

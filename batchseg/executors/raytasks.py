@@ -12,6 +12,8 @@ from typing import Any
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 # Ray 2.60 warns at every task that it will stop hiding GPUs from tasks without one.
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+# Above 10 GB Ray refuses to keep its objects in files where /dev/shm is too small; the run says so instead.
+os.environ.setdefault("RAY_OBJECT_STORE_ALLOW_SLOW_STORAGE", "1")
 # Ray's C++ handler would turn a SIGTERM into an abort before the run can record what it did.
 os.environ.setdefault("RAY_DISABLE_FAILURE_SIGNAL_HANDLER", "1")
 
@@ -19,7 +21,8 @@ import ray
 from ray import exceptions as ray_errors
 
 from batchseg import storage
-from batchseg.errors import BatchsegError
+from batchseg.disks import describe, full_disks, is_full
+from batchseg.errors import BatchsegError, StoppedError
 from batchseg.executors import Failure, FinishTask
 from batchseg.finish import finish_scene
 from batchseg.isolate import ProcessDiedError, call_in_fresh_process
@@ -42,13 +45,14 @@ from batchseg.steps import (
     write_lease,
 )
 
+FULL_ERRORS = (ray_errors.OutOfDiskError, ray_errors.ObjectStoreFullError)
+
 LOST_ERRORS = (
     ray_errors.OutOfMemoryError,
     ray_errors.NodeDiedError,
     ray_errors.LocalRayletDiedError,
     ray_errors.ObjectLostError,
     ray_errors.OwnerDiedError,
-    ray_errors.ObjectStoreFullError,
     ray_errors.RuntimeEnvSetupError,
     ray_errors.TaskCancelledError,
 )
@@ -169,7 +173,15 @@ remote_predictor: Any = ray.remote(num_cpus=1, max_restarts=0, max_task_retries=
 
 
 def failure_of(error: BaseException, step: Any) -> Failure:
-    """A Ray error as a failure: lost with a node or to the out-of-memory killer, or a crash."""
+    """A Ray error as a failure: lost with a node or to the out-of-memory killer, or a crash.
+
+    A process that touches shared memory on a full disk is ended by SIGBUS: no source is to blame for it.
+    """
+    if isinstance(error, FULL_ERRORS) or is_full(error) or full_disks():
+        said = describe(error) if isinstance(error, OSError) else first_line(error)
+        left = "; ".join(full_disks()) or "Ray keeps data in /dev/shm and in the temporary folder (TMPDIR)"
+        msg = f"no room for what is in flight: {said} ({left}); make room, or lower max_in_flight"
+        return Failure(kind="lost", step=step, reason=msg, fatal=StoppedError(msg))
     if isinstance(error, LOST_ERRORS):
         return Failure(kind="lost", step=step, reason=f"{type(error).__name__}: {first_line(error)}")
     return Failure(kind="crash", step=step, reason=f"{step}ing it ended the process: {type(error).__name__}")

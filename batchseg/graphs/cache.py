@@ -8,6 +8,7 @@ Entries are made under another name and renamed, so that a key's folder is whole
 """
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
@@ -20,7 +21,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from batchseg.errors import ModelError
+from batchseg.disks import describe, full_disk, is_failing
+from batchseg.errors import ModelError, StoppedError
 from batchseg.scratch import machine_root, user_home
 
 ROOT_VARIABLE = "BATCHSEG_MODEL_CACHE"
@@ -48,8 +50,19 @@ def cached_folder(key: str, make: Callable[[Path], None], *, root: Path | None =
 
     Raises:
         ModelError: the folder named by BATCHSEG_MODEL_CACHE cannot be written.
+        StoppedError: its disk is full or failing.
     """
     root = root or cache_root()
+    try:
+        return _made(key, make, root)
+    except OSError as e:
+        if not is_failing(e):
+            raise
+        msg = f"cannot write {root}, where derived models are kept ({ROOT_VARIABLE}): {describe(e, root)}"
+        raise StoppedError(msg) from e
+
+
+def _made(key: str, make: Callable[[Path], None], root: Path) -> Path:
     folder = root / key
     with _held(root / f"{key}.lock"):
         if _is_sound(folder):
@@ -60,7 +73,12 @@ def cached_folder(key: str, make: Callable[[Path], None], *, root: Path | None =
         making = root / f".making-{uuid.uuid4().hex}"
         making.mkdir()
         try:
-            make(making)
+            try:
+                make(making)
+            finally:
+                # Paddle does not notice a full disk: a network that is cut off would be used ever after.
+                if full_disk(making):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(making))
             (making / ENTRY).write_text(json.dumps(_files(making), indent=1))
             _rename(making, folder)
         finally:

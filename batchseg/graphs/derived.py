@@ -7,8 +7,9 @@ import importlib.metadata
 from collections.abc import Sequence
 from pathlib import Path
 
+from batchseg.disks import full_disks
 from batchseg.engines import Device, Engine
-from batchseg.errors import ModelError
+from batchseg.errors import ModelError, StoppedError
 from batchseg.graphs.baking import bake as bake_paddle
 from batchseg.graphs.baking import baked_network
 from batchseg.graphs.cache import cache_key, cached_folder
@@ -120,6 +121,9 @@ def _convert(package: ModelPackage, size_hw: tuple[int, int] | None, folder: Pat
     try:
         to_onnx(package, folder / ONNX_FILE, size_hw=size_hw)
     except NoConversionError as e:
+        if left := full_disks():  # the reason may be that; a refusal would be kept
+            msg = f"{e}; {'; '.join(left)}: make room there and run the same command again"
+            raise StoppedError(msg) from e
         (folder / REFUSAL_FILE).write_text(str(e), encoding="utf-8")
 
 

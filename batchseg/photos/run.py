@@ -57,7 +57,7 @@ class PhotoRun:
         listing, roots = list_photographs(config, state.roots if state else {})
         ledger = Ledger(config.output)
         with contextlib.ExitStack() as stack:
-            executor = LazyExecutor(config, night.stop, stack)
+            executor = LazyExecutor(config, night.stop, stack, night.emit)
             recipe, product, choice = settle(
                 config,
                 package,
@@ -209,10 +209,10 @@ class PhotoRun:
             ledger.append_table(rows)
             publishing.remove_files([storage.join(output, path) for path in paths])
         tidy(output, ledger)
-        ledger.merge()
         night.lock.guard()
         self._write_items(ledger, product, triaged)
         night.lock.check()
+        ledger.merge()  # last: a ledger that is merged says that the run came to its end
         night.sums.ended = time.monotonic()
         return Report(
             output=output,

@@ -10,14 +10,34 @@ Environment: FAULT_SLOW seconds per tile; FAULT_SLOW_READ seconds before a shard
 FAULT_SLOW_PUBLISHED seconds between a publication and what follows it; FAULT_ABORT, FAULT_HANG parts of
 file names whose reading ends or stops the process; FAULT_COUNT a file that gets a line for each tile
 that a predictor worked on: its row and column (of a photograph its number, and 0), and the source's id.
+row and column (of a photograph its number, and 0), and the source's id; FAULT_FSYNC_EIO the number of
+the fsync of this process that fails; FAULT_FSYNC_SECONDS that each of them takes; FAULT_SPILL lets Ray
+spill all objects; FAULT_CACHE is BATCHSEG_MODEL_CACHE.
 """
 
 import dataclasses
+import errno
 import functools
+import itertools
 import os
 import signal
 import threading
 import time
+
+if "FAULT_SPILL" in os.environ:
+    os.environ |= {"RAY_object_spilling_threshold": "0.0001", "RAY_min_spilling_size": "0"}
+if "FAULT_CACHE" in os.environ:
+    os.environ["BATCHSEG_MODEL_CACHE"] = os.environ["FAULT_CACHE"]
+if "FAULT_FSYNC_EIO" in os.environ or "FAULT_FSYNC_SECONDS" in os.environ:
+    fsync, fsyncs = os.fsync, itertools.count(1)
+
+    def faulty_fsync(descriptor):
+        time.sleep(float(os.environ.get("FAULT_FSYNC_SECONDS", "0")))
+        if next(fsyncs) == int(os.environ.get("FAULT_FSYNC_EIO", "0")):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        fsync(descriptor)
+
+    os.fsync = faulty_fsync
 
 if any(name.startswith("FAULT_") for name in os.environ):
     import batchseg.finish
