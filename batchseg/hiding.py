@@ -38,15 +38,13 @@ def public(uri: str) -> str:
 
 def hidden(text: str) -> str:
     """A text for people, without what URLs hold of credentials, and without the secrets of this process."""
+    if not text:
+        return text
     if "://" in text or "?" in text:
         text = _QUERY.sub(_without_signature, _USER.sub(f"{STARS}@", text))
     for secret in sorted(_secrets(), key=len, reverse=True):
         text = text.replace(secret, STARS)
     return text
-
-
-def has_credentials(uri: str) -> bool:
-    return public(uri) != uri
 
 
 def _without_signature(query: re.Match[str]) -> str:
