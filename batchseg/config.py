@@ -3,7 +3,7 @@
 import datetime as dt
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +30,33 @@ from batchseg.settings import (
 )
 from batchseg.wording import explain
 
+JOB_FILE_BYTES = 2**20
+JOB_FILE_VALUES = 20_000
+"""A job file's values at most, each alias counted as all that it stands for."""
+
 
 class _UniqueKeys(yaml.SafeLoader):
-    """YAML keeps the last of equal keys without a word; here they are an error."""
+    """YAML keeps the last of equal keys without a word; here they are an error.
+
+    Aliases of aliases ("billion laughs") are refused before they are followed.
+    """
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self._sizes: dict[int, int] = {}
+        """Values below a node, itself included, by the node's id; of those that are whole."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        node = super().compose_node(parent, index)
+        if node is not None and id(node) not in self._sizes:
+            self._sizes[id(node)] = 1 + sum(
+                self._sizes.get(id(child), JOB_FILE_VALUES) for child in _below(node)
+            )
+        if node is not None and self._sizes[id(node)] > JOB_FILE_VALUES:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"more than {JOB_FILE_VALUES} values, aliases counted", node.start_mark
+            )
+        return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
@@ -42,6 +66,11 @@ class _UniqueKeys(yaml.SafeLoader):
                 None, None, f"the key {twice!r} is there twice", node.start_mark
             )
         return super().construct_mapping(node, deep)
+
+
+def _below(node: yaml.Node) -> Iterator[yaml.Node]:
+    for child in node.value if isinstance(node, yaml.CollectionNode) else ():
+        yield from child if isinstance(child, tuple) else (child,)
 
 
 def load_job(path: Path, overrides: Sequence[str] = (), today: dt.date | None = None) -> JobConfig:
@@ -56,7 +85,7 @@ def load_job(path: Path, overrides: Sequence[str] = (), today: dt.date | None = 
         ConfigError: the file cannot be read, or a key or value in it is wrong.
     """
     try:
-        loaded = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)
+        loaded = yaml.load(_text(path), Loader=_UniqueKeys)
     except OSError as e:
         msg = f"cannot read the job file {path}: {e.strerror}"
         raise ConfigError(msg) from e
@@ -76,6 +105,16 @@ def load_job(path: Path, overrides: Sequence[str] = (), today: dt.date | None = 
         return _to_config(JobFile.model_validate(expanded), path)
     except ValidationError as e:
         raise ConfigError(explain(e, expanded, path)) from e
+
+
+def _text(path: Path) -> str:
+    """Raises OSError, UnicodeDecodeError; ConfigError where it is too large for a job."""
+    with path.open("rb") as file:
+        data = file.read(JOB_FILE_BYTES + 1)
+    if len(data) > JOB_FILE_BYTES:
+        msg = f"{path} is larger than {JOB_FILE_BYTES:,} bytes; a job is short: list inputs in a manifest"
+        raise ConfigError(msg)
+    return data.decode("utf-8")
 
 
 def _apply_override(tree: dict[str, Any], override: str) -> None:

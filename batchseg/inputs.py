@@ -75,7 +75,7 @@ def find_sources(
     """
     roots = dict(recorded)
     sources: dict[str, Source] = {}
-    folders = Folders()
+    folders = Folders(allow_vrt=config.allow_vrt)
     if not config.inputs:
         msg = f"{config.path}: inputs: there is none; name a file, a folder, a glob or a manifest"
         raise ConfigError(msg)
@@ -98,7 +98,7 @@ def find_sources(
                 continue  # another input holds it as well
             known_files |= {files} if not scene.problem else set()
             if isinstance(given, SceneSet):
-                source = _scene_source(scene, roots[key], given, names, is_young)
+                source = _scene_source(scene, roots[key], given, names, is_young, allow_vrt=config.allow_vrt)
             else:
                 source = _file_source(scene.rasters[0], roots[key], folders, config, is_young)
             _add(sources, source, config)
@@ -143,7 +143,7 @@ def _listed(given: str | SceneSet, config: JobConfig) -> list[SceneFiles]:
     key = input_key(given)
     try:
         if isinstance(given, SceneSet):
-            found = list(list_scenes(given))
+            found = list(list_scenes(given, allow_vrt=config.allow_vrt))
         else:
             found = [SceneFiles(name="", uri=i.uri, rasters=(i,)) for i in _expand(given, config)]
     except (SourceIOError, ImportError, OSError, ValueError) as e:
@@ -313,6 +313,7 @@ def _file_source(
         problem=problem,
         rasters=(info.uri,) if metadata else (),
         metadata=(metadata.uri,) if metadata else (),
+        allow_vrt=config.allow_vrt,
         young=any(map(is_young, files)),
     )
     return dataclasses.replace(source, tag=_tag(source, [f for f in (*files, metadata) if f]))
@@ -338,6 +339,8 @@ def _scene_source(
     given: SceneSet,
     names: tuple[str, ...],
     is_young: Callable[[FileInfo], bool],
+    *,
+    allow_vrt: bool,
 ) -> Source:
     name = "".join(c if c.isprintable() else "_" for c in scene.name) or relative_path(scene.uri, root)
     source_id = source_id_of(name, root)
@@ -359,6 +362,7 @@ def _scene_source(
         resampling=given.resampling,
         metadata=scene.metadata,
         said=scene.said,
+        allow_vrt=allow_vrt,
         young=any(map(is_young, infos)),
     )
     return dataclasses.replace(source, tag=_tag(source, infos))

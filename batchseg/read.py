@@ -34,10 +34,13 @@ GDAL_OPTIONS = {
     "GDAL_CACHEMAX": 96 * 1024**2,
     "GDAL_NUM_THREADS": 1,
     "GDAL_MAX_RAW_BLOCK_CACHE_SIZE": RAW_BLOCK_BYTES,
-    # A raster may name files anywhere; none of them is fetched from the network behind the user's back.
+    # A VRT may name files anywhere; none of them is fetched from the network behind the user's back.
     "GDAL_HTTP_MAX_RETRY": 0,
+    "CPL_VSIL_CURL_ALLOWED_FILENAME": "none",
+    "GDAL_VRT_ENABLE_PYTHON": "NO",
 }
 
+GONE = "the file is gone"
 NOT_GIVEN = "the storage does not give the file"
 UNDECODABLE = "damaged or cut off: pixels cannot be decoded"
 """How the reason begins of sources that are refused for it."""
@@ -88,6 +91,8 @@ def _source_errors(doing: str, source: Source) -> Iterator[None]:
             raise SourceIOError(problem) from e
         msg = f"{doing} (GDAL: {detail})"
         raise SourceError(msg) from e
+    except FileNotFoundError as e:
+        raise SourceIOError(GONE) from e
     except OSError as e:
         msg = f"{NOT_GIVEN}: {e.strerror or e}"
         raise SourceIOError(msg) from e
@@ -108,7 +113,7 @@ def _storage_problem(source: Source) -> str | None:
     try:
         for uri in source.rasters or (source.uri,):
             if storage.file_info(uri) is None:
-                return "the file is gone"
+                return GONE
             storage.read_tail(uri, 1)
     except (OSError, SourceIOError) as e:
         return f"{NOT_GIVEN}: {getattr(e, 'strerror', None) or e}"

@@ -37,13 +37,13 @@ def open_source(source: Source) -> "DatasetReader | Stack":
         What rasterio raises.
     """
     if not source.rasters:
-        return open_raster(source.uri, source.files)
+        return open_raster(source.uri, source.files, allow_vrt=source.allow_vrt)
     read: dict[tuple[str, str], BandMetadata] = {}
     opened: list[_File] = []
     try:
         for number, uri in enumerate(source.rasters):
             with _naming(uri):
-                dataset = open_raster(uri, beside(uri, source.files))
+                dataset = open_raster(uri, beside(uri, source.files), allow_vrt=source.allow_vrt)
             said = source.said[number] if source.said else ()
             file = source.metadata[number] if source.metadata else ""
             if file and (file, uri) not in read:

@@ -79,6 +79,7 @@ ORDER = [
     "ledger",
     "photos.triage",
     "plan",
+    "formats",
     "opener",
     "regrid",
     "stack",
