@@ -47,25 +47,31 @@ class _UniqueKeys(yaml.SafeLoader):
         """Values below a node, itself included, by the node's id; of those that are whole."""
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        alias = self.check_event(yaml.AliasEvent)
         node = super().compose_node(parent, index)
-        if node is not None and id(node) not in self._sizes:
-            self._sizes[id(node)] = 1 + sum(
-                self._sizes.get(id(child), JOB_FILE_VALUES) for child in _below(node)
-            )
-        if node is not None and self._sizes[id(node)] > JOB_FILE_VALUES:
-            raise yaml.constructor.ConstructorError(
-                None, None, f"more than {JOB_FILE_VALUES} values, aliases counted", node.start_mark
-            )
+        if node is None:
+            return None
+        if not alias:
+            self._sizes[id(node)] = 1 + sum(self._sizes[id(child)] for child in _below(node))
+        if id(node) not in self._sizes:
+            msg = "an alias stands inside of what it stands for"
+            raise _wrong(msg, node)
+        if max(self._sizes[id(node)], len(self._sizes)) > JOB_FILE_VALUES:
+            msg = f"more than {JOB_FILE_VALUES:,} values, counting what aliases stand for"
+            raise _wrong(msg, node)
         return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
         twice = next((key for number, key in enumerate(keys) if key in keys[:number]), None)
         if twice is not None:
-            raise yaml.constructor.ConstructorError(
-                None, None, f"the key {twice!r} is there twice", node.start_mark
-            )
+            msg = f"the key {twice!r} is there twice"
+            raise _wrong(msg, node)
         return super().construct_mapping(node, deep)
+
+
+def _wrong(what: str, node: yaml.Node) -> yaml.YAMLError:
+    return yaml.constructor.ConstructorError(None, None, what, node.start_mark)
 
 
 def _below(node: yaml.Node) -> Iterator[yaml.Node]:
@@ -89,7 +95,7 @@ def load_job(path: Path, overrides: Sequence[str] = (), today: dt.date | None = 
     except OSError as e:
         msg = f"cannot read the job file {path}: {e.strerror}"
         raise ConfigError(msg) from e
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as e:
+    except (yaml.YAMLError, ValueError, RecursionError) as e:  # ValueError: no UTF-8, or no number
         msg = f"{path} is not YAML: {e}"
         raise ConfigError(msg) from e
     if not isinstance(loaded, dict):

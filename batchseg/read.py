@@ -81,6 +81,9 @@ def _source_errors(doing: str, source: Source) -> Iterator[None]:
             if isinstance(root, FileError):
                 doing = f"{_part(source, root.uri)}{doing}"
             root = root.__cause__
+        if isinstance(root, SourceError):  # it was not even opened
+            msg = f"{_part(source, e.uri) if isinstance(e, FileError) else ''}{root}"
+            raise SourceError(msg) from e
         text = getattr(root, "errmsg", None) or str(root) or type(root).__name__
         detail = re.sub(r" \(this error can be turned.*\)", "", text).rstrip(".")
         for uri in (source.uri, *source.rasters):

@@ -16,6 +16,9 @@ from batchseg.settings import SceneSet
 from batchseg.sidecars import Folders, is_sidecar, sidecars
 from batchseg.storage import FileInfo
 
+PATH_SHOWN = 300
+"""Characters of a path that is in no way one."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SceneFiles:
@@ -156,7 +159,7 @@ def _by_manifest(given: SceneSet, allow_vrt: bool) -> Iterator[SceneFiles]:
 
 
 def _by_items(given: SceneSet, allow_vrt: bool) -> Iterator[SceneFiles]:
-    document = json.loads(storage.read_bytes(given.path))
+    document = _json(storage.read_bytes(given.path))
     folders, metadata = Folders(allow_vrt=allow_vrt), _Metadata([])
     for item in _items(document):
         base = _base(item, given.path)
@@ -178,6 +181,14 @@ def _by_items(given: SceneSet, allow_vrt: bool) -> Iterator[SceneFiles]:
             metadata=metadata,
             said=said,
         )
+
+
+def _json(data: bytes) -> Any:
+    try:
+        return json.loads(data)
+    except RecursionError as e:
+        msg = "is nested too deeply for a STAC item"
+        raise ValueError(msg) from e
 
 
 def _items(document: Any) -> list[dict[str, Any]]:
@@ -221,9 +232,9 @@ def _listed_scene(
     said: Sequence[tuple[BandMetadata, ...]] = (),
 ) -> SceneFiles:
     """A scene by (what it is called, URI) of its files; no URI: the listing names no file for it."""
-    infos = storage.file_infos([uri for _, uri in wanted if uri])
+    infos = storage.file_infos([uri for _, uri in wanted if uri and not storage.unreadable(uri)])
     problems = [
-        absent.format(repr(part)) if not uri else f"its file for {part} is missing: {uri}"
+        absent.format(repr(part)) if not uri else f"its file for {part} is missing: {uri[:PATH_SHOWN]}"
         for part, uri in wanted
         if not uri or infos.get(uri) is None
     ]

@@ -18,7 +18,7 @@ from rasterio.errors import RasterioError
 from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window as RasterioWindow
 
-from batchseg.errors import SourceError
+from batchseg.errors import SourceError, SourceIOError
 from batchseg.metadata import read_metadata
 from batchseg.opener import open_raster
 from batchseg.regrid import covered, file_name, finest, read_warped, same_grid, warp
@@ -264,5 +264,7 @@ class FileError(Exception):
 def _naming(uri: str) -> Iterator[None]:
     try:
         yield
-    except (RasterioError, rasterio._err.CPLE_BaseError) as e:
+    except SourceIOError:
+        raise
+    except (SourceError, RasterioError, rasterio._err.CPLE_BaseError) as e:
         raise FileError(uri) from e
