@@ -1,12 +1,15 @@
 """Hostile input: thousands of damaged files, bombs, pointers at files and addresses, lists, job files."""
 
+import io
 import json
 import os
 import shutil
 import socket
+import struct
 import threading
 import time
 import unicodedata
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,8 +22,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import rasterio
 import yaml
-from PIL import Image
+from PIL import Image, ImageOps
 
+from batchseg.errors import SourceError
+from batchseg.photos.decode import decode
 from faults import mutants
 from faults.commands import Place, kill, said, start, wait_for
 from faults.context import Context
@@ -434,7 +439,7 @@ def _case_job(context: Context, folder: Path, made: dict[str, Any] | str) -> Pat
         path.write_text(made.replace("MODELS", str(context.work / "models")))
         return path
     kind = made.pop("kind", "scenes")
-    return write_job(context, folder, kind, **({"executor": "inline"} | made))
+    return write_job(context, folder, kind, **({"executor": "inline", "stop_after": 1000} | made))
 
 
 def _image(path: Path) -> Path:
@@ -659,3 +664,43 @@ def _jobs() -> list[Case]:
         "a date as output": plain.replace("output: out", "output: 2026-01-01"),
     }
     return [(what, 2, lambda _, content=content: content) for what, content in texts.items()]
+
+
+# What batchseg's readers make of a file, against another reader.
+
+
+def opinions(files: list[Original]) -> list[str]:
+    """Where batchseg gives pixels, and they are not those of a reader of another library.
+
+    Whatever it raises but SourceError is a defect, and goes through.
+    """
+    wrong = []
+    for file in files:
+        try:
+            picture = decode(file.data, file.name)
+        except SourceError:
+            continue
+        other = _by_another(file)
+        if other is not None and not _agree(picture.pixels, other):
+            wrong.append(f"{file.name}: other pixels than another reader's")
+    return wrong
+
+
+def _agree(ours: Any, theirs: Any) -> bool:
+    return ours.shape != theirs.shape or ours.dtype != theirs.dtype or bool(np.array_equal(ours, theirs))
+
+
+def _by_another(file: Original) -> Any:
+    """Pixels as Pillow (JPEG) or GDAL (PNG) strictly read them; None where they do not, or are no other."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            if file.data[:2] == b"\xff\xd8":
+                image: Any = ImageOps.exif_transpose(Image.open(io.BytesIO(file.data)))
+                return np.asarray(image) if image.mode in ("L", "RGB") else None
+            if file.data[:4] == b"\x89PNG" and file.data[24:26] == b"\x08\x02":
+                with rasterio.MemoryFile(file.data) as memory, memory.open(driver="PNG") as dataset:
+                    return np.moveaxis(dataset.read(), 0, 2)
+        except (OSError, ValueError, SyntaxError, struct.error, rasterio.errors.RasterioError):
+            return None
+    return None
