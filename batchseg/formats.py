@@ -15,6 +15,9 @@ from batchseg.errors import SourceError
 
 HEAD_BYTES = 512
 
+MAX_BANDS = 4096
+"""A file of 122 bytes may claim 65,535 bands, over which GDAL and rasterio go for minutes."""
+
 SIGNATURES = (
     (re.compile(rb"II[*+]\0|MM\0[*+]"), "GTiff"),
     (re.compile(rb"\xff\xd8\xff"), "JPEG"),
@@ -112,6 +115,13 @@ def check_elsewhere(tags: Mapping[str, str]) -> None:
     item = next((name for name in tags if name.upper() in ELSEWHERE), None)
     if item:
         msg = f"its metadata name another file ({item}), which is not opened; remove that item"
+        raise SourceError(msg)
+
+
+def check_bands(count: int) -> None:
+    """Raises SourceError where a raster has more bands than any sensor gives."""
+    if count > MAX_BANDS:
+        msg = f"claims {count:,} bands, at most {MAX_BANDS:,} are taken"
         raise SourceError(msg)
 
 

@@ -22,7 +22,7 @@ import rasterio
 from rasterio.abc import MultiByteRangeResourceContainer
 
 from batchseg import storage
-from batchseg.formats import HEAD_BYTES, check_beside, check_elsewhere, driver_of, local_head
+from batchseg.formats import HEAD_BYTES, check_bands, check_beside, check_elsewhere, driver_of, local_head
 from batchseg.scratch import cache_root
 from batchseg.storage import FileInfo
 
@@ -62,7 +62,7 @@ def open_raster(uri: str, files: Sequence[str] = (), *, allow_vrt: bool = False)
     main = next(info for info in infos if info.uri == uri)
     if main.size > WHOLE_BYTES and TIFF.search(uri) and storage.gives_ranges(uri):
         driver_of(storage.read_ranges(uri, [0], [HEAD_BYTES])[0], allow_vrt=False)
-        return _without_references(rasterio.open(uri, driver="GTiff", opener=_Remote(infos), sharing=False))
+        return _checked(rasterio.open(uri, driver="GTiff", opener=_Remote(infos), sharing=False))
     return _open_local(Path(_copied(main, infos)), allow_vrt=allow_vrt)
 
 
@@ -71,13 +71,15 @@ def _open_local(path: Path, *, allow_vrt: bool) -> rasterio.DatasetReader:
     if not allow_vrt:
         check_beside(path)
     dataset = rasterio.open(str(path), driver=driver, sharing=False)
-    return dataset if allow_vrt else _without_references(dataset)
+    return _checked(dataset, allow_vrt=allow_vrt)
 
 
-def _without_references(dataset: rasterio.DatasetReader) -> rasterio.DatasetReader:
+def _checked(dataset: rasterio.DatasetReader, *, allow_vrt: bool = False) -> rasterio.DatasetReader:
     """Before anybody asks for masks: GDAL then opens what the metadata name."""
     try:
-        check_elsewhere(dataset.tags(ns="OVERVIEWS"))
+        check_bands(dataset.count)
+        if not allow_vrt:
+            check_elsewhere(dataset.tags(ns="OVERVIEWS"))
     except BaseException:
         dataset.close()
         raise

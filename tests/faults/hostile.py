@@ -331,6 +331,8 @@ def pointers(folder: Path, port: int) -> set[str]:
         archive.writestr("../../../tmp/pwned.tif", mutants.tiff(mutants.plain_tags(), tail=bytes(64)))
     item = '<PAMDataset><Metadata domain="OVERVIEWS"><MDI key="{}">{}</MDI></Metadata></PAMDataset>'
     beside = {
+        "long.tfw": "9" * 1_000_000,
+        "crs.tif.aux.xml": f"<PAMDataset><SRS>http://127.0.0.1:{port}/crs</SRS></PAMDataset>",
         "mask.tif.msk": vrt(url),
         "overview.tif.ovr": vrt(url),
         "service-beside.tif.ovr": wms,
@@ -340,11 +342,9 @@ def pointers(folder: Path, port: int) -> set[str]:
         "large.tif.aux.xml": "<PAMDataset>" + " " * 20_000_000,
     }
     harmless = {
-        "crs.tif.aux.xml": f"<PAMDataset><SRS>http://127.0.0.1:{port}/crs</SRS></PAMDataset>",
         "bomb.tif.aux.xml": mutants.BILLION + "<PAMDataset><SRS>&j;&file;</SRS></PAMDataset>",
         "deep.tif.aux.xml": "<a>" * 100_000,
         "place.tfw": "nan\n1e999\nx\n",
-        "long.tfw": "9" * 1_000_000,
     }
     for name, content in (beside | harmless).items():
         image = folder / (name.split(".")[0] + ".tif")
