@@ -88,6 +88,7 @@ def _read_vector(file: AreaFile, where: str) -> tuple[str | None, Sequence[bytes
         msg = f"{where}: reading vector files needs pyogrio; install it with `pip install batchseg[vector]`"
         raise ConfigError(msg) from e
     local = storage.local_path(file.uri)
+    pyogrio.set_gdal_config_options({"CPL_VSIL_CURL_ALLOWED_FILENAME": "none"})  # it may point anywhere
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of several layers the first is what is documented

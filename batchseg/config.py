@@ -3,7 +3,7 @@
 import datetime as dt
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,18 +30,53 @@ from batchseg.settings import (
 )
 from batchseg.wording import explain
 
+JOB_FILE_BYTES = 2**20
+JOB_FILE_VALUES = 20_000
+"""A job file's values at most, each alias counted as all that it stands for."""
+
 
 class _UniqueKeys(yaml.SafeLoader):
-    """YAML keeps the last of equal keys without a word; here they are an error."""
+    """YAML keeps the last of equal keys without a word; here they are an error.
+
+    Aliases of aliases ("billion laughs") are refused before they are followed.
+    """
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self._sizes: dict[int, int] = {}
+        """Values below a node, itself included, by the node's id; of those that are whole."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        alias = self.check_event(yaml.AliasEvent)
+        node = super().compose_node(parent, index)
+        if node is None:
+            return None
+        if not alias:
+            self._sizes[id(node)] = 1 + sum(self._sizes[id(child)] for child in _below(node))
+        if id(node) not in self._sizes:
+            msg = "an alias stands inside of what it stands for"
+            raise _wrong(msg, node)
+        if max(self._sizes[id(node)], len(self._sizes)) > JOB_FILE_VALUES:
+            msg = f"more than {JOB_FILE_VALUES:,} values, counting what aliases stand for"
+            raise _wrong(msg, node)
+        return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
         twice = next((key for number, key in enumerate(keys) if key in keys[:number]), None)
         if twice is not None:
-            raise yaml.constructor.ConstructorError(
-                None, None, f"the key {twice!r} is there twice", node.start_mark
-            )
+            msg = f"the key {twice!r} is there twice"
+            raise _wrong(msg, node)
         return super().construct_mapping(node, deep)
+
+
+def _wrong(what: str, node: yaml.Node) -> yaml.YAMLError:
+    return yaml.constructor.ConstructorError(None, None, what, node.start_mark)
+
+
+def _below(node: yaml.Node) -> Iterator[yaml.Node]:
+    for child in node.value if isinstance(node, yaml.CollectionNode) else ():
+        yield from child if isinstance(child, tuple) else (child,)
 
 
 def load_job(path: Path, overrides: Sequence[str] = (), today: dt.date | None = None) -> JobConfig:
@@ -56,11 +91,11 @@ def load_job(path: Path, overrides: Sequence[str] = (), today: dt.date | None = 
         ConfigError: the file cannot be read, or a key or value in it is wrong.
     """
     try:
-        loaded = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)
+        loaded = yaml.load(_text(path), Loader=_UniqueKeys)
     except OSError as e:
         msg = f"cannot read the job file {path}: {e.strerror}"
         raise ConfigError(msg) from e
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as e:
+    except (yaml.YAMLError, ValueError, RecursionError) as e:  # ValueError: no UTF-8, or no number
         msg = f"{path} is not YAML: {_without_text(e)}"
         raise ConfigError(msg) from e
     if not isinstance(loaded, dict):
@@ -85,6 +120,16 @@ def _without_text(error: Exception) -> str:
         return str(error)
     said = (getattr(error, name, None) for name in ("context", "problem"))
     return f"line {mark.line + 1}, column {mark.column + 1}: {', '.join(filter(None, said))}"
+
+
+def _text(path: Path) -> str:
+    """Raises OSError, UnicodeDecodeError; ConfigError where it is too large for a job."""
+    with path.open("rb") as file:
+        data = file.read(JOB_FILE_BYTES + 1)
+    if len(data) > JOB_FILE_BYTES:
+        msg = f"{path} is larger than {JOB_FILE_BYTES:,} bytes; a job is short: list inputs in a manifest"
+        raise ConfigError(msg)
+    return data.decode("utf-8")
 
 
 def _apply_override(tree: dict[str, Any], override: str) -> None:

@@ -76,7 +76,7 @@ def find_sources(
     """
     roots = dict(recorded)
     sources: dict[str, Source] = {}
-    folders = Folders()
+    folders = Folders(allow_vrt=config.allow_vrt)
     if not config.inputs:
         msg = f"{config.path}: inputs: there is none; name a file, a folder, a glob or a manifest"
         raise ConfigError(msg)
@@ -92,14 +92,15 @@ def find_sources(
             roots[key] = new_root(key, given_name, prefix, roots, taken=taken, config=config)
         names = given.names if isinstance(given, SceneSet) else ()
         if not names:
-            folders.list_remote(info.uri for scene in scenes for info in scene.rasters)
+            rasters = [info.uri for scene in scenes for info in scene.rasters]
+            folders.list_remote(uri for uri in rasters if not storage.unreadable(uri))
         for scene in scenes:
             files = tuple(info.uri for info in scene.rasters)
             if files in known_files:
                 continue  # another input holds it as well
             known_files |= {files} if not scene.problem else set()
             if isinstance(given, SceneSet):
-                source = _scene_source(scene, roots[key], given, names, is_young)
+                source = _scene_source(scene, roots[key], given, names, is_young, allow_vrt=config.allow_vrt)
             else:
                 source = _file_source(scene.rasters[0], roots[key], folders, config, is_young)
             _add(sources, source, config)
@@ -144,7 +145,7 @@ def _listed(given: str | SceneSet, config: JobConfig) -> list[SceneFiles]:
     key = input_key(given)
     try:
         if isinstance(given, SceneSet):
-            found = list(list_scenes(given))
+            found = list(list_scenes(given, allow_vrt=config.allow_vrt))
         else:
             found = [SceneFiles(name="", uri=i.uri, rasters=(i,)) for i in _expand(given, config)]
     except (SourceIOError, CredentialsError, ImportError, OSError, ValueError) as e:
@@ -227,10 +228,10 @@ def _manifest(uri: str, config: JobConfig) -> Iterator[FileInfo]:
         )
         raise ConfigError(msg) from e
     members = [member_uri(name, uri) for name in names]
-    infos = storage.file_infos(members)
+    infos = storage.file_infos([member for member in members if not storage.unreadable(member)])
     for member in members:
         # A row that names no file is that source's problem: it is kept and refused when it is opened.
-        yield infos[member] or FileInfo(uri=member, size=0, version="absent")
+        yield infos.get(member) or FileInfo(uri=member, size=0, version="absent")
 
 
 def _free_name(prefix: str, taken: set[str]) -> str:
@@ -303,21 +304,32 @@ def source_id_of(relative: str, root: InputRoot) -> str:
 def _file_source(
     info: FileInfo, root: InputRoot, folders: Folders, config: JobConfig, is_young: Callable[[FileInfo], bool]
 ) -> Source:
-    relative, problem = in_utf8(relative_path(info.uri, root))
-    files = [info, *folders.sidecars(info.uri)]
-    metadata = _metadata_of(info.uri) if config.scale.kind == "metadata" else None
+    relative, unspeakable = in_utf8(relative_path(info.uri, root))
+    unreadable = storage.unreadable(info.uri)
+    problem = unspeakable or unreadable or long_name(relative)
+    files = [info] if unreadable else [info, *folders.sidecars(info.uri)]
+    with_metadata = config.scale.kind == "metadata" and not unreadable
+    metadata = _metadata_of(info.uri) if with_metadata else None
     source = Source(
         source_id=source_id_of(relative, root),
-        uri=relative if problem else info.uri,
+        uri=relative if unspeakable else info.uri,
         files=tuple(f.uri for f in (*files, metadata) if f),
         tag="",
         size=info.size,
         problem=problem,
         rasters=(info.uri,) if metadata else (),
         metadata=(metadata.uri,) if metadata else (),
+        allow_vrt=config.allow_vrt,
         young=any(map(is_young, files)),
     )
     return dataclasses.replace(source, tag=_tag(source, [f for f in (*files, metadata) if f]))
+
+
+def long_name(relative: str) -> str:
+    """Why a file's path leaves no room for its mask's; empty where it does."""
+    if all(len(part.encode()) <= NAME_BYTES for part in relative.split("/")):
+        return ""
+    return f"its name is longer than {NAME_BYTES} bytes, which leaves no room for the mask's; rename it"
 
 
 def in_utf8(name: str) -> tuple[str, str]:
@@ -340,6 +352,8 @@ def _scene_source(
     given: SceneSet,
     names: tuple[str, ...],
     is_young: Callable[[FileInfo], bool],
+    *,
+    allow_vrt: bool,
 ) -> Source:
     name = "".join(c if c.isprintable() else "_" for c in scene.name) or relative_path(scene.uri, root)
     source_id = source_id_of(name, root)
@@ -361,6 +375,7 @@ def _scene_source(
         resampling=given.resampling,
         metadata=scene.metadata,
         said=scene.said,
+        allow_vrt=allow_vrt,
         young=any(map(is_young, infos)),
     )
     return dataclasses.replace(source, tag=_tag(source, infos))

@@ -45,6 +45,7 @@ class JobFile(schema.Strict):
     deadline: str | None = None
     stop_after: int = Field(default=10, ge=2)
     allow_empty: bool = False
+    allow_vrt: bool = False
     storage: dict[Literal["s3", "gs", "az", "http"], dict[str, Any]] = Field(default_factory=dict)
     aoi: Annotated[str, Field(min_length=1)] | schema.Area | None = None
     on_bad_block: Literal["quarantine", "nodata"] = "quarantine"
@@ -137,6 +138,7 @@ def _unsuited(job: JobFile) -> str | None:
             job.compress != "deflate" and job.mask_format != "tif",
             "PNG masks are deflated; set mask_format: tif",
         ),
+        "allow_vrt": (job.allow_vrt, "a photograph is never a VRT; leave it out"),
         "masks": (job.masks == "failed" and not job.rules, "nothing fails without `rules`; name some"),
     }
     said = next(key for key in OF_PHOTOGRAPHS if getattr(job, key) is not None)

@@ -18,12 +18,16 @@ def paths_of(data: bytes, uri: str) -> list[str]:
         KeyError, ValueError: it is no such file.
     """
     if uri.endswith(".csv"):
-        return _texts([row["uri"].strip() for row in _csv_rows(data, ["uri"])])
+        return _texts([(row["uri"] or "").strip() for row in _csv_rows(data, ["uri"])])
     if uri.endswith(".parquet"):
         column = pq.read_table(io.BytesIO(data), columns=["uri"]).column("uri")
         return _texts(column.to_pylist())
     lines = (line.strip() for line in data.decode("utf-8-sig").splitlines())
-    return [line for line in lines if line and not line.startswith("#")]
+    return _texts([line for line in lines if line and not line.startswith("#")])
+
+
+LONGEST = 2**16
+"""Characters of a path; what has more is no list of paths."""
 
 
 def _texts(names: list[object]) -> list[str]:
@@ -31,7 +35,11 @@ def _texts(names: list[object]) -> list[str]:
     if wrong is not None or None in names:
         msg = f"uri: expected paths, found {wrong!r}"
         raise ValueError(msg)
-    return [str(name) for name in names]
+    texts = [str(name) for name in names]
+    if texts and (longest := max(map(len, texts))) > LONGEST:
+        msg = f"one of its paths has {longest:,} characters"
+        raise ValueError(msg)
+    return texts
 
 
 def read_rows(uri: str, columns: Sequence[str]) -> Iterator[Mapping[str, Any]]:
@@ -47,8 +55,12 @@ def read_rows(uri: str, columns: Sequence[str]) -> Iterator[Mapping[str, Any]]:
 
 def _csv_rows(data: bytes, columns: Sequence[str]) -> Iterator[Mapping[str, Any]]:
     reader = csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline=""))
-    _check_columns(columns, reader.fieldnames or ())
-    return iter(reader)
+    try:
+        _check_columns(columns, reader.fieldnames or ())
+        yield from reader
+    except csv.Error as e:
+        msg = f"line {reader.line_num}: {e}"
+        raise ValueError(msg) from e
 
 
 def _parquet_rows(data: bytes, columns: Sequence[str]) -> Iterator[Mapping[str, Any]]:

@@ -53,7 +53,7 @@ def read_metadata(uri: str, raster: str) -> BandMetadata:
         if name.lower().endswith(".json"):
             return _landsat(json.loads(data), raster)
         return _sentinel2(ElementTree.fromstring(data), raster)
-    except (ValueError, KeyError, TypeError, AttributeError, ElementTree.ParseError) as e:
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError, ElementTree.ParseError) as e:
         msg = f"{name} does not hold the metadata of its product ({type(e).__name__}: {e})"
         raise SourceError(msg) from e
 

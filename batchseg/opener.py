@@ -23,6 +23,7 @@ from rasterio.abc import MultiByteRangeResourceContainer
 
 from batchseg import storage
 from batchseg.errors import CredentialsError
+from batchseg.formats import HEAD_BYTES, check_bands, check_beside, check_elsewhere, driver_of, local_head
 from batchseg.hiding import public
 from batchseg.scratch import cache_root
 from batchseg.storage import FileInfo
@@ -43,24 +44,48 @@ RAW_BLOCK_BYTES = 512 * 2**20
 TIFF = re.compile(r"\.g?tiff?$", re.IGNORECASE)
 
 
-def open_raster(uri: str, files: Sequence[str] = ()) -> rasterio.DatasetReader:
+def open_raster(uri: str, files: Sequence[str] = (), *, allow_vrt: bool = False) -> rasterio.DatasetReader:
     """Open a raster that nobody else holds open.
 
     Args:
         uri: of the raster.
-        files: it and its sidecars: GDAL is shown no other.
+        files: it and its sidecars: of a bucket GDAL is shown no other.
+        allow_vrt: it may be a VRT, which reads other files.
 
     Raises:
-        OSError: the storage does not give it. Else what rasterio raises.
+        OSError: the storage does not give it.
+        SourceError: it is of no kind that is opened, or points at other files. Else what rasterio raises.
     """
     _failures.clear()
-    if storage.local_path(uri) is not None:
-        return rasterio.open(uri, sharing=False)
+    local = storage.local_path(uri)
+    if local is not None:
+        return _open_local(local, allow_vrt=allow_vrt)
     infos = storage.at_once(_existing, sorted({uri, *files}), uri)
     main = next(info for info in infos if info.uri == uri)
     if main.size > WHOLE_BYTES and TIFF.search(uri) and storage.gives_ranges(uri):
-        return rasterio.open(uri, opener=_Remote(infos), sharing=False)
-    return rasterio.open(_copied(main, infos), sharing=False)
+        driver_of(storage.read_ranges(uri, [0], [HEAD_BYTES])[0], allow_vrt=False)
+        return _checked(rasterio.open(uri, driver="GTiff", opener=_Remote(infos), sharing=False))
+    return _open_local(Path(_copied(main, infos)), allow_vrt=allow_vrt)
+
+
+def _open_local(path: Path, *, allow_vrt: bool) -> rasterio.DatasetReader:
+    driver = driver_of(local_head(path), allow_vrt=allow_vrt)
+    if not allow_vrt:
+        check_beside(path)
+    dataset = rasterio.open(str(path), driver=driver, sharing=False)
+    return _checked(dataset, allow_vrt=allow_vrt)
+
+
+def _checked(dataset: rasterio.DatasetReader, *, allow_vrt: bool = False) -> rasterio.DatasetReader:
+    """Before anybody asks for masks: GDAL then opens what the metadata name."""
+    try:
+        check_bands(dataset.count)
+        if not allow_vrt:
+            check_elsewhere(dataset.tags(ns="OVERVIEWS"))
+    except BaseException:
+        dataset.close()
+        raise
+    return dataset
 
 
 def storage_failure() -> str | None:

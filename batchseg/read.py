@@ -36,10 +36,13 @@ GDAL_OPTIONS = {
     "GDAL_CACHEMAX": 96 * 1024**2,
     "GDAL_NUM_THREADS": 1,
     "GDAL_MAX_RAW_BLOCK_CACHE_SIZE": RAW_BLOCK_BYTES,
-    # A raster may name files anywhere; none of them is fetched from the network behind the user's back.
+    # A VRT may name files anywhere; none of them is fetched from the network behind the user's back.
     "GDAL_HTTP_MAX_RETRY": 0,
+    "CPL_VSIL_CURL_ALLOWED_FILENAME": "none",
+    "GDAL_VRT_ENABLE_PYTHON": "NO",
 }
 
+GONE = "the file is gone"
 NOT_GIVEN = "the storage does not give the file"
 UNDECODABLE = "damaged or cut off: pixels cannot be decoded"
 """How the reason begins of sources that are refused for it."""
@@ -80,6 +83,9 @@ def _source_errors(doing: str, source: Source) -> Iterator[None]:
             if isinstance(root, FileError):
                 doing = f"{_part(source, root.uri)}{doing}"
             root = root.__cause__
+        if isinstance(root, SourceError):  # it was not even opened
+            msg = f"{_part(source, e.uri) if isinstance(e, FileError) else ''}{root}"
+            raise SourceError(msg) from e
         text = getattr(root, "errmsg", None) or str(root) or type(root).__name__
         detail = re.sub(r" \(this error can be turned.*\)", "", text).rstrip(".")
         for uri in (source.uri, *source.rasters):
@@ -90,6 +96,8 @@ def _source_errors(doing: str, source: Source) -> Iterator[None]:
             raise SourceIOError(problem) from e
         msg = f"{doing} (GDAL: {detail})"
         raise SourceError(msg) from e
+    except FileNotFoundError as e:
+        raise SourceIOError(GONE) from e
     except OSError as e:
         if is_full(e):  # reading needs no room: it is that of a copy
             msg = f"cannot copy {source.uri} to {e.filename or cache_root()}: {describe(e)}"
@@ -113,7 +121,7 @@ def _storage_problem(source: Source) -> str | None:
     try:
         for uri in source.rasters or (source.uri,):
             if storage.file_info(uri) is None:
-                return "the file is gone"
+                return GONE
             storage.read_tail(uri, 1)
     except (OSError, SourceIOError) as e:
         return f"{NOT_GIVEN}: {getattr(e, 'strerror', None) or e}"

@@ -47,6 +47,8 @@ class Source:
     """Per raster the file for `metadata.read_metadata`, or an empty string; empty: no raster has one."""
     said: Said = ()
     """Per raster what the listing itself (a STAC item) said; empty: nothing of any."""
+    allow_vrt: bool = False
+    """It may be a VRT, which reads other files of the machine."""
     young: bool = False
     """One of its files changed less than the job's `min_age` ago: it may still be written."""
 

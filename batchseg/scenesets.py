@@ -16,6 +16,9 @@ from batchseg.settings import SceneSet
 from batchseg.sidecars import Folders, is_sidecar, sidecars
 from batchseg.storage import FileInfo
 
+PATH_SHOWN = 300
+"""Characters of a path that is in no way one."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SceneFiles:
@@ -35,7 +38,7 @@ class SceneFiles:
     problem: str = ""
 
 
-def list_scenes(given: SceneSet) -> Iterator[SceneFiles]:
+def list_scenes(given: SceneSet, *, allow_vrt: bool = False) -> Iterator[SceneFiles]:
     """The scenes of a set, in the order of its file, or sorted by name; those that lack a file as well.
 
     Raises:
@@ -43,8 +46,8 @@ def list_scenes(given: SceneSet) -> Iterator[SceneFiles]:
         ValueError: the manifest or the item collection is not what it should be.
     """
     if given.kind == "bands":
-        return _by_patterns(given)
-    return _by_manifest(given) if given.kind == "manifest" else _by_items(given)
+        return _by_patterns(given, allow_vrt)
+    return _by_manifest(given, allow_vrt) if given.kind == "manifest" else _by_items(given, allow_vrt)
 
 
 def literal_folder(given: SceneSet) -> str:
@@ -53,7 +56,7 @@ def literal_folder(given: SceneSet) -> str:
     return text.rpartition("/")[0]
 
 
-def _by_patterns(given: SceneSet) -> Iterator[SceneFiles]:
+def _by_patterns(given: SceneSet, allow_vrt: bool) -> Iterator[SceneFiles]:
     """One listing per pattern, whatever the number of scenes."""
     found: list[dict[str, list[FileInfo]]] = []
     beside: dict[str, FileInfo] = {}
@@ -77,7 +80,7 @@ def _by_patterns(given: SceneSet) -> Iterator[SceneFiles]:
             uri=next(infos[0].uri for infos in lists if infos),
             rasters=[infos[0] for infos in lists if infos],
             extra=[info for infos in lists for info in infos[1:]],
-            sidecars_of=lambda uri: sidecars(uri, beside),
+            sidecars_of=lambda uri: sidecars(uri, beside, allow_vrt=allow_vrt),
             metadata=metadata,
             problem=next(filter(None, problems), ""),
         )
@@ -134,10 +137,10 @@ def _band_problem(band: tuple[str, str], scene: str, infos: Sequence[FileInfo]) 
     return ""
 
 
-def _by_manifest(given: SceneSet) -> Iterator[SceneFiles]:
+def _by_manifest(given: SceneSet, allow_vrt: bool) -> Iterator[SceneFiles]:
     columns = [*given.columns, *([given.id_column] if given.id_column else [])]
     rows = read_rows(given.path, columns)
-    folders, metadata = Folders(), _Metadata([])
+    folders, metadata = Folders(allow_vrt=allow_vrt), _Metadata([])
     for number, row in enumerate(rows, start=1):
         cells = [path_in(row, column, number) for column in given.columns]
         name = str(row[given.id_column] or "").strip() if given.id_column else ""
@@ -155,9 +158,9 @@ def _by_manifest(given: SceneSet) -> Iterator[SceneFiles]:
         )
 
 
-def _by_items(given: SceneSet) -> Iterator[SceneFiles]:
-    document = json.loads(storage.read_bytes(given.path))
-    folders, metadata = Folders(), _Metadata([])
+def _by_items(given: SceneSet, allow_vrt: bool) -> Iterator[SceneFiles]:
+    document = _json(storage.read_bytes(given.path))
+    folders, metadata = Folders(allow_vrt=allow_vrt), _Metadata([])
     for item in _items(document):
         base = _base(item, given.path)
         try:
@@ -178,6 +181,14 @@ def _by_items(given: SceneSet) -> Iterator[SceneFiles]:
             metadata=metadata,
             said=said,
         )
+
+
+def _json(data: bytes) -> Any:
+    try:
+        return json.loads(data)
+    except RecursionError as e:
+        msg = "is nested too deeply for a STAC item"
+        raise ValueError(msg) from e
 
 
 def _items(document: Any) -> list[dict[str, Any]]:
@@ -221,9 +232,9 @@ def _listed_scene(
     said: Sequence[tuple[BandMetadata, ...]] = (),
 ) -> SceneFiles:
     """A scene by (what it is called, URI) of its files; no URI: the listing names no file for it."""
-    infos = storage.file_infos([uri for _, uri in wanted if uri])
+    infos = storage.file_infos([uri for _, uri in wanted if uri and not storage.unreadable(uri)])
     problems = [
-        absent.format(repr(part)) if not uri else f"its file for {part} is missing: {uri}"
+        absent.format(repr(part)) if not uri else f"its file for {part} is missing: {uri[:PATH_SHOWN]}"
         for part, uri in wanted
         if not uri or infos.get(uri) is None
     ]

@@ -261,6 +261,8 @@ class JobConfig:
     deadline: str | None
     stop_after: int
     allow_empty: bool
+    allow_vrt: bool
+    """Sources may be VRTs, which read other files of the machine."""
     storage: Mapping[str, Mapping[str, Any]]
     """Options by protocol: endpoint, anonymous, profile, and whatever fsspec's client takes."""
     aoi: AreaFile | None

@@ -19,6 +19,7 @@ from batchseg.errors import ConfigError
 from batchseg.events import Listener, Note
 from batchseg.executors import Executor
 from batchseg.executors.inline import InlineExecutor
+from batchseg.formats import VRT_REFUSED
 from batchseg.ledger import Ledger, Record
 from batchseg.machine import cpu_class
 from batchseg.models.package import ModelFacts, ModelPackage
@@ -52,8 +53,9 @@ def triage_job(
 
 
 def worth_another_try(config: JobConfig, record: Record) -> bool:
-    """Whether a source was quarantined for a damaged block, and the job now leaves such blocks out."""
-    return config.on_bad_block == "nodata" and record.error.startswith(UNDECODABLE)
+    """Whether a source was quarantined for what the job now allows: a damaged block, or to be a VRT."""
+    forgiven = config.on_bad_block == "nodata" and record.error.startswith(UNDECODABLE)
+    return forgiven or (config.allow_vrt and record.error.startswith(VRT_REFUSED))
 
 
 def describe_young(count: int, min_age: float) -> str:

@@ -16,13 +16,13 @@ def is_sidecar(uri: str) -> bool:
     return uri.lower().endswith(SIDECAR_SUFFIXES)
 
 
-def sidecars(uri: str, listed: Mapping[str, FileInfo]) -> list[FileInfo]:
-    """Those of a raster, out of the listed files; of a VRT its members as well."""
+def sidecars(uri: str, listed: Mapping[str, FileInfo], *, allow_vrt: bool = False) -> list[FileInfo]:
+    """Those of a raster, out of the listed files; of a VRT that may be opened its members as well."""
     folder, _, name = uri.rpartition("/")
     stem = name.rpartition(".")[0]
     names = [f"{folder}/{base}{suffix}" for base in (name, stem) for suffix in SIDECAR_SUFFIXES]
     found = [listed[key] for key in names if key in listed]
-    if name.lower().endswith(".vrt"):
+    if allow_vrt and name.lower().endswith(".vrt"):
         found += [info for member in _vrt_members(uri) if (info := storage.file_info(member))]
     return found
 
@@ -30,7 +30,9 @@ def sidecars(uri: str, listed: Mapping[str, FileInfo]) -> list[FileInfo]:
 class Folders:
     """Sidecars by folder, one listing each: a glob such as *.tif does not show them."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, allow_vrt: bool = False) -> None:
+        """`allow_vrt`: files that a VRT names are looked at."""
+        self._allow_vrt = allow_vrt
         self._listed: dict[str, dict[str, FileInfo]] = {}
 
     def list_remote(self, uris: Iterable[str]) -> None:
@@ -45,7 +47,7 @@ class Folders:
         folder = uri.rpartition("/")[0]
         if folder not in self._listed:
             self._listed[folder] = _sidecars_in(folder)
-        return sidecars(uri, self._listed[folder])
+        return sidecars(uri, self._listed[folder], allow_vrt=self._allow_vrt)
 
 
 def _sidecars_in(folder: str) -> dict[str, FileInfo]:

@@ -18,7 +18,7 @@ from rasterio.errors import RasterioError
 from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window as RasterioWindow
 
-from batchseg.errors import SourceError
+from batchseg.errors import SourceError, SourceIOError
 from batchseg.metadata import read_metadata
 from batchseg.opener import open_raster
 from batchseg.regrid import covered, file_name, finest, read_warped, same_grid, warp
@@ -37,13 +37,13 @@ def open_source(source: Source) -> "DatasetReader | Stack":
         What rasterio raises.
     """
     if not source.rasters:
-        return open_raster(source.uri, source.files)
+        return open_raster(source.uri, source.files, allow_vrt=source.allow_vrt)
     read: dict[tuple[str, str], BandMetadata] = {}
     opened: list[_File] = []
     try:
         for number, uri in enumerate(source.rasters):
             with _naming(uri):
-                dataset = open_raster(uri, beside(uri, source.files))
+                dataset = open_raster(uri, beside(uri, source.files), allow_vrt=source.allow_vrt)
             said = source.said[number] if source.said else ()
             file = source.metadata[number] if source.metadata else ""
             if file and (file, uri) not in read:
@@ -264,5 +264,7 @@ class FileError(Exception):
 def _naming(uri: str) -> Iterator[None]:
     try:
         yield
-    except (RasterioError, rasterio._err.CPLE_BaseError) as e:
+    except SourceIOError:
+        raise
+    except (SourceError, RasterioError, rasterio._err.CPLE_BaseError) as e:
         raise FileError(uri) from e

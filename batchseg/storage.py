@@ -6,6 +6,7 @@ PUT, which is atomic by itself. Readers never see half a file.
 
 import contextlib
 import datetime as dt
+import errno
 import hashlib
 import json
 import os
@@ -180,6 +181,28 @@ def local_path(uri: str) -> Path | None:
     return Path(uri.removeprefix("file://"))
 
 
+PATH_BYTES = 4096
+"""Of one path: Linux takes no more, S3 a quarter of it."""
+
+SPOKEN = frozenset((*(spelling for each in PROTOCOLS.values() for spelling in each), "file", "memory"))
+
+
+def unreadable(uri: str) -> str:
+    """Why what a listing holds can name no file, in words; empty where it can.
+
+    fsspec knows many more protocols, and chains of them, that unpack archives or run programs; GDAL has
+    names that begin with /vsi.
+    """
+    if "\0" in uri:
+        return "its path holds a NUL character; correct the list"
+    if len(uri) > PATH_BYTES:
+        return f"its path has {len(uri):,} characters; correct the list"
+    protocol, separator, rest = uri.partition("://")
+    if separator and (protocol not in SPOKEN or "::" in protocol or not rest.strip("/")):
+        return "is no path, and no address that is read: s3://, gs://, az://, http:// or https://"
+    return ""
+
+
 def join(root: str, *parts: str) -> str:
     return "/".join((root.rstrip("/"), *parts))
 
@@ -316,6 +339,8 @@ def file_info(uri: str) -> FileInfo | None:
         msg = f"cannot look at {uri}: {e.__cause__}"
         raise SourceIOError(msg) from e
     except OSError as e:
+        if local_path(uri) is not None and e.errno in (errno.ENAMETOOLONG, errno.ENOTDIR, errno.ELOOP):
+            return None
         msg = f"cannot look at {uri}: {e}"
         raise SourceIOError(msg) from e
     return to_file_info(fs, path, info) if info["type"] == "file" or _is_regular(path) else None

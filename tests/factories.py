@@ -152,6 +152,7 @@ def make_config(**changes: Any) -> JobConfig:
         deadline=None,
         stop_after=10,
         allow_empty=False,
+        allow_vrt=False,
         storage={},
         aoi=None,
         on_bad_block="quarantine",

@@ -302,7 +302,7 @@ def test_blocks_are_left_out_of_geotiff_alone(tmp_path: Path, write_job: JobWrit
         f'<VRTDataset rasterXSize="130" rasterYSize="90">{bands}</VRTDataset>'
     )
     keys = {"model": str(models / "conv"), "bands": [1, 2, 3], "scale": {"divide": 1}, "classes": None}
-    job = write_job(inputs="in/*.vrt", on_bad_block="nodata", **keys)
+    job = write_job(inputs="in/*.vrt", allow_vrt=True, on_bad_block="nodata", **keys)
     (refused,) = run(job).refused
     assert "GeoTIFF alone, not of VRT" in refused.error
     assert run(job).still_quarantined == 1

@@ -82,6 +82,7 @@ ORDER = [
     "ledger",
     "photos.triage",
     "plan",
+    "formats",
     "opener",
     "regrid",
     "stack",

@@ -135,7 +135,7 @@ def test_a_vrt_finds_its_members_in_the_copy(tmp_path, memory, cache):
     (tmp_path / "a.tif").rename(tmp_path / "deep" / "a.tif")
     (tmp_path / "a.vrt").write_text(text)
     files = put(memory, tmp_path, "a.vrt", "deep/a.tif")
-    with open_raster(files[0], files) as dataset:
+    with open_raster(files[0], files, allow_vrt=True) as dataset:
         np.testing.assert_array_equal(dataset.read(1), pixels[1])
 
 

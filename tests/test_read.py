@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,14 +18,14 @@ from batchseg.scene import Refusal, Scene, Source
 from batchseg.settings import Scale
 
 
-def source_of(path: Path) -> Source:
-    config = make_config(inputs=((None, str(path)),), output=str(path.parent / "out"))
+def source_of(path: Path, **changes: Any) -> Source:
+    config = make_config(inputs=((None, str(path)),), output=str(path.parent / "out"), **changes)
     (source,), _ = find_sources(config, {})
     return source
 
 
-def scene_of(path: Path) -> Scene:
-    scene = read_header(source_of(path))
+def scene_of(path: Path, **changes: Any) -> Scene:
+    scene = read_header(source_of(path, **changes))
     assert isinstance(scene, Scene), scene
     return scene
 
@@ -66,7 +67,7 @@ def test_a_nodata_value_that_its_dtype_cannot_hold_marks_nothing(tmp_path: Path)
     vrt.write_text(f'<VRTDataset rasterXSize="40" rasterYSize="30">{bands}</VRTDataset>')
     recipe = make_recipe()
     (held,), _ = read_shards(
-        scene_of(vrt), recipe, tuple(ShardGrid(tiles=recipe.grid(30, 40), tiles_hw=(9, 9)))
+        scene_of(vrt, allow_vrt=True), recipe, tuple(ShardGrid(tiles=recipe.grid(30, 40), tiles_hw=(9, 9)))
     )
     assert held.valid is None
 

@@ -167,6 +167,7 @@ def test_every_odd_raster_gets_a_mask_in_its_place_or_a_reason(
         classes=None,
         scale={"divide": 1},
         regions=False,
+        allow_vrt=True,
         tile_size=512,
         halo=16,
     )

@@ -25,6 +25,7 @@ from batchseg.inputs import (
     is_manifest,
     lies_inside,
     literal_prefix,
+    long_name,
     new_root,
     relative_path,
     source_id_of,
@@ -190,10 +191,33 @@ def _members(manifest: str, clock: _Clock) -> pa.Table:
 
 def _looked_at(rows: pa.Table, clock: _Clock) -> pa.Table:
     uris: Column = rows["uri"]
+    unreadable = _unreadable(uris)
+    readable = pc.equal(unreadable, "")
+    if not pc.all(readable).as_py():
+        refused = rows.filter(pc.invert(readable))
+        said = unreadable.filter(pc.invert(readable))
+        found = _found(refused["uri"], _nothing(refused), said, refused["attributes"], clock)
+        return pa.concat_tables([found, _looked_at(rows.filter(readable), clock)])
     files = walking.look(uris.to_pylist())
-    gone = pa.array([tag is None for tag in files.tags])
+    gone = pa.array([tag is None for tag in files.tags], pa.bool_())
     problems = pc.if_else(gone, "there is no such file; bring it back, or correct the manifest", "")
     return _found(uris, files, problems, rows["attributes"], clock)
+
+
+def _unreadable(uris: Column) -> Column:
+    """`storage.unreadable` of each."""
+    long = pc.greater(pc.binary_length(uris), storage.PATH_BYTES)
+    if not pc.any(pc.or_(long, pc.match_substring_regex(uris, r"://|\x00"))).as_py():
+        return pa.array([""] * len(uris), pa.string())
+    return pa.array([storage.unreadable(uri) for uri in uris.to_pylist()], pa.string())
+
+
+def _nothing(rows: pa.Table) -> walking.Files:
+    """What is known of files that are not even looked for."""
+    files = walking.Files()
+    for uri in rows["uri"].to_pylist():
+        files.add(str(uri), 0, None, None)
+    return files
 
 
 def _folder_of(found: pa.Table, manifest: str) -> str:
@@ -250,12 +274,8 @@ def _long_names_too(ids: Column, problems: Column) -> Column:
     doubtful = pc.match_substring_regex(ids, _LONG_NAME)
     if not pc.any(doubtful).as_py():
         return problems
-    words = f"its name is longer than {NAME_BYTES} bytes, which leaves no room for the mask's; rename it"
-    longest = [max(len(part.encode()) for part in i.split("/")) for i in ids.filter(doubtful).to_pylist()]
-    others = [
-        problem or (words if length > NAME_BYTES else "")
-        for length, problem in zip(longest, problems.filter(doubtful).to_pylist(), strict=True)
-    ]
+    pairs = zip(ids.filter(doubtful).to_pylist(), problems.filter(doubtful).to_pylist(), strict=True)
+    others = [problem or long_name(source_id) for source_id, problem in pairs]
     return pc.replace_with_mask(problems, doubtful, pa.array(others, pa.string()))
 
 

@@ -11,7 +11,7 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from batchseg import storage
-from batchseg.manifests import member_uri
+from batchseg.manifests import LONGEST, member_uri
 from batchseg.photos.tables import Column
 from batchseg.photos.tables import compute as pc
 
@@ -129,6 +129,10 @@ def _paths(column: Column, first_row: int) -> Column:
         msg = f"its column uri holds {column.type}; expected paths"
         raise ValueError(msg)
     paths = column.cast(pa.string())
+    longest = pc.max(pc.binary_length(paths)).as_py() or 0
+    if longest > LONGEST:
+        msg = f"one of its paths has {longest:,} bytes"
+        raise ValueError(msg)
     empty = pc.fill_null(pc.equal(paths, ""), fill_value=True)
     if (row := pc.index(empty, True).as_py()) >= 0:
         msg = f"its row {first_row + row} has no uri; give every row a path"

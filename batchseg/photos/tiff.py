@@ -12,6 +12,7 @@ from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.io import MemoryFile
 
 from batchseg.errors import SourceError
+from batchseg.formats import check_bands, check_elsewhere
 from batchseg.photos.picture import Picture, check_size, make_picture
 from batchseg.read import gdal
 
@@ -48,6 +49,8 @@ def read(data: bytes, max_pixels: int) -> Picture:
     tags = _tags(data)
     _refuse(tags)
     with gdal(), MemoryFile(data, filename="image.tif") as memory, memory.open(driver="GTiff") as dataset:
+        check_bands(dataset.count)
+        check_elsewhere(dataset.tags(ns="OVERVIEWS"))
         if len(dataset.subdatasets) > 1:
             msg = f"holds {len(dataset.subdatasets)} pages; save each as a file of its own"
             raise SourceError(msg)
