@@ -36,7 +36,7 @@ def test_a_run_whose_ray_cluster_is_broken_ends_soon_and_says_so(scenes: Workloa
     scenes.remove(part)
     with place() as here:
         process = start(here, "run", scenes.job(part, executor="ray"), slow=0.3)
-        assert wait_for(lambda: len(here.predicted()) >= 4, 120), said(here)
+        assert wait_for(lambda: len(here.predicted()) >= 4, 200), said(here)
         kill(here.processes(ROLES[part]))
         assert process.wait(30) == 5
         assert "was ended by SIGKILL" in said(here)
