@@ -115,6 +115,7 @@ ORDER = [
     "photos.worker",
     "photos.sift",
     "executors.inline",
+    "executors.watched",
     "executors.ray",
     "photos.rejudge",
     "progress",

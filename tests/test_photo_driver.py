@@ -9,7 +9,7 @@ from batchseg.errors import OutputError, StoppedError
 from batchseg.executors import Failure, GroupOutcome, SiftOutcome, Slot
 from batchseg.ledger import Ledger, Record
 from batchseg.photos.driver import MOST_ATTEMPTS, PhotoDriver
-from batchseg.photos.group import Doubt, Group, GroupAnswer, from_stream
+from batchseg.photos.group import Doubt, Group, GroupAnswer, Sifted, from_stream
 from batchseg.photos.tables import LISTING
 from batchseg.records import to_table
 
@@ -63,7 +63,7 @@ class Executor:
     def sift(self, group: Group) -> None:
         names = from_stream(group.images)["source_id"].to_pylist()
         doubts = doubts_of(set(names) & (self.bad | self.decoder_kills))
-        self.outcomes.append(SiftOutcome(group_id=group.id, result=doubts))
+        self.outcomes.append(SiftOutcome(group_id=group.id, result=Sifted(doubts=doubts)))
 
     def abandon_group(self, group_id: int) -> None:
         raise AssertionError

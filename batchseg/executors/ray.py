@@ -28,6 +28,7 @@ from ray import exceptions as ray_errors
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from batchseg import storage
+from batchseg.engines import telling_line
 from batchseg.errors import BatchsegError, ConfigError, ModelError, SourceError, StoppedError
 from batchseg.executors import (
     Failure,
@@ -39,12 +40,13 @@ from batchseg.executors import (
     Outcome,
     SiftOutcome,
     Slot,
+    died_reading,
 )
 from batchseg.finish import finish_scene
-from batchseg.isolate import ProcessDiedError, call_in_fresh_process
+from batchseg.isolate import START_SECONDS, ProcessDiedError
 from batchseg.ledger import Record
 from batchseg.machine import cpu_class
-from batchseg.photos.group import Doubt, Group, GroupAnswer, from_stream
+from batchseg.photos.group import Group, GroupAnswer, Sifted, from_stream
 from batchseg.photos.sift import sift
 from batchseg.photos.worker import GroupWorker, usual_batch
 from batchseg.predict import load_predictor
@@ -59,10 +61,14 @@ from batchseg.steps import (
     LeaseResult,
     predict_lease,
     read_lease,
+    read_lease_alone,
     write_lease,
 )
 
 HEADERS_PER_TASK = 64
+HEADERS_LOST_LIMIT = 3
+"""Times in a row that who reads doubtful headers ends without having read one."""
+
 START_TIMEOUT = 300.0
 """Seconds for all predictors to load their model."""
 
@@ -102,10 +108,10 @@ def _headers(where: Where, sources: list[Source]) -> list[Scene | Refusal]:
     return [read_header(source) for source in sources]
 
 
-@ray.remote(num_cpus=0, max_retries=0)
-def _headers_alone(where: Where, sources: list[Source], timeout: float) -> list[Scene | Refusal]:
+@ray.remote(num_cpus=0, max_retries=0, num_returns="streaming")
+def _headers_alone(where: Where, sources: list[Source], timeout: float) -> Iterator[Scene | Refusal]:
     storage.adopt(where)
-    return read_headers_alone(sources, timeout)
+    yield from read_headers_alone(sources, timeout)
 
 
 @ray.remote(num_cpus=0, max_retries=0)
@@ -116,12 +122,12 @@ def _read(
     try:
         if isolated:
             # Shorter than the driver waits: this process must outlive the fresh one to end it.
-            return call_in_fresh_process(read_lease, recipe, lease, timeout=0.8 * timeout)
+            return read_lease_alone(recipe, lease, 0.8 * timeout)
         return read_lease(recipe, lease)
     except SourceError as e:
         return Failure.of(e, "read")
     except ProcessDiedError as e:
-        return Failure(kind="crash", step="read", reason=f"the process that read it {e}")
+        return died_reading(lease, e)
 
 
 @ray.remote(num_cpus=0, max_retries=0)
@@ -149,7 +155,7 @@ def _finish(
 
 
 @ray.remote(num_cpus=0, max_retries=0)
-def _sift(where: Where, recipe: Recipe, group: Group, timeout: float) -> tuple[Doubt, ...]:
+def _sift(where: Where, recipe: Recipe, group: Group, timeout: float) -> Sifted:
     storage.adopt(where)
     return sift(from_stream(group.images).to_pylist(), recipe, timeout)
 
@@ -183,7 +189,7 @@ class _PredictorActor:
         except BatchsegError as e:
             return Failure.of(e, "predict")
         except Exception as e:  # noqa: BLE001  Paddle raises RuntimeError, ValueError, MemoryError
-            return Failure(kind="error", step="predict", reason=f"predicting it: {e}")
+            return Failure(kind="error", step="predict", reason=f"predicting it: {telling_line(e)}")
 
     def do_group(self, where: Where, group: Group) -> GroupAnswer | Failure:
         """Photographs are read where they are predicted: their pixels cross no process."""
@@ -194,7 +200,7 @@ class _PredictorActor:
         except BatchsegError as e:
             return Failure.of(e, "group")
         except Exception as e:  # noqa: BLE001  as above
-            return Failure(kind="error", step="group", reason=f"predicting it: {e}")
+            return Failure(kind="error", step="group", reason=f"predicting it: {telling_line(e)}")
 
 
 _remote_predictor: Any = ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0)(_PredictorActor)
@@ -206,7 +212,10 @@ class _Worker:
 
     actor: Any
     node: str
+    ready: Any
+    """Answered once the model is loaded."""
     died_in_a_row: int = 0
+    """Before that: over some work it may be the work's fault, which the driver finds out."""
 
 
 @dataclass(slots=True)
@@ -228,6 +237,7 @@ class _Flight:
     isolation: Isolation
     actor: Any = None
     read: Any = None
+    masks: Any = None
     done: Any = None
     own_actor: bool = False
     started: float = field(default_factory=time.monotonic)
@@ -257,7 +267,7 @@ class RayExecutor:
         self._where: Where = storage.environment()
         self._folder: Path | None = None
         self._lock: Any = None
-        self._closing, self._starting = False, threading.Lock()
+        self._closing, self._starting, self._listing = False, threading.Lock(), threading.Lock()
         self._connect(address, object_store_bytes)
         self._workers: list[_Worker] = []
         self._flights: dict[int, _Flight] = {}
@@ -308,7 +318,7 @@ class RayExecutor:
             while parts and len(running) < 4:
                 part = parts.popleft()
                 running[_headers.remote(self._where, part)] = part
-            ready, _ = ray.wait(list(running), timeout=self._timeout)
+            ready = self._ready_in_time(list(running), self._timeout)
             if not ready:  # a header that never comes: its batch is looked at one by one
                 for ref, part in running.items():
                     ray.cancel(ref, force=True)
@@ -324,12 +334,35 @@ class RayExecutor:
                 # A refusal stands only if it recurs in a fresh process.
                 doubtful += [a.source for a in answers if isinstance(a, Refusal)]
                 yield from (a for a in answers if isinstance(a, Scene))
-        if doubtful:
+        lost = 0
+        while doubtful:
+            before, reason = len(doubtful), "no answer in time"
+            answers = _headers_alone.remote(self._where, doubtful, self._timeout)
             try:
-                yield from ray.get(_headers_alone.remote(self._where, doubtful, self._timeout))
+                # What hangs over a file is ended there; a process that does not do so is ended here.
+                while doubtful and self._ready_in_time([answers], 2 * self._timeout + 2 * START_SECONDS):
+                    yield ray.get(next(answers))
+                    doubtful = doubtful[1:]
             except ray_errors.RayError as e:
-                msg = f"headers could not be read: {_first_line(e)}"
-                raise StoppedError(msg) from e
+                reason = _first_line(e)
+            ray.cancel(answers, force=True)
+            lost = lost + 1 if len(doubtful) == before else 0
+            if lost == HEADERS_LOST_LIMIT:
+                msg = f"headers could not be read: {reason}"
+                raise StoppedError(msg)
+
+    def _ready_in_time(self, refs: list[Any], timeout: float) -> list[Any]:
+        """Those of some references that are ready; none when the time is over. close() ends the wait."""
+        until = time.monotonic() + timeout
+        while time.monotonic() < until:
+            with self._listing:
+                if self._closing:
+                    msg = "stopped while headers were read"
+                    raise StoppedError(msg)
+                ready, _ = ray.wait(refs, timeout=0.2)
+            if ready:
+                return list(ready)
+        return []
 
     def start(self, recipe: Recipe, product: Product) -> Sequence[Slot]:
         self._product, self._device = product, recipe.device
@@ -343,8 +376,12 @@ class RayExecutor:
         self._readers = max(1, cores // count)
         actors = [self._new_actor() for _ in range(count)]
         warm = [_warm.remote(WARM_SECONDS) for _ in range(WARM_WORKERS)] if self._owns_cluster else []
-        hellos = self._answers([actor.hello.remote() for actor in actors], warm)
-        self._workers = [_Worker(actor=a, node=node) for a, (node, _) in zip(actors, hellos, strict=True)]
+        ready = [actor.hello.remote() for actor in actors]
+        hellos = self._answers(ready, warm)
+        self._workers = [
+            _Worker(actor=actor, node=node, ready=ref)
+            for actor, ref, (node, _) in zip(actors, ready, hellos, strict=True)
+        ]
         self._several_nodes = len({worker.node for worker in self._workers}) > 1
         return [Slot(id=number, cpu_class=kind) for number, (_, kind) in enumerate(hellos)]
 
@@ -396,9 +433,9 @@ class RayExecutor:
             flight.read = _read.options(**near).remote(
                 self._where, self._recipe, flight.lease, isolated, self._timeout
             )
-            masks = flight.actor.predict.remote(flight.read)
+            flight.masks = flight.actor.predict.remote(flight.read)
             flight.done = _write.options(**near).remote(
-                self._where, self._output, self._recipe, flight.lease, masks
+                self._where, self._output, self._recipe, flight.lease, flight.masks
             )
             self._reading[flight.read] = flight.lease.id
 
@@ -428,7 +465,7 @@ class RayExecutor:
         ref = _finish.remote(self._where, self._output, self._recipe, self._product, task)
         self._finishes[ref] = task.scene.source.source_id
 
-    def abandon(self, lease_id: int) -> Literal["read", "predict"]:
+    def abandon(self, lease_id: int) -> Literal["read", "predict", "write"]:
         flight = self._flights.pop(lease_id)
         if flight in self._queued:
             self._queued.remove(flight)
@@ -438,8 +475,26 @@ class RayExecutor:
             ray.cancel(flight.read, force=True)
         if reading:
             return "read"  # its predictor only waits for it, and gets an error instead
+        if ray.wait([flight.masks], timeout=0, fetch_local=False)[0]:
+            with contextlib.suppress(ray_errors.RayError):
+                ray.cancel(flight.done, force=True)
+            if flight.own_actor:
+                self._replace(flight)
+            return "write"
         self._replace(flight)
         return "predict"
+
+    def abandon_finish(self, source_id: str) -> None:
+        self._cancel(self._finishes, source_id)
+
+    def abandon_sift(self, group_id: int) -> None:
+        self._cancel(self._sifts, group_id)
+
+    def _cancel(self, running: dict[Any, Any], wanted: object) -> None:
+        for ref in [ref for ref, what in running.items() if what == wanted]:
+            del running[ref]
+            with contextlib.suppress(ray_errors.RayError):
+                ray.cancel(ref, force=True)
 
     def submit_group(self, group: Group, slot: Slot) -> None:
         actor = self._workers[slot.id].actor
@@ -534,11 +589,12 @@ class RayExecutor:
         worker = self._workers[slot]
         if worker.actor is not actor:
             return
-        worker.died_in_a_row += 1
+        worker.died_in_a_row = 0 if _is_answered(worker.ready) else worker.died_in_a_row + 1
         if worker.died_in_a_row > MAX_RESTARTS_IN_A_ROW:
             msg = f"a predictor died {worker.died_in_a_row} times in a row; is there memory enough for it?"
             raise StoppedError(msg)
         worker.actor = self._new_actor()
+        worker.ready = worker.actor.hello.remote()
 
     def _finished(self, ref: Any) -> FinishOutcome:
         source_id = self._finishes.pop(ref)
@@ -549,7 +605,7 @@ class RayExecutor:
 
     def close(self) -> None:
         self._closing = True
-        with self._starting:  # a start under way in another thread ends first
+        with self._starting, self._listing:  # a start under way in another thread ends first
             pass
         for flight in self._flights.values():
             if flight.own_actor:
@@ -563,6 +619,12 @@ class RayExecutor:
             ray.shutdown()
         self._remove_folder()
 
+    def kill(self) -> None:
+        """End the cluster that was started here, by force: it does not answer."""
+        if self._owns_cluster and (node := ray._private.worker._global_node) is not None:
+            node.kill_all_processes(check_alive=False, allow_graceful=False)
+        self._remove_folder()
+
     def _remove_folder(self) -> None:
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
@@ -573,8 +635,17 @@ class RayExecutor:
 def _crash(error: BaseException, step: Any) -> Failure:
     """A Ray error as a failure: lost with a node or to the out-of-memory killer, or a crash."""
     if isinstance(error, LOST_ERRORS):
-        return Failure(kind="lost", step=step, reason=f"{type(error).__name__}: {_first_line(error)}")
+        memory = isinstance(error, ray_errors.OutOfMemoryError)
+        reason = f"{type(error).__name__}: {_first_line(error)}"
+        return Failure(kind="lost", step=step, reason=reason, memory=memory)
     return Failure(kind="crash", step=step, reason=f"{step}ing it ended the process: {type(error).__name__}")
+
+
+def _is_answered(ref: Any) -> bool:
+    with contextlib.suppress(ray_errors.RayError):
+        ray.get(ref, timeout=0)
+        return True
+    return False
 
 
 def _first_line(error: BaseException) -> str:
