@@ -97,8 +97,8 @@ if any(name.startswith("FAULT_") for name in os.environ):
         "paddle": "ResourceExhaustedError: \n\nOut of memory error on GPU 0. Cannot allocate 98.000244MB "
         "memory on GPU 0, 6.000000GB memory has been allocated and available memory is only 0.000000B.",
         "onnxruntime": "[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : Non-zero status code returned "
-        "while running Conv node. Name:'conv' Status Message: bfc_arena.cc:376 Failed to allocate memory for requested "
-        "buffer of size 1073741824",
+        "while running Conv node. Name:'conv' Status Message: bfc_arena.cc:376 Failed to allocate memory for "
+        "requested buffer of size 1073741824",
     }
 
     class Cramped:
