@@ -90,7 +90,7 @@ def _tried(fault: str, seed: int, case: Case) -> Trial:
             right += codes[-1] == 0
         words = said(here)
         found = [
-            _odd(words, case),
+            _odd(words, case, wrong=right < len(codes)),
             differences(_without(workload.outcome(name), case), _without(expected, case)),
         ]
         found += ["nobody was blamed"] if case.guilty and not _blamed(workload.outcome(name), case) else []
@@ -136,9 +136,9 @@ def _waited(process: Any, began: float) -> int:
     return -int(signal.SIGKILL)
 
 
-def _odd(words: str, case: Case) -> str:
-    if "Traceback" in words:
-        return f"a traceback: {words[-300:]}"
+def _odd(words: str, case: Case, *, wrong: bool) -> str:
+    if "Traceback" in words or wrong:
+        return f"it said: {words[-600:]}"
     return "" if case.says in words else f"does not say {case.says!r}: {words[-300:]}"
 
 
