@@ -247,6 +247,8 @@ def list_subfolders(folder: str) -> list[str]:
 
 def is_folder(uri: str) -> bool:
     """Raises SourceIOError where the storage does not answer."""
+    if uri.startswith(("http://", "https://")) and "." in uri.rpartition("/")[2]:
+        return False  # fsspec would fetch the whole file, to look for links in it
     try:
         with as_os_error():
             fs, path = filesystem(uri)
