@@ -173,6 +173,13 @@ def _found(fs: Any, path: str) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]]
     if _is_remote_pattern(fs, path):
         found = fs.glob(path, detail=True)
+    elif _is_web_file(path):
+        try:
+            found = {path: fs.info(path)}
+        except FileNotFoundError as e:
+            if _is_no_answer(e.__cause__):
+                raise OSError(str(e.__cause__)) from e
+            found = {}
     elif fs.isdir(path):
         found = fs.find(path, detail=True)
     elif fs.exists(path):
@@ -180,6 +187,11 @@ def _found(fs: Any, path: str) -> dict[str, dict[str, Any]]:
     else:
         found = fs.glob(path, detail=True) if any(c in path for c in WILDCARDS) else {}
     return found
+
+
+def _is_web_file(uri: str) -> bool:
+    """By its name: to see whether a URL is a folder, fsspec fetches all of it and looks for links."""
+    return uri.startswith(("http://", "https://")) and "." in uri.rpartition("/")[2]
 
 
 def _is_remote_pattern(fs: Any, path: str) -> bool:
@@ -247,8 +259,8 @@ def list_subfolders(folder: str) -> list[str]:
 
 def is_folder(uri: str) -> bool:
     """Raises SourceIOError where the storage does not answer."""
-    if uri.startswith(("http://", "https://")) and "." in uri.rpartition("/")[2]:
-        return False  # fsspec would fetch the whole file, to look for links in it
+    if _is_web_file(uri):
+        return False
     try:
         with as_os_error():
             fs, path = filesystem(uri)
