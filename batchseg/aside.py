@@ -1,10 +1,11 @@
 """Work beside the main thread, which stays free to hear signals."""
 
 import multiprocessing
+import queue
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, wait
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from batchseg.errors import StoppedError
 
@@ -32,6 +33,39 @@ def start_aside(function: Callable[..., T], *args: object, stay: bool = False) -
 
     threading.Thread(target=work, daemon=True).start()
     return future
+
+
+class Helper:
+    """One daemon thread that runs functions one after the other: libraries keep state per thread."""
+
+    given_up = 0
+    """Threads of this process that hang, and that nobody waits for."""
+
+    def __init__(self) -> None:
+        self._todo: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = queue.SimpleQueue()
+        threading.Thread(target=self._work, daemon=True).start()
+
+    def start(self, function: Callable[[], T]) -> Future[T]:
+        future: Future[T] = Future()
+        self._todo.put((future, function))
+        return future
+
+    def close(self) -> None:
+        """End the thread once it is through."""
+        self._todo.put(None)
+
+    def give_up(self) -> None:
+        """Leave the thread to what it hangs in."""
+        Helper.given_up += 1
+        self.close()
+
+    def _work(self) -> None:
+        while (item := self._todo.get()) is not None:
+            future, function = item
+            try:
+                future.set_result(function())
+            except BaseException as e:  # noqa: BLE001  it is raised where the result is asked for
+                future.set_exception(e)
 
 
 def wait_for(future: Future[T], stop: Callable[[], str | None]) -> T:

@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import dataclasses
 import json
+import os
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
@@ -70,6 +71,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise
     with contextlib.suppress(OSError):
         sys.stdout.flush()
+    from batchseg.aside import Helper  # here: it imports more than a refused run needs
+
+    if Helper.given_up:  # Python would wait for the threads of pools that hang
+        os._exit(code)
     keep_exit_code()
     sys.exit(code)
 

@@ -21,6 +21,7 @@ from batchseg.executors import (
     Outcome,
     Slot,
     SlotsChanged,
+    finish_limit,
 )
 from batchseg.finish import discard_fragments
 from batchseg.grid import Shard
@@ -43,6 +44,13 @@ PREDICTOR_DEATHS = 3
 """Predictors that one lease must end, but for the first with no other lease at work: a kill from outside, by
 the kernel's out-of-memory killer for one, looks the same and may hit twice."""
 
+MEMORY_LIMIT = 3
+"""Times that one scene's work is lost for lack of memory before it is looked at alone, as after a crash."""
+
+LATE_LIMIT = 3
+"""Writes and finishes in a row that hang before the output is taken not to answer; and times that one scene's
+finish hangs or crashes before the scene is left to the next run."""
+
 DRAIN_SECONDS = 8.0
 """After a signal: what is under way may still end. Schedulers kill after 30 s, often after 10."""
 
@@ -64,6 +72,8 @@ class _SceneWork:
     cpu_class: str | None
     tiles_open: int
     lost: int = 0
+    starved: int = 0
+    """Times that it was lost for lack of memory."""
     over: bool = False
     """Refused or finished: later answers are dropped."""
     finishing: bool = False
@@ -158,7 +168,9 @@ class Driver:
         self._in_flight_bytes, self._lease_timeout = in_flight_bytes, lease_timeout
         self._seconds_per_tile = recipe.facts.seconds_per_tile
         self._flights: dict[int, _InFlight] = {}
-        self._finishing: dict[str, _SceneWork] = {}
+        self._finishing: dict[str, tuple[_SceneWork, float]] = {}
+        """Scenes, and when their finish is given up."""
+        self._late_in_a_row = 0
         self._to_finish: list[_SceneWork] = []
         """Whole, and waiting for their last shards to be recorded."""
         self._damaged: set[str] = set()
@@ -216,6 +228,7 @@ class Driver:
                 self._fill(waiting, started)
                 self._handle(self._executor.poll(POLL_SECONDS))
                 self._give_up_late_leases()
+                self._give_up_late_finishes()
                 started = [work for work in started if not work.over]
                 if self._commit_is_due():
                     self._commit()
@@ -399,7 +412,7 @@ class Driver:
                 write_seconds=result.write_seconds,
             )
         )
-        work.lost, work.held = 0, False
+        work.lost, work.held, self._late_in_a_row = 0, False, 0
         if not work.finishing and len(work.records) + len(work.outside) == work.job.grid.count:
             # A whole scene was read: those held back are single cases.
             self._uncommitted += self._streak.flush()
@@ -411,29 +424,48 @@ class Driver:
             self._to_finish.append(work)
 
     def _on_finish(self, outcome: FinishOutcome) -> None:
-        work = self._finishing.pop(outcome.source_id)
+        if outcome.source_id not in self._finishing:
+            return  # given up before
+        work, _ = self._finishing.pop(outcome.source_id)
         if isinstance(outcome.result, Failure):
-            failure = outcome.result
-            work.lost += 1
-            if failure.fatal is not None:
-                raise failure.fatal
-            if failure.kind == "error":  # its mask, which was to be derived from, is damaged
-                work.over = True
-                self._damaged.add(work.source_id)
-                self._refuse(refusal_record(work.job, failure.reason, transient=True), content=True)
-                return
-            if work.lost > LOST_LIMIT:
-                msg = f"finishing {work.source_id} failed {work.lost} times: {failure.reason}"
-                raise StoppedError(msg)
-            self._finish(work)
+            self._on_failed_finish(work, outcome.result)
             return
         record, seconds = outcome.result
-        work.over = True
+        work.over, self._late_in_a_row = True, 0
         self._uncommitted.append(record)
         self.tally.done += 1
         self._emit(SceneDone(source_id=work.source_id, finish_seconds=seconds))
         if record.bad_pixels:
             self._emit(Note(text=f"{work.source_id}: {describe_damage(record)}"))
+
+    def _on_failed_finish(self, work: _SceneWork, failure: Failure) -> None:
+        """Lost ones are done again; one that fails again and again is left to the next run."""
+        work.lost += 1
+        if failure.fatal is not None:
+            raise failure.fatal
+        if failure.kind == "error":  # its mask, which was to be derived from, is damaged
+            work.over = True
+            self._damaged.add(work.source_id)
+            self._refuse(refusal_record(work.job, failure.reason, transient=True), content=True)
+        elif failure.kind != "lost" and work.lost >= LATE_LIMIT:
+            work.over = True
+            reason = f"finishing it failed {work.lost} times: {failure.reason}"
+            self._refuse(refusal_record(work.job, reason, transient=True))
+        elif work.lost > LOST_LIMIT:
+            msg = f"finishing {work.source_id} failed {work.lost} times: {failure.reason}"
+            raise StoppedError(msg)
+        else:
+            self._finish(work)
+
+    def _count_late(self, what: str) -> None:
+        """A write or a finish hung. Raises StoppedError where that is all that the output does."""
+        self._late_in_a_row += 1
+        if self._late_in_a_row > LATE_LIMIT:
+            msg = (
+                f"the output does not answer: {self._late_in_a_row} steps in a row that write to it hung, "
+                f"lately {what}; look at {self._output} and run again"
+            )
+            raise StoppedError(msg)
 
     def _on_failure(self, flight: _InFlight, failure: Failure) -> None:
         """Whose fault is it? A source's only if it recurs with that source alone in a fresh process."""
@@ -441,6 +473,11 @@ class Driver:
         if failure.fatal is not None:
             raise failure.fatal
         lost = failure.kind == "lost" or failure.step == "write"
+        if failure.memory:
+            work.starved += 1
+            lost = work.starved < MEMORY_LIMIT
+        if failure.kind == "timeout" and failure.step == "write":
+            self._count_late(f"the writing of {work.source_id}")
         if lost:
             work.lost += 1
             if work.lost > LOST_LIMIT:
@@ -479,10 +516,10 @@ class Driver:
     def _give_up_late_leases(self) -> None:
         """One lease per predictor at most: the others only waited behind it."""
         now = time.monotonic()
-        oldest = {flight.slot.id: flight for flight in reversed(self._flights.values())}
-        for slot, flight in oldest.items():
-            is_late = now - max(flight.submitted, self._heard_of.get(slot, 0.0)) > self._lease_timeout
-            if not is_late or flight.lease.id not in self._flights:  # taken back with another one
+        for slot in {flight.slot.id for flight in self._flights.values()}:
+            queue = [flight for flight in self._flights.values() if flight.slot.id == slot]
+            flight = self._late_flight(queue, self._heard_of.get(slot, 0.0), now)
+            if flight is None:
                 continue
             del self._flights[flight.lease.id]
             self._heard_of[slot] = now
@@ -490,6 +527,25 @@ class Driver:
             if not flight.work.over:
                 reason = f"no answer within lease_timeout ({self._lease_timeout:.0f} s)"
                 self._on_failure(flight, late(step, reason))
+
+    def _late_flight(self, queue: list[_InFlight], heard_of: float, now: float) -> _InFlight | None:
+        """The first of a slot's flights waits for nobody, nor does one with a predictor of its own."""
+        for flight in queue:
+            alone = flight.isolation == "predict"
+            since = flight.submitted if alone else max(flight.submitted, heard_of)
+            if (alone or flight is queue[0]) and now - since > self._lease_timeout:
+                return flight
+        return None
+
+    def _give_up_late_finishes(self) -> None:
+        now = time.monotonic()
+        for source_id, (work, until) in list(self._finishing.items()):
+            if now > until:
+                del self._finishing[source_id]
+                self._executor.abandon_finish(source_id)
+                self._count_late(f"the finish of {source_id}")
+                reason = f"no answer within {finish_limit(work.job.scene, self._lease_timeout):.0f} s"
+                self._on_failed_finish(work, Failure(kind="timeout", step="finish", reason=reason))
 
     def _commit(self) -> None:
         records, self._uncommitted = [self._with_outputs(r) for r in self._uncommitted], []
@@ -505,7 +561,8 @@ class Driver:
         # A mask is never made of fragments that the ledger does not know.
         ready, self._to_finish = self._to_finish, []
         for work in ready if not self._draining else ():
-            self._finishing[work.source_id] = work
+            limit = finish_limit(work.job.scene, self._lease_timeout)
+            self._finishing[work.source_id] = work, time.monotonic() + limit
             cpu_class = work.cpu_class or self._usual_class
             outside = [outside_record(work.job, shard, self._recipe, cpu_class) for shard in work.outside]
             ordered = tuple(sorted([*work.records, *outside], key=lambda record: record.window))
@@ -548,7 +605,7 @@ def is_failure(outcome: Outcome) -> bool:
     return not isinstance(outcome, SlotsChanged) and isinstance(outcome.result, Failure)
 
 
-def late(step: Literal["read", "predict", "group", "lost"], reason: str) -> Failure:
+def late(step: Literal["read", "predict", "write", "group", "lost"], reason: str) -> Failure:
     """Of work that was given up; with a host that gave no answer it is lost."""
     if step == "lost":
         return Failure(kind="lost", step="predict", reason=f"{reason}, nor from its host")

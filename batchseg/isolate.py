@@ -1,29 +1,56 @@
-"""One call in a fresh process, so that what ends the process ends nothing else."""
+"""Calls in fresh processes, so that what ends the process ends nothing else."""
 
 import contextlib
 import ctypes
 import multiprocessing
 import os
+import resource
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
+U = TypeVar("U")
 
 PR_SET_PDEATHSIG = 1
+
+
+START_SECONDS = 120.0
+"""In which a fresh process has imported what it needs; two seconds on a machine that does nothing else."""
+
+MEMORY_BYTES = 4 * 2**30
+"""Of a fresh process that looks at something doubtful: what takes more is taken for growing without end."""
 
 
 class ProcessDiedError(Exception):
     """The fresh process ended without an answer."""
 
+    hung = False
+    """Whether it was ended because it gave none in time."""
 
-def call_in_fresh_process(function: Callable[..., T], *args: object, timeout: float) -> T:
+
+class ProcessHungError(ProcessDiedError):
+    """The fresh process gave no answer in time, and was ended."""
+
+    hung = True
+
+
+def call_in_fresh_process(
+    function: Callable[..., T], *args: object, timeout: float, memory: int | None = None
+) -> T:
     """Run a picklable function in a new interpreter.
+
+    Args:
+        function: what to run.
+        args: of the function.
+        timeout: seconds until the process is ended.
+        memory: bytes that the process may take; more raises MemoryError there. None: as many as there are.
 
     Raises:
         ProcessDiedError: the process crashed, or gave no answer within `timeout` seconds.
@@ -31,7 +58,7 @@ def call_in_fresh_process(function: Callable[..., T], *args: object, timeout: fl
     """
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(
-        max_workers=1, mp_context=context, initializer=_end_with_parent, initargs=(os.getpid(),)
+        max_workers=1, mp_context=context, initializer=_begin, initargs=(os.getpid(), memory)
     )
     try:
         future = pool.submit(function, *args)
@@ -46,9 +73,95 @@ def call_in_fresh_process(function: Callable[..., T], *args: object, timeout: fl
             for process in processes:
                 process.kill()
             msg = f"gave no answer within {timeout:.0f} s"
-            raise ProcessDiedError(msg) from e
+            raise ProcessHungError(msg) from e
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def each_in_fresh_process(
+    function: Callable[..., U], items: Sequence[T], *args: object, timeout: float
+) -> Iterator[U | ProcessDiedError]:
+    """Run a picklable function on items one by one, in one process for as long as it lives.
+
+    An item over which the process ends, hangs or raises is tried again in a process of its own before it is
+    blamed, and another process goes on behind it. A process may take MEMORY_BYTES.
+
+    Args:
+        function: called with an item and `args`.
+        items: picklable.
+        args: of the function.
+        timeout: seconds for one item.
+
+    Yields:
+        For each item in order what the function gave, or how its process ended.
+
+    Raises:
+        ProcessDiedError: a process ended or hung before it began with an item.
+    """
+    at = 0
+    while at < len(items):
+        before = at
+        for answer in _answers(function, items[at:], args, timeout):
+            if isinstance(answer, ProcessDiedError) and at > before:
+                break  # it is the first of the next process
+            yield answer
+            at += 1
+            if isinstance(answer, ProcessDiedError):
+                break
+
+
+def _answers(
+    function: Callable[..., U], items: Sequence[T], args: tuple[object, ...], timeout: float
+) -> Iterator[U | ProcessDiedError]:
+    """Of one process, until it is through or has failed."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=_answer_each, args=(theirs, function, items, args, os.getpid()))
+    process.start()
+    theirs.close()
+    try:
+        _received(ours, process, START_SECONDS)  # what fails before is no item's fault
+        for _ in items:
+            try:
+                yield _received(ours, process, timeout)
+            except ProcessDiedError as e:
+                yield e
+                return
+    finally:
+        process.kill()
+        process.join()
+        ours.close()
+
+
+def _received(pipe: Connection, process: Any, timeout: float) -> Any:
+    """The next answer. Raises ProcessDiedError."""
+    if not pipe.poll(timeout):
+        msg = f"gave no answer within {timeout:.0f} s"
+        raise ProcessHungError(msg)
+    try:
+        failed, answer = pipe.recv()
+    except EOFError as e:
+        process.join()
+        raise ProcessDiedError(_how_it_ended([process.exitcode])) from e
+    if failed:
+        raise ProcessDiedError(answer)
+    return answer
+
+
+def _answer_each(
+    pipe: Connection, function: Callable[..., U], items: Sequence[T], args: tuple[object, ...], parent: int
+) -> None:
+    _begin(parent, MEMORY_BYTES)
+    pipe.send((False, None))
+    for item in items:
+        try:
+            pipe.send((False, function(item, *args)))
+        except MemoryError:
+            pipe.send((True, f"took more than {MEMORY_BYTES / 2**30:.0f} GiB of memory"))
+            return
+        except Exception as e:  # noqa: BLE001  a defect over one item must not end a night
+            pipe.send((True, f"failed: {type(e).__name__}: {e}"))
+            return
 
 
 @contextlib.contextmanager
@@ -84,8 +197,11 @@ def captured_output(path: Path | None = None) -> Iterator[Callable[[], str]]:
                 os.close(original)
 
 
-def _end_with_parent(parent: int) -> None:
+def _begin(parent: int, memory: int | None) -> None:
     """A caller that is killed takes the process along: what hangs in it would stay for ever."""
+    if memory is not None:
+        # Private memory that can be written, not what is mapped: RLIMIT_AS would count that as well.
+        resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
     with contextlib.suppress(AttributeError, OSError):
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it died while this process started

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from batchseg.engines import Session, engine, is_out_of_memory
+from batchseg.engines import Session, engine, is_out_of_memory, telling_line
+from batchseg.errors import ModelError, StoppedError
 from batchseg.graphs.derived import prepare_network
 from batchseg.models import geometry
 from batchseg.models.package import Network
@@ -36,8 +37,17 @@ class Predictor:
         self._fixed = recipe.model.batch is not None or recipe.device == "gpu"
         self._lock = threading.Lock()
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether a call is under way."""
+        return self._lock.locked()
+
     def run(self, batch: NDArray[Any]) -> list[Answer]:
-        """Answers for a batch that `Preparation` filled; none for an empty one, which Paddle would die of."""
+        """Answers for a batch that `Preparation` filled; none for an empty one, which Paddle would die of.
+
+        Raises:
+            StoppedError: the device has no memory for one tile.
+        """
         with self._lock:
             parts: list[Answer] = []
             while len(parts) < len(batch):
@@ -51,8 +61,10 @@ class Predictor:
             try:
                 outputs = self._session.run(self._filled(part))
             except Exception as e:
-                if self._largest == 1 or self._recipe.model.batch or not is_out_of_memory(e):
+                if not is_out_of_memory(e):
                     raise
+                if self._largest == 1 or self._recipe.model.batch:
+                    raise StoppedError(_no_room(self._recipe, self._largest, e)) from e
                 self._largest = max(1, min(self._largest, len(batch)) // 2)
                 continue
             return [self._answer(outputs, number) for number in range(len(part))]
@@ -77,6 +89,15 @@ class Predictor:
         if recipe.model.geometry:
             output = geometry.undo(recipe.model.geometry, output, (recipe.tile_size, recipe.tile_size))
         return Answer(output=output)
+
+
+def _no_room(recipe: Recipe, tiles: int, error: BaseException) -> str:
+    """What to do about a device without memory: all tiles are of one size, so no source is to blame."""
+    what = f"{tiles} tile{'s' * (tiles > 1)} of {recipe.tile_size} pixels"
+    return (
+        f"the {recipe.device.upper()} has no memory for {what}: {telling_line(error)}; make `tile_size` "
+        f"smaller, run fewer predictors (`workers`, `gpus_per_worker`), or end what else uses the memory"
+    )
 
 
 def with_engine(recipe: Recipe, name: EngineName, precision: Precision) -> Recipe:
@@ -105,8 +126,16 @@ def load_predictor(recipe: Recipe, *, threads: int = 1, batch_size: int = 1) -> 
 
     Raises:
         ModelError: the engine cannot load it.
+        StoppedError: the device has no memory for it.
     """
-    session = engine(recipe.engine).load(
-        network_for(recipe), precision=recipe.precision, device=recipe.device, threads=threads
-    )
+    network = network_for(recipe)
+    try:
+        session = engine(recipe.engine).load(
+            network, precision=recipe.precision, device=recipe.device, threads=threads
+        )
+    except ModelError as e:
+        if e.__cause__ is None or not is_out_of_memory(e.__cause__):
+            raise
+        msg = f"the {recipe.device.upper()} has no memory for the network: {telling_line(e.__cause__)}"
+        raise StoppedError(msg) from e
     return Predictor(recipe, session, batch_size)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from batchseg.engines import Device, Offer, engine, telling_line
 from batchseg.engines.paddle import gpu_name
-from batchseg.errors import ModelError
+from batchseg.errors import ModelError, StoppedError
 from batchseg.graphs.derived import prepare_network
 from batchseg.isolate import ProcessDiedError, call_in_fresh_process
 from batchseg.machine import cpu_class
@@ -102,7 +102,7 @@ def _try_out(recipe: Recipe) -> None:
     batch[:] = 0
     try:
         load_predictor(recipe).run(batch)
-    except ModelError:
+    except (ModelError, StoppedError):
         raise
     except Exception as e:  # engines raise RuntimeError, ValueError, MemoryError and their own
         msg = (

@@ -4,7 +4,7 @@ import contextlib
 import re
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
@@ -24,7 +24,7 @@ from batchseg.disks import describe, is_full
 from batchseg.errors import GridError, SourceChangedError, SourceError, SourceIOError, StoppedError
 from batchseg.grid import Shard
 from batchseg.inputs import current_tag
-from batchseg.isolate import ProcessDiedError, call_in_fresh_process
+from batchseg.isolate import ProcessDiedError, each_in_fresh_process
 from batchseg.opener import RAW_BLOCK_BYTES, storage_failure
 from batchseg.recipe import Recipe, fill_values, held_dtype
 from batchseg.scene import ControlPoint, Georeference, Refusal, Scene, Source
@@ -145,24 +145,25 @@ def read_header(source: Source) -> Scene | Refusal:
         return Refusal.of(source, e)
 
 
-def read_headers(sources: list[Source]) -> list[Scene | Refusal]:
-    return [read_header(source) for source in sources]
-
-
-def read_headers_alone(sources: list[Source], timeout: float) -> list[Scene | Refusal]:
-    """Headers read in a fresh process; one that ends it is found by halving.
+def read_headers_alone(sources: Sequence[Source], timeout: float) -> Iterator[Scene | Refusal]:
+    """Headers read in a fresh process, in the sources' order; one that ends or stops it is refused.
 
     Args:
         sources: those whose first reading failed or never ended.
-        timeout: seconds for all of them together.
+        timeout: seconds for each.
     """
-    try:
-        return call_in_fresh_process(read_headers, sources, timeout=timeout)
-    except ProcessDiedError as e:
-        if len(sources) == 1:
-            return [Refusal(source=sources[0], reason=f"the process that opened it {e}")]
-    half = len(sources) // 2
-    return [*read_headers_alone(sources[:half], timeout), *read_headers_alone(sources[half:], timeout)]
+    answers = each_in_fresh_process(read_header, sources, timeout=timeout)
+    for source, answer in zip(sources, answers, strict=True):
+        if isinstance(answer, ProcessDiedError):
+            yield died_refusal(source, answer, "opened")
+        else:
+            yield answer
+
+
+def died_refusal(source: Source, error: ProcessDiedError, doing: str) -> Refusal:
+    """Of a source over which a fresh process ended. Who waits for a server is not to blame for it."""
+    transient = error.hung and storage.local_path(source.uri) is None
+    return Refusal(source=source, reason=f"the process that {doing} it {error}", transient=transient)
 
 
 def _scene(source: Source, dataset: rasterio.DatasetReader | Stack) -> Scene:

@@ -26,6 +26,7 @@ from batchseg.settings import JobConfig
 from batchseg.settle import (
     LazyExecutor,
     Stop,
+    driver_timeout,
     read_package,
     refuse_spoiled_night,
     settle,
@@ -147,11 +148,7 @@ class _Run:
         self._emit(PhaseStarted(text=f"starting predictors, reading {len(triaged.todo)} headers"))
         running = executor.start()
         slots_to_come = start_aside(running.start, recipe, product)  # headers are read while models load
-        headers = []
-        for header in running.headers(triaged.todo):
-            headers.append(header)
-            if reason := self._stop():
-                raise StoppedError(reason)
+        headers = wait_for(start_aside(lambda: list(running.headers(triaged.todo))), self._stop)
         slots = wait_for(slots_to_come, self._stop)
         plan = make_plan(
             triaged,
@@ -196,7 +193,7 @@ class _Run:
             emit=self._emit,
             stop=self._stop,
             in_flight_bytes=numbers.in_flight_bytes,
-            lease_timeout=self._config.lease_timeout,
+            lease_timeout=driver_timeout(self._config),
             stop_after=self._config.stop_after,
             epoch=self._lock.epoch,
         )

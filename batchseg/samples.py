@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from batchseg import storage
 from batchseg.errors import ConfigError, SourceError
 from batchseg.grid import ShardGrid, cut_tile
-from batchseg.isolate import ProcessDiedError, call_in_fresh_process
+from batchseg.isolate import ProcessDiedError, each_in_fresh_process
 from batchseg.photos.decode import decode
 from batchseg.photos.fitting import Fitting
 from batchseg.read import read_header, read_shards
@@ -22,7 +22,8 @@ from batchseg.settings import Scale
 SOURCES, TRIED = 4, 16
 """Scenes that give tiles, and how many are opened to find them."""
 
-SAMPLE_TIMEOUT = 300.0
+SAMPLE_TIMEOUT = 60.0
+"""Seconds for one source."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,12 +39,14 @@ class Sample:
 def sample_tiles(recipe: Recipe, sources: Sequence[Source], count: int) -> list[Sample]:
     """Up to `count` tiles, spread over scenes and within them; read in a process of its own.
 
+    A source that cannot be read, or ends or stops the process, is passed over: here nobody is blamed.
+
     Raises:
         ConfigError: none of the sources tried gives a tile.
     """
-    where = storage.environment()
+    tried = [sources[number] for number in _spread(len(sources), TRIED)]
     try:
-        samples = call_in_fresh_process(_sample, where, recipe, list(sources), count, timeout=SAMPLE_TIMEOUT)
+        samples = (_of_scenes if recipe.fit is None else _of_photographs)(recipe, tried, count)
     except ProcessDiedError as e:
         msg = f"the process that read tiles to try engines with {e}; name an `engine` and a `precision`"
         raise ConfigError(msg) from e
@@ -55,46 +58,54 @@ def sample_tiles(recipe: Recipe, sources: Sequence[Source], count: int) -> list[
     return samples
 
 
-def _sample(where: dict[str, str], recipe: Recipe, sources: list[Source], count: int) -> list[Sample]:
-    storage.adopt(where)
-    if recipe.fit is not None:
-        return _of_photographs(recipe, sources, count)
+def _of_scenes(recipe: Recipe, sources: Sequence[Source], count: int) -> list[Sample]:
+    """Of the first that are sound and fit."""
     scenes: list[Scene] = []
-    for number in _spread(len(sources), TRIED):
-        scene = read_header(sources[number])
+    for scene in each_in_fresh_process(read_header, sources, timeout=SAMPLE_TIMEOUT):
         if isinstance(scene, Scene) and not mismatch(scene, recipe):
             scenes.append(scene)
         if len(scenes) == min(SOURCES, count):
             break
-    samples: list[Sample] = []
-    for number, scene in enumerate(scenes):
-        with contextlib.suppress(SourceError):
-            samples += _of_scene(recipe, scene, -(-(count - len(samples)) // (len(scenes) - number)))
-    return samples
+    if not scenes:
+        return []
+    share, where = -(-count // len(scenes)), storage.environment()
+    answers = each_in_fresh_process(_of_scene, scenes, recipe, share, where, timeout=SAMPLE_TIMEOUT)
+    return [tile for tiles in answers if not isinstance(tiles, ProcessDiedError) for tile in tiles][:count]
 
 
-def _of_photographs(recipe: Recipe, sources: list[Source], count: int) -> list[Sample]:
+def _of_photographs(recipe: Recipe, sources: Sequence[Source], count: int) -> list[Sample]:
     """The middle tile of each of some photographs, or the whole of one that is resized."""
     samples: list[Sample] = []
-    for number in _spread(len(sources), TRIED):
-        with contextlib.suppress(SourceError, OSError):
-            uri = sources[number].uri
-            fitting = Fitting(decode(storage.read_bytes(uri), uri), recipe)
-            if fitting.inputs:
-                tile = np.ascontiguousarray(fitting.tile(fitting.inputs // 2))
-                samples.append(Sample(pixels=tile, scale=recipe.scale))
+    where = storage.environment()
+    for tile in each_in_fresh_process(_of_photograph, sources, recipe, where, timeout=SAMPLE_TIMEOUT):
+        if isinstance(tile, Sample):
+            samples.append(tile)
         if len(samples) == count:
             break
     return samples
 
 
-def _of_scene(recipe: Recipe, scene: Scene, count: int) -> list[Sample]:
+def _of_photograph(source: Source, recipe: Recipe, where: dict[str, str]) -> Sample | None:
+    storage.adopt(where)
+    with contextlib.suppress(SourceError, OSError):
+        fitting = Fitting(decode(storage.read_bytes(source.uri), source.uri), recipe)
+        if fitting.inputs:
+            tile = np.ascontiguousarray(fitting.tile(fitting.inputs // 2))
+            return Sample(pixels=tile, scale=recipe.scale)
+    return None
+
+
+def _of_scene(scene: Scene, recipe: Recipe, count: int, where: dict[str, str]) -> list[Sample]:
     """Of twice as many tiles those with the most valid pixels."""
+    storage.adopt(where)
     grid = ShardGrid(tiles=recipe.grid(scene.height, scene.width), tiles_hw=(1, 1))
     scale = recipe.of_scene(scene).scale
     found: list[tuple[float, Sample]] = []
     for index in _spread(grid.count, 2 * count):
-        (held,), _ = read_shards(scene, recipe, (grid.shard(index),))
+        try:
+            (held,), _ = read_shards(scene, recipe, (grid.shard(index),))
+        except SourceError:
+            break
         valid = 1.0 if held.valid is None else float(held.valid.mean())
         if valid:
             pixels: Any = np.ascontiguousarray(cut_tile(held.pixels, held.shard.read, held.shard.tiles[0]))

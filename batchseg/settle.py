@@ -19,6 +19,7 @@ from batchseg.errors import ConfigError
 from batchseg.events import Listener, Note
 from batchseg.executors import Executor
 from batchseg.executors.inline import InlineExecutor
+from batchseg.executors.watched import START_SECONDS, WatchedExecutor
 from batchseg.formats import VRT_REFUSED
 from batchseg.ledger import Ledger, Record
 from batchseg.machine import cpu_class
@@ -119,6 +120,11 @@ def worker_count(config: JobConfig) -> int:
     return config.workers or len(os.sched_getaffinity(0))
 
 
+def driver_timeout(config: JobConfig) -> float:
+    """Seconds until the driver gives a step up. The inline executor keeps the limit itself."""
+    return math.inf if config.executor == "inline" else config.lease_timeout
+
+
 def make_executor(config: JobConfig, stop: Stop) -> Executor:
     workers = worker_count(config)
     batch_size = config.batch_size
@@ -132,7 +138,7 @@ def make_executor(config: JobConfig, stop: Stop) -> Executor:
         )
     from batchseg.executors.ray import RayExecutor  # half a second and 80 MB that inline runs are spared
 
-    return RayExecutor(
+    engine = RayExecutor(
         config.output,
         address=config.ray_address,
         workers=config.workers,
@@ -141,6 +147,8 @@ def make_executor(config: JobConfig, stop: Stop) -> Executor:
         timeout=config.lease_timeout,
         object_store_bytes=object_store_bytes(workers, config.max_in_flight),
     )
+    # One file that hangs is read twice before its header is refused.
+    return WatchedExecutor(engine, header_seconds=4 * config.lease_timeout + START_SECONDS)
 
 
 def object_store_bytes(workers: int, max_in_flight: int | None) -> int:

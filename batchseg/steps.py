@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from batchseg.errors import StoppedError
 from batchseg.grid import Shard, Tile, cut_tile
+from batchseg.isolate import MEMORY_BYTES, ProcessDiedError, call_in_fresh_process
 from batchseg.ledger import Record
 from batchseg.predict import Predictor
 from batchseg.prepare import Preparation
@@ -68,6 +69,22 @@ class LeaseResult:
 def read_lease(recipe: Recipe, lease: Lease) -> LeasePixels:
     shards, seconds = read_shards(lease.scene, recipe, lease.shards)
     return LeasePixels(shards=shards, seconds=seconds, scale=recipe.of_scene(lease.scene).scale)
+
+
+def read_lease_alone(recipe: Recipe, lease: Lease, timeout: float) -> LeasePixels:
+    """The same in a fresh process.
+
+    Raises:
+        SourceError: as `read_lease`.
+        ProcessDiedError: the process crashed, hung, or took memory without end.
+    """
+    # All bands of the lease twice over, in the widest type, beside what any file may need.
+    memory = MEMORY_BYTES + 64 * sum(shard.read.height * shard.read.width for shard in lease.shards)
+    try:
+        return call_in_fresh_process(read_lease, recipe, lease, timeout=timeout, memory=memory)
+    except MemoryError as e:
+        msg = f"took more than {memory / 2**30:.1f} GiB of memory"
+        raise ProcessDiedError(msg) from e
 
 
 def predict_lease(

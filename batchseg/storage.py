@@ -235,6 +235,13 @@ def _found(fs: Any, path: str) -> dict[str, dict[str, Any]]:
         # fsspec walks down a pattern without `**`, and leaves out folders whose listing fails.
         strictly = {"on_error": _raise_unless_absent} if "s3" in fs.protocol and "**" not in path else {}
         found = fs.glob(path, detail=True, **strictly)
+    elif _is_web_file(path):
+        try:
+            found = {path: fs.info(path)}
+        except FileNotFoundError as e:
+            if _is_no_answer(e.__cause__):
+                raise OSError(str(e.__cause__)) from e
+            found = {}
     elif fs.isdir(path):
         found = fs.find(path, detail=True)
     elif fs.exists(path):
@@ -247,6 +254,11 @@ def _found(fs: Any, path: str) -> dict[str, dict[str, Any]]:
 def _raise_unless_absent(error: OSError) -> None:
     if not isinstance(error, FileNotFoundError):
         raise error
+
+
+def _is_web_file(uri: str) -> bool:
+    """By its name: to see whether a URL is a folder, fsspec fetches all of it and looks for links."""
+    return uri.startswith(("http://", "https://")) and "." in uri.rpartition("/")[2]
 
 
 def _is_remote_pattern(fs: Any, path: str) -> bool:
@@ -314,6 +326,8 @@ def list_subfolders(folder: str) -> list[str]:
 
 def is_folder(uri: str) -> bool:
     """Raises SourceIOError where the storage does not answer."""
+    if _is_web_file(uri):
+        return False
     try:
         with as_os_error():
             fs, path = filesystem(uri)

@@ -14,6 +14,7 @@ from conftest import JobWriter, batchseg, reflectance, write_raster
 from test_run import run, run_on_ray
 
 from batchseg import opener, patience, publishing, storage
+from batchseg.errors import SourceIOError
 from batchseg.ledger import Ledger
 
 
@@ -206,3 +207,30 @@ def test_wrong_options_are_one_line(
     assert done.returncode == 2
     assert words in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_listing_a_web_servers_file_fetches_nothing_of_it(tmp_path: Path) -> None:
+    """A server that stalls in the middle of a file holds up who reads it, not the listing of all others."""
+    (tmp_path / "a.tif").write_bytes(b"x" * 1000)
+    fetched: list[str] = []
+
+    class Counting(http.server.SimpleHTTPRequestHandler):
+        def do_GET(self) -> None:
+            fetched.append(self.path)
+            super().do_GET()
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Counting, directory=str(tmp_path)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    uri = f"http://127.0.0.1:{server.server_port}/a.tif"
+    assert not storage.is_folder(uri)
+    assert [(info.uri, info.size) for info in storage.list_files(uri)] == [(uri, 1000)]
+    assert list(storage.list_files(uri.replace("a.tif", "b.tif"))) == []
+    server.shutdown()
+    server.server_close()
+    with pytest.raises(SourceIOError):
+        list(storage.list_files(uri))
+    # fsspec asks with GET for what HEAD did not find.
+    assert set(fetched) <= {"/b.tif"}

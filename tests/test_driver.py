@@ -45,6 +45,7 @@ class FakeExecutor:
         self.submissions, self.abandoned, self.finished = [], [], []
         self.waiting, self.in_flight = [], {}
         self.most_bytes = 0
+        self.hangs_in = "predict"
 
     def submit(self, lease, slot, isolation):
         self.submissions.append((lease, slot, isolation))
@@ -83,13 +84,18 @@ class FakeExecutor:
             height=scene.height,
             width=scene.width,
         )
-        self.waiting.append(FinishOutcome(source_id=scene.source.source_id, result=answer or (record, 0.1)))
+        result = answer or (record, 0.1)
+        if answer != SILENCE:
+            self.waiting.append(FinishOutcome(source_id=scene.source.source_id, result=result))
 
     def abandon(self, lease_id):
         self.abandoned.append(lease_id)
         self.in_flight.pop(lease_id)
         self.waiting = [o for o in self.waiting if getattr(o, "lease_id", None) != lease_id]
-        return "predict"
+        return self.hangs_in
+
+    def abandon_finish(self, source_id):
+        self.abandoned.append(source_id)
 
     def poll(self, timeout):
         if not self.waiting:
@@ -501,10 +507,75 @@ def test_a_failed_finish_is_done_again(tmp_path):
     assert max(run.executor.shards().values()) == 1
 
 
-def test_a_finish_that_always_fails_ends_the_run(tmp_path):
-    run = Run(tmp_path, [job()], finish_answer=lambda *_: failure("crash", "finish"))
+def test_a_finish_that_is_always_lost_ends_the_run(tmp_path):
+    run = Run(tmp_path, [job()], finish_answer=lambda *_: failure("lost", "finish"))
     run.stopped(r"finishing a\.tif failed")
     assert len(Ledger(run.output).shards("a.tif")) == run.jobs[0].grid.count
+
+
+@pytest.mark.parametrize("answer", [failure("crash", "finish"), SILENCE])
+def test_a_finish_that_always_crashes_or_hangs_is_left_to_the_next_run(tmp_path, answer):
+    """The other scene is done, and what was predicted of this one is kept."""
+    jobs = [job("a.tif"), job("b.tif")]
+    run = Run(
+        tmp_path,
+        jobs,
+        finish_answer=lambda task, _: answer if task.scene == jobs[0].scene else None,
+        lease_timeout=0.05,
+    ).go()
+    assert run.statuses() == {"a.tif": "failed", "b.tif": "done"}
+    again = Ledger(run.output)
+    assert "finishing it failed 3 times" in again.source("a.tif").error
+    assert len(again.shards("a.tif")) == jobs[0].grid.count
+
+
+def test_an_output_that_never_answers_ends_the_run_and_blames_nobody(tmp_path):
+    jobs = [job(f"{n}.tif") for n in range(6)]
+    run = Run(tmp_path, jobs, finish_answer=lambda *_: SILENCE, lease_timeout=0.05)
+    run.stopped("the output does not answer: 4 steps in a row")
+    assert run.statuses() == {}
+
+
+def test_writes_that_never_answer_end_the_run_and_blame_nobody(tmp_path):
+    run = Run(tmp_path, [job()], answer=lambda *_: SILENCE, lease_timeout=0.05)
+    run.executor.hangs_in = "write"
+    run.stopped("the output does not answer: 4 steps in a row")
+    assert run.statuses() == {}
+
+
+def test_memory_that_runs_out_over_one_source_is_looked_at_alone(tmp_path):
+    def answer(lease, isolation, times):
+        if lease.scene != jobs[0].scene:
+            return None
+        return failure("lost", memory=True) if isolation == "none" else failure("crash")
+
+    jobs = [job("a.tif", tiles_hw=(3, 5)), job("b.tif", tiles_hw=(3, 5))]
+    run = Run(tmp_path, jobs, answer=answer).go()
+    assert run.statuses() == {"a.tif": "quarantined", "b.tif": "done"}
+    assert len(run.executor.submissions_of(jobs[0].scene)) == 4
+
+
+def test_a_predictor_of_its_own_is_late_whatever_the_others_do(tmp_path):
+    """Others that answer all the while are no sign of life of the one that is looked at alone."""
+
+    def answer(lease, isolation, times):
+        if lease.scene != jobs[0].scene:
+            return None
+        return failure("crash", "predict") if isolation == "none" else SILENCE
+
+    jobs = [job("a.tif", tiles_hw=(3, 5)), job("b.tif", height=300, width=400, tiles_hw=(1, 1))]
+    run = Run(tmp_path, jobs, answer=answer, slots=[Slot(id=0, cpu_class="avx2")], lease_timeout=0.05)
+    poll = run.executor.poll
+
+    def slowly(timeout):
+        time.sleep(0.01)
+        return poll(timeout)
+
+    run.executor.poll = slowly
+    run.go()
+    assert run.statuses() == {"a.tif": "quarantined", "b.tif": "done"}
+    refused = next(n for n, event in enumerate(run.events) if isinstance(event, SceneRefused))
+    assert any(isinstance(event, ShardsDone) for event in run.events[refused:])
 
 
 def test_a_scene_whose_shards_are_all_committed_is_only_finished(tmp_path):

@@ -8,7 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from batchseg.isolate import ProcessDiedError, call_in_fresh_process, captured_output
+from batchseg import isolate
+from batchseg.isolate import (
+    ProcessDiedError,
+    call_in_fresh_process,
+    captured_output,
+    each_in_fresh_process,
+)
 
 
 def test_the_answer_comes_from_another_process() -> None:
@@ -32,6 +38,32 @@ def test_a_process_that_hangs_is_ended() -> None:
     with pytest.raises(ProcessDiedError, match="no answer within 1 s"):
         call_in_fresh_process(time.sleep, 600, timeout=1)
     assert time.monotonic() - started < 30
+
+
+def go_wrong(how: str) -> int:
+    match how:
+        case "crash":
+            os.abort()
+        case "hang":
+            time.sleep(600)
+        case "raise":
+            raise KeyError(how)
+        case "grow":
+            bytearray(isolate.MEMORY_BYTES + 1)
+    return os.getpid()
+
+
+def test_items_at_fault_are_found_and_all_others_answered() -> None:
+    items = ["fine", "crash", "fine", "fine", "hang", "raise", "grow", "fine"]
+    answers = list(each_in_fresh_process(go_wrong, items, timeout=2))
+    assert [isinstance(answer, int) for answer in answers] == [item == "fine" for item in items]
+    assert answers[2] == answers[3] != answers[0]  # one process for as long as it lives
+    said = [str(answer) for answer in answers]
+    assert "SIGABRT" in said[1]
+    assert "no answer within 2 s" in said[4]
+    assert "KeyError" in said[5]
+    assert "4 GiB of memory" in said[6]
+    assert [getattr(answer, "hung", False) for answer in answers] == [item == "hang" for item in items]
 
 
 def test_what_is_written_to_the_descriptors_is_taken(tmp_path: Path) -> None:

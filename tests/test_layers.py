@@ -119,6 +119,7 @@ ORDER = [
     "photos.worker",
     "photos.sift",
     "executors.inline",
+    "executors.watched",
     "executors.raytasks",
     "executors.rayhosts",
     "executors.rayfleet",

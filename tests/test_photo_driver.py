@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from batchseg.errors import OutputError, StoppedError
 from batchseg.executors import Failure, GroupOutcome, SiftOutcome, Slot, SlotsChanged
 from batchseg.ledger import Ledger, Record
+from batchseg.photos import driver as driver_module
 from batchseg.photos.driver import MOST_ATTEMPTS, PhotoDriver
-from batchseg.photos.group import Doubt, Group, GroupAnswer, from_stream
+from batchseg.photos.group import Doubt, Group, GroupAnswer, Sifted, from_stream
 from batchseg.photos.tables import LISTING
 from batchseg.records import to_table
 
@@ -37,10 +38,11 @@ def doubts_of(names: set[str]) -> tuple[Doubt, ...]:
 class Executor:
     """Answers at once: `kills` end a predictor, `bad` cannot be decoded, `slow` groups do one image each."""
 
-    def __init__(self, *, kills=(), decoder_kills=(), bad=(), lost=0, slow=False):
+    def __init__(self, *, kills=(), decoder_kills=(), bad=(), lost=0, slow=False, most_sifted=1000):
         self.kills, self.decoder_kills, self.bad = set(kills), set(decoder_kills), set(bad)
         self.lost, self.slow = lost, slow
         self.outcomes = []
+        self.abandoned, self.silent_sifts, self.most_sifted = 0, 0, most_sifted
         self.groups: list[list[str]] = []
 
     def submit_group(self, group: Group, slot: Slot) -> None:
@@ -61,12 +63,19 @@ class Executor:
         return GroupAnswer(rows=to_table(done), doubts=doubts, left=tuple(left), predict_seconds=0.1)
 
     def sift(self, group: Group) -> None:
-        names = from_stream(group.images)["source_id"].to_pylist()
+        if self.silent_sifts:
+            self.silent_sifts -= 1
+            return
+        listed = from_stream(group.images)["source_id"].to_pylist()
+        names, left = listed[: self.most_sifted], tuple(listed[self.most_sifted :])
         doubts = doubts_of(set(names) & (self.bad | self.decoder_kills))
-        self.outcomes.append(SiftOutcome(group_id=group.id, result=doubts))
+        self.outcomes.append(SiftOutcome(group_id=group.id, result=Sifted(doubts=doubts, left=left)))
 
     def abandon_group(self, group_id: int) -> None:
         raise AssertionError
+
+    def abandon_sift(self, group_id: int) -> None:
+        self.abandoned += 1
 
     def poll(self, timeout: float):
         outcomes, self.outcomes = self.outcomes, []
@@ -103,6 +112,7 @@ def test_only_those_at_fault_are_refused_whatever_fails(tmp_path_factory, data):
         bad=bad,
         lost=data.draw(st.integers(0, 3)),
         slow=data.draw(st.booleans()),
+        most_sifted=data.draw(st.integers(1, 40)),
     )
     statuses = run(tmp_path_factory.mktemp("out"), executor, names)
     wrong = kills | decoder_kills | bad
@@ -211,3 +221,18 @@ def test_a_predictor_that_comes_is_used_and_a_run_waits_for_one(tmp_path):
     names = [f"{number:02d}.png" for number in range(40)]
     assert set(run(tmp_path, executor, names).values()) == {"done"}
     assert used == {0, 1, 7}
+
+
+def test_who_looks_at_photographs_alone_may_hang(tmp_path, monkeypatch):
+    monkeypatch.setattr(driver_module, "START_SECONDS", -60)
+    executor = Executor(bad=["1.png"])
+    executor.silent_sifts = 3
+    assert run(tmp_path, executor, ["0.png", "1.png"]) == {"0.png": "done", "1.png": "quarantined"}
+    assert executor.abandoned == 3
+
+
+def test_groups_that_all_end_their_predictors_blame_none(tmp_path):
+    names = [f"{number:02d}.png" for number in range(40)]
+    with pytest.raises(StoppedError, match="11 groups in a row ended or stopped their predictors"):
+        run(tmp_path, Executor(kills=names), names)
+    assert Ledger(str(tmp_path)).count == 0

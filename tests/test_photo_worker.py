@@ -16,7 +16,7 @@ from test_writing import files
 from batchseg.photos import loading
 from batchseg.photos.decode import decode
 from batchseg.photos.fitting import Fitting
-from batchseg.photos.group import Doubt, Group, to_stream
+from batchseg.photos.group import Doubt, Group, Sifted, to_stream
 from batchseg.photos.loading import content_digest
 from batchseg.photos.maskfile import read_layer
 from batchseg.photos.sift import look_at, sift
@@ -239,11 +239,12 @@ def test_a_photograph_that_ends_its_process_is_found(models, tmp_path, monkeypat
     monkeypatch.setenv("PYTHONPATH", search)
     monkeypatch.setenv("FAULT_ABORT", rows[0]["source_id"])
     recipe, _ = network_of(models)
-    died, changed = sift(rows, recipe, timeout=60)
+    died, changed = sift(rows, recipe, timeout=60).doubts
     reason = "the process that decoded it was ended by SIGABRT"
     assert died == Doubt(source_id=rows[0]["source_id"], reason=reason, transient=False)
     assert (changed.source_id, changed.transient) == (rows[2]["source_id"], True)
-    assert sift([], recipe, timeout=60) == ()
+    assert sift([], recipe, timeout=60) == Sifted(doubts=())
+    assert sift(rows[1:], recipe, timeout=0).left == (rows[2]["source_id"],)
 
 
 def test_usual_batches_are_large_for_small_tiles_alone(models):

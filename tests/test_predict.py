@@ -11,6 +11,7 @@ from factories import make_config, make_facts, make_package, make_recipe
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from batchseg.errors import StoppedError
 from batchseg.models.reading import read_model
 from batchseg.predict import Predictor, load_predictor
 from batchseg.prepare import Preparation
@@ -51,8 +52,10 @@ def test_what_memory_refuses_is_halved_and_every_tile_answered_once(count, batch
     assert all(size <= room for size in session.sizes)  # it is remembered what fits
 
 
-def test_a_tile_that_does_not_fit_alone_is_an_error():
-    with pytest.raises(MemoryError):
+def test_a_tile_that_does_not_fit_alone_is_nobody_s_fault():
+    with pytest.raises(
+        StoppedError, match=r"no memory for 1 tile .*Out of memory error on GPU 0.*`tile_size`"
+    ):
         Predictor(make_recipe(), Sums(room=0), 4).run(np.zeros((3, 3, 16, 16), np.float32))
 
 

@@ -129,4 +129,4 @@ def test_headers_read_alone_are_the_same(tmp_path: Path) -> None:
     good = source_of(write_raster(tmp_path / "a.tif", reflectance(20, 30)))
     (tmp_path / "b.tif").write_text("no raster")
     bad = source_of(tmp_path / "b.tif")
-    assert read_headers_alone([good, bad], timeout=60) == [read_header(good), read_header(bad)]
+    assert list(read_headers_alone([good, bad], timeout=60)) == [read_header(good), read_header(bad)]

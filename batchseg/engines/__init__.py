@@ -139,15 +139,22 @@ def telling_line(error: BaseException) -> str:
     Of Paddle's, below its C++ stack, the last that names an error; of others the first.
     """
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    telling = [line for line in lines if "Error:" in line or line.startswith("(")]
-    return (telling[-1:] or lines[:1] or [type(error).__name__])[0][:300]
+    telling = [number for number, line in enumerate(lines) if "Error:" in line or line.startswith("(")]
+    at = telling[-1] if telling else 0
+    # Paddle's words for a GPU without memory begin two lines below the error's name.
+    said = lines[at : at + 2] if lines[at:] and lines[at].endswith("Error:") else lines[at : at + 1]
+    return (" ".join(said) or type(error).__name__)[:300]
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether a smaller batch may fit.
 
-    Paddle raises MemoryError or RuntimeError with ResourceExhausted; cuDNN and cuBLAS say ALLOC_FAILED,
-    CUDA and ONNX Runtime "out of memory" or "Failed to allocate memory".
+    Paddle raises MemoryError or RuntimeError with ResourceExhausted; cuDNN and cuBLAS say ALLOC_FAILED or
+    (cuDNN 9) ALLOCATION_FAILED; CUDA "out of memory"; ONNX Runtime "Failed to allocate memory for requested
+    buffer", or of an arena with a limit "Available memory of ... is smaller than requested bytes".
     """
-    telling = r"ResourceExhausted|out of memory|ALLOC_FAILED|failed to allocate memory"
+    telling = (
+        r"ResourceExhausted|out of memory|ALLOC_FAILED|ALLOCATION_FAILED|failed to allocate memory"
+        r"|is smaller than requested bytes|bad_alloc"
+    )
     return isinstance(error, MemoryError) or bool(re.search(telling, str(error), re.IGNORECASE))

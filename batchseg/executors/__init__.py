@@ -8,9 +8,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from batchseg import storage
 from batchseg.errors import BatchsegError, SourceError
+from batchseg.isolate import ProcessDiedError
 from batchseg.ledger import Record
-from batchseg.photos.group import Doubt, Group, GroupAnswer
+from batchseg.photos.group import Group, GroupAnswer, Sifted
 from batchseg.recipe import Product, Recipe
 from batchseg.scene import Refusal, Scene, Source
 from batchseg.steps import Lease, LeaseResult
@@ -35,6 +37,8 @@ class Failure:
     reason: str
     transient: bool = False
     """Of a source's error: the storage failed, not the content."""
+    memory: bool = False
+    """Lost because the machine's memory ran out: what recurs may be the source's fault after all."""
     fatal: BatchsegError | None = None
     """Not about one source: ends the run."""
 
@@ -81,7 +85,7 @@ class SiftOutcome:
     """Which photographs fail alone, in a fresh process."""
 
     group_id: int
-    result: tuple[Doubt, ...] | Failure
+    result: Sifted | Failure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +99,22 @@ Outcome = LeaseOutcome | FinishOutcome | GroupOutcome | SiftOutcome | SlotsChang
 
 Isolation = Literal["none", "read", "predict"]
 """Which step of a lease runs alone in a fresh process."""
+
+
+def died_reading(lease: Lease, error: ProcessDiedError) -> Failure:
+    """A fresh process ended over a lease. Who waits for a server is not to blame for it."""
+    transient = error.hung and storage.local_path(lease.scene.source.uri) is None
+    reason = f"the process that read it {error}"
+    return Failure(kind="crash", step="read", reason=reason, transient=transient)
+
+
+FINISH_PIXELS_PER_SECOND = 500_000
+"""A hundredth of what a core does on a disk: what a scene's finish may take beside `lease_timeout`."""
+
+
+def finish_limit(scene: Scene, timeout: float) -> float:
+    """Seconds after which a scene's finish is given up: those of a step, and more for a large scene."""
+    return timeout + scene.height * scene.width / FINISH_PIXELS_PER_SECOND
 
 
 class Executor(Protocol):
@@ -116,12 +136,16 @@ class Executor(Protocol):
 
     def finish(self, task: FinishTask) -> None: ...
 
-    def abandon(self, lease_id: int) -> Literal["read", "predict", "lost"]:
+    def abandon(self, lease_id: int) -> Literal["read", "predict", "write", "lost"]:
         """Give up a lease, and end what works on it. No outcome follows.
 
         Returns:
             The step that it was in; lost where that is not why it gave no answer: its host gave none.
         """
+        ...
+
+    def abandon_finish(self, source_id: str) -> None:
+        """Give up a finish, and end what works on it. No outcome follows."""
         ...
 
     def submit_group(self, group: Group, slot: Slot) -> None: ...
@@ -132,6 +156,10 @@ class Executor(Protocol):
 
     def abandon_group(self, group_id: int) -> Literal["group", "lost"]:
         """Give up a group, and end what works on it. No outcome follows. Returns as `abandon`."""
+        ...
+
+    def abandon_sift(self, group_id: int) -> None:
+        """Give up looking at a group's photographs. No outcome follows."""
         ...
 
     def poll(self, timeout: float) -> list[Outcome]:

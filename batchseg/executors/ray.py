@@ -40,7 +40,8 @@ from batchseg.executors import (
     SlotsChanged,
 )
 from batchseg.executors.rayfleet import Fleet
-from batchseg.executors.rayhosts import Hosts, bounded
+from batchseg.executors.rayhosts import Hosts
+from batchseg.isolate import START_SECONDS
 from batchseg.photos.group import Group, GroupAnswer
 from batchseg.photos.worker import usual_batch
 from batchseg.recipe import Product, Recipe
@@ -49,6 +50,8 @@ from batchseg.scratch import RAY_PREFIX, end_cluster, held_folder, socket_root
 from batchseg.steps import Lease, LeaseResult
 
 HEADERS_PER_TASK = 64
+HEADERS_LOST_LIMIT = 3
+"""Times in a row that who reads doubtful headers ends without having read one."""
 
 WARM_WORKERS, WARM_SECONDS = 2, 0.5
 """One to read and one to write. An idle worker costs 1 % of a core, so not more than are of use at first."""
@@ -89,6 +92,7 @@ class _Flight:
     """Where all its steps run; empty until it is launched."""
     actor: Any = None
     read: Any = None
+    masks: Any = None
     done: Any = None
     own_actor: bool = False
     started: float = field(default_factory=time.monotonic)
@@ -131,7 +135,7 @@ class RayExecutor:
         self._where: tasks.Where = storage.environment()
         self._folder: Path | None = None
         self._lock: Any = None
-        self._closing, self._starting = False, threading.Lock()
+        self._closing, self._starting, self._listing = False, threading.Lock(), threading.Lock()
         self._connect(address, object_store_bytes)
         self._hosts = Hosts(self._processes() if self._owns_cluster else {})
         self._fleet: Fleet | None = None
@@ -202,48 +206,59 @@ class RayExecutor:
         running: dict[Any, list[Source]] = {}
         doubtful: list[Source] = []
         while parts or running:
-            yield from self._some_headers(parts, running, doubtful)
-        if doubtful:
-            yield from self._doubtful_headers(doubtful)
+            while parts and len(running) < 4:
+                part = parts.popleft()
+                running[tasks.headers.options(**self._at(self._hosts.home)).remote(self._where, part)] = part
+            ready = self._ready_in_time(list(running), self._timeout)
+            if not ready:  # a header that never comes: its batch is looked at one by one
+                for ref, part in running.items():
+                    ray.cancel(ref, force=True)
+                    doubtful += part
+                running.clear()
+            for ref in ready:
+                part = running.pop(ref)
+                try:
+                    answers = ray.get(ref)
+                except ray_errors.RayError:
+                    doubtful += part
+                    continue
+                # A refusal stands only if it recurs in a fresh process.
+                doubtful += [a.source for a in answers if isinstance(a, Refusal)]
+                yield from (a for a in answers if isinstance(a, Scene))
+        yield from self._doubtful_headers(doubtful)
 
-    @bounded
-    def _some_headers(
-        self, parts: deque[list[Source]], running: dict[Any, list[Source]], doubtful: list[Source]
-    ) -> list[Scene]:
-        """The scenes of the next tasks to end; what they could not read becomes doubtful."""
-        scenes: list[Scene] = []
-        while parts and len(running) < 4:
-            part = parts.popleft()
-            running[tasks.headers.options(**self._at(self._hosts.home)).remote(self._where, part)] = part
-        ready, _ = ray.wait(list(running), timeout=self._timeout)
-        if not ready:  # a header that never comes: its batch is looked at one by one
-            for ref, part in running.items():
-                ray.cancel(ref, force=True)
-                doubtful += part
-            running.clear()
-        for ref in ready:
-            part = running.pop(ref)
+    def _doubtful_headers(self, doubtful: list[Source]) -> Iterator[Scene | Refusal]:
+        asked, lost = tasks.headers_alone.options(**self._at(self._hosts.home)), 0
+        while doubtful:
+            before, reason = len(doubtful), "no answer in time"
+            answers = asked.remote(self._where, doubtful, self._timeout)
             try:
-                answers = ray.get(ref)
-            except ray_errors.RayError:
-                doubtful += part
-                continue
-            # A refusal stands only if it recurs in a fresh process.
-            doubtful += [a.source for a in answers if isinstance(a, Refusal)]
-            scenes += [a for a in answers if isinstance(a, Scene)]
-        return scenes
+                # What hangs over a file is ended there; a process that does not do so is ended here.
+                while doubtful and self._ready_in_time([answers], 2 * self._timeout + 2 * START_SECONDS):
+                    yield ray.get(next(answers))
+                    doubtful = doubtful[1:]
+            except StoppedError as e:
+                raise StoppedError(str(getattr(e, "cause", e))) from e  # Ray words it with a traceback
+            except ray_errors.RayError as e:
+                reason = tasks.first_line(e)
+            ray.cancel(answers, force=True)
+            lost = lost + 1 if len(doubtful) == before else 0
+            if lost == HEADERS_LOST_LIMIT:
+                msg = f"headers could not be read: {reason}"
+                raise StoppedError(msg)
 
-    @bounded
-    def _doubtful_headers(self, doubtful: list[Source]) -> list[Scene | Refusal]:
-        asked = tasks.headers_alone.options(**self._at(self._hosts.home))
-        try:
-            answers: list[Scene | Refusal] = ray.get(asked.remote(self._where, doubtful, self._timeout))
-        except StoppedError as e:
-            raise StoppedError(str(getattr(e, "cause", e))) from e  # Ray words it with a traceback
-        except ray_errors.RayError as e:
-            msg = f"headers could not be read: {tasks.first_line(e)}"
-            raise StoppedError(msg) from e
-        return answers
+    def _ready_in_time(self, refs: list[Any], timeout: float) -> list[Any]:
+        """Those of some references that are ready; none when the time is over. close() ends the wait."""
+        until = time.monotonic() + timeout
+        while time.monotonic() < until:
+            with self._listing:
+                if self._closing:
+                    msg = "stopped while headers were read"
+                    raise StoppedError(msg)
+                ready, _ = ray.wait(refs, timeout=0.2)
+            if ready:
+                return list(ready)
+        return []
 
     def start(self, recipe: Recipe, product: Product) -> Sequence[Slot]:
         self._product, self._device = product, recipe.device
@@ -251,7 +266,6 @@ class RayExecutor:
         with self._starting:
             return self._start(recipe)
 
-    @bounded
     def _start(self, recipe: Recipe) -> list[Slot]:
         self._recipe, self._product_ref = ray.put(recipe), ray.put(self._product)
         fleet = Fleet(
@@ -289,10 +303,6 @@ class RayExecutor:
         flight = _Flight(lease=lease, slot=slot.id, isolation=isolation)
         self._flights[lease.id] = flight
         self._queued.append(flight)
-        self._launch_some()
-
-    @bounded
-    def _launch_some(self) -> None:
         self._launch()
 
     def _launch(self) -> None:
@@ -307,9 +317,9 @@ class RayExecutor:
             flight.read = tasks.read.options(**near).remote(
                 self._where, self._recipe, flight.lease, isolated, self._timeout
             )
-            masks = flight.actor.predict.remote(flight.read)
+            flight.masks = flight.actor.predict.remote(flight.read)
             flight.done = tasks.write.options(**near).remote(
-                self._where, self._output, self._recipe, flight.lease, masks
+                self._where, self._output, self._recipe, flight.lease, flight.masks
             )
             self._reading[flight.read] = flight.lease.id
 
@@ -332,7 +342,6 @@ class RayExecutor:
         flights = (flight for flight in self._flights.values() if flight.slot == slot)
         return all(flight.read is None or flight.read in self._reading for flight in flights)
 
-    @bounded
     def finish(self, task: FinishTask) -> None:
         nodes = [seat.node for slot in self._told if (seat := self._predictors.seat(slot.id)) is not None]
         here = [node for node in nodes if self._hosts.state(node) == "here"]
@@ -342,8 +351,7 @@ class RayExecutor:
         )
         self._finishes[ref] = task.scene.source.source_id, node
 
-    @bounded
-    def abandon(self, lease_id: int) -> Literal["read", "predict", "lost"]:
+    def abandon(self, lease_id: int) -> Literal["read", "predict", "write", "lost"]:
         flight = self._flights.pop(lease_id)
         if flight in self._queued:
             self._queued.remove(flight)
@@ -355,10 +363,27 @@ class RayExecutor:
         if reading and not lost:
             self._kill_own(flight)
             return "read"  # its predictor only waits for it, and gets an error instead
+        if not lost and ray.wait([flight.masks], timeout=0, fetch_local=False)[0]:
+            with contextlib.suppress(ray_errors.RayError):
+                ray.cancel(flight.done, force=True)
+            self._kill_own(flight)
+            return "write"
         self._replace(flight, blame=not lost)
         return "lost" if lost else "predict"
 
-    @bounded
+    def abandon_finish(self, source_id: str) -> None:
+        for ref in [ref for ref, (of, _) in self._finishes.items() if of == source_id]:
+            self._cancel(self._finishes, ref)
+
+    def abandon_sift(self, group_id: int) -> None:
+        for ref in [ref for ref, of in self._sifts.items() if of == group_id]:
+            self._cancel(self._sifts, ref)
+
+    def _cancel(self, running: dict[Any, Any], ref: Any) -> None:
+        del running[ref]
+        with contextlib.suppress(ray_errors.RayError):
+            ray.cancel(ref, force=True)
+
     def submit_group(self, group: Group, slot: Slot) -> None:
         seat = self._predictors.seat(slot.id)
         if seat is None or not seat.is_ready:
@@ -368,20 +393,17 @@ class RayExecutor:
             done = actor.do_group.remote(self._where, group)
         self._groups[group.id] = _GroupFlight(group=group, slot=slot.id, node=node, actor=actor, done=done)
 
-    @bounded
     def sift(self, group: Group) -> None:
         # Shorter than the driver waits: see tasks.read.
         alone = tasks.sift_group.options(**self._at(self._hosts.home))
         self._sifts[alone.remote(self._where, self._recipe, group, 0.8 * self._timeout)] = group.id
 
-    @bounded
     def abandon_group(self, group_id: int) -> Literal["group", "lost"]:
         flight = self._groups.pop(group_id)
         lost = self._hosts.was_silent(flight.node, flight.started)
         self._predictors.end(flight.slot, flight.actor, blame=not lost)
         return "lost" if lost else "group"
 
-    @bounded
     def poll(self, timeout: float) -> list[Outcome]:
         outcomes = self._with_lost_hosts() if self._fleet is not None else []
         self._launch()
@@ -517,23 +539,30 @@ class RayExecutor:
             result = _lost("finish") if lost else tasks.failure_of(cause, "finish")
             return FinishOutcome(source_id=source_id, result=result)
 
+    def check(self) -> None:
+        """Raises StoppedError where the cluster's head, or a process of the run's own cluster, is gone."""
+        self._hosts.check()
+
     def close(self) -> None:
         self._closing = True
-        with self._starting:  # a start under way in another thread ends first
+        with self._starting, self._listing:  # a start under way in another thread ends first
             pass
-        with contextlib.suppress(StoppedError):  # the head died: so will what is left, within a minute
-            self._end_predictors()
+        for flight in self._flights.values():
+            self._kill_own(flight)
+        if self._fleet is not None:
+            self._fleet.close()
         self._hosts.close()
         if self._owns_cluster:
             ray.shutdown()
         self._remove_folder()
 
-    @bounded
-    def _end_predictors(self) -> None:
-        for flight in self._flights.values():
-            self._kill_own(flight)
-        if self._fleet is not None:
-            self._fleet.close()
+    def kill(self) -> None:
+        """End the cluster that was started here, by force: it does not answer."""
+        self._closing = True
+        self._hosts.close()
+        if self._owns_cluster and (node := ray._private.worker._global_node) is not None:
+            node.kill_all_processes(check_alive=False, allow_graceful=False)
+        self._remove_folder()
 
     def _remove_folder(self) -> None:
         if self._folder is not None:

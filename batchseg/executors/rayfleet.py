@@ -147,7 +147,8 @@ class Fleet:
         seat = self._seats.get(number)
         if seat is None or seat.actor is not actor:
             return
-        seat.died_in_a_row += blame
+        # Once it is loaded, a death may be its work's fault, which the driver finds out.
+        seat.died_in_a_row = seat.died_in_a_row + blame if seat.hello is not None else 0
         if seat.is_closed:
             seat.actor = seat.hello = None
         else:

@@ -4,17 +4,15 @@ Ray takes a host that vanished for dead after 75 s, and calls that ask the head 
 is gone, when Ray ends the process. A connection to a host's raylet tells within seconds.
 """
 
-import functools
 import math
 import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
-from concurrent.futures import Future, wait
+from collections.abc import Mapping
 from dataclasses import dataclass
 from subprocess import Popen
-from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar
+from typing import Any, Literal, ParamSpec, TypeVar
 
 import ray
 
@@ -126,13 +124,6 @@ class Hosts:
             )
             raise StoppedError(msg)
 
-    def wait_for(self, future: Future[T]) -> T:
-        """A future's result, while the head lives. Raises StoppedError as `check`."""
-        while not future.done():
-            wait([future], timeout=0.2)
-            self.check()
-        return future.result()
-
     def close(self) -> None:
         self._closed.set()
 
@@ -175,20 +166,3 @@ def _host(node: dict[str, Any]) -> Host:
         gpus=resources.get("GPU", 0.0),
         address=(node["NodeManagerAddress"], node["NodeManagerPort"]),
     )
-
-
-class _HasHosts(Protocol):
-    _hosts: Hosts
-
-
-S = TypeVar("S", bound=_HasHosts)
-
-
-def bounded(method: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P], T]:
-    """A method that may ask the head: it runs in a thread of its own, and is left there if the head dies."""
-
-    @functools.wraps(method)
-    def call(self: S, /, *args: P.args, **options: P.kwargs) -> T:
-        return self._hosts.wait_for(start_aside(functools.partial(method, self, *args, **options)))
-
-    return call

@@ -6,6 +6,7 @@ for one would never start. Ray's own retries are off; the driver decides what is
 
 import os
 import time
+from collections.abc import Iterator
 from typing import Any
 
 # Ray reports usage to the network unless told not to; an overnight job talks to nobody.
@@ -22,13 +23,14 @@ from ray import exceptions as ray_errors
 
 from batchseg import storage
 from batchseg.disks import describe, full_disks, is_full
+from batchseg.engines import telling_line
 from batchseg.errors import BatchsegError, StoppedError
-from batchseg.executors import Failure, FinishTask
+from batchseg.executors import Failure, FinishTask, died_reading
 from batchseg.finish import finish_scene
-from batchseg.isolate import ProcessDiedError, call_in_fresh_process
+from batchseg.isolate import ProcessDiedError
 from batchseg.ledger import Record
 from batchseg.machine import cpu_class
-from batchseg.photos.group import Doubt, Group, GroupAnswer, from_stream
+from batchseg.photos.group import Group, GroupAnswer, Sifted, from_stream
 from batchseg.photos.sift import sift
 from batchseg.photos.worker import GroupWorker
 from batchseg.predict import load_predictor
@@ -42,6 +44,7 @@ from batchseg.steps import (
     LeaseResult,
     predict_lease,
     read_lease,
+    read_lease_alone,
     write_lease,
 )
 
@@ -73,10 +76,10 @@ def headers(where: Where, sources: list[Source]) -> list[Scene | Refusal]:
     return [read_header(source) for source in sources]
 
 
-@ray.remote(num_cpus=0, max_retries=0)
-def headers_alone(where: Where, sources: list[Source], timeout: float) -> list[Scene | Refusal]:
+@ray.remote(num_cpus=0, max_retries=0, num_returns="streaming")
+def headers_alone(where: Where, sources: list[Source], timeout: float) -> Iterator[Scene | Refusal]:
     storage.adopt(where)
-    return read_headers_alone(sources, timeout)
+    yield from read_headers_alone(sources, timeout)
 
 
 @ray.remote(num_cpus=0, max_retries=0)
@@ -85,12 +88,12 @@ def read(where: Where, recipe: Recipe, lease: Lease, isolated: bool, timeout: fl
     try:
         if isolated:
             # Shorter than the driver waits: this process must outlive the fresh one to end it.
-            return call_in_fresh_process(read_lease, recipe, lease, timeout=0.8 * timeout)
+            return read_lease_alone(recipe, lease, 0.8 * timeout)
         return read_lease(recipe, lease)
     except BatchsegError as e:
         return Failure.of(e, "read")
     except ProcessDiedError as e:
-        return Failure(kind="crash", step="read", reason=f"the process that read it {e}")
+        return died_reading(lease, e)
 
 
 @ray.remote(num_cpus=0, max_retries=0)
@@ -118,7 +121,7 @@ def finish(
 
 
 @ray.remote(num_cpus=0, max_retries=0)
-def sift_group(where: Where, recipe: Recipe, group: Group, timeout: float) -> tuple[Doubt, ...] | Failure:
+def sift_group(where: Where, recipe: Recipe, group: Group, timeout: float) -> Sifted | Failure:
     storage.adopt(where)
     try:
         return sift(from_stream(group.images).to_pylist(), recipe, timeout)
@@ -155,7 +158,7 @@ class PredictorActor:
         except BatchsegError as e:
             return Failure.of(e, "predict")
         except Exception as e:  # noqa: BLE001  Paddle raises RuntimeError, ValueError, MemoryError
-            return Failure(kind="error", step="predict", reason=f"predicting it: {e}")
+            return Failure(kind="error", step="predict", reason=f"predicting it: {telling_line(e)}")
 
     def do_group(self, where: Where, group: Group) -> GroupAnswer | Failure:
         """Photographs are read where they are predicted: their pixels cross no process."""
@@ -166,7 +169,7 @@ class PredictorActor:
         except BatchsegError as e:
             return Failure.of(e, "group")
         except Exception as e:  # noqa: BLE001  as above
-            return Failure(kind="error", step="group", reason=f"predicting it: {e}")
+            return Failure(kind="error", step="group", reason=f"predicting it: {telling_line(e)}")
 
 
 remote_predictor: Any = ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0)(PredictorActor)
@@ -183,7 +186,9 @@ def failure_of(error: BaseException, step: Any) -> Failure:
         msg = f"no room for what is in flight: {said} ({left}); make room, or lower max_in_flight"
         return Failure(kind="lost", step=step, reason=msg, fatal=StoppedError(msg))
     if isinstance(error, LOST_ERRORS):
-        return Failure(kind="lost", step=step, reason=f"{type(error).__name__}: {first_line(error)}")
+        memory = isinstance(error, ray_errors.OutOfMemoryError)
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        return Failure(kind="lost", step=step, reason=reason, memory=memory)
     return Failure(kind="crash", step=step, reason=f"{step}ing it ended the process: {type(error).__name__}")
 
 

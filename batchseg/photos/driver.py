@@ -22,6 +22,7 @@ from batchseg.driver import (
 from batchseg.errors import OutputError, StoppedError
 from batchseg.events import GroupDone, Listener, Retried, SceneRefused
 from batchseg.executors import Executor, Failure, GroupOutcome, Outcome, SiftOutcome, Slot, SlotsChanged
+from batchseg.isolate import START_SECONDS
 from batchseg.ledger import Ledger, Record
 from batchseg.photos.batches import Batch, Waiting, group_of
 from batchseg.photos.group import Doubt, GroupAnswer
@@ -52,11 +53,21 @@ class _InFlight:
     submitted: float
 
 
+SIFTS_LOST_LIMIT = 5
+"""Times that looking at photographs alone is lost before the environment is given up."""
+
+FAILED_PER_SLOT = 5
+"""Groups in a row that end or stop their predictors, of each predictor, before that is everybody's fault: one
+image at fault in a group fails four times before another half of its group succeeds."""
+
+
 @dataclass(slots=True)
 class _Sifting:
     batch: Batch
     had_success: bool
     """Others of its group were done: what fails are single cases."""
+    until: float
+    """Of time.monotonic, when it is given up."""
 
 
 class PhotoDriver:
@@ -96,6 +107,8 @@ class PhotoDriver:
         self._flights: dict[int, _InFlight] = {}
         self._sifting: dict[int, _Sifting] = {}
         self._heard_of: dict[int, float] = {}
+        self._failed_in_a_row = 0
+        self._most_failed = max(stop_after, FAILED_PER_SLOT * len(slots))
         self._next_id = 0
         self._rows: list[pa.Table] = []
         self._refused: list[Record] = []
@@ -139,6 +152,7 @@ class PhotoDriver:
                 self._fill(waiting)
                 self._handle(self._executor.poll(POLL_SECONDS))
                 self._give_up_late()
+                self._give_up_late_sifts()
                 if time.monotonic() - self._committed_at >= COMMIT_SECONDS:
                     self._commit()
                 if not (waiting or self._again or self._flights or self._sifting):
@@ -192,6 +206,7 @@ class PhotoDriver:
                     self._on_success(flight, outcome.result)
 
     def _on_success(self, flight: _InFlight, answer: GroupAnswer) -> None:
+        self._failed_in_a_row = 0
         if flight.batch.work == "hash":
             self._hashes.append(answer.rows)
             return
@@ -242,13 +257,20 @@ class PhotoDriver:
                 raise StoppedError(msg)
             self._again.append(batch)
             return
+        self._failed_in_a_row += 1
+        if self._failed_in_a_row > self._most_failed:
+            msg = (
+                f"{self._failed_in_a_row} groups in a row ended or stopped their predictors, nothing is "
+                f"quarantined for it; lately: {failure.reason}. Look at model, memory, output"
+            )
+            raise StoppedError(msg)
         batch.attempts += 1
         count = batch.images.num_rows
         if batch.work == "derive" and failure.kind == "error":
             self.underivable += words(batch.images["source_id"])
         elif batch.attempts == 1 and batch.work == "predict":
             self._sift(batch, had_success=False)
-        elif batch.attempts < MOST_ATTEMPTS:
+        elif batch.attempts < (MOST_ATTEMPTS if count == 1 else MOST_ATTEMPTS - 1):
             self._again.append(batch)
         elif count > 1:
             half = count // 2
@@ -261,27 +283,37 @@ class PhotoDriver:
 
     def _sift(self, batch: Batch, *, had_success: bool) -> None:
         self._next_id += 1
-        self._sifting[self._next_id] = _Sifting(batch=batch, had_success=had_success)
+        until = time.monotonic() + self._timeout + START_SECONDS
+        self._sifting[self._next_id] = _Sifting(batch=batch, had_success=had_success, until=until)
         self._executor.sift(group_of(self._next_id, batch))
 
     def _on_sifted(self, outcome: SiftOutcome) -> None:
-        sifting = self._sifting.pop(outcome.group_id)
+        sifting = self._sifting.pop(outcome.group_id, None)
+        if sifting is None:
+            return  # given up before
         batch = sifting.batch
         if isinstance(outcome.result, Failure):
             if outcome.result.fatal is not None:
                 raise outcome.result.fatal
-            batch.lost += 1
-            if batch.lost > LOST_LIMIT:
-                msg = f"looking at photographs alone failed {batch.lost} times: {outcome.result.reason}"
-                raise StoppedError(msg)
-            self._sift(batch, had_success=sifting.had_success)
+            self._sift_again(sifting, outcome.result.reason)
             return
-        refused = {doubt.source_id for doubt in outcome.result}
-        left = [name for name in words(batch.images["source_id"]) if name not in refused]
-        self._refuse(batch, outcome.result, had_success=sifting.had_success)
-        if left:
+        sifted = outcome.result
+        apart = {doubt.source_id for doubt in sifted.doubts} | set(sifted.left)
+        sound = [name for name in words(batch.images["source_id"]) if name not in apart]
+        self._refuse(batch, sifted.doubts, had_success=sifting.had_success)
+        if sifted.left:
+            self._sift(batch.pick(sifted.left), had_success=sifting.had_success)
+        if sound:
             batch.attempts = max(batch.attempts, 1)
-            self._again.append(batch.pick(left))
+            self._again.append(batch.pick(sound))
+
+    def _sift_again(self, sifting: _Sifting, reason: str) -> None:
+        batch = sifting.batch
+        batch.lost += 1
+        if batch.lost > SIFTS_LOST_LIMIT:
+            msg = f"looking at photographs alone failed {batch.lost} times: {reason}"
+            raise StoppedError(msg)
+        self._sift(batch, had_success=sifting.had_success)
 
     def _refuse(self, batch: Batch, doubts: Iterable[Doubt], *, had_success: bool) -> None:
         """Record photographs as quarantined or failed, unless their error turns out to be everybody's."""
@@ -316,6 +348,14 @@ class PhotoDriver:
             self._on_failure(
                 flight.batch, late(step, f"no answer within lease_timeout ({self._timeout:.0f} s)")
             )
+
+    def _give_up_late_sifts(self) -> None:
+        """One that hangs over a photograph ends by itself; this one gives no sign of life."""
+        for key, sifting in list(self._sifting.items()):
+            if time.monotonic() > sifting.until:
+                del self._sifting[key]
+                self._executor.abandon_sift(key)
+                self._sift_again(sifting, f"no answer within {self._timeout + START_SECONDS:.0f} s")
 
     def _commit(self) -> None:
         now = int(time.time())

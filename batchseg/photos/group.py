@@ -71,6 +71,15 @@ class GroupAnswer:
     write_seconds: float = 0.0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sifted:
+    """What came of looking at photographs."""
+
+    doubts: tuple[Doubt, ...]
+    left: tuple[str, ...] = ()
+    """Ids of those that were not looked at, because the time was over."""
+
+
 def to_stream(table: pa.Table) -> bytes:
     """An Arrow stream of the table's own rows, whatever it is a slice of."""
     sink = pa.BufferOutputStream()

@@ -26,7 +26,7 @@ from batchseg.photos.sift import sift
 from batchseg.photos.tables import compute as pc
 from batchseg.photos.triage import PhotoTriage, StoredOutputs, triage_photographs
 from batchseg.recipe import Product, Recipe
-from batchseg.settle import LazyExecutor, read_package, settle
+from batchseg.settle import LazyExecutor, driver_timeout, read_package, settle
 from batchseg.state import load_state
 from batchseg.tables import tidy
 
@@ -130,7 +130,7 @@ class PhotoRun:
             slots=slots,
             emit=night.emit,
             stop=night.stop,
-            lease_timeout=config.lease_timeout,
+            lease_timeout=driver_timeout(config),
             stop_after=config.stop_after,
             superseded=revision.superseded,
         )
@@ -156,7 +156,7 @@ class PhotoRun:
             ConfigError: those that are sound are not what the model takes.
         """
         few = todo.take(sorted({n * todo.num_rows // LOOKED_AT for n in range(LOOKED_AT)})).to_pylist()
-        doubts = sift(few, recipe, self._config.lease_timeout)
+        doubts = sift(few, recipe, self._config.lease_timeout).doubts
         reasons = {doubt.reason for doubt in doubts if doubt.is_mismatch}
         if reasons and all(doubt.is_mismatch for doubt in doubts) and len(doubts) == len(few):
             first = doubts[0]

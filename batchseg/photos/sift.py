@@ -1,15 +1,13 @@
 """Photographs looked at in fresh processes: whose fault it is that a group failed."""
 
-import json
-import tempfile
-from dataclasses import asdict
-from pathlib import Path
+import time
+from collections.abc import Sequence
 
 from batchseg import storage
 from batchseg.errors import SourceError
-from batchseg.isolate import ProcessDiedError, call_in_fresh_process
+from batchseg.isolate import ProcessDiedError, each_in_fresh_process
 from batchseg.photos.fitting import Fitting
-from batchseg.photos.group import Doubt
+from batchseg.photos.group import Doubt, Sifted
 from batchseg.photos.loading import Row, load
 from batchseg.recipe import Recipe
 
@@ -26,54 +24,37 @@ def look_at(row: Row, recipe: Recipe) -> Doubt | None:
     return None
 
 
-def sift(rows: list[Row], recipe: Recipe, timeout: float) -> tuple[Doubt, ...]:
-    """Look at photographs one by one in a fresh process.
-
-    The process notes each one that it is through with. Where it ends or hangs, the next one is looked at
-    in a process of its own before it is blamed, and another goes on behind it.
+def sift(rows: Sequence[Row], recipe: Recipe, timeout: float) -> Sifted:
+    """Look at photographs one by one in a fresh process; one that ends or stops it is in doubt.
 
     Args:
         rows: as they were listed.
         recipe: the pixel settings.
-        timeout: seconds for all of them together, and for one that hangs at most 30.
+        timeout: seconds after which no more of them are looked at. One that hangs gets a third of that, 60
+            at most, twice.
     """
+    until = time.monotonic() + timeout
     doubts: list[Doubt] = []
-    left = list(rows)
-    with tempfile.TemporaryDirectory(prefix="sift-") as folder:
-        while left:
-            notes = Path(folder) / f"{len(left)}"
-            try:
-                call_in_fresh_process(
-                    _look, storage.environment(), left, recipe, notes, timeout=_wait(left, timeout)
-                )
-            except ProcessDiedError as e:
-                if len(left) == 1:
-                    reason = f"the process that decoded it {e}"
-                    return (*doubts, Doubt(source_id=left[0]["source_id"], reason=reason, transient=False))
-            seen = _noted(notes)
-            doubts += [doubt for doubt in seen if doubt is not None]
-            left = left[len(seen) :]
-            if left:
-                doubts += sift(left[:1], recipe, timeout)
-                left = left[1:]
-    return tuple(doubts)
+    each = max(5.0, min(60.0, timeout / 3))
+    answers = each_in_fresh_process(_look, rows, recipe, storage.environment(), timeout=each)
+    for count, (row, answer) in enumerate(zip(rows, answers, strict=True), start=1):
+        if isinstance(answer, ProcessDiedError):
+            doubts.append(_died(row, answer))
+        elif answer is not None:
+            doubts.append(answer)
+        if time.monotonic() > until:
+            return Sifted(doubts=tuple(doubts), left=tuple(row["source_id"] for row in rows[count:]))
+    return Sifted(doubts=tuple(doubts))
 
 
-def _wait(rows: list[Row], timeout: float) -> float:
-    return min(timeout, 30.0 + len(rows))
+def _died(row: Row, error: ProcessDiedError) -> Doubt:
+    """Who waits for a server is not to blame for it."""
+    transient = error.hung and storage.local_path(row["uri"]) is None
+    return Doubt(
+        source_id=row["source_id"], reason=f"the process that decoded it {error}", transient=transient
+    )
 
 
-def _look(where: dict[str, str], rows: list[Row], recipe: Recipe, notes: Path) -> None:
+def _look(row: Row, recipe: Recipe, where: dict[str, str]) -> Doubt | None:
     storage.adopt(where)
-    with notes.open("w", encoding="utf-8") as file:
-        for row in rows:
-            doubt = look_at(row, recipe)
-            file.write(json.dumps(None if doubt is None else asdict(doubt)) + "\n")
-            file.flush()
-
-
-def _noted(notes: Path) -> list[Doubt | None]:
-    """What the process wrote of each photograph that it was through with."""
-    lines = notes.read_text(encoding="utf-8").splitlines() if notes.exists() else []
-    noted = [json.loads(line) for line in lines]
-    return [None if doubt is None else Doubt(**doubt) for doubt in noted]
+    return look_at(row, recipe)
