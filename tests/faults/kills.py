@@ -61,8 +61,11 @@ class Fault:
 
     @property
     def codes(self) -> tuple[int, ...]:
-        """With which a run may end that was hit. Parts of it are replaced; Ray itself is not."""
-        return {"driver": (-9,), "all": (-9,), "raylet": (5, 0), "head": (5, 0)}.get(self.role, (0,))
+        """With which a run may end that was hit. Parts of it are replaced, but not a predictor that died four
+        times before it gave an answer; nor is Ray itself."""
+        killed, stopped = (-9,), (5, 0)
+        codes = {"driver": killed, "all": killed, "raylet": stopped, "head": stopped, "predictor": stopped}
+        return codes.get(self.role, (0,))
 
 
 READ, PUBLISHED = {"slow_read": 0.4}, {"slow_published": 0.6}
@@ -187,7 +190,7 @@ class _Running:
             job = self._begin()
             process = start(here, "run", job, slow=SLOW, **self._fault.faults)
             for _ in range(self._fault.kills):
-                self._let_work(here, process, self._chance.randint(2, 14))
+                self._let_work(here, process, self._chance.randint(8, 24))
                 wait_for(lambda: process.poll() is not None or bool(self._victims(here, process)), 30)
                 time.sleep(self._chance.uniform(0, 0.3))
                 if process.poll() is None and (victims := self._victims(here, process)):
@@ -252,7 +255,7 @@ class _Running:
             self._longest_wait = max(self._longest_wait, time.monotonic() - began)
 
     def _concluded(self, here: Place, job: Path) -> Trial:
-        if self._fault.ends_the_run:
+        if self._fault.ends_the_run or self._codes[-1] != 0:
             self._codes.append(run(here, "run", job, timeout=END_SECONDS))
             self._right += self._codes[-1] == 0
         cost = time.monotonic() - self._began - self._job.seconds
