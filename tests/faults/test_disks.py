@@ -13,6 +13,8 @@ from pathlib import Path
 
 import fsspec
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pyogrio
 import pytest
 import rasterio
@@ -25,6 +27,7 @@ from batchseg.disks import SHARED_MEMORY, describe, full_disk
 from batchseg.errors import ModelError, OutputError, StoppedError
 from batchseg.export import _check
 from batchseg.graphs.cache import cached_folder
+from batchseg.ledger import Ledger
 from batchseg.locks import hold
 from batchseg.mosaic import sidecar_is_whole, write_cog
 from batchseg.overviews import find_damage, halve_classes, make_levels
@@ -265,3 +268,14 @@ def test_a_run_stops_and_the_next_one_finishes(tmp_path: Path, fault: str) -> No
         assert [trial.found for trial in trials(context) if not trial.kept_promises] == []
 
     alone(look)
+
+
+def test_a_table_that_a_stopped_run_did_not_come_to_record_is_no_damage(tmp_path: Path) -> None:
+    part = tmp_path / "annotations" / "crs=none" / "part.parquet"
+    part.parent.mkdir(parents=True)
+    pq.write_table(pa.table({"source_id": ["a", "a"]}), part)
+    with hold(str(tmp_path), "run"):
+        Ledger(str(tmp_path)).claim("run")
+    found = verify(str(tmp_path), quick=False, say=lambda line: None)
+    assert found.problems == ()
+    assert found.unrecorded == ("annotations/crs=none/part.parquet",)
