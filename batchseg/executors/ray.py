@@ -8,6 +8,7 @@ import contextlib
 import os
 import secrets
 import shutil
+import signal
 import threading
 import time
 from collections import deque
@@ -561,7 +562,10 @@ class RayExecutor:
         self._closing = True
         self._hosts.close()
         if self._owns_cluster and (node := ray._private.worker._global_node) is not None:
-            node.kill_all_processes(check_alive=False, allow_graceful=False)
+            # Ray's own way of killing them waits for each.
+            for process in [info.process for infos in node.all_processes.values() for info in infos]:
+                with contextlib.suppress(OSError):
+                    os.kill(process.pid, signal.SIGKILL)
         self._remove_folder()
 
     def _remove_folder(self) -> None:
