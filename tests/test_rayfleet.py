@@ -23,7 +23,7 @@ class Watched(Hosts):
 
 @pytest.fixture
 def hosts(ray_cluster: str) -> Iterator[Watched]:
-    looking = Watched()
+    looking = Watched({})
     yield looking
     looking.close()
 

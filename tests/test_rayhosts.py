@@ -1,6 +1,7 @@
 """Hosts that answer, refuse, are silent, and a head that is gone: real sockets, and one real cluster."""
 
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ import pytest
 
 from batchseg.errors import StoppedError
 from batchseg.executors import rayhosts
-from batchseg.executors.rayhosts import Hosts, bounded
+from batchseg.executors.rayhosts import Hosts
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ def hosts(ray_cluster: str, listening: socket.socket, monkeypatch: pytest.Monkey
     real, (address, port) = ray.nodes(), listening.getsockname()
     other = {"NodeID": "other", "Alive": True, "NodeManagerAddress": address, "NodeManagerPort": port}
     monkeypatch.setattr(ray, "nodes", lambda: [*real, {**other, "Resources": {"CPU": 3.0, "GPU": 1.0}}])
-    looking = Hosts()
+    looking = Hosts({})
     yield looking
     looking.close()
 
@@ -89,20 +90,26 @@ def test_a_head_that_gives_no_answer_ends_what_waits(hosts: Hosts, monkeypatch: 
     monkeypatch.setattr(ray, "nodes", dead.wait)
     monkeypatch.setattr(rayhosts, "HEAD_SECONDS", 0.5)
 
-    class Asks:
-        _hosts = hosts
-
-        @bounded
-        def ask(self, question: str) -> str:
-            dead.wait()
-            return question
-
     before = time.monotonic()
     with pytest.raises(StoppedError, match=r"head of the Ray cluster .* run the same command"):
-        Asks().ask("who is there?")
+        while True:
+            hosts.check()
+            time.sleep(0.05)
     assert 0.4 < time.monotonic() - before < 5
     assert hosts.head_is_lost
     dead.set()
+
+
+def test_a_process_of_the_own_cluster_that_ends_is_named_at_once(hosts: Hosts) -> None:
+    raylet = subprocess.Popen(["sleep", "600"])
+    own = Hosts({"raylet": raylet})
+    own.check()
+    raylet.kill()
+    raylet.wait()
+    with pytest.raises(StoppedError, match="Ray's process raylet was ended by SIGKILL"):
+        own.check()
+    assert own.head_is_lost
+    own.close()
 
 
 def test_a_process_that_was_suspended_does_not_blame_the_head(

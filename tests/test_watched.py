@@ -17,6 +17,9 @@ class Engine:
     def __init__(self, hangs: str = "") -> None:
         self.hangs, self.calls = hangs, []
 
+    def check(self):
+        """All is well."""
+
     def __getattr__(self, name):
         def call(*arguments):
             if name == self.hangs:
@@ -70,6 +73,17 @@ def test_a_close_that_hangs_is_done_by_force():
     engine = Engine(hangs="close")
     WatchedExecutor(engine, header_seconds=1).close()
     assert [call[0] for call in engine.calls] == ["kill"]
+
+
+def test_a_cluster_that_is_lost_ends_the_wait():
+    class Lost(Engine):
+        def check(self):
+            raise StoppedError("the head is gone")
+
+    executor = WatchedExecutor(Lost(hangs="poll"), header_seconds=1)
+    with pytest.raises(StoppedError, match="the head is gone"):
+        executor.poll(0.1)
+    assert Helper.given_up == 1
 
 
 def test_errors_come_through():
