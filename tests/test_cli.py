@@ -68,7 +68,7 @@ def test_bad_sources_are_quarantined_once_and_the_good_ones_are_done(
     assert done.returncode == 3, done.stderr
     for name, reason in {
         "empty.tif": "the file is empty",
-        "text.tif": "not recognized",
+        "text.tif": "no raster",
         "cut.tif": "damaged",
         "rgb.tif": "has 3 bands, the job asks for band 4",
         "byte.tif": "has uint8 pixels (0..255), scale reaches 0..10000",
