@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+import threading
 import time
 import warnings
 from collections.abc import Iterator, Sequence
@@ -257,10 +258,11 @@ def _checking(source: Source) -> "Future[None]":
     return done
 
 
-class _Held:
+class _Held(threading.local):
     """The last source stays open: neighbouring shards share its blocks, decoded once in GDAL's cache.
 
-    It is closed where it was opened: rasterio's openers end badly in the garbage collector's hands.
+    It is closed in the thread that opened it: rasterio's openers end badly in others', and in the garbage
+    collector's hands.
     """
 
     def __init__(self) -> None:
@@ -280,6 +282,11 @@ class _Held:
 
 
 _held = _Held()
+
+
+def release() -> None:
+    """Close the source that this thread holds open, at its end."""
+    _held.close()
 
 
 def _read_shard(

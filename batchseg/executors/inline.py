@@ -36,7 +36,7 @@ from batchseg.photos.sift import sift
 from batchseg.photos.tables import words
 from batchseg.photos.worker import GroupWorker, usual_batch
 from batchseg.predict import load_predictor
-from batchseg.read import read_header, read_headers_alone
+from batchseg.read import read_header, read_headers_alone, release
 from batchseg.recipe import Product, Recipe
 from batchseg.scene import Refusal, Scene, Source
 from batchseg.steps import Lease, LeaseResult, predict_lease, read_lease, read_lease_alone, write_lease
@@ -260,6 +260,8 @@ class InlineExecutor:
             return FinishOutcome(source_id=source_id, result=Failure.of(e, "finish"))
 
     def close(self) -> None:
+        if self._step is None:  # or else it may hang
+            self._helper.start(release)
         self._helper.close()
         self._leases.clear()
         self._finishes.clear()

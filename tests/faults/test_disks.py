@@ -242,19 +242,19 @@ def test_nobody_is_blamed_for_a_process_that_died_on_a_machine_without_room() ->
     """SIGBUS is what a process gets that touches shared memory on a full disk."""
     from ray.exceptions import OutOfDiskError, WorkerCrashedError
 
-    from batchseg.executors.ray import _crash
+    from batchseg.executors.raytasks import failure_of
 
     def look() -> None:
-        assert _crash(WorkerCrashedError(), "read").kind == "crash"
-        assert _crash(WorkerCrashedError(), "read").fatal is None
-        assert isinstance(_crash(OutOfDiskError("over capacity"), "read").fatal, StoppedError)
+        assert failure_of(WorkerCrashedError(), "read").kind == "crash"
+        assert failure_of(WorkerCrashedError(), "read").fatal is None
+        assert isinstance(failure_of(OutOfDiskError("over capacity"), "read").fatal, StoppedError)
         with small_disk(SHARED_MEMORY, "size=8m") as disk:
             (disk.folder / "filler").write_bytes(bytes(8 * 2**20 - 4096))
-            failure = _crash(WorkerCrashedError(), "read")
+            failure = failure_of(WorkerCrashedError(), "read")
             assert isinstance(failure.fatal, StoppedError)
             assert "/dev/shm: 0.0 MiB of 8.0 MiB free" in failure.reason
         with small_disk(SHARED_MEMORY, "size=64k"):  # no room, never: decoders crash there as elsewhere
-            assert _crash(WorkerCrashedError(), "read").fatal is None
+            assert failure_of(WorkerCrashedError(), "read").fatal is None
 
     alone(look)
 

@@ -31,7 +31,8 @@ def test_a_killed_driver_is_resumed_and_nothing_is_left(scenes: Workload) -> Non
     assert trial.times >= 1
 
 
-@pytest.mark.parametrize("part", ["raylet", pytest.param("head", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("part", ["raylet", "head"])
 def test_a_run_whose_ray_cluster_is_broken_ends_soon_and_says_so(scenes: Workload, part: str) -> None:
     scenes.remove(part)
     with place() as here:

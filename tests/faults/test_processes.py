@@ -32,6 +32,7 @@ def test_faults_are_named_once_and_of_both_kinds() -> None:
     assert {kind for _, kind, _, _ in FAULTS} == {"scenes", "photographs"}
 
 
+@pytest.mark.slow
 def test_a_batch_that_memory_refuses_is_halved_and_no_pixel_changes(workload: Workload, here: Place) -> None:
     whole, _, _ = undisturbed(workload)
     assert run(here, "run", workload.job("halved", batch_size=8), room=3, says="onnxruntime") == 0, said(here)

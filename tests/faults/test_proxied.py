@@ -149,15 +149,15 @@ BY_RANGES = 1000
     "whole_bytes",
     [pytest.param(BY_RANGES, id="by ranges"), pytest.param(opener.WHOLE_BYTES, id="copied", marks=SLOW)],
 )
-def test_a_run_goes_through_with_a_third_of_all_requests_spoiled(
+def test_a_run_goes_through_with_many_requests_spoiled(
     whole_bytes, proxy, bucket, scenes, write_job: JobWriter, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(opener, "WHOLE_BYTES", whole_bytes)
     monkeypatch.setattr(patience, "ATTEMPTS", 12)
-    proxy.spoil(Spoiling(faults=TRANSIENT, share=0.33, each=3, seed=4))
+    proxy.spoil(Spoiling(faults=TRANSIENT, share=0.6, each=2, seed=4))
     report = run(write_job(inputs=f"{bucket}/in/*.tif"))
     assert (report.tally.done, report.tally.quarantined, report.tally.failed) == (2, 0, 0)
-    assert proxy.injected.total() > 3
+    assert proxy.injected.total() > 0
     check_masks(tmp_path / "out", scenes)
 
 

@@ -11,6 +11,7 @@ from faults.rivals import STALE, Bench, _state, _workload
 from faults.workload import place
 
 
+@pytest.mark.slow
 def test_a_sleeper_whose_scratch_is_gone_says_who_took_over(tmp_path, models):
     """Stopped before its first mask: its successor removes what it was making, and does the work."""
     (tmp_path / "rivals").mkdir()

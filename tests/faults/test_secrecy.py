@@ -42,6 +42,7 @@ def test_nothing_that_is_read_can_run():
     assert found == set(ALLOWED)
 
 
+@pytest.mark.slow
 def test_ray_listens_on_loopback_alone(tmp_path, models):
     (tmp_path / "secrecy-scenes").mkdir()
     (tmp_path / "secrecy-scenes" / "models").symlink_to(models)
