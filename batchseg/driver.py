@@ -40,9 +40,10 @@ disk and a request on a bucket, and thousands of small scenes must not make one 
 LOST_LIMIT = 20
 """Times that one scene's work is lost (node, memory) before the environment is given up."""
 
-PREDICTOR_DEATHS = 3
-"""Predictors that one lease must end, but for the first with no other lease at work: a kill from outside, by
-the kernel's out-of-memory killer for one, looks the same and may hit twice."""
+PREDICTOR_DEATHS = 6
+"""Predictors that one lease must end before its source is blamed, but for the first with no other lease at
+work. A kill from outside, by the kernel's out-of-memory killer for one, looks the same: of seven random kills
+three hit one lease."""
 
 MEMORY_LIMIT = 3
 """Times that one scene's work is lost for lack of memory before it is looked at alone, as after a crash."""

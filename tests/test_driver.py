@@ -301,12 +301,12 @@ def test_the_tiles_that_a_refusal_leaves_out_are_told(tmp_path):
     assert refused.tiles >= some_job.grid.tiles.count - len(submitted)
 
 
-@pytest.mark.parametrize(("deaths", "status"), [(2, "done"), (3, "quarantined")])
-def test_predictors_that_are_killed_twice_over_a_lease_count_against_nobody(tmp_path, deaths, status):
+@pytest.mark.parametrize(("deaths", "status"), [(5, "done"), (6, "quarantined")])
+def test_predictors_that_are_killed_over_a_lease_count_against_nobody(tmp_path, deaths, status):
     run = Run(tmp_path, [job()], answer=first_time(*[failure("crash", "predict")] * deaths)).go()
     assert run.statuses() == {"a.tif": status}
     alone = run.executor.shards("predict")
-    assert set(alone.values()) == {2}
+    assert set(alone.values()) == {5}
 
 
 def test_a_failure_of_another_step_is_tried_alone_too(tmp_path):
