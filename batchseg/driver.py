@@ -40,17 +40,17 @@ disk and a request on a bucket, and thousands of small scenes must not make one 
 LOST_LIMIT = 20
 """Times that one scene's work is lost (node, memory) before the environment is given up."""
 
-PREDICTOR_DEATHS = 6
+DEATHS = 6
 """Predictors that one lease must end before its source is blamed, but for the first with no other lease at
-work. A kill from outside, by the kernel's out-of-memory killer for one, looks the same: of seven random kills
-three hit one lease."""
+work; and processes that a scene's finish must end before it is left to the next run. A kill from outside, by
+the kernel's out-of-memory killer for one, looks the same: of seven random kills three hit one lease."""
 
 MEMORY_LIMIT = 3
 """Times that one scene's work is lost for lack of memory before it is looked at alone, as after a crash."""
 
 LATE_LIMIT = 3
 """Writes and finishes in a row that hang before the output is taken not to answer; and times that one scene's
-finish hangs or crashes before the scene is left to the next run."""
+finish hangs before the scene is left to the next run."""
 
 DRAIN_SECONDS = 8.0
 """After a signal: what is under way may still end. Schedulers kill after 30 s, often after 10."""
@@ -448,7 +448,7 @@ class Driver:
             work.over = True
             self._damaged.add(work.source_id)
             self._refuse(refusal_record(work.job, failure.reason, transient=True), content=True)
-        elif failure.kind != "lost" and work.lost >= LATE_LIMIT:
+        elif failure.kind != "lost" and work.lost >= (LATE_LIMIT if failure.kind == "timeout" else DEATHS):
             work.over = True
             reason = f"finishing it failed {work.lost} times: {failure.reason}"
             self._refuse(refusal_record(work.job, reason, transient=True))
@@ -489,7 +489,7 @@ class Driver:
             isolation = flight.isolation
         died = failure.kind == "crash" and failure.step == "predict"
         deaths = flight.deaths + died
-        if lost or isolation not in flight.tried or (died and deaths < PREDICTOR_DEATHS):
+        if lost or isolation not in flight.tried or (died and deaths < DEATHS):
             tried = flight.tried - {isolation}
             shards = flight.lease.shards
             self._retries.append(

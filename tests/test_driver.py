@@ -525,7 +525,8 @@ def test_a_finish_that_always_crashes_or_hangs_is_left_to_the_next_run(tmp_path,
     ).go()
     assert run.statuses() == {"a.tif": "failed", "b.tif": "done"}
     again = Ledger(run.output)
-    assert "finishing it failed 3 times" in again.source("a.tif").error
+    times = 3 if answer is SILENCE else 6
+    assert f"finishing it failed {times} times" in again.source("a.tif").error
     assert len(again.shards("a.tif")) == jobs[0].grid.count
 
 
