@@ -1,5 +1,6 @@
 """Hosts that answer, refuse, are silent, and a head that is gone: real sockets, and one real cluster."""
 
+import signal
 import socket
 import subprocess
 import threading
@@ -100,10 +101,25 @@ def test_a_head_that_gives_no_answer_ends_what_waits(hosts: Hosts, monkeypatch: 
     dead.set()
 
 
-def test_a_process_of_the_own_cluster_that_ends_is_named_at_once(hosts: Hosts) -> None:
+def stops(hosts: Hosts, reason: str) -> bool:
+    try:
+        hosts.check()
+    except StoppedError as e:
+        return reason in str(e)
+    return False
+
+
+def test_a_process_of_the_own_cluster_that_ends_or_sleeps_is_named(
+    hosts: Hosts, monkeypatch: pytest.MonkeyPatch
+) -> None:
     raylet = subprocess.Popen(["sleep", "600"])
     own = Hosts({"raylet": raylet})
     own.check()
+    monkeypatch.setattr(rayhosts, "SUSPENDED_SECONDS", 0.3)
+    raylet.send_signal(signal.SIGSTOP)
+    assert until(lambda: stops(own, "suspended"))
+    raylet.send_signal(signal.SIGCONT)
+    assert until(lambda: not stops(own, "suspended"))
     raylet.kill()
     raylet.wait()
     with pytest.raises(StoppedError, match="Ray's process raylet was ended by SIGKILL"):

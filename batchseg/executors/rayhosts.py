@@ -4,6 +4,7 @@ Ray takes a host that vanished for dead after 75 s, and calls that ask the head 
 is gone, when Ray ends the process. A connection to a host's raylet tells within seconds.
 """
 
+import contextlib
 import math
 import signal
 import socket
@@ -11,6 +12,7 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from subprocess import Popen
 from typing import Any, Literal, ParamSpec, TypeVar
 
@@ -28,6 +30,9 @@ GONE_SECONDS = 45.0
 
 HEAD_SECONDS = 30.0
 """The head's silence that ends a run, recorded and in order, before Ray ends its process after 60 s."""
+
+SUSPENDED_SECONDS = 10.0
+"""Of the run's own raylet or GCS; a machine's sleep suspends this process too."""
 
 State = Literal["here", "silent", "gone"]
 """here: its raylet takes connections. silent: it does not, lately. gone: for long, or Ray says so."""
@@ -58,6 +63,7 @@ class Hosts:
         """
         self._own = own
         self._hosts: dict[str, Host] = {}
+        self._suspended_since: dict[str, float] = {}
         self._silent_since: dict[str, float] = {}
         self._last_silent: dict[str, float] = {}
         self._home: str = ray.get_runtime_context().get_node_id()
@@ -112,6 +118,9 @@ class Hosts:
                 how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
                 msg = f"Ray's process {name} {how}; was it killed, or is memory short?"
                 raise StoppedError(msg)
+            if self._is_suspended(name, process.pid):
+                msg = f"Ray's process {name} was suspended (SIGSTOP); run again, nothing is lost"
+                raise StoppedError(msg)
         now = time.monotonic()
         self._head_silent += min(now - self._checked, 1.0)
         self._checked = now
@@ -126,6 +135,16 @@ class Hosts:
 
     def close(self) -> None:
         self._closed.set()
+
+    def _is_suspended(self, name: str, pid: int) -> bool:
+        """Whether a process has been for long: it still takes connections, and answers none."""
+        state = ""
+        with contextlib.suppress(OSError):
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        if state != "T":
+            self._suspended_since.pop(name, None)
+            return False
+        return time.monotonic() - self._suspended_since.setdefault(name, time.monotonic()) > SUSPENDED_SECONDS
 
     def _watch(self) -> None:
         while not self._closed.wait(LOOK_SECONDS):

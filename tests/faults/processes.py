@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from faults.commands import Place, kill, said, start, wait_for
+from faults.commands import ROLES, Place, kill, said, start, wait_for
 from faults.context import Context
 from faults.outcome import Outcome, differences
 from faults.record import Trial
@@ -194,7 +194,7 @@ def _stopped(role: str) -> Callable[[Workload, random.Random], Case]:
         hit: list[int] = []
 
         def strike() -> bool:
-            hit[:] = [pid for pid in here.processes(_ROLES[role]) if pid]
+            hit[:] = [pid for pid in here.processes(ROLES[role]) if pid]
             kill(hit[:1], signal.SIGSTOP)
             return bool(hit)
 
@@ -213,15 +213,6 @@ def _stopped(role: str) -> Callable[[Workload, random.Random], Case]:
         )
 
     return make
-
-
-_ROLES = {
-    "predictor": "ray::_PredictorActor",
-    "reader": "ray::_read",
-    "writer": "ray::_write",
-    "finisher": "ray::_finish",
-    "raylet": "raylet/raylet",
-}
 
 
 def _fifo_listed(workload: Workload, chance: random.Random) -> Case:
