@@ -16,7 +16,7 @@ from factories import make_config
 from test_walking import NAMES
 
 from batchseg import walking
-from batchseg.errors import ConfigError
+from batchseg.errors import ConfigError, StoppedError
 from batchseg.inputs import InputRoot, find_sources
 from batchseg.photos.listing import list_photographs
 from batchseg.photos.tables import LISTING
@@ -147,7 +147,7 @@ def test_a_server_that_does_not_answer_is_no_server_without_the_file(tmp_path):
     assert listing(tmp_path / "m.txt")["tag"].to_pylist() == ["absent"] * 3
     for status in ("503", "429"):
         (tmp_path / "m.txt").write_text(f"{address}/{status}.jpg\n")
-        with pytest.raises(ConfigError, match=f"cannot list .*cannot look at .*{status}"):
+        with pytest.raises(StoppedError, match=f"cannot list .*cannot look at .*{status}"):
             listing(tmp_path / "m.txt")
     server.shutdown()
     server.server_close()
