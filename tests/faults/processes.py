@@ -146,10 +146,14 @@ def _odd(words: str, case: Case, *, wrong: bool) -> str:
 def _without(seen: Outcome, case: Case) -> Outcome:
     """What is seen of sources that are not to be blamed, wherever a case has its copy of the archive."""
     guilty = case.guilty or "\0"
+
+    def here(line: str) -> str:
+        return re.sub(r"127\.0\.0\.1:\d+(-\d+)?/", "", re.sub("'uri': '[^']*/", "'uri': '", line))
+
     return Outcome(
-        masks={name: digest for name, digest in seen.masks.items() if guilty not in name},
-        regions=tuple(line for line in seen.regions if guilty not in line),
-        items=tuple(re.sub("'uri': '[^']*/", "'uri': '", line) for line in seen.items if guilty not in line),
+        masks={here(name): digest for name, digest in seen.masks.items() if guilty not in name},
+        regions=tuple(sorted(here(line) for line in seen.regions if guilty not in line)),
+        items=tuple(sorted(here(line) for line in seen.items if guilty not in line)),
     )
 
 
