@@ -176,6 +176,7 @@ def test_models_that_are_none(tmp_path: Path, write_job: JobWriter, models: Path
         assert "model: " in done.stderr
 
 
+@pytest.mark.slow
 def test_two_runs_at_once_on_one_output(tmp_path: Path, write_job: JobWriter) -> None:
     scenes(tmp_path, "a.tif")
     job = write_job(shard_tiles=1)
@@ -228,6 +229,7 @@ def test_signals_stop_an_inline_run(tmp_path: Path, write_job: JobWriter, number
     assert f"stopped by {number.name}" in message
 
 
+@pytest.mark.slow
 def test_a_full_disk_stops_the_run_and_blames_no_source(tmp_path: Path, write_job: JobWriter) -> None:
     scenes(tmp_path, "a.tif")
     job = write_job()

@@ -12,6 +12,7 @@ from test_resume import faults, wait_for
 __all__ = ["photo_job"]
 
 
+@pytest.mark.slow
 def test_a_decoder_that_crashes_takes_no_neighbour_along(tmp_path: Path, photo_job: JobMaker) -> None:
     images = night(tmp_path)
     for name in ("a poison.png", "line 0/poison too.png"):

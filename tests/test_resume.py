@@ -118,7 +118,7 @@ RESUMES = {
     ("share", "how"),
     [
         pytest.param(0.2, "the same command", marks=pytest.mark.slow),
-        (0.5, "inline, other shards"),
+        pytest.param(0.5, "inline, other shards", marks=pytest.mark.slow),
         pytest.param(0.77, "one worker", marks=pytest.mark.slow),
     ],
 )

@@ -190,6 +190,8 @@ class RayExecutor:
                 _system_config={
                     # Workers cost a second of CPU to start (imports); Ray ends idle ones after one second.
                     "idle_worker_killing_time_threshold_ms": 10 * 60 * 1000,
+                    # Its end is seen at once; on a busy machine it may be slow to say that it lives.
+                    "health_check_failure_threshold": 60,
                 },
                 **quiet,
             )

@@ -39,6 +39,7 @@ def test_a_batch_that_memory_refuses_is_halved_and_no_pixel_changes(workload: Wo
     assert differences(workload.outcome("halved"), whole) == ""
 
 
+@pytest.mark.slow
 def test_a_tile_that_memory_refuses_ends_the_run_and_blames_no_source(
     workload: Workload, here: Place
 ) -> None:
