@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from batchseg import publishing, storage
 from batchseg.disks import disk_failures
-from batchseg.errors import BatchsegError, ConfigError, ModelError
+from batchseg.errors import BatchsegError, ConfigError, ModelError, OutputError
 from batchseg.locks import Lock, hold
 from batchseg.runlog import RunLog
 from batchseg.scratch import run_folder
@@ -62,6 +62,10 @@ def begin(config: JobConfig) -> Iterator[Begun]:
         if (left := publishing.scratch_root(config.output)) is not None:
             shutil.rmtree(left, ignore_errors=True)  # by runs that were killed, as nobody else works here
         yield Begun(run_id=run_id, lock=lock, log=log, logger=logger)
+        if left is not None:  # what its own processes left that were killed
+            with contextlib.suppress(OutputError):  # another run's by now
+                lock.check()
+                shutil.rmtree(left, ignore_errors=True)
 
 
 @contextlib.contextmanager

@@ -223,6 +223,30 @@ def test_a_predictor_that_comes_is_used_and_a_run_waits_for_one(tmp_path):
     assert used == {0, 1, 7}
 
 
+def test_few_look_at_photographs_alone_at_once(tmp_path):
+    class Counting(Executor):
+        """Looks at photographs alone when all else is done."""
+
+        most = 0
+
+        def sift(self, group):
+            pending.append(group)
+            self.most = max(self.most, len(pending))
+
+        def poll(self, timeout):
+            outcomes = super().poll(timeout)
+            if not outcomes and pending:
+                super().sift(pending.pop(0))
+            return outcomes
+
+    names = [f"{number:03d}.png" for number in range(200)]
+    pending = []
+    executor = Counting(bad=names[::3], slow=True)
+    statuses = run(tmp_path, executor, names, stop_after=1000)
+    assert {statuses[name] for name in names[::3]} == {"quarantined"}
+    assert 1 <= executor.most <= 2
+
+
 def test_who_looks_at_photographs_alone_may_hang(tmp_path, monkeypatch):
     monkeypatch.setattr(driver_module, "START_SECONDS", -60)
     executor = Executor(bad=["1.png"])

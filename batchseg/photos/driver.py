@@ -106,6 +106,7 @@ class PhotoDriver:
         self._again: deque[Batch] = deque()
         self._flights: dict[int, _InFlight] = {}
         self._sifting: dict[int, _Sifting] = {}
+        self._to_sift: deque[tuple[Batch, bool]] = deque()
         self._heard_of: dict[int, float] = {}
         self._failed_in_a_row = 0
         self._most_failed = max(stop_after, FAILED_PER_SLOT * len(slots))
@@ -150,12 +151,13 @@ class PhotoDriver:
                     self._drain()
                     raise StoppedError(reason)
                 self._fill(waiting)
+                self._start_sifts()
                 self._handle(self._executor.poll(POLL_SECONDS))
                 self._give_up_late()
                 self._give_up_late_sifts()
                 if time.monotonic() - self._committed_at >= COMMIT_SECONDS:
                     self._commit()
-                if not (waiting or self._again or self._flights or self._sifting):
+                if not (waiting or self._again or self._flights or self._sifting or self._to_sift):
                     break
             self._refused += self._streak.flush()
         finally:
@@ -282,10 +284,16 @@ class PhotoDriver:
             )
 
     def _sift(self, batch: Batch, *, had_success: bool) -> None:
-        self._next_id += 1
-        until = time.monotonic() + self._timeout + START_SECONDS
-        self._sifting[self._next_id] = _Sifting(batch=batch, had_success=had_success, until=until)
-        self._executor.sift(group_of(self._next_id, batch))
+        self._to_sift.append((batch, had_success))
+
+    def _start_sifts(self) -> None:
+        """One per predictor at most: each takes a process, and all groups of a folder may be in doubt."""
+        while self._to_sift and len(self._sifting) < max(1, len(self._slots)):
+            batch, had_success = self._to_sift.popleft()
+            self._next_id += 1
+            until = time.monotonic() + self._timeout + START_SECONDS
+            self._sifting[self._next_id] = _Sifting(batch=batch, had_success=had_success, until=until)
+            self._executor.sift(group_of(self._next_id, batch))
 
     def _on_sifted(self, outcome: SiftOutcome) -> None:
         sifting = self._sifting.pop(outcome.group_id, None)
