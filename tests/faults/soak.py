@@ -43,23 +43,26 @@ class Gauge:
     files: list[float] = field(default_factory=list)
     shared_mib: list[float] = field(default_factory=list)
     processes: list[float] = field(default_factory=list)
+    by_process: list[dict[str, float]] = field(default_factory=list)
+    """RssAnon in MiB by program and process id."""
 
     def take(self, at: float, pids: list[int]) -> None:
-        anon, shared, files, alive = 0.0, 0.0, 0, 0
+        shared, files, each = 0.0, 0, {}
         for pid in pids:
             with contextlib.suppress(OSError):
                 lines = Path(f"/proc/{pid}/status").read_text().splitlines()
                 held = {line.split(":")[0]: line.split()[1] for line in lines if line.startswith("Rss")}
-                anon += float(held["RssAnon"]) / 1024
+                program = Path(f"/proc/{pid}/comm").read_text().strip()
+                each[f"{program} {pid}"] = float(held["RssAnon"]) / 1024
                 # Mapped by several; who serves it maps all of it.
                 shared = max(shared, float(held["RssShmem"]) / 1024)
                 files += len(list(Path(f"/proc/{pid}/fd").iterdir()))
-                alive += 1
         self.at.append(at)
-        self.anon_mib.append(anon)
+        self.anon_mib.append(sum(each.values()))
+        self.by_process.append(each)
         self.shared_mib.append(shared)
         self.files.append(files)
-        self.processes.append(alive)
+        self.processes.append(len(each))
 
     def slopes(self) -> dict[str, float]:
         """Per hour, by least squares over what follows the first `SETTLED` of the time."""
@@ -101,7 +104,11 @@ def _many_tiles(context: Context, seed: int) -> Trial:
         tiles = len(here.predicted())
     workload.remove("tiles")
     return _judged(
-        gauge, fault="one predictor over 20,000 tiles", seed=seed, times=tiles, right=process.returncode == 0
+        gauge,
+        fault="one predictor over 20,000 tiles",
+        seed=seed,
+        times=tiles,
+        right=int(process.returncode == 0),
     )
 
 
@@ -113,13 +120,16 @@ def _small_jobs(context: Context, seed: int, chance: random.Random) -> Trial:
     hours = float(os.environ.get("FAULT_SOAK_HOURS", HOURS))
     until, began, gauge = time.monotonic() + hours * 3600, time.monotonic(), Gauge()
     counts: dict[str, int] = defaultdict(int)
+    odd = ""
     with place() as here, _cluster(here) as address:
         while time.monotonic() < until:
             workload = chance.choice(workloads)
-            done, same = _one_job(workload, here, address, expected[workload.kind][0])
+            code, same = _one_job(workload, here, address, expected[workload.kind][0])
             counts["runs"] += 1
-            counts["right"] += done
+            counts["right"] += code == 0
             counts["same"] += same
+            if code != 0:
+                odd = odd or f"; {workload.kind} ended with {code}: {said(here)[-300:]}"
             # What lives on: the drivers have ended.
             gauge.take(time.monotonic() - began, here.processes())
     return _judged(
@@ -127,21 +137,31 @@ def _small_jobs(context: Context, seed: int, chance: random.Random) -> Trial:
         fault="small jobs in one Ray cluster",
         seed=seed,
         times=counts["runs"],
-        right=counts["right"] == counts["runs"],
+        runs=counts["runs"],
+        right=counts["right"],
         identical=counts["same"] == counts["runs"],
+        odd=odd,
     )
 
 
-def _one_job(workload: Workload, here: Place, address: str, expected: object) -> tuple[bool, bool]:
-    """Whether it ended with 0, and whether its output is as it should be."""
+def _one_job(workload: Workload, here: Place, address: str, expected: object) -> tuple[int, bool]:
+    """Its exit code, and whether its output is as it should be."""
     workload.remove("small")
     process = start(here, "run", workload.job("small", ray_address=address, workers=1), "--quiet")
-    right = process.wait(600) == 0
-    return right, workload.outcome("small") == expected
+    code = process.wait(600)
+    return code, workload.outcome("small") == expected
 
 
 def _judged(
-    gauge: Gauge, *, fault: str, seed: int, times: int, right: bool, identical: bool | None = None
+    gauge: Gauge,
+    *,
+    fault: str,
+    seed: int,
+    times: int,
+    right: int,
+    runs: int = 1,
+    identical: bool | None = None,
+    odd: str = "",
 ) -> Trial:
     slopes = gauge.slopes()
     hours = gauge.at[-1] / 3600
@@ -149,18 +169,23 @@ def _judged(
     # Over minutes a slope per hour is mostly noise: there what was gained in all counts.
     gained = max(gauge.anon_mib[-5:]) - gauge.anon_mib[int(SETTLED * len(gauge.anon_mib))]
     grew = not steady and gained > MOST_MIB_PER_HOUR * max(hours, 1.0)
+    before, after = gauge.by_process[int(SETTLED * len(gauge.at))], gauge.by_process[-1]
+    gains = {name: now - before[name] for name, now in after.items() if name in before}
+    most = ", ".join(f"{name} {gain:+.0f}" for name, gain in sorted(gains.items(), key=lambda kv: -kv[1])[:3])
     said_ = ", ".join(f"{name} {value:+.1f} per hour" for name, value in slopes.items())
     return Trial(
         section="soak",
         fault=fault,
         seed=seed,
         times=times,
-        ended_right=int(right),
+        runs=runs,
+        ended_right=right,
         identical=identical,
         cost_s=gauge.at[-1],
         cost="duration",
         found=f"it grows: {said_}" if grew else "",
-        note=f"{hours:.2f} hours; {said_}; RssAnon {gauge.anon_mib[-1]:.0f} MiB, {gained:+.0f} since settled",
+        note=f"{hours:.2f} hours; {said_}; RssAnon {gauge.anon_mib[-1]:.0f} MiB, {gained:+.0f} since settled "
+        f"({most}){odd}",
     )
 
 
