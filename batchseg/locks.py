@@ -81,7 +81,13 @@ class Lock:
         if self._lost:
             raise OutputError(self._lost)
         with publishing.output_errors("look at", self.output):
-            check_epoch(self.output, self.epoch)
+            self._look()
+
+    def _look(self) -> None:
+        check_epoch(self.output, self.epoch)
+        if (path := _local(self.output, self.epoch)) is not None and not path.exists():
+            msg = f"{path} is gone: was {self.output} moved or removed during the run? Run again"
+            raise OutputError(msg)
 
     def guard(self) -> None:
         """As `check`, but asks only after a silence: for what is done often.
@@ -95,7 +101,7 @@ class Lock:
         """Give signs of life until the lock is released; `also` is done at each."""
         while not self._over.wait(BEAT_SECONDS):
             try:
-                check_epoch(self.output, self.epoch)
+                self._look()
             except OutputError as e:
                 self._lost = str(e)
                 return

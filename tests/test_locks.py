@@ -125,6 +125,15 @@ def test_who_was_taken_over_cannot_commit_any_more(output, quick):
     assert [record.source_id for record in Ledger(output).sources()] == ["a", "b", "d"]
 
 
+def test_an_output_that_is_moved_away_is_not_held(tmp_path):
+    output = str(tmp_path / "out")
+    with hold(output, "one") as lock:
+        lock.check()
+        (tmp_path / "out").rename(tmp_path / "moved")
+        with pytest.raises(OutputError, match="moved or removed during the run"):
+            lock.check()
+
+
 def test_a_failed_run_frees_the_output(output):
     with pytest.raises(ZeroDivisionError), hold(output, "first"):
         raise ZeroDivisionError
