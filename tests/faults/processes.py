@@ -147,8 +147,9 @@ def _without(seen: Outcome, case: Case) -> Outcome:
     """What is seen of sources that are not to be blamed, wherever a case has its copy of the archive."""
     guilty = case.guilty or "\0"
 
-    def here(line: str) -> str:
-        return re.sub(r"127\.0\.0\.1:\d+(-\d+)?/", "", re.sub("'uri': '[^']*/", "'uri': '", line))
+    def here(line: str) -> str:  # a server has other names, and other tags
+        line = re.sub("'uri': '[^']*/", "'uri': '", re.sub("'tag': '[^']*'", "", line))
+        return re.sub(r"127\.0\.0\.1:\d+(-\d+)?/", "", line)
 
     return Outcome(
         masks={here(name): digest for name, digest in seen.masks.items() if guilty not in name},
