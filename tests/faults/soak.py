@@ -121,7 +121,8 @@ def _small_jobs(context: Context, seed: int, chance: random.Random) -> Trial:
     until, began, gauge = time.monotonic() + hours * 3600, time.monotonic(), Gauge()
     counts: dict[str, int] = defaultdict(int)
     odd = ""
-    with place() as here, _cluster(here) as address:
+    # Ctrl-C ends it early, with what was seen until then.
+    with place() as here, _cluster(here) as address, contextlib.suppress(KeyboardInterrupt):
         while time.monotonic() < until:
             workload = chance.choice(workloads)
             code, same = _one_job(workload, here, address, expected[workload.kind][0])
