@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 
@@ -167,10 +168,13 @@ def _judged(
     slopes = gauge.slopes()
     hours = gauge.at[-1] / 3600
     steady = slopes["RssAnon MiB"] < MOST_MIB_PER_HOUR and slopes["open files"] < MOST_FILES_PER_HOUR
-    # Over minutes a slope per hour is mostly noise: there what was gained in all counts.
-    gained = max(gauge.anon_mib[-5:]) - gauge.anon_mib[int(SETTLED * len(gauge.anon_mib))]
+    # Over minutes a slope per hour is mostly noise: there what was gained in all counts, by the middles of
+    # stretches, because a sample may fall into the start of a finish.
+    settled = int(SETTLED * len(gauge.at))
+    part = max(1, (len(gauge.at) - settled) // 4)
+    gained = median(gauge.anon_mib[-part:]) - median(gauge.anon_mib[settled : settled + part])
     grew = not steady and gained > MOST_MIB_PER_HOUR * max(hours, 1.0)
-    before, after = gauge.by_process[int(SETTLED * len(gauge.at))], gauge.by_process[-1]
+    before, after = gauge.by_process[settled], gauge.by_process[-1]
     gains = {name: now - before[name] for name, now in after.items() if name in before}
     most = ", ".join(f"{name} {gain:+.0f}" for name, gain in sorted(gains.items(), key=lambda kv: -kv[1])[:3])
     said_ = ", ".join(f"{name} {value:+.1f} per hour" for name, value in slopes.items())
