@@ -231,7 +231,7 @@ def _manifest(uri: str, config: JobConfig) -> Iterator[FileInfo]:
     infos = storage.file_infos([member for member in members if not storage.unreadable(member)])
     for member in members:
         # A row that names no file is that source's problem: it is kept and refused when it is opened.
-        yield infos.get(member) or FileInfo(uri=member, size=0, version="absent")
+        yield infos.get(member) or FileInfo(uri=member, size=0, version=storage.ABSENT)
 
 
 def _free_name(prefix: str, taken: set[str]) -> str:

@@ -61,6 +61,9 @@ PROTOCOLS = {
 PIECE_BYTES = 16 * 2**20
 """Of a file whose content is hashed."""
 
+ABSENT = "absent"
+"""Version of a file that is named and not there."""
+
 REQUESTS = 16
 """Requests at once where fsspec does not do it by itself."""
 
@@ -211,7 +214,8 @@ def list_files(pattern: str) -> Iterator[FileInfo]:
     """Regular files that match a path, a folder (all below it) or a glob, sorted by URI.
 
     A path that exists is that path, whatever characters its name holds. FIFOs, sockets and devices are
-    left out: opening one can block for ever.
+    left out: opening one can block for ever. A link to nothing is listed, as a file that is absent: what it
+    points at may lie on a volume that is not mounted.
 
     Raises:
         SourceIOError: the storage could not be listed.
@@ -225,7 +229,7 @@ def list_files(pattern: str) -> Iterator[FileInfo]:
         raise SourceIOError(msg) from e
     for name in sorted(found):
         info = found[name]
-        if info["type"] == "file" or (info.get("islink") and _is_regular(name)):
+        if info["type"] == "file" or (info.get("islink") and (_is_regular(name) or _points_nowhere(name))):
             yield to_file_info(fs, name, info)
 
 
@@ -391,9 +395,20 @@ def _is_regular(path: str) -> bool:
         return False
 
 
+def _points_nowhere(path: str) -> bool:
+    """Of a link: what it points at is not there, or it is a link to itself."""
+    try:
+        Path(path).stat()
+    except OSError as e:
+        return e.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+    return False
+
+
 def to_file_info(fs: Any, name: str, info: dict[str, Any]) -> FileInfo:
     """An entry of a listing, as fsspec or a client has it, in this module's words."""
     uri = fs.unstrip_protocol(name).removeprefix("file://")
+    if info.get("islink") and _points_nowhere(name):
+        return FileInfo(uri=uri, size=0, version=ABSENT, modified=None)
     if info.get("islink"):
         target = Path(name).stat()  # what counts is what the link points at
         modified = target.st_mtime

@@ -1,7 +1,7 @@
 """Files by the hundred thousand: facts in columns, as a stream, without an object per file.
 
-The same rules as in `storage`: a link counts by its target, linked folders are not entered, and what is
-no regular file is left out. On a local disk this asks the system itself, about 2.5 us per file; S3 is
+The same rules as in `storage`: a link counts by its target, or as absent, linked folders are not entered, and
+what is no regular file is left out. On a local disk this asks the system itself, about 2.5 us per file; S3 is
 listed page by page, other object stores folder by folder.
 """
 
@@ -28,7 +28,7 @@ LISTED_FROM = 64
 """Members of one folder of a bucket from which on the folder is listed (1000 files per request)."""
 
 _PASSED_OVER = frozenset((errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.ELOOP))
-"""Gone meanwhile, closed to this user, or a link to itself: that entry is left out, as `storage` does."""
+"""Gone meanwhile, or closed to this user: that entry is left out, as `storage` does."""
 
 _ABSENT = frozenset((errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG))
 
@@ -190,7 +190,10 @@ def _add_entry(files: Files, path: str, entry: os.DirEntry[str]) -> None:
     try:
         facts = entry.stat()
     except OSError as e:
-        _refuse_unless_passed_over(e, path)
+        if e.errno in _ABSENT and entry.is_symlink():
+            files.add(path, 0, None, None)
+        else:
+            _refuse_unless_passed_over(e, path)
         return
     if stat.S_ISREG(facts.st_mode):
         files.add(path, facts.st_size, _local_tag(facts), facts.st_mtime)

@@ -19,7 +19,8 @@ from batchseg import storage
 from batchseg.config import load_job
 from batchseg.errors import BatchsegError, ConfigError
 from batchseg.inputs import InputRoot, current_tag, find_sources
-from batchseg.scene import BandMetadata
+from batchseg.read import read_header
+from batchseg.scene import BandMetadata, Refusal
 from batchseg.settings import Scale, SceneSet
 
 
@@ -273,6 +274,22 @@ def test_a_linked_file_that_nobody_touched_has_not_changed(tmp_path, pattern):
     (tmp_path / "night" / "a.tif").symlink_to(tmp_path / "archive" / "a.tif")
     (source,), _ = find(tmp_path / "night" / pattern)
     assert current_tag(source) == source.tag
+
+
+@pytest.mark.parametrize("pattern", ["", "*.tif"])
+def test_a_link_whose_file_is_not_there_is_a_source_that_is_gone(tmp_path, pattern):
+    """As on a night on which a volume is not mounted: `prune` must not take its results for old ones."""
+    touch(file := tmp_path / "archive" / "a.tif")
+    (tmp_path / "night").mkdir()
+    (tmp_path / "night" / "a.tif").symlink_to(file)
+    (before,), roots = find(tmp_path / "night" / pattern)
+    file.unlink()
+    (after,), _ = find(tmp_path / "night" / pattern, recorded=roots)
+    assert after.source_id == before.source_id
+    assert after.tag != before.tag
+    header = read_header(after)
+    assert isinstance(header, Refusal)
+    assert (header.reason, header.transient) == ("the file is gone", True)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
