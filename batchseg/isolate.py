@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, TypeVar
@@ -57,9 +58,17 @@ def call_in_fresh_process(
         Exception: whatever the function raises.
     """
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(
-        max_workers=1, mp_context=context, initializer=_begin, initargs=(os.getpid(), memory)
+    new_pool = partial(
+        ProcessPoolExecutor,
+        max_workers=1,
+        mp_context=context,
+        initializer=_begin,
+        initargs=(os.getpid(), memory),
     )
+    try:
+        pool = new_pool()
+    except BrokenPipeError:  # Python's resource tracker was killed a moment ago; it is started again
+        pool = new_pool()
     try:
         future = pool.submit(function, *args)
         processes = list(pool._processes.values())

@@ -1,9 +1,12 @@
 """Fresh processes that answer, raise, die and hang."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
+import warnings
+from multiprocessing import resource_tracker
 from pathlib import Path
 
 import pytest
@@ -19,6 +22,19 @@ from batchseg.isolate import (
 
 def test_the_answer_comes_from_another_process() -> None:
     assert call_in_fresh_process(os.getpid, timeout=60) != os.getpid()
+
+
+def test_the_end_of_pythons_resource_tracker_is_no_crash(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is looked at before it is told of a semaphore, and may be killed in between."""
+    tracker = resource_tracker._resource_tracker  # type: ignore[attr-defined]
+    tracker.ensure_running()
+    os.kill(tracker._pid, signal.SIGKILL)
+    time.sleep(0.1)
+    alive, looks = tracker._check_alive, iter([True])
+    monkeypatch.setattr(tracker, "_check_alive", lambda: next(looks, False) or alive())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that the tracker died
+        assert call_in_fresh_process(os.getpid, timeout=60) != os.getpid()
 
 
 def test_exceptions_come_back() -> None:
