@@ -10,8 +10,10 @@ import re
 import stat
 from collections.abc import Mapping
 from pathlib import Path
+from xml.etree import ElementTree
 
 from batchseg.errors import SourceError
+from batchseg.hiding import public
 
 HEAD_BYTES = 512
 
@@ -31,6 +33,16 @@ SIGNATURES = (
 """How the formats begin that are opened, and GDAL's driver of each."""
 
 VRT = re.compile(rb"(\xef\xbb\xbf)?\s*(<\?xml.*?)?(<!--.*?-->\s*)*<VRTDataset", re.DOTALL)
+
+NAMES_FILE = re.compile(r"Source(Filename|Dataset|File)$|^(KernelFile|OverviewFile|Filename)$", re.IGNORECASE)
+"""Elements of a VRT."""
+
+ADDRESS = re.compile(
+    r"://|/vsi(curl|s3|gs|az|adls|oss|swift|webhdfs|hdfs)\b|/vsi\w+_streaming/"
+    r"|^\s*<|^(WMS|WMTS|WCS|TMS|PG|NGW|OGCAPI|EEDAI|STACIT|STACTA|PLMOSAIC|PLSCENES|DAAS):",
+    re.IGNORECASE,
+)
+"""Of the network; XML in place of a name describes a service."""
 
 VRT_REFUSED = "is a VRT, which may name any file of this machine"
 """How the reason begins of sources that are refused for it."""
@@ -108,6 +120,42 @@ def check_beside(path: Path) -> None:
     for suffix in TEXTS_BESIDE:
         for name in {f"{path.name}{suffix}", f"{path.stem}{suffix}"}:
             _check_text(path.with_name(name), _shown(name, path))
+
+
+def check_vrt(path: Path) -> None:
+    """Look at what a VRT, and VRTs that it reads, name: GDAL would fetch it from the network.
+
+    Raises:
+        SourceError: one names an address.
+    """
+    pending, known = [path], {path}
+    while pending:
+        vrt = pending.pop()
+        names = names_in_vrt(vrt.read_bytes())
+        if address := next((name for name, _ in names if is_address(name)), None):
+            msg = f"it names {public(address)[:80]!r}, and nothing is fetched from the network for a VRT"
+            raise SourceError(msg)
+        for name, relative in names:
+            member = vrt.parent / name if relative else Path(name)
+            if member not in known and VRT.match(_head_of(member)):
+                known.add(member)
+                pending.append(member)
+
+
+def names_in_vrt(text: bytes) -> list[tuple[str, bool]]:
+    """Each file that a VRT names, and whether relative to its own folder; none where it is no XML."""
+    try:
+        tree = ElementTree.fromstring(text)
+    except ElementTree.ParseError:
+        return []  # the reader will say what is wrong with it
+    elements = [e for e in tree.iter() if e.text and NAMES_FILE.search(str(e.tag))]
+    elements += [e for e in tree.iter("MDI") if e.text and e.get("key", "").upper() in ELSEWHERE]
+    return [(str(e.text).strip(), e.get("relativeToVRT", "0") == "1") for e in elements]
+
+
+def is_address(name: str) -> bool:
+    """Whether GDAL would ask the network for a name, or for what stands in its place."""
+    return bool(ADDRESS.search(name))
 
 
 def check_elsewhere(tags: Mapping[str, str]) -> None:

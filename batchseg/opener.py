@@ -23,7 +23,15 @@ from rasterio.abc import MultiByteRangeResourceContainer
 
 from batchseg import storage
 from batchseg.errors import CredentialsError
-from batchseg.formats import HEAD_BYTES, check_bands, check_beside, check_elsewhere, driver_of, local_head
+from batchseg.formats import (
+    HEAD_BYTES,
+    check_bands,
+    check_beside,
+    check_elsewhere,
+    check_vrt,
+    driver_of,
+    local_head,
+)
 from batchseg.hiding import public
 from batchseg.scratch import cache_root
 from batchseg.storage import FileInfo
@@ -70,18 +78,17 @@ def open_raster(uri: str, files: Sequence[str] = (), *, allow_vrt: bool = False)
 
 def _open_local(path: Path, *, allow_vrt: bool) -> rasterio.DatasetReader:
     driver = driver_of(local_head(path), allow_vrt=allow_vrt)
-    if not allow_vrt:
-        check_beside(path)
-    dataset = rasterio.open(str(path), driver=driver, sharing=False)
-    return _checked(dataset, allow_vrt=allow_vrt)
+    check_beside(path)
+    if driver == "VRT":
+        check_vrt(path)
+    return _checked(rasterio.open(str(path), driver=driver, sharing=False))
 
 
-def _checked(dataset: rasterio.DatasetReader, *, allow_vrt: bool = False) -> rasterio.DatasetReader:
+def _checked(dataset: rasterio.DatasetReader) -> rasterio.DatasetReader:
     """Before anybody asks for masks: GDAL then opens what the metadata name."""
     try:
         check_bands(dataset.count)
-        if not allow_vrt:
-            check_elsewhere(dataset.tags(ns="OVERVIEWS"))
+        check_elsewhere(dataset.tags(ns="OVERVIEWS"))
     except BaseException:
         dataset.close()
         raise

@@ -178,6 +178,10 @@ def spread(values: tuple[float, ...], count: int) -> tuple[float, ...]:
     return values * count if len(values) == 1 else values
 
 
+MAX_TILES = 2_000_000
+"""Of one scene, 540,000 pixels square in usual tiles: its driver takes 0.6 GB. A file of 122 bytes may claim 2e13."""
+
+
 def mismatch(scene: Scene, recipe: Recipe) -> str | None:
     """Why this scene cannot be segmented by this recipe, in words; None where it can."""
     count = scene.band_count
@@ -188,6 +192,11 @@ def mismatch(scene: Scene, recipe: Recipe) -> str | None:
             return f"has {usable} bands{alpha}, the model takes {len(recipe.bands)}; name the job's `bands`"
     elif max(recipe.bands) > count:
         return f"has {count} band{'s' * (count > 1)}, the job asks for band {max(recipe.bands)}"
+    if (tiles := recipe.grid(scene.height, scene.width).count) > MAX_TILES:
+        return (
+            f"claims {scene.height:,} x {scene.width:,} pixels, which are {tiles:,} tiles; at most "
+            f"{MAX_TILES:,} are taken of one scene"
+        )
     if unscaled := _unscaled(scene, recipe):
         return unscaled
     for dtype in sorted({scene.dtypes[band - 1] for band in recipe.bands}):

@@ -3,9 +3,9 @@
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath
-from xml.etree import ElementTree
 
 from batchseg import storage
+from batchseg.formats import is_address, names_in_vrt
 from batchseg.storage import FileInfo
 
 SIDECAR_SUFFIXES = (".msk", ".aux.xml", ".ovr", ".ovr.msk", ".wld", ".prj", ".tfw", ".jgw", ".pgw", ".j2w")
@@ -65,16 +65,12 @@ def beside(uri: str, files: Iterable[str]) -> list[str]:
 def _vrt_members(uri: str) -> list[str]:
     """Files that a VRT refers to: it changes when they do."""
     try:
-        tree = ElementTree.fromstring(storage.read_bytes(uri))
-    except (OSError, ElementTree.ParseError):
-        return []  # the reader will say what is wrong with it
+        named = names_in_vrt(storage.read_bytes(uri))
+    except OSError:
+        return []
     folder = uri.rpartition("/")[0]
-    names = []
-    for element in tree.iter("SourceFilename"):
-        if element.text and not element.text.startswith("/vsi"):
-            relative = element.get("relativeToVRT", "0") == "1"
-            names.append(_below(folder, element.text) if relative else element.text)
-    return sorted(set(names))
+    local = [(name, relative) for name, relative in named if not is_address(name) and "/vsi" not in name]
+    return sorted({_below(folder, name) if relative else name for name, relative in local})
 
 
 def _below(folder: str, name: str) -> str:

@@ -223,6 +223,8 @@ def test_where_the_model_gives_ids_the_job_says_how_many():
         ),
         ({"dtypes": ("complex64",) * 3, "rescale": ((1.0, 0.0),) * 3}, {"scale": METADATA}, "complex64"),
         ({"dtypes": ("uint8", "uint8", "uint16")}, {}, "uint16"),
+        ({"height": 2**31 - 1, "width": 2**31 - 1}, {}, "claims 2,147,483,647 x .* at most 2,000,000"),
+        ({"height": 500_000, "width": 400_000}, {"tile_size": 512, "halo": 64}, None),
     ],
 )
 def test_scenes_that_do_not_fit_are_told_why(scene, recipe, word):

@@ -53,12 +53,34 @@ def test_nothing_that_points_elsewhere_is_followed(tmp_path):
         refused = pointers(tmp_path / "in", port)
         config = make_config(inputs=((None, str(tmp_path / "in")),))
         sources, _ = find_sources(config, {})
-        answers = call_in_fresh_process(_look, sources, timeout=120)
+        answers = _look_apart(sources)
     assert refused <= {source.source_id for source in sources}
     for source, answer in zip(sources, answers, strict=True):
         assert (answer == "") == (source.source_id not in refused), (source.source_id, answer)
     assert not heard
     assert not (tmp_path / "in" / "pwned").exists()
+
+
+def test_a_vrt_that_is_allowed_asks_no_network(tmp_path):
+    """Nor one that it reads, nor a service's description in place of a raster, nor the listing."""
+    (tmp_path / "in").mkdir()
+    with listener() as (port, heard):
+        pointers(tmp_path / "in", port)
+        for name, member in (("outer", "inner.dat"), ("inner", f"http://127.0.0.1:{port}/q.tif")):
+            (tmp_path / "in" / f"{name}.{'vrt' if name == 'outer' else 'dat'}").write_text(
+                vrt(str(tmp_path / "in" / member) if name == "outer" else member)
+            )
+        config = make_config(inputs=((None, str(tmp_path / "in")),), allow_vrt=True)
+        sources, _ = find_sources(config, {})
+        answers = dict(zip((s.source_id for s in sources), _look_apart(sources), strict=True))
+    assert not heard
+    for name in ("network.vrt", "network.tif", "member.vrt", "xml.tif", "warped.vrt", "outer.vrt"):
+        assert "nothing is fetched from the network" in answers[name], name
+    assert not (tmp_path / "in" / "pwned").exists()
+
+
+def _look_apart(sources):
+    return call_in_fresh_process(_look, sources, timeout=120)
 
 
 def _look(sources):

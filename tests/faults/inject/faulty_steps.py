@@ -73,7 +73,9 @@ def install():
     loading = batchseg.photos.loading
     loading.decode = _before(loading.decode, lambda data, name: _fail("decode", name))
     read = batchseg.read
-    read._read_shard = _before(read._read_shard, lambda dataset, *_: _fail("read", dataset.name))
+    read._read_shard = _before(
+        read._read_shard, lambda dataset, *_: _fail("read", getattr(dataset, "name", ""))
+    )
     read.read_header = _before(read.read_header, lambda source: go_wrong("header", source.source_id))
     batchseg.steps.write_lease = _before(
         batchseg.steps.write_lease,
