@@ -179,7 +179,8 @@ def spread(values: tuple[float, ...], count: int) -> tuple[float, ...]:
 
 
 MAX_TILES = 2_000_000
-"""Of one scene, 540,000 pixels square in usual tiles: its driver takes 0.6 GB. A file of 122 bytes may claim 2e13."""
+"""Of one scene, 540,000 pixels square in usual tiles: the driver takes 0.6 GB for it. A file of 122 bytes may
+claim 2e13."""
 
 
 def mismatch(scene: Scene, recipe: Recipe) -> str | None:

@@ -62,6 +62,11 @@ class Cramped:
         return self.session.run(batch)
 
 
+def _name_of(dataset) -> str:
+    """A scene of several files has none."""
+    return getattr(dataset, "name", "")
+
+
 def install():
     """Put the faults into batchseg's modules; functions keep their names, by which Ray finds them."""
     batchseg.steps.read_lease = _naming(batchseg.steps.read_lease)
