@@ -311,8 +311,12 @@ BILLION = (
 )
 
 
-def bombs() -> Iterator[Original]:
-    """Small files that claim, unpack to, or lead to very much."""
+def bombs(side: int = 50_000) -> Iterator[Original]:
+    """Small files that claim, unpack to, or lead to very much.
+
+    Args:
+        side: in pixels, of those that are sound: a run has to do them.
+    """
     most = 2**31 - 1
     yield Original("absurd-size.tif", tiff(plain_tags(most, most)))
     yield Original("absurd-size-strips.tif", tiff(plain_tags(most, most, tags={278: (LONG, 1, 1)})))
@@ -330,9 +334,9 @@ def bombs() -> Iterator[Original]:
     yield Original("page-loop.tif", _chain(3, loop=True))
     yield Original("own-subpage.tif", tiff(plain_tags(tags={330: (LONG, 1, 8)})))
     yield Original("overview-of-itself.tif", tiff(plain_tags(tags={254: (LONG, 1, 1)}), following=8))
-    yield Original("sparse.tif", _by_gdal_sparse(40_000))
-    yield Original("deflate-bomb.tif", _zeros_tiff(50_000))
-    yield Original("deflate-bomb.png", _zeros_png(50_000))
+    yield Original("sparse.tif", _by_gdal_sparse(side))
+    yield Original("deflate-bomb.tif", _zeros_tiff(side))
+    yield Original("deflate-bomb.png", _zeros_png(side))
     yield Original("absurd-size.png", png(most, most, bytes(100)))
     yield Original("absurd-size-rgba16.png", png(60_000, 60_000, bytes(100), depth=16, kind=6))
     yield Original("absurd-size.jpg", _resized_jpeg(65_500))
@@ -350,7 +354,7 @@ def bombs() -> Iterator[Original]:
 
 
 def _by_gdal_sparse(side: int) -> bytes:
-    """Blocks that were never written: small on the disk, 1.6 gigapixels to read, which are done."""
+    """Blocks that were never written: small on the disk, gigapixels to read."""
     return _empty_gdal(side, SPARSE_OK=True, BIGTIFF="YES", blockxsize=4096, blockysize=4096, tiled=True)
 
 

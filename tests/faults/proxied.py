@@ -477,7 +477,8 @@ def replaced(
     if vanishes:
         after, fresh = _without(after, victim), _without(fresh, victim)
     difference = differences(after, fresh)
-    right = sum((codes[0] in ((0, 3) if archive.done else (0,)), codes[1] == 0, fresh_code == 0))
+    ends = (0, 3) if vanishes else (0,)  # a manifest's row still names it
+    right = sum((codes[0] in ((0, 3) if archive.done else (0,)), codes[1] == 0, fresh_code in ends))
     workload.remove(name)
     workload.remove(f"{name}-fresh")
     wrong = difference or problems or right != 3
