@@ -16,6 +16,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, TypeVar
 
+from batchseg.errors import StoppedError
+
 T = TypeVar("T")
 U = TypeVar("U")
 
@@ -29,11 +31,19 @@ MEMORY_BYTES = 4 * 2**30
 """Of a fresh process that looks at something doubtful: what takes more is taken for growing without end."""
 
 
+NOT_EXECUTED = 255
+"""What Python's `_posixsubprocess` exits with where exec fails; multiprocessing does not ask why."""
+
+
 class ProcessDiedError(Exception):
     """The fresh process ended without an answer."""
 
     hung = False
     """Whether it was ended because it gave none in time."""
+
+
+class NotStartedError(ProcessDiedError):
+    """The system could not run another interpreter: it has no memory left, for one. No input is to blame."""
 
 
 class ProcessHungError(ProcessDiedError):
@@ -77,7 +87,7 @@ def call_in_fresh_process(
         except BrokenProcessPool as e:
             # The pool's own thread reaps the process; a second waiter could find its exit code gone.
             pool.shutdown(wait=True)
-            raise ProcessDiedError(_how_it_ended([process.exitcode for process in processes])) from e
+            raise _how_it_ended([process.exitcode for process in processes]) from e
         except TimeoutError as e:
             for process in processes:
                 process.kill()
@@ -105,7 +115,7 @@ def each_in_fresh_process(
         For each item in order what the function gave, or how its process ended.
 
     Raises:
-        ProcessDiedError: a process ended or hung before it began with an item.
+        StoppedError: a process ended or hung before it began with an item.
     """
     at = 0
     while at < len(items):
@@ -129,7 +139,11 @@ def _answers(
     process.start()
     theirs.close()
     try:
-        _received(ours, process, START_SECONDS)  # what fails before is no item's fault
+        try:
+            _received(ours, process, START_SECONDS)
+        except ProcessDiedError as e:  # what fails before is no item's fault
+            msg = f"a fresh process {e}"
+            raise StoppedError(msg) from e
         for _ in items:
             try:
                 yield _received(ours, process, timeout)
@@ -151,7 +165,7 @@ def _received(pipe: Connection, process: Any, timeout: float) -> Any:
         failed, answer = pipe.recv()
     except EOFError as e:
         process.join()
-        raise ProcessDiedError(_how_it_ended([process.exitcode])) from e
+        raise _how_it_ended([process.exitcode]) from e
     if failed:
         raise ProcessDiedError(answer)
     return answer
@@ -217,8 +231,10 @@ def _begin(parent: int, memory: int | None) -> None:
         os._exit(1)
 
 
-def _how_it_ended(exit_codes: list[int | None]) -> str:
+def _how_it_ended(exit_codes: list[int | None]) -> ProcessDiedError:
     code = next((code for code in exit_codes if code), None)
+    if code == NOT_EXECUTED:
+        return NotStartedError("could not be started; is there memory left?")
     if code is not None and code < 0:
-        return f"was ended by {signal.Signals(-code).name}"
-    return f"ended itself with status {code}"
+        return ProcessDiedError(f"was ended by {signal.Signals(-code).name}")
+    return ProcessDiedError(f"ended itself with status {code}")

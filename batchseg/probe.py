@@ -12,7 +12,7 @@ from batchseg.engines import Device, Offer, engine, telling_line
 from batchseg.engines.paddle import gpu_name
 from batchseg.errors import ModelError, StoppedError
 from batchseg.graphs.derived import prepare_network
-from batchseg.isolate import ProcessDiedError, call_in_fresh_process
+from batchseg.isolate import NotStartedError, ProcessDiedError, call_in_fresh_process
 from batchseg.machine import cpu_class
 from batchseg.models import geometry
 from batchseg.models.package import Layout, ModelFacts, ModelPackage, OutputKind
@@ -80,6 +80,9 @@ def try_out(recipe: Recipe) -> None:
 def _alone(package: ModelPackage, function: Any, *args: object) -> Any:
     try:
         return call_in_fresh_process(function, *args, timeout=PROBE_TIMEOUT)
+    except NotStartedError as e:
+        msg = f"the process that tries the model {e}"
+        raise StoppedError(msg) from e
     except ProcessDiedError as e:
         weights = (
             f"; its weights ({package.params}) may be those of another network" if package.params else ""

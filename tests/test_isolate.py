@@ -6,13 +6,15 @@ import subprocess
 import sys
 import time
 import warnings
-from multiprocessing import resource_tracker
+from multiprocessing import resource_tracker, spawn
 from pathlib import Path
 
 import pytest
 
 from batchseg import isolate
+from batchseg.errors import StoppedError
 from batchseg.isolate import (
+    NotStartedError,
     ProcessDiedError,
     call_in_fresh_process,
     captured_output,
@@ -47,6 +49,14 @@ def test_a_crash_is_named() -> None:
         call_in_fresh_process(os.abort, timeout=60)
     with pytest.raises(ProcessDiedError, match="status 7"):
         call_in_fresh_process(os._exit, 7, timeout=60)
+
+
+def test_a_machine_that_starts_no_process_is_told_from_a_crash(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spawn, "get_executable", lambda: b"/nowhere/python")
+    with pytest.raises(NotStartedError, match="is there memory left"):
+        call_in_fresh_process(os.getpid, timeout=60)
+    with pytest.raises(StoppedError, match="is there memory left"):
+        list(each_in_fresh_process(str, [1], timeout=60))
 
 
 def test_a_process_that_hangs_is_ended() -> None:

@@ -10,7 +10,7 @@ from typing import Literal, Protocol
 
 from batchseg import storage
 from batchseg.errors import BatchsegError, SourceError
-from batchseg.isolate import ProcessDiedError
+from batchseg.isolate import NotStartedError, ProcessDiedError
 from batchseg.ledger import Record
 from batchseg.photos.group import Group, GroupAnswer, Sifted
 from batchseg.recipe import Product, Recipe
@@ -105,6 +105,8 @@ def died_reading(lease: Lease, error: ProcessDiedError) -> Failure:
     """A fresh process ended over a lease. Who waits for a server is not to blame for it."""
     transient = error.hung and storage.local_path(lease.scene.source.uri) is None
     reason = f"the process that read it {error}"
+    if isinstance(error, NotStartedError):
+        return Failure(kind="lost", step="read", reason=reason)
     return Failure(kind="crash", step="read", reason=reason, transient=transient)
 
 

@@ -478,7 +478,7 @@ def replaced(
         after, fresh = _without(after, victim), _without(fresh, victim)
     difference = differences(after, fresh)
     ends = (0, 3) if vanishes else (0,)  # a manifest's row still names it
-    right = sum((codes[0] in ((0, 3) if archive.done else (0,)), codes[1] == 0, fresh_code in ends))
+    right = sum((codes[0] in ((0, 3) if archive.done else (0,)), codes[1] in ends, fresh_code in ends))
     workload.remove(name)
     workload.remove(f"{name}-fresh")
     wrong = difference or problems or right != 3
