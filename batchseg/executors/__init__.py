@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from batchseg import storage
+from batchseg.engines import telling_line
 from batchseg.errors import BatchsegError, SourceError
 from batchseg.isolate import NotStartedError, ProcessDiedError
 from batchseg.ledger import Record
@@ -108,6 +109,12 @@ def died_reading(lease: Lease, error: ProcessDiedError) -> Failure:
     if isinstance(error, NotStartedError):
         return Failure(kind="lost", step="read", reason=reason)
     return Failure(kind="crash", step="read", reason=reason, transient=transient)
+
+
+def failed_reading(error: Exception) -> Failure:
+    """Of an error that no module foresaw: the source's, if it recurs with the source alone."""
+    reason = f"reading it failed: {type(error).__name__}: {telling_line(error)}"
+    return Failure(kind="error", step="read", reason=reason)
 
 
 FINISH_PIXELS_PER_SECOND = 500_000

@@ -26,6 +26,7 @@ from batchseg.executors import (
     SiftOutcome,
     Slot,
     died_reading,
+    failed_reading,
     finish_limit,
 )
 from batchseg.finish import finish_scene
@@ -221,6 +222,8 @@ class InlineExecutor:
             return Failure.of(e, "read")
         except ProcessDiedError as e:
             return died_reading(lease, e)
+        except Exception as e:  # noqa: BLE001  a defect over one source must not end a night
+            return failed_reading(e)
         if lease.id in self._left:
             return Failure(kind="lost", step="read", reason="it was given up")
         try:

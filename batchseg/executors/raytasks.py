@@ -25,7 +25,7 @@ from batchseg import storage
 from batchseg.disks import describe, full_disks, is_full
 from batchseg.engines import telling_line
 from batchseg.errors import BatchsegError, StoppedError
-from batchseg.executors import Failure, FinishTask, died_reading
+from batchseg.executors import Failure, FinishTask, died_reading, failed_reading
 from batchseg.finish import finish_scene
 from batchseg.isolate import ProcessDiedError
 from batchseg.ledger import Record
@@ -94,6 +94,8 @@ def read(where: Where, recipe: Recipe, lease: Lease, isolated: bool, timeout: fl
         return Failure.of(e, "read")
     except ProcessDiedError as e:
         return died_reading(lease, e)
+    except Exception as e:  # noqa: BLE001  a defect over one source must not end a night
+        return failed_reading(e)
 
 
 @ray.remote(num_cpus=0, max_retries=0)

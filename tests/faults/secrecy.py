@@ -392,7 +392,7 @@ def defect(context: Context, fault: str, seed: int) -> Trial:
     with environment_of({"ARCHIVE_TOKEN": f"{SECRET}token"}):
         steps = [
             Step(("run", workload.job("defect", executor="ray")), (3,), {"defect": "scene-00"}),
-            Step(("run", workload.job("defect2", executor="inline")), (1, 3), {"defect": "scene-00"}),
+            Step(("run", workload.job("defect2", executor="inline")), (3,), {"defect": "scene-00"}),
         ]
         trial = examine(fault, seed, workload, steps, outputs=["defect", "defect2"])
     return Trial(

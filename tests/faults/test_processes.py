@@ -62,3 +62,14 @@ def test_a_decoder_that_hangs_inline_is_found(workload: Workload, here: Place) -
 def test_a_network_that_hangs_inline_ends_the_run(workload: Workload, here: Place, tmp_path: Path) -> None:
     assert run(here, "run", workload.job("stuck"), at="predict hang 0003") == 5
     assert "executor: ray" in said(here)
+
+
+def test_an_error_that_nobody_foresaw_is_its_sources_own(tmp_path: Path, here: Place) -> None:
+    workload = make_workload("scenes", tmp_path, size=2, keys=INLINE)
+    assert run(here, "run", workload.job("odd"), defect="scene-00") == 3, said(here)
+    seen = workload.outcome("odd")
+    case = Case(workload=workload, random=random.Random(0), guilty="scene-00")
+    assert _blamed(seen, case)
+    assert "masks/scene-01.tif.tif" in seen.masks
+    assert "reading it failed: RuntimeError" in said(here)
+    assert "Traceback" not in said(here)
