@@ -37,6 +37,8 @@ GDAL_OPTIONS = {
     "GDAL_CACHEMAX": 96 * 1024**2,
     "GDAL_NUM_THREADS": 1,
     "GDAL_MAX_RAW_BLOCK_CACHE_SIZE": RAW_BLOCK_BYTES,
+    # Of a JPEG that is cut off libjpeg makes up the rest, and warns.
+    "GDAL_ERROR_ON_LIBJPEG_WARNING": "YES",
     # A VRT may name files anywhere; none of them is fetched from the network behind the user's back.
     "GDAL_HTTP_MAX_RETRY": 0,
     "CPL_VSIL_CURL_ALLOWED_FILENAME": "none",

@@ -115,6 +115,18 @@ def test_a_png_without_its_end_is_refused_though_gdal_reads_it(tmp_path: Path) -
     assert "cut off" in header.reason
 
 
+def test_a_jpeg_that_is_cut_off_is_refused_though_gdal_makes_up_the_rest(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 200, 300), dtype=np.uint8)
+    path = write_raster(tmp_path / "a.jpg", pixels, driver="JPEG")
+    recipe = make_recipe()
+    shards = tuple(ShardGrid(tiles=recipe.grid(200, 300), tiles_hw=(99, 99)))
+    assert len(read_shards(scene_of(path), recipe, shards)[0]) == 1
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2] + whole[-2:])
+    with pytest.raises(SourceError, match="damaged or cut off"):
+        read_shards(scene_of(path), recipe, shards)
+
+
 def test_a_vanished_file_is_no_quarantine(tmp_path: Path) -> None:
     path = write_raster(tmp_path / "a.tif", reflectance(20, 30))
     source = source_of(path)
