@@ -28,8 +28,8 @@ HOURS = 3.0
 TILES_DOWN, TILES_ACROSS = 138, 146
 """20,148 tiles."""
 
-SETTLED = 0.2
-"""Share of the time that is left out of slopes: caches fill, workers start."""
+SETTLED = 0.5
+"""Share of the time that is left out of slopes: workers start, and GDAL's cache of 96 MiB fills."""
 
 MOST_MIB_PER_HOUR, MOST_FILES_PER_HOUR = 8.0, 2.0
 """More is a leak: 64 MiB in a night of eight hours."""
