@@ -18,7 +18,7 @@ from batchseg.settings import EngineName, Precision
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What the network says of one tile, in the tile's own size."""
+    """What the network says of one tile less its halo: of what is kept of it."""
 
     output: NDArray[Any]
     """(H, W) ids, or (K, H, W) scores."""
@@ -34,6 +34,8 @@ class Predictor:
         # ONNX Runtime's last bits depend on the size of the batch; Paddle's do not (measured, CPU).
         alone = recipe.device == "cpu" and recipe.engine != "paddle"
         self._largest = recipe.model.batch or (1 if alone else batch_size)
+        cut = recipe.bake.margin if recipe.bake is not None else 0
+        self._margin = 0 if recipe.fit == "resize" else recipe.halo - cut
         self._fixed = recipe.model.batch is not None or recipe.device == "gpu"
         self._lock = threading.Lock()
 
@@ -79,7 +81,7 @@ class Predictor:
     def _answer(self, outputs: list[NDArray[Any]], number: int) -> Answer:
         recipe, output = self._recipe, outputs[0][number]
         if recipe.graph_confidence and recipe.confidence:
-            return Answer(output=output, confidence=outputs[1][number])
+            return Answer(output=self._kept(output), confidence=self._kept(outputs[1][number]))
         if recipe.answer == "classes":
             output = output[0] if output.ndim == 3 else output
         elif output.ndim == 2:
@@ -88,7 +90,13 @@ class Predictor:
             output = np.moveaxis(output, -1, 0)
         if recipe.model.geometry:
             output = geometry.undo(recipe.model.geometry, output, (recipe.tile_size, recipe.tile_size))
-        return Answer(output=output)
+        return Answer(output=self._kept(output))
+
+    def _kept(self, output: NDArray[Any]) -> NDArray[Any]:
+        """(..., H, W) without the halo, where the graph has not cut it off."""
+        cut = slice(self._margin, -self._margin or None)
+        kept: NDArray[Any] = output[..., cut, cut]
+        return kept
 
 
 def _no_room(recipe: Recipe, tiles: int, error: BaseException) -> str:

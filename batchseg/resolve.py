@@ -161,6 +161,7 @@ def _bake(
         output_layout=facts.output_layout,
         threshold=model.threshold,
         confidence=config.confidence,
+        margin=config.halo,
     )
 
 

@@ -42,13 +42,14 @@ class Stitcher:
 
         Args:
             tile: where it lies.
-            answer: the network's, for the whole window.
+            answer: the network's, for the tile less its halo.
             valid: (H, W) of the core, True = usable; None: all.
 
         Raises:
             ModelError: a class id does not fit the mask.
         """
-        inside = tile.core.slices_within(tile.window)
+        # The core begins where the halo ends; at the raster's far sides it is smaller than what is kept.
+        inside = slice(tile.core.height), slice(tile.core.width)
         core = answer.output[(..., *inside)]
         classes = classify(core, self._recipe)
         at = tile.core.slices_within(self._shard.core)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from batchseg.models.package import Bake, Format, ModelPackage, Network
 
-BANDS = {"conv": 3, "spectral": 4, "one": 1, "ids": 1}
+BANDS = {"conv": 3, "spectral": 4, "one": 1, "ids": 1, "glow": 3}
 
 
 def paddle_package(folder: Path, bands: int | None = None, stem: str = "model") -> ModelPackage:

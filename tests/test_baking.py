@@ -37,6 +37,25 @@ def test_baked_scores_give_the_same_classes_and_confidences(name: str, models: P
         assert np.abs(answers[1] - expected).max() <= 1
 
 
+@pytest.mark.parametrize(("name", "output"), [("conv", "logits"), ("glow", "sigmoid"), ("ids", "classes")])
+def test_a_margin_is_cut_off_before_anything_is_classified(
+    name: str, output: str, models: Path, tmp_path: Path
+) -> None:
+    package = paddle_package(models / name)
+    spec = bake_of(BANDS[name], output=output, confidence=output != "classes")
+    whole = load(bake(package, spec, made(tmp_path / "whole"))).run(tiles(BANDS[name]))
+    cut = load(bake(package, dataclasses.replace(spec, margin=7), made(tmp_path / "cut"))).run(
+        tiles(BANDS[name])
+    )
+    for kept, answer in zip(cut, whole, strict=True):
+        np.testing.assert_array_equal(kept, answer[:, 7:-7, 7:-7])
+
+
+def made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
+
+
 def test_ids_pass_through(models: Path, tmp_path: Path) -> None:
     package = paddle_package(models / "ids")
     spec = bake_of(1, output="classes", mean=(0.0,), std=(1 / 255,))

@@ -1,5 +1,6 @@
 """Surgery on ONNX graphs, against numpy; the graphs are made here."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,11 @@ def test_baked_graphs_give_numpys_classes_and_confidences(layout: str, opset: in
     assert not np.any((ids != scores.argmax(axis=1)) & ~near_ties(scores))
     assert len(np.unique(ids)) >= CLASSES - 1
     assert np.abs(confidence - np.rint(probabilities(scores).max(axis=1) * 255)).max() <= 1
+    cut = dataclasses.replace(spec, margin=7)
+    bake_onnx(str(source), cut, "NHWC" if nhwc else "NCHW", tmp_path / "cut.onnx")
+    kept = run(tmp_path / "cut.onnx", pixels, layout="NHWC", bands=bands)
+    for answer, whole in zip(kept, (ids, confidence), strict=True):
+        np.testing.assert_array_equal(answer, whole[:, 7:-7, 7:-7])
     if opset == 13:
         again = run(tmp_path / "baked.onnx", pixels, "openvino", layout="NHWC", bands=bands)
         assert not np.any((again[0] != ids) & ~near_ties(scores))

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from batchseg.overviews import BLOCK, halve_classes, halve_confidence, make_levels
+from batchseg.overviews import BLOCK, _most_frequent, halve_classes, halve_confidence, make_levels
 
 shapes = st.tuples(st.integers(1, 5), st.integers(1, 7))
 small_ids = arrays(np.uint8, shapes, elements=st.sampled_from([0, 1, 2, 255]))
@@ -40,6 +40,20 @@ def test_classes_by_majority_and_nodata_only_where_nothing_else_is(ids: np.ndarr
             valid = Counter(v for v in four if v != 255)
             if max(counts.values()) == max(valid.values()) and counts.most_common(1)[0][1] > 1:
                 assert valid[value] == max(valid.values())
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    st.integers(1, 40), st.integers(1, 40), st.integers(0, 2**32 - 1), st.sampled_from([np.uint8, np.uint16])
+)
+def test_few_borders_and_many_give_the_same(height: int, width: int, seed: int, dtype: type) -> None:
+    random = np.random.default_rng(seed)
+    ids = np.full((height, width), random.integers(0, 300) % np.iinfo(dtype).max, dtype=dtype)
+    spots = random.random(ids.shape) < random.choice([0.0, 0.01, 0.5])
+    ids[spots] = random.choice([0, 7, np.iinfo(dtype).max], spots.sum())
+    top, bottom = cells(ids), halve_classes(ids, np.iinfo(dtype).max).tolist()
+    a, b, c, d = (np.array([[four[i] for four in row] for row in top], dtype=dtype) for i in range(4))
+    assert _most_frequent((a, b, c, d), np.iinfo(dtype).max).tolist() == bottom
 
 
 @settings(deadline=None, max_examples=200)

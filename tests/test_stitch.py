@@ -83,13 +83,13 @@ def test_ids_and_confidence_of_a_graph_are_taken_as_they_are():
     grid = ShardGrid(tiles=make_recipe().grid(27, 43), tiles_hw=(1, 1))
     shard = grid.shard(0)
     random = np.random.default_rng(5)
-    ids = random.integers(0, 4, (16, 16), dtype=np.uint8)
-    confidence = random.integers(0, 256, (16, 16), dtype=np.uint8)
+    ids = random.integers(0, 4, (10, 10), dtype=np.uint8)
+    confidence = random.integers(0, 256, (10, 10), dtype=np.uint8)
     stitcher = Stitcher(make_recipe(output="classes", confidence=True), shard)
     stitcher.place(shard.tiles[0], Answer(output=ids, confidence=confidence), None)
     mask = stitcher.finished()
-    assert np.array_equal(mask.classes, ids[3:13, 3:13])
-    assert np.array_equal(mask.confidence, np.maximum(confidence[3:13, 3:13], 1))  # 0 is for invalid pixels
+    assert np.array_equal(mask.classes, ids)
+    assert np.array_equal(mask.confidence, np.maximum(confidence, 1))  # 0 is for invalid pixels
 
 
 @properties
@@ -119,14 +119,14 @@ def test_a_stitched_raster_is_the_classes_of_the_whole_where_it_is_valid(grid, s
     scores = random.normal(size=(4, *shape)).astype(np.float32)
     valid = random.random(shape) < 0.7 if masked else np.ones(shape, dtype=bool)
     recipe = make_recipe(tile_size=tiles.tile_size, halo=halo, confidence=True)
-    # Whatever lies outside of a core must not matter.
-    padded = np.full((4, shape[0] + 2 * tiles.tile_size, shape[1] + 2 * tiles.tile_size), 99, np.float32)
-    padded[:, halo : halo + shape[0], halo : halo + shape[1]] = scores
+    # Whatever lies beyond a core must not matter.
+    padded = np.full((4, shape[0] + tiles.tile_size, shape[1] + tiles.tile_size), 99, np.float32)
+    padded[:, : shape[0], : shape[1]] = scores
     classes, confidence = np.empty(shape, np.uint8), np.empty(shape, np.uint8)
     for shard in grid:
         stitcher = Stitcher(recipe, shard)
         for tile in shard.tiles:
-            row, col, size = tile.core.row_off, tile.core.col_off, tiles.tile_size
+            row, col, size = tile.core.row_off, tile.core.col_off, tiles.core_size
             core_valid = valid[row : tile.core.row_stop, col : tile.core.col_stop]
             if core_valid.any():
                 output = padded[:, row : row + size, col : col + size]
@@ -150,6 +150,6 @@ def test_confidence_is_given_only_on_demand():
     grid = ShardGrid(tiles=make_recipe().grid(27, 43), tiles_hw=(1, 1))
     shard = grid.shard(0)
     stitcher = Stitcher(make_recipe(), shard)
-    stitcher.place(shard.tiles[0], Answer(output=np.zeros((4, 16, 16), np.float32)), None)
+    stitcher.place(shard.tiles[0], Answer(output=np.zeros((4, 10, 10), np.float32)), None)
     mask = stitcher.finished()
     assert (mask.confidence, mask.predicted) == (None, 1)

@@ -174,14 +174,19 @@ def _append(graph: Any, steps: _Steps, bake: Bake) -> None:
     output = graph.output[0]
     confidence: str | None = None
     ids_type = TensorProto.UINT8
+    rank = len(output.type.tensor_type.shape.dim)
+    kept = output.name
+    if bake.margin:
+        rows = 1 if rank == 4 and bake.output_layout == "NHWC" else rank - 2
+        ends = ([bake.margin] * 2, [-bake.margin] * 2, [rows, rows + 1])
+        kept = steps.add("Slice", kept, *(steps.constant(values, np.int64) for values in ends))
     if bake.output == "classes":
-        rank = len(output.type.tensor_type.shape.dim)
-        ids = steps.add("Cast", output.name, to=TensorProto.INT32)
+        ids = steps.add("Cast", kept, to=TensorProto.INT32)
         ids = steps.squeeze(ids, 1) if rank == 4 else ids
         ids_type = TensorProto.INT32
     else:
         axis = 1 if bake.output_layout == "NCHW" else 3
-        scores = output.name
+        scores = kept
         if output.type.tensor_type.elem_type != TensorProto.FLOAT:
             scores = steps.add("Cast", scores, to=TensorProto.FLOAT)
         if bake.output == "sigmoid":

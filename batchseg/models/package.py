@@ -189,6 +189,8 @@ class Bake:
     threshold: float
     confidence: bool
     """A second output: uint8 (N, H, W), 255 x probability of the winning class, rounded."""
+    margin: int = 0
+    """Pixels that are cut off the answer's sides before it is classified: a tile's halo."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
