@@ -37,6 +37,11 @@ def _flags() -> list[str]:
         return []
 
 
+def has_gpu_nodes() -> bool:
+    """Whether the system has a device that may be a GPU for computing, working or not: NVIDIA's, or WSL's."""
+    return any(Path("/dev").glob("nvidia[0-9]*")) or Path("/dev/dxg").exists()
+
+
 def keep_freed_memory() -> None:
     """Let malloc keep what Paddle's executor frees after every run.
 

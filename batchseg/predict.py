@@ -15,6 +15,18 @@ from batchseg.models.package import Network
 from batchseg.recipe import Recipe
 from batchseg.settings import EngineName, Precision
 
+BATCH_PIXELS, MOST_TILES = 512 * 512, 16
+"""Of a batch of photographs where the job names no size. A call of a network takes 0.2 ms whatever it is
+given, which tells with small tiles; of large ones batches give nothing on a CPU."""
+
+
+def usual_batch(recipe: Recipe) -> int:
+    """Tiles per run of the network for jobs that name no `batch_size`; scenes get 1."""
+    if recipe.fit is None:
+        return 1
+    fitting = MOST_TILES if recipe.device == "gpu" else BATCH_PIXELS // recipe.tile_size**2
+    return max(1, min(MOST_TILES, fitting))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:

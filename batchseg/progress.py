@@ -6,9 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TextIO
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
 from batchseg.events import (
     Event,
     GroupDone,
@@ -147,6 +144,9 @@ class TerminalProgress:
     """One live line at the bottom of a terminal; refusals scroll above it."""
 
     def __init__(self, sums: Sums, stream: TextIO) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
         self._sums = sums
         self._progress = Progress(
             TextColumn("{task.description}"),

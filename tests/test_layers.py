@@ -73,6 +73,7 @@ ORDER = [
     "prepare",
     "predict",
     "probe",
+    "facts",
     "records",
     "columns",
     "ledger",

@@ -44,7 +44,7 @@ from batchseg.executors.rayfleet import Fleet
 from batchseg.executors.rayhosts import Hosts
 from batchseg.isolate import START_SECONDS
 from batchseg.photos.group import Group, GroupAnswer
-from batchseg.photos.worker import usual_batch
+from batchseg.predict import usual_batch
 from batchseg.recipe import Product, Recipe
 from batchseg.scene import Refusal, Scene, Source
 from batchseg.scratch import RAY_PREFIX, end_cluster, held_folder, socket_root
@@ -265,7 +265,7 @@ class RayExecutor:
 
     def start(self, recipe: Recipe, product: Product) -> Sequence[Slot]:
         self._product, self._device = product, recipe.device
-        self._batch_size = self._asked_batch or (1 if recipe.fit is None else usual_batch(recipe))
+        self._batch_size = self._asked_batch or usual_batch(recipe)
         with self._starting:
             return self._start(recipe)
 

@@ -20,16 +20,6 @@ from batchseg.predict import Predictor
 from batchseg.prepare import Preparation
 from batchseg.recipe import Product, Recipe
 
-BATCH_PIXELS, MOST_TILES = 512 * 512, 16
-"""Of a batch where the job names no size. A call of a network takes 0.2 ms whatever it is given, which
-tells with small tiles; of large ones batches give nothing on a CPU."""
-
-
-def usual_batch(recipe: Recipe) -> int:
-    """Tiles per run of the network for jobs that name no `batch_size`."""
-    fitting = MOST_TILES if recipe.device == "gpu" else BATCH_PIXELS // recipe.tile_size**2
-    return max(1, min(MOST_TILES, fitting))
-
 
 @dataclass(slots=True)
 class _Clock:
