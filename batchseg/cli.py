@@ -136,6 +136,11 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="predict everything again where settings differ from the output's",
     )
+    run.add_argument(
+        "--profile",
+        action="store_true",
+        help="write when each step ran to profile.json beside the run's log, for ui.perfetto.dev",
+    )
     run.set_defaults(function=_run)
 
     plan = commands.add_parser(
@@ -252,13 +257,21 @@ def _run_begun(
         )
     listeners = [sums, *([progress] if progress else [])]
     try:
-        return run_job(config, begun, listeners=listeners, stop=stop, replace=arguments.replace)
+        return run_job(
+            config,
+            begun,
+            listeners=listeners,
+            stop=stop,
+            replace=arguments.replace,
+            profile=arguments.profile,
+        )
     finally:
         if progress:
             progress.close()
 
 
 def _print_report(report: Report, run_id: str, out: TextIO, *, quiet: bool) -> None:
+    from batchseg.bottleneck import diagnose
     from batchseg.progress import duration
     from batchseg.refusals import describe_damage
 
@@ -277,7 +290,11 @@ def _print_report(report: Report, run_id: str, out: TextIO, *, quiet: bool) -> N
             _say(f"  verdicts of all: {verdicts}   batchseg summary {report.output}", out)
         if sums.tiles:
             _say(f"  {sums.tiles} tiles in {duration(sums.elapsed)}: {sums.rates()}", out)
-            _say(f"  slowest step: {sums.slowest_step()}", out)
+            usage = sums.usage()
+            found = diagnose(usage)
+            what = f"bound by {found.bound}: " if found.bound else ""
+            _say(f"  predictors: {usage.in_words}", out)
+            _say(f"  {what}{found.advice}", out)
             proof = f" ({report.choice.proof})" if report.choice.proof else ""
             _say(f"  engine: {report.choice.summary}{proof}", out)
         _say(f"  masks: {report.output}/masks   table: {report.output}/items/items.parquet", out)

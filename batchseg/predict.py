@@ -41,8 +41,10 @@ class Answer:
 class Predictor:
     """One network for one recipe. May be called from any thread, one call at a time."""
 
-    def __init__(self, recipe: Recipe, session: Session, batch_size: int = 1) -> None:
+    def __init__(self, recipe: Recipe, session: Session, batch_size: int = 1, *, threads: int = 1) -> None:
         self._recipe, self._session = recipe, session
+        self.threads = threads
+        """That the engine uses: with one, the caller's own."""
         # ONNX Runtime's last bits depend on the size of the batch; Paddle's do not (measured, CPU).
         alone = recipe.device == "cpu" and recipe.engine != "paddle"
         self._largest = recipe.model.batch or (1 if alone else batch_size)
@@ -150,4 +152,4 @@ def load_predictor(recipe: Recipe, *, threads: int = 1, batch_size: int = 1) -> 
             raise
         msg = f"the {recipe.device.upper()} has no memory for the network: {telling_line(e.__cause__)}"
         raise StoppedError(msg) from e
-    return Predictor(recipe, session, batch_size)
+    return Predictor(recipe, session, batch_size, threads=threads)

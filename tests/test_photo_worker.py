@@ -30,6 +30,8 @@ RULE = criterion(name="any", min_area=4.0)
 class Watched:
     """A predictor that notes the sizes of its batches."""
 
+    threads = 1
+
     def __init__(self, predictor):
         self.predictor, self.sizes = predictor, []
 

@@ -10,11 +10,13 @@ from typing import Literal, Protocol
 
 from batchseg import storage
 from batchseg.errors import BatchsegError, SourceError
+from batchseg.finish import finish_scene
 from batchseg.isolate import ProcessDiedError
 from batchseg.ledger import Record
 from batchseg.photos.group import Group, GroupAnswer, Sifted
 from batchseg.recipe import Product, Recipe
 from batchseg.scene import Refusal, Scene, Source
+from batchseg.spans import Stint, Stopwatch
 from batchseg.steps import Lease, LeaseResult
 
 
@@ -72,6 +74,7 @@ class FinishOutcome:
     source_id: str
     result: tuple[Record, float] | Failure
     """The scene's `done` record and the seconds it took."""
+    stints: tuple[Stint, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +109,18 @@ def died_reading(lease: Lease, error: ProcessDiedError) -> Failure:
     transient = error.hung and storage.local_path(lease.scene.source.uri) is None
     reason = f"the process that read it {error}"
     return Failure(kind="crash", step="read", reason=reason, transient=transient)
+
+
+def finished(output: str, recipe: Recipe, product: Product, task: FinishTask) -> FinishOutcome:
+    """Finish a scene, timed."""
+    source_id = task.scene.source.source_id
+    watch = Stopwatch("finisher", profiled=True)
+    try:
+        with watch.step("finish"):
+            done = finish_scene(output, task.scene, recipe, product, task.shards, task.epoch)
+    except BatchsegError as e:
+        return FinishOutcome(source_id=source_id, result=Failure.of(e, "finish"))
+    return FinishOutcome(source_id=source_id, result=done, stints=(watch.stint("finish"),))
 
 
 FINISH_PIXELS_PER_SECOND = 500_000

@@ -27,8 +27,8 @@ from batchseg.executors import (
     Slot,
     died_reading,
     finish_limit,
+    finished,
 )
-from batchseg.finish import finish_scene
 from batchseg.isolate import START_SECONDS, ProcessDiedError
 from batchseg.machine import cpu_class
 from batchseg.photos.group import Group, GroupAnswer, from_stream
@@ -254,14 +254,7 @@ class InlineExecutor:
             return Failure(kind="error", step="group", reason=f"predicting it: {telling_line(e)}")
 
     def _run_finish(self, task: FinishTask) -> FinishOutcome:
-        source_id = task.scene.source.source_id
-        try:
-            done = finish_scene(
-                self._output, task.scene, self._recipe, self._product, task.shards, task.epoch
-            )
-            return FinishOutcome(source_id=source_id, result=done)
-        except BatchsegError as e:
-            return FinishOutcome(source_id=source_id, result=Failure.of(e, "finish"))
+        return finished(self._output, self._recipe, self._product, task)
 
     def close(self) -> None:
         if self._step is None:  # or else it may hang

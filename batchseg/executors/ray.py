@@ -535,7 +535,8 @@ class RayExecutor:
     def _finished(self, ref: Any) -> FinishOutcome:
         source_id, node = self._finishes.pop(ref)
         try:
-            return FinishOutcome(source_id=source_id, result=ray.get(ref, timeout=FETCH_SECONDS))
+            answer: FinishOutcome = ray.get(ref, timeout=FETCH_SECONDS)
+            return answer
         except ray_errors.RayError as e:
             cause = getattr(e, "cause", None) or e
             lost = self._hosts.failed(node)

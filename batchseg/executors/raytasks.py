@@ -25,10 +25,8 @@ from batchseg import storage
 from batchseg.disks import describe, full_disks, is_full
 from batchseg.engines import telling_line
 from batchseg.errors import BatchsegError, StoppedError
-from batchseg.executors import Failure, FinishTask, died_reading
-from batchseg.finish import finish_scene
+from batchseg.executors import Failure, FinishOutcome, FinishTask, died_reading, finished
 from batchseg.isolate import ProcessDiedError
-from batchseg.ledger import Record
 from batchseg.machine import cpu_class
 from batchseg.photos.group import Group, GroupAnswer, Sifted, from_stream
 from batchseg.predict import load_predictor
@@ -111,14 +109,9 @@ def write(
 
 
 @ray.remote(num_cpus=0, max_retries=0)
-def finish(
-    where: Where, output: str, recipe: Recipe, product: Product, task: FinishTask
-) -> tuple[Record, float] | Failure:
+def finish(where: Where, output: str, recipe: Recipe, product: Product, task: FinishTask) -> FinishOutcome:
     storage.adopt(where)
-    try:
-        return finish_scene(output, task.scene, recipe, product, task.shards, task.epoch)
-    except BatchsegError as e:
-        return Failure.of(e, "finish")
+    return finished(output, recipe, product, task)
 
 
 @ray.remote(num_cpus=0, max_retries=0)

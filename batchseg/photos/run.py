@@ -16,7 +16,7 @@ from batchseg.errors import BatchsegError, ConfigError, ModelError, StoppedError
 from batchseg.events import Note, PhaseStarted, PlanReady
 from batchseg.items import write_items
 from batchseg.ledger import Ledger
-from batchseg.night import Night, Report, product_names
+from batchseg.night import Night, Report, product_names, setting_of
 from batchseg.photos.copies import find_copies, results_of
 from batchseg.photos.driver import PhotoDriver
 from batchseg.photos.listing import list_photographs, some_sources
@@ -121,6 +121,8 @@ class PhotoRun:
                 pixels=0,
                 skipped=triaged.done,
                 images=True,
+                slots=len(slots),
+                setting=setting_of(config, recipe, product),
             )
         )
         driver = PhotoDriver(
@@ -133,6 +135,7 @@ class PhotoRun:
             lease_timeout=driver_timeout(config),
             stop_after=config.stop_after,
             superseded=revision.superseded,
+            profile=night.profile,
         )
         try:
             if self._options.same_content:
