@@ -184,7 +184,7 @@ class Busy:
         self._add("predicting", event.predict_seconds)
         self._add("preparing", event.stitch_seconds)
         self._add("writing", event.write_seconds)
-        for stint in event.stints:
+        for stint in event.stints[-1:]:  # before it the loading may be told
             begun, ended = self._times(stint)
             rest = "waiting" if event.slot in self._last else "starting"
             self._add(rest, max(0.0, begun - self._last.get(event.slot, self._begun)))

@@ -131,6 +131,15 @@ class Note:
 
 
 Event = (
-    PhaseStarted | PlanReady | ShardsDone | GroupDone | SceneDone | SceneRefused | Retried | Committed | Note
+    PhaseStarted
+    | PlanReady
+    | ShardsDone
+    | GroupDone
+    | SceneDone
+    | SceneRefused
+    | Retried
+    | Committed
+    | WorkEnded
+    | Note
 )
 Listener = Callable[[Event], None]

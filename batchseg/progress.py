@@ -18,6 +18,7 @@ from batchseg.events import (
     SceneDone,
     SceneRefused,
     ShardsDone,
+    WorkEnded,
 )
 from batchseg.machine import process_began
 from batchseg.spans import Stint, host_clock
@@ -74,12 +75,14 @@ class Sums:
         elif isinstance(event, SceneRefused):
             self.scenes += 1
             self.tiles_total -= event.tiles
+        elif isinstance(event, WorkEnded):
+            self.ended = time.monotonic()
 
     def _note_first_tile(self, stints: Iterable[Stint]) -> None:
         host, clock = host_clock()
         begun = [s.started + s.shift(host, clock) for s in stints if s.role == "predictor"]
         if self.seconds_to_first_tile is None and begun:
-            self.seconds_to_first_tile = round(min(begun) - process_began(), 3)
+            self.seconds_to_first_tile = round(max(begun) - process_began(), 3)
 
     @property
     def elapsed(self) -> float:
@@ -244,7 +247,7 @@ class LogListener:
             self._logger.warning("%s: sent again: %s", event.source_id, event.reason)
         elif isinstance(event, SceneRefused):
             self._logger.error("%s", describe(event))
-        elif not isinstance(event, Committed):
+        elif not isinstance(event, Committed | WorkEnded):
             self._logger.info("%s", describe(event))
 
 

@@ -1,7 +1,6 @@
 """A run that has begun, from the job file's values to the summary: the order in which everything happens."""
 
 import contextlib
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -14,7 +13,7 @@ from batchseg.bottleneck import diagnose, is_badly_tiled
 from batchseg.disks import disk_failures
 from batchseg.driver import Driver, Tally
 from batchseg.errors import BatchsegError, ModelError, OutputError, SourceIOError, StoppedError
-from batchseg.events import Event, Listener, Note, PhaseStarted, PlanReady, Setting
+from batchseg.events import Event, Listener, Note, PhaseStarted, PlanReady, Setting, WorkEnded
 from batchseg.executors import Executor, Slot
 from batchseg.inputs import find_sources
 from batchseg.items import write_items
@@ -270,7 +269,7 @@ class _Run:
         write_items(self._config.output, ledger.table(), product_names(product), triaged.vanished)
         self._lock.check()
         ledger.merge()  # last: a ledger that is merged says that the run came to its end
-        self._sums.ended = time.monotonic()
+        self._emit(WorkEnded())
         return Report(
             output=self._config.output,
             log=self._log,

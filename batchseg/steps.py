@@ -156,7 +156,7 @@ def predict_lease(
         predict_seconds=predict_seconds,
         stitch_seconds=time.perf_counter() - started - predict_seconds,
         pixel_bytes=sum(held.pixels.nbytes for held in pixels.shards),
-        stints=(*pixels.stints, watch.stint("predict")),
+        stints=(*pixels.stints, *predictor.take_loading(), watch.stint("predict")),
         profiled=pixels.profiled,
     )
 

@@ -20,6 +20,7 @@ from batchseg.events import (
     PlanReady,
     SceneDone,
     ShardsDone,
+    WorkEnded,
 )
 from batchseg.machine import cpu_seconds_of_tree, process_began
 from batchseg.publishing import output_errors
@@ -46,8 +47,8 @@ class Timeline:
         self._hosts: dict[str, int] = {}
         self._phase: tuple[str, float] = ("starting Python", self._began)
         self._cpu: dict[str, float] = {}
-        self._tree_before: float | None = None
-        self._tree_after = 0.0
+        self._tree: list[float] = []
+        """CPU seconds of all processes at the first lease and at the end of the work."""
         with output_errors("write", str(path)):
             path.write_text("[\n", encoding="utf-8")
 
@@ -56,7 +57,7 @@ class Timeline:
             self._end_phase(event.text)
         elif isinstance(event, PlanReady):
             self._end_phase("")
-            self._tree_before = cpu_seconds_of_tree()
+            self._tree.append(cpu_seconds_of_tree())
         elif isinstance(event, ShardsDone):
             shards = " ".join(f"{row},{col}" for row, col in event.windows)
             self._add(event.stints, {"scene": event.source_id, "shards": shards, "lease": event.lease})
@@ -66,10 +67,12 @@ class Timeline:
             self._add(event.stints, {"scene": event.source_id})
         elif isinstance(event, Committed):
             self._add((event.stint,), {"records": event.records})
+        elif isinstance(event, WorkEnded):
+            self._tree.append(cpu_seconds_of_tree())
+            self._end_phase("ending")
 
     def close(self) -> None:
         """End the file."""
-        self._tree_after = cpu_seconds_of_tree()
         self._end_phase("")
         end = {"name": "end", "ph": "i", "s": "g", "pid": 1, "tid": 0}
         self._write([{**end, "ts": self._microseconds(time.monotonic())}])
@@ -80,9 +83,11 @@ class Timeline:
     @property
     def cpu_seconds(self) -> Mapping[str, float]:
         """Per step, of the threads that did it; `all_processes`: of this one and those that it started, from
-        the first lease to `close`, whatever they did."""
-        used = self._tree_after - self._tree_before if self._tree_before is not None else 0.0
-        return {**self._cpu, "all_processes": used}
+        the first lease to the end of the work, whatever they did. Other hosts' are not among them."""
+        steps = {step: seconds for step, seconds in self._cpu.items() if seconds}
+        if len(self._tree) == 2:
+            steps["all_processes"] = self._tree[1] - self._tree[0]
+        return steps
 
     def _end_phase(self, following: str) -> None:
         text, since = self._phase

@@ -32,6 +32,9 @@ class Watched:
 
     threads = 1
 
+    def take_loading(self):
+        return ()
+
     def __init__(self, predictor):
         self.predictor, self.sizes = predictor, []
 

@@ -1,7 +1,6 @@
 """A run over photographs, from the listing to the tables: the order in which everything happens."""
 
 import contextlib
-import time
 from collections.abc import Callable
 from functools import partial
 
@@ -13,7 +12,7 @@ from batchseg.choice import Choice
 from batchseg.columns import verdict_counts
 from batchseg.driver import Tally
 from batchseg.errors import BatchsegError, ConfigError, ModelError, StoppedError
-from batchseg.events import Note, PhaseStarted, PlanReady
+from batchseg.events import Note, PhaseStarted, PlanReady, WorkEnded
 from batchseg.items import write_items
 from batchseg.ledger import Ledger
 from batchseg.night import Night, Report, product_names, setting_of
@@ -216,7 +215,7 @@ class PhotoRun:
         self._write_items(ledger, product, triaged)
         night.lock.check()
         ledger.merge()  # last: a ledger that is merged says that the run came to its end
-        night.sums.ended = time.monotonic()
+        night.emit(WorkEnded())
         return Report(
             output=output,
             log=night.log,

@@ -99,7 +99,7 @@ class GroupWorker:
             predict_seconds=predict,
             stitch_seconds=max(0.0, total - predict - writer.seconds - read),
             write_seconds=writer.seconds,
-            stints=(watch.stint("group"),),
+            stints=(*self._predictor.take_loading(), watch.stint("group")),
         )
 
     def _predicted(self, images: pa.Table, clock: _Clock, *, until: float) -> Iterator[Finished]:
