@@ -124,6 +124,7 @@ ORDER = [
     "executors.inline",
     "executors.watched",
     "executors.raytasks",
+    "executors.rayhead",
     "executors.rayhosts",
     "executors.rayfleet",
     "executors.ray",
@@ -222,7 +223,16 @@ def test_the_package_itself_imports_nothing():
 @pytest.mark.parametrize(
     ("library", "homes"),
     [
-        ("ray", ["executors.ray", "executors.rayfleet", "executors.rayhosts", "executors.raytasks"]),
+        (
+            "ray",
+            [
+                "executors.ray",
+                "executors.rayfleet",
+                "executors.rayhead",
+                "executors.rayhosts",
+                "executors.raytasks",
+            ],
+        ),
         (
             "paddle",
             [
