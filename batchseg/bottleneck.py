@@ -33,8 +33,15 @@ class Usage:
 
     @property
     def in_words(self) -> str:
-        told = [f"{step} {100 * share:.0f} %" for step, share in self.shares.items() if share >= 0.005]
-        return ", ".join(told) or "nothing"
+        return share_words(self.shares)
+
+
+def share_words(shares: Mapping[str, float]) -> str:
+    """
+    >>> share_words({"predicting": 0.853, "reading": 0.145, "ending": 0.002})
+    'predicting 85 %, reading 14 %'
+    """
+    return ", ".join(f"{step} {100 * share:.0f} %" for step, share in shares.items() if share >= 0.005)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,9 +128,8 @@ class Busy:
         self._aside: dict[tuple[str, int], list[tuple[str, float, float]]] = {}
         """What threads did beside predicting, since their last lease: what, from, to."""
         self._plan = PlanReady(scenes=0, tiles=0, pixels=0, skipped=0)
-        self._begun = 0.0
+        self._begun: float | None = None
         self._spent: dict[str, float] = {}
-        self._in_groups = 0.0
         self._scenes = self._tiles = 0
 
     def begin(self, plan: PlanReady, now: float) -> None:
@@ -140,7 +146,9 @@ class Busy:
             self._lease(event)
 
     def usage(self, now: float) -> Usage:
-        """Until `now` of time.monotonic()."""
+        """Until `now` of time.monotonic(); no shares where no work began."""
+        if self._begun is None:
+            return Usage(seconds=0.0, slots=0, scenes=0, tiles=0, shares={})
         seconds, slots = max(now - self._begun, 1e-9), max(self._plan.slots, len(self._last), 1)
         spent = dict(self._spent)
         for slot, last in self._last.items():
@@ -166,7 +174,7 @@ class Busy:
         begun, ended = self._times(predictor)
         thread = (predictor.host, predictor.thread)
         self._add("preparing", ended - begun - event.predict_seconds)
-        since = self._last.get(event.slot, self._begun)
+        since = self._last.get(event.slot, self._begun or 0.0)
         rest = "waiting" if event.slot in self._last else "starting"
         if "reader" in stints:
             self._aside.setdefault(thread, []).append(("reading", *self._times(stints["reader"])))
@@ -187,7 +195,7 @@ class Busy:
         for stint in event.stints[-1:]:  # before it the loading may be told
             begun, ended = self._times(stint)
             rest = "waiting" if event.slot in self._last else "starting"
-            self._add(rest, max(0.0, begun - self._last.get(event.slot, self._begun)))
+            self._add(rest, max(0.0, begun - self._last.get(event.slot, self._begun or 0.0)))
             self._last[event.slot] = ended
 
     def _put_aside(self, what: str, stints: Iterable[Stint]) -> None:

@@ -355,6 +355,8 @@ def _output(arguments: argparse.Namespace) -> str:
 
 
 def _print_status(status: Status, out: TextIO) -> None:
+    from batchseg.bottleneck import share_words
+
     what = "scenes" if status.verdicts is None else "photographs"
     _say(f"{status.output}: {status.done} {what} done, {status.pixels_done / 1e6:.1f} Mpx", out)
     if status.verdicts:
@@ -365,6 +367,9 @@ def _print_status(status: Status, out: TextIO) -> None:
         _say(f"  begun: {scene.source_id}: {what}", out)
     for damaged in status.damaged:
         _say(f"  damaged: {damaged.source_id}: {damaged.bad_share:.2%} of it cannot be decoded", out)
+    if (last := status.last_run) is not None:
+        bound = f"bound by {last.bound_by}: " if last.bound_by else ""
+        _say(f"last run: {share_words(last.shares)}; {bound}{last.advice}", out)
     if status.gone:
         _say(f"{len(status.gone)} sources are gone from the inputs, until `batchseg prune`", out)
     for source in status.refused:

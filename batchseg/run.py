@@ -93,10 +93,11 @@ def run_job(
     finally:
         if timeline is not None:
             timeline.close()
-    usage = sums.usage()
-    found = diagnose(usage)
     logger.info("finished: %s", report.tally)
-    logger.info("predictors: %s; bound by %s: %s", usage.in_words, found.bound or "nothing", found.advice)
+    if sums.tiles:
+        usage = sums.usage()
+        found = diagnose(usage)
+        logger.info("predictors: %s; bound by %s: %s", usage.in_words, found.bound or "nothing", found.advice)
     save_summary(config.output, run_id, report, timeline.cpu_seconds if timeline else None)
     return report
 

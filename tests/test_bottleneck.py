@@ -152,6 +152,11 @@ def test_a_predictor_that_had_nothing_waited_and_other_hosts_clocks_are_believed
     assert seconds_of(busy, 60.0) == {"predicting": pytest.approx(10.0), "waiting": pytest.approx(10.0)}
 
 
+def test_a_run_without_work_has_no_shares() -> None:
+    assert Busy().usage(1e6).shares == {}
+    assert diagnose(Busy().usage(1e6)).bound == ""
+
+
 def test_photographs_tell_their_steps_themselves() -> None:
     busy = begun_at(0.0)
     for at in (1.0, 12.0):

@@ -17,6 +17,7 @@ from batchseg.begin import begin
 from batchseg.config import load_job
 from batchseg.machine import cpu_seconds_of_tree, process_began
 from batchseg.run import run_job
+from batchseg.status import read_status
 
 STEPS = ("read", "prepare", "network", "stitch", "write", "finish", "commit")
 
@@ -83,6 +84,8 @@ def test_without_the_flag_nothing_is_written_and_each_thread_tells_one_time(
     summary = json.loads((folder / "summary.json").read_text())
     assert "cpu_seconds" not in summary
     assert summary["advice"] and summary["predictors"] == 1
+    told = read_status(str(tmp_path / "out")).last_run
+    assert told is not None and (told.run_id, told.shares) == (folder.name, summary["predictor_shares"])
 
 
 def test_the_tree_holds_children_and_the_ended_ones() -> None:
