@@ -15,8 +15,6 @@ import pyproj
 import shapely
 from numpy.typing import NDArray
 from pyproj.exceptions import ProjError
-from rasterio.features import rasterize
-from rasterio.transform import Affine
 from shapely.geometry.base import BaseGeometry
 
 from batchseg import storage
@@ -159,6 +157,9 @@ class Footprint:
             parts = _polygons(shapely.intersection(self._geometry, near))  # a line that grazes would be burnt
         if not len(parts):
             return np.zeros((block.height, block.width), dtype=bool)
+        from rasterio.features import rasterize  # GDAL, which the processes that only predict are spared
+        from rasterio.transform import Affine
+
         burnt = rasterize(
             parts,
             out_shape=(block.height, block.width),
@@ -216,6 +217,8 @@ def _near(
     area: BaseGeometry, there: pyproj.Transformer, transform: Affine6, height: int, width: int
 ) -> BaseGeometry:
     """The part of the area about a scene: far from it a projection may know no coordinates."""
+    from rasterio.transform import Affine
+
     corners = [Affine(*transform) @ corner for corner in ((0, 0), (width, 0), (0, height), (width, height))]
     (left, bottom), (right, top) = np.min(corners, axis=0), np.max(corners, axis=0)
     try:

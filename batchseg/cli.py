@@ -136,6 +136,11 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="predict everything again where settings differ from the output's",
     )
+    run.add_argument(
+        "--profile",
+        action="store_true",
+        help="write when each step ran to profile.json beside the run's log, for ui.perfetto.dev",
+    )
     run.set_defaults(function=_run)
 
     plan = commands.add_parser(
@@ -252,13 +257,21 @@ def _run_begun(
         )
     listeners = [sums, *([progress] if progress else [])]
     try:
-        return run_job(config, begun, listeners=listeners, stop=stop, replace=arguments.replace)
+        return run_job(
+            config,
+            begun,
+            listeners=listeners,
+            stop=stop,
+            replace=arguments.replace,
+            profile=arguments.profile,
+        )
     finally:
         if progress:
             progress.close()
 
 
 def _print_report(report: Report, run_id: str, out: TextIO, *, quiet: bool) -> None:
+    from batchseg.bottleneck import diagnose
     from batchseg.progress import duration
     from batchseg.refusals import describe_damage
 
@@ -277,7 +290,11 @@ def _print_report(report: Report, run_id: str, out: TextIO, *, quiet: bool) -> N
             _say(f"  verdicts of all: {verdicts}   batchseg summary {report.output}", out)
         if sums.tiles:
             _say(f"  {sums.tiles} tiles in {duration(sums.elapsed)}: {sums.rates()}", out)
-            _say(f"  slowest step: {sums.slowest_step()}", out)
+            usage = sums.usage()
+            found = diagnose(usage)
+            what = f"bound by {found.bound}: " if found.bound else ""
+            _say(f"  predictors: {usage.in_words}", out)
+            _say(f"  {what}{found.advice}", out)
             proof = f" ({report.choice.proof})" if report.choice.proof else ""
             _say(f"  engine: {report.choice.summary}{proof}", out)
         _say(f"  masks: {report.output}/masks   table: {report.output}/items/items.parquet", out)
@@ -338,6 +355,8 @@ def _output(arguments: argparse.Namespace) -> str:
 
 
 def _print_status(status: Status, out: TextIO) -> None:
+    from batchseg.bottleneck import share_words
+
     what = "scenes" if status.verdicts is None else "photographs"
     _say(f"{status.output}: {status.done} {what} done, {status.pixels_done / 1e6:.1f} Mpx", out)
     if status.verdicts:
@@ -348,6 +367,9 @@ def _print_status(status: Status, out: TextIO) -> None:
         _say(f"  begun: {scene.source_id}: {what}", out)
     for damaged in status.damaged:
         _say(f"  damaged: {damaged.source_id}: {damaged.bad_share:.2%} of it cannot be decoded", out)
+    if (last := status.last_run) is not None:
+        bound = f"bound by {last.bound_by}: " if last.bound_by else ""
+        _say(f"last run: {share_words(last.shares)}; {bound}{last.advice}", out)
     if status.gone:
         _say(f"{len(status.gone)} sources are gone from the inputs, until `batchseg prune`", out)
     for source in status.refused:

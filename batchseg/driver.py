@@ -10,7 +10,7 @@ from typing import Literal
 
 from batchseg import publishing, storage
 from batchseg.errors import OutputError, StoppedError
-from batchseg.events import Listener, Note, Retried, SceneDone, SceneRefused, ShardsDone
+from batchseg.events import Committed, Listener, Note, Retried, SceneDone, SceneRefused, ShardsDone
 from batchseg.executors import (
     Executor,
     Failure,
@@ -29,6 +29,7 @@ from batchseg.ledger import Ledger, Record
 from batchseg.plan import LEASES_PER_WORKER, SceneJob, shard_bytes
 from batchseg.recipe import Recipe
 from batchseg.refusals import Streak, describe_damage, refusal_record
+from batchseg.spans import Stopwatch
 from batchseg.steps import Lease, LeaseResult
 from batchseg.write import outside_record
 
@@ -144,6 +145,7 @@ class Driver:
         lease_timeout: float,
         stop_after: int,
         epoch: int,
+        profile: bool = False,
     ) -> None:
         """Prepare a run.
 
@@ -159,7 +161,9 @@ class Driver:
             lease_timeout: seconds until a lease is given up and sent again.
             stop_after: sources in a row with the same error that end the run, none of them quarantined.
             epoch: of the lock, which is looked at before a mask is replaced.
+            profile: ask for the times of each step.
         """
+        self._profile = profile
         self._output, self._recipe, self._ledger, self._epoch = output, recipe, ledger, epoch
         self._executor, self._emit, self._stop = executor, emit, stop
         self._slots = list(slots)
@@ -353,6 +357,7 @@ class Driver:
             grid=work.job.grid_name,
             cpu_class=slot.cpu_class,
             shards=shards,
+            profiled=self._profile,
         )
         self._next_lease += 1
         nbytes = sum(shard_bytes(shard.read, work.job.scene, self._recipe) for shard in shards)
@@ -411,6 +416,11 @@ class Driver:
                 predict_seconds=result.predict_seconds,
                 stitch_seconds=result.stitch_seconds,
                 write_seconds=result.write_seconds,
+                lease=flight.lease.id,
+                slot=flight.slot.id,
+                submitted=flight.submitted,
+                windows=tuple((shard.core.row_off, shard.core.col_off) for shard in flight.lease.shards),
+                stints=result.stints,
             )
         )
         work.lost, work.held, self._late_in_a_row = 0, False, 0
@@ -435,7 +445,7 @@ class Driver:
         work.over, self._late_in_a_row = True, 0
         self._uncommitted.append(record)
         self.tally.done += 1
-        self._emit(SceneDone(source_id=work.source_id, finish_seconds=seconds))
+        self._emit(SceneDone(source_id=work.source_id, finish_seconds=seconds, stints=outcome.stints))
         if record.bad_pixels:
             self._emit(Note(text=f"{work.source_id}: {describe_damage(record)}"))
 
@@ -554,7 +564,11 @@ class Driver:
             self.tally.quarantined += record.status == "quarantined"
             self.tally.failed += record.status == "failed"
         stale = self._outputs_of_quarantined(records)
-        self._ledger.append(records)
+        watch = Stopwatch("driver", profiled=True)
+        with watch.step("commit"):
+            self._ledger.append(records)
+        if records and self._profile:
+            self._emit(Committed(records=len(records), stint=watch.stint("commit")))
         self._committed_at = time.monotonic()
         for record in records:
             if record.status in ("done", "quarantined"):

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import time
 from pathlib import Path
 
 BF16_FLAGS = ("amx_bf16", "avx512_bf16")
@@ -35,6 +36,46 @@ def _flags() -> list[str]:
             return next((line.split(":", 1)[1].split() for line in f if line.startswith("flags")), [])
     except OSError:
         return []
+
+
+def has_gpu_nodes() -> bool:
+    """Whether the system has a device that may be a GPU for computing, working or not: NVIDIA's, or WSL's."""
+    return any(Path("/dev").glob("nvidia[0-9]*")) or Path("/dev/dxg").exists()
+
+
+def process_began() -> float:
+    """When this process was started, of time.monotonic(); now, where the system does not tell."""
+    try:
+        ticks = _stat_of("self")[19]
+        up = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError):
+        up = 0.0
+    return time.monotonic() - up
+
+
+def cpu_seconds_of_tree() -> float:
+    """CPU time so far of this process, of those that it started, and of theirs; of ended ones as far as
+    their parents asked how they ended."""
+    parents: dict[int, int] = {}
+    used: dict[int, int] = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            fields = _stat_of(folder.name)
+        except (OSError, ValueError):
+            continue  # it has ended
+        # Field 4 of proc(5) is the parent; 14 to 17 are utime, stime, cutime, cstime.
+        parents[int(folder.name)], used[int(folder.name)] = fields[1], sum(fields[11:15])
+    mine, grown = {os.getpid()}, True
+    while grown:
+        more = {pid for pid, parent in parents.items() if parent in mine} - mine
+        mine, grown = mine | more, bool(more)
+    return float(sum(used.get(pid, 0) for pid in mine) / os.sysconf("SC_CLK_TCK"))
+
+
+def _stat_of(pid: str) -> list[int]:
+    """/proc/PID/stat behind the state, from field 4 on at index 1; the name may hold blanks."""
+    text = Path("/proc", pid, "stat").read_text(encoding="ascii", errors="replace")
+    return [0, *map(int, text.rpartition(")")[2].split()[1:])]
 
 
 def keep_freed_memory() -> None:

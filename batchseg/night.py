@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from batchseg import publishing, storage
+from batchseg.bottleneck import diagnose
 from batchseg.choice import Choice, as_document
 from batchseg.driver import Tally
-from batchseg.events import Listener, Note
+from batchseg.events import Listener, Note, Setting
 from batchseg.inputs import InputRoot
 from batchseg.ledger import Record
 from batchseg.locks import Lock
@@ -33,6 +34,8 @@ class Night:
     """A reason in words ends the run; the lock's loss is one."""
     log: str
     """URI of the run's log."""
+    profile: bool = False
+    """Whether the times of all steps are wanted."""
 
     def tell_apart(self, *, gone: int, young: int) -> None:
         """Say how many sources the inputs no longer hold, and how many are left to a later run."""
@@ -102,8 +105,34 @@ def product_names(product: Product) -> tuple[str, ...]:
     return tuple(info.name for info in product.classes)
 
 
-def save_summary(output: str, run_id: str, report: Report) -> None:
-    sums = report.sums
+def setting_of(config: JobConfig, recipe: Recipe, product: Product) -> Setting:
+    """What of a job decides what would make it faster."""
+    side = recipe.tile_size
+    return Setting(
+        engine_open=config.engine is None and config.precision is None,
+        gpu=recipe.device == "gpu",
+        inline=config.executor == "inline",
+        kept=1.0 if recipe.fit == "resize" else (1 - 2 * recipe.halo / side) ** 2,
+        regions=product.regions is not None,
+    )
+
+
+def save_summary(
+    output: str, run_id: str, report: Report, cpu_seconds: Mapping[str, float] | None = None
+) -> None:
+    """Write a run's figures.
+
+    Args:
+        output: root of the results.
+        run_id: of the run.
+        report: what it did.
+        cpu_seconds: per step, where they were asked for.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    sums, usage = report.sums, report.sums.usage()
+    found = diagnose(usage)
     document = {
         **dataclasses.asdict(report.tally),
         "engine": as_document(report.choice),
@@ -115,7 +144,17 @@ def save_summary(output: str, run_id: str, report: Report) -> None:
         "pixels": sums.pixels,
         "seconds": round(time.monotonic() - sums.started, 3),
         "seconds_after_start": round(sums.elapsed, 3),
+        "seconds_to_first_tile": sums.seconds_to_first_tile,
         "step_seconds": {step: round(seconds, 3) for step, seconds in sums.seconds.items()},
+        "predictors": usage.slots,
+        "predictor_shares": {step: round(share, 4) for step, share in usage.shares.items()},
+        "bound_by": found.bound,
+        "advice": found.advice,
+        **({} if cpu_seconds is None else {"cpu_seconds": _rounded(cpu_seconds)}),
     }
     uri = storage.join(output, "_batchseg", "runs", run_id, "summary.json")
     publishing.publish(uri, json.dumps(document, indent=1).encode())
+
+
+def _rounded(seconds: Mapping[str, float]) -> dict[str, float]:
+    return {step: round(value, 3) for step, value in seconds.items()}

@@ -14,6 +14,19 @@ from batchseg.models import geometry
 from batchseg.models.package import Network
 from batchseg.recipe import Recipe
 from batchseg.settings import EngineName, Precision
+from batchseg.spans import Stint, Stopwatch
+
+BATCH_PIXELS, MOST_TILES = 512 * 512, 16
+"""Of a batch of photographs where the job names no size. A call of a network takes 0.2 ms whatever it is
+given, which tells with small tiles; of large ones batches give nothing on a CPU."""
+
+
+def usual_batch(recipe: Recipe) -> int:
+    """Tiles per run of the network for jobs that name no `batch_size`; scenes get 1."""
+    if recipe.fit is None:
+        return 1
+    fitting = MOST_TILES if recipe.device == "gpu" else BATCH_PIXELS // recipe.tile_size**2
+    return max(1, min(MOST_TILES, fitting))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,8 +42,12 @@ class Answer:
 class Predictor:
     """One network for one recipe. May be called from any thread, one call at a time."""
 
-    def __init__(self, recipe: Recipe, session: Session, batch_size: int = 1) -> None:
+    def __init__(self, recipe: Recipe, session: Session, batch_size: int = 1, *, threads: int = 1) -> None:
         self._recipe, self._session = recipe, session
+        self.threads = threads
+        """That the engine uses: with one, the caller's own."""
+        self.loading: tuple[Stint, ...] = ()
+        """How it was loaded, until somebody has told it."""
         # ONNX Runtime's last bits depend on the size of the batch; Paddle's do not (measured, CPU).
         alone = recipe.device == "cpu" and recipe.engine != "paddle"
         self._largest = recipe.model.batch or (1 if alone else batch_size)
@@ -38,6 +55,11 @@ class Predictor:
         self._margin = 0 if recipe.fit == "resize" else recipe.halo - cut
         self._fixed = recipe.model.batch is not None or recipe.device == "gpu"
         self._lock = threading.Lock()
+
+    def take_loading(self) -> tuple[Stint, ...]:
+        """How it was loaded; nothing when asked again."""
+        told, self.loading = self.loading, ()
+        return told
 
     @property
     def is_busy(self) -> bool:
@@ -136,14 +158,19 @@ def load_predictor(recipe: Recipe, *, threads: int = 1, batch_size: int = 1) -> 
         ModelError: the engine cannot load it.
         StoppedError: the device has no memory for it.
     """
-    network = network_for(recipe)
+    watch = Stopwatch("predictor", profiled=True)
+    with watch.step("derive"):
+        network = network_for(recipe)
     try:
-        session = engine(recipe.engine).load(
-            network, precision=recipe.precision, device=recipe.device, threads=threads
-        )
+        with watch.step("load"):
+            session = engine(recipe.engine).load(
+                network, precision=recipe.precision, device=recipe.device, threads=threads
+            )
     except ModelError as e:
         if e.__cause__ is None or not is_out_of_memory(e.__cause__):
             raise
         msg = f"the {recipe.device.upper()} has no memory for the network: {telling_line(e.__cause__)}"
         raise StoppedError(msg) from e
-    return Predictor(recipe, session, batch_size)
+    predictor = Predictor(recipe, session, batch_size, threads=threads)
+    predictor.loading = (watch.stint("load"),)
+    return predictor

@@ -2,14 +2,13 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TextIO
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
+from batchseg.bottleneck import Busy, Usage
 from batchseg.events import (
+    Committed,
     Event,
     GroupDone,
     Note,
@@ -19,7 +18,10 @@ from batchseg.events import (
     SceneDone,
     SceneRefused,
     ShardsDone,
+    WorkEnded,
 )
+from batchseg.machine import process_began
+from batchseg.spans import Stint, host_clock
 
 PLAIN_SECONDS = 15.0
 """Between lines of progress where the output is no terminal: a night gives a log one can read."""
@@ -43,13 +45,20 @@ class Sums:
     started: float = field(default_factory=time.monotonic)
     first_lease: float | None = None
     """When the predictors were ready and work began."""
+    seconds_to_first_tile: float | None = None
+    """From the start of the process until a predictor began with a lease."""
+    busy: Busy = field(default_factory=Busy)
     ended: float | None = None
     """When the last mask and the table were in their places; Ray is shut down after that."""
 
     def __call__(self, event: Event) -> None:
+        if isinstance(event, ShardsDone | GroupDone | SceneDone):
+            self.busy(event)
+            self._note_first_tile(event.stints)
         if isinstance(event, PlanReady):
             self.scenes_total, self.tiles_total, self.images = event.scenes, event.tiles, event.images
             self.first_lease = time.monotonic()
+            self.busy.begin(event, self.first_lease)
         elif isinstance(event, ShardsDone | GroupDone):
             self.tiles += event.tiles
             self.pixels += event.pixels
@@ -66,6 +75,14 @@ class Sums:
         elif isinstance(event, SceneRefused):
             self.scenes += 1
             self.tiles_total -= event.tiles
+        elif isinstance(event, WorkEnded):
+            self.ended = time.monotonic()
+
+    def _note_first_tile(self, stints: Iterable[Stint]) -> None:
+        host, clock = host_clock()
+        begun = [s.started + s.shift(host, clock) for s in stints if s.role == "predictor"]
+        if self.seconds_to_first_tile is None and begun:
+            self.seconds_to_first_tile = round(max(begun) - process_began(), 3)
 
     @property
     def elapsed(self) -> float:
@@ -98,15 +115,9 @@ class Sums:
             return f"{self.failed} not passed"
         return f"{self.scenes}/{self.scenes_total} scenes"
 
-    def slowest_step(self) -> str:
-        """Shares of the steps' seconds, the largest first."""
-        total = sum(self.seconds.values())
-        if not total:
-            return "none"
-        shares = sorted(((seconds / total, step) for step, seconds in self.seconds.items()), reverse=True)
-        (share, step), *others = shares
-        rest = ", ".join(f"{name} {part:.0%}" for part, name in others)
-        return f"{step}, {share:.0%} of the steps' time ({rest})"
+    def usage(self) -> Usage:
+        """What the predictors did so far."""
+        return self.busy.usage(self.ended or time.monotonic())
 
 
 def duration(seconds: float) -> str:
@@ -147,6 +158,9 @@ class TerminalProgress:
     """One live line at the bottom of a terminal; refusals scroll above it."""
 
     def __init__(self, sums: Sums, stream: TextIO) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
         self._sums = sums
         self._progress = Progress(
             TextColumn("{task.description}"),
@@ -233,7 +247,7 @@ class LogListener:
             self._logger.warning("%s: sent again: %s", event.source_id, event.reason)
         elif isinstance(event, SceneRefused):
             self._logger.error("%s", describe(event))
-        else:
+        elif not isinstance(event, Committed | WorkEnded):
             self._logger.info("%s", describe(event))
 
 

@@ -1,23 +1,25 @@
 """A run that has begun, from the job file's values to the summary: the order in which everything happens."""
 
 import contextlib
-import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
+from typing import TYPE_CHECKING
 
+from batchseg import storage
 from batchseg.aside import start_aside, wait_for
 from batchseg.begin import Begun
+from batchseg.bottleneck import diagnose, is_badly_tiled
 from batchseg.disks import disk_failures
 from batchseg.driver import Driver, Tally
 from batchseg.errors import BatchsegError, ModelError, OutputError, SourceIOError, StoppedError
-from batchseg.events import Event, Listener, Note, PhaseStarted, PlanReady
+from batchseg.events import Event, Listener, Note, PhaseStarted, PlanReady, Setting, WorkEnded
 from batchseg.executors import Executor, Slot
 from batchseg.inputs import find_sources
 from batchseg.items import write_items
 from batchseg.ledger import Ledger, Record
 from batchseg.locks import Lock
-from batchseg.night import Night, Report, product_names, save_summary
-from batchseg.photos.run import PhotoRun
+from batchseg.night import Night, Report, product_names, save_summary, setting_of
 from batchseg.plan import Estimate, Plan, Triage, estimate, make_plan
 from batchseg.progress import LogListener, Sums
 from batchseg.recipe import Product, Recipe
@@ -34,11 +36,21 @@ from batchseg.settle import (
 )
 from batchseg.state import load_state
 from batchseg.tables import tidy
+from batchseg.timeline import PROFILE, Timeline
 from batchseg.write import discard_leftovers, fragments_exist
+
+if TYPE_CHECKING:
+    from batchseg.photos.run import PhotoRun
 
 
 def run_job(
-    config: JobConfig, begun: Begun, *, listeners: Sequence[Listener], stop: Stop, replace: bool
+    config: JobConfig,
+    begun: Begun,
+    *,
+    listeners: Sequence[Listener],
+    stop: Stop,
+    replace: bool,
+    profile: bool = False,
 ) -> Report:
     """Do what is left of a job.
 
@@ -48,13 +60,15 @@ def run_job(
         listeners: hear every event.
         stop: asked often; a reason in words ends the run.
         replace: predict everything again under other pixel settings.
+        profile: write when each step ran, beside the log.
 
     Raises:
         BatchsegError: one of errors.py; its exit code says how the run ended.
     """
     logger, run_id, lock = begun.logger, begun.run_id, begun.lock
     sums = Sums()
-    listening: list[Listener] = [sums, LogListener(logger), *listeners]
+    timeline = Timeline(begun.log.path.with_name(PROFILE)) if profile else None
+    listening: list[Listener] = [sums, LogListener(logger), *([timeline] if timeline else []), *listeners]
     night = Night(
         config=config,
         run_id=run_id,
@@ -63,8 +77,9 @@ def run_job(
         emit=lambda event: _tell(listening, event),
         stop=lambda: lock.lost() or stop(),
         log=begun.log.uri,
+        profile=profile,
     )
-    run = _Run(night) if config.photographs is None else PhotoRun(night)
+    run = _run_of(night)
     logger.info("job %s, output %s", config.path, config.output)
     try:
         with disk_failures("the run stopped"):
@@ -75,9 +90,25 @@ def run_job(
     except Exception as e:
         logger.exception("a defect of batchseg")
         raise _cause(lock, e) from e
+    finally:
+        if timeline is not None:
+            timeline.close()
     logger.info("finished: %s", report.tally)
-    save_summary(config.output, run_id, report)
+    if sums.tiles:
+        usage = sums.usage()
+        found = diagnose(usage)
+        logger.info("predictors: %s; bound by %s: %s", usage.in_words, found.bound or "nothing", found.advice)
+    save_summary(config.output, run_id, report, timeline.cpu_seconds if timeline else None)
     return report
+
+
+def _run_of(night: Night) -> "_Run | PhotoRun":
+    """Runs over scenes are spared what photographs need: a tenth of a second of imports."""
+    if night.config.photographs is None:
+        return _Run(night)
+    from batchseg.photos.run import PhotoRun
+
+    return PhotoRun(night)
 
 
 def _cause(lock: Lock, error: Exception) -> Exception:
@@ -170,9 +201,26 @@ class _Run:
                 tiles=numbers.tiles,
                 pixels=numbers.source_pixels,
                 skipped=triaged.done,
+                slots=len(slots),
+                setting=self._setting(recipe, product, plan),
             )
         )
         return self._drive(running, slots, recipe, product, ledger, plan, numbers)
+
+    def _setting(self, recipe: Recipe, product: Product, plan: Plan) -> Setting:
+        scenes = [job.scene for job in plan.jobs]
+        pixels = sum(scene.height * scene.width for scene in scenes) or 1
+        bad = (
+            scene.height * scene.width
+            for scene in scenes
+            if is_badly_tiled(scene.block_hw, (scene.height, scene.width), recipe.tile_size)
+        )
+        remote = sum(storage.local_path(scene.source.uri) is None for scene in scenes)
+        return replace(
+            setting_of(self._config, recipe, product),
+            remote=2 * remote > len(scenes),
+            badly_tiled=sum(bad) / pixels,
+        )
 
     def _drive(
         self,
@@ -196,6 +244,7 @@ class _Run:
             lease_timeout=driver_timeout(self._config),
             stop_after=self._config.stop_after,
             epoch=self._lock.epoch,
+            profile=self._night.profile,
         )
         try:
             driver.run(plan.jobs, [_record(refusal) for refusal in plan.refusals])
@@ -221,7 +270,7 @@ class _Run:
         write_items(self._config.output, ledger.table(), product_names(product), triaged.vanished)
         self._lock.check()
         ledger.merge()  # last: a ledger that is merged says that the run came to its end
-        self._sums.ended = time.monotonic()
+        self._emit(WorkEnded())
         return Report(
             output=self._config.output,
             log=self._log,

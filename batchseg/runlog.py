@@ -69,7 +69,7 @@ class RunLog:
         """Put what is new of it. Raises OutputError."""
         if self.path == Path() or storage.local_path(self.uri) is not None:
             return
-        for path in (self.path, self.path.with_name("libraries.txt")):
+        for path in (self.path, *(self.path.with_name(name) for name in ("libraries.txt", "profile.json"))):
             size = path.stat().st_size if path.exists() else 0
             if size != self._put.get(path, 0):
                 publishing.publish(storage.join(self._folder, path.name), path.read_bytes())

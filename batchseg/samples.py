@@ -12,8 +12,6 @@ from batchseg import storage
 from batchseg.errors import ConfigError, SourceError
 from batchseg.grid import ShardGrid, cut_tile
 from batchseg.isolate import ProcessDiedError, each_in_fresh_process
-from batchseg.photos.decode import decode
-from batchseg.photos.fitting import Fitting
 from batchseg.read import read_header, read_shards
 from batchseg.recipe import Recipe, mismatch
 from batchseg.scene import Scene, Source
@@ -86,6 +84,9 @@ def _of_photographs(recipe: Recipe, sources: Sequence[Source], count: int) -> li
 
 
 def _of_photograph(source: Source, recipe: Recipe, where: dict[str, str]) -> Sample | None:
+    from batchseg.photos.decode import decode
+    from batchseg.photos.fitting import Fitting
+
     storage.adopt(where)
     with contextlib.suppress(SourceError, OSError):
         fitting = Fitting(decode(storage.read_bytes(source.uri), source.uri), recipe)

@@ -20,13 +20,13 @@ from batchseg.events import Listener, Note
 from batchseg.executors import Executor
 from batchseg.executors.inline import InlineExecutor
 from batchseg.executors.watched import START_SECONDS, WatchedExecutor
+from batchseg.facts import probed_once
 from batchseg.formats import VRT_REFUSED
 from batchseg.ledger import Ledger, Record
 from batchseg.machine import cpu_class
 from batchseg.models.package import ModelFacts, ModelPackage
 from batchseg.models.reading import open_model
 from batchseg.plan import Plan, Triage, in_flight_bound, triage
-from batchseg.probe import probe
 from batchseg.progress import duration
 from batchseg.read import UNDECODABLE
 from batchseg.recipe import Product, Recipe
@@ -243,7 +243,7 @@ def _facts(
 
 def probe_model(config: JobConfig, model: ModelPackage) -> tuple[ModelFacts, Device]:
     """What one tile shows of the job's model, and the device. Raises ModelError."""
-    return probe(
+    return probed_once(
         model,
         channels=len(config.bands) if config.bands else None,
         tile_size=tile_size(config, model),

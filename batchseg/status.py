@@ -1,16 +1,20 @@
 """What an output holds, read without a lock and without touching it."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from batchseg import storage
 from batchseg.columns import verdict_counts
 from batchseg.ledger import Ledger
 from batchseg.locks import holder
 from batchseg.records import to_records
 from batchseg.state import require_results
+
+RUNS_LOOKED_AT = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +42,17 @@ class DamagedScene:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LastRun:
+    """What a run's predictors did."""
+
+    run_id: str
+    shares: Mapping[str, float]
+    """Of their time, as `bottleneck.Usage.shares`."""
+    bound_by: str
+    advice: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
     output: str
     running: str | None
@@ -51,6 +66,8 @@ class Status:
     refused: tuple[RefusedSource, ...]
     """Quarantined or failed."""
     damaged: tuple[DamagedScene, ...]
+    last_run: LastRun | None
+    """The latest that came to its end."""
     gone: tuple[str, ...]
     """Sources that the last run did not find any more; `prune` removes what is left of them."""
 
@@ -90,5 +107,24 @@ def read_status(output: str) -> Status:
             )
             for record in to_records(done.filter(pc.greater(done.column("bad_pixels"), pa.scalar(0))))
         ),
+        last_run=_last_run(output),
         gone=state.vanished if state else (),
     )
+
+
+def _last_run(output: str) -> LastRun | None:
+    """Of the last few runs, as one that was stopped leaves no summary and one without work no shares."""
+    folder = storage.join(output, "_batchseg", "runs")
+    for run in sorted(storage.list_subfolders(folder), reverse=True)[:RUNS_LOOKED_AT]:
+        try:
+            found = json.loads(storage.read_bytes(storage.join(run, "summary.json")))
+        except (OSError, ValueError):
+            continue
+        if found.get("predictor_shares") and found.get("tiles"):
+            return LastRun(
+                run_id=run.rstrip("/").rpartition("/")[2],
+                shares=found["predictor_shares"],
+                bound_by=found["bound_by"],
+                advice=found["advice"],
+            )
+    return None

@@ -17,6 +17,7 @@ from batchseg.read import ShardPixels, read_shards
 from batchseg.recipe import Recipe
 from batchseg.scene import Scene
 from batchseg.settings import Scale
+from batchseg.spans import Stint, Stopwatch
 from batchseg.stitch import ShardMask, Stitcher
 from batchseg.write import write_shards
 
@@ -32,6 +33,8 @@ class Lease:
     cpu_class: str
     """Of the predictors that may work on this scene."""
     shards: tuple[Shard, ...]
+    profiled: bool = False
+    """Whether each step's times are wanted, not only a stint's as a whole."""
 
     @property
     def tiles(self) -> int:
@@ -44,6 +47,8 @@ class LeasePixels:
     seconds: float
     scale: Scale
     """The recipe's, or the scene's own."""
+    stints: tuple[Stint, ...] = ()
+    profiled: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +59,8 @@ class LeaseMasks:
     stitch_seconds: float
     """Cutting, scaling, classifying and placing tiles."""
     pixel_bytes: int
+    stints: tuple[Stint, ...] = ()
+    profiled: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,11 +71,21 @@ class LeaseResult:
     stitch_seconds: float
     write_seconds: float
     pixel_bytes: int
+    stints: tuple[Stint, ...] = ()
+    """Of its reader, predictor and writer."""
 
 
 def read_lease(recipe: Recipe, lease: Lease) -> LeasePixels:
-    shards, seconds = read_shards(lease.scene, recipe, lease.shards)
-    return LeasePixels(shards=shards, seconds=seconds, scale=recipe.of_scene(lease.scene).scale)
+    watch = Stopwatch("reader", profiled=lease.profiled)
+    with watch.step("read"):
+        shards, seconds = read_shards(lease.scene, recipe, lease.shards)
+    return LeasePixels(
+        shards=shards,
+        seconds=seconds,
+        scale=recipe.of_scene(lease.scene).scale,
+        stints=(watch.stint("read"),),
+        profiled=lease.profiled,
+    )
 
 
 def read_lease_alone(recipe: Recipe, lease: Lease, timeout: float) -> LeasePixels:
@@ -108,8 +125,9 @@ def predict_lease(
         ModelError: a class id does not fit the mask.
     """
     preparation = Preparation(replace(recipe, scale=pixels.scale))
+    cpu = time.thread_time if predictor.threads == 1 else time.process_time
+    watch = Stopwatch("predictor", profiled=pixels.profiled, cpu=cpu)
     started = time.perf_counter()
-    predict_seconds = 0.0
     masks = []
     buffer = preparation.buffer(batch_size)
     for held in pixels.shards:
@@ -121,20 +139,25 @@ def predict_lease(
                 raise StoppedError(msg)
             part = work[first : first + batch_size]
             batch = buffer[: len(part)]
-            for slot, (tile, _) in zip(batch, part, strict=True):
-                preparation(cut_tile(held.pixels, held.shard.read, tile), slot)
-            before = time.perf_counter()
-            answers = predictor.run(batch)
-            predict_seconds += time.perf_counter() - before
-            for answer, (tile, valid) in zip(answers, part, strict=True):
-                stitcher.place(tile, answer, valid if isinstance(valid, np.ndarray) else None)
-        masks.append(stitcher.finished(held.bad_pixels))
+            with watch.step("prepare"):
+                for slot, (tile, _) in zip(batch, part, strict=True):
+                    preparation(cut_tile(held.pixels, held.shard.read, tile), slot)
+            with watch.step("network"):
+                answers = predictor.run(batch)
+            with watch.step("stitch"):
+                for answer, (tile, valid) in zip(answers, part, strict=True):
+                    stitcher.place(tile, answer, valid if isinstance(valid, np.ndarray) else None)
+        with watch.step("stitch"):
+            masks.append(stitcher.finished(held.bad_pixels))
+    predict_seconds = watch.seconds.get("network", 0.0)
     return LeaseMasks(
         masks=masks,
         read_seconds=pixels.seconds,
         predict_seconds=predict_seconds,
         stitch_seconds=time.perf_counter() - started - predict_seconds,
         pixel_bytes=sum(held.pixels.nbytes for held in pixels.shards),
+        stints=(*pixels.stints, *predictor.take_loading(), watch.stint("predict")),
+        profiled=pixels.profiled,
     )
 
 
@@ -147,7 +170,9 @@ def _core_valid(held: ShardPixels, tile: Tile) -> NDArray[np.bool_] | bool:
 
 
 def write_lease(output: str, recipe: Recipe, lease: Lease, masks: LeaseMasks) -> LeaseResult:
-    records, seconds = write_shards(output, lease.scene, recipe, lease.grid, lease.cpu_class, masks.masks)
+    watch = Stopwatch("writer", profiled=lease.profiled)
+    with watch.step("write"):
+        records, seconds = write_shards(output, lease.scene, recipe, lease.grid, lease.cpu_class, masks.masks)
     return LeaseResult(
         records=records,
         read_seconds=masks.read_seconds,
@@ -155,4 +180,5 @@ def write_lease(output: str, recipe: Recipe, lease: Lease, masks: LeaseMasks) ->
         stitch_seconds=masks.stitch_seconds,
         write_seconds=seconds,
         pixel_bytes=masks.pixel_bytes,
+        stints=(*masks.stints, watch.stint("write")),
     )

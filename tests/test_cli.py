@@ -46,7 +46,7 @@ def test_a_run_says_what_it_does_and_where_the_results_are(tmp_path: Path, write
     done = batchseg("run", write_job(), *INLINE)
     assert done.returncode == 0
     assert "1 scenes, 6 tiles" in done.stderr
-    assert "slowest step: " in done.stdout
+    assert "predictors: " in done.stdout
     assert str(tmp_path / "out" / "masks") in done.stdout
     again = batchseg("run", write_job(), *INLINE)
     assert again.returncode == 0

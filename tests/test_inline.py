@@ -42,7 +42,7 @@ def executor(monkeypatch):
     monkeypatch.setattr(Helper, "given_up", 0)
     monkeypatch.setattr(inline, "cpu_class", lambda: "avx2")
     monkeypatch.setattr(inline, "load_predictor", lambda *_, **__: SimpleNamespace(is_busy=False))
-    for step in ("read_lease", "predict_lease", "write_lease", "finish_scene"):
+    for step in ("read_lease", "predict_lease", "write_lease", "finished"):
         monkeypatch.setattr(inline, step, lambda *_: "done")
     made = InlineExecutor("out", threads=1, batch_size=1, timeout=0.3, stop=lambda: False)
     made.start(make_recipe(), SimpleNamespace(photographs=None))
@@ -69,7 +69,7 @@ def test_a_read_that_hangs_is_left_to_its_thread_and_others_go_on(executor, monk
 
 
 @pytest.mark.parametrize(
-    ("step", "word"), [("predict_lease", "predict"), ("write_lease", "write"), ("finish_scene", "finish")]
+    ("step", "word"), [("predict_lease", "predict"), ("write_lease", "write"), ("finished", "finish")]
 )
 def test_what_only_the_end_of_the_process_ends_stops_the_run_with_the_sources_name(
     executor, monkeypatch, step, word

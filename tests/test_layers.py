@@ -16,7 +16,9 @@ ORDER = [
     "trace",
     "scene",
     "geodesy",
+    "spans",
     "events",
+    "bottleneck",
     "settings",
     "digests",
     "hiding",
@@ -73,6 +75,7 @@ ORDER = [
     "prepare",
     "predict",
     "probe",
+    "facts",
     "records",
     "columns",
     "ledger",
@@ -121,11 +124,13 @@ ORDER = [
     "executors.inline",
     "executors.watched",
     "executors.raytasks",
+    "executors.rayhead",
     "executors.rayhosts",
     "executors.rayfleet",
     "executors.ray",
     "photos.rejudge",
     "progress",
+    "timeline",
     "refusals",
     "driver",
     "photos.batches",
@@ -218,7 +223,16 @@ def test_the_package_itself_imports_nothing():
 @pytest.mark.parametrize(
     ("library", "homes"),
     [
-        ("ray", ["executors.ray", "executors.rayfleet", "executors.rayhosts", "executors.raytasks"]),
+        (
+            "ray",
+            [
+                "executors.ray",
+                "executors.rayfleet",
+                "executors.rayhead",
+                "executors.rayhosts",
+                "executors.raytasks",
+            ],
+        ),
         (
             "paddle",
             [

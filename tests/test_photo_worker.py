@@ -20,7 +20,8 @@ from batchseg.photos.group import Doubt, Group, Sifted, to_stream
 from batchseg.photos.loading import content_digest
 from batchseg.photos.maskfile import read_layer
 from batchseg.photos.sift import look_at, sift
-from batchseg.photos.worker import GroupWorker, usual_batch
+from batchseg.photos.worker import GroupWorker
+from batchseg.predict import usual_batch
 
 SIZES = [(31, 47), (16, 16), (5, 60), (1, 9), (70, 33), (8, 3)]
 RULE = criterion(name="any", min_area=4.0)
@@ -28,6 +29,11 @@ RULE = criterion(name="any", min_area=4.0)
 
 class Watched:
     """A predictor that notes the sizes of its batches."""
+
+    threads = 1
+
+    def take_loading(self):
+        return ()
 
     def __init__(self, predictor):
         self.predictor, self.sizes = predictor, []

@@ -11,11 +11,13 @@ from typing import Literal, Protocol
 from batchseg import storage
 from batchseg.engines import telling_line
 from batchseg.errors import BatchsegError, SourceError
+from batchseg.finish import finish_scene
 from batchseg.isolate import NotStartedError, ProcessDiedError
 from batchseg.ledger import Record
 from batchseg.photos.group import Group, GroupAnswer, Sifted
 from batchseg.recipe import Product, Recipe
 from batchseg.scene import Refusal, Scene, Source
+from batchseg.spans import Stint, Stopwatch
 from batchseg.steps import Lease, LeaseResult
 
 
@@ -73,6 +75,7 @@ class FinishOutcome:
     source_id: str
     result: tuple[Record, float] | Failure
     """The scene's `done` record and the seconds it took."""
+    stints: tuple[Stint, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +118,18 @@ def failed_reading(error: Exception) -> Failure:
     """Of an error that no module foresaw: the source's, if it recurs with the source alone."""
     reason = f"reading it failed: {type(error).__name__}: {telling_line(error)}"
     return Failure(kind="error", step="read", reason=reason)
+
+
+def finished(output: str, recipe: Recipe, product: Product, task: FinishTask) -> FinishOutcome:
+    """Finish a scene, timed."""
+    source_id = task.scene.source.source_id
+    watch = Stopwatch("finisher", profiled=True)
+    try:
+        with watch.step("finish"):
+            done = finish_scene(output, task.scene, recipe, product, task.shards, task.epoch)
+    except BatchsegError as e:
+        return FinishOutcome(source_id=source_id, result=Failure.of(e, "finish"))
+    return FinishOutcome(source_id=source_id, result=done, stints=(watch.stint("finish"),))
 
 
 FINISH_PIXELS_PER_SECOND = 500_000

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from batchseg.aside import Helper
 from batchseg.engines import telling_line
@@ -28,19 +28,20 @@ from batchseg.executors import (
     died_reading,
     failed_reading,
     finish_limit,
+    finished,
 )
-from batchseg.finish import finish_scene
 from batchseg.isolate import START_SECONDS, ProcessDiedError
 from batchseg.machine import cpu_class
 from batchseg.photos.group import Group, GroupAnswer, from_stream
-from batchseg.photos.sift import sift
 from batchseg.photos.tables import words
-from batchseg.photos.worker import GroupWorker, usual_batch
-from batchseg.predict import load_predictor
+from batchseg.predict import load_predictor, usual_batch
 from batchseg.read import read_header, read_headers_alone, release
 from batchseg.recipe import Product, Recipe
 from batchseg.scene import Refusal, Scene, Source
 from batchseg.steps import Lease, LeaseResult, predict_lease, read_lease, read_lease_alone, write_lease
+
+if TYPE_CHECKING:
+    from batchseg.photos.worker import GroupWorker
 
 
 @dataclass(slots=True)
@@ -92,17 +93,18 @@ class InlineExecutor:
 
     def start(self, recipe: Recipe, product: Product) -> Sequence[Slot]:
         self._recipe, self._product = recipe, product
-        batch_size = self._asked_batch or (1 if recipe.fit is None else usual_batch(recipe))
-        self._batch_size = batch_size
+        self._batch_size = batch_size = self._asked_batch or usual_batch(recipe)
         self._predictor = load_predictor(recipe, threads=self._threads, batch_size=batch_size)
         where = cpu_class() if recipe.device == "cpu" else recipe.facts.cpu_class
         self._cpu_class = where
         self._worker = self._new_worker()
         return [Slot(id=0, cpu_class=where)]
 
-    def _new_worker(self) -> GroupWorker | None:
+    def _new_worker(self) -> "GroupWorker | None":
         if self._product.photographs is None:
             return None
+        from batchseg.photos.worker import GroupWorker  # decoders that scenes do not need
+
         return GroupWorker(
             self._output,
             self._recipe,
@@ -206,6 +208,8 @@ class InlineExecutor:
         raise StoppedError(msg)
 
     def _run_sift(self, group: Group) -> SiftOutcome:
+        from batchseg.photos.sift import sift
+
         rows = from_stream(group.images).to_pylist()
         return SiftOutcome(group_id=group.id, result=sift(rows, self._recipe, 0.8 * self._timeout))
 
@@ -253,14 +257,7 @@ class InlineExecutor:
             return Failure(kind="error", step="group", reason=f"predicting it: {telling_line(e)}")
 
     def _run_finish(self, task: FinishTask) -> FinishOutcome:
-        source_id = task.scene.source.source_id
-        try:
-            done = finish_scene(
-                self._output, task.scene, self._recipe, self._product, task.shards, task.epoch
-            )
-            return FinishOutcome(source_id=source_id, result=done)
-        except BatchsegError as e:
-            return FinishOutcome(source_id=source_id, result=Failure.of(e, "finish"))
+        return finished(self._output, self._recipe, self._product, task)
 
     def close(self) -> None:
         if self._step is None:  # or else it may hang

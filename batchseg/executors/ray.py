@@ -22,7 +22,6 @@ from batchseg.executors import raytasks as tasks  # sets what Ray reads when it 
 # isort: split
 import ray
 from ray import exceptions as ray_errors
-from ray._private import ray_constants
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from batchseg import storage
@@ -41,10 +40,11 @@ from batchseg.executors import (
     SlotsChanged,
 )
 from batchseg.executors.rayfleet import Fleet
+from batchseg.executors.rayhead import lean_head
 from batchseg.executors.rayhosts import Hosts
 from batchseg.isolate import START_SECONDS
 from batchseg.photos.group import Group, GroupAnswer
-from batchseg.photos.worker import usual_batch
+from batchseg.predict import usual_batch
 from batchseg.recipe import Product, Recipe
 from batchseg.scene import Refusal, Scene, Source
 from batchseg.scratch import RAY_PREFIX, end_cluster, held_folder, socket_root
@@ -97,19 +97,6 @@ class _Flight:
     done: Any = None
     own_actor: bool = False
     started: float = field(default_factory=time.monotonic)
-
-
-@contextlib.contextmanager
-def _loopback_only() -> Iterator[None]:
-    """Let Ray's servers listen on 127.0.0.1 alone: on Linux it takes another address even if told that one.
-
-    The constant is what Ray has for machines whose clusters are of one node.
-    """
-    before, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False
-    try:
-        yield
-    finally:
-        ray_constants.ENABLE_RAY_CLUSTER = before
 
 
 class RayExecutor:
@@ -180,7 +167,7 @@ class RayExecutor:
         self._folder, self._lock = held_folder(RAY_PREFIX, root=root)
         # Or else Ray makes one and keeps it in the home folder, of which there may be none.
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-        with _loopback_only():
+        with lean_head():
             ray.init(
                 _node_ip_address="127.0.0.1",
                 num_cpus=self._asked_workers or len(os.sched_getaffinity(0)),
@@ -265,7 +252,7 @@ class RayExecutor:
 
     def start(self, recipe: Recipe, product: Product) -> Sequence[Slot]:
         self._product, self._device = product, recipe.device
-        self._batch_size = self._asked_batch or (1 if recipe.fit is None else usual_batch(recipe))
+        self._batch_size = self._asked_batch or usual_batch(recipe)
         with self._starting:
             return self._start(recipe)
 
@@ -535,7 +522,8 @@ class RayExecutor:
     def _finished(self, ref: Any) -> FinishOutcome:
         source_id, node = self._finishes.pop(ref)
         try:
-            return FinishOutcome(source_id=source_id, result=ray.get(ref, timeout=FETCH_SECONDS))
+            answer: FinishOutcome = ray.get(ref, timeout=FETCH_SECONDS)
+            return answer
         except ray_errors.RayError as e:
             cause = getattr(e, "cause", None) or e
             lost = self._hosts.failed(node)

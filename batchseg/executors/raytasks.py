@@ -7,7 +7,7 @@ for one would never start. Ray's own retries are off; the driver decides what is
 import os
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 # Ray reports usage to the network unless told not to; an overnight job talks to nobody.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -25,14 +25,17 @@ from batchseg import storage
 from batchseg.disks import describe, full_disks, is_full
 from batchseg.engines import telling_line
 from batchseg.errors import BatchsegError, StoppedError
-from batchseg.executors import Failure, FinishTask, died_reading, failed_reading
-from batchseg.finish import finish_scene
+from batchseg.executors import (
+    Failure,
+    FinishOutcome,
+    FinishTask,
+    died_reading,
+    failed_reading,
+    finished,
+)
 from batchseg.isolate import ProcessDiedError
-from batchseg.ledger import Record
 from batchseg.machine import cpu_class
 from batchseg.photos.group import Group, GroupAnswer, Sifted, from_stream
-from batchseg.photos.sift import sift
-from batchseg.photos.worker import GroupWorker
 from batchseg.predict import load_predictor
 from batchseg.read import read_header, read_headers_alone
 from batchseg.recipe import Product, Recipe
@@ -47,6 +50,9 @@ from batchseg.steps import (
     read_lease_alone,
     write_lease,
 )
+
+if TYPE_CHECKING:
+    from batchseg.photos.worker import GroupWorker
 
 FULL_ERRORS = (ray_errors.OutOfDiskError, ray_errors.ObjectStoreFullError)
 
@@ -112,18 +118,15 @@ def write(
 
 
 @ray.remote(num_cpus=0, max_retries=0)
-def finish(
-    where: Where, output: str, recipe: Recipe, product: Product, task: FinishTask
-) -> tuple[Record, float] | Failure:
+def finish(where: Where, output: str, recipe: Recipe, product: Product, task: FinishTask) -> FinishOutcome:
     storage.adopt(where)
-    try:
-        return finish_scene(output, task.scene, recipe, product, task.shards, task.epoch)
-    except BatchsegError as e:
-        return Failure.of(e, "finish")
+    return finished(output, recipe, product, task)
 
 
 @ray.remote(num_cpus=0, max_retries=0)
 def sift_group(where: Where, recipe: Recipe, group: Group, timeout: float) -> Sifted | Failure:
+    from batchseg.photos.sift import sift
+
     storage.adopt(where)
     try:
         return sift(from_stream(group.images).to_pylist(), recipe, timeout)
@@ -135,17 +138,22 @@ class PredictorActor:
     def __init__(self, recipe: Recipe, batch_size: int, output: str, product: Product, readers: int) -> None:
         self._recipe, self._batch_size = recipe, batch_size
         self._predictor = load_predictor(recipe, batch_size=batch_size)
-        self._worker: GroupWorker | None = None
-        if product.photographs is not None:
-            self._worker = GroupWorker(
-                output,
-                recipe,
-                product,
-                self._predictor,
-                batch_size=batch_size,
-                readers=readers,
-                cpu_class=self.hello()[1],
-            )
+        self._worker = self._group_worker(output, product, readers)
+
+    def _group_worker(self, output: str, product: Product, readers: int) -> "GroupWorker | None":
+        if product.photographs is None:
+            return None
+        from batchseg.photos.worker import GroupWorker  # decoders that scenes do not need
+
+        return GroupWorker(
+            output,
+            self._recipe,
+            product,
+            self._predictor,
+            batch_size=self._batch_size,
+            readers=readers,
+            cpu_class=self.hello()[1],
+        )
 
     def hello(self) -> tuple[str, str]:
         """Node id and CPU class."""

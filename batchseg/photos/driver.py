@@ -20,7 +20,7 @@ from batchseg.driver import (
     late,
 )
 from batchseg.errors import OutputError, StoppedError
-from batchseg.events import GroupDone, Listener, Retried, SceneRefused
+from batchseg.events import Committed, GroupDone, Listener, Retried, SceneRefused
 from batchseg.executors import Executor, Failure, GroupOutcome, Outcome, SiftOutcome, Slot, SlotsChanged
 from batchseg.isolate import START_SECONDS
 from batchseg.ledger import Ledger, Record
@@ -29,6 +29,7 @@ from batchseg.photos.group import Doubt, GroupAnswer
 from batchseg.photos.tables import compute as pc
 from batchseg.photos.tables import words
 from batchseg.refusals import Streak
+from batchseg.spans import Stopwatch
 
 GROUP_SECONDS = 2.0
 """Aim of a group: what a kill can cost, and how often the driver is asked."""
@@ -83,6 +84,7 @@ class PhotoDriver:
         lease_timeout: seconds until a group is given up.
         stop_after: photographs in a row with the same error that end the run, none of them quarantined.
         superseded: paths below the output of masks of earlier versions, by id.
+        profile: ask for the times of each step.
     """
 
     def __init__(
@@ -97,7 +99,9 @@ class PhotoDriver:
         lease_timeout: float,
         stop_after: int,
         superseded: Mapping[str, Sequence[str]],
+        profile: bool = False,
     ) -> None:
+        self._profile = profile
         self._output, self._ledger, self._executor, self._slots = output, ledger, executor, list(slots)
         self._emit, self._stop, self._timeout = emit, stop, lease_timeout
         self._superseded = superseded
@@ -188,7 +192,8 @@ class PhotoDriver:
         self._next_id += 1
         self._flights[self._next_id] = _InFlight(batch=batch, slot=slot, submitted=time.monotonic())
         seconds = PATIENCE * GROUP_SECONDS if batch.work == "predict" else math.inf
-        self._executor.submit_group(group_of(self._next_id, batch, seconds), slot)
+        group = replace(group_of(self._next_id, batch, seconds), profiled=self._profile)
+        self._executor.submit_group(group, slot)
 
     def _handle(self, outcomes: Iterable[Outcome]) -> None:
         """Successes first: a failure may end the run."""
@@ -234,6 +239,8 @@ class PhotoDriver:
                 predict_seconds=answer.predict_seconds,
                 stitch_seconds=answer.stitch_seconds,
                 write_seconds=answer.write_seconds,
+                slot=flight.slot.id,
+                stints=answer.stints,
             )
         )
         if answer.left:
@@ -373,9 +380,14 @@ class PhotoDriver:
         self.refused += refused
         self.tally.quarantined += sum(record.status == "quarantined" for record in refused)
         self.tally.failed += sum(record.status == "failed" for record in refused)
-        if rows:
-            self._ledger.append_table(pa.concat_tables(rows))
-        self._ledger.append(refused)
+        watch = Stopwatch("driver", profiled=True)
+        with watch.step("commit"):
+            if rows:
+                self._ledger.append_table(pa.concat_tables(rows))
+            self._ledger.append(refused)
+        if self._profile and (rows or refused):
+            count = sum(table.num_rows for table in rows) + len(refused)
+            self._emit(Committed(records=count, stint=watch.stint("commit")))
         self._committed_at = time.monotonic()
         self._remove_superseded(rows, refused)
 

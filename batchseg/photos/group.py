@@ -7,6 +7,7 @@ from typing import Literal
 import pyarrow as pa
 
 from batchseg.errors import MismatchError, NoImageError, SourceError
+from batchseg.spans import Stint
 
 Work = Literal["predict", "hash", "derive"]
 """predict: read, predict, judge. hash: digests of the files' bytes. derive: from stored results, nothing
@@ -26,6 +27,8 @@ class Group:
     count: int
     seconds: float = math.inf
     """After which no more of it is begun: what a stop or a kill can cost, however large the images are."""
+    profiled: bool = False
+    """Whether each step's times are wanted, not only the whole's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +72,7 @@ class GroupAnswer:
     stitch_seconds: float = 0.0
     """From answers to masks, regions and verdicts."""
     write_seconds: float = 0.0
+    stints: tuple[Stint, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

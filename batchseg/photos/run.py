@@ -1,7 +1,6 @@
 """A run over photographs, from the listing to the tables: the order in which everything happens."""
 
 import contextlib
-import time
 from collections.abc import Callable
 from functools import partial
 
@@ -13,10 +12,10 @@ from batchseg.choice import Choice
 from batchseg.columns import verdict_counts
 from batchseg.driver import Tally
 from batchseg.errors import BatchsegError, ConfigError, ModelError, StoppedError
-from batchseg.events import Note, PhaseStarted, PlanReady
+from batchseg.events import Note, PhaseStarted, PlanReady, WorkEnded
 from batchseg.items import write_items
 from batchseg.ledger import Ledger
-from batchseg.night import Night, Report, product_names
+from batchseg.night import Night, Report, product_names, setting_of
 from batchseg.photos.copies import find_copies, results_of
 from batchseg.photos.driver import PhotoDriver
 from batchseg.photos.listing import list_photographs, some_sources
@@ -121,6 +120,8 @@ class PhotoRun:
                 pixels=0,
                 skipped=triaged.done,
                 images=True,
+                slots=len(slots),
+                setting=setting_of(config, recipe, product),
             )
         )
         driver = PhotoDriver(
@@ -133,6 +134,7 @@ class PhotoRun:
             lease_timeout=driver_timeout(config),
             stop_after=config.stop_after,
             superseded=revision.superseded,
+            profile=night.profile,
         )
         try:
             if self._options.same_content:
@@ -213,7 +215,7 @@ class PhotoRun:
         self._write_items(ledger, product, triaged)
         night.lock.check()
         ledger.merge()  # last: a ledger that is merged says that the run came to its end
-        night.sums.ended = time.monotonic()
+        night.emit(WorkEnded())
         return Report(
             output=output,
             log=night.log,

@@ -19,23 +19,12 @@ from batchseg.photos.writing import Finished, ResultWriter
 from batchseg.predict import Predictor
 from batchseg.prepare import Preparation
 from batchseg.recipe import Product, Recipe
-
-BATCH_PIXELS, MOST_TILES = 512 * 512, 16
-"""Of a batch where the job names no size. A call of a network takes 0.2 ms whatever it is given, which
-tells with small tiles; of large ones batches give nothing on a CPU."""
-
-
-def usual_batch(recipe: Recipe) -> int:
-    """Tiles per run of the network for jobs that name no `batch_size`."""
-    fitting = MOST_TILES if recipe.device == "gpu" else BATCH_PIXELS // recipe.tile_size**2
-    return max(1, min(MOST_TILES, fitting))
+from batchseg.spans import Stopwatch
 
 
 @dataclass(slots=True)
 class _Clock:
-    read: float = 0.0
-    predict: float = 0.0
-    stitch: float = 0.0
+    watch: Stopwatch
     tiles: int = 0
     pixels: int = 0
     doubts: list[Doubt] = field(default_factory=list)
@@ -83,7 +72,9 @@ class GroupWorker:
         images = from_stream(group.images)
         if group.work == "hash":
             return self._hash(images)
-        clock = _Clock()
+        cpu = time.thread_time if self._predictor.threads == 1 else time.process_time
+        watch = Stopwatch("predictor", profiled=group.profiled, cpu=cpu)
+        clock = _Clock(watch=watch)
         writer = ResultWriter(self._output, self._recipe, self._product, self._cpu_class)
         if group.work == "predict":
             masks = self._predicted(images, clock, until=time.monotonic() + group.seconds)
@@ -91,20 +82,24 @@ class GroupWorker:
             masks = self._derived(images, from_stream(group.results), clock)
         before = time.perf_counter()
         for finished in masks:
-            writer.add(finished)
-        rows = writer.close()
+            with watch.step("results"):
+                writer.add(finished)
+        with watch.step("results"):
+            rows = writer.close()
         give_back_freed_memory()
         total = time.perf_counter() - before
+        read, predict = (watch.seconds.get(step, 0.0) for step in ("read", "network"))
         return GroupAnswer(
             rows=rows,
             doubts=tuple(clock.doubts),
             left=tuple(clock.left),
             tiles=clock.tiles,
             pixels=clock.pixels,
-            read_seconds=clock.read,
-            predict_seconds=clock.predict,
-            stitch_seconds=max(0.0, total - clock.predict - writer.seconds - clock.read),
+            read_seconds=read,
+            predict_seconds=predict,
+            stitch_seconds=max(0.0, total - predict - writer.seconds - read),
             write_seconds=writer.seconds,
+            stints=(*self._predictor.take_loading(), watch.stint("group")),
         )
 
     def _predicted(self, images: pa.Table, clock: _Clock, *, until: float) -> Iterator[Finished]:
@@ -151,9 +146,8 @@ class GroupWorker:
     def _run(self, batch: list[tuple[Fitting, int]], clock: _Clock) -> None:
         if not batch:
             return
-        before = time.perf_counter()
-        answers = self._predictor.run(self._buffer[: len(batch)])
-        clock.predict += time.perf_counter() - before
+        with clock.watch.step("network"):
+            answers = self._predictor.run(self._buffer[: len(batch)])
         for (fitting, number), answer in zip(batch, answers, strict=True):
             fitting.place(number, answer)
 
@@ -161,9 +155,8 @@ class GroupWorker:
         """Photographs in their order; the time that it takes to wait for them is clocked."""
         loading = iter(read_ahead(images, readers=self._readers, with_content=self._with_content))
         while True:
-            before = time.perf_counter()
-            loaded = next(loading, None)
-            clock.read += time.perf_counter() - before
+            with clock.watch.step("read"):
+                loaded = next(loading, None)
             if loaded is None:
                 return
             yield loaded
