@@ -79,9 +79,11 @@ class Sums:
             self.ended = time.monotonic()
 
     def _note_first_tile(self, stints: Iterable[Stint]) -> None:
+        if self.seconds_to_first_tile is not None:
+            return
         host, clock = host_clock()
         begun = [s.started + s.shift(host, clock) for s in stints if s.role == "predictor"]
-        if self.seconds_to_first_tile is None and begun:
+        if begun:
             self.seconds_to_first_tile = round(max(begun) - process_began(), 3)
 
     @property

@@ -4,7 +4,8 @@
 
 What is derived of the model is made before (a warm cache), and a run is counted from the start of its process
 until a predictor begins with its first lease (`seconds_to_first_tile` of its summary). Beside it stand the
-seconds in which the whole run's processes used a core: on a busy machine these tell more than the clock.
+seconds in which the run's processes used a core: on a busy machine these tell more than the clock. Ray's
+workers are not among them, as Ray does not ask how they ended.
 """
 
 import argparse

@@ -4,7 +4,6 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
-import ray  # noqa: F401  before its private parts
 from ray._private import node, ray_constants, services
 
 
