@@ -16,6 +16,9 @@ from batchseg.scene import Refusal, Scene, Source
 SHARD_SECONDS = 0.5
 """Aim of a shard's prediction: what a kill can cost, and how even the end of a run is."""
 
+SHARD_TILES_AT_LEAST, SLOW_SHARD_SECONDS = 9, 3.0
+"""Tiles of a shard, unless they take longer: the halo of one tile alone is read again by all its neighbours."""
+
 SHARD_BYTES = 32 * 2**20
 """Pixels of a shard at most, unless one tile has more."""
 
@@ -248,7 +251,7 @@ def shard_shape(scene: Scene, recipe: Recipe, workers: int, shard_tiles: int | N
     tile_bytes = recipe.tile_size**2 * bytes_per_pixel(scene, recipe)
     count = min(
         SHARD_TILES,
-        int(SHARD_SECONDS / recipe.facts.seconds_per_tile),
+        _tiles_in_time(recipe.facts.seconds_per_tile),
         SHARD_BYTES // tile_bytes,
         rows * cols // (4 * workers),
     )
@@ -256,6 +259,12 @@ def shard_shape(scene: Scene, recipe: Recipe, workers: int, shard_tiles: int | N
     striped = scene.block_hw[1] >= scene.width
     across = min(cols, count if striped else -int(-(count**0.5) // 1))
     return min(rows, max(1, count // across)), across
+
+
+def _tiles_in_time(seconds_per_tile: float) -> int:
+    """The probe's second tile may have been slow for a busy machine; a shard of one tile is all overhead."""
+    usual, at_least = SHARD_SECONDS / seconds_per_tile, SLOW_SHARD_SECONDS / seconds_per_tile
+    return int(max(usual, min(SHARD_TILES_AT_LEAST, at_least)))
 
 
 def bytes_per_pixel(scene: Scene, recipe: Recipe) -> int:

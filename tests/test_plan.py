@@ -27,6 +27,8 @@ from batchseg.plan import (
     SHARD_BYTES,
     SHARD_SECONDS,
     SHARD_TILES,
+    SHARD_TILES_AT_LEAST,
+    SLOW_SHARD_SECONDS,
     Triage,
     bytes_per_pixel,
     estimate,
@@ -226,7 +228,8 @@ def test_a_shard_is_bounded_in_tiles_seconds_and_bytes_unless_it_is_one_tile(sce
     assert 1 <= across <= cols
     if (tiles := down * across) > 1:
         assert tiles <= SHARD_TILES
-        assert tiles * recipe.facts.seconds_per_tile <= SHARD_SECONDS
+        seconds = tiles * recipe.facts.seconds_per_tile
+        assert seconds <= SHARD_SECONDS or (tiles <= SHARD_TILES_AT_LEAST and seconds <= SLOW_SHARD_SECONDS)
         assert tiles * 4 * workers <= rows * cols
         assert tiles * recipe.tile_size**2 * bytes_per_pixel(scene, recipe) <= SHARD_BYTES
 
