@@ -17,7 +17,7 @@ SHARD_SECONDS = 0.5
 """Aim of a shard's prediction: what a kill can cost, and how even the end of a run is."""
 
 SHARD_TILES_AT_LEAST, SLOW_SHARD_SECONDS = 9, 3.0
-"""Tiles of a shard, unless they take longer: the halo of one tile alone is read again by all its neighbours."""
+"""Tiles of a shard, unless they take longer: the halo of one tile is read again by all its neighbours."""
 
 SHARD_BYTES = 32 * 2**20
 """Pixels of a shard at most, unless one tile has more."""
