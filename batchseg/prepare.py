@@ -19,7 +19,8 @@ class Preparation:
         raw = recipe.bake is not None and recipe.bake.pixels == "uint8"
         self._recipe = recipe
         self._dtype = np.dtype("uint8" if raw else recipe.model.dtype)
-        self._channels_last = raw or recipe.model.layout == "NHWC"
+        layout = recipe.bake.layout if raw and recipe.bake else recipe.model.layout
+        self._channels_last = layout == "NHWC"
         side = recipe.tile_size
         self._shape_hw = geometry.network_shape(recipe.model.geometry, (side, side))
         count = len(recipe.bands)

@@ -162,6 +162,7 @@ def _bake(
         threshold=model.threshold,
         confidence=config.confidence,
         margin=config.halo,
+        layout=model.layout if raw else "NHWC",
     )
 
 

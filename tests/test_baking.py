@@ -37,6 +37,19 @@ def test_baked_scores_give_the_same_classes_and_confidences(name: str, models: P
         assert np.abs(answers[1] - expected).max() <= 1
 
 
+@pytest.mark.parametrize("name", ["conv", "glow"])
+def test_pixels_in_the_networks_own_layout_give_the_same(name: str, models: Path, tmp_path: Path) -> None:
+    package = paddle_package(models / name)
+    spec = bake_of(3, output="logits" if name == "conv" else "sigmoid", confidence=True)
+    last = load(bake(package, spec, made(tmp_path / "last"))).run(tiles(3))
+    network = bake(package, dataclasses.replace(spec, layout="NCHW"), made(tmp_path / "first"))
+    assert (network.layout, network.dtype) == ("NCHW", "uint8")
+    for ours, theirs in zip(
+        load(network).run(np.ascontiguousarray(tiles(3).transpose(0, 3, 1, 2))), last, strict=True
+    ):
+        np.testing.assert_array_equal(ours, theirs)
+
+
 @pytest.mark.parametrize(("name", "output"), [("conv", "logits"), ("glow", "sigmoid"), ("ids", "classes")])
 def test_a_margin_is_cut_off_before_anything_is_classified(
     name: str, output: str, models: Path, tmp_path: Path

@@ -86,6 +86,12 @@ def test_baked_graphs_give_numpys_classes_and_confidences(layout: str, opset: in
     kept = run(tmp_path / "cut.onnx", pixels, layout="NHWC", bands=bands)
     for answer, whole in zip(kept, (ids, confidence), strict=True):
         np.testing.assert_array_equal(answer, whole[:, 7:-7, 7:-7])
+    if not nhwc:
+        bake_onnx(str(source), dataclasses.replace(spec, layout="NCHW"), "NCHW", tmp_path / "first.onnx")
+        first = run(
+            tmp_path / "first.onnx", np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)), layout="NCHW"
+        )
+        np.testing.assert_array_equal(first[0], ids)
     if opset == 13:
         again = run(tmp_path / "baked.onnx", pixels, "openvino", layout="NHWC", bands=bands)
         assert not np.any((again[0] != ids) & ~near_ties(scores))

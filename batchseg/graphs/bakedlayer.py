@@ -43,7 +43,7 @@ class Steps(paddle.nn.Layer):  # type: ignore[misc]
     def before(self, x: Any) -> Any:
         if self.bake.pixels != "uint8":
             return x
-        if not self.nhwc:
+        if not self.nhwc and self.bake.layout == "NHWC":
             x = paddle.transpose(x, [0, 3, 1, 2])
         # In bf16 `x * k + b` loses precision that a difference of numbers up to 255 keeps.
         return (x.astype("float32") - self.mean) / self.std

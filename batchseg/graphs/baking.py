@@ -52,7 +52,7 @@ def baked_network(package: ModelPackage, bake: Bake, folder: Path) -> Network:
         format="pir",
         path=str(folder / f"{STEM}.json"),
         params=str(folder / f"{STEM}.pdiparams"),
-        layout="NHWC" if pixels else package.layout,
+        layout=bake.layout if pixels else package.layout,
         bands=len(bake.mean) or package.bands if pixels else package.bands,
         size_hw=package.size_hw,
         dtype="uint8" if pixels else package.dtype,
@@ -137,9 +137,7 @@ def _input_spec(package: ModelPackage, bake: Bake) -> Any:
     if bands is None:
         msg = f"model: {package.network} says no number of bands; nothing can be baked into it without"
         raise ModelError(msg)
-    as_pixels = bake.pixels == "uint8" or package.layout == "NHWC"
-    shape = (
-        (package.batch, *package.size_hw, bands) if as_pixels else (package.batch, bands, *package.size_hw)
-    )
+    last = (bake.layout if bake.pixels == "uint8" else package.layout) == "NHWC"
+    shape = (package.batch, *package.size_hw, bands) if last else (package.batch, bands, *package.size_hw)
     dtype = "uint8" if bake.pixels == "uint8" else package.dtype
     return paddle.static.InputSpec(list(shape), dtype, name="image")

@@ -147,10 +147,11 @@ def _prepend(graph: Any, steps: _Steps, bake: Bake, layout: Layout) -> None:
             f"model: its input {image.name} takes {bands} bands; mean and std are given for {len(bake.mean)}"
         )
         raise ModelError(msg)
-    shape = [dims[i] for i in (0, 2, 3, 1)] if layout == "NCHW" else dims
+    turned = layout == "NCHW" and bake.layout == "NHWC"
+    shape = [dims[i] for i in (0, 2, 3, 1)] if turned else dims
     per_band = (1, -1, 1, 1) if layout == "NCHW" else (1, 1, 1, -1)
     x = f"{PREFIX}image"
-    if layout == "NCHW":
+    if turned:
         x = steps.add("Transpose", x, perm=[0, 3, 1, 2])
     x = steps.add("Cast", x, to=TensorProto.FLOAT)
     mean, std = (255 * np.array(v, dtype=np.float64).reshape(per_band) for v in (bake.mean, bake.std))

@@ -176,10 +176,10 @@ class ModelFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bake:
-    """What goes into the graph: with it the network takes NHWC pixels and gives ids."""
+    """What goes into the graph: with it the network takes pixels and gives ids."""
 
     pixels: Literal["uint8", "float32"]
-    """uint8: raw NHWC pixels, cast and normalised in the graph. float32: prepared, in the bare layout."""
+    """uint8: raw pixels, cast and normalised in the graph. float32: prepared, in the bare layout."""
     mean: tuple[float, ...]
     """One per band; used with uint8 pixels, in units of 0..1."""
     std: tuple[float, ...]
@@ -191,6 +191,8 @@ class Bake:
     """A second output: uint8 (N, H, W), 255 x probability of the winning class, rounded."""
     margin: int = 0
     """Pixels that are cut off the answer's sides before it is classified: a tile's halo."""
+    layout: Layout = "NHWC"
+    """Of uint8 pixels. NHWC is what other programs hold; the bare network's own is turned by nobody."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
