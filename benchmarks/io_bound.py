@@ -1,8 +1,8 @@
 """Case b: a network that costs next to nothing, over large generated scenes, against GDAL alone.
 
-GDAL alone is one fresh process that reads all bands in strips and writes one COG band with as many threads as
-cores (gdal_alone.py); its seconds are from opening to closing, those of the run from its first lease to the
-last mask and table published. Files are in the page cache.
+GDAL alone is one fresh process that reads all bands in strips and writes one COG band with as many threads
+as cores (others/gdal_alone.py); its seconds are from opening to closing, those of the run from its first
+lease to the last mask and table published. Files are in the page cache.
 """
 
 import subprocess
@@ -86,7 +86,7 @@ def measure(options: Options) -> tuple[Sequence[Figure], Mapping[str, object]]:
 
 def gdal_alone(scene: Path) -> float:
     mask = scene.with_suffix(".gdal.tif")
-    command = [sys.executable, str(Path(__file__).with_name("gdal_alone.py")), str(scene), str(mask)]
+    command = [sys.executable, str(Path(__file__).parent / "others" / "gdal_alone.py"), str(scene), str(mask)]
     try:
         return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     finally:

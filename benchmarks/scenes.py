@@ -43,7 +43,7 @@ class Kind:
 
 
 def make_scene(folder: Path, kind: Kind, shape_hw: tuple[int, int], data: Path | None) -> Path:
-    """A GeoTIFF of a crop of the user's imagery, or of noise, mirrored side by side; one that is there is kept."""
+    """A GeoTIFF of the user's imagery, or of noise, mirrored side by side; made once."""
     height, width = shape_hw
     content = None if data is None else real_crop(data, kind)
     path = folder / f"{'noise' if content is None else 'real'}-{kind.name}-{height}x{width}.tif"
@@ -73,12 +73,12 @@ def mirrored(length: int, size: int) -> NDArray[np.intp]:
 
 
 def smooth_noise(kind: Kind) -> NDArray[np.generic]:
-    """Shapes from 8 to 256 pixels that the bands share, shades of their own, and a sensor's noise.
+    """Shapes from 4 to 256 pixels that the bands share, shades of their own, and a sensor's noise.
 
     Deflate with predictor 2 leaves 4 of 8 bits and 11 of 16; of an aerial image and a Landsat scene 5 and 9.
     """
     rng = np.random.default_rng(7)
-    shapes = sum(_field(rng, size) * size**0.5 for size in (8, 32, 256)) / 16
+    shapes = sum(_field(rng, size) * size**0.5 for size in (4, 16, 256)) / 16
     top, noise = (255, 2.0) if kind.dtype == "uint8" else (10_000, 40.0)
     bands = [
         top * (0.35 + 0.12 * shapes + 0.05 * _field(rng, 64)) + rng.normal(0, noise, (CROP, CROP))
