@@ -46,7 +46,7 @@ def _measured(figure: Figure) -> str:
     if not figure.below:
         return ""
     above, below = (Figure(what="", above=side).value for side in (figure.above, figure.below))
-    return f"{short(above)} {figure.above_unit} / {short(below)} {figure.below_unit}"
+    return f"{short(above)} {figure.above_unit} / {short(below)} {figure.below_unit}".strip()
 
 
 def short(number: float) -> str:

@@ -71,16 +71,16 @@ def _over_scene(
 ) -> tuple[list[Figure], dict[str, object]]:
     folder = options.folder("g")
     runs: dict[str, list[Run]] = {name: [] for name in ENGINES}
-    inference: dict[int, list[float]] = {}
+    inference: dict[str, list[float]] = {}
 
     def batchseg(name: str, job: Path) -> float:
         runs[name].append(run_afresh(job, noted=False))
         return megapixels / runs[name][-1].work_seconds
 
-    def sliding(threads: int) -> float:
+    def sliding(way: str, threads: int) -> float:
         output = _empty(folder / "predict")
         answer = paddleseg(options, "paddleseg_predict.py", str(image), str(output), threads=threads)
-        inference.setdefault(threads, []).append(megapixels / answer["inference_seconds"])
+        inference.setdefault(way, []).append(megapixels / answer["inference_seconds"])
         return megapixels / answer["seconds"]
 
     jobs = {
@@ -101,8 +101,8 @@ def _over_scene(
     sides = {name: lambda name=name, job=job: batchseg(name, job) for name, job in jobs.items()}
     sides["Ray Data"] = lambda: megapixels / ray_data(jobs["fp32"], options.workers)
     if options.paddleseg is not None:
-        sides["PaddleSeg"] = lambda: sliding(1)
-        sides["PaddleSeg, all cores"] = lambda: sliding(options.workers)
+        sides["PaddleSeg"] = lambda: sliding("PaddleSeg", 1)
+        sides["PaddleSeg, all cores"] = lambda: sliding("PaddleSeg, all cores", options.workers)
     for job in jobs.values():
         run_afresh(job, noted=False)  # graphs are derived and kept
     found = in_turn(options.rounds, sides, lambda text: options.say(f"  scene, {text}"))
@@ -114,7 +114,7 @@ def _over_scene(
         what = f"the same with OMP_NUM_THREADS={options.workers}"
         figures += [_figure(name, what, found[name], found["PaddleSeg, all cores"]) for name in ENGINES]
         what = "its inference alone with one thread, nothing read or written"
-        figures += [_figure(name, what, found[name], tuple(inference[1])) for name in ENGINES]
+        figures += [_figure(name, what, found[name], tuple(inference["PaddleSeg"])) for name in ENGINES]
     figures += [
         _figure(name, "a plain Ray Data pipeline, fp32", found[name], found["Ray Data"]) for name in ENGINES
     ]

@@ -16,6 +16,9 @@ from pathlib import Path
 REPOSITORY = Path(__file__).parents[1]
 RECORDS = REPOSITORY / "docs" / "benchmarks"
 
+LOOK_SECONDS = 1.0
+"""How long the cores are looked at before a case."""
+
 LIBRARIES = ("paddlepaddle", "onnxruntime", "openvino", "ray", "rasterio", "numpy", "s3fs")
 
 
@@ -89,7 +92,7 @@ class Watch:
 
     def __init__(self) -> None:
         before = _cpu_times()
-        time.sleep(1.0)
+        time.sleep(LOOK_SECONDS)
         self._times = _cpu_times()
         self._busy = 1 - _share(before, self._times, ("idle", "iowait"))
         self._load, self._began = os.getloadavg()[0], time.monotonic()

@@ -8,7 +8,7 @@ import numpy as np
 import rasterio
 from numpy.typing import NDArray
 from rasterio.enums import ColorInterp
-from rasterio.transform import from_origin
+from rasterio.transform import Affine
 from rasterio.windows import Window
 from scipy.ndimage import zoom
 
@@ -52,7 +52,7 @@ def make_scene(folder: Path, kind: Kind, shape_hw: tuple[int, int], data: Path |
     crop = smooth_noise(kind) if content is None else content
     rows, cols = mirrored(height, crop.shape[1]), mirrored(width, crop.shape[2])
     part = path.with_suffix(".part.tif")
-    place = {"crs": "EPSG:32633", "transform": from_origin(500_000.0, 5_400_000.0, 10.0, 10.0)}
+    place = {"crs": "EPSG:32633", "transform": Affine(10, 0, 500_000, 0, -10, 5_400_000)}
     with rasterio.open(
         part, "w", height=height, width=width, num_threads="ALL_CPUS", **kind.profile(), **place
     ) as dataset:
