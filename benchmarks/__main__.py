@@ -9,6 +9,7 @@ import importlib
 import importlib.util
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -37,29 +38,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     fields = {name: value for name, value in vars(given).items() if name not in ("case", "out")}
     options = Options(**fields, say=lambda text: print(text, flush=True))
-    kept = 0
-    for name in names:
-        kept += _one(name, options, given.out)
-    if kept:
+    ends = [_one(name, options, given.out) for name in names]
+    if "kept" in ends:
         print(f"\ntables: {update(given.out)}")
-    return 0 if kept else 1
+    return 0 if "kept" in ends and "failed" not in ends else 1
 
 
-def _one(name: str, options: Options, out: Path) -> bool:
-    """Measure a case, keep and show it; False: it was skipped."""
+def _one(name: str, options: Options, out: Path) -> str:
+    """Measure a case, keep and show it: "kept", "skipped", or "failed"."""
     try:
         if importlib.util.find_spec(f"benchmarks.{CASES[name]}") is None:
             msg = f"benchmarks/{CASES[name]}.py is not there"
             raise SkippedError(msg)
         module = importlib.import_module(f"benchmarks.{CASES[name]}")
+        if not hasattr(module, "measure"):
+            msg = f"it is a program of its own: python -m benchmarks.{CASES[name]}"
+            raise SkippedError(msg)
         print(f"\n{name}: {module.TITLE}", flush=True)
         case = measured(name, module.TITLE, lambda: module.measure(options))
     except SkippedError as e:
         print(f"{name} is skipped: {e}", flush=True)
-        return False
+        return "skipped"
+    except Exception:  # noqa: BLE001  the other cases take hours
+        traceback.print_exc()
+        print(f"{name} failed", flush=True)
+        return "failed"
     save(case, out)
     print(f"\n{table(case)}", flush=True)
-    return True
+    return "kept"
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -216,7 +216,8 @@ def _answer(command: list[str], environment: dict[str, str]) -> dict[str, float]
     if done.returncode:
         msg = f"{Path(command[1]).name} ended with {done.returncode}: {done.stderr.strip()[-500:]}"
         raise SkippedError(msg)
-    found: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])
+    (line,) = (line for line in done.stdout.splitlines() if line.startswith('{"seconds"'))  # libraries print
+    found: dict[str, float] = json.loads(line)
     return found
 
 

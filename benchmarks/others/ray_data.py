@@ -74,7 +74,7 @@ def main(job: str, mask: str, workers: str) -> dict:
         for row in range(0, height, core)
         for col in range(0, width, core)
     ]
-    ray.init(num_cpus=2 * int(workers), include_dashboard=False, logging_level="ERROR")
+    ray.init(num_cpus=2 * int(workers), include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     ray.data.DataContext.get_current().enable_progress_bars = False
     began = time.time()
     rows = (
