@@ -2,7 +2,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: demo test check slow faults reliability clean
+.PHONY: demo test check slow faults reliability bench clean
 
 demo: .venv/installed
 	$(BIN)/python jobs/demo.py
@@ -24,6 +24,10 @@ faults: .venv/installed
 
 reliability: .venv/installed
 	PYTHONPATH=tests $(BIN)/python -m faults.page
+
+# An hour and more. Two cases, three rounds: make bench ARGS="--case a,b --rounds 3 --scene S.tif --model DIR"
+bench: .venv/installed
+	$(BIN)/python -m benchmarks $(ARGS)
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv

@@ -1,6 +1,6 @@
 """Engines and precisions on several models: tiles per second, agreement, and which one `auto` takes.
 
-    python benchmarks/engines.py IMAGE MODEL[=IMAGE] [MODEL[=IMAGE] ...]
+    python -m benchmarks.engines IMAGE MODEL[=IMAGE] [MODEL[=IMAGE] ...]
 
 IMAGE is a raster of 8-bit RGB; the first three bands are used. Each model is a folder or an ONNX file; one
 of text, say, is told little by a landscape, and may have an image of its own.

@@ -1,6 +1,6 @@
 """What a second night costs over many small scenes: start-up, listings, objects below _batchseg.
 
-    python benchmarks/many_scenes.py FOLDER [COUNT]
+    python -m benchmarks.many_scenes FOLDER [COUNT]
 
 Makes COUNT (10,000) scenes of 96 x 112 pixels in FOLDER/in, segments them twice on two workers, and
 prints. It needs FOLDER/model, an export of jobs/spectral.py.

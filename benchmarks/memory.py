@@ -1,6 +1,6 @@
 """Peak RssAnon of every process of a run, sampled, and the object store's use against `plan`'s bound.
 
-    python benchmarks/memory.py JOB.yaml [--set key=value ...]
+    python -m benchmarks.memory JOB.yaml [--set key=value ...]
 
 RssAnon is memory that belongs to a process alone; VmRSS would count Ray's shared object store once per
 process that maps it. The object store is measured as the growth of /dev/shm.

@@ -1,6 +1,6 @@
 """What a night costs before its first prediction where 1,000,000 images are listed and 99 % are done.
 
-    python benchmarks/million.py FOLDER [COUNT]
+    python -m benchmarks.million FOLDER [COUNT]
 
 Makes COUNT (1,000,000) hard links to small JPEGs in FOLDER/lines, a manifest of them with three more
 columns and a ledger in FOLDER/results; then, in one process each, lists the manifest,
@@ -23,7 +23,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from photographs import Watch, make_model
+
+from benchmarks.photographs import Watch, make_model
 
 LINES, LINKS = 20, 50_000
 """Folders; names of one file at most: ext4 allows 65,000."""

@@ -1,6 +1,6 @@
-"""Photographs a second, from command to exit, beside a plain loop that only decodes them.
+"""Case d: photographs a second beside a plain loop that only decodes them.
 
-    python benchmarks/photographs.py FOLDER [--count 200000] [--megapixels 0.1] [--loop 20000]
+    python -m benchmarks.photographs FOLDER [--count 200000] [--megapixels 0.1] [--loop 20000]
 
 Makes 40 JPEGs, one in ten with defects, and COUNT hard links to them in FOLDER/in, 2 % to those with
 defects. Then, in one run: a multiprocessing loop over the first LOOP of them that does cv2.imread and no
@@ -17,11 +17,18 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 import yaml
+
+from benchmarks.options import Options
+from benchmarks.record import Figure, in_turn
+from benchmarks.runs import Run, run_afresh, write_job
+
+TITLE = "Photographs"
 
 KINDS, FAULTY = 40, 4
 LINKS = 4000
@@ -143,31 +150,90 @@ def main() -> None:
     arguments = parser.parse_args()
     folder = arguments.folder.resolve()
     folder.mkdir(parents=True)
-    (folder / "model").mkdir()
-    maker = multiprocessing.get_context("spawn").Process(target=make_model, args=(folder / "model",))
-    maker.start()
-    maker.join()
-    names = make_images(folder, arguments.count, arguments.megapixels)
-    job = folder / "job.yaml"
-    settings = {
-        "inputs": "in",
-        "model": "model",
-        "output": "out",
-        "fit": "resize",
-        "tile_size": arguments.tile_size,
-        "classes": ["good", "red", "green", "blue"],
-        "masks": "failed",
-        "rules": [{"class": "red", "min_area": 50}],
-    }
-    job.write_text(yaml.safe_dump(settings))
+    names = prepare(folder, arguments.count, arguments.megapixels)
+    job = make_job(folder, arguments.tile_size)
     try:
-        measure(folder, job, names, arguments.loop)
+        nights(job, names, arguments.loop)
     finally:
         for part in ("in", "out", "kinds"):
             shutil.rmtree(folder / part, ignore_errors=True)
 
 
-def measure(folder: Path, job: Path, names: list[str], loop_count: int) -> None:
+def prepare(folder: Path, count: int, megapixels: float) -> list[str]:
+    """The network and the images of a new folder: their paths."""
+    (folder / "model").mkdir(parents=True)
+    maker = multiprocessing.get_context("spawn").Process(target=make_model, args=(folder / "model",))
+    maker.start()
+    maker.join()
+    return make_images(folder, count, megapixels)
+
+
+def make_job(folder: Path, tile_size: int) -> Path:
+    """Masks of failures only; an image is a tile, whatever its size."""
+    return write_job(
+        folder / "job.yaml",
+        inputs="in",
+        model="model",
+        output="out",
+        fit="resize",
+        tile_size=tile_size,
+        classes=["good", "red", "green", "blue"],
+        masks="failed",
+        rules=[{"class": "red", "min_area": 50}],
+    )
+
+
+def measure(options: Options) -> tuple[Sequence[Figure], Mapping[str, object]]:
+    """All of case d: small images, and one tenth as many large ones."""
+    figures, extra = [], {}
+    for megapixels, count in ((0.1, options.photographs), (2.0, options.photographs // 10)):
+        folder = options.work.resolve() / "d"
+        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            found, steps = _measure(folder, count, megapixels, options)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        figures += found
+        extra[f"{megapixels} megapixels"] = steps
+    return figures, extra
+
+
+def _measure(
+    folder: Path, count: int, megapixels: float, options: Options
+) -> tuple[list[Figure], Sequence[object]]:
+    names = prepare(folder, count, megapixels)
+    job = make_job(folder, tile_size=64)
+    runs: list[Run] = []
+
+    def night() -> float:
+        runs.append(run_afresh(job, noted=False))
+        return count / runs[-1].work_seconds
+
+    run_afresh(job, noted=False)  # files come into the page cache, graphs are derived and kept
+    found = in_turn(
+        options.rounds,
+        {"loop": lambda: loop(names), "run": night},
+        lambda text: options.say(f"  {megapixels} megapixels: {text}"),
+    )
+    rates = {
+        "after start-up": found["run"],
+        "command to exit": tuple(count / one.seconds for one in runs),
+    }
+    figures = [
+        Figure(
+            what=f"{count:,} JPEGs of {megapixels} megapixels, {words} / cv2.imread alone on all cores",
+            above=rate,
+            below=found["loop"],
+            above_unit="images/s",
+            below_unit="images/s",
+        )
+        for words, rate in rates.items()
+    ]
+    return figures, [one.summary["step_seconds"] for one in runs]
+
+
+def nights(job: Path, names: list[str], loop_count: int) -> None:
+    folder = job.parent
     plain = loop(names[:loop_count])
     print(f"cv2.imread in a multiprocessing loop: {plain:.0f} images/s", flush=True)
     seconds, peak, summary = run(job)

@@ -1,66 +1,67 @@
-"""Tiles per second of a whole run over those of as many bare predictors, in one benchmark.
+"""Case a: a run that is bound by its predictors, against as many bare ones.
 
-    python benchmarks/predictor_bound.py SCENE.tif MODEL [--precision bf16] [--rounds 3]
-
-The run is the console script on Ray, from its first lease to the last mask published, tail included.
-The bare predictors are processes of one thread each that run the network alone on the same tiles,
-cut and normalised beforehand and held in memory. Both are repeated in turn; the ratio is of medians.
+The run is the console script on a local Ray, from its first lease to the last mask and table published. The
+bare predictors are processes of one thread each that run the network as its owner ships it, nothing baked, on
+the same tiles, cut and normalised beforehand and held in memory; of its answers they make nothing.
 """
 
-import argparse
-import json
 import multiprocessing
-import os
 import statistics
-import subprocess
-import sys
-import tempfile
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import yaml
+from benchmarks.options import Options
+from benchmarks.record import Figure, in_turn
+from benchmarks.runs import Run, run_afresh, write_job
 
-from batchseg.config import load_job
-from batchseg.engines import engine
-from batchseg.graphs.derived import prepare_network
-from batchseg.grid import ShardGrid, cut_tile
-from batchseg.inputs import find_sources
-from batchseg.prepare import Preparation
-from batchseg.read import read_header, read_shards
-from batchseg.resolve import make_recipe
-from batchseg.settle import probe_model, read_package
+TITLE = "Bound by the predictors"
+
+LIMITS = {"fp32": (0.92, 0.97), "bf16": (0.87, 0.95)}
 
 
 def bare(job: Path, part: int, parts: int, barrier, results) -> None:
-    """One predictor on every `parts`-th tile of the scene."""
+    """One predictor on every `parts`-th tile of the scene: how many, seconds, CPU seconds of its thread."""
+    from batchseg.config import load_job
+    from batchseg.engines import engine
+    from batchseg.graphs.derived import prepare_network
+    from batchseg.grid import ShardGrid, cut_tile
+    from batchseg.inputs import find_sources
+    from batchseg.prepare import Preparation
+    from batchseg.read import read_header, read_shards
+    from batchseg.resolve import make_recipe
+    from batchseg.settle import probe_model, read_package
+
     config = load_job(job)
     package = read_package(config.model)
     facts, device = probe_model(config, package)
     recipe = replace(make_recipe(config, package, facts, device), bake=None)
     scene = read_header(find_sources(config, {})[0][0])
-    bare_network = prepare_network(
+    network = prepare_network(
         package, engine=engine(recipe.engine), bake=None, precision=recipe.precision, device="cpu"
     )
-    session = engine(recipe.engine).load(bare_network, precision=recipe.precision, device="cpu", threads=1)
+    session = engine(recipe.engine).load(network, precision=recipe.precision, device="cpu", threads=1)
     prepare = Preparation(recipe)
-    tiles = []
+    mine, number = [], 0
     for shard in ShardGrid(tiles=recipe.grid(scene.height, scene.width), tiles_hw=(4, 4)):
         (held,), _ = read_shards(scene, recipe, (shard,))
         for tile in shard.tiles:
-            batch = prepare.buffer(1)
-            prepare(cut_tile(held.pixels, shard.read, tile), batch[0])
-            tiles.append(batch)
-    mine = tiles[part::parts]
+            number += 1
+            if number % parts == part:
+                batch = prepare.buffer(1)
+                prepare(cut_tile(held.pixels, shard.read, tile), batch[0])
+                mine.append(batch)
     session.run(mine[0])
     barrier.wait()
-    started = time.perf_counter()
+    started, cpu = time.perf_counter(), time.thread_time()
     for batch in mine:
         session.run(batch)
-    results.put((len(mine), time.perf_counter() - started))
+    results.put((len(mine), time.perf_counter() - started, time.thread_time() - cpu))
 
 
-def bare_rate(job: Path, count: int) -> float:
+def bare_rate(job: Path, count: int) -> tuple[float, float]:
+    """Tiles a second of `count` bare predictors, and CPU seconds per tile."""
     context = multiprocessing.get_context("spawn")
     barrier, results = context.Barrier(count), context.Queue()
     processes = [context.Process(target=bare, args=(job, i, count, barrier, results)) for i in range(count)]
@@ -69,53 +70,90 @@ def bare_rate(job: Path, count: int) -> float:
     answers = [results.get() for _ in processes]
     for process in processes:
         process.join()
-    return sum(tiles for tiles, _ in answers) / max(seconds for _, seconds in answers)
+    tiles = sum(answer[0] for answer in answers)
+    rate = tiles / max(seconds for _, seconds, _ in answers)
+    return rate, sum(cpu for _, _, cpu in answers) / tiles
 
 
-def run_rate(job: Path, output: Path) -> tuple[float, dict]:
-    command = [Path(sys.executable).with_name("batchseg"), "run", job, "--quiet", "--set", f"output={output}"]
-    subprocess.run(command, check=True)
-    (summary,) = output.glob("_batchseg/runs/*/summary.json")
-    document = json.loads(summary.read_text())
-    return document["tiles"] / document["seconds_after_start"], document
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("scene", type=Path)
-    parser.add_argument("model", type=Path)
-    parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16"))
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
-    arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        job = Path(folder) / "job.yaml"
-        job.write_text(
-            yaml.safe_dump(
-                {
-                    "inputs": str(arguments.scene.resolve()),
-                    "model": str(arguments.model.resolve()),
-                    "output": "results",
-                    "bands": [1, 2, 3],
-                    "tile_size": 512,
-                    "halo": 64,
-                    "workers": arguments.workers,
-                    "precision": arguments.precision,
-                }
-            )
+def measure(options: Options) -> tuple[Sequence[Figure], Mapping[str, object]]:
+    """All of case a."""
+    scene, model = options.need_scene(), options.need_model()
+    figures, extra = [], {}
+    for precision in ("fp32", "bf16"):
+        job = write_job(
+            options.folder("a") / f"{precision}.yaml",
+            inputs=str(scene),
+            model=str(model),
+            output="results",
+            bands=[1, 2, 3],
+            tile_size=512,
+            halo=64,
+            workers=options.workers,
+            precision=precision,
+            regions=False,
         )
-        bares, runs = [], []
-        for number in range(arguments.rounds):
-            bares.append(bare_rate(job, arguments.workers))
-            rate, document = run_rate(job, Path(folder) / f"out{number}")
-            runs.append(rate)
-            steps = document["step_seconds"]
-            print(f"round {number}: bare {bares[-1]:.2f} tiles/s, run {rate:.2f}, steps {steps}")
-    ratio = statistics.median(runs) / statistics.median(bares)
-    print(f"{arguments.precision}: run / bare = {ratio:.3f} (medians of {arguments.rounds})")
+        found, steps = _measure(job, precision, options)
+        figures += found
+        extra[precision] = steps
+    return figures, extra
 
 
-if __name__ == "__main__":
-    main()
+def _measure(job: Path, precision: str, options: Options) -> tuple[list[Figure], Mapping[str, object]]:
+    runs: list[Run] = []
+    cpu: list[float] = []
+
+    def run() -> float:
+        runs.append(run_afresh(job))
+        return runs[-1].summary["tiles"] / runs[-1].work_seconds
+
+    def predictors() -> float:
+        rate, seconds = bare_rate(job, options.workers)
+        cpu.append(seconds)
+        return rate
+
+    run_afresh(job)  # graphs are derived and kept
+    sides = in_turn(options.rounds, {"bare": predictors, "run": run}, _saying(options, f"{precision} "))
+    with_regions = run_afresh(job, "--set", "regions=true")
+    at_least, aim = LIMITS[precision]
+    bound = {"at_most": 0.15, "aim": 0.08} if precision == "bf16" else {}
+    within = tuple(one.predictors_cpu for one in runs)
+    tiles = runs[0].summary["tiles"]
+    found = [
+        Figure(
+            what=f"{precision}: run after start-up, tail included / bare predictors",
+            above=sides["run"],
+            below=sides["bare"],
+            above_unit="tiles/s",
+            below_unit="tiles/s",
+            at_least=at_least,
+            aim=aim,
+        ),
+        Figure(
+            what=f"{precision}: CPU seconds of everything else / within the predictors",
+            above=tuple(one.cpu - inside for one, inside in zip(runs, within, strict=True)),
+            below=within,
+            above_unit="s",
+            below_unit="s",
+            **bound,
+        ),
+        Figure(
+            what=f"{precision}: all CPU seconds beyond the bare predictors' / theirs",
+            above=tuple(one.cpu - tiles * bare for one, bare in zip(runs, cpu, strict=True)),
+            below=tuple(tiles * bare for bare in cpu),
+            above_unit="s",
+            below_unit="s",
+            note="what is baked into the graph counts as everything else",
+        ),
+        Figure(
+            what=f"{precision}: the same run with regions / bare predictors",
+            above=(with_regions.summary["tiles"] / with_regions.work_seconds,),
+            below=(statistics.median(sides["bare"]),),
+            above_unit="tiles/s",
+            below_unit="tiles/s",
+        ),
+    ]
+    return found, {"tiles": tiles, "step_seconds": [one.summary["step_seconds"] for one in runs]}
+
+
+def _saying(options: Options, name: str):
+    return lambda text: options.say(f"  {name}{text}")

@@ -1,16 +1,13 @@
-"""Regions of a dense mask, streamed to GeoParquet, against rasterio's shapes of the whole mask to WKB.
+"""Case e: regions of a mask, streamed to GeoParquet, against rasterio's shapes of the whole mask to WKB.
 
-    python benchmarks/regions.py [--size 4096] [--rounds 5]
-
-CPU seconds of one process and one thread each, in turn; the ratio is of medians. The reference is
-`rasterio.features.shapes` (4-connected), shapely geometries and WKB; it writes no file. The writer gets
-strips of 4 megapixels and writes a file with all columns.
+CPU seconds of one process each. The reference is `rasterio.features.shapes` (4-connected), shapely geometries
+and WKB, in one thread; it writes no file. The writer gets strips of 4 megapixels and writes a file with all
+columns.
 """
 
-import argparse
-import statistics
 import tempfile
 import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +19,13 @@ from scipy.ndimage import uniform_filter
 from batchseg.recipe import RegionSettings
 from batchseg.regions import RegionWriter
 from batchseg.scene import Georeference, Scene, Source
+from benchmarks.options import Options
+from benchmarks.record import Figure, in_turn
+
+TITLE = "Regions"
+
+SIZE = 4096
+"""Pixels per side."""
 
 STRIP_PIXELS = 4 * 2**20
 
@@ -32,6 +36,18 @@ def dense(size: int, classes: int = 5) -> np.ndarray:
     noise = (rng.standard_normal((size, size), dtype=np.float32) for _ in range(classes))
     smooth = [uniform_filter(uniform_filter(n, 25, mode="wrap"), 13, mode="wrap") for n in noise]
     return np.argmax(smooth, axis=0).astype(np.uint8) + np.uint8(1)
+
+
+def sparse(size: int) -> np.ndarray:
+    """A thousandth of the pixels in discs of up to 12 pixels' radius, on a background that has no regions."""
+    rng = np.random.default_rng(0)
+    mask = np.zeros((size, size), dtype=np.uint8)
+    rows, cols = np.mgrid[-12:13, -12:13]
+    for _ in range(size * size // 250_000):
+        row, col = rng.integers(12, size - 13, 2)
+        disc = rows**2 + cols**2 <= rng.uniform(4, 12) ** 2
+        mask[row - 12 : row + 13, col - 12 : col + 13][disc] = rng.integers(1, 5)
+    return mask
 
 
 def scene_of(mask: np.ndarray) -> Scene:
@@ -61,35 +77,42 @@ def write(mask: np.ndarray, folder: str) -> int:
     return writer.close().rows
 
 
-def reference(mask: np.ndarray) -> tuple[int, int]:
+def reference(mask: np.ndarray) -> int:
     shapes = [
-        shapely.geometry.shape(geometry) for geometry, _ in rasterio.features.shapes(mask, connectivity=4)
+        shapely.geometry.shape(geometry)
+        for geometry, _ in rasterio.features.shapes(mask, mask=mask != 0, connectivity=4)
     ]
     shapely.to_wkb(shapes)
-    return len(shapes), shapes
+    return len(shapes)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--size", type=int, default=4096)
-    parser.add_argument("--rounds", type=int, default=5)
-    options = parser.parse_args()
-    mask = dense(options.size)
-    ours, theirs = [], []
-    with tempfile.TemporaryDirectory() as folder:
-        for _ in range(options.rounds):
-            started = time.process_time()
-            rows = write(mask, folder)
-            ours.append(time.process_time() - started)
-            started = time.process_time()
-            count, shapes = reference(mask)
-            theirs.append(time.process_time() - started)
-    mine, other = statistics.median(ours), statistics.median(theirs)
-    print(f"{rows} regions (reference {count}), {shapely.get_num_coordinates(shapes).sum()} vertices")
-    print(f"regions {mine:.2f} s, reference {other:.2f} s, ratio {other / mine:.1f}")
+def measure(options: Options) -> tuple[Sequence[Figure], Mapping[str, object]]:
+    """All of case e."""
+    figures, counts = [], {}
+    for name, make in (("dense", dense), ("sparse", sparse)):
+        mask = make(SIZE)
+        with tempfile.TemporaryDirectory() as folder:
+            counts[name] = {"regions": write(mask, folder), "shapes": reference(mask)}
+            sides = {
+                "shapes": lambda mask=mask: _cpu(lambda: reference(mask)),
+                "regions": lambda mask=mask, folder=folder: _cpu(lambda: write(mask, folder)),
+            }
+            found = in_turn(options.rounds, sides, lambda text, name=name: options.say(f"  {name} {text}"))
+        figures.append(
+            Figure(
+                what=f"{name}, {SIZE} x {SIZE} pixels: shapes and WKB / batchseg",
+                above=found["shapes"],
+                below=found["regions"],
+                above_unit="CPU s",
+                below_unit="CPU s",
+                **({"at_least": 3, "aim": 6} if name == "dense" else {}),
+            )
+        )
+    return figures, counts
 
 
-if __name__ == "__main__":
-    main()
+def _cpu(function: Callable[[], object]) -> float:
+    """CPU seconds of this process, all threads."""
+    started = time.process_time()
+    function()
+    return time.process_time() - started

@@ -1,0 +1,1 @@
+"""`python -m benchmarks`: batchseg beside the bare predictor, the bare disk, and what people use."""

@@ -1,0 +1,95 @@
+"""`python -m benchmarks`: how fast batchseg is here. docs/benchmarks.md says how each case is measured.
+
+Cases: a bound by the predictors, b bound by reading and writing, c from S3 at a distance, d photographs,
+e regions, f start-up, g what people use, h scaling. A case that lacks something is skipped, and says what.
+"""
+
+import argparse
+import importlib
+import importlib.util
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.options import Options
+from benchmarks.page import table, update
+from benchmarks.record import RECORDS, SkippedError, measured, save
+
+CASES = {
+    "a": "predictor_bound",
+    "b": "io_bound",
+    "c": "distant",
+    "d": "photographs",
+    "e": "regions",
+    "f": "start_up",
+    "g": "peers",
+    "h": "scheduler",
+}
+"""Modules with a TITLE and a function `measure` of options, which gives figures and what else is kept."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    given = _parser().parse_args(arguments)
+    names = given.case.split(",") if given.case else list(CASES)
+    if unknown := [name for name in names if name not in CASES]:
+        print(f"--case: there is no {', '.join(unknown)}; there are {', '.join(CASES)}", file=sys.stderr)
+        return 2
+    fields = {name: value for name, value in vars(given).items() if name not in ("case", "out")}
+    options = Options(**fields, say=lambda text: print(text, flush=True))
+    ends = [_one(name, options, given.out) for name in names]
+    if "kept" in ends:
+        print(f"\ntables: {update(given.out)}")
+    return 0 if "kept" in ends and "failed" not in ends else 1
+
+
+def _one(name: str, options: Options, out: Path) -> str:
+    """Measure a case, keep and show it: "kept", "skipped", or "failed"."""
+    try:
+        if importlib.util.find_spec(f"benchmarks.{CASES[name]}") is None:
+            msg = f"benchmarks/{CASES[name]}.py is not there"
+            raise SkippedError(msg)
+        module = importlib.import_module(f"benchmarks.{CASES[name]}")
+        if not hasattr(module, "measure"):
+            msg = f"it is a program of its own: python -m benchmarks.{CASES[name]}"
+            raise SkippedError(msg)
+        print(f"\n{name}: {module.TITLE}", flush=True)
+        case = measured(name, module.TITLE, lambda: module.measure(options))
+    except SkippedError as e:
+        print(f"{name} is skipped: {e}", flush=True)
+        return "skipped"
+    except Exception:  # noqa: BLE001  the other cases take hours
+        traceback.print_exc()
+        print(f"{name} failed", flush=True)
+        return "failed"
+    save(case, out)
+    print(f"\n{table(case)}", flush=True)
+    return "kept"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--case", default="", metavar="a,b", help="all of them without it")
+    add("--rounds", type=int, default=5, help="of each comparison; the table has medians")
+    add("--workers", type=int, default=len(os.sched_getaffinity(0)), help="predictors: one per core")
+    add("--data", type=Path, help="a folder with imagery")
+    add("--scene", type=Path, help="an RGB GeoTIFF for a and g; else the largest below --data")
+    add("--model", type=Path, help="PP-LiteSeg-STDC1 of 19 classes, for a and g")
+    add("--s3", help="endpoint of an S3 server for c; keys as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
+    add("--paddleseg", type=Path, help="an interpreter that has PaddleSeg, for g")
+    add("--work", type=Path, default=Path("/tmp/batchseg-benchmarks"), help="generated inputs are kept there")
+    add("--out", type=Path, default=RECORDS, help="a JSON file per case")
+    add("--uint8-size", type=int, default=20_000, help="pixels per side of b's scenes of 3 bands")
+    add("--uint16-size", type=int, default=10_980, help="pixels per side of b's and c's of 4")
+    add("--photographs", type=int, default=20_000, help="of d")
+    add("--peer-size", type=int, default=3072, help="pixels per side of the scene's part that g predicts")
+    add("--peer-photographs", type=int, default=60, help="of g")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
