@@ -67,13 +67,13 @@ class SceneJob:
     def open_shards(self) -> list[Shard]:
         if self.encoded is not None:
             return []
-        return [shard for shard in self._uncommitted() if shard.tiles]
+        return [shard for shard in self._uncommitted() if shard.count]
 
     def outside_shards(self) -> list[Shard]:
         """Those that lie outside the area of interest: nobody reads them."""
         if self.encoded is not None or self.grid.wanted is None:
             return []
-        return [shard for shard in self._uncommitted() if not shard.tiles]
+        return [shard for shard in self._uncommitted() if not shard.count]
 
     def _uncommitted(self) -> Iterator[Shard]:
         windows = {record.window for record in self.committed}
@@ -166,24 +166,32 @@ def make_plan(
         fragments_exist: asked for a scene's committed shards; somebody may have cleaned up.
     """
     jobs: list[SceneJob] = []
-    refusals: list[Refusal] = []
+    scenes, refusals = _told_apart(headers, recipe)
+    tiles = sum(recipe.grid(scene.height, scene.width).count for scene in scenes)
+    for scene in scenes:
+        job = _job(scene, recipe, product, ledger, cpu_classes, tiles // (4 * workers), shard_tiles)
+        if scene.source.source_id in triaged.lost:
+            job = replace(job, encoded=None)
+        elif scene.source.source_id in triaged.incomplete:
+            job = replace(job, encoded=_to_encode_again(scene, recipe, ledger))
+        there = fragments_exist(job.committed)
+        kept = (record for record, is_there in zip(job.committed, there, strict=True) if is_there)
+        jobs.append(replace(job, committed=tuple(kept)))
+    jobs.sort(key=lambda job: (not job.committed, job.scene.source.source_id))
+    refusals.sort(key=lambda refusal: refusal.source.source_id)
+    return Plan(triage=triaged, jobs=tuple(jobs), refusals=tuple(refusals))
+
+
+def _told_apart(headers: Iterable[Scene | Refusal], recipe: Recipe) -> tuple[list[Scene], list[Refusal]]:
+    scenes, refusals = [], []
     for header in headers:
         if isinstance(header, Refusal):
             refusals.append(header)
         elif reason := mismatch(header, recipe):
             refusals.append(Refusal(source=header.source, reason=reason, mismatch=True))
         else:
-            job = _job(header, recipe, product, ledger, cpu_classes, workers, shard_tiles)
-            if header.source.source_id in triaged.lost:
-                job = replace(job, encoded=None)
-            elif header.source.source_id in triaged.incomplete:
-                job = replace(job, encoded=_to_encode_again(header, recipe, ledger))
-            there = fragments_exist(job.committed)
-            kept = (record for record, is_there in zip(job.committed, there, strict=True) if is_there)
-            jobs.append(replace(job, committed=tuple(kept)))
-    jobs.sort(key=lambda job: (not job.committed, job.scene.source.source_id))
-    refusals.sort(key=lambda refusal: refusal.source.source_id)
-    return Plan(triage=triaged, jobs=tuple(jobs), refusals=tuple(refusals))
+            scenes.append(header)
+    return scenes, refusals
 
 
 def _job(
@@ -192,7 +200,7 @@ def _job(
     product: Product,
     ledger: Ledger,
     cpu_classes: Sequence[str],
-    workers: int,
+    share: int,
     shard_tiles: int | None,
 ) -> SceneJob:
     source, pixel = scene.source, recipe.digest
@@ -202,7 +210,7 @@ def _job(
         for record in ledger.shards(source.source_id)
         if (record.tag, record.pixel) == (source.tag, pixel) and record.cpu_class in cpu_classes
     ]
-    tiles_hw = committed[0].grid_hw if committed else shard_shape(scene, recipe, workers, shard_tiles)
+    tiles_hw = committed[0].grid_hw if committed else shard_shape(scene, recipe, share, shard_tiles)
     done = _usable(scene, recipe, ledger)
     return SceneJob(
         scene=scene,
@@ -236,11 +244,17 @@ def _wanted(scene: Scene, recipe: Recipe) -> bytes | None:
     return np.packbits(footprint(recipe.area, scene).touches(cores)).tobytes()
 
 
-def shard_shape(scene: Scene, recipe: Recipe, workers: int, shard_tiles: int | None) -> tuple[int, int]:
+def shard_shape(scene: Scene, recipe: Recipe, share: int, shard_tiles: int | None) -> tuple[int, int]:
     """Tiles per shard, down and across: about half a second of prediction, bounded in bytes.
 
-    Shards of striped files are wide, so that a strip is decoded once; others are nearly square. A
-    scene has several shards per predictor, so that all predictors end at about the same time.
+    Shards of striped files are wide, so that a strip is decoded once; others are nearly square.
+
+    Args:
+        scene: the scene.
+        recipe: pixel settings.
+        share: most tiles of a shard with which all predictors have several shards of the whole job, and
+            so end at about the same time.
+        shard_tiles: tiles per side where the job says so.
     """
     rows, cols = recipe.grid(scene.height, scene.width).shape_hw
     if shard_tiles is not None:
@@ -250,7 +264,7 @@ def shard_shape(scene: Scene, recipe: Recipe, workers: int, shard_tiles: int | N
         SHARD_TILES,
         int(SHARD_SECONDS / recipe.facts.seconds_per_tile),
         SHARD_BYTES // tile_bytes,
-        rows * cols // (4 * workers),
+        share,
     )
     count = max(count, 1)
     striped = scene.block_hw[1] >= scene.width
@@ -293,7 +307,7 @@ def estimate(plan: Plan, recipe: Recipe, workers: int, max_in_flight: int | None
     largest = 0
     for job in plan.jobs:
         scene, shards = job.scene, job.open_shards()
-        tiles += sum(len(shard.tiles) for shard in shards)
+        tiles += sum(shard.count for shard in shards)
         read = sum(shard.read.size for shard in shards)
         pixels += sum(shard.pixels for shard in shards)
         bytes_in += read * bytes_per_pixel(scene, recipe)
@@ -312,7 +326,10 @@ def estimate(plan: Plan, recipe: Recipe, workers: int, max_in_flight: int | None
 
 
 def shard_bytes(read: Window, scene: Scene, recipe: Recipe) -> int:
-    """A shard in flight: pixels, a byte of validity, and its mask and confidence."""
-    return read.size * (
-        bytes_per_pixel(scene, recipe) + 1 + np.dtype(recipe.mask_dtype).itemsize + recipe.confidence
-    )
+    """A shard in flight."""
+    return read.size * bytes_per_pixel_in_flight(scene, recipe)
+
+
+def bytes_per_pixel_in_flight(scene: Scene, recipe: Recipe) -> int:
+    """Of what is read: its pixels, a byte of validity, and its mask and confidence."""
+    return bytes_per_pixel(scene, recipe) + 1 + np.dtype(recipe.mask_dtype).itemsize + recipe.confidence

@@ -675,7 +675,7 @@ def test_a_run_without_any_predictor_waits_for_one(tmp_path):
     poll = run.executor.poll
 
     def poll_until_one_comes(timeout):
-        if not run.driver._slots and next(waits) == 19:
+        if not run.driver._flights.slots and next(waits) == 19:
             return [SlotsChanged(slots=(AVX2[2],))]
         return poll(timeout)
 
