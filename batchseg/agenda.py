@@ -81,7 +81,7 @@ class Agenda:
         self._retries: dict[str | None, deque[Retry]] = {}
         self._classes: Counter[str] = Counter()
         """Scenes begun by the class of CPU that they belong to."""
-        self._tiles_open = 0
+        self._tiles_left = sum(job.tiles_at_most for job in self._waiting)
 
     @property
     def waits(self) -> bool:
@@ -95,12 +95,13 @@ class Agenda:
 
     @property
     def tiles_left(self) -> int:
-        """Tiles that nobody was given yet, a scene that waits counted as one."""
-        return self._tiles_open + len(self._waiting)
+        """Tiles that nobody was given yet, of scenes that wait at most."""
+        return self._tiles_left
 
     def begin(self) -> SceneWork:
         """Begin the next scene that waits."""
         job = self._waiting.popleft()
+        self._tiles_left -= job.tiles_at_most
         work = SceneWork(
             number=self._next_number,
             job=job,
@@ -134,14 +135,14 @@ class Agenda:
     def take(self, work: SceneWork) -> Shard:
         """The scene's next shard."""
         shard = work.open.popleft()
-        self._tiles_open -= shard.count
+        self._tiles_left -= shard.count
         return shard
 
     def put_back(self, work: SceneWork, shards: Iterable[Shard]) -> None:
         """Shards come before those that are open."""
         shards = list(shards)
         work.open.extendleft(reversed(shards))
-        self._tiles_open += sum(shard.count for shard in shards)
+        self._tiles_left += sum(shard.count for shard in shards)
         self._show(work)
 
     def _show(self, work: SceneWork) -> None:
@@ -180,7 +181,7 @@ class Agenda:
             self._classes[work.cpu_class] -= 1
         left = sum(shard.count for shard in work.open)
         work.open.clear()
-        self._tiles_open -= left
+        self._tiles_left -= left
         return left
 
     def stranded(self, classes: Collection[str]) -> list[SceneWork]:
@@ -197,7 +198,7 @@ class Agenda:
         )
         if work.cpu_class is not None:
             self._classes[work.cpu_class] -= 1
-        self._tiles_open -= sum(shard.count for shard in work.open)
+        self._tiles_left -= sum(shard.count for shard in work.open)
         work.job, work.cpu_class, work.held = replace(work.job, committed=()), None, False
         work.records, work.outside, work.open = [], work.job.outside_shards(), deque()
         self.put_back(work, work.job.open_shards())

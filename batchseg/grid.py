@@ -238,6 +238,13 @@ class ShardGrid:
             width=(col_stop - col) * size + 2 * halo,
         ).clip(self.tiles.height, self.tiles.width)
 
+    def reads(self) -> tuple[int, int]:
+        """Pixels that its shards read together, and the largest of them alone, if all tiles are wanted."""
+        (rows, cols), (down, across) = self.tiles.shape_hw, self.tiles_hw
+        heights = [self._needed(row, min(row + down, rows), 0, 1).height for row in range(0, rows, down)]
+        widths = [self._needed(0, 1, col, min(col + across, cols)).width for col in range(0, cols, across)]
+        return sum(heights) * sum(widths), max(heights) * max(widths)
+
     def __iter__(self) -> Iterator[Shard]:
         return (self.shard(index) for index in range(self.count))
 

@@ -64,6 +64,11 @@ class SceneJob:
         """Whether the area of interest does not touch it."""
         return self.grid.wanted is not None and not any(self.grid.wanted)
 
+    @property
+    def tiles_at_most(self) -> int:
+        """Tiles that it may take, those of committed shards included."""
+        return 0 if self.encoded is not None else self.grid.tiles.count
+
     def open_shards(self) -> list[Shard]:
         if self.encoded is not None:
             return []
@@ -167,13 +172,14 @@ def make_plan(
     """
     jobs: list[SceneJob] = []
     scenes, refusals = _told_apart(headers, recipe)
+    pixel = recipe.digest
     tiles = sum(recipe.grid(scene.height, scene.width).count for scene in scenes)
     for scene in scenes:
-        job = _job(scene, recipe, product, ledger, cpu_classes, tiles // (4 * workers), shard_tiles)
+        job = _job(scene, recipe, pixel, product, ledger, cpu_classes, tiles // (4 * workers), shard_tiles)
         if scene.source.source_id in triaged.lost:
             job = replace(job, encoded=None)
         elif scene.source.source_id in triaged.incomplete:
-            job = replace(job, encoded=_to_encode_again(scene, recipe, ledger))
+            job = replace(job, encoded=_to_encode_again(scene, pixel, ledger))
         there = fragments_exist(job.committed)
         kept = (record for record, is_there in zip(job.committed, there, strict=True) if is_there)
         jobs.append(replace(job, committed=tuple(kept)))
@@ -197,13 +203,14 @@ def _told_apart(headers: Iterable[Scene | Refusal], recipe: Recipe) -> tuple[lis
 def _job(
     scene: Scene,
     recipe: Recipe,
+    pixel: str,
     product: Product,
     ledger: Ledger,
     cpu_classes: Sequence[str],
     share: int,
     shard_tiles: int | None,
 ) -> SceneJob:
-    source, pixel = scene.source, recipe.digest
+    source = scene.source
     tiles = recipe.grid(scene.height, scene.width)
     committed = [
         record
@@ -211,7 +218,7 @@ def _job(
         if (record.tag, record.pixel) == (source.tag, pixel) and record.cpu_class in cpu_classes
     ]
     tiles_hw = committed[0].grid_hw if committed else shard_shape(scene, recipe, share, shard_tiles)
-    done = _usable(scene, recipe, ledger)
+    done = _usable(scene, pixel, ledger)
     return SceneJob(
         scene=scene,
         grid=ShardGrid(tiles=tiles, tiles_hw=tiles_hw, wanted=_wanted(scene, recipe)),
@@ -220,17 +227,17 @@ def _job(
     )
 
 
-def _usable(scene: Scene, recipe: Recipe, ledger: Ledger) -> Record | None:
+def _usable(scene: Scene, pixel: str, ledger: Ledger) -> Record | None:
     """The scene's done record, if its mask is of this version and these pixel settings."""
     done = ledger.source(scene.source.source_id)
-    if done is None or done.status != "done" or (done.tag, done.pixel) != (scene.source.tag, recipe.digest):
+    if done is None or done.status != "done" or (done.tag, done.pixel) != (scene.source.tag, pixel):
         return None
     return done
 
 
-def _to_encode_again(scene: Scene, recipe: Recipe, ledger: Ledger) -> Record | None:
+def _to_encode_again(scene: Scene, pixel: str, ledger: Ledger) -> Record | None:
     """The same, as if its mask were of another format: all that is made of it is made again."""
-    done = _usable(scene, recipe, ledger)
+    done = _usable(scene, pixel, ledger)
     return None if done is None else replace(done, encoding="")
 
 
@@ -302,17 +309,15 @@ def in_flight_bound(workers: int, asked: int | None) -> int:
 
 
 def estimate(plan: Plan, recipe: Recipe, workers: int, max_in_flight: int | None) -> Estimate:
-    tiles = pixels = bytes_in = bytes_out = 0
+    tiles = pixels = bytes_in = bytes_out = largest = 0
     out_size = np.dtype(recipe.mask_dtype).itemsize + recipe.confidence
-    largest = 0
     for job in plan.jobs:
-        scene, shards = job.scene, job.open_shards()
-        tiles += sum(shard.count for shard in shards)
-        read = sum(shard.read.size for shard in shards)
-        pixels += sum(shard.pixels for shard in shards)
+        scene = job.scene
+        own_tiles, own_pixels, read, largest_read = _sums(job)
+        tiles, pixels = tiles + own_tiles, pixels + own_pixels
         bytes_in += read * bytes_per_pixel(scene, recipe)
         bytes_out += scene.height * scene.width * out_size * 4 // 3
-        largest = max([largest, *(shard_bytes(shard.read, scene, recipe) for shard in shards)])
+        largest = max(largest, largest_read * bytes_per_pixel_in_flight(scene, recipe))
     bound = max(in_flight_bound(workers, max_in_flight), largest)
     return Estimate(
         scenes=len(plan.jobs),
@@ -322,6 +327,20 @@ def estimate(plan: Plan, recipe: Recipe, workers: int, max_in_flight: int | None
         bytes_out=bytes_out,
         in_flight_bytes=bound,
         seconds=tiles * recipe.facts.seconds_per_tile / workers,
+    )
+
+
+def _sums(job: SceneJob) -> tuple[int, int, int, int]:
+    """Tiles, pixels of their cores, pixels to be read, and those of the largest shard."""
+    if job.encoded is None and job.grid.wanted is None and not job.committed:  # without making its shards
+        return job.grid.tiles.count, job.scene.height * job.scene.width, *job.grid.reads()
+    shards = job.open_shards()
+    reads = [shard.read.size for shard in shards]
+    return (
+        sum(shard.count for shard in shards),
+        sum(shard.pixels for shard in shards),
+        sum(reads),
+        max(reads, default=0),
     )
 
 

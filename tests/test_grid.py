@@ -74,6 +74,8 @@ def test_a_shard_reads_its_core_and_a_halo_and_nothing_beyond_the_raster(grid):
         assert read.col_off == max(core.col_off - halo, 0)
         assert read.row_stop == min(core.row_stop + halo, grid.tiles.height)
         assert read.col_stop == min(core.col_stop + halo, grid.tiles.width)
+    sizes = [shard.read.size for shard in grid]
+    assert grid.reads() == (sum(sizes), max(sizes))
 
 
 @properties
