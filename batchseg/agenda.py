@@ -30,6 +30,7 @@ class SceneWork:
     cpu_class: str | None
     bytes_per_pixel: int
     """Of what is read and in flight."""
+    tiles_open: int = 0
     lost: int = 0
     starved: int = 0
     """Times that it was lost for lack of memory."""
@@ -135,14 +136,18 @@ class Agenda:
     def take(self, work: SceneWork) -> Shard:
         """The scene's next shard."""
         shard = work.open.popleft()
-        self._tiles_left -= shard.count
+        self._count(work, -shard.count)
         return shard
+
+    def _count(self, work: SceneWork, tiles: int) -> None:
+        work.tiles_open += tiles
+        self._tiles_left += tiles
 
     def put_back(self, work: SceneWork, shards: Iterable[Shard]) -> None:
         """Shards come before those that are open."""
         shards = list(shards)
         work.open.extendleft(reversed(shards))
-        self._tiles_left += sum(shard.count for shard in shards)
+        self._count(work, sum(shard.count for shard in shards))
         self._show(work)
 
     def _show(self, work: SceneWork) -> None:
@@ -179,9 +184,9 @@ class Agenda:
         self._begun.pop(work.number, None)
         if work.cpu_class is not None:
             self._classes[work.cpu_class] -= 1
-        left = sum(shard.count for shard in work.open)
+        left = work.tiles_open
         work.open.clear()
-        self._tiles_left -= left
+        self._count(work, -left)
         return left
 
     def stranded(self, classes: Collection[str]) -> list[SceneWork]:
@@ -198,7 +203,7 @@ class Agenda:
         )
         if work.cpu_class is not None:
             self._classes[work.cpu_class] -= 1
-        self._tiles_left -= sum(shard.count for shard in work.open)
+        self._count(work, -work.tiles_open)
         work.job, work.cpu_class, work.held = replace(work.job, committed=()), None, False
         work.records, work.outside, work.open = [], work.job.outside_shards(), deque()
         self.put_back(work, work.job.open_shards())

@@ -35,6 +35,10 @@ LEASE_SECONDS, LEASES_PER_SECOND = 2.0, 32
 A lease costs the driver 3 ms, most of them in Ray. What a kill costs grows with it: of a
 predictor its lease, of the driver what all have begun, which they do again in as many seconds."""
 
+REST = 1.5
+"""A lease takes all that is left of a scene up to so many times its size: a small rest costs as much as a
+whole lease."""
+
 LOST_LIMIT = 20
 """Times that one scene's work is lost (node, memory) before the environment is given up."""
 
@@ -239,7 +243,10 @@ class Driver:
         """Consecutive open shards worth a lease, fewer towards the end; none: no room in memory."""
         flights = self._flights
         share = self._agenda.tiles_left // flights.most
-        limit = max(1, min(share, int(self._lease_seconds / max(self._seconds_per_tile, 1e-6))))
+        limit = int(self._lease_seconds / max(self._seconds_per_tile, 1e-6))
+        if work.tiles_open <= REST * limit:
+            limit = work.tiles_open
+        limit = max(1, min(share, limit))
         free, most = self._in_flight_bytes - flights.nbytes, self._in_flight_bytes // flights.most
         taken: list[Shard] = []
         tiles = nbytes = 0

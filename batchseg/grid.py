@@ -19,9 +19,11 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
+from batchseg.wire import Sent
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
-class Window:
+class Window(Sent):
     """Half-open pixel rectangle in rasterio's order. Offsets may be negative: outside the raster."""
 
     row_off: int
@@ -127,7 +129,7 @@ class TileGrid:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shard:
+class Shard(Sent):
     """A rectangle of whole tiles: the unit of reading, recording and resuming.
 
     It holds numbers, not tiles: a driver makes and sends thousands of shards a second.

@@ -13,8 +13,9 @@ from batchseg.ledger import Ledger, Record
 from batchseg.recipe import Product, Recipe, held_dtype, mismatch
 from batchseg.scene import Refusal, Scene, Source
 
-SHARD_SECONDS = 0.5
-"""Aim of a shard's prediction: what a kill can cost, and how even the end of a run is."""
+SHARD_SECONDS, SHARDS_PER_SECOND = 0.5, 512
+"""Aim of a shard's prediction: what a kill can cost, and how even the end of a run is. More where all
+predictors together would end more shards in a second: each is a record, of some 0.03 ms of the driver."""
 
 SHARD_BYTES = 32 * 2**20
 """Pixels of a shard at most, unless one tile has more."""
@@ -174,8 +175,10 @@ def make_plan(
     scenes, refusals = _told_apart(headers, recipe)
     pixel = recipe.digest
     tiles = sum(recipe.grid(scene.height, scene.width).count for scene in scenes)
+    seconds = max(SHARD_SECONDS, workers / SHARDS_PER_SECOND)
+    share = min(tiles // (4 * workers), int(seconds / recipe.facts.seconds_per_tile))
     for scene in scenes:
-        job = _job(scene, recipe, pixel, product, ledger, cpu_classes, tiles // (4 * workers), shard_tiles)
+        job = _job(scene, recipe, pixel, product, ledger, cpu_classes, share, shard_tiles)
         if scene.source.source_id in triaged.lost:
             job = replace(job, encoded=None)
         elif scene.source.source_id in triaged.incomplete:
@@ -252,15 +255,15 @@ def _wanted(scene: Scene, recipe: Recipe) -> bytes | None:
 
 
 def shard_shape(scene: Scene, recipe: Recipe, share: int, shard_tiles: int | None) -> tuple[int, int]:
-    """Tiles per shard, down and across: about half a second of prediction, bounded in bytes.
+    """Tiles per shard, down and across, bounded in bytes.
 
     Shards of striped files are wide, so that a strip is decoded once; others are nearly square.
 
     Args:
         scene: the scene.
         recipe: pixel settings.
-        share: most tiles of a shard with which all predictors have several shards of the whole job, and
-            so end at about the same time.
+        share: most tiles, of about half a second of prediction, with which all predictors have several
+            shards of the whole job, and so end at about the same time.
         shard_tiles: tiles per side where the job says so.
     """
     rows, cols = recipe.grid(scene.height, scene.width).shape_hw
@@ -269,7 +272,6 @@ def shard_shape(scene: Scene, recipe: Recipe, share: int, shard_tiles: int | Non
     tile_bytes = recipe.tile_size**2 * bytes_per_pixel(scene, recipe)
     count = min(
         SHARD_TILES,
-        int(SHARD_SECONDS / recipe.facts.seconds_per_tile),
         SHARD_BYTES // tile_bytes,
         share,
     )

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from batchseg.grid import Window
+from batchseg.wire import Sent
 
 Status = Literal["shard", "done", "quarantined", "failed", "removed"]
 
@@ -22,7 +23,7 @@ class Output:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
+class Record(Sent):
     """One commit. A shard's key is (source_id, tag, pixel, grid, window); a source's is its id."""
 
     status: Status

@@ -76,6 +76,8 @@ class Row:
     """Of the time in which all GPUs work."""
     own: float
     """Of the same, without Ray's calls."""
+    beside: float
+    """Of the same, what Ray's threads take on other cores."""
     disk: float
     """Of the same, waiting for commits."""
     busy: float
@@ -95,6 +97,7 @@ class Mark:
     clock: float
     cpu: float
     charged: float
+    beside: float
     disk: float
     busy: float
     seen: Counter[str]
@@ -108,6 +111,7 @@ class Stretch:
         self._clock = Clock()
         self._cluster = Cluster(self._clock, load, recipe)
         self._seen: Counter[str] = Counter()
+        self._predicted = 0.0
         self._marks: list[Mark] = []
         self._seconds = seconds
         lease = max(LEASE_SECONDS, gpus / LEASES_PER_SECOND)
@@ -164,6 +168,7 @@ class Stretch:
     def _emit(self, event: Any) -> None:
         if isinstance(event, ShardsDone):
             self._seen += Counter(leases=1, shards=event.shards)
+            self._predicted += event.predict_seconds
         elif isinstance(event, SceneDone):
             self._seen["scenes"] += 1
         for listener in self._listeners:
@@ -190,8 +195,9 @@ class Stretch:
                 clock=clock(),
                 cpu=clock.cpu(),
                 charged=clock.charged,
+                beside=clock.beside,
                 disk=clock.on_disk,
-                busy=self._cluster.busy,
+                busy=self._predicted,
                 seen=Counter(self._seen),
             )
         )
@@ -239,6 +245,7 @@ def measure(load: Load, gpus: int, seconds: float, known: int) -> Row:
         gpus=gpus,
         share=cpu / full,
         own=(cpu - charged) / full,
+        beside=(last.beside - first.beside) / full,
         disk=(last.disk - first.disk) / full,
         busy=full / passed,
         leases_per_second=seen["leases"] / passed,
@@ -342,9 +349,10 @@ def main() -> None:
     machine = f"{os.cpu_count()} cores, Python {platform.python_version()}"
     print(f"{date.today()}, {machine}; ledger of {asked.scenes:,} scenes\n")
     print(
-        "| tiles/s of a GPU | GPUs | leases/s | shards/s | scenes/s | GPUs busy | driver's share | own | disk | own us per lease | first bottleneck | costliest function |"
+        "| tiles/s of a GPU | GPUs | leases/s | shards/s | scenes/s | GPUs busy | driver's share | own | "
+        "Ray's threads | disk | own us per lease | first bottleneck | costliest function |"
     )
-    print("|---|---|---|---|---|---|---|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|---|---|---|---|---|---|---|")
     rows = []
     for name in asked.loads:
         for gpus in asked.gpus:
@@ -353,17 +361,15 @@ def main() -> None:
             print(
                 f"| {row.load} | {row.gpus} | {row.leases_per_second:.0f} | {row.shards_per_second:.0f} | "
                 f"{row.scenes_per_second:.1f} | {row.busy:.0%} | {row.share:.1%} | {row.own:.1%} | "
-                f"{row.disk:.1%} | {row.microseconds_per_lease:.0f} | {row.bottleneck} | {row.costliest} |",
+                f"{row.beside:.1%} | {row.disk:.1%} | {row.microseconds_per_lease:.0f} | {row.bottleneck} | {row.costliest} |",
                 flush=True,
             )
-    print(
-        f"\n| before the first lease, and the ledger | us per scene | bytes | {MILLIONS:,} scenes |\n|---|---|---|---|"
-    )
-    for name, costs_of in before.items():
-        us, nbytes = costs_of["microseconds"], costs_of["bytes"]
-        print(
-            f"| {name} | {us:.1f} | {nbytes:.0f} | {us * MILLIONS / 1e6:.0f} s, {nbytes * MILLIONS / 2**30:.1f} GiB |"
-        )
+    print(f"\n| before the first lease, and the ledger | us per scene | bytes | {MILLIONS:,} scenes |")
+    print("|---|---|---|---|")
+    for name, found in before.items():
+        us, nbytes = found["microseconds"], found["bytes"]
+        whole = f"{us * MILLIONS / 1e6:.0f} s, {nbytes * MILLIONS / 2**30:.1f} GiB"
+        print(f"| {name} | {us:.1f} | {nbytes:.0f} | {whole} |")
     if asked.json:
         document = {"case": "h", "rows": [asdict(row) for row in rows], "before": before}
         asked.json.write_text(json.dumps(document, indent=1), encoding="utf-8")

@@ -22,9 +22,12 @@ from batchseg.steps import Lease, LeaseResult
 
 GPUS_PER_HOST = 8
 
-LEASE_CALLS, FINISH_CALLS, PER_REFERENCE = 2.5e-3, 0.9e-3, 0.3e-6
-"""CPU seconds of the driver's process in Ray 2.60, all its threads together: for a lease's three tasks and
-its answer, for a finish, and for each reference that is waited for (ray_calls.py, 2-core EPYC)."""
+LEASE_CALLS, FINISH_CALLS, PER_REFERENCE = 0.85e-3, 0.3e-3, 0.3e-6
+"""CPU seconds of the thread that calls Ray 2.60, without pickling: for a lease's three tasks and its answer,
+for a finish, and for each reference that is waited for (ray_calls.py, 2-core EPYC). Ray's own threads in the
+driver's process take the next two beside it, without Python's lock."""
+
+LEASE_BESIDE, FINISH_BESIDE = 1.6e-3, 0.5e-3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +62,7 @@ class Clock:
     """Virtual seconds: CPU of this process but for the simulation's own, and what was waited for."""
 
     def __init__(self) -> None:
-        self._aside = self._waited = self.charged = 0.0
+        self._aside = self._waited = self.charged = self.beside = 0.0
         self._stopped = 0.0
         """What the clock shows while the simulation itself works."""
         self.on_disk = 0.0
@@ -68,9 +71,10 @@ class Clock:
     def cpu(self) -> float:
         return (self._stopped or time.process_time() - self._aside) + self.charged
 
-    def charge(self, seconds: float) -> None:
-        """CPU time of what is not there."""
+    def charge(self, seconds: float, beside: float = 0.0) -> None:
+        """CPU time of what is not there, in the driver's thread and beside it."""
         self.charged += seconds
+        self.beside += beside
 
     def __call__(self) -> float:
         return self.cpu() + self._waited
@@ -114,8 +118,6 @@ class Cluster:
 
     def __init__(self, clock: Clock, load: Load, recipe: Recipe) -> None:
         self._clock, self._load, self._recipe = clock, load, recipe
-        self.busy = 0.0
-        """Seconds that GPUs predicted."""
         self._due: list[tuple[float, int, Ref]] = []
         self._made = 0
 
@@ -152,7 +154,7 @@ class Cluster:
 
     def read(self, where: Any, recipe: Recipe, lease: Lease, isolated: bool, timeout: float) -> Ref:
         pickle.dumps(lease)
-        self._clock.charge(LEASE_CALLS)
+        self._clock.charge(LEASE_CALLS, LEASE_BESIDE)
         with self._clock.aside():
             return self._ref(self._clock() + self._load.read * lease.tiles, lease.tiles)
 
@@ -160,7 +162,6 @@ class Cluster:
         with self._clock.aside():
             seconds = read.value / self._load.tiles_per_second
             actor.free = max(actor.free, read.at) + seconds
-            self.busy += seconds
             return Ref(actor.free, seconds)
 
     def write(self, where: Any, output: str, recipe: Recipe, lease: Lease, masks: Ref) -> Ref:
@@ -199,7 +200,7 @@ class Cluster:
 
     def finish(self, where: Any, output: str, recipe: Recipe, product: Product, task: FinishTask) -> Ref:
         pickle.dumps(task)
-        self._clock.charge(FINISH_CALLS)
+        self._clock.charge(FINISH_CALLS, FINISH_BESIDE)
         with self._clock.aside():
             record = done_record(task.scene.source, task.scene, self._recipe, product)
             return self._ref(self._clock() + self._load.finish, data=pickle.dumps((record, 1.0)))

@@ -1,5 +1,7 @@
 import dataclasses
+import itertools
 import random
+import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -10,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import sizes
 
+from batchseg import agenda, flights
 from batchseg import driver as driver_module
 from batchseg.driver import Driver
 from batchseg.errors import ModelError, OutputError, StoppedError
@@ -713,6 +716,60 @@ def test_a_scene_whose_class_of_cpu_is_gone_begins_again_on_another(tmp_path, mo
     assert {shard.cpu_class for shard in task.shards} == {"avx512"}
     assert len(task.shards) == some_job.grid.count
     assert run.executor.shards()["a.tif", record.window] >= 1
+
+
+class Brief(FakeExecutor):
+    """Answers one lease or finish after the other, and looks at nothing."""
+
+    def submissions_of(self, scene):
+        return []
+
+    def finish(self, task):
+        source = task.scene.source
+        record = Record(status="done", source_id=source.source_id, tag=source.tag)
+        self.waiting.append(FinishOutcome(source_id=source.source_id, result=(record, 0.1)))
+
+
+def lines_per_lease(folder, count) -> float:
+    """Lines of the modules that a driver is made of which run per lease, with so many predictors."""
+    jobs = [job(f"{number}.tif") for number in range(4 * count)]
+    slots = [Slot(id=number, cpu_class="avx2") for number in range(count)]
+    ticks = itertools.count(0, 1e-4)
+    run = Run(folder, jobs, slots=slots, clock=lambda: next(ticks))
+    run.executor.__class__ = Brief
+    names = {module.__file__ for module in (driver_module, agenda, flights)}
+    lines = 0
+
+    def trace(frame, event, argument):
+        nonlocal lines
+        lines += event == "line"
+        return trace if frame.f_code.co_filename in names else None
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        run.go()
+    finally:
+        sys.settrace(before)
+    assert set(run.statuses().values()) == {"done"}
+    return lines / len(run.executor.submissions)
+
+
+def test_what_a_lease_costs_does_not_grow_with_the_number_of_predictors(tmp_path):
+    assert lines_per_lease(tmp_path / "many", 160) < 1.3 * lines_per_lease(tmp_path / "few", 10)
+
+
+def test_leases_are_longer_in_large_fleets_and_shorter_towards_the_end(tmp_path):
+    """Also where thousands of scenes wait that nobody began."""
+    jobs = [job(f"{number}.tif", 400, 500, (1, 5)) for number in range(40)]
+    sizes = {}
+    for count in (2, 128):
+        slots = [Slot(id=number, cpu_class="avx2") for number in range(count)]
+        run = Run(tmp_path / str(count), jobs, slots=slots).go()
+        sizes[count] = [lease.tiles for lease, _, _ in run.executor.submissions]
+        assert sizes[count][-1] <= 5
+    assert max(sizes[2]) == 20  # of 0.1 s each
+    assert sizes[128][0] == 40
 
 
 def refusal(name, error, status="quarantined") -> Record:

@@ -8,6 +8,7 @@ import batchseg
 ORDER = [
     "errors",
     "disks",
+    "wire",
     "grid",
     "chains",
     "corners",

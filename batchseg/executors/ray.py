@@ -60,7 +60,7 @@ WARM_WORKERS, WARM_SECONDS = 2, 0.5
 """One to read and one to write. An idle worker costs 1 % of a core, so not more than are of use at first."""
 
 REMOTE_READS = 6
-"""At once from buckets: while one waits for its replies the others decode."""
+"""At once from buckets, per host: while one waits for its replies the others decode."""
 
 FETCH_SECONDS = 15.0
 """For an answer that lies on another host; it was cut off if that does not do."""
@@ -135,6 +135,8 @@ class RayExecutor:
         self._told: list[Slot] = []
         self._live: set[int] = set()
         """Ids of `_told`."""
+        self._host_count = 1
+        """That they are on."""
         self._tended_at, self._gathers = -math.inf, 0.0
         self._hellos: list[Any] = []
         self._leases = Leases()
@@ -273,9 +275,14 @@ class RayExecutor:
         warm = [tasks.warm.remote(WARM_SECONDS) for _ in range(WARM_WORKERS)] if self._owns_cluster else []
         self._fleet = fleet
         fleet.start(lambda: self._closing, warm)
-        self._told = fleet.live()
-        self._live = {slot.id for slot in self._told}
-        return self._told
+        return self._tell(fleet.live())
+
+    def _tell(self, live: list[Slot]) -> list[Slot]:
+        """Predictors that take work from now on."""
+        seats = [self._predictors.seat(slot.id) for slot in live]
+        self._told, self._live = live, {slot.id for slot in live}
+        self._host_count = max(1, len({seat.node for seat in seats if seat is not None}))
+        return live
 
     @property
     def _predictors(self) -> Fleet:
@@ -319,8 +326,9 @@ class RayExecutor:
             self._leases.launched(flight)
 
     def _next_to_read(self) -> Flight | None:
-        """One read at a time where predictors are the slower side: neighbouring shards then meet in one
-        process, whose cache holds the blocks they share. As many as there are predictors where these wait."""
+        """One read at a time per host where predictors are the slower side: neighbouring shards then meet in
+        one process, whose cache holds the blocks they share. As many as there are predictors where these
+        wait."""
         reading = self._leases.being_read
         if reading < len(self._live) and (hungry := self._leases.first_hungry(self._takes_work)) is not None:
             return hungry
@@ -328,7 +336,7 @@ class RayExecutor:
         if first is None:
             return None
         remote = storage.local_path(first.lease.scene.source.uri) is None
-        return first if reading < (REMOTE_READS if remote else 1) else None
+        return first if reading < (REMOTE_READS if remote else 1) * self._host_count else None
 
     def _takes_work(self, slot: int) -> bool:
         seat = self._predictors.seat(slot)
@@ -446,8 +454,7 @@ class RayExecutor:
         outcomes: list[Outcome] = []
         live = self._predictors.live()
         if live != self._told:
-            self._told, self._live = live, {slot.id for slot in live}
-            outcomes.append(SlotsChanged(slots=tuple(live)))
+            outcomes.append(SlotsChanged(slots=tuple(self._tell(live))))
         for flight in self._leases.all():
             waits_in_vain = flight.actor is None and flight.slot not in self._live
             if waits_in_vain or (flight.node and self._is_gone(flight.node)):
