@@ -361,7 +361,8 @@ def main() -> None:
             print(
                 f"| {row.load} | {row.gpus} | {row.leases_per_second:.0f} | {row.shards_per_second:.0f} | "
                 f"{row.scenes_per_second:.1f} | {row.busy:.0%} | {row.share:.1%} | {row.own:.1%} | "
-                f"{row.beside:.1%} | {row.disk:.1%} | {row.microseconds_per_lease:.0f} | {row.bottleneck} | {row.costliest} |",
+                f"{row.beside:.1%} | {row.disk:.1%} | {row.microseconds_per_lease:.0f} | "
+                f"{row.bottleneck} | {row.costliest} |",
                 flush=True,
             )
     print(f"\n| before the first lease, and the ledger | us per scene | bytes | {MILLIONS:,} scenes |")

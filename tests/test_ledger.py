@@ -360,7 +360,7 @@ def test_no_flipped_bit_goes_unseen(tmp_path):
 
 
 @properties
-@given(batches(), st.integers(0, 3))
+@given(st.lists(batches, max_size=5), st.integers(0, 3))
 def test_few_records_are_kept_as_objects_and_all_are_found(tmp_path_factory, drawn, most):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ledger_module, "RECENT_ROWS", most)
