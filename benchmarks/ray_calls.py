@@ -2,17 +2,23 @@
 
     python benchmarks/ray_calls.py [LEASES]
 
-A lease is three calls (read, predict, write) and one answer, as in executors/ray.py. The arguments are small:
-what pickling a real lease takes, scheduler.py measures itself.
+A lease is three calls (read, predict, write) and one answer, as in executors/ray.py.
 """
 
 import sys
+import tempfile
 import time
+from pathlib import Path
 
-from batchseg.executors import raytasks  # sets what Ray reads when it is imported
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+from simulated import LOADS, make_recipe, make_scene, make_source  # sets what Ray reads when it is imported
 
 # isort: split
 import ray
+
+from batchseg.grid import ShardGrid
+from batchseg.steps import Lease
 
 
 def cpu() -> tuple[float, float]:
@@ -27,11 +33,31 @@ def per_call(before: tuple[float, float], count: int) -> str:
 
 def main() -> None:
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 300
-    assert raytasks.LOST_ERRORS
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=128 * 2**20)
+    with tempfile.TemporaryDirectory() as folder:
+        room = 128 * 2**20
+        ray.init(
+            num_cpus=2,
+            include_dashboard=False,
+            log_to_driver=False,
+            object_store_memory=room,
+            _temp_dir=folder,
+        )
+        measure(count)
+        ray.shutdown()
+
+
+def make_lease() -> Lease:
+    load = LOADS["40/s"]
+    scene, tiles = make_scene(make_source(0), load.side), make_recipe(load).grid(load.side, load.side)
+    shards = tuple(ShardGrid(tiles=tiles, tiles_hw=(6, 6)))
+    return Lease(id=1, scene=scene, grid="6x6", cpu_class="gpu", shards=shards)
+
+
+def measure(count: int) -> None:
+    lease = make_lease()
 
     @ray.remote(num_cpus=0, max_retries=0)
-    def step(where: dict[str, str], something: int) -> int:
+    def step(where: dict[str, str], lease: Lease, something: int) -> int:
         return something
 
     @ray.remote(num_cpus=1)
@@ -47,8 +73,8 @@ def main() -> None:
     def leases(count: int) -> None:
         waiting = []
         for number in range(count):
-            read = step.remote({}, number)
-            waiting.append(step.remote({}, actors[number % 2].predict.remote(read)))
+            read = step.remote({}, lease, number)
+            waiting.append(step.remote({}, lease, actors[number % 2].predict.remote(read)))
             if len(waiting) == 8:
                 ready, waiting = ray.wait(waiting, num_returns=1, fetch_local=False)
                 ray.get(ready)
@@ -56,7 +82,7 @@ def main() -> None:
 
     def finishes(count: int) -> None:
         for _ in range(count // 4):
-            ray.get([step.remote({}, 0) for _ in range(4)])
+            ray.get([step.remote({}, lease, 0) for _ in range(4)])
 
     for name, function in (("lease", leases), ("finish", finishes)):
         function(count // 4)  # worker processes start

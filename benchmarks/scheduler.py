@@ -9,9 +9,10 @@ without that of the simulation, the waiting of commits for the disk, and the tim
 waits. So GPUs are idle here too where the driver is too slow.
 
 The table says per load and number of GPUs what the driver takes of the time in which all GPUs work (more
-than 100 %: they cannot all work), of that batchseg's own part, how busy the GPUs are, and which module and
-which function costs most. Figures are of a stretch in mid-run; those for 10,000,000 scenes, time and memory
-of triage, plan and ledger, are extrapolated from `--scenes`, of which there is one row each in the ledger.
+than 100 %: they cannot all work), of that batchseg's own part, how busy the GPUs are, and why, and which
+module and function of the driver cost most (Ray: its calls and pickling). Figures are of a stretch in
+mid-run; those for 10,000,000 scenes, time and memory of triage, plan and ledger, are extrapolated from
+`--scenes`, of which there is one row each in the ledger.
 """
 
 import argparse
@@ -87,7 +88,9 @@ class Row:
     microseconds_per_lease: float
     """Without Ray's calls."""
     bottleneck: str
-    costliest: str
+    """What keeps the GPUs from more."""
+    costliest_module: str
+    costliest_function: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -252,9 +255,17 @@ def measure(load: Load, gpus: int, seconds: float, known: int) -> Row:
         shards_per_second=seen["shards"] / passed,
         scenes_per_second=seen["scenes"] / passed,
         microseconds_per_lease=1e6 * (cpu - charged) / max(1, seen["leases"]),
-        bottleneck=module,
-        costliest=function,
+        bottleneck=bottleneck(full / passed, (cpu + last.disk - first.disk) / passed),
+        costliest_module=module,
+        costliest_function=function,
     )
+
+
+def bottleneck(busy: float, driver: float) -> str:
+    """What is used up first: the driver, or the scenes that may be in progress at once."""
+    if busy > 0.95:
+        return "GPUs"
+    return "driver" if driver > 0.75 else "finishing (4 scenes in progress per GPU)"
 
 
 def costs(profiler: cProfile.Profile) -> tuple[str, str]:
@@ -350,9 +361,9 @@ def main() -> None:
     print(f"{date.today()}, {machine}; ledger of {asked.scenes:,} scenes\n")
     print(
         "| tiles/s of a GPU | GPUs | leases/s | shards/s | scenes/s | GPUs busy | driver's share | own | "
-        "Ray's threads | disk | own us per lease | first bottleneck | costliest function |"
+        "Ray's threads | disk | own us per lease | first bottleneck | costliest module | function |"
     )
-    print("|---|---|---|---|---|---|---|---|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|---|---|---|---|---|---|---|---|")
     rows = []
     for name in asked.loads:
         for gpus in asked.gpus:
@@ -362,7 +373,7 @@ def main() -> None:
                 f"| {row.load} | {row.gpus} | {row.leases_per_second:.0f} | {row.shards_per_second:.0f} | "
                 f"{row.scenes_per_second:.1f} | {row.busy:.0%} | {row.share:.1%} | {row.own:.1%} | "
                 f"{row.beside:.1%} | {row.disk:.1%} | {row.microseconds_per_lease:.0f} | "
-                f"{row.bottleneck} | {row.costliest} |",
+                f"{row.bottleneck} | {row.costliest_module} | {row.costliest_function} |",
                 flush=True,
             )
     print(f"\n| before the first lease, and the ledger | us per scene | bytes | {MILLIONS:,} scenes |")

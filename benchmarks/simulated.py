@@ -23,7 +23,7 @@ from batchseg.steps import Lease, LeaseResult
 GPUS_PER_HOST = 8
 
 LEASE_CALLS, FINISH_CALLS, PER_REFERENCE = 0.85e-3, 0.3e-3, 0.3e-6
-"""CPU seconds of the thread that calls Ray 2.60, without pickling: for a lease's three tasks and its answer,
+"""CPU seconds of the thread that calls Ray 2.60: for a lease's three tasks and its answer,
 for a finish, and for each reference that is waited for (ray_calls.py, 2-core EPYC). Ray's own threads in the
 driver's process take the next two beside it, without Python's lock."""
 
