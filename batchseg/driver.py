@@ -32,8 +32,8 @@ from batchseg.write import outside_record
 
 LEASE_SECONDS, LEASES_PER_SECOND = 2.0, 32
 """Of work in a lease, or more where all predictors together would end more leases in a second: 16 s for 512.
-A lease costs the driver 3 ms, most of them in Ray. What a kill costs grows with it: of a
-predictor its lease, of the driver what all have begun, which they do again in as many seconds."""
+A lease costs the driver 2 ms, half of them in Ray. What a kill costs grows with it: of a predictor its
+leases, of the driver what all have begun, which they do again in as many seconds."""
 
 REST = 1.5
 """A lease takes all that is left of a scene up to so many times its size: a small rest costs as much as a
