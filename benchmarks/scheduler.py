@@ -371,7 +371,7 @@ def main() -> None:
             rows.append(row)
             print(
                 f"| {row.load} | {row.gpus} | {row.leases_per_second:.0f} | {row.shards_per_second:.0f} | "
-                f"{row.scenes_per_second:.1f} | {row.busy:.0%} | {row.share:.1%} | {row.own:.1%} | "
+                f"{row.scenes_per_second:.1f} | {min(1.0, row.busy):.0%} | {row.share:.1%} | {row.own:.1%} | "
                 f"{row.beside:.1%} | {row.disk:.1%} | {row.microseconds_per_lease:.0f} | "
                 f"{row.bottleneck} | {row.costliest_module} | {row.costliest_function} |",
                 flush=True,
