@@ -19,11 +19,9 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from batchseg.wire import Sent
-
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
-class Window(Sent):
+class Window:
     """Half-open pixel rectangle in rasterio's order. Offsets may be negative: outside the raster."""
 
     row_off: int
@@ -129,7 +127,7 @@ class TileGrid:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shard(Sent):
+class Shard:
     """A rectangle of whole tiles: the unit of reading, recording and resuming.
 
     It holds numbers, not tiles: a driver makes and sends thousands of shards a second.

@@ -7,7 +7,6 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from batchseg.grid import Window
-from batchseg.wire import Sent
 
 Status = Literal["shard", "done", "quarantined", "failed", "removed"]
 
@@ -23,7 +22,7 @@ class Output:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Record(Sent):
+class Record:
     """One commit. A shard's key is (source_id, tag, pixel, grid, window); a source's is its id."""
 
     status: Status

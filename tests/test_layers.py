@@ -8,7 +8,6 @@ import batchseg
 ORDER = [
     "errors",
     "disks",
-    "wire",
     "grid",
     "chains",
     "corners",
