@@ -12,8 +12,9 @@ One axis, width 10, tile_size 6, halo 1 (core 4):
     tile 2                   7 8 9 10 11 12     pixels -1 and 10..12 are reflections
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,23 +66,6 @@ class Tile:
     """The pixels that are kept; inside the raster."""
     window: Window
     """The pixels that the model sees: square, may reach beyond the raster."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shard:
-    """A rectangle of whole tiles: the unit of reading, recording and resuming."""
-
-    core: Window
-    """Union of the tiles' cores: the shard's key in the ledger."""
-    read: Window
-    """The pixels that its tiles need, clipped to the raster; none without tiles."""
-    tiles: tuple[Tile, ...]
-    """Those that are wanted."""
-
-    @property
-    def pixels(self) -> int:
-        """Number of pixels in its tiles' cores."""
-        return sum(tile.core.size for tile in self.tiles)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,6 +127,47 @@ class TileGrid:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Shard:
+    """A rectangle of whole tiles: the unit of reading, recording and resuming.
+
+    It holds numbers, not tiles: a driver makes and sends thousands of shards a second.
+    """
+
+    core: Window
+    """Union of the tiles' cores: the shard's key in the ledger."""
+    read: Window
+    """The pixels that its tiles need, clipped to the raster; none without tiles."""
+    grid: TileGrid
+    rows: tuple[int, int]
+    cols: tuple[int, int]
+    """Half-open ranges of the grid's tiles."""
+    some: tuple[tuple[int, int], ...] | None = None
+    """(row, column) of the tiles that are wanted; None: all of the rectangle."""
+
+    @property
+    def tiles(self) -> tuple[Tile, ...]:
+        """Those that are wanted, in row-major order; made anew each time."""
+        return tuple(self.grid.tile(row, col) for row, col in self._wanted())
+
+    @property
+    def count(self) -> int:
+        """Number of tiles."""
+        if self.some is not None:
+            return len(self.some)
+        return (self.rows[1] - self.rows[0]) * (self.cols[1] - self.cols[0])
+
+    @property
+    def pixels(self) -> int:
+        """Number of pixels in its tiles' cores."""
+        if self.some is None:
+            return self.core.size
+        return sum(tile.core.size for tile in self.tiles)
+
+    def _wanted(self) -> Iterable[tuple[int, int]]:
+        return product(range(*self.rows), range(*self.cols)) if self.some is None else self.some
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ShardGrid:
     """Shards of `tiles_hw` tiles each; those of the last row and column may hold fewer.
 
@@ -173,32 +198,52 @@ class ShardGrid:
         (rows, cols), (down, across) = self.tiles.shape_hw, self.tiles_hw
         row, col = shard_row * down, shard_col * across
         row_stop, col_stop = min(row + down, rows), min(col + across, cols)
-        tiles = tuple(
-            self.tiles.tile(r, c)
-            for r in range(row, row_stop)
-            for c in range(col, col_stop)
-            if self._is_wanted(r, c)
-        )
+        some = self._some(row, row_stop, col, col_stop)
+        if some is None:
+            read = self._needed(row, row_stop, col, col_stop)
+        elif some:
+            (top, _), (bottom, _) = some[0], some[-1]
+            across_too = [c for _, c in some]
+            read = self._needed(top, bottom + 1, min(across_too), max(across_too) + 1)
+        else:
+            read = Window(row_off=0, col_off=0, height=0, width=0)
         return Shard(
-            core=self.tiles.cores(row, row_stop, col, col_stop), read=self._needed(tiles), tiles=tiles
+            core=self.tiles.cores(row, row_stop, col, col_stop),
+            read=read,
+            grid=self.tiles,
+            rows=(row, row_stop),
+            cols=(col, col_stop),
+            some=some,
         )
+
+    def _some(self, row: int, row_stop: int, col: int, col_stop: int) -> tuple[tuple[int, int], ...] | None:
+        """The tiles of a range that are wanted; None: all."""
+        if self.wanted is None:
+            return None
+        tiles = list(product(range(row, row_stop), range(col, col_stop)))
+        some = tuple(tile for tile in tiles if self._is_wanted(*tile))
+        return None if len(some) == len(tiles) else some
 
     def _is_wanted(self, row: int, col: int) -> bool:
         number = row * self.tiles.shape_hw[1] + col
         return self.wanted is None or bool(self.wanted[number // 8] << number % 8 & 128)
 
-    def _needed(self, tiles: tuple[Tile, ...]) -> Window:
-        """The smallest window with all that the tiles see of the raster."""
-        if not tiles:
-            return Window(row_off=0, col_off=0, height=0, width=0)
-        row_off = min(tile.window.row_off for tile in tiles)
-        col_off = min(tile.window.col_off for tile in tiles)
+    def _needed(self, row: int, row_stop: int, col: int, col_stop: int) -> Window:
+        """All that a range of tiles sees of the raster: their windows, whole also where cores are cut off."""
+        size, halo = self.tiles.core_size, self.tiles.halo
         return Window(
-            row_off=row_off,
-            col_off=col_off,
-            height=max(tile.window.row_stop for tile in tiles) - row_off,
-            width=max(tile.window.col_stop for tile in tiles) - col_off,
+            row_off=row * size - halo,
+            col_off=col * size - halo,
+            height=(row_stop - row) * size + 2 * halo,
+            width=(col_stop - col) * size + 2 * halo,
         ).clip(self.tiles.height, self.tiles.width)
+
+    def reads(self) -> tuple[int, int]:
+        """Pixels that its shards read together, and the largest of them alone, if all tiles are wanted."""
+        (rows, cols), (down, across) = self.tiles.shape_hw, self.tiles_hw
+        heights = [self._needed(row, min(row + down, rows), 0, 1).height for row in range(0, rows, down)]
+        widths = [self._needed(0, 1, col, min(col + across, cols)).width for col in range(0, cols, across)]
+        return sum(heights) * sum(widths), max(heights) * max(widths)
 
     def __iter__(self) -> Iterator[Shard]:
         return (self.shard(index) for index in range(self.count))

@@ -38,6 +38,9 @@ MERGE_SHARE = 4
 """A merge in mid-run waits until the tail has this part of the snapshot's bytes, a fourth: so no more than
 five rows are written for each that is new, 1 to 3 % of the time that photographs take."""
 
+RECENT_ROWS = 2**16
+"""Records of sources kept as objects, 1 KiB each; then they become rows, of a few hundred bytes."""
+
 PAGE_ROWS = 16
 """Rows made into records at once where single sources are asked for: they are asked for in order."""
 
@@ -166,6 +169,8 @@ class Ledger:
             self._note(record)
             if record.status != "shard":
                 self._recent[record.source_id] = record
+        if len(self._recent) > RECENT_ROWS:
+            self._append(())
         self._merge_if_long()
 
     def append_table(self, table: pa.Table) -> None:

@@ -13,8 +13,9 @@ from batchseg.ledger import Ledger, Record
 from batchseg.recipe import Product, Recipe, held_dtype, mismatch
 from batchseg.scene import Refusal, Scene, Source
 
-SHARD_SECONDS = 0.5
-"""Aim of a shard's prediction: what a kill can cost, and how even the end of a run is."""
+SHARD_SECONDS, SHARDS_PER_SECOND = 0.5, 512
+"""Aim of a shard's prediction: what a kill can cost, and how even the end of a run is. More where all
+predictors together would end more shards in a second: each is a record, of some 0.03 ms of the driver."""
 
 SHARD_TILES_AT_LEAST, SLOW_SHARD_SECONDS = 9, 3.0
 """Tiles of a shard, unless they take longer: the halo of one tile is read again by all its neighbours."""
@@ -67,16 +68,21 @@ class SceneJob:
         """Whether the area of interest does not touch it."""
         return self.grid.wanted is not None and not any(self.grid.wanted)
 
+    @property
+    def tiles_at_most(self) -> int:
+        """Tiles that it may take, those of committed shards included."""
+        return 0 if self.encoded is not None else self.grid.tiles.count
+
     def open_shards(self) -> list[Shard]:
         if self.encoded is not None:
             return []
-        return [shard for shard in self._uncommitted() if shard.tiles]
+        return [shard for shard in self._uncommitted() if shard.count]
 
     def outside_shards(self) -> list[Shard]:
         """Those that lie outside the area of interest: nobody reads them."""
         if self.encoded is not None or self.grid.wanted is None:
             return []
-        return [shard for shard in self._uncommitted() if not shard.tiles]
+        return [shard for shard in self._uncommitted() if not shard.count]
 
     def _uncommitted(self) -> Iterator[Shard]:
         windows = {record.window for record in self.committed}
@@ -169,44 +175,56 @@ def make_plan(
         fragments_exist: asked for a scene's committed shards; somebody may have cleaned up.
     """
     jobs: list[SceneJob] = []
-    refusals: list[Refusal] = []
+    scenes, refusals = _told_apart(headers, recipe)
+    pixel = recipe.digest
+    tiles = sum(recipe.grid(scene.height, scene.width).count for scene in scenes)
+    seconds = max(SHARD_SECONDS, workers / SHARDS_PER_SECOND)
+    share = min(tiles // (4 * workers), _tiles_in_time(seconds, recipe.facts.seconds_per_tile))
+    for scene in scenes:
+        job = _job(scene, recipe, pixel, product, ledger, cpu_classes, share, shard_tiles)
+        if scene.source.source_id in triaged.lost:
+            job = replace(job, encoded=None)
+        elif scene.source.source_id in triaged.incomplete:
+            job = replace(job, encoded=_to_encode_again(scene, pixel, ledger))
+        there = fragments_exist(job.committed)
+        kept = (record for record, is_there in zip(job.committed, there, strict=True) if is_there)
+        jobs.append(replace(job, committed=tuple(kept)))
+    jobs.sort(key=lambda job: (not job.committed, job.scene.source.source_id))
+    refusals.sort(key=lambda refusal: refusal.source.source_id)
+    return Plan(triage=triaged, jobs=tuple(jobs), refusals=tuple(refusals))
+
+
+def _told_apart(headers: Iterable[Scene | Refusal], recipe: Recipe) -> tuple[list[Scene], list[Refusal]]:
+    scenes, refusals = [], []
     for header in headers:
         if isinstance(header, Refusal):
             refusals.append(header)
         elif reason := mismatch(header, recipe):
             refusals.append(Refusal(source=header.source, reason=reason, mismatch=True))
         else:
-            job = _job(header, recipe, product, ledger, cpu_classes, workers, shard_tiles)
-            if header.source.source_id in triaged.lost:
-                job = replace(job, encoded=None)
-            elif header.source.source_id in triaged.incomplete:
-                job = replace(job, encoded=_to_encode_again(header, recipe, ledger))
-            there = fragments_exist(job.committed)
-            kept = (record for record, is_there in zip(job.committed, there, strict=True) if is_there)
-            jobs.append(replace(job, committed=tuple(kept)))
-    jobs.sort(key=lambda job: (not job.committed, job.scene.source.source_id))
-    refusals.sort(key=lambda refusal: refusal.source.source_id)
-    return Plan(triage=triaged, jobs=tuple(jobs), refusals=tuple(refusals))
+            scenes.append(header)
+    return scenes, refusals
 
 
 def _job(
     scene: Scene,
     recipe: Recipe,
+    pixel: str,
     product: Product,
     ledger: Ledger,
     cpu_classes: Sequence[str],
-    workers: int,
+    share: int,
     shard_tiles: int | None,
 ) -> SceneJob:
-    source, pixel = scene.source, recipe.digest
+    source = scene.source
     tiles = recipe.grid(scene.height, scene.width)
     committed = [
         record
         for record in ledger.shards(source.source_id)
         if (record.tag, record.pixel) == (source.tag, pixel) and record.cpu_class in cpu_classes
     ]
-    tiles_hw = committed[0].grid_hw if committed else shard_shape(scene, recipe, workers, shard_tiles)
-    done = _usable(scene, recipe, ledger)
+    tiles_hw = committed[0].grid_hw if committed else shard_shape(scene, recipe, share, shard_tiles)
+    done = _usable(scene, pixel, ledger)
     return SceneJob(
         scene=scene,
         grid=ShardGrid(tiles=tiles, tiles_hw=tiles_hw, wanted=_wanted(scene, recipe)),
@@ -215,17 +233,17 @@ def _job(
     )
 
 
-def _usable(scene: Scene, recipe: Recipe, ledger: Ledger) -> Record | None:
+def _usable(scene: Scene, pixel: str, ledger: Ledger) -> Record | None:
     """The scene's done record, if its mask is of this version and these pixel settings."""
     done = ledger.source(scene.source.source_id)
-    if done is None or done.status != "done" or (done.tag, done.pixel) != (scene.source.tag, recipe.digest):
+    if done is None or done.status != "done" or (done.tag, done.pixel) != (scene.source.tag, pixel):
         return None
     return done
 
 
-def _to_encode_again(scene: Scene, recipe: Recipe, ledger: Ledger) -> Record | None:
+def _to_encode_again(scene: Scene, pixel: str, ledger: Ledger) -> Record | None:
     """The same, as if its mask were of another format: all that is made of it is made again."""
-    done = _usable(scene, recipe, ledger)
+    done = _usable(scene, pixel, ledger)
     return None if done is None else replace(done, encoding="")
 
 
@@ -239,11 +257,17 @@ def _wanted(scene: Scene, recipe: Recipe) -> bytes | None:
     return np.packbits(footprint(recipe.area, scene).touches(cores)).tobytes()
 
 
-def shard_shape(scene: Scene, recipe: Recipe, workers: int, shard_tiles: int | None) -> tuple[int, int]:
-    """Tiles per shard, down and across: about half a second of prediction, bounded in bytes.
+def shard_shape(scene: Scene, recipe: Recipe, share: int, shard_tiles: int | None) -> tuple[int, int]:
+    """Tiles per shard, down and across, bounded in bytes.
 
-    Shards of striped files are wide, so that a strip is decoded once; others are nearly square. A
-    scene has several shards per predictor, so that all predictors end at about the same time.
+    Shards of striped files are wide, so that a strip is decoded once; others are nearly square.
+
+    Args:
+        scene: the scene.
+        recipe: pixel settings.
+        share: most tiles, of about half a second of prediction, with which all predictors have several
+            shards of the whole job, and so end at about the same time.
+        shard_tiles: tiles per side where the job says so.
     """
     rows, cols = recipe.grid(scene.height, scene.width).shape_hw
     if shard_tiles is not None:
@@ -251,9 +275,8 @@ def shard_shape(scene: Scene, recipe: Recipe, workers: int, shard_tiles: int | N
     tile_bytes = recipe.tile_size**2 * bytes_per_pixel(scene, recipe)
     count = min(
         SHARD_TILES,
-        _tiles_in_time(recipe.facts.seconds_per_tile),
         SHARD_BYTES // tile_bytes,
-        rows * cols // (4 * workers),
+        share,
     )
     count = max(count, 1)
     striped = scene.block_hw[1] >= scene.width
@@ -261,9 +284,9 @@ def shard_shape(scene: Scene, recipe: Recipe, workers: int, shard_tiles: int | N
     return min(rows, max(1, count // across)), across
 
 
-def _tiles_in_time(seconds_per_tile: float) -> int:
+def _tiles_in_time(seconds: float, seconds_per_tile: float) -> int:
     """The probe's second tile may have been slow for a busy machine; a shard of one tile is all overhead."""
-    usual, at_least = SHARD_SECONDS / seconds_per_tile, SLOW_SHARD_SECONDS / seconds_per_tile
+    usual, at_least = seconds / seconds_per_tile, SLOW_SHARD_SECONDS / seconds_per_tile
     return int(max(usual, min(SHARD_TILES_AT_LEAST, at_least)))
 
 
@@ -297,17 +320,15 @@ def in_flight_bound(workers: int, asked: int | None) -> int:
 
 
 def estimate(plan: Plan, recipe: Recipe, workers: int, max_in_flight: int | None) -> Estimate:
-    tiles = pixels = bytes_in = bytes_out = 0
+    tiles = pixels = bytes_in = bytes_out = largest = 0
     out_size = np.dtype(recipe.mask_dtype).itemsize + recipe.confidence
-    largest = 0
     for job in plan.jobs:
-        scene, shards = job.scene, job.open_shards()
-        tiles += sum(len(shard.tiles) for shard in shards)
-        read = sum(shard.read.size for shard in shards)
-        pixels += sum(shard.pixels for shard in shards)
+        scene = job.scene
+        own_tiles, own_pixels, read, largest_read = _sums(job)
+        tiles, pixels = tiles + own_tiles, pixels + own_pixels
         bytes_in += read * bytes_per_pixel(scene, recipe)
         bytes_out += scene.height * scene.width * out_size * 4 // 3
-        largest = max([largest, *(shard_bytes(shard.read, scene, recipe) for shard in shards)])
+        largest = max(largest, largest_read * bytes_per_pixel_in_flight(scene, recipe))
     bound = max(in_flight_bound(workers, max_in_flight), largest)
     return Estimate(
         scenes=len(plan.jobs),
@@ -320,8 +341,25 @@ def estimate(plan: Plan, recipe: Recipe, workers: int, max_in_flight: int | None
     )
 
 
-def shard_bytes(read: Window, scene: Scene, recipe: Recipe) -> int:
-    """A shard in flight: pixels, a byte of validity, and its mask and confidence."""
-    return read.size * (
-        bytes_per_pixel(scene, recipe) + 1 + np.dtype(recipe.mask_dtype).itemsize + recipe.confidence
+def _sums(job: SceneJob) -> tuple[int, int, int, int]:
+    """Tiles, pixels of their cores, pixels to be read, and those of the largest shard."""
+    if job.encoded is None and job.grid.wanted is None and not job.committed:  # without making its shards
+        return job.grid.tiles.count, job.scene.height * job.scene.width, *job.grid.reads()
+    shards = job.open_shards()
+    reads = [shard.read.size for shard in shards]
+    return (
+        sum(shard.count for shard in shards),
+        sum(shard.pixels for shard in shards),
+        sum(reads),
+        max(reads, default=0),
     )
+
+
+def shard_bytes(read: Window, scene: Scene, recipe: Recipe) -> int:
+    """A shard in flight."""
+    return read.size * bytes_per_pixel_in_flight(scene, recipe)
+
+
+def bytes_per_pixel_in_flight(scene: Scene, recipe: Recipe) -> int:
+    """Of what is read: its pixels, a byte of validity, and its mask and confidence."""
+    return bytes_per_pixel(scene, recipe) + 1 + np.dtype(recipe.mask_dtype).itemsize + recipe.confidence

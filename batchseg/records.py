@@ -159,7 +159,10 @@ BATCH_ROWS = 4096
 
 def to_table(records: Iterable[Record], schema: pa.Schema = SCHEMA) -> pa.Table:
     """One row per record, in their order."""
-    return pa.Table.from_pylist([asdict(record) for record in records], schema=schema)
+    rows = list(records)
+    columns = {name: [getattr(record, name) for record in rows] for name in schema.names}
+    columns["outputs"] = [[asdict(made) for made in outputs] for outputs in columns["outputs"]]
+    return pa.Table.from_pydict(columns, schema=schema)
 
 
 def to_records(table: pa.Table) -> Iterator[Record]:

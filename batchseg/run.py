@@ -257,7 +257,8 @@ class _Run:
             msg = f"{e} [{driver.tally.shards} shards recorded in this run; the same command goes on]"
             raise type(e)(msg) from e
         tags = {job.scene.source.source_id for job in plan.jobs} | {r.source.source_id for r in plan.refusals}
-        records = [record for key in sorted(tags) if (record := ledger.source(key)) is not None]
+        known = (record for key in sorted(tags) if (record := ledger.source(key)) is not None)
+        records = [record for record in known if record.status != "done" or record.bad_pixels]
         return self._end(ledger, product, driver.tally, plan.triage, records)
 
     def _end(

@@ -38,7 +38,7 @@ class Lease:
 
     @property
     def tiles(self) -> int:
-        return sum(len(shard.tiles) for shard in self.shards)
+        return sum(shard.count for shard in self.shards)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

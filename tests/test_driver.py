@@ -1,5 +1,7 @@
 import dataclasses
+import itertools
 import random
+import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -10,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import sizes
 
+from batchseg import agenda, flights
 from batchseg import driver as driver_module
 from batchseg.driver import Driver
 from batchseg.errors import ModelError, OutputError, StoppedError
@@ -675,7 +678,7 @@ def test_a_run_without_any_predictor_waits_for_one(tmp_path):
     poll = run.executor.poll
 
     def poll_until_one_comes(timeout):
-        if not run.driver._slots and next(waits) == 19:
+        if not run.driver._flights.slots and next(waits) == 19:
             return [SlotsChanged(slots=(AVX2[2],))]
         return poll(timeout)
 
@@ -713,6 +716,60 @@ def test_a_scene_whose_class_of_cpu_is_gone_begins_again_on_another(tmp_path, mo
     assert {shard.cpu_class for shard in task.shards} == {"avx512"}
     assert len(task.shards) == some_job.grid.count
     assert run.executor.shards()["a.tif", record.window] >= 1
+
+
+class Brief(FakeExecutor):
+    """Answers one lease or finish after the other, and looks at nothing."""
+
+    def submissions_of(self, scene):
+        return []
+
+    def finish(self, task):
+        source = task.scene.source
+        record = Record(status="done", source_id=source.source_id, tag=source.tag)
+        self.waiting.append(FinishOutcome(source_id=source.source_id, result=(record, 0.1)))
+
+
+def lines_per_lease(folder, count) -> float:
+    """Lines of the modules that a driver is made of which run per lease, with so many predictors."""
+    jobs = [job(f"{number}.tif") for number in range(4 * count)]
+    slots = [Slot(id=number, cpu_class="avx2") for number in range(count)]
+    ticks = itertools.count(0, 1e-4)
+    run = Run(folder, jobs, slots=slots, clock=lambda: next(ticks))
+    run.executor.__class__ = Brief
+    names = {module.__file__ for module in (driver_module, agenda, flights)}
+    lines = 0
+
+    def trace(frame, event, argument):
+        nonlocal lines
+        lines += event == "line"
+        return trace if frame.f_code.co_filename in names else None
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        run.go()
+    finally:
+        sys.settrace(before)
+    assert set(run.statuses().values()) == {"done"}
+    return lines / len(run.executor.submissions)
+
+
+def test_what_a_lease_costs_does_not_grow_with_the_number_of_predictors(tmp_path):
+    assert lines_per_lease(tmp_path / "many", 160) < 1.3 * lines_per_lease(tmp_path / "few", 10)
+
+
+@pytest.mark.parametrize(("count", "seconds"), [(2, 2.0), (128, 4.0)])
+def test_leases_are_longer_in_large_fleets(tmp_path, monkeypatch, count, seconds):
+    """Though most scenes wait, and nobody began them."""
+    monkeypatch.setattr(driver_module, "DRAIN_SECONDS", 0.0)
+    jobs = [job(f"{number}.tif", 400, 500, (1, 5)) for number in range(12)]
+    slots = [Slot(id=number, cpu_class="avx2") for number in range(count)]
+    run = Run(tmp_path, jobs, slots=slots, answer=lambda *_: SILENCE)
+    run.executor.__class__ = Brief
+    run.driver._stop = lambda: "enough" if run.executor.submissions else None
+    run.stopped("enough")
+    assert run.executor.submissions[0][0].tiles * 0.1 == seconds
 
 
 def refusal(name, error, status="quarantined") -> Record:

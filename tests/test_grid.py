@@ -1,3 +1,5 @@
+import pickle
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -74,6 +76,8 @@ def test_a_shard_reads_its_core_and_a_halo_and_nothing_beyond_the_raster(grid):
         assert read.col_off == max(core.col_off - halo, 0)
         assert read.row_stop == min(core.row_stop + halo, grid.tiles.height)
         assert read.col_stop == min(core.col_stop + halo, grid.tiles.width)
+    sizes = [shard.read.size for shard in grid]
+    assert grid.reads() == (sum(sizes), max(sizes))
 
 
 @properties
@@ -144,3 +148,19 @@ def test_shards_are_numbered_row_by_row():
     grid = ShardGrid(tiles=TileGrid(height=25, width=45, tile_size=16, halo=3), tiles_hw=(2, 2))
     cores = [(shard.core.row_off, shard.core.col_off) for shard in grid]
     assert cores == [(0, 0), (0, 20), (0, 40), (20, 0), (20, 20), (20, 40)]
+
+
+@properties
+@given(shard_grids())
+def test_a_shard_arrives_in_other_processes_as_it_was(grid):
+    for shard in grid:
+        arrived = pickle.loads(pickle.dumps(shard))
+        assert (arrived, arrived.tiles) == (shard, shard.tiles)
+        assert shard.count == len(shard.tiles)
+        assert shard.pixels == sum(tile.core.size for tile in shard.tiles)
+
+
+def test_a_shard_is_sent_without_its_tiles():
+    tiles = TileGrid(height=9000, width=11000, tile_size=512, halo=64)
+    one, many = (pickle.dumps(ShardGrid(tiles=tiles, tiles_hw=hw).shard(0)) for hw in ((1, 1), (20, 20)))
+    assert len(many) < len(one) + 20

@@ -357,3 +357,21 @@ def test_no_flipped_bit_goes_unseen(tmp_path):
         except (OutputError, ConfigError):
             continue
         assert after == before, at
+
+
+@properties
+@given(st.lists(batches, max_size=5), st.integers(0, 3))
+def test_few_records_are_kept_as_objects_and_all_are_found(tmp_path_factory, drawn, most):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ledger_module, "RECENT_ROWS", most)
+        folder = tmp_path_factory.mktemp("out")
+        ledger, plain = Ledger(str(folder / "a")), Ledger(str(folder / "b"))
+        for batch in drawn:
+            ledger.append(batch)
+            assert len(ledger._recent) <= most
+            patch.setattr(ledger_module, "RECENT_ROWS", 10**6)
+            plain.append(batch)
+            patch.setattr(ledger_module, "RECENT_ROWS", most)
+        for name in {record.source_id for batch in drawn for record in batch}:
+            assert ledger.source(name) == plain.source(name)
+        assert content(ledger) == content(plain)

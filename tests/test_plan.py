@@ -27,8 +27,6 @@ from batchseg.plan import (
     SHARD_BYTES,
     SHARD_SECONDS,
     SHARD_TILES,
-    SHARD_TILES_AT_LEAST,
-    SLOW_SHARD_SECONDS,
     Triage,
     bytes_per_pixel,
     estimate,
@@ -221,23 +219,43 @@ recipes = st.builds(
 
 @properties
 @given(scenes, recipes, st.integers(1, 200))
-def test_a_shard_is_bounded_in_tiles_seconds_and_bytes_unless_it_is_one_tile(scene, recipe, workers):
-    down, across = shard_shape(scene, recipe, workers, None)
+def test_a_shard_is_bounded_in_tiles_and_bytes_unless_it_is_one_tile(scene, recipe, share):
+    down, across = shard_shape(scene, recipe, share, None)
     rows, cols = recipe.grid(scene.height, scene.width).shape_hw
     assert 1 <= down <= rows
     assert 1 <= across <= cols
     if (tiles := down * across) > 1:
         assert tiles <= SHARD_TILES
-        seconds = tiles * recipe.facts.seconds_per_tile
-        assert seconds <= SHARD_SECONDS or (tiles <= SHARD_TILES_AT_LEAST and seconds <= SLOW_SHARD_SECONDS)
-        assert tiles * 4 * workers <= rows * cols
+        assert tiles <= share
         assert tiles * recipe.tile_size**2 * bytes_per_pixel(scene, recipe) <= SHARD_BYTES
+
+
+@pytest.mark.parametrize(("count", "workers"), [(1, 8), (40, 8), (40, 512)])
+def test_shards_share_out_the_whole_job_not_each_scene(ledger, count, workers):
+    """With hundreds of predictors a scene would else be cut into single tiles, each a record of its own."""
+    recipe = make_recipe(facts=make_facts(seconds_per_tile=0.001))
+    scenes = [make_scene(400, 700, source=make_source(f"{n:02d}.tif")) for n in range(count)]
+    plan = plan_of(scenes, ledger, recipe=recipe, workers=workers)
+    shards = [shard for job in plan.jobs for shard in job.open_shards()]
+    tiles = sum(shard.count for shard in shards)
+    most = max(shard.count for shard in shards)
+    share = tiles // (4 * workers)
+    assert min(share, SHARD_TILES) / 2 <= most <= max(share, 1)
+
+
+@pytest.mark.parametrize(("workers", "seconds"), [(1, SHARD_SECONDS), (512, 1.0)])
+def test_a_shard_is_half_a_second_of_work_and_more_in_large_fleets(ledger, workers, seconds):
+    recipe = make_recipe(facts=make_facts(seconds_per_tile=0.03))
+    scenes = [make_scene(2000, 3000, source=make_source(f"{n}.tif")) for n in range(12)]
+    plan = plan_of(scenes, ledger, recipe=recipe, workers=workers)
+    most = max(shard.count for shard in plan.jobs[0].open_shards())
+    assert 0.7 * seconds <= most * 0.03 <= seconds
 
 
 def test_large_tiles_make_small_shards():
     recipe = make_recipe(tile_size=1024, halo=12, facts=make_facts(seconds_per_tile=0.001))
     scene = make_scene(30_000, 50_000, dtypes=("float32",) * 3)
-    down, across = shard_shape(scene, recipe, 1, None)
+    down, across = shard_shape(scene, recipe, 10**6, None)
     assert down * across == SHARD_BYTES // (1024**2 * 12) == 2
 
 
@@ -249,10 +267,10 @@ def test_the_jobs_own_shard_size_is_kept_within_the_scene(scene, recipe, shard_t
 
 
 def test_shards_of_striped_files_are_wide_and_others_nearly_square():
-    recipe = make_recipe(facts=make_facts(seconds_per_tile=0.03))
-    assert shard_shape(make_scene(2000, 3000, block_hw=(1, 3000)), recipe, 4, None) == (1, 16)
-    assert shard_shape(make_scene(2000, 3000), recipe, 4, None) == (4, 4)
-    assert shard_shape(make_scene(2000, 50, block_hw=(1, 50)), recipe, 4, None) == (3, 5)
+    recipe = make_recipe()
+    assert shard_shape(make_scene(2000, 3000, block_hw=(1, 3000)), recipe, 16, None) == (1, 16)
+    assert shard_shape(make_scene(2000, 3000), recipe, 16, None) == (4, 4)
+    assert shard_shape(make_scene(2000, 50, block_hw=(1, 50)), recipe, 16, None) == (3, 5)
 
 
 @pytest.mark.parametrize(

@@ -44,25 +44,32 @@ def test_all_is_passed_on_and_in_one_thread():
     assert executor.start("recipe", "product") == ["start"]
     assert executor.poll(0.1) == ["poll"]
     assert executor.abandon(7) == ["abandon"]
+    executor.submit("lease", "slot", "none")
+    executor.finish("task")
+    assert executor.poll(0.2) == ["poll"]
     executor.close()
     assert [call[:2] for call in engine.calls[1:]] == [
         ("start", ("recipe", "product")),
         ("poll", (0.1,)),
         ("abandon", (7,)),
+        ("submit", ("lease", "slot", "none")),
+        ("finish", ("task",)),
+        ("poll", (0.2,)),
         ("close", ()),
     ]
-    assert len({call[2] for call in engine.calls[1:4]}) == 1
+    assert len({call[2] for call in engine.calls[1:7]}) == 1
     assert Helper.given_up == 0
 
 
-@pytest.mark.parametrize("method", ["poll", "submit_group", "start", "finish"])
+@pytest.mark.parametrize("method", ["poll", "submit_group", "start", "finish", "submit"])
 def test_what_does_not_answer_ends_the_run_in_time(method):
     engine = Engine(hangs=method)
     executor = WatchedExecutor(engine, header_seconds=1)
     began = time.monotonic()
-    arguments = {"poll": (0.1,), "finish": ("task",)}.get(method, ("one", "two"))
+    arguments = {"poll": (0.1,), "finish": ("task",), "submit": ("lease", "slot", "none")}
     with pytest.raises(StoppedError, match="Ray gave no answer"):
-        getattr(executor, method)(*arguments)
+        getattr(executor, method)(*arguments.get(method, ("one", "two")))
+        executor.poll(0.1)  # with which goes what has no answer of its own
     executor.close()
     assert time.monotonic() - began < 5
     assert [call[0] for call in engine.calls] == ["kill"]

@@ -5,6 +5,7 @@ for minutes, and does not do it again.
 """
 
 import contextlib
+import math
 import os
 import secrets
 import shutil
@@ -42,6 +43,7 @@ from batchseg.executors import (
 from batchseg.executors.rayfleet import Fleet
 from batchseg.executors.rayhead import lean_head
 from batchseg.executors.rayhosts import Hosts
+from batchseg.executors.rayleases import Flight, Leases
 from batchseg.isolate import START_SECONDS
 from batchseg.photos.group import Group, GroupAnswer
 from batchseg.predict import usual_batch
@@ -58,12 +60,19 @@ WARM_WORKERS, WARM_SECONDS = 2, 0.5
 """One to read and one to write. An idle worker costs 1 % of a core, so not more than are of use at first."""
 
 REMOTE_READS = 6
-"""At once from buckets: while one waits for its replies the others decode."""
+"""At once from buckets, per host: while one waits for its replies the others decode."""
 
 FETCH_SECONDS = 15.0
 """For an answer that lies on another host; it was cut off if that does not do."""
 
 IDLE_SECONDS = 0.02
+
+TEND_SECONDS = 0.2
+"""Between looks at all predictors and hosts, unless one came."""
+
+ASK_SHARE, GATHER_SECONDS = 0.05, 0.1
+"""Of the time that asking for what is ready may take, as it asks for all that is under way (0.3 us each, and
+thousands of them): so after the first answer it waits for more, a tenth of a second at most."""
 
 NEEDED_BYTES, NEEDED_FILES = 4 * 2**20, 100
 """Of the temporary folder's disk, before Ray is started there: where its processes cannot write their logs it
@@ -79,23 +88,6 @@ class _GroupFlight:
     node: str
     actor: Any
     done: Any
-    started: float = field(default_factory=time.monotonic)
-
-
-@dataclass(slots=True)
-class _Flight:
-    """A lease on its way."""
-
-    lease: Lease
-    slot: int
-    isolation: Isolation
-    node: str = ""
-    """Where all its steps run; empty until it is launched."""
-    actor: Any = None
-    read: Any = None
-    masks: Any = None
-    done: Any = None
-    own_actor: bool = False
     started: float = field(default_factory=time.monotonic)
 
 
@@ -128,9 +120,13 @@ class RayExecutor:
         self._hosts = Hosts(self._processes() if self._owns_cluster else {})
         self._fleet: Fleet | None = None
         self._told: list[Slot] = []
-        self._flights: dict[int, _Flight] = {}
-        self._queued: deque[_Flight] = deque()
-        self._reading: dict[Any, int] = {}
+        self._live: set[int] = set()
+        """Ids of `_told`."""
+        self._host_count = 1
+        """That they are on."""
+        self._tended_at, self._gathers = -math.inf, 0.0
+        self._hellos: list[Any] = []
+        self._leases = Leases()
         self._finishes: dict[Any, tuple[str, str]] = {}
         """Source id and node."""
         self._groups: dict[int, _GroupFlight] = {}
@@ -266,8 +262,14 @@ class RayExecutor:
         warm = [tasks.warm.remote(WARM_SECONDS) for _ in range(WARM_WORKERS)] if self._owns_cluster else []
         self._fleet = fleet
         fleet.start(lambda: self._closing, warm)
-        self._told = fleet.live()
-        return self._told
+        return self._tell(fleet.live())
+
+    def _tell(self, live: list[Slot]) -> list[Slot]:
+        """Predictors that take work from now on."""
+        seats = [self._predictors.seat(slot.id) for slot in live]
+        self._told, self._live = live, {slot.id for slot in live}
+        self._host_count = max(1, len({seat.node for seat in seats if seat is not None}))
+        return live
 
     @property
     def _predictors(self) -> Fleet:
@@ -285,20 +287,17 @@ class RayExecutor:
 
     def _at(self, node: str) -> dict[str, Any]:
         """Options of a task that is to run on a node, so that it is known with which host it goes."""
-        if len(self._hosts.all()) < 2:
+        if self._hosts.is_single:
             return {}
         return {"scheduling_strategy": NodeAffinitySchedulingStrategy(node_id=node, soft=True)}
 
     def submit(self, lease: Lease, slot: Slot, isolation: Isolation) -> None:
-        flight = _Flight(lease=lease, slot=slot.id, isolation=isolation)
-        self._flights[lease.id] = flight
-        self._queued.append(flight)
+        self._leases.queue(Flight(lease=lease, slot=slot.id, isolation=isolation))
         self._launch()
 
     def _launch(self) -> None:
         """Start queued flights as far as reading them now is of use."""
         while (flight := self._next_to_read()) is not None:
-            self._queued.remove(flight)
             seat = self._predictors.seat(flight.slot)
             assert seat is not None
             flight.node, flight.own_actor = seat.node, flight.isolation == "predict"
@@ -311,42 +310,45 @@ class RayExecutor:
             flight.done = tasks.write.options(**near).remote(
                 self._where, self._output, self._recipe, flight.lease, flight.masks
             )
-            self._reading[flight.read] = flight.lease.id
+            self._leases.launched(flight)
 
-    def _next_to_read(self) -> _Flight | None:
-        """One read at a time where predictors are the slower side: neighbouring shards then meet in one
-        process, whose cache holds the blocks they share. As many as there are predictors where these wait."""
-        live = {slot.id for slot in self._predictors.live()}
-        queued = [flight for flight in self._queued if flight.slot in live]
-        if len(self._reading) < len(live):
-            hungry = next((flight for flight in queued if self._is_hungry(flight.slot)), None)
-            if hungry is not None:
-                return hungry
-        if not queued:
+    def _next_to_read(self) -> Flight | None:
+        """One read at a time per host where predictors are the slower side: neighbouring shards then meet in
+        one process, whose cache holds the blocks they share. As many as there are predictors where these
+        wait."""
+        reading = self._leases.being_read
+        if reading < len(self._live) and (hungry := self._leases.first_hungry(self._takes_work)) is not None:
+            return hungry
+        first = self._leases.first(self._takes_work)
+        if first is None:
             return None
-        remote = storage.local_path(queued[0].lease.scene.source.uri) is None
-        return queued[0] if len(self._reading) < (REMOTE_READS if remote else 1) else None
+        remote = storage.local_path(first.lease.scene.source.uri) is None
+        return first if reading < (REMOTE_READS if remote else 1) * self._host_count else None
 
-    def _is_hungry(self, slot: int) -> bool:
-        """Whether nothing that is read waits for this predictor."""
-        flights = (flight for flight in self._flights.values() if flight.slot == slot)
-        return all(flight.read is None or flight.read in self._reading for flight in flights)
+    def _takes_work(self, slot: int) -> bool:
+        seat = self._predictors.seat(slot)
+        return slot in self._live and seat is not None and seat.is_ready
 
     def finish(self, task: FinishTask) -> None:
-        nodes = [seat.node for slot in self._told if (seat := self._predictors.seat(slot.id)) is not None]
-        here = [node for node in nodes if self._hosts.state(node) == "here"]
-        node = here[len(self._finishes) % len(here)] if here else self._hosts.home
+        node = self._place(len(self._finishes))
         ref = tasks.finish.options(**self._at(node)).remote(
             self._where, self._output, self._recipe, self._product, task
         )
         self._finishes[ref] = task.scene.source.source_id, node
 
+    def _place(self, turn: int) -> str:
+        """The node of one predictor after the other, as long as its host is here; else the run's own."""
+        for step in range(len(self._told)):
+            seat = self._predictors.seat(self._told[(turn + step) % len(self._told)].id)
+            if seat is not None and self._hosts.state(seat.node) == "here":
+                return seat.node
+        return self._hosts.home
+
     def abandon(self, lease_id: int) -> Literal["read", "predict", "write", "lost"]:
-        flight = self._flights.pop(lease_id)
-        if flight in self._queued:
-            self._queued.remove(flight)
+        flight = self._leases.pop(lease_id)
+        if flight.done is None:
             return "lost"  # nobody began with it
-        reading = self._reading.pop(flight.read, None) is not None
+        reading = not flight.is_read
         with contextlib.suppress(ray_errors.RayError):
             ray.cancel(flight.read, force=True)
         lost = self._hosts.was_silent(flight.node, flight.started)
@@ -397,38 +399,51 @@ class RayExecutor:
     def poll(self, timeout: float) -> list[Outcome]:
         outcomes = self._with_lost_hosts() if self._fleet is not None else []
         self._launch()
-        by_done = {flight.done: flight for flight in self._flights.values() if flight.done is not None}
         groups = {flight.done: flight for flight in self._groups.values()}
-        watched = [*by_done, *self._reading, *self._finishes, *groups, *self._sifts]
+        watched = [*self._leases.references(), *self._finishes, *groups, *self._sifts]
         if outcomes or not watched:
             time.sleep(0.0 if outcomes else min(timeout, IDLE_SECONDS))
             return outcomes
-        awaited = [*watched, *self._predictors.hellos()]
-        ready, _ = ray.wait(awaited, num_returns=1, timeout=timeout, fetch_local=False)
-        if ready:
-            ready, _ = ray.wait(awaited, num_returns=len(awaited), timeout=0, fetch_local=False)
+        ready = self._gathered([*watched, *self._hellos], timeout)
         for ref in ready:
-            self._reading.pop(ref, None)
-        landed = sorted((by_done[ref] for ref in ready if ref in by_done), key=lambda flight: flight.started)
+            self._leases.read_ended(ref)
+        flights = [flight for ref in ready if (flight := self._leases.landed(ref)) is not None]
+        landed = sorted(flights, key=lambda flight: flight.started)
         outcomes = [self._land(flight) for flight in landed]
         outcomes += [self._finished(ref) for ref in ready if ref in self._finishes]
         ended = sorted((groups[ref] for ref in ready if ref in groups), key=lambda flight: flight.group.id)
         outcomes += [self._land_group(flight) for flight in ended]
         outcomes += [self._sifted(ref) for ref in ready if ref in self._sifts]
+        if any(hello in ready for hello in self._hellos):
+            self._tended_at = -math.inf
         self._launch()
         return outcomes
 
+    def _gathered(self, awaited: list[Any], timeout: float) -> list[Any]:
+        """References that are ready, and those that become so soon after the first."""
+        ready, _ = ray.wait(awaited, num_returns=1, timeout=timeout, fetch_local=False)
+        if not ready:
+            return []
+        time.sleep(self._gathers)
+        before = time.monotonic()
+        ready, _ = ray.wait(awaited, num_returns=len(awaited), timeout=0, fetch_local=False)
+        self._gathers = min((time.monotonic() - before) / ASK_SHARE, GATHER_SECONDS)
+        return list(ready)
+
     def _with_lost_hosts(self) -> list[Outcome]:
         """Predictors that came or went, and what went with them."""
+        now = time.monotonic()
+        if now - self._tended_at < TEND_SECONDS:
+            return []
+        self._tended_at = now
         self._predictors.tend()
+        self._hellos = self._predictors.hellos()
         outcomes: list[Outcome] = []
         live = self._predictors.live()
         if live != self._told:
-            self._told = live
-            outcomes.append(SlotsChanged(slots=tuple(live)))
-        ready = {slot.id for slot in live}
-        for flight in list(self._flights.values()):
-            waits_in_vain = flight.actor is None and flight.slot not in ready
+            outcomes.append(SlotsChanged(slots=tuple(self._tell(live))))
+        for flight in self._leases.all():
+            waits_in_vain = flight.actor is None and flight.slot not in self._live
             if waits_in_vain or (flight.node and self._is_gone(flight.node)):
                 outcomes.append(self._lose(flight))
         for group in list(self._groups.values()):
@@ -444,18 +459,14 @@ class RayExecutor:
     def _is_gone(self, node: str) -> bool:
         return self._hosts.state(node) == "gone"
 
-    def _lose(self, flight: _Flight) -> LeaseOutcome:
-        del self._flights[flight.lease.id]
-        if flight in self._queued:
-            self._queued.remove(flight)
-        self._reading.pop(flight.read, None)
+    def _lose(self, flight: Flight) -> LeaseOutcome:
+        self._leases.pop(flight.lease.id)
         self._kill_own(flight)
         return LeaseOutcome(lease_id=flight.lease.id, result=_lost("predict"))
 
-    def _land(self, flight: _Flight) -> LeaseOutcome:
+    def _land(self, flight: Flight) -> LeaseOutcome:
         """The outcome of a flight. Of several to a predictor that died, the first is the suspect."""
-        del self._flights[flight.lease.id]
-        self._reading.pop(flight.read, None)
+        self._leases.pop(flight.lease.id)
         try:
             result: LeaseResult | Failure = ray.get(flight.done, timeout=FETCH_SECONDS)
         except ray_errors.RayError as e:
@@ -465,7 +476,7 @@ class RayExecutor:
         self._kill_own(flight)
         return LeaseOutcome(lease_id=flight.lease.id, result=result)
 
-    def _why_not(self, flight: _Flight, error: ray_errors.RayError) -> Failure:
+    def _why_not(self, flight: Flight, error: ray_errors.RayError) -> Failure:
         cause = getattr(error, "cause", None) or error
         lost = self._hosts.failed(flight.node)
         if not isinstance(cause, ray_errors.RayActorError):
@@ -508,14 +519,14 @@ class RayExecutor:
             cause = getattr(e, "cause", None) or e
             return SiftOutcome(group_id=group_id, result=tasks.failure_of(cause, "group"))
 
-    def _replace(self, flight: _Flight, *, blame: bool) -> None:
+    def _replace(self, flight: Flight, *, blame: bool) -> None:
         """End a flight's predictor; a slot gets a new one."""
         if flight.own_actor:
             self._kill_own(flight)
         else:
             self._predictors.end(flight.slot, flight.actor, blame=blame)
 
-    def _kill_own(self, flight: _Flight) -> None:
+    def _kill_own(self, flight: Flight) -> None:
         if flight.own_actor:
             self._predictors.kill(flight.actor)
 
@@ -538,7 +549,7 @@ class RayExecutor:
         self._closing = True
         with self._starting, self._listing:  # a start under way in another thread ends first
             pass
-        for flight in self._flights.values():
+        for flight in self._leases.all():
             self._kill_own(flight)
         if self._fleet is not None:
             self._fleet.close()
@@ -577,7 +588,7 @@ def _lost(step: Literal["read", "predict", "group", "finish"]) -> Failure:
     return Failure(kind="lost", step=step, reason="the host that it was on is lost, or its predictor was")
 
 
-def _worker_died(flight: _Flight, error: BaseException, cause: BaseException) -> Failure:
+def _worker_died(flight: Flight, error: BaseException, cause: BaseException) -> Failure:
     """A task that read or wrote did not end. An error that went through the predictor comes wrapped."""
     if error is cause:
         return tasks.failure_of(cause, "write")

@@ -82,6 +82,11 @@ class Hosts:
     def head_is_lost(self) -> bool:
         return self._head_silent > HEAD_SECONDS or any(p.poll() is not None for p in self._own.values())
 
+    @property
+    def is_single(self) -> bool:
+        """Whether the cluster is one host."""
+        return len(self._hosts) < 2
+
     def all(self) -> list[Host]:
         """Those that are here or silent."""
         return [host for host in self._hosts.values() if self.state(host.node) != "gone"]

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 
 from batchseg import publishing, storage
+from batchseg.commits import COMMIT_SECONDS
 from batchseg.driver import (
-    COMMIT_SECONDS,
     DRAIN_SECONDS,
     LOST_LIMIT,
     POLL_SECONDS,
