@@ -1,6 +1,6 @@
 """What one driver costs that feeds 8, 64 and 512 GPUs over millions of scenes, in virtual time.
 
-    python benchmarks/scheduler.py [--gpus 8 64 512] [--seconds 60] [--scenes 100000] [--json PATH]
+    python -m benchmarks.scheduler [--gpus 8 64 512] [--seconds 60] [--scenes 100000] [--json PATH]
 
 Driver, ledger (on a local disk), log and the executor for Ray are the real ones. Ray and the steps are
 simulated: a step takes the seconds that `simulated.LOADS` says, and what goes through Ray is pickled,
@@ -27,7 +27,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
@@ -38,7 +38,18 @@ import pyarrow as pa
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from factories import make_product
-from simulated import (
+
+from batchseg.driver import LEASE_SECONDS, LEASES_PER_SECOND, Driver
+from batchseg.errors import StoppedError
+from batchseg.events import SceneDone, ShardsDone
+from batchseg.executors.watched import WatchedExecutor
+from batchseg.ledger import SCHEMA, Ledger
+from batchseg.plan import LEASES_PER_WORKER, estimate, make_plan, triage
+from batchseg.progress import LogListener, Sums
+from batchseg.records import to_table
+from benchmarks.options import Options
+from benchmarks.record import Figure
+from benchmarks.simulated import (
     LOADS,
     Clock,
     Cluster,
@@ -50,18 +61,14 @@ from simulated import (
     make_source,
 )
 
-from batchseg.driver import LEASE_SECONDS, LEASES_PER_SECOND, Driver
-from batchseg.errors import StoppedError
-from batchseg.events import SceneDone, ShardsDone
-from batchseg.executors.watched import WatchedExecutor
-from batchseg.ledger import SCHEMA, Ledger
-from batchseg.plan import LEASES_PER_WORKER, estimate, make_plan, triage
-from batchseg.progress import LogListener, Sums
-from batchseg.records import to_table
-
 MILLIONS = 10_000_000
 LEASE_BYTES = 2**30
 """That the hosts have room for, per lease."""
+
+TITLE = "The driver of many GPUs, simulated"
+
+SUITE_SECONDS, SUITE_SCENES = 20.0, 20_000
+"""Of virtual time, and in the ledger, as a part of the suite."""
 
 CPU_SECONDS = 20.0
 """Of the driver after which a stretch ends."""
@@ -231,7 +238,7 @@ def fill_ledger(folder: Path, count: int, load: Load) -> None:
     ledger.merge()
 
 
-def measure(load: Load, gpus: int, seconds: float, known: int) -> Row:
+def simulate(load: Load, gpus: int, seconds: float, known: int) -> Row:
     ends = []
     for profile in (False, True):
         with tempfile.TemporaryDirectory() as folder:
@@ -348,6 +355,27 @@ def plan_costs(count: int, load: Load, gpus: int) -> dict[str, dict[str, float]]
     return found
 
 
+def measure(options: Options) -> tuple[Sequence[Figure], Mapping[str, object]]:
+    """Case h: the driver's share of the time, for GPUs of both speeds."""
+    rows = []
+    for load in LOADS.values():
+        for gpus in (8, 64, 512):
+            rows.append(row := simulate(load, gpus, SUITE_SECONDS, SUITE_SCENES))
+            options.say(f"  {row.gpus} GPUs at {row.load}: {row.share:.1%}, busy {row.busy:.0%}")
+    figures = [
+        Figure(
+            what=f"driver's share of the time of {row.gpus} GPUs, each {row.load}",
+            above=(row.share,),
+            note=f"first bottleneck: {row.bottleneck}; GPUs busy {min(1.0, row.busy):.0%}; "
+            f"costliest: {row.costliest_function}",
+            **({"at_most": 0.10} if row.gpus == 512 else {}),
+        )
+        for row in rows
+    ]
+    before = plan_costs(SUITE_SCENES, LOADS["40/s"], 512)
+    return figures, {"rows": [asdict(row) for row in rows], "before": before}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--gpus", type=int, nargs="+", default=[8, 64, 512])
@@ -367,7 +395,7 @@ def main() -> None:
     rows = []
     for name in asked.loads:
         for gpus in asked.gpus:
-            row = measure(LOADS[name], gpus, asked.seconds, asked.scenes)
+            row = simulate(LOADS[name], gpus, asked.seconds, asked.scenes)
             rows.append(row)
             print(
                 f"| {row.load} | {row.gpus} | {row.leases_per_second:.0f} | {row.shards_per_second:.0f} | "
