@@ -14,9 +14,9 @@ COMMIT_SECONDS, HURRY_SECONDS = 1.0, 0.1
 """At most this long after its end a shard is recorded, and a scene's last one. A segment takes 2 ms on a
 disk and a request on a bucket, and thousands of small scenes must not make one each."""
 
-COMMIT_SHARE, COMMIT_SECONDS_MOST = 0.1, 10.0
+COMMIT_SHARE, HURRY_SHARE, COMMIT_SECONDS_MOST = 0.1, 0.5, 10.0
 """Of the driver's time, which waits for its commits, that they take: on a bucket that needs 0.1 s for a
-request they are 1 s apart, but however slow it is no more than ten."""
+request they are 1 s apart, but however slow it is no more than ten. Half of it where a scene waits."""
 
 
 class Commits:
@@ -44,8 +44,10 @@ class Commits:
 
     def is_due(self, *, hurry: bool) -> bool:
         """Whether it is time; a hurry is where a scene waits for its last shards to be recorded."""
-        pause = HURRY_SECONDS if hurry else COMMIT_SECONDS
-        pause = max(pause, min(self._took / COMMIT_SHARE, COMMIT_SECONDS_MOST))
+        if hurry:
+            pause = max(HURRY_SECONDS, self._took / HURRY_SHARE)
+        else:
+            pause = max(COMMIT_SECONDS, min(self._took / COMMIT_SHARE, COMMIT_SECONDS_MOST))
         return self._clock() - self._last >= pause
 
     def commit(self) -> list[Record]:

@@ -188,10 +188,11 @@ class Driver:
             self._commits.add(*self._streak.flush())
         finally:
             self._draining = True
-            try:
-                self._commit()
-            finally:
-                self._commits.close()
+            self._commit()
+
+    def close(self) -> None:
+        """Wait until what recorded sources no longer need is removed: in a bucket that takes a while."""
+        self._commits.close()
 
     def _fill(self) -> None:
         """Give leases to predictors with room, the least loaded first, of started scenes before new ones."""

@@ -13,7 +13,7 @@ import os
 import re
 import shutil
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -52,13 +52,16 @@ RAW_BLOCK_BYTES = 512 * 2**20
 TIFF = re.compile(r"\.g?tiff?$", re.IGNORECASE)
 
 
-def open_raster(uri: str, files: Sequence[str] = (), *, allow_vrt: bool = False) -> rasterio.DatasetReader:
+def open_raster(
+    uri: str, files: Sequence[str] = (), *, allow_vrt: bool = False, size: int = 0
+) -> rasterio.DatasetReader:
     """Open a raster that nobody else holds open.
 
     Args:
         uri: of the raster.
         files: it and its sidecars: of a bucket GDAL is shown no other.
         allow_vrt: it may be a VRT, which reads other files.
+        size: bytes of a raster without sidecars, where the caller knows: a bucket is not asked again.
 
     Raises:
         OSError: the storage does not give it.
@@ -68,12 +71,24 @@ def open_raster(uri: str, files: Sequence[str] = (), *, allow_vrt: bool = False)
     local = storage.local_path(uri)
     if local is not None:
         return _open_local(local, allow_vrt=allow_vrt)
+    if size > WHOLE_BYTES and set(files) == {uri} and _is_read_by_ranges(uri):
+        return _open_remote(uri, [FileInfo(uri=uri, size=size, version="", modified=None)])
     infos = storage.at_once(_existing, sorted({uri, *files}), uri)
     main = next(info for info in infos if info.uri == uri)
-    if main.size > WHOLE_BYTES and TIFF.search(uri) and storage.gives_ranges(uri):
-        driver_of(storage.read_ranges(uri, [0], [HEAD_BYTES])[0], allow_vrt=False)
-        return _checked(rasterio.open(uri, driver="GTiff", opener=_Remote(infos), sharing=False))
+    if main.size > WHOLE_BYTES and _is_read_by_ranges(uri):
+        return _open_remote(uri, infos)
     return _open_local(Path(_copied(main, infos)), allow_vrt=allow_vrt)
+
+
+def _is_read_by_ranges(uri: str) -> bool:
+    return bool(TIFF.search(uri)) and storage.gives_ranges(uri)
+
+
+def _open_remote(uri: str, infos: Sequence[FileInfo]) -> rasterio.DatasetReader:
+    """A large TIFF, whose first page is asked for once: for what it is, and for GDAL."""
+    first = storage.read_ranges(uri, [0], [PAGE_BYTES])[0]
+    driver_of(first[:HEAD_BYTES], allow_vrt=False)
+    return _checked(rasterio.open(uri, driver="GTiff", opener=_Remote(infos, {uri: first}), sharing=False))
 
 
 def _open_local(path: Path, *, allow_vrt: bool) -> rasterio.DatasetReader:
@@ -123,10 +138,10 @@ def _existing(uri: str) -> FileInfo:
 class _RemoteFile:
     """One file of a container, as GDAL reads it: by ranges, or in small pieces."""
 
-    def __init__(self, info: FileInfo) -> None:
+    def __init__(self, info: FileInfo, first: bytes = b"") -> None:
         self._uri, self._size = info.uri, info.size
         self._position = 0
-        self._pages: OrderedDict[int, bytes] = OrderedDict()
+        self._pages: OrderedDict[int, bytes] = OrderedDict({0: first} if first else {})
 
     def get_byte_ranges(self, offsets: list[int], sizes: list[int]) -> list[bytes]:
         stops = [offset + size for offset, size in zip(offsets, sizes, strict=True)]
@@ -189,15 +204,15 @@ class _RemoteFile:
 
 
 class _Remote(MultiByteRangeResourceContainer):  # type: ignore[misc]  # rasterio is untyped
-    """The files of one source."""
+    """The files of one source; of some the first page is known."""
 
-    def __init__(self, infos: Sequence[FileInfo]) -> None:
-        self._infos = {info.uri: info for info in infos}
+    def __init__(self, infos: Sequence[FileInfo], first: Mapping[str, bytes]) -> None:
+        self._infos, self._first = {info.uri: info for info in infos}, first
 
     def open(self, path: str, mode: str = "r", **_: Any) -> _RemoteFile:
         if path not in self._infos:
             raise FileNotFoundError(path)
-        return _RemoteFile(self._infos[path])
+        return _RemoteFile(self._infos[path], self._first.get(path, b""))
 
     def isfile(self, path: str) -> bool:
         return path in self._infos

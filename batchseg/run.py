@@ -246,20 +246,18 @@ class _Run:
             epoch=self._lock.epoch,
             profile=self._night.profile,
         )
-        try:
-            driver.run(plan.jobs, [_record(refusal) for refusal in plan.refusals])
-        except (StoppedError, ModelError) as e:
-            # The table shows what there is; the snapshot waits for a run that is not in a hurry.
-            with contextlib.suppress(BatchsegError):
-                self._lock.check()
-                names, gone = product_names(product), plan.triage.vanished
-                write_items(self._config.output, ledger.table(), names, gone)
-            msg = f"{e} [{driver.tally.shards} shards recorded in this run; the same command goes on]"
-            raise type(e)(msg) from e
-        tags = {job.scene.source.source_id for job in plan.jobs} | {r.source.source_id for r in plan.refusals}
-        known = (record for key in sorted(tags) if (record := ledger.source(key)) is not None)
-        records = [record for record in known if record.status != "done" or record.bad_pixels]
-        return self._end(ledger, product, driver.tally, plan.triage, records)
+        with contextlib.closing(driver):
+            try:
+                driver.run(plan.jobs, [_record(refusal) for refusal in plan.refusals])
+            except (StoppedError, ModelError) as e:
+                # The table shows what there is; the snapshot waits for a run that is not in a hurry.
+                with contextlib.suppress(BatchsegError):
+                    self._lock.check()
+                    names, gone = product_names(product), plan.triage.vanished
+                    write_items(self._config.output, ledger.table(), names, gone)
+                msg = f"{e} [{driver.tally.shards} shards recorded in this run; the same command goes on]"
+                raise type(e)(msg) from e
+            return self._end(ledger, product, driver.tally, plan.triage, _to_report(plan, ledger))
 
     def _end(
         self, ledger: Ledger, product: Product, tally: Tally, triaged: Triage, records: Sequence[Record]
@@ -267,11 +265,12 @@ class _Run:
         self._lock.check()
         tidy(self._config.output, ledger)
         self._lock.guard()
-        discard_leftovers(self._config.output, ledger.unfinished())
+        swept = start_aside(discard_leftovers, self._config.output, ledger.unfinished())
         write_items(self._config.output, ledger.table(), product_names(product), triaged.vanished)
         self._lock.check()
         ledger.merge()  # last: a ledger that is merged says that the run came to its end
         self._emit(WorkEnded())
+        swept.result()
         return Report(
             output=self._config.output,
             log=self._log,
@@ -285,6 +284,13 @@ class _Run:
             refused=tuple(record for record in records if record.status != "done"),
             damaged=tuple(record for record in records if record.status == "done" and record.bad_pixels),
         )
+
+
+def _to_report(plan: Plan, ledger: Ledger) -> list[Record]:
+    """Sources of the plan that were refused, or are done with damage."""
+    ids = {job.scene.source.source_id for job in plan.jobs} | {r.source.source_id for r in plan.refusals}
+    known = (record for key in sorted(ids) if (record := ledger.source(key)) is not None)
+    return [record for record in known if record.status != "done" or record.bad_pixels]
 
 
 def _record(refusal: Refusal) -> Record:

@@ -37,7 +37,7 @@ def open_source(source: Source) -> "DatasetReader | Stack":
         What rasterio raises.
     """
     if not source.rasters:
-        return open_raster(source.uri, source.files, allow_vrt=source.allow_vrt)
+        return open_raster(source.uri, source.files, allow_vrt=source.allow_vrt, size=source.size)
     read: dict[tuple[str, str], BandMetadata] = {}
     opened: list[_File] = []
     try:

@@ -12,7 +12,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-from benchmarks.simulated import LOADS, make_recipe, make_scene, make_source  # sets what Ray reads when it is imported
+from benchmarks.simulated import (  # sets what Ray reads when it is imported
+    LOADS,
+    make_recipe,
+    make_scene,
+    make_source,
+)
 
 # isort: split
 import ray
