@@ -1,17 +1,23 @@
 """The life of a lease: read, predict and stitch, write. The same functions run inline and on Ray."""
 
+import contextlib
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from batchseg.aside import Helper
 from batchseg.errors import StoppedError
 from batchseg.grid import Shard, Tile, cut_tile
 from batchseg.isolate import MEMORY_BYTES, ProcessDiedError, call_in_fresh_process
 from batchseg.ledger import Record
-from batchseg.predict import Predictor
+from batchseg.predict import Answer, Predictor
 from batchseg.prepare import Preparation
 from batchseg.read import ShardPixels, read_shards
 from batchseg.recipe import Recipe
@@ -110,6 +116,7 @@ def predict_lease(
     pixels: LeasePixels,
     batch_size: int = 1,
     stop: Callable[[], bool] = lambda: False,
+    overlap: bool = False,
 ) -> LeaseMasks:
     """Predict and stitch a lease's shards.
 
@@ -119,6 +126,7 @@ def predict_lease(
         pixels: what read_lease gave.
         batch_size: tiles per run of the network; pixels do not depend on it.
         stop: asked between batches; True ends the work.
+        overlap: prepare and stitch tiles while the network computes; of use where it computes on a device.
 
     Raises:
         StoppedError: `stop` said so.
@@ -128,37 +136,108 @@ def predict_lease(
     cpu = time.thread_time if predictor.threads == 1 else time.process_time
     watch = Stopwatch("predictor", profiled=pixels.profiled, cpu=cpu)
     started = time.perf_counter()
-    masks = []
-    buffer = preparation.buffer(batch_size)
-    for held in pixels.shards:
-        stitcher = Stitcher(recipe, held.shard)
-        work = [(tile, valid) for tile in held.shard.tiles if (valid := _core_valid(held, tile)) is not False]
-        for first in range(0, len(work), batch_size):
+    run = _Beside(predictor) if overlap else _Here(predictor)
+    buffers = [preparation.buffer(batch_size) for _ in range(1 + overlap)]
+    stitchers = [Stitcher(recipe, held.shard) for held in pixels.shards]
+    waiting: deque[_Batch] = deque()
+    with contextlib.closing(run):
+        for number, batch in enumerate(_batches(pixels.shards, batch_size)):
             if stop():
                 msg = "stopped in the middle of a shard"
                 raise StoppedError(msg)
-            part = work[first : first + batch_size]
-            batch = buffer[: len(part)]
+            tiles = buffers[number % len(buffers)][: len(batch.tiles)]
+            held = pixels.shards[batch.shard]
             with watch.step("prepare"):
-                for slot, (tile, _) in zip(batch, part, strict=True):
+                for slot, (tile, _) in zip(tiles, batch.tiles, strict=True):
                     preparation(cut_tile(held.pixels, held.shard.read, tile), slot)
-            with watch.step("network"):
-                answers = predictor.run(batch)
-            with watch.step("stitch"):
-                for answer, (tile, valid) in zip(answers, part, strict=True):
-                    stitcher.place(tile, answer, valid if isinstance(valid, np.ndarray) else None)
-        with watch.step("stitch"):
-            masks.append(stitcher.finished(held.bad_pixels))
-    predict_seconds = watch.seconds.get("network", 0.0)
+            run.start(tiles)
+            waiting.append(batch)
+            if len(waiting) > overlap:
+                _place(waiting.popleft(), run, stitchers, watch)
+        for batch in waiting:
+            _place(batch, run, stitchers, watch)
+    with watch.step("stitch"):
+        masks = [s.finished(held.bad_pixels) for s, held in zip(stitchers, pixels.shards, strict=True)]
     return LeaseMasks(
         masks=masks,
         read_seconds=pixels.seconds,
-        predict_seconds=predict_seconds,
-        stitch_seconds=time.perf_counter() - started - predict_seconds,
+        predict_seconds=run.seconds,
+        stitch_seconds=max(0.0, time.perf_counter() - started - run.seconds),
         pixel_bytes=sum(held.pixels.nbytes for held in pixels.shards),
         stints=(*pixels.stints, *predictor.take_loading(), watch.stint("predict")),
         profiled=pixels.profiled,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """Tiles of one shard that go through the network together, with their cores' validity."""
+
+    shard: int
+    tiles: Sequence[tuple[Tile, NDArray[np.bool_] | bool]]
+
+
+def _batches(shards: list[ShardPixels], size: int) -> Iterator[_Batch]:
+    for number, held in enumerate(shards):
+        work = [(tile, valid) for tile in held.shard.tiles if (valid := _core_valid(held, tile)) is not False]
+        for first in range(0, len(work), size):
+            yield _Batch(number, work[first : first + size])
+
+
+def _place(batch: _Batch, run: "_Here", stitchers: list[Stitcher], watch: Stopwatch) -> None:
+    """Wait for a batch's answers and put them in their places."""
+    with watch.step("network"):
+        answers = run.answers()
+    with watch.step("stitch"):
+        for answer, (tile, valid) in zip(answers, batch.tiles, strict=True):
+            stitchers[batch.shard].place(tile, answer, valid if isinstance(valid, np.ndarray) else None)
+
+
+class _Here:
+    """The network in this thread, when its answers are asked for."""
+
+    def __init__(self, predictor: Predictor) -> None:
+        self._predictor = predictor
+        self._tiles: NDArray[Any] | None = None
+        self.seconds = 0.0
+        """Of the network."""
+
+    def start(self, tiles: NDArray[Any]) -> None:
+        self._tiles = tiles
+
+    def answers(self) -> list[Answer]:
+        """Of the first batch that was started and not asked for."""
+        assert self._tiles is not None
+        return self._run(self._tiles)
+
+    def _run(self, tiles: NDArray[Any]) -> list[Answer]:
+        started = time.perf_counter()
+        try:
+            return self._predictor.run(tiles)
+        finally:
+            self.seconds += time.perf_counter() - started
+
+    def close(self) -> None:
+        """Nothing waits here."""
+
+
+class _Beside(_Here):
+    """The network in a thread of its own: tiles are prepared and stitched while a device computes."""
+
+    def __init__(self, predictor: Predictor) -> None:
+        super().__init__(predictor)
+        self._helper = Helper()
+        self._started: deque[Future[list[Answer]]] = deque()
+
+    def start(self, tiles: NDArray[Any]) -> None:
+        self._started.append(self._helper.start(partial(self._run, tiles)))
+
+    def answers(self) -> list[Answer]:
+        return self._started.popleft().result()
+
+    def close(self) -> None:
+        wait(self._started)  # its buffers are about to go
+        self._helper.close()
 
 
 def _core_valid(held: ShardPixels, tile: Tile) -> NDArray[np.bool_] | bool:
