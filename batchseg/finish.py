@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -70,7 +70,8 @@ def finish_scene(
     if shards[0].status == "done":
         _check_layers(output, shards[0])
     with scratch_folder(output) as folder:
-        layers = {name: _pieces(output, scene, shards, name, folder) for name in names}
+        single = len(names) == 1
+        layers = {name: _pieces(output, scene, shards, name, folder, single=single) for name in names}
         made = _Scene(scene, recipe, product, layers, folder)
         keep = shards[0].encoding == product.encoding and shards[0].status == "done"
         try:
@@ -260,28 +261,33 @@ def _gdal_for_output() -> Iterator[None]:
         yield
 
 
-def _pieces(output: str, scene: Scene, shards: tuple[Record, ...], layer: str, scratch: Path) -> list[Piece]:
+def _pieces(
+    output: str, scene: Scene, shards: tuple[Record, ...], layer: str, scratch: Path, *, single: bool
+) -> list[Piece]:
     first, source = shards[0], scene.source
+    sizes: dict[str, int] = {}
     if first.status == "done":
         uris = {storage.join(output, mask_path(source.source_id, layer)): first.window}
     else:
         folder = fragment_folder(
             output, source.source_id, source.tag, first.pixel, first.grid, first.cpu_class
         )
-        uris = {
-            fragment_uri(folder, shard.window, layer): shard.window for shard in shards if not shard.empty
-        }
-    paths = storage.at_once(partial(_readable, folder=scratch / f"{layer}-pieces"), list(uris), output)
+        held = [shard for shard in shards if not shard.empty]
+        uris = {fragment_uri(folder, shard.window, layer): shard.window for shard in held}
+        if single:  # what is recorded is of all layers
+            sizes = dict(zip(uris, (shard.fragment_bytes for shard in held), strict=True))
+    copied = partial(_readable, folder=scratch / f"{layer}-pieces", sizes=sizes)
+    paths = storage.at_once(copied, list(uris), output)
     return [Piece(path=path, window=window) for path, window in zip(paths, uris.values(), strict=True)]
 
 
-def _readable(uri: str, folder: Path) -> str:
-    """Where GDAL can read it: of a bucket's file, a copy in `folder`."""
+def _readable(uri: str, folder: Path, sizes: Mapping[str, int]) -> str:
+    """Where GDAL can read it: of a bucket's file, a copy in `folder`. A known size is not asked for."""
     path = storage.local_path(uri)
     try:
         if path is None:
             path = folder / uri.rpartition("/")[2]
-            storage.fetch(uri, path)
+            storage.fetch(uri, path, sizes.get(uri))
         elif not path.exists():
             raise FileNotFoundError
     except FileNotFoundError as e:

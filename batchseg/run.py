@@ -35,7 +35,7 @@ from batchseg.settle import (
     triage_job,
 )
 from batchseg.state import load_state
-from batchseg.tables import tidy
+from batchseg.tables import region_parts, tidy
 from batchseg.timeline import PROFILE, Timeline
 from batchseg.write import discard_leftovers, fragments_exist
 
@@ -262,12 +262,13 @@ class _Run:
     def _end(
         self, ledger: Ledger, product: Product, tally: Tally, triaged: Triage, records: Sequence[Record]
     ) -> Report:
+        parts = start_aside(region_parts, self._config.output)  # a bucket is asked both things at once
         self._lock.check()
-        tidy(self._config.output, ledger)
+        tidy(self._config.output, ledger, parts.result())
         self._lock.guard()
         swept = start_aside(discard_leftovers, self._config.output, ledger.unfinished())
         write_items(self._config.output, ledger.table(), product_names(product), triaged.vanished)
-        self._lock.check()
+        self._lock.guard()
         ledger.merge()  # last: a ledger that is merged says that the run came to its end
         self._emit(WorkEnded())
         swept.result()

@@ -164,7 +164,7 @@ def test_a_run_goes_through_with_many_requests_spoiled(
 @pytest.mark.parametrize(
     ("whole_bytes", "after"),
     [
-        pytest.param(BY_RANGES, 10, id="by ranges"),
+        pytest.param(BY_RANGES, 6, id="by ranges"),
         pytest.param(opener.WHOLE_BYTES, 3, id="copied", marks=SLOW),
     ],
 )
