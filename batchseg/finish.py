@@ -12,16 +12,16 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import rasterio
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window as RasterioWindow
 
 from batchseg import publishing, storage
+from batchseg.census import Census
 from batchseg.disks import describe, full_disk
 from batchseg.errors import DamagedResultError, OutputError
-from batchseg.geodesy import crs_code, row_areas
+from batchseg.geodesy import crs_code
 from batchseg.ledger import Output, Record
 from batchseg.locks import check_epoch
 from batchseg.mosaic import Piece, sidecar_is_whole, vrt_of, write_cog
@@ -34,9 +34,6 @@ from batchseg.write import fragment_folder, fragment_uri
 
 _ASSEMBLY_ERRORS = (RasterioError, rasterio._err.CPLE_BaseError, SystemError, OSError, pa.ArrowException)
 """rasterio raises SystemError where GDAL failed and says no reason, as on a full disk."""
-
-FEW_CLASSES = 16
-"""Up to so many, a comparison per class beats a histogram."""
 
 
 def mask_path(source_id: str, layer: str = "mask") -> str:
@@ -113,7 +110,7 @@ class _Scene:
         self, scene: Scene, recipe: Recipe, product: Product, layers: dict[str, list[Piece]], folder: Path
     ) -> None:
         self._scene, self._recipe, self._product, self._folder = scene, recipe, product, folder
-        self._layers, self._census = layers, _Census(scene, recipe)
+        self._layers, self._census = layers, Census(scene, recipe)
         self.regions_file = folder / "regions.parquet"
         self.region_rows = 0
 
@@ -297,52 +294,6 @@ def _readable(uri: str, folder: Path, sizes: Mapping[str, int]) -> str:
         msg = f"cannot read {uri}: {e}"
         raise OutputError(msg) from e
     return str(path)
-
-
-class _Census:
-    """Pixels and square metres per class, from the strips of a mask."""
-
-    def __init__(self, scene: Scene, recipe: Recipe) -> None:
-        self._recipe = recipe
-        self._areas = row_areas(scene.georeference, height=scene.height, width=scene.width)
-        self._constant = self._areas is None or bool(np.all(self._areas == self._areas[0]))
-        self._pixels: dict[int, int] = {}
-        self._square_metres: dict[int, float] = {}
-
-    def look(self, row_off: int, strip: Pixels) -> None:
-        for class_id in self._present(strip):
-            hit = strip == class_id
-            if self._areas is None or self._constant:
-                count = int(np.count_nonzero(hit))
-            else:
-                rows = np.count_nonzero(hit, axis=1)
-                count = int(rows.sum())
-                part = float(self._areas[row_off : row_off + len(rows)] @ rows)
-                self._square_metres[class_id] = self._square_metres.get(class_id, 0.0) + part
-            self._pixels[class_id] = self._pixels.get(class_id, 0) + count
-
-    def _present(self, strip: Pixels) -> list[int]:
-        """Class ids to look for; a few comparisons are faster than a histogram, which needs wide integers."""
-        nodata = self._recipe.mask_nodata
-        highest = int(np.max(strip, where=strip != nodata, initial=0))
-        if highest < FEW_CLASSES:
-            return list(range(highest + 1))
-        counts = sum(np.bincount(row, minlength=nodata + 1) for row in strip)
-        return [class_id for class_id in np.flatnonzero(counts).tolist() if class_id != nodata]
-
-    def counted(self, record: Record) -> Record:
-        ids = sorted(key for key, count in self._pixels.items() if count)
-        areas: tuple[float, ...] = ()
-        if self._areas is not None:
-            one = float(self._areas[0])
-            areas = tuple(self._pixels[i] * one if self._constant else self._square_metres[i] for i in ids)
-        return replace(
-            record,
-            class_ids=tuple(ids),
-            class_pixels=tuple(self._pixels[i] for i in ids),
-            class_area_m2=areas,
-            valid_pixels=sum(self._pixels.values()),
-        )
 
 
 def discard_fragments(output: str, source_id: str) -> None:

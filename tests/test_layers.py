@@ -107,6 +107,7 @@ ORDER = [
     "rows",
     "regions",
     "mosaic",
+    "census",
     "finish",
     "photos.annotate",
     "photos.group",
@@ -254,6 +255,7 @@ def test_the_package_itself_imports_nothing():
         (
             "PIL",
             [
+                "census",
                 "photos.jpeg",
                 "photos.pillow",
                 "photos.tiff",

@@ -175,6 +175,10 @@ class RayExecutor:
                     "idle_worker_killing_time_threshold_ms": 10 * 60 * 1000,
                     # Its end is seen at once; on a busy machine it may be slow to say that it lives.
                     "health_check_failure_threshold": 60,
+                    # Statistics and histories of tasks for an API server that this cluster has not.
+                    "enable_metrics_collection": False,
+                    "task_events_report_interval_ms": 0,
+                    "event_stats": False,
                 },
                 **quiet,
             )

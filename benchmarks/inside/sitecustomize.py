@@ -1,7 +1,7 @@
 """Notes each use of a network in a run's processes: Python imports it where PYTHONPATH has its folder.
 
 BENCHMARK_SESSIONS is a file that gets a line per call: process, begin and end (seconds of the epoch), and the
-CPU seconds of the calling thread meanwhile. A session that is loaded with one thread computes in that thread.
+CPU seconds of the process meanwhile: an engine that is told to use one thread may have another beside it.
 """
 
 import importlib.abc
@@ -31,11 +31,11 @@ class _Noted:
             if getattr(_within, "call", False):
                 return found(*arguments, **options)
             _within.call = True
-            began, cpu = time.time(), time.thread_time()
+            began, cpu = time.time(), time.process_time()
             try:
                 return found(*arguments, **options)
             finally:
-                spent, ended = time.thread_time() - cpu, time.time()
+                spent, ended = time.process_time() - cpu, time.time()
                 _within.call = False
                 os.write(self._file, f"{os.getpid()} {began:.6f} {ended:.6f} {spent:.6f}\n".encode())
 
