@@ -27,8 +27,11 @@ TITLE = "What people use"
 
 OTHERS = Path(__file__).parent / "others"
 
-ENGINES = {"fp32": {}, "chosen": {"engine": "auto"}}
+ENGINES: Mapping[str, Mapping[str, object]] = {"fp32": {}, "chosen": {"engine": "auto"}}
 """Keys of the job by what the table calls it."""
+
+WIDE = {f"{name}, tiles of 1024": {**keys, "tile_size": 1024} for name, keys in ENGINES.items()}
+"""On the scene as well: of a wider tile the halo, which is predicted and dropped, is a smaller part."""
 
 SIDE = 512
 """Pixels per side of a photograph: what the network takes, for none of both resizes any."""
@@ -70,7 +73,8 @@ def _over_scene(
     options: Options, model: Path, scene: Path, image: Path, megapixels: float
 ) -> tuple[list[Figure], dict[str, object]]:
     folder = options.folder("g")
-    runs: dict[str, list[Run]] = {name: [] for name in ENGINES}
+    kinds: Mapping[str, Mapping[str, object]] = {**ENGINES, **WIDE}
+    runs: dict[str, list[Run]] = {name: [] for name in kinds}
     inference: dict[str, list[float]] = {}
 
     def batchseg(name: str, job: Path) -> float:
@@ -90,13 +94,12 @@ def _over_scene(
             model=str(model),
             output="results",
             bands=[1, 2, 3],
-            tile_size=512,
             halo=64,
             workers=options.workers,
             regions=False,
-            **keys,
+            **{"tile_size": 512, **keys},
         )
-        for name, keys in ENGINES.items()
+        for name, keys in kinds.items()
     }
     sides = {name: lambda name=name, job=job: batchseg(name, job) for name, job in jobs.items()}
     sides["Ray Data"] = lambda: megapixels / ray_data(jobs["fp32"], options.workers)
@@ -110,7 +113,10 @@ def _over_scene(
     if options.paddleseg is not None:
         limits = {"fp32": (10, 12), "chosen": (18, 25)}
         what = "PaddleSeg's sliding predict, stride 384"
-        figures += [_figure(name, what, found[name], found["PaddleSeg"], *limits[name]) for name in ENGINES]
+        figures += [
+            _figure(name, what, found[name], found["PaddleSeg"], *limits[name.partition(",")[0]])
+            for name in kinds
+        ]
         what = f"the same with OMP_NUM_THREADS={options.workers}"
         figures += [_figure(name, what, found[name], found["PaddleSeg, all cores"]) for name in ENGINES]
         what = "its inference alone with one thread, nothing read or written"
@@ -174,7 +180,7 @@ def _figure(
     at_least: float | None = None,
     aim: float | None = None,
 ) -> Figure:
-    engine = "fp32" if name == "fp32" else "the engine that `auto` chooses"
+    engine = name.replace("chosen", "the engine that `auto` chooses")
     return Figure(
         what=f"batchseg, {engine} / {other}",
         above=ours,
