@@ -25,7 +25,7 @@ CASES = {
     "e": "regions",
     "f": "start_up",
     "g": "peers",
-    "h": "scheduler",
+    "h": "scaling",
 }
 """Modules with a TITLE and a function `measure` of options, which gives figures and what else is kept."""
 

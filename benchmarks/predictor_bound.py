@@ -78,23 +78,26 @@ def bare_rate(job: Path, count: int) -> tuple[float, float]:
     return rate, sum(cpu for _, _, cpu in answers) / tiles
 
 
+def job_of(options: Options, case: str, precision: str, workers: int) -> Path:
+    return write_job(
+        options.folder(case) / f"{precision}-{workers}.yaml",
+        inputs=str(options.need_scene()),
+        model=str(options.need_model()),
+        output="results",
+        bands=[1, 2, 3],
+        tile_size=512,
+        halo=64,
+        workers=workers,
+        precision=precision,
+        regions=False,
+    )
+
+
 def measure(options: Options) -> tuple[Sequence[Figure], Mapping[str, object]]:
     """All of case a."""
-    scene, model = options.need_scene(), options.need_model()
     figures, extra = [], {}
     for precision in ("fp32", "bf16"):
-        job = write_job(
-            options.folder("a") / f"{precision}.yaml",
-            inputs=str(scene),
-            model=str(model),
-            output="results",
-            bands=[1, 2, 3],
-            tile_size=512,
-            halo=64,
-            workers=options.workers,
-            precision=precision,
-            regions=False,
-        )
+        job = job_of(options, "a", precision, options.workers)
         found, steps = _measure(job, precision, options)
         figures += found
         extra[precision] = steps
