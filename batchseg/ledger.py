@@ -23,6 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batchseg import publishing, storage
+from batchseg.aside import start_aside
 from batchseg.columns import HELD, from_parquet, latest, to_parquet
 from batchseg.errors import OutputError
 from batchseg.grid import Window
@@ -199,8 +200,9 @@ class Ledger:
         self.guard()
         unfinished = to_table(record for key in self.unfinished() for record in self.shards(key))
         data = to_parquet([self.table(), unfinished], self._run)
+        parts = start_aside(self._parts)  # a bucket is asked while it takes the snapshot
         publishing.publish(self._uri("snapshot", self._last), data)
-        snapshots, segments = self._parts()
+        snapshots, segments = parts.result()
         covered = [self._uri("snapshot", number) for number in snapshots if number < self._last]
         covered += [self._uri("segment", number) for number in segments if number <= self._last]
         publishing.remove_files(covered)

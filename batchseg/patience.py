@@ -23,6 +23,7 @@ T = TypeVar("T")
 S3_CLIENT: dict[str, Any] = {
     "connect_timeout": 5,
     "read_timeout": 15,
+    "max_pool_connections": 32,  # botocore's 10 would let requests wait that are made at once
     # botocore's: 1, 2, 4 ... 20 s, each times a random number below 1, and fewer when most requests fail.
     "retries": {"mode": "standard", "total_max_attempts": 6},
 }

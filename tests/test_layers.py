@@ -39,6 +39,7 @@ ORDER = [
     "graphs.cache",
     "aside",
     "patience",
+    "s3session",
     "storage",
     "walking",
     "publishing",

@@ -195,6 +195,8 @@ class RayExecutor:
         )
         running: dict[Any, list[Source]] = {}
         doubtful: list[Source] = []
+        if self._owns_cluster and sources and storage.local_path(sources[0].uri) is None:
+            self._warm(REMOTE_READS - WARM_WORKERS, [sources[0].uri, self._output])
         while parts or running:
             while parts and len(running) < 4:
                 part = parts.popleft()
@@ -263,10 +265,13 @@ class RayExecutor:
         )
         cores = len(os.sched_getaffinity(0)) if self._owns_cluster else fleet.size
         self._readers = max(1, cores // max(1, fleet.size))
-        warm = [tasks.warm.remote(WARM_SECONDS) for _ in range(WARM_WORKERS)] if self._owns_cluster else []
+        warm = self._warm(WARM_WORKERS, [self._output]) if self._owns_cluster else []
         self._fleet = fleet
         fleet.start(lambda: self._closing, warm)
         return self._tell(fleet.live())
+
+    def _warm(self, count: int, uris: list[str]) -> list[Any]:
+        return [tasks.warm.remote(self._where, uris, WARM_SECONDS) for _ in range(count)]
 
     def _tell(self, live: list[Slot]) -> list[Slot]:
         """Predictors that take work from now on."""

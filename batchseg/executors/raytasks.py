@@ -4,6 +4,7 @@ Tasks that read, write and finish reserve no CPU: the predictors hold them all, 
 for one would never start. Ray's own retries are off; the driver decides what is done again.
 """
 
+import contextlib
 import os
 import time
 from collections.abc import Iterator
@@ -71,8 +72,13 @@ Where = dict[str, str]
 
 
 @ray.remote(num_cpus=0, max_retries=0)
-def warm(seconds: float) -> None:
-    """Hold a worker process, so that Ray starts another for the next task: importing takes a second."""
+def warm(where: Where, uris: list[str], seconds: float) -> None:
+    """Hold a worker process, so that Ray starts another for the next task: importing takes a second, and so
+    does a bucket's first client."""
+    storage.adopt(where)
+    for uri in uris:
+        with contextlib.suppress(OSError):  # whoever reads there says so
+            storage.connect(uri)
     time.sleep(seconds)
 
 
