@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from batchseg.errors import StoppedError
 from batchseg.models.reading import read_model
-from batchseg.predict import Predictor, load_predictor
+from batchseg.predict import Predictor, load_predictor, usual_batch
 from batchseg.prepare import Preparation
 from batchseg.resolve import make_recipe as recipe_of
 from batchseg.settings import Normalize, Scale
@@ -147,3 +147,12 @@ def test_a_baked_sigmoid_band_has_its_threshold_and_its_winners_probability(mode
 def test_an_empty_batch_never_reaches_the_engine(models: Path) -> None:
     predictor = load_predictor(spectral_recipe(models))
     assert predictor.run(np.empty((0, 4, 64, 64), dtype=np.float32)) == []
+
+
+def test_usual_batches_of_scenes_are_of_two_tiles_in_bf16():
+    sizes = [
+        usual_batch(make_recipe(precision=precision, tile_size=side))
+        for precision in ("fp32", "bf16")
+        for side in (512, 1024)
+    ]
+    assert sizes == [1, 1, 2, 1]
