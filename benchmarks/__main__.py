@@ -31,8 +31,12 @@ CASES = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    given = _parser().parse_args(arguments)
-    names = given.case.split(",") if given.case else list(CASES)
+    parser = _parser()
+    given = parser.parse_args(arguments)
+    for name in ("data", "scene", "model", "paddleseg"):
+        if (path := getattr(given, name)) is not None and not path.exists():
+            parser.error(f"--{name}: {path} is not there")
+    names = [name.strip() for name in given.case.split(",")] if given.case else list(CASES)
     if unknown := [name for name in names if name not in CASES]:
         print(f"--case: there is no {', '.join(unknown)}; there are {', '.join(CASES)}", file=sys.stderr)
         return 2
@@ -68,14 +72,21 @@ def _one(name: str, options: Options, out: Path) -> str:
     return "kept"
 
 
+def _count(text: str) -> int:
+    if (count := int(text)) < 1:
+        msg = f"{text}: expected 1 or more"
+        raise argparse.ArgumentTypeError(msg)
+    return count
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
     add("--case", default="", metavar="a,b", help="all of them without it")
-    add("--rounds", type=int, default=5, help="of each comparison; the table has medians")
-    add("--workers", type=int, default=len(os.sched_getaffinity(0)), help="predictors: one per core")
+    add("--rounds", type=_count, default=5, help="of each comparison; the table has medians")
+    add("--workers", type=_count, default=len(os.sched_getaffinity(0)), help="predictors: one per core")
     add("--data", type=Path, help="a folder with imagery")
     add("--scene", type=Path, help="an RGB GeoTIFF for a and g; else the largest below --data")
     add("--model", type=Path, help="PP-LiteSeg-STDC1 of 19 classes, for a and g")

@@ -12,7 +12,7 @@ from typing import Any
 from factories import make_facts
 from factories import make_recipe as small_recipe
 
-from batchseg.executors import FinishTask, ray
+from batchseg.executors import FinishOutcome, FinishTask, ray
 from batchseg.executors.rayfleet import Fleet, Seat
 from batchseg.grid import Shard
 from batchseg.ledger import Output, Record
@@ -203,7 +203,8 @@ class Cluster:
         self._clock.charge(FINISH_CALLS, FINISH_BESIDE)
         with self._clock.aside():
             record = done_record(task.scene.source, task.scene, self._recipe, product)
-            return self._ref(self._clock() + self._load.finish, data=pickle.dumps((record, 1.0)))
+            done = FinishOutcome(source_id=task.scene.source.source_id, result=(record, 1.0))
+            return self._ref(self._clock() + self._load.finish, data=pickle.dumps(done))
 
 
 class Actor:

@@ -204,3 +204,25 @@ def test_uses_of_a_network_are_noted_from_inside(tmp_path: Path) -> None:
     calls = runs.read_calls(notes)
     assert [call.cpu for call in calls] == pytest.approx([0.2, 0.2], abs=0.05)
     assert [call.ended - call.began >= call.cpu + 0.05 for call in calls] == [True, True]
+
+
+@pytest.mark.parametrize(
+    "given", [["--rounds", "0"], ["--scene", "/not/there.tif"], ["--data", "/not/there"]]
+)
+def test_wrong_options_are_refused_before_anything_is_measured(given, tmp_path: Path, capsys) -> None:
+    with pytest.raises(SystemExit) as refused:
+        command.main(["--case", "e", "--out", str(tmp_path / "out"), *given])
+    assert refused.value.code == 2
+    assert given[0] in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_simulated_scheduler_finishes_scenes(tmp_path: Path) -> None:
+    script = (
+        "from benchmarks.scheduler import LOADS, simulate; row = simulate(LOADS['40/s'], 4, 4, 200);"
+        "print(row.scenes_per_second > 0, 0 < row.share < 1)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=REPOSITORY, check=True, capture_output=True, text=True
+    )
+    assert done.stdout.split() == ["True", "True"]
