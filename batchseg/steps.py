@@ -116,7 +116,7 @@ def predict_lease(
     pixels: LeasePixels,
     batch_size: int = 1,
     stop: Callable[[], bool] = lambda: False,
-    overlap: bool = False,
+    overlap: bool | None = None,
 ) -> LeaseMasks:
     """Predict and stitch a lease's shards.
 
@@ -126,12 +126,13 @@ def predict_lease(
         pixels: what read_lease gave.
         batch_size: tiles per run of the network; pixels do not depend on it.
         stop: asked between batches; True ends the work.
-        overlap: prepare and stitch tiles while the network computes; of use where it computes on a device.
+        overlap: prepare and stitch tiles while the network computes; None: where it computes on a device.
 
     Raises:
         StoppedError: `stop` said so.
         ModelError: a class id does not fit the mask.
     """
+    overlap = recipe.device == "gpu" if overlap is None else overlap
     preparation = Preparation(replace(recipe, scale=pixels.scale))
     cpu = time.thread_time if predictor.threads == 1 else time.process_time
     watch = Stopwatch("predictor", profiled=pixels.profiled, cpu=cpu)

@@ -20,7 +20,7 @@ from batchseg.steps import Lease
 SLOT = Slot(id=0, cpu_class="avx2")
 
 
-def hang(*_: object, **__: object) -> None:
+def hang(*_: object) -> None:
     threading.Event().wait()
 
 
@@ -43,7 +43,7 @@ def executor(monkeypatch):
     monkeypatch.setattr(inline, "cpu_class", lambda: "avx2")
     monkeypatch.setattr(inline, "load_predictor", lambda *_, **__: SimpleNamespace(is_busy=False))
     for step in ("read_lease", "predict_lease", "write_lease", "finished"):
-        monkeypatch.setattr(inline, step, lambda *_, **__: "done")
+        monkeypatch.setattr(inline, step, lambda *_: "done")
     made = InlineExecutor("out", threads=1, batch_size=1, timeout=0.3, stop=lambda: False)
     made.start(make_recipe(), SimpleNamespace(photographs=None))
     return made

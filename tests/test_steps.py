@@ -1,5 +1,6 @@
 """A lease through a real network, with and without work beside it."""
 
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -95,3 +96,20 @@ def test_an_error_of_the_network_comes_out_of_its_thread(work) -> None:
 def test_a_lease_without_pixels_has_no_masks(work) -> None:
     nothing = LeasePixels(shards=[], seconds=0.0, scale=work.recipe.scale)
     assert predict_lease(work.predictor, work.recipe, nothing, overlap=True).masks == []
+
+
+@pytest.mark.parametrize(("device", "beside"), [("cpu", False), ("gpu", True)])
+def test_the_network_has_a_thread_of_its_own_where_a_device_computes(work, device, beside):
+    threads = set()
+
+    class Watched:
+        def run(self, batch):
+            threads.add(threading.current_thread())
+            return work.predictor.run(batch)
+
+        def __getattr__(self, name):
+            return getattr(work.predictor, name)
+
+    recipe = replace(work.recipe, device=device)
+    predict_lease(Watched(), recipe, work.pixels)
+    assert (threads == {threading.current_thread()}) is not beside

@@ -232,14 +232,7 @@ class InlineExecutor:
             return Failure(kind="lost", step="read", reason="it was given up")
         try:
             self._doing = "predict"
-            masks = predict_lease(
-                self._predictor,
-                self._recipe,
-                pixels,
-                self._batch_size,
-                self._stop,
-                overlap=self._recipe.device == "gpu",
-            )
+            masks = predict_lease(self._predictor, self._recipe, pixels, self._batch_size, self._stop)
             self._doing = "write"
             return write_lease(self._output, self._recipe, lease, masks)
         except StoppedError as e:

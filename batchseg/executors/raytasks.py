@@ -170,9 +170,7 @@ class PredictorActor:
         if isinstance(pixels, Failure):
             return pixels
         try:
-            return predict_lease(
-                self._predictor, self._recipe, pixels, self._batch_size, overlap=self._recipe.device == "gpu"
-            )
+            return predict_lease(self._predictor, self._recipe, pixels, self._batch_size)
         except BatchsegError as e:
             return Failure.of(e, "predict")
         except Exception as e:  # noqa: BLE001  Paddle raises RuntimeError, ValueError, MemoryError
