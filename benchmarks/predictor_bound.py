@@ -26,15 +26,15 @@ LIMITS = {"fp32": (0.92, 0.97), "bf16": (0.87, 0.95)}
 
 def bare(job: Path, part: int, parts: int, barrier, results) -> None:
     """One predictor on every `parts`-th tile of the scene: how many, seconds, CPU seconds."""
-    from batchseg.config import load_job
-    from batchseg.engines import engine
-    from batchseg.graphs.derived import prepare_network
-    from batchseg.grid import ShardGrid, cut_tile
-    from batchseg.inputs import find_sources
-    from batchseg.prepare import Preparation
-    from batchseg.read import read_header, read_shards
-    from batchseg.resolve import make_recipe
-    from batchseg.settle import probe_model, read_package
+    from batchseg.driver.prepare import probe_model, read_package
+    from batchseg.engines.base import engine
+    from batchseg.engines.graphs.derive import prepare_network
+    from batchseg.inputs.listing import find_sources
+    from batchseg.job.file import load_job
+    from batchseg.job.resolve import make_recipe
+    from batchseg.pixels.grid import ShardGrid, cut_tile
+    from batchseg.pixels.read import read_header, read_shards
+    from batchseg.predict.prepare import Preparation
 
     config = load_job(job)
     package = read_package(config.model)

@@ -22,8 +22,8 @@ from benchmarks.simulated import (  # sets what Ray reads when it is imported
 # isort: split
 import ray
 
-from batchseg.grid import ShardGrid
-from batchseg.steps import Lease
+from batchseg.driver.scene_worker import Lease
+from batchseg.pixels.grid import ShardGrid
 
 
 def cpu() -> tuple[float, float]:

@@ -123,7 +123,7 @@ def run_afresh(job: Path, *options: str, **more: Any) -> Run:
 
 def _documents(output: str, job: Path) -> tuple[Mapping[str, Any], str]:
     """Summary and log of the one run of an output."""
-    from batchseg import storage
+    from batchseg.system import storage
 
     folder = storage.join(output if "://" in output else str(job.parent / output), "_batchseg", "runs")
     (summary,) = (info.uri for info in storage.list_below(folder) if info.uri.endswith("/summary.json"))

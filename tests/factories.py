@@ -13,19 +13,28 @@ import rasterio
 import yaml
 from numpy.typing import NDArray
 
-from batchseg.grid import Shard
-from batchseg.ledger import Ledger, Output, Record
+from batchseg.inputs.source import Georeference, Scene, Source
+from batchseg.inputs.tables import ANNOTATIONS
+from batchseg.job.recipe import Product, Recipe, RegionSettings
+from batchseg.job.settings import (
+    ClassInfo,
+    Gate,
+    JobConfig,
+    ModelOptions,
+    Normalize,
+    Photographs,
+    Rule,
+    Scale,
+)
 from batchseg.models.package import ModelFacts, ModelPackage
-from batchseg.photos.results import ITEM_COLUMNS
-from batchseg.photos.tables import ANNOTATIONS
-from batchseg.prepare import Preparation
-from batchseg.recipe import Product, Recipe, RegionSettings
-from batchseg.rings import count
-from batchseg.rows import RowMaker
-from batchseg.scene import Georeference, Scene, Source
-from batchseg.settings import ClassInfo, Gate, JobConfig, ModelOptions, Normalize, Photographs, Rule, Scale
-from batchseg.state import OutputState, save_state
-from batchseg.trace import RegionTracer
+from batchseg.output.ledger import Ledger, Output, Record
+from batchseg.output.state import OutputState, save_state
+from batchseg.pixels.grid import Shard
+from batchseg.predict.prepare import Preparation
+from batchseg.regions.rows import RowMaker
+from batchseg.regions.tracing.rings import count
+from batchseg.regions.tracing.tracer import RegionTracer
+from batchseg.tools.tables import ITEM_COLUMNS
 
 UINT8_SCALE = Scale(kind="transforms", low=(0.0,), high=(255.0,))
 NOWHERE = Georeference(crs_wkt=None, transform=None, gcps=(), gcps_crs_wkt=None, rpcs=())

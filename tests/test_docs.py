@@ -9,9 +9,9 @@ import yaml
 from conftest import REPOSITORY
 
 from batchseg import errors
-from batchseg.cli import EXIT_CODES, _parser
-from batchseg.config import load_job
-from batchseg.jobfile import JobFile
+from batchseg.cli.main import EXIT_CODES, _parser
+from batchseg.job.file import load_job
+from batchseg.job.schema import JobFile
 
 README = (REPOSITORY / "README.md").read_text()
 

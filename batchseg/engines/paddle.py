@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from batchseg.engines import Device, Offer, Session, check_batch, readable, telling_line
+from batchseg.engines.base import Device, Offer, Session, check_batch, readable, telling_line
 from batchseg.engines.paddle_gpu import configure_native
 from batchseg.errors import ModelError
-from batchseg.machine import has_fast_bf16, keep_freed_memory
+from batchseg.job.settings import Precision
 from batchseg.models.package import Format, ModelPackage, Network
-from batchseg.settings import Precision
+from batchseg.system.machine import has_fast_bf16, keep_freed_memory
 
 ONEDNN_CACHE = 16
 """Shapes kept compiled: one tile size at up to 8 batch sizes; 0 would be unlimited (2.5 GB seen)."""

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from batchseg.engines import Device, Offer, Session, check_batch, readable, telling_line
+from batchseg.engines.base import Device, Offer, Session, check_batch, readable, telling_line
+from batchseg.engines.graphs.cache import cache_key, cached_folder
 from batchseg.engines.paddle import (
     CPU_BUILD,
     PaddleSession,
@@ -28,9 +29,8 @@ from batchseg.engines.paddle_gpu import (
     configure_tensorrt,
 )
 from batchseg.errors import ModelError
-from batchseg.graphs.cache import cache_key, cached_folder
+from batchseg.job.settings import Precision
 from batchseg.models.package import Format, ModelPackage, Network
-from batchseg.settings import Precision
 
 
 class PaddleTensorRT:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from batchseg.settings import ClassInfo, Normalize
+from batchseg.job.settings import ClassInfo, Normalize
 
 Format = Literal["pir", "pdmodel", "onnx"]
 """pir: Paddle 3's .json. pdmodel: Paddle 2's program. Both with .pdiparams."""

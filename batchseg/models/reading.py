@@ -10,9 +10,9 @@ from batchseg.errors import ModelError
 from batchseg.models.deploy import DEPLOY_FILES, named_stem, read_deploy
 from batchseg.models.encryption import ENCRYPTED, decrypt_file
 from batchseg.models.keys import load_key
-from batchseg.models.onnxfile import guess_layout, read_onnx
+from batchseg.models.onnx_file import guess_layout, read_onnx
 from batchseg.models.package import Declaration, Format, Layout, ModelPackage, OutputKind, Padding, Signature
-from batchseg.models.paddlefile import check_params, read_program
+from batchseg.models.paddle_file import check_params, read_program
 
 FORMATS: dict[str, Format] = {".json": "pir", ".pdmodel": "pdmodel", ".onnx": "onnx"}
 """By suffix; where a folder holds several, the first is taken: deploy.yaml says .pdmodel in any case."""

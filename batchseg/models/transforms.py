@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn, get_args
 
 from batchseg.errors import ModelError
+from batchseg.job.settings import Normalize
 from batchseg.models.package import (
     Geometry,
     Interpolation,
@@ -19,7 +20,6 @@ from batchseg.models.package import (
     ResizeByLong,
     ResizeByShort,
 )
-from batchseg.settings import Normalize
 
 DEFAULT_MEAN = DEFAULT_STD = 0.5
 """Of PaddleSeg's Normalize, for every band."""

@@ -14,12 +14,12 @@ import signal
 import threading
 import time
 
-import batchseg.finish
-import batchseg.locks
-import batchseg.photos.worker
-import batchseg.publishing
-import batchseg.steps
-import batchseg.tables
+import batchseg.driver.photo_worker
+import batchseg.driver.scene_worker
+import batchseg.output.region_parts
+import batchseg.output.scene_mask
+import batchseg.system.output_lock
+import batchseg.system.publish
 
 
 def install():
@@ -27,17 +27,17 @@ def install():
     if "FAULT_FSYNC_EIO" in os.environ or "FAULT_FSYNC_SECONDS" in os.environ:
         os.fsync = _failing(os.fsync)
     if "FAULT_STALE" in os.environ:
-        batchseg.locks.STALE_SECONDS = float(os.environ["FAULT_STALE"])
-        batchseg.locks.BEAT_SECONDS = batchseg.locks.STALE_SECONDS / 6
+        batchseg.system.output_lock.STALE_SECONDS = float(os.environ["FAULT_STALE"])
+        batchseg.system.output_lock.BEAT_SECONDS = batchseg.system.output_lock.STALE_SECONDS / 6
     if "FAULT_STOP" in os.environ:
         _stop_at(*os.environ["FAULT_STOP"].rpartition(":")[::2])
     if "FAULT_SLOW_PUBLISHED" in os.environ:
-        batchseg.steps.write_lease = _pausing(batchseg.steps.write_lease)
-        batchseg.finish.finish_scene = _pausing(batchseg.finish.finish_scene)
-        batchseg.tables.publish_output = _pausing(batchseg.tables.publish_output)
-        worker = batchseg.photos.worker.GroupWorker
+        batchseg.driver.scene_worker.write_lease = _pausing(batchseg.driver.scene_worker.write_lease)
+        batchseg.output.scene_mask.finish_scene = _pausing(batchseg.output.scene_mask.finish_scene)
+        batchseg.output.region_parts.publish_output = _pausing(batchseg.output.region_parts.publish_output)
+        worker = batchseg.driver.photo_worker.GroupWorker
         worker.__call__ = _pausing(worker.__call__)
-        batchseg.publishing.remove_files = _pausing(batchseg.publishing.remove_files, first=True)
+        batchseg.system.publish.remove_files = _pausing(batchseg.system.publish.remove_files, first=True)
 
 
 def _failing(fsync):
@@ -82,4 +82,4 @@ def _stop_at(part, number):
         return wrapped
 
     for name, target in (("publish", 0), ("publish_file", 1), ("create", 0), ("remove_files", 0)):
-        setattr(batchseg.publishing, name, stopping(getattr(batchseg.publishing, name), target))
+        setattr(batchseg.system.publish, name, stopping(getattr(batchseg.system.publish, name), target))

@@ -19,15 +19,15 @@ import signal
 import threading
 import time
 
-import batchseg.finish
-import batchseg.photos.fitting
-import batchseg.photos.loading
-import batchseg.photos.worker
-import batchseg.predict
-import batchseg.read
-import batchseg.recipe
-import batchseg.steps
-import batchseg.stitch
+import batchseg.driver.photo_worker
+import batchseg.driver.scene_worker
+import batchseg.job.recipe
+import batchseg.output.scene_mask
+import batchseg.pixels.photo.load
+import batchseg.pixels.read
+import batchseg.predict.photo
+import batchseg.predict.predictor
+import batchseg.predict.stitch
 
 _current = threading.local()
 _names = {}
@@ -43,7 +43,7 @@ SAYS = {
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class NamedPixels(batchseg.steps.LeasePixels):
+class NamedPixels(batchseg.driver.scene_worker.LeasePixels):
     """Pixels that know whose they are."""
 
     source_id: str
@@ -69,35 +69,36 @@ def _name_of(dataset) -> str:
 
 def install():
     """Put the faults into batchseg's modules; functions keep their names, by which Ray finds them."""
-    batchseg.steps.read_lease = _naming(batchseg.steps.read_lease)
-    batchseg.steps.predict_lease = _knowing(batchseg.steps.predict_lease)
-    batchseg.stitch.Stitcher.place = _counting(batchseg.stitch.Stitcher.place)
-    fitting, worker = batchseg.photos.fitting.Fitting, batchseg.photos.worker.GroupWorker
+    batchseg.driver.scene_worker.read_lease = _naming(batchseg.driver.scene_worker.read_lease)
+    batchseg.driver.scene_worker.predict_lease = _knowing(batchseg.driver.scene_worker.predict_lease)
+    batchseg.predict.stitch.Stitcher.place = _counting(batchseg.predict.stitch.Stitcher.place)
+    fitting, worker = batchseg.predict.photo.Fitting, batchseg.driver.photo_worker.GroupWorker
     fitting.place = _counting_photographs(fitting.place)
     worker._fitting = _naming_photographs(worker._fitting)
-    loading = batchseg.photos.loading
+    loading = batchseg.pixels.photo.load
     loading.decode = _before(loading.decode, lambda data, name: _fail("decode", name))
-    read = batchseg.read
+    read = batchseg.pixels.read
     read._read_shard = _before(
         read._read_shard, lambda dataset, *_: _fail("read", getattr(dataset, "name", ""))
     )
     read.read_header = _before(read.read_header, lambda source: go_wrong("header", source.source_id))
-    batchseg.steps.write_lease = _before(
-        batchseg.steps.write_lease,
+    batchseg.driver.scene_worker.write_lease = _before(
+        batchseg.driver.scene_worker.write_lease,
         lambda output, recipe, lease, masks: go_wrong("write", lease.scene.source.source_id),
     )
-    batchseg.finish.finish_scene = _before(
-        batchseg.finish.finish_scene, lambda output, scene, *_: go_wrong("finish", scene.source.source_id)
+    batchseg.output.scene_mask.finish_scene = _before(
+        batchseg.output.scene_mask.finish_scene,
+        lambda output, scene, *_: go_wrong("finish", scene.source.source_id),
     )
     if "FAULT_ROOM" in os.environ:
-        construct = batchseg.predict.Predictor.__init__
+        construct = batchseg.predict.predictor.Predictor.__init__
 
         def cramped(self, recipe, session, batch_size=1):
             construct(self, recipe, Cramped(session), batch_size)
 
-        batchseg.predict.Predictor.__init__ = cramped
+        batchseg.predict.predictor.Predictor.__init__ = cramped
     if "FAULT_ALGORITHM" in os.environ:
-        batchseg.recipe.ALGORITHM = int(os.environ["FAULT_ALGORITHM"])
+        batchseg.job.recipe.ALGORITHM = int(os.environ["FAULT_ALGORITHM"])
 
 
 def go_wrong(step, name):

@@ -1,0 +1,205 @@
+"""`batchseg model ...`: what a model is, and how it is made ready. Returns lines; cli.py prints them.
+
+Actions import what they need when they are called, as commands do in cli.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from batchseg.errors import ModelError
+from batchseg.job.file import load_job
+from batchseg.models.keys import load_key, new_key, write_key
+
+if TYPE_CHECKING:
+    from batchseg.predict.engine_trials import Bench, Trial
+
+Say = Callable[[str], None]
+
+
+def add_model_commands(commands: Any, job: argparse.ArgumentParser) -> None:
+    """Add `model` and what is below it; each sets `lines`, a function of (arguments, say)."""
+    model = commands.add_parser("model", help="look at a model, or make it ready", allow_abbrev=False)
+    actions = model.add_subparsers(required=True, metavar="ACTION")
+
+    inspect = actions.add_parser("inspect", help="show what a model is", allow_abbrev=False)
+    inspect.add_argument("model", metavar="MODEL", help="its folder, or an ONNX file")
+    inspect.add_argument("--json", action="store_true", help="for programs")
+    inspect.add_argument("--key-file", metavar="FILE", help="of an encrypted model")
+    inspect.set_defaults(lines=_inspect)
+
+    bench = actions.add_parser(
+        "bench",
+        parents=[job],
+        help="try every engine and precision of this machine on a job's own tiles",
+        allow_abbrev=False,
+    )
+    bench.add_argument("--json", action="store_true", help="for programs")
+    bench.set_defaults(lines=_bench)
+
+    bake = actions.add_parser(
+        "bake",
+        help="put normalisation, argmax and confidence into the graph: uint8 NHWC in, uint8 ids out",
+        allow_abbrev=False,
+    )
+    bake.add_argument("model", metavar="MODEL", help="its folder, or an ONNX file")
+    bake.add_argument("folder", type=Path, metavar="FOLDER", help="new")
+    bake.add_argument("--confidence", action="store_true", help="a second output: 255 x probability")
+    bake.set_defaults(lines=_bake)
+
+    encrypt = actions.add_parser("encrypt", help="encrypt a model's files (AES-256-GCM)", allow_abbrev=False)
+    encrypt.add_argument("model", metavar="MODEL", help="its folder, or an ONNX file")
+    encrypt.add_argument("folder", type=Path, metavar="FOLDER", help="new")
+    encrypt.add_argument(
+        "--key-file", type=Path, metavar="FILE", help="else BATCHSEG_MODEL_KEY of the environment"
+    )
+    encrypt.set_defaults(lines=_encrypt)
+
+    key = actions.add_parser("key", help="make a key for encrypted models", allow_abbrev=False)
+    key.add_argument("file", type=Path, metavar="FILE", help="new; readable by its owner alone")
+    key.set_defaults(lines=_key)
+
+    export = actions.add_parser(
+        "export", help="make a package of a PaddleSeg config and weights", allow_abbrev=False
+    )
+    export.add_argument("config", type=Path, metavar="CONFIG.yml", help="of the training")
+    export.add_argument("folder", type=Path, metavar="FOLDER", help="new")
+    export.add_argument("--weights", type=Path, metavar="FILE.pdparams", help="of the training")
+    export.add_argument("--random-weights", action="store_true", help="to measure speed, say")
+    export.add_argument("--output-op", choices=("none", "softmax", "argmax"), default="none")
+    export.add_argument("--input-shape", type=int, nargs=4, metavar=("N", "C", "H", "W"), help="-1: free")
+    export.add_argument(
+        "--set", dest="settings", action="append", default=[], metavar="KEY=VALUE", help="of the config"
+    )
+    export.add_argument("--python", metavar="PATH", help="interpreter that has paddleseg")
+    export.set_defaults(lines=_export)
+
+
+def _inspect(arguments: argparse.Namespace, say: Say) -> Sequence[str]:
+    from batchseg.cli.describe import as_dict, describe
+    from batchseg.models.reading import open_model
+
+    package = open_model(arguments.model, key_file=arguments.key_file)
+    if arguments.json:
+        return [json.dumps(as_dict(package), indent=1)]
+    return describe(package).splitlines()
+
+
+def _bench(arguments: argparse.Namespace, say: Say) -> Sequence[str]:
+    from batchseg.driver.dry_run import bench_job
+    from batchseg.predict.engine_choice import figures
+
+    found = bench_job(load_job(arguments.job, arguments.overrides), say)
+    if arguments.json:
+        document = {
+            "trials": [figures(trial) for trial in found.trials],
+            "chosen": found.chosen.name,
+            "tiles": found.tiles,
+            "workers": found.workers,
+        }
+        return [json.dumps(document, indent=1)]
+    return bench_table(found)
+
+
+def bench_table(found: Bench) -> list[str]:
+    """A line per trial: speed, ratio to the reference engine, agreement, verdict."""
+    from batchseg.predict.engine_choice import describe_trial, unproved
+
+    base = found.trials[0].tiles_per_second
+    rows = [("engine", "precision", "tiles/s", "ratio", "equal", "worst IoU", "confidence", "")]
+    out: dict[str, list[Trial]] = {}
+    for trial in found.trials:
+        if trial.tiles_per_second is None and trial.agreement is None and trial.reason is not None:
+            out.setdefault(trial.reason, []).append(trial)
+            continue
+        speed, near = trial.tiles_per_second, trial.agreement
+        difference = near.confidence_difference if near else None
+        rows.append(
+            (
+                trial.engine,
+                trial.precision,
+                f"{speed:.2f}" if speed else "",
+                f"{speed / base:.2f}" if speed and base else "",
+                f"{near.equal_share:.4%}" if near else "",
+                f"{near.worst_iou[1]:.4f}" if near else "",
+                f"{difference:.3f}" if difference is not None else "",
+                "chosen" if trial == found.chosen else trial.reason or "passed",
+            )
+        )
+    widths = [max(len(row[column]) for row in rows) for column in range(7)]
+    lines = [
+        "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[7]]).rstrip()
+        for row in rows
+    ]
+    lines += [f"not run: {_names(trials)}: {reason}" for reason, trials in out.items()]
+    plural = "s" * (found.workers > 1)
+    lines.append(
+        f"{found.tiles} tiles, {found.workers} worker{plural} of one thread; compared with "
+        f"{found.trials[0].engine} fp32 of the bare network"
+    )
+    lines += unproved(found)
+    lines.append(f"chosen: {describe_trial(found.chosen)}")
+    return lines
+
+
+def _names(trials: Sequence[Trial]) -> str:
+    """By engine; one that is not run at all by its name alone."""
+    from batchseg.predict.engine_choice import PRECISIONS
+
+    by_engine: dict[str, list[str]] = {}
+    for trial in trials:
+        by_engine.setdefault(trial.engine, []).append(trial.precision)
+    return ", ".join(
+        name if len(precisions) == len(PRECISIONS) else f"{name} {' and '.join(precisions)}"
+        for name, precisions in by_engine.items()
+    )
+
+
+def _bake(arguments: argparse.Namespace, say: Say) -> Sequence[str]:
+    from batchseg.cli.describe import describe
+    from batchseg.models.reading import read_model
+    from batchseg.predict.bake_package import rebake
+
+    package = rebake(read_model(arguments.model), arguments.folder, confidence=arguments.confidence)
+    return [f"baked into {arguments.folder}:", *describe(package).splitlines()]
+
+
+def _key(arguments: argparse.Namespace, say: Say) -> Sequence[str]:
+    write_key(arguments.file, new_key())
+    return [f"wrote a new key to {arguments.file}; without it, what it encrypts is lost"]
+
+
+def _encrypt(arguments: argparse.Namespace, say: Say) -> Sequence[str]:
+    from batchseg.models.encryption import describe_encrypted, encrypt_model
+    from batchseg.models.onnx_file import external_files
+    from batchseg.models.reading import read_model
+
+    key = load_key(arguments.key_file)
+    network = Path(read_model(arguments.model).network)
+    if network.suffix == ".onnx" and (outside := external_files(network.read_bytes(), network)):
+        msg = (
+            f"model: {network} keeps weights in {', '.join(outside)}, which would stay plain; save it in one "
+            f"file first: onnx.save_model(onnx.load({network.name!r}), ..., save_as_external_data=False)"
+        )
+        raise ModelError(msg)
+    return describe_encrypted(encrypt_model(Path(arguments.model), arguments.folder, key)).splitlines()
+
+
+def _export(arguments: argparse.Namespace, say: Say) -> Sequence[str]:
+    from batchseg.models.export_paddleseg import describe_exported, export_model
+
+    exported = export_model(
+        arguments.config,
+        arguments.weights,
+        arguments.folder,
+        python=arguments.python,
+        output_op=arguments.output_op,
+        input_shape=arguments.input_shape,
+        random_weights=arguments.random_weights,
+        settings=arguments.settings,
+    )
+    return describe_exported(exported).splitlines()

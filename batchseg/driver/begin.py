@@ -1,0 +1,89 @@
+"""What a run has before it does anything: the output held, a folder, a log.
+
+Imports nothing heavy: a run that finds the output held is told so before a second of imports.
+"""
+
+import contextlib
+import datetime as dt
+import logging
+import secrets
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from batchseg.driver.runlog import RunLog
+from batchseg.errors import BatchsegError, ConfigError, ModelError, OutputError
+from batchseg.job.settings import JobConfig
+from batchseg.system import publish, storage
+from batchseg.system.disks import disk_failures
+from batchseg.system.output_lock import Lock, hold
+from batchseg.system.temp_folders import run_folder
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Begun:
+    """A run that holds its output."""
+
+    run_id: str
+    """Appears in the log and in the runs folder, never in a result."""
+    lock: Lock
+    log: RunLog
+    logger: logging.Logger
+
+    @property
+    def chatter(self) -> str:
+        """Path of a file for what libraries print."""
+        return str(self.log.path.with_name("libraries.txt"))
+
+
+def new_run_id() -> str:
+    return f"{dt.datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+
+
+@contextlib.contextmanager
+def begin(config: JobConfig) -> Iterator[Begun]:
+    """Hold a job's output for a new run.
+
+    Raises:
+        LockedError: another run holds it.
+        ConfigError: the output cannot be written.
+        StoppedError: a disk of this machine is full or failing.
+    """
+    storage.configure(config.storage)
+    run_id = new_run_id()
+    log = RunLog(config.output, run_id)
+    with (
+        disk_failures("the run stopped"),
+        run_folder() as folder,
+        hold(config.output, run_id, also=log.publish) as lock,
+        _unless_refused(config.output, lock),
+        log.opened(folder) as logger,
+    ):
+        if (left := publish.scratch_root(config.output)) is not None:
+            shutil.rmtree(left, ignore_errors=True)  # by runs that were killed, as nobody else works here
+        yield Begun(run_id=run_id, lock=lock, log=log, logger=logger)
+        if left is not None:  # what its own processes left that were killed
+            with contextlib.suppress(OutputError):  # another run's by now
+                lock.check()
+                shutil.rmtree(left, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _unless_refused(output: str, lock: Lock) -> Iterator[None]:
+    """A job that is refused leaves no folder behind that was not there before."""
+    try:
+        yield
+    except (ConfigError, ModelError):
+        if lock.is_first and not _is_recorded(output):
+            lock.forget()
+            with contextlib.suppress(BatchsegError):
+                publish.remove(storage.join(output, "_batchseg"))
+            if (path := storage.local_path(output)) is not None:
+                with contextlib.suppress(OSError):
+                    path.rmdir()
+        raise
+
+
+def _is_recorded(output: str) -> bool:
+    """Whether the run recorded how the output is made: its work has begun then."""
+    return storage.file_info(storage.join(output, "_batchseg", "output.json")) is not None
