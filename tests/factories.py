@@ -13,6 +13,7 @@ import rasterio
 import yaml
 from numpy.typing import NDArray
 
+from batchseg.inputs.listing import find_sources
 from batchseg.inputs.source import Georeference, Scene, Source
 from batchseg.inputs.tables import ANNOTATIONS
 from batchseg.job.recipe import Product, Recipe, RegionSettings
@@ -30,6 +31,7 @@ from batchseg.models.package import ModelFacts, ModelPackage
 from batchseg.output.ledger import Ledger, Output, Record
 from batchseg.output.state import OutputState, save_state
 from batchseg.pixels.grid import Shard
+from batchseg.pixels.read import read_header
 from batchseg.predict.prepare import Preparation
 from batchseg.regions.rows import RowMaker
 from batchseg.regions.tracing.rings import count
@@ -353,3 +355,15 @@ def write_model(
     if deploy is not None:
         (folder / deploy_name).write_text(yaml.safe_dump(deploy), encoding="utf-8")
     return folder
+
+
+def source_of(path: Path, **changes: Any) -> Source:
+    config = make_config(inputs=((None, str(path)),), output=str(path.parent / "out"), **changes)
+    (source,), _ = find_sources(config, {})
+    return source
+
+
+def scene_of(path: Path, **changes: Any) -> Scene:
+    scene = read_header(source_of(path, **changes))
+    assert isinstance(scene, Scene), scene
+    return scene

@@ -4,45 +4,11 @@ import numpy as np
 import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from listings import PART, contents_of, done, ledger_of, listing
 
 from batchseg.driver.copies import find_copies, results_of
 from batchseg.inputs.tables import LISTING
-from batchseg.output.ledger import Ledger, Output, Record
-
-PART = Output(path="annotations/crs=none/part-1.parquet", nbytes=9, sha256="p")
-
-
-def listing(*names):
-    rows = [
-        {
-            "source_id": name,
-            "uri": f"/in/{name}",
-            "tag": "t",
-            "size": 5,
-            "young": False,
-            "problem": "",
-            "attributes": "",
-        }
-        for name in names
-    ]
-    return pa.Table.from_pylist(rows, schema=LISTING)
-
-
-def contents_of(contents):
-    columns = {"source_id": list(contents), "content": list(contents.values())}
-    return pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()})
-
-
-def done(name, content="", **changes):
-    record = {"status": "done", "tag": "t", "pixel": "p", "product": "q", "outputs": (PART,)} | changes
-    return Record(source_id=name, content=content, **record)
-
-
-def ledger_of(path, *records):
-    ledger = Ledger(str(path))
-    ledger.claim("run")
-    ledger.append(records)
-    return ledger
+from batchseg.output.ledger import Record
 
 
 def find(todo, contents, known):

@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from conftest import REPOSITORY
+from photo_tables import files
 from photographs import encoded, listed, network_of, product_of, spots_mask, spotted
-from test_rules import criterion
-from test_writing import files
+from rules import criterion
 
 from batchseg.driver.group import Doubt, Group, Sifted, to_stream
 from batchseg.driver.photo_worker import GroupWorker

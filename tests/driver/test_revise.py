@@ -7,8 +7,8 @@ import pytest
 from factories import make_recipe
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from listings import PART, ledger_of, listing
 from photographs import product_of
-from test_copies import PART, ledger_of, listing
 
 from batchseg.driver.revise import revise, surplus, with_attributes
 from batchseg.inputs.tables import LISTING

@@ -9,8 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from conftest import reflectance, write_raster
-from factories import make_config, make_facts
-from test_read import scene_of
+from factories import make_config, make_facts, scene_of
 
 from batchseg.driver import scene_worker
 from batchseg.driver.scene_worker import Lease, LeasePixels, predict_lease, read_lease

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from graphs import write_nchw, write_nhwc
 from onnx import helper, numpy_helper
 from packages import onnx_package, paddle_package, plain, tiles
-from test_onnxgraph import write_nchw, write_nhwc
 
 from batchseg.engines.base import ENGINES, check_batch, engine, is_out_of_memory
 from batchseg.engines.openvino import COMPILED_SHAPES, OpenVINOSession

@@ -8,7 +8,7 @@ import fsspec
 import numpy as np
 import pytest
 from conftest import JobWriter, read_mask, reflectance, spectral_mask, write_raster
-from test_run import run
+from runs import run
 
 from batchseg.errors import ConfigError, CredentialsError, OutputError, SourceIOError, StoppedError
 from batchseg.output.ledger import Ledger

@@ -13,12 +13,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from factories import make_config
-from test_walking import NAMES
+from listings import NAMES, job, listed
 
 from batchseg.errors import ConfigError, StoppedError
 from batchseg.inputs.listing import InputRoot, find_sources
 from batchseg.inputs.photo_listing import list_photographs
-from batchseg.inputs.tables import LISTING
 from batchseg.job.settings import SceneSet
 from batchseg.system import walk
 
@@ -30,20 +29,8 @@ def touch(folder: Path, *names: str) -> None:
         path.write_bytes(name.encode(errors="surrogateescape"))
 
 
-def job(*inputs, **changes):
-    return make_config(inputs=tuple(i if isinstance(i, tuple) else (None, str(i)) for i in inputs), **changes)
-
-
-def listing(*inputs, recorded=None, **changes) -> pa.Table:
-    table = list_photographs(job(*inputs, **changes), recorded or {})[0]
-    assert table.schema == LISTING
-    ids = table["source_id"].to_pylist()
-    assert ids == sorted(set(ids))
-    return table
-
-
 def ids(*inputs, **changes) -> list[str]:
-    return listing(*inputs, **changes)["source_id"].to_pylist()
+    return listed(*inputs, **changes)["source_id"].to_pylist()
 
 
 @pytest.fixture
@@ -102,7 +89,7 @@ def test_names_are_the_same_on_a_disk_and_in_a_bucket(tmp_path, bucket):
         fsspec.filesystem("s3").pipe_file(f"{bucket}/in/{name}", name.encode())
     (tmp_path / "m.txt").write_text("\n".join(f"{bucket}/in/{name}" for name in names))
     for inputs in (f"{tmp_path}/in", f"{bucket}/in", f"{bucket}/in/**", tmp_path / "m.txt"):
-        table = listing(inputs)
+        table = listed(inputs)
         assert table["source_id"].to_pylist() == sorted(names)
         for row in table.to_pylist():
             assert walk.current_tags([row["uri"]]) == [row["tag"]]
@@ -121,7 +108,7 @@ def test_rows_of_a_manifest_carry_their_columns_into_the_listing(archive, ending
     else:
         lines = [f"{n},{line}" for n, line in zip(names, ["1", "", "2"], strict=True)]
         path.write_text("\n".join(names if ending == "txt" else ["uri,line", *lines]), encoding="utf-8")
-    rows = {row["source_id"]: row for row in listing(path).to_pylist()}
+    rows = {row["source_id"]: row for row in listed(path).to_pylist()}
     said = {key: json.loads(row["attributes"] or "{}") for key, row in rows.items()}
     expected = {"in/z.jpg": {"line": "1"}, "in/c/照片.jpg": {}, "in/gone.jpg": {"line": "2"}}
     assert said == ({key: {} for key in expected} if ending == "txt" else expected)
@@ -144,16 +131,16 @@ def test_a_server_that_does_not_answer_is_no_server_without_the_file(tmp_path):
     threading.Thread(target=server.serve_forever, daemon=True).start()
     address = f"http://127.0.0.1:{server.server_port}"
     (tmp_path / "m.txt").write_text(f"{address}/404.jpg\n{address}/403.jpg\n{address}/410.jpg\n")
-    assert listing(tmp_path / "m.txt")["tag"].to_pylist() == ["absent"] * 3
+    assert listed(tmp_path / "m.txt")["tag"].to_pylist() == ["absent"] * 3
     for status in ("503", "429"):
         (tmp_path / "m.txt").write_text(f"{address}/{status}.jpg\n")
         with pytest.raises(StoppedError, match=f"cannot list .*cannot look at .*{status}"):
-            listing(tmp_path / "m.txt")
+            listed(tmp_path / "m.txt")
     server.shutdown()
     server.server_close()
     (tmp_path / "m.txt").write_text(f"{address}/404.jpg\n")
     with pytest.raises(ConfigError, match=r"cannot list .*cannot look at .*[Cc]onnect"):
-        listing(tmp_path / "m.txt")
+        listed(tmp_path / "m.txt")
 
 
 def test_rows_that_say_the_same_count_once_and_others_are_refused(archive):
@@ -162,14 +149,14 @@ def test_rows_that_say_the_same_count_once_and_others_are_refused(archive):
     assert ids(path) == ["in/b/x.tif", "in/z.jpg"]
     path.write_text("uri,line\nin/z.jpg,1\nin/b/x.tif,2\nin/z.jpg,7\n")
     with pytest.raises(ConfigError, match=r'z\.jpg is listed twice, with .*"1".* and with .*"7"'):
-        listing(path)
+        listed(path)
 
 
 def test_a_file_of_two_inputs_has_what_the_first_says(archive):
     (archive / "m.csv").write_text("uri,line\nin/z.jpg,1\nin/b/x.tif,1\n")
-    table = listing(archive / "m.csv", archive / "in" / "b")
+    table = listed(archive / "m.csv", archive / "in" / "b")
     assert table["attributes"].to_pylist() == ['{"line": "1"}'] * 2
-    assert set(listing(archive / "in", archive / "m.csv")["attributes"].to_pylist()) == {""}
+    assert set(listed(archive / "in", archive / "m.csv")["attributes"].to_pylist()) == {""}
 
 
 def test_ids_of_a_manifest_keep_the_folder_of_its_first_members_line(archive):
@@ -197,7 +184,7 @@ def test_two_files_that_would_have_one_id_are_refused(archive, bucket):
     for key in ("in/a.jpg", "in//a.jpg"):
         fsspec.filesystem("s3").call_s3("put_object", Bucket=bucket[5:], Key=key, Body=b"x")
     with pytest.raises(ConfigError, match=r"in//?a\.jpg and .*in//?a\.jpg would both be called a\.jpg"):
-        listing(f"{bucket}/in")
+        listed(f"{bucket}/in")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
@@ -209,7 +196,7 @@ def test_names_that_cannot_be_used_are_problems(archive):
         "é" * 120 + ".jpg",
         "n" * 200 + ".jpg",
     )
-    rows = {row["source_id"]: row["problem"] for row in listing(archive / "in").to_pylist()}
+    rows = {row["source_id"]: row["problem"] for row in listed(archive / "in").to_pylist()}
     assert "not UTF-8" in rows["caf\\xe9.jpg"]
     assert {key for key, problem in rows.items() if "longer" in problem} == {
         "n" * 240 + ".jpg",
@@ -226,13 +213,13 @@ def test_the_output_is_no_input(archive):
     (archive / "m.txt").write_text("in/results/masks/z.jpg.png\nin/z.jpg\n")
     assert len(ids(archive / "m.txt", output=str(archive / "in" / "results"))) == 1
     with pytest.raises(ConfigError, match="inside the output"):
-        listing(archive / "in", output=str(archive))
+        listed(archive / "in", output=str(archive))
 
 
 def test_an_input_that_matches_nothing_is_refused_unless_allowed(archive):
     for pattern in ("in/b/*.jpg", "absent"):
         with pytest.raises(ConfigError, match="matches no photograph"):
-            listing(archive / pattern)
+            listed(archive / pattern)
         assert ids(archive / pattern, archive / "in" / "a", allow_empty=True) == ["a/x.PNG", "a/y.jpeg"]
 
 
@@ -258,9 +245,9 @@ def test_a_photograph_is_young_until_its_age(tmp_path):
         os.utime(tmp_path / f"{name}.jpg", (modified, modified))
     (tmp_path / "m.txt").write_text("new.jpg\nold.jpg\nfuture.jpg\ngone.jpg\n")
     for inputs in (tmp_path, tmp_path / "m.txt"):
-        table = listing(inputs, min_age=60.0)
+        table = listed(inputs, min_age=60.0)
         assert table.filter(table["young"])["source_id"].to_pylist() == ["new.jpg"]
-        assert not any(listing(inputs)["young"].to_pylist())
+        assert not any(listed(inputs)["young"].to_pylist())
 
 
 def test_a_source_takes_its_texts_and_45_bytes(tmp_path):

@@ -11,7 +11,7 @@ from pathlib import Path
 import fsspec
 import pytest
 from conftest import JobWriter, batchseg, reflectance, write_raster
-from test_run import run, run_on_ray
+from runs import run, run_on_ray
 
 from batchseg.errors import SourceIOError
 from batchseg.output.ledger import Ledger

@@ -15,7 +15,7 @@ import pytest
 import yaml
 from conftest import BATCHSEG, JobWriter, batchseg, read_mask, reflectance, spectral_mask, write_raster
 from factories import Photo, make_photo_output, make_recipe
-from test_resume import faults, processes, wait_for
+from killing import faults, processes, wait_for
 
 from batchseg.cli.main import main
 from batchseg.cli.words import describe_values

@@ -9,7 +9,7 @@ import pytest
 import rasterio
 from conftest import REPOSITORY, SHARED, read_mask, write_raster
 from rasterio.windows import Window
-from test_run import run
+from runs import run
 
 from batchseg.job.file import load_job
 from batchseg.job.settings import Normalize

@@ -18,7 +18,7 @@ import training
 from conftest import REPOSITORY, SHARED
 from magnetic_tile import CLASSES, FOLDERS, Example
 from numpy.typing import NDArray
-from test_run import run
+from runs import run
 
 from batchseg.job.file import load_job
 from batchseg.job.settings import Normalize

@@ -10,7 +10,7 @@ import rasterio.features
 import shapely
 from conftest import UTM, JobWriter, read_mask, reflectance, spectral_mask, write_raster
 from rasterio.transform import Affine
-from test_run import ROTATED, mask_bytes, run, run_on_ray
+from runs import ROTATED, mask_bytes, run, run_on_ray
 
 from batchseg.errors import ConfigError
 from batchseg.tools.maintain import prune, retry

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 from conftest import BATCHSEG, batchseg
-from test_photo_nights import JobMaker, check, items, night, photo_job, photograph, save
-from test_resume import faults, wait_for
+from killing import faults, wait_for
+from photo_runs import JobMaker, check, items, night, photo_job, photograph, save
 
 __all__ = ["photo_job"]
 

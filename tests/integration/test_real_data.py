@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 import rasterio
 from conftest import SHARED, JobWriter, batchseg, read_mask, reflectance, spectral_mask, write_raster
-from test_run import BANDS, mask_bytes, run, run_on_ray, split, stac_items
+from runs import BANDS, mask_bytes, run, run_on_ray, split, stac_items
 
 pytestmark = pytest.mark.skipif(not SHARED.is_dir(), reason="no real imagery: set BATCHSEG_DATA")
 

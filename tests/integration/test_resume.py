@@ -1,64 +1,21 @@
 """Runs that are killed go on where they stopped, to the same bytes."""
 
-import contextlib
-import os
-import signal
 import subprocess
 import time
-import uuid
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import BATCHSEG, REPOSITORY, JobWriter, batchseg, reflectance, write_raster
-from test_run import mask_bytes
+from conftest import BATCHSEG, JobWriter, batchseg, reflectance, write_raster
+from killing import faults, kill, processes, wait_for
+from runs import mask_bytes
 
 from batchseg.output.ledger import Ledger
 
 CORE = 48
 SHAPE_HW = (12 * CORE - 5, 13 * CORE + 11)
 TILES = 12 * 14
-
-
-def faults(tmp_path: Path, **settings: object) -> dict[str, str]:
-    """An environment in which runs misbehave, and by whose mark their processes are found."""
-    named = {f"FAULT_{key.upper()}": str(value) for key, value in settings.items()}
-    return {
-        **os.environ,
-        "PYTHONPATH": str(REPOSITORY / "tests" / "faults" / "inject"),
-        "FAULT_COUNT": str(tmp_path / "count"),
-        "FAULT_MARK": uuid.uuid4().hex,
-        **named,
-    }
-
-
-def processes(environment: dict[str, str], command: str = "") -> list[int]:
-    """All processes started in this environment whose command line contains `command`."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        try:
-            marked = environment["FAULT_MARK"].encode() in (entry / "environ").read_bytes()
-            if marked and command.encode() in (entry / "cmdline").read_bytes():
-                found.append(int(entry.name))
-        except OSError:
-            continue
-    return found
-
-
-def kill(pids: list[int]) -> None:
-    for pid in pids:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 90) -> None:
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, "waited too long"
-        time.sleep(0.02)
 
 
 def recorded(output: Path) -> set[tuple[int, int]]:

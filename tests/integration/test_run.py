@@ -1,7 +1,6 @@
 """Whole runs against numpy on the whole raster."""
 
 import csv
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,32 +17,10 @@ from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
 from rasterio.enums import ColorInterp
 from rasterio.transform import Affine
+from runs import BANDS, ROTATED, _rows, convolved, mask_bytes, run, run_on_ray, split, stac_items
 
-from batchseg.driver.begin import begin
-from batchseg.driver.job import Report, run_job
 from batchseg.errors import ConfigError, ModelError
-from batchseg.job.file import load_job
 from batchseg.output.ledger import Ledger
-
-
-def run(job: Path, *overrides: str, replace: bool = False) -> Report:
-    config = load_job(job, ["executor=inline", "workers=1", *overrides])
-    with begin(config) as begun:
-        return run_job(config, begun, listeners=[], stop=lambda: None, replace=replace)
-
-
-def run_on_ray(job: Path, address: str, *overrides: str) -> Report:
-    return run(job, "executor=ray", f"ray_address={address}", "workers=2", *overrides)
-
-
-def mask_bytes(output: Path) -> dict[str, bytes]:
-    folders = [output / "masks", output / "confidence"]
-    return {
-        str(path.relative_to(output)): path.read_bytes()
-        for folder in folders
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
 
 
 def collar(height: int, width: int) -> NDArray[np.bool_]:
@@ -76,21 +53,6 @@ def test_the_mask_is_numpys_whatever_the_tiles_shards_workers_and_executor(
     for name in "abcde":
         np.testing.assert_array_equal(read_mask(tmp_path / name, "scene.tif"), expected)
         assert mask_bytes(tmp_path / name) == first
-
-
-def convolved(pixels: NDArray[np.uint8], pad: int) -> NDArray[np.uint8]:
-    """The convolution model on the whole raster, reflected by `pad`; exact, in integers."""
-    _, height, width = pixels.shape
-    padded = np.pad(pixels.astype(np.int64), ((0, 0), (pad, pad), (pad, pad)), mode="reflect")
-    radius = test_models.RADIUS
-    scores = np.zeros((test_models.CONV_CLASSES, height, width), dtype=np.int64)
-    for k, bands in enumerate(test_models.conv_weights()):
-        for band, kernel in enumerate(bands):
-            for i, row in enumerate(kernel):
-                for j, weight in enumerate(row):
-                    top, left = pad - radius + i, pad - radius + j
-                    scores[k] += weight * padded[band, top : top + height, left : left + width]
-    return scores.argmax(axis=0).astype(np.uint8)
 
 
 def conv_job(write_job: JobWriter, models: Path) -> Path:
@@ -132,7 +94,6 @@ def test_rasters_smaller_than_a_tile(
         np.testing.assert_array_equal(mask, convolved(pixels, 5))
 
 
-ROTATED = Affine(8.0, 3.0, 600_000.125, 2.5, -7.0, 5_000_000.3)
 GEOREFERENCES = {
     "north-up": {"crs": "EPSG:32633", "transform": UTM},
     "rotated": {"crs": "EPSG:32633", "transform": ROTATED},
@@ -387,20 +348,6 @@ def test_nothing_is_left_behind_but_what_is_documented(tmp_path: Path, write_job
     assert not list(Ledger(str(tmp_path / "out")).unfinished())
 
 
-BANDS = ["red", "green", "blue", "nir"]
-
-
-def split(path: Path, folder: Path, names: Sequence[str] = BANDS) -> list[Path]:
-    """A raster's bands as files of one band each: FOLDER/NAME_red.tif, ..."""
-    with rasterio.open(path) as stacked:
-        pixels, profile = stacked.read(), {"nodata": stacked.nodata, "crs": stacked.crs}
-        profile |= {"transform": stacked.transform}
-    return [
-        write_raster(folder / f"{path.stem}_{name}.tif", band[None], **profile)
-        for name, band in zip(names, pixels, strict=True)
-    ]
-
-
 def csv_manifest(path: Path, scenes: dict[str, list[Path]]) -> None:
     with path.open("w") as file:
         writer = csv.DictWriter(file, fieldnames=["nir", "name", "blue", "green", "red"])
@@ -410,29 +357,6 @@ def csv_manifest(path: Path, scenes: dict[str, list[Path]]) -> None:
 
 def parquet_manifest(path: Path, scenes: dict[str, list[Path]]) -> None:
     pq.write_table(pa.Table.from_pylist(_rows(scenes)), path)
-
-
-def _rows(scenes: dict[str, list[Path]]) -> list[dict[str, str]]:
-    return [
-        {"name": scene, **dict(zip(BANDS, map(str, files), strict=True))} for scene, files in scenes.items()
-    ]
-
-
-def stac_items(path: Path, scenes: dict[str, list[Path]]) -> None:
-    """An item collection whose assets are the files, in hrefs relative to it."""
-    features = [
-        {
-            "type": "Feature",
-            "id": scene,
-            "properties": {},
-            "assets": {
-                name: {"href": os.path.relpath(file, path.parent)}
-                for name, file in zip(BANDS, files, strict=True)
-            },
-        }
-        for scene, files in scenes.items()
-    ]
-    path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
 
 
 def test_a_scene_of_one_file_per_band_has_the_mask_of_the_stacked_one(

@@ -8,10 +8,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from factories import make_recipe
-from photographs import product_of, spots_mask, spotted
+from photo_tables import RULES, files, listing_row, masks_of, rows_of, written
+from photographs import product_of
 from polygons import whole_regions
-from test_annotate import rows_of
-from test_rules import criterion
 
 from batchseg.errors import OutputError
 from batchseg.inputs.tables import ANNOTATIONS
@@ -20,48 +19,10 @@ from batchseg.output import photo_results
 from batchseg.output.columns import from_parquet, to_parquet
 from batchseg.output.ledger import SCHEMA
 from batchseg.output.photo_mask import read_layer
-from batchseg.output.photo_results import Finished, ResultWriter, is_wanted
+from batchseg.output.photo_results import is_wanted
 from batchseg.output.region_parts import MEMBERS
-from batchseg.predict.photo import PhotoMask
 from batchseg.regions.scene_table import wanted_classes
 from batchseg.regions.verdicts import Ruleset, judge
-
-RULES = (criterion(name="large", min_area=30.0), criterion(name="blue", then="REVIEW", classes=(3,)))
-SHAPES = [(31, 47), (47, 31), (5, 60), (1, 9), (70, 33)]
-
-
-def masks_of(count=20):
-    """By id: some without a defect, one of nodata alone, one with some."""
-    masks = {}
-    for number in range(count):
-        pixels = spotted(*SHAPES[number % 5], seed=number, spots=number % 4)
-        masks[f"line {number % 2}/ä{number:02d}.jpg"] = spots_mask(pixels)
-    names = list(masks)
-    masks[names[3]][:] = 255
-    masks[names[7]][:9, :9] = 255
-    return masks
-
-
-def listing_row(name):
-    return {"source_id": name, "tag": f"tag {name}", "uri": f"/in/{name}", "attributes": '{"line": "7"}'}
-
-
-def written(output, masks, product, recipe=None, confidences=None, cpu_class="avx2"):
-    recipe = recipe or make_recipe(confidence=confidences is not None)
-    writer = ResultWriter(str(output), recipe, product, cpu_class)
-    for number, (name, mask) in enumerate(masks.items()):
-        made = PhotoMask(classes=mask, confidence=(confidences or {}).get(name), tiles=number)
-        writer.add(Finished(row=listing_row(name), mask=made, content=f"c{number}", same_as=""))
-    table = writer.close()
-    assert table.schema.equals(SCHEMA)
-    table.validate(full=True)
-    assert not any(column.null_count for column in table.columns)
-    return table
-
-
-def files(output):
-    found = (path for path in output.rglob("*") if path.is_file())
-    return {str(path.relative_to(output)): path.read_bytes() for path in found}
 
 
 def test_rows_count_the_masks_pixels_and_regions(tmp_path):

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from test_rules import box, criterion, tables_of
+from rules import box, criterion, tables_of
 
 from batchseg.errors import OutputError
 from batchseg.output.ledger import SCHEMA, Output, Record

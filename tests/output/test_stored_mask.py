@@ -8,10 +8,10 @@ import pytest
 from factories import make_recipe
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from photo_tables import masks_of, written
 from photographs import product_of
 from polygons import rings, spiral
 from strategies import sizes
-from test_writing import masks_of, written
 
 from batchseg.errors import DamagedResultError
 from batchseg.job.recipe import RegionSettings

@@ -14,21 +14,21 @@ import pytest
 import rasterio
 import shapely
 from conftest import UTM, JobWriter, read_mask, reflectance, spectral_mask, write_raster
-from factories import make_config, make_recipe, make_scene
+from damage import corrupt, undecodable
+from factories import make_config, make_recipe, make_scene, scene_of
 from factories import write_job as write_minimal_job
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from rasterio.features import rasterize
 from rasterio.transform import Affine
+from runs import convolved, mask_bytes, run
 from shapely import Polygon
 from shapely.geometry.base import BaseGeometry
-from test_blocks import corrupt, undecodable
-from test_read import scene_of
-from test_run import convolved, mask_bytes, run, run_job
 
 from batchseg.driver.begin import begin
 from batchseg.driver.events import Event, ShardsDone
+from batchseg.driver.job import run_job
 from batchseg.driver.plan import _wanted
 from batchseg.errors import ConfigError, StoppedError
 from batchseg.inputs.source import ControlPoint, Georeference, Scene

@@ -10,13 +10,13 @@ import pyarrow.parquet as pq
 import pytest
 import rasterio
 from conftest import SHARED, JobWriter, read_mask, reflectance, spectral_mask, write_raster
-from factories import make_recipe
+from damage import corrupt, offset_of, undecodable
+from factories import make_recipe, scene_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from rasterio.errors import RasterioIOError
-from test_read import scene_of
-from test_run import run
+from runs import run
 
 from batchseg.errors import SourceError, SourceIOError
 from batchseg.job.recipe import Recipe
@@ -31,40 +31,10 @@ TILED = {"blockxsize": 64, "blockysize": 48}
 STRIPED = {"tiled": False, "blockxsize": None, "blockysize": 16}
 
 
-def offset_of(path: Path, row: int, col: int, band: int = 1) -> tuple[int, int]:
-    """Offset and bytes of one block in its file."""
-    with rasterio.open(path) as dataset:
-        names = (f"BLOCK_{what}_{col}_{row}" for what in ("OFFSET", "SIZE"))
-        offset, size = (int(dataset.get_tag_item(name, "TIFF", bidx=band)) for name in names)
-    return offset, size
-
-
-def corrupt(path: Path, row: int, col: int, band: int = 1) -> None:
-    """Overwrite one block's bytes."""
-    offset, size = offset_of(path, row, col, band)
-    data = bytearray(path.read_bytes())
-    data[offset : offset + size] = np.random.default_rng(0).integers(128, 256, size, np.uint8).tobytes()
-    path.write_bytes(data)
-
-
 def cut_off(path: Path, row: int, col: int, band: int = 1) -> None:
     """End the file in the middle of a block."""
     offset, size = offset_of(path, row, col, band)
     path.write_bytes(path.read_bytes()[: offset + size // 2])
-
-
-def undecodable(path: Path, bands: list[int]) -> NDArray[np.bool_]:
-    """Block by block, each in a dataset of its own."""
-    with rasterio.open(path) as dataset:
-        bad = np.zeros(dataset.shape, dtype=bool)
-        windows = [window for _, window in dataset.block_windows(1)]
-    for window in windows:
-        with rasterio.open(path, sharing=False) as dataset:
-            try:
-                dataset.read(bands, window=window)
-            except RasterioIOError:
-                bad[window.toslices()] = True
-    return bad
 
 
 def whole(

@@ -2,32 +2,18 @@
 
 import os
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import rasterio
 from conftest import reflectance, write_raster
-from factories import make_config, make_recipe
+from factories import make_recipe, scene_of, source_of
 
 from batchseg.errors import SourceChangedError, SourceError
-from batchseg.inputs.listing import find_sources
-from batchseg.inputs.source import Refusal, Scene, Source
+from batchseg.inputs.source import Refusal
 from batchseg.job.settings import Scale
 from batchseg.pixels.grid import ShardGrid
 from batchseg.pixels.read import read_header, read_headers_alone, read_shards
-
-
-def source_of(path: Path, **changes: Any) -> Source:
-    config = make_config(inputs=((None, str(path)),), output=str(path.parent / "out"), **changes)
-    (source,), _ = find_sources(config, {})
-    return source
-
-
-def scene_of(path: Path, **changes: Any) -> Scene:
-    scene = read_header(source_of(path, **changes))
-    assert isinstance(scene, Scene), scene
-    return scene
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "float32", "float64", "int32", "uint32"])

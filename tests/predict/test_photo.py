@@ -5,12 +5,11 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
-from factories import make_package, make_recipe, write_raster
+from factories import make_package, make_recipe, scene_of, write_raster
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from photographs import masked, network_of, picture_of, recipe_of, spots_mask, spots_scores, spotted
 from strategies import sizes
-from test_read import scene_of
 
 from batchseg.errors import MismatchError, ModelError
 from batchseg.job.settings import Scale

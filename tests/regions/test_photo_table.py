@@ -9,34 +9,15 @@ import shapely
 from factories import make_scene, make_source
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from photo_tables import annotator, mask_of, rows_of
 from photographs import NAMES
 from polygons import rings, spiral, whole_regions
 from strategies import sizes
 
 from batchseg.inputs.tables import ANNOTATIONS
 from batchseg.job.recipe import RegionSettings
-from batchseg.predict.photo import PhotoMask
 from batchseg.regions import photo_table
-from batchseg.regions.photo_table import Annotator
 from batchseg.regions.scene_table import RegionWriter, wanted_classes
-
-
-def annotator(settings=RegionSettings(), *, nodata=255, pixel_size=None, sure=False, names=NAMES):  # noqa: B008
-    return Annotator(settings, class_names=names, nodata=nodata, pixel_size=pixel_size, with_confidence=sure)
-
-
-def mask_of(classes, confidence=None):
-    return PhotoMask(classes=classes, confidence=confidence, tiles=1)
-
-
-def rows_of(masks, confidences=None, **options):
-    """One table of several masks by id."""
-    made = annotator(sure=confidences is not None, **options)
-    photos = [mask_of(mask, (confidences or {}).get(name)) for name, mask in masks.items()]
-    table = made.rows(made.trace(photos), list(masks))
-    table.validate(full=True)
-    assert table.schema.equals(ANNOTATIONS)
-    return table
 
 
 def defects(shape, seed, nodata=255):

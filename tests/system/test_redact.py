@@ -4,7 +4,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_listing import listing
+from listings import listed
 
 from batchseg.errors import ConfigError
 from batchseg.job.file import load_job
@@ -71,11 +71,11 @@ def test_photographs_keep_ids_and_lose_signatures(tmp_path, monkeypatch):
 
     uris = [f"https://u:{S}@h/d/{n}.png?X-Amz-Signature={S}{n}" for n in range(3)]
     (tmp_path / "m.txt").write_text("\n".join(uris))
-    files = module.walking.Files()
+    files = module.walk.Files()
     for uri in uris:
         files.add(uri, 5, "tag", None)
-    monkeypatch.setattr(module.walking, "look", lambda names: files)
-    table = listing(tmp_path / "m.txt")
+    monkeypatch.setattr(module.walk, "look", lambda names: files)
+    table = listed(tmp_path / "m.txt")
     assert table["source_id"].to_pylist() == ["0.png", "1.png", "2.png"]
     assert table["uri"].to_pylist() == uris  # by which they are read
     assert isinstance(table, pa.Table)

@@ -3,12 +3,10 @@ from pathlib import Path
 
 import fsspec
 import pytest
+from listings import NAMES
 
 from batchseg.errors import SourceIOError
 from batchseg.system import storage, walk
-
-NAMES = ["a b.jpg", "50%.jpg", "no#1.jpg", "Prüfling ö.jpg", "照片.jpg", "a%20b.jpg", "q?x=1.jpg"]
-"""What URLs and URIs trip over."""
 
 
 def listed(*arguments, **options) -> dict[str, tuple[int, str | None]]:

@@ -8,7 +8,7 @@ import pyogrio
 import pytest
 import shapely
 from conftest import JobWriter, batchseg, reflectance, write_raster
-from test_run import run
+from runs import run
 
 from batchseg.errors import ConfigError, OutputError
 from batchseg.tools.export import export

@@ -5,7 +5,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from conftest import JobWriter, reflectance, write_raster
-from test_run import run
+from runs import run
 
 from batchseg.errors import ConfigError, LockedError
 from batchseg.output.ledger import Ledger

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from graphs import write_nchw
 from packages import BANDS, bake_of, near_ties, normalized, onnx_package, paddle_package, plain, tiles
-from test_onnxgraph import write_nchw
 
 from batchseg.engines.base import engine
 from batchseg.engines.graphs import derive
