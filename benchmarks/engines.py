@@ -18,13 +18,15 @@ import yaml
 
 from batchseg.cli.model import bench_table
 from batchseg.driver.dry_run import bench_job
-from batchseg.driver.prepare import probe_model, read_package, worker_count
+from batchseg.driver.executors.start import worker_count
+from batchseg.driver.prepare import probe_model
 from batchseg.errors import BatchsegError
 from batchseg.inputs.listing import find_sources
 from batchseg.job.file import load_job
 from batchseg.job.recipe import Recipe
 from batchseg.job.resolve import make_recipe
 from batchseg.job.settings import JobConfig
+from batchseg.models.reading import read_package
 from batchseg.predict.engine_choice import figures
 from batchseg.predict.engine_trials import Bench, save_samples, tiles_per_second
 from batchseg.predict.samples import sample_tiles

@@ -15,25 +15,15 @@ from numpy.typing import NDArray
 
 from batchseg.inputs.listing import find_sources
 from batchseg.inputs.source import Georeference, Scene, Source
-from batchseg.inputs.tables import ANNOTATIONS
 from batchseg.job.recipe import Product, Recipe, RegionSettings
-from batchseg.job.settings import (
-    ClassInfo,
-    Gate,
-    JobConfig,
-    ModelOptions,
-    Normalize,
-    Photographs,
-    Rule,
-    Scale,
-)
-from batchseg.models.package import ModelFacts, ModelPackage
+from batchseg.job.settings import Gate, JobConfig, Photographs, Rule, Scale
+from batchseg.models.package import ClassInfo, ModelFacts, ModelOptions, ModelPackage, Normalize
 from batchseg.output.ledger import Ledger, Output, Record
 from batchseg.output.state import OutputState, save_state
 from batchseg.pixels.grid import Shard
 from batchseg.pixels.read import read_header
-from batchseg.predict.prepare import Preparation
-from batchseg.regions.rows import RowMaker
+from batchseg.predict.predictor import Preparation
+from batchseg.regions.rows import ANNOTATIONS, RowMaker
 from batchseg.regions.tracing.rings import count
 from batchseg.regions.tracing.tracer import RegionTracer
 from batchseg.tools.tables import ITEM_COLUMNS

@@ -4,7 +4,7 @@ import pyarrow as pa
 from factories import make_config
 
 from batchseg.inputs.photo_listing import list_photographs
-from batchseg.inputs.tables import LISTING
+from batchseg.inputs.source import LISTING
 from batchseg.output.ledger import Ledger, Output, Record
 
 PART = Output(path="annotations/crs=none/part-1.parquet", nbytes=9, sha256="p")

@@ -4,12 +4,12 @@ from factories import make_recipe
 from photographs import NAMES, spots_mask, spotted
 from rules import criterion
 
-from batchseg.inputs.tables import ANNOTATIONS
 from batchseg.job.recipe import RegionSettings
 from batchseg.output.ledger import SCHEMA
 from batchseg.output.photo_results import Finished, ResultWriter
 from batchseg.predict.photo import PhotoMask
 from batchseg.regions.photo_table import Annotator
+from batchseg.regions.rows import ANNOTATIONS
 
 
 def files(output):

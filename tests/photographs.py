@@ -12,16 +12,14 @@ from factories import make_config, make_facts, make_photographs, make_product
 from numpy.typing import NDArray
 from PIL import Image
 
-from batchseg.inputs.tables import LISTING
-from batchseg.job.recipe import Product, Recipe, RegionSettings
+from batchseg.inputs.source import LISTING
+from batchseg.job.recipe import Product, Recipe, RegionSettings, Ruleset
 from batchseg.job.resolve import make_recipe
 from batchseg.job.settings import Scale
 from batchseg.models.reading import read_model
 from batchseg.pixels.photo.picture import Picture
 from batchseg.predict.photo import Fitting, PhotoMask
-from batchseg.predict.predictor import Predictor, load_predictor
-from batchseg.predict.prepare import Preparation
-from batchseg.regions.verdicts import Ruleset
+from batchseg.predict.predictor import Predictor, Preparation, load_predictor
 from batchseg.system.walk import current_tags
 
 RAW = Scale(kind="divide", low=(0.0,), high=(1.0,))

@@ -6,10 +6,10 @@ import numpy as np
 import pyarrow as pa
 from polygons import whole_regions
 
-from batchseg.inputs.tables import ANNOTATIONS
-from batchseg.job.recipe import RegionSettings
-from batchseg.job.settings import ClassInfo, Interest
-from batchseg.regions.verdicts import Criterion
+from batchseg.job.recipe import Criterion, RegionSettings
+from batchseg.job.settings import Interest
+from batchseg.models.package import ClassInfo
+from batchseg.regions.rows import ANNOTATIONS
 
 CLASSES = tuple(ClassInfo(name=name, color="#000000") for name in ("sound", "crack", "blowhole", "fray"))
 

@@ -52,7 +52,7 @@ ORDER = [
     "engines.graphs.cache",
     "system.threads",
     "system.retry",
-    "system.s3session",
+    "system.s3_session",
     "system.storage",
     "system.walk",
     "system.publish",

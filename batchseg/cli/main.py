@@ -31,7 +31,7 @@ from batchseg.system.redact import hidden
 
 if TYPE_CHECKING:
     from batchseg.driver.night import Report
-    from batchseg.driver.prepare import Stop
+    from batchseg.driver.tasks import Stop
     from batchseg.tools.status import Status
 
 EXIT_CODES = """\
@@ -245,8 +245,9 @@ def _run(arguments: argparse.Namespace, streams: Streams) -> int:
 def _run_begun(
     config: JobConfig, begun: Begun, arguments: argparse.Namespace, err: TextIO, stop: Stop
 ) -> Report:
+    from batchseg.cli.progress import PlainProgress, TerminalProgress, is_terminal
     from batchseg.driver.job import run_job
-    from batchseg.driver.progress import PlainProgress, Sums, TerminalProgress, is_terminal
+    from batchseg.driver.progress import Sums
 
     sums = Sums()
     progress: TerminalProgress | PlainProgress | None = None
@@ -273,8 +274,8 @@ def _run_begun(
 
 def _print_report(report: Report, run_id: str, out: TextIO, *, quiet: bool) -> None:
     from batchseg.driver.bottleneck import diagnose
+    from batchseg.driver.commit import describe_damage
     from batchseg.driver.progress import duration
-    from batchseg.driver.refusals import describe_damage
 
     tally, sums = report.tally, report.sums
     if not quiet:

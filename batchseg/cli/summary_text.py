@@ -12,9 +12,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from batchseg.tools.lettering import cut, printable
-from batchseg.tools.period import local_time
-from batchseg.tools.summary import ClassCounts, Counts, Summary, describe_counts, describe_period
+from batchseg.tools.outlines import cut, printable
+from batchseg.tools.summary import ClassCounts, Counts, Summary, describe_counts, describe_period, local_time
 
 COLUMNS = 100
 """Width of what is printed, in characters."""

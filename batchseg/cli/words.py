@@ -2,8 +2,7 @@
 
 from collections.abc import Callable
 
-from batchseg.driver.dry_run import DryRun, dry_run
-from batchseg.driver.photo_dry_run import PhotoPlan, plan_photographs
+from batchseg.driver.dry_run import DryRun, PhotoPlan, dry_run, plan_photographs
 from batchseg.driver.prepare import describe_young
 from batchseg.driver.progress import duration
 from batchseg.job.recipe import Recipe

@@ -9,26 +9,21 @@ from typing import TYPE_CHECKING
 from batchseg.driver.begin import Begun
 from batchseg.driver.bottleneck import diagnose, is_badly_tiled
 from batchseg.driver.events import Event, Listener, Note, PhaseStarted, PlanReady, Setting, WorkEnded
+from batchseg.driver.executors.start import LazyExecutor, driver_timeout
 from batchseg.driver.night import Night, Report, product_names, save_summary, setting_of
-from batchseg.driver.plan import Estimate, Plan, Triage, estimate, make_plan
-from batchseg.driver.prepare import (
-    LazyExecutor,
-    Stop,
-    driver_timeout,
-    read_package,
-    refuse_spoiled_night,
-    settle,
-    triage_job,
-)
+from batchseg.driver.plan import Estimate, Plan, estimate, make_plan
+from batchseg.driver.prepare import refuse_spoiled_night, settle
 from batchseg.driver.profile import PROFILE, Timeline
 from batchseg.driver.progress import LogListener, Sums
 from batchseg.driver.scene_loop import Driver, Tally
-from batchseg.driver.tasks import Executor, Slot
+from batchseg.driver.tasks import Executor, Slot, Stop
+from batchseg.driver.triage import Triage, triage_job
 from batchseg.errors import BatchsegError, ModelError, OutputError, SourceIOError, StoppedError
 from batchseg.inputs.listing import find_sources
 from batchseg.inputs.source import Refusal
 from batchseg.job.recipe import Product, Recipe
 from batchseg.job.settings import JobConfig
+from batchseg.models.reading import read_package
 from batchseg.output.fragments import discard_leftovers, fragments_exist
 from batchseg.output.items import write_items
 from batchseg.output.ledger import Ledger, Record

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 from batchseg.driver.bottleneck import diagnose
 from batchseg.driver.events import Listener, Note, Setting
-from batchseg.driver.prepare import Stop, describe_young
+from batchseg.driver.prepare import describe_young
 from batchseg.driver.progress import Sums
 from batchseg.driver.scene_loop import Tally
-from batchseg.inputs.listing import InputRoot
+from batchseg.driver.tasks import Stop
+from batchseg.inputs.ids import InputRoot
 from batchseg.job.recipe import Product, Recipe
 from batchseg.job.settings import JobConfig
 from batchseg.output.ledger import Record

@@ -9,16 +9,23 @@ from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
-from batchseg.driver.commit import COMMIT_SECONDS
+from batchseg.driver.commit import COMMIT_SECONDS, Streak
 from batchseg.driver.events import Committed, GroupDone, Listener, Retried, SceneRefused
-from batchseg.driver.group import Doubt, GroupAnswer
 from batchseg.driver.photo_queue import Batch, Waiting, group_of
-from batchseg.driver.refusals import Streak
 from batchseg.driver.scene_loop import DRAIN_SECONDS, LOST_LIMIT, POLL_SECONDS, Tally, is_failure, late
-from batchseg.driver.tasks import Executor, Failure, GroupOutcome, Outcome, SiftOutcome, Slot, SlotsChanged
+from batchseg.driver.tasks import (
+    Executor,
+    Failure,
+    GroupAnswer,
+    GroupOutcome,
+    Outcome,
+    SiftOutcome,
+    Slot,
+    SlotsChanged,
+)
 from batchseg.errors import OutputError, StoppedError
-from batchseg.inputs.tables import compute as pc
-from batchseg.inputs.tables import words
+from batchseg.inputs.source import Doubt, words
+from batchseg.inputs.source import compute as pc
 from batchseg.output.ledger import Ledger, Record
 from batchseg.system import publish, storage
 from batchseg.system.processes import START_SECONDS

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
-from batchseg.driver.group import Group, Work, to_stream
-from batchseg.inputs.tables import compute as pc
+from batchseg.driver.tasks import Group, Work, to_stream
+from batchseg.inputs.source import compute as pc
 
 GROUP_BYTES = 256 * 2**20
 """Of a group's files, unless one has more."""

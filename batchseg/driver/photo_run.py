@@ -6,19 +6,20 @@ from functools import partial
 
 import pyarrow as pa
 
-from batchseg.driver.copies import find_copies, results_of
 from batchseg.driver.events import Note, PhaseStarted, PlanReady, WorkEnded
+from batchseg.driver.executors.start import LazyExecutor, driver_timeout
 from batchseg.driver.night import Night, Report, product_names, setting_of
 from batchseg.driver.photo_loop import PhotoDriver
 from batchseg.driver.photo_triage import PhotoTriage, StoredOutputs, triage_photographs
-from batchseg.driver.prepare import LazyExecutor, driver_timeout, read_package, settle
-from batchseg.driver.revise import Revision, revise, surplus, with_attributes
+from batchseg.driver.photo_worker import sift
+from batchseg.driver.prepare import settle
+from batchseg.driver.revise import Revision, find_copies, results_of, revise, surplus, with_attributes
 from batchseg.driver.scene_loop import Tally
-from batchseg.driver.sift import sift
 from batchseg.errors import BatchsegError, ConfigError, ModelError, StoppedError
 from batchseg.inputs.photo_listing import list_photographs, some_sources
-from batchseg.inputs.tables import compute as pc
+from batchseg.inputs.source import compute as pc
 from batchseg.job.recipe import Product, Recipe
+from batchseg.models.reading import read_package
 from batchseg.output.columns import verdict_counts
 from batchseg.output.items import write_items
 from batchseg.output.ledger import Ledger

@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from batchseg.inputs.tables import LISTING, Column
-from batchseg.inputs.tables import compute as pc
+from batchseg.inputs.source import LISTING, Column
+from batchseg.inputs.source import compute as pc
 from batchseg.output.ledger import SCHEMA
 from batchseg.system import storage, walk
 

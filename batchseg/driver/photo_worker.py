@@ -2,23 +2,24 @@
 
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import pyarrow as pa
 
-from batchseg.driver.group import Doubt, Group, GroupAnswer, from_stream
+from batchseg.driver.tasks import Group, GroupAnswer, Sifted, from_stream
 from batchseg.errors import DamagedResultError, SourceError
-from batchseg.inputs.tables import words
+from batchseg.inputs.source import Doubt, words
 from batchseg.job.recipe import Product, Recipe
+from batchseg.output.photo_mask import StoredMasks
 from batchseg.output.photo_results import Finished, ResultWriter
-from batchseg.output.stored_mask import StoredMasks
-from batchseg.pixels.photo.load import Loaded, Row, content_digest, read_ahead, read_listed
+from batchseg.pixels.photo.load import Loaded, Row, content_digest, load, read_ahead, read_listed
 from batchseg.predict.photo import Fitting
-from batchseg.predict.predictor import Predictor
-from batchseg.predict.prepare import Preparation
+from batchseg.predict.predictor import Predictor, Preparation
+from batchseg.system import storage
 from batchseg.system.machine import give_back_freed_memory
+from batchseg.system.processes import ProcessDiedError, each_in_fresh_process
 from batchseg.system.timing import Stopwatch
 
 
@@ -198,3 +199,51 @@ class GroupWorker:
 
 def _finished(loaded: Loaded, fitting: Fitting) -> Finished:
     return Finished(row=loaded.row, mask=fitting.mask(), content=loaded.content)
+
+
+def look_at(row: Row, recipe: Recipe) -> Doubt | None:
+    """Read, decode and fit one photograph; why it cannot be done, None where it can."""
+    loaded = load(row, with_content=False)
+    if loaded.picture is None:
+        return loaded.doubt
+    try:
+        Fitting(loaded.picture, recipe)
+    except SourceError as e:
+        return Doubt.of(row["source_id"], e)
+    return None
+
+
+def sift(rows: Sequence[Row], recipe: Recipe, timeout: float) -> Sifted:
+    """Look at photographs one by one in a fresh process; one that ends or stops it is in doubt.
+
+    Args:
+        rows: as they were listed.
+        recipe: the pixel settings.
+        timeout: seconds after which no more of them are looked at. One that hangs gets a third of that, 60
+            at most, twice.
+    """
+    until = time.monotonic() + timeout
+    doubts: list[Doubt] = []
+    each = max(5.0, min(60.0, timeout / 3))
+    answers = each_in_fresh_process(_look, rows, recipe, storage.environment(), timeout=each)
+    for count, (row, answer) in enumerate(zip(rows, answers, strict=True), start=1):
+        if isinstance(answer, ProcessDiedError):
+            doubts.append(_died(row, answer))
+        elif answer is not None:
+            doubts.append(answer)
+        if time.monotonic() > until:
+            return Sifted(doubts=tuple(doubts), left=tuple(row["source_id"] for row in rows[count:]))
+    return Sifted(doubts=tuple(doubts))
+
+
+def _died(row: Row, error: ProcessDiedError) -> Doubt:
+    """Who waits for a server is not to blame for it."""
+    transient = error.hung and storage.local_path(row["uri"]) is None
+    return Doubt(
+        source_id=row["source_id"], reason=f"the process that decoded it {error}", transient=transient
+    )
+
+
+def _look(row: Row, recipe: Recipe, where: dict[str, str]) -> Doubt | None:
+    storage.adopt(where)
+    return look_at(row, recipe)

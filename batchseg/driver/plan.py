@@ -3,14 +3,15 @@
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 
-from batchseg.inputs.source import Refusal, Scene, Source
-from batchseg.job.recipe import Product, Recipe, held_dtype, mismatch
+from batchseg.driver.triage import Triage
+from batchseg.inputs.source import Refusal, Scene
+from batchseg.job.recipe import Product, Recipe
 from batchseg.output.ledger import Ledger, Record
 from batchseg.pixels.area import footprint
+from batchseg.pixels.fit import held_dtype, mismatch, tile_grid
 from batchseg.pixels.grid import Shard, ShardGrid, Window
 
 SHARD_SECONDS, SHARDS_PER_SECOND = 0.5, 512
@@ -27,24 +28,6 @@ SHARD_TILES = 64
 
 LEASES_PER_WORKER = 3
 """One predicted, one read and waiting, one being read or written."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Triage:
-    """Sources sorted by what the ledger says of them, before any header is read."""
-
-    todo: tuple[Source, ...]
-    done: int
-    quarantined: int
-    """In earlier runs, and unchanged since."""
-    lost: frozenset[str]
-    """Ids of `todo` that are done by the ledger, but their mask was deleted."""
-    incomplete: frozenset[str]
-    """Ids of `todo` whose mask is there, and something that is made of it is not."""
-    vanished: tuple[str, ...]
-    """Ids that the ledger knows and the inputs no longer hold; their outputs are kept."""
-    young: int = 0
-    """Sources with work to do that are left to a later run: they may still be written."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,59 +79,6 @@ class Plan:
     refusals: tuple[Refusal, ...]
 
 
-def triage(
-    sources: Sequence[Source],
-    ledger: Ledger,
-    pixel: str,
-    product: str,
-    outputs_there: Callable[[Record], Literal["all", "mask", "none"]] = lambda record: "all",
-    *,
-    try_again: Callable[[Record], bool] = lambda record: False,
-) -> Triage:
-    """Which sources need work: new, changed, unfinished, transiently failed, or to be encoded again.
-
-    Args:
-        sources: what the inputs hold now.
-        ledger: what is committed.
-        pixel: digest of the pixel settings.
-        product: digest of names, colours and format.
-        outputs_there: asked for sources that are done; somebody may have deleted or damaged results.
-        try_again: asked for sources that are quarantined; True where the job now has a way with them.
-    """
-    todo = []
-    missing: dict[str, set[str]] = {"mask": set(), "none": set()}
-    done = quarantined = 0
-    for source in sources:
-        record = ledger.source(source.source_id)
-        if record is None or record.tag != source.tag or record.status == "failed":
-            todo.append(source)
-        elif record.status == "quarantined":
-            if try_again(record):
-                todo.append(source)
-            else:
-                quarantined += 1
-        elif (there := outputs_there(record)) != "all":
-            todo.append(source)
-            missing[there].add(source.source_id)
-        elif (record.pixel, record.product) == (pixel, product):
-            done += 1
-        else:
-            todo.append(source)
-    present = {source.source_id for source in sources}
-    known = ledger.table().column("source_id").to_pylist()
-    vanished = tuple(str(source_id) for source_id in known if source_id not in present)
-    ripe = tuple(source for source in todo if not source.young)
-    return Triage(
-        todo=ripe,
-        done=done,
-        quarantined=quarantined,
-        lost=frozenset(missing["none"]),
-        incomplete=frozenset(missing["mask"]),
-        vanished=vanished,
-        young=len(todo) - len(ripe),
-    )
-
-
 def make_plan(
     triaged: Triage,
     headers: Iterable[Scene | Refusal],
@@ -177,7 +107,7 @@ def make_plan(
     jobs: list[SceneJob] = []
     scenes, refusals = _told_apart(headers, recipe)
     pixel = recipe.digest
-    tiles = sum(recipe.grid(scene.height, scene.width).count for scene in scenes)
+    tiles = sum(tile_grid(recipe, scene.height, scene.width).count for scene in scenes)
     seconds = max(SHARD_SECONDS, workers / SHARDS_PER_SECOND)
     share = min(tiles // (4 * workers), _tiles_in_time(seconds, recipe.facts.seconds_per_tile))
     for scene in scenes:
@@ -217,7 +147,7 @@ def _job(
     shard_tiles: int | None,
 ) -> SceneJob:
     source = scene.source
-    tiles = recipe.grid(scene.height, scene.width)
+    tiles = tile_grid(recipe, scene.height, scene.width)
     committed = [
         record
         for record in ledger.shards(source.source_id)
@@ -251,7 +181,7 @@ def _wanted(scene: Scene, recipe: Recipe) -> bytes | None:
     """The tiles whose core touches the area of interest, as ShardGrid takes them."""
     if recipe.area is None:
         return None
-    grid = recipe.grid(scene.height, scene.width)
+    grid = tile_grid(recipe, scene.height, scene.width)
     rows, cols = grid.shape_hw
     cores = [grid.cores(row, row + 1, col, col + 1) for row in range(rows) for col in range(cols)]
     return np.packbits(footprint(recipe.area, scene).touches(cores)).tobytes()
@@ -269,7 +199,7 @@ def shard_shape(scene: Scene, recipe: Recipe, share: int, shard_tiles: int | Non
             shards of the whole job, and so end at about the same time.
         shard_tiles: tiles per side where the job says so.
     """
-    rows, cols = recipe.grid(scene.height, scene.width).shape_hw
+    rows, cols = tile_grid(recipe, scene.height, scene.width).shape_hw
     if shard_tiles is not None:
         return min(shard_tiles, rows), min(shard_tiles, cols)
     tile_bytes = recipe.tile_size**2 * bytes_per_pixel(scene, recipe)

@@ -5,12 +5,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from batchseg.driver.commit import Commits
+from batchseg.driver.commit import Commits, Streak, describe_damage, refusal_record
 from batchseg.driver.events import Committed, Listener, Note, Retried, SceneDone, SceneRefused, ShardsDone
 from batchseg.driver.in_flight import Flight, Flights
 from batchseg.driver.plan import SceneJob
-from batchseg.driver.refusals import Streak, describe_damage, refusal_record
-from batchseg.driver.scene_queue import Agenda, Retry, SceneWork
+from batchseg.driver.scene_queue import Agenda, Retry, SceneWork, outside_record
 from batchseg.driver.scene_worker import Lease, LeaseResult
 from batchseg.driver.tasks import (
     Executor,
@@ -26,7 +25,6 @@ from batchseg.driver.tasks import (
 )
 from batchseg.errors import StoppedError
 from batchseg.job.recipe import Recipe
-from batchseg.output.fragments import outside_record
 from batchseg.output.ledger import Ledger, Record
 from batchseg.pixels.grid import Shard
 from batchseg.system.timing import Stopwatch

@@ -207,3 +207,22 @@ class Agenda:
         work.job, work.cpu_class, work.held = replace(work.job, committed=()), None, False
         work.records, work.outside, work.open = [], work.job.outside_shards(), deque()
         self.put_back(work, work.job.open_shards())
+
+
+def outside_record(job: SceneJob, shard: Shard, recipe: Recipe, cpu_class: str) -> Record:
+    """A shard that nobody read; never committed, as the next run knows it from the plan too."""
+    source, core = job.scene.source, shard.core
+    return Record(
+        status="shard",
+        source_id=source.source_id,
+        tag=source.tag,
+        pixel=recipe.digest,
+        cpu_class=cpu_class,
+        grid=job.grid_name,
+        row_off=core.row_off,
+        col_off=core.col_off,
+        height=core.height,
+        width=core.width,
+        empty=True,
+        uri=source.uri,
+    )

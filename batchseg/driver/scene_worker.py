@@ -18,10 +18,10 @@ from batchseg.job.recipe import Recipe
 from batchseg.job.settings import Scale
 from batchseg.output.fragments import write_shards
 from batchseg.output.ledger import Record
+from batchseg.pixels.fit import with_own_scale
 from batchseg.pixels.grid import Shard, Tile, cut_tile
 from batchseg.pixels.read import ShardPixels, read_shards
-from batchseg.predict.predictor import Answer, Predictor
-from batchseg.predict.prepare import Preparation
+from batchseg.predict.predictor import Answer, Predictor, Preparation
 from batchseg.predict.stitch import ShardMask, Stitcher
 from batchseg.system.processes import MEMORY_BYTES, ProcessDiedError, call_in_fresh_process
 from batchseg.system.threads import Helper
@@ -88,7 +88,7 @@ def read_lease(recipe: Recipe, lease: Lease) -> LeasePixels:
     return LeasePixels(
         shards=shards,
         seconds=seconds,
-        scale=recipe.of_scene(lease.scene).scale,
+        scale=with_own_scale(recipe, lease.scene).scale,
         stints=(watch.stint("read"),),
         profiled=lease.profiled,
     )

@@ -4,21 +4,84 @@ An executor answers with outcomes, never with exceptions of its engine: a failur
 is, and the driver decides whom it counts against.
 """
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from batchseg.driver.group import Group, GroupAnswer, Sifted
+import pyarrow as pa
+
 from batchseg.driver.scene_worker import Lease, LeaseResult
 from batchseg.engines.base import telling_line
 from batchseg.errors import BatchsegError, SourceError
-from batchseg.inputs.source import Refusal, Scene, Source
+from batchseg.inputs.source import Doubt, Refusal, Scene, Source
 from batchseg.job.recipe import Product, Recipe
 from batchseg.output.ledger import Record
 from batchseg.output.scene_mask import finish_scene
 from batchseg.system import storage
 from batchseg.system.processes import NotStartedError, ProcessDiedError
 from batchseg.system.timing import Stint, Stopwatch
+
+Work = Literal["predict", "hash", "derive"]
+"""predict: read, predict, judge. hash: digests of the files' bytes. derive: from stored results, nothing
+is predicted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """Consecutive photographs; never recorded."""
+
+    id: int
+    work: Work
+    images: bytes
+    """LISTING rows as an Arrow stream: a slice of a table would carry the whole table along."""
+    results: bytes = b""
+    """derive: ledger rows, aligned with `images`, of the results to derive from."""
+    count: int
+    seconds: float = math.inf
+    """After which no more of it is begun: what a stop or a kill can cost, however large the images are."""
+    profiled: bool = False
+    """Whether each step's times are wanted, not only the whole's."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupAnswer:
+    """What a worker made of a group."""
+
+    rows: pa.Table
+    """Ledger rows of the photographs that are done; of `hash` two columns, source_id and content."""
+    doubts: tuple[Doubt, ...]
+    left: tuple[str, ...] = ()
+    """Ids of those that were not begun, because the group's seconds were over."""
+    tiles: int = 0
+    pixels: int = 0
+    read_seconds: float = 0.0
+    predict_seconds: float = 0.0
+    stitch_seconds: float = 0.0
+    """From answers to masks, regions and verdicts."""
+    write_seconds: float = 0.0
+    stints: tuple[Stint, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sifted:
+    """What came of looking at photographs."""
+
+    doubts: tuple[Doubt, ...]
+    left: tuple[str, ...] = ()
+    """Ids of those that were not looked at, because the time was over."""
+
+
+def to_stream(table: pa.Table) -> bytes:
+    """An Arrow stream of the table's own rows, whatever it is a slice of."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return bytes(sink.getvalue())
+
+
+def from_stream(data: bytes) -> pa.Table:
+    return pa.ipc.open_stream(data).read_all()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,3 +254,6 @@ class Executor(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+Stop = Callable[[], str | None]

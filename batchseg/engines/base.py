@@ -13,10 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchseg.errors import ModelError
-from batchseg.job.settings import Precision
 from batchseg.models.encryption import decrypted_files
 from batchseg.models.keys import load_key
-from batchseg.models.package import Format, ModelPackage, Network
+from batchseg.models.package import Format, ModelPackage, Network, Precision
 
 # ONNX Runtime's wheel for Linux writes a device id to the home folder and sends events unless told not to.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

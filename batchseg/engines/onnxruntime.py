@@ -16,8 +16,7 @@ from batchseg.engines.base import Device, Offer, Session, check_batch, readable,
 from batchseg.engines.graphs.bake_onnx import to_float16
 from batchseg.engines.graphs.cache import cache_root
 from batchseg.errors import ModelError
-from batchseg.job.settings import Precision
-from batchseg.models.package import Format, ModelPackage, Network
+from batchseg.models.package import Format, ModelPackage, Network, Precision
 
 Provider = Literal["CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"]
 

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from batchseg.engines.base import Device, Offer, Session, check_batch, readable, telling_line
 from batchseg.errors import ModelError
-from batchseg.job.settings import Precision
-from batchseg.models.package import Format, ModelPackage, Network
+from batchseg.models.package import Format, ModelPackage, Network, Precision
 from batchseg.system.machine import has_fast_bf16
 
 COMPILED_SHAPES = 8

@@ -11,8 +11,8 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from batchseg.inputs.manifests import LONGEST, member_uri
-from batchseg.inputs.tables import Column
-from batchseg.inputs.tables import compute as pc
+from batchseg.inputs.source import Column
+from batchseg.inputs.source import compute as pc
 from batchseg.system import storage
 
 ROWS = 16_384

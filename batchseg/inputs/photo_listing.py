@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from batchseg.errors import ConfigError, CredentialsError, SourceIOError
-from batchseg.inputs.listing import (
+from batchseg.inputs.ids import (
     NAME_BYTES,
     InputRoot,
     check_names,
@@ -30,11 +30,10 @@ from batchseg.inputs.listing import (
 )
 from batchseg.inputs.manifest import ROWS, read_manifest
 from batchseg.inputs.sidecars import is_sidecar
-from batchseg.inputs.source import Source
-from batchseg.inputs.tables import LISTING, Column
-from batchseg.inputs.tables import compute as pc
+from batchseg.inputs.source import LISTING, Column, Source
+from batchseg.inputs.source import compute as pc
 from batchseg.job.settings import JobConfig, SceneSet
-from batchseg.system import storage, walk
+from batchseg.system import listing, storage, walk
 from batchseg.system.redact import public
 
 PHOTOGRAPH_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif"))
@@ -147,7 +146,7 @@ def _is_wanted(name: str) -> bool:
 
 
 def _walked(pattern: str, output: str, clock: _Clock) -> pa.Table:
-    wanted = _is_photograph if storage.is_folder(pattern) else _is_wanted
+    wanted = _is_photograph if listing.is_folder(pattern) else _is_wanted
     batches = walk.walk(pattern, wanted=wanted, without=output)
     return pa.concat_tables([_FOUND.empty_table(), *(_columns(files, clock) for files in batches)])
 

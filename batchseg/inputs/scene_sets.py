@@ -13,7 +13,7 @@ from batchseg.inputs.metadata import metadata_files, stac_bands
 from batchseg.inputs.sidecars import Folders, is_sidecar, sidecars
 from batchseg.inputs.source import BandMetadata
 from batchseg.job.settings import SceneSet
-from batchseg.system import storage
+from batchseg.system import listing, storage
 from batchseg.system.storage import FileInfo
 
 PATH_SHOWN = 300
@@ -93,7 +93,7 @@ def _list_pattern(pattern: str) -> tuple[dict[str, list[FileInfo]], dict[str, Fi
     suffix = re.search(r"\.[^./*?\[\]]+$", glob)
     rasters: dict[str, list[FileInfo]] = {}
     others: dict[str, FileInfo] = {}
-    for info in storage.list_files(glob.removesuffix(suffix[0]) + ".*" if suffix else glob):
+    for info in listing.list_files(glob.removesuffix(suffix[0]) + ".*" if suffix else glob):
         if is_sidecar(info.uri):
             others[info.uri] = info
         elif info.uri.rpartition("/")[2].startswith("."):
@@ -285,7 +285,7 @@ class _Metadata:
         wanted = {candidate for glob in globs for candidate in metadata_files(glob)}
         self._complete = bool(wanted)
         for candidate in sorted(wanted):
-            self._known |= {info.uri: info for info in storage.list_files(candidate)}
+            self._known |= {info.uri: info for info in listing.list_files(candidate)}
 
     def of(self, raster: str) -> FileInfo | None:
         candidates = metadata_files(raster)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath
 
 from batchseg.inputs.formats import is_address, names_in_vrt
-from batchseg.system import storage
+from batchseg.system import listing, storage
 from batchseg.system.storage import FileInfo
 
 SIDECAR_SUFFIXES = (".msk", ".aux.xml", ".ovr", ".ovr.msk", ".wld", ".prj", ".tfw", ".jgw", ".pgw", ".j2w")
@@ -53,7 +53,7 @@ class Folders:
 def _sidecars_in(folder: str) -> dict[str, FileInfo]:
     if folder.startswith("http"):
         return {}  # a web server need not show what is in a folder
-    return {info.uri: info for info in storage.list_folder(folder) if is_sidecar(info.uri)}
+    return {info.uri: info for info in listing.list_folder(folder) if is_sidecar(info.uri)}
 
 
 def beside(uri: str, files: Iterable[str]) -> list[str]:

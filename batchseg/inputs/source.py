@@ -1,8 +1,12 @@
 """What is known of a source: where it is, which version, and what its header says."""
 
 from dataclasses import dataclass
+from typing import Any
 
-from batchseg.errors import SourceError
+import pyarrow as pa
+import pyarrow.compute
+
+from batchseg.errors import MismatchError, NoImageError, SourceError
 
 Affine6 = tuple[float, float, float, float, float, float]
 
@@ -117,3 +121,56 @@ class Refusal:
     @classmethod
     def of(cls, source: Source, error: SourceError) -> "Refusal":
         return cls(source=source, reason=str(error), transient=error.transient)
+
+
+Column = Any
+"""pa.Array or pa.ChunkedArray, which take the type of their values in the stubs and none at run time."""
+
+
+compute: Any = pyarrow.compute
+"""Its stubs know neither Python's values beside columns nor what most functions return."""
+
+
+LISTING = pa.schema(
+    {  # type: ignore[arg-type]
+        "source_id": pa.string(),
+        "uri": pa.string(),
+        "tag": pa.string(),  # size and version of the file: another tag, another version
+        "size": pa.int64(),  # bytes of the file
+        "young": pa.bool_(),  # changed less than the job's `min_age` ago
+        "problem": pa.string(),  # what already the listing shows to be wrong with it; empty: nothing
+        "attributes": pa.string(),  # JSON object of strings, keys sorted; empty: the input says nothing more
+    }
+)
+"""One row per photograph as the listing shows it, sorted by `source_id`, each id once."""
+
+
+def words(column: Column) -> list[Any]:
+    """A column's cells as Python values; the stubs think that each may be None."""
+    cells: list[Any] = column.to_pylist()
+    return cells
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Doubt:
+    """A photograph that could not be done; it is looked at alone before anything is recorded."""
+
+    source_id: str
+    reason: str
+    transient: bool
+    """The storage failed, or the file changed: the next run tries again."""
+    is_mismatch: bool = False
+    """The file is sound, and the model takes other bands or values."""
+    is_no_image: bool = False
+    """The file's first bytes show it: any number of such may lie in a folder."""
+
+    @classmethod
+    def of(cls, source_id: str, error: SourceError) -> "Doubt":
+        """What an error says of a photograph."""
+        return cls(
+            source_id=source_id,
+            reason=str(error),
+            transient=error.transient,
+            is_mismatch=isinstance(error, MismatchError),
+            is_no_image=isinstance(error, NoImageError),
+        )

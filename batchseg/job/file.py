@@ -15,20 +15,17 @@ from batchseg.job import schema_parts
 from batchseg.job.messages import explain
 from batchseg.job.schema import OF_PHOTOGRAPHS, JobFile
 from batchseg.job.settings import (
-    PALETTE,
     AreaFile,
-    ClassInfo,
     Gate,
     Interest,
     JobConfig,
-    ModelOptions,
-    Normalize,
     Photographs,
     RegionOptions,
     Rule,
     Scale,
     SceneSet,
 )
+from batchseg.models.package import PALETTE, ClassInfo, ModelOptions, Normalize
 
 JOB_FILE_BYTES = 2**20
 JOB_FILE_VALUES = 20_000

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ValidationError
 
 from batchseg.job import schema_parts
 from batchseg.job.schema import JobFile
-from batchseg.job.settings import EngineName, Precision
+from batchseg.models.package import EngineName, Precision
 
 
 def explain(error: ValidationError, found: Mapping[str, Any], path: Path) -> str:

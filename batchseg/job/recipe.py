@@ -1,20 +1,80 @@
 """Everything that decides a pixel of a mask, and the digest that guards it."""
 
 import dataclasses
+import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
+import shapely
 
-from batchseg.inputs.source import Scene
-from batchseg.job.digests import digest
-from batchseg.job.settings import ClassInfo, EngineName, Fit, Normalize, Photographs, Precision, Scale
-from batchseg.models.package import Bake, ModelFacts, ModelPackage, OutputKind
-from batchseg.pixels.area import Area, misplacement
-from batchseg.pixels.grid import TileGrid
-from batchseg.regions.verdicts import Ruleset
+from batchseg.job.settings import Fit, Interest, Photographs, Scale
+from batchseg.models.package import (
+    Bake,
+    ClassInfo,
+    EngineName,
+    ModelFacts,
+    ModelPackage,
+    Normalize,
+    OutputKind,
+    Precision,
+)
+
+
+def digest(settings: Mapping[str, Any]) -> str:
+    """The first 16 hexadecimal digits of SHA-256 over JSON with sorted keys."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Criterion:
+    """A rule with classes by id and areas in pixels."""
+
+    name: str
+    then: Literal["FAIL", "REVIEW"]
+    classes: tuple[int, ...] | None
+    """Ascending; None: all that make regions."""
+    min_area: float
+    """Pixels of a region that lie in `interest`; 0: any region of which some does."""
+    count: int
+    min_confidence: float
+    interest: Interest | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ruleset:
+    """What decides about a photograph; equal rulesets and equal regions give equal verdicts."""
+
+    criteria: tuple[Criterion, ...] = ()
+    """In the order of the job file. None: images get no verdict."""
+
+    @property
+    def digest(self) -> str:
+        """Of all that a verdict or the name of its rule depends on; empty without rules."""
+        return digest({"rules": [asdict(one) for one in self.criteria]}) if self.criteria else ""
+
+    @property
+    def parts(self) -> tuple[Interest | None, ...]:
+        """The different parts of an image in which rules measure; the whole image is the first."""
+        return tuple(dict.fromkeys((None, *(one.interest for one in self.criteria))))
+
+
+def is_simple(interest: Interest) -> bool:
+    """Whether the corners go once around an area: sides neither cross nor lie on one another."""
+    return bool(shapely.is_valid(shapely.Polygon(interest.corners_xy)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Area:
+    """The union of a vector file's polygons."""
+
+    wkb: bytes
+    crs: str
+    """As pyproj reads it: EPSG:25832, or WKT."""
+    digest: str
+    """Of the polygons as they are in the file, in any order, and of the CRS."""
+
 
 ALGORITHM = 1
 """Changes only when the same job would give other pixels."""
@@ -67,28 +127,6 @@ class Recipe:
     @property
     def mask_nodata(self) -> int:
         return 255 if self.mask_dtype == "uint8" else 65535
-
-    def grid(self, height: int, width: int) -> TileGrid:
-        return TileGrid(height=height, width=width, tile_size=self.tile_size, halo=self.halo)
-
-    def of_scene(self, scene: Scene) -> "Recipe":
-        """With the scene's own scale, where the job takes it from metadata.
-
-        raw * scale + offset is (raw - low) / (high - low), which is exact for Sentinel-2's integers.
-
-        Raises:
-            ValueError: the scene has none for a band; `mismatch` says so before.
-        """
-        if self.scale.kind != "metadata":
-            return self
-        pairs = [scene.rescale[band - 1] for band in self.bands]
-        chosen = [pair for pair in pairs if pair is not None]
-        if len(chosen) < len(pairs):
-            msg = f"{scene.source.source_id} has no scale for every band"
-            raise ValueError(msg)
-        low = tuple(-offset / scale for scale, offset in chosen)
-        high = tuple((1 - offset) / scale for scale, offset in chosen)
-        return dataclasses.replace(self, scale=dataclasses.replace(self.scale, low=low, high=high))
 
     def settings(self) -> dict[str, Any]:
         """The pixel settings in words, as they are recorded and compared."""
@@ -176,86 +214,3 @@ def _plain(value: Any) -> Any:
 def spread(values: tuple[float, ...], count: int) -> tuple[float, ...]:
     """One value per band, of one for all or one for each."""
     return values * count if len(values) == 1 else values
-
-
-MAX_TILES = 2_000_000
-"""Of one scene, 540,000 pixels square in usual tiles: the driver takes 0.6 GB for it. A file of 122 bytes may
-claim 2e13."""
-
-
-def mismatch(scene: Scene, recipe: Recipe) -> str | None:
-    """Why this scene cannot be segmented by this recipe, in words; None where it can."""
-    count = scene.band_count
-    if recipe.all_bands:
-        usable = count - len(scene.alpha_bands)
-        if usable != len(recipe.bands):
-            alpha = f" (and alpha: band {scene.alpha_bands[0]})" if scene.alpha_bands else ""
-            return f"has {usable} bands{alpha}, the model takes {len(recipe.bands)}; name the job's `bands`"
-    elif max(recipe.bands) > count:
-        return f"has {count} band{'s' * (count > 1)}, the job asks for band {max(recipe.bands)}"
-    if (tiles := recipe.grid(scene.height, scene.width).count) > MAX_TILES:
-        return (
-            f"claims {scene.height:,} x {scene.width:,} pixels, which are {tiles:,} tiles; at most "
-            f"{MAX_TILES:,} are taken of one scene"
-        )
-    if unscaled := _unscaled(scene, recipe):
-        return unscaled
-    for dtype in sorted({scene.dtypes[band - 1] for band in recipe.bands}):
-        if reason := out_of_scale(dtype, recipe.scale):
-            return reason
-    return misplacement(recipe.area, scene) if recipe.area is not None else None
-
-
-def _unscaled(scene: Scene, recipe: Recipe) -> str | None:
-    if recipe.scale.kind != "metadata":
-        return None
-    lacking = [band for band in recipe.bands if not scene.rescale or scene.rescale[band - 1] is None]
-    if not lacking:
-        return None
-    return (
-        f"has no scale and offset for band {lacking[0]}: neither a STAC item, Sentinel-2's MTD_MSI*.xml or "
-        f"Landsat's *_MTL.json says them, nor the file itself; set scale: {{divide: 10000}} or alike"
-    )
-
-
-def out_of_scale(dtype: str, scale: Scale) -> str | None:
-    """Why pixels of this dtype cannot be brought to the model's unit; None where they can."""
-    kind = np.dtype(dtype)
-    if kind.kind not in "uif":
-        return f"has {dtype} pixels, which no scale can bring to the model"
-    remedy = "set scale: {divide: 10000} or {stretch: [low, high]} to the data's own range"
-    if scale.kind == "transforms":
-        if dtype != "uint8":
-            return f"has {dtype} pixels, the model's transforms expect uint8 (0..255); {remedy}"
-    elif kind.kind in "ui" and scale.kind != "metadata":
-        info = np.iinfo(kind)
-        if max(scale.high) > info.max or min(scale.low) < info.min:
-            reach = f"{min(scale.low):g}..{max(scale.high):g}"
-            return f"has {dtype} pixels ({info.min}..{info.max}), scale reaches {reach}; {remedy}"
-        if scale.kind == "divide" and info.max > 255 and 1 < max(scale.high) <= 255:
-            return f"has {dtype} pixels, scale divides by {max(scale.high):g} as for uint8; {remedy}"
-    return None
-
-
-def held_dtype(scene: Scene, recipe: Recipe) -> np.dtype[Any]:
-    """The type that a scene's pixels have in memory: their own if the scales know it, else float32."""
-    own = np.result_type(*(scene.dtypes[band - 1] for band in recipe.bands))
-    return own if own in (np.uint8, np.uint16, np.int16, np.float32) else np.dtype(np.float32)
-
-
-def fill_values(recipe: Recipe, dtype: str) -> NDArray[np.generic]:
-    """One raw value per band for invalid pixels: what scales and normalises to zero, or nearest to it.
-
-    Returns:
-        Shape (bands,), of `dtype`.
-    """
-    count = len(recipe.bands)
-    low, high = (np.array(spread(v, count)) for v in (recipe.scale.low, recipe.scale.high))
-    mean = np.array(recipe.normalize.mean if recipe.normalize else (0.0,) * count)
-    raw = low + mean * (high - low)
-    kind = np.dtype(dtype)
-    if kind.kind in "ui":
-        info = np.iinfo(kind)
-        raw = np.clip(np.rint(raw), info.min, info.max)
-    filled: NDArray[np.generic] = raw.astype(kind)
-    return filled

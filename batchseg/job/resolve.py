@@ -5,22 +5,11 @@ from collections.abc import Sequence
 from typing import Literal
 
 from batchseg.errors import ConfigError, ModelError
-from batchseg.job.recipe import Recipe, RegionSettings, spread
+from batchseg.job.recipe import Area, Criterion, Product, Recipe, RegionSettings, Ruleset, is_simple, spread
 from batchseg.job.schema import no_core
-from batchseg.job.settings import (
-    ClassInfo,
-    EngineName,
-    JobConfig,
-    Normalize,
-    Photographs,
-    RegionOptions,
-    Rule,
-    Scale,
-)
+from batchseg.job.settings import JobConfig, Photographs, RegionOptions, Rule, Scale
 from batchseg.models import resize
-from batchseg.models.package import Bake, ModelFacts, ModelPackage
-from batchseg.pixels.area import Area
-from batchseg.regions.verdicts import Criterion, Ruleset, is_simple
+from batchseg.models.package import PALETTE, Bake, ClassInfo, EngineName, ModelFacts, ModelPackage, Normalize
 
 DEFAULT_TILE_SIZE = 512
 
@@ -295,3 +284,26 @@ def _class_ids(where: str, wanted: Sequence[str | int], classes: Sequence[ClassI
         msg = f"{where}: {outside[0]} is no class id; there are 0..{max(len(classes) - 1, 0)}"
         raise ConfigError(msg)
     return tuple(sorted(chosen))
+
+
+def make_product(config: JobConfig, recipe: Recipe) -> Product:
+    """Raises ConfigError where the job's regions or rules name a class that is not there."""
+    named = classes(config, recipe)
+    regions, photographs = region_settings(config.regions, named), config.photographs
+    return Product(
+        classes=named,
+        compress=config.compress,
+        regions=regions,
+        photographs=photographs,
+        rules=None if photographs is None else resolve_rules(photographs, named, regions),
+    )
+
+
+def classes(config: JobConfig, recipe: Recipe) -> tuple[ClassInfo, ...]:
+    """Names and colours; a model that says how many classes it has gets `class 0`, `class 1`, ..."""
+    if config.classes:
+        return config.classes
+    if recipe.model.classes and len(recipe.model.classes) >= (recipe.class_count or 0):
+        return recipe.model.classes
+    count = recipe.class_count or 0
+    return tuple(ClassInfo(name=f"class {i}", color=PALETTE[i % len(PALETTE)]) for i in range(count))

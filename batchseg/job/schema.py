@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from batchseg.job import schema_parts
-from batchseg.job.settings import EngineName, Fit, Precision
+from batchseg.job.settings import Fit
+from batchseg.models.package import EngineName, Precision
 
 
 class JobFile(schema_parts.Strict):

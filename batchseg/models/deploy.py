@@ -13,8 +13,7 @@ from typing import Any, Literal, get_args
 import yaml
 
 from batchseg.errors import ModelError
-from batchseg.job.settings import PALETTE, ClassInfo
-from batchseg.models.package import Declaration, Layout, OutputKind
+from batchseg.models.package import PALETTE, ClassInfo, Declaration, Layout, OutputKind
 from batchseg.models.transforms import read_transforms
 
 DEPLOY_FILES = ("deploy.yaml", "inference.yml", "inference.yaml", "deploy.yml")

@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from batchseg.errors import ModelError
-from batchseg.job.settings import ClassInfo, Normalize
 from batchseg.models.deploy import read_classes
-from batchseg.models.package import Declaration, Layout, OutputKind, Signature
+from batchseg.models.package import ClassInfo, Declaration, Layout, Normalize, OutputKind, Signature
 
 BATCHSEG_KEY = "batchseg"
 """Metadata of batchseg's own: one JSON object, see `read_metadata`."""

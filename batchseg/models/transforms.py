@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn, get_args
 
 from batchseg.errors import ModelError
-from batchseg.job.settings import Normalize
 from batchseg.models.package import (
     Geometry,
     Interpolation,
     LimitLong,
+    Normalize,
     Padding,
     Resize,
     ResizeByLong,

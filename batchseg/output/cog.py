@@ -15,7 +15,7 @@ import rasterio.shutil
 
 from batchseg.inputs.source import Georeference, Scene
 from batchseg.job.recipe import Product, Recipe
-from batchseg.job.settings import ClassInfo
+from batchseg.models.package import ClassInfo
 from batchseg.output.overviews import BLOCK
 from batchseg.pixels.grid import Window
 

@@ -10,14 +10,12 @@ from numpy.typing import NDArray
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.io import MemoryFile
 
-from batchseg.driver.plan import SceneJob
 from batchseg.inputs.source import Scene
-from batchseg.job.digests import digest
-from batchseg.job.recipe import Recipe
+from batchseg.job.recipe import Recipe, digest
 from batchseg.output.ledger import Record
-from batchseg.pixels.grid import Shard, Window
+from batchseg.pixels.grid import Window
 from batchseg.predict.stitch import ShardMask
-from batchseg.system import publish, storage
+from batchseg.system import listing, publish, storage
 
 LAYERS = ("mask", "confidence")
 
@@ -47,7 +45,7 @@ def fragments_exist(output: str, records: Sequence[Record]) -> list[bool]:
     first = records[0]
     folder = fragment_folder(output, first.source_id, first.tag, first.pixel, first.grid, first.cpu_class)
     with publish.output_errors("list", folder):
-        sizes = {info.uri.rpartition("/")[2]: info.size for info in storage.list_folder(folder)}
+        sizes = {info.uri.rpartition("/")[2]: info.size for info in listing.list_folder(folder)}
 
     def held(record: Record) -> int:
         uris = (fragment_uri(folder, record.window, layer) for layer in LAYERS)
@@ -130,26 +128,7 @@ def discard_leftovers(output: str, unfinished: Sequence[str]) -> None:
     root = storage.join(output, "_batchseg", "fragments")
     needed = {digest({"id": source_id}) for source_id in unfinished}
     with publish.output_errors("list", root):
-        folders = storage.list_subfolders(root)
+        folders = listing.list_subfolders(root)
     for folder in folders:
         if folder.rpartition("/")[2] not in needed:
             publish.remove(folder)
-
-
-def outside_record(job: SceneJob, shard: Shard, recipe: Recipe, cpu_class: str) -> Record:
-    """A shard that nobody read; never committed, as the next run knows it from the plan too."""
-    source, core = job.scene.source, shard.core
-    return Record(
-        status="shard",
-        source_id=source.source_id,
-        tag=source.tag,
-        pixel=recipe.digest,
-        cpu_class=cpu_class,
-        grid=job.grid_name,
-        row_off=core.row_off,
-        col_off=core.col_off,
-        height=core.height,
-        width=core.width,
-        empty=True,
-        uri=source.uri,
-    )

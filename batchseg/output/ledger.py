@@ -26,7 +26,7 @@ from batchseg.errors import OutputError
 from batchseg.output.columns import HELD, from_parquet, latest, to_parquet
 from batchseg.output.record import SCHEMA, Output, Record, Status, to_records, to_table
 from batchseg.pixels.grid import Window
-from batchseg.system import publish, storage
+from batchseg.system import listing, publish, storage
 from batchseg.system.redact import hidden, public
 from batchseg.system.threads import start_aside
 
@@ -258,7 +258,7 @@ class Ledger:
         """Bytes of the snapshots and of the segments there are, by number, ascending."""
         sizes: dict[str, dict[int, int]] = {"snapshot": {}, "segment": {}}
         with publish.output_errors("list", self._root):
-            infos = list(storage.list_folder(self._root))
+            infos = list(listing.list_folder(self._root))
         for info in sorted(infos, key=lambda info: info.uri):
             match = re.search(r"/(snapshot|segment)-(\d{8})\.parquet$", info.uri)
             if match:

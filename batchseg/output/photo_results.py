@@ -13,14 +13,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batchseg.inputs.source import Georeference
-from batchseg.inputs.tables import ANNOTATIONS
 from batchseg.job.recipe import Product, Recipe
 from batchseg.output.ledger import SCHEMA
 from batchseg.output.photo_mask import Layer, encode_confidence, encode_mask, mask_file
 from batchseg.output.region_parts import MEMBERS, part_path
 from batchseg.predict.photo import PhotoMask, census
 from batchseg.regions.photo_table import Annotator, Traced
-from batchseg.regions.rows import region_schema
+from batchseg.regions.rows import ANNOTATIONS, region_schema
 from batchseg.regions.verdicts import judge
 from batchseg.system import publish, storage
 

@@ -26,7 +26,7 @@ from batchseg.errors import OutputError
 from batchseg.output.columns import first_output, with_part
 from batchseg.output.ledger import Ledger
 from batchseg.output.scene_mask import publish_output, scratch_folder
-from batchseg.system import publish, storage
+from batchseg.system import listing, publish, storage
 
 SMALL_BYTES = 2**20
 """A part below it is worth joining with others."""
@@ -98,7 +98,7 @@ def region_parts(output: str) -> dict[str, int]:
     """Path below the output and bytes of each part."""
     root = storage.join(output, "annotations")
     with publish.output_errors("list", root):
-        infos = storage.list_below(root)
+        infos = listing.list_below(root)
     sizes = {info.uri.removeprefix(output + "/"): info.size for info in infos}
     return {path: size for path, size in sizes.items() if path.endswith(".parquet")}
 

@@ -9,9 +9,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from batchseg.errors import OutputError
+from batchseg.job.recipe import Ruleset
 from batchseg.output.columns import is_below, outputs_of
 from batchseg.output.region_parts import read_part
-from batchseg.regions.verdicts import NOTHING, Measures, Ruleset, decide, measure, verdicts
+from batchseg.regions.verdicts import NOTHING, Measures, decide, measure, verdicts
 
 LEFT_OUT = -2
 """In place of a criterion's number: an image whose regions are not there to be judged."""

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from batchseg.errors import ConfigError, OutputError
-from batchseg.inputs.listing import InputRoot
-from batchseg.job.digests import digest
+from batchseg.inputs.ids import InputRoot
+from batchseg.job.recipe import digest
 from batchseg.models.package import ModelFacts
 from batchseg.predict.engine_choice import Choice, as_document, from_document
-from batchseg.system import publish, storage
+from batchseg.system import listing, publish, storage
 from batchseg.system.redact import public
 
 FORMAT = 1
@@ -150,4 +150,4 @@ def has_run(output: str) -> bool:
     """Whether a run has ever begun here."""
     folder = storage.join(output, "_batchseg", "locks")
     with publish.output_errors("list", folder):
-        return any(True for _ in storage.list_folder(folder))
+        return any(True for _ in listing.list_folder(folder))

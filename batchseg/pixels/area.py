@@ -6,7 +6,6 @@ A pixel lies inside where its centre does. Edges are straight in the vector file
 import hashlib
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -19,6 +18,7 @@ from shapely.geometry.base import BaseGeometry
 
 from batchseg.errors import ConfigError
 from batchseg.inputs.source import Affine6, Scene
+from batchseg.job.recipe import Area
 from batchseg.job.settings import AreaFile
 from batchseg.pixels.grid import Window
 from batchseg.system import storage
@@ -31,17 +31,6 @@ TOLERANCE = 0.01
 
 POLYGON = 3
 """shapely's type id."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Area:
-    """The union of a vector file's polygons."""
-
-    wkb: bytes
-    crs: str
-    """As pyproj reads it: EPSG:25832, or WKT."""
-    digest: str
-    """Of the polygons as they are in the file, in any order, and of the CRS."""
 
 
 class MisplacedError(ValueError):

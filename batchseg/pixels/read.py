@@ -20,9 +20,10 @@ from rasterio.windows import Window as RasterioWindow
 from batchseg.errors import GridError, SourceChangedError, SourceError, SourceIOError, StoppedError
 from batchseg.inputs.listing import current_tag
 from batchseg.inputs.source import ControlPoint, Georeference, Refusal, Scene, Source
-from batchseg.job.recipe import Recipe, fill_values, held_dtype
+from batchseg.job.recipe import Recipe
 from batchseg.pixels.area import footprint
 from batchseg.pixels.damaged_blocks import BLOCKWISE_DRIVERS, WindowReader
+from batchseg.pixels.fit import fill_values, held_dtype, with_own_scale
 from batchseg.pixels.grid import Shard
 from batchseg.pixels.open import RAW_BLOCK_BYTES, storage_failure
 from batchseg.pixels.stack import FileError, Stack, open_source, rescale_of
@@ -234,7 +235,7 @@ def read_shards(scene: Scene, recipe: Recipe, shards: tuple[Shard, ...]) -> tupl
     """
     started = time.perf_counter()
     version = _checking(scene.source)
-    recipe = recipe.of_scene(scene)
+    recipe = with_own_scale(recipe, scene)
     try:
         with gdal(), _source_errors(_undecodable(scene, recipe), scene.source):
             dataset = _held.open(scene.source)

@@ -7,10 +7,9 @@ from batchseg.engines.graphs.bake_paddle import STEM, bake
 from batchseg.engines.graphs.derive import ONNX_FILE
 from batchseg.errors import ConfigError, ModelError
 from batchseg.job.resolve import DEFAULT_TILE_SIZE
-from batchseg.job.settings import Normalize
 from batchseg.models.deploy import baked_deploy
 from batchseg.models.onnx_file import baked_metadata
-from batchseg.models.package import Bake, ModelPackage
+from batchseg.models.package import Bake, ModelPackage, Normalize
 from batchseg.models.reading import read_model
 from batchseg.predict.probe import probe
 

@@ -10,7 +10,8 @@ from batchseg.errors import ModelError
 from batchseg.inputs.source import Source
 from batchseg.job.recipe import Recipe
 from batchseg.job.resolve import reference_engine
-from batchseg.job.settings import EngineName, JobConfig, Precision
+from batchseg.job.settings import JobConfig
+from batchseg.models.package import EngineName, Precision
 from batchseg.predict.engine_trials import Bench, Trial, bench
 from batchseg.predict.predictor import network_for, with_engine
 from batchseg.predict.probe import offers, try_out

@@ -19,10 +19,10 @@ from batchseg.engines.base import Device, telling_line
 from batchseg.errors import BatchsegError, ModelError
 from batchseg.job.recipe import Recipe
 from batchseg.job.resolve import reference_engine
-from batchseg.job.settings import EngineName, Gate, Precision
+from batchseg.job.settings import Gate
+from batchseg.models.package import EngineName, Precision
 from batchseg.predict.gate import Agreement, Labels, agreement, shortfall
-from batchseg.predict.predictor import load_predictor, with_engine
-from batchseg.predict.prepare import Preparation
+from batchseg.predict.predictor import Preparation, load_predictor, with_engine
 from batchseg.predict.probe import offers, silence_stdout
 from batchseg.predict.samples import Sample
 from batchseg.predict.stitch import classify, winning_probability

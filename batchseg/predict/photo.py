@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchseg.errors import MismatchError
-from batchseg.job.recipe import Recipe, fill_values, out_of_scale
+from batchseg.job.recipe import Recipe
 from batchseg.models import resize
+from batchseg.pixels.fit import fill_values, out_of_scale
 from batchseg.pixels.grid import Shard, ShardGrid, Tile, TileGrid, Window, cut_tile
 from batchseg.pixels.photo.picture import Picture, bands_of
 from batchseg.predict.predictor import Answer

@@ -1,25 +1,27 @@
 """One tile through a network, in a process of its own: what it answers, or why it cannot be used."""
 
+import dataclasses
+import json
 import os
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from batchseg.engines.base import Device, Offer, engine, telling_line
+from batchseg.engines.graphs.cache import cache_key, cached_folder
 from batchseg.engines.graphs.derive import prepare_network
 from batchseg.engines.paddle import gpu_name
 from batchseg.errors import ModelError, StoppedError
 from batchseg.job.recipe import Recipe
 from batchseg.job.resolve import reference_engine
-from batchseg.job.settings import EngineName
 from batchseg.models import resize
-from batchseg.models.package import Layout, ModelFacts, ModelPackage, OutputKind
-from batchseg.predict.predictor import load_predictor
-from batchseg.predict.prepare import Preparation
-from batchseg.system.machine import cpu_class
+from batchseg.models.package import EngineName, Layout, ModelFacts, ModelPackage, OutputKind
+from batchseg.predict.predictor import Preparation, load_predictor
+from batchseg.system.machine import cpu_class, has_gpu_nodes
 from batchseg.system.processes import NotStartedError, ProcessDiedError, call_in_fresh_process
 
 PROBE_TIMEOUT = 300.0
@@ -231,3 +233,58 @@ def _scores_kind(scores: NDArray[Any], package: ModelPackage) -> tuple[OutputKin
         msg = f"model: {package.network} is said to give probabilities, but they do not add up to 1"
         raise ModelError(msg)
     return ("probabilities" if likely and package.output != "logits" else "logits"), count
+
+
+VERSION = 1
+"""Of what a probe looks at: another number, and nothing kept before is used."""
+
+
+FACTS_FILE = "facts.json"
+
+
+def probed_once(
+    package: ModelPackage,
+    *,
+    channels: int | None,
+    tile_size: int,
+    device: Literal["auto", "cpu", "gpu"],
+    engines: Sequence[EngineName] = (),
+) -> tuple[ModelFacts, Device]:
+    """As `probe.probe`, from the cache of models where the same question was answered on such a machine.
+
+    A probe is a new interpreter that imports the engine and loads the network: half of the CPU time until
+    the first tile. Encrypted models leave nothing on a disk. With a GPU the answer may change with its
+    driver, and is asked for each time.
+
+    Raises:
+        ModelError: the model cannot be loaded, crashes, or is no segmentation network. That is not kept.
+        StoppedError: the cache's disk is full or failing.
+    """
+
+    def ask() -> tuple[ModelFacts, Device]:
+        return probe(package, channels=channels, tile_size=tile_size, device=device, engines=engines)
+
+    if package.encrypted or has_gpu_nodes():
+        return ask()
+
+    def make(folder: Path) -> None:
+        facts, where = ask()
+        document = {"facts": dataclasses.asdict(facts), "device": where}
+        (folder / FACTS_FILE).write_text(json.dumps(document), encoding="utf-8")
+
+    names = sorted({reference_engine(package), *engines})
+    said = dataclasses.replace(package, path="", network="", params=None, conversion=None)
+    key = cache_key(
+        {
+            "what": "facts",
+            "version": VERSION,
+            "model": dataclasses.asdict(said),
+            "channels": channels,
+            "tile_size": tile_size,
+            "device": device,
+            "engines": {name: engine(name).version() for name in names},
+            "cpu_class": cpu_class(),
+        }
+    )
+    kept = json.loads((cached_folder(key, make) / FACTS_FILE).read_text(encoding="utf-8"))
+    return ModelFacts(**kept["facts"]), kept["device"]

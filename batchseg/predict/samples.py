@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from batchseg.errors import ConfigError, SourceError
 from batchseg.inputs.source import Scene, Source
-from batchseg.job.recipe import Recipe, mismatch
+from batchseg.job.recipe import Recipe
 from batchseg.job.settings import Scale
+from batchseg.pixels.fit import mismatch, tile_grid, with_own_scale
 from batchseg.pixels.grid import ShardGrid, cut_tile
 from batchseg.pixels.read import read_header, read_shards
 from batchseg.system import storage
@@ -99,8 +100,8 @@ def _of_photograph(source: Source, recipe: Recipe, where: dict[str, str]) -> Sam
 def _of_scene(scene: Scene, recipe: Recipe, count: int, where: dict[str, str]) -> list[Sample]:
     """Of twice as many tiles those with the most valid pixels."""
     storage.adopt(where)
-    grid = ShardGrid(tiles=recipe.grid(scene.height, scene.width), tiles_hw=(1, 1))
-    scale = recipe.of_scene(scene).scale
+    grid = ShardGrid(tiles=tile_grid(recipe, scene.height, scene.width), tiles_hw=(1, 1))
+    scale = with_own_scale(recipe, scene).scale
     found: list[tuple[float, Sample]] = []
     for index in _spread(grid.count, 2 * count):
         try:

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from batchseg.inputs.tables import ANNOTATIONS, Column
+from batchseg.inputs.source import Column
 from batchseg.job.recipe import RegionSettings
 from batchseg.pixels.grid import Window
 from batchseg.predict.photo import ORIGIN, PhotoMask
-from batchseg.regions.rows import polygons_of
+from batchseg.regions.rows import ANNOTATIONS, polygons_of
 from batchseg.regions.scene_table import wanted_classes
 from batchseg.regions.tracing.ragged import Ints
 from batchseg.regions.tracing.rings import Counts, Regions, count

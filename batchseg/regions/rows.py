@@ -216,3 +216,26 @@ def _simplified(
     better = which & shapely.is_valid(simple) & ~shapely.is_empty(simple)
     _, places, (rings, polygons) = shapely.to_ragged_array(np.where(better, simple, shapes))
     return places, rings, polygons
+
+
+ANNOTATIONS = pa.schema(
+    {  # type: ignore[arg-type]
+        "source_id": pa.string(),
+        "region_id": pa.int64(),  # row * width + column of the first pixel
+        "class_id": pa.int32(),
+        "class_name": pa.string(),  # null where the job names none
+        "area_px": pa.int64(),
+        "area_mm2": pa.float64(),  # null without the job's `pixel_size`
+        "perimeter_px": pa.int64(),
+        "centroid_x": pa.float64(),
+        "centroid_y": pa.float64(),
+        "box_x": pa.int32(),  # upper left corner of the bounding box, and its size, in pixels
+        "box_y": pa.int32(),
+        "box_width": pa.int32(),
+        "box_height": pa.int32(),
+        "confidence": pa.float32(),  # mean probability of its pixels, 0..1; null without scores
+        "touches_edge": pa.bool_(),
+        "geometry": pa.binary(),  # WKB polygon along pixel sides, x to the right and y down
+    }
+)
+"""One row per region of a photograph, in pixels of the upright image."""

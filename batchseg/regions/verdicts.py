@@ -5,8 +5,8 @@ certain enough. FAIL goes before REVIEW, and of several that hit the first in th
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import shapely
 from numpy.typing import NDArray
 
-from batchseg.job.digests import digest
+from batchseg.job.recipe import Criterion, Ruleset
 from batchseg.job.settings import Interest
 
 NOTHING = -1
@@ -22,39 +22,6 @@ NOTHING = -1
 
 ROUNDING = 1 - 1e-9
 """Bounds are multiplied by it: shares of an image's sides give whole pixels only up to rounding."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Criterion:
-    """A rule with classes by id and areas in pixels."""
-
-    name: str
-    then: Literal["FAIL", "REVIEW"]
-    classes: tuple[int, ...] | None
-    """Ascending; None: all that make regions."""
-    min_area: float
-    """Pixels of a region that lie in `interest`; 0: any region of which some does."""
-    count: int
-    min_confidence: float
-    interest: Interest | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ruleset:
-    """What decides about a photograph; equal rulesets and equal regions give equal verdicts."""
-
-    criteria: tuple[Criterion, ...] = ()
-    """In the order of the job file. None: images get no verdict."""
-
-    @property
-    def digest(self) -> str:
-        """Of all that a verdict or the name of its rule depends on; empty without rules."""
-        return digest({"rules": [asdict(one) for one in self.criteria]}) if self.criteria else ""
-
-    @property
-    def parts(self) -> tuple[Interest | None, ...]:
-        """The different parts of an image in which rules measure; the whole image is the first."""
-        return tuple(dict.fromkeys((None, *(one.interest for one in self.criteria))))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,11 +113,6 @@ def verdicts(rules: Ruleset, decided: NDArray[np.int64]) -> pa.Table:
     names = pa.array([*(one.name for one in rules.criteria), None], pa.string())
     at = np.where(decided == NOTHING, len(rules.criteria), decided)
     return pa.table({"verdict": then.take(at), "rule": names.take(at)})
-
-
-def is_simple(interest: Interest) -> bool:
-    """Whether the corners go once around an area: sides neither cross nor lie on one another."""
-    return bool(shapely.is_valid(shapely.Polygon(interest.corners_xy)))
 
 
 def _meets(one: Criterion, regions: Measures, area: NDArray[np.float64]) -> NDArray[np.bool_]:

@@ -31,7 +31,7 @@ from batchseg.errors import (
     SourceIOError,
     StoppedError,
 )
-from batchseg.system import publish, storage
+from batchseg.system import listing, publish, storage
 from batchseg.system.disks import describe, is_failing
 from batchseg.system.retry import is_passing
 
@@ -246,7 +246,7 @@ def _now(output: str) -> float:
 
 def _listed(output: str) -> list[storage.FileInfo]:
     """Epochs, and what starts were killed over: files in the making, and those that asked for the time."""
-    return list(storage.list_folder(storage.join(output, "_batchseg", "locks")))
+    return list(listing.list_folder(storage.join(output, "_batchseg", "locks")))
 
 
 def _epochs(output: str) -> list[int]:

@@ -10,7 +10,6 @@ import errno
 import hashlib
 import json
 import os
-import re
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +19,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import fsspec
-from fsspec.utils import glob_translate
 
 from batchseg.errors import BatchsegError, ConfigError, CredentialsError, SourceIOError, StoppedError
 from batchseg.system.redact import public
@@ -40,8 +38,6 @@ class FileInfo:
     modified: float | None = None
     """By the storage's clock, seconds since 1970; None where it does not say."""
 
-
-WILDCARDS = "*?["
 
 OPTION_NAMES: dict[str, dict[str, str | tuple[str, str]]] = {
     "s3": {"endpoint": "endpoint_url", "anonymous": "anon"},
@@ -119,7 +115,7 @@ def filesystem(uri: str) -> tuple[Any, str]:
             client = {**S3_CLIENT, **given}
             fs, path = fsspec.core.url_to_fs(uri, use_listings_cache=False, config_kwargs=client)
             fs.retries = 1  # each would be as many of the client's own
-            from batchseg.system.s3session import give_session  # a quarter second that local runs are spared
+            from batchseg.system.s3_session import give_session  # a quarter second that local runs are spared
 
             give_session(fs)
         else:
@@ -223,137 +219,6 @@ def unreadable(uri: str) -> str:
 
 def join(root: str, *parts: str) -> str:
     return "/".join((root.rstrip("/"), *parts))
-
-
-def list_files(pattern: str) -> Iterator[FileInfo]:
-    """Regular files that match a path, a folder (all below it) or a glob, sorted by URI.
-
-    A path that exists is that path, whatever characters its name holds. FIFOs, sockets and devices are
-    left out: opening one can block for ever. A link to nothing is listed, as a file that is absent: what it
-    points at may lie on a volume that is not mounted.
-
-    Raises:
-        SourceIOError: the storage could not be listed.
-    """
-    try:
-        with as_os_error():
-            fs, path = filesystem(pattern)
-            found = patiently(lambda: _found(fs, path))
-    except OSError as e:
-        msg = f"cannot list {pattern}: {e}"
-        raise SourceIOError(msg) from e
-    for name in sorted(found):
-        info = found[name]
-        if info["type"] == "file" or (info.get("islink") and (_is_regular(name) or _points_nowhere(name))):
-            yield to_file_info(fs, name, info)
-
-
-def _found(fs: Any, path: str) -> dict[str, dict[str, Any]]:
-    found: dict[str, dict[str, Any]]
-    if _is_remote_pattern(fs, path):
-        # fsspec walks down a pattern without `**`, and leaves out folders whose listing fails.
-        strictly = {"on_error": _raise_unless_absent} if "s3" in fs.protocol and "**" not in path else {}
-        found = fs.glob(path, detail=True, **strictly)
-    elif _is_web_file(path):
-        try:
-            found = {path: fs.info(path)}
-        except FileNotFoundError as e:
-            if _is_no_answer(e.__cause__):
-                raise OSError(str(e.__cause__)) from e
-            found = {}
-    elif fs.isdir(path):
-        found = fs.find(path, detail=True)
-    elif fs.exists(path):
-        found = {path: fs.info(path)}
-    else:
-        found = fs.glob(path, detail=True) if any(c in path for c in WILDCARDS) else {}
-    return found
-
-
-def _raise_unless_absent(error: OSError) -> None:
-    if not isinstance(error, FileNotFoundError):
-        raise error
-
-
-def _is_web_file(uri: str) -> bool:
-    """By its name: to see whether a URL is a folder, fsspec fetches all of it and looks for links."""
-    return uri.startswith(("http://", "https://")) and "." in uri.rpartition("/")[2]
-
-
-def _is_remote_pattern(fs: Any, path: str) -> bool:
-    """In a bucket a wildcard is one: to ask whether something has that very name costs round trips."""
-    return "file" not in fs.protocol and any(c in path for c in WILDCARDS)
-
-
-def list_below(folder: str) -> list[FileInfo]:
-    """Regular files below a folder, sorted; none where there is no such folder. Raises SourceIOError."""
-    try:
-        with as_os_error():
-            fs, path = filesystem(folder)
-            found = patiently(lambda: fs.find(path, detail=True))
-    except FileNotFoundError:
-        return []
-    except OSError as e:
-        msg = f"cannot list {folder}: {e}"
-        raise SourceIOError(msg) from e
-    return [to_file_info(fs, name, found[name]) for name in sorted(found) if found[name]["type"] == "file"]
-
-
-def is_glob(uri: str) -> bool:
-    """Whether a path is a pattern: it has wildcards, and nothing of that very name exists."""
-    fs, path = filesystem(uri)
-    if _is_remote_pattern(fs, path):
-        return True
-    return any(c in path for c in WILDCARDS) and not fs.exists(path)
-
-
-def glob_regex(pattern: str) -> re.Pattern[str]:
-    """What a glob, or one part of it, matches here: the whole text. Raises ValueError for `a**`."""
-    return re.compile(glob_translate(pattern))
-
-
-def list_folder(folder: str) -> Iterator[FileInfo]:
-    """Regular files directly in a folder; none where there is no such folder. Raises SourceIOError."""
-    try:
-        with as_os_error():
-            fs, path = filesystem(folder)
-            entries = patiently(lambda: fs.ls(path, detail=True))
-    except FileNotFoundError:
-        return
-    except OSError as e:
-        msg = f"cannot list {folder}: {e}"
-        raise SourceIOError(msg) from e
-    for info in entries:
-        if info["type"] == "file" or (info.get("islink") and _is_regular(info["name"])):
-            yield to_file_info(fs, info["name"], info)
-
-
-def list_subfolders(folder: str) -> list[str]:
-    """Folders directly in a folder; none where there is no such folder. Raises SourceIOError."""
-    try:
-        with as_os_error():
-            fs, path = filesystem(folder)
-            entries = patiently(lambda: fs.ls(path, detail=True))
-    except FileNotFoundError:
-        return []
-    except OSError as e:
-        msg = f"cannot list {folder}: {e}"
-        raise SourceIOError(msg) from e
-    names = (info["name"].rstrip("/") for info in entries if info["type"] == "directory")
-    return [fs.unstrip_protocol(name).removeprefix("file://") for name in names]
-
-
-def is_folder(uri: str) -> bool:
-    """Raises SourceIOError where the storage does not answer."""
-    if _is_web_file(uri):
-        return False
-    try:
-        with as_os_error():
-            fs, path = filesystem(uri)
-            return not _is_remote_pattern(fs, path) and bool(patiently(lambda: fs.isdir(path)))
-    except OSError as e:
-        msg = f"cannot look at {uri}: {e}"
-        raise SourceIOError(msg) from e
 
 
 def file_info(uri: str) -> FileInfo | None:

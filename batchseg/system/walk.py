@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from batchseg.errors import SourceIOError
-from batchseg.system import storage
+from batchseg.system import listing, storage
 from batchseg.system.retry import patiently
 from batchseg.system.storage import FileInfo
 
@@ -84,9 +84,9 @@ def walk(pattern: str, *, wanted: Callable[[str], bool] = _any_name, without: st
     """
     local = storage.local_path(pattern)
     plain = pattern if local is None else str(local)
-    if storage.is_folder(pattern):
+    if listing.is_folder(pattern):
         yield from _below(plain, wanted, without)
-    elif storage.is_glob(pattern):
+    elif listing.is_glob(pattern):
         yield from _matching(plain, wanted, without)
     elif wanted(plain.rpartition("/")[2]):
         found = look([plain])
@@ -111,25 +111,25 @@ def _directly_in(folders: list[str], wanted: Callable[[str], bool], without: str
 def _matching(pattern: str, wanted: Callable[[str], bool], without: str) -> Iterator[Files]:
     """Level by level down to the pattern's last part, or to its `**`, below which everything is listed."""
     parts = pattern.split("/")
-    first = next(n for n, part in enumerate(parts) if any(c in part for c in storage.WILDCARDS))
+    first = next(n for n, part in enumerate(parts) if any(c in part for c in listing.WILDCARDS))
     stars = next((n for n, part in enumerate(parts) if "**" in part), None)
     last = len(parts) - 1 if stars is None else stars
     folders = ["/".join(parts[:first])]
     for part in parts[first:last]:
         folders = _one_level_down(folders, part)
     if stars is None:
-        fits = storage.glob_regex(parts[-1]).match
+        fits = listing.glob_regex(parts[-1]).match
         yield from _directly_in(folders, lambda name: bool(fits(name)) and wanted(name), without)
         return
-    whole = storage.glob_regex(pattern).match
+    whole = listing.glob_regex(pattern).match
     for folder in folders:
         for files in _below(folder, wanted, without):
             yield _filtered(files, [bool(whole(uri)) for uri in files.uris])
 
 
 def _one_level_down(folders: list[str], part: str) -> list[str]:
-    if any(c in part for c in storage.WILDCARDS):
-        fits = storage.glob_regex(part).match
+    if any(c in part for c in listing.WILDCARDS):
+        fits = listing.glob_regex(part).match
         listed = storage.at_once(_subfolders, folders, folders[0] if folders else "")
         return [below for lower in listed for below in lower if fits(below.rpartition("/")[2])]
     lower = [f"{folder}/{part}" for folder in folders]
@@ -142,7 +142,7 @@ def _is_real_folder(path: str) -> bool:
 
 def _subfolders(folder: str) -> list[str]:
     if storage.local_path(folder) is None:
-        return storage.list_subfolders(folder)
+        return listing.list_subfolders(folder)
     try:
         with os.scandir(folder or "/") as entries:
             return [f"{folder}/{e.name}" for e in entries if e.is_dir(follow_symlinks=False)]

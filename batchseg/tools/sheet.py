@@ -17,10 +17,8 @@ from batchseg.pixels.photo.decode import decode
 from batchseg.system import storage
 from batchseg.system.publish import replaced
 from batchseg.system.walk import current_tags
-from batchseg.tools.lettering import cut, drawable, load_font
-from batchseg.tools.outlines import MARGIN, Defect, thumbnail
-from batchseg.tools.period import local_time
-from batchseg.tools.summary import Summary, Suspect, describe_counts, describe_period
+from batchseg.tools.outlines import MARGIN, Defect, cut, drawable, load_font, thumbnail
+from batchseg.tools.summary import Summary, Suspect, describe_counts, describe_period, local_time
 from batchseg.tools.tables import class_color, class_name, column_of, regions_of
 
 COLUMNS = 4

@@ -11,7 +11,7 @@ from batchseg.output.columns import verdict_counts
 from batchseg.output.ledger import Ledger
 from batchseg.output.record import to_records
 from batchseg.output.state import require_results
-from batchseg.system import storage
+from batchseg.system import listing, storage
 from batchseg.system.output_lock import holder
 
 RUNS_LOOKED_AT = 5
@@ -115,7 +115,7 @@ def read_status(output: str) -> Status:
 def _last_run(output: str) -> LastRun | None:
     """Of the last few runs, as one that was stopped leaves no summary and one without work no shares."""
     folder = storage.join(output, "_batchseg", "runs")
-    for run in sorted(storage.list_subfolders(folder), reverse=True)[:RUNS_LOOKED_AT]:
+    for run in sorted(listing.list_subfolders(folder), reverse=True)[:RUNS_LOOKED_AT]:
         try:
             found = json.loads(storage.read_bytes(storage.join(run, "summary.json")))
         except (OSError, ValueError):

@@ -12,13 +12,13 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from batchseg.errors import ConfigError, OutputError
-from batchseg.inputs.tables import ANNOTATIONS
-from batchseg.job.settings import PALETTE
+from batchseg.models.package import PALETTE
 from batchseg.output.columns import first_output
 from batchseg.output.items import PHOTOGRAPHS
 from batchseg.output.ledger import Ledger
 from batchseg.output.region_parts import read_part
 from batchseg.output.state import OutputState, require_results
+from batchseg.regions.rows import ANNOTATIONS
 from batchseg.system import storage
 
 CLASS: dict[str, pa.DataType] = {

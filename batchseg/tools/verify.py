@@ -14,7 +14,7 @@ from batchseg.output.ledger import Ledger
 from batchseg.output.record import Output
 from batchseg.output.region_parts import read_part
 from batchseg.output.state import require_results
-from batchseg.system import publish, storage
+from batchseg.system import listing, publish, storage
 
 FOLDERS = ("masks", "confidence", "annotations")
 
@@ -85,7 +85,7 @@ def _recorded(table: pa.Table) -> dict[str, Output]:
 def _listed(output: str, folder: str) -> Iterator[tuple[str, int]]:
     root = storage.join(output, folder)
     with publish.output_errors("list", root):
-        infos = storage.list_below(root)
+        infos = listing.list_below(root)
     return ((info.uri.removeprefix(output + "/"), info.size) for info in infos)
 
 

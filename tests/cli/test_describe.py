@@ -3,9 +3,16 @@ import json
 
 from factories import make_package
 
-from batchseg.cli.describe import as_dict, describe
-from batchseg.job.settings import ClassInfo, Normalize
-from batchseg.models.package import LimitLong, Padding, Resize, ResizeByLong, ResizeByShort
+from batchseg.cli.model import as_dict, describe
+from batchseg.models.package import (
+    ClassInfo,
+    LimitLong,
+    Normalize,
+    Padding,
+    Resize,
+    ResizeByLong,
+    ResizeByShort,
+)
 
 STEPS = (
     Resize(target_hw=(200, 300), keep_ratio=True, size_divisor=32, interp="area"),

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from listings import PART, contents_of, done, ledger_of, listing
 
-from batchseg.driver.copies import find_copies, results_of
-from batchseg.inputs.tables import LISTING
+from batchseg.driver.revise import find_copies, results_of
+from batchseg.inputs.source import LISTING
 from batchseg.output.ledger import Record
 
 

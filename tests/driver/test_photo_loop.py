@@ -6,11 +6,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchseg.driver import photo_loop as driver_module
-from batchseg.driver.group import Doubt, Group, GroupAnswer, Sifted, from_stream
 from batchseg.driver.photo_loop import MOST_ATTEMPTS, PhotoDriver
-from batchseg.driver.tasks import Failure, GroupOutcome, SiftOutcome, Slot, SlotsChanged
+from batchseg.driver.tasks import (
+    Failure,
+    Group,
+    GroupAnswer,
+    GroupOutcome,
+    Sifted,
+    SiftOutcome,
+    Slot,
+    SlotsChanged,
+    from_stream,
+)
 from batchseg.errors import OutputError, StoppedError
-from batchseg.inputs.tables import LISTING
+from batchseg.inputs.source import LISTING, Doubt
 from batchseg.output.ledger import Ledger, Record
 from batchseg.output.record import to_table
 

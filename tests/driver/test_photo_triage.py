@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from batchseg.driver import photo_triage
 from batchseg.driver.photo_triage import StoredOutputs, triage_photographs
-from batchseg.inputs.tables import LISTING
+from batchseg.inputs.source import LISTING
 from batchseg.output.ledger import SCHEMA, Output, Record
 
 IDS = [f"{folder}/{n}" for folder in ("a", "a b", "ü") for n in range(5)]

@@ -13,9 +13,9 @@ from photo_tables import files
 from photographs import encoded, listed, network_of, product_of, spots_mask, spotted
 from rules import criterion
 
-from batchseg.driver.group import Doubt, Group, Sifted, to_stream
-from batchseg.driver.photo_worker import GroupWorker
-from batchseg.driver.sift import look_at, sift
+from batchseg.driver.photo_worker import GroupWorker, look_at, sift
+from batchseg.driver.tasks import Group, Sifted, to_stream
+from batchseg.inputs.source import Doubt
 from batchseg.output.photo_mask import read_layer
 from batchseg.pixels.photo import load
 from batchseg.pixels.photo.decode import decode

@@ -23,21 +23,20 @@ from batchseg.driver.plan import (
     SHARD_BYTES,
     SHARD_SECONDS,
     SHARD_TILES,
-    Triage,
     bytes_per_pixel,
     estimate,
     in_flight_bound,
     make_plan,
     shard_bytes,
     shard_shape,
-    triage,
 )
-from batchseg.driver.prepare import outputs_there
+from batchseg.driver.triage import Triage, outputs_there, triage
 from batchseg.inputs.listing import find_sources
 from batchseg.inputs.source import Refusal
+from batchseg.job.recipe import Area
 from batchseg.job.settings import Scale
 from batchseg.output.ledger import Ledger, Output, Record
-from batchseg.pixels.area import Area
+from batchseg.pixels.fit import tile_grid
 from batchseg.pixels.grid import ShardGrid
 from batchseg.pixels.read import read_header, read_shards
 
@@ -102,7 +101,7 @@ def test_triage_follows_the_ledger(ledger, record, verdict):
 
 def test_an_unfinished_source_is_to_do(ledger):
     scene = make_scene()
-    shard = ShardGrid(tiles=make_recipe().grid(27, 43), tiles_hw=(1, 2)).shard(0)
+    shard = ShardGrid(tiles=tile_grid(make_recipe(), 27, 43), tiles_hw=(1, 2)).shard(0)
     ledger.append([make_shard_record(scene, make_recipe(), shard, "1x2")])
     assert triage([scene.source], ledger, PIXEL, PRODUCT).todo == (scene.source,)
 
@@ -178,7 +177,7 @@ def test_only_tiles_that_the_area_touches_are_read_and_counted(ledger):
 
 def test_shards_that_are_recorded_are_kept_even_if_the_area_no_longer_touches_them(ledger):
     recipe, scene = make_recipe(area=CORNER), placed()
-    grid = ShardGrid(tiles=recipe.grid(270, 430), tiles_hw=(3, 3))
+    grid = ShardGrid(tiles=tile_grid(recipe, 270, 430), tiles_hw=(3, 3))
     ledger.append([make_shard_record(scene, recipe, grid.shard(n), "3x3") for n in (0, grid.count - 1)])
     (job,) = plan_of([scene], ledger, recipe=recipe).jobs
     assert len(job.committed) == 2
@@ -221,7 +220,7 @@ recipes = st.builds(
 @given(scenes, recipes, st.integers(1, 200))
 def test_a_shard_is_bounded_in_tiles_and_bytes_unless_it_is_one_tile(scene, recipe, share):
     down, across = shard_shape(scene, recipe, share, None)
-    rows, cols = recipe.grid(scene.height, scene.width).shape_hw
+    rows, cols = tile_grid(recipe, scene.height, scene.width).shape_hw
     assert 1 <= down <= rows
     assert 1 <= across <= cols
     if (tiles := down * across) > 1:
@@ -262,7 +261,7 @@ def test_large_tiles_make_small_shards():
 @properties
 @given(scenes, recipes, st.integers(1, 100))
 def test_the_jobs_own_shard_size_is_kept_within_the_scene(scene, recipe, shard_tiles):
-    rows, cols = recipe.grid(scene.height, scene.width).shape_hw
+    rows, cols = tile_grid(recipe, scene.height, scene.width).shape_hw
     assert shard_shape(scene, recipe, 4, shard_tiles) == (min(shard_tiles, rows), min(shard_tiles, cols))
 
 
@@ -281,14 +280,14 @@ def test_bytes_per_pixel_are_those_that_reading_gives(tmp_path, dtype):
     (source,), _ = find_sources(make_config(inputs=((None, str(tmp_path / "in")),)), {})
     scene = read_header(source)
     recipe = make_recipe(scale=Scale(kind="divide", low=(0.0,), high=(100.0,)))
-    shard = ShardGrid(tiles=recipe.grid(27, 43), tiles_hw=(2, 2)).shard(0)
+    shard = ShardGrid(tiles=tile_grid(recipe, 27, 43), tiles_hw=(2, 2)).shard(0)
     ((held,), _) = read_shards(scene, recipe, (shard,))
     assert held.pixels.nbytes == shard.read.size * bytes_per_pixel(scene, recipe)
 
 
 def test_committed_shards_are_kept_with_their_grid(ledger):
     recipe, scene = make_recipe(), make_scene()
-    grid = ShardGrid(tiles=recipe.grid(27, 43), tiles_hw=(2, 3))
+    grid = ShardGrid(tiles=tile_grid(recipe, 27, 43), tiles_hw=(2, 3))
     record = make_shard_record(scene, recipe, grid.shard(1), "2x3")
     ledger.append([record])
     (job,) = plan_of([scene], ledger, shard_tiles=1).jobs
@@ -299,7 +298,7 @@ def test_committed_shards_are_kept_with_their_grid(ledger):
 @pytest.mark.parametrize("change", [{"tag": "old"}, {"pixel": "other"}, {"cpu_class": "avx512"}], ids=str)
 def test_shards_that_cannot_be_joined_are_done_again(ledger, change):
     recipe, scene = make_recipe(), make_scene()
-    grid = ShardGrid(tiles=recipe.grid(27, 43), tiles_hw=(2, 3))
+    grid = ShardGrid(tiles=tile_grid(recipe, 27, 43), tiles_hw=(2, 3))
     ledger.append([make_shard_record(scene, recipe, grid.shard(1), "2x3", **change)])
     (job,) = plan_of([scene], ledger).jobs
     assert (job.committed, job.open_shards()) == ((), list(job.grid))
@@ -308,7 +307,7 @@ def test_shards_that_cannot_be_joined_are_done_again(ledger, change):
 def test_unfinished_scenes_come_first(ledger):
     recipe = make_recipe()
     scenes = [make_scene(source=make_source(f"{name}.tif")) for name in "cab"]
-    grid = ShardGrid(tiles=recipe.grid(27, 43), tiles_hw=(1, 1))
+    grid = ShardGrid(tiles=tile_grid(recipe, 27, 43), tiles_hw=(1, 1))
     ledger.append([make_shard_record(scenes[0], recipe, grid.shard(0), "1x1")])
     plan = plan_of(scenes, ledger)
     assert [job.scene.source.source_id for job in plan.jobs] == ["c.tif", "a.tif", "b.tif"]
@@ -355,7 +354,7 @@ def test_a_mask_that_was_deleted_is_predicted_again(ledger, tmp_path, product):
 
 def test_an_estimate_counts_what_is_left(ledger):
     recipe, scene = make_recipe(), make_scene()
-    grid = ShardGrid(tiles=recipe.grid(27, 43), tiles_hw=(2, 3))
+    grid = ShardGrid(tiles=tile_grid(recipe, 27, 43), tiles_hw=(2, 3))
     ledger.append([make_shard_record(scene, recipe, grid.shard(0), "2x3")])
     plan = plan_of([scene], ledger)
     numbers = estimate(plan, recipe, 2, None)

@@ -11,8 +11,8 @@ from listings import PART, ledger_of, listing
 from photographs import product_of
 
 from batchseg.driver.revise import revise, surplus, with_attributes
-from batchseg.inputs.tables import LISTING
-from batchseg.job.settings import ClassInfo
+from batchseg.inputs.source import LISTING
+from batchseg.models.package import ClassInfo
 from batchseg.output.ledger import Ledger, Output, Record
 
 RECIPE, PRODUCT = make_recipe(), product_of(masks="failed")

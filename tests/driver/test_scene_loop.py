@@ -14,15 +14,16 @@ from strategies import sizes
 
 from batchseg.driver import in_flight, scene_queue
 from batchseg.driver import scene_loop as driver_module
+from batchseg.driver.commit import Streak
 from batchseg.driver.events import Retried, SceneDone, SceneRefused, ShardsDone
 from batchseg.driver.plan import SceneJob, shard_bytes
-from batchseg.driver.refusals import Streak
 from batchseg.driver.scene_loop import Driver
 from batchseg.driver.scene_worker import LeaseResult
 from batchseg.driver.tasks import Failure, FinishOutcome, LeaseOutcome, Slot, SlotsChanged
 from batchseg.errors import ModelError, OutputError, StoppedError
 from batchseg.output.fragments import fragment_folder
 from batchseg.output.ledger import Ledger, Record
+from batchseg.pixels.fit import tile_grid
 from batchseg.pixels.grid import ShardGrid
 
 properties = settings(deadline=None, max_examples=20)
@@ -168,7 +169,7 @@ class Run:
 
 def job(name="a.tif", height=27, width=43, tiles_hw=(1, 2), committed=()) -> SceneJob:
     scene = make_scene(height, width, source=make_source(name))
-    grid = ShardGrid(tiles=make_recipe().grid(height, width), tiles_hw=tiles_hw)
+    grid = ShardGrid(tiles=tile_grid(make_recipe(), height, width), tiles_hw=tiles_hw)
     return SceneJob(scene=scene, grid=grid, committed=tuple(committed), encoded=None)
 
 

@@ -17,6 +17,7 @@ from batchseg.errors import StoppedError
 from batchseg.job.resolve import make_recipe
 from batchseg.job.settings import Scale
 from batchseg.models.reading import read_model
+from batchseg.pixels.fit import tile_grid
 from batchseg.pixels.grid import ShardGrid
 from batchseg.predict.predictor import Predictor, load_predictor
 
@@ -29,7 +30,7 @@ def work(models: Path, tmp_path_factory: pytest.TempPathFactory):
     scene = scene_of(write_raster(tmp_path_factory.mktemp("steps") / "a.tif", pixels, nodata=0))
     config = make_config(tile_size=64, halo=7, scale=Scale(kind="divide", low=(0.0,), high=(10_000.0,)))
     recipe = make_recipe(config, read_model(str(models / "spectral")), make_facts(channels=4), "cpu")
-    shards = tuple(ShardGrid(tiles=recipe.grid(301, 405), tiles_hw=(2, 3)))
+    shards = tuple(ShardGrid(tiles=tile_grid(recipe, 301, 405), tiles_hw=(2, 3)))
     lease = Lease(id=0, scene=scene, grid="2x3", cpu_class="x", shards=shards)
     return SimpleNamespace(
         predictor=load_predictor(recipe), recipe=recipe, pixels=read_lease(recipe, lease), count=len(shards)

@@ -9,12 +9,12 @@ import pytest
 from packages import paddle_package, plain
 
 from batchseg.engines import paddle_tensorrt
-from batchseg.engines.paddle import import_paddle
-from batchseg.engines.paddle_gpu import (
+from batchseg.engines.paddle import (
     configure_collection,
     configure_converted,
     configure_native,
     configure_tensorrt,
+    import_paddle,
 )
 from batchseg.errors import ModelError
 

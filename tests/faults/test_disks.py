@@ -23,12 +23,12 @@ from conftest import write_raster
 from factories import make_config
 from rasterio.errors import RasterioError
 
-from batchseg.driver.prepare import describe_small_memory
-from batchseg.driver.runlog import RunLog
+from batchseg.driver.begin import RunLog
+from batchseg.driver.executors.start import describe_small_memory
 from batchseg.engines.graphs.cache import cached_folder
 from batchseg.errors import ModelError, OutputError, StoppedError
 from batchseg.inputs.source import Source
-from batchseg.job.settings import ClassInfo
+from batchseg.models.package import ClassInfo
 from batchseg.output.cog import sidecar_is_whole, write_cog
 from batchseg.output.ledger import Ledger
 from batchseg.output.overviews import find_damage, halve_classes, make_levels

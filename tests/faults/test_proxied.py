@@ -13,7 +13,7 @@ from runs import run
 from batchseg.errors import ConfigError, CredentialsError, OutputError, SourceIOError, StoppedError
 from batchseg.output.ledger import Ledger
 from batchseg.pixels import open
-from batchseg.system import publish, retry, storage, walk
+from batchseg.system import listing, publish, retry, storage, walk
 from batchseg.system.output_lock import hold
 from faults.proxy import TRANSIENT, Spoiling, kind_of, proxied
 
@@ -65,9 +65,9 @@ def test_every_first_request_may_fail(fault, proxy, bucket, direct, tmp_path):
     one, data = f"{bucket}/in/b", content["in/b"]
     proxy.spoil(Spoiling(faults=(fault,), share=1, each=1))
 
-    assert [info.size for info in storage.list_files(f"{bucket}/in/*")] == [50_000, 50_001, 50_002]
-    assert len(storage.list_below(f"{bucket}/in")) == 3
-    assert len(list(storage.list_folder(f"{bucket}/in"))) == 3
+    assert [info.size for info in listing.list_files(f"{bucket}/in/*")] == [50_000, 50_001, 50_002]
+    assert len(listing.list_below(f"{bucket}/in")) == 3
+    assert len(list(listing.list_folder(f"{bucket}/in"))) == 3
     assert sum(len(files.uris) for files in walk.walk(f"{bucket}/in")) == 3
     assert storage.file_info(one).size == len(data)
     assert storage.file_info(f"{bucket}/in/absent") is None
@@ -121,9 +121,9 @@ def test_a_listing_that_fails_is_no_empty_one(proxy, bucket, direct):
     proxy.spoil(Spoiling(faults=("denied",), share=1, kinds={"list"}))
     for pattern in ("in/*.tif", "in/**/*.tif", "in"):
         with pytest.raises(SourceIOError, match=r"cannot list .*Access Denied"):
-            list(storage.list_files(f"{bucket}/{pattern}"))
+            list(listing.list_files(f"{bucket}/{pattern}"))
     proxy.pause()
-    assert list(storage.list_files(f"{bucket}/absent/*.tif")) == []
+    assert list(listing.list_files(f"{bucket}/absent/*.tif")) == []
 
 
 @pytest.fixture

@@ -16,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchseg.errors import BatchsegError, ConfigError
-from batchseg.inputs.listing import InputRoot, current_tag, find_sources
+from batchseg.inputs.ids import InputRoot
+from batchseg.inputs.listing import current_tag, find_sources
 from batchseg.inputs.source import BandMetadata, Refusal
 from batchseg.job.file import load_job
 from batchseg.job.settings import Scale, SceneSet

@@ -16,7 +16,8 @@ from factories import make_config
 from listings import NAMES, job, listed
 
 from batchseg.errors import ConfigError, StoppedError
-from batchseg.inputs.listing import InputRoot, find_sources
+from batchseg.inputs.ids import InputRoot
+from batchseg.inputs.listing import find_sources
 from batchseg.inputs.photo_listing import list_photographs
 from batchseg.job.settings import SceneSet
 from batchseg.system import walk

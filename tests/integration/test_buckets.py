@@ -16,7 +16,7 @@ from runs import run, run_on_ray
 from batchseg.errors import SourceIOError
 from batchseg.output.ledger import Ledger
 from batchseg.pixels import open
-from batchseg.system import publish, retry, storage
+from batchseg.system import listing, publish, retry, storage
 
 
 class _Ranges(http.server.SimpleHTTPRequestHandler):
@@ -94,7 +94,7 @@ def results(output: str) -> dict[str, bytes]:
     """Masks and regions by path below the output."""
     found = {}
     for folder in ("masks", "annotations"):
-        for info in storage.list_files(storage.join(output, folder)):
+        for info in listing.list_files(storage.join(output, folder)):
             found[info.uri.removeprefix(output)] = storage.read_bytes(info.uri)
     return found
 
@@ -226,12 +226,12 @@ def test_listing_a_web_servers_file_fetches_nothing_of_it(tmp_path: Path) -> Non
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Counting, directory=str(tmp_path)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     uri = f"http://127.0.0.1:{server.server_port}/a.tif"
-    assert not storage.is_folder(uri)
-    assert [(info.uri, info.size) for info in storage.list_files(uri)] == [(uri, 1000)]
-    assert list(storage.list_files(uri.replace("a.tif", "b.tif"))) == []
+    assert not listing.is_folder(uri)
+    assert [(info.uri, info.size) for info in listing.list_files(uri)] == [(uri, 1000)]
+    assert list(listing.list_files(uri.replace("a.tif", "b.tif"))) == []
     server.shutdown()
     server.server_close()
     with pytest.raises(SourceIOError):
-        list(storage.list_files(uri))
+        list(listing.list_files(uri))
     # fsspec asks with GET for what HEAD did not find.
     assert set(fetched) <= {"/b.tif"}

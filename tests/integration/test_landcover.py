@@ -12,7 +12,7 @@ from rasterio.windows import Window
 from runs import run
 
 from batchseg.job.file import load_job
-from batchseg.job.settings import Normalize
+from batchseg.models.package import Normalize
 from batchseg.models.reading import read_model
 
 MODEL = REPOSITORY / "models" / "landcover"

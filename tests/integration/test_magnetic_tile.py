@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from runs import run
 
 from batchseg.job.file import load_job
-from batchseg.job.settings import Normalize
+from batchseg.models.package import Normalize
 from batchseg.models.reading import read_model
 
 MODEL = REPOSITORY / "models" / "magnetic-tile"

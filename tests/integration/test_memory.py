@@ -10,6 +10,7 @@ import resource, sys
 from pathlib import Path
 import numpy as np
 from factories import make_recipe, make_scene
+from batchseg.pixels.fit import tile_grid
 from batchseg.finish import finish_scene
 from batchseg.grid import ShardGrid
 from batchseg.recipe import Product, RegionSettings
@@ -21,7 +22,7 @@ height, width = int(sys.argv[2]), 24_001
 regions = RegionSettings() if sys.argv[3] == "regions" else None
 recipe = make_recipe(tile_size=500, halo=0)
 scene = make_scene(height=height, width=width)
-grid = ShardGrid(tiles=recipe.grid(height, width), tiles_hw=(8, 8))
+grid = ShardGrid(tiles=tile_grid(recipe, height, width), tiles_hw=(8, 8))
 rng = np.random.default_rng(0)
 records = []
 for shard in grid:

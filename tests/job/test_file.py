@@ -11,17 +11,8 @@ from hypothesis import strategies as st
 from batchseg.errors import ConfigError
 from batchseg.job.file import load_job
 from batchseg.job.schema import seconds_until
-from batchseg.job.settings import (
-    PALETTE,
-    ClassInfo,
-    Interest,
-    ModelOptions,
-    Normalize,
-    Photographs,
-    Rule,
-    Scale,
-    SceneSet,
-)
+from batchseg.job.settings import Interest, Photographs, Rule, Scale, SceneSet
+from batchseg.models.package import PALETTE, ClassInfo, ModelOptions, Normalize
 
 
 def refusal(path, *overrides) -> str:

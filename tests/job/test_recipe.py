@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchseg.errors import ConfigError, ModelError
-from batchseg.job.digests import digest
-from batchseg.job.recipe import fill_values, mismatch
+from batchseg.job.recipe import digest
 from batchseg.job.resolve import make_recipe as recipe_of
-from batchseg.job.settings import ClassInfo, ModelOptions, Normalize, Scale
-from batchseg.models.package import Resize
+from batchseg.job.settings import Scale
+from batchseg.models.package import ClassInfo, ModelOptions, Normalize, Resize
+from batchseg.pixels.fit import fill_values, mismatch, with_own_scale
 
 IMAGENET = Normalize(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 REFLECTANCE = Scale(kind="divide", low=(0.0,), high=(10_000.0,))
@@ -50,7 +50,7 @@ def test_the_fill_value_is_prepared_to_about_zero(dtype, scale, normalize):
 )
 def test_metadata_bring_each_band_to_reflectance(pairs, bands):
     scene = make_scene(bands=4, dtypes=("uint16",) * 4, rescale=tuple(pairs))
-    recipe = make_recipe(scale=METADATA, normalize=None, bands=tuple(bands)).of_scene(scene)
+    recipe = with_own_scale(make_recipe(scale=METADATA, normalize=None, bands=tuple(bands)), scene)
     tile = np.random.default_rng(0).integers(0, 10_000, (4, 5, 7), dtype=np.uint16)
     scale, offset = (np.array([pairs[band - 1][part] for band in bands])[:, None, None] for part in (0, 1))
     exact = tile * scale + offset
@@ -63,7 +63,7 @@ def test_both_baselines_of_sentinel_2_are_a_division_by_10000_to_the_last_bit():
     divided = prepared(make_recipe(scale=REFLECTANCE, normalize=None, bands=(1,)), tile)
     for raw, offset in ((tile, 0.0), (tile + 1000, -1000 / 10_000), (tile + 1000, -1000 * (1 / 10_000))):
         scene = make_scene(bands=1, dtypes=("uint16",), rescale=((1 / 10_000, offset),))
-        recipe = make_recipe(scale=METADATA, normalize=None, bands=(1,)).of_scene(scene)
+        recipe = with_own_scale(make_recipe(scale=METADATA, normalize=None, bands=(1,)), scene)
         assert np.array_equal(prepared(recipe, raw), divided)
     below = prepared(recipe, np.full((1, 2, 3), 400, np.uint16))
     np.testing.assert_allclose(below, -0.06, rtol=1e-6)  # negative reflectance is kept
@@ -72,7 +72,7 @@ def test_both_baselines_of_sentinel_2_are_a_division_by_10000_to_the_last_bit():
 
 def test_other_scales_are_the_jobs_whatever_a_scene_says():
     recipe = make_recipe(scale=REFLECTANCE)
-    assert recipe.of_scene(make_scene(rescale=((2.0, 3.0),) * 3)) is recipe
+    assert with_own_scale(recipe, make_scene(rescale=((2.0, 3.0),) * 3)) is recipe
 
 
 def test_a_scenes_own_scale_is_no_setting_of_the_output():

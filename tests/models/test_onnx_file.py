@@ -6,8 +6,8 @@ from graphs import write_onnx
 from onnx import TensorProto
 
 from batchseg.errors import ModelError
-from batchseg.job.settings import PALETTE, ClassInfo, Normalize
 from batchseg.models.onnx_file import baked_metadata, guess_layout, read_metadata
+from batchseg.models.package import PALETTE, ClassInfo, Normalize
 from batchseg.models.reading import read_model
 
 DEEPNESS = {

@@ -9,9 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchseg.errors import ModelError
-from batchseg.job.settings import ClassInfo, Normalize
 from batchseg.models.deploy import baked_deploy
-from batchseg.models.package import Resize
+from batchseg.models.package import ClassInfo, Normalize, Resize
 from batchseg.models.reading import read_model
 
 NORMALIZE = {"type": "Normalize", "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}

@@ -2,8 +2,7 @@ import numpy as np
 import pytest
 
 from batchseg.errors import ModelError
-from batchseg.job.settings import Normalize
-from batchseg.models.package import LimitLong, Padding, Resize, ResizeByLong, ResizeByShort
+from batchseg.models.package import LimitLong, Normalize, Padding, Resize, ResizeByLong, ResizeByShort
 from batchseg.models.transforms import TRAINING_ONLY, read_transforms
 
 IMAGENET = {"type": "Normalize", "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}

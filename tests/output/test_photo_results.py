@@ -13,16 +13,16 @@ from photographs import product_of
 from polygons import whole_regions
 
 from batchseg.errors import OutputError
-from batchseg.inputs.tables import ANNOTATIONS
-from batchseg.job.recipe import RegionSettings
+from batchseg.job.recipe import RegionSettings, Ruleset
 from batchseg.output import photo_results
 from batchseg.output.columns import from_parquet, to_parquet
 from batchseg.output.ledger import SCHEMA
 from batchseg.output.photo_mask import read_layer
 from batchseg.output.photo_results import is_wanted
 from batchseg.output.region_parts import MEMBERS
+from batchseg.regions.rows import ANNOTATIONS
 from batchseg.regions.scene_table import wanted_classes
-from batchseg.regions.verdicts import Ruleset, judge
+from batchseg.regions.verdicts import judge
 
 
 def test_rows_count_the_masks_pixels_and_regions(tmp_path):

@@ -8,12 +8,12 @@ import pyarrow.parquet as pq
 import pytest
 from factories import make_facts
 
-from batchseg.inputs.tables import ANNOTATIONS
 from batchseg.output.columns import with_part
 from batchseg.output.ledger import Ledger
 from batchseg.output.record import SCHEMA, Output, Record, filled, to_table
 from batchseg.output.region_parts import COMPACT_FROM, MEMBERS, part_path, region_parts, tidy
 from batchseg.output.state import OutputState, save_state
+from batchseg.regions.rows import ANNOTATIONS
 from batchseg.tools.maintain import prune, retry
 from batchseg.tools.verify import verify
 

@@ -9,9 +9,10 @@ import pytest
 from rules import box, criterion, tables_of
 
 from batchseg.errors import OutputError
+from batchseg.job.recipe import Ruleset
 from batchseg.output.ledger import SCHEMA, Output, Record
 from batchseg.output.rejudge import rejudge
-from batchseg.regions.verdicts import Ruleset, judge
+from batchseg.regions.verdicts import judge
 
 OLD = Ruleset(criteria=(criterion(name="large", min_area=9.0),))
 NEW = Ruleset(

@@ -13,6 +13,7 @@ from batchseg.errors import OutputError
 from batchseg.inputs.source import ControlPoint, Georeference
 from batchseg.output.fragments import write_shards
 from batchseg.output.scene_mask import discard_fragments, finish_scene, mask_path
+from batchseg.pixels.fit import tile_grid
 from batchseg.pixels.grid import ShardGrid
 from batchseg.predict.stitch import ShardMask
 from batchseg.regions.geodesy import row_areas
@@ -39,7 +40,7 @@ def mask_of(recipe, seed=5, classes=4) -> np.ndarray:
 
 def write(output, scene, recipe, mask, confidence=None):
     """Fragments of a mask in four shards, those without a valid pixel left out."""
-    grid = ShardGrid(tiles=recipe.grid(scene.height, scene.width), tiles_hw=(40, 30))
+    grid = ShardGrid(tiles=tile_grid(recipe, scene.height, scene.width), tiles_hw=(40, 30))
     masks = []
     for shard in grid:
         at = shard.core.slices_within(grid.tiles.cores(0, 10**6, 0, 10**6))

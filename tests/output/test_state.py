@@ -2,7 +2,7 @@ import pytest
 from factories import make_facts, make_recipe
 
 from batchseg.errors import ConfigError, OutputError
-from batchseg.inputs.listing import InputRoot
+from batchseg.inputs.ids import InputRoot
 from batchseg.output.state import OutputState, check_pixel_settings, load_state, save_state
 
 

@@ -15,7 +15,7 @@ from strategies import sizes
 
 from batchseg.errors import DamagedResultError
 from batchseg.job.recipe import RegionSettings
-from batchseg.output.stored_mask import StoredMasks
+from batchseg.output.photo_mask import StoredMasks
 
 RECIPE = make_recipe()
 

@@ -33,9 +33,10 @@ from batchseg.driver.plan import _wanted
 from batchseg.errors import ConfigError, StoppedError
 from batchseg.inputs.source import ControlPoint, Georeference, Scene
 from batchseg.job.file import load_job
-from batchseg.job.recipe import mismatch
+from batchseg.job.recipe import Area
 from batchseg.job.settings import AreaFile, JobConfig
-from batchseg.pixels.area import BLOCK, Area, Footprint, footprint, misplacement, read_area
+from batchseg.pixels.area import BLOCK, Footprint, footprint, misplacement, read_area
+from batchseg.pixels.fit import mismatch, tile_grid
 from batchseg.pixels.grid import ShardGrid, Window
 from batchseg.pixels.read import read_shards
 
@@ -169,7 +170,7 @@ def test_damage_counts_inside_the_area_whatever_the_shards(tmp_path: Path) -> No
     area = area_of(write_vector(tmp_path / "area.gpkg", HOLED))
     recipe, scene = make_recipe(area=area, on_bad_block="nodata"), scene_of(path)
     wanted = inside(area, scene)
-    tiles, touched = recipe.grid(HEIGHT, WIDTH), _wanted(scene, recipe)
+    tiles, touched = tile_grid(recipe, HEIGHT, WIDTH), _wanted(scene, recipe)
     for tiles_hw in ((1, 1), (4, 5), (99, 99)):
         grid = ShardGrid(tiles=tiles, tiles_hw=tiles_hw, wanted=touched)
         read, _ = read_shards(scene, recipe, tuple(shard for shard in grid if shard.tiles))
@@ -222,7 +223,7 @@ def test_no_tile_with_a_pixel_inside_is_left_out(
 ) -> None:
     recipe = make_recipe(tile_size=core + 2 * halo, halo=halo)
     area = Footprint(valid_polygons(points))
-    tiles = list(ShardGrid(tiles=recipe.grid(150, 201), tiles_hw=(999, 999)).shard(0).tiles)
+    tiles = list(ShardGrid(tiles=tile_grid(recipe, 150, 201), tiles_hw=(999, 999)).shard(0).tiles)
     mask = area.inside(whole(150, 201))
     for tile, touched in zip(tiles, area.touches([tile.core for tile in tiles]), strict=True):
         at = tile.core.slices_within(whole(150, 201))

@@ -22,6 +22,7 @@ from batchseg.errors import SourceError, SourceIOError
 from batchseg.job.recipe import Recipe
 from batchseg.job.settings import Scale
 from batchseg.pixels.damaged_blocks import WindowReader
+from batchseg.pixels.fit import tile_grid
 from batchseg.pixels.grid import ShardGrid, Window
 from batchseg.pixels.read import read_shards
 from batchseg.tools.status import read_status
@@ -45,7 +46,9 @@ def whole(
     shape_hw = scene.height, scene.width
     pixels = np.zeros((len(recipe.bands), *shape_hw), dtype=scene.dtypes[0])
     valid = np.zeros(shape_hw, dtype=bool)
-    read, _ = read_shards(scene, recipe, tuple(ShardGrid(tiles=recipe.grid(*shape_hw), tiles_hw=tiles_hw)))
+    read, _ = read_shards(
+        scene, recipe, tuple(ShardGrid(tiles=tile_grid(recipe, *shape_hw), tiles_hw=tiles_hw))
+    )
     for held in read:
         at = held.shard.core.slices_within(Window(row_off=0, col_off=0, height=1, width=1))
         within = held.shard.core.slices_within(held.shard.read)
@@ -93,7 +96,7 @@ def test_a_damaged_band_that_the_job_does_not_read_is_no_damage(tmp_path: Path) 
     corrupt(path, 1, 1, band=4)
     recipe = make_recipe(on_bad_block="nodata", scale=Scale(kind="divide", low=(0.0,), high=(1e4,)))
     (held,), _ = read_shards(
-        scene_of(path), recipe, tuple(ShardGrid(tiles=recipe.grid(HEIGHT, WIDTH), tiles_hw=(99, 99)))
+        scene_of(path), recipe, tuple(ShardGrid(tiles=tile_grid(recipe, HEIGHT, WIDTH), tiles_hw=(99, 99)))
     )
     assert held.bad_pixels == 0
 
@@ -193,7 +196,7 @@ def test_a_file_that_is_gone_is_the_storages_fault_under_nodata_too(
     recipe = make_recipe(on_bad_block="nodata", scale=Scale(kind="divide", low=(0.0,), high=(1e4,)))
     monkeypatch.setattr("batchseg.pixels.read._storage_problem", lambda source: "the disk is gone")
     with pytest.raises(SourceIOError, match="disk is gone"):
-        read_shards(scene, recipe, tuple(ShardGrid(tiles=recipe.grid(HEIGHT, WIDTH), tiles_hw=(9, 9))))
+        read_shards(scene, recipe, tuple(ShardGrid(tiles=tile_grid(recipe, HEIGHT, WIDTH), tiles_hw=(9, 9))))
 
 
 @pytest.mark.parametrize("kind", ["internal", "sidecar", "sidecar of other blocks"])

@@ -12,6 +12,7 @@ from factories import make_recipe, scene_of, source_of
 from batchseg.errors import SourceChangedError, SourceError
 from batchseg.inputs.source import Refusal
 from batchseg.job.settings import Scale
+from batchseg.pixels.fit import tile_grid
 from batchseg.pixels.grid import ShardGrid
 from batchseg.pixels.read import read_header, read_headers_alone, read_shards
 
@@ -21,7 +22,7 @@ def test_shards_hold_rasterios_pixels(tmp_path: Path, dtype: str) -> None:
     pixels = (reflectance(77, 101)[:3] // 50).astype(dtype)
     scene = scene_of(write_raster(tmp_path / "a.tif", pixels))
     recipe = make_recipe(bands=(3, 1), scale=Scale(kind="divide", low=(0.0,), high=(100.0,)), normalize=None)
-    shards = tuple(ShardGrid(tiles=recipe.grid(77, 101), tiles_hw=(3, 4)))
+    shards = tuple(ShardGrid(tiles=tile_grid(recipe, 77, 101), tiles_hw=(3, 4)))
     read, seconds = read_shards(scene, recipe, shards)
     assert seconds > 0
     for held in read:
@@ -36,7 +37,9 @@ def test_nodata_that_the_job_names_replaces_the_files(tmp_path: Path) -> None:
     pixels[:, 5:9, 5:30] = 0
     scene = scene_of(write_raster(tmp_path / "a.tif", pixels, nodata=7))
     recipe = make_recipe(nodata=0.0)
-    (held,), _ = read_shards(scene, recipe, tuple(ShardGrid(tiles=recipe.grid(77, 101), tiles_hw=(99, 99))))
+    (held,), _ = read_shards(
+        scene, recipe, tuple(ShardGrid(tiles=tile_grid(recipe, 77, 101), tiles_hw=(99, 99)))
+    )
     assert held.valid is not None
     np.testing.assert_array_equal(held.valid, pixels[0] != 0)
 
@@ -53,7 +56,9 @@ def test_a_nodata_value_that_its_dtype_cannot_hold_marks_nothing(tmp_path: Path)
     vrt.write_text(f'<VRTDataset rasterXSize="40" rasterYSize="30">{bands}</VRTDataset>')
     recipe = make_recipe()
     (held,), _ = read_shards(
-        scene_of(vrt, allow_vrt=True), recipe, tuple(ShardGrid(tiles=recipe.grid(30, 40), tiles_hw=(9, 9)))
+        scene_of(vrt, allow_vrt=True),
+        recipe,
+        tuple(ShardGrid(tiles=tile_grid(recipe, 30, 40), tiles_hw=(9, 9))),
     )
     assert held.valid is None
 
@@ -61,7 +66,7 @@ def test_a_nodata_value_that_its_dtype_cannot_hold_marks_nothing(tmp_path: Path)
 def test_a_changed_source_is_not_read(tmp_path: Path) -> None:
     path = write_raster(tmp_path / "a.tif", reflectance(77, 101))
     scene, recipe = scene_of(path), make_recipe()
-    shards = tuple(ShardGrid(tiles=recipe.grid(77, 101), tiles_hw=(9, 9)))
+    shards = tuple(ShardGrid(tiles=tile_grid(recipe, 77, 101), tiles_hw=(9, 9)))
     os.utime(path, (1, 1))
     with pytest.raises(SourceChangedError):
         read_shards(scene, recipe, shards)
@@ -88,7 +93,7 @@ def test_a_cut_off_file_is_the_sources_fault(tmp_path: Path) -> None:
         return
     recipe = make_recipe()
     with pytest.raises(SourceError, match="damaged or cut off") as caught:
-        read_shards(header, recipe, tuple(ShardGrid(tiles=recipe.grid(300, 401), tiles_hw=(99, 99))))
+        read_shards(header, recipe, tuple(ShardGrid(tiles=tile_grid(recipe, 300, 401), tiles_hw=(99, 99))))
     assert not caught.value.transient
 
 
@@ -105,7 +110,7 @@ def test_a_jpeg_that_is_cut_off_is_refused_though_gdal_makes_up_the_rest(tmp_pat
     pixels = np.random.default_rng(0).integers(0, 256, (3, 200, 300), dtype=np.uint8)
     path = write_raster(tmp_path / "a.jpg", pixels, driver="JPEG")
     recipe = make_recipe()
-    shards = tuple(ShardGrid(tiles=recipe.grid(200, 300), tiles_hw=(99, 99)))
+    shards = tuple(ShardGrid(tiles=tile_grid(recipe, 200, 300), tiles_hw=(99, 99)))
     assert len(read_shards(scene_of(path), recipe, shards)[0]) == 1
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2] + whole[-2:])

@@ -24,6 +24,7 @@ from batchseg.errors import SourceChangedError, SourceError
 from batchseg.inputs.listing import find_sources
 from batchseg.inputs.source import BandMetadata, Refusal, Scene, Source
 from batchseg.job.settings import SceneSet
+from batchseg.pixels.fit import tile_grid
 from batchseg.pixels.grid import ShardGrid
 from batchseg.pixels.read import gdal, read_header, read_shards
 from batchseg.pixels.stack import Stack, open_source
@@ -63,7 +64,7 @@ def refusal_of(*paths: Path, **keys) -> Refusal:
 def read(scene: Scene, tiles_hw=(99, 99), **changes) -> tuple[NDArray, NDArray]:
     """Pixels and validity of a whole scene, read shard by shard."""
     recipe = make_recipe(normalize=None, **{"bands": tuple(range(1, scene.band_count + 1)), **changes})
-    grid = recipe.grid(scene.height, scene.width)
+    grid = tile_grid(recipe, scene.height, scene.width)
     pixels = valid = None
     for shard in ShardGrid(tiles=grid, tiles_hw=tiles_hw):
         (held,), _ = read_shards(scene, recipe, (shard,))

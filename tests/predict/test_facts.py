@@ -8,7 +8,7 @@ import pytest
 
 from batchseg.errors import ModelError
 from batchseg.models.reading import read_model
-from batchseg.predict import facts
+from batchseg.predict import facts, probe
 
 
 @pytest.fixture(autouse=True)
@@ -18,7 +18,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def ask(package, **changes):
     wanted = {"channels": None, "tile_size": 32, "device": "auto"}
-    return facts.probed_once(package, **{**wanted, **changes})
+    return probe.probed_once(package, **{**wanted, **changes})
 
 
 def forbid(monkeypatch: pytest.MonkeyPatch) -> None:

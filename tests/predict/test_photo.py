@@ -13,13 +13,13 @@ from strategies import sizes
 
 from batchseg.errors import MismatchError, ModelError
 from batchseg.job.settings import Scale
+from batchseg.pixels.fit import tile_grid
 from batchseg.pixels.grid import ShardGrid, cut_tile
 from batchseg.pixels.photo.decode import decode
 from batchseg.pixels.read import read_shards
 from batchseg.predict import photo
 from batchseg.predict.photo import Fitting, census, restore
-from batchseg.predict.predictor import Answer
-from batchseg.predict.prepare import Preparation
+from batchseg.predict.predictor import Answer, Preparation
 from batchseg.predict.stitch import Stitcher, classify, winning_probability
 
 properties = settings(deadline=None, max_examples=25)
@@ -50,7 +50,7 @@ def test_tiles_without_a_valid_core_pixel_are_not_predicted(models):
 def scene_mask(path, recipe, predictor):
     """Class ids and confidence of a scene in one shard, by the functions that scenes go through."""
     scene = scene_of(path)
-    grid = recipe.grid(scene.height, scene.width)
+    grid = tile_grid(recipe, scene.height, scene.width)
     ((held,), _) = read_shards(scene, recipe, tuple(ShardGrid(tiles=grid, tiles_hw=grid.shape_hw)))
     stitcher, preparation = Stitcher(recipe, held.shard), Preparation(recipe)
     for tile in held.shard.tiles:

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from batchseg.errors import StoppedError
 from batchseg.job.resolve import make_recipe as recipe_of
-from batchseg.job.settings import Normalize, Scale
+from batchseg.job.settings import Scale
+from batchseg.models.package import Normalize
 from batchseg.models.reading import read_model
-from batchseg.predict.predictor import Predictor, load_predictor, usual_batch
-from batchseg.predict.prepare import Preparation
+from batchseg.predict.predictor import Predictor, Preparation, load_predictor, usual_batch
 from batchseg.predict.stitch import classify, winning_probability
 
 KEPT = (slice(3, -3), slice(3, -3))

@@ -5,9 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchseg.job.resolve import make_recipe as recipe_of
-from batchseg.job.settings import Normalize, Scale
-from batchseg.models.package import Bake
-from batchseg.predict.prepare import Preparation
+from batchseg.job.settings import Scale
+from batchseg.models.package import Bake, Normalize
+from batchseg.predict.predictor import Preparation
 
 IMAGENET = Normalize(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 STRETCH = Scale(kind="stretch", low=(100.0, 0.0, 50.0), high=(3000.0, 4000.0, 5000.0))

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from strategies import shard_grids
 
 from batchseg.errors import ModelError
+from batchseg.pixels.fit import tile_grid
 from batchseg.pixels.grid import ShardGrid
 from batchseg.predict.predictor import Answer
 from batchseg.predict.stitch import Stitcher, classify, winning_probability
@@ -80,7 +81,7 @@ def test_another_threshold_divides_there_and_the_winner_keeps_its_probability():
 
 
 def test_ids_and_confidence_of_a_graph_are_taken_as_they_are():
-    grid = ShardGrid(tiles=make_recipe().grid(27, 43), tiles_hw=(1, 1))
+    grid = ShardGrid(tiles=tile_grid(make_recipe(), 27, 43), tiles_hw=(1, 1))
     shard = grid.shard(0)
     random = np.random.default_rng(5)
     ids = random.integers(0, 4, (10, 10), dtype=np.uint8)
@@ -141,13 +142,13 @@ def test_a_stitched_raster_is_the_classes_of_the_whole_where_it_is_valid(grid, s
 
 
 def test_a_shard_without_predicted_tile_has_no_pixels():
-    grid = ShardGrid(tiles=make_recipe().grid(27, 43), tiles_hw=(2, 2))
+    grid = ShardGrid(tiles=tile_grid(make_recipe(), 27, 43), tiles_hw=(2, 2))
     mask = Stitcher(make_recipe(), grid.shard(0)).finished()
     assert (mask.classes, mask.confidence, mask.predicted) == (None, None, 0)
 
 
 def test_confidence_is_given_only_on_demand():
-    grid = ShardGrid(tiles=make_recipe().grid(27, 43), tiles_hw=(1, 1))
+    grid = ShardGrid(tiles=tile_grid(make_recipe(), 27, 43), tiles_hw=(1, 1))
     shard = grid.shard(0)
     stitcher = Stitcher(make_recipe(), shard)
     stitcher.place(shard.tiles[0], Answer(output=np.zeros((4, 10, 10), np.float32)), None)

@@ -14,9 +14,9 @@ from photographs import NAMES
 from polygons import rings, spiral, whole_regions
 from strategies import sizes
 
-from batchseg.inputs.tables import ANNOTATIONS
 from batchseg.job.recipe import RegionSettings
 from batchseg.regions import photo_table
+from batchseg.regions.rows import ANNOTATIONS
 from batchseg.regions.scene_table import RegionWriter, wanted_classes
 
 

@@ -13,11 +13,11 @@ from rules import CLASSES, REGIONS, box, criterion, tables_of
 from strategies import sizes
 
 from batchseg.errors import ConfigError
-from batchseg.inputs.tables import ANNOTATIONS
-from batchseg.job.recipe import RegionSettings
+from batchseg.job.recipe import Criterion, RegionSettings, Ruleset
 from batchseg.job.resolve import resolve_rules
 from batchseg.job.settings import Interest, Rule
-from batchseg.regions.verdicts import Criterion, Ruleset, decide, judge, measure
+from batchseg.regions.rows import ANNOTATIONS
+from batchseg.regions.verdicts import decide, judge, measure
 
 
 def verdict_of(rules, mask, scores=(0.0, 0.3, 0.6, 0.9)):

@@ -10,7 +10,7 @@ import pytest
 
 from batchseg.errors import ConfigError, LockedError, OutputError
 from batchseg.output.ledger import Ledger, Record
-from batchseg.system import output_lock, publish, storage
+from batchseg.system import listing, output_lock, publish, storage
 from batchseg.system.output_lock import hold, holder
 
 HOLD = """
@@ -145,7 +145,7 @@ def test_old_epochs_do_not_pile_up(output):
     for number in range(3):
         with hold(output, str(number)):
             pass
-    files = [info.uri for info in storage.list_folder(storage.join(output, "_batchseg", "locks"))]
+    files = [info.uri for info in listing.list_folder(storage.join(output, "_batchseg", "locks"))]
     assert len(files) == 1
 
 
@@ -156,7 +156,7 @@ def test_what_killed_starts_left_goes_with_the_next(output):
     for name in (".tmp-0123", "clock-0123"):
         publish.publish(storage.join(folder, name), b"")
     with hold(output, "second") as lock:
-        (info,) = storage.list_folder(folder)
+        (info,) = listing.list_folder(folder)
         assert info.uri == output_lock._uri(output, lock.epoch)
 
 

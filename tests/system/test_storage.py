@@ -8,7 +8,7 @@ import fsspec
 import pytest
 
 from batchseg.errors import ConfigError, OutputError
-from batchseg.system import publish, storage
+from batchseg.system import listing, publish, storage
 
 
 @pytest.fixture(params=["local", "memory"])
@@ -135,7 +135,7 @@ def test_removing_takes_files_folders_and_what_is_not_there(root):
     publish.publish(storage.join(root, "b"), b"x")
     for name in ("folder", "b", "absent"):
         publish.remove(storage.join(root, name))
-    assert list(storage.list_files(root)) == []
+    assert list(listing.list_files(root)) == []
 
 
 def test_listing_takes_a_file_a_folder_or_a_glob_sorted(root):
@@ -143,7 +143,7 @@ def test_listing_takes_a_file_a_folder_or_a_glob_sorted(root):
         publish.publish(storage.join(root, *name.split("/")), b"x")
 
     def listed(pattern: str) -> list[str]:
-        return [info.uri.rpartition("root/")[2] for info in storage.list_files(pattern)]
+        return [info.uri.rpartition("root/")[2] for info in listing.list_files(pattern)]
 
     assert listed(root) == ["a.tif", "b.tif", "sub/c.tif", "sub/d.txt"]
     assert listed(storage.join(root, "*.tif")) == ["a.tif", "b.tif"]
@@ -160,7 +160,7 @@ def test_listing_leaves_out_what_cannot_be_read_like_a_file(tmp_path):
     (tmp_path / "loop.tif").symlink_to(tmp_path / "loop.tif")
     os.mkfifo(tmp_path / "pipe.tif")
     for pattern in (str(tmp_path), str(tmp_path / "*.tif")):
-        found = {Path(info.uri).name: info for info in storage.list_files(pattern)}
+        found = {Path(info.uri).name: info for info in listing.list_files(pattern)}
         assert list(found) == ["broken.tif", "file.tif", "link.tif", "loop.tif"]
         # What a link points at may lie on a volume that is not mounted: nobody may overlook it.
         absent = [found[name] for name in ("broken.tif", "loop.tif")]
@@ -180,7 +180,7 @@ def test_a_listing_and_a_look_at_one_file_agree(tmp_path, linked):
         (folder / "a.tif").symlink_to(target)
     uri = str(folder / "a.tif")
     for pattern in (str(folder), str(folder / "*.tif"), uri):
-        assert list(storage.list_files(pattern)) == [storage.file_info(uri)]
+        assert list(listing.list_files(pattern)) == [storage.file_info(uri)]
 
 
 @pytest.mark.parametrize("linked", [False, True])
@@ -191,10 +191,10 @@ def test_the_version_changes_when_the_content_is_written_again(tmp_path, linked)
     folder = tmp_path / "folder"
     folder.mkdir()
     os.link(target, folder / "a") if not linked else (folder / "a").symlink_to(target)
-    (before,) = storage.list_files(str(folder))
+    (before,) = listing.list_files(str(folder))
     target.write_bytes(b"two")
     os.utime(target, (2000, 2000))
-    (after,) = storage.list_files(str(folder))
+    (after,) = listing.list_files(str(folder))
     assert before.size == after.size
     assert before.version != after.version
 

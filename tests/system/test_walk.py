@@ -6,7 +6,7 @@ import pytest
 from listings import NAMES
 
 from batchseg.errors import SourceIOError
-from batchseg.system import storage, walk
+from batchseg.system import listing, storage, walk
 
 
 def listed(*arguments, **options) -> dict[str, tuple[int, str | None]]:
@@ -73,7 +73,7 @@ PATTERNS += [
 @pytest.mark.parametrize("pattern", PATTERNS)
 def test_a_walk_finds_what_a_listing_finds(tree, pattern):
     found = listed(f"{tree}/{pattern}".rstrip("/"))
-    infos = list(storage.list_files(f"{tree}/{pattern}".rstrip("/")))
+    infos = list(listing.list_files(f"{tree}/{pattern}".rstrip("/")))
     assert {uri: size for uri, (size, _) in found.items()} == {info.uri: info.size for info in infos}
     assert list(found) or pattern in ("absent", "absent/*.jpg", "pipe.jpg", "*/linked/*.jpg")
     uris = sorted(found)
@@ -156,6 +156,6 @@ def test_other_stores_are_walked_folder_by_folder():
         memory.pipe_file(f"/{name}", b"x")
     try:
         for pattern in ("memory://walk", "memory://walk/*/*.jpg", "memory://absent"):
-            assert set(listed(pattern)) == {info.uri for info in storage.list_files(pattern)}
+            assert set(listed(pattern)) == {info.uri for info in listing.list_files(pattern)}
     finally:
         memory.store.clear()

@@ -14,7 +14,6 @@ from scipy import ndimage
 from batchseg.cli.main import main
 from batchseg.errors import ConfigError, OutputError
 from batchseg.system.walk import current_tags
-from batchseg.tools.lettering import drawable, load_font
 from batchseg.tools.outlines import (
     HALO_PX,
     LARGEST_SCALE,
@@ -23,6 +22,8 @@ from batchseg.tools.outlines import (
     RING_PX,
     Defect,
     as_rgb,
+    drawable,
+    load_font,
     thumbnail,
 )
 from batchseg.tools.sheet import ROOM_WH, write_sheet

@@ -18,9 +18,8 @@ from batchseg.cli.summary_text import COLUMNS, GROUPS, as_json, summary_lines
 from batchseg.errors import ConfigError, OutputError
 from batchseg.output.state import save_state
 from batchseg.system import storage
-from batchseg.tools.lettering import cut
-from batchseg.tools.period import start_of
-from batchseg.tools.summary import _class_counts, _counts, _worst, summarize
+from batchseg.tools.outlines import cut
+from batchseg.tools.summary import _class_counts, _counts, _worst, start_of, summarize
 from batchseg.tools.tables import ITEM_COLUMNS
 
 NOW = dt.datetime(2026, 11, 20, 7, tzinfo=dt.UTC)

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
-from batchseg.driver.group import Group, GroupAnswer, from_stream
 from batchseg.driver.scene_worker import (
     Lease,
     LeaseResult,
@@ -25,6 +24,8 @@ from batchseg.driver.tasks import (
     Failure,
     FinishOutcome,
     FinishTask,
+    Group,
+    GroupAnswer,
     GroupOutcome,
     Isolation,
     LeaseOutcome,
@@ -35,11 +36,11 @@ from batchseg.driver.tasks import (
     failed_reading,
     finish_limit,
     finished,
+    from_stream,
 )
 from batchseg.engines.base import telling_line
 from batchseg.errors import BatchsegError, StoppedError
-from batchseg.inputs.source import Refusal, Scene, Source
-from batchseg.inputs.tables import words
+from batchseg.inputs.source import Refusal, Scene, Source, words
 from batchseg.job.recipe import Product, Recipe
 from batchseg.pixels.read import read_header, read_headers_alone, release
 from batchseg.predict.predictor import load_predictor, usual_batch
@@ -215,7 +216,7 @@ class InlineExecutor:
         raise StoppedError(msg)
 
     def _run_sift(self, group: Group) -> SiftOutcome:
-        from batchseg.driver.sift import sift
+        from batchseg.driver.photo_worker import sift
 
         rows = from_stream(group.images).to_pylist()
         return SiftOutcome(group_id=group.id, result=sift(rows, self._recipe, 0.8 * self._timeout))

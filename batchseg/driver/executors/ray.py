@@ -29,12 +29,13 @@ from batchseg.driver.executors.ray_cluster import lean_head
 from batchseg.driver.executors.ray_fleet import Fleet
 from batchseg.driver.executors.ray_hosts import Hosts
 from batchseg.driver.executors.ray_leases import Flight, Leases
-from batchseg.driver.group import Group, GroupAnswer
 from batchseg.driver.scene_worker import Lease, LeaseResult
 from batchseg.driver.tasks import (
     Failure,
     FinishOutcome,
     FinishTask,
+    Group,
+    GroupAnswer,
     GroupOutcome,
     Isolation,
     LeaseOutcome,

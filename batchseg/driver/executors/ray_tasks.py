@@ -22,7 +22,6 @@ os.environ.setdefault("RAY_DISABLE_FAILURE_SIGNAL_HANDLER", "1")
 import ray
 from ray import exceptions as ray_errors
 
-from batchseg.driver.group import Group, GroupAnswer, Sifted, from_stream
 from batchseg.driver.scene_worker import (
     Lease,
     LeaseMasks,
@@ -33,7 +32,18 @@ from batchseg.driver.scene_worker import (
     read_lease_alone,
     write_lease,
 )
-from batchseg.driver.tasks import Failure, FinishOutcome, FinishTask, died_reading, failed_reading, finished
+from batchseg.driver.tasks import (
+    Failure,
+    FinishOutcome,
+    FinishTask,
+    Group,
+    GroupAnswer,
+    Sifted,
+    died_reading,
+    failed_reading,
+    finished,
+    from_stream,
+)
 from batchseg.engines.base import telling_line
 from batchseg.errors import BatchsegError, StoppedError
 from batchseg.inputs.source import Refusal, Scene, Source
@@ -124,7 +134,7 @@ def finish(where: Where, output: str, recipe: Recipe, product: Product, task: Fi
 
 @ray.remote(num_cpus=0, max_retries=0)
 def sift_group(where: Where, recipe: Recipe, group: Group, timeout: float) -> Sifted | Failure:
-    from batchseg.driver.sift import sift
+    from batchseg.driver.photo_worker import sift
 
     storage.adopt(where)
     try:

@@ -6,9 +6,8 @@ from concurrent.futures import wait
 from functools import partial
 from typing import Literal, Protocol, TypeVar
 
-from batchseg.driver.group import Group
 from batchseg.driver.scene_worker import Lease
-from batchseg.driver.tasks import Executor, FinishTask, Isolation, Outcome, Slot
+from batchseg.driver.tasks import Executor, FinishTask, Group, Isolation, Outcome, Slot
 from batchseg.errors import StoppedError
 from batchseg.inputs.source import Refusal, Scene, Source
 from batchseg.job.recipe import Product, Recipe

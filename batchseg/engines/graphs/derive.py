@@ -14,8 +14,7 @@ from batchseg.engines.graphs.bake_paddle import baked_network
 from batchseg.engines.graphs.cache import cache_key, cached_folder
 from batchseg.engines.graphs.to_onnx import OPSET, NoConversionError, to_onnx
 from batchseg.errors import ModelError, StoppedError
-from batchseg.job.settings import Precision
-from batchseg.models.package import Bake, ModelPackage, Network
+from batchseg.models.package import Bake, ModelPackage, Network, Precision
 from batchseg.system.disks import full_disks
 
 VERSION = 1

@@ -9,8 +9,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from batchseg.driver.group import Doubt
 from batchseg.errors import SourceChangedError, SourceError, SourceIOError
+from batchseg.inputs.source import Doubt
 from batchseg.pixels.photo.decode import decode
 from batchseg.pixels.photo.picture import Picture
 from batchseg.system import storage

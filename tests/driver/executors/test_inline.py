@@ -10,11 +10,11 @@ from factories import make_recipe, make_scene, make_source
 
 from batchseg.driver.executors import inline
 from batchseg.driver.executors.inline import InlineExecutor
-from batchseg.driver.group import Group, to_stream
 from batchseg.driver.scene_worker import Lease
-from batchseg.driver.tasks import Failure, FinishTask, Slot
+from batchseg.driver.tasks import Failure, FinishTask, Group, Slot, to_stream
 from batchseg.errors import SourceError, StoppedError
 from batchseg.inputs.source import Refusal
+from batchseg.pixels.fit import tile_grid
 from batchseg.pixels.grid import ShardGrid
 from batchseg.system.threads import Helper
 
@@ -27,7 +27,7 @@ def hang(*_: object) -> None:
 
 def lease(number: int, name: str) -> Lease:
     scene, recipe = make_scene(27, 43, source=make_source(name)), make_recipe()
-    shards = tuple(ShardGrid(tiles=recipe.grid(27, 43), tiles_hw=(9, 9)))
+    shards = tuple(ShardGrid(tiles=tile_grid(recipe, 27, 43), tiles_hw=(9, 9)))
     return Lease(id=number, scene=scene, grid="9 x 9", cpu_class="avx2", shards=shards)
 
 

@@ -1,4 +1,4 @@
-"""batchseg.system.s3session: what a server sees of a PUT, and when a client is made."""
+"""batchseg.system.s3_session: what a server sees of a PUT, and when a client is made."""
 
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -7,7 +7,7 @@ import fsspec
 import pytest
 
 from batchseg.system import publish, storage
-from batchseg.system.s3session import ASKED_BYTES
+from batchseg.system.s3_session import ASKED_BYTES
 
 
 class _Server(ThreadingHTTPServer):
