@@ -7,7 +7,7 @@ import pytest
 
 ENDING = """
 import os, signal, sys
-from batchseg.terminal import keep_exit_code, stop_reasons
+from batchseg.cli.terminal import keep_exit_code, stop_reasons
 
 class Last:  # is deleted after Python has given signals back to the system
     kill = os.kill

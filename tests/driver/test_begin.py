@@ -83,8 +83,8 @@ def test_the_next_start_takes_over_from_a_killed_run_and_clears_up(tmp_path: Pat
 import os, sys, tempfile
 sys.path[:0] = sys.argv[2:]
 from factories import make_config
-from batchseg.begin import begin
-from batchseg.publishing import scratch_root
+from batchseg.driver.begin import begin
+from batchseg.system.publish import scratch_root
 with begin(make_config(output=sys.argv[1])) as begun:
     scratch_root(sys.argv[1]).mkdir()
     tempfile.mkstemp()

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 from factories import make_recipe, make_scene
 from batchseg.pixels.fit import tile_grid
-from batchseg.finish import finish_scene
-from batchseg.grid import ShardGrid
-from batchseg.recipe import Product, RegionSettings
-from batchseg.stitch import ShardMask
-from batchseg.write import write_shards
+from batchseg.output.scene_mask import finish_scene
+from batchseg.pixels.grid import ShardGrid
+from batchseg.job.recipe import Product, RegionSettings
+from batchseg.predict.stitch import ShardMask
+from batchseg.output.fragments import write_shards
 
 output = sys.argv[1]
 height, width = int(sys.argv[2]), 24_001

@@ -332,7 +332,7 @@ def test_without_pyogrio_the_remedy_is_named(tmp_path: Path) -> None:
     program = (
         "import sys; sys.modules['pyogrio'] = None\n"
         "from batchseg.pixels.area import read_area\n"
-        "from batchseg.job.file import AreaFile\n"
+        "from batchseg.job.settings import AreaFile\n"
         "read_area(AreaFile(uri='a.gpkg', layer=None))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)

@@ -8,7 +8,7 @@ import pytest
 
 from batchseg.errors import ModelError
 from batchseg.models.reading import read_model
-from batchseg.predict import facts, probe
+from batchseg.predict import probe as probe_module
 
 
 @pytest.fixture(autouse=True)
@@ -18,14 +18,14 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def ask(package, **changes):
     wanted = {"channels": None, "tile_size": 32, "device": "auto"}
-    return probe.probed_once(package, **{**wanted, **changes})
+    return probe_module.probed_once(package, **{**wanted, **changes})
 
 
 def forbid(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*arguments, **options):
         raise AssertionError(options)
 
-    monkeypatch.setattr(facts, "probe", refuse)
+    monkeypatch.setattr(probe_module, "probe", refuse)
 
 
 def test_a_model_is_probed_once_wherever_it_lies(models: Path, tmp_path: Path, monkeypatch) -> None:
@@ -58,6 +58,6 @@ def test_refusals_encrypted_models_and_gpus_are_not_kept(models: Path, monkeypat
     forbid(monkeypatch)
     with pytest.raises(AssertionError):
         ask(replace(package, encrypted=True))
-    monkeypatch.setattr(facts, "has_gpu_nodes", lambda: True)
+    monkeypatch.setattr(probe_module, "has_gpu_nodes", lambda: True)
     with pytest.raises(AssertionError):
         ask(package)

@@ -103,7 +103,7 @@ def test_what_is_written_to_the_descriptors_is_taken(tmp_path: Path) -> None:
 
 LOSING_PARENT = """
 import multiprocessing, os, sys, time
-from batchseg.isolate import call_in_fresh_process
+from batchseg.system.processes import call_in_fresh_process
 
 def mark(path):
     open(path, "w").close()

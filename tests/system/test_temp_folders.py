@@ -91,7 +91,7 @@ def test_a_lock_that_was_removed_while_it_was_waited_for_is_none(root):
 STARTS = """
 import sys
 from pathlib import Path
-from batchseg.scratch import held_folder
+from batchseg.system.temp_folders import held_folder
 for _ in range(300):
     folder, lock = held_folder("x-", root=Path(sys.argv[1]))
     assert (folder / "lock").exists(), "somebody removed it"
