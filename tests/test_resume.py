@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from conftest import BATCHSEG, REPOSITORY, JobWriter, batchseg, reflectance, write_raster
+from faults.commands import INJECT, ROLES
 from test_run import mask_bytes
 
 from batchseg.ledger import Ledger
@@ -26,7 +27,7 @@ def faults(tmp_path: Path, **settings: object) -> dict[str, str]:
     named = {f"FAULT_{key.upper()}": str(value) for key, value in settings.items()}
     return {
         **os.environ,
-        "PYTHONPATH": str(REPOSITORY / "tests" / "faults" / "inject"),
+        "PYTHONPATH": os.pathsep.join((str(INJECT), str(REPOSITORY))),
         "FAULT_COUNT": str(tmp_path / "count"),
         "FAULT_MARK": uuid.uuid4().hex,
         **named,
@@ -150,7 +151,7 @@ def test_a_killed_predictor_is_replaced(tmp_path: Path, job: Path) -> None:
     process = start(job, environment)
     output = tmp_path / "out"
     wait_for(lambda: len(recorded(output)) >= 20)
-    victims = processes(environment, "ray::PredictorActor")
+    victims = processes(environment, ROLES["predictor"])
     assert len(victims) == 2
     kill(victims[:1])
     before, known = predicted(environment), recorded(output)
