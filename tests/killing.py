@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from conftest import REPOSITORY
+from faults.commands import INJECT
 
 
 def faults(tmp_path: Path, **settings: object) -> dict[str, str]:
@@ -16,7 +17,7 @@ def faults(tmp_path: Path, **settings: object) -> dict[str, str]:
     named = {f"FAULT_{key.upper()}": str(value) for key, value in settings.items()}
     return {
         **os.environ,
-        "PYTHONPATH": str(REPOSITORY / "tests" / "faults" / "inject"),
+        "PYTHONPATH": os.pathsep.join((str(INJECT), str(REPOSITORY))),
         "FAULT_COUNT": str(tmp_path / "count"),
         "FAULT_MARK": uuid.uuid4().hex,
         **named,

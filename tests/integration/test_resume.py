@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from conftest import BATCHSEG, JobWriter, batchseg, reflectance, write_raster
+from faults.commands import ROLES
 from killing import faults, kill, processes, wait_for
 from runs import mask_bytes
 
@@ -107,7 +108,7 @@ def test_a_killed_predictor_is_replaced(tmp_path: Path, job: Path) -> None:
     process = start(job, environment)
     output = tmp_path / "out"
     wait_for(lambda: len(recorded(output)) >= 20)
-    victims = processes(environment, "ray::PredictorActor")
+    victims = processes(environment, ROLES["predictor"])
     assert len(victims) == 2
     kill(victims[:1])
     before, known = predicted(environment), recorded(output)
