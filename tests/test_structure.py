@@ -160,7 +160,7 @@ def test_a_module_needs_a_test_of_its_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("option", "first"), [("--markdown", "| | | |"), ("--mermaid", "flowchart TB"), (None, "rooms")]
+    ("option", "first"), [("--markdown", "| measure |"), ("--mermaid", "flowchart TB"), (None, "rooms")]
 )
 def test_the_script_prints_the_package_of_this_repository(option: str | None, first: str) -> None:
     command = [sys.executable, str(SCRIPT), *([option] if option else [])]

@@ -323,7 +323,7 @@ def as_text(rows: list[Row]) -> str:
 
 
 def as_markdown(rows: list[Row]) -> str:
-    table = ["| | | |", "|---|--:|---|"]
+    table = ["| measure | value | which |", "|---|--:|---|"]
     return "\n".join([*table, *(f"| {what} | {value} | {', '.join(names)} |" for what, value, names in rows)])
 
 
