@@ -1,10 +1,7 @@
 """What lies in a folder of any storage: files by pattern, below a folder, or directly in it."""
 
-import re
 from collections.abc import Iterator
 from typing import Any
-
-from fsspec.utils import glob_translate
 
 from batchseg.errors import SourceIOError
 from batchseg.system.retry import patiently
@@ -101,11 +98,6 @@ def is_glob(uri: str) -> bool:
     if _is_remote_pattern(fs, path):
         return True
     return any(c in path for c in WILDCARDS) and not fs.exists(path)
-
-
-def glob_regex(pattern: str) -> re.Pattern[str]:
-    """What a glob, or one part of it, matches here: the whole text. Raises ValueError for `a**`."""
-    return re.compile(glob_translate(pattern))
 
 
 def list_folder(folder: str) -> Iterator[FileInfo]:

@@ -10,6 +10,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import fsspec
+from fsspec.utils import glob_translate
 
 from batchseg.errors import BatchsegError, ConfigError, CredentialsError, SourceIOError, StoppedError
 from batchseg.system.redact import public
@@ -452,3 +454,8 @@ def fetch(uri: str, target: Path, size: int | None = None) -> None:
 
     with as_os_error():
         patiently(copy)
+
+
+def glob_regex(pattern: str) -> re.Pattern[str]:
+    """What a glob, or one part of it, matches here: the whole text. Raises ValueError for `a**`."""
+    return re.compile(glob_translate(pattern))

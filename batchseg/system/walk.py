@@ -118,10 +118,10 @@ def _matching(pattern: str, wanted: Callable[[str], bool], without: str) -> Iter
     for part in parts[first:last]:
         folders = _one_level_down(folders, part)
     if stars is None:
-        fits = listing.glob_regex(parts[-1]).match
+        fits = storage.glob_regex(parts[-1]).match
         yield from _directly_in(folders, lambda name: bool(fits(name)) and wanted(name), without)
         return
-    whole = listing.glob_regex(pattern).match
+    whole = storage.glob_regex(pattern).match
     for folder in folders:
         for files in _below(folder, wanted, without):
             yield _filtered(files, [bool(whole(uri)) for uri in files.uris])
@@ -129,7 +129,7 @@ def _matching(pattern: str, wanted: Callable[[str], bool], without: str) -> Iter
 
 def _one_level_down(folders: list[str], part: str) -> list[str]:
     if any(c in part for c in listing.WILDCARDS):
-        fits = listing.glob_regex(part).match
+        fits = storage.glob_regex(part).match
         listed = storage.at_once(_subfolders, folders, folders[0] if folders else "")
         return [below for lower in listed for below in lower if fits(below.rpartition("/")[2])]
     lower = [f"{folder}/{part}" for folder in folders]
