@@ -21,7 +21,7 @@ from batchseg.models.package import ClassInfo, ModelFacts, ModelOptions, ModelPa
 from batchseg.output.ledger import Ledger, Output, Record
 from batchseg.output.state import OutputState, save_state
 from batchseg.pixels.grid import Shard
-from batchseg.pixels.read import read_header
+from batchseg.pixels.header import read_header
 from batchseg.predict.predictor import Preparation
 from batchseg.regions.rows import ANNOTATIONS, RowMaker
 from batchseg.regions.tracing.rings import count

@@ -24,7 +24,7 @@ from batchseg.inputs.ids import (
     relative_path,
     source_id_of,
 )
-from batchseg.inputs.manifests import member_uri, paths_of
+from batchseg.inputs.manifest import member_uri, paths_of
 from batchseg.inputs.metadata import metadata_files
 from batchseg.inputs.scene_sets import SceneFiles, list_scenes, literal_folder
 from batchseg.inputs.sidecars import Folders, is_sidecar

@@ -28,7 +28,7 @@ from batchseg.inputs.ids import (
     relative_path,
     source_id_of,
 )
-from batchseg.inputs.manifest import ROWS, read_manifest
+from batchseg.inputs.photo_manifest import ROWS, read_manifest
 from batchseg.inputs.sidecars import is_sidecar
 from batchseg.inputs.source import LISTING, Column, Source
 from batchseg.inputs.source import compute as pc

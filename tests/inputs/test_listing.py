@@ -21,7 +21,7 @@ from batchseg.inputs.listing import current_tag, find_sources
 from batchseg.inputs.source import BandMetadata, Refusal
 from batchseg.job.file import load_job
 from batchseg.job.settings import Scale, SceneSet
-from batchseg.pixels.read import read_header
+from batchseg.pixels.header import read_header
 from batchseg.system import storage
 
 

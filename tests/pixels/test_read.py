@@ -14,7 +14,8 @@ from batchseg.inputs.source import Refusal
 from batchseg.job.settings import Scale
 from batchseg.pixels.fit import tile_grid
 from batchseg.pixels.grid import ShardGrid
-from batchseg.pixels.read import read_header, read_headers_alone, read_shards
+from batchseg.pixels.header import read_header, read_headers_alone
+from batchseg.pixels.read import read_shards
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "float32", "float64", "int32", "uint32"])

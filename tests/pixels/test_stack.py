@@ -25,8 +25,10 @@ from batchseg.inputs.listing import find_sources
 from batchseg.inputs.source import BandMetadata, Refusal, Scene, Source
 from batchseg.job.settings import SceneSet
 from batchseg.pixels.fit import tile_grid
+from batchseg.pixels.gdal import gdal
 from batchseg.pixels.grid import ShardGrid
-from batchseg.pixels.read import gdal, read_header, read_shards
+from batchseg.pixels.header import read_header
+from batchseg.pixels.read import read_shards
 from batchseg.pixels.stack import Stack, open_source
 
 HEIGHT, WIDTH = 310, 627

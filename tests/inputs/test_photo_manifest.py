@@ -9,9 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batchseg.inputs import manifest
-from batchseg.inputs.manifest import attributes_of, read_manifest
-from batchseg.inputs.manifests import member_uri
+from batchseg.inputs.manifest import member_uri
+from batchseg.inputs.photo_manifest import _absolute, attributes_of, read_manifest
 
 
 def rows(path) -> list[tuple[str, str]]:
@@ -90,7 +89,7 @@ PATHS = st.builds("{}{}".format, st.sampled_from(["", "/", "s3://b/", "file:///"
 def test_paths_become_absolute_as_members_of_other_manifests_do(names):
     for where in ("/data/night/m.csv", "s3://bucket/night/m.csv"):
         column = pa.chunked_array([names], pa.string())
-        assert manifest._absolute(column, where).to_pylist() == [member_uri(name, where) for name in names]
+        assert _absolute(column, where).to_pylist() == [member_uri(name, where) for name in names]
 
 
 @pytest.mark.parametrize(
