@@ -11,6 +11,8 @@ from batchseg.settings import EngineName, Fit, Precision
 
 
 class JobFile(schema.Strict):
+    """A job file as it is written. docs/jobs.md shows what stands below its keys."""
+
     inputs: (
         schema.Input
         | Annotated[list[schema.Input], Field(min_length=1)]
@@ -112,7 +114,7 @@ class JobFile(schema.Strict):
     does it, and [such blocks are nodata](scenes.md#damaged-blocks).
     """
     min_age: schema.Number | str = 0.0
-    """A later run does the files that changed less than this ago: `90s`, `10m`, `2h`, or seconds."""
+    """A run leaves files that changed less than this ago to a later one: `90s`, `10m`, `2h`, or seconds."""
     fit: Fit | None = None
     """The inputs are [photographs](photographs.md). `tile` cuts them as scenes are cut; `resize` brings the
     whole image to the model's input, and there is no `halo` then.

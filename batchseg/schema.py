@@ -167,11 +167,11 @@ class Gate(Strict):
     equal_pixels: Number = Field(default=0.999, ge=0, le=1)
     """Share of pixels in which an engine must agree with the reference."""
     iou: Number = Field(default=0.99, ge=0, le=1)
-    """IoU with the reference that every class must reach which the tiles show."""
+    """IoU with the reference that each class on these tiles must reach."""
     tiles: int = Field(default=8, ge=1, le=1000)
     """Tiles of the job's own data on which each engine is tried."""
     seconds: Number = Field(default=3.0, gt=0)
-    """How long the speed of each engine is measured, at most."""
+    """How long the speed of each engine is measured."""
 
 
 class Interest(Strict):
@@ -228,11 +228,11 @@ class Rule(Strict):
     )
     """A class's name or id, or a list of such; all but class 0 if not set."""
     min_area: Finite = Field(default=0.0, ge=0)
-    """Pixels that a region needs."""
+    """Pixels that a region needs; 0 takes any region."""
     min_area_mm2: Finite = Field(default=0.0, ge=0)
     """The same in square millimetres; needs the job's `pixel_size`."""
     count: int = Field(default=1, ge=1)
-    """Regions that it takes, each as large and as certain."""
+    """Regions that the rule needs, each as large and as certain."""
     min_confidence: Finite = Field(default=0.0, ge=0, le=1)
     """Mean probability that a region's pixels need, 0..1; needs `confidence: true`."""
     then: Literal["FAIL", "REVIEW"] = "FAIL"

@@ -1,16 +1,17 @@
 """Write the tables of keys in docs/, from the job file's schema.
 
-A page has a pair of markers per table: `<!-- keys of JobFile: made by docs/job_keys.py -->` and `<!-- end -->`.
+A page has a pair of markers around each: `<!-- keys of JobFile: made by docs/job_keys.py -->` and
+`<!-- end -->`.
 
 Usage:
     python docs/job_keys.py
 """
 
+import json
 import re
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel
 
 from batchseg.jobfile import JobFile
@@ -22,7 +23,7 @@ SCHEMAS: dict[str, type[BaseModel]] = {
 }
 TABLE = re.compile(r"(<!-- keys of (\w+): made by docs/job_keys.py -->\n).*?(<!-- end -->)", re.DOTALL)
 NAMES = {"string": "text", "boolean": "true or false", "array": "list", "object": "mapping", "null": ""}
-BOUNDS = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
+BOUNDS = {"minimum": ">=", "exclusiveMinimum": ">", "gt": ">", "maximum": "<=", "lt": "<"}
 
 
 def written(page: str) -> str:
@@ -48,7 +49,9 @@ def _default(value: Any) -> str:
     """As a job file would say it; of a mapping its own table tells."""
     if value is None or isinstance(value, dict):
         return ""
-    return f"`{yaml.safe_dump(value, default_flow_style=True).removesuffix('...\n').strip()}`"
+    if isinstance(value, float):
+        return f"`{value:g}`"
+    return f"`{value if isinstance(value, str) else json.dumps(value)}`"
 
 
 def _type(key: dict[str, Any]) -> str:
