@@ -26,24 +26,30 @@ WHITE = 4000
 """The digital number that is drawn white: reflectance 0.40."""
 GAMMA = 1.7
 OPACITY = 0.8
-"""Of the classes over the scene."""
+"""Of the classes over the scene: fields and blocks still show through."""
 GAP, BAR, FONT = 12, 64, 30
 """Between the panels, height of the legend, size of its letters; pixels."""
 
 
 def main() -> None:
     """Draw and save the picture."""
+    picture = draw(SCENE, MASK, PART)
+    PICTURE.parent.mkdir(exist_ok=True)
+    picture.save(PICTURE, quality=74, method=6)
+    print(f"{PICTURE.relative_to(REPOSITORY)}: {picture.width} x {picture.height} pixels")
+
+
+def draw(scene_file: Path, mask_file: Path, part: Window) -> Image.Image:
+    """A part of a scene; on its right the same part with the mask over it; a legend below."""
     names, colors = _classes()
-    scene, ids = _natural_colors(), _class_ids()
+    scene, ids = _natural_colors(scene_file, part), _class_ids(mask_file, part)
     over = _painted(scene, ids, colors)
     height, width = ids.shape
     picture = Image.new("RGB", (2 * width + GAP, height + BAR), "white")
     picture.paste(Image.fromarray(scene), (0, 0))
     picture.paste(Image.fromarray(over), (width + GAP, 0))
     _draw_legend(picture, height, width + GAP, names, colors)
-    PICTURE.parent.mkdir(exist_ok=True)
-    picture.save(PICTURE, quality=74, method=6)
-    print(f"{PICTURE.relative_to(REPOSITORY)}: {picture.width} x {picture.height} pixels")
+    return picture
 
 
 def _classes() -> tuple[list[str], list[tuple[int, ...]]]:
@@ -52,18 +58,18 @@ def _classes() -> tuple[list[str], list[tuple[int, ...]]]:
     return [c["name"] for c in classes], [ImageColor.getrgb(c["color"]) for c in classes]
 
 
-def _natural_colors() -> NDArray[np.uint8]:
+def _natural_colors(scene_file: Path, part: Window) -> NDArray[np.uint8]:
     """The part of the scene, uint8 (H, W, 3)."""
-    with rasterio.open(SCENE) as scene:
-        bands = scene.read([1, 2, 3], window=PART)
+    with rasterio.open(scene_file) as scene:
+        bands = scene.read([1, 2, 3], window=part)
     bright = np.clip(bands / WHITE, 0, 1) ** (1 / GAMMA)
     return np.ascontiguousarray((255 * bright).astype(np.uint8).transpose(1, 2, 0))
 
 
-def _class_ids() -> NDArray[np.uint8]:
+def _class_ids(mask_file: Path, part: Window) -> NDArray[np.uint8]:
     """The same part of the mask, uint8 (H, W)."""
-    with rasterio.open(MASK) as mask:
-        ids: NDArray[np.uint8] = mask.read(1, window=PART)
+    with rasterio.open(mask_file) as mask:
+        ids: NDArray[np.uint8] = mask.read(1, window=part)
     return ids
 
 
@@ -81,7 +87,7 @@ def _painted(
 def _draw_legend(
     picture: Image.Image, top: int, left: int, names: list[str], colors: list[tuple[int, ...]]
 ) -> None:
-    """A field of colour and a name per class, below the mask; what the left panel is, below that."""
+    """Below the scene what it shows, below the mask a field of colour and a name per class."""
     draw, font = ImageDraw.Draw(picture), ImageFont.load_default(FONT)
     middle = top + BAR // 2
     draw.text((10, middle), "scene: red, green, blue", fill="black", font=font, anchor="lm")

@@ -81,7 +81,7 @@ def _use_gpu(inference: Any, config: Any, precision: str) -> None:
     # Ray sets CUDA_VISIBLE_DEVICES per actor, so the device is always number 0.
     config.enable_use_gpu(FIRST_POOL_MB, 0, _paddle_precision(inference, precision))
     if not config.use_gpu():
-        msg = "device: gpu, but this Paddle is the CPU build; install the GPU build as README says"
+        msg = "device: gpu, but this Paddle is the CPU build; install the GPU build as docs/engines.md says"
         raise ModelError(msg)
 
 
