@@ -78,7 +78,7 @@ def find_sources(
     sources: dict[str, Source] = {}
     folders = Folders(allow_vrt=config.allow_vrt)
     if not config.inputs:
-        msg = f"{config.path}: inputs: there is none; name a file, a folder, a glob or a manifest"
+        msg = f"{config.path}: inputs: the list is empty; name a file, a folder, a glob or a manifest"
         raise ConfigError(msg)
     check_names(config, recorded)
     known_files: set[tuple[str, ...]] = set()
@@ -130,7 +130,7 @@ def check_names(config: JobConfig, recorded: Mapping[str, InputRoot]) -> None:
     for name, given in config.inputs:
         key = input_key(given)
         if keys.count(key) > 1:
-            msg = f"{config.path}: inputs: {key} is there twice; leave one out"
+            msg = f"{config.path}: inputs: {key} is listed twice; leave one out"
             raise ConfigError(msg)
         known = recorded.get(key)
         if known is not None and name is not None and name != known.name:

@@ -107,8 +107,8 @@ class SceneSet(Strict):
             raise PydanticCustomError(error, msg)
         if len(kinds) > 1:
             msg = (
-                f"scenes of several files come by `bands`, `manifest` or `stac`, and inputs cannot be named "
-                f"so; found {' and '.join(kinds)}"
+                f"scenes of several files have one of `bands`, `manifest` and `stac`, and no input can have "
+                f"such a name; found {' and '.join(kinds)}"
             )
             raise ValueError(msg)
         known = _SET_KEYS[kinds[0]]

@@ -250,7 +250,7 @@ def test_scenes_of_several_files_are_inputs(tmp_path):
     ("inputs", "words"),
     [
         ({"bands": RED, "stac": "x", "assets": ["a"]}, "found bands and stac"),
-        ({"bands": "folder", "stac": "other"}, "cannot be named so"),
+        ({"bands": "folder", "stac": "other"}, "no input can have such a name"),
         ({"bands": RED, "resample": "cubic"}, "'resample' is no key of scenes by bands.*'resampling'"),
         ({"bands": RED, "columns": ["a"]}, "'columns' is no key of scenes by bands"),
         ({"manifest": "m.csv"}, r"manifest: say which files.*columns: \[red, nir\]"),
