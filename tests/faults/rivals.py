@@ -363,13 +363,14 @@ def changed_inputs(bench: Bench, fault: str, seed: int) -> Trial:
     with place() as here:
         process = start(here, "run", workload.job(name), slow=0.02)
         wait_for(lambda: any(victim.name in key for key in here.predicted()), 60)
-        data = victim.read_bytes()
+        data, listed = victim.read_bytes(), victim.stat()
         victim.with_suffix(".new").write_bytes(data)
         victim.with_suffix(".new").replace(victim)
         met = process.wait(120)
         again = run(here, "run", workload.job(name))
         tables = bench.made[1]
         odd = differences(dataclasses.replace(workload.outcome(name), items=tables.items), tables)
+    os.utime(victim, ns=(listed.st_atime_ns, listed.st_mtime_ns))  # items tell it
     return bench.trial(
         fault, seed, name, [(met, {0, 3}), (again, {0})], compare=False, identical=not odd, found=odd
     )
