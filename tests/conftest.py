@@ -176,7 +176,7 @@ def write_job(tmp_path: Path, models: Path) -> JobWriter:
 def batchseg(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
     """The console script, as a user runs it."""
     return subprocess.run(
-        [BATCHSEG, *map(str, arguments)], capture_output=True, text=True, timeout=240, check=False, **options
+        [BATCHSEG, *map(str, arguments)], capture_output=True, text=True, timeout=600, check=False, **options
     )
 
 
