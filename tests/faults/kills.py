@@ -27,10 +27,10 @@ SCENES, IMAGES = 2, 60
 SLOW = 0.05
 """Seconds per tile, of which there are 220 or 450: so that a run lasts long enough to be hit."""
 
-END_SECONDS = 150
+END_SECONDS = 300
 """In which a run ends by itself on a busy machine; more is a hang."""
 
-ORPHAN_SECONDS = 20
+ORPHAN_SECONDS = 40
 """In which all is gone that a killed run had started, or the next command ends it."""
 
 
