@@ -1,3 +1,3 @@
-from batchseg.cli import main
+from batchseg.cli.main import main
 
 main()

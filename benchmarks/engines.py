@@ -16,18 +16,20 @@ from pathlib import Path
 
 import yaml
 
-from batchseg.bench import Bench, save_samples, tiles_per_second
-from batchseg.choice import figures
-from batchseg.config import load_job
-from batchseg.dryrun import bench_job
+from batchseg.cli.model import bench_table
+from batchseg.driver.dry_run import bench_job
+from batchseg.driver.executors.start import worker_count
+from batchseg.driver.prepare import probe_model
 from batchseg.errors import BatchsegError
-from batchseg.inputs import find_sources
-from batchseg.modelcli import bench_table
-from batchseg.recipe import Recipe
-from batchseg.resolve import make_recipe
-from batchseg.samples import sample_tiles
-from batchseg.settings import JobConfig
-from batchseg.settle import probe_model, read_package, worker_count
+from batchseg.inputs.listing import find_sources
+from batchseg.job.file import load_job
+from batchseg.job.recipe import Recipe
+from batchseg.job.resolve import make_recipe
+from batchseg.job.settings import JobConfig
+from batchseg.models.reading import read_package
+from batchseg.predict.engine_choice import figures
+from batchseg.predict.engine_trials import Bench, save_samples, tiles_per_second
+from batchseg.predict.samples import sample_tiles
 
 
 def job_for(image: Path, model: Path, tile_size: int, tiles: int, folder: Path) -> JobConfig:

@@ -17,7 +17,7 @@ import rasterio
 import yaml
 from rasterio.transform import Affine
 
-from batchseg import storage
+from batchseg.system import storage
 
 HEIGHT, WIDTH = 96, 112
 
@@ -47,9 +47,9 @@ def run(job: Path, *options: str) -> float:
 
 def count_listings(job: Path) -> collections.Counter[str]:
     """Listing calls of a run with nothing to do, in this process."""
-    from batchseg.begin import begin
-    from batchseg.config import load_job
-    from batchseg.run import run_job
+    from batchseg.driver.begin import begin
+    from batchseg.driver.job import run_job
+    from batchseg.job.file import load_job
 
     calls: collections.Counter[str] = collections.Counter()
     for name in ("list_files", "list_folder", "list_subfolders", "file_info"):

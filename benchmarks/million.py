@@ -79,7 +79,7 @@ def make_images(folder: Path, count: int) -> pa.Table:
 
 def settings_of(results: Path) -> dict[str, str]:
     """Digests of the settings that an output was made with, by column of its ledger."""
-    from batchseg.ledger import Ledger
+    from batchseg.output.ledger import Ledger
 
     row = next(Ledger(str(results)).sources())
     names = ("pixel", "product", "encoding", "cpu_class", "judged")
@@ -88,9 +88,9 @@ def settings_of(results: Path) -> dict[str, str]:
 
 def ledger_rows(folder: Path, manifest: Path, job: Any, digests: dict[str, str]) -> Iterator[pa.Table]:
     """Rows as a run leaves them: the first 99 % of the listing done, masks and parts published."""
-    from batchseg.ledger import SCHEMA
-    from batchseg.photos.listing import list_photographs
-    from batchseg.state import load_state
+    from batchseg.inputs.photo_listing import list_photographs
+    from batchseg.output.ledger import SCHEMA
+    from batchseg.output.state import load_state
 
     state = load_state(str(folder / "results"))
     listing, _ = list_photographs(job(manifest), state.roots if state else {})
@@ -125,7 +125,7 @@ def published(results: Path, number: int, source_id: str) -> list[dict[str, Any]
 
 
 def write_ledger(results: Path, tables: Iterator[pa.Table]) -> None:
-    from batchseg.ledger import SCHEMA
+    from batchseg.output.ledger import SCHEMA
 
     path = results / "_batchseg" / "ledger" / "snapshot-00001000.parquet"
     with pq.ParquetWriter(path, SCHEMA, compression="zstd") as writer:
@@ -134,7 +134,7 @@ def write_ledger(results: Path, tables: Iterator[pa.Table]) -> None:
 
 
 def load_ledger(results: Path) -> pa.Table:
-    from batchseg.ledger import Ledger
+    from batchseg.output.ledger import Ledger
 
     ledger = Ledger(str(results))
     return ledger.table()
@@ -142,7 +142,7 @@ def load_ledger(results: Path) -> pa.Table:
 
 def make_job(folder: Path) -> Callable[[Path], Any]:
     """Jobs that list `inputs`; the model is not looked at."""
-    from batchseg.config import load_job
+    from batchseg.job.file import load_job
 
     def job(inputs: Path) -> Any:
         path = folder / "job.yaml"
@@ -154,9 +154,9 @@ def make_job(folder: Path) -> Callable[[Path], Any]:
 
 def compare(folder: Path, inputs: Path) -> None:
     """List, load, compare, and print; to be run in a process of its own."""
-    from batchseg.photos.listing import list_photographs
-    from batchseg.photos.triage import StoredOutputs, triage_photographs
-    from batchseg.state import load_state
+    from batchseg.driver.photo_triage import StoredOutputs, triage_photographs
+    from batchseg.inputs.photo_listing import list_photographs
+    from batchseg.output.state import load_state
 
     job = make_job(folder)(inputs)
     times = [time.monotonic()]

@@ -26,15 +26,18 @@ LIMITS = {"fp32": (0.92, 0.97), "bf16": (0.87, 0.95)}
 
 def bare(job: Path, part: int, parts: int, barrier, results) -> None:
     """One predictor on every `parts`-th tile of the scene: how many, seconds, CPU seconds."""
-    from batchseg.config import load_job
-    from batchseg.engines import engine
-    from batchseg.graphs.derived import prepare_network
-    from batchseg.grid import ShardGrid, cut_tile
-    from batchseg.inputs import find_sources
-    from batchseg.prepare import Preparation
-    from batchseg.read import read_header, read_shards
-    from batchseg.resolve import make_recipe
-    from batchseg.settle import probe_model, read_package
+    from batchseg.driver.prepare import probe_model
+    from batchseg.engines.base import engine
+    from batchseg.engines.graphs.derive import prepare_network
+    from batchseg.inputs.listing import find_sources
+    from batchseg.job.file import load_job
+    from batchseg.job.resolve import make_recipe
+    from batchseg.models.reading import read_package
+    from batchseg.pixels.fit import tile_grid
+    from batchseg.pixels.grid import ShardGrid, cut_tile
+    from batchseg.pixels.header import read_header
+    from batchseg.pixels.read import read_shards
+    from batchseg.predict.predictor import Preparation
 
     config = load_job(job)
     package = read_package(config.model)
@@ -47,7 +50,7 @@ def bare(job: Path, part: int, parts: int, barrier, results) -> None:
     session = engine(recipe.engine).load(network, precision=recipe.precision, device="cpu", threads=1)
     prepare = Preparation(recipe)
     mine, number = [], 0
-    for shard in ShardGrid(tiles=recipe.grid(scene.height, scene.width), tiles_hw=(4, 4)):
+    for shard in ShardGrid(tiles=tile_grid(recipe, scene.height, scene.width), tiles_hw=(4, 4)):
         (held,), _ = read_shards(scene, recipe, (shard,))
         for tile in shard.tiles:
             number += 1

@@ -22,8 +22,9 @@ from benchmarks.simulated import (  # sets what Ray reads when it is imported
 # isort: split
 import ray
 
-from batchseg.grid import ShardGrid
-from batchseg.steps import Lease
+from batchseg.driver.scene_worker import Lease
+from batchseg.pixels.fit import tile_grid
+from batchseg.pixels.grid import ShardGrid
 
 
 def cpu() -> tuple[float, float]:
@@ -53,7 +54,7 @@ def main() -> None:
 
 def make_lease() -> Lease:
     load = LOADS["40/s"]
-    scene, tiles = make_scene(make_source(0), load.side), make_recipe(load).grid(load.side, load.side)
+    scene, tiles = make_scene(make_source(0), load.side), tile_grid(make_recipe(load), load.side, load.side)
     shards = tuple(ShardGrid(tiles=tiles, tiles_hw=(6, 6)))
     return Lease(id=1, scene=scene, grid="6x6", cpu_class="gpu", shards=shards)
 

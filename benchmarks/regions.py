@@ -16,9 +16,9 @@ import shapely
 import shapely.geometry
 from scipy.ndimage import uniform_filter
 
-from batchseg.recipe import RegionSettings
-from batchseg.regions import RegionWriter
-from batchseg.scene import Georeference, Scene, Source
+from batchseg.inputs.source import Georeference, Scene, Source
+from batchseg.job.recipe import RegionSettings
+from batchseg.regions.scene_table import RegionWriter
 from benchmarks.options import Options
 from benchmarks.record import Figure, in_turn
 

@@ -39,14 +39,16 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from factories import make_product
 
-from batchseg.driver import LEASE_SECONDS, LEASES_PER_SECOND, Driver
+from batchseg.driver.events import SceneDone, ShardsDone
+from batchseg.driver.executors.watched import WatchedExecutor
+from batchseg.driver.plan import LEASES_PER_WORKER, estimate, make_plan
+from batchseg.driver.progress import LogListener, Sums
+from batchseg.driver.scene_loop import LEASE_SECONDS, LEASES_PER_SECOND, Driver
+from batchseg.driver.triage import triage
 from batchseg.errors import StoppedError
-from batchseg.events import SceneDone, ShardsDone
-from batchseg.executors.watched import WatchedExecutor
-from batchseg.ledger import SCHEMA, Ledger
-from batchseg.plan import LEASES_PER_WORKER, estimate, make_plan, triage
-from batchseg.progress import LogListener, Sums
-from batchseg.records import to_table
+from batchseg.output.ledger import SCHEMA, Ledger
+from batchseg.output.record import to_table
+from batchseg.pixels.fit import tile_grid
 from benchmarks.options import Options
 from benchmarks.record import Figure
 from benchmarks.simulated import (
@@ -129,7 +131,7 @@ class Stretch:
         fill_ledger(folder, known, load)
         ledger = Ledger(str(folder))
         ledger.claim("run")
-        tiles = recipe.grid(load.side, load.side).count
+        tiles = tile_grid(recipe, load.side, load.side).count
         scenes = gpus * load.tiles_per_second * (self._warm + seconds) / tiles
         sources = [make_source(known + number) for number in range(min(30_000, int(scenes) + 5 * gpus))]
         self._plan = make_plan(

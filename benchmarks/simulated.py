@@ -12,13 +12,14 @@ from typing import Any
 from factories import make_facts
 from factories import make_recipe as small_recipe
 
-from batchseg.executors import FinishOutcome, FinishTask, ray
-from batchseg.executors.rayfleet import Fleet, Seat
-from batchseg.grid import Shard
-from batchseg.ledger import Output, Record
-from batchseg.recipe import Product, Recipe
-from batchseg.scene import Georeference, Scene, Source
-from batchseg.steps import Lease, LeaseResult
+from batchseg.driver.executors import ray
+from batchseg.driver.executors.ray_fleet import Fleet, Seat
+from batchseg.driver.scene_worker import Lease, LeaseResult
+from batchseg.driver.tasks import FinishOutcome, FinishTask
+from batchseg.inputs.source import Georeference, Scene, Source
+from batchseg.job.recipe import Product, Recipe
+from batchseg.output.ledger import Output, Record
+from batchseg.pixels.grid import Shard
 
 GPUS_PER_HOST = 8
 

@@ -13,19 +13,20 @@ import rasterio
 import yaml
 from numpy.typing import NDArray
 
-from batchseg.grid import Shard
-from batchseg.ledger import Ledger, Output, Record
-from batchseg.models.package import ModelFacts, ModelPackage
-from batchseg.photos.results import ITEM_COLUMNS
-from batchseg.photos.tables import ANNOTATIONS
-from batchseg.prepare import Preparation
-from batchseg.recipe import Product, Recipe, RegionSettings
-from batchseg.rings import count
-from batchseg.rows import RowMaker
-from batchseg.scene import Georeference, Scene, Source
-from batchseg.settings import ClassInfo, Gate, JobConfig, ModelOptions, Normalize, Photographs, Rule, Scale
-from batchseg.state import OutputState, save_state
-from batchseg.trace import RegionTracer
+from batchseg.inputs.listing import find_sources
+from batchseg.inputs.source import Georeference, Scene, Source
+from batchseg.job.recipe import Product, Recipe, RegionSettings
+from batchseg.job.settings import Gate, JobConfig, Photographs, Rule, Scale
+from batchseg.models.package import ClassInfo, ModelFacts, ModelOptions, ModelPackage, Normalize
+from batchseg.output.ledger import Ledger, Output, Record
+from batchseg.output.state import OutputState, save_state
+from batchseg.pixels.grid import Shard
+from batchseg.pixels.header import read_header
+from batchseg.predict.predictor import Preparation
+from batchseg.regions.rows import ANNOTATIONS, RowMaker
+from batchseg.regions.tracing.rings import count
+from batchseg.regions.tracing.tracer import RegionTracer
+from batchseg.tools.tables import ITEM_COLUMNS
 
 UINT8_SCALE = Scale(kind="transforms", low=(0.0,), high=(255.0,))
 NOWHERE = Georeference(crs_wkt=None, transform=None, gcps=(), gcps_crs_wkt=None, rpcs=())
@@ -344,3 +345,27 @@ def write_model(
     if deploy is not None:
         (folder / deploy_name).write_text(yaml.safe_dump(deploy), encoding="utf-8")
     return folder
+
+
+def source_of(path: Path, **changes: Any) -> Source:
+    config = make_config(inputs=((None, str(path)),), output=str(path.parent / "out"), **changes)
+    (source,), _ = find_sources(config, {})
+    return source
+
+
+def scene_of(path: Path, **changes: Any) -> Scene:
+    scene = read_header(source_of(path, **changes))
+    assert isinstance(scene, Scene), scene
+    return scene
+
+
+IMAGENET = Normalize(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+
+
+REFLECTANCE = Scale(kind="divide", low=(0.0,), high=(10_000.0,))
+
+
+METADATA = Scale(kind="metadata", low=(0.0,), high=(1.0,))
+
+
+STRETCH = Scale(kind="stretch", low=(100.0, 0.0, 50.0), high=(3000.0, 4000.0, 5000.0))

@@ -55,3 +55,48 @@ def write_onnx(
     else:
         onnx.save(model, path)
     return path
+
+
+CLASSES = 5
+
+
+def mixing(bands: int, classes: int = CLASSES) -> np.ndarray:
+    return np.random.default_rng(7).normal(0, 0.5, (classes, bands)).astype(np.float32)
+
+
+def write_nhwc(path: Path, bands: int = 6, *, opset: int = 17, kind: int = TensorProto.FLOAT) -> Path:
+    """Softmax over a mixture of bands, channels last in and out, as TensorFlow exports it."""
+    weights = mixing(bands).T.astype(helper.tensor_dtype_to_np_dtype(kind))
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["y"]),
+        helper.make_node("Softmax", ["y"], ["p"], axis=-1),
+    ]
+    return _write(path, nodes, {"w": weights}, ["n", "h", "w", bands], ["n", "h", "w", CLASSES], opset, kind)
+
+
+def write_nchw(path: Path, bands: int = 3, *, opset: int = 17, classes: int = CLASSES) -> Path:
+    weights = mixing(bands, classes).reshape(classes, bands, 1, 1)
+    nodes = [helper.make_node("Conv", ["x", "w"], ["p"])]
+    return _write(path, nodes, {"w": weights}, ["n", bands, "h", "w"], ["n", classes, "h", "w"], opset)
+
+
+def _write(
+    path: Path,
+    nodes: list[Any],
+    weights: dict[str, np.ndarray],
+    inputs: list[Any],
+    outputs: list[Any],
+    opset: int = 17,
+    kind: int = TensorProto.FLOAT,
+) -> Path:
+    graph = helper.make_graph(
+        nodes,
+        "net",
+        [helper.make_tensor_value_info("x", kind, inputs)],
+        [helper.make_tensor_value_info("p", kind, outputs)],
+        [numpy_helper.from_array(values, name) for name, values in weights.items()],
+    )
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8), str(path)
+    )
+    return path

@@ -12,17 +12,15 @@ from factories import make_config, make_facts, make_photographs, make_product
 from numpy.typing import NDArray
 from PIL import Image
 
+from batchseg.inputs.source import LISTING
+from batchseg.job.recipe import Product, Recipe, RegionSettings, Ruleset
+from batchseg.job.resolve import make_recipe
+from batchseg.job.settings import Scale
 from batchseg.models.reading import read_model
-from batchseg.photos.fitting import Fitting, PhotoMask
-from batchseg.photos.picture import Picture
-from batchseg.photos.rules import Ruleset
-from batchseg.photos.tables import LISTING
-from batchseg.predict import Predictor, load_predictor
-from batchseg.prepare import Preparation
-from batchseg.recipe import Product, Recipe, RegionSettings
-from batchseg.resolve import make_recipe
-from batchseg.settings import Scale
-from batchseg.walking import current_tags
+from batchseg.pixels.photo.picture import Picture
+from batchseg.predict.photo import Fitting, PhotoMask
+from batchseg.predict.predictor import Predictor, Preparation, load_predictor
+from batchseg.system.walk import current_tags
 
 RAW = Scale(kind="divide", low=(0.0,), high=(1.0,))
 ALL = RegionSettings()

@@ -2,8 +2,8 @@
 
 from hypothesis import strategies as st
 
-from batchseg.grid import ShardGrid, TileGrid, Window
-from batchseg.ledger import Record
+from batchseg.output.ledger import Record
+from batchseg.pixels.grid import ShardGrid, TileGrid, Window
 
 
 @st.composite

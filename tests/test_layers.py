@@ -1,229 +1,63 @@
+"""Who may import whom: pyproject.toml says it ([tool.batchseg.rooms])."""
+
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import structure
 
 import batchseg
 
-ORDER = [
-    "errors",
-    "disks",
-    "grid",
-    "chains",
-    "corners",
-    "rings",
-    "strands",
-    "trace",
-    "scene",
-    "geodesy",
-    "spans",
-    "events",
-    "bottleneck",
-    "settings",
-    "digests",
-    "hiding",
-    "photos",
-    "photos.tables",
-    "models",
-    "models.package",
-    "models.keys",
-    "models.encryption",
-    "schema",
-    "jobfile",
-    "wording",
-    "config",
-    "isolate",
-    "machine",
-    "scratch",
-    "graphs",
-    "graphs.cache",
-    "aside",
-    "patience",
-    "s3session",
-    "storage",
-    "walking",
-    "publishing",
-    "locks",
-    "runlog",
-    "begin",
-    "metadata",
-    "manifests",
-    "photos.manifest",
-    "models.transforms",
-    "models.deploy",
-    "models.paddlefile",
-    "models.onnxfile",
-    "models.reading",
-    "models.exporting",
-    "models.geometry",
-    "models.describe",
-    "engines",
-    "engines.paddle_gpu",
-    "engines.paddle",
-    "engines.paddle_tensorrt",
-    "graphs.onnxgraph",
-    "engines.onnxruntime",
-    "engines.openvino",
-    "graphs.bakedlayer",
-    "graphs.baking",
-    "graphs.shapes",
-    "graphs.conversion",
-    "graphs.derived",
-    "aoi",
-    "photos.rules",
-    "recipe",
-    "resolve",
-    "prepare",
-    "predict",
-    "probe",
-    "facts",
-    "records",
-    "columns",
-    "ledger",
-    "photos.triage",
-    "plan",
-    "formats",
-    "sidecars",
-    "scenesets",
-    "inputs",
-    "photos.listing",
-    "opener",
-    "regrid",
-    "stack",
-    "blocks",
-    "read",
-    "photos.picture",
-    "photos.jpeg",
-    "photos.pillow",
-    "photos.tiff",
-    "photos.decode",
-    "stitch",
-    "photos.fitting",
-    "gate",
-    "samples",
-    "bench",
-    "choice",
-    "write",
-    "overviews",
-    "rows",
-    "regions",
-    "mosaic",
-    "census",
-    "finish",
-    "photos.annotate",
-    "photos.group",
-    "photos.maskfile",
-    "steps",
-    "executors",
-    "state",
-    "items",
-    "tables",
-    "photos.stored",
-    "photos.writing",
-    "photos.loading",
-    "photos.worker",
-    "photos.sift",
-    "executors.inline",
-    "executors.watched",
-    "executors.raytasks",
-    "executors.rayhead",
-    "executors.rayhosts",
-    "executors.rayfleet",
-    "executors.rayleases",
-    "executors.ray",
-    "photos.rejudge",
-    "progress",
-    "timeline",
-    "refusals",
-    "agenda",
-    "flights",
-    "commits",
-    "driver",
-    "photos.batches",
-    "photos.driver",
-    "settle",
-    "night",
-    "photos.copies",
-    "photos.revise",
-    "photos.run",
-    "run",
-    "status",
-    "verify",
-    "upkeep",
-    "export",
-    "dryrun",
-    "photos.dryrun",
-    "plantext",
-    "graphs.rebake",
-    "modelcli",
-    "photos.results",
-    "photos.period",
-    "photos.summary",
-    "photos.lettering",
-    "photos.outlines",
-    "photos.sheet",
-    "photos.summarytext",
-    "photos.coco",
-    "photocli",
-    "terminal",
-    "cli",
-]
-"""From left to right; the package itself holds the version, and __main__ only starts cli."""
+PACKAGE = structure.read_package(Path(batchseg.__file__).parent)
+CONTRACT = structure.read_contract()
 
-PACKAGE = Path(batchseg.__file__).parent
-ENTRY = {"": PACKAGE / "__init__.py", "__main__": PACKAGE / "__main__.py"}
-
-
-def module_name(path: Path) -> str:
-    parts = path.relative_to(PACKAGE).with_suffix("").parts
-    return ".".join(part for part in parts if part != "__init__")
-
-
-SCRIPTS = {"models.paddleseg_export"}
+SCRIPTS = {"models.paddleseg_script"}
 """Run by path in another interpreter: they import nothing of batchseg, and nothing imports them."""
 
-FILES = {module_name(path): path for path in PACKAGE.rglob("*.py")}
-MODULES = {name: path for name, path in FILES.items() if name not in SCRIPTS}
+
+def test_every_room_has_its_place():
+    assert sorted(PACKAGE.rooms) == sorted(CONTRACT)
 
 
-def imported(path: Path) -> set[str]:
-    """Absolute names of the modules that a file imports, inside functions too."""
-    names = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative import"
-            for alias in node.names:
-                inner = f"{node.module}.{alias.name}"
-                is_module = inner.removeprefix("batchseg.") in FILES and inner.startswith("batchseg.")
-                names.add(inner if is_module else node.module)
-    return names
+def test_a_room_imports_only_what_it_may():
+    assert structure.forbidden_arrows(PACKAGE, CONTRACT) == []
 
 
-def test_every_module_has_its_place():
-    assert sorted(MODULES) == sorted([*ORDER, *ENTRY])
+def test_no_two_files_import_each_other():
+    assert structure.circles(PACKAGE.file_arrows(at_once=False)) == []
 
 
-@pytest.mark.parametrize("name", ORDER)
-def test_a_module_imports_only_from_its_left(name):
-    own = {
-        n.removeprefix("batchseg").removeprefix(".")
-        for n in imported(MODULES[name])
-        if n.startswith("batchseg")
-    }
-    assert own - {""} <= set(ORDER[: ORDER.index(name)])
+def test_what_everybody_may_import_imports_nothing():
+    assert PACKAGE.own(PACKAGE.modules[structure.FREE].imported) == set()
+
+
+def test_tracing_knows_nothing_of_the_package():
+    """It could be a library of its own: integers in, integers out."""
+    for name, module in PACKAGE.modules.items():
+        if name.startswith("regions.tracing"):
+            assert all(other.startswith("regions.tracing") for other in PACKAGE.own(module.imported)), name
+
+
+def test_only_the_command_line_calls_the_python_face():
+    users = {name for name, module in PACKAGE.modules.items() if "" in PACKAGE.own(module.imported)}
+    assert {structure.room_of(name) for name in users} <= {"cli"}
+    assert PACKAGE.own(PACKAGE.modules["__main__"].imported) == {"cli.main"}
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    code = (
+        "import batchseg, sys; print(*sys.modules.keys() & {'fsspec', 'numpy', 'pyarrow', 'rasterio', 'ray'})"
+    )
+    command = [sys.executable, "-c", code]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == ""
 
 
 def test_scripts_stand_alone():
-    for name in SCRIPTS:
-        assert not any(n.startswith("batchseg") for n in imported(FILES[name]))
-        assert not any(f"batchseg.{name}" in imported(path) for path in MODULES.values())
-
-
-def test_the_package_itself_imports_nothing():
-    assert imported(ENTRY[""]) == set()
-    assert imported(ENTRY["__main__"]) == {"batchseg.cli"}
+    for script in SCRIPTS:
+        assert PACKAGE.own(PACKAGE.modules[script].imported) == set()
+        assert not any(script in PACKAGE.own(module.imported) for module in PACKAGE.modules.values())
 
 
 @pytest.mark.parametrize(
@@ -232,60 +66,62 @@ def test_the_package_itself_imports_nothing():
         (
             "ray",
             [
-                "executors.ray",
-                "executors.rayfleet",
-                "executors.rayhead",
-                "executors.rayhosts",
-                "executors.raytasks",
+                "driver.executors.ray",
+                "driver.executors.ray_cluster",
+                "driver.executors.ray_fleet",
+                "driver.executors.ray_hosts",
+                "driver.executors.ray_tasks",
             ],
         ),
         (
             "paddle",
             [
+                "engines.graphs.bake_paddle",
+                "engines.graphs.baked_layer",
+                "engines.graphs.to_onnx",
                 "engines.paddle",
                 "engines.paddle_tensorrt",
-                "graphs.bakedlayer",
-                "graphs.baking",
-                "graphs.shapes",
             ],
         ),
-        ("paddle2onnx", ["graphs.conversion"]),
-        ("onnx", ["models.onnxfile", "graphs.onnxgraph"]),
-        ("cv2", ["models.geometry"]),
-        ("simplejpeg", ["photos.jpeg"]),
+        ("paddle2onnx", ["engines.graphs.to_onnx"]),
+        ("onnx", ["engines.graphs.bake_onnx", "models.onnx_file"]),
+        ("cv2", ["models.resize"]),
+        ("simplejpeg", ["pixels.photo.jpeg"]),
         (
             "PIL",
             [
-                "census",
-                "photos.jpeg",
-                "photos.pillow",
-                "photos.tiff",
-                "photos.maskfile",
-                "photos.lettering",
-                "photos.outlines",
-                "photos.sheet",
+                "output.photo_mask",
+                "output.scene_mask",
+                "pixels.photo.jpeg",
+                "pixels.photo.pillow",
+                "pixels.photo.tiff",
+                "tools.outlines",
+                "tools.sheet",
             ],
         ),
-        ("onnxruntime", ["graphs.onnxgraph", "engines.onnxruntime"]),
+        ("onnxruntime", ["engines.graphs.bake_onnx", "engines.onnxruntime"]),
         ("openvino", ["engines.openvino"]),
         ("cryptography", ["models.encryption"]),
-        ("fsspec", ["storage"]),
-        ("pydantic", ["config", "jobfile", "schema", "wording"]),
-        ("rich", ["photos.summarytext", "progress"]),
+        ("fsspec", ["system.storage"]),
+        ("botocore", ["system.s3_session"]),
+        ("pydantic", ["job.file", "job.messages", "job.schema", "job.schema_parts"]),
+        ("rich", ["cli.progress", "cli.summary_text"]),
     ],
 )
 def test_a_library_has_one_home(library, homes):
     users = [
-        name for name, path in MODULES.items() if library in {n.partition(".")[0] for n in imported(path)}
+        name
+        for name, module in PACKAGE.modules.items()
+        if name not in SCRIPTS and library in {structure.room_of(imported) for imported in module.imported}
     ]
-    assert sorted(users) == sorted(homes)
+    assert sorted(users) == homes
 
 
 def test_only_the_command_line_prints():
     printing = {
-        name
-        for name, path in FILES.items()
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        structure.room_of(name)
+        for name, module in PACKAGE.modules.items()
+        for node in ast.walk(module.tree)
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
     }
     assert printing == {"cli"}

@@ -12,12 +12,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from batchseg.engines import Device, Offer, Session, check_batch, readable, telling_line
+from batchseg.engines.base import Device, Offer, Session, check_batch, readable, telling_line
+from batchseg.engines.graphs.bake_onnx import to_float16
+from batchseg.engines.graphs.cache import cache_root
 from batchseg.errors import ModelError
-from batchseg.graphs.cache import cache_root
-from batchseg.graphs.onnxgraph import to_float16
-from batchseg.models.package import Format, ModelPackage, Network
-from batchseg.settings import Precision
+from batchseg.models.package import Format, ModelPackage, Network, Precision
 
 Provider = Literal["CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"]
 

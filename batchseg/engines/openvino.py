@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from batchseg.engines import Device, Offer, Session, check_batch, readable, telling_line
+from batchseg.engines.base import Device, Offer, Session, check_batch, readable, telling_line
 from batchseg.errors import ModelError
-from batchseg.machine import has_fast_bf16
-from batchseg.models.package import Format, ModelPackage, Network
-from batchseg.settings import Precision
+from batchseg.models.package import Format, ModelPackage, Network, Precision
+from batchseg.system.machine import has_fast_bf16
 
 COMPILED_SHAPES = 8
 """Kept per session: one tile size at a few batch sizes. Each costs the network's weights once more."""

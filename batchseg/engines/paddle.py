@@ -14,12 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from batchseg.engines import Device, Offer, Session, check_batch, readable, telling_line
-from batchseg.engines.paddle_gpu import configure_native
+from batchseg.engines.base import Device, Offer, Session, check_batch, readable, telling_line
 from batchseg.errors import ModelError
-from batchseg.machine import has_fast_bf16, keep_freed_memory
-from batchseg.models.package import Format, ModelPackage, Network
-from batchseg.settings import Precision
+from batchseg.models.package import Format, ModelPackage, Network, Precision
+from batchseg.system.machine import has_fast_bf16, keep_freed_memory
 
 ONEDNN_CACHE = 16
 """Shapes kept compiled: one tile size at up to 8 batch sizes; 0 would be unlimited (2.5 GB seen)."""
@@ -27,7 +25,7 @@ ONEDNN_CACHE = 16
 NO_BF16 = "this CPU has no fast bf16 (avx512_bf16 or amx_bf16)"
 NO_INT8 = "int8 of Paddle changes a third of the pixels on CPUs (measured)"
 NO_FP16_CPU = "fp16 is for GPUs"
-CPU_BUILD = "this Paddle is the CPU build; install the GPU build as README says"
+CPU_BUILD = "this Paddle is the CPU build; install the GPU build as docs/engines.md says"
 
 
 class Paddle:
@@ -144,7 +142,7 @@ def import_paddle() -> Any:
         except ImportError as e:
             msg = (
                 f"Paddle cannot be imported ({e}); install the CPU build with `pip install batchseg[cpu]`, "
-                f"or the GPU build as README says"
+                f"or the GPU build as docs/engines.md says"
             )
             raise ModelError(msg) from e
     return inference
@@ -187,3 +185,88 @@ def _has_bf16() -> bool:
     import paddle
 
     return has_fast_bf16() and bool(paddle.base.core.supports_bfloat16_fast_performance())
+
+
+FIRST_POOL_MB = 100
+
+
+WORKSPACE_BYTES = 1 << 30
+
+
+MIN_SUBGRAPH = 3
+"""Operators; smaller groups stay with Paddle. TensorRT's gain would not pay for the change of library."""
+
+
+def configure_native(inference: Any, config: Any, precision: str) -> None:
+    """Paddle's own GPU kernels, fp32 or fp16; raises ModelError on a CPU build.
+
+    As PaddleX 3.7 does it. A CPU build takes the call without a word and runs on the CPU, so the
+    configuration is asked afterwards.
+    """
+    config.exp_disable_mixed_precision_ops({"feed", "fetch"})
+    config.disable_mkldnn()
+    _use_gpu(inference, config, precision)
+    config.enable_new_ir(True)
+    config.enable_new_executor()
+    config.set_optimization_level(3)
+    config.enable_memory_optim()
+    config.disable_glog_info()
+
+
+def configure_collection(inference: Any, config: Any, ranges: str) -> None:
+    """A run that writes the shapes of all tensors of a .pdmodel to the file `ranges`."""
+    config.disable_mkldnn()
+    _use_gpu(inference, config, "fp32")
+    config.collect_shape_range_info(ranges)
+    config.disable_glog_info()
+
+
+def configure_tensorrt(
+    inference: Any, config: Any, precision: str, *, max_batch: int, ranges: str, engines: str
+) -> None:
+    """TensorRT for a .pdmodel, whose shapes were collected; it needs the old program representation.
+
+    Args:
+        inference: the module.
+        config: to be filled.
+        precision: fp32 or fp16.
+        max_batch: largest batch that will come.
+        ranges: file that `configure_collection` let Paddle write.
+        engines: folder in which built engines are kept.
+    """
+    config.disable_mkldnn()
+    _use_gpu(inference, config, "fp32")
+    config.enable_tensorrt_engine(
+        workspace_size=WORKSPACE_BYTES,
+        max_batch_size=max_batch,
+        min_subgraph_size=MIN_SUBGRAPH,
+        precision_mode=_paddle_precision(inference, precision),
+        use_static=True,
+        use_calib_mode=False,
+    )
+    config.enable_tuned_tensorrt_dynamic_shape(ranges, True)
+    config.set_optim_cache_dir(engines)
+    config.enable_memory_optim()
+    config.disable_glog_info()
+
+
+def configure_converted(inference: Any, config: Any) -> None:
+    """A program that `paddle.tensorrt` converted: its engines fix the precision."""
+    config.disable_mkldnn()
+    _use_gpu(inference, config, "fp32")
+    config.enable_new_ir(True)
+    config.enable_new_executor()
+    config.enable_memory_optim()
+    config.disable_glog_info()
+
+
+def _use_gpu(inference: Any, config: Any, precision: str) -> None:
+    # Ray sets CUDA_VISIBLE_DEVICES per actor, so the device is always number 0.
+    config.enable_use_gpu(FIRST_POOL_MB, 0, _paddle_precision(inference, precision))
+    if not config.use_gpu():
+        msg = "device: gpu, but this Paddle is the CPU build; install the GPU build as docs/engines.md says"
+        raise ModelError(msg)
+
+
+def _paddle_precision(inference: Any, precision: str) -> Any:
+    return inference.PrecisionType.Half if precision == "fp16" else inference.PrecisionType.Float32

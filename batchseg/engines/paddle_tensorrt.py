@@ -12,25 +12,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from batchseg.engines import Device, Offer, Session, check_batch, readable, telling_line
+from batchseg.engines.base import Device, Offer, Session, check_batch, readable, telling_line
+from batchseg.engines.graphs.cache import cache_key, cached_folder
 from batchseg.engines.paddle import (
     CPU_BUILD,
+    WORKSPACE_BYTES,
     PaddleSession,
+    configure_collection,
+    configure_converted,
+    configure_tensorrt,
     create_predictor,
     gpu_count,
     import_paddle,
     paddle_version,
 )
-from batchseg.engines.paddle_gpu import (
-    WORKSPACE_BYTES,
-    configure_collection,
-    configure_converted,
-    configure_tensorrt,
-)
 from batchseg.errors import ModelError
-from batchseg.graphs.cache import cache_key, cached_folder
-from batchseg.models.package import Format, ModelPackage, Network
-from batchseg.settings import Precision
+from batchseg.models.package import Format, ModelPackage, Network, Precision
 
 
 class PaddleTensorRT:

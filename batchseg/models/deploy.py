@@ -13,9 +13,8 @@ from typing import Any, Literal, get_args
 import yaml
 
 from batchseg.errors import ModelError
-from batchseg.models.package import Declaration, Layout, OutputKind
+from batchseg.models.package import PALETTE, ClassInfo, Declaration, Layout, OutputKind
 from batchseg.models.transforms import read_transforms
-from batchseg.settings import PALETTE, ClassInfo
 
 DEPLOY_FILES = ("deploy.yaml", "inference.yml", "inference.yaml", "deploy.yml")
 """PaddleSeg's and PaddleX's names of the file that an export writes beside the network."""

@@ -3,7 +3,72 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from batchseg.settings import ClassInfo, Normalize
+PALETTE = (
+    *(
+        "#4e79a7",
+        "#f28e2b",
+        "#e15759",
+        "#76b7b2",
+        "#59a14f",
+        "#edc948",
+        "#b07aa1",
+        "#ff9da7",
+        "#9c755f",
+        "#bab0ac",
+    ),
+    *(
+        "#1f77b4",
+        "#aec7e8",
+        "#2ca02c",
+        "#98df8a",
+        "#d62728",
+        "#9467bd",
+        "#c5b0d5",
+        "#8c564b",
+        "#e377c2",
+        "#17becf",
+    ),
+)
+"""Colours of classes that the job file gives none, used in turn: Tableau 10, then Tableau 20."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Normalize:
+    """PaddleSeg's Normalize after scaling: `(scaled - mean) / std`, one value per band."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassInfo:
+    name: str
+    color: str
+    """#rrggbb"""
+
+
+EngineName = Literal["paddle", "paddle-tensorrt", "onnxruntime", "onnxruntime-tensorrt", "openvino"]
+
+
+Precision = Literal["fp32", "bf16", "fp16", "int8"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelOptions:
+    """Which model, and what its files do not say of it."""
+
+    path: str
+    """A folder, or an ONNX file."""
+    layout: Literal["NCHW", "NHWC"] | None = None
+    """Of the input; None: as its shape suggests."""
+    output: Literal["logits", "probabilities", "sigmoid", "classes"] | None = None
+    """None: as the probe tile shows."""
+    threshold: float | None = None
+    """Of a sigmoid band; None: the package's, else 0.5."""
+    size_divisor: int | None = None
+    key_file: str | None = None
+    """Of an encrypted model; None: the environment has the key."""
+
 
 Format = Literal["pir", "pdmodel", "onnx"]
 """pir: Paddle 3's .json. pdmodel: Paddle 2's program. Both with .pdiparams."""

@@ -10,9 +10,18 @@ from batchseg.errors import ModelError
 from batchseg.models.deploy import DEPLOY_FILES, named_stem, read_deploy
 from batchseg.models.encryption import ENCRYPTED, decrypt_file
 from batchseg.models.keys import load_key
-from batchseg.models.onnxfile import guess_layout, read_onnx
-from batchseg.models.package import Declaration, Format, Layout, ModelPackage, OutputKind, Padding, Signature
-from batchseg.models.paddlefile import check_params, read_program
+from batchseg.models.onnx_file import guess_layout, read_onnx
+from batchseg.models.package import (
+    Declaration,
+    Format,
+    Layout,
+    ModelOptions,
+    ModelPackage,
+    OutputKind,
+    Padding,
+    Signature,
+)
+from batchseg.models.paddle_file import check_params, read_program
 
 FORMATS: dict[str, Format] = {".json": "pir", ".pdmodel": "pdmodel", ".onnx": "onnx"}
 """By suffix; where a folder holds several, the first is taken: deploy.yaml says .pdmodel in any case."""
@@ -259,3 +268,14 @@ def open_model(path: str, *, layout: Layout | None = None, key_file: str | None 
         return decrypt_file(file, load_key(None if key_file is None else Path(key_file)))
 
     return replace(read_model(path, layout=layout, decrypt=decrypt), key_file=key_file)
+
+
+def read_package(options: ModelOptions) -> ModelPackage:
+    """The job's model, completed by what the job says of it. Raises ModelError."""
+    package = open_model(options.path, layout=options.layout, key_file=options.key_file)
+    given = {
+        key: value
+        for key in ("output", "threshold", "size_divisor")
+        if (value := getattr(options, key)) is not None
+    }
+    return replace(package, **given)

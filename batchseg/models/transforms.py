@@ -14,12 +14,12 @@ from batchseg.models.package import (
     Geometry,
     Interpolation,
     LimitLong,
+    Normalize,
     Padding,
     Resize,
     ResizeByLong,
     ResizeByShort,
 )
-from batchseg.settings import Normalize
 
 DEFAULT_MEAN = DEFAULT_STD = 0.5
 """Of PaddleSeg's Normalize, for every band."""

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 
-WATCHED = "batchseg.engines"
+WATCHED = "batchseg.engines.base"
 
 _within = threading.local()
 

@@ -18,12 +18,13 @@ import ray
 import ray.data
 from rasterio.windows import Window
 
-from batchseg.config import load_job
-from batchseg.engines import engine
-from batchseg.graphs.derived import prepare_network
-from batchseg.inputs import find_sources
-from batchseg.resolve import make_recipe
-from batchseg.settle import probe_model, read_package
+from batchseg.driver.prepare import probe_model
+from batchseg.engines.base import engine
+from batchseg.engines.graphs.derive import prepare_network
+from batchseg.inputs.listing import find_sources
+from batchseg.job.file import load_job
+from batchseg.job.resolve import make_recipe
+from batchseg.models.reading import read_package
 
 
 class Network:

@@ -25,7 +25,7 @@ import yaml
 from PIL import Image, ImageOps
 
 from batchseg.errors import SourceError
-from batchseg.photos.decode import decode
+from batchseg.pixels.photo.decode import decode
 from faults import mutants
 from faults.commands import Place, kill, said, start, wait_for
 from faults.context import Context

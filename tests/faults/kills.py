@@ -15,8 +15,8 @@ from typing import Any, Literal
 
 import fsspec
 
-from batchseg.ledger import Ledger
-from batchseg.locks import holder
+from batchseg.output.ledger import Ledger
+from batchseg.system.output_lock import holder
 from faults.commands import ROLES, Place, kill, run, said, start, wait_for
 from faults.context import Context
 from faults.outcome import Outcome, differences

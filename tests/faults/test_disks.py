@@ -23,22 +23,22 @@ from conftest import write_raster
 from factories import make_config
 from rasterio.errors import RasterioError
 
-from batchseg.disks import SHARED_MEMORY, describe, full_disk
+from batchseg.driver.begin import RunLog
+from batchseg.driver.executors.start import describe_small_memory
+from batchseg.engines.graphs.cache import cached_folder
 from batchseg.errors import ModelError, OutputError, StoppedError
-from batchseg.export import _check
-from batchseg.graphs.cache import cached_folder
-from batchseg.ledger import Ledger
-from batchseg.locks import hold
-from batchseg.mosaic import sidecar_is_whole, write_cog
-from batchseg.overviews import find_damage, halve_classes, make_levels
-from batchseg.publishing import publish
-from batchseg.read import read_header
-from batchseg.runlog import RunLog
-from batchseg.scene import Source
-from batchseg.scratch import CACHE_VARIABLE
-from batchseg.settings import ClassInfo
-from batchseg.settle import describe_small_memory
-from batchseg.verify import verify
+from batchseg.inputs.source import Source
+from batchseg.models.package import ClassInfo
+from batchseg.output.cog import sidecar_is_whole, write_cog
+from batchseg.output.ledger import Ledger
+from batchseg.output.overviews import find_damage, halve_classes, make_levels
+from batchseg.pixels.header import read_header
+from batchseg.system.disks import SHARED_MEMORY, describe, full_disk
+from batchseg.system.output_lock import hold
+from batchseg.system.publish import publish
+from batchseg.system.temp_folders import CACHE_VARIABLE
+from batchseg.tools.export import _check
+from batchseg.tools.verify import verify
 from faults.context import Context
 from faults.disks import trials
 from faults.mounts import small_disk, why_not
@@ -242,7 +242,7 @@ def test_nobody_is_blamed_for_a_process_that_died_on_a_machine_without_room() ->
     """SIGBUS is what a process gets that touches shared memory on a full disk."""
     from ray.exceptions import OutOfDiskError, WorkerCrashedError
 
-    from batchseg.executors.raytasks import failure_of
+    from batchseg.driver.executors.ray_tasks import failure_of
 
     def look() -> None:
         assert failure_of(WorkerCrashedError(), "read").kind == "crash"

@@ -8,16 +8,16 @@ import pytest
 import rasterio
 from factories import make_config
 
-from batchseg.config import load_job
+from batchseg.driver.triage import worth_another_try
 from batchseg.errors import ConfigError, SourceError
-from batchseg.formats import VRT_REFUSED, check_beside, driver_of
-from batchseg.inputs import find_sources
-from batchseg.isolate import call_in_fresh_process
-from batchseg.ledger import Record
-from batchseg.photos.listing import list_photographs
-from batchseg.read import read_header
-from batchseg.scene import Refusal, Scene
-from batchseg.settle import worth_another_try
+from batchseg.inputs.formats import VRT_REFUSED, check_beside, driver_of
+from batchseg.inputs.listing import find_sources
+from batchseg.inputs.photo_listing import list_photographs
+from batchseg.inputs.source import Refusal, Scene
+from batchseg.job.file import load_job
+from batchseg.output.ledger import Record
+from batchseg.pixels.header import read_header
+from batchseg.system.processes import call_in_fresh_process
 from faults import mutants
 from faults.hostile import STRANGE_ROWS, _jobs, listener, opinions, pointers, vrt
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from batchseg import publishing
-from batchseg.scratch import RAY_PREFIX, held_folder, remove_stale
+from batchseg.system import publish
+from batchseg.system.temp_folders import RAY_PREFIX, held_folder, remove_stale
 from faults.commands import ROLES, kill, run, said, start, wait_for
 from faults.kills import Fault, _Job, _Running
 from faults.workload import Workload, make_workload, place, undisturbed
@@ -89,10 +89,10 @@ def test_a_kill_while_a_file_is_made_leaves_nothing_beside_it(tmp_path: Path) ->
     (tmp_path / "masks").mkdir()
     if (child := os.fork()) == 0:
         Path.replace = lambda *_: os._exit(9)  # type: ignore[assignment,method-assign,return-value]
-        publishing.publish(str(tmp_path / "masks" / "a.png"), b"pixels", durable=False)
+        publish.publish(str(tmp_path / "masks" / "a.png"), b"pixels", durable=False)
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
     assert list((tmp_path / "masks").iterdir()) == []
-    scratch = publishing.scratch_root(str(tmp_path))
+    scratch = publish.scratch_root(str(tmp_path))
     assert scratch is not None
     assert len(list(scratch.iterdir())) == 1  # which the next run removes when it begins

@@ -8,12 +8,13 @@ import fsspec
 import numpy as np
 import pytest
 from conftest import JobWriter, read_mask, reflectance, spectral_mask, write_raster
-from test_run import run
+from runs import run
 
-from batchseg import opener, patience, publishing, storage, walking
 from batchseg.errors import ConfigError, CredentialsError, OutputError, SourceIOError, StoppedError
-from batchseg.ledger import Ledger
-from batchseg.locks import hold
+from batchseg.output.ledger import Ledger
+from batchseg.pixels import open
+from batchseg.system import listing, publish, retry, storage, walk
+from batchseg.system.output_lock import hold
 from faults.proxy import TRANSIENT, Spoiling, kind_of, proxied
 
 
@@ -22,7 +23,7 @@ def proxy(s3_server, bucket, monkeypatch):
     """A proxy before the test's bucket, which all of batchseg goes through; pauses are short."""
     import botocore.retries.standard
 
-    monkeypatch.setattr(patience, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(retry, "FIRST_PAUSE", 0.01)
     monkeypatch.setattr(botocore.retries.standard.ExponentialBackoff, "delay_amount", lambda *_: 0.01)
     with proxied(s3_server) as made:
         options = {**fsspec.config.conf["s3"], "endpoint_url": made.url}
@@ -64,10 +65,10 @@ def test_every_first_request_may_fail(fault, proxy, bucket, direct, tmp_path):
     one, data = f"{bucket}/in/b", content["in/b"]
     proxy.spoil(Spoiling(faults=(fault,), share=1, each=1))
 
-    assert [info.size for info in storage.list_files(f"{bucket}/in/*")] == [50_000, 50_001, 50_002]
-    assert len(storage.list_below(f"{bucket}/in")) == 3
-    assert len(list(storage.list_folder(f"{bucket}/in"))) == 3
-    assert sum(len(files.uris) for files in walking.walk(f"{bucket}/in")) == 3
+    assert [info.size for info in listing.list_files(f"{bucket}/in/*")] == [50_000, 50_001, 50_002]
+    assert len(listing.list_below(f"{bucket}/in")) == 3
+    assert len(list(listing.list_folder(f"{bucket}/in"))) == 3
+    assert sum(len(files.uris) for files in walk.walk(f"{bucket}/in")) == 3
     assert storage.file_info(one).size == len(data)
     assert storage.file_info(f"{bucket}/in/absent") is None
     assert storage.read_bytes(one) == data
@@ -77,12 +78,12 @@ def test_every_first_request_may_fail(fault, proxy, bucket, direct, tmp_path):
     storage.fetch(one, tmp_path / "copy")
     assert (tmp_path / "copy").read_bytes() == data
 
-    publishing.publish(f"{bucket}/out/published", data)
-    publishing.publish_file(tmp_path / "copy", f"{bucket}/out/moved")
-    assert publishing.create(f"{bucket}/out/created", data)
-    assert not publishing.create(f"{bucket}/out/created", b"another's")
-    publishing.remove(f"{bucket}/in")
-    publishing.remove_files([f"{bucket}/out/published"])
+    publish.publish(f"{bucket}/out/published", data)
+    publish.publish_file(tmp_path / "copy", f"{bucket}/out/moved")
+    assert publish.create(f"{bucket}/out/created", data)
+    assert not publish.create(f"{bucket}/out/created", b"another's")
+    publish.remove(f"{bucket}/in")
+    publish.remove_files([f"{bucket}/out/published"])
     assert proxy.injected[fault] > 2
     assert {name.partition("/")[2] for name in direct.find(bucket)} == {"out/moved", "out/created"}
     assert direct.cat_file(f"{bucket}/out/moved") == direct.cat_file(f"{bucket}/out/created") == data
@@ -91,9 +92,9 @@ def test_every_first_request_may_fail(fault, proxy, bucket, direct, tmp_path):
 def test_what_is_there_already_is_known_by_the_code_alone(proxy, bucket):
     """Servers other than Amazon's do not name the condition that was not met."""
     proxy.spoil(Spoiling(faults=("terse error",), share=1, kinds={"write"}))
-    assert publishing.create(f"{bucket}/segment", b"ours")
-    assert publishing.create(f"{bucket}/segment", b"ours")  # as after a lost reply
-    assert not publishing.create(f"{bucket}/segment", b"theirs")
+    assert publish.create(f"{bucket}/segment", b"ours")
+    assert publish.create(f"{bucket}/segment", b"ours")  # as after a lost reply
+    assert not publish.create(f"{bucket}/segment", b"theirs")
 
 
 def test_an_output_that_cannot_be_looked_at_is_nobodys_fault(proxy, bucket):
@@ -110,7 +111,7 @@ def test_a_large_upload_whose_end_was_not_heard_of_is_made_again(proxy, bucket, 
     with (tmp_path / "large").open("wb") as file:
         file.truncate(101 * 2**20)
     proxy.spoil(Spoiling(faults=("lost reply",), share=1, kinds={"upload"}, only=r"POST .*uploadId", each=1))
-    publishing.publish_file(tmp_path / "large", f"{bucket}/large")
+    publish.publish_file(tmp_path / "large", f"{bucket}/large")
     assert proxy.injected["lost reply"] in (1, 2)  # a second upload is another request
     assert direct.info(f"{bucket}/large")["size"] == 101 * 2**20
 
@@ -120,9 +121,9 @@ def test_a_listing_that_fails_is_no_empty_one(proxy, bucket, direct):
     proxy.spoil(Spoiling(faults=("denied",), share=1, kinds={"list"}))
     for pattern in ("in/*.tif", "in/**/*.tif", "in"):
         with pytest.raises(SourceIOError, match=r"cannot list .*Access Denied"):
-            list(storage.list_files(f"{bucket}/{pattern}"))
+            list(listing.list_files(f"{bucket}/{pattern}"))
     proxy.pause()
-    assert list(storage.list_files(f"{bucket}/absent/*.tif")) == []
+    assert list(listing.list_files(f"{bucket}/absent/*.tif")) == []
 
 
 @pytest.fixture
@@ -147,13 +148,13 @@ BY_RANGES = 1000
 
 @pytest.mark.parametrize(
     "whole_bytes",
-    [pytest.param(BY_RANGES, id="by ranges"), pytest.param(opener.WHOLE_BYTES, id="copied", marks=SLOW)],
+    [pytest.param(BY_RANGES, id="by ranges"), pytest.param(open.WHOLE_BYTES, id="copied", marks=SLOW)],
 )
 def test_a_run_goes_through_with_many_requests_spoiled(
     whole_bytes, proxy, bucket, scenes, write_job: JobWriter, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(opener, "WHOLE_BYTES", whole_bytes)
-    monkeypatch.setattr(patience, "ATTEMPTS", 12)
+    monkeypatch.setattr(open, "WHOLE_BYTES", whole_bytes)
+    monkeypatch.setattr(retry, "ATTEMPTS", 12)
     proxy.spoil(Spoiling(faults=TRANSIENT, share=0.6, each=2, seed=4))
     report = run(write_job(inputs=f"{bucket}/in/*.tif"))
     assert (report.tally.done, report.tally.quarantined, report.tally.failed) == (2, 0, 0)
@@ -165,13 +166,13 @@ def test_a_run_goes_through_with_many_requests_spoiled(
     ("whole_bytes", "after"),
     [
         pytest.param(BY_RANGES, 6, id="by ranges"),
-        pytest.param(opener.WHOLE_BYTES, 3, id="copied", marks=SLOW),
+        pytest.param(open.WHOLE_BYTES, 3, id="copied", marks=SLOW),
     ],
 )
 def test_expired_credentials_end_the_run_and_blame_no_scene(
     whole_bytes, after, proxy, bucket, scenes, write_job: JobWriter, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(opener, "WHOLE_BYTES", whole_bytes)
+    monkeypatch.setattr(open, "WHOLE_BYTES", whole_bytes)
     job = write_job(inputs=f"{bucket}/in/*.tif")
     proxy.spoil(Spoiling(faults=("expired",), share=1, kinds={"read"}, after=after))
     with pytest.raises(CredentialsError, match=r"refuses the credentials \(ExpiredToken: .*renew them"):
@@ -206,7 +207,7 @@ def test_a_storage_that_fails_at_the_start_is_no_wrong_configuration(
 def test_an_object_that_is_replaced_while_it_is_read_gives_no_mixture(
     other, proxy, bucket, direct, scenes, write_job: JobWriter, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(opener, "WHOLE_BYTES", BY_RANGES)
+    monkeypatch.setattr(open, "WHOLE_BYTES", BY_RANGES)
     asked = []
 
     def meddle(method: str, target: str) -> None:

@@ -7,37 +7,29 @@ of this process that fails; FAULT_FSYNC_SECONDS that each of them takes.
 """
 
 import errno
-import functools
 import itertools
 import os
 import signal
 import threading
 import time
 
-import batchseg.finish
-import batchseg.locks
-import batchseg.photos.worker
-import batchseg.publishing
-import batchseg.steps
-import batchseg.tables
+import seams
 
 
 def install():
-    """Put the faults that the environment names into os.fsync and batchseg's modules."""
+    """Put the faults that the environment names into os.fsync and batchseg."""
     if "FAULT_FSYNC_EIO" in os.environ or "FAULT_FSYNC_SECONDS" in os.environ:
         os.fsync = _failing(os.fsync)
     if "FAULT_STALE" in os.environ:
-        batchseg.locks.STALE_SECONDS = float(os.environ["FAULT_STALE"])
-        batchseg.locks.BEAT_SECONDS = batchseg.locks.STALE_SECONDS / 6
+        stale = float(os.environ["FAULT_STALE"])
+        seams.STALE_SECONDS.set(stale)
+        seams.BEAT_SECONDS.set(stale / 6)
     if "FAULT_STOP" in os.environ:
         _stop_at(*os.environ["FAULT_STOP"].rpartition(":")[::2])
     if "FAULT_SLOW_PUBLISHED" in os.environ:
-        batchseg.steps.write_lease = _pausing(batchseg.steps.write_lease)
-        batchseg.finish.finish_scene = _pausing(batchseg.finish.finish_scene)
-        batchseg.tables.publish_output = _pausing(batchseg.tables.publish_output)
-        worker = batchseg.photos.worker.GroupWorker
-        worker.__call__ = _pausing(worker.__call__)
-        batchseg.publishing.remove_files = _pausing(batchseg.publishing.remove_files, first=True)
+        for seam in (seams.WRITE_LEASE, seams.FINISH_SCENE, seams.PUBLISH_PART, seams.DO_GROUP):
+            seam.around(_pause_after)
+        seams.REMOVE_FILES.around(_pause_before)
 
 
 def _failing(fsync):
@@ -52,34 +44,36 @@ def _failing(fsync):
     return wrapped
 
 
-def _pausing(function, *, first=False):
-    @functools.wraps(function)
-    def wrapped(*arguments, **options):
-        if first:
-            time.sleep(float(os.environ["FAULT_SLOW_PUBLISHED"]))
-        answer = function(*arguments, **options)
-        if not first:
-            time.sleep(float(os.environ["FAULT_SLOW_PUBLISHED"]))
-        return answer
+def _pause_after(call):
+    answer = call()
+    time.sleep(float(os.environ["FAULT_SLOW_PUBLISHED"]))
+    return answer
 
-    return wrapped
+
+def _pause_before(call):
+    time.sleep(float(os.environ["FAULT_SLOW_PUBLISHED"]))
+    return call()
 
 
 def _stop_at(part, number):
     left, counting = [int(number)], threading.Lock()
 
-    def stopping(function, target):
-        @functools.wraps(function)
-        def wrapped(*arguments, **options):
-            with counting:
-                left[0] -= part in str(arguments[target])
-                is_now = left[0] == 0
-                left[0] -= is_now
-            if is_now:
-                os.kill(os.getpid(), signal.SIGSTOP)
-            return function(*arguments, **options)
+    def stop(target):
+        with counting:
+            left[0] -= part in str(target)
+            is_now = left[0] == 0
+            left[0] -= is_now
+        if is_now:
+            os.kill(os.getpid(), signal.SIGSTOP)
 
-        return wrapped
+    def at_file(call, uri):
+        stop(uri)
+        return call()
 
-    for name, target in (("publish", 0), ("publish_file", 1), ("create", 0), ("remove_files", 0)):
-        setattr(batchseg.publishing, name, stopping(getattr(batchseg.publishing, name), target))
+    def at_files(call, uris):
+        stop(uris)
+        return call()
+
+    for seam in (seams.PUBLISH, seams.PUBLISH_FILE, seams.CREATE):
+        seam.around(at_file)
+    seams.REMOVE_FILES.around(at_files)

@@ -13,25 +13,17 @@ FAULT_SAYS: in whose words it is refused, paddle or onnxruntime. FAULT_ALGORITHM
 
 import ctypes
 import dataclasses
-import functools
 import os
 import signal
-import threading
 import time
 
-import batchseg.finish
-import batchseg.photos.fitting
-import batchseg.photos.loading
-import batchseg.photos.worker
-import batchseg.predict
-import batchseg.read
-import batchseg.recipe
-import batchseg.steps
-import batchseg.stitch
+import seams
 
-_current = threading.local()
+_current = []
+"""Ids of the sources whose tiles the network is given now: a process has one predictor."""
+
 _names = {}
-"""Source ids by the `id` of what stitches them."""
+"""Source ids by the `id` of what fits a photograph."""
 
 SAYS = {
     "paddle": "ResourceExhaustedError: \n\nOut of memory error on GPU 0. Cannot allocate 98.000244MB "
@@ -43,65 +35,48 @@ SAYS = {
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class NamedPixels(batchseg.steps.LeasePixels):
+class NamedPixels(seams.LeasePixels):
     """Pixels that know whose they are."""
 
     source_id: str
 
 
-class Cramped:
-    """A session on a device that has room for so many tiles."""
+class Session:
+    """A session in which the step `predict` goes wrong, on a device that has room for so many tiles."""
 
     def __init__(self, session):
         self.session = session
 
     def run(self, batch):
-        if len(batch) > int(os.environ["FAULT_ROOM"]):
+        for name in list(_current):
+            go_wrong("predict", name)
+        if len(batch) > int(os.environ.get("FAULT_ROOM", len(batch))):
             words = SAYS[os.environ.get("FAULT_SAYS", "paddle")]
             raise (MemoryError if words.startswith("Resource") else RuntimeError)(words)
         return self.session.run(batch)
 
 
-def _name_of(dataset) -> str:
-    """A scene of several files has none."""
-    return getattr(dataset, "name", "")
-
-
 def install():
-    """Put the faults into batchseg's modules; functions keep their names, by which Ray finds them."""
-    batchseg.steps.read_lease = _naming(batchseg.steps.read_lease)
-    batchseg.steps.predict_lease = _knowing(batchseg.steps.predict_lease)
-    batchseg.stitch.Stitcher.place = _counting(batchseg.stitch.Stitcher.place)
-    fitting, worker = batchseg.photos.fitting.Fitting, batchseg.photos.worker.GroupWorker
-    fitting.place = _counting_photographs(fitting.place)
-    worker._fitting = _naming_photographs(worker._fitting)
-    loading = batchseg.photos.loading
-    loading.decode = _before(loading.decode, lambda data, name: _fail("decode", name))
-    read = batchseg.read
-    read._read_shard = _before(
-        read._read_shard, lambda dataset, *_: _fail("read", getattr(dataset, "name", ""))
-    )
-    read.read_header = _before(read.read_header, lambda source: go_wrong("header", source.source_id))
-    batchseg.steps.write_lease = _before(
-        batchseg.steps.write_lease,
-        lambda output, recipe, lease, masks: go_wrong("write", lease.scene.source.source_id),
-    )
-    batchseg.finish.finish_scene = _before(
-        batchseg.finish.finish_scene, lambda output, scene, *_: go_wrong("finish", scene.source.source_id)
-    )
-    if "FAULT_ROOM" in os.environ:
-        construct = batchseg.predict.Predictor.__init__
-
-        def cramped(self, recipe, session, batch_size=1):
-            construct(self, recipe, Cramped(session), batch_size)
-
-        batchseg.predict.Predictor.__init__ = cramped
+    """Put the faults into batchseg."""
+    seams.READ_HEADER.around(_read_header)
+    seams.READ_SHARD.around(_read_shard)
+    seams.READ_LEASE.around(_read_lease)
+    seams.PREDICT_LEASE.around(_predict_lease)
+    seams.PLACE_TILE.around(_place_tile)
+    seams.WRITE_LEASE.around(_write_lease)
+    seams.FINISH_SCENE.around(_finish_scene)
+    seams.DECODE_PHOTOGRAPH.around(_decode_photograph)
+    seams.FIT_PHOTOGRAPH.around(_fit_photograph)
+    seams.RUN_BATCH.around(_run_batch)
+    seams.PLACE_ANSWER.around(_place_answer)
+    seams.LOAD_NETWORK.around(lambda call, session: call(session=Session(session)))
     if "FAULT_ALGORITHM" in os.environ:
-        batchseg.recipe.ALGORITHM = int(os.environ["FAULT_ALGORITHM"])
+        seams.ALGORITHM.set(int(os.environ["FAULT_ALGORITHM"]))
 
 
 def go_wrong(step, name):
     """Do what FAULT_AT says of this step of this source."""
+    seams.note(f"{step} {name}")
     at, how, part = os.environ.get("FAULT_AT", "- - -").split(maxsplit=2)
     if at != step or part not in name:
         return
@@ -150,65 +125,65 @@ def _starve():
     _grow(lambda: os.kill(os.getpid(), signal.SIGKILL))
 
 
-def _before(function, fault):
-    @functools.wraps(function)
-    def wrapped(*arguments, **options):
-        fault(*arguments)
-        return function(*arguments, **options)
-
-    return wrapped
+def _read_header(call, source):
+    go_wrong("header", source.source_id)
+    return call()
 
 
-def _naming(read_lease):
-    @functools.wraps(read_lease)
-    def wrapped(recipe, lease):
-        pixels = read_lease(recipe, lease)
-        fields = {field.name: getattr(pixels, field.name) for field in dataclasses.fields(pixels)}
-        return NamedPixels(**fields, source_id=lease.scene.source.source_id)
-
-    return wrapped
+def _read_shard(call, dataset):
+    _fail("read", getattr(dataset, "name", ""))  # a scene of several files has none
+    return call()
 
 
-def _knowing(predict_lease):
-    @functools.wraps(predict_lease)
-    def wrapped(predictor, recipe, pixels, *arguments, **options):
-        _current.name = pixels.source_id
-        return predict_lease(predictor, recipe, pixels, *arguments, **options)
-
-    return wrapped
+def _read_lease(call, lease):
+    pixels = call()
+    fields = {field.name: getattr(pixels, field.name) for field in dataclasses.fields(pixels)}
+    return NamedPixels(**fields, source_id=lease.scene.source.source_id)
 
 
-def _naming_photographs(fitting_of):
-    @functools.wraps(fitting_of)
-    def wrapped(self, loaded, clock):
-        fitting = fitting_of(self, loaded, clock)
-        _names[id(fitting)] = loaded.row["source_id"]
-        return fitting
-
-    return wrapped
+def _predict_lease(call, pixels):
+    _current[:] = [pixels.source_id]
+    return call()
 
 
-def _counting(place):
-    @functools.wraps(place)
-    def wrapped(self, tile, output, valid):
-        if (name := getattr(_current, "name", None)) is not None:
-            _work_on(tile.core.row_off, tile.core.col_off, name)
-        place(self, tile, output, valid)
-
-    return wrapped
+def _place_tile(call, tile):
+    if _current:
+        _work_on(tile.core.row_off, tile.core.col_off, _current[0])
+    return call()
 
 
-def _counting_photographs(place):
-    @functools.wraps(place)
-    def wrapped(self, number, answer):
-        _work_on(number, 0, _names[id(self)])
-        place(self, number, answer)
+def _write_lease(call, lease):
+    go_wrong("write", lease.scene.source.source_id)
+    return call()
 
-    return wrapped
+
+def _finish_scene(call, scene):
+    go_wrong("finish", scene.source.source_id)
+    return call()
+
+
+def _decode_photograph(call, name):
+    _fail("decode", name)
+    return call()
+
+
+def _fit_photograph(call, loaded):
+    fitting = call()
+    _names[id(fitting)] = loaded.row["source_id"]
+    return fitting
+
+
+def _run_batch(call, batch):
+    _current[:] = dict.fromkeys(_names[id(fitting)] for fitting, _ in batch)
+    return call()
+
+
+def _place_answer(call, self, number):
+    _work_on(number, 0, _names[id(self)])
+    return call()
 
 
 def _work_on(row, col, name):
-    go_wrong("predict", name)
     time.sleep(float(os.environ.get("FAULT_SLOW", "0")))
     if path := os.environ.get("FAULT_COUNT"):
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)

@@ -1,0 +1,158 @@
+"""What a run has before it does anything: the output held, a folder, a log.
+
+Imports nothing heavy: a run that finds the output held is told so before a second of imports.
+"""
+
+import contextlib
+import datetime as dt
+import logging
+import secrets
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from batchseg.errors import BatchsegError, ConfigError, ModelError, OutputError
+from batchseg.job.settings import JobConfig
+from batchseg.system import publish, storage
+from batchseg.system import publish as publishing
+from batchseg.system.disks import disk_failures
+from batchseg.system.output_lock import Lock, hold
+from batchseg.system.redact import hidden
+from batchseg.system.temp_folders import run_folder
+
+
+class _Discreet(logging.Formatter):
+    """Whatever is logged, tracebacks too, without credentials."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return hidden(super().format(record))
+
+
+class _Lines(logging.FileHandler):
+    """A full disk costs lines of the log, never the run, nor the way in which it ends."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  logging's own name
+        """Say nothing."""
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            super().close()
+
+
+class RunLog:
+    """`_batchseg/runs/<run id>/log.txt`. On a bucket it is put again now and then, and at the run's end."""
+
+    def __init__(self, output: str, run_id: str) -> None:
+        self._run_id = run_id
+        self._folder = storage.join(output, "_batchseg", "runs", run_id)
+        self._put: dict[Path, int] = {}
+        self.path = Path()
+        """Where it is written; known once it is open."""
+
+    @property
+    def uri(self) -> str:
+        return storage.join(self._folder, "log.txt")
+
+    @contextlib.contextmanager
+    def opened(self, scratch: Path) -> Iterator[logging.Logger]:
+        """The logger, whose every line carries the run id.
+
+        Args:
+            scratch: a local folder, for outputs that are not local.
+        """
+        self.path = storage.local_path(self.uri) or scratch / "log.txt"
+        with publishing.output_errors("write", str(self.path)):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.touch()
+        handler = _Lines(self.path, encoding="utf-8")
+        handler.setFormatter(_Discreet(f"%(asctime)s {self._run_id} %(levelname)s %(message)s"))
+        logger = logging.getLogger("batchseg")
+        logger.setLevel(logging.INFO)
+        logger.propagate = False
+        logger.addHandler(handler)
+        try:
+            yield logger
+        finally:
+            logger.removeHandler(handler)
+            handler.close()
+            self.publish()
+
+    def publish(self) -> None:
+        """Put what is new of it. Raises OutputError."""
+        if self.path == Path() or storage.local_path(self.uri) is not None:
+            return
+        for path in (self.path, *(self.path.with_name(name) for name in ("libraries.txt", "profile.json"))):
+            size = path.stat().st_size if path.exists() else 0
+            if size != self._put.get(path, 0):
+                publishing.publish(storage.join(self._folder, path.name), path.read_bytes())
+                self._put[path] = size
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Begun:
+    """A run that holds its output."""
+
+    run_id: str
+    """Appears in the log and in the runs folder, never in a result."""
+    lock: Lock
+    log: RunLog
+    logger: logging.Logger
+
+    @property
+    def chatter(self) -> str:
+        """Path of a file for what libraries print."""
+        return str(self.log.path.with_name("libraries.txt"))
+
+
+def new_run_id() -> str:
+    return f"{dt.datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+
+
+@contextlib.contextmanager
+def begin(config: JobConfig) -> Iterator[Begun]:
+    """Hold a job's output for a new run.
+
+    Raises:
+        LockedError: another run holds it.
+        ConfigError: the output cannot be written.
+        StoppedError: a disk of this machine is full or failing.
+    """
+    storage.configure(config.storage)
+    run_id = new_run_id()
+    log = RunLog(config.output, run_id)
+    with (
+        disk_failures("the run stopped"),
+        run_folder() as folder,
+        hold(config.output, run_id, also=log.publish) as lock,
+        _unless_refused(config.output, lock),
+        log.opened(folder) as logger,
+    ):
+        if (left := publish.scratch_root(config.output)) is not None:
+            shutil.rmtree(left, ignore_errors=True)  # by runs that were killed, as nobody else works here
+        yield Begun(run_id=run_id, lock=lock, log=log, logger=logger)
+        if left is not None:  # what its own processes left that were killed
+            with contextlib.suppress(OutputError):  # another run's by now
+                lock.check()
+                shutil.rmtree(left, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _unless_refused(output: str, lock: Lock) -> Iterator[None]:
+    """A job that is refused leaves no folder behind that was not there before."""
+    try:
+        yield
+    except (ConfigError, ModelError):
+        if lock.is_first and not _is_recorded(output):
+            lock.forget()
+            with contextlib.suppress(BatchsegError):
+                publish.remove(storage.join(output, "_batchseg"))
+            if (path := storage.local_path(output)) is not None:
+                with contextlib.suppress(OSError):
+                    path.rmdir()
+        raise
+
+
+def _is_recorded(output: str) -> bool:
+    """Whether the run recorded how the output is made: its work has begun then."""
+    return storage.file_info(storage.join(output, "_batchseg", "output.json")) is not None

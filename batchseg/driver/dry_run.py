@@ -1,0 +1,197 @@
+"""`batchseg plan`: everything that `run` decides before its first tile, and nothing written."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from batchseg.driver.executors.start import object_store_bytes, worker_count
+from batchseg.driver.photo_triage import StoredOutputs, triage_photographs
+from batchseg.driver.plan import Estimate, Plan, estimate, make_plan
+from batchseg.driver.prepare import kept_choice, probe_model, refuse_spoiled_night
+from batchseg.driver.revise import revise
+from batchseg.driver.triage import triage_job
+from batchseg.inputs.listing import find_sources
+from batchseg.inputs.photo_listing import list_photographs, some_sources
+from batchseg.inputs.source import Refusal
+from batchseg.inputs.source import compute as pc
+from batchseg.job.recipe import Product, Recipe
+from batchseg.job.resolve import make_product, make_recipe
+from batchseg.job.settings import JobConfig
+from batchseg.models.reading import read_package
+from batchseg.output.fragments import fragments_exist
+from batchseg.output.ledger import Ledger
+from batchseg.output.state import check_pixel_settings, load_state
+from batchseg.pixels.area import read_area
+from batchseg.pixels.header import read_header, read_headers_alone
+from batchseg.predict.engine_choice import choose, is_open, try_engines
+from batchseg.predict.engine_trials import Bench
+from batchseg.system import publish, storage
+from batchseg.system.temp_folders import run_folder
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DryRun:
+    recipe: Recipe
+    plan: Plan
+    numbers: Estimate
+    workers: int
+    object_store_bytes: int
+    min_age: float
+    undecided: bool
+    """The first run will try engines."""
+
+
+def dry_run(config: JobConfig, say: Callable[[str], None]) -> DryRun:
+    """Plan a job on this machine.
+
+    Raises:
+        BatchsegError: what `run` would refuse, with the same words and exit code.
+    """
+    storage.configure(config.storage)
+    with run_folder():
+        return _dry_run(config, say)
+
+
+def bench_job(config: JobConfig, say: Callable[[str], None], *, everything: bool = True) -> Bench:
+    """Try engines on a job's own tiles, and change nothing.
+
+    Args:
+        config: the job.
+        say: told what is being tried.
+        everything: all engines and precisions, whatever the job names.
+
+    Raises:
+        BatchsegError: what `run` would refuse, with the same words and exit code.
+    """
+    storage.configure(config.storage)
+    with run_folder():
+        say("checking the model with one tile")
+        package = read_package(config.model)
+        facts, device = probe_model(config, package)
+        area = read_area(config.aoi) if config.aoi else None
+        recipe = make_recipe(config, package, facts, device, area)
+        sources = (
+            find_sources(config, {})[0]
+            if recipe.fit is None
+            else some_sources(list_photographs(config, {})[0])
+        )
+        return try_engines(
+            config, recipe, sources, workers=worker_count(config), say=say, everything=everything
+        )
+
+
+def _dry_run(config: JobConfig, say: Callable[[str], None]) -> DryRun:
+    area = read_area(config.aoi) if config.aoi else None
+    say("checking the model with one tile")
+    package = read_package(config.model)
+    facts, device = probe_model(config, package)
+    recipe = make_recipe(config, package, facts, device, area)
+    state = load_state(config.output)
+    kept = kept_choice(package, state)
+    undecided = is_open(config, kept)
+    if not undecided:
+        recipe, _ = choose(config, recipe, kept, (), workers=worker_count(config), say=say)
+        check_pixel_settings(state, recipe.settings(), config.output)
+    sources, _ = find_sources(config, state.roots if state else {})
+    ledger = Ledger(config.output)
+    product = make_product(config, recipe)
+    triaged = triage_job(config, sources, ledger, recipe, product)
+    say(f"reading {len(triaged.todo)} headers")
+    headers = [read_header(source) for source in triaged.todo]
+    doubtful = [header.source for header in headers if isinstance(header, Refusal)]
+    if doubtful:
+        sound = [header for header in headers if not isinstance(header, Refusal)]
+        headers = [*sound, *read_headers_alone(doubtful, config.lease_timeout)]
+    workers = worker_count(config)
+    plan = make_plan(
+        triaged,
+        headers,
+        recipe=recipe,
+        product=product,
+        ledger=ledger,
+        cpu_classes=[facts.cpu_class],
+        workers=workers,
+        shard_tiles=config.shard_tiles,
+        fragments_exist=partial(fragments_exist, config.output),
+    )
+    refuse_spoiled_night(plan, config)
+    publish.check_writable(config.output)
+    numbers = estimate(plan, recipe, workers, config.max_in_flight)
+    return DryRun(
+        recipe=recipe,
+        plan=plan,
+        numbers=numbers,
+        workers=workers,
+        object_store_bytes=object_store_bytes(workers, config.max_in_flight),
+        min_age=config.min_age,
+        undecided=undecided,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhotoPlan:
+    """A run over photographs in numbers."""
+
+    recipe: Recipe
+    product: Product
+    predict: int
+    derive: int
+    """From stored masks and regions."""
+    file_bytes: int
+    """Of those to predict."""
+    done: int
+    quarantined: int
+    """In earlier runs, and unchanged since."""
+    gone: int
+    young: int
+    min_age: float
+    workers: int
+    undecided: bool
+    """The first run will try engines."""
+
+
+def plan_photographs(config: JobConfig, say: Callable[[str], None]) -> PhotoPlan:
+    """Plan a job on this machine.
+
+    Raises:
+        BatchsegError: what `run` would refuse before it reads a photograph, with the same words.
+    """
+    storage.configure(config.storage)
+    with run_folder():
+        say("checking the model with one tile")
+        package = read_package(config.model)
+        facts, device = probe_model(config, package)
+        recipe = make_recipe(config, package, facts, device)
+        state = load_state(config.output)
+        kept = kept_choice(package, state)
+        undecided = is_open(config, kept)
+        if not undecided:
+            recipe, _ = choose(config, recipe, kept, (), workers=worker_count(config), say=say)
+            check_pixel_settings(state, recipe.settings(), config.output)
+        product = make_product(config, recipe)
+        say("listing inputs")
+        listing, _ = list_photographs(config, state.roots if state else {})
+        known = Ledger(config.output).table()
+        triaged = triage_photographs(
+            listing,
+            known,
+            pixel=recipe.digest,
+            product=product.digest,
+            outputs_there=StoredOutputs(config.output),
+        )
+        revision = revise(triaged.todo, known, recipe, product, vanished=triaged.vanished)
+        publish.check_writable(config.output)
+        return PhotoPlan(
+            recipe=recipe,
+            product=product,
+            predict=revision.predict.num_rows,
+            derive=revision.derive.num_rows,
+            file_bytes=pc.sum(revision.predict["size"]).as_py() or 0,
+            done=triaged.done,
+            quarantined=triaged.quarantined,
+            gone=len(triaged.vanished),
+            young=triaged.young,
+            min_age=config.min_age,
+            workers=worker_count(config),
+            undecided=undecided,
+        )

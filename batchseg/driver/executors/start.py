@@ -1,0 +1,94 @@
+"""The executor that a job asks for, started when something is left to do."""
+
+import contextlib
+import math
+import os
+
+from batchseg.driver.events import Listener, Note
+from batchseg.driver.executors.inline import InlineExecutor
+from batchseg.driver.executors.watched import START_SECONDS, WatchedExecutor
+from batchseg.driver.plan import in_flight_bound
+from batchseg.driver.tasks import Executor, Stop
+from batchseg.job.settings import JobConfig
+from batchseg.system.disks import SHARED_MEMORY, free_bytes
+from batchseg.system.temp_folders import socket_root
+from batchseg.system.threads import start_aside
+
+
+class LazyExecutor:
+    """The executor is started when there is work, its engine as early as that is certain."""
+
+    def __init__(self, config: JobConfig, stop: Stop, stack: contextlib.ExitStack, emit: Listener) -> None:
+        self._config, self._stop, self._stack, self._emit = config, stop, stack, emit
+        self._executor: Executor | None = None
+
+    def start(self) -> Executor:
+        if self._executor is None:
+            if (line := describe_small_memory(self._config)) is not None:
+                self._emit(Note(text=line))
+            # Not in the main thread: see RayExecutor. The thread stays, as Ray's processes end with it.
+            self._executor = start_aside(make_executor, self._config, self._stop, stay=True).result()
+            self._stack.callback(self._executor.close)
+        return self._executor
+
+
+def describe_small_memory(config: JobConfig) -> str | None:
+    """What is to be known of a local Ray cluster whose object store does not fit into shared memory.
+
+    Ray keeps it in files then: containers have 64 MiB of /dev/shm unless told otherwise.
+    """
+    if config.executor != "ray" or config.ray_address is not None:
+        return None
+    needed = object_store_bytes(worker_count(config), config.max_in_flight)
+    with contextlib.suppress(OSError):
+        if (free := free_bytes(SHARED_MEMORY)) < needed:
+            return (
+                f"{SHARED_MEMORY} has {free / 2**20:.0f} MiB free, and {needed / 2**20:.0f} MiB may be in "
+                f"flight: kept in {socket_root()} instead, which is slower; give the container "
+                f"more (docker run --shm-size={math.ceil(needed / 2**20)}m), or lower max_in_flight"
+            )
+    return None
+
+
+def worker_count(config: JobConfig) -> int:
+    """Predictors on this machine: one per core it may use, unless the job says."""
+    return config.workers or len(os.sched_getaffinity(0))
+
+
+def driver_timeout(config: JobConfig) -> float:
+    """Seconds until the driver gives a step up. The inline executor keeps the limit itself."""
+    return math.inf if config.executor == "inline" else config.lease_timeout
+
+
+def make_executor(config: JobConfig, stop: Stop) -> Executor:
+    workers = worker_count(config)
+    batch_size = config.batch_size
+    if config.executor == "inline":
+        return InlineExecutor(
+            config.output,
+            threads=workers,
+            batch_size=batch_size,
+            timeout=config.lease_timeout,
+            stop=lambda: stop() is not None,
+        )
+    from batchseg.driver.executors.ray import (
+        RayExecutor,  # half a second and 80 MB that inline runs are spared
+    )
+
+    engine = RayExecutor(
+        config.output,
+        address=config.ray_address,
+        workers=config.workers,
+        gpus_per_worker=config.gpus_per_worker,
+        batch_size=batch_size,
+        timeout=config.lease_timeout,
+        object_store_bytes=object_store_bytes(workers, config.max_in_flight),
+    )
+    # One file that hangs is read twice before its header is refused.
+    return WatchedExecutor(engine, header_seconds=4 * config.lease_timeout + START_SECONDS)
+
+
+def object_store_bytes(workers: int, max_in_flight: int | None) -> int:
+    """Room for what may be in flight, and for what Ray frees late."""
+    bound = max_in_flight or in_flight_bound(workers, None)
+    return int(bound * 1.25) + 64 * 2**20

@@ -1,0 +1,126 @@
+"""Leases under way: whose turn it is to get one, what they hold in memory, and which are late."""
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from heapq import heappop, heappush
+
+from batchseg.driver.plan import LEASES_PER_WORKER
+from batchseg.driver.scene_queue import SceneWork
+from batchseg.driver.scene_worker import Lease
+from batchseg.driver.tasks import Isolation, Slot
+
+
+@dataclass(slots=True)
+class Flight:
+    """A lease that was sent out."""
+
+    work: SceneWork
+    lease: Lease
+    slot: Slot
+    nbytes: int
+    submitted: float
+    isolation: Isolation
+    tried: frozenset[Isolation]
+    """Steps that were isolated in earlier attempts at these shards."""
+    deaths: int
+    """Predictors that died over them."""
+
+
+class Flights:
+    """Flights by lease and by slot; what is asked for each lease costs the same however many there are."""
+
+    def __init__(self, slots: Iterable[Slot]) -> None:
+        self._by_id: dict[int, Flight] = {}
+        self._queues: dict[int, dict[int, Flight]] = {}
+        """By slot, in the order in which they were sent."""
+        self._heard_of: dict[int, float] = {}
+        """When each slot last answered: what waits behind a slow lease is not late itself."""
+        self.nbytes = 0
+        """Pixels and masks of all together."""
+        self.change_slots(slots)
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+    def __contains__(self, lease_id: int) -> bool:
+        return lease_id in self._by_id
+
+    @property
+    def most(self) -> int:
+        """Leases that the slots take together."""
+        return LEASES_PER_WORKER * len(self.slots)
+
+    def change_slots(self, slots: Iterable[Slot]) -> None:
+        """Other predictors take leases from now on; what is under way stays known."""
+        self.slots = list(slots)
+        self.classes = {slot.cpu_class for slot in self.slots}
+        self._places = {slot.id: place for place, slot in enumerate(self.slots)}
+        self._room: dict[str, list[tuple[int, int]]] = {}
+        """Heaps of load and place in `slots` by class of CPU, some of them of a slot's earlier load."""
+        for slot in self.slots:
+            self._offer(slot)
+
+    def emptiest(self, without: Collection[str]) -> Slot | None:
+        """The slot with the fewest leases of those with room, the first of equals.
+
+        Args:
+            without: classes of CPU that are out of question.
+        """
+        heads = [head for key in self._room if key not in without and (head := self._head(key)) is not None]
+        return self.slots[min(heads)[1]] if heads else None
+
+    def _head(self, cpu_class: str) -> tuple[int, int] | None:
+        heap = self._room[cpu_class]
+        while heap:
+            load, place = heap[0]
+            if self._load(self.slots[place].id) == load:
+                return heap[0]
+            heappop(heap)
+        return None
+
+    def _load(self, slot: int) -> int:
+        return len(self._queues.get(slot, ()))
+
+    def _offer(self, slot: Slot) -> None:
+        load, place = self._load(slot.id), self._places.get(slot.id)
+        if place is not None and load < LEASES_PER_WORKER:
+            heappush(self._room.setdefault(slot.cpu_class, []), (load, place))
+
+    def add(self, flight: Flight) -> None:
+        self._by_id[flight.lease.id] = flight
+        self._queues.setdefault(flight.slot.id, {})[flight.lease.id] = flight
+        self.nbytes += flight.nbytes
+        self._offer(flight.slot)
+
+    def pop(self, lease_id: int) -> Flight | None:
+        """Take a flight out; None where it was given up before."""
+        flight = self._by_id.pop(lease_id, None)
+        if flight is not None:
+            queue = self._queues[flight.slot.id]
+            del queue[lease_id]
+            if not queue:
+                del self._queues[flight.slot.id]
+            self.nbytes -= flight.nbytes
+            self._offer(flight.slot)
+        return flight
+
+    def heard_of(self, slot: Slot, now: float) -> None:
+        self._heard_of[slot.id] = now
+
+    def of(self, work: SceneWork) -> list[Flight]:
+        """A scene's; for what is rare, as all are looked at."""
+        return [flight for flight in self._by_id.values() if flight.work is work]
+
+    def late(self, now: float, timeout: float) -> list[Flight]:
+        """Those that gave no answer in time, one per slot at most: the others only waited behind it."""
+        found = (self._late_of(slot, now, timeout) for slot in self._queues)
+        return [flight for flight in found if flight is not None]
+
+    def _late_of(self, slot: int, now: float, timeout: float) -> Flight | None:
+        """The first of a slot's flights waits for nobody, nor does one with a predictor of its own."""
+        for place, flight in enumerate(self._queues[slot].values()):
+            alone = flight.isolation == "predict"
+            heard_of = 0.0 if alone else self._heard_of.get(slot, 0.0)
+            if (alone or place == 0) and now - max(flight.submitted, heard_of) > timeout:
+                return flight
+        return None

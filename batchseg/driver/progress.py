@@ -1,0 +1,186 @@
+"""Listeners for a run's events: a progress bar, plain lines, the log, and the sums of the summary."""
+
+import logging
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from batchseg.driver.bottleneck import Busy, Usage
+from batchseg.driver.events import (
+    Committed,
+    Event,
+    GroupDone,
+    Note,
+    PhaseStarted,
+    PlanReady,
+    Retried,
+    SceneDone,
+    SceneRefused,
+    ShardsDone,
+    WorkEnded,
+)
+from batchseg.system.machine import process_began
+from batchseg.system.timing import Stint, host_clock
+
+
+@dataclass(slots=True)
+class Sums:
+    """Seconds per step and counts, over all workers."""
+
+    scenes: int = 0
+    """Or photographs."""
+    scenes_total: int = 0
+    images: bool = False
+    """Photographs: they are counted, and tiles are not known before."""
+    failed: int = 0
+    """Photographs whose verdict is not PASS."""
+    tiles: int = 0
+    tiles_total: int = 0
+    pixels: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
+    started: float = field(default_factory=time.monotonic)
+    first_lease: float | None = None
+    """When the predictors were ready and work began."""
+    seconds_to_first_tile: float | None = None
+    """From the start of the process until a predictor began with a lease."""
+    busy: Busy = field(default_factory=Busy)
+    ended: float | None = None
+    """When the last mask and the table were in their places; Ray is shut down after that."""
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, ShardsDone | GroupDone | SceneDone):
+            self.busy(event)
+            self._note_first_tile(event.stints)
+        if isinstance(event, PlanReady):
+            self.scenes_total, self.tiles_total, self.images = event.scenes, event.tiles, event.images
+            self.first_lease = time.monotonic()
+            self.busy.begin(event, self.first_lease)
+        elif isinstance(event, ShardsDone | GroupDone):
+            self.tiles += event.tiles
+            self.pixels += event.pixels
+            if isinstance(event, GroupDone):
+                self.scenes += event.images
+                self.failed += event.failed
+            else:
+                self.tiles_total -= event.skipped
+            for step in ("read", "predict", "stitch", "write"):
+                self.seconds[step] = self.seconds.get(step, 0.0) + getattr(event, f"{step}_seconds")
+        elif isinstance(event, SceneDone):
+            self.scenes += 1
+            self.seconds["finish"] = self.seconds.get("finish", 0.0) + event.finish_seconds
+        elif isinstance(event, SceneRefused):
+            self.scenes += 1
+            self.tiles_total -= event.tiles
+        elif isinstance(event, WorkEnded):
+            self.ended = time.monotonic()
+
+    def _note_first_tile(self, stints: Iterable[Stint]) -> None:
+        if self.seconds_to_first_tile is not None:
+            return
+        host, clock = host_clock()
+        begun = [s.started + s.shift(host, clock) for s in stints if s.role == "predictor"]
+        if begun:
+            self.seconds_to_first_tile = round(max(begun) - process_began(), 3)
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the work began."""
+        return (self.ended or time.monotonic()) - (self.first_lease or self.started)
+
+    @property
+    def unit(self) -> str:
+        """What progress counts."""
+        return "images" if self.images else "tiles"
+
+    @property
+    def counted(self) -> tuple[int, int]:
+        """Done and in all, of `unit`."""
+        return (self.scenes, self.scenes_total) if self.images else (self.tiles, self.tiles_total)
+
+    def rates(self) -> str:
+        seconds = max(self.elapsed, 1e-3)
+        return f"{self.counted[0] / seconds:.1f} {self.unit}/s, {self.pixels / seconds / 1e6:.2f} Mpx/s"
+
+    def time_left(self) -> str:
+        done, total = self.counted
+        if not done:
+            return "-"
+        return duration(max(total - done, 0) / done * self.elapsed)
+
+    def state(self) -> str:
+        """How far it is beside what `counted` says."""
+        if self.images:
+            return f"{self.failed} not passed"
+        return f"{self.scenes}/{self.scenes_total} scenes"
+
+    def usage(self) -> Usage:
+        """What the predictors did so far."""
+        return self.busy.usage(self.ended or time.monotonic())
+
+
+def duration(seconds: float) -> str:
+    """
+    >>> duration(42), duration(125), duration(7265)
+    ('42 s', '2 min 05 s', '2 h 01 min')
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def describe(event: Event) -> str | None:
+    """An event as a line for people; None for those that only count."""
+    if isinstance(event, PhaseStarted | Note):
+        return event.text
+    if isinstance(event, PlanReady):
+        skipped = f", {event.skipped} done before" if event.skipped else ""
+        if event.images:
+            return f"{event.scenes} photographs to do{skipped}"
+        return f"{event.scenes} scenes, {event.tiles} tiles, {event.pixels / 1e6:.1f} Mpx to do{skipped}"
+    if isinstance(event, SceneRefused):
+        verdict = "failed, tried again by the next run" if event.transient else "quarantined"
+        return f"{verdict}: {event.source_id}: {event.reason}"
+    return None
+
+
+class LogListener:
+    """Every event in the run's log file."""
+
+    def __init__(self, logger: logging.Logger) -> None:
+        self._logger = logger
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, ShardsDone):
+            self._logger.info(
+                "%s: %d shards, %d tiles; read %.2f s, predict %.2f s, stitch %.2f s, write %.2f s",
+                event.source_id,
+                event.shards,
+                event.tiles,
+                event.read_seconds,
+                event.predict_seconds,
+                event.stitch_seconds,
+                event.write_seconds,
+            )
+        elif isinstance(event, GroupDone):
+            self._logger.info(
+                "%d photographs (%d not passed), %d tiles; waited for pixels %.2f s, predict %.2f s, "
+                "stitch %.2f s, write %.2f s",
+                event.images,
+                event.failed,
+                event.tiles,
+                event.read_seconds,
+                event.predict_seconds,
+                event.stitch_seconds,
+                event.write_seconds,
+            )
+        elif isinstance(event, SceneDone):
+            self._logger.info("%s: done, finished in %.2f s", event.source_id, event.finish_seconds)
+        elif isinstance(event, Retried):
+            self._logger.warning("%s: sent again: %s", event.source_id, event.reason)
+        elif isinstance(event, SceneRefused):
+            self._logger.error("%s", describe(event))
+        elif not isinstance(event, Committed | WorkEnded):
+            self._logger.info("%s", describe(event))

@@ -1,0 +1,264 @@
+"""The life of a lease: read, predict and stitch, write. The same functions run inline and on Ray."""
+
+import contextlib
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, wait
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batchseg.errors import StoppedError
+from batchseg.inputs.source import Scene
+from batchseg.job.recipe import Recipe
+from batchseg.job.settings import Scale
+from batchseg.output.fragments import write_shards
+from batchseg.output.ledger import Record
+from batchseg.pixels.fit import with_own_scale
+from batchseg.pixels.grid import Shard, Tile, cut_tile
+from batchseg.pixels.read import ShardPixels, read_shards
+from batchseg.predict.predictor import Answer, Predictor, Preparation
+from batchseg.predict.stitch import ShardMask, Stitcher
+from batchseg.system.processes import MEMORY_BYTES, ProcessDiedError, call_in_fresh_process
+from batchseg.system.threads import Helper
+from batchseg.system.timing import Stint, Stopwatch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """A few seconds of one predictor's work: consecutive shards of one scene."""
+
+    id: int
+    scene: Scene
+    grid: str
+    """Tiles per shard, `down x across`."""
+    cpu_class: str
+    """Of the predictors that may work on this scene."""
+    shards: tuple[Shard, ...]
+    profiled: bool = False
+    """Whether each step's times are wanted, not only a stint's as a whole."""
+
+    @property
+    def tiles(self) -> int:
+        return sum(shard.count for shard in self.shards)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeasePixels:
+    shards: list[ShardPixels]
+    seconds: float
+    scale: Scale
+    """The recipe's, or the scene's own."""
+    stints: tuple[Stint, ...] = ()
+    profiled: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseMasks:
+    masks: list[ShardMask]
+    read_seconds: float
+    predict_seconds: float
+    stitch_seconds: float
+    """Cutting, scaling, classifying and placing tiles."""
+    pixel_bytes: int
+    stints: tuple[Stint, ...] = ()
+    profiled: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseResult:
+    records: list[Record]
+    read_seconds: float
+    predict_seconds: float
+    stitch_seconds: float
+    write_seconds: float
+    pixel_bytes: int
+    stints: tuple[Stint, ...] = ()
+    """Of its reader, predictor and writer."""
+
+
+def read_lease(recipe: Recipe, lease: Lease) -> LeasePixels:
+    watch = Stopwatch("reader", profiled=lease.profiled)
+    with watch.step("read"):
+        shards, seconds = read_shards(lease.scene, recipe, lease.shards)
+    return LeasePixels(
+        shards=shards,
+        seconds=seconds,
+        scale=with_own_scale(recipe, lease.scene).scale,
+        stints=(watch.stint("read"),),
+        profiled=lease.profiled,
+    )
+
+
+def read_lease_alone(recipe: Recipe, lease: Lease, timeout: float) -> LeasePixels:
+    """The same in a fresh process.
+
+    Raises:
+        SourceError: as `read_lease`.
+        ProcessDiedError: the process crashed, hung, or took memory without end.
+    """
+    # All bands of the lease twice over, in the widest type, beside what any file may need.
+    memory = MEMORY_BYTES + 64 * sum(shard.read.height * shard.read.width for shard in lease.shards)
+    try:
+        return call_in_fresh_process(read_lease, recipe, lease, timeout=timeout, memory=memory)
+    except MemoryError as e:
+        msg = f"took more than {memory / 2**30:.1f} GiB of memory"
+        raise ProcessDiedError(msg) from e
+
+
+def predict_lease(
+    predictor: Predictor,
+    recipe: Recipe,
+    pixels: LeasePixels,
+    batch_size: int = 1,
+    stop: Callable[[], bool] = lambda: False,
+    overlap: bool | None = None,
+) -> LeaseMasks:
+    """Predict and stitch a lease's shards.
+
+    Args:
+        predictor: the network.
+        recipe: the pixel settings.
+        pixels: what read_lease gave.
+        batch_size: tiles per run of the network; pixels do not depend on it.
+        stop: asked between batches; True ends the work.
+        overlap: prepare and stitch tiles while the network computes; None: where it computes on a device.
+
+    Raises:
+        StoppedError: `stop` said so.
+        ModelError: a class id does not fit the mask.
+    """
+    overlap = recipe.device == "gpu" if overlap is None else overlap
+    preparation = Preparation(replace(recipe, scale=pixels.scale))
+    cpu = time.thread_time if predictor.threads == 1 else time.process_time
+    watch = Stopwatch("predictor", profiled=pixels.profiled, cpu=cpu)
+    started = time.perf_counter()
+    run = _Beside(predictor) if overlap else _Here(predictor)
+    buffers = [preparation.buffer(batch_size) for _ in range(1 + overlap)]
+    stitchers = [Stitcher(recipe, held.shard) for held in pixels.shards]
+    waiting: deque[_Batch] = deque()
+    with contextlib.closing(run):
+        for number, batch in enumerate(_batches(pixels.shards, batch_size)):
+            if stop():
+                msg = "stopped in the middle of a shard"
+                raise StoppedError(msg)
+            tiles = buffers[number % len(buffers)][: len(batch.tiles)]
+            held = pixels.shards[batch.shard]
+            with watch.step("prepare"):
+                for slot, (tile, _) in zip(tiles, batch.tiles, strict=True):
+                    preparation(cut_tile(held.pixels, held.shard.read, tile), slot)
+            run.start(tiles)
+            waiting.append(batch)
+            if len(waiting) > overlap:
+                _place(waiting.popleft(), run, stitchers, watch)
+        for batch in waiting:
+            _place(batch, run, stitchers, watch)
+    with watch.step("stitch"):
+        masks = [s.finished(held.bad_pixels) for s, held in zip(stitchers, pixels.shards, strict=True)]
+    return LeaseMasks(
+        masks=masks,
+        read_seconds=pixels.seconds,
+        predict_seconds=run.seconds,
+        stitch_seconds=max(0.0, time.perf_counter() - started - run.seconds),
+        pixel_bytes=sum(held.pixels.nbytes for held in pixels.shards),
+        stints=(*pixels.stints, *predictor.take_loading(), watch.stint("predict")),
+        profiled=pixels.profiled,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """Tiles of one shard that go through the network together, with their cores' validity."""
+
+    shard: int
+    tiles: Sequence[tuple[Tile, NDArray[np.bool_] | bool]]
+
+
+def _batches(shards: list[ShardPixels], size: int) -> Iterator[_Batch]:
+    for number, held in enumerate(shards):
+        work = [(tile, valid) for tile in held.shard.tiles if (valid := _core_valid(held, tile)) is not False]
+        for first in range(0, len(work), size):
+            yield _Batch(number, work[first : first + size])
+
+
+def _place(batch: _Batch, run: "_Here", stitchers: list[Stitcher], watch: Stopwatch) -> None:
+    """Wait for a batch's answers and put them in their places."""
+    with watch.step("network"):
+        answers = run.answers()
+    with watch.step("stitch"):
+        for answer, (tile, valid) in zip(answers, batch.tiles, strict=True):
+            stitchers[batch.shard].place(tile, answer, valid if isinstance(valid, np.ndarray) else None)
+
+
+class _Here:
+    """The network in this thread, when its answers are asked for."""
+
+    def __init__(self, predictor: Predictor) -> None:
+        self._predictor = predictor
+        self._tiles: NDArray[Any] | None = None
+        self.seconds = 0.0
+        """Of the network."""
+
+    def start(self, tiles: NDArray[Any]) -> None:
+        self._tiles = tiles
+
+    def answers(self) -> list[Answer]:
+        """Of the first batch that was started and not asked for."""
+        assert self._tiles is not None
+        return self._run(self._tiles)
+
+    def _run(self, tiles: NDArray[Any]) -> list[Answer]:
+        started = time.perf_counter()
+        try:
+            return self._predictor.run(tiles)
+        finally:
+            self.seconds += time.perf_counter() - started
+
+    def close(self) -> None:
+        """Nothing waits here."""
+
+
+class _Beside(_Here):
+    """The network in a thread of its own: tiles are prepared and stitched while a device computes."""
+
+    def __init__(self, predictor: Predictor) -> None:
+        super().__init__(predictor)
+        self._helper = Helper()
+        self._started: deque[Future[list[Answer]]] = deque()
+
+    def start(self, tiles: NDArray[Any]) -> None:
+        self._started.append(self._helper.start(partial(self._run, tiles)))
+
+    def answers(self) -> list[Answer]:
+        return self._started.popleft().result()
+
+    def close(self) -> None:
+        wait(self._started)  # its buffers are about to go
+        self._helper.close()
+
+
+def _core_valid(held: ShardPixels, tile: Tile) -> NDArray[np.bool_] | bool:
+    """Validity of the tile's core: an array, True for all of it, False for none (not predicted)."""
+    if held.valid is None:
+        return True
+    valid = held.valid[tile.core.slices_within(held.shard.read)]
+    return valid if valid.any() else False
+
+
+def write_lease(output: str, recipe: Recipe, lease: Lease, masks: LeaseMasks) -> LeaseResult:
+    watch = Stopwatch("writer", profiled=lease.profiled)
+    with watch.step("write"):
+        records, seconds = write_shards(output, lease.scene, recipe, lease.grid, lease.cpu_class, masks.masks)
+    return LeaseResult(
+        records=records,
+        read_seconds=masks.read_seconds,
+        predict_seconds=masks.predict_seconds,
+        stitch_seconds=masks.stitch_seconds,
+        write_seconds=seconds,
+        pixel_bytes=masks.pixel_bytes,
+        stints=(*masks.stints, watch.stint("write")),
+    )

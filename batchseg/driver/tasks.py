@@ -1,0 +1,259 @@
+"""Where the steps run. The driver knows this interface; one module behind it knows Ray.
+
+An executor answers with outcomes, never with exceptions of its engine: a failure says what kind it
+is, and the driver decides whom it counts against.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import pyarrow as pa
+
+from batchseg.driver.scene_worker import Lease, LeaseResult
+from batchseg.engines.base import telling_line
+from batchseg.errors import BatchsegError, SourceError
+from batchseg.inputs.source import Doubt, Refusal, Scene, Source
+from batchseg.job.recipe import Product, Recipe
+from batchseg.output.ledger import Record
+from batchseg.output.scene_mask import finish_scene
+from batchseg.system import storage
+from batchseg.system.processes import NotStartedError, ProcessDiedError
+from batchseg.system.timing import Stint, Stopwatch
+
+Work = Literal["predict", "hash", "derive"]
+"""predict: read, predict, judge. hash: digests of the files' bytes. derive: from stored results, nothing
+is predicted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """Consecutive photographs; never recorded."""
+
+    id: int
+    work: Work
+    images: bytes
+    """LISTING rows as an Arrow stream: a slice of a table would carry the whole table along."""
+    results: bytes = b""
+    """derive: ledger rows, aligned with `images`, of the results to derive from."""
+    count: int
+    seconds: float = math.inf
+    """After which no more of it is begun: what a stop or a kill can cost, however large the images are."""
+    profiled: bool = False
+    """Whether each step's times are wanted, not only the whole's."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupAnswer:
+    """What a worker made of a group."""
+
+    rows: pa.Table
+    """Ledger rows of the photographs that are done; of `hash` two columns, source_id and content."""
+    doubts: tuple[Doubt, ...]
+    left: tuple[str, ...] = ()
+    """Ids of those that were not begun, because the group's seconds were over."""
+    tiles: int = 0
+    pixels: int = 0
+    read_seconds: float = 0.0
+    predict_seconds: float = 0.0
+    stitch_seconds: float = 0.0
+    """From answers to masks, regions and verdicts."""
+    write_seconds: float = 0.0
+    stints: tuple[Stint, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sifted:
+    """What came of looking at photographs."""
+
+    doubts: tuple[Doubt, ...]
+    left: tuple[str, ...] = ()
+    """Ids of those that were not looked at, because the time was over."""
+
+
+def to_stream(table: pa.Table) -> bytes:
+    """An Arrow stream of the table's own rows, whatever it is a slice of."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return bytes(sink.getvalue())
+
+
+def from_stream(data: bytes) -> pa.Table:
+    return pa.ipc.open_stream(data).read_all()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slot:
+    """One predictor and what its answers' last bits depend on."""
+
+    id: int
+    cpu_class: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """Why a lease or a finish did not come back."""
+
+    kind: Literal["error", "crash", "timeout", "lost"]
+    """error: the step said so. crash: its process ended. timeout: no answer in time.
+    lost: node, memory or a neighbour's crash; never the source's fault."""
+    step: Literal["read", "predict", "write", "finish", "group"]
+    reason: str
+    transient: bool = False
+    """Of a source's error: the storage failed, not the content."""
+    memory: bool = False
+    """Lost because the machine's memory ran out: what recurs may be the source's fault after all."""
+    fatal: BatchsegError | None = None
+    """Not about one source: ends the run."""
+
+    @classmethod
+    def of(
+        cls, error: BatchsegError, step: Literal["read", "predict", "write", "finish", "group"]
+    ) -> "Failure":
+        if isinstance(error, SourceError):
+            return cls(kind="error", step=step, reason=str(error), transient=error.transient)
+        return cls(kind="error", step=step, reason=str(error), fatal=error)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseOutcome:
+    lease_id: int
+    result: LeaseResult | Failure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinishTask:
+    """A scene whose shards are all committed, or whose mask is to be encoded again."""
+
+    scene: Scene
+    shards: tuple[Record, ...]
+    epoch: int
+    """Of the run's lock."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinishOutcome:
+    source_id: str
+    result: tuple[Record, float] | Failure
+    """The scene's `done` record and the seconds it took."""
+    stints: tuple[Stint, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupOutcome:
+    group_id: int
+    result: GroupAnswer | Failure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SiftOutcome:
+    """Which photographs fail alone, in a fresh process."""
+
+    group_id: int
+    result: Sifted | Failure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlotsChanged:
+    """Predictors came or went: these take work from now on. What others had comes back as lost."""
+
+    slots: tuple[Slot, ...]
+
+
+Outcome = LeaseOutcome | FinishOutcome | GroupOutcome | SiftOutcome | SlotsChanged
+
+Isolation = Literal["none", "read", "predict"]
+"""Which step of a lease runs alone in a fresh process."""
+
+
+def died_reading(lease: Lease, error: ProcessDiedError) -> Failure:
+    """A fresh process ended over a lease. A source whose server does not answer is not blamed."""
+    transient = error.hung and storage.local_path(lease.scene.source.uri) is None
+    reason = f"the process that read it {error}"
+    if isinstance(error, NotStartedError):
+        return Failure(kind="lost", step="read", reason=reason)
+    return Failure(kind="crash", step="read", reason=reason, transient=transient)
+
+
+def failed_reading(error: Exception) -> Failure:
+    """Of an error that no module foresaw: the source's, if it recurs with the source alone."""
+    reason = f"reading it failed: {type(error).__name__}: {telling_line(error)}"
+    return Failure(kind="error", step="read", reason=reason)
+
+
+def finished(output: str, recipe: Recipe, product: Product, task: FinishTask) -> FinishOutcome:
+    """Finish a scene, timed."""
+    source_id = task.scene.source.source_id
+    watch = Stopwatch("finisher", profiled=True)
+    try:
+        with watch.step("finish"):
+            done = finish_scene(output, task.scene, recipe, product, task.shards, task.epoch)
+    except BatchsegError as e:
+        return FinishOutcome(source_id=source_id, result=Failure.of(e, "finish"))
+    return FinishOutcome(source_id=source_id, result=done, stints=(watch.stint("finish"),))
+
+
+FINISH_PIXELS_PER_SECOND = 500_000
+"""A hundredth of what a core does on a disk: what a scene's finish may take beside `lease_timeout`."""
+
+
+def finish_limit(scene: Scene, timeout: float) -> float:
+    """Seconds after which a scene's finish is given up: those of a step, and more for a large scene."""
+    return timeout + scene.height * scene.width / FINISH_PIXELS_PER_SECOND
+
+
+class Executor(Protocol):
+    """Leases in, outcomes out, in any order."""
+
+    def headers(self, sources: Sequence[Source]) -> Iterator[Scene | Refusal]:
+        """Read headers; a file that ends its reader's process is refused like any other bad one."""
+        ...
+
+    def start(self, recipe: Recipe, product: Product) -> Sequence[Slot]:
+        """Load the predictors.
+
+        Raises:
+            ModelError: a predictor cannot be made.
+        """
+        ...
+
+    def submit(self, lease: Lease, slot: Slot, isolation: Isolation) -> None: ...
+
+    def finish(self, task: FinishTask) -> None: ...
+
+    def abandon(self, lease_id: int) -> Literal["read", "predict", "write", "lost"]:
+        """Give up a lease, and end what works on it. No outcome follows.
+
+        Returns:
+            The step that it was in; lost where that is not why it gave no answer: its host gave none.
+        """
+        ...
+
+    def abandon_finish(self, source_id: str) -> None:
+        """Give up a finish, and end what works on it. No outcome follows."""
+        ...
+
+    def submit_group(self, group: Group, slot: Slot) -> None: ...
+
+    def sift(self, group: Group) -> None:
+        """Look at a group's photographs one by one in a fresh process."""
+        ...
+
+    def abandon_group(self, group_id: int) -> Literal["group", "lost"]:
+        """Give up a group, and end what works on it. No outcome follows. Returns as `abandon`."""
+        ...
+
+    def abandon_sift(self, group_id: int) -> None:
+        """Give up looking at a group's photographs. No outcome follows."""
+        ...
+
+    def poll(self, timeout: float) -> list[Outcome]:
+        """Outcomes so far; waits up to `timeout` seconds for the first."""
+        ...
+
+    def close(self) -> None: ...
+
+
+Stop = Callable[[], str | None]

@@ -1,0 +1,183 @@
+"""Folders of derived files, found again by what they were derived from, on the local disk.
+
+    <root>/<key>/...            the files
+    <root>/<key>/entry.json     their sizes and digests, written last; its mtime is the last use
+    <root>/<key>.lock           held while the entry is checked or made
+
+Entries are made under another name and renamed, so that a key's folder is whole or absent.
+"""
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from batchseg.errors import ModelError, StoppedError
+from batchseg.system.disks import describe, full_disk, is_failing
+from batchseg.system.temp_folders import machine_root, user_home
+
+ROOT_VARIABLE = "BATCHSEG_MODEL_CACHE"
+"""Environment: the folder, in place of the user's cache folder."""
+
+BYTES_VARIABLE = "BATCHSEG_MODEL_CACHE_BYTES"
+"""Environment: how much may lie in it."""
+
+DEFAULT_BYTES = 4 * 2**30
+IN_USE_SECONDS = 3600.0
+"""An entry used since then is not removed: a process may be about to load it."""
+
+ENTRY = "entry.json"
+
+
+def cache_key(parts: Mapping[str, Any]) -> str:
+    """A name for what follows from `parts`, which must be all that decides it."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def cached_folder(key: str, make: Callable[[Path], None], *, root: Path | None = None) -> Path:
+    """The folder of that key, made by `make(folder)` unless it is there and undamaged.
+
+    Processes that ask at the same time wait for the first. What `make` raises leaves nothing behind.
+
+    Raises:
+        ModelError: the folder named by BATCHSEG_MODEL_CACHE cannot be written.
+        StoppedError: its disk is full or failing.
+    """
+    root = root or cache_root()
+    try:
+        return _made(key, make, root)
+    except OSError as e:
+        if not is_failing(e):
+            raise
+        msg = f"cannot write {root}, where derived models are kept ({ROOT_VARIABLE}): {describe(e, root)}"
+        raise StoppedError(msg) from e
+
+
+def _made(key: str, make: Callable[[Path], None], root: Path) -> Path:
+    folder = root / key
+    with _held(root / f"{key}.lock"):
+        if _is_sound(folder):
+            with contextlib.suppress(OSError):
+                os.utime(folder / ENTRY)
+            return folder
+        shutil.rmtree(folder, ignore_errors=True)
+        making = root / f".making-{uuid.uuid4().hex}"
+        making.mkdir()
+        try:
+            try:
+                make(making)
+            finally:
+                # Paddle does not notice a full disk: a network that is cut off would be used ever after.
+                if full_disk(making):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(making))
+            (making / ENTRY).write_text(json.dumps(_files(making), indent=1))
+            _rename(making, folder)
+        finally:
+            shutil.rmtree(making, ignore_errors=True)
+    prune(root)
+    return folder
+
+
+def cache_root() -> Path:
+    """BATCHSEG_MODEL_CACHE; the user's cache folder; where that cannot be written, one below /tmp.
+
+    Raises:
+        ModelError: the folder named by BATCHSEG_MODEL_CACHE cannot be written.
+    """
+    named = os.environ.get(ROOT_VARIABLE)
+    if named:
+        if _is_usable(Path(named)):
+            return Path(named)
+        msg = f"{ROOT_VARIABLE}: {named} cannot be written; derived models are kept there"
+        raise ModelError(msg)
+    home = user_home()
+    above = os.environ.get("XDG_CACHE_HOME") or (f"{home}/.cache" if home else None)
+    if above and _is_usable(Path(above) / "batchseg"):
+        return Path(above) / "batchseg"
+    own = machine_root() / f"batchseg-models-{os.getuid()}"
+    # Others can make folders of any name there, and a network that they put in would be run.
+    if _is_usable(own) and own.stat().st_uid == os.getuid() and not own.is_symlink():
+        own.chmod(0o700)
+        return own
+    return Path(tempfile.mkdtemp(prefix="batchseg-models-"))
+
+
+def prune(root: Path, *, limit: int | None = None, in_use_seconds: float = IN_USE_SECONDS) -> None:
+    """Remove the least recently used entries until the rest holds `limit` bytes.
+
+    Args:
+        root: the cache.
+        limit: bytes; None: BATCHSEG_MODEL_CACHE_BYTES, or 4 GiB.
+        in_use_seconds: younger uses keep an entry whatever the limit.
+    """
+    limit = int(os.environ.get(BYTES_VARIABLE, DEFAULT_BYTES)) if limit is None else limit
+    now = time.time()
+    for left in root.glob(".making-*"):
+        with contextlib.suppress(OSError):
+            if now - left.stat().st_mtime > in_use_seconds:
+                shutil.rmtree(left, ignore_errors=True)
+    entries = []
+    for path in root.glob(f"*/{ENTRY}"):
+        with contextlib.suppress(OSError):
+            size = sum(file.stat().st_size for file in path.parent.rglob("*") if file.is_file())
+            entries.append((path.stat().st_mtime, size, path.parent))
+    total = sum(size for _, size, _ in entries)
+    for used, size, folder in sorted(entries):
+        if total <= limit or now - used <= in_use_seconds:
+            return
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.with_name(f"{folder.name}.lock").unlink(missing_ok=True)
+        total -= size
+
+
+def _is_usable(folder: Path) -> bool:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError:
+        return False
+    return os.access(folder, os.W_OK | os.X_OK)
+
+
+@contextlib.contextmanager
+def _held(path: Path) -> Iterator[None]:
+    with path.open("w") as lock:
+        # A file system without locks: two may make the same entry, and the second is dropped.
+        with contextlib.suppress(OSError):
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _rename(making: Path, folder: Path) -> None:
+    try:
+        making.rename(folder)
+    except OSError:
+        if not _is_sound(folder):
+            raise
+
+
+def _files(folder: Path) -> dict[str, list[Any]]:
+    """Size and sha256 of each file, by relative path."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != ENTRY)
+    return {str(path.relative_to(folder)): [path.stat().st_size, _sha256(path)] for path in paths}
+
+
+def _is_sound(folder: Path) -> bool:
+    try:
+        recorded = json.loads((folder / ENTRY).read_text())
+        return bool(recorded) and bool(recorded == _files(folder))
+    except (OSError, ValueError):
+        return False
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()

@@ -1,0 +1,143 @@
+"""What files beside a raster say of its bands: STAC items, Sentinel-2's MTD_*.xml, Landsat's *_MTL.json.
+
+Reflectance is `raw * scale + offset` throughout.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+from xml.etree import ElementTree
+
+from batchseg.errors import SourceError, SourceIOError
+from batchseg.inputs.source import BandMetadata
+from batchseg.system import storage
+
+S2_BANDS = ("01", "02", "03", "04", "05", "06", "07", "08", "8A", "09", "10", "11", "12")
+"""Names of Sentinel-2's bands by `band_id`, as `Spectral_Information` in MTD_*.xml lists them."""
+
+_S2_FILES = ("MTD_MSIL2A.xml", "MTD_MSIL1C.xml")
+_S2_BAND = re.compile(r"_B(\d\d|8A)[_.]")
+_LANDSAT = re.compile(r"_(SR_)?B(\d+)\.TIFF?$", re.IGNORECASE)
+
+
+def metadata_files(uri: str) -> tuple[str, ...]:
+    """Where metadata of a raster may lie, by its name alone; a glob gives globs. The first that exists holds.
+
+    Sentinel-2: in the nearest folder above that ends in `.SAFE`. Landsat Collection 2: `*_MTL.json`
+    in the raster's folder.
+    """
+    folder, _, name = uri.rpartition("/")
+    parts = folder.split("/")
+    safe = next((end for end in range(len(parts), 0, -1) if parts[end - 1].upper().endswith(".SAFE")), 0)
+    if safe:
+        return tuple("/".join((*parts[:safe], file)) for file in _S2_FILES)
+    product, found = _LANDSAT.subn("_MTL.json", name)
+    return (f"{folder}/{product}",) if found else ()
+
+
+def read_metadata(uri: str, raster: str) -> BandMetadata:
+    """What one of `metadata_files` says of a raster's bands; it says nothing of some rasters (SCL, ST).
+
+    Raises:
+        SourceIOError: the storage does not give the file.
+        SourceError: the file is not what its name says.
+    """
+    name = uri.rpartition("/")[2]
+    try:
+        data = storage.read_bytes(uri)
+    except OSError as e:
+        msg = f"the storage does not give {name}: {e.strerror or e}"
+        raise SourceIOError(msg) from e
+    try:
+        if name.lower().endswith(".json"):
+            return _landsat(json.loads(data), raster)
+        return _sentinel2(ElementTree.fromstring(data), raster)
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError, ElementTree.ParseError) as e:
+        msg = f"{name} does not hold the metadata of its product ({type(e).__name__}: {e})"
+        raise SourceError(msg) from e
+
+
+def _sentinel2(root: ElementTree.Element, raster: str) -> BandMetadata:
+    """(raw + ADD_OFFSET) / QUANTIFICATION_VALUE; there is no offset before processing baseline 04.00.
+
+    Sentinel-2 Products Specification Document (ESA, issue 15), sections 4.9.9 and 4.10.
+    """
+    for element in root.iter():
+        element.tag = element.tag.rpartition("}")[2]  # without its namespace
+    special = {
+        _text(value, "SPECIAL_VALUE_TEXT"): _text(value, "SPECIAL_VALUE_INDEX")
+        for value in root.iter("Special_Values")
+    }
+    nodata = float(special["NODATA"]) if "NODATA" in special else None
+    band = _S2_BAND.search(raster.rpartition("/")[2])
+    if band is None:
+        return BandMetadata(nodata=nodata)
+    number = S2_BANDS.index(band[1])
+    values = [e for e in root.iter() if _is_quantification(e.tag)]
+    if not values:
+        return BandMetadata(nodata=nodata)
+    scale = 1 / float(values[0].text or "")
+    offsets = [e for e in root.iter() if e.tag in ("BOA_ADD_OFFSET", "RADIO_ADD_OFFSET")]
+    offset = 0.0
+    if offsets:
+        offset = float({int(e.get("band_id", "-1")): e.text for e in offsets}[number] or "") * scale
+    return BandMetadata(scale=scale, offset=offset, nodata=nodata)
+
+
+def _is_quantification(tag: str) -> bool:
+    """BOA_QUANTIFICATION_VALUE of Level 2A (L2A_BOA_... before 2018), QUANTIFICATION_VALUE of Level 1C."""
+    return tag == "QUANTIFICATION_VALUE" or tag.endswith("BOA_QUANTIFICATION_VALUE")
+
+
+def _text(element: ElementTree.Element, tag: str) -> str:
+    return (element.findtext(tag) or "").strip()
+
+
+def _landsat(document: Mapping[str, Any], raster: str) -> BandMetadata:
+    """REFLECTANCE_MULT/ADD of the file's band and level; Level 1 is not corrected for the sun's height."""
+    found = _LANDSAT.search(raster)
+    groups = document["LANDSAT_METADATA_FILE"]
+    level = "LEVEL2_SURFACE_REFLECTANCE_PARAMETERS" if found and found[1] else "LEVEL1_RADIOMETRIC_RESCALING"
+    values = groups.get(level, {})
+    band = found[2] if found else ""
+    if f"REFLECTANCE_MULT_BAND_{band}" not in values:
+        return BandMetadata()
+    return BandMetadata(
+        scale=float(values[f"REFLECTANCE_MULT_BAND_{band}"]),
+        offset=float(values[f"REFLECTANCE_ADD_BAND_{band}"]),
+    )
+
+
+def stac_bands(asset: Mapping[str, Any], properties: Mapping[str, Any]) -> tuple[BandMetadata, ...]:
+    """What a STAC item says of an asset's bands, in the file's order; empty where it says nothing.
+
+    One entry counts for all bands of the file. In order: `raster:bands` (raster extension 1), `bands`
+    (STAC 1.1), the asset itself, which also fills in what its bands leave out. Earth Search repeats the
+    offset for files from whose values it was already taken; `earthsearch:boa_offset_applied` says so.
+
+    Raises:
+        ValueError, TypeError, AttributeError: the item is not made as STAC says.
+    """
+    applied = any(properties.get(f"{who}:boa_offset_applied") is True for who in ("earthsearch", "sentinel"))
+    lists = [asset.get("raster:bands"), asset.get("bands"), [asset]]
+    said = [tuple(_stac_band(band, asset, applied=applied) for band in bands) for bands in lists if bands]
+    scaled = [bands for bands in said if any(band.scale is not None for band in bands)]
+    other = [bands for bands in said if any(band.nodata is not None for band in bands)]
+    return next(iter([*scaled, *other]), ())
+
+
+def _stac_band(band: Mapping[str, Any], asset: Mapping[str, Any], *, applied: bool) -> BandMetadata:
+    def value(name: str) -> float | None:
+        found = (band.get(f"raster:{name}"), band.get(name), asset.get(f"raster:{name}"), asset.get(name))
+        return next((float(each) for each in found if each is not None), None)
+
+    scale, offset = value("scale"), value("offset")
+    if scale is None and offset is None:
+        return BandMetadata(nodata=value("nodata"))
+    # What the raster extension leaves out: scale 1, offset 0.
+    return BandMetadata(
+        scale=1.0 if scale is None else scale,
+        offset=0.0 if offset is None or applied else offset,
+        nodata=value("nodata"),
+    )

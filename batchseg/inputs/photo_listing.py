@@ -1,0 +1,335 @@
+"""A job's inputs as one table of photographs: stable ids, tags, and what manifests say of them.
+
+What an input means is what it means for scenes (`inputs.find_sources`); here nothing is kept per file but
+the cells of the table: its texts, and 45 bytes.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import pyarrow as pa
+
+from batchseg.errors import ConfigError, CredentialsError, SourceIOError
+from batchseg.inputs.ids import (
+    NAME_BYTES,
+    InputRoot,
+    check_names,
+    common_folder,
+    in_utf8,
+    input_key,
+    is_manifest,
+    lies_inside,
+    literal_prefix,
+    long_name,
+    new_root,
+    relative_path,
+    source_id_of,
+)
+from batchseg.inputs.photo_manifest import ROWS, read_manifest
+from batchseg.inputs.sidecars import is_sidecar
+from batchseg.inputs.source import LISTING, Column, Source
+from batchseg.inputs.source import compute as pc
+from batchseg.job.settings import JobConfig, SceneSet
+from batchseg.system import listing, storage, walk
+from batchseg.system.redact import public
+
+PHOTOGRAPH_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif"))
+"""What counts as a photograph in a folder. A glob takes whatever it matches."""
+
+ABSENT = "absent"
+"""Tag of a manifest's row that names no file."""
+
+SAMPLED = 64
+"""Photographs that engines may be tried on."""
+
+_FOUND = pa.schema([field for field in LISTING if field.name != "source_id"])
+
+_ODD_ID = r"(^|/)\.{0,2}(/|$)"
+"""Parts that an id must not have."""
+
+_ODD_URI = r"^\w+://.*[?@]"
+"""Those that may hold credentials, which no id may have."""
+
+_LONG_NAME = rf"[^/]{{{NAME_BYTES // 4},}}"
+"""Characters have up to four bytes: such a name may be too long."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Clock:
+    now: float
+    min_age: float
+
+    def young(self, modified: list[float | None]) -> Column:
+        """As `inputs.find_sources` sees it: a time far ahead is wrong, not young."""
+        times = np.array(modified, dtype=np.float64)  # None becomes NaN, which is never young
+        return pa.array(np.abs(self.now - times) < self.min_age)
+
+
+def list_photographs(
+    config: JobConfig, recorded: Mapping[str, InputRoot]
+) -> tuple[pa.Table, dict[str, InputRoot]]:
+    """List all inputs.
+
+    Args:
+        config: the job.
+        recorded: roots of the output's earlier runs, by pattern.
+
+    Returns:
+        Columns as in `LISTING`, sorted by id, each id once; and the roots of this run, by pattern. A file
+        that two inputs hold is the photograph of the first one, and has that one's attributes.
+
+    Raises:
+        ConfigError: an input matches nothing, a manifest cannot be read or contradicts itself, or two
+            files would have one id.
+    """
+    if not config.inputs:
+        msg = f"{config.path}: inputs: the list is empty; name a file, a folder, a glob or a manifest"
+        raise ConfigError(msg)
+    check_names(config, recorded)
+    clock = _Clock(now=time.time(), min_age=config.min_age)
+    roots = dict(recorded)
+    tables: list[pa.Table] = []
+    # Known inputs first: a new one gets a name that none of their folders has.
+    for given_name, given in sorted(config.inputs, key=lambda item: input_key(item[1]) not in recorded):
+        if isinstance(given, SceneSet):
+            msg = (
+                f"{config.path}: inputs: {given.key}: photographs have one file each; name a folder, a glob "
+                f"or a manifest, or leave out `fit`"
+            )
+            raise ConfigError(msg)
+        found = _listed(given, config, clock)
+        key = input_key(given)
+        if key not in roots:
+            prefix = literal_prefix(given, partial(_folder_of, found, given))
+            taken = _first_parts(tables)
+            roots[key] = new_root(key, given_name, prefix, roots, taken=taken, config=config)
+        tables.append(_with_ids(_unknown(found, tables), roots[key]))
+        del found  # see _sorted
+    return _each_once(_sorted(tables), config), roots
+
+
+def _listed(pattern: str, config: JobConfig, clock: _Clock) -> pa.Table:
+    """What an input holds, without ids. Raises ConfigError."""
+    try:
+        if pattern.startswith("http") and any(c in pattern for c in "*["):
+            msg = "web servers have no listings; name single URLs, or put them in a manifest"
+            raise ValueError(msg)
+        found = _members(pattern, clock) if is_manifest(pattern) else _walked(pattern, config.output, clock)
+    except (SourceIOError, CredentialsError, ImportError, OSError, ValueError) as e:
+        raise storage.refusal(e, f"{config.path}: inputs: cannot list {pattern}: {e}") from e
+    outside = pc.invert(pc.starts_with(found["uri"], config.output.rstrip("/") + "/"))
+    rows = found if pc.all(outside).as_py() else found.filter(outside)
+    if not rows and (found or lies_inside(f"{pattern}/", config.output)):
+        msg = (
+            f"{config.path}: inputs: all of {pattern} lies inside the output {config.output}; choose an "
+            f"output beside the photographs or below them"
+        )
+        raise ConfigError(msg)
+    if not rows and not config.allow_empty:
+        msg = (
+            f"{config.path}: inputs: {pattern} matches no photograph; check the path and that its disk is "
+            f"mounted, or set allow_empty: true if an empty night is normal"
+        )
+        raise ConfigError(msg)
+    return rows
+
+
+def _is_photograph(name: str) -> bool:
+    return name[name.rfind(".") :].lower() in PHOTOGRAPH_SUFFIXES and not name.startswith(".")
+
+
+def _is_wanted(name: str) -> bool:
+    return not is_sidecar(name) and not name.startswith(".")
+
+
+def _walked(pattern: str, output: str, clock: _Clock) -> pa.Table:
+    wanted = _is_photograph if listing.is_folder(pattern) else _is_wanted
+    batches = walk.walk(pattern, wanted=wanted, without=output)
+    return pa.concat_tables([_FOUND.empty_table(), *(_columns(files, clock) for files in batches)])
+
+
+def _columns(files: walk.Files, clock: _Clock) -> pa.Table:
+    uris, problems = _texts(files.uris)
+    return _found(uris, files, problems, pa.repeat("", len(files.uris)), clock)
+
+
+def _texts(uris: list[str]) -> tuple[Column, Column]:
+    """URIs as tables can hold them, and what is wrong with the original names."""
+    try:
+        return pa.array(uris, pa.string()), pa.repeat("", len(uris))
+    except UnicodeEncodeError:
+        pairs = [in_utf8(uri) for uri in uris]
+        return pa.array([name for name, _ in pairs]), pa.array([problem for _, problem in pairs])
+
+
+def _found(uris: Column, files: walk.Files, problems: Column, attributes: Column, clock: _Clock) -> pa.Table:
+    columns = {
+        "uri": uris,
+        "tag": pc.fill_null(pa.array(files.tags, pa.string()), ABSENT),
+        "size": pa.array(files.sizes, pa.int64()),
+        "young": clock.young(files.modified),
+        "problem": problems,
+        "attributes": attributes,
+    }
+    return pa.table(columns, schema=_FOUND)
+
+
+def _members(manifest: str, clock: _Clock) -> pa.Table:
+    """A manifest's rows; one that names no file stays, as a photograph that cannot be done."""
+    rows = [batch for batch in read_manifest(manifest) if batch]
+    on_disk = not any(pc.any(pc.match_substring(batch["uri"], "://")).as_py() for batch in rows)
+    if not on_disk and rows:  # in buckets each folder is listed once, for all its members
+        rows = [pa.concat_tables(rows).combine_chunks()]
+    return pa.concat_tables([_FOUND.empty_table(), *(_looked_at(batch, clock) for batch in rows)])
+
+
+def _looked_at(rows: pa.Table, clock: _Clock) -> pa.Table:
+    uris: Column = rows["uri"]
+    unreadable = _unreadable(uris)
+    readable = pc.equal(unreadable, "")
+    if not pc.all(readable).as_py():
+        refused = rows.filter(pc.invert(readable))
+        said = unreadable.filter(pc.invert(readable))
+        found = _found(refused["uri"], _nothing(refused), said, refused["attributes"], clock)
+        return pa.concat_tables([found, _looked_at(rows.filter(readable), clock)])
+    files = walk.look(uris.to_pylist())
+    gone = pa.array([tag is None for tag in files.tags], pa.bool_())
+    problems = pc.if_else(gone, "there is no such file; bring it back, or correct the manifest", "")
+    return _found(uris, files, problems, rows["attributes"], clock)
+
+
+def _unreadable(uris: Column) -> Column:
+    """`storage.unreadable` of each."""
+    long = pc.greater(pc.binary_length(uris), storage.PATH_BYTES)
+    if not pc.any(pc.or_(long, pc.match_substring_regex(uris, r"://|\x00"))).as_py():
+        return pa.array([""] * len(uris), pa.string())
+    return pa.array([storage.unreadable(uri) for uri in uris.to_pylist()], pa.string())
+
+
+def _nothing(rows: pa.Table) -> walk.Files:
+    """What is known of files that are not even looked for."""
+    files = walk.Files()
+    for uri in rows["uri"].to_pylist():
+        files.add(str(uri), 0, None, None)
+    return files
+
+
+def _folder_of(found: pa.Table, manifest: str) -> str:
+    """The manifest's own where all members lie below it, else theirs; empty where they have none in common.
+
+    The first night's members may all be of one line: later ones are of others.
+    """
+    if not found:
+        return ""
+    ends = pc.min_max(found["uri"])
+    common = common_folder(public(ends["min"].as_py()), public(ends["max"].as_py()))
+    own = manifest.rpartition("/")[0] or "/"
+    return own if lies_inside(f"{common}/", own) else common
+
+
+def _first_parts(tables: list[pa.Table]) -> set[str]:
+    """Of all ids so far: the name of a further input must be none of them."""
+    parts: set[str] = set()
+    for table in tables:
+        parts |= set(pc.replace_substring_regex(table["source_id"], "(?s)/.*", "").unique().to_pylist())
+    return parts
+
+
+def _unknown(found: pa.Table, tables: list[pa.Table]) -> pa.Table:
+    """Without the files that another input holds as well."""
+    for table in tables:
+        known = pc.is_in(found["uri"], value_set=table["uri"])
+        found = found.filter(pc.invert(known)) if pc.any(known).as_py() else found
+    return found
+
+
+def _with_ids(found: pa.Table, root: InputRoot) -> pa.Table:
+    batches = [_named(batch, root) for batch in found.to_batches(max_chunksize=ROWS)]
+    return pa.Table.from_batches(batches, schema=LISTING)
+
+
+def _named(found: pa.RecordBatch, root: InputRoot) -> pa.RecordBatch:
+    uris: Column = found["uri"]
+    prefix = root.prefix.rstrip("/") + "/"
+    ids = pc.utf8_slice_codeunits(uris, len(prefix))
+    if root.name:
+        ids = pc.binary_join_element_wise(root.name, ids, "/")
+    odd = pc.or_(pc.invert(pc.starts_with(uris, prefix)), pc.match_substring_regex(ids, _ODD_ID))
+    odd = pc.or_(odd, pc.match_substring_regex(uris, _ODD_URI))
+    if pc.any(odd).as_py():
+        others = [source_id_of(relative_path(uri, root), root) for uri in uris.filter(odd).to_pylist()]
+        ids = pc.replace_with_mask(ids, odd, pa.array(others, pa.string()))
+    columns = {"source_id": ids, **dict(zip(found.schema.names, found.columns, strict=True))}
+    columns["problem"] = _long_names_too(ids, columns["problem"])
+    return pa.record_batch(columns, schema=LISTING)
+
+
+def _long_names_too(ids: Column, problems: Column) -> Column:
+    doubtful = pc.match_substring_regex(ids, _LONG_NAME)
+    if not pc.any(doubtful).as_py():
+        return problems
+    pairs = zip(ids.filter(doubtful).to_pylist(), problems.filter(doubtful).to_pylist(), strict=True)
+    others = [problem or long_name(source_id) for source_id, problem in pairs]
+    return pc.replace_with_mask(problems, doubtful, pa.array(others, pa.string()))
+
+
+def _sorted(tables: list[pa.Table]) -> pa.Table:
+    """One table, sorted by id. The list is emptied: each column goes once its sorted form is there."""
+    whole = pa.concat_tables(tables)
+    ids = whole["source_id"]
+    if pc.all(pc.less_equal(ids[:-1], ids[1:])).as_py() is not False:
+        return whole
+    columns = dict(zip(whole.column_names, whole.columns, strict=True))
+    tables.clear()
+    order = pc.sort_indices(ids)
+    del whole, ids
+    pool = pa.default_memory_pool()
+    for name in LISTING.names:
+        columns[name] = columns[name].take(order)
+        pool.release_unused()
+    return pa.table(columns, schema=LISTING)
+
+
+def _each_once(table: pa.Table, config: JobConfig) -> pa.Table:
+    """Rows that say the same count once; others of one id are refused."""
+    equal = _like_the_next(table, "source_id")
+    if not equal.any():
+        return table
+    repeated = equal & _like_the_next(table, "uri") & _like_the_next(table, "attributes")
+    table = table.filter(pa.array(np.append(~repeated, True)))
+    equal = _like_the_next(table, "source_id")
+    if equal.any():
+        one, other = table.slice(int(np.argmax(equal)), 2).to_pylist()
+        raise ConfigError(f"{config.path}: inputs: " + _contradiction(one, other))
+    return table
+
+
+def _like_the_next(table: pa.Table, name: str) -> np.ndarray:
+    column = table[name]
+    return np.asarray(pc.equal(column[:-1], column[1:]), dtype=bool)
+
+
+def _contradiction(one: dict[str, str], other: dict[str, str]) -> str:
+    if one["uri"] == other["uri"]:
+        return (
+            f"{one['uri']} is listed twice, with {one['attributes'] or 'nothing'} and with "
+            f"{other['attributes'] or 'nothing'}; keep one row"
+        )
+    return (
+        f"{one['uri']} and {other['uri']} would both be called {one['source_id']}; give the inputs names, "
+        f"as in `inputs: {{north: ..., south: ...}}`"
+    )
+
+
+def some_sources(listing: pa.Table) -> list[Source]:
+    """Some photographs for trials of engines."""
+    count = min(listing.num_rows, SAMPLED)
+    chosen = pa.array([(2 * n + 1) * listing.num_rows // (2 * count) for n in range(count)], pa.int64())
+    rows = listing.take(chosen).to_pylist()
+    return [
+        Source(source_id=r["source_id"], uri=r["uri"], files=(r["uri"],), tag=r["tag"], size=r["size"])
+        for r in rows
+    ]

@@ -1,0 +1,176 @@
+"""What is known of a source: where it is, which version, and what its header says."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute
+
+from batchseg.errors import MismatchError, NoImageError, SourceError
+
+Affine6 = tuple[float, float, float, float, float, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BandMetadata:
+    """What metadata beside a raster says of one of its bands; None: nothing."""
+
+    scale: float | None = None
+    """Reflectance is raw * scale + offset."""
+    offset: float = 0.0
+    nodata: float | None = None
+
+
+Said = tuple[tuple[BandMetadata, ...], ...]
+"""Per raster: one entry per band, one entry for all its bands, or none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """One input file, or the files of one scene, as the listing shows them, before anybody opened them."""
+
+    source_id: str
+    """Path below the input's literal prefix, extension kept, or the scene's name: names the outputs."""
+    uri: str
+    """The file; of several, the first."""
+    files: tuple[str, ...]
+    """Rasters, sidecars and metadata: all that the tag covers."""
+    tag: str
+    """Digest of the files' sizes and versions (ETag or mtime): another tag, another version."""
+    size: int
+    """Bytes of the raster, or of all of them."""
+    problem: str = ""
+    """What already the listing shows to be wrong with it."""
+    rasters: tuple[str, ...] = ()
+    """Files whose bands are stacked, in this order. Empty: `uri` alone, and nothing beside it says more."""
+    names: tuple[str, ...] = ()
+    """Per raster what the job file calls it: one tuple for all sources of an input."""
+    resampling: str = "none"
+    """How files of other grids are brought to the finest; `none`: they are refused."""
+    metadata: tuple[str, ...] = ()
+    """Per raster the file for `metadata.read_metadata`, or an empty string; empty: no raster has one."""
+    said: Said = ()
+    """Per raster what the listing itself (a STAC item) said; empty: nothing of any."""
+    allow_vrt: bool = False
+    """It may be a VRT, which reads other files of the machine."""
+    young: bool = False
+    """One of its files changed less than the job's `min_age` ago: it may still be written."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlPoint:
+    """One ground control point; `row` and `col` in pixels, `x`, `y`, `z` in the CRS's units."""
+
+    row: float
+    col: float
+    x: float
+    y: float
+    z: float
+    id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Georeference:
+    """Where a raster lies, kept as the file says it so that the mask can say the same."""
+
+    crs_wkt: str | None
+    transform: Affine6 | None
+    """(a, b, c, d, e, f) in the affine package's order: x = a*col + b*row + c. None: no geotransform."""
+    gcps: tuple[ControlPoint, ...]
+    gcps_crs_wkt: str | None
+    rpcs: tuple[tuple[str, str], ...]
+    """GDAL's RPC metadata items."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scene:
+    """One source raster, as its header says."""
+
+    source: Source
+    driver: str
+    height: int
+    width: int
+    dtypes: tuple[str, ...]
+    """One per band."""
+    nodata: tuple[float | None, ...]
+    """One per band."""
+    alpha_bands: tuple[int, ...]
+    """Numbers (from 1) of the bands tagged as alpha."""
+    block_hw: tuple[int, int]
+    """The file's internal block; whole rows of a striped file are a block of the raster's width."""
+    georeference: Georeference
+    rescale: tuple[tuple[float, float] | None, ...] = ()
+    """Scale and offset to reflectance, one pair per band; None where nothing says them."""
+
+    @property
+    def band_count(self) -> int:
+        return len(self.dtypes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """Why a source cannot be segmented by this job, in words for its owner."""
+
+    source: Source
+    reason: str
+    transient: bool = False
+    """True: the storage failed, the next run tries again. False: quarantined until its tag changes."""
+    mismatch: bool = False
+    """True: the file is sound and the job asks for something else (bands, dtype)."""
+
+    @classmethod
+    def of(cls, source: Source, error: SourceError) -> "Refusal":
+        return cls(source=source, reason=str(error), transient=error.transient)
+
+
+Column = Any
+"""pa.Array or pa.ChunkedArray, which take the type of their values in the stubs and none at run time."""
+
+
+compute: Any = pyarrow.compute
+"""Its stubs know neither Python's values beside columns nor what most functions return."""
+
+
+LISTING = pa.schema(
+    {  # type: ignore[arg-type]
+        "source_id": pa.string(),
+        "uri": pa.string(),
+        "tag": pa.string(),  # size and version of the file: another tag, another version
+        "size": pa.int64(),  # bytes of the file
+        "young": pa.bool_(),  # changed less than the job's `min_age` ago
+        "problem": pa.string(),  # what already the listing shows to be wrong with it; empty: nothing
+        "attributes": pa.string(),  # JSON object of strings, keys sorted; empty: the input says nothing more
+    }
+)
+"""One row per photograph as the listing shows it, sorted by `source_id`, each id once."""
+
+
+def words(column: Column) -> list[Any]:
+    """A column's cells as Python values; the stubs think that each may be None."""
+    cells: list[Any] = column.to_pylist()
+    return cells
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Doubt:
+    """A photograph that could not be done; it is looked at alone before anything is recorded."""
+
+    source_id: str
+    reason: str
+    transient: bool
+    """The storage failed, or the file changed: the next run tries again."""
+    is_mismatch: bool = False
+    """The file is sound, and the model takes other bands or values."""
+    is_no_image: bool = False
+    """The file's first bytes show it: any number of such may lie in a folder."""
+
+    @classmethod
+    def of(cls, source_id: str, error: SourceError) -> "Doubt":
+        """What an error says of a photograph."""
+        return cls(
+            source_id=source_id,
+            reason=str(error),
+            transient=error.transient,
+            is_mismatch=isinstance(error, MismatchError),
+            is_no_image=isinstance(error, NoImageError),
+        )

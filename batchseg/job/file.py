@@ -1,0 +1,321 @@
+"""The job file: YAML to frozen, checked values."""
+
+import datetime as dt
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from batchseg.errors import ConfigError
+from batchseg.job import schema_parts
+from batchseg.job.messages import explain
+from batchseg.job.schema import OF_PHOTOGRAPHS, JobFile
+from batchseg.job.settings import (
+    AreaFile,
+    Gate,
+    Interest,
+    JobConfig,
+    Photographs,
+    RegionOptions,
+    Rule,
+    Scale,
+    SceneSet,
+)
+from batchseg.models.package import PALETTE, ClassInfo, ModelOptions, Normalize
+
+JOB_FILE_BYTES = 2**20
+JOB_FILE_VALUES = 20_000
+"""A job file's values at most, each alias counted as all that it stands for."""
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML keeps the last of equal keys without a word; here they are an error.
+
+    Aliases of aliases ("billion laughs") are refused before they are followed.
+    """
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self._sizes: dict[int, int] = {}
+        """Values below a node, itself included, by the node's id; of those that are whole."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        alias = self.check_event(yaml.AliasEvent)
+        node = super().compose_node(parent, index)
+        if node is None:
+            return None
+        if not alias:
+            self._sizes[id(node)] = 1 + sum(self._sizes[id(child)] for child in _below(node))
+        if id(node) not in self._sizes:
+            msg = "an alias contains itself"
+            raise _wrong(msg, node)
+        if max(self._sizes[id(node)], len(self._sizes)) > JOB_FILE_VALUES:
+            msg = f"more than {JOB_FILE_VALUES:,} values, counting what aliases stand for"
+            raise _wrong(msg, node)
+        return node
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        twice = next((key for number, key in enumerate(keys) if key in keys[:number]), None)
+        if twice is not None:
+            msg = f"the key {twice!r} is given twice"
+            raise _wrong(msg, node)
+        return super().construct_mapping(node, deep)
+
+
+def _wrong(what: str, node: yaml.Node) -> yaml.YAMLError:
+    return yaml.constructor.ConstructorError(None, None, what, node.start_mark)
+
+
+def _below(node: yaml.Node) -> Iterator[yaml.Node]:
+    for child in node.value if isinstance(node, yaml.CollectionNode) else ():
+        yield from child if isinstance(child, tuple) else (child,)
+
+
+def load_job(path: Path, overrides: Sequence[str] = (), today: dt.date | None = None) -> JobConfig:
+    """Read a job file.
+
+    Args:
+        path: the YAML file; its relative paths are relative to its folder.
+        overrides: `key=value` words of --set; values are YAML, dots descend (`scale.divide=10000`).
+        today: what `${DATE}` stands for; the local date unless given.
+
+    Raises:
+        ConfigError: the file cannot be read, or a key or value in it is wrong.
+    """
+    try:
+        loaded = yaml.load(_text(path), Loader=_UniqueKeys)
+    except OSError as e:
+        msg = f"cannot read the job file {path}: {e.strerror}"
+        raise ConfigError(msg) from e
+    except (yaml.YAMLError, ValueError, RecursionError) as e:  # ValueError: no UTF-8, or no number
+        msg = f"{path} is not YAML: {_without_text(e)}"
+        raise ConfigError(msg) from e
+    if not isinstance(loaded, dict):
+        msg = (
+            f"{path} must hold keys and values (inputs: ..., model: ..., output: ...), found {_kind(loaded)}"
+        )
+        raise ConfigError(msg)
+    for override in overrides:
+        _apply_override(loaded, override)
+    variables = {**os.environ, "DATE": (today or dt.date.today()).isoformat()}
+    expanded = _expand(loaded, variables, str(path))
+    try:
+        return _to_config(JobFile.model_validate(expanded), path)
+    except ValidationError as e:
+        raise ConfigError(explain(e, expanded, path)) from e
+
+
+def _without_text(error: Exception) -> str:
+    """What is wrong where. PyYAML also quotes the line, which may hold a secret."""
+    mark = getattr(error, "problem_mark", None)
+    if mark is None:
+        return str(error)
+    said = (getattr(error, name, None) for name in ("context", "problem"))
+    return f"line {mark.line + 1}, column {mark.column + 1}: {', '.join(filter(None, said))}"
+
+
+def _text(path: Path) -> str:
+    """Raises OSError, UnicodeDecodeError; ConfigError where it is too large for a job."""
+    with path.open("rb") as file:
+        data = file.read(JOB_FILE_BYTES + 1)
+    if len(data) > JOB_FILE_BYTES:
+        msg = f"{path} is larger than {JOB_FILE_BYTES:,} bytes; a job is short: list inputs in a manifest"
+        raise ConfigError(msg)
+    return data.decode("utf-8")
+
+
+def _apply_override(tree: dict[str, Any], override: str) -> None:
+    key, equals, value = override.partition("=")
+    if not equals or not key.strip():
+        msg = f"--set wants key=value, found {override!r}"
+        raise ConfigError(msg)
+    *parents, leaf = key.strip().split(".")
+    for parent in parents:
+        child = tree.get(parent)
+        if not isinstance(child, dict):
+            child = tree[parent] = {}
+        tree = child
+    try:
+        tree[leaf] = yaml.safe_load(value)
+    except yaml.YAMLError as e:
+        msg = f"--set {key}=...: the value is not YAML: {_without_text(e)}"
+        raise ConfigError(msg) from e
+
+
+def _expand(value: Any, variables: Mapping[str, str], path: str) -> Any:
+    if isinstance(value, dict):
+        return {key: _expand(item, variables, path) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_expand(item, variables, path) for item in value]
+    if not isinstance(value, str):
+        return value
+
+    def substitute(match: re.Match[str]) -> str:
+        name = match.group(1)
+        if name not in variables:
+            msg = f"{path}: ${{{name}}} is not set in the environment; export {name}=... or write the value"
+            raise ConfigError(msg)
+        return variables[name]
+
+    return re.sub(r"\$\{(\w+)\}", substitute, value)
+
+
+def _kind(value: Any) -> str:
+    return "nothing" if value is None else f"a {type(value).__name__}"
+
+
+def _to_config(job: JobFile, path: Path) -> JobConfig:
+    folder = path.resolve().parent
+    if isinstance(job.inputs, str | schema_parts.SceneSet):
+        inputs: list[tuple[str | None, schema_parts.Input]] = [(None, job.inputs)]
+    elif isinstance(job.inputs, list):
+        inputs = [(None, item) for item in job.inputs]
+    else:
+        inputs = list(job.inputs.items())
+    left_out = {"inputs", "model", "classes", "scale", "normalize", "regions", "max_in_flight", "aoi", "gate"}
+    values = job.model_dump(exclude={*left_out, *OF_PHOTOGRAPHS})
+    values |= {
+        "path": str(path),
+        "inputs": tuple((name, _input(given, folder)) for name, given in inputs),
+        "model": _model_options(job.model, folder),
+        "gate": Gate(**job.gate.model_dump()),
+        "output": _absolute(job.output, folder).rstrip("/"),
+        "bands": None if job.bands is None else tuple(job.bands),
+        "scale": _scale(job.scale),
+        "normalize": job.normalize
+        if isinstance(job.normalize, str)
+        else Normalize(mean=tuple(job.normalize.mean), std=tuple(job.normalize.std)),
+        "regions": _region_settings(job.regions),
+        "classes": tuple(_class_info(item, index) for index, item in enumerate(job.classes)),
+        "max_in_flight": _bytes(job.max_in_flight, path),
+        "aoi": _area_file(job.aoi, folder),
+        "photographs": _photographs(job),
+    }
+    config = JobConfig(**values)
+    _check_rules(config)
+    return config
+
+
+def _absolute(uri: str, folder: Path) -> str:
+    """A path made absolute against the job file's folder; URIs with a protocol stay as they are."""
+    if "://" in uri:
+        return uri.removeprefix("file://")
+    try:
+        return os.path.normpath(folder / Path(uri).expanduser())
+    except RuntimeError as e:
+        msg = f"{uri}: there is no such home folder for this user; write the path without ~"
+        raise ConfigError(msg) from e
+
+
+def _input(given: schema_parts.Input, folder: Path) -> str | SceneSet:
+    if isinstance(given, str):
+        return _absolute(given, folder)
+    if given.bands is not None:
+        patterns = tuple((name, _absolute(pattern, folder)) for name, pattern in given.bands.items())
+        return SceneSet(kind="bands", patterns=patterns, resampling=given.resampling)
+    return SceneSet(
+        kind="stac" if given.stac is not None else "manifest",
+        path=_absolute(given.stac or given.manifest or "", folder),
+        columns=tuple(given.assets or given.columns or ()),
+        id_column=given.id,
+        resampling=given.resampling,
+    )
+
+
+def _model_options(given: str | schema_parts.Model, folder: Path) -> ModelOptions:
+    model = given if isinstance(given, schema_parts.Model) else schema_parts.Model(path=given)
+    key_file = None if model.key_file is None else _absolute(model.key_file, folder)
+    values = model.model_dump() | {"path": _absolute(model.path, folder), "key_file": key_file}
+    return ModelOptions(**values)
+
+
+def _area_file(aoi: str | schema_parts.Area | None, folder: Path) -> AreaFile | None:
+    if aoi is None:
+        return None
+    area = aoi if isinstance(aoi, schema_parts.Area) else schema_parts.Area(file=aoi)
+    return AreaFile(uri=_absolute(area.file, folder), layer=area.layer)
+
+
+def _scale(scale: str | schema_parts.Divide | schema_parts.Stretch) -> Scale:
+    if isinstance(scale, schema_parts.Divide):
+        return Scale(kind="divide", low=(0.0,), high=(scale.divide,))
+    if isinstance(scale, schema_parts.Stretch):
+        low, high = (tuple(v) if isinstance(v, list) else (v,) for v in scale.stretch)
+        return Scale(kind="stretch", low=low, high=high)
+    if scale == "metadata":
+        return Scale(kind="metadata", low=(0.0,), high=(1.0,))
+    return Scale(kind="transforms", low=(0.0,), high=(255.0,))
+
+
+def _region_settings(regions: bool | schema_parts.Regions) -> RegionOptions | None:
+    if regions is False:
+        return None
+    given = schema_parts.Regions() if regions is True else regions
+    values = given.model_dump()
+    return RegionOptions(**values | {"classes": None if given.classes is None else tuple(given.classes)})
+
+
+def _photographs(job: JobFile) -> Photographs | None:
+    if not job.of_photographs:
+        return None
+    given = {key: getattr(job, key) for key in OF_PHOTOGRAPHS if getattr(job, key) is not None}
+    return Photographs(**given | {"rules": tuple(_rule(rule) for rule in job.rules or ())})
+
+
+def _rule(given: schema_parts.Rule) -> Rule:
+    values = given.model_dump(include={"then", "min_area", "min_area_mm2", "count", "min_confidence"})
+    part = given.region_of_interest
+    interest = None if part is None else Interest(corners_xy=part.corners_xy, unit=part.unit)
+    return Rule(name=given.title, classes=given.class_list, interest=interest, **values)
+
+
+def _check_rules(config: JobConfig) -> None:
+    """Raises ConfigError where a rule asks for what the job does not make."""
+    photographs = config.photographs or Photographs()
+    for rule in photographs.rules:
+        wrong = _unanswerable(rule, config.regions, config.confidence, photographs.pixel_size)
+        if wrong is not None:
+            msg = f"{config.path}: rules: {rule.name}: {wrong}"
+            raise ConfigError(msg)
+
+
+def _unanswerable(
+    rule: Rule, regions: RegionOptions | None, confidence: bool, pixel_size: float | None
+) -> str | None:
+    if regions is None:
+        return "rules look at regions, and the job says regions: false; leave that out"
+    if rule.min_area_mm2 and pixel_size is None:
+        return "min_area_mm2 needs the job's `pixel_size`, in millimetres per pixel"
+    if rule.min_confidence and not confidence:
+        return "min_confidence needs confidence: true"
+    if rule.interest is not None and regions.simplify:
+        return "region_of_interest needs exact outlines; leave out regions: simplify"
+    least = rule.least_px(pixel_size)
+    if least and regions.min_area > max(least, 1):
+        return (
+            f"asks for regions from {least:.12g} px, and the job keeps those from regions: min_area: "
+            f"{regions.min_area}; lower that"
+        )
+    return None
+
+
+def _class_info(item: str | schema_parts.Class, index: int) -> ClassInfo:
+    color = PALETTE[index % len(PALETTE)]
+    if isinstance(item, str):
+        return ClassInfo(name=item, color=color)
+    return ClassInfo(name=item.name, color=item.color or color)
+
+
+def _bytes(value: int | str | None, path: Path) -> int | None:
+    if value is None:
+        return None
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(?:([KMG])i?B)?", str(value).strip())
+    if not match or float(match[1]) == 0:
+        msg = f"{path}: max_in_flight: {value!r} is not a size; write bytes or '512MiB', '2GiB'"
+        raise ConfigError(msg)
+    return int(float(match[1]) * 1024 ** (" KMG".index(match[2] or " ")))

@@ -1,0 +1,216 @@
+"""Everything that decides a pixel of a mask, and the digest that guards it."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import shapely
+
+from batchseg.job.settings import Fit, Interest, Photographs, Scale
+from batchseg.models.package import (
+    Bake,
+    ClassInfo,
+    EngineName,
+    ModelFacts,
+    ModelPackage,
+    Normalize,
+    OutputKind,
+    Precision,
+)
+
+
+def digest(settings: Mapping[str, Any]) -> str:
+    """The first 16 hexadecimal digits of SHA-256 over JSON with sorted keys."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Criterion:
+    """A rule with classes by id and areas in pixels."""
+
+    name: str
+    then: Literal["FAIL", "REVIEW"]
+    classes: tuple[int, ...] | None
+    """Ascending; None: all that make regions."""
+    min_area: float
+    """Pixels of a region that lie in `interest`; 0: any region of which some does."""
+    count: int
+    min_confidence: float
+    interest: Interest | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ruleset:
+    """What decides about a photograph; equal rulesets and equal regions give equal verdicts."""
+
+    criteria: tuple[Criterion, ...] = ()
+    """In the order of the job file. None: images get no verdict."""
+
+    @property
+    def digest(self) -> str:
+        """Of all that a verdict or the name of its rule depends on; empty without rules."""
+        return digest({"rules": [asdict(one) for one in self.criteria]}) if self.criteria else ""
+
+    @property
+    def parts(self) -> tuple[Interest | None, ...]:
+        """The different parts of an image in which rules measure; the whole image is the first."""
+        return tuple(dict.fromkeys((None, *(one.interest for one in self.criteria))))
+
+
+def is_simple(interest: Interest) -> bool:
+    """Whether the corners go once around an area: sides neither cross nor lie on one another."""
+    return bool(shapely.is_valid(shapely.Polygon(interest.corners_xy)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Area:
+    """The union of a vector file's polygons."""
+
+    wkb: bytes
+    crs: str
+    """As pyproj reads it: EPSG:25832, or WKT."""
+    digest: str
+    """Of the polygons as they are in the file, in any order, and of the CRS."""
+
+
+ALGORITHM = 1
+"""Changes only when the same job would give other pixels."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """The steps' shared settings; equal recipes and equal pixels give equal masks, byte for byte."""
+
+    model: ModelPackage
+    facts: ModelFacts
+    bands: tuple[int, ...]
+    all_bands: bool
+    """The job names no bands: a scene must have exactly the model's number, alpha not counted."""
+    scale: Scale
+    normalize: Normalize | None
+    nodata: float | str
+    """`source`, `none`, or the value that stands for no data whatever the file says."""
+    tile_size: int
+    halo: int
+    engine: EngineName = "paddle"
+    precision: Precision = "fp32"
+    device: Literal["cpu", "gpu"] = "cpu"
+    bake: Bake | None = None
+    """What is done in the graph; None: the network runs as its owner ships it."""
+    confidence: bool
+    class_count: int | None
+    on_bad_block: Literal["quarantine", "nodata"] = "quarantine"
+    """Not of the pixel settings: a sound file has the same mask either way."""
+    area: Area | None = None
+    """Pixels outside it are nodata; those inside are the same with and without it."""
+    fit: Fit | None = None
+    """How a photograph meets the network; None: scenes."""
+
+    @property
+    def answer(self) -> OutputKind:
+        """What comes out of the network that runs: the bare one's output, or ids."""
+        return "classes" if self.bake is not None else self.facts.output
+
+    @property
+    def graph_confidence(self) -> bool:
+        """Whether the network that runs gives confidences beside ids."""
+        return self.bake.confidence if self.bake is not None else self.model.confidence_output
+
+    @property
+    def mask_dtype(self) -> str:
+        """uint8 holds 255 classes beside its nodata; more need uint16."""
+        return "uint8" if (self.class_count or 0) <= 255 else "uint16"
+
+    @property
+    def mask_nodata(self) -> int:
+        return 255 if self.mask_dtype == "uint8" else 65535
+
+    def settings(self) -> dict[str, Any]:
+        """The pixel settings in words, as they are recorded and compared."""
+        normalize = dataclasses.asdict(self.normalize) if self.normalize else None
+        # What is not there has no key: outputs made before it was known keep their digest.
+        more: dict[str, Any] = {} if self.area is None else {"aoi": self.area.digest}
+        if self.fit is not None:
+            more["fit"] = self.fit
+        if self.bake is not None:
+            more["bake"] = self.bake.pixels
+        if self.model.geometry:
+            more["geometry"] = [
+                {"type": type(step).__name__, **_plain(dataclasses.asdict(step))}
+                for step in self.model.geometry
+            ]
+        if self.facts.output == "sigmoid" and self.model.threshold != 0.5:
+            more["threshold"] = self.model.threshold
+        return {
+            "algorithm": ALGORITHM,
+            "model": self.model.digest,
+            "engine": self.engine,
+            "precision": self.precision,
+            "device": self.device,
+            "bands": list(self.bands),
+            "scale": _plain(dataclasses.asdict(self.scale)),
+            "normalize": _plain(normalize),
+            "nodata": str(self.nodata),  # NaN differs from itself
+            "tile_size": self.tile_size,
+            "halo": self.halo,
+            "confidence": self.confidence,
+            "mask_dtype": self.mask_dtype,
+            **more,
+        }
+
+    @property
+    def digest(self) -> str:
+        return digest(self.settings())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegionSettings:
+    """Which regions are written, and how."""
+
+    min_area: int = 0
+    """Pixels; smaller regions are left out."""
+    simplify: float = 0.0
+    """Tolerance in pixels, 0 for none. Measures are of the pixels in any case."""
+    classes: tuple[int, ...] | None = None
+    """Ids that make regions; None: all but 0."""
+    max_vertices: int = 1_000_000
+    """Open regions with more are cut into rows with one region_id, neither simplified nor left out."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Product:
+    """What is made of a mask beside its pixels; a change of it is derived from the mask, not predicted."""
+
+    classes: tuple[ClassInfo, ...]
+    compress: str
+    regions: RegionSettings | None
+    """None: no region tables."""
+    photographs: Photographs | None = None
+    rules: Ruleset | None = None
+    """Of photographs: what makes a verdict. Not in the digest: verdicts follow from regions."""
+
+    @property
+    def encoding(self) -> str:
+        """Digest of what the mask's file shows."""
+        more = {} if self.photographs is None else {"format": self.photographs.mask_format}
+        shown = [[c.name, c.color] for c in self.classes]
+        return digest({"classes": shown, "compress": self.compress, **more})
+
+    @property
+    def digest(self) -> str:
+        regions = dataclasses.asdict(self.regions) if self.regions else None
+        more = {} if self.photographs is None else {"pixel_size": self.photographs.pixel_size}
+        return digest({"encoding": self.encoding, "regions": _plain(regions), **more})
+
+
+def _plain(value: Any) -> Any:
+    """Tuples become lists, as they are after a round trip through JSON."""
+    return json.loads(json.dumps(value))
+
+
+def spread(values: tuple[float, ...], count: int) -> tuple[float, ...]:
+    """One value per band, of one for all or one for each."""
+    return values * count if len(values) == 1 else values

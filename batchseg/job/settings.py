@@ -1,0 +1,211 @@
+"""A job's settings as frozen values: what flows on from the job file."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from batchseg.models.package import ClassInfo, EngineName, ModelOptions, Normalize, Precision
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scale:
+    """Raw pixel values to the model's unit: `(raw - low) / (high - low)`."""
+
+    kind: Literal["transforms", "divide", "stretch", "metadata"]
+    """metadata: the values that mean reflectance 0 and 1 are each scene's own (`Recipe.of_scene`)."""
+    low: tuple[float, ...]
+    """One for all bands, or one per band."""
+    high: tuple[float, ...]
+
+    @property
+    def clips(self) -> bool:
+        """A stretch saturates outside low..high; a division does not."""
+        return self.kind == "stretch"
+
+
+Resampling = Literal["none", "nearest", "bilinear", "cubic", "average"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SceneSet:
+    """An input whose scenes have several files each."""
+
+    kind: Literal["bands", "manifest", "stac"]
+    patterns: tuple[tuple[str, str], ...] = ()
+    """bands: (name, glob with {scene}), in the stack's order."""
+    path: str = ""
+    """manifest and stac: the file."""
+    columns: tuple[str, ...] = ()
+    """manifest: columns of paths; stac: names of assets; in the stack's order."""
+    id_column: str | None = None
+    """manifest: the column of names; None: the first file's relative path."""
+    resampling: Resampling = "none"
+    """To the finest grid of a scene's files; none: files of another grid are refused."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What each file of a scene is called."""
+        return self.columns or tuple(name for name, _ in self.patterns)
+
+    @property
+    def key(self) -> str:
+        """What an output knows the input by. Another resampling gives other pixels, not other names."""
+        words: dict[str, Any] = {self.kind: dict(self.patterns) if self.patterns else self.path}
+        if self.kind != "bands":
+            words["columns" if self.kind == "manifest" else "assets"] = list(self.columns)
+        return json.dumps(words | ({"id": self.id_column} if self.id_column else {}))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegionOptions:
+    """Which regions of a mask become rows, and how their outlines look, as the job file says it."""
+
+    min_area: int
+    """Pixels; smaller regions make no row."""
+    simplify: float
+    """Pixels that an outline may move; 0 keeps every pixel's edge."""
+    classes: tuple[str | int, ...] | None
+    """Names or ids; None: all but class 0."""
+    max_vertices: int
+    """Of a region that is held in memory; one with more stays cut, its pieces sharing the region's id."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gate:
+    """How near an engine must come to the reference to be chosen by itself."""
+
+    equal_pixels: float = 0.999
+    """Share of pixels that have the reference's class."""
+    iou: float = 0.99
+    """Of every class that the probe tiles show."""
+    tiles: int = 8
+    """Probe tiles, of the job's own data."""
+    seconds: float = 3.0
+    """Of steady work by which an engine's speed is measured, after every tile was predicted once."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AreaFile:
+    """Where the polygons of an area of interest lie."""
+
+    uri: str
+    layer: str | None
+    """None: the file's first."""
+
+
+Fit = Literal["tile", "resize"]
+"""How a photograph meets the network: in tiles, as scenes do, or as a whole, brought to `tile_size`."""
+
+Verdict = Literal["PASS", "FAIL", "REVIEW"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interest:
+    """A part of a photograph."""
+
+    corners_xy: tuple[tuple[float, float], ...]
+    """A polygon's corners, (x, y) from the upper left corner of the upright image."""
+    unit: Literal["px", "share"] = "px"
+    """share: of the image's width and height, for images of several sizes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """When an image is no PASS: enough regions that are large and certain enough."""
+
+    name: str
+    then: Literal["FAIL", "REVIEW"]
+    classes: tuple[str | int, ...] | None = None
+    """Names or ids; None: all classes that make regions."""
+    min_area: float = 0.0
+    """Pixels of a region that lie in `interest`."""
+    min_area_mm2: float = 0.0
+    """The same in square millimetres; needs the job's `pixel_size`."""
+    count: int = 1
+    """Regions that it takes."""
+    min_confidence: float = 0.0
+    """Mean probability of a region's pixels, 0..1; needs `confidence: true`."""
+    interest: Interest | None = None
+    """None: the whole image."""
+
+    def least_px(self, pixel_size: float | None) -> float:
+        """Pixels that a region needs, by both of its bounds; 0: any region that there is.
+
+        To a millionth: 0.27 mm2 at 0.3 mm are 3 px, and 3.0000000000000004 in floats.
+        """
+        return round(max(self.min_area, self.min_area_mm2 / (pixel_size or 1.0) ** 2), 6)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Photographs:
+    """That the inputs are photographs: images without a place, each held in memory as a whole."""
+
+    fit: Fit = "tile"
+    rules: tuple[Rule, ...] = ()
+    """A FAIL goes before a REVIEW; of several the first decides. None: images get no verdict."""
+    pixel_size: float | None = None
+    """Millimetres per pixel."""
+    masks: Literal["all", "failed", "none"] = "all"
+    """Of which images; failed: those that are no PASS."""
+    mask_format: Literal["png", "tif"] = "png"
+    same_content: bool = False
+    """Files are hashed, and what is known under another name is not predicted again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobConfig:
+    """A job file with its defaults filled in and its paths made absolute."""
+
+    path: str
+    """The job file, for error messages."""
+    inputs: tuple[tuple[str | None, str | SceneSet], ...]
+    """(name; path, folder, glob, manifest or scene set); the name is None unless the job file gives one."""
+    model: ModelOptions
+    output: str
+    bands: tuple[int, ...] | None
+    """Band numbers from 1 in the model's order; None: all, in the file's order."""
+    tile_size: int | None
+    """None: the model's own size, or 512."""
+    halo: int
+    scale: Scale
+    normalize: Normalize | Literal["model", "none"]
+    nodata: float | Literal["source", "none"]
+    classes: tuple[ClassInfo, ...]
+    num_classes: int | None
+    confidence: bool
+    compress: str
+    regions: RegionOptions | None
+    """None: no region tables."""
+    engine: EngineName | Literal["auto"] | None
+    """None: Paddle Inference for Paddle's models, ONNX Runtime for ONNX files."""
+    precision: Precision | Literal["auto"] | None
+    """None: fp32, or auto where the engine is."""
+    bake: bool
+    """Normalisation, argmax and confidence as parts of the graph, where the model allows it."""
+    gate: Gate
+    device: Literal["auto", "cpu", "gpu"]
+    executor: Literal["ray", "inline"]
+    ray_address: str | None
+    workers: int | None
+    gpus_per_worker: float
+    batch_size: int | None
+    shard_tiles: int | None
+    """Tiles per shard side; None: chosen from the scene."""
+    max_in_flight: int | None
+    """Bytes of pixels and masks between reading and writing, all nodes together; None: by workers."""
+    lease_timeout: float
+    deadline: str | None
+    stop_after: int
+    allow_empty: bool
+    allow_vrt: bool
+    """Sources may be VRTs, which read other files of the machine."""
+    storage: Mapping[str, Mapping[str, Any]]
+    """Options by protocol: endpoint, anonymous, profile, and whatever fsspec's client takes."""
+    aoi: AreaFile | None
+    """What lies outside its polygons is not read, not predicted, and nodata in the mask."""
+    on_bad_block: Literal["quarantine", "nodata"]
+    min_age: float
+    """Seconds; files that changed less than that ago are left to a later run."""
+    photographs: Photographs | None = None
+    """None: the inputs are scenes."""

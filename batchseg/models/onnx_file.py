@@ -1,0 +1,307 @@
+"""An ONNX file: what its graph says, and what its metadata says, the Deepness plugin's keys among it.
+
+Deepness (https://qgis-plugin-deepness.readthedocs.io, "Adding metadata to ONNX model") is the QGIS plugin
+for ONNX networks; each of its values is JSON.
+"""
+
+import ast
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from batchseg.errors import ModelError
+from batchseg.models.deploy import read_classes
+from batchseg.models.package import ClassInfo, Declaration, Layout, Normalize, OutputKind, Signature
+
+BATCHSEG_KEY = "batchseg"
+"""Metadata of batchseg's own: one JSON object, see `read_metadata`."""
+
+MAX_BANDS = 32
+"""A fixed axis up to this long can be the bands."""
+
+TYPES = {
+    1: "float32",
+    2: "uint8",
+    3: "int8",
+    5: "int16",
+    6: "int32",
+    7: "int64",
+    10: "float16",
+    11: "float64",
+}
+"""onnx.TensorProto.DataType."""
+
+QUANTIZERS = ("QuantizeLinear", "DequantizeLinear", "QLinear", "ConvInteger", "MatMulInteger")
+
+ENDS: dict[str, OutputKind] = {"Softmax": "probabilities", "ArgMax": "classes", "Sigmoid": "sigmoid"}
+
+PASSING = frozenset({"Cast", "Identity", "Squeeze", "Transpose", "Unsqueeze"})
+"""Operators that leave open what their input was."""
+
+
+def read_onnx(content: bytes, path: Path) -> tuple[Signature, Declaration, str]:
+    """What an ONNX file says.
+
+    Args:
+        content: of the file, decrypted.
+        path: of the file; weights that lie outside it are looked for beside it.
+
+    Returns:
+        What the graph says, what the metadata say, and the sha256 of the file and of such weights.
+
+    Raises:
+        ModelError: it is no whole ONNX file, or no segmentation network; or onnx is not installed.
+    """
+    model = _parse(content, path)
+    digest = hashlib.sha256(content)
+    for name in _external_files(model, path):
+        with (path.parent / name).open("rb") as file:
+            while chunk := file.read(1 << 20):
+                digest.update(chunk)
+    signature = _signature(model.graph, path)
+    texts = {entry.key: entry.value for entry in model.metadata_props}
+    return signature, read_metadata(texts, str(path)), digest.hexdigest()
+
+
+def external_files(content: bytes, path: Path) -> list[str]:
+    """Names of the files beside an ONNX file that hold its weights. Raises ModelError as `read_onnx`."""
+    return _external_files(_parse(content, path), path)
+
+
+def guess_layout(shape: Sequence[int | None]) -> Layout:
+    """NHWC where only the last axis can be the bands: fixed and at most MAX_BANDS long.
+
+    >>> guess_layout((None, 256, 256, 6)), guess_layout((1, 3, None, None)), guess_layout((None,) * 4)
+    ('NHWC', 'NCHW', 'NCHW')
+    """
+
+    def can_be_bands(axis: int | None) -> bool:
+        return axis is not None and axis <= MAX_BANDS
+
+    return "NHWC" if can_be_bands(shape[3]) and not can_be_bands(shape[1]) else "NCHW"
+
+
+def _parse(content: bytes, path: Path) -> Any:
+    try:
+        import onnx
+        from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+    except ImportError as e:
+        msg = f"model: {path} needs the package onnx ({e}); install it with `pip install 'batchseg[onnx]'`"
+        raise ModelError(msg) from e
+    try:
+        model = onnx.ModelProto.FromString(content)
+    except DecodeError as e:
+        msg = f"model: {path} is no ONNX file, or is cut off; copy the whole file"
+        raise ModelError(msg) from e
+    if not model.graph.node or not model.graph.output:
+        msg = f"model: {path} holds no network; expected an ONNX file"
+        raise ModelError(msg)
+    if not model.opset_import:  # it follows the graph
+        msg = f"model: {path} is cut off: its end is missing; copy the whole file"
+        raise ModelError(msg)
+    return model
+
+
+def _external_files(model: Any, path: Path) -> list[str]:
+    """Names of the files beside it that hold weights, checked to be long enough."""
+    names: dict[str, int] = {}
+    for tensor in model.graph.initializer:
+        if tensor.data_location == 1:  # TensorProto.EXTERNAL
+            entry = {item.key: item.value for item in tensor.external_data}
+            end = int(entry.get("offset", 0)) + int(entry.get("length", 0))
+            name = entry.get("location", "")
+            names[name] = max(names.get(name, 0), end)
+    for name, end in names.items():
+        beside = path.parent / name
+        if not name or not beside.resolve().is_relative_to(path.parent.resolve()):
+            msg = f"model: {path} keeps weights at {name!r}, outside its own folder; put them beside it"
+            raise ModelError(msg)
+        if not beside.is_file():
+            msg = f"model: {path} keeps weights in {name}, which is missing; copy it beside the network"
+            raise ModelError(msg)
+        if beside.stat().st_size < end:
+            msg = f"model: {beside} is cut off: {beside.stat().st_size} of {end} bytes; copy the whole file"
+            raise ModelError(msg)
+    return sorted(names)
+
+
+def _signature(graph: Any, path: Path) -> Signature:
+    weights = {tensor.name for tensor in graph.initializer}
+    inputs = [value for value in graph.input if value.name not in weights]
+    if len(inputs) != 1:
+        names = ", ".join(value.name for value in inputs) or "none"
+        msg = f"model: {path} takes {len(inputs)} inputs ({names}); batchseg feeds one"
+        raise ModelError(msg)
+    shape = _shape(inputs[0])
+    if shape is None or len(shape) != 4:
+        msg = (
+            f"model: {path} takes an input of shape {shape}; expected four axes: images, bands, rows, columns"
+        )
+        raise ModelError(msg)
+    output = _shape(graph.output[0])
+    if output is not None and len(output) < 3:
+        msg = f"model: {path} gives {output}: one answer per image, as classifiers do; expected one per pixel"
+        raise ModelError(msg)
+    n, a, b, c = shape
+    return Signature(
+        shape=(n, a, b, c),
+        dtype=TYPES.get(inputs[0].type.tensor_type.elem_type, "another type"),
+        output=_output(graph, output),
+        quantized=any(part in node.op_type for node in graph.node for part in QUANTIZERS),
+    )
+
+
+def _shape(value: Any) -> list[int | None] | None:
+    """None inside: free, named or not."""
+    if not value.type.tensor_type.HasField("shape"):
+        return None
+    dims = value.type.tensor_type.shape.dim
+    return [dim.dim_value if dim.dim_value > 0 else None for dim in dims]
+
+
+def _output(graph: Any, shape: list[int | None] | None) -> OutputKind | None:
+    dtype = TYPES.get(graph.output[0].type.tensor_type.elem_type, "")
+    if dtype.startswith(("int", "uint")):
+        return "classes"
+    makers = {name: node for node in graph.node for name in node.output}
+    node = makers.get(graph.output[0].name)
+    while node is not None and node.op_type in PASSING:
+        node = makers.get(node.input[0])
+    kind = ENDS.get(node.op_type) if node is not None else None
+    if kind == "sigmoid":  # several bands of it are scores that do not exclude each other
+        return kind if shape is not None and len(shape) == 4 and 1 in (shape[1], shape[3]) else None
+    return None if kind == "classes" else kind  # floats after an ArgMax: something else was done to them
+
+
+def read_metadata(texts: Mapping[str, str], where: str) -> Declaration:
+    """What the metadata of an ONNX file say.
+
+    `batchseg`: a JSON object with any of `baked`, `layout`, `mean` and `std` (of values scaled to 0..1),
+    `classes`, `output`, `threshold`, `size_divisor`, `confidence_output`. Else Deepness's keys.
+
+    Args:
+        texts: key to value, as in `metadata_props`.
+        where: the file, for messages.
+
+    Raises:
+        ModelError: a value has another form, or the network is for another task.
+    """
+    values = {key: _value(text) for key, text in texts.items()}
+    if BATCHSEG_KEY in values:
+        return _own(values[BATCHSEG_KEY], where)
+    return _deepness(values, where)
+
+
+def _own(value: Any, where: str) -> Declaration:
+    if not isinstance(value, dict):
+        msg = f"model: {where}: the metadata key {BATCHSEG_KEY} is {value!r}; expected a JSON object"
+        raise ModelError(msg)
+    mean, std = (_numbers(value.get(key), key, where) for key in ("mean", "std"))
+    normalize = Normalize(mean=mean or (0.0,), std=std or (1.0,)) if mean or std else None
+    baked = value.get("baked") is True
+    return Declaration(
+        origin="baked" if baked else "onnx",
+        declares_transforms=baked or normalize is not None,
+        normalize=normalize,
+        layout=value.get("layout"),
+        size_divisor=int(value.get("size_divisor", 1)),
+        output=value.get("output"),
+        confidence_output=value.get("confidence_output") is True,
+        classes=read_classes(value.get("classes"), where),
+        threshold=float(value.get("threshold", 0.5)),
+    )
+
+
+def baked_metadata(*, confidence_output: bool, classes: Sequence[ClassInfo] = ()) -> dict[str, str]:
+    """The metadata of a baked ONNX network: raw uint8 NHWC pixels in, ids out; see `read_metadata`."""
+    value: dict[str, Any] = {
+        "baked": True,
+        "layout": "NHWC",
+        "output": "classes",
+        "confidence_output": confidence_output,
+    }
+    if classes:
+        value["classes"] = [{"name": info.name, "color": info.color} for info in classes]
+    return {BATCHSEG_KEY: json.dumps(value)}
+
+
+def _deepness(values: Mapping[str, Any], where: str) -> Declaration:
+    """Deepness divides pixels by 255, then standardises; without model_type nothing is taken for granted."""
+    kind = values.get("model_type")
+    if kind is not None and str(kind).capitalize() != "Segmentor":
+        msg = f"model: {where} is a {kind} (metadata key model_type); expected a Segmentor"
+        raise ModelError(msg)
+    mean, std = (_numbers(values.get(f"standardization_{key}"), key, where) for key in ("mean", "std"))
+    declares = kind is not None or bool(mean or std)
+    tile_size = _number(values, "tile_size", "tiles_size", where=where)
+    overlap = _number(values, "tiles_overlap", where=where)
+    resolution = _number(values, "resolution", where=where)
+    return Declaration(
+        origin="onnx",
+        declares_transforms=declares,
+        normalize=Normalize(mean=mean or (0.0,), std=std or (1.0,)) if declares else None,
+        classes=_class_names(values.get("class_names", values.get("names")), where),
+        threshold=_number(values, "seg_thresh", where=where) or 0.5,
+        tile_size=int(tile_size) if tile_size else None,
+        halo=int(tile_size * overlap / 200) if tile_size and overlap else None,
+        pixel_size=resolution / 100 if resolution else None,
+        notes=_notes(values),
+    )
+
+
+def _notes(values: Mapping[str, Any]) -> tuple[str, ...]:
+    if not values.get("seg_small_segment"):
+        return ()
+    pixels = values["seg_small_segment"]
+    return (f"seg_small_segment ({pixels}) is not applied to masks; regions: min_area does so for tables",)
+
+
+def _value(text: str) -> Any:
+    """JSON, or a Python literal as older exports wrote; else the text itself."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        pass
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return text
+
+
+def _number(values: Mapping[str, Any], *keys: str, where: str) -> float | None:
+    for key in keys:
+        if (value := values.get(key)) is not None:
+            if not isinstance(value, int | float) or value < 0:
+                msg = f"model: {where}: the metadata key {key} is {value!r}; expected a number"
+                raise ModelError(msg)
+            return float(value)
+    return None
+
+
+def _numbers(value: Any, key: str, where: str) -> tuple[float, ...]:
+    if value is None:
+        return ()
+    if not isinstance(value, list) or not all(isinstance(v, int | float) for v in value):
+        msg = f"model: {where}: {key} in the metadata is {value!r}; expected a list of numbers"
+        raise ModelError(msg)
+    if key == "std" and 0 in value:
+        msg = f"model: {where}: std in the metadata holds 0"
+        raise ModelError(msg)
+    return tuple(float(v) for v in value)
+
+
+def _class_names(value: Any, where: str) -> tuple[ClassInfo, ...]:
+    """{"0": name, ...}; newer versions of the plugin hold one such object per output."""
+    names = value[0] if isinstance(value, list) and value and isinstance(value[0], dict) else value
+    if isinstance(names, dict):
+        try:
+            ordered = sorted((int(key), name) for key, name in names.items())
+        except (ValueError, TypeError):
+            ordered = [(-1, "")]
+        if [number for number, _ in ordered] != list(range(len(ordered))):
+            msg = f"model: {where}: class_names in the metadata is {names!r}; expected every id from 0 on"
+            raise ModelError(msg)
+        names = [name for _, name in ordered]
+    return read_classes(names, where)

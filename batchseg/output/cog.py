@@ -1,0 +1,138 @@
+"""A layer of a scene as a VRT over its fragments, and the COG that GDAL makes of it.
+
+The VRT also carries georeference, colour table and class names, and GDAL's COG driver copies it: block
+by block, so memory does not grow with the scene.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree
+from xml.etree.ElementTree import Element, SubElement
+
+import rasterio
+import rasterio.shutil
+
+from batchseg.inputs.source import Georeference, Scene
+from batchseg.job.recipe import Product, Recipe
+from batchseg.models.package import ClassInfo
+from batchseg.output.overviews import BLOCK
+from batchseg.pixels.grid import Window
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Piece:
+    """One file of a mosaic and where it goes."""
+
+    path: str
+    window: Window
+
+
+def vrt_of(
+    scene: Scene,
+    recipe: Recipe,
+    product: Product,
+    layer: str,
+    pieces: list[Piece],
+    levels: Sequence[Path] = (),
+) -> str:
+    """A VRT of the whole scene as XML text; what no piece covers is nodata."""
+    root = Element("VRTDataset", rasterXSize=str(scene.width), rasterYSize=str(scene.height))
+    _add_georeference(root, scene.georeference)
+    data_type = "UInt16" if layer == "mask" and recipe.mask_dtype == "uint16" else "Byte"
+    band = SubElement(root, "VRTRasterBand", dataType=data_type, band="1")
+    if layer == "mask":
+        SubElement(band, "Description").text = "class"
+        SubElement(band, "NoDataValue").text = str(recipe.mask_nodata)
+        _add_classes(root, band, product.classes)
+    else:
+        SubElement(band, "Description").text = "probability of the winning class, 255 = 1"
+        SubElement(band, "NoDataValue").text = "0"
+    for path in levels:
+        overview = SubElement(band, "Overview")
+        SubElement(overview, "SourceFilename", relativeToVRT="0").text = str(path)
+        SubElement(overview, "SourceBand").text = "1"
+    for piece in pieces:
+        _add_piece(band, piece)
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+def _add_georeference(root: Element, georeference: Georeference) -> None:
+    if georeference.transform is not None:
+        if georeference.crs_wkt:
+            SubElement(root, "SRS").text = georeference.crs_wkt
+        a, b, c, d, e, f = georeference.transform
+        SubElement(root, "GeoTransform").text = ", ".join(repr(v) for v in (c, a, b, f, d, e))
+    elif georeference.gcps:
+        wkt = georeference.gcps_crs_wkt or georeference.crs_wkt
+        gcps = SubElement(root, "GCPList", {"Projection": wkt} if wkt else {})
+        for p in georeference.gcps:
+            numbers = {"Pixel": p.col, "Line": p.row, "X": p.x, "Y": p.y, "Z": p.z}
+            SubElement(gcps, "GCP", {"Id": p.id, **{key: repr(value) for key, value in numbers.items()}})
+    elif georeference.crs_wkt:
+        SubElement(root, "SRS").text = georeference.crs_wkt
+    if georeference.rpcs:
+        metadata = SubElement(root, "Metadata", domain="RPC")
+        for key, value in georeference.rpcs:
+            SubElement(metadata, "MDI", key=key).text = value
+
+
+def _add_classes(root: Element, band: Element, classes: tuple[ClassInfo, ...]) -> None:
+    """Names twice: as categories, which QGIS shows (GDAL keeps them in .aux.xml), and inside the file."""
+    if not classes:
+        return
+    metadata = SubElement(root, "Metadata")
+    for number, info in enumerate(classes):
+        SubElement(metadata, "MDI", key=f"CLASS_{number}").text = info.name
+    SubElement(band, "ColorInterp").text = "Palette"
+    table = SubElement(band, "ColorTable")
+    names = SubElement(band, "CategoryNames")
+    for info in classes:
+        red, green, blue = (str(int(info.color[at : at + 2], 16)) for at in (1, 3, 5))
+        SubElement(table, "Entry", c1=red, c2=green, c3=blue, c4="255")
+        SubElement(names, "Category").text = info.name
+
+
+def _add_piece(band: Element, piece: Piece) -> None:
+    window = piece.window
+    size = {"xSize": str(window.width), "ySize": str(window.height)}
+    source = SubElement(band, "SimpleSource")
+    SubElement(source, "SourceFilename", relativeToVRT="0").text = piece.path
+    SubElement(source, "SourceBand").text = "1"
+    SubElement(
+        source,
+        "SourceProperties",
+        RasterXSize=size["xSize"],
+        RasterYSize=size["ySize"],
+        DataType=band.attrib["dataType"],
+        BlockXSize="256",
+        BlockYSize="256",
+    )
+    SubElement(source, "SrcRect", {"xOff": "0", "yOff": "0", **size})
+    SubElement(source, "DstRect", {"xOff": str(window.col_off), "yOff": str(window.row_off), **size})
+
+
+def sidecar_is_whole(cog: Path, classes: tuple[ClassInfo, ...]) -> bool:
+    """Whether GDAL's file of class names beside a COG has them: it says nothing of one that was cut off."""
+    if not classes:
+        return True
+    try:
+        found = ElementTree.parse(cog.with_name(f"{cog.name}.aux.xml"))
+    except (OSError, ElementTree.ParseError):
+        return False
+    return [name.text for name in found.iter("Category")] == [info.name for info in classes]
+
+
+def write_cog(vrt: str, path: Path, product: Product) -> None:
+    """Copy a mosaic, given as VRT text, to a Cloud Optimized GeoTIFF."""
+    with rasterio.open(vrt) as mosaic:
+        rasterio.shutil.copy(
+            mosaic,
+            str(path),
+            driver="COG",
+            COMPRESS=product.compress.upper(),
+            BLOCKSIZE=str(BLOCK),
+            OVERVIEWS="FORCE_USE_EXISTING",
+            BIGTIFF="IF_SAFER",
+            NUM_THREADS="ALL_CPUS",
+        )

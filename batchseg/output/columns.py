@@ -1,0 +1,223 @@
+"""The ledger's rows as Arrow columns: what memory holds, its Parquet form, and which rows count.
+
+In memory a column that repeats is a dictionary, and so are the paths and checksums of outputs, which
+hundreds of photographs share. A row of a photograph takes about 180 bytes and the bytes of its id, URI,
+tag, attributes and of outputs that are its own; 280 to 330 for usual names.
+"""
+
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from batchseg.errors import ConfigError
+from batchseg.output.record import SCHEMA, Output, filled
+
+Column = Any
+"""pa.ChunkedArray, which takes the type of its values in the stubs and none at run time."""
+Constants = dict[tuple[str, Any], Any]
+
+REPEATING = ("status", "pixel", "product", "encoding", "cpu_class", "grid", "verdict", "rule", "judged")
+"""Columns of few values: dictionaries in memory, as are the paths and checksums of `outputs`."""
+
+GROUP_ROWS = 2**16
+"""Rows written and read at once."""
+
+SHARED_ROWS = 2**13
+"""Of the array that stands for a column of one value, again and again; shorter tables have none."""
+
+_DICTIONARY = pa.dictionary(pa.int32(), pa.string())
+_SHARED = [f"outputs.list.element.{name}" for name in ("path", "sha256")]
+PLAIN_OUTPUT = pa.schema(list(SCHEMA.field("outputs").type.value_type))
+"""An output's columns without dictionaries."""
+
+_OUTPUT = pa.struct([("path", _DICTIONARY), ("nbytes", pa.int64()), ("sha256", _DICTIONARY)])
+
+
+def _held_field(field: Any) -> Any:
+    if field.name == "outputs":
+        return field.with_type(pa.list_(_OUTPUT))
+    return field.with_type(_DICTIONARY) if field.name in REPEATING else field
+
+
+HELD = pa.schema([_held_field(field) for field in SCHEMA])
+"""SCHEMA as it is in memory: `REPEATING` columns and the strings of `outputs` as dictionaries."""
+
+OUTPUTS = pa.schema([("row", pa.int64()), *_OUTPUT])
+"""One row per output of a table's rows; `row` is the number of the row that it is of."""
+
+
+def to_parquet(tables: Iterable[pa.Table], run_id: str, schema: pa.Schema = SCHEMA) -> bytes:
+    """Tables one after the other as one file of plain columns, row group by row group.
+
+    The run's id makes equal rows of two runs different bytes: see publishing.create.
+    """
+    sink = io.BytesIO()
+    named = schema.with_metadata({"run": run_id})
+    options: dict[str, Any] = {"use_dictionary": [*REPEATING, *_SHARED], "store_schema": False}
+    options["write_page_checksum"] = True  # a flipped bit may else decode to other values
+    with pq.ParquetWriter(sink, named, compression="zstd", **options) as writer:
+        for table in tables:
+            for start in range(0, len(table), GROUP_ROWS):
+                rows = table.slice(start, GROUP_ROWS).select(schema.names)
+                writer.write_table(rows.cast(named))
+    return sink.getvalue()
+
+
+def from_parquet(source: bytes | Path) -> Iterator[pa.Table]:
+    """Row groups as HELD. Columns that the file's version did not know have their defaults.
+
+    Raises:
+        ConfigError: a newer version wrote it, whose columns would be lost.
+        OSError: it cannot be read.
+        pyarrow.ArrowException: it is damaged.
+    """
+    opened = io.BytesIO(source) if isinstance(source, bytes) else source
+    constants: Constants = {}
+    options: dict[str, Any] = {"read_dictionary": [*REPEATING, *_SHARED], "page_checksum_verification": True}
+    with pq.ParquetFile(opened, **options) as parquet:
+        _check_names(parquet.schema_arrow.names)
+        for number in range(parquet.num_row_groups):
+            table = parquet.read_row_group(number)
+            known = dict(zip(table.column_names, table.columns, strict=True))
+            yield _thrifty(filled(known, len(table), HELD), constants)
+
+
+def _check_names(names: Sequence[str]) -> None:
+    missing = [name for name in ("status", "source_id", "tag") if name not in names]
+    if missing:
+        msg = f"it has no column {missing[0]}"
+        raise pa.ArrowInvalid(msg)
+    strange = [name for name in names if name not in HELD.names]
+    if strange:
+        msg = (
+            f"the ledger has columns that this batchseg does not know ({', '.join(strange)}): a newer "
+            f"version wrote it; use that version, or another output"
+        )
+        raise ConfigError(msg)
+
+
+def latest(tables: list[pa.Table]) -> pa.Table:
+    """The last row of each source, sorted by id, without sources whose last row says `removed`.
+
+    Args:
+        tables: HELD, in the order in which they were appended. The list is emptied: where nobody else
+            holds them, the memory of each column goes as soon as its new one is there.
+    """
+    table = pa.concat_tables(tables)
+    tables.clear()
+    ids = table.column("source_id")
+    order: Any = pc.sort_indices(ids)  # stable: rows of one source stay in their order
+    ordered = ids.take(order)
+    is_last = np.ones(len(table), bool)
+    if len(table) > 1:
+        is_last[:-1] = pc.not_equal(ordered.slice(1), ordered.slice(0, len(table) - 1)).to_numpy()
+    removed = pc.equal(table.column("status"), pa.scalar("removed")).to_numpy()
+    rows = order.to_numpy()[is_last]
+    indices: Any = pa.array(rows[~removed[rows]])
+    constants: Constants = {}
+    columns = []
+    del ids, ordered
+    for name in HELD.names:
+        columns.append(_shared(name, table.column(name).take(indices), constants))
+        table = table.drop_columns(name)
+    return pa.Table.from_arrays(columns, schema=HELD)
+
+
+def _thrifty(table: pa.Table, constants: Constants) -> pa.Table:
+    columns = [_shared(name, table.column(name), constants) for name in table.column_names]
+    return pa.Table.from_arrays(columns, schema=HELD)
+
+
+def _shared(name: str, column: Column, constants: Constants) -> Column:
+    """A column of one value as slices of one array: a photograph uses half of the columns."""
+    value = _only_value(column) if len(column) >= SHARED_ROWS else None
+    if value is None:
+        return column
+    if (name, value) not in constants:
+        constants[name, value] = column.slice(0, 1).take(np.zeros(SHARED_ROWS, np.int64)).combine_chunks()
+    whole = constants[name, value]
+    starts = range(0, len(column), SHARED_ROWS)
+    chunks = [whole.slice(0, min(SHARED_ROWS, len(column) - start)) for start in starts]
+    return pa.chunked_array(chunks, column.type)
+
+
+def _only_value(column: Column) -> Any:
+    """The value that all rows have; None where they differ, or where telling would cost too much."""
+    if pa.types.is_list(column.type):
+        return None if column.combine_chunks().flatten() else ()
+    if pa.types.is_string(column.type):
+        return None if pc.any(pc.not_equal(column, pa.scalar(""))).as_py() else ""
+    if pa.types.is_dictionary(column.type):
+        values = pc.unique(column.cast(pa.string()))
+        return values[0].as_py() if len(values) == 1 else None
+    limits: Any = pc.min_max(column).as_py()
+    return limits["min"] if limits["min"] == limits["max"] else None
+
+
+def outputs_of(table: pa.Table) -> pa.Table:
+    """OUTPUTS of a table's rows, in their order, dictionaries joined."""
+    row, batches = 0, []
+    chunks: Sequence[Any] = table.column("outputs").chunks
+    for chunk in chunks:
+        fields = chunk.flatten().flatten()
+        rows = pc.add(pc.list_parent_indices(chunk).cast(pa.int64()), row)
+        batches.append(pa.RecordBatch.from_arrays([rows, *fields], schema=OUTPUTS))
+        row += len(chunk)
+    return pa.Table.from_batches(batches, OUTPUTS).unify_dictionaries().combine_chunks()
+
+
+def is_below(paths: Any, folder: str) -> NDArray[np.bool_]:
+    """Whether paths of OUTPUTS start with `folder/`."""
+    if not len(paths):
+        return np.zeros(0, bool)
+    (only,) = paths.chunks
+    starts: Any = pc.starts_with(only.dictionary, f"{folder}/")
+    found: NDArray[np.bool_] = starts.to_numpy(zero_copy_only=False)[only.indices.to_numpy()]
+    return found
+
+
+def first_output(table: pa.Table, folder: str) -> Any:
+    """Path of each row's first output below a folder, a dictionary array; null where it has none."""
+    outputs = outputs_of(table)
+    codes = np.full(len(table), -1, np.int32)
+    found = np.flatnonzero(is_below(outputs.column("path"), folder))[::-1]
+    if not len(found):
+        return pa.nulls(len(table), _DICTIONARY)
+    paths: Any = outputs.column("path").chunk(0)
+    # Of equal rows the last assignment stays: the first output, as they come in reverse.
+    codes[outputs.column("row").to_numpy()[found]] = paths.indices.to_numpy()[found]
+    indices: Any = pa.array(codes, mask=codes < 0)
+    return pa.DictionaryArray.from_arrays(indices, paths.dictionary)
+
+
+def with_part(table: pa.Table, part: Output) -> pa.Table:
+    """Rows whose outputs below annotations/ are replaced by one, which comes last."""
+    outputs = outputs_of(table)
+    kept = outputs.filter(pa.array(~is_below(outputs.column("path"), "annotations")))
+    own = np.bincount(kept.column("row").to_numpy(), minlength=len(table))
+    ends = np.cumsum(own + 1)
+    last = np.zeros(int(ends[-1]) if len(ends) else 0, bool)
+    last[ends - 1] = True
+    where = np.full(len(last), len(kept))
+    where[~last] = np.arange(len(kept))
+    new = pa.Table.from_pylist([asdict(part)], PLAIN_OUTPUT)
+    values = pa.concat_tables([kept.drop_columns("row").cast(PLAIN_OUTPUT), new])
+    structs = values.take(pa.array(where)).to_struct_array().combine_chunks()
+    lists = pa.ListArray.from_arrays(pa.array(np.concatenate([[0], ends]), pa.int32()), structs)
+    at = table.schema.get_field_index("outputs")
+    return table.set_column(at, SCHEMA.field("outputs"), lists)
+
+
+def verdict_counts(table: pa.Table) -> dict[str, int]:
+    """How many of those that are done have which verdict; empty where nothing is judged."""
+    done = table.filter(pc.equal(table.column("status").cast(pa.string()), pa.scalar("done")))
+    counts: Any = pc.value_counts(done.column("verdict").cast(pa.string()))
+    return {item["values"]: item["counts"] for item in counts.to_pylist() if item["values"]}

@@ -1,0 +1,170 @@
+"""Masks of photographs as files: PNG with the classes' colours, or GeoTIFF."""
+
+import hashlib
+import io
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import rasterio.features
+import shapely
+from numpy.typing import NDArray
+from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
+from rasterio.io import MemoryFile
+
+from batchseg.errors import DamagedResultError, OutputError, SourceError
+from batchseg.inputs.source import compute as pc
+from batchseg.job.recipe import Product, Recipe
+from batchseg.models.package import ClassInfo
+from batchseg.output.region_parts import read_part
+from batchseg.pixels.gdal import gdal
+from batchseg.predict.photo import Ids, PhotoMask, census
+from batchseg.system import storage
+
+Layer = Literal["masks", "confidence"]
+
+
+def mask_file(source_id: str, product: Product, layer: Layer = "masks") -> str:
+    """Path below the output."""
+    assert product.photographs is not None
+    return f"{layer}/{source_id}.{product.photographs.mask_format}"
+
+
+def encode_mask(classes: Ids, product: Product, nodata: int) -> bytes:
+    """Class ids (H, W) as a file of the job's format.
+
+    A PNG of uint8 has a palette of the classes' colours, if they have names, and its nodata is transparent;
+    one of uint16 is grey.
+    """
+    assert product.photographs is not None
+    if product.photographs.mask_format == "tif":
+        return _geotiff(classes, product, classes=product.classes, nodata=nodata)
+    image = Image.fromarray(classes)
+    if classes.itemsize > 1:
+        return _png(image)
+    if product.classes:
+        image.putpalette(_palette(product.classes))
+    return _png(image, transparency=nodata)
+
+
+def encode_confidence(confidence: NDArray[np.uint8], product: Product) -> bytes:
+    """255 x probability (H, W) as a grey file; 0 is nodata."""
+    assert product.photographs is not None
+    if product.photographs.mask_format == "tif":
+        return _geotiff(confidence, product, classes=(), nodata=0)
+    return _png(Image.fromarray(confidence))
+
+
+def read_layer(data: bytes) -> NDArray[Any]:
+    """The ids or confidences (H, W) of such a file, as they were encoded.
+
+    Raises:
+        SourceError: it is damaged.
+    """
+    try:
+        if data.startswith(b"\x89PNG"):
+            return np.array(PngImageFile(io.BytesIO(data)))
+        with gdal(), MemoryFile(data) as memory, memory.open() as dataset:
+            pixels: NDArray[Any] = dataset.read(1)
+            return pixels
+    except Exception as e:  # what Pillow and GDAL raise of damaged files has no common base
+        raise SourceError(str(e) or type(e).__name__) from e
+
+
+def _png(image: Image.Image, **options: Any) -> bytes:
+    sink = io.BytesIO()
+    # Level 3 takes a third of the time of the default for masks, and 10 % more bytes.
+    image.save(sink, "PNG", compress_level=3, **options)
+    return sink.getvalue()
+
+
+def _palette(classes: tuple[ClassInfo, ...]) -> bytes:
+    """RGB of all 256 values: a shorter palette would make Pillow save fewer bits per pixel."""
+    return b"".join(bytes.fromhex(info.color[1:]) for info in classes).ljust(768, b"\x00")
+
+
+def _geotiff(array: NDArray[Any], product: Product, *, classes: tuple[ClassInfo, ...], nodata: int) -> bytes:
+    height, width = array.shape
+    profile = {
+        "driver": "GTiff",
+        "height": height,
+        "width": width,
+        "count": 1,
+        "dtype": array.dtype,
+        "nodata": nodata,
+        "compress": product.compress,
+    }
+    with gdal(), MemoryFile() as memory:
+        with memory.open(**profile) as dataset:
+            if classes:
+                dataset.update_tags(**{f"CLASS_{number}": info.name for number, info in enumerate(classes)})
+                if array.itemsize == 1:
+                    rgb = enumerate(bytes.fromhex(info.color[1:]) for info in classes)
+                    dataset.write_colormap(1, {number: (*color, 255) for number, color in rgb})
+            dataset.write(array, 1)
+        data: bytes = memory.read()
+    return data
+
+
+Row = dict[str, Any]
+
+
+class StoredMasks:
+    """Gives the mask of a photograph by its ledger row; the last region table stays in memory."""
+
+    def __init__(self, output: str, recipe: Recipe) -> None:
+        self._output, self._recipe = output, recipe
+        self._part: tuple[str, pa.Table] = ("", pa.table({}))
+
+    def __call__(self, row: Row) -> PhotoMask:
+        """The mask as it was predicted.
+
+        Where no mask was kept it is drawn from the regions. These hold it whole if their outlines are not
+        simplified, which lengths tell, and none is missing, which the row's counts of pixels tell.
+
+        Raises:
+            DamagedResultError: what is stored is not what was recorded, or too little.
+        """
+        made = {output["path"].partition("/")[0]: output for output in row["outputs"]}
+        try:
+            if "masks" in made:
+                classes = self._read(made["masks"])
+                confidence = self._read(made["confidence"]) if "confidence" in made else None
+            else:
+                classes, confidence = self._drawn(row, made.get("annotations")), None
+        except (OSError, SourceError, OutputError, pa.ArrowException) as e:
+            msg = f"stored results of {row['source_id']} cannot be used: {e}"
+            raise DamagedResultError(msg) from e
+        if self._recipe.confidence and confidence is None:
+            msg = f"no confidence was kept of {row['source_id']}"
+            raise DamagedResultError(msg)
+        return PhotoMask(classes=classes, confidence=confidence, tiles=row["predicted"])
+
+    def _read(self, made: Row) -> NDArray[Any]:
+        data = storage.read_bytes(storage.join(self._output, made["path"]))
+        if hashlib.sha256(data).hexdigest() != made["sha256"]:
+            msg = f"{made['path']} has another checksum than was recorded"
+            raise SourceError(msg)
+        return read_layer(data)
+
+    def _drawn(self, row: Row, part: Row | None) -> NDArray[Any]:
+        classes = np.zeros((row["height"], row["width"]), self._recipe.mask_dtype)
+        if row["region_count"] and part is not None:
+            regions = self._regions(part["path"], row["source_id"])
+            shapes = shapely.from_wkb(regions["geometry"].to_pylist())
+            if not np.allclose(shapely.length(shapes), regions["perimeter_px"].to_numpy(), atol=0.1, rtol=0):
+                msg = "the outlines of its regions are simplified"
+                raise SourceError(msg)
+            drawn = zip(shapes, regions["class_id"].to_pylist(), strict=True)
+            rasterio.features.rasterize(list(drawn), out=classes)
+        if census(classes, self._recipe.mask_nodata) != (row["class_ids"], row["class_pixels"]):
+            msg = "its regions are not the whole mask"
+            raise SourceError(msg)
+        return classes
+
+    def _regions(self, path: str, source_id: str) -> pa.Table:
+        if self._part[0] != path:
+            self._part = path, read_part(self._output, path).read()
+        table = self._part[1]
+        return table.filter(pc.equal(table["source_id"], source_id))

@@ -1,0 +1,250 @@
+"""Masks of a group to what is published and recorded of it: regions, verdicts, mask files, ledger rows."""
+
+import hashlib
+import io
+import json
+import time
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from batchseg.inputs.source import Georeference
+from batchseg.job.recipe import Product, Recipe
+from batchseg.output.ledger import SCHEMA
+from batchseg.output.photo_mask import Layer, encode_confidence, encode_mask, mask_file
+from batchseg.output.region_parts import MEMBERS, part_path
+from batchseg.predict.photo import PhotoMask, census
+from batchseg.regions.photo_table import Annotator, Traced
+from batchseg.regions.rows import ANNOTATIONS, region_schema
+from batchseg.regions.verdicts import judge
+from batchseg.system import publish, storage
+
+HELD_BYTES = 64 * 2**20
+"""Masks that wait for their verdicts, at most; a larger one alone."""
+
+NOWHERE = Georeference(crs_wkt=None, transform=None, gcps=(), gcps_crs_wkt=None, rpcs=())
+
+Row = dict[str, Any]
+
+IMAGES = pa.schema([SCHEMA.field(name) for name in ("source_id", "height", "width")])
+"""What rules ask of photographs."""
+
+UNUSED: Row = {
+    "grid": "",
+    "row_off": 0,
+    "col_off": 0,
+    "bad_pixels": 0,
+    "fragment_bytes": 0,
+    "error": "",
+    "region_count": 0,
+    "verdict": "",
+    "rule": "",
+    "largest_px": 0,
+    "largest_class": -1,
+    "confidence": 0.0,
+}
+"""Of a ledger row: what photographs do not have, or not all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished:
+    """One photograph whose mask is there."""
+
+    row: Row
+    """As it was listed."""
+    mask: PhotoMask
+    content: str = ""
+    same_as: str = ""
+    recorded: int = 0
+    """When the results that it is derived from were recorded; 0: it is new."""
+
+
+class ResultWriter:
+    """Takes a group's masks one by one, and gives the ledger rows once everything is published.
+
+    Args:
+        output: root of the results.
+        recipe: the pixel settings.
+        product: names, formats, regions, rules, and which masks are kept.
+        cpu_class: of the predictor.
+    """
+
+    def __init__(self, output: str, recipe: Recipe, product: Product, cpu_class: str) -> None:
+        self._output, self._recipe, self._product = output, recipe, product
+        assert product.photographs is not None
+        self._options = product.photographs
+        self._annotator = _annotator(recipe, product)
+        self._common = UNUSED | {
+            "status": "done",
+            "pixel": recipe.digest,
+            "product": product.digest,
+            "encoding": product.encoding,
+            "cpu_class": cpu_class,
+            "judged": product.rules.digest if product.rules is not None else "",
+        }
+        self._waiting: list[Finished] = []
+        self._held = 0
+        self._rows: list[Row] = []
+        self._regions: list[pa.Table] = []
+        self.seconds = 0.0
+        """Spent publishing."""
+
+    def add(self, finished: Finished) -> None:
+        """Take a mask. Raises OutputError where one that waited cannot be written."""
+        mask = finished.mask
+        self._waiting.append(finished)
+        self._held += mask.nbytes
+        if self._held >= HELD_BYTES:
+            self._settle()
+
+    def close(self) -> pa.Table:
+        """Publish what is left, the regions' part too.
+
+        Returns:
+            Rows of `ledger.SCHEMA` in the order of the photographs.
+
+        Raises:
+            OutputError: a result cannot be written.
+        """
+        self._settle()
+        regions = pa.concat_tables([ANNOTATIONS.empty_table(), *self._regions])
+        if regions.num_rows:
+            made = self._publish_part(regions)
+            for row in self._rows:
+                if row["region_count"]:
+                    row["outputs"].append(made)
+        return pa.Table.from_pylist(self._rows, schema=SCHEMA)
+
+    def _settle(self) -> None:
+        """Trace and judge those that wait, and write the masks that are wanted."""
+        waiting, self._waiting, self._held = self._waiting, [], 0
+        rows = [self._ledger_row(finished) for finished in waiting]
+        if self._annotator is not None:
+            traced = self._annotator.trace([finished.mask for finished in waiting])
+            regions = self._annotator.rows(traced, [row["source_id"] for row in rows])
+            self._regions.append(regions)
+            _add_regions(rows, traced)
+            self._judge(rows, regions)
+        wanted = [
+            (finished.mask, row)
+            for finished, row in zip(waiting, rows, strict=True)
+            if is_wanted(self._options.masks, row["verdict"])
+        ]
+        self._publish([file for mask, row in wanted for file in self._files(mask, row)])
+        self._rows += rows
+
+    def _judge(self, rows: list[Row], regions: pa.Table) -> None:
+        if self._product.rules is None:
+            return
+        images = pa.Table.from_pylist(rows, schema=IMAGES)
+        judged = judge(self._product.rules, regions, images).to_pylist()
+        for row, verdict in zip(rows, judged, strict=True):
+            row |= {name: value or "" for name, value in verdict.items()}
+
+    def _files(self, mask: PhotoMask, row: Row) -> list[tuple[str, bytes]]:
+        """URIs and bytes of a photograph's mask and confidence, which its row then names."""
+        layers: list[tuple[Layer, bytes]] = [
+            ("masks", encode_mask(mask.classes, self._product, self._recipe.mask_nodata))
+        ]
+        if mask.confidence is not None:
+            layers.append(("confidence", encode_confidence(mask.confidence, self._product)))
+        named = [(mask_file(row["source_id"], self._product, layer), data) for layer, data in layers]
+        row["outputs"] += [_made(path, data) for path, data in named]
+        return [(storage.join(self._output, path), data) for path, data in named]
+
+    def _publish(self, files: list[tuple[str, bytes]]) -> None:
+        before = time.perf_counter()
+        # Not synced one by one: a run that finds one cut off by a power failure makes it again.
+        storage.at_once(lambda file: publish.publish(*file, durable=False), files, self._output)
+        self.seconds += time.perf_counter() - before
+
+    def _publish_part(self, regions: pa.Table) -> Row:
+        before = time.perf_counter()
+        members = pa.Table.from_pylist([row for row in self._rows if row["region_count"]], schema=SCHEMA)
+        ids = sorted(row["source_id"] for row in self._rows if row["region_count"])
+        metadata = {**region_schema(NOWHERE).metadata, MEMBERS: json.dumps(ids).encode()}
+        sink = io.BytesIO()
+        # In one chunk: pages end where chunks do.
+        whole = regions.combine_chunks().replace_schema_metadata(metadata)
+        pq.write_table(whole, sink, compression="zstd")
+        path, data = part_path("none", members), sink.getvalue()
+        publish.publish(storage.join(self._output, path), data)
+        self.seconds += time.perf_counter() - before
+        return _made(path, data)
+
+    def _ledger_row(self, finished: Finished) -> Row:
+        """Without what follows from regions."""
+        mask, listed = finished.mask, finished.row
+        height, width = mask.classes.shape
+        if (only := mask.only_class) is not None:
+            ids, pixels = [only], [mask.classes.size]
+        else:
+            ids, pixels = census(mask.classes, self._recipe.mask_nodata)
+        return self._common | {
+            "source_id": listed["source_id"],
+            "tag": listed["tag"],
+            "uri": listed["uri"],
+            "attributes": listed["attributes"],
+            "height": height,
+            "width": width,
+            "empty": not pixels,
+            "predicted": mask.tiles,
+            "valid_pixels": sum(pixels),
+            "class_ids": ids,
+            "class_pixels": pixels,
+            "class_area_m2": self._square_metres(pixels),
+            "class_regions": [0] * len(ids),
+            "outputs": [],
+            "content": finished.content,
+            "same_as": finished.same_as,
+            "recorded": finished.recorded,
+        }
+
+    def _square_metres(self, pixels: list[int]) -> list[float]:
+        if self._options.pixel_size is None:
+            return []
+        one = (self._options.pixel_size / 1000) ** 2
+        return [count * one for count in pixels]
+
+
+def is_wanted(masks: str, verdict: str) -> bool:
+    """Whether a photograph of this verdict keeps its mask."""
+    return masks == "all" or (masks == "failed" and verdict != "PASS")
+
+
+def _made(path: str, data: bytes) -> Row:
+    return {"path": path, "nbytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+
+
+def _annotator(recipe: Recipe, product: Product) -> Annotator | None:
+    if product.regions is None or product.photographs is None:
+        return None
+    return Annotator(
+        product.regions,
+        class_names=tuple(info.name for info in product.classes),
+        nodata=recipe.mask_nodata,
+        pixel_size=product.photographs.pixel_size,
+        with_confidence=recipe.confidence,
+    )
+
+
+def _add_regions(rows: list[Row], traced: Traced) -> None:
+    """What ledger rows say of their photographs' regions."""
+    area, class_id = traced.counts.area, traced.regions.class_id
+    confidence = traced.regions.confidence / area / 255
+    photos, starts = np.unique(traced.photo, return_index=True)
+    bounds = [*starts.tolist(), len(area)]
+    for number, (start, stop) in zip(photos.tolist(), pairwise(bounds), strict=True):
+        row, largest = rows[number], start + int(np.argmax(area[start:stop]))
+        ids = row["class_ids"]
+        row |= {
+            "region_count": stop - start,
+            "class_regions": np.bincount(class_id[start:stop], minlength=ids[-1] + 1)[ids].tolist(),
+            "largest_px": int(area[largest]),
+            "largest_class": int(class_id[largest]),
+            "confidence": float(confidence[start:stop].max()),
+        }

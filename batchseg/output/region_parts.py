@@ -1,0 +1,230 @@
+"""Region tables as a whole: each living source once, and few files.
+
+    annotations/crs=EPSG-32633/scene-<digest of id>.parquet   one source; replaced by name
+    annotations/crs=EPSG-32633/part-<digest>.parquet          many small sources; its members in its footer
+
+Readers list the folder, so a file counts as soon as it is there. A rewritten part is published under a
+new name, recorded, and then the old files are deleted: interrupted anywhere, the next `tidy` ends it.
+"""
+
+import hashlib
+import io
+import json
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from batchseg.errors import OutputError
+from batchseg.output.columns import first_output, with_part
+from batchseg.output.ledger import Ledger
+from batchseg.output.scene_mask import publish_output, scratch_folder
+from batchseg.system import listing, publish, storage
+
+SMALL_BYTES = 2**20
+"""A part below it is worth joining with others."""
+
+COMPACT_FROM = 16
+"""Small parts of one CRS before they are joined."""
+
+PART_BYTES = 64 * 2**20
+"""Of a joined part at most, unless one member has more."""
+
+TAKE_ROWS = 2**17
+"""Rows of the ledger copied at once while parts are written again."""
+
+MEMBERS = b"batchseg:members"
+
+
+def tidy(output: str, ledger: Ledger, sizes: Mapping[str, int] | None = None) -> None:
+    """Drop rows of sources that changed or are gone, join small parts, delete parts that nobody needs.
+
+    Args:
+        output: root of the results.
+        ledger: what is committed.
+        sizes: of the parts there are, as `region_parts` gives them; None: they are listed.
+
+    Raises:
+        OutputError: a part cannot be read or written.
+    """
+    sizes = region_parts(output) if sizes is None else sizes
+    if not sizes:
+        return
+    ledger.guard()
+    table = ledger.table()
+    members = _members(table)
+    living = [path for path in sizes if path in members]
+    again = _with_others(output, [path for path in living if is_shared(path)], table, members)
+    small = [path for path in living if path not in again and sizes[path] < SMALL_BYTES]
+    groups = [*([path] for path in again), *_small_groups(output, small, sizes)]
+    needed = {path for path in living if path not in again}
+    for group, rows in zip(groups, _rows_of(groups, table, members), strict=True):
+        needed -= set(group)
+        needed.add(_rewrite(output, ledger, group, rows))
+    ledger.guard()
+    publish.remove_files([storage.join(output, path) for path in sizes if path not in needed])
+
+
+def part_path(crs: str, rows: pa.Table) -> str:
+    """Where the regions of some sources go together, below the output: the name tells who they are.
+
+    Args:
+        crs: the CRS's code in folder names; "none" for photographs.
+        rows: the sources' rows of the ledger, at least one.
+    """
+    ordered = rows.sort_by("source_id")
+    return f"annotations/crs={crs}/part-{_digests(ordered, np.array([0, len(ordered)]))[0]}.parquet"
+
+
+def read_part(output: str, path: str) -> pq.ParquetFile:
+    """Raises OutputError where it cannot be read."""
+    uri = storage.join(output, path)
+    try:
+        local = storage.local_path(uri)
+        return pq.ParquetFile(local if local is not None else io.BytesIO(storage.read_bytes(uri)))
+    except (OSError, pa.ArrowException) as e:
+        msg = f"cannot read {uri}: {e}"
+        raise OutputError(msg) from e
+
+
+def region_parts(output: str) -> dict[str, int]:
+    """Path below the output and bytes of each part."""
+    root = storage.join(output, "annotations")
+    with publish.output_errors("list", root):
+        infos = listing.list_below(root)
+    sizes = {info.uri.removeprefix(output + "/"): info.size for info in infos}
+    return {path: size for path, size in sizes.items() if path.endswith(".parquet")}
+
+
+def is_shared(path: str) -> bool:
+    """Whether a part is of several sources, by its name."""
+    return path.rpartition("/")[2].startswith("part-")
+
+
+def _members(table: pa.Table) -> Mapping[str, NDArray[np.int64]]:
+    """Numbers of the rows whose sources' regions a part has, ascending, by part."""
+    parts: Any = first_output(table, "annotations")
+    if not parts.type.equals(pa.dictionary(pa.int32(), pa.string())) or parts.null_count == len(parts):
+        return {}
+    rows = np.flatnonzero(parts.is_valid().to_numpy(zero_copy_only=False))
+    codes = parts.indices.take(pa.array(rows)).to_numpy()
+    order = np.argsort(codes, kind="stable")
+    found, starts = np.unique(codes[order], return_index=True)
+    names = parts.dictionary.take(pa.array(found)).to_pylist()
+    return dict(zip(names, np.split(rows[order], starts[1:]), strict=True))
+
+
+def _with_others(
+    output: str, paths: Sequence[str], table: pa.Table, members: Mapping[str, NDArray[np.int64]]
+) -> list[str]:
+    """Shared parts with rows of sources whose own record names another part.
+
+    A part's name is a digest of its members; only one that is not as its members say is opened.
+    """
+    if not paths:
+        return []
+    groups = [members[path] for path in paths]
+    numbers: Any = pa.array(np.concatenate(groups))
+    columns = table.select(list(_DIGESTED)).take(numbers)
+    bounds = np.cumsum([0, *(len(group) for group in groups)])
+    digests = _digests(columns, bounds)
+    found = []
+    for number, (path, digest) in enumerate(zip(paths, digests, strict=True)):
+        if not path.endswith(f"/part-{digest}.parquet"):
+            ids = columns.column("source_id").slice(bounds[number], len(groups[number])).to_pylist()
+            if set(_held_by(output, path)) != set(ids):
+                found.append(path)
+    return found
+
+
+_DIGESTED = ("source_id", "tag", "pixel", "product", "cpu_class")
+"""What makes the rows of a source what they are."""
+
+
+def _digests(columns: pa.Table, bounds: NDArray[np.int64]) -> list[str]:
+    """A digest per group of consecutive rows, from one bound to the next."""
+    text = pa.large_string()
+    texts = [columns.column(name).cast(text) for name in _DIGESTED]
+    join: Any = pc.binary_join_element_wise
+    joined = join(*texts, pa.scalar("", text), pa.scalar("\0", text)).combine_chunks()
+    _, offsets, data = joined.buffers()
+    at = np.frombuffer(offsets, np.int64)[joined.offset + bounds]
+    held = memoryview(data)
+    return [hashlib.sha256(held[start:stop]).hexdigest()[:16] for start, stop in pairwise(at)]
+
+
+def _held_by(output: str, path: str) -> list[str]:
+    """Sources that a shared part was made of."""
+    held: list[str] = json.loads((read_part(output, path).schema_arrow.metadata or {}).get(MEMBERS, b"[]"))
+    return held
+
+
+def _small_groups(output: str, small: Sequence[str], sizes: Mapping[str, int]) -> Iterator[list[str]]:
+    """Parts to join, by CRS and columns, each group of at most PART_BYTES."""
+    folders: dict[str, list[str]] = defaultdict(list)
+    for path in sorted(small):
+        folders[path.rpartition("/")[0]].append(path)
+    alike: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    for folder, paths in folders.items():
+        for path in paths if len(paths) >= COMPACT_FROM else ():
+            alike[(folder, *read_part(output, path).schema_arrow.names)].append(path)
+    for paths in alike.values():
+        if len(paths) >= COMPACT_FROM:
+            yield from _filled(paths, sizes)
+
+
+def _filled(paths: Sequence[str], sizes: Mapping[str, int]) -> Iterator[list[str]]:
+    group: list[str] = []
+    for path in paths:
+        if group and sum(sizes[p] for p in group) + sizes[path] > PART_BYTES:
+            yield group
+            group = []
+        group.append(path)
+    yield group
+
+
+def _rows_of(
+    groups: Sequence[Sequence[str]], table: pa.Table, members: Mapping[str, NDArray[np.int64]]
+) -> Iterator[pa.Table]:
+    """The ledger's rows of each group's sources, sorted by id; of many groups at once, as it is slow."""
+    numbers = [np.sort(np.concatenate([members[path] for path in group])) for group in groups]
+    before = np.cumsum([0, *(len(group) for group in numbers)])
+    first = 0
+    while first < len(numbers):
+        last = max(first + 1, int(np.searchsorted(before, before[first] + TAKE_ROWS, side="right")) - 1)
+        indices: Any = pa.array(np.concatenate(numbers[first:last]))
+        rows = table.take(indices)
+        for number in range(first, last):
+            yield rows.slice(before[number] - before[first], len(numbers[number]))
+        first = last
+
+
+def _rewrite(output: str, ledger: Ledger, paths: Sequence[str], rows: pa.Table) -> str:
+    """Put the living rows of some parts into a new one, record it, and say where it is."""
+    target = part_path(paths[0].split("/")[1].removeprefix("crs="), rows)
+    with scratch_folder(output) as scratch:
+        made = scratch / "part.parquet"
+        _copy_rows(output, paths, rows.column("source_id"), made)
+        published = publish_output(output, target, made)
+    ledger.append_table(with_part(rows, published))
+    return target
+
+
+def _copy_rows(output: str, paths: Sequence[str], ids: Any, target: Path) -> None:
+    wanted = ids.combine_chunks()
+    schema = read_part(output, paths[0]).schema_arrow
+    metadata = {**(schema.metadata or {}), MEMBERS: json.dumps(wanted.to_pylist()).encode()}
+    with pq.ParquetWriter(target, schema.with_metadata(metadata), compression="zstd") as writer:
+        for path in paths:
+            part = read_part(output, path)
+            for number in range(part.num_row_groups):
+                rows = part.read_row_group(number)
+                kept = rows.filter(pc.is_in(rows.column("source_id"), value_set=wanted))
+                writer.write_table(kept.replace_schema_metadata(metadata))

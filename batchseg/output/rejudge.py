@@ -1,0 +1,116 @@
+"""Verdicts again from the recorded regions, after the rules changed: no image is read, nothing predicted."""
+
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from batchseg.errors import OutputError
+from batchseg.job.recipe import Ruleset
+from batchseg.output.columns import is_below, outputs_of
+from batchseg.output.region_parts import read_part
+from batchseg.regions.verdicts import NOTHING, Measures, decide, measure, verdicts
+
+LEFT_OUT = -2
+"""In place of a criterion's number: an image whose regions are not there to be judged."""
+
+_NUMBERS = ["source_id", "region_id", "class_id", "area_px", "confidence"]
+_OUTLINES = ["box_x", "box_y", "box_width", "box_height", "geometry"]
+
+
+class Recorded(Protocol):
+    """A ledger, as far as it is needed here."""
+
+    def table(self) -> pa.Table:
+        """The latest row of each source: columns of `ledger.SCHEMA`."""
+
+
+def rejudge(output: str, ledger: Recorded, rules: Ruleset, *, product: str | None = None) -> pa.Table:
+    """New ledger rows for the photographs that were judged by other rules.
+
+    One row group of one annotation part is in memory at a time, and numbers of one part's regions.
+
+    Args:
+        output: its root.
+        ledger: of the output.
+        rules: of the job.
+        product: digest; rows of another product are left out, as their regions are to be made again first.
+            None: all rows.
+
+    Returns:
+        Rows of the ledger's table whose status is done and whose rules differ, with new `verdict`, `rule`
+        and `judged`. A row whose part is missing is left out: what is missing has to be made again.
+
+    Raises:
+        OutputError: a part cannot be read, or does not hold the regions that the ledger says.
+    """
+    rows = ledger.table()
+    due = (pc.field("status") == "done") & (pc.field("judged") != rules.digest)
+    if product is not None:
+        due &= pc.field("product") == product
+    rows = rows.filter(due)
+    decided = np.full(len(rows), NOTHING, dtype=np.int64)
+    images = rows.select(["source_id", "height", "width", "region_count"]).combine_chunks()
+    for path, at in _by_part(rows):
+        decided[at] = _decided(output, path, images.take(at), rules)
+    there = decided != LEFT_OUT
+    if not there.all():
+        rows, decided = rows.filter(pa.array(there)), decided[there]
+    return _judged(rows, rules, decided)
+
+
+def _decided(output: str, path: str, images: pa.Table, rules: Ruleset) -> NDArray[np.int64]:
+    """The deciding criterion of each image whose regions one part holds."""
+    try:
+        measures = list(_measures(output, path, images, rules))
+    except OutputError as e:
+        if isinstance(e.__cause__, FileNotFoundError):
+            return np.full(len(images), LEFT_OUT)
+        raise
+    found, recorded = sum(len(some.image) for some in measures), pc.sum(images["region_count"]).as_py()
+    if found != recorded:
+        msg = (
+            f"{path} holds {found} regions of {len(images)} images, and the ledger says {recorded}; "
+            f"run `batchseg verify`"
+        )
+        raise OutputError(msg)
+    return decide(rules, measures, len(images))
+
+
+def _measures(output: str, path: str, images: pa.Table, rules: Ruleset) -> Iterator[Measures]:
+    columns = _NUMBERS + (_OUTLINES if len(rules.parts) > 1 else [])
+    part = read_part(output, path)
+    for number in range(part.num_row_groups):
+        try:
+            regions = part.read_row_group(number, columns=columns)
+        except (OSError, pa.ArrowException) as e:
+            msg = f"cannot read {path}: {e}"
+            raise OutputError(msg) from e
+        yield measure(rules, regions, images)
+
+
+def _by_part(rows: pa.Table) -> Iterator[tuple[str, NDArray[np.int64]]]:
+    """Path of each annotation part that rows name, and which rows do; those that name none are left out."""
+    outputs = outputs_of(rows)
+    parts = np.flatnonzero(is_below(outputs["path"], "annotations"))
+    row = outputs["row"].to_numpy()[parts]
+    paths: Any = outputs["path"].cast(pa.string())
+    named: Any = paths.take(pa.array(parts)).combine_chunks().dictionary_encode()
+    codes = named.indices.to_numpy()
+    order = np.argsort(codes, kind="stable")
+    starts = np.searchsorted(codes[order], np.arange(len(named.dictionary) + 1))
+    for code, path in enumerate(named.dictionary.to_pylist()):
+        yield path, row[order[starts[code] : starts[code + 1]]]
+
+
+def _judged(rows: pa.Table, rules: Ruleset, decided: NDArray[np.int64]) -> pa.Table:
+    judged = verdicts(rules, decided)
+    judged = judged.append_column("judged", pa.array([rules.digest] * len(rows), pa.string()))
+    for name in judged.column_names:
+        field = rows.schema.field(name)
+        column: Any = pc.fill_null(judged[name], pa.scalar("")).cast(field.type)
+        rows = rows.set_column(rows.schema.get_field_index(name), field, column)
+    return rows

@@ -1,0 +1,362 @@
+"""A scene's fragments to what is published of it: its mask, its regions, its row of numbers."""
+
+import contextlib
+import errno
+import hashlib
+import shutil
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import rasterio
+from numpy.typing import NDArray
+from PIL import Image
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.windows import Window as RasterioWindow
+
+from batchseg.errors import DamagedResultError, OutputError
+from batchseg.inputs.source import Scene
+from batchseg.job.recipe import Product, Recipe
+from batchseg.output.cog import Piece, sidecar_is_whole, vrt_of, write_cog
+from batchseg.output.fragments import fragment_folder, fragment_uri
+from batchseg.output.ledger import Output, Record
+from batchseg.output.overviews import (
+    Pixels,
+    find_damage,
+    halve_classes,
+    halve_confidence,
+    look_at,
+    make_levels,
+)
+from batchseg.regions.geodesy import crs_code, row_areas
+from batchseg.regions.scene_table import RegionWriter
+from batchseg.system import publish, storage
+from batchseg.system.disks import describe, full_disk
+from batchseg.system.output_lock import check_epoch
+from batchseg.system.temp_folders import cache_root
+
+_ASSEMBLY_ERRORS = (RasterioError, rasterio._err.CPLE_BaseError, SystemError, OSError, pa.ArrowException)
+"""rasterio raises SystemError where GDAL failed and says no reason, as on a full disk."""
+
+
+def mask_path(source_id: str, layer: str = "mask") -> str:
+    """Path below the output."""
+    return f"{'masks' if layer == 'mask' else layer}/{source_id}.tif"
+
+
+def finish_scene(
+    output: str, scene: Scene, recipe: Recipe, product: Product, shards: tuple[Record, ...], epoch: int
+) -> tuple[Record, float]:
+    """Assemble, publish and measure one scene's mask.
+
+    Args:
+        output: root of the results.
+        scene: the source.
+        recipe: the pixel settings.
+        product: names, colours, compression, regions.
+        shards: the records of all its shards; or its own `done` record, to derive from its mask what differs.
+        epoch: of the run's lock: nothing is published by a run that was taken for dead.
+
+    Returns:
+        The scene's `done` record, not committed yet, and the seconds it took.
+
+    Raises:
+        OutputError: fragments are missing or the result cannot be written.
+        DamagedResultError: the mask to derive from is not the recorded one.
+    """
+    started = time.perf_counter()
+    names = ["mask", "confidence"] if recipe.confidence else ["mask"]
+    record = _done_record(scene, recipe, product, shards)
+    if shards[0].status == "done":
+        _check_layers(output, shards[0])
+    with scratch_folder(output) as folder:
+        single = len(names) == 1
+        layers = {name: _pieces(output, scene, shards, name, folder, single=single) for name in names}
+        made = _Scene(scene, recipe, product, layers, folder)
+        keep = shards[0].encoding == product.encoding and shards[0].status == "done"
+        try:
+            with _gdal_for_output():
+                record = made.count(record) if keep else made.encode(record)
+        except _ASSEMBLY_ERRORS as e:
+            msg = f"cannot assemble the mask of {scene.source.source_id}: {_reason(e, folder)}"
+            raise OutputError(msg) from e
+        with publish.output_errors("look at", output):
+            check_epoch(output, epoch)
+        if keep:
+            outputs = [o for o in shards[0].outputs if o.path != shards[0].regions_part]
+        else:
+            outputs = [o for name in names for o in _publish(output, scene, name, folder / f"{name}.tif")]
+        if made.region_rows:
+            path = regions_path(scene)
+            outputs.append(publish_output(output, path, made.regions_file))
+        record = replace(record, outputs=tuple(outputs), region_count=made.region_rows)
+    return record, time.perf_counter() - started
+
+
+def _reason(error: Exception, folder: Path) -> str:
+    """GDAL's words for a full disk are those for a damaged file: what is left of the disk tells."""
+    if isinstance(error, OSError) and error.strerror:
+        return describe(error, folder.parent)
+    said = error.__cause__ or error
+    left = full_disk(folder.parent)
+    return (
+        f"the disk is full ({left}; GDAL: {said}); make room there and run the same command again"
+        if left
+        else f"{said}"
+    )
+
+
+class _Scene:
+    """One scene's layers, looked at strip by strip in one pass: classes counted, regions traced."""
+
+    def __init__(
+        self, scene: Scene, recipe: Recipe, product: Product, layers: dict[str, list[Piece]], folder: Path
+    ) -> None:
+        self._scene, self._recipe, self._product, self._folder = scene, recipe, product, folder
+        self._layers, self._census = layers, Census(scene, recipe)
+        self.regions_file = folder / "regions.parquet"
+        self.region_rows = 0
+
+    def encode(self, record: Record) -> Record:
+        """Write each layer's COG into the folder; what a pass over the mask shows is put on the record."""
+        for name in self._layers:
+            mosaic = self._vrt(name)
+            if name == "mask":
+                with self._looking() as look:
+                    pyramid = make_levels(mosaic, self._folder, name, _halving(self._recipe, name), look)
+            else:
+                pyramid = make_levels(mosaic, self._folder, name, _halving(self._recipe, name), None)
+            made = self._folder / f"{name}.tif"
+            write_cog(self._vrt(name, pyramid.levels), made, self._product)
+            damage = find_damage(made, pyramid)
+            if name == "mask" and not sidecar_is_whole(made, self._product.classes):
+                damage = "the file of class names"
+            if damage:
+                msg = f"{damage} of its {name} is not what was written; is the disk full or failing?"
+                raise OSError(errno.EIO, msg, str(made))
+        return self._census.counted(record)
+
+    def count(self, record: Record) -> Record:
+        """The same without writing a mask: the one that is there stays."""
+        with self._looking() as look:
+            look_at(self._vrt("mask"), look)
+        return self._census.counted(record)
+
+    def _vrt(self, name: str, levels: Sequence[Path] = ()) -> str:
+        return vrt_of(self._scene, self._recipe, self._product, name, self._layers[name], levels)
+
+    @contextlib.contextmanager
+    def _looking(self) -> Iterator[Callable[[int, Pixels], None]]:
+        """What sees each strip of the mask, in order."""
+        settings = self._product.regions
+        if settings is None:
+            yield self._census.look
+            return
+        writer = RegionWriter(
+            self.regions_file,
+            self._scene,
+            settings,
+            class_names=tuple(info.name for info in self._product.classes),
+            nodata=self._recipe.mask_nodata,
+            with_confidence=self._recipe.confidence,
+        )
+        with contextlib.ExitStack() as stack:
+            scores = (
+                stack.enter_context(rasterio.open(self._vrt("confidence")))
+                if self._recipe.confidence
+                else None
+            )
+
+            def look(row_off: int, ids: Pixels) -> None:
+                self._census.look(row_off, ids)
+                window = RasterioWindow(0, row_off, self._scene.width, len(ids))
+                writer.feed(row_off, ids, None if scores is None else scores.read(1, window=window))
+
+            yield look
+        self.region_rows = writer.close().rows
+
+
+def regions_path(scene: Scene) -> str:
+    """The scene's own region table, below the output."""
+    name = hashlib.sha256(scene.source.source_id.encode()).hexdigest()[:16]
+    return f"annotations/crs={crs_code(scene.georeference)}/scene-{name}.parquet"
+
+
+def _check_layers(output: str, done: Record) -> None:
+    """What is derived from a damaged mask would look sound ever after."""
+    recorded = {made.path: made.sha256 for made in done.outputs}
+    for path in done.layers:
+        try:
+            found = storage.sha256(storage.join(output, path))
+        except OSError as e:
+            msg = f"cannot read {path}: {e}"
+            raise OutputError(msg) from e
+        if found != recorded[path]:
+            msg = f"{path} is damaged: its checksum is not the recorded one; the next run predicts it again"
+            raise DamagedResultError(msg)
+
+
+def _halving(recipe: Recipe, layer: str) -> Callable[[Pixels], Pixels]:
+    return partial(halve_classes, nodata=recipe.mask_nodata) if layer == "mask" else halve_confidence
+
+
+def _done_record(scene: Scene, recipe: Recipe, product: Product, shards: tuple[Record, ...]) -> Record:
+    return Record(
+        status="done",
+        source_id=scene.source.source_id,
+        tag=scene.source.tag,
+        pixel=recipe.digest,
+        product=product.digest,
+        encoding=product.encoding,
+        cpu_class=shards[0].cpu_class,
+        grid=shards[0].grid,
+        height=scene.height,
+        width=scene.width,
+        predicted=sum(shard.predicted for shard in shards),
+        bad_pixels=sum(shard.bad_pixels for shard in shards),
+        uri=scene.source.uri,
+    )
+
+
+def _publish(output: str, scene: Scene, layer: str, cog: Path) -> list[Output]:
+    """The sidecar with the class names first: a mask that is there is complete."""
+    target = mask_path(scene.source.source_id, layer)
+    sidecar = cog.with_name(cog.name + ".aux.xml")
+    published = []
+    if sidecar.exists():
+        published.append(publish_output(output, target + ".aux.xml", sidecar))
+    else:
+        publish.remove_files([storage.join(output, target) + ".aux.xml"])
+    return [publish_output(output, target, cog), *published]
+
+
+def publish_output(output: str, path: str, local: Path) -> Output:
+    """Move a finished local file to its path below the output. Raises OutputError."""
+    size = local.stat().st_size
+    checksum = storage.sha256(str(local))
+    publish.publish_file(local, storage.join(output, path))
+    return Output(path=path, nbytes=size, sha256=checksum)
+
+
+@contextlib.contextmanager
+def scratch_folder(output: str) -> Iterator[Path]:
+    """A folder for files in the making: on a local output's file system, so that publishing is a rename."""
+    root = publish.scratch_root(output) or cache_root()
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(dir=root))
+    except OSError as e:
+        msg = f"cannot write {root}: {describe(e, root)}"
+        raise OutputError(msg) from e
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _gdal_for_output() -> Iterator[None]:
+    with rasterio.Env(GDAL_CACHEMAX=96 * 1024**2, GDAL_NUM_THREADS="ALL_CPUS"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        yield
+
+
+def _pieces(
+    output: str, scene: Scene, shards: tuple[Record, ...], layer: str, scratch: Path, *, single: bool
+) -> list[Piece]:
+    first, source = shards[0], scene.source
+    sizes: dict[str, int] = {}
+    if first.status == "done":
+        uris = {storage.join(output, mask_path(source.source_id, layer)): first.window}
+    else:
+        folder = fragment_folder(
+            output, source.source_id, source.tag, first.pixel, first.grid, first.cpu_class
+        )
+        held = [shard for shard in shards if not shard.empty]
+        uris = {fragment_uri(folder, shard.window, layer): shard.window for shard in held}
+        if single:  # what is recorded is of all layers
+            sizes = dict(zip(uris, (shard.fragment_bytes for shard in held), strict=True))
+    copied = partial(_readable, folder=scratch / f"{layer}-pieces", sizes=sizes)
+    paths = storage.at_once(copied, list(uris), output)
+    return [Piece(path=path, window=window) for path, window in zip(paths, uris.values(), strict=True)]
+
+
+def _readable(uri: str, folder: Path, sizes: Mapping[str, int]) -> str:
+    """Where GDAL can read it: of a bucket's file, a copy in `folder`. A known size is not asked for."""
+    path = storage.local_path(uri)
+    try:
+        if path is None:
+            path = folder / uri.rpartition("/")[2]
+            storage.fetch(uri, path, sizes.get(uri))
+        elif not path.exists():
+            raise FileNotFoundError
+    except FileNotFoundError as e:
+        msg = f"{uri} is recorded but missing"
+        raise OutputError(msg) from e
+    except OSError as e:
+        msg = f"cannot read {uri}: {e}"
+        raise OutputError(msg) from e
+    return str(path)
+
+
+def discard_fragments(output: str, source_id: str) -> None:
+    """Remove what a finished scene no longer needs, of this and of earlier versions."""
+    publish.remove(fragment_folder(output, source_id, "", "", "", "").rpartition("/")[0])
+
+
+class Census:
+    """What the strips of a scene's mask add up to."""
+
+    def __init__(self, scene: Scene, recipe: Recipe) -> None:
+        self._nodata = recipe.mask_nodata
+        self._areas = row_areas(scene.georeference, height=scene.height, width=scene.width)
+        self._constant = self._areas is None or bool(np.all(self._areas == self._areas[0]))
+        self._pixels = np.zeros(self._nodata + 1, np.int64)
+        self._square_metres = np.zeros(self._nodata + 1)
+
+    def look(self, row_off: int, strip: Pixels) -> None:
+        """Count one strip.
+
+        Args:
+            row_off: its first row in the mask.
+            strip: (rows, width) class ids, uint8 or uint16.
+        """
+        counts = _histogram(strip, self._nodata + 1)
+        self._pixels += counts
+        if self._areas is None or self._constant:
+            return
+        counts[self._nodata] = 0
+        for class_id in np.flatnonzero(counts):
+            rows = np.count_nonzero(strip == class_id, axis=1)
+            self._square_metres[class_id] += self._areas[row_off : row_off + len(rows)] @ rows
+
+    def counted(self, record: Record) -> Record:
+        """The record with what was counted."""
+        pixels = self._pixels[: self._nodata]
+        ids = np.flatnonzero(pixels)
+        areas: tuple[float, ...] = ()
+        if self._areas is not None:
+            found = pixels[ids] * self._areas[0] if self._constant else self._square_metres[ids]
+            areas = tuple(found.tolist())
+        return replace(
+            record,
+            class_ids=tuple(ids.tolist()),
+            class_pixels=tuple(pixels[ids].tolist()),
+            class_area_m2=areas,
+            valid_pixels=int(pixels.sum()),
+        )
+
+
+def _histogram(strip: Pixels, count: int) -> NDArray[np.int64]:
+    if strip.dtype == np.uint8:  # numpy's own needs wide integers: four times the time
+        return np.array(Image.fromarray(strip).histogram(), np.int64)
+    counts: NDArray[np.int64] = np.zeros(count, np.int64)
+    for row in strip:
+        counts += np.bincount(row, minlength=count)
+    return counts

@@ -1,0 +1,153 @@
+"""What an output remembers of how it was made."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from batchseg.errors import ConfigError, OutputError
+from batchseg.inputs.ids import InputRoot
+from batchseg.job.recipe import digest
+from batchseg.models.package import ModelFacts
+from batchseg.predict.engine_choice import Choice, as_document, from_document
+from batchseg.system import listing, publish, storage
+from batchseg.system.redact import public
+
+FORMAT = 1
+"""Of the files below _batchseg; an output of another format is refused."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputState:
+    """`_batchseg/output.json`."""
+
+    pixel: Mapping[str, Any]
+    """The pixel settings of all masks in this output."""
+    device: Literal["cpu", "gpu"]
+    facts: ModelFacts
+    """Kept, so that a night with nothing to do does not load the model."""
+    roots: Mapping[str, InputRoot]
+    """How source ids are made, by input pattern."""
+    choice: Choice | None = None
+    """How the network is run; made once, kept by later runs."""
+    classes: tuple[str, ...] = ()
+    colors: tuple[str, ...] = ()
+    """#rrggbb by class id; empty in outputs of earlier versions."""
+    vanished: tuple[str, ...] = ()
+    """Sources that the last run did not find any more: what `prune` removes."""
+
+
+def _uri(output: str) -> str:
+    return storage.join(output, "_batchseg", "output.json")
+
+
+def load_state(output: str) -> OutputState | None:
+    """None for an output that no run has recorded anything in.
+
+    Raises:
+        OutputError: it cannot be read.
+        ConfigError: it was made by another format of batchseg.
+    """
+    try:
+        loaded = json.loads(storage.read_bytes(_uri(output)))
+        if loaded["format"] != FORMAT:
+            msg = f"{output} has format {loaded['format']}, this batchseg writes {FORMAT}; use another output"
+            raise ConfigError(msg)
+        return OutputState(
+            pixel=loaded["pixel"],
+            device=loaded["device"],
+            facts=ModelFacts(**loaded["facts"]),
+            roots={root.pattern: root for root in map(_root, loaded["roots"])},
+            choice=from_document(loaded.get("choice")),
+            classes=tuple(loaded["classes"]),
+            colors=tuple(loaded.get("colors", ())),
+            vanished=tuple(loaded.get("vanished", ())),
+        )
+    except FileNotFoundError:
+        return None
+    except NotADirectoryError as e:
+        msg = f"output: {output} lies below something that is no folder"
+        raise ConfigError(msg) from e
+    except OSError as e:
+        msg = f"cannot read {_uri(output)}: {e}"
+        raise OutputError(msg) from e
+    except (ValueError, KeyError, TypeError, AttributeError) as e:
+        msg = (
+            f"{_uri(output)} is damaged ({type(e).__name__}: {e}); restore it from a backup, or move it away "
+            f"and run the job with the settings that it had: what is done stays done"
+        )
+        raise OutputError(msg) from e
+
+
+def _root(document: Mapping[str, str]) -> InputRoot:
+    """Earlier versions recorded the credentials that a URL held."""
+    root = InputRoot(**document)
+    return replace(root, pattern=public(root.pattern), prefix=public(root.prefix))
+
+
+def save_state(output: str, state: OutputState) -> None:
+    document = {
+        "format": FORMAT,
+        "pixel": dict(state.pixel),
+        "device": state.device,
+        "facts": dataclasses.asdict(state.facts),
+        "roots": [dataclasses.asdict(root) for root in state.roots.values()],
+        "choice": as_document(state.choice),
+        "classes": list(state.classes),
+        "colors": list(state.colors),
+        "vanished": list(state.vanished),
+    }
+    publish.publish(_uri(output), json.dumps(document, indent=1, sort_keys=True).encode())
+
+
+def check_pixel_settings(state: OutputState | None, settings: Mapping[str, Any], output: str) -> None:
+    """Refuse to mix masks of different settings in one output.
+
+    Raises:
+        ConfigError: names each setting that differs.
+    """
+    if state is None or state.pixel == settings:
+        return
+    keys = sorted(key for key in {*state.pixel, *settings} if state.pixel.get(key) != settings.get(key))
+    changes = [f"  {key}: {_short(state.pixel.get(key))} -> {_short(settings.get(key))}" for key in keys]
+    msg = "\n".join(
+        (
+            f"{output} holds masks made with other settings:",
+            *changes,
+            f"Keep both: --set output={sibling(output, settings)}. Predict everything again here: --replace. "
+            f"Or restore the settings.",
+        )
+    )
+    raise ConfigError(msg)
+
+
+def sibling(output: str, settings: Mapping[str, Any]) -> str:
+    """The name of an output beside this one, for other settings."""
+    return f"{output.rstrip('/')}-{digest(settings)[:6]}"
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else text[:16] + "..."
+
+
+def require_results(output: str) -> OutputState | None:
+    """What a run recorded of an output; None where the first one was interrupted before it recorded it.
+
+    Raises:
+        ConfigError: no run has ever begun there.
+        OutputError: it cannot be read.
+    """
+    state = load_state(output)
+    if state is None and not has_run(output):
+        msg = f"{output} holds no results of batchseg; give the `output` of a job"
+        raise ConfigError(msg)
+    return state
+
+
+def has_run(output: str) -> bool:
+    """Whether a run has ever begun here."""
+    folder = storage.join(output, "_batchseg", "locks")
+    with publish.output_errors("list", folder):
+        return any(True for _ in listing.list_folder(folder))

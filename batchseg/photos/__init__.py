@@ -1,1 +1,0 @@
-"""Photographs: many small images without a place, a verdict for each."""

@@ -1,0 +1,120 @@
+"""Whether a scene fits a job, and what that decides of its tiles, its types and its fills."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batchseg.inputs.source import Scene
+from batchseg.job.recipe import Recipe, spread
+from batchseg.job.settings import Scale
+from batchseg.pixels.area import misplacement
+from batchseg.pixels.grid import TileGrid
+
+MAX_TILES = 2_000_000
+"""Of one scene, 540,000 pixels square in usual tiles: the driver takes 0.6 GB for it. A file of 122 bytes may
+claim 2e13."""
+
+
+def tile_grid(recipe: Recipe, height: int, width: int) -> TileGrid:
+    """The tiles of a raster of this size, in pixels."""
+    return TileGrid(height=height, width=width, tile_size=recipe.tile_size, halo=recipe.halo)
+
+
+def with_own_scale(recipe: Recipe, scene: Scene) -> Recipe:
+    """The recipe with the scene's own scale, where the job takes it from metadata.
+
+    raw * scale + offset is (raw - low) / (high - low), which is exact for Sentinel-2's integers.
+
+    Raises:
+        ValueError: the scene has none for a band; `mismatch` says so before.
+    """
+    if recipe.scale.kind != "metadata":
+        return recipe
+    pairs = [scene.rescale[band - 1] for band in recipe.bands]
+    chosen = [pair for pair in pairs if pair is not None]
+    if len(chosen) < len(pairs):
+        msg = f"{scene.source.source_id} has no scale for every band"
+        raise ValueError(msg)
+    low = tuple(-offset / scale for scale, offset in chosen)
+    high = tuple((1 - offset) / scale for scale, offset in chosen)
+    return dataclasses.replace(recipe, scale=dataclasses.replace(recipe.scale, low=low, high=high))
+
+
+def mismatch(scene: Scene, recipe: Recipe) -> str | None:
+    """Why this scene cannot be segmented by this recipe, in words; None where it can."""
+    count = scene.band_count
+    if recipe.all_bands:
+        usable = count - len(scene.alpha_bands)
+        if usable != len(recipe.bands):
+            alpha = f" (and alpha: band {scene.alpha_bands[0]})" if scene.alpha_bands else ""
+            return f"has {usable} bands{alpha}, the model takes {len(recipe.bands)}; name the job's `bands`"
+    elif max(recipe.bands) > count:
+        return f"has {count} band{'s' * (count > 1)}, the job asks for band {max(recipe.bands)}"
+    if (tiles := tile_grid(recipe, scene.height, scene.width).count) > MAX_TILES:
+        return (
+            f"claims {scene.height:,} x {scene.width:,} pixels, which are {tiles:,} tiles; at most "
+            f"{MAX_TILES:,} are taken of one scene"
+        )
+    if unscaled := _unscaled(scene, recipe):
+        return unscaled
+    for dtype in sorted({scene.dtypes[band - 1] for band in recipe.bands}):
+        if reason := out_of_scale(dtype, recipe.scale):
+            return reason
+    return misplacement(recipe.area, scene) if recipe.area is not None else None
+
+
+def _unscaled(scene: Scene, recipe: Recipe) -> str | None:
+    if recipe.scale.kind != "metadata":
+        return None
+    lacking = [band for band in recipe.bands if not scene.rescale or scene.rescale[band - 1] is None]
+    if not lacking:
+        return None
+    return (
+        f"has no scale and offset for band {lacking[0]}: neither a STAC item, Sentinel-2's MTD_MSI*.xml or "
+        f"Landsat's *_MTL.json says them, nor the file itself; set scale: {{divide: 10000}} or alike"
+    )
+
+
+def out_of_scale(dtype: str, scale: Scale) -> str | None:
+    """Why pixels of this dtype cannot be brought to the model's unit; None where they can."""
+    kind = np.dtype(dtype)
+    if kind.kind not in "uif":
+        return f"has {dtype} pixels, which no scale can bring to the model"
+    remedy = "set scale: {divide: 10000} or {stretch: [low, high]} to the data's own range"
+    if scale.kind == "transforms":
+        if dtype != "uint8":
+            return f"has {dtype} pixels, the model's transforms expect uint8 (0..255); {remedy}"
+    elif kind.kind in "ui" and scale.kind != "metadata":
+        info = np.iinfo(kind)
+        if max(scale.high) > info.max or min(scale.low) < info.min:
+            reach = f"{min(scale.low):g}..{max(scale.high):g}"
+            return f"has {dtype} pixels ({info.min}..{info.max}), scale reaches {reach}; {remedy}"
+        if scale.kind == "divide" and info.max > 255 and 1 < max(scale.high) <= 255:
+            return f"has {dtype} pixels, scale divides by {max(scale.high):g} as for uint8; {remedy}"
+    return None
+
+
+def held_dtype(scene: Scene, recipe: Recipe) -> np.dtype[Any]:
+    """The type that a scene's pixels have in memory: their own if the scales know it, else float32."""
+    own = np.result_type(*(scene.dtypes[band - 1] for band in recipe.bands))
+    return own if own in (np.uint8, np.uint16, np.int16, np.float32) else np.dtype(np.float32)
+
+
+def fill_values(recipe: Recipe, dtype: str) -> NDArray[np.generic]:
+    """One raw value per band for invalid pixels: what scales and normalises to zero, or nearest to it.
+
+    Returns:
+        Shape (bands,), of `dtype`.
+    """
+    count = len(recipe.bands)
+    low, high = (np.array(spread(v, count)) for v in (recipe.scale.low, recipe.scale.high))
+    mean = np.array(recipe.normalize.mean if recipe.normalize else (0.0,) * count)
+    raw = low + mean * (high - low)
+    kind = np.dtype(dtype)
+    if kind.kind in "ui":
+        info = np.iinfo(kind)
+        raw = np.clip(np.rint(raw), info.min, info.max)
+    filled: NDArray[np.generic] = raw.astype(kind)
+    return filled

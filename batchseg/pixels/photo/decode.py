@@ -1,0 +1,118 @@
+"""Bytes of a photograph to upright pixels. Whatever a decoder says of a file becomes a SourceError here.
+
+JPEG goes the quickest way (`photos.jpeg`), TIFF through GDAL (`photos.tiff`), the rest through Pillow
+(`photos.pillow`). The content decides, never the name.
+"""
+
+import re
+
+from batchseg.errors import NoImageError, SourceError
+from batchseg.pixels.photo import jpeg, pillow, tiff
+from batchseg.pixels.photo.picture import MAX_PIXELS, Picture, bands_of
+
+__all__ = ["MAX_PIXELS", "Picture", "bands_of", "decode"]
+
+FORMATS = (
+    (re.compile(rb"\xff\xd8\xff"), "JPEG"),
+    (re.compile(rb"\x89PNG\r\n\x1a\n"), "PNG"),
+    (re.compile(rb"BM"), "BMP"),
+    (re.compile(rb"II[*+]\0|MM\0[*+]"), "TIFF"),
+    (re.compile(rb"RIFF....WEBP", re.DOTALL), "WebP"),
+    (re.compile(rb"GIF8[79]a"), "GIF"),
+)
+"""How the taken formats begin."""
+
+STRANGERS = (
+    (re.compile(rb"....ftyp(hei|hev|mif)", re.DOTALL), "a HEIC picture"),
+    (re.compile(rb"....ftypavi", re.DOTALL), "an AVIF picture"),
+    (re.compile(rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51"), "a JPEG 2000 picture"),
+    (re.compile(rb"\0\0\0\x0cJXL |\xff\x0a"), "a JPEG XL picture"),
+    (re.compile(rb"8BPS"), "a Photoshop file"),
+    (re.compile(rb"%PDF"), "a PDF"),
+    (re.compile(rb"PK\x03\x04"), "a ZIP archive"),
+)
+"""What people take for photographs too."""
+
+ENDED = re.compile(
+    r"truncated|requires a buffer of|no more images|got \d+ bytes|Failed to read directory", re.IGNORECASE
+)
+"""How Pillow and GDAL say that there should have been more."""
+
+TAKEN = "JPEG, PNG, BMP, TIFF, WebP or GIF"
+
+
+def decode(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> Picture:
+    """Decode a photograph, whole and upright.
+
+    Grey, RGB, palette and CMYK of JPEG, PNG, BMP, TIFF, WebP and GIF; 16 bits are kept. Transparent pixels
+    (alpha 0) are invalid, other values of alpha are not looked at. Colour profiles and gamma are not
+    applied: networks are trained on the numbers in the files.
+
+    Args:
+        data: the file's content.
+        name: of the file, noted on errors; messages do without it, so that equal faults read equal.
+        max_pixels: more are refused by what the header says, before memory is taken.
+
+    Raises:
+        NoImageError: it is empty, or begins as no format that is taken does.
+        SourceError: it is too large, cut off, damaged, of several frames or pages, or of a kind that is not
+            expanded; in words for the owner of the file.
+    """
+    try:
+        return _decoded(data, max_pixels)
+    except SourceError as e:
+        e.add_note(name)
+        raise
+    except Exception as e:  # decoders raise what they like, and the content is to blame
+        error = SourceError(_fault(e))
+        error.add_note(name)
+        raise error from e
+
+
+def _decoded(data: bytes, max_pixels: int) -> Picture:
+    form = _format(data)
+    if form == "TIFF":
+        return tiff.read(data, max_pixels)
+    if form == "JPEG":
+        try:
+            return jpeg.read(data, max_pixels)
+        except jpeg.UnusualError:
+            pass  # Pillow knows more kinds, and says better what is wrong
+    return pillow.read(data, form, max_pixels)
+
+
+def _format(data: bytes) -> str:
+    for pattern, form in FORMATS:
+        if pattern.match(data):
+            return form
+    if not data:
+        msg = "the file is empty"
+        raise NoImageError(msg)
+    for pattern, words in STRANGERS:
+        if pattern.match(data):
+            msg = f"is {words}; save it as {TAKEN}"
+            raise NoImageError(msg)
+    msg = f"no image: it begins with {_beginning(data)}"
+    raise NoImageError(msg)
+
+
+def _beginning(data: bytes) -> str:
+    head = data[:48]
+    if not head.strip(b"\0"):
+        return "zero bytes"
+    text = " ".join(head.decode(errors="ignore").split())
+    if text.isprintable() and len(text.encode()) > len(head) * 3 // 4:
+        return f"text, {text[:32]!r}"
+    return f"the bytes {head[:8].hex(' ')}"
+
+
+def _fault(error: Exception) -> str:
+    """A library's error in words: the innermost message, without the names that it was given here."""
+    root: BaseException = error
+    while root.__cause__ is not None:
+        root = root.__cause__
+    text = getattr(root, "errmsg", None) or str(root) or type(root).__name__
+    detail = re.sub(r"(/vsimem/[^:,]*?)?(image\.tif|<[^>]* object at [^>]*>)(: ?)?", "", text).strip(" .")
+    if ENDED.search(text):
+        return f"cut off: the file ends before its picture does ({detail})"
+    return f"damaged or cut off ({detail})"

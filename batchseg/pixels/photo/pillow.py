@@ -1,0 +1,158 @@
+"""PNG, BMP, WebP and GIF by Pillow, and the JPEGs that `photos.jpeg` leaves.
+
+Pillow checks less than it could and reduces colour of 16 bits to 8: a PNG's checksums are looked at
+here, and its colour of 16 bits is read by GDAL.
+"""
+
+import io
+import struct
+import warnings
+import zlib
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.GifImagePlugin import GifImageFile
+from PIL.ImageFile import ImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.WebPImagePlugin import WebPImageFile
+from rasterio.io import MemoryFile
+
+from batchseg.errors import SourceError
+from batchseg.pixels.gdal import gdal
+from batchseg.pixels.photo.jpeg import orientation_of
+from batchseg.pixels.photo.picture import Picture, check_size, make_picture
+
+OPENERS: dict[str, type[ImageFile]] = {
+    "JPEG": JpegImageFile,
+    "PNG": PngImageFile,
+    "BMP": BmpImageFile,
+    "WebP": WebPImageFile,
+    "GIF": GifImageFile,
+}
+"""Pillow's readers themselves: `Image.open` would hide why a file is none."""
+
+
+def read(data: bytes, form: str, max_pixels: int) -> Picture:
+    """Decode a file of one frame.
+
+    Raises:
+        SourceError: too large, animated, cut off, or of a kind that is not expanded. What Pillow and GDAL
+            raise besides has no common base.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return _read(data, form, max_pixels)
+
+
+def _read(data: bytes, form: str, max_pixels: int) -> Picture:
+    if form == "WebP":  # its reader takes memory as soon as it is made
+        check_size(*_webp_size(data), pixel_bytes=4, max_pixels=max_pixels)
+    exif = _exif(data, form)
+    image = OPENERS[form](io.BytesIO(data))
+    check_size(image.height, image.width, pixel_bytes=4, max_pixels=max_pixels)
+    if getattr(image, "is_animated", False):
+        msg = f"is an animated {form}; save one frame of it"
+        raise SourceError(msg)
+    deep = form == "PNG" and data[24] == 16 and data[25] in (2, 4, 6)  # IHDR's bit depth and colour type
+    pixels, valid, kind = _deep_png(data, image) if deep else _expanded(image, data)
+    return make_picture(pixels, valid, kind, orientation=orientation_of(exif or image.info.get("exif")))
+
+
+Expanded = tuple[NDArray[Any], NDArray[np.bool_] | None, str]
+"""Pixels (height, width) or (height, width, channels), valid (height, width) or None, `Picture.kind`."""
+
+
+def _expanded(image: ImageFile, data: bytes) -> Expanded:
+    image.load()
+    mode, clear = image.mode, image.info.get("transparency")
+    if mode == "P" and clear is not None:
+        return _without_alpha(np.asarray(image.convert("RGBA")), "palette with transparency")
+    if mode in ("P", "CMYK"):
+        return np.asarray(image.convert("RGB")), None, {"P": "palette"}.get(mode, mode)
+    if mode in ("LA", "RGBA"):
+        return _without_alpha(np.asarray(image), {"LA": "grey + alpha"}.get(mode, mode))
+    if mode in ("1", "L") and isinstance(image, PngImageFile) and clear is not None and data[24] < 8:
+        clear = 255 if mode == "1" and clear else clear * 255 // (2 ** data[24] - 1)
+    kind = {"1": "grey", "L": "grey", "RGB": "RGB", "I;16": "16-bit grey"}.get(mode)
+    if kind is None:
+        msg = f"is {mode}, which is not supported; save it as RGB"
+        raise SourceError(msg)
+    pixels = np.asarray(image.convert("L") if mode == "1" else image)
+    return pixels, None if clear is None else _differs(pixels, clear), kind
+
+
+def _without_alpha(pixels: NDArray[Any], kind: str) -> Expanded:
+    return pixels[:, :, :-1], pixels[:, :, -1] != 0, kind
+
+
+def _differs(pixels: NDArray[Any], color: Any) -> NDArray[np.bool_]:
+    """Where a pixel is not the one colour, or grey, that a PNG declares transparent."""
+    differs = np.asarray(pixels != np.array(color, np.int64))
+    return differs if pixels.ndim == 2 else np.asarray(differs.any(axis=2))
+
+
+def _deep_png(data: bytes, image: ImageFile) -> Expanded:
+    """Of 16 bits a sample and more than one: RGB, RGBA, grey with alpha."""
+    with gdal(), MemoryFile(data, filename="image.tif") as memory, memory.open(driver="PNG") as dataset:
+        pixels = np.moveaxis(dataset.read(), 0, 2)
+    if pixels.shape[2] in (2, 4):
+        return _without_alpha(pixels, f"16-bit {'RGBA' if pixels.shape[2] == 4 else 'grey + alpha'}")
+    clear = image.info.get("transparency")
+    return pixels, None if clear is None else _differs(pixels, clear), "16-bit RGB"
+
+
+def _exif(data: bytes, form: str) -> bytes | None:
+    """The EXIF block of a format that keeps one where Pillow does not see it at once."""
+    return _checked_png(data) if form == "PNG" else _webp_exif(data) if form == "WebP" else None
+
+
+def _checked_png(data: bytes) -> bytes | None:
+    """Walk a PNG's chunks: all there, and those with pixels sound, which Pillow leaves unchecked.
+
+    Returns:
+        The EXIF block, which may also follow the pixels.
+    """
+    at, exif = 8, None
+    while at + 12 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, at)
+        body = memoryview(data)[at + 4 : at + 8 + length]
+        check = data[at + 8 + length : at + 12 + length]
+        if len(check) < 4:
+            break
+        if kind[:1].isupper() and zlib.crc32(body) != int.from_bytes(check, "big"):
+            msg = f"damaged (PNG: wrong checksum of {kind.decode('latin-1')})"
+            raise SourceError(msg)
+        if kind == b"IEND":
+            return exif
+        exif = bytes(body[4:]) if kind == b"eXIf" else exif
+        at += 12 + length
+    msg = "cut off: the PNG has no end"
+    raise SourceError(msg)
+
+
+def _webp_size(data: bytes) -> tuple[int, int]:
+    """Height and width of the canvas (WebP container specification; RFC 6386, 9.1; WebP lossless, 3)."""
+    if len(data) < 30 or len(data) < 8 + int.from_bytes(data[4:8], "little"):
+        msg = "cut off: the WebP is shorter than it says"
+        raise SourceError(msg)
+    kind = data[12:16]
+    if kind == b"VP8X":
+        return 1 + int.from_bytes(data[27:30], "little"), 1 + int.from_bytes(data[24:27], "little")
+    if kind == b"VP8L":
+        bits = int.from_bytes(data[21:25], "little")
+        return 1 + (bits >> 14 & 0x3FFF), 1 + (bits & 0x3FFF)
+    width, height = struct.unpack_from("<HH", data, 26)
+    return height & 0x3FFF, width & 0x3FFF
+
+
+def _webp_exif(data: bytes) -> bytes | None:
+    at = 12
+    while at + 8 <= len(data):
+        length = int.from_bytes(data[at + 4 : at + 8], "little")
+        if data[at : at + 4] == b"EXIF":
+            return data[at + 8 : at + 8 + length]
+        at += 8 + length + length % 2
+    return None

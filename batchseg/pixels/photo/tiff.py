@@ -1,0 +1,176 @@
+"""TIFF by GDAL, which reads all kinds of them and keeps 16 bits; what it leaves raw is expanded here."""
+
+import io
+import warnings
+from typing import Any
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
+from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.io import MemoryFile
+
+from batchseg.errors import SourceError
+from batchseg.inputs.formats import check_bands, check_elsewhere
+from batchseg.pixels.gdal import gdal
+from batchseg.pixels.photo.picture import Picture, check_size, make_picture
+
+WIDTH, HEIGHT, BITS, PHOTOMETRIC, ORIENTATION = 256, 257, 258, 262, 274
+SUBFILE, STRIP_BYTES, TILE_BYTES, INK_SET, DNG_VERSION = 254, 279, 325, 332, 50706
+"""Tags of TIFF 6.0, and of DNG."""
+
+MIN_IS_WHITE, MIN_IS_BLACK, RGB, PALETTE, CMYK, YCBCR = 0, 1, 2, 3, 5, 6
+OTHERS = {
+    4: "a transparency mask",
+    8: "CIELab",
+    9: "ICCLab",
+    10: "ITULab",
+    32803: "a camera's raw",
+    32844: "LogL",
+    32845: "LogLuv",
+    34892: "a camera's raw",
+}
+"""Photometric interpretations that are not expanded."""
+
+EXACT_IN_FLOAT32 = frozenset(("int8", "int16", "float16", "float32", "float64"))
+
+
+def read(data: bytes, max_pixels: int) -> Picture:
+    """Decode a TIFF of one page.
+
+    Invalid is what its mask leaves out, else what holds nodata in all bands, else what is transparent.
+    Samples of int8, int16 and float64 become float32.
+
+    Raises:
+        SourceError: too large, of several pages, or of a kind that is not expanded.
+        rasterio.errors.RasterioError: GDAL cannot read it; and whatever Pillow says of damaged tags.
+    """
+    tags = _tags(data)
+    _refuse(tags)
+    with gdal(), MemoryFile(data, filename="image.tif") as memory, memory.open(driver="GTiff") as dataset:
+        check_bands(dataset.count)
+        check_elsewhere(dataset.tags(ns="OVERVIEWS"))
+        if len(dataset.subdatasets) > 1:
+            msg = f"holds {len(dataset.subdatasets)} pages; save each as a file of its own"
+            raise SourceError(msg)
+        itemsize = np.dtype(dataset.dtypes[0]).itemsize
+        check_size(dataset.height, dataset.width, pixel_bytes=itemsize * dataset.count, max_pixels=max_pixels)
+        if dataset.nodata is None and 0 in np.atleast_1d(tags.get(STRIP_BYTES, tags.get(TILE_BYTES, 1))):
+            msg = "has parts that were never written"
+            raise SourceError(msg)
+        orientation = tags.get(ORIENTATION, 1)
+        if orientation != 1 and _converted(dataset):
+            msg = (
+                "is CMYK or YCbCr, and turned by its orientation tag, which is not supported; save it as RGB"
+            )
+            raise SourceError(msg)
+        bands = dataset.read()
+        pixels, kind = _expanded(dataset, bands, tags.get(PHOTOMETRIC, MIN_IS_BLACK))
+        valid = _valid(dataset, bands)
+    return make_picture(pixels, valid, kind, orientation=orientation)
+
+
+def _tags(data: bytes) -> dict[int, Any]:
+    """Numbers of the first page's tags to their values."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        directory = ImageFileDirectory_v2(data[:16] if 43 in data[2:4] else data[:8])
+        stream = io.BytesIO(data)
+        stream.seek(directory.next)
+        directory.load(stream)
+        wanted = (WIDTH, HEIGHT, BITS, PHOTOMETRIC, ORIENTATION, SUBFILE, STRIP_BYTES, TILE_BYTES, INK_SET)
+        return {tag: directory[tag] for tag in (*wanted, DNG_VERSION) if tag in directory}
+
+
+def _refuse(tags: dict[int, Any]) -> None:
+    """By name what cannot be expanded, and what is a small picture of another one."""
+    photometric = tags.get(PHOTOMETRIC, MIN_IS_BLACK)
+    bits = max(np.atleast_1d(tags.get(BITS, 1)))
+    kind = OTHERS.get(photometric)
+    if DNG_VERSION in tags or int(tags.get(SUBFILE, 0)) & 1:
+        kind = "a preview, as in a camera's raw file,"
+    elif photometric == CMYK and tags.get(INK_SET, 1) != 1:
+        kind = "of inks other than CMYK,"
+    elif photometric in (CMYK, PALETTE, YCBCR) and bits > 8:
+        kind = f"{bits}-bit { {CMYK: 'CMYK', PALETTE: 'palette', YCBCR: 'YCbCr'}[photometric] }"
+    if kind:
+        msg = f"is {kind}, which is not supported; save it as RGB"
+        raise SourceError(msg.replace(",,", ","))
+
+
+def _converted(dataset: rasterio.DatasetReader) -> bool:
+    """Whether libtiff makes RGBA of other colours: it then turns strips, not the picture."""
+    return dataset.count == 4 and "SOURCE_COLOR_SPACE" in dataset.tags(ns="IMAGE_STRUCTURE")
+
+
+def _expanded(
+    dataset: rasterio.DatasetReader, bands: NDArray[Any], photometric: int
+) -> tuple[NDArray[Any], str]:
+    """(height, width, channels) and `Picture.kind`, of bands (bands, height, width) as GDAL gives them."""
+    colors = list(dataset.colorinterp)
+    if photometric == PALETTE:
+        return _by_palette(dataset, bands[0]), "palette"
+    if photometric == CMYK:
+        if colors[:3] != [ColorInterp.red, ColorInterp.green, ColorInterp.blue]:
+            msg = "is CMYK of a kind that is not supported; save it as RGB"
+            raise SourceError(msg)
+        return _last(bands[:3]), "CMYK"  # GDAL has converted it
+    has_alpha = ColorInterp.alpha in colors
+    used = [band for band, color in enumerate(colors) if color != ColorInterp.alpha]
+    pixels = _last(bands[used] if has_alpha else bands)
+    nbits = int(dataset.tags(1, ns="IMAGE_STRUCTURE").get("NBITS", 8 * pixels.dtype.itemsize))
+    pixels = _known_type(pixels, nbits)
+    if photometric == MIN_IS_WHITE:
+        pixels = _inverted(pixels, nbits)
+    colour = {1: "grey", 3: "RGB" if photometric in (RGB, YCBCR) else "3 bands"}.get(
+        len(used), f"{len(used)} bands"
+    )
+    alpha = {"RGB": "RGBA"}.get(colour, f"{colour} + alpha") if has_alpha else colour
+    return pixels, f"{nbits}-bit {alpha}" if nbits > 8 else alpha
+
+
+def _last(bands: NDArray[Any]) -> NDArray[Any]:
+    return np.ascontiguousarray(np.moveaxis(bands, 0, 2))
+
+
+def _by_palette(dataset: rasterio.DatasetReader, indices: NDArray[Any]) -> NDArray[Any]:
+    colors = np.zeros((256, 3), np.uint8)
+    for index, rgba in dataset.colormap(1).items():
+        colors[index] = rgba[:3]
+    return np.asarray(colors[indices])
+
+
+def _known_type(pixels: NDArray[Any], nbits: int) -> NDArray[Any]:
+    if pixels.dtype == np.uint8 and nbits < 8:
+        most = 2**nbits - 1
+        spread = (np.arange(256) * 255 // most).clip(0, 255).astype(np.uint8)
+        return np.asarray(spread[pixels])
+    if pixels.dtype in (np.uint8, np.uint16):
+        return pixels
+    if str(pixels.dtype) in EXACT_IN_FLOAT32:
+        return pixels.astype(np.float32, copy=False)
+    msg = f"has {pixels.dtype} pixels, which are not supported; save it with 8 or 16 bits, or as float32"
+    raise SourceError(msg)
+
+
+def _inverted(pixels: NDArray[Any], nbits: int) -> NDArray[Any]:
+    if pixels.dtype == np.float32:
+        msg = "is grey of real numbers in which the least is white, which is not supported"
+        raise SourceError(msg)
+    most = 255 if pixels.dtype == np.uint8 else 2**nbits - 1
+    return np.asarray(most - pixels).astype(pixels.dtype)
+
+
+def _valid(dataset: rasterio.DatasetReader, bands: NDArray[Any]) -> NDArray[np.bool_] | None:
+    """Shape (height, width), or None; in the order of GDAL's masks: the file's own, nodata, alpha."""
+    flags = dataset.mask_flag_enums[0]
+    valid: NDArray[np.bool_] | None = None
+    if MaskFlags.nodata in flags or (MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags):
+        valid = dataset.dataset_mask() != 0
+    elif ColorInterp.alpha in dataset.colorinterp:
+        valid = bands[dataset.colorinterp.index(ColorInterp.alpha)] != 0
+    if bands.dtype.kind == "f":
+        finite = np.isfinite(bands).all(axis=0)
+        valid = finite if valid is None else valid & finite
+    return valid

@@ -1,0 +1,263 @@
+"""Which engine, precision and graph an output is made with: decided once per output, then kept."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, get_args
+
+from batchseg.engines.base import engine
+from batchseg.errors import ModelError
+from batchseg.inputs.source import Source
+from batchseg.job.recipe import Recipe
+from batchseg.job.resolve import reference_engine
+from batchseg.job.settings import JobConfig
+from batchseg.models.package import EngineName, Precision
+from batchseg.predict.engine_trials import Bench, Trial, bench
+from batchseg.predict.predictor import network_for, with_engine
+from batchseg.predict.probe import offers, try_out
+from batchseg.predict.samples import sample_tiles
+from batchseg.system import storage
+
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+ENGINES: tuple[EngineName, ...] = get_args(EngineName)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """What an output remembers of it."""
+
+    engine: EngineName
+    precision: Precision
+    device: Literal["cpu", "gpu"]
+    baked: bool
+    asked: Mapping[str, Any]
+    """By the job: engine, precision, bake."""
+    conversion: str | None = None
+    """sha256 of the ONNX file beside a Paddle network, where it is what runs."""
+    trials: tuple[Mapping[str, Any], ...] = ()
+    """Of `auto`: engine, precision, tiles per second, agreement, reason."""
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def summary(self) -> str:
+        return f"{self.engine} in {self.precision} on {self.device}{', baked' if self.baked else ''}"
+
+    @property
+    def proof(self) -> str:
+        """How much faster than the first trial, and how near to the reference; empty if none was made."""
+        mine = next(
+            (t for t in self.trials if (t["engine"], t["precision"]) == (self.engine, self.precision)), None
+        )
+        if mine is None or not mine["tiles_per_second"]:
+            return ""
+        first = self.trials[0]
+        ratio = ""
+        if mine != first and first["tiles_per_second"]:
+            times = mine["tiles_per_second"] / first["tiles_per_second"]
+            ratio = f", {times:.1f} x {first['engine']} {first['precision']}"
+        return (
+            f"{mine['tiles_per_second']:.1f} tiles/s when tried{ratio}, {mine['equal']:.3%} of pixels equal"
+        )
+
+
+def asked_for(config: JobConfig) -> dict[str, Any]:
+    return {"engine": config.engine, "precision": config.precision, "bake": config.bake}
+
+
+def is_open(config: JobConfig, kept: Choice | None) -> bool:
+    """Whether engines must be tried for this job."""
+    return kept is None and "auto" in (config.engine, config.precision)
+
+
+def choose(
+    config: JobConfig,
+    recipe: Recipe,
+    kept: Choice | None,
+    sources: Sequence[Source],
+    *,
+    workers: int,
+    say: Callable[[str], None],
+) -> tuple[Recipe, Choice]:
+    """Settle how the network is run.
+
+    Args:
+        config: the job.
+        recipe: with the reference engine, or the one that the job names.
+        kept: what an earlier run of this output chose, for the same model and settings.
+        sources: where probe tiles come from.
+        workers: predictors at work at the same time.
+        say: told what is being tried, and what was chosen.
+
+    Raises:
+        ModelError: the network cannot be run as the job asks, or no longer as the output was made.
+        ConfigError: no source gives a tile to try engines with.
+    """
+    if kept is not None:
+        return _as_before(config, recipe, kept), kept
+    recipe, notes = _bakeable(with_engine(recipe, recipe.engine, recipe.precision))
+    for note in notes:
+        say(note)
+    trials: tuple[Mapping[str, Any], ...] = ()
+    if is_open(config, kept) or _takes_owners_conversion(recipe):
+        found = try_engines(config, recipe, sources, workers=workers, say=say)
+        best = found.chosen
+        recipe = replace(with_engine(recipe, best.engine, best.precision), device=best.device)
+        if best.bare:
+            recipe = replace(recipe, bake=None)
+            notes = (*notes, "nothing else agrees with the bare network")
+            say(notes[-1])
+        trials = tuple(figures(trial) for trial in found.trials)
+        for line in describe_bench(found):
+            say(f"  {line}")
+    elif (recipe.engine, recipe.precision) != (reference_engine(recipe.model), "fp32"):
+        _check_offer(recipe)
+        try_out(recipe)
+    choice = Choice(
+        engine=recipe.engine,
+        precision=recipe.precision,
+        device=recipe.device,
+        baked=recipe.bake is not None,
+        asked=asked_for(config),
+        conversion=_conversion_digest(recipe),
+        trials=trials,
+        notes=notes,
+    )
+    if trials:
+        say(f"chosen: {choice.summary}")
+    return recipe, choice
+
+
+def try_engines(
+    config: JobConfig,
+    recipe: Recipe,
+    sources: Sequence[Source],
+    *,
+    workers: int,
+    say: Callable[[str], None],
+    everything: bool = False,
+) -> Bench:
+    """Bench what the job leaves open; or every engine and precision there is."""
+    samples = sample_tiles(recipe, sources, config.gate.tiles)
+    engines = ENGINES if everything or config.engine == "auto" else (recipe.engine,)
+    open_precision = everything or _leaves_precision_open(config)
+    return bench(
+        recipe,
+        samples,
+        workers=workers,
+        gate=config.gate,
+        engines=engines,
+        precisions=PRECISIONS if open_precision else (recipe.precision,),
+        say=say,
+    )
+
+
+def _leaves_precision_open(config: JobConfig) -> bool:
+    return config.precision == "auto" or (config.engine == "auto" and config.precision is None)
+
+
+def _takes_owners_conversion(recipe: Recipe) -> bool:
+    """An ONNX file that lies beside a Paddle network may be that of other weights: it must pass the gate."""
+    formats = engine(recipe.engine).formats
+    return recipe.model.conversion is not None and recipe.model.format not in formats
+
+
+def _as_before(config: JobConfig, recipe: Recipe, kept: Choice) -> Recipe:
+    """What the job leaves open is as the output's masks were made; the caller compares what it names."""
+    is_auto = config.engine == "auto"
+    name = kept.engine if is_auto else recipe.engine
+    precision = kept.precision if _leaves_precision_open(config) else recipe.precision
+    recipe = with_engine(recipe, name, precision)
+    if name == kept.engine and config.device == "auto":
+        recipe = replace(recipe, device=kept.device)
+    if kept.asked.get("bake") and not kept.baked:
+        recipe = replace(recipe, bake=None)
+    if (name, precision) == (kept.engine, kept.precision):
+        _check_offer(recipe, f"; this output's masks were made by {kept.summary}. Use another output")
+        if _conversion_digest(recipe) != kept.conversion:
+            msg = (
+                f"model: {recipe.model.conversion or 'the ONNX file beside the network'} is not the one that "
+                f"this output was made with; use another output, or --replace"
+            )
+            raise ModelError(msg)
+    return recipe
+
+
+def _conversion_digest(recipe: Recipe) -> str | None:
+    """sha256 of the owner's conversion, if this engine takes it."""
+    if recipe.model.conversion is None or not _takes_owners_conversion(recipe):
+        return None
+    return storage.sha256(recipe.model.conversion)
+
+
+def _check_offer(recipe: Recipe, remedy: str = "") -> None:
+    """Raises ModelError where this machine cannot run the recipe's engine and precision."""
+    known = offers(recipe.engine, recipe.model, recipe.device)
+    offer = next((offer for offer in known if offer.precision == recipe.precision), None)
+    reason = f"{recipe.engine} has no {recipe.precision}" if offer is None else offer.reason
+    if reason:
+        msg = f"model: {recipe.engine} in {recipe.precision} on {recipe.device}: {reason}{remedy}"
+        raise ModelError(msg)
+
+
+def _bakeable(recipe: Recipe) -> tuple[Recipe, tuple[str, ...]]:
+    """The recipe, without a bake where the graph cannot take it, and why."""
+    if recipe.bake is None:
+        return recipe, ()
+    try:
+        network_for(recipe)
+    except ModelError as e:
+        return replace(recipe, bake=None), (f"not baked: {str(e).removeprefix('model: ')}",)
+    return recipe, ()
+
+
+def describe_trial(trial: Trial) -> str:
+    """One line of figures."""
+    parts = []
+    if trial.tiles_per_second is not None:
+        parts.append(f"{trial.tiles_per_second:.1f} tiles/s")
+    if trial.agreement is not None:
+        class_id, worst = trial.agreement.worst_iou
+        parts.append(f"{trial.agreement.equal_share:.4%} equal, worst IoU {worst:.4f} (class {class_id})")
+        if trial.agreement.confidence_difference is not None:
+            parts.append(f"confidence off by {trial.agreement.confidence_difference:.3f} at most")
+    parts.append(f"out: {trial.reason}" if trial.reason else "passed")
+    return f"{trial.name}: {', '.join(parts)}"
+
+
+def describe_bench(found: Bench) -> list[str]:
+    """A line per trial that was run, and what the tiles leave unproved."""
+    lines = [describe_trial(trial) for trial in found.trials if trial.agreement is not None]
+    return [*lines, *unproved(found)]
+
+
+def unproved(found: Bench) -> list[str]:
+    """A line where the tiles do not show every class."""
+    if found.class_count is None or found.classes_seen >= found.class_count:
+        return []
+    seen = f"{found.classes_seen} of {found.class_count}"
+    return [f"these tiles show {seen} classes; nothing is proved of the others"]
+
+
+def figures(trial: Trial) -> dict[str, Any]:
+    """As JSON holds it."""
+    found = trial.agreement
+    return {
+        "engine": trial.engine,
+        "precision": trial.precision,
+        "device": trial.device,
+        "tiles_per_second": trial.tiles_per_second and round(trial.tiles_per_second, 2),
+        "equal": found and round(found.equal_share, 6),
+        "iou": found and {str(class_id): round(value, 5) for class_id, value in found.iou},
+        "confidence_difference": found and found.confidence_difference,
+        "reason": trial.reason,
+    }
+
+
+def as_document(choice: Choice | None) -> dict[str, Any] | None:
+    return None if choice is None else dataclasses.asdict(choice)
+
+
+def from_document(document: Mapping[str, Any] | None) -> Choice | None:
+    if document is None:
+        return None
+    return Choice(**{**document, "trials": tuple(document["trials"]), "notes": tuple(document["notes"])})

@@ -1,0 +1,122 @@
+"""Raw network output to class ids and confidence; tiles' cores placed into a shard. Pure numpy."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batchseg.errors import ModelError
+from batchseg.job.recipe import Recipe
+from batchseg.pixels.grid import Shard, Tile
+from batchseg.predict.predictor import Answer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardMask:
+    """The predicted cores of one shard."""
+
+    shard: Shard
+    classes: NDArray[np.unsignedinteger[Any]] | None
+    """Shape (height, width) of `shard.core`; None: no pixel of it is valid."""
+    confidence: NDArray[np.uint8] | None
+    """Probability of the winning class, 1..255 for 0..1; 0 where invalid. None unless asked for."""
+    predicted: int
+    """Tiles that went through the model; those without a valid core pixel do not."""
+    bad_pixels: int = 0
+    """That lie in blocks which cannot be decoded."""
+
+
+class Stitcher:
+    """Collects a shard's tiles, halo dropped."""
+
+    def __init__(self, recipe: Recipe, shard: Shard) -> None:
+        self._recipe, self._shard = recipe, shard
+        shape_hw = shard.core.height, shard.core.width
+        self._classes = np.full(shape_hw, recipe.mask_nodata, dtype=recipe.mask_dtype)
+        self._confidence = np.zeros(shape_hw, dtype=np.uint8) if recipe.confidence else None
+        self._predicted = 0
+
+    def place(self, tile: Tile, answer: Answer, valid: NDArray[np.bool_] | None) -> None:
+        """Put a tile's core in its place.
+
+        Args:
+            tile: where it lies.
+            answer: the network's, for the tile less its halo.
+            valid: (H, W) of the core, True = usable; None: all.
+
+        Raises:
+            ModelError: a class id does not fit the mask.
+        """
+        # The core begins where the halo ends; at the raster's far sides it is smaller than what is kept.
+        inside = slice(tile.core.height), slice(tile.core.width)
+        core = answer.output[(..., *inside)]
+        classes = classify(core, self._recipe)
+        at = tile.core.slices_within(self._shard.core)
+        if valid is None:
+            self._classes[at] = classes
+        else:
+            np.copyto(self._classes[at], classes, where=valid)
+        if self._confidence is not None:
+            if answer.confidence is None:
+                confidence = winning_probability(core, self._recipe)
+            else:
+                confidence = np.maximum(answer.confidence[inside], 1)
+            np.copyto(self._confidence[at], confidence, where=True if valid is None else valid)
+        self._predicted += 1
+
+    def finished(self, bad_pixels: int = 0) -> ShardMask:
+        return ShardMask(
+            shard=self._shard,
+            classes=self._classes if self._predicted else None,
+            confidence=self._confidence if self._predicted else None,
+            predicted=self._predicted,
+            bad_pixels=bad_pixels,
+        )
+
+
+def classify(output: NDArray[Any], recipe: Recipe) -> NDArray[np.unsignedinteger[Any]]:
+    """Class ids (H, W) of the mask's dtype. Of equal scores the first class wins, as in argmax."""
+    kind = recipe.answer
+    dtype = np.dtype(recipe.mask_dtype)
+    classes: NDArray[np.unsignedinteger[Any]]
+    if kind == "sigmoid":
+        classes = (output[0] > recipe.model.threshold).astype(dtype)
+        return classes
+    if kind == "classes":
+        ids = output[0] if output.ndim == 3 else output
+        highest, lowest = int(ids.max()), int(ids.min())
+        if highest >= recipe.mask_nodata or lowest < 0:
+            wrong, needed = (lowest, "ids from 0") if lowest < 0 else (highest, f"num_classes: {highest + 1}")
+            msg = (
+                f"the model gave class id {wrong}; a {dtype} mask holds 0..{recipe.mask_nodata - 1} and "
+                f"{recipe.mask_nodata} is its nodata. The job needs {needed}"
+            )
+            raise ModelError(msg)
+        classes = ids.astype(dtype)
+        return classes
+    # np.argmax over the first axis of a (K, H, W) array is ten times slower than this.
+    best = output[0].copy()
+    classes = np.zeros(best.shape, dtype=dtype)
+    for number, scores in enumerate(output[1:], start=1):
+        wins = scores > best
+        np.maximum(classes, wins * dtype.type(number), out=classes)
+        np.maximum(best, scores, out=best)
+    return classes
+
+
+def winning_probability(output: NDArray[Any], recipe: Recipe) -> NDArray[np.uint8]:
+    """Probability of the winning class as 1..255 (H, W); 0 is left for invalid pixels."""
+    kind = recipe.facts.output
+    if kind == "sigmoid":
+        probability = np.where(output[0] > recipe.model.threshold, output[0], 1 - output[0])
+    elif kind == "probabilities":
+        probability = output.max(axis=0)
+    else:
+        best = output.max(axis=0)
+        total = np.zeros_like(best)
+        for scores in output:
+            total += np.exp(scores - best)
+        probability = 1 / total
+    confidence: NDArray[np.uint8] = np.clip(np.rint(probability * 255), 1, 255).astype(np.uint8)
+    return confidence

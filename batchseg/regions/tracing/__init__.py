@@ -1,0 +1,1 @@
+"""Polygons of a class raster in whole pixels, joined over strips. It imports nothing of batchseg."""

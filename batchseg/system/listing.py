@@ -1,0 +1,144 @@
+"""What lies in a folder of any storage: files by pattern, below a folder, or directly in it."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from batchseg.errors import SourceIOError
+from batchseg.system.retry import patiently
+from batchseg.system.storage import (
+    FileInfo,
+    _is_no_answer,
+    _is_regular,
+    _points_nowhere,
+    as_os_error,
+    filesystem,
+    to_file_info,
+)
+
+WILDCARDS = "*?["
+
+
+def list_files(pattern: str) -> Iterator[FileInfo]:
+    """Regular files that match a path, a folder (all below it) or a glob, sorted by URI.
+
+    A path that exists is that path, whatever characters its name holds. FIFOs, sockets and devices are
+    left out: opening one can block for ever. A link to nothing is listed, as a file that is absent: what it
+    points at may lie on a volume that is not mounted.
+
+    Raises:
+        SourceIOError: the storage could not be listed.
+    """
+    try:
+        with as_os_error():
+            fs, path = filesystem(pattern)
+            found = patiently(lambda: _found(fs, path))
+    except OSError as e:
+        msg = f"cannot list {pattern}: {e}"
+        raise SourceIOError(msg) from e
+    for name in sorted(found):
+        info = found[name]
+        if info["type"] == "file" or (info.get("islink") and (_is_regular(name) or _points_nowhere(name))):
+            yield to_file_info(fs, name, info)
+
+
+def _found(fs: Any, path: str) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]]
+    if _is_remote_pattern(fs, path):
+        # fsspec walks down a pattern without `**`, and leaves out folders whose listing fails.
+        strictly = {"on_error": _raise_unless_absent} if "s3" in fs.protocol and "**" not in path else {}
+        found = fs.glob(path, detail=True, **strictly)
+    elif _is_web_file(path):
+        try:
+            found = {path: fs.info(path)}
+        except FileNotFoundError as e:
+            if _is_no_answer(e.__cause__):
+                raise OSError(str(e.__cause__)) from e
+            found = {}
+    elif fs.isdir(path):
+        found = fs.find(path, detail=True)
+    elif fs.exists(path):
+        found = {path: fs.info(path)}
+    else:
+        found = fs.glob(path, detail=True) if any(c in path for c in WILDCARDS) else {}
+    return found
+
+
+def _raise_unless_absent(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error
+
+
+def _is_web_file(uri: str) -> bool:
+    """By its name: to see whether a URL is a folder, fsspec fetches all of it and looks for links."""
+    return uri.startswith(("http://", "https://")) and "." in uri.rpartition("/")[2]
+
+
+def _is_remote_pattern(fs: Any, path: str) -> bool:
+    """In a bucket a wildcard is one: to ask whether something has that very name costs round trips."""
+    return "file" not in fs.protocol and any(c in path for c in WILDCARDS)
+
+
+def list_below(folder: str) -> list[FileInfo]:
+    """Regular files below a folder, sorted; none where there is no such folder. Raises SourceIOError."""
+    try:
+        with as_os_error():
+            fs, path = filesystem(folder)
+            found = patiently(lambda: fs.find(path, detail=True))
+    except FileNotFoundError:
+        return []
+    except OSError as e:
+        msg = f"cannot list {folder}: {e}"
+        raise SourceIOError(msg) from e
+    return [to_file_info(fs, name, found[name]) for name in sorted(found) if found[name]["type"] == "file"]
+
+
+def is_glob(uri: str) -> bool:
+    """Whether a path is a pattern: it has wildcards, and nothing of that very name exists."""
+    fs, path = filesystem(uri)
+    if _is_remote_pattern(fs, path):
+        return True
+    return any(c in path for c in WILDCARDS) and not fs.exists(path)
+
+
+def list_folder(folder: str) -> Iterator[FileInfo]:
+    """Regular files directly in a folder; none where there is no such folder. Raises SourceIOError."""
+    try:
+        with as_os_error():
+            fs, path = filesystem(folder)
+            entries = patiently(lambda: fs.ls(path, detail=True))
+    except FileNotFoundError:
+        return
+    except OSError as e:
+        msg = f"cannot list {folder}: {e}"
+        raise SourceIOError(msg) from e
+    for info in entries:
+        if info["type"] == "file" or (info.get("islink") and _is_regular(info["name"])):
+            yield to_file_info(fs, info["name"], info)
+
+
+def list_subfolders(folder: str) -> list[str]:
+    """Folders directly in a folder; none where there is no such folder. Raises SourceIOError."""
+    try:
+        with as_os_error():
+            fs, path = filesystem(folder)
+            entries = patiently(lambda: fs.ls(path, detail=True))
+    except FileNotFoundError:
+        return []
+    except OSError as e:
+        msg = f"cannot list {folder}: {e}"
+        raise SourceIOError(msg) from e
+    names = (info["name"].rstrip("/") for info in entries if info["type"] == "directory")
+    return [fs.unstrip_protocol(name).removeprefix("file://") for name in names]
+
+
+def is_folder(uri: str) -> bool:
+    """Raises SourceIOError where the storage does not answer."""
+    if _is_web_file(uri):
+        return False
+    try:
+        with as_os_error():
+            fs, path = filesystem(uri)
+            return not _is_remote_pattern(fs, path) and bool(patiently(lambda: fs.isdir(path)))
+    except OSError as e:
+        msg = f"cannot look at {uri}: {e}"
+        raise SourceIOError(msg) from e

@@ -1,0 +1,350 @@
+"""Who works on an output: one run at a time, on any storage.
+
+    _batchseg/locks/epoch-00000007.json     created only if absent, written again as a sign of life
+
+The highest epoch holds the output. Its age is judged by the storage's own clock, so clocks that
+disagree do no harm. A run that finds it older than STALE_SECONDS takes the next number; the holder,
+should it wake, finds its epoch superseded and stops. On a local disk the file is also flocked, so that
+a holder that has died is seen at once. What guards the ledger itself is that its segments are created
+only if absent, and that a new holder claims the next one before it does anything else.
+"""
+
+import contextlib
+import datetime as dt
+import fcntl
+import json
+import os
+import re
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from batchseg.errors import (
+    CredentialsError,
+    LockedError,
+    OutputError,
+    SourceIOError,
+    StoppedError,
+)
+from batchseg.system import listing, publish, storage
+from batchseg.system.disks import describe, is_failing
+from batchseg.system.retry import is_passing
+
+BEAT_SECONDS = 5.0
+STALE_SECONDS = 30.0
+"""A holder that gave no sign of life for so long is taken to be gone: six beats."""
+
+
+def check_epoch(output: str, epoch: int) -> None:
+    """Raises OutputError where another run has taken the output over since that epoch."""
+    if max(_epochs(output), default=0) > epoch:
+        msg = f"another run took over {output}, because this one had given no sign of life"
+        raise OutputError(msg)
+
+
+@dataclass(slots=True)
+class Lock:
+    """An output that is held."""
+
+    output: str
+    epoch: int
+    token: str
+    text: str
+    _file: Any = None
+    """The flocked file of a local output."""
+    _lost: str | None = None
+    _beaten: tuple[float, float] = field(default_factory=lambda: _clocks())
+    _over: threading.Event = field(default_factory=threading.Event)
+    _forgotten: bool = False
+
+    def lost(self) -> str | None:
+        """Why this run no longer holds the output; None while it does."""
+        return self._lost
+
+    @property
+    def is_first(self) -> bool:
+        """Whether nobody ever held the output before."""
+        return self.epoch == 1
+
+    def forget(self) -> None:
+        """Write nothing any more: what was begun here is removed."""
+        self._over.set()
+        self._forgotten = True
+
+    def check(self) -> None:
+        """Ask the storage now. Raises OutputError where the output is no longer held."""
+        if self._lost:
+            raise OutputError(self._lost)
+        with publish.output_errors("look at", self.output):
+            self._look()
+
+    def _look(self) -> None:
+        check_epoch(self.output, self.epoch)
+        if (path := _local(self.output, self.epoch)) is not None and not path.exists():
+            msg = f"{path} is gone: was {self.output} moved or removed during the run? Run again"
+            raise OutputError(msg)
+
+    def guard(self) -> None:
+        """As `check`, but asks only after a silence: for what is done often.
+
+        A process that was stopped for longer than it may be silent finds that out here before it does harm.
+        """
+        if self._lost or _since(self._beaten) > STALE_SECONDS / 2:
+            self.check()
+
+    def beat(self, also: Callable[[], None]) -> None:
+        """Give signs of life until the lock is released; `also` is done at each."""
+        while not self._over.wait(BEAT_SECONDS):
+            try:
+                self._look()
+            except OutputError as e:
+                self._lost = str(e)
+                return
+            except (SourceIOError, CredentialsError) as e:
+                self._late(e)
+                continue
+            try:
+                _write(self, released=False)
+                self._beaten = _clocks()
+                also()
+            except StoppedError as e:
+                self._late(e)
+
+    def _late(self, error: Exception) -> None:
+        silent = _since(self._beaten)
+        if silent > STALE_SECONDS:
+            self._lost = f"the lock of {self.output} could not be kept for {silent:.0f} s: {error}"
+
+    def abandon(self) -> None:
+        """Take back an epoch that was made in vain; one that is another's stays."""
+        if self._file is not None:
+            self._file.close()
+        with contextlib.suppress(OutputError, SourceIOError):
+            found = _found(self.output, self.epoch)
+            if found is not None and found.token == self.token:
+                publish.remove_files([_uri(self.output, self.epoch)])
+
+    def release(self) -> None:
+        self._over.set()
+        with contextlib.suppress(StoppedError, SourceIOError):
+            if not self._forgotten:
+                self.check()
+                _write(self, released=True)
+        if self._file is not None:
+            self._file.close()
+
+
+@contextlib.contextmanager
+def hold(output: str, run_id: str, also: Callable[[], None] = lambda: None) -> Iterator[Lock]:
+    """Hold an output while something is done to it.
+
+    Args:
+        output: root of the results.
+        run_id: for the message that others see.
+        also: done at each sign of life, in a thread.
+
+    Raises:
+        LockedError: another run holds it.
+        ConfigError: the output cannot be written.
+        StoppedError: its storage fails in a way that may pass.
+        OutputError: its disk is full or failing.
+    """
+    started = dt.datetime.now().astimezone().isoformat(timespec="seconds")
+    text = f"run {run_id}, process {os.getpid()} on {socket.gethostname()}, since {started}"
+    try:
+        lock = _take(output, text)
+    except (OutputError, StoppedError, SourceIOError) as e:
+        if isinstance(e, OutputError) and e.__cause__ is not None and is_failing(e.__cause__):
+            raise
+        msg = f"output: cannot write to {output}: {e}"
+        hint = "" if is_passing(e) else "; check the path, the permissions and the job's `storage`"
+        raise storage.refusal(e, msg + hint) from e
+    thread = threading.Thread(target=lock.beat, args=(also,), daemon=True)
+    thread.start()
+    try:
+        yield lock
+    finally:
+        lock.release()
+
+
+def holder(output: str) -> str | None:
+    """Who works on the output now, in words; None: nobody."""
+    epochs = _epochs(output)
+    if not epochs:
+        return None
+    found = _found(output, max(epochs))
+    if found is None or found.released:
+        return None
+    if (is_held := _is_flocked(output, max(epochs))) is not None:
+        return found.text if is_held else None
+    # Nothing is written to ask the storage's clock: who only looks may be unable to.
+    is_silent = found.modified is not None and abs(time.time() - found.modified) > STALE_SECONDS
+    return None if is_silent else found.text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Found:
+    """Somebody's epoch as it is on the storage."""
+
+    token: str
+    text: str
+    released: bool
+    modified: float | None
+
+
+def _take(output: str, text: str) -> Lock:
+    epochs = _epochs(output)
+    newest = max(epochs, default=0)
+    found = _found(output, newest) if newest else None
+    if found is not None and not _is_free(output, newest, found, lambda: _now(output)):
+        msg = f"another run holds {output} ({found.text}); wait for it or stop it"
+        raise LockedError(msg)
+    lock = Lock(output=output, epoch=newest + 1, token=secrets.token_hex(8), text=text)
+    if not _create(lock) or max(_epochs(output), default=0) > lock.epoch:
+        # The number may have been free again: others took and left the output since it was looked at.
+        lock.abandon()
+        msg = f"another run holds {output} (begun at the same moment); wait for it or stop it"
+        raise LockedError(msg)
+    publish.remove_files([info.uri for info in _listed(output) if info.uri != _uri(output, lock.epoch)])
+    return lock
+
+
+def _is_free(output: str, epoch: int, found: _Found, now: Callable[[], float]) -> bool:
+    """Released, its process dead, or silent for too long."""
+    if found.released or _is_flocked(output, epoch) is False:
+        return True
+    if found.modified is None:
+        return False
+    silent = now() - found.modified
+    return silent > STALE_SECONDS or (silent < -STALE_SECONDS and _stays(output, epoch, found.modified))
+
+
+def _stays(output: str, epoch: int, modified: float) -> bool:
+    """Whether nobody gives a sign of life: a file from the future does not tell its age, and is watched."""
+    until = time.monotonic() + STALE_SECONDS
+    while time.monotonic() < until:
+        time.sleep(BEAT_SECONDS)
+        info = storage.file_info(_uri(output, epoch))
+        if info is None or info.modified != modified:
+            return False
+    return True
+
+
+def _now(output: str) -> float:
+    """The time by the storage's own clock: when it says that a file was written just now."""
+    uri = storage.join(output, "_batchseg", "locks", f"clock-{secrets.token_hex(4)}")
+    publish.publish(uri, b"", durable=False)
+    info = storage.file_info(uri)
+    publish.remove_files([uri])
+    return info.modified if info is not None and info.modified is not None else time.time()
+
+
+def _listed(output: str) -> list[storage.FileInfo]:
+    """Epochs, and what starts were killed over: files in the making, and those that asked for the time."""
+    return list(listing.list_folder(storage.join(output, "_batchseg", "locks")))
+
+
+def _epochs(output: str) -> list[int]:
+    names = (info.uri.rpartition("/")[2] for info in _listed(output))
+    return sorted(int(match[1]) for name in names if (match := re.fullmatch(r"epoch-(\d{8})\.json", name)))
+
+
+def _uri(output: str, epoch: int) -> str:
+    return storage.join(output, "_batchseg", "locks", f"epoch-{epoch:08d}.json")
+
+
+def _document(lock: Lock, *, released: bool) -> bytes:
+    return json.dumps({"token": lock.token, "holder": lock.text, "released": released}).encode()
+
+
+def _write(lock: Lock, *, released: bool) -> None:
+    """A local file keeps its inode, which is flocked; an object is put again."""
+    path = _local(lock.output, lock.epoch)
+    if path is None:
+        publish.publish(_uri(lock.output, lock.epoch), _document(lock, released=released))
+        return
+    try:
+        with path.open("r+b") as file:
+            file.write(_document(lock, released=released).ljust(path.stat().st_size))
+    except OSError as e:
+        msg = f"cannot write {path}: {describe(e, path)}"
+        raise OutputError(msg) from e
+
+
+def _found(output: str, epoch: int) -> _Found | None:
+    uri = _uri(output, epoch)
+    info = storage.file_info(uri)
+    modified = info.modified if info else None
+    try:
+        loaded = json.loads(storage.read_bytes(uri))
+        return _Found(
+            token=loaded["token"], text=loaded["holder"], released=loaded["released"], modified=modified
+        )
+    except FileNotFoundError:
+        return None
+    except OSError as e:
+        msg = f"cannot read {uri}: {e}"
+        raise OutputError(msg) from e
+    except (ValueError, KeyError, TypeError):
+        # A power cut leaves an empty file; whether its run lives is seen as of any other.
+        return _Found(token="", text=f"unknown, as {uri} is damaged", released=False, modified=modified)
+
+
+def _local(output: str, epoch: int) -> Path | None:
+    return storage.local_path(_uri(output, epoch))
+
+
+def _create(lock: Lock) -> bool:
+    """Write the epoch only if nobody has. A local file appears flocked, so it is never taken for dead."""
+    path, data = _local(lock.output, lock.epoch), _document(lock, released=False)
+    if path is None:
+        return publish.create(_uri(lock.output, lock.epoch), data)
+    making = path.with_name(f".tmp-{lock.token}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock._file = making.open("w+b")
+        lock._file.write(data)
+        lock._file.flush()
+        with contextlib.suppress(OSError):  # a disk without flock still has signs of life
+            fcntl.flock(lock._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.link(making, path)
+    except (FileExistsError, FileNotFoundError):  # or who was first removed ours, see _take
+        return False
+    except OSError as e:
+        said = (
+            f"cannot write {path}: {describe(e, path)}" if is_failing(e) else f"{e.strerror} ({path.parent})"
+        )
+        raise OutputError(said) from e
+    finally:
+        with contextlib.suppress(OSError):
+            making.unlink(missing_ok=True)
+    return True
+
+
+def _is_flocked(output: str, epoch: int) -> bool | None:
+    """Whether a local holder's process is there, however it sleeps. None: other storages do not tell."""
+    path = _local(output, epoch)
+    if path is None:
+        return None
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return False
+    except BlockingIOError:
+        return True
+    except OSError:
+        return None
+
+
+def _clocks() -> tuple[float, float]:
+    return time.clock_gettime(time.CLOCK_BOOTTIME), time.time()
+
+
+def _since(then: tuple[float, float]) -> float:
+    """Seconds by the clock that went further: one stands still while a machine sleeps, one can be set."""
+    return max(now - before for now, before in zip(_clocks(), then, strict=True))

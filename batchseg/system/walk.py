@@ -1,0 +1,348 @@
+"""Files by the hundred thousand: facts in columns, as a stream, without an object per file.
+
+The same rules as in `storage`: a link counts by its target, or as absent, linked folders are not entered, and
+what is no regular file is left out. On a local disk this asks the system itself, about 2.5 us per file; S3 is
+listed page by page, other object stores folder by folder.
+"""
+
+import errno
+import os
+import stat
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from batchseg.errors import SourceIOError
+from batchseg.system import listing, storage
+from batchseg.system.retry import patiently
+from batchseg.system.storage import FileInfo
+
+BATCH = 16_384
+"""Files in one batch at most: what a walk holds, about 5 MB."""
+
+LISTED_FROM = 64
+"""Members of one folder of a bucket from which on the folder is listed (1000 files per request)."""
+
+_PASSED_OVER = frozenset((errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.ELOOP))
+"""Gone meanwhile, or closed to this user: that entry is left out, as `storage` does."""
+
+_ABSENT = frozenset((errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Files:
+    """Some files, column by column; one entry per file in each list."""
+
+    uris: list[str] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
+    """Bytes; 0 where the file is absent."""
+    tags: list[str | None] = field(default_factory=list)
+    """Size and version (mtime in nanoseconds, or ETag); None where the file is absent."""
+    modified: list[float | None] = field(default_factory=list)
+    """Seconds since 1970; None where the storage does not say, or the file is absent."""
+
+    def add(self, uri: str, size: int, tag: str | None, modified: float | None) -> None:
+        self.uris.append(uri)
+        self.sizes.append(size)
+        self.tags.append(tag)
+        self.modified.append(modified)
+
+    def add_info(self, uri: str, info: FileInfo | None) -> None:
+        if info is None:
+            self.add(uri, 0, None, None)
+        else:
+            self.add(uri, info.size, _tag_of(info), info.modified)
+
+
+def _local_tag(facts: os.stat_result) -> str:
+    return f"{facts.st_size:x}-{facts.st_mtime_ns:x}"
+
+
+def _tag_of(info: FileInfo) -> str:
+    return f"{info.size:x}-" + info.version.strip('"')
+
+
+def _any_name(name: str) -> bool:
+    return True
+
+
+def walk(pattern: str, *, wanted: Callable[[str], bool] = _any_name, without: str = "") -> Iterator[Files]:
+    """Regular files of a path, a folder (all below it) or a glob, in no order, in batches.
+
+    Args:
+        pattern: as `storage.list_files` takes it.
+        wanted: asked for each file's name, folder left out; what it declines is not looked at.
+        without: a folder that is not entered.
+
+    Raises:
+        SourceIOError: the storage could not be listed.
+        ValueError: the pattern has `**` beside other characters.
+    """
+    local = storage.local_path(pattern)
+    plain = pattern if local is None else str(local)
+    if listing.is_folder(pattern):
+        yield from _below(plain, wanted, without)
+    elif listing.is_glob(pattern):
+        yield from _matching(plain, wanted, without)
+    elif wanted(plain.rpartition("/")[2]):
+        found = look([plain])
+        if found.tags[0] is not None:
+            yield found
+
+
+def _below(folder: str, wanted: Callable[[str], bool], without: str) -> Iterator[Files]:
+    if storage.local_path(folder) is not None:
+        return _scan([folder], wanted, without, deep=True)
+    return _chosen(_pages(folder, deep=True), wanted, without)
+
+
+def _directly_in(folders: list[str], wanted: Callable[[str], bool], without: str) -> Iterator[Files]:
+    if folders and storage.local_path(folders[0]) is not None:
+        yield from _scan(folders, wanted, without, deep=False)
+        return
+    for folder in folders:
+        yield from _chosen(_pages(folder, deep=False), wanted, without)
+
+
+def _matching(pattern: str, wanted: Callable[[str], bool], without: str) -> Iterator[Files]:
+    """Level by level down to the pattern's last part, or to its `**`, below which everything is listed."""
+    parts = pattern.split("/")
+    first = next(n for n, part in enumerate(parts) if any(c in part for c in listing.WILDCARDS))
+    stars = next((n for n, part in enumerate(parts) if "**" in part), None)
+    last = len(parts) - 1 if stars is None else stars
+    folders = ["/".join(parts[:first])]
+    for part in parts[first:last]:
+        folders = _one_level_down(folders, part)
+    if stars is None:
+        fits = storage.glob_regex(parts[-1]).match
+        yield from _directly_in(folders, lambda name: bool(fits(name)) and wanted(name), without)
+        return
+    whole = storage.glob_regex(pattern).match
+    for folder in folders:
+        for files in _below(folder, wanted, without):
+            yield _filtered(files, [bool(whole(uri)) for uri in files.uris])
+
+
+def _one_level_down(folders: list[str], part: str) -> list[str]:
+    if any(c in part for c in listing.WILDCARDS):
+        fits = storage.glob_regex(part).match
+        listed = storage.at_once(_subfolders, folders, folders[0] if folders else "")
+        return [below for lower in listed for below in lower if fits(below.rpartition("/")[2])]
+    lower = [f"{folder}/{part}" for folder in folders]
+    return [folder for folder in lower if storage.local_path(folder) is None or _is_real_folder(folder)]
+
+
+def _is_real_folder(path: str) -> bool:
+    return Path(path).is_dir() and not Path(path).is_symlink()
+
+
+def _subfolders(folder: str) -> list[str]:
+    if storage.local_path(folder) is None:
+        return listing.list_subfolders(folder)
+    try:
+        with os.scandir(folder or "/") as entries:
+            return [f"{folder}/{e.name}" for e in entries if e.is_dir(follow_symlinks=False)]
+    except OSError as e:
+        _refuse_unless_passed_over(e, folder)
+        return []
+
+
+def _filtered(files: Files, keep: Sequence[bool]) -> Files:
+    chosen = Files()
+    for entry in zip(keep, files.uris, files.sizes, files.tags, files.modified, strict=True):
+        if entry[0]:
+            chosen.add(*entry[1:])
+    return chosen
+
+
+def _scan(folders: list[str], wanted: Callable[[str], bool], without: str, *, deep: bool) -> Iterator[Files]:
+    """Files in local folders, and in those below them where `deep`."""
+    local = storage.local_path(without) if without else None
+    left_out = "" if local is None else str(local)
+    files = Files()
+    pending = folders[::-1]
+    while pending:
+        folder = pending.pop()
+        if folder == left_out:
+            continue
+        try:
+            with os.scandir(folder or "/") as entries:
+                prefix = folder.rstrip("/") + "/"
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        if deep:
+                            pending.append(prefix + entry.name)
+                    elif wanted(entry.name):
+                        _add_entry(files, prefix + entry.name, entry)
+                        if len(files.uris) == BATCH:
+                            yield files
+                            files = Files()
+        except OSError as e:
+            _refuse_unless_passed_over(e, folder)
+    yield files
+
+
+def _add_entry(files: Files, path: str, entry: os.DirEntry[str]) -> None:
+    try:
+        facts = entry.stat()
+    except OSError as e:
+        if e.errno in _ABSENT and entry.is_symlink():
+            files.add(path, 0, None, None)
+        else:
+            _refuse_unless_passed_over(e, path)
+        return
+    if stat.S_ISREG(facts.st_mode):
+        files.add(path, facts.st_size, _local_tag(facts), facts.st_mtime)
+
+
+def _refuse_unless_passed_over(error: OSError, path: str) -> None:
+    if error.errno not in _PASSED_OVER:
+        msg = f"cannot list {path}: {error.strerror or error}"
+        raise SourceIOError(msg) from error
+
+
+def _chosen(pages: Iterable[list[FileInfo]], wanted: Callable[[str], bool], without: str) -> Iterator[Files]:
+    left_out = without.rstrip("/") + "/"
+    for page in pages:
+        files = Files()
+        for info in page:
+            inside = without and info.uri.startswith(left_out)
+            if not inside and wanted(info.uri.rpartition("/")[2]):
+                files.add_info(info.uri, info)
+        yield files
+
+
+def _pages(folder: str, *, deep: bool) -> Iterator[list[FileInfo]]:
+    """What lies in a folder of an object store, or anywhere below it; nothing where there is no such one."""
+    try:
+        with storage.as_os_error():
+            fs, path = storage.filesystem(folder)
+            if "s3" in fs.protocol:
+                yield from _s3_pages(fs, path, deep=deep)
+            else:
+                yield from _folder_pages(fs, path, deep=deep)
+    except FileNotFoundError:
+        return
+    except OSError as e:
+        msg = f"cannot list {folder}: {e}"
+        raise SourceIOError(msg) from e
+
+
+def _s3_pages(fs: Any, path: str, *, deep: bool) -> Iterator[list[FileInfo]]:
+    """s3fs itself holds a dict for every object of a listing until the last page."""
+    bucket, _, key = path.partition("/")
+    asked = {"Bucket": bucket, "Prefix": f"{key.rstrip('/')}/" if key else ""}
+    if not deep:
+        asked["Delimiter"] = "/"
+    while True:
+        answer = patiently(partial(fs.call_s3, "list_objects_v2", **asked))
+        objects = [entry for entry in answer.get("Contents", ()) if not entry["Key"].endswith("/")]
+        yield [
+            storage.to_file_info(fs, f"{bucket}/{entry['Key']}", {**entry, "size": entry["Size"]})
+            for entry in objects
+        ]
+        if not answer.get("IsTruncated"):
+            return
+        asked["ContinuationToken"] = answer["NextContinuationToken"]
+
+
+def _folder_pages(fs: Any, path: str, *, deep: bool) -> Iterator[list[FileInfo]]:
+    pending = [path]
+    while pending:
+        try:
+            entries = patiently(partial(fs.ls, pending.pop(), detail=True))
+        except FileNotFoundError:
+            continue
+        yield [storage.to_file_info(fs, e["name"], e) for e in entries if e["type"] == "file"]
+        if deep:
+            pending += [e["name"] for e in entries if e["type"] == "directory"]
+
+
+def look(uris: Sequence[str]) -> Files:
+    """Facts of the files of these names, in their order; local ones in a few threads, for network disks.
+
+    Raises:
+        SourceIOError: a storage does not answer, or denies access.
+    """
+    remote = [uri for uri in uris if "://" in uri and storage.local_path(uri) is None]
+    if not remote:
+        return _stat_all(uris)
+    facts = dict(zip(remote, _asked(remote), strict=True))
+    local = [uri for uri in uris if uri not in facts]
+    stated = _stat_all(local)
+    columns = zip(stated.sizes, stated.tags, stated.modified, strict=True)
+    facts |= zip(local, columns, strict=True)
+    files = Files()
+    for uri in uris:
+        files.add(uri, *facts[uri])
+    return files
+
+
+_Facts = tuple[int, str | None, float | None]
+
+
+def _asked(uris: Sequence[str]) -> list[_Facts]:
+    """Of files in buckets and on web servers: folders of many are listed, others are asked for each."""
+    counts = Counter(uri.rpartition("/")[0] for uri in uris)
+    known: dict[str, _Facts] = {}
+    many = {f for f, count in counts.items() if count >= LISTED_FROM and not f.startswith("http")}
+    asked_for = set(uris) if many else set()
+    for folder in sorted(many):
+        for files in _chosen(_pages(folder, deep=False), _any_name, ""):
+            columns = zip(files.sizes, files.tags, files.modified, strict=True)
+            pairs = zip(files.uris, columns, strict=True)
+            known |= ((uri, facts) for uri, facts in pairs if uri in asked_for)
+    single = [uri for uri in uris if uri.rpartition("/")[0] not in many]
+    found = Files()
+    for uri, info in storage.file_infos(single).items():
+        found.add_info(uri, info)
+    known |= zip(found.uris, zip(found.sizes, found.tags, found.modified, strict=True), strict=True)
+    return [known.get(uri, (0, None, None)) for uri in uris]
+
+
+def _stat_all(uris: Sequence[str]) -> Files:
+    """One stat each. On this disk a single thread is 20 % faster, on a network disk 16 are many times so."""
+    size = max(256, -(-len(uris) // storage.REQUESTS))
+    parts = [uris[start : start + size] for start in range(0, len(uris), size)]
+    if len(parts) < 2:
+        return _stat_some(uris)
+    files = Files()
+    with ThreadPoolExecutor(len(parts)) as pool:
+        for part in pool.map(_stat_some, parts):
+            files.uris.extend(part.uris)
+            files.sizes.extend(part.sizes)
+            files.tags.extend(part.tags)
+            files.modified.extend(part.modified)
+    return files
+
+
+def _stat_some(uris: Sequence[str]) -> Files:
+    files = Files()
+    for uri in uris:
+        try:
+            facts = os.stat(uri.removeprefix("file://"))  # noqa: PTH116  a Path takes twice as long
+        except OSError as e:
+            if e.errno not in _ABSENT:
+                msg = f"cannot look at {uri}: {e}"
+                raise SourceIOError(msg) from e
+            facts = None
+        except ValueError:  # a zero byte: no file can be called so
+            facts = None
+        if facts is not None and stat.S_ISREG(facts.st_mode):
+            files.add(uri, facts.st_size, _local_tag(facts), facts.st_mtime)
+        else:
+            files.add(uri, 0, None, None)
+    return files
+
+
+def current_tags(uris: Sequence[str]) -> list[str | None]:
+    """The tags of files as they are now, one stat (or request) each; None where one is gone.
+
+    Raises:
+        SourceIOError: a storage does not answer, or denies access.
+    """
+    return look(uris).tags

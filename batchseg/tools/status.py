@@ -1,0 +1,130 @@
+"""What an output holds, read without a lock and without touching it."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from batchseg.output.columns import verdict_counts
+from batchseg.output.ledger import Ledger
+from batchseg.output.record import to_records
+from batchseg.output.state import require_results
+from batchseg.system import listing, storage
+from batchseg.system.output_lock import holder
+
+RUNS_LOOKED_AT = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnfinishedScene:
+    source_id: str
+    shards_done: int
+    pixels_done: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefusedSource:
+    source_id: str
+    status: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DamagedScene:
+    """A scene that is done, with blocks that cannot be decoded."""
+
+    source_id: str
+    bad_pixels: int
+    bad_share: float
+    """Of all its pixels, 0..1."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LastRun:
+    """What a run's predictors did."""
+
+    run_id: str
+    shares: Mapping[str, float]
+    """Of their time, as `bottleneck.Usage.shares`."""
+    bound_by: str
+    advice: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    output: str
+    running: str | None
+    """Who holds the output now."""
+    verdicts: Mapping[str, int] | None
+    """Of photographs that are done, how many have which; None: the output is of scenes."""
+    done: int
+    pixels_done: int
+    """Of finished masks."""
+    unfinished: tuple[UnfinishedScene, ...]
+    refused: tuple[RefusedSource, ...]
+    """Quarantined or failed."""
+    damaged: tuple[DamagedScene, ...]
+    last_run: LastRun | None
+    """The latest that came to its end."""
+    gone: tuple[str, ...]
+    """Sources that the last run did not find any more; `prune` removes what is left of them."""
+
+
+def read_status(output: str) -> Status:
+    """Raises ConfigError where no run has written to `output`."""
+    state = require_results(output)
+    ledger = Ledger(output)
+    table = ledger.table()
+    is_done = pc.equal(table.column("status"), pa.scalar("done"))
+    done = table.filter(is_done)
+    sizes = pc.multiply(done.column("height").cast(pa.int64()), done.column("width"))
+    return Status(
+        output=output,
+        running=holder(output),
+        verdicts=verdict_counts(table) if state and "fit" in state.pixel else None,
+        done=len(done),
+        pixels_done=pc.sum(sizes).as_py() or 0,
+        unfinished=tuple(
+            UnfinishedScene(
+                source_id=source_id,
+                shards_done=len(shards),
+                pixels_done=sum(shard.window.size for shard in shards),
+            )
+            for source_id in ledger.unfinished()
+            if (shards := ledger.shards(source_id))
+        ),
+        refused=tuple(
+            RefusedSource(source_id=record.source_id, status=record.status, error=record.error)
+            for record in to_records(table.filter(pc.invert(is_done)))
+        ),
+        damaged=tuple(
+            DamagedScene(
+                source_id=record.source_id,
+                bad_pixels=record.bad_pixels,
+                bad_share=record.bad_pixels / (record.height * record.width),
+            )
+            for record in to_records(done.filter(pc.greater(done.column("bad_pixels"), pa.scalar(0))))
+        ),
+        last_run=_last_run(output),
+        gone=state.vanished if state else (),
+    )
+
+
+def _last_run(output: str) -> LastRun | None:
+    """Of the last few runs, as one that was stopped leaves no summary and one without work no shares."""
+    folder = storage.join(output, "_batchseg", "runs")
+    for run in sorted(listing.list_subfolders(folder), reverse=True)[:RUNS_LOOKED_AT]:
+        try:
+            found = json.loads(storage.read_bytes(storage.join(run, "summary.json")))
+        except (OSError, ValueError):
+            continue
+        if found.get("predictor_shares") and found.get("tiles"):
+            return LastRun(
+                run_id=run.rstrip("/").rpartition("/")[2],
+                shares=found["predictor_shares"],
+                bound_by=found["bound_by"],
+                advice=found["advice"],
+            )
+    return None

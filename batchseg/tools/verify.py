@@ -1,0 +1,163 @@
+"""`batchseg verify`: every published file against the ledger, every table row against a source."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from batchseg.errors import OutputError
+from batchseg.output.columns import PLAIN_OUTPUT, first_output, outputs_of
+from batchseg.output.ledger import Ledger
+from batchseg.output.record import Output
+from batchseg.output.region_parts import read_part
+from batchseg.output.state import require_results
+from batchseg.system import listing, publish, storage
+
+FOLDERS = ("masks", "confidence", "annotations")
+
+_COLUMNS: dict[str, pa.DataType] = {"source_id": pa.string(), "path": pa.string(), "found": pa.int64()}
+_FOUND = pa.schema(_COLUMNS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verification:
+    """What was looked at, and what is wrong with it."""
+
+    sources: int
+    files: int
+    nbytes: int
+    rows: int
+    """Of the region tables."""
+    problems: tuple[str, ...]
+    unrecorded: tuple[str, ...]
+    """Files that no record names: left by a run that was killed, or somebody else's."""
+
+
+def verify(output: str, *, quick: bool, say: Callable[[str], None]) -> Verification:
+    """Compare what an output holds with what its ledger says.
+
+    Args:
+        output: root of the results.
+        quick: compare sizes and rows, not checksums.
+        say: told of progress.
+
+    Raises:
+        ConfigError: no run has written there.
+        OutputError: the ledger cannot be read.
+    """
+    state = require_results(output)
+    ledger = Ledger(output)
+    recorded = _recorded(ledger.table())
+    sizes = {path: size for folder in FOLDERS for path, size in _listed(output, folder)}
+    say(f"{len(recorded)} files to compare")
+    problems = [problem for made in recorded.values() if (problem := _size_problem(made, sizes))]
+    if not quick:
+        whole = [made for made in recorded.values() if sizes.get(made.path) == made.nbytes]
+        answers = storage.at_once(lambda made: _checksum_problem(output, made), whole, output)
+        problems += [problem for problem in answers if problem]
+    # A run that was stopped leaves tables that it did not come to record: they count for nobody.
+    tables = sizes if ledger.is_settled else {path: sizes[path] for path in sizes if path in recorded}
+    rows, row_problems = _region_rows(output, ledger.table(), tables)
+    problems += row_problems
+    if ledger.is_settled and state is not None:  # the items table is written when a run ends
+        problems += _item_problems(output, ledger)
+    else:
+        say("a run is under way or was interrupted: the items table is not compared")
+    return Verification(
+        sources=ledger.count,
+        files=len(recorded),
+        nbytes=sum(made.nbytes for made in recorded.values()),
+        rows=rows,
+        problems=tuple(sorted(problems)),
+        unrecorded=tuple(sorted(set(sizes) - set(recorded))),
+    )
+
+
+def _recorded(table: pa.Table) -> dict[str, Output]:
+    """Each file once, however many sources it is of."""
+    files = outputs_of(table).drop_columns("row").cast(PLAIN_OUTPUT).group_by(["path", "nbytes", "sha256"])
+    return {row["path"]: Output(**row) for row in files.aggregate([]).to_pylist()}
+
+
+def _listed(output: str, folder: str) -> Iterator[tuple[str, int]]:
+    root = storage.join(output, folder)
+    with publish.output_errors("list", root):
+        infos = listing.list_below(root)
+    return ((info.uri.removeprefix(output + "/"), info.size) for info in infos)
+
+
+def _size_problem(made: Output, sizes: dict[str, int]) -> str:
+    size = sizes.get(made.path)
+    if size is None:
+        return f"{made.path}: missing"
+    return "" if size == made.nbytes else f"{made.path}: {size} bytes, recorded are {made.nbytes}"
+
+
+def _checksum_problem(output: str, made: Output) -> str:
+    try:
+        found = storage.sha256(storage.join(output, made.path))
+    except OSError as e:
+        return f"{made.path}: cannot be read: {e}"
+    return "" if found == made.sha256 else f"{made.path}: its checksum is not the recorded one"
+
+
+def _region_rows(output: str, table: pa.Table, sizes: dict[str, int]) -> tuple[int, list[str]]:
+    """Rows in the region tables, and what is wrong with them."""
+    there = pa.array(list(sizes), pa.string())
+    parts = first_output(table, "annotations").cast(pa.string())
+    columns = {
+        "source_id": table.column("source_id"),
+        "path": parts,
+        "expected": table.column("region_count"),
+    }
+    expected = pa.table(columns).filter(pc.is_in(parts, value_set=there))
+    found, problems = _found_rows(output, sorted(sizes))
+    both = expected.join(found, ["source_id", "path"], join_type="full outer")
+    for row in both.filter(_differ(both)).to_pylist():
+        text = f"{row['path']}: {row['found'] or 0} rows of {row['source_id']}"
+        if row["expected"] is None:
+            problems.append(f"{text}, whose record does not name this table")
+        else:
+            problems.append(f"{text}, recorded are {row['expected']}")
+    return pc.sum(found.column("found")).as_py() or 0, problems
+
+
+def _differ(both: pa.Table) -> Any:
+    zero: Any = pa.scalar(0, pa.int64())
+    expected, found = (pc.fill_null(both.column(name), zero) for name in ("expected", "found"))
+    return pc.or_(pc.not_equal(expected, found), pc.is_null(both.column("expected")))
+
+
+def _found_rows(output: str, paths: Sequence[str]) -> tuple[pa.Table, list[str]]:
+    """How many rows each source has in each region table, and the tables that cannot be read."""
+    found = [_FOUND.empty_table()]
+    problems = []
+    for path in paths:
+        if not path.startswith("annotations/") or not path.endswith(".parquet"):
+            continue
+        try:
+            ids = read_part(output, path).read(["source_id"])
+        except OutputError as e:
+            problems.append(str(e))
+            continue
+        counts = ids.group_by("source_id").aggregate([([], "count_all")])
+        columns: list[Any] = [counts.column(0), pa.array([path] * len(counts)), counts.column(1)]
+        found.append(pa.Table.from_arrays(columns, schema=_FOUND))
+    return pa.concat_tables(found), problems
+
+
+def _item_problems(output: str, ledger: Ledger) -> list[str]:
+    path = "items/items.parquet"
+    try:
+        items = read_part(output, path).read(["source_id", "status"])
+    except OutputError as e:
+        return [f"{path}: {e}"]
+    table = ledger.table().select(["source_id", "status"]).cast(items.schema)
+    if items.equals(table):
+        return []
+    rows, known = (Counter(zip(*t.to_pydict().values(), strict=True)) for t in (items, table))
+    wrong = sorted({source_id for source_id, _ in (rows - known) + (known - rows)})
+    return [f"{path}: {source_id}: its rows are not what the ledger says" for source_id in wrong]

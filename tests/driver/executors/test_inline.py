@@ -1,0 +1,124 @@
+"""Steps that hang in the one process of an inline run."""
+
+import threading
+import time
+from types import SimpleNamespace
+
+import pyarrow as pa
+import pytest
+from factories import make_recipe, make_scene, make_source
+
+from batchseg.driver.executors import inline
+from batchseg.driver.executors.inline import InlineExecutor
+from batchseg.driver.scene_worker import Lease
+from batchseg.driver.tasks import Failure, FinishTask, Group, Slot, to_stream
+from batchseg.errors import SourceError, StoppedError
+from batchseg.inputs.source import Refusal
+from batchseg.pixels.fit import tile_grid
+from batchseg.pixels.grid import ShardGrid
+from batchseg.system.threads import Helper
+
+SLOT = Slot(id=0, cpu_class="avx2")
+
+
+def hang(*_: object) -> None:
+    threading.Event().wait()
+
+
+def lease(number: int, name: str) -> Lease:
+    scene, recipe = make_scene(27, 43, source=make_source(name)), make_recipe()
+    shards = tuple(ShardGrid(tiles=tile_grid(recipe, 27, 43), tiles_hw=(9, 9)))
+    return Lease(id=number, scene=scene, grid="9 x 9", cpu_class="avx2", shards=shards)
+
+
+def group(number: int, name: str) -> Group:
+    return Group(
+        id=number, work="predict", images=to_stream(pa.table({"source_id": [name, "other.png"]})), count=2
+    )
+
+
+@pytest.fixture
+def executor(monkeypatch):
+    """One whose steps do nothing, for `hanging.tif` and `hanging.png` for ever."""
+    monkeypatch.setattr(Helper, "given_up", 0)
+    monkeypatch.setattr(inline, "cpu_class", lambda: "avx2")
+    monkeypatch.setattr(inline, "load_predictor", lambda *_, **__: SimpleNamespace(is_busy=False))
+    for step in ("read_lease", "predict_lease", "write_lease", "finished"):
+        monkeypatch.setattr(inline, step, lambda *_: "done")
+    made = InlineExecutor("out", threads=1, batch_size=1, timeout=0.3, stop=lambda: False)
+    made.start(make_recipe(), SimpleNamespace(photographs=None))
+    return made
+
+
+def outcome_of(executor):
+    until = time.monotonic() + 20
+    while not (outcomes := executor.poll(0.05)):
+        assert time.monotonic() < until
+    return outcomes[0].result
+
+
+def test_a_read_that_hangs_is_left_to_its_thread_and_others_go_on(executor, monkeypatch):
+    monkeypatch.setattr(
+        inline, "read_lease", lambda _, lease: hang() if "hang" in lease.scene.source.uri else 1
+    )
+    executor.submit(lease(0, "hanging.tif"), SLOT, "none")
+    executor.submit(lease(1, "fine.tif"), SLOT, "none")
+    failure = outcome_of(executor)
+    assert (failure.kind, failure.step) == ("timeout", "read")
+    assert outcome_of(executor) == "done"
+    assert Helper.given_up == 1
+
+
+@pytest.mark.parametrize(
+    ("step", "word"), [("predict_lease", "predict"), ("write_lease", "write"), ("finished", "finish")]
+)
+def test_what_only_the_end_of_the_process_ends_stops_the_run_with_the_sources_name(
+    executor, monkeypatch, step, word
+):
+    monkeypatch.setattr(inline, step, hang)
+    monkeypatch.setattr(inline, "finish_limit", lambda scene, timeout: timeout)
+    if word == "finish":
+        executor.finish(FinishTask(scene=lease(0, "a.tif").scene, shards=(), epoch=1))
+    else:
+        executor.submit(lease(0, "a.tif"), SLOT, "none")
+    with pytest.raises(StoppedError, match=rf"a\.tif: the step `{word}` gave no answer.*executor: ray"):
+        outcome_of(executor)
+
+
+@pytest.mark.parametrize("is_busy", [False, True])
+def test_a_group_is_given_up_unless_the_network_hangs_itself(executor, monkeypatch, is_busy):
+    monkeypatch.setattr(executor, "_worker", hang)
+    monkeypatch.setattr(executor, "_new_worker", lambda: lambda group: "done")
+    executor._predictor.is_busy = is_busy
+    executor.submit_group(group(0, "hanging.png"), SLOT)
+    executor.submit_group(group(1, "fine.png"), SLOT)
+    if is_busy:
+        with pytest.raises(StoppedError, match=r"hanging\.png and 1 more: the step `group`"):
+            outcome_of(executor)
+        return
+    failure = outcome_of(executor)
+    assert (failure.kind, failure.step) == ("timeout", "group")
+    assert outcome_of(executor) == "done"
+
+
+def test_a_header_that_hangs_is_looked_at_alone(executor, monkeypatch):
+    def read_header(source):
+        return hang() if "hang" in source.uri else make_scene(9, 9, source=source)
+
+    monkeypatch.setattr(inline, "read_header", read_header)
+    monkeypatch.setattr(
+        inline,
+        "read_headers_alone",
+        lambda sources, _: [Refusal.of(source, SourceError("hung")) for source in sources],
+    )
+    sources = [make_source(name) for name in ("a.tif", "hanging.tif", "b.tif")]
+    answers = list(executor.headers(sources))
+    assert [answer.source.uri for answer in answers] == [sources[i].uri for i in (0, 2, 1)]
+    assert isinstance(answers[-1], Refusal)
+
+
+def test_what_waits_behind_a_slow_step_is_not_late(executor, monkeypatch):
+    monkeypatch.setattr(inline, "read_lease", lambda *_: time.sleep(0.2))
+    for number in range(3):
+        executor.submit(lease(number, f"{number}.tif"), SLOT, "none")
+    assert not any(isinstance(outcome_of(executor), Failure) for _ in range(3))

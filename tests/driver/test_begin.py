@@ -1,0 +1,128 @@
+"""Runs as cron starts them: no home, no terminal, next to no environment, and perhaps two at once."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import BATCHSEG, REPOSITORY, JobWriter, read_mask, reflectance, spectral_mask, write_raster
+from factories import make_config
+
+from batchseg.driver.begin import begin
+from batchseg.errors import LockedError, ModelError
+from batchseg.system.output_lock import hold
+
+HEAVY = {"numpy", "rasterio", "pyarrow", "scipy", "shapely", "pyproj", "cv2", "ray", "paddle", "rich"}
+
+
+def cron(tmp_path: Path, **more: str) -> dict[str, str]:
+    """What cron gives a user whose home folder does not exist; temporary folders where the test sees them."""
+    (tmp_path / "t").mkdir(exist_ok=True)
+    return {
+        "HOME": "/nonexistent",
+        "PATH": "/usr/bin:/bin",
+        "SHELL": "/bin/sh",
+        "TMPDIR": str(tmp_path / "t"),
+        "PYTHONPATH": str(REPOSITORY),
+        **more,
+    }
+
+
+def start(job: Path, environment: dict[str, str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        f'exec "{BATCHSEG}" run "{job}" --quiet <&-',
+        shell=True,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd="/",
+    )
+
+
+def left(tmp_path: Path) -> set[str]:
+    """What runs left in temporary folders, but for the networks that they derived."""
+    return {path.name for path in (tmp_path / "t").iterdir()} - {f"batchseg-models-{os.getuid()}"}
+
+
+@pytest.mark.parametrize("executor", ["inline", pytest.param("ray", marks=pytest.mark.slow)])
+def test_two_starts_at_once_are_one_run_and_one_line(
+    tmp_path: Path, write_job: JobWriter, executor: str
+) -> None:
+    pixels = reflectance(90, 130)
+    write_raster(tmp_path / "in" / "a.tif", pixels)
+    environment = cron(tmp_path)
+    before = set(Path("/dev/shm").iterdir()) | set(Path("/tmp").glob("bsray-*"))
+    job = write_job(workers=1, bake=False, executor=executor)
+    running = [start(job, environment) for _ in range(2)]
+    answers = {process.wait(timeout=60): process.communicate()[0] for process in running}
+    assert sorted(answers) == [0, 6]
+    assert answers[0] == ""
+    assert answers[6].startswith("batchseg: another run holds")
+    assert answers[6].count("\n") == 1
+    (output,) = {path.parent for path in tmp_path.glob("*/masks")}
+    assert (read_mask(output, "a.tif") == spectral_mask(pixels, 10_000)).all()
+    assert left(tmp_path) == set()
+    assert set(Path("/dev/shm").iterdir()) | set(Path("/tmp").glob("bsray-*")) <= before
+    assert not Path("/nonexistent").exists()
+
+
+def test_a_run_that_finds_the_output_held_has_imported_nothing_heavy(tmp_path: Path) -> None:
+    code = "import sys, batchseg.cli.main; print(*{name.partition('.')[0] for name in sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert HEAVY & set(done.stdout.split()) == set()
+
+
+def test_the_next_start_takes_over_from_a_killed_run_and_clears_up(tmp_path: Path) -> None:
+    config = make_config(output=str(tmp_path / "out"))
+    code = """
+import os, sys, tempfile
+sys.path[:0] = sys.argv[2:]
+from factories import make_config
+from batchseg.driver.begin import begin
+from batchseg.system.publish import scratch_root
+with begin(make_config(output=sys.argv[1])) as begun:
+    scratch_root(sys.argv[1]).mkdir()
+    tempfile.mkstemp()
+    print("begun", flush=True)
+    input()
+"""
+    holder = subprocess.Popen(
+        [sys.executable, "-c", code, config.output, str(REPOSITORY / "tests")],
+        env=cron(tmp_path),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "begun\n"
+    with pytest.raises(LockedError), begin(config):
+        pass
+    holder.send_signal(signal.SIGKILL)
+    holder.communicate()
+    assert len(left(tmp_path)) == 1
+    killed = time.monotonic()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", str(tmp_path / "t"))
+        patch.setattr("tempfile.tempdir", None)
+        with begin(config):
+            assert time.monotonic() - killed < 5
+            assert len(left(tmp_path)) == 1, "this run's own"
+            assert not (tmp_path / "out" / "_batchseg" / "scratch").exists()
+    assert left(tmp_path) == set()
+
+
+def test_a_refused_job_leaves_no_output_unless_there_was_one(tmp_path: Path) -> None:
+    config = make_config(output=str(tmp_path / "out"))
+    with pytest.raises(ModelError), begin(config):
+        raise ModelError
+    assert not (tmp_path / "out").exists()
+    with hold(config.output, "earlier"):
+        pass
+    with contextlib.suppress(ModelError), begin(config):
+        raise ModelError
+    assert (tmp_path / "out" / "_batchseg").is_dir()

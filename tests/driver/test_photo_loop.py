@@ -1,0 +1,271 @@
+"""Groups that crash, get lost or end early, and whose fault it is: an executor that fails on purpose."""
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from batchseg.driver import photo_loop as driver_module
+from batchseg.driver.photo_loop import MOST_ATTEMPTS, PhotoDriver
+from batchseg.driver.tasks import (
+    Failure,
+    Group,
+    GroupAnswer,
+    GroupOutcome,
+    Sifted,
+    SiftOutcome,
+    Slot,
+    SlotsChanged,
+    from_stream,
+)
+from batchseg.errors import OutputError, StoppedError
+from batchseg.inputs.source import LISTING, Doubt
+from batchseg.output.ledger import Ledger, Record
+from batchseg.output.record import to_table
+
+
+def listing(*names: str) -> pa.Table:
+    rows = [
+        {
+            "source_id": n,
+            "uri": f"/in/{n}",
+            "tag": "t",
+            "size": 9,
+            "young": False,
+            "problem": "",
+            "attributes": "",
+        }
+        for n in names
+    ]
+    return pa.Table.from_pylist(rows, schema=LISTING)
+
+
+def doubts_of(names: set[str]) -> tuple[Doubt, ...]:
+    return tuple(Doubt(source_id=n, reason=f"bad: {n}", transient=False) for n in sorted(names))
+
+
+class Executor:
+    """Answers at once: `kills` end a predictor, `bad` cannot be decoded, `slow` groups do one image each."""
+
+    def __init__(self, *, kills=(), decoder_kills=(), bad=(), lost=0, slow=False, most_sifted=1000):
+        self.kills, self.decoder_kills, self.bad = set(kills), set(decoder_kills), set(bad)
+        self.lost, self.slow = lost, slow
+        self.outcomes = []
+        self.abandoned, self.silent_sifts, self.most_sifted = 0, 0, most_sifted
+        self.groups: list[list[str]] = []
+
+    def submit_group(self, group: Group, slot: Slot) -> None:
+        names = from_stream(group.images)["source_id"].to_pylist()
+        self.groups.append(names)
+        self.outcomes.append(GroupOutcome(group_id=group.id, result=self._answer(names)))
+
+    def _answer(self, names):
+        if self.lost:
+            self.lost -= 1
+            return Failure(kind="lost", step="group", reason="the node went away")
+        if self.kills & set(names) or self.decoder_kills & set(names):
+            return Failure(kind="crash", step="group", reason="its process ended")
+        begun, left = (names[:1], names[1:]) if self.slow else (names, [])
+        good = [name for name in begun if name not in self.bad]
+        done = [Record(status="done", source_id=n, tag="t", verdict="PASS") for n in good]
+        doubts = doubts_of(set(begun) & self.bad)
+        return GroupAnswer(rows=to_table(done), doubts=doubts, left=tuple(left), predict_seconds=0.1)
+
+    def sift(self, group: Group) -> None:
+        if self.silent_sifts:
+            self.silent_sifts -= 1
+            return
+        listed = from_stream(group.images)["source_id"].to_pylist()
+        names, left = listed[: self.most_sifted], tuple(listed[self.most_sifted :])
+        doubts = doubts_of(set(names) & (self.bad | self.decoder_kills))
+        self.outcomes.append(SiftOutcome(group_id=group.id, result=Sifted(doubts=doubts, left=left)))
+
+    def abandon_group(self, group_id: int) -> None:
+        raise AssertionError
+
+    def abandon_sift(self, group_id: int) -> None:
+        self.abandoned += 1
+
+    def poll(self, timeout: float):
+        outcomes, self.outcomes = self.outcomes, []
+        return outcomes
+
+
+def run(folder, executor, names, *, stop_after=10, lease_timeout=60):
+    ledger = Ledger(str(folder))
+    ledger.claim("run")
+    driver = PhotoDriver(
+        output=str(folder),
+        ledger=ledger,
+        executor=executor,
+        slots=[Slot(id=0, cpu_class="avx2"), Slot(id=1, cpu_class="avx2")],
+        emit=lambda event: None,
+        stop=lambda: None,
+        lease_timeout=lease_timeout,
+        stop_after=stop_after,
+        superseded={},
+    )
+    driver.predict(listing(*names))
+    return {record.source_id: record.status for record in ledger.sources()}
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_only_those_at_fault_are_refused_whatever_fails(tmp_path_factory, data):
+    names = [f"{number:03d}.png" for number in range(data.draw(st.integers(1, 90)))]
+    some = st.sets(st.sampled_from(names), max_size=3)
+    kills, decoder_kills, bad = data.draw(some), data.draw(some), data.draw(some)
+    executor = Executor(
+        kills=kills,
+        decoder_kills=decoder_kills,
+        bad=bad,
+        lost=data.draw(st.integers(0, 3)),
+        slow=data.draw(st.booleans()),
+        most_sifted=data.draw(st.integers(1, 40)),
+    )
+    statuses = run(tmp_path_factory.mktemp("out"), executor, names)
+    wrong = kills | decoder_kills | bad
+    assert statuses == {name: "quarantined" if name in wrong else "done" for name in names}
+
+
+def test_images_that_were_not_begun_come_next_and_once(tmp_path):
+    executor = Executor(slow=True)
+    names = [f"{number:02d}.png" for number in range(40)]
+    assert set(run(tmp_path, executor, names).values()) == {"done"}
+    begun = [group[0] for group in executor.groups]
+    assert sorted(begun) == names
+
+
+def test_a_photograph_that_ends_its_predictor_is_tried_a_few_times(tmp_path):
+    executor = Executor(kills=["1.png"])
+    assert run(tmp_path, executor, ["1.png"]) == {"1.png": "quarantined"}
+    assert len(executor.groups) == MOST_ATTEMPTS
+
+
+def test_the_same_error_on_many_blames_none(tmp_path):
+    names = [f"{number:02d}.png" for number in range(32)]
+    with pytest.raises(StoppedError, match="10 sources in a row failed alike"):
+        run(tmp_path, Executor(bad=names), names)
+    assert Ledger(str(tmp_path)).count == 0
+
+
+def test_bad_ones_among_good_ones_are_single_cases(tmp_path):
+    names = [f"{number:02d}.png" for number in range(32)]
+    statuses = run(tmp_path, Executor(bad=names[:20]), names)
+    assert list(statuses.values()).count("quarantined") == 20
+
+
+def test_work_that_is_lost_again_and_again_ends_the_run(tmp_path):
+    with pytest.raises(StoppedError, match="was lost 21 times"):
+        run(tmp_path, Executor(lost=10**6), ["a.png"])
+
+
+def test_a_machine_without_room_to_look_at_photographs_ends_the_run_at_once(tmp_path):
+    class Full(Executor):
+        looked = 0
+
+        def sift(self, group):
+            self.looked += 1
+            failure = Failure.of(StoppedError("no room"), "group")
+            self.outcomes.append(SiftOutcome(group_id=group.id, result=failure))
+
+    full = Full(kills=["a.png"])
+    with pytest.raises(StoppedError, match="no room"):
+        run(tmp_path, full, ["a.png", "b.png"])
+    assert full.looked == 1
+    assert Ledger(str(tmp_path)).count == 0
+
+
+def test_an_output_that_fails_is_nobodys_fault(tmp_path):
+    class Full(Executor):
+        def _answer(self, names):
+            error = OutputError("no space left")
+            return Failure.of(error, "group")
+
+    with pytest.raises(OutputError, match="no space left"):
+        run(tmp_path, Full(), ["a.png", "b.png"])
+    assert Ledger(str(tmp_path)).count == 0
+
+
+class Silent(Executor):
+    """The first slot's host is cut off: what it is given is never answered, and lost when it is given up."""
+
+    def submit_group(self, group: Group, slot: Slot) -> None:
+        if slot.id == 0:
+            self.groups.append(from_stream(group.images)["source_id"].to_pylist())
+            return
+        super().submit_group(group, slot)
+
+    def abandon_group(self, group_id: int) -> str:
+        self.outcomes.append(SlotsChanged(slots=(Slot(id=1, cpu_class="avx2"),)))
+        return "lost"
+
+    def sift(self, group: Group) -> None:
+        raise AssertionError
+
+
+def test_a_group_whose_host_gives_no_answer_is_done_by_another(tmp_path):
+    names = [f"{number:02d}.png" for number in range(40)]
+    statuses = run(tmp_path, Silent(), names, lease_timeout=0.05)
+    assert statuses == dict.fromkeys(names, "done")
+
+
+def test_a_predictor_that_comes_is_used_and_a_run_waits_for_one(tmp_path):
+    class Joined(Executor):
+        def submit_group(self, group, slot):
+            used.add(slot.id)
+            super().submit_group(group, slot)
+
+        def poll(self, timeout):
+            if len(self.groups) == 2:
+                self.groups.append([])
+                return [SlotsChanged(slots=())]
+            if len(self.groups) == 3:
+                self.groups.append([])
+                return [SlotsChanged(slots=(Slot(id=7, cpu_class="avx2"),))]
+            return super().poll(timeout)
+
+    used = set()
+    executor = Joined(slow=True)
+    names = [f"{number:02d}.png" for number in range(40)]
+    assert set(run(tmp_path, executor, names).values()) == {"done"}
+    assert used == {0, 1, 7}
+
+
+def test_few_look_at_photographs_alone_at_once(tmp_path):
+    class Counting(Executor):
+        """Looks at photographs alone when all else is done."""
+
+        most = 0
+
+        def sift(self, group):
+            pending.append(group)
+            self.most = max(self.most, len(pending))
+
+        def poll(self, timeout):
+            outcomes = super().poll(timeout)
+            if not outcomes and pending:
+                super().sift(pending.pop(0))
+            return outcomes
+
+    names = [f"{number:03d}.png" for number in range(200)]
+    pending = []
+    executor = Counting(bad=names[::3], slow=True)
+    statuses = run(tmp_path, executor, names, stop_after=1000)
+    assert {statuses[name] for name in names[::3]} == {"quarantined"}
+    assert 1 <= executor.most <= 2
+
+
+def test_who_looks_at_photographs_alone_may_hang(tmp_path, monkeypatch):
+    monkeypatch.setattr(driver_module, "START_SECONDS", -60)
+    executor = Executor(bad=["1.png"])
+    executor.silent_sifts = 3
+    assert run(tmp_path, executor, ["0.png", "1.png"]) == {"0.png": "done", "1.png": "quarantined"}
+    assert executor.abandoned == 3
+
+
+def test_groups_that_all_end_their_predictors_blame_none(tmp_path):
+    names = [f"{number:02d}.png" for number in range(40)]
+    with pytest.raises(StoppedError, match="predictors died or hung over 11 groups in a row"):
+        run(tmp_path, Executor(kills=names), names)
+    assert Ledger(str(tmp_path)).count == 0

@@ -1,0 +1,166 @@
+"""What is predicted, what is derived, and which masks go, against a plain reading of the same rows."""
+
+from dataclasses import replace
+
+import pyarrow as pa
+import pytest
+from factories import make_recipe
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from listings import PART, ledger_of, listing
+from photographs import product_of
+
+from batchseg.driver.revise import revise, surplus, with_attributes
+from batchseg.inputs.source import LISTING
+from batchseg.models.package import ClassInfo
+from batchseg.output.ledger import Ledger, Output, Record
+
+RECIPE, PRODUCT = make_recipe(), product_of(masks="failed")
+OTHER = replace(PRODUCT, classes=(ClassInfo(name="other", color="#000000"),))
+NAMES = [f"line/{letter} ü.jpg" for letter in "abcdefgh"]
+NOBODY = pa.array([], pa.string())
+
+
+def output(path):
+    return Output(path=path, nbytes=3, sha256="m")
+
+
+def record(name, *, masks=("masks",), verdict="FAIL", **changes):
+    layers = tuple(output(f"{layer}/{name}.png") for layer in masks)
+    fields = {
+        "status": "done",
+        "tag": "t",
+        "pixel": RECIPE.digest,
+        "product": PRODUCT.digest,
+        "outputs": (*layers, PART),
+        "uri": f"/in/{name}",
+        "attributes": "{}",
+    }
+    return Record(source_id=name, verdict=verdict, **(fields | changes))
+
+
+RECORDED = st.dictionaries(
+    st.sampled_from(NAMES),
+    st.fixed_dictionaries(
+        {
+            "status": st.sampled_from(["done", "done", "done", "failed"]),
+            "masks": st.sampled_from([(), ("masks",), ("masks", "confidence")]),
+            "verdict": st.sampled_from(["PASS", "FAIL", "REVIEW", ""]),
+            "tag": st.sampled_from("ttx"),
+            "pixel": st.sampled_from([RECIPE.digest, RECIPE.digest, "x"]),
+            "product": st.sampled_from([PRODUCT.digest, OTHER.digest]),
+        }
+    ),
+)
+
+
+def is_wanted(masks, verdict):
+    return {"all": True, "none": False, "failed": verdict != "PASS"}[masks]
+
+
+def table_of(factory, recorded):
+    records = [record(name, **fields) for name, fields in recorded.items()]
+    return ledger_of(factory.mktemp("out"), *records).table()
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    RECORDED,
+    st.sets(st.sampled_from(NAMES)),
+    st.sets(st.sampled_from(NAMES)),
+    st.sampled_from(["all", "failed", "none"]),
+)
+def test_work_is_split(tmp_path_factory, recorded, todo, vanished, masks):
+    product = replace(PRODUCT, photographs=replace(PRODUCT.photographs, masks=masks))
+    vanished -= todo
+    known = table_of(tmp_path_factory, recorded)
+    revision = revise(
+        listing(*sorted(todo)), known, RECIPE, product, vanished=pa.array(sorted(vanished), pa.string())
+    )
+    derivable = [
+        name
+        for name in sorted(todo & recorded.keys())
+        if recorded[name]["status"] == "done"
+        and recorded[name]["pixel"] == RECIPE.digest
+        and recorded[name]["product"] != product.digest
+        and recorded[name]["tag"] == "t"
+    ]
+    unmasked = [
+        name
+        for name, fields in sorted(recorded.items())
+        if name not in todo | vanished
+        and (fields["status"], fields["pixel"], fields["product"]) == ("done", RECIPE.digest, product.digest)
+        and not fields["masks"]
+        and is_wanted(masks, fields["verdict"])
+    ]
+    assert revision.predict["source_id"].to_pylist() == sorted(todo - set(derivable))
+    assert revision.derive["source_id"].to_pylist() == derivable + unmasked
+    assert revision.results["source_id"].to_pylist() == derivable + unmasked
+    assert revision.predict.schema == revision.derive.schema == LISTING
+    assert revision.results.schema == known.schema
+    assert revision.superseded == {
+        name: [f"{layer}/{name}.png" for layer in recorded[name]["masks"]]
+        for name in todo & recorded.keys()
+        if recorded[name]["masks"]
+    }
+
+
+def test_what_is_gone_and_has_no_mask_stays_as_it_is(tmp_path):
+    known = ledger_of(tmp_path, record("a.jpg", masks=()), record("b.jpg", masks=())).table()
+    revision = revise(listing(), known, RECIPE, PRODUCT, vanished=pa.array(["a.jpg"]))
+    assert revision.derive["source_id"].to_pylist() == ["b.jpg"]
+
+
+def test_what_was_not_listed_is_taken_from_the_ledger(tmp_path):
+    known = ledger_of(tmp_path, record("a.jpg", masks=(), attributes='{"line": "7"}')).table()
+    revision = revise(listing(), known, RECIPE, PRODUCT, vanished=NOBODY)
+    (row,) = revision.derive.to_pylist()
+    assert {name: row[name] for name in ("source_id", "uri", "tag", "attributes", "problem", "young")} == {
+        "source_id": "a.jpg",
+        "uri": "/in/a.jpg",
+        "tag": "t",
+        "attributes": '{"line": "7"}',
+        "problem": "",
+        "young": False,
+    }
+
+
+@settings(deadline=None, max_examples=60)
+@given(RECORDED, st.sampled_from(["all", "failed", "none"]))
+def test_masks_that_the_job_no_longer_keeps_go(tmp_path_factory, recorded, masks):
+    product = replace(PRODUCT, photographs=replace(PRODUCT.photographs, masks=masks))
+    folder = tmp_path_factory.mktemp("out")
+    ledger = ledger_of(folder, *(record(name, **fields) for name, fields in recorded.items()))
+    rows, paths = surplus(ledger.table(), product)
+    gone = {
+        name: [f"{layer}/{name}.png" for layer in fields["masks"]]
+        for name, fields in sorted(recorded.items())
+        if fields["masks"] and not is_wanted(masks, fields["verdict"])
+    }
+    assert paths == [path for own in gone.values() for path in own]
+    assert rows["source_id"].to_pylist() == list(gone)
+    ledger.append_table(rows)
+    again = Ledger(str(folder))
+    for name, fields in recorded.items():
+        expected = record(name, **fields)
+        assert again.source(name) == (replace(expected, outputs=(PART,)) if name in gone else expected)
+    assert surplus(again.table(), product)[1] == []
+
+
+def test_attributes_follow_the_inputs(tmp_path):
+    ledger = ledger_of(tmp_path, record("a.jpg"), record("b.jpg"), record("c.jpg"))
+    said = listing("c.jpg", "a.jpg")
+    said = said.set_column(said.schema.get_field_index("attributes"), "attributes", pa.array(["c", "a"]))
+    ledger.append_table(with_attributes(ledger.table(), said))
+    after = Ledger(str(tmp_path))
+    for name, attributes in {"a.jpg": "a", "b.jpg": "{}", "c.jpg": "c"}.items():
+        assert after.source(name) == record(name, attributes=attributes)
+
+
+@pytest.mark.parametrize("masks", ["all", "failed", "none"])
+def test_an_empty_ledger_gives_nothing_to_derive(tmp_path, masks):
+    product = replace(PRODUCT, photographs=replace(PRODUCT.photographs, masks=masks))
+    known = ledger_of(tmp_path).table()
+    revision = revise(listing("a.jpg"), known, RECIPE, product, vanished=NOBODY)
+    assert (len(revision.predict), len(revision.derive), revision.superseded) == (1, 0, {})
+    assert surplus(known, product) == (known, [])

@@ -1,0 +1,94 @@
+"""Baked Paddle networks give what the bare ones give, normalised and judged by numpy."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+from packages import BANDS, bake_of, near_ties, normalized, paddle_package, plain, probabilities, tiles
+
+from batchseg.engines.base import engine
+from batchseg.engines.graphs.bake_paddle import bake
+from batchseg.errors import ModelError
+from batchseg.models.package import Network
+
+
+def load(network: Network):
+    return engine("paddle").load(network, precision="fp32", device="cpu", threads=1)
+
+
+@pytest.mark.parametrize("name", ["conv", "spectral", "one"])
+def test_baked_scores_give_the_same_classes_and_confidences(name: str, models: Path, tmp_path: Path) -> None:
+    package = paddle_package(models / name)
+    # The network `one` tells scores above and below 100.
+    fields = {"mean": (0.0,), "std": (1 / 255,)} if name == "one" else {}
+    spec = bake_of(BANDS[name], confidence=name != "spectral", **fields)
+    network = bake(package, spec, tmp_path)
+    pixels = tiles(BANDS[name])
+    scores = load(plain(package)).run(normalized(pixels, spec))[0]
+    answers = load(network).run(pixels)
+    assert (network.layout, network.dtype, network.bands) == ("NHWC", "uint8", BANDS[name])
+    assert [answer.dtype for answer in answers] == [np.uint8] * (1 + spec.confidence)
+    different = answers[0] != scores.argmax(axis=1)
+    assert not np.any(different & ~near_ties(scores))
+    assert len(np.unique(answers[0])) > 1
+    if spec.confidence:
+        expected = np.rint(probabilities(scores).max(axis=1) * 255)
+        assert np.abs(answers[1] - expected).max() <= 1
+
+
+@pytest.mark.parametrize("name", ["conv", "glow"])
+def test_pixels_in_the_networks_own_layout_give_the_same(name: str, models: Path, tmp_path: Path) -> None:
+    package = paddle_package(models / name)
+    spec = bake_of(3, output="logits" if name == "conv" else "sigmoid", confidence=True)
+    last = load(bake(package, spec, made(tmp_path / "last"))).run(tiles(3))
+    network = bake(package, dataclasses.replace(spec, layout="NCHW"), made(tmp_path / "first"))
+    assert (network.layout, network.dtype) == ("NCHW", "uint8")
+    for ours, theirs in zip(
+        load(network).run(np.ascontiguousarray(tiles(3).transpose(0, 3, 1, 2))), last, strict=True
+    ):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize(("name", "output"), [("conv", "logits"), ("glow", "sigmoid"), ("ids", "classes")])
+def test_a_margin_is_cut_off_before_anything_is_classified(
+    name: str, output: str, models: Path, tmp_path: Path
+) -> None:
+    package = paddle_package(models / name)
+    spec = bake_of(BANDS[name], output=output, confidence=output != "classes")
+    whole = load(bake(package, spec, made(tmp_path / "whole"))).run(tiles(BANDS[name]))
+    cut = load(bake(package, dataclasses.replace(spec, margin=7), made(tmp_path / "cut"))).run(
+        tiles(BANDS[name])
+    )
+    for kept, answer in zip(cut, whole, strict=True):
+        np.testing.assert_array_equal(kept, answer[:, 7:-7, 7:-7])
+
+
+def made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
+
+
+def test_ids_pass_through(models: Path, tmp_path: Path) -> None:
+    package = paddle_package(models / "ids")
+    spec = bake_of(1, output="classes", mean=(0.0,), std=(1 / 255,))
+    (ids,) = load(bake(package, spec, tmp_path)).run(tiles(1))
+    assert ids.dtype == np.int32
+    np.testing.assert_array_equal(ids, tiles(1)[..., 0])
+
+
+def test_prepared_pixels_stay_as_the_bare_network_takes_them(models: Path, tmp_path: Path) -> None:
+    package, spec = paddle_package(models / "conv"), bake_of(3, pixels="float32")
+    network = bake(package, spec, tmp_path)
+    assert (network.layout, network.dtype) == ("NCHW", "float32")
+    batch = normalized(tiles(3), spec)
+    (ids,) = load(network).run(batch)
+    np.testing.assert_array_equal(ids, load(plain(package)).run(batch)[0].argmax(axis=1))
+
+
+def test_what_cannot_be_baked_says_why(models: Path, tmp_path: Path) -> None:
+    package = dataclasses.replace(paddle_package(models / "conv"), network=str(models / "gone.json"))
+    with pytest.raises(ModelError, match=r"gone\.json cannot be baked: "):
+        bake(package, bake_of(3), tmp_path)
+    with pytest.raises(ModelError, match="not a plain Paddle network"):
+        bake(dataclasses.replace(package, encrypted=True), bake_of(3), tmp_path)

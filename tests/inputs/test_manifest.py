@@ -1,0 +1,60 @@
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from archives import find, ids, touch
+
+from batchseg.errors import ConfigError
+from batchseg.inputs.listing import current_tag
+
+
+def test_text_manifests_hold_one_path_per_line(tmp_path):
+    touch(tmp_path / "in" / "a.tif", tmp_path / "in" / "deep" / "b.tif")
+    manifest = tmp_path / "list.txt"
+    manifest.write_text(f"\ufeff# scenes\n\nin/a.tif\n  {tmp_path}/in/deep/b.tif  \n", encoding="utf-8")
+    assert ids(manifest) == ["a.tif", "deep/b.tif"]
+
+
+def test_parquet_manifests_have_a_column_uri(tmp_path):
+    touch(tmp_path / "a.tif", tmp_path / "b.tif")
+    manifest = tmp_path / "list.parquet"
+    pq.write_table(pa.table({"n": [1, 2], "uri": ["a.tif", str(tmp_path / "b.tif")]}), manifest)
+    assert ids(manifest) == ["a.tif", "b.tif"]
+
+
+@pytest.mark.parametrize(
+    "table", [{"path": ["a.tif"]}, {"uri": [1, 2]}, {"uri": ["a.tif", None]}], ids=["name", "type", "null"]
+)
+def test_a_table_that_is_no_manifest_is_refused(tmp_path, table):
+    manifest = tmp_path / "list.parquet"
+    pq.write_table(pa.table(table), manifest)
+    with pytest.raises(ConfigError, match="not a manifest"):
+        find(manifest)
+
+
+@pytest.mark.parametrize("name", ["list.txt", "list.parquet"])
+def test_a_manifest_that_cannot_be_read_is_refused(tmp_path, name):
+    with pytest.raises(ConfigError, match="cannot read the manifest"):
+        find(tmp_path / name)
+    (tmp_path / name).write_bytes(b"\xff\xfe\x00\x01")
+    with pytest.raises(ConfigError, match="not a manifest"):
+        find(tmp_path / name)
+
+
+def test_a_row_of_a_manifest_without_file_is_kept_for_the_reader_to_refuse(tmp_path):
+    touch(tmp_path / "a.tif")
+    (tmp_path / "list.txt").write_text("a.tif\ngone.tif\n")
+    sources, _ = find(tmp_path / "list.txt")
+    assert [source.source_id for source in sources] == ["a.tif", "gone.tif"]
+    assert current_tag(sources[1]) is None
+
+
+def test_a_manifest_can_name_files_of_several_storages(tmp_path):
+    memory = fsspec.filesystem("memory")
+    memory.pipe_file("/bucket/b.tif", b"x")
+    touch(tmp_path / "a.tif")
+    (tmp_path / "list.txt").write_text("a.tif\nmemory://bucket/b.tif\n")
+    try:
+        assert len(ids(tmp_path / "list.txt")) == 2
+    finally:
+        memory.store.clear()

@@ -1,0 +1,147 @@
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batchseg.errors import SourceError, SourceIOError
+from batchseg.inputs.metadata import S2_BANDS, metadata_files, read_metadata, stac_bands
+from batchseg.inputs.source import BandMetadata
+
+SAFE = "S2A_MSIL2A_20260101T100000_N0511_R022_T33UUU_20260101T120000.SAFE"
+IMAGE = f"{SAFE}/GRANULE/L2A_T33UUU_A1/IMG_DATA/R10m/T33UUU_20260101T100000_B04_10m.jp2"
+LANDSAT = "LC08_L2SP_224078_20200518_20200820_02_T1"
+
+
+def mtd(level: str, offsets: dict[int, int], quantification: str = "10000") -> str:
+    kind, add = ("BOA_", "BOA_ADD_OFFSET") if level == "2A" else ("", "RADIO_ADD_OFFSET")
+    listed = "".join(f'<{add} band_id="{band}">{offset}</{add}>' for band, offset in offsets.items())
+    return (
+        f'<n1:Level-{level}_User_Product xmlns:n1="https://psd-15.sentinel2.eo.esa.int/PSD/X.xsd"><n1:General_Info>'
+        "<Special_Values><SPECIAL_VALUE_TEXT>NODATA</SPECIAL_VALUE_TEXT><SPECIAL_VALUE_INDEX>0"
+        "</SPECIAL_VALUE_INDEX></Special_Values>"
+        f'<X><{kind}QUANTIFICATION_VALUE unit="none">{quantification}</{kind}QUANTIFICATION_VALUE>'
+        f'<AOT_QUANTIFICATION_VALUE unit="none">1000.0</AOT_QUANTIFICATION_VALUE></X><L>{listed}</L>'
+        f"</n1:General_Info></n1:Level-{level}_User_Product>"
+    )
+
+
+@pytest.mark.parametrize(
+    ("raster", "files"),
+    [
+        (f"/a/{IMAGE}", (f"/a/{SAFE}/MTD_MSIL2A.xml", f"/a/{SAFE}/MTD_MSIL1C.xml")),
+        ("s3://b/*.SAFE/**/*_B04_10m.jp2", ("s3://b/*.SAFE/MTD_MSIL2A.xml", "s3://b/*.SAFE/MTD_MSIL1C.xml")),
+        ("/a/x.SAFE/y.SAFE/B04.jp2", ("/a/x.SAFE/y.SAFE/MTD_MSIL2A.xml", "/a/x.SAFE/y.SAFE/MTD_MSIL1C.xml")),
+        (f"/a/{LANDSAT}_SR_B4.TIF", (f"/a/{LANDSAT}_MTL.json",)),
+        (f"/a/{LANDSAT}_B10.TIF", (f"/a/{LANDSAT}_MTL.json",)),
+        ("/a/scene_red.tif", ()),
+    ],
+)
+def test_where_metadata_lie_is_seen_from_the_name(raster, files):
+    assert metadata_files(raster) == files
+
+
+@pytest.mark.parametrize("level", ["2A", "1C"])
+@pytest.mark.parametrize("number", range(13))
+def test_each_band_of_sentinel_2_has_its_own_offset(tmp_path, level, number):
+    path = tmp_path / f"MTD_MSIL{level}.xml"
+    path.write_text(mtd(level, {band: -1000 - band for band in range(13)}))
+    for name in (f"T33UUU_20260101T100000_B{S2_BANDS[number]}.jp2", f"T33_B{S2_BANDS[number]}_60m.jp2"):
+        said = read_metadata(str(path), f"/x/{name}")
+        assert said == BandMetadata(scale=1e-4, offset=pytest.approx(-0.1 - number * 1e-4), nodata=0)
+
+
+def test_before_baseline_4_there_is_no_offset(tmp_path):
+    path = tmp_path / "MTD_MSIL2A.xml"
+    path.write_text(mtd("2A", {}))
+    assert read_metadata(str(path), IMAGE) == BandMetadata(scale=1e-4, offset=0, nodata=0)
+
+
+def test_layers_that_are_no_reflectance_have_nodata_alone(tmp_path):
+    path = tmp_path / "MTD_MSIL2A.xml"
+    path.write_text(mtd("2A", dict.fromkeys(range(13), -1000)))
+    assert read_metadata(str(path), "/x/T33UUU_20260101T100000_SCL_20m.jp2") == BandMetadata(nodata=0)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "<a", mtd("2A", {0: -1000}), mtd("2A", {}, "zero"), mtd("2A", {3: "many"})]
+)
+def test_damaged_metadata_are_the_sources_problem(tmp_path, text):
+    path = tmp_path / "MTD_MSIL2A.xml"
+    path.write_text(text)
+    with pytest.raises(SourceError, match=r"MTD_MSIL2A\.xml does not hold"):
+        read_metadata(str(path), IMAGE)
+
+
+def test_metadata_that_the_storage_does_not_give_are_tried_again(tmp_path):
+    with pytest.raises(SourceIOError):
+        read_metadata(str(tmp_path / "MTD_MSIL2A.xml"), IMAGE)
+
+
+def test_landsats_levels_have_their_own_factors(tmp_path):
+    groups = {
+        "LEVEL2_SURFACE_REFLECTANCE_PARAMETERS": {
+            "REFLECTANCE_MULT_BAND_4": "2.75e-05",
+            "REFLECTANCE_ADD_BAND_4": "-0.2",
+        },
+        "LEVEL1_RADIOMETRIC_RESCALING": {
+            "REFLECTANCE_MULT_BAND_4": "2.0000E-05",
+            "REFLECTANCE_ADD_BAND_4": "-0.100000",
+            "RADIANCE_MULT_BAND_10": "3.3420E-04",
+        },
+    }
+    path = tmp_path / f"{LANDSAT}_MTL.json"
+    path.write_text(json.dumps({"LANDSAT_METADATA_FILE": groups}))
+    assert read_metadata(str(path), f"/x/{LANDSAT}_SR_B4.TIF") == BandMetadata(scale=2.75e-5, offset=-0.2)
+    assert read_metadata(str(path), f"/x/{LANDSAT}_B4.TIF") == BandMetadata(scale=2e-5, offset=-0.1)
+    assert read_metadata(str(path), f"/x/{LANDSAT}_B10.TIF") == BandMetadata()
+    path.write_text("{}")
+    with pytest.raises(SourceError, match=r"_MTL\.json does not hold"):
+        read_metadata(str(path), f"/x/{LANDSAT}_B4.TIF")
+
+
+ONE = BandMetadata(scale=0.5, offset=-1, nodata=7)
+
+
+@pytest.mark.parametrize(
+    ("asset", "said"),
+    [
+        ({}, ()),
+        ({"raster:bands": [{"scale": 0.5, "offset": -1, "nodata": 7}]}, (ONE,)),
+        ({"bands": [{"name": "red", "raster:scale": 0.5, "raster:offset": -1, "nodata": 7}]}, (ONE,)),
+        ({"raster:scale": 0.5, "raster:offset": -1, "nodata": 7}, (ONE,)),
+        (
+            {"bands": [{"name": "a"}, {"name": "b"}], "raster:scale": 0.5, "raster:offset": -1, "nodata": 7},
+            (ONE, ONE),
+        ),
+        (
+            {"raster:bands": [{"scale": 0.5, "offset": -1, "nodata": 7}], "raster:scale": 9, "bands": [{}]},
+            (ONE,),
+        ),
+        (
+            {"raster:bands": [{"nodata": 0}], "bands": [{"raster:scale": 2}]},
+            (BandMetadata(scale=2, offset=0),),
+        ),
+        ({"raster:bands": [{"nodata": 0}]}, (BandMetadata(nodata=0),)),
+        ({"raster:bands": [{"offset": -1}]}, (BandMetadata(scale=1, offset=-1),)),
+        (
+            {"raster:bands": [{"scale": 0.5}, {"data_type": "uint8"}]},
+            (BandMetadata(scale=0.5), BandMetadata()),
+        ),
+        ({"eo:bands": [{"name": "red"}], "raster:bands": []}, ()),
+    ],
+)
+def test_stac_says_scale_and_offset_in_three_places(asset, said):
+    assert stac_bands({"href": "a.tif", **asset}, {}) == said
+
+
+@given(st.sampled_from(["earthsearch", "sentinel"]), st.booleans())
+def test_an_offset_that_was_applied_is_not_applied_again(who, applied):
+    asset = {"raster:bands": [{"scale": 0.0001, "offset": -0.1}]}
+    (said,) = stac_bands(asset, {f"{who}:boa_offset_applied": applied})
+    assert said == BandMetadata(scale=0.0001, offset=0 if applied else -0.1)
+
+
+def test_nan_as_text_is_a_nodata_value():
+    (said,) = stac_bands({"raster:bands": [{"nodata": "nan"}]}, {})
+    assert said.nodata != said.nodata

@@ -1,0 +1,79 @@
+import dataclasses
+import json
+
+import pytest
+from factories import (
+    IMAGENET,
+    METADATA,
+    REFLECTANCE,
+    STRETCH,
+    make_facts,
+    make_package,
+    make_product,
+    make_recipe,
+)
+
+from batchseg.job.recipe import digest
+from batchseg.models.package import ClassInfo
+
+
+def test_a_scenes_own_scale_is_no_setting_of_the_output():
+    recipe = make_recipe(scale=METADATA)
+    assert recipe.digest != make_recipe(scale=REFLECTANCE).digest
+    assert recipe.settings()["scale"]["kind"] == "metadata"
+
+
+def test_settings_survive_json():
+    for recipe in (make_recipe(), make_recipe(normalize=None, nodata=0.5, scale=STRETCH)):
+        assert json.loads(json.dumps(recipe.settings())) == recipe.settings()
+
+
+CHANGES = {
+    "model": make_package(digest="1" * 64),
+    "bands": (3, 2, 1),
+    "scale": REFLECTANCE,
+    "normalize": IMAGENET,
+    "nodata": 0.0,
+    "tile_size": 32,
+    "halo": 2,
+    "precision": "bf16",
+    "device": "gpu",
+    "confidence": True,
+    "class_count": 300,
+}
+
+
+@pytest.mark.parametrize("key", CHANGES)
+def test_whatever_decides_a_pixel_changes_the_digest(key):
+    assert make_recipe(**{key: CHANGES[key]}).digest != make_recipe().digest
+
+
+def test_what_decides_no_pixel_does_not_change_the_digest():
+    same = make_recipe(
+        model=make_package(path="/elsewhere", network="/elsewhere/model.json"),
+        facts=make_facts(seconds_per_tile=9.0, cpu_class="avx512"),
+        class_count=3,
+    )
+    assert same.digest == make_recipe().digest
+
+
+def test_a_products_digest_follows_names_colours_and_compression():
+    product = make_product("a", "b")
+    recoloured = dataclasses.replace(
+        product, classes=(product.classes[0], ClassInfo(name="b", color="#010203"))
+    )
+    others = [make_product("a"), make_product("a", "c"), make_product("a", "b", compress="zstd"), recoloured]
+    assert len({p.digest for p in [product, *others]}) == 5
+    assert make_product("a", "b").digest == product.digest
+
+
+def test_digests_do_not_depend_on_the_order_of_keys():
+    assert digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1}) != digest({"a": 2, "b": 1})
+
+
+@pytest.mark.parametrize(
+    ("count", "dtype", "nodata"), [(None, "uint8", 255), (255, "uint8", 255), (256, "uint16", 65535)]
+)
+def test_a_mask_has_room_for_all_classes_and_nodata(count, dtype, nodata):
+    recipe = make_recipe(class_count=count)
+    assert (recipe.mask_dtype, recipe.mask_nodata) == (dtype, nodata)

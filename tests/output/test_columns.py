@@ -1,0 +1,142 @@
+"""The ledger's rows as columns, against records."""
+
+import gc
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from batchseg.output.columns import (
+    HELD,
+    first_output,
+    from_parquet,
+    latest,
+    outputs_of,
+    to_parquet,
+    with_part,
+)
+from batchseg.output.ledger import Ledger
+from batchseg.output.record import SCHEMA, Output, Record, filled, to_records, to_table
+
+properties = settings(deadline=None, max_examples=25)
+
+paths = st.sampled_from(["masks/a.png", "masks/b.tif", "annotations/crs=none/p.parquet", "confidence/a.tif"])
+outputs = st.builds(Output, path=paths, nbytes=st.integers(0, 2**40), sha256=st.sampled_from(["0", "1"]))
+records = st.builds(
+    Record,
+    status=st.sampled_from(["done", "quarantined", "failed", "removed"]),
+    source_id=st.sampled_from(["a", "b", "ü/c d", "\U0001f600", "￿"]),
+    tag=st.sampled_from(["t1", "t2"]),
+    rule=st.sampled_from(["", "crack"]),
+    class_ids=st.lists(st.integers(0, 3), max_size=3).map(tuple),
+    outputs=st.lists(outputs, max_size=3).map(tuple),
+    confidence=st.sampled_from([0.0, 0.5]),
+)
+tables = st.lists(st.lists(records, min_size=1, max_size=6), max_size=5)
+
+
+def held(batch: list[Record]) -> list[pa.Table]:
+    return list(from_parquet(to_parquet([to_table(batch)], "run")))
+
+
+@properties
+@given(tables)
+def test_the_last_row_of_each_source_counts(batches: list[list[Record]]) -> None:
+    expected = {record.source_id: record for batch in batches for record in batch}
+    found = latest([HELD.empty_table(), *(table for batch in batches for table in held(batch))])
+    assert found.schema.equals(HELD)
+    assert list(to_records(found)) == [
+        expected[key] for key in sorted(expected) if expected[key].status != "removed"
+    ]
+
+
+@properties
+@given(tables)
+def test_outputs_are_found_and_replaced_as_records_say(batches: list[list[Record]]) -> None:
+    rows = [record for batch in batches for record in batch]
+    table = pa.concat_tables([HELD.empty_table(), *(table for batch in batches for table in held(batch))])
+    assert first_output(table, "annotations").to_pylist() == [r.regions_part or None for r in rows]
+    assert first_output(table, "masks").to_pylist() == [r.mask or None for r in rows]
+    assert len(outputs_of(table)) == sum(len(record.outputs) for record in rows)
+    part = Output(path="annotations/crs=none/new.parquet", nbytes=7, sha256="2")
+    others = [tuple(o for o in r.outputs if not o.path.startswith("annotations/")) for r in rows]
+    expected = [replace(r, outputs=(*kept, part)) for r, kept in zip(rows, others, strict=True)]
+    assert list(to_records(with_part(table, part))) == expected
+
+
+def output(path: str, number: int) -> dict[str, object]:
+    return {"path": path, "nbytes": number, "sha256": f"{number:064x}"}
+
+
+def photographs(count: int, first: int = 0) -> pa.Table:
+    """Rows as a run records them: 16 in 100 with a mask of their own, 500 to a part."""
+    numbers = range(first, first + count)
+    ids = [f"line{number % 7}/IMG_{number:08d}.jpg" for number in numbers]
+    made = [
+        [
+            {
+                "path": f"annotations/crs=none/part-{n // 500:016x}.parquet",
+                "nbytes": n,
+                "sha256": f"{n // 500:064x}",
+            }
+        ]
+        + [{"path": f"masks/{n}.png", "nbytes": 9, "sha256": f"{n:064x}"}] * (n % 6 == 0)
+        for n in numbers
+    ]
+    random = np.random.default_rng(first)
+    columns = {
+        "status": ["done"] * count,
+        "source_id": ids,
+        "tag": [f"{n:016x}" for n in random.integers(0, 2**60, count)],
+        "uri": [f"/mnt/incoming/{source_id}" for source_id in ids],
+        "pixel": ["p" * 16] * count,
+        "product": ["q" * 16] * count,
+        "verdict": ["FAIL" if n % 6 == 0 else "PASS" for n in numbers],
+        "height": np.full(count, 300),
+        "width": np.full(count, 400),
+        "valid_pixels": np.full(count, 120000),
+        "class_ids": [[0, 3]] * count,
+        "class_pixels": [[119000, n % 1000] for n in numbers],
+        "class_regions": [[0, n % 4] for n in numbers],
+        "largest_px": random.integers(0, 999, count),
+        "outputs": made,
+    }
+    kinds = {name: SCHEMA.field(name).type for name in columns}
+    return filled({name: pa.array(values, kinds[name]) for name, values in columns.items()}, count)
+
+
+@pytest.fixture(scope="module")
+def rows() -> pa.Table:
+    return photographs(30_000)
+
+
+def grown(ledger_of) -> tuple[Ledger, int]:
+    gc.collect()
+    before = pa.total_allocated_bytes()
+    ledger = ledger_of()
+    ledger.table()
+    gc.collect()
+    return ledger, pa.total_allocated_bytes() - before
+
+
+def test_a_source_takes_about_300_bytes_however_it_came(tmp_path, rows: pa.Table) -> None:
+    text = sum(sum(map(len, rows.column(name).to_pylist())) for name in ("source_id", "tag", "uri"))
+    own = sum(len(f"masks/{number}.png") + 64 + 16 + 8 for number in range(0, len(rows), 6))
+    output = str(tmp_path)
+
+    def appended() -> Ledger:
+        ledger = Ledger(output)
+        for start in range(0, len(rows), 2000):
+            ledger.append_table(rows.slice(start, 2000))
+        return ledger
+
+    ledger, in_mid_run = grown(appended)
+    ledger.merge()
+    del ledger
+    _, loaded = grown(lambda: Ledger(output))
+    for nbytes in (in_mid_run, loaded):
+        assert (nbytes - text - own) / len(rows) < 180
+        assert 200 < nbytes / len(rows) < 300

@@ -1,0 +1,156 @@
+"""What is published and recorded of masks, against numpy and the regions of each photograph alone."""
+
+import hashlib
+import json
+from dataclasses import replace
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from factories import make_recipe
+from photo_tables import RULES, files, listing_row, masks_of, rows_of, written
+from photographs import product_of
+from polygons import whole_regions
+
+from batchseg.errors import OutputError
+from batchseg.job.recipe import RegionSettings, Ruleset
+from batchseg.output import photo_results
+from batchseg.output.columns import from_parquet, to_parquet
+from batchseg.output.ledger import SCHEMA
+from batchseg.output.photo_mask import read_layer
+from batchseg.output.photo_results import is_wanted
+from batchseg.output.region_parts import MEMBERS
+from batchseg.regions.rows import ANNOTATIONS
+from batchseg.regions.scene_table import wanted_classes
+from batchseg.regions.verdicts import judge
+
+
+def test_rows_count_the_masks_pixels_and_regions(tmp_path):
+    masks, settings = masks_of(), RegionSettings(classes=(0, 2, 3), min_area=3)
+    product = product_of(*RULES, regions=settings, pixel_size=0.2)
+    table = written(tmp_path, masks, product)
+    assert table["source_id"].to_pylist() == list(masks)
+    for number, (row, mask) in enumerate(zip(table.to_pylist(), masks.values(), strict=True)):
+        ids, pixels = np.unique(mask[mask != 255], return_counts=True)
+        regions = [
+            (int(polygon.area), class_id)
+            for class_id, polygon in whole_regions(mask, wanted_classes(settings, 255)).values()
+            if polygon.area >= 3
+        ]
+        assert (row["class_ids"], row["class_pixels"]) == (ids.tolist(), pixels.tolist())
+        assert row["class_area_m2"] == pytest.approx((pixels * 4e-8).tolist())
+        assert row["class_regions"] == [sum(c == i for _, c in regions) for i in ids]
+        assert (row["region_count"], row["valid_pixels"]) == (len(regions), (mask != 255).sum())
+        assert row["largest_px"] == max(regions, default=(0, -1))[0]
+        assert (row["largest_px"], row["largest_class"]) in (regions or [(0, -1)])
+        assert row["empty"] == (mask == 255).all()
+        assert (row["height"], row["width"]) == mask.shape
+        assert (row["predicted"], row["content"], row["confidence"]) == (number, f"c{number}", 0)
+        assert (row["status"], row["cpu_class"], row["error"]) == ("done", "avx2", "")
+        assert {name: row[name] for name in listing_row("")} == listing_row(row["source_id"])
+        assert (row["pixel"], row["product"]) == (make_recipe().digest, product.digest)
+        assert (row["encoding"], row["judged"]) == (product.encoding, Ruleset(criteria=RULES).digest)
+
+
+def test_a_photographs_confidence_is_that_of_its_surest_region(tmp_path):
+    masks = masks_of(8)
+    random = np.random.default_rng(0)
+    sure = {name: random.integers(1, 256, mask.shape, dtype=np.uint8) for name, mask in masks.items()}
+    for name, mask in masks.items():
+        sure[name][mask == 255] = 0
+    table = written(tmp_path, masks, product_of(), confidences=sure)
+    regions = rows_of(masks, sure)
+    for row in table.to_pylist():
+        own = regions.filter(np.array(regions["source_id"].to_pylist()) == row["source_id"])
+        assert row["confidence"] == pytest.approx(max(own["confidence"].to_pylist(), default=0))
+        assert [made["path"].partition("/")[0] for made in row["outputs"]][:2] == ["masks", "confidence"]
+        stored = tmp_path / row["outputs"][1]["path"]
+        assert np.array_equal(read_layer(stored.read_bytes()), sure[row["source_id"]])
+
+
+def test_verdicts_are_those_of_the_rules(tmp_path):
+    masks = masks_of()
+    table = written(tmp_path, masks, product_of(*RULES))
+    judged = judge(Ruleset(criteria=RULES), rows_of(masks), table)
+    assert table["verdict"].to_pylist() == judged["verdict"].to_pylist()
+    assert table["rule"].to_pylist() == judged["rule"].fill_null("").to_pylist()
+    assert set(table["verdict"].to_pylist()) == {"PASS", "FAIL", "REVIEW"}
+    assert set(written(tmp_path, masks, product_of())["verdict"].to_pylist()) == {""}
+
+
+@pytest.mark.parametrize("masks", ["all", "failed", "none"])
+@pytest.mark.parametrize("form", ["png", "tif"])
+def test_masks_are_kept_by_verdict(tmp_path, masks, form):
+    photos = masks_of()
+    table = written(tmp_path, photos, product_of(*RULES, masks=masks, mask_format=form))
+    made = files(tmp_path)
+    for row in table.to_pylist():
+        path = f"masks/{row['source_id']}.{form}"
+        wanted = masks == "all" or (masks == "failed" and row["verdict"] in ("FAIL", "REVIEW"))
+        assert (path in made) == wanted == is_wanted(masks, row["verdict"])
+        assert (path in [output["path"] for output in row["outputs"]]) == wanted
+        if wanted:
+            assert np.array_equal(read_layer(made[path]), photos[row["source_id"]])
+        for output in row["outputs"]:
+            data = made[output["path"]]
+            assert (output["nbytes"], output["sha256"]) == (len(data), hashlib.sha256(data).hexdigest())
+    named = {output["path"] for row in table.to_pylist() for output in row["outputs"]}
+    assert named == made.keys()
+
+
+def test_one_part_holds_the_regions_of_all(tmp_path):
+    masks = masks_of()
+    table = written(tmp_path, masks, product_of(*RULES, masks="none"))
+    (path,) = files(tmp_path)
+    part = pq.read_table(tmp_path / path)
+    assert part.replace_schema_metadata().equals(rows_of(masks))
+    assert part.schema.remove_metadata().equals(ANNOTATIONS)
+    members = json.loads(part.schema.metadata[MEMBERS])
+    assert members == sorted(set(part["source_id"].to_pylist()))
+    assert json.loads(part.schema.metadata[b"geo"])["columns"]["geometry"]["crs"] is None
+    for row in table.to_pylist():
+        assert [made["path"] for made in row["outputs"]] == [path] * (row["source_id"] in members)
+
+
+def test_without_regions_there_is_no_part(tmp_path):
+    table = written(tmp_path, masks_of(), product_of(regions=None, masks="none"))
+    assert not files(tmp_path) and not any(table["region_count"].to_pylist())
+    nothing = {"a": np.zeros((5, 9), np.uint8)}
+    written(tmp_path, nothing, product_of(masks="none"))
+    assert not files(tmp_path)
+    assert written(tmp_path, {}, product_of()).num_rows == 0
+
+
+@pytest.mark.parametrize("held", [1, 4000])
+def test_bytes_do_not_depend_on_how_many_masks_wait(tmp_path, monkeypatch, held):
+    product, masks = product_of(*RULES, masks="failed"), masks_of(40)
+    for number in range(3):  # regions for more than one page
+        masks[f"noise {number}"] = np.random.default_rng(number).integers(0, 4, (90, 130), dtype=np.uint8)
+    expected = written(tmp_path / "a", masks, product)
+    monkeypatch.setattr(photo_results, "HELD_BYTES", held)
+    assert written(tmp_path / "b", masks, product).equals(expected)
+    assert files(tmp_path / "a") == files(tmp_path / "b")
+
+
+def test_parts_of_other_settings_or_versions_have_other_names(tmp_path):
+    masks, product = masks_of(8), product_of(masks="none")
+    written(tmp_path, masks, product)
+    written(tmp_path, masks, product)
+    assert len(files(tmp_path)) == 1
+    written(tmp_path, masks, product, recipe=make_recipe(nodata=3))
+    written(tmp_path, masks, product, cpu_class="avx512")
+    written(tmp_path, masks, replace(product, regions=RegionSettings(min_area=2)))
+    written(tmp_path, {name: masks[name] for name in list(masks)[:5]}, product)
+    assert len(files(tmp_path)) == 5
+
+
+def test_rows_go_into_a_ledger(tmp_path):
+    table = written(tmp_path, masks_of(), product_of(*RULES))
+    (back,) = from_parquet(to_parquet([table], "run"))
+    assert back.cast(SCHEMA).equals(table)
+
+
+def test_an_output_that_takes_no_file_is_no_photographs_fault(tmp_path):
+    (tmp_path / "masks").write_text("in the way")
+    with pytest.raises(OutputError):
+        written(tmp_path, masks_of(), product_of())

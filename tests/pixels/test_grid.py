@@ -1,0 +1,166 @@
+import pickle
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from strategies import shard_grids, tile_grids
+
+from batchseg.pixels.grid import ShardGrid, TileGrid, Window, cut_tile, reflected
+
+properties = settings(deadline=None, max_examples=60)
+
+
+def raster_of(grid: TileGrid) -> np.ndarray:
+    """Two bands whose values name their pixels."""
+    band = np.arange(grid.height * grid.width).reshape(grid.height, grid.width)
+    return np.stack([band, -band])
+
+
+def whole(grid: TileGrid) -> Window:
+    return Window(row_off=0, col_off=0, height=grid.height, width=grid.width)
+
+
+def tiles_of(grid: TileGrid):
+    rows, cols = grid.shape_hw
+    return [grid.tile(row, col) for row in range(rows) for col in range(cols)]
+
+
+@properties
+@given(tile_grids())
+def test_cores_partition_the_raster(grid):
+    seen = np.zeros((grid.height, grid.width), dtype=int)
+    for tile in tiles_of(grid):
+        seen[tile.core.slices_within(whole(grid))] += 1
+    assert (seen == 1).all()
+    assert sum(tile.core.size for tile in tiles_of(grid)) == grid.height * grid.width
+    assert len(tiles_of(grid)) == grid.count
+
+
+@properties
+@given(tile_grids())
+def test_a_tile_is_its_core_and_the_halo_around_it(grid):
+    for tile in tiles_of(grid):
+        core, window = tile.core, tile.window
+        assert (window.height, window.width) == (grid.tile_size, grid.tile_size)
+        assert (core.row_off - window.row_off, core.col_off - window.col_off) == (grid.halo, grid.halo)
+        assert window.row_stop - core.row_stop >= grid.halo
+        assert window.col_stop - core.col_stop >= grid.halo
+
+
+@properties
+@given(shard_grids())
+def test_shards_hold_every_tile_once_and_partition_the_raster(grid):
+    shards = list(grid)
+    assert len(shards) == grid.count
+    tiles = [tile for shard in shards for tile in shard.tiles]
+    assert sorted(tiles, key=lambda t: t.core) == sorted(tiles_of(grid.tiles), key=lambda t: t.core)
+    seen = np.zeros((grid.tiles.height, grid.tiles.width), dtype=int)
+    for shard in shards:
+        seen[shard.core.slices_within(whole(grid.tiles))] += 1
+        own = np.zeros_like(seen)
+        for tile in shard.tiles:
+            own[tile.core.slices_within(whole(grid.tiles))] += 1
+        assert (own[shard.core.slices_within(whole(grid.tiles))] == 1).all()
+        assert own.sum() == shard.core.size
+    assert (seen == 1).all()
+
+
+@properties
+@given(shard_grids())
+def test_a_shard_reads_its_core_and_a_halo_and_nothing_beyond_the_raster(grid):
+    halo = grid.tiles.halo
+    for shard in grid:
+        read, core = shard.read, shard.core
+        assert read.row_off == max(core.row_off - halo, 0)
+        assert read.col_off == max(core.col_off - halo, 0)
+        assert read.row_stop == min(core.row_stop + halo, grid.tiles.height)
+        assert read.col_stop == min(core.col_stop + halo, grid.tiles.width)
+    sizes = [shard.read.size for shard in grid]
+    assert grid.reads() == (sum(sizes), max(sizes))
+
+
+@properties
+@given(tile_grids())
+def test_within_the_halo_a_tile_sees_the_reflected_raster(grid):
+    raster, halo = raster_of(grid), grid.halo
+    padded = np.pad(raster, ((0, 0), (halo, halo), (halo, halo)), mode="reflect")
+    for tile in tiles_of(grid):
+        height, width = tile.core.height + 2 * halo, tile.core.width + 2 * halo
+        row, col = tile.core.row_off, tile.core.col_off
+        cut = cut_tile(raster, whole(grid), tile)
+        assert cut.shape == (2, grid.tile_size, grid.tile_size)
+        assert np.array_equal(cut[:, :height, :width], padded[:, row : row + height, col : col + width])
+
+
+@properties
+@given(shard_grids())
+def test_a_tile_does_not_depend_on_its_shard(grid):
+    raster = raster_of(grid.tiles)
+    for shard in grid:
+        held = raster[(..., *shard.read.slices_within(whole(grid.tiles)))]
+        for tile in shard.tiles:
+            expected = cut_tile(raster, whole(grid.tiles), tile)
+            assert np.array_equal(cut_tile(held, shard.read, tile), expected)
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 9), (9, 1), (2, 30), (1, 1)])
+def test_rasters_narrower_than_the_halo_are_reflected_as_often_as_needed(height, width):
+    grid = TileGrid(height=height, width=width, tile_size=16, halo=6)
+    raster = raster_of(grid)
+    padded = np.pad(raster, ((0, 0), (6, 6), (6, 6)), mode="reflect")
+    for tile in tiles_of(grid):
+        rows, cols = tile.core.height + 12, tile.core.width + 12
+        expected = padded[:, tile.core.row_off :, tile.core.col_off :][:, :rows, :cols]
+        assert np.array_equal(cut_tile(raster, whole(grid), tile)[:, :rows, :cols], expected)
+
+
+def test_a_tile_inside_is_a_view():
+    grid = TileGrid(height=40, width=60, tile_size=16, halo=3)
+    raster = raster_of(grid)
+    assert np.shares_memory(cut_tile(raster, whole(grid), grid.tile(1, 2)), raster)
+
+
+@properties
+@given(st.integers(-5, 5), st.integers(1, 9), st.integers(0, 30), st.integers(0, 30))
+def test_reflected_is_numpys_reflection(low, length, before, after):
+    high = low + length
+    expected = np.pad(np.arange(low, high), (before, after), mode="reflect")
+    assert reflected(low - before, high + after, low, high).tolist() == expected.tolist()
+
+
+@properties
+@given(st.integers(1, 9), st.integers(0, 30), st.data())
+def test_any_part_of_a_reflection_is_the_reflection_of_that_part(length, around, data):
+    start = data.draw(st.integers(-around, length + around))
+    stop = data.draw(st.integers(start, length + around))
+    expected = np.pad(np.arange(length), around, mode="reflect")[start + around : stop + around]
+    assert reflected(start, stop, 0, length).tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize(("tile_size", "halo"), [(16, 8), (16, 9), (1, 1)])
+def test_a_halo_that_leaves_no_core_is_refused(tile_size, halo):
+    with pytest.raises(ValueError, match=f"halo {halo} leaves no core in tile_size {tile_size}"):
+        TileGrid(height=5, width=7, tile_size=tile_size, halo=halo)
+
+
+def test_shards_are_numbered_row_by_row():
+    grid = ShardGrid(tiles=TileGrid(height=25, width=45, tile_size=16, halo=3), tiles_hw=(2, 2))
+    cores = [(shard.core.row_off, shard.core.col_off) for shard in grid]
+    assert cores == [(0, 0), (0, 20), (0, 40), (20, 0), (20, 20), (20, 40)]
+
+
+@properties
+@given(shard_grids())
+def test_a_shard_arrives_in_other_processes_as_it_was(grid):
+    for shard in grid:
+        arrived = pickle.loads(pickle.dumps(shard))
+        assert (arrived, arrived.tiles) == (shard, shard.tiles)
+        assert shard.count == len(shard.tiles)
+        assert shard.pixels == sum(tile.core.size for tile in shard.tiles)
+
+
+def test_a_shard_is_sent_without_its_tiles():
+    tiles = TileGrid(height=9000, width=11000, tile_size=512, halo=64)
+    one, many = (pickle.dumps(ShardGrid(tiles=tiles, tiles_hw=hw).shard(0)) for hw in ((1, 1), (20, 20)))
+    assert len(many) < len(one) + 20

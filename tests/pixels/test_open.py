@@ -1,0 +1,159 @@
+import os
+from pathlib import Path
+
+import fsspec
+import numpy as np
+import pytest
+import rasterio
+from factories import write_raster
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batchseg.pixels import open
+from batchseg.pixels.open import _RemoteFile, open_raster, storage_failure
+from batchseg.system import storage
+from batchseg.system.storage import FileInfo
+from batchseg.system.temp_folders import CACHE_VARIABLE
+
+CONTENT = bytes(np.random.default_rng(0).integers(0, 256, 1000, dtype=np.uint8))
+
+
+@pytest.fixture
+def memory():
+    fs = fsspec.filesystem("memory")
+    fs.store.clear()
+    yield fs
+    fs.store.clear()
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    folder = tmp_path / "cache"
+    folder.mkdir()
+    monkeypatch.setenv(CACHE_VARIABLE, str(folder))
+    return folder
+
+
+steps = st.lists(st.tuples(st.integers(0, 1100), st.integers(-1, 400)), max_size=12)
+
+
+@given(steps=steps, page=st.sampled_from([7, 64, 5000]), kept=st.sampled_from([1, 3, 100]))
+def test_a_remote_file_reads_as_a_local_one(steps, page, kept):
+    fs = fsspec.filesystem("memory")
+    fs.pipe_file("/reads/file", CONTENT)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(open, "PAGE_BYTES", page)
+        patch.setattr(open, "PAGES_KEPT", kept)
+        info = FileInfo(uri="memory://reads/file", size=len(CONTENT), version="1")
+        with _RemoteFile(info) as remote:
+            for position, size in steps:
+                assert remote.seek(position) == remote.tell() == position
+                assert remote.read(size) == CONTENT[position : None if size < 0 else position + size]
+            assert remote.seek(-5, os.SEEK_END) == 995
+            assert remote.get_byte_ranges([0, 990], [3, 10]) == [CONTENT[:3], CONTENT[990:]]
+
+
+def test_pages_that_are_there_are_not_asked_for_again(memory, monkeypatch):
+    memory.pipe_file("/reads/file", CONTENT)
+    asked = []
+    real = storage.read_ranges
+    monkeypatch.setattr(storage, "read_ranges", lambda *a: asked.append(a[1:]) or real(*a))
+    monkeypatch.setattr(open, "PAGE_BYTES", 100)
+    remote = _RemoteFile(FileInfo(uri="memory://reads/file", size=1000, version="1"))
+    for position, size in ((0, 4), (10, 50), (90, 20), (150, 300), (0, 450)):
+        remote.seek(position)
+        remote.read(size)
+    assert asked == [([0], [100]), ([100], [200]), ([200], [500])]
+
+
+def test_a_failure_is_told_once_and_leaves_no_page(memory, monkeypatch):
+    info = FileInfo(uri="memory://reads/gone", size=300, version="1")
+    remote = _RemoteFile(info)
+    assert remote.read(10) == bytes(10)
+    assert "gone" in storage_failure()
+    assert storage_failure() is None
+    memory.pipe_file("/reads/gone", CONTENT[:300])
+    remote.seek(0)
+    assert remote.read(10) == CONTENT[:10]
+    assert storage_failure() is None
+
+
+def put(memory, folder: Path, *names: str) -> list[str]:
+    for name in names:
+        memory.pipe_file(f"/b/in/{name}", (folder / name).read_bytes())
+    return [f"memory://b/in/{name}" for name in names]
+
+
+def scene(folder: Path) -> np.ndarray:
+    """a.tif, tiled, with a mask beside it."""
+    pixels = np.random.default_rng(1).integers(0, 255, (3, 150, 210), dtype=np.uint8)
+    profile = {"tiled": True, "blockxsize": 64, "blockysize": 64, "compress": "deflate"}
+    path = write_raster(folder / "a.tif", pixels, **profile)
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=False), rasterio.open(path, "r+") as dataset:
+        valid = np.full((150, 210), 255, dtype=np.uint8)
+        valid[:, :50] = 0
+        dataset.write_mask(valid)
+    assert path.with_name("a.tif.msk").exists()
+    return pixels
+
+
+@pytest.mark.parametrize("whole", [0, 2**30], ids=["ranges", "copy"])
+def test_rasters_and_their_sidecars_are_read_from_where_they_lie(tmp_path, memory, cache, monkeypatch, whole):
+    monkeypatch.setattr(open, "WHOLE_BYTES", whole)
+    pixels = scene(tmp_path)
+    files = put(memory, tmp_path, "a.tif", "a.tif.msk")
+    with open_raster(files[0], files) as dataset:
+        np.testing.assert_array_equal(dataset.read(), pixels)
+        assert not dataset.read_masks(1)[:, :50].any()
+        assert dataset.read_masks(1)[:, 50:].all()
+    with open_raster(files[0], files[:1]) as dataset:  # what is not the source's is not looked at
+        assert dataset.read_masks(1).all()
+    assert any(cache.iterdir()) == bool(whole)
+
+
+def test_a_copy_is_made_once_and_again_for_another_version(tmp_path, memory, cache, monkeypatch):
+    fetched = []
+    real = storage.fetch
+    monkeypatch.setattr(storage, "fetch", lambda uri, *rest: fetched.append(uri) or real(uri, *rest))
+    write_raster(tmp_path / "a.png", np.full((1, 30, 40), 5, np.uint8), driver="PNG")
+    (uri,) = put(memory, tmp_path, "a.png")
+    for _ in range(2):
+        with open_raster(uri) as dataset:
+            assert dataset.read(1)[0, 0] == 5
+    assert len(fetched) == 1
+    write_raster(tmp_path / "a.png", np.full((1, 99, 40), 6, np.uint8), driver="PNG")
+    put(memory, tmp_path, "a.png")
+    with open_raster(uri) as dataset:
+        assert dataset.read(1)[0, 0] == 6
+
+
+def test_a_vrt_finds_its_members_in_the_copy(tmp_path, memory, cache):
+    pixels = scene(tmp_path)
+    text = """<VRTDataset rasterXSize="210" rasterYSize="150"><VRTRasterBand dataType="Byte" band="1">
+      <SimpleSource><SourceFilename relativeToVRT="1">deep/a.tif</SourceFilename><SourceBand>2</SourceBand>
+      </SimpleSource></VRTRasterBand></VRTDataset>"""
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "a.tif").rename(tmp_path / "deep" / "a.tif")
+    (tmp_path / "a.vrt").write_text(text)
+    files = put(memory, tmp_path, "a.vrt", "deep/a.tif")
+    with open_raster(files[0], files, allow_vrt=True) as dataset:
+        np.testing.assert_array_equal(dataset.read(1), pixels[1])
+
+
+def test_the_oldest_copies_make_room(tmp_path, memory, cache, monkeypatch):
+    monkeypatch.setattr(open, "CACHE_BYTES", 250)
+    for number in range(4):
+        (tmp_path / f"{number}.asc").write_text("ncols 1\nnrows 1\ncellsize 1\n" + f"{number}\n" * 30)
+        (uri,) = put(memory, tmp_path, f"{number}.asc")
+        os.utime(cache)
+        open._copied(storage.file_info(uri), [storage.file_info(uri)])
+        for age, folder in enumerate(sorted(cache.glob("*/"), key=lambda p: p.stat().st_mtime, reverse=True)):
+            os.utime(folder, (1_000_000 - age, 1_000_000 - age))
+    kept = sorted(path.name for path in cache.rglob("*.asc"))
+    assert "3.asc" in kept
+    assert "0.asc" not in kept
+
+
+def test_a_file_that_is_gone_is_the_storages_error(memory, cache):
+    with pytest.raises(FileNotFoundError, match="gone"):
+        open_raster("memory://b/none.tif")

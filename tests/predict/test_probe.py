@@ -1,0 +1,130 @@
+"""One tile through real networks."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from factories import make_package
+
+from batchseg.errors import ModelError
+from batchseg.models.reading import read_model
+from batchseg.predict import probe as probe_module
+from batchseg.predict.probe import output_kind, probe
+from batchseg.system.machine import cpu_class
+
+
+def probed(folder: Path, channels: int | None = None):
+    return probe(read_model(str(folder)), channels=channels, tile_size=64, device="auto")
+
+
+def test_the_probe_finds_what_a_network_gives(models: Path) -> None:
+    facts, device = probed(models / "spectral")
+    assert device == "cpu"
+    assert (facts.output, facts.class_count, facts.channels) == ("logits", 4, 4)
+    assert facts.cpu_class == cpu_class()
+    assert facts.engine.startswith("paddle ")
+    ids, _ = probed(models / "ids")
+    assert (ids.output, ids.class_count, ids.channels) == ("classes", None, 1)
+
+
+def test_another_number_of_channels_is_refused(models: Path) -> None:
+    with pytest.raises(ModelError, match=r"takes 4 channels, the job's `bands` names 3"):
+        probed(models / "spectral", channels=3)
+
+
+def test_a_network_that_does_not_segment_is_refused(models: Path) -> None:
+    with pytest.raises(ModelError, match="one answer per image, as classifiers do"):
+        probed(models / "pooled")
+
+
+def test_a_cpu_build_asked_for_a_gpu_is_refused(models: Path) -> None:
+    with pytest.raises(ModelError, match="CPU build"):
+        probe(read_model(str(models / "conv")), channels=3, tile_size=32, device="gpu")
+
+
+SCORES = np.random.default_rng(0).normal(size=(1, 3, 8, 6)).astype(np.float32)
+SOFTMAX = np.exp(SCORES) / np.exp(SCORES).sum(axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize(
+    ("output", "declared", "expected"),
+    [
+        (SCORES, None, ("logits", 3, "NCHW")),
+        (SOFTMAX, None, ("probabilities", 3, "NCHW")),
+        (SOFTMAX, "logits", ("logits", 3, "NCHW")),
+        (np.moveaxis(SOFTMAX, 1, -1), None, ("probabilities", 3, "NHWC")),
+        (SOFTMAX[:, :1], None, ("sigmoid", 2, "NCHW")),
+        (SOFTMAX[:, 0], None, ("sigmoid", 2, "NCHW")),
+        (np.zeros((1, 8, 6), np.int32), None, ("classes", None, "NCHW")),
+        (np.zeros((1, 1, 8, 6), np.uint8), None, ("classes", None, "NCHW")),
+    ],
+)
+def test_the_kind_of_output_shows_in_shape_and_values(output, declared, expected):
+    assert output_kind(output, (8, 6), make_package(output=declared)) == expected
+
+
+@pytest.mark.parametrize(
+    ("output", "declared", "word"),
+    [
+        (SCORES[:, :1], None, "one band of scores outside"),
+        (SCORES, "probabilities", "do not add up to 1"),
+        (SCORES[:, :, :4], None, r"shape \[1, 3, 4, 6\]; expected class ids"),
+    ],
+)
+def test_what_is_no_segmentation_is_refused(output, declared, word):
+    with pytest.raises(ModelError, match=word):
+        output_kind(output, (8, 6), make_package(output=declared))
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BATCHSEG_MODEL_CACHE", str(tmp_path / "cache"))
+
+
+def ask(package, **changes):
+    wanted = {"channels": None, "tile_size": 32, "device": "auto"}
+    return probe_module.probed_once(package, **{**wanted, **changes})
+
+
+def forbid(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments, **options):
+        raise AssertionError(options)
+
+    monkeypatch.setattr(probe_module, "probe", refuse)
+
+
+def test_a_model_is_probed_once_wherever_it_lies(models: Path, tmp_path: Path, monkeypatch) -> None:
+    first = ask(read_model(str(models / "spectral")))
+    forbid(monkeypatch)
+    shutil.copytree(models / "spectral", tmp_path / "copy")
+    assert ask(read_model(str(tmp_path / "copy"))) == first
+
+
+@pytest.mark.parametrize(
+    "changes", [{"tile_size": 48}, {"channels": 4}, {"device": "cpu"}, {"engines": ("onnxruntime",)}]
+)
+def test_another_question_is_asked_again(models: Path, monkeypatch, changes) -> None:
+    package = read_model(str(models / "spectral"))
+    ask(package)
+    forbid(monkeypatch)
+    with pytest.raises(AssertionError):
+        ask(package, **changes)
+    with pytest.raises(AssertionError):
+        ask(replace(package, layout="NHWC"))
+
+
+def test_refusals_encrypted_models_and_gpus_are_not_kept(models: Path, monkeypatch) -> None:
+    with pytest.raises(ModelError):
+        ask(read_model(str(models / "pooled")))
+    with pytest.raises(ModelError):
+        ask(read_model(str(models / "pooled")))
+    package = read_model(str(models / "spectral"))
+    ask(package)
+    forbid(monkeypatch)
+    with pytest.raises(AssertionError):
+        ask(replace(package, encrypted=True))
+    monkeypatch.setattr(probe_module, "has_gpu_nodes", lambda: True)
+    with pytest.raises(AssertionError):
+        ask(package)

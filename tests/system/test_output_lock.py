@@ -1,0 +1,262 @@
+import contextlib
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from batchseg.errors import ConfigError, LockedError, OutputError
+from batchseg.output.ledger import Ledger, Record
+from batchseg.system import listing, output_lock, publish, storage
+from batchseg.system.output_lock import hold, holder
+
+HOLD = """
+import sys
+from batchseg import locks
+locks.BEAT_SECONDS, locks.STALE_SECONDS = 0.2, 1.5
+with locks.hold(sys.argv[1], "other") as lock:
+    print("held", flush=True)
+    input()
+    print(lock.lost(), flush=True)
+"""
+
+
+@pytest.fixture(params=["local", "s3"])
+def output(request, tmp_path):
+    """Where nothing is yet, on each kind of storage."""
+    if request.param == "local":
+        return str(tmp_path / "out")
+    return request.getfixturevalue("bucket") + "/out"
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Signs of life that are missed sooner."""
+    monkeypatch.setattr(output_lock, "BEAT_SECONDS", 0.2)
+    monkeypatch.setattr(output_lock, "STALE_SECONDS", 1.5)
+
+
+@contextlib.contextmanager
+def another_run(output):
+    """A process of its own that holds the output."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, output], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout.readline() == "held\n"
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_a_second_process_cannot_take_the_output(output):
+    with another_run(output) as process:
+        assert f"process {process.pid}" in holder(output)
+        with pytest.raises(LockedError, match=f"run other, process {process.pid}"), hold(output, "mine"):
+            pass
+        process.communicate("\n")
+        assert holder(output) is None
+        with hold(output, "mine"):
+            assert "run mine" in holder(output)
+    assert holder(output) is None
+
+
+def test_dying_frees_a_local_output_at_once(tmp_path):
+    output = str(tmp_path / "out")
+    with another_run(output) as process:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert holder(output) is None
+        with hold(output, "mine"):
+            pass
+
+
+def test_dying_frees_a_bucket_after_a_while(bucket, quick):
+    output = bucket + "/out"
+    with another_run(output) as process:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        with pytest.raises(LockedError), hold(output, "mine"):
+            pass
+        until = time.monotonic() + 10
+        while time.monotonic() < until:
+            with contextlib.suppress(LockedError), hold(output, "mine"):
+                return
+            time.sleep(0.3)
+    pytest.fail("never taken over")
+
+
+def test_a_holder_that_slept_too_long_learns_that_it_lost(output, quick):
+    with another_run(output) as process:
+        process.send_signal(signal.SIGSTOP)
+        time.sleep(3)  # S3 tells times in whole seconds
+        with hold(output, "mine") as mine:
+            process.send_signal(signal.SIGCONT)
+            time.sleep(1)
+            assert "took" in process.communicate("\n")[0]
+            assert mine.lost() is None
+            mine.check()
+            assert "run mine" in holder(output)
+
+
+def test_a_living_holder_keeps_the_output_however_long_it_works(output, quick):
+    with hold(output, "mine") as mine:
+        time.sleep(3)
+        assert mine.lost() is None
+        with pytest.raises(LockedError), hold(output, "other"):
+            pass
+
+
+def test_who_was_taken_over_cannot_commit_any_more(output, quick):
+    old = Ledger(output)
+    old.claim("old")
+    old.append([Record(status="failed", source_id="a", tag="1")])
+    new = Ledger(output)
+    old.append([Record(status="failed", source_id="b", tag="1")])
+    new.claim("new")  # reads what was committed meanwhile
+    assert [record.source_id for record in new.sources()] == ["a", "b"]
+    with pytest.raises(OutputError, match="took this output over"):
+        old.append([Record(status="failed", source_id="c", tag="1")])
+    new.append([Record(status="failed", source_id="d", tag="1")])
+    assert [record.source_id for record in Ledger(output).sources()] == ["a", "b", "d"]
+
+
+def test_an_output_that_is_moved_away_is_not_held(tmp_path):
+    output = str(tmp_path / "out")
+    with hold(output, "one") as lock:
+        lock.check()
+        (tmp_path / "out").rename(tmp_path / "moved")
+        with pytest.raises(OutputError, match="moved or removed during the run"):
+            lock.check()
+
+
+def test_a_failed_run_frees_the_output(output):
+    with pytest.raises(ZeroDivisionError), hold(output, "first"):
+        raise ZeroDivisionError
+    with hold(output, "second"):
+        assert "run second" in holder(output)
+
+
+def test_old_epochs_do_not_pile_up(output):
+    for number in range(3):
+        with hold(output, str(number)):
+            pass
+    files = [info.uri for info in listing.list_folder(storage.join(output, "_batchseg", "locks"))]
+    assert len(files) == 1
+
+
+def test_what_killed_starts_left_goes_with_the_next(output):
+    with hold(output, "first"):
+        pass
+    folder = storage.join(output, "_batchseg", "locks")
+    for name in (".tmp-0123", "clock-0123"):
+        publish.publish(storage.join(folder, name), b"")
+    with hold(output, "second") as lock:
+        (info,) = listing.list_folder(folder)
+        assert info.uri == output_lock._uri(output, lock.epoch)
+
+
+def test_asking_who_holds_an_output_writes_nothing(tmp_path):
+    assert holder(str(tmp_path / "out")) is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_output_that_cannot_be_written_is_refused(tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(ConfigError, match="output"), hold(str(tmp_path / "file" / "out"), "run"):
+        pass
+
+
+def test_a_read_only_file_system_is_the_environments_fault(tmp_path, read_only):
+    with pytest.raises(OutputError, match="Read-only file system; make it"), hold(str(tmp_path / "o"), "run"):
+        pass
+
+
+def test_a_bucket_that_is_not_there_is_refused(bucket):
+    with pytest.raises(ConfigError, match="storage"), hold(bucket + "-none/out", "run"):
+        pass
+
+
+@pytest.mark.parametrize("left", [b"", b"\0\0\xff{", b"[1, 2]"])
+def test_a_lock_that_a_power_cut_damaged_is_as_old_as_any_other(output, quick, left):
+    uri = storage.join(output, "_batchseg", "locks", "epoch-00000007.json")
+    publish.publish(uri, left)
+    if storage.local_path(output) is None:
+        with pytest.raises(LockedError, match="damaged"), hold(output, "mine"):
+            pass
+        time.sleep(3)
+    with hold(output, "mine") as mine:
+        assert mine.epoch == 8
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_where_no_flock_tells_a_lock_of_another_hour_is_stale(tmp_path, quick, monkeypatch, hours):
+    monkeypatch.setattr(output_lock, "_is_flocked", lambda output, epoch: None)
+    path = tmp_path / "_batchseg" / "locks" / "epoch-00000003.json"
+    publish.publish(str(path), b'{"token": "", "holder": "other", "released": false}')
+    then = time.time() + 3600 * hours
+    os.utime(path, (then, then))
+    with hold(str(tmp_path), "mine") as mine:
+        assert mine.epoch == 4
+
+
+def test_a_lock_from_the_future_that_is_written_again_is_held(tmp_path, quick, monkeypatch):
+    monkeypatch.setattr(output_lock, "_is_flocked", lambda output, epoch: None)
+    ahead = iter(range(3600, 7200))
+    real = storage.file_info
+    monkeypatch.setattr(
+        storage, "file_info", lambda uri: dataclasses.replace(real(uri), modified=time.time() + next(ahead))
+    )
+    path = tmp_path / "_batchseg" / "locks" / "epoch-00000003.json"
+    publish.publish(str(path), b'{"token": "", "holder": "other", "released": false}')
+    monkeypatch.setattr(output_lock, "_now", lambda output: time.time())
+    with pytest.raises(LockedError, match="other"), hold(str(tmp_path), "mine"):
+        pass
+
+
+def test_a_number_that_others_left_meanwhile_is_no_lock(output, monkeypatch):
+    """Who looked before two other runs came and went would take the number of the first of them."""
+    real = output_lock._create
+
+    def late(lock):
+        if lock.text.startswith("run late"):
+            monkeypatch.setattr(output_lock, "_create", real)
+            with hold(output, "first"):
+                pass
+            stack.enter_context(hold(output, "second"))
+        return real(lock)
+
+    with contextlib.ExitStack() as stack:
+        monkeypatch.setattr(output_lock, "_create", late)
+        with pytest.raises(LockedError, match="same moment"), hold(output, "late"):
+            pass
+        assert "run second" in holder(output)
+
+
+def test_who_slept_finds_out_before_it_commits_even_after_its_successor_merged(output, monkeypatch):
+    ledger = Ledger(output)
+    with hold(output, "old") as old:
+        ledger.claim("old", old.guard)
+        monkeypatch.setattr(output_lock, "_is_free", lambda *arguments: True)
+        with hold(output, "new") as new:
+            successor = Ledger(output)
+            successor.claim("new", new.guard)
+            successor.append([Record(status="failed", source_id="a", tag="1")])
+            successor.merge()
+        monkeypatch.setattr(output_lock, "_since", lambda then: output_lock.STALE_SECONDS)
+        with pytest.raises(OutputError, match="took"):
+            ledger.append([Record(status="failed", source_id="b", tag="1")])
+        with pytest.raises(OutputError, match="took"):
+            ledger.merge()
+    assert [record.source_id for record in Ledger(output).sources()] == ["a"]
+
+
+def test_a_holder_is_seen_by_who_has_another_hour(tmp_path, monkeypatch):
+    with another_run(str(tmp_path)):
+        now = time.time() + 3600
+        monkeypatch.setattr(output_lock.time, "time", lambda: now)
+        assert "run other" in holder(str(tmp_path))

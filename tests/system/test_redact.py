@@ -1,0 +1,101 @@
+import json
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from listings import listed
+
+from batchseg.errors import ConfigError
+from batchseg.job.file import load_job
+from batchseg.output.ledger import Ledger, Record
+from batchseg.output.record import to_table
+from batchseg.pixels.open import _relative
+from batchseg.system.redact import hidden, public
+
+S = "Xyzzy1234"
+WORDS = st.text("abcdefghijklmnopqrstuvwxyz0123456789-_.", min_size=1)
+
+SIGNED = {
+    f"https://u:{S}@host/a/b.tif": "https://host/a/b.tif",
+    f"https://{S}@host:81/b.tif": "https://host:81/b.tif",
+    f"https://h/b.tif?X-Amz-Date=1&X-Amz-Expires=60&X-Amz-Signature={S}": "https://h/b.tif",
+    f"https://a.blob/b.tif?sv=2026&se=2026-11-21&sr=b&sp=r&sig={S}": "https://a.blob/b.tif",
+    f"https://h/get?id=7&token={S}": "https://h/get?id=7",
+    f"https://h/b.tif?Expires=1&Signature={S}&Key-Pair-Id=K": "https://h/b.tif",
+}
+
+
+@pytest.mark.parametrize("uri", SIGNED)
+def test_a_uri_loses_what_signs_it_and_no_more(uri):
+    assert public(uri) == SIGNED[uri]
+    assert S not in hidden(f"cannot read ({uri}): it's gone")
+
+
+@given(WORDS, WORDS)
+def test_what_holds_no_credentials_stays(folder, name):
+    for uri in (f"/{folder}/{name}?token=a", f"s3://{folder}/{name}", f"https://{folder}/{name}?id=4&page=2"):
+        assert public(uri) == uri
+    text = f"{folder}/{name}: a? b@c"
+    assert hidden(text) == text
+
+
+def test_secrets_of_the_environment_are_hidden_wherever_they_stand(monkeypatch):
+    monkeypatch.setenv(
+        "FSSPEC_S3", json.dumps({"secret": S, "client_kwargs": {"token": S[::-1]}, "anon": True})
+    )
+    monkeypatch.setenv("ARCHIVE_PASSWORD", "correct horse")
+    monkeypatch.setenv("SHORT_TOKEN", "on")
+    text = hidden(f"on {S} and {S[::-1]}: correct horse")
+    assert text == "on *** and ***: ***"
+
+
+def test_a_ledger_holds_no_credentials(tmp_path):
+    ledger = Ledger(str(tmp_path))
+    uri, error = next(iter(SIGNED)), f"cannot read {next(iter(SIGNED))}"
+    rows = [Record(status="failed", source_id=name, tag="1", uri=uri, error=error) for name in "ab"]
+    ledger.append(rows[:1])
+    ledger.append_table(to_table(rows[1:]))
+    for table in (ledger.table(), Ledger(str(tmp_path)).table()):
+        assert S not in str(table.to_pylist())
+        assert table.column("uri").to_pylist() == ["https://host/a/b.tif"] * 2
+
+
+def test_a_copy_of_a_signed_file_has_a_plain_and_short_name():
+    signed = f"https://u:{S}@h/d/a.tif?X-Amz-Security-Token={S * 99}"
+    assert _relative(signed) == "h/d/a.tif"
+
+
+def test_photographs_keep_ids_and_lose_signatures(tmp_path, monkeypatch):
+    import batchseg.inputs.photo_listing as module
+
+    uris = [f"https://u:{S}@h/d/{n}.png?X-Amz-Signature={S}{n}" for n in range(3)]
+    (tmp_path / "m.txt").write_text("\n".join(uris))
+    files = module.walk.Files()
+    for uri in uris:
+        files.add(uri, 5, "tag", None)
+    monkeypatch.setattr(module.walk, "look", lambda names: files)
+    table = listed(tmp_path / "m.txt")
+    assert table["source_id"].to_pylist() == ["0.png", "1.png", "2.png"]
+    assert table["uri"].to_pylist() == uris  # by which they are read
+    assert isinstance(table, pa.Table)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"storage: {{s3: {{key: k, secret: [{S}}}}}",
+        f"storage: {{s3: {{secret: {S}}}, az: 4}}",
+        f"storage: {S}",
+        f"\tsecret: {S}",
+    ],
+)
+def test_a_refused_job_file_shows_no_storage_option(tmp_path, text):
+    path = tmp_path / "job.yaml"
+    path.write_text(f"inputs: a\nmodel: m\noutput: o\n{text}\n")
+    with pytest.raises(ConfigError, match=r"line|storage") as caught:
+        load_job(path)
+    assert S not in str(caught.value)
+    with pytest.raises(ConfigError) as caught:
+        load_job(path, [f"storage.s3.secret=[{S}"])
+    assert S not in str(caught.value)

@@ -1,0 +1,234 @@
+import errno
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import fsspec
+import pytest
+
+from batchseg.errors import ConfigError, OutputError
+from batchseg.system import listing, publish, storage
+
+
+@pytest.fixture(params=["local", "memory"])
+def root(request, tmp_path):
+    """A folder on each kind of storage."""
+    if request.param == "local":
+        yield str(tmp_path / "root")
+    else:
+        memory = fsspec.filesystem("memory")
+        memory.store.clear()
+        yield "memory://root"
+        memory.store.clear()
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_publishing_replaces_the_content(root):
+    uri = storage.join(root, "deep", "file.bin")
+    for data in (b"first, longer", b"second", b""):
+        publish.publish(uri, data)
+        assert storage.read_bytes(uri) == data
+
+
+def test_publishing_leaves_nothing_but_the_file(tmp_path):
+    for _ in range(3):
+        publish.publish(str(tmp_path / "a"), b"x")
+        publish.create(str(tmp_path / "b"), b"x")
+    assert names_in(tmp_path) == ["a", "b"]
+
+
+@pytest.mark.parametrize("write", [publish.publish, publish.create])
+def test_a_failed_write_leaves_nothing_and_is_an_output_error(tmp_path, write):
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(OutputError, match="file/below"):
+        write(str(tmp_path / "file" / "below"), b"x")
+    (tmp_path / "folder").mkdir()
+    if write is publish.publish:
+        with pytest.raises(OutputError, match="folder"):
+            write(str(tmp_path / "folder"), b"x")
+    assert names_in(tmp_path) == ["file", "folder"]
+
+
+@pytest.mark.parametrize("write", [publish.publish, publish.create])
+def test_what_cannot_be_removed_hides_no_reason(tmp_path, write, monkeypatch, read_only):
+    def full(path: Path, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    monkeypatch.setattr(Path, "mkdir", lambda *_, **__: None)
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OutputError, match=r"cannot \w+ .*below: No space left on device"):
+        write(str(tmp_path / "below"), b"x")
+
+
+def test_a_reader_never_sees_half_a_file(tmp_path):
+    path = tmp_path / "file"
+    uri, contents = str(path), [bytes([n]) * 400_000 for n in range(2)]
+    publish.publish(uri, contents[0])
+    halves, over = [], threading.Event()
+
+    def read() -> None:
+        while not over.is_set():
+            data = path.read_bytes()
+            if data not in contents:
+                halves.append(len(data))
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for number in range(30):
+        publish.publish(uri, contents[number % 2])
+    over.set()
+    reader.join()
+    assert halves == []
+
+
+def test_create_never_replaces(root):
+    uri = storage.join(root, "file")
+    assert publish.create(uri, b"first")
+    assert not publish.create(uri, b"second")
+    assert storage.read_bytes(uri) == b"first"
+
+
+def test_of_many_who_create_a_file_one_succeeds(tmp_path):
+    uri = str(tmp_path / "file")
+    with ThreadPoolExecutor(8) as pool:
+        won = list(pool.map(lambda n: publish.create(uri, bytes([n])), range(8)))
+    assert sum(won) == 1
+    assert storage.read_bytes(uri) == bytes([won.index(True)])
+    assert names_in(tmp_path) == ["file"]
+
+
+def test_names_as_long_as_the_file_system_allows_can_be_published(tmp_path):
+    name = "n" * 255
+    publish.publish(str(tmp_path / name), b"x")
+    assert names_in(tmp_path) == [name]
+
+
+def test_publishing_a_file_moves_it(root, tmp_path):
+    local = tmp_path / "made"
+    local.write_bytes(b"content")
+    publish.publish_file(local, storage.join(root, "deep", "file"))
+    assert storage.read_bytes(storage.join(root, "deep", "file")) == b"content"
+    assert not local.exists()
+
+
+def test_publishing_a_file_crosses_file_systems(tmp_path):
+    other = Path("/dev/shm")
+    if not other.is_dir() or other.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("one file system here")
+    local = other / f"batchseg-test-{os.getpid()}"
+    local.write_bytes(b"content")
+    try:
+        publish.publish_file(local, str(tmp_path / "file"))
+        assert not local.exists()
+    finally:
+        local.unlink(missing_ok=True)
+    assert (tmp_path / "file").read_bytes() == b"content"
+    assert names_in(tmp_path) == ["file"]
+
+
+def test_removing_takes_files_folders_and_what_is_not_there(root):
+    publish.publish(storage.join(root, "folder", "a"), b"x")
+    publish.publish(storage.join(root, "b"), b"x")
+    for name in ("folder", "b", "absent"):
+        publish.remove(storage.join(root, name))
+    assert list(listing.list_files(root)) == []
+
+
+def test_listing_takes_a_file_a_folder_or_a_glob_sorted(root):
+    for name in ("b.tif", "a.tif", "sub/c.tif", "sub/d.txt"):
+        publish.publish(storage.join(root, *name.split("/")), b"x")
+
+    def listed(pattern: str) -> list[str]:
+        return [info.uri.rpartition("root/")[2] for info in listing.list_files(pattern)]
+
+    assert listed(root) == ["a.tif", "b.tif", "sub/c.tif", "sub/d.txt"]
+    assert listed(storage.join(root, "*.tif")) == ["a.tif", "b.tif"]
+    assert listed(storage.join(root, "**", "c.tif")) == ["sub/c.tif"]
+    assert listed(storage.join(root, "a.tif")) == ["a.tif"]
+    assert listed(storage.join(root, "absent")) == []
+
+
+def test_listing_leaves_out_what_cannot_be_read_like_a_file(tmp_path):
+    (tmp_path / "file.tif").write_bytes(b"x")
+    (tmp_path / "folder.tif").mkdir()
+    (tmp_path / "link.tif").symlink_to(tmp_path / "file.tif")
+    (tmp_path / "broken.tif").symlink_to(tmp_path / "absent")
+    (tmp_path / "loop.tif").symlink_to(tmp_path / "loop.tif")
+    os.mkfifo(tmp_path / "pipe.tif")
+    for pattern in (str(tmp_path), str(tmp_path / "*.tif")):
+        found = {Path(info.uri).name: info for info in listing.list_files(pattern)}
+        assert list(found) == ["broken.tif", "file.tif", "link.tif", "loop.tif"]
+        # What a link points at may lie on a volume that is not mounted: nobody may overlook it.
+        absent = [found[name] for name in ("broken.tif", "loop.tif")]
+        assert {(info.size, info.version) for info in absent} == {(0, storage.ABSENT)}
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_a_listing_and_a_look_at_one_file_agree(tmp_path, linked):
+    target = tmp_path / "target" / "a.tif"
+    target.parent.mkdir()
+    target.write_bytes(b"content")
+    os.utime(target, (1000, 1000))
+    folder = target.parent
+    if linked:
+        folder = tmp_path / "links"
+        folder.mkdir()
+        (folder / "a.tif").symlink_to(target)
+    uri = str(folder / "a.tif")
+    for pattern in (str(folder), str(folder / "*.tif"), uri):
+        assert list(listing.list_files(pattern)) == [storage.file_info(uri)]
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_the_version_changes_when_the_content_is_written_again(tmp_path, linked):
+    target = tmp_path / "target"
+    target.write_bytes(b"one")
+    os.utime(target, (1000, 1000))
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    os.link(target, folder / "a") if not linked else (folder / "a").symlink_to(target)
+    (before,) = listing.list_files(str(folder))
+    target.write_bytes(b"two")
+    os.utime(target, (2000, 2000))
+    (after,) = listing.list_files(str(folder))
+    assert before.size == after.size
+    assert before.version != after.version
+
+
+def test_there_is_no_info_of_what_is_no_file(tmp_path):
+    assert storage.file_info(str(tmp_path / "absent")) is None
+    assert storage.file_info(str(tmp_path)) is None
+
+
+def test_the_digest_covers_names_sizes_and_versions_and_no_order():
+    a, b = (storage.FileInfo(uri=f"/x/{name}", size=3, version="1") for name in "ab")
+    digest = storage.digest_of([a, b])
+    assert digest == storage.digest_of([b, a])
+    others = [
+        [a],
+        [a, storage.FileInfo(uri="/x/c", size=3, version="1")],
+        [a, storage.FileInfo(uri="/x/b", size=4, version="1")],
+        [a, storage.FileInfo(uri="/x/b", size=3, version="2")],
+    ]
+    assert digest not in [storage.digest_of(infos) for infos in others]
+
+
+def test_checking_an_output_writes_nothing(tmp_path):
+    publish.check_writable(str(tmp_path / "new" / "deep"))
+    assert names_in(tmp_path) == []
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(ConfigError, match="is not a folder"):
+        publish.check_writable(str(tmp_path / "file" / "below"))
+
+
+@pytest.mark.parametrize("uri", ["/data/a", "file:///data/a"])
+def test_local_addresses_have_a_path(uri):
+    assert storage.local_path(uri) == Path("/data/a")
+
+
+def test_addresses_of_buckets_have_none():
+    assert storage.local_path("s3://bucket/a") is None

@@ -1,0 +1,98 @@
+"""Region tables to vector files, read back by pyogrio."""
+
+from pathlib import Path
+
+import geopandas
+import numpy as np
+import pyogrio
+import pytest
+import shapely
+from conftest import JobWriter, batchseg, reflectance, write_raster
+from runs import run
+
+from batchseg.errors import ConfigError, OutputError
+from batchseg.tools.export import export
+
+
+@pytest.fixture
+def output(tmp_path: Path, write_job: JobWriter) -> Path:
+    """Regions of two scenes in one CRS."""
+    for name, seed in (("a", 1), ("b", 2)):
+        write_raster(tmp_path / "in" / f"{name}.tif", reflectance(90, 130, seed=seed))
+    run(write_job())
+    return tmp_path / "out"
+
+
+def regions_of(output: Path) -> geopandas.GeoDataFrame:
+    return geopandas.read_parquet(output / "annotations").sort_values(["source_id", "region_id"])
+
+
+@pytest.mark.parametrize("suffix", [".gpkg", ".fgb"])
+def test_every_region_is_in_the_file_as_it_was(output: Path, tmp_path: Path, suffix: str) -> None:
+    target = tmp_path / f"all{suffix}"
+    done = export(str(output), target, crs=None, classes=())
+    expected = regions_of(output)
+    assert done.layers == (("regions", len(expected)),)
+    found = geopandas.read_file(target).sort_values(["source_id", "region_id"])
+    assert found.crs == expected.crs
+    assert found.geometry.normalize().to_wkb().tolist() == expected.geometry.normalize().to_wkb().tolist()
+    for column in ("source_id", "class_name", "area_px", "area_m2", "touches_edge"):
+        assert found[column].tolist() == expected[column].tolist()
+
+
+def test_geojson_is_in_degrees(output: Path, tmp_path: Path) -> None:
+    export(str(output), tmp_path / "all.geojson", crs=None, classes=())
+    found = geopandas.read_file(tmp_path / "all.geojson").sort_values(["source_id", "region_id"])
+    expected = regions_of(output).to_crs(4326)
+    np.testing.assert_allclose(found.total_bounds, expected.total_bounds, atol=1e-6)
+    np.testing.assert_allclose(
+        found.centroid_x, shapely.get_x(shapely.centroid(found.geometry.values)), atol=1e-3
+    )
+
+
+def test_classes_are_chosen_by_name_or_id(output: Path, tmp_path: Path) -> None:
+    for classes in (("water", "3"), ("1", "bright")):
+        export(str(output), tmp_path / "some.fgb", crs="EPSG:3857", classes=classes)
+        found = geopandas.read_file(tmp_path / "some.fgb")
+        assert set(found.class_id) == {1, 3}
+        assert found.crs.to_epsg() == 3857
+    with pytest.raises(ConfigError, match=r"'fire'.*soil, water"):
+        export(str(output), tmp_path / "some.fgb", crs=None, classes=("fire",))
+
+
+def test_several_crs_are_layers_or_are_brought_to_one(
+    output: Path, tmp_path: Path, write_job: JobWriter
+) -> None:
+    write_raster(tmp_path / "in" / "c.tif", reflectance(40, 50), crs="EPSG:26914")
+    run(write_job())
+    done = export(str(output), tmp_path / "all.gpkg", crs=None, classes=())
+    layers = dict(pyogrio.list_layers(tmp_path / "all.gpkg"))
+    assert set(layers) == {"regions EPSG-26914", "regions EPSG-32633"} == {name for name, _ in done.layers}
+    for name, count in done.layers:
+        info = pyogrio.read_info(tmp_path / "all.gpkg", layer=name)
+        assert (info["features"], info["crs"]) == (count, name.removeprefix("regions ").replace("-", ":"))
+    with pytest.raises(ConfigError, match=r"EPSG-26914, EPSG-32633.*--crs"):
+        export(str(output), tmp_path / "all.fgb", crs=None, classes=())
+    one = export(str(output), tmp_path / "all.fgb", crs="EPSG:4326", classes=())
+    assert one.layers == (("regions", sum(count for _, count in done.layers)),)
+
+
+def test_what_cannot_be_exported_is_said(output: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"ends in \.gpkg"):
+        export(str(output), tmp_path / "all.shp", crs=None, classes=())
+    with pytest.raises(ConfigError, match="holds no results"):
+        export(str(tmp_path), tmp_path / "all.fgb", crs=None, classes=())
+    with pytest.raises(ConfigError, match="--crs EPSG:0"):
+        export(str(output), tmp_path / "all.fgb", crs="EPSG:0", classes=())
+    with pytest.raises(OutputError, match=r"cannot write .*none/all\.fgb"):
+        export(str(output), tmp_path / "none" / "all.fgb", crs=None, classes=())
+
+
+def test_an_output_without_regions_says_so(tmp_path: Path, write_job: JobWriter) -> None:
+    write_raster(tmp_path / "in" / "a.tif", reflectance(40, 50))
+    job = write_job(regions=False)
+    run(job)
+    done = batchseg("export", job, tmp_path / "all.gpkg")
+    assert done.returncode == 2
+    assert "regions: false" in done.stderr
+    assert not (tmp_path / "all.gpkg").exists()

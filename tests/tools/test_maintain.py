@@ -1,0 +1,88 @@
+"""retry, prune and verify on outputs of real runs, on a disk and in a bucket."""
+
+from pathlib import Path
+
+import pytest
+from conftest import JobWriter, reflectance, write_raster
+from outputs import EVERYWHERE, check, items
+from runs import run
+
+from batchseg.errors import ConfigError, LockedError
+from batchseg.output.ledger import Ledger
+from batchseg.system import storage
+from batchseg.system.output_lock import hold
+from batchseg.tools.maintain import prune, retry
+from batchseg.tools.status import read_status
+
+
+def test_retry_lets_the_next_run_try_a_quarantined_source(job_and_output: tuple[Path, str]) -> None:
+    job, output = job_and_output
+    assert run(job).tally.quarantined == 1
+    assert run(job).tally.quarantined == 0
+    with pytest.raises(ConfigError, match=r"a\.tif is not quarantined"):
+        retry(output, "run", ["a.tif"])
+    assert retry(output, "run", []) == ("b.tif",)
+    assert retry(output, "run", []) == ()
+    report = run(job)
+    assert (report.tally.quarantined, report.tally.predicted) == (1, 0)
+
+
+@EVERYWHERE
+def test_prune_removes_what_the_last_run_did_not_find(
+    tmp_path: Path, job_and_output: tuple[Path, str]
+) -> None:
+    job, output = job_and_output
+    run(job)
+    (tmp_path / "in" / "c.tif").unlink()
+    report = run(job)
+    assert report.vanished == ("c.tif",)
+    rows = {row["source_id"]: row["gone"] for row in items(output)}
+    assert rows == {"a.tif": False, "b.tif": False, "c.tif": True}
+    assert check(output).problems == ()
+
+    assert read_status(output).gone == ("c.tif",)
+    assert prune(output, "run", dry_run=True, everything=False).sources == ("c.tif",)
+    assert storage.file_info(storage.join(output, "masks", "c.tif.tif")) is not None
+    pruned = prune(output, "run", dry_run=False, everything=False)
+    assert (pruned.sources, pruned.files) == (("c.tif",), 2)
+    assert storage.file_info(storage.join(output, "masks", "c.tif.tif")) is None
+    assert {row["source_id"] for row in items(output)} == {"a.tif", "b.tif"}
+    assert [record.source_id for record in Ledger(output).sources()] == ["a.tif", "b.tif"]
+    assert check(output).problems == ()
+    assert prune(output, "run", dry_run=False, everything=False).sources == ()
+
+
+def test_an_archive_that_vanished_as_a_whole_is_not_pruned_by_mistake(
+    tmp_path: Path, write_job: JobWriter
+) -> None:
+    scene = write_raster(tmp_path / "in" / "a.tif", reflectance(70, 110))
+    job, output = write_job(allow_empty=True), str(tmp_path / "out")
+    run(job)
+    scene.unlink()
+    run(job)
+    with pytest.raises(ConfigError, match="not mounted"):
+        prune(output, "run", dry_run=False, everything=False)
+    assert prune(output, "run", dry_run=False, everything=True).sources == ("a.tif",)
+
+
+def test_upkeep_waits_for_no_run(tmp_path: Path, write_job: JobWriter) -> None:
+    write_raster(tmp_path / "in" / "a.tif", reflectance(70, 110))
+    run(write_job())
+    output = str(tmp_path / "out")
+    with hold(output, "night"):
+        with pytest.raises(LockedError):
+            retry(output, "run", [])
+        with pytest.raises(LockedError):
+            prune(output, "run", dry_run=False, everything=False)
+        assert check(output).problems == ()
+
+
+def test_a_version_that_cannot_be_read_takes_the_old_mask_away(tmp_path: Path, write_job: JobWriter) -> None:
+    scene = write_raster(tmp_path / "in" / "a.tif", reflectance(70, 110))
+    job, output = write_job(), str(tmp_path / "out")
+    run(job)
+    scene.write_bytes(b"II*\0 overwritten")
+    assert run(job).tally.quarantined == 1
+    assert not (tmp_path / "out" / "masks" / "a.tif.tif").exists()
+    assert check(output).problems == ()
+    assert check(output).unrecorded == ()

@@ -1,0 +1,127 @@
+"""The contact sheet: outlines beside the defects they surround, and what cannot be shown is said."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from drawn import RED, picture
+from factories import Photo, make_photo_output
+from numpy.typing import NDArray
+from PIL import Image, ImageColor
+
+from batchseg.cli.main import main
+from batchseg.errors import ConfigError, OutputError
+from batchseg.system.walk import current_tags
+from batchseg.tools.outlines import (
+    LARGEST_SCALE,
+    MARGIN,
+    as_rgb,
+    thumbnail,
+)
+from batchseg.tools.sheet import ROOM_WH, write_sheet
+from batchseg.tools.summary import summarize
+
+
+def test_images_keep_their_proportions_and_are_not_blown_up() -> None:
+    for height, width, expected in ((500, 1000, (320, 160)), (3000, 20, (2, 240)), (10, 15, (60, 40))):
+        image = thumbnail(picture(height, width), [], room_wh=(320, 240))
+        assert image.size == (expected[0] + 2 * MARGIN, expected[1] + 2 * MARGIN)
+    assert LARGEST_SCALE == 4
+
+
+def test_every_type_of_pixel_becomes_eight_bits() -> None:
+    ramp = np.arange(20_000, 20_900, dtype=np.uint16).reshape(30, 30, 1)
+    stretched = as_rgb(ramp)
+    assert (stretched.min(), stretched.max(), stretched.shape) == (0, 255, (30, 30, 3))
+    assert (np.diff(stretched[..., 0].ravel().astype(int)) >= 0).all()
+    colors = np.random.default_rng(0).integers(0, 256, (5, 7, 4), dtype=np.uint8)
+    np.testing.assert_array_equal(as_rgb(colors), colors[..., :3])
+    np.testing.assert_array_equal(as_rgb(colors[..., :2])[..., 2], colors[..., 0])
+    floats = np.array([[[np.nan], [0.25], [np.inf], [0.75]]], np.float32)
+    assert as_rgb(floats)[0, :, 0].tolist() == [0, 0, 255, 255]
+    assert as_rgb(np.full((2, 3, 1), np.nan)).max() == 0
+    assert as_rgb(np.full((2, 3, 1), 7, np.uint16)).max() == 0
+
+
+def blot(value: int = 1) -> NDArray[np.uint8]:
+    mask = np.zeros((60, 80), np.uint8)
+    mask[20:40, 30:50] = value
+    return mask
+
+
+def tag_of(path: Path) -> str:
+    (tag,) = current_tags([str(path)])
+    assert tag is not None
+    return tag
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> str:
+    """Good files, and each kind of what cannot be shown."""
+    photos = []
+    for name in ("a.png", "检 b.png", "changed.png", "damaged.png", "gone.png"):
+        path = tmp_path / "in" / name
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(np.full((60, 80, 3), 200, np.uint8)).save(path)
+        photos.append(Photo(source_id=name, mask=blot(), uri=str(path), tag=tag_of(path)))
+    (tmp_path / "in" / "gone.png").unlink()
+    Image.new("L", (8, 8)).save(tmp_path / "in" / "changed.png")
+    damaged = tmp_path / "in" / "damaged.png"
+    damaged.write_bytes(b"no image")
+    photos[3] = Photo(source_id="damaged.png", mask=blot(), uri=str(damaged), tag=tag_of(damaged))
+    photos.append(Photo(source_id="fine.png", mask=blot(0), uri="nowhere"))
+    return make_photo_output(tmp_path / "out", photos, pixel_size=0.1)
+
+
+def test_a_sheet_shows_failures_and_says_what_it_cannot_show(output: str, tmp_path: Path) -> None:
+    sheet = write_sheet(summarize(output, since="all"), tmp_path / "sheet.png")
+    assert sheet.images == 5
+    reasons = dict(sheet.absent)
+    assert sorted(reasons) == ["changed.png", "damaged.png", "gone.png"]
+    assert "changed" in reasons["changed.png"]
+    assert "gone" in reasons["gone.png"]
+    assert "decoded" in reasons["damaged.png"]
+    with Image.open(sheet.path) as image:
+        drawn = np.array(image.convert("RGB"))
+    assert drawn.shape[1] > 4 * ROOM_WH[0]
+    outlined = np.all(drawn == ImageColor.getrgb(RED), axis=2)  # class 1 of the output's own colours
+    side = 20 * LARGEST_SCALE
+    assert 2 * 4 * side < outlined.sum() < 2 * 4 * side * 2 + 12 * 12 + 100  # two images, and the legend
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "out", "sheet.png"]
+
+
+def test_the_command_draws_so_many_images(
+    output: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    target = tmp_path / "sheet.png"
+    with pytest.raises(SystemExit) as ended:
+        main(["summary", output, "--since", "all", "--sheet", str(target), "--images", "1"])
+    assert ended.value.code == 0
+    assert f"{target}: 1 images" in capfd.readouterr().out
+    with Image.open(target) as image:
+        assert image.height < 2 * ROOM_WH[1]
+
+
+def test_a_good_night_has_an_empty_sheet(tmp_path: Path) -> None:
+    photos = [Photo(source_id="a.png", mask=blot(0))]
+    summary = summarize(make_photo_output(tmp_path / "out", photos), since="all")
+    assert write_sheet(summary, tmp_path / "sheet.png").images == 0
+    with Image.open(tmp_path / "sheet.png") as image:
+        assert image.width > 4 * ROOM_WH[0]
+
+
+def test_a_sheet_that_cannot_be_written_is_an_error(output: str, tmp_path: Path) -> None:
+    summary = summarize(output, since="all")
+    with pytest.raises(ConfigError, match=r"ends in \.png"):
+        write_sheet(summary, tmp_path / "sheet.jpg")
+    with pytest.raises(OutputError, match="cannot write"):
+        write_sheet(summary, tmp_path / "none" / "sheet.png")
+
+
+def test_older_outputs_have_the_palettes_colors(tmp_path: Path) -> None:
+    photos = [Photo(source_id="a.png", mask=blot())]
+    summary = summarize(make_photo_output(tmp_path / "out", photos, colors=()), since="all")
+    write_sheet(summary, tmp_path / "sheet.png")
+    with Image.open(tmp_path / "sheet.png") as image:
+        colors = {color for _, color in image.convert("RGB").getcolors(10_000) or []}
+    assert ImageColor.getrgb("#f28e2b") in colors
