@@ -176,6 +176,7 @@ def _no_gpu() -> str | None:
     import_paddle()
     import paddle
 
+    # The CPU build takes `enable_use_gpu` without a word, and computes on the CPU.
     if not paddle.is_compiled_with_cuda():
         return CPU_BUILD
     return None if gpu_count() else "Paddle sees no GPU on this machine"
