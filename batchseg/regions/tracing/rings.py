@@ -12,7 +12,7 @@ from batchseg.regions.tracing.ragged import Ints, chain, chain_heads, following,
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Edges:
-    """Ragged sequences of edges as `corners` walks them."""
+    """Ragged sequences of edges as `borders` walks them."""
 
     x: NDArray[np.int32]
     """(edges,) column of each edge's plus corner."""
