@@ -14,10 +14,10 @@ from pathlib import Path
 
 from batchseg.errors import BatchsegError, ConfigError, ModelError, OutputError
 from batchseg.job.settings import JobConfig
-from batchseg.system import publish, storage
-from batchseg.system import publish as publishing
+from batchseg.output import publish
+from batchseg.output.lock import Lock, hold
+from batchseg.system import storage
 from batchseg.system.disks import disk_failures
-from batchseg.system.output_lock import Lock, hold
 from batchseg.system.redact import hidden
 from batchseg.system.temp_folders import run_folder
 
@@ -62,7 +62,7 @@ class RunLog:
             scratch: a local folder, for outputs that are not local.
         """
         self.path = storage.local_path(self.uri) or scratch / "log.txt"
-        with publishing.output_errors("write", str(self.path)):
+        with publish.output_errors("write", str(self.path)):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self.path.touch()
         handler = _Lines(self.path, encoding="utf-8")
@@ -85,7 +85,7 @@ class RunLog:
         for path in (self.path, *(self.path.with_name(name) for name in ("libraries.txt", "profile.json"))):
             size = path.stat().st_size if path.exists() else 0
             if size != self._put.get(path, 0):
-                publishing.publish(storage.join(self._folder, path.name), path.read_bytes())
+                publish.publish(storage.join(self._folder, path.name), path.read_bytes())
                 self._put[path] = size
 
 

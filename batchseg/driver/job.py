@@ -27,11 +27,11 @@ from batchseg.models.reading import read_package
 from batchseg.output.fragments import discard_leftovers, fragments_exist
 from batchseg.output.items import write_items
 from batchseg.output.ledger import Ledger, Record
+from batchseg.output.lock import Lock
 from batchseg.output.region_parts import region_parts, tidy
 from batchseg.output.state import load_state
 from batchseg.system import storage
 from batchseg.system.disks import disk_failures
-from batchseg.system.output_lock import Lock
 from batchseg.system.threads import start_aside, wait_for
 
 if TYPE_CHECKING:

@@ -15,11 +15,12 @@ from batchseg.driver.tasks import Stop
 from batchseg.inputs.ids import InputRoot
 from batchseg.job.recipe import Product, Recipe
 from batchseg.job.settings import JobConfig
+from batchseg.output import publish
 from batchseg.output.ledger import Record
+from batchseg.output.lock import Lock
 from batchseg.output.state import OutputState, save_state
 from batchseg.predict.engine_choice import Choice, as_document
-from batchseg.system import publish, storage
-from batchseg.system.output_lock import Lock
+from batchseg.system import storage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

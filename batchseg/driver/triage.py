@@ -10,9 +10,10 @@ from batchseg.inputs.formats import VRT_REFUSED
 from batchseg.inputs.source import Source
 from batchseg.job.recipe import Product, Recipe
 from batchseg.job.settings import JobConfig
+from batchseg.output import publish
 from batchseg.output.ledger import Ledger, Record
 from batchseg.pixels.gdal import UNDECODABLE
-from batchseg.system import listing, publish, storage
+from batchseg.system import listing, storage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

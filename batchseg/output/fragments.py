@@ -12,10 +12,11 @@ from rasterio.io import MemoryFile
 
 from batchseg.inputs.source import Scene
 from batchseg.job.recipe import Recipe, digest
+from batchseg.output import publish
 from batchseg.output.ledger import Record
 from batchseg.pixels.grid import Window
 from batchseg.predict.stitch import ShardMask
-from batchseg.system import listing, publish, storage
+from batchseg.system import listing, storage
 
 LAYERS = ("mask", "confidence")
 

@@ -10,9 +10,10 @@ import pyarrow.compute as pc
 import pyarrow.json
 import pyarrow.parquet as pq
 
+from batchseg.output import publish
 from batchseg.output.columns import GROUP_ROWS, Column, first_output
 from batchseg.output.record import Record, to_table
-from batchseg.system import publish, storage
+from batchseg.system import storage
 
 _CLASS: dict[str, pa.DataType] = {
     "class_id": pa.int32(),

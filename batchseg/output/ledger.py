@@ -23,10 +23,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batchseg.errors import OutputError
+from batchseg.output import publish
 from batchseg.output.columns import HELD, from_parquet, latest, to_parquet
 from batchseg.output.record import SCHEMA, Output, Record, Status, to_records, to_table
 from batchseg.pixels.grid import Window
-from batchseg.system import listing, publish, storage
+from batchseg.system import listing, storage
 from batchseg.system.redact import hidden, public
 from batchseg.system.threads import start_aside
 

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from batchseg.inputs.source import Georeference
 from batchseg.job.recipe import Product, Recipe
+from batchseg.output import publish
 from batchseg.output.ledger import SCHEMA
 from batchseg.output.photo_mask import Layer, encode_confidence, encode_mask, mask_file
 from batchseg.output.region_parts import MEMBERS, part_path
@@ -21,7 +22,7 @@ from batchseg.predict.photo import PhotoMask, census
 from batchseg.regions.photo_table import Annotator, Traced
 from batchseg.regions.rows import ANNOTATIONS, region_schema
 from batchseg.regions.verdicts import judge
-from batchseg.system import publish, storage
+from batchseg.system import storage
 
 HELD_BYTES = 64 * 2**20
 """Masks that wait for their verdicts, at most; a larger one alone."""

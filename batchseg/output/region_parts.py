@@ -23,10 +23,11 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from batchseg.errors import OutputError
+from batchseg.output import publish
 from batchseg.output.columns import first_output, with_part
 from batchseg.output.ledger import Ledger
 from batchseg.output.scene_mask import publish_output, scratch_folder
-from batchseg.system import listing, publish, storage
+from batchseg.system import listing, storage
 
 SMALL_BYTES = 2**20
 """A part below it is worth joining with others."""

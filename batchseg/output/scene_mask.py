@@ -23,9 +23,11 @@ from rasterio.windows import Window as RasterioWindow
 from batchseg.errors import DamagedResultError, OutputError
 from batchseg.inputs.source import Scene
 from batchseg.job.recipe import Product, Recipe
+from batchseg.output import publish
 from batchseg.output.cog import Piece, sidecar_is_whole, vrt_of, write_cog
 from batchseg.output.fragments import fragment_folder, fragment_uri
 from batchseg.output.ledger import Output, Record
+from batchseg.output.lock import check_epoch
 from batchseg.output.overviews import (
     Pixels,
     find_damage,
@@ -36,9 +38,8 @@ from batchseg.output.overviews import (
 )
 from batchseg.regions.geodesy import crs_code, row_areas
 from batchseg.regions.scene_table import RegionWriter
-from batchseg.system import publish, storage
+from batchseg.system import storage
 from batchseg.system.disks import describe, full_disk
-from batchseg.system.output_lock import check_epoch
 from batchseg.system.temp_folders import cache_root
 
 _ASSEMBLY_ERRORS = (RasterioError, rasterio._err.CPLE_BaseError, SystemError, OSError, pa.ArrowException)

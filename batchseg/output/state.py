@@ -10,8 +10,9 @@ from batchseg.errors import ConfigError, OutputError
 from batchseg.inputs.ids import InputRoot
 from batchseg.job.recipe import digest
 from batchseg.models.package import ModelFacts
+from batchseg.output import publish
 from batchseg.predict.engine_choice import Choice, as_document, from_document
-from batchseg.system import listing, publish, storage
+from batchseg.system import listing, storage
 from batchseg.system.redact import public
 
 FORMAT = 1

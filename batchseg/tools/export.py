@@ -18,9 +18,9 @@ import shapely
 from batchseg.errors import ConfigError
 from batchseg.output.columns import first_output
 from batchseg.output.ledger import Ledger
+from batchseg.output.publish import replaced
 from batchseg.output.region_parts import read_part, region_parts
 from batchseg.output.state import require_results
-from batchseg.system.publish import replaced
 
 FORMATS = {".gpkg": "GPKG", ".fgb": "FlatGeobuf", ".geojson": "GeoJSON", ".geojsonl": "GeoJSONSeq"}
 """GDAL's drivers by file suffix."""

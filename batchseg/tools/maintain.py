@@ -9,15 +9,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batchseg.errors import ConfigError
+from batchseg.output import publish
 from batchseg.output.columns import is_below, outputs_of
 from batchseg.output.fragments import discard_leftovers
 from batchseg.output.items import write_items
 from batchseg.output.ledger import Ledger
+from batchseg.output.lock import hold
 from batchseg.output.record import filled, to_records
 from batchseg.output.region_parts import tidy
 from batchseg.output.state import OutputState, require_results, save_state
-from batchseg.system import publish, storage
-from batchseg.system.output_lock import hold
+from batchseg.system import storage
 from batchseg.system.temp_folders import run_folder
 
 

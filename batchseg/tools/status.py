@@ -9,10 +9,10 @@ import pyarrow.compute as pc
 
 from batchseg.output.columns import verdict_counts
 from batchseg.output.ledger import Ledger
+from batchseg.output.lock import holder
 from batchseg.output.record import to_records
 from batchseg.output.state import require_results
 from batchseg.system import listing, storage
-from batchseg.system.output_lock import holder
 
 RUNS_LOOKED_AT = 5
 

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batchseg.errors import ConfigError
+from batchseg.output.lock import holder
 from batchseg.system import listing, storage
-from batchseg.system.output_lock import holder
 from batchseg.tools.tables import CLASS, FAILURES, Items, column_of, is_done, nulls, open_items
 
 FOLDER = "folder"

@@ -9,12 +9,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batchseg.errors import OutputError
+from batchseg.output import publish
 from batchseg.output.columns import PLAIN_OUTPUT, first_output, outputs_of
 from batchseg.output.ledger import Ledger
 from batchseg.output.record import Output
 from batchseg.output.region_parts import read_part
 from batchseg.output.state import require_results
-from batchseg.system import listing, publish, storage
+from batchseg.system import listing, storage
 
 FOLDERS = ("masks", "confidence", "annotations")
 

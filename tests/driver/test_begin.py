@@ -14,7 +14,7 @@ from factories import make_config
 
 from batchseg.driver.begin import begin
 from batchseg.errors import LockedError, ModelError
-from batchseg.system.output_lock import hold
+from batchseg.output.lock import hold
 
 HEAVY = {"numpy", "rasterio", "pyarrow", "scipy", "shapely", "pyproj", "cv2", "ray", "paddle", "rich"}
 
@@ -84,7 +84,7 @@ import os, sys, tempfile
 sys.path[:0] = sys.argv[2:]
 from factories import make_config
 from batchseg.driver.begin import begin
-from batchseg.system.publish import scratch_root
+from batchseg.output.publish import scratch_root
 with begin(make_config(output=sys.argv[1])) as begun:
     scratch_root(sys.argv[1]).mkdir()
     tempfile.mkstemp()

@@ -9,9 +9,11 @@ import time
 import pytest
 
 from batchseg.errors import ConfigError, LockedError, OutputError
+from batchseg.output import lock as output_lock
+from batchseg.output import publish
 from batchseg.output.ledger import Ledger, Record
-from batchseg.system import listing, output_lock, publish, storage
-from batchseg.system.output_lock import hold, holder
+from batchseg.output.lock import hold, holder
+from batchseg.system import listing, storage
 
 HOLD = """
 import sys

@@ -31,7 +31,8 @@ from batchseg.errors import (
     SourceIOError,
     StoppedError,
 )
-from batchseg.system import listing, publish, storage
+from batchseg.output import publish
+from batchseg.system import listing, storage
 from batchseg.system.disks import describe, is_failing
 from batchseg.system.retry import is_passing
 
