@@ -26,8 +26,6 @@ from batchseg.output.publish import output_errors
 from batchseg.system.machine import cpu_seconds_of_tree, process_began
 from batchseg.system.timing import Span, Stint, host_clock
 
-PROFILE = "profile.json"
-
 
 class Timeline:
     """Writes events' spans as they come. A full disk costs bars, never the run.

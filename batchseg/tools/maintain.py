@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batchseg.errors import ConfigError
-from batchseg.output import publish
+from batchseg.output import layout, publish
 from batchseg.output.columns import is_below, outputs_of
 from batchseg.output.fragments import discard_leftovers
 from batchseg.output.items import write_items
@@ -84,7 +84,9 @@ def prune(output: str, run_id: str, *, dry_run: bool, everything: bool) -> Prune
             )
             raise ConfigError(msg)
         own = outputs_of(rows)
-        own = own.filter(pa.array(~is_below(own.column("path"), "annotations")))  # rows leave their parts
+        own = own.filter(
+            pa.array(~is_below(own.column("path"), layout.ANNOTATIONS))
+        )  # rows leave their parts
         pruned = Pruned(
             sources=tuple(map(str, rows.column("source_id").to_pylist())),
             files=len(own),
