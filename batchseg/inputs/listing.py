@@ -73,7 +73,7 @@ def find_sources(
     sources: dict[str, Source] = {}
     folders = Folders(allow_vrt=config.allow_vrt)
     if not config.inputs:
-        msg = f"{config.path}: inputs: there is none; name a file, a folder, a glob or a manifest"
+        msg = f"{config.path}: inputs: the list is empty; name a file, a folder, a glob or a manifest"
         raise ConfigError(msg)
     check_names(config, recorded)
     known_files: set[tuple[str, ...]] = set()

@@ -48,7 +48,7 @@ def read_headers_alone(sources: Sequence[Source], timeout: float) -> Iterator[Sc
 
 
 def died_refusal(source: Source, error: ProcessDiedError, doing: str) -> Refusal:
-    """Of a source over which a fresh process ended. Who waits for a server is not to blame for it."""
+    """Of a source over which a fresh process ended. It is not blamed for a server that does not answer."""
     transient = error.hung and storage.local_path(source.uri) is None
     return Refusal(source=source, reason=f"the process that {doing} it {error}", transient=transient)
 

@@ -17,7 +17,7 @@ from batchseg.job.settings import Interest, Photographs, Rule
     ("inputs", "words"),
     [
         ({"bands": RED, "stac": "x", "assets": ["a"]}, "found bands and stac"),
-        ({"bands": "folder", "stac": "other"}, "cannot be named so"),
+        ({"bands": "folder", "stac": "other"}, "no input can have such a name"),
         ({"bands": RED, "resample": "cubic"}, "'resample' is no key of scenes by bands.*'resampling'"),
         ({"bands": RED, "columns": ["a"]}, "'columns' is no key of scenes by bands"),
         ({"manifest": "m.csv"}, r"manifest: say which files.*columns: \[red, nir\]"),
