@@ -302,7 +302,7 @@ def _print_report(report: Report, run_id: str, out: TextIO, *, quiet: bool) -> N
             _say(f"  {what}{found.advice}", out)
             proof = f" ({report.choice.proof})" if report.choice.proof else ""
             _say(f"  engine: {report.choice.summary}{proof}", out)
-        _say(f"  masks: {report.output}/masks   table: {report.output}/items/items.parquet", out)
+        _say(f"  masks: {report.masks}   table: {report.items}", out)
         _say(f"  log:   {report.log}", out)
         if report.damaged:
             _say(f"{len(report.damaged)} scenes done with damaged blocks (nodata in the mask):", out)

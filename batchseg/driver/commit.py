@@ -8,9 +8,10 @@ from dataclasses import dataclass, field, replace
 
 from batchseg.driver.plan import SceneJob
 from batchseg.errors import OutputError, StoppedError
+from batchseg.output import publish
 from batchseg.output.ledger import Ledger, Record
 from batchseg.output.scene_mask import discard_fragments
-from batchseg.system import publish, storage
+from batchseg.system import storage
 
 COMMIT_SECONDS, HURRY_SECONDS = 1.0, 0.1
 """At most this long after its end a shard is recorded, and a scene's last one. A segment takes 2 ms on a

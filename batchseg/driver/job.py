@@ -13,7 +13,7 @@ from batchseg.driver.executors.start import LazyExecutor, driver_timeout
 from batchseg.driver.night import Night, Report, product_names, save_summary, setting_of
 from batchseg.driver.plan import Estimate, Plan, estimate, make_plan
 from batchseg.driver.prepare import refuse_spoiled_night, settle
-from batchseg.driver.profile import PROFILE, Timeline
+from batchseg.driver.profile import Timeline
 from batchseg.driver.progress import LogListener, Sums
 from batchseg.driver.scene_loop import Driver, Tally
 from batchseg.driver.tasks import Executor, Slot, Stop
@@ -26,12 +26,13 @@ from batchseg.job.settings import JobConfig
 from batchseg.models.reading import read_package
 from batchseg.output.fragments import discard_leftovers, fragments_exist
 from batchseg.output.items import write_items
+from batchseg.output.layout import PROFILE
 from batchseg.output.ledger import Ledger, Record
+from batchseg.output.lock import Lock
 from batchseg.output.region_parts import region_parts, tidy
 from batchseg.output.state import load_state
 from batchseg.system import storage
 from batchseg.system.disks import disk_failures
-from batchseg.system.output_lock import Lock
 from batchseg.system.threads import start_aside, wait_for
 
 if TYPE_CHECKING:

@@ -15,11 +15,12 @@ from batchseg.driver.tasks import Stop
 from batchseg.inputs.ids import InputRoot
 from batchseg.job.recipe import Product, Recipe
 from batchseg.job.settings import JobConfig
+from batchseg.output import layout, publish
 from batchseg.output.ledger import Record
+from batchseg.output.lock import Lock
 from batchseg.output.state import OutputState, save_state
 from batchseg.predict.engine_choice import Choice, as_document
-from batchseg.system import publish, storage
-from batchseg.system.output_lock import Lock
+from batchseg.system import storage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +102,16 @@ class Report:
     rejudged: int = 0
     """Photographs whose verdict was derived again, by other rules."""
 
+    @property
+    def masks(self) -> str:
+        """URI of the folder of masks."""
+        return storage.join(self.output, layout.MASKS)
+
+    @property
+    def items(self) -> str:
+        """URI of the table of items."""
+        return storage.join(self.output, layout.ITEMS_TABLE)
+
 
 def product_names(product: Product) -> tuple[str, ...]:
     return tuple(info.name for info in product.classes)
@@ -153,8 +164,7 @@ def save_summary(
         "advice": found.advice,
         **({} if cpu_seconds is None else {"cpu_seconds": _rounded(cpu_seconds)}),
     }
-    uri = storage.join(output, "_batchseg", "runs", run_id, "summary.json")
-    publish.publish(uri, json.dumps(document, indent=1).encode())
+    publish.publish(layout.run_uri(output, run_id, layout.SUMMARY), json.dumps(document, indent=1).encode())
 
 
 def _rounded(seconds: Mapping[str, float]) -> dict[str, float]:

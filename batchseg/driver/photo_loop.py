@@ -26,8 +26,9 @@ from batchseg.driver.tasks import (
 from batchseg.errors import OutputError, StoppedError
 from batchseg.inputs.source import Doubt, words
 from batchseg.inputs.source import compute as pc
+from batchseg.output import publish
 from batchseg.output.ledger import Ledger, Record
-from batchseg.system import publish, storage
+from batchseg.system import storage
 from batchseg.system.processes import START_SECONDS
 from batchseg.system.timing import Stopwatch
 

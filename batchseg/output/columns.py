@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from batchseg.errors import ConfigError
+from batchseg.output.layout import ANNOTATIONS
 from batchseg.output.record import SCHEMA, Output, filled
 
 Column = Any
@@ -200,9 +201,9 @@ def first_output(table: pa.Table, folder: str) -> Any:
 
 
 def with_part(table: pa.Table, part: Output) -> pa.Table:
-    """Rows whose outputs below annotations/ are replaced by one, which comes last."""
+    """Rows whose outputs of regions are replaced by one, which comes last."""
     outputs = outputs_of(table)
-    kept = outputs.filter(pa.array(~is_below(outputs.column("path"), "annotations")))
+    kept = outputs.filter(pa.array(~is_below(outputs.column("path"), ANNOTATIONS)))
     own = np.bincount(kept.column("row").to_numpy(), minlength=len(table))
     ends = np.cumsum(own + 1)
     last = np.zeros(int(ends[-1]) if len(ends) else 0, bool)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from rasterio.transform import Affine
 
 from batchseg.errors import ConfigError
-from batchseg.system.publish import replaced
+from batchseg.output.publish import replaced
 from batchseg.tools.tables import Items, class_name, column_of, is_done, open_items, recorded_parts, rows_of
 
 _IMAGE_COLUMNS = ("source_id", "uri", "status", "height", "width", "verdict", "rule", "same_as")

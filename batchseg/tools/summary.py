@@ -9,8 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batchseg.errors import ConfigError
-from batchseg.system import listing, storage
-from batchseg.system.output_lock import holder
+from batchseg.output.layout import runs_folder
+from batchseg.output.lock import holder
+from batchseg.system import listing
 from batchseg.tools.tables import CLASS, FAILURES, Items, column_of, is_done, nulls, open_items
 
 FOLDER = "folder"
@@ -352,7 +353,7 @@ def start_of(text: str, now: dt.datetime, output: str) -> dt.datetime | None:
 
 def _last_run(output: str) -> dt.datetime:
     """Run ids begin with the local time at which they started."""
-    folders = listing.list_subfolders(storage.join(output, "_batchseg", "runs"))
+    folders = listing.list_subfolders(runs_folder(output))
     names = sorted(folder.rstrip("/").rpartition("/")[2][:15] for folder in folders)
     for name in reversed(names):
         try:

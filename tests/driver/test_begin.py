@@ -17,7 +17,7 @@ from killing import wait_for
 
 from batchseg.driver.begin import begin
 from batchseg.errors import LockedError, ModelError
-from batchseg.system.output_lock import STALE_SECONDS, hold
+from batchseg.output.lock import STALE_SECONDS, hold
 
 HEAVY = {"numpy", "rasterio", "pyarrow", "scipy", "shapely", "pyproj", "cv2", "ray", "paddle", "rich"}
 
@@ -94,7 +94,7 @@ import os, sys, tempfile
 sys.path[:0] = sys.argv[2:]
 from factories import make_config
 from batchseg.driver.begin import begin
-from batchseg.system.publish import scratch_root
+from batchseg.output.publish import scratch_root
 with begin(make_config(output=sys.argv[1])) as begun:
     scratch_root(sys.argv[1]).mkdir()
     tempfile.mkstemp()

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import fsspec
 
 from batchseg.output.ledger import Ledger
-from batchseg.system.output_lock import holder
+from batchseg.output.lock import holder
 from faults.commands import ROLES, Place, kill, run, said, start, wait_for
 from faults.context import Context
 from faults.outcome import Outcome, differences

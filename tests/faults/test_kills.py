@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from batchseg.driver.executors.watched import CALL_SECONDS
-from batchseg.system import publish
+from batchseg.output import publish
 from batchseg.system.temp_folders import RAY_PREFIX, held_folder, remove_stale
 from faults.commands import ROLES, kill, run, said, start, wait_for
 from faults.kills import Fault, _Job, _Running

@@ -21,7 +21,7 @@ from killing import faults, processes, wait_for
 from batchseg.cli.main import main
 from batchseg.cli.words import describe_values
 from batchseg.job.settings import Scale
-from batchseg.system.output_lock import STALE_SECONDS
+from batchseg.output.lock import STALE_SECONDS
 
 INLINE = ("--executor", "inline")
 
