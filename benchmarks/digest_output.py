@@ -5,8 +5,8 @@
     regions    by CRS: the tables' columns and metadata; by source: how many rows, and sha256 of their values
     items      the items table: its columns, and each row's values
 
-A part that several sources share (part-*.parquet) is compared by its rows, not by its name and bytes: which
-sources come together depends on when they were ready. `recorded_at` of an item is a time, and left out.
+Region tables of photographs are compared by their rows, not by name and bytes: which photographs come into
+one table depends on how fast they were. `recorded_at` of an item is a time, and left out.
 """
 
 import hashlib
@@ -21,6 +21,9 @@ import pyarrow.parquet as pq
 
 Digest = dict[str, Any]
 """JSON: the four entries above."""
+
+SHOWN = 40
+"""Differences of an output that are printed."""
 
 TIMES = ("recorded_at",)
 """Columns of the items table that differ from run to run."""
@@ -105,8 +108,8 @@ def _items(path: Path, places: Mapping[str, str]) -> Digest:
 def differences(before: Digest, after: Digest) -> list[str]:
     """One line for each file, table and value that differs; none where two digests agree."""
     found = list(_changed("file", before["files"], after["files"]))
-    alone = [{p: d for p, d in side["parts"].items() if not _is_shared(p)} for side in (before, after)]
-    found += _changed("regions file", *alone)
+    if not (_of_photographs(before) or _of_photographs(after)):
+        found += _changed("region table", before["parts"], after["parts"])
     for crs in sorted({*before["regions"], *after["regions"]}):
         sides = [side["regions"].get(crs, {"schemas": [], "rows": {}}) for side in (before, after)]
         if sides[0]["schemas"] != sides[1]["schemas"]:
@@ -117,8 +120,20 @@ def differences(before: Digest, after: Digest) -> list[str]:
     return found + list(_items_changed(before["items"], after["items"]))
 
 
-def _is_shared(part: str) -> bool:
-    return part.rpartition("/")[2].startswith("part-")
+def shown(name: str, before: Digest, after: Digest) -> list[str]:
+    """Differences of one job, the first of them."""
+    lines = [
+        f"exit code of {step}: {before[step]} -> {after[step]}"
+        for step in ("run", "verify")
+        if before.get(step) != after.get(step)
+    ]
+    lines += differences(before, after)
+    rest = [f"and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
+    return [f"{name}: {line}" for line in [*lines[:SHOWN], *rest]]
+
+
+def _of_photographs(digest: Digest) -> bool:
+    return "verdict" in digest["items"]["columns"]
 
 
 def _changed(what: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:
