@@ -39,15 +39,15 @@ def make(given: argparse.Namespace) -> int:
     tree.check()
     models = find_models(work / "models", data)
     jobs = make_jobs(data, work, models)
-    chosen = {name: job for name, job in jobs.items() if not given.jobs or name in given.jobs.split(",")}
+    chosen = {name: job for name, job in jobs.items() if _is_chosen(name, given)}
     if not chosen:
         print(f"no job to run; there are {', '.join(jobs)}", file=sys.stderr)
         return 2
     document: dict[str, Any] = {"machine": _machine(), "models": _digest_models(models), "jobs": {}}
+    target = work / "digests.json"
     for name, settings in chosen.items():
         document["jobs"][name] = _run_job(tree, name, settings, data)
-    target = work / "digests.json"
-    target.write_text(json.dumps(document, indent=1))
+        target.write_text(json.dumps(document, indent=1))  # each time: the jobs take minutes
     print(target)
     return 0 if all(job["run"] in (0, 3) and job["verify"] == 0 for job in document["jobs"].values()) else 1
 
@@ -73,15 +73,22 @@ def compare(given: argparse.Namespace) -> int:
     found = []
     if before["models"] != after["models"]:
         found.append(f"models: {before['models']} -> {after['models']}")
-    for name in sorted({*before["jobs"], *after["jobs"]}):
+    names = [name for name in sorted({*before["jobs"], *after["jobs"]}) if _is_chosen(name, given)]
+    for name in names:
         if name not in before["jobs"] or name not in after["jobs"]:
             found.append(f"{name}: only {'before' if name in before['jobs'] else 'after'}")
             continue
         found += shown(name, before["jobs"][name], after["jobs"][name])
     for line in found:
         print(line)
-    print(f"{len(found)} differences in {len(after['jobs'])} jobs" if found else "no difference")
+    print(
+        f"{len(found)} differences in {len(names)} jobs" if found else f"no difference in {len(names)} jobs"
+    )
     return 1 if found else 0
+
+
+def _is_chosen(name: str, given: argparse.Namespace) -> bool:
+    return not given.jobs or name in given.jobs.split(",")
 
 
 def _machine() -> dict[str, str]:
@@ -108,7 +115,6 @@ def _parser() -> argparse.ArgumentParser:
         return command
 
     making = add(make, "run the jobs and write digests.json")
-    making.add_argument("--jobs", default="", metavar="NAME,NAME", help="only these")
     resuming = add(resume, "let one version go on where another was killed")
     resuming.add_argument(
         "--begun-by", type=Path, required=True, metavar="DIR", help="the tree that is killed"
@@ -123,7 +129,9 @@ def _parser() -> argparse.ArgumentParser:
         )
     comparing = add(compare, "print what differs between two digests.json")
     for side in ("before", "after"):
-        comparing.add_argument(side, type=Path)
+        comparing.add_argument(side, type=Path, help="a digests.json")
+    for command in (making, comparing):
+        command.add_argument("--jobs", default="", metavar="NAME,NAME", help="only these")
     return parser
 
 

@@ -108,6 +108,8 @@ def test_compare_prints_what_differs_and_exits_with_one(made: Path, tmp_path: Pa
     assert said[0] == "other: only after"
     assert said[1].startswith(f"spectral-infrared: file {MASK}: ")
     assert said[2:] == ["2 differences in 2 jobs"]
+    assert digests.main(["compare", str(before), str(after), "--jobs", "spectral-infrared"]) == 1
+    assert capsys.readouterr().out.splitlines()[1:] == ["1 differences in 1 jobs"]
 
 
 def test_photographs_in_other_tables_are_the_same_regions() -> None:
