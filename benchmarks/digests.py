@@ -12,6 +12,7 @@ of it. `resume` kills runs of one version and lets another go on. Exit code 1: s
 import argparse
 import json
 import platform
+import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -33,8 +34,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def make(given: argparse.Namespace) -> int:
-    """Run the jobs and write digests.json; 1 where one ended without results, or with damaged ones."""
-    work, data = new_folder(given.to), given.data.resolve()
+    """Run the jobs and write digests.json; 1 where one ended without results, or with damaged ones.
+
+    A folder that holds a digests.json of this tree gets what is missing there.
+    """
+    target, data = given.to.resolve() / "digests.json", given.data.resolve()
+    known = json.loads(target.read_text()) if target.exists() else None
+    work = target.parent if known else new_folder(given.to)
     tree = Tree(path=given.tree.resolve(), work=work)
     tree.check()
     models = find_models(work / "models", data)
@@ -43,17 +49,26 @@ def make(given: argparse.Namespace) -> int:
     if not chosen:
         print(f"no job to run; there are {', '.join(jobs)}", file=sys.stderr)
         return 2
-    document: dict[str, Any] = {"machine": _machine(), "models": _digest_models(models), "jobs": {}}
-    target = work / "digests.json"
+    document: dict[str, Any] = {
+        "tree": str(tree.path),
+        "machine": _machine(),
+        "models": _digest_models(models),
+    }
+    if known and {**known, "jobs": None} != {**document, "jobs": None}:
+        msg = f"{target} is of another tree, machine or model; name another folder"
+        raise SystemExit(msg)
+    document["jobs"] = known["jobs"] if known else {}
     for name, settings in chosen.items():
-        document["jobs"][name] = _run_job(tree, name, settings, data)
-        target.write_text(json.dumps(document, indent=1))  # each time: the jobs take minutes
+        if name not in document["jobs"]:
+            document["jobs"][name] = _run_job(tree, name, settings, data)
+            target.write_text(json.dumps(document, indent=1))
     print(target)
     return 0 if all(job["run"] in (0, 3) and job["verify"] == 0 for job in document["jobs"].values()) else 1
 
 
 def _run_job(tree: Tree, name: str, settings: Settings, data: Path) -> Digest:
     output, began = tree.work / "outputs" / name, time.monotonic()
+    shutil.rmtree(output, ignore_errors=True)  # of a make that was ended
     job = write_job(tree.work / f"{name}.yaml", settings | {"output": str(output)})
     codes = {"run": tree.call("run", job, "--quiet"), "verify": tree.call("verify", output)}
     digest = codes | digest_output(output, {str(tree.work): "{work}", str(data): "{data}"})
@@ -125,7 +140,11 @@ def _parser() -> argparse.ArgumentParser:
             "--data", type=Path, required=True, metavar="DIR", help="the folder with the inputs"
         )
         command.add_argument(
-            "--to", type=Path, required=True, metavar="DIR", help="an empty folder, or a new one"
+            "--to",
+            type=Path,
+            required=True,
+            metavar="DIR",
+            help="a new folder; of make also an earlier one, for what is missing there",
         )
     comparing = add(compare, "print what differs between two digests.json")
     for side in ("before", "after"):

@@ -112,6 +112,23 @@ def test_compare_prints_what_differs_and_exits_with_one(made: Path, tmp_path: Pa
     assert capsys.readouterr().out.splitlines()[1:] == ["1 differences in 1 jobs"]
 
 
+def test_a_make_that_was_ended_goes_on(made: Path, tmp_path: Path, monkeypatch, models: Path) -> None:
+    monkeypatch.setattr(digests, "find_models", lambda *_: {"spectral": models / "spectral"})
+    monkeypatch.setattr(digests, "make_jobs", lambda *_: {"spectral-infrared": {}, "other": {}})
+    monkeypatch.setattr(digests, "_run_job", lambda *_: {"run": 0, "verify": 0})
+    to = tmp_path / "to"
+    to.mkdir()
+    shutil.copy(made / "digests.json", to)
+    before = json.loads((to / "digests.json").read_text())
+    given = ["make", "--data", str(tmp_path), "--to", str(to), "--tree"]
+    assert digests.main([*given, str(REPOSITORY)]) == 0
+    after = json.loads((to / "digests.json").read_text())
+    assert after["jobs"] == before["jobs"] | {"other": {"run": 0, "verify": 0}}
+    shutil.copytree(REPOSITORY / "batchseg", tmp_path / "tree" / "batchseg")
+    with pytest.raises(SystemExit, match="of another tree"):
+        digests.main([*given, str(tmp_path / "tree")])
+
+
 def test_photographs_in_other_tables_are_the_same_regions() -> None:
     items = {"columns": {"source_id": "string", "verdict": "string"}, "rows": {}}
     regions = {"crs=none": {"schemas": ["a"], "rows": {"x": "1 f", "y": "2 g"}}}
