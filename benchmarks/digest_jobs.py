@@ -51,7 +51,7 @@ GREY = {
 
 BIG = "derived/naip_big_7472x5784_jpeg.tif"
 
-PHOTOGRAPHS = {"defects": "magnetic-tile/MT_*/Imgs/*.jpg", "good": "magnetic-tile-good/exp1_*.jpg"}
+PHOTOGRAPHS = {"magnetic-tile": "magnetic-tile/MT_*/Imgs/*.jpg", "good": "magnetic-tile-good/*.jpg"}
 
 LANDSAT_BANDS = ("SR_B2", "SR_B3", "SR_B4", "SR_B5", "SR_B6", "SR_B7")
 """Blue, green, red, near infrared, two of short-wave infrared."""
@@ -190,7 +190,7 @@ def photograph_jobs(data: Path) -> dict[str, Settings]:
         | whole
         | {"regions": {"min_area": 5}, "rules": [*sizes, doubtful]},
         "tiles-centre": shipped
-        | {"model": "magnetic-tile", "inputs": inputs(data, {"good": "magnetic-tile-good/exp6_*.jpg"})}
+        | {"model": "magnetic-tile", "inputs": inputs(data, {"good": PHOTOGRAPHS["good"]})}
         | {"masks": "none", "rules": [centre]},
         "aerial-photographs": LANDCOVER | {"inputs": aerial, "fit": "tile", "mask_format": "png"},
     }
