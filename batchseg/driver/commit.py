@@ -94,12 +94,6 @@ class Commits:
             publish.remove_files(stale)
 
 
-def describe_damage(record: Record) -> str:
-    """What `on_bad_block: nodata` left out of a scene."""
-    share = record.bad_pixels / (record.height * record.width)
-    return f"{record.bad_pixels} pixels ({share:.2%}) lie in blocks that cannot be decoded; they are nodata"
-
-
 def refusal_record(job: SceneJob, reason: str, *, transient: bool) -> Record:
     source = job.scene.source
     return Record(

@@ -6,8 +6,8 @@ from functools import partial
 
 from batchseg.driver.executors.start import object_store_bytes, worker_count
 from batchseg.driver.photo_triage import StoredOutputs, triage_photographs
-from batchseg.driver.plan import Estimate, Plan, estimate, make_plan
-from batchseg.driver.prepare import kept_choice, probe_model, refuse_spoiled_night
+from batchseg.driver.plan import Estimate, Plan, estimate, make_plan, refuse_unfit_job
+from batchseg.driver.prepare import kept_choice, probe_model
 from batchseg.driver.revise import revise
 from batchseg.driver.triage import triage_job
 from batchseg.inputs.listing import find_sources
@@ -114,7 +114,7 @@ def _dry_run(config: JobConfig, say: Callable[[str], None]) -> DryRun:
         shard_tiles=config.shard_tiles,
         fragments_exist=partial(fragments_exist, config.output),
     )
-    refuse_spoiled_night(plan, config)
+    refuse_unfit_job(plan, config)
     publish.check_writable(config.output)
     numbers = estimate(plan, recipe, workers, config.max_in_flight)
     return DryRun(

@@ -5,10 +5,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from batchseg.driver.commit import Commits, Streak, describe_damage, refusal_record
+from batchseg.driver.commit import Commits, Streak, refusal_record
 from batchseg.driver.events import Committed, Listener, Note, Retried, SceneDone, SceneRefused, ShardsDone
 from batchseg.driver.in_flight import Flight, Flights
 from batchseg.driver.plan import SceneJob
+from batchseg.driver.progress import describe_damage
 from batchseg.driver.scene_queue import Agenda, Retry, SceneWork, outside_record
 from batchseg.driver.scene_worker import Lease, LeaseResult
 from batchseg.driver.tasks import (
