@@ -11,8 +11,8 @@ import pyarrow as pa
 
 from batchseg.driver.commit import COMMIT_SECONDS, Streak
 from batchseg.driver.events import Committed, GroupDone, Listener, Retried, SceneRefused
+from batchseg.driver.loop import DRAIN_SECONDS, LOST_LIMIT, POLL_SECONDS, Tally, is_failure, late
 from batchseg.driver.photo_queue import Batch, Waiting, group_of
-from batchseg.driver.scene_loop import DRAIN_SECONDS, LOST_LIMIT, POLL_SECONDS, Tally, is_failure, late
 from batchseg.driver.tasks import (
     Executor,
     Failure,

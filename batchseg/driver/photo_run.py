@@ -10,13 +10,13 @@ from batchseg.driver.bottleneck import setting_of
 from batchseg.driver.context import RunContext
 from batchseg.driver.events import Note, PhaseStarted, PlanReady, WorkEnded
 from batchseg.driver.executors.start import LazyExecutor, driver_timeout
+from batchseg.driver.loop import Tally
 from batchseg.driver.photo_loop import PhotoDriver
 from batchseg.driver.photo_triage import PhotoTriage, StoredOutputs, triage_photographs
 from batchseg.driver.photo_worker import sift
 from batchseg.driver.prepare import settle
 from batchseg.driver.report import Report
 from batchseg.driver.revise import Revision, find_copies, results_of, revise, surplus, with_attributes
-from batchseg.driver.scene_loop import Tally
 from batchseg.errors import BatchsegError, ConfigError, ModelError, StoppedError
 from batchseg.inputs.photo_listing import list_photographs, some_sources
 from batchseg.inputs.source import compute as pc

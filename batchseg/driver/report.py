@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from batchseg.driver.bottleneck import diagnose
+from batchseg.driver.loop import Tally
 from batchseg.driver.progress import Sums
-from batchseg.driver.scene_loop import Tally
 from batchseg.output.ledger import Record
 from batchseg.predict.engine_choice import Choice, as_document
 from batchseg.system import publish, storage

@@ -6,18 +6,19 @@ from dataclasses import replace
 from functools import partial
 
 from batchseg.driver.bottleneck import is_badly_tiled, setting_of
+from batchseg.driver.commit import refusal_record
 from batchseg.driver.context import RunContext
 from batchseg.driver.events import Note, PhaseStarted, PlanReady, Setting, WorkEnded
 from batchseg.driver.executors.start import LazyExecutor, driver_timeout
+from batchseg.driver.loop import Tally
 from batchseg.driver.plan import Estimate, Plan, estimate, make_plan, refuse_unfit_job
 from batchseg.driver.prepare import settle
 from batchseg.driver.report import Report
-from batchseg.driver.scene_loop import Driver, Tally
+from batchseg.driver.scene_loop import SceneLoop
 from batchseg.driver.tasks import Executor, Slot
 from batchseg.driver.triage import Triage, triage_job
 from batchseg.errors import BatchsegError, ModelError, StoppedError
 from batchseg.inputs.listing import find_sources
-from batchseg.inputs.source import Refusal
 from batchseg.job.recipe import Product, Recipe
 from batchseg.models.reading import read_package
 from batchseg.output.fragments import discard_leftovers, fragments_exist
@@ -139,7 +140,7 @@ class SceneRun:
         plan: Plan,
         numbers: Estimate,
     ) -> Report:
-        driver = Driver(
+        loop = SceneLoop(
             output=self._config.output,
             recipe=recipe,
             ledger=ledger,
@@ -153,18 +154,19 @@ class SceneRun:
             epoch=self._lock.epoch,
             profile=self._context.profile,
         )
-        with contextlib.closing(driver):
+        refused = [refusal_record(r.source, r.reason, transient=r.transient) for r in plan.refusals]
+        with contextlib.closing(loop):
             try:
-                driver.run(plan.jobs, [_record(refusal) for refusal in plan.refusals])
+                loop.run(plan.jobs, refused)
             except (StoppedError, ModelError) as e:
                 # The table shows what there is; the snapshot waits for a run that is not in a hurry.
                 with contextlib.suppress(BatchsegError):
                     self._lock.check()
                     names, gone = product.class_names, plan.triage.vanished
                     write_items(self._config.output, ledger.table(), names, gone)
-                msg = f"{e} [{driver.tally.shards} shards recorded in this run; the same command goes on]"
+                msg = f"{e} [{loop.tally.shards} shards recorded in this run; the same command goes on]"
                 raise type(e)(msg) from e
-            return self._end(ledger, product, driver.tally, plan.triage, _to_report(plan, ledger))
+            return self._end(ledger, product, loop.tally, plan.triage, _to_report(plan, ledger))
 
     def _end(
         self, ledger: Ledger, product: Product, tally: Tally, triaged: Triage, records: Sequence[Record]
@@ -199,13 +201,3 @@ def _to_report(plan: Plan, ledger: Ledger) -> list[Record]:
     ids = {job.scene.source.source_id for job in plan.jobs} | {r.source.source_id for r in plan.refusals}
     known = (record for key in sorted(ids) if (record := ledger.source(key)) is not None)
     return [record for record in known if record.status != "done" or record.bad_pixels]
-
-
-def _record(refusal: Refusal) -> Record:
-    return Record(
-        status="failed" if refusal.transient else "quarantined",
-        source_id=refusal.source.source_id,
-        tag=refusal.source.tag,
-        error=refusal.reason,
-        uri=refusal.source.uri,
-    )
