@@ -18,9 +18,11 @@ from batchseg.driver.tasks import (
     FinishTask,
     Isolation,
     LeaseOutcome,
+    LeaseTask,
     Outcome,
     Slot,
     SlotsChanged,
+    Step,
     finish_limit,
 )
 from batchseg.errors import StoppedError
@@ -127,7 +129,7 @@ class Driver:
         self._seconds_per_tile = recipe.facts.seconds_per_tile
         self._agenda = Agenda((), recipe)
         self._commits = Commits(output, ledger, clock)
-        self._finishing: dict[str, tuple[SceneWork, float]] = {}
+        self._finishing: dict[str, tuple[SceneWork, FinishTask, float]] = {}
         """Scenes, and when their finish is given up."""
         self._late_in_a_row = 0
         self._looked_at = clock()
@@ -279,18 +281,17 @@ class Driver:
             profiled=self._profile,
         )
         self._next_lease += 1
+        task = LeaseTask(lease=lease, slot=slot, isolation=wanted.isolation)
         flight = Flight(
             work=work,
-            lease=lease,
-            slot=slot,
+            task=task,
             nbytes=sum(shard.read.size for shard in shards) * work.bytes_per_pixel,
             submitted=self._clock(),
-            isolation=wanted.isolation,
             tried=wanted.tried | {wanted.isolation},
             deaths=wanted.deaths,
         )
         self._flights.add(flight)
-        self._executor.submit(lease, slot, wanted.isolation)
+        self._executor.submit(task)
 
     def _handle(self, outcomes: Iterable[Outcome]) -> None:
         """Successes first: a failure may end the run."""
@@ -357,7 +358,7 @@ class Driver:
     def _on_finish(self, outcome: FinishOutcome) -> None:
         if outcome.source_id not in self._finishing:
             return  # given up before
-        work, _ = self._finishing.pop(outcome.source_id)
+        work, _, _ = self._finishing.pop(outcome.source_id)
         if isinstance(outcome.result, Failure):
             self._on_failed_finish(work, outcome.result)
             return
@@ -438,7 +439,7 @@ class Driver:
         work.held = True
         for flight in self._flights.of(work):
             self._flights.pop(flight.lease.id)
-            self._executor.abandon(flight.lease.id)
+            self._executor.abandon(flight.task)
             self._agenda.put_back(work, flight.lease.shards)
 
     def _give_up_late(self) -> None:
@@ -448,22 +449,22 @@ class Driver:
         self._looked_at = now
         for flight in self._flights.late(now, self._lease_timeout):
             self._give_up_lease(flight, now)
-        for source_id, (work, until) in list(self._finishing.items()):
+        for source_id, (_, _, until) in list(self._finishing.items()):
             if now > until:
-                self._give_up_finish(source_id, work)
+                self._give_up_finish(source_id)
 
     def _give_up_lease(self, flight: Flight, now: float) -> None:
         if self._flights.pop(flight.lease.id) is None:
             return  # taken back with another one of its scene
         self._flights.heard_of(flight.slot, now)
-        step = self._executor.abandon(flight.lease.id)
+        step = self._executor.abandon(flight.task)
         if not flight.work.over:
             reason = f"no answer within lease_timeout ({self._lease_timeout:.0f} s)"
             self._on_failure(flight, late(step, reason))
 
-    def _give_up_finish(self, source_id: str, work: SceneWork) -> None:
-        del self._finishing[source_id]
-        self._executor.abandon_finish(source_id)
+    def _give_up_finish(self, source_id: str) -> None:
+        work, task, _ = self._finishing.pop(source_id)
+        self._executor.abandon(task)
         self._count_late(f"the finish of {source_id}")
         reason = f"no answer within {finish_limit(work.job.scene, self._lease_timeout):.0f} s"
         self._on_failed_finish(work, Failure(kind="timeout", step="finish", reason=reason))
@@ -481,11 +482,12 @@ class Driver:
         ready, self._to_finish = self._to_finish, []
         for work in ready if not self._draining else ():
             limit = finish_limit(work.job.scene, self._lease_timeout)
-            self._finishing[work.source_id] = work, self._clock() + limit
             cpu_class = work.cpu_class or self._usual_class
             outside = [outside_record(work.job, shard, self._recipe, cpu_class) for shard in work.outside]
             ordered = tuple(sorted([*work.records, *outside], key=lambda record: record.window))
-            self._executor.finish(FinishTask(scene=work.job.scene, shards=ordered, epoch=self._epoch))
+            task = FinishTask(scene=work.job.scene, shards=ordered, epoch=self._epoch)
+            self._finishing[work.source_id] = work, task, self._clock() + limit
+            self._executor.submit(task)
 
     def _drain(self) -> None:
         """Wait a little for what is under way, then record it."""
@@ -500,7 +502,7 @@ def is_failure(outcome: Outcome) -> bool:
     return not isinstance(outcome, SlotsChanged) and isinstance(outcome.result, Failure)
 
 
-def late(step: Literal["read", "predict", "write", "group", "lost"], reason: str) -> Failure:
+def late(step: Step | Literal["lost"], reason: str) -> Failure:
     """Of work that was given up; with a host that gave no answer it is lost."""
     if step == "lost":
         return Failure(kind="lost", step="predict", reason=f"{reason}, nor from its host")
