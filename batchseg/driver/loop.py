@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sized
 from dataclasses import dataclass
 from typing import Literal
 
-from batchseg.driver.tasks import Executor, Failure, Outcome, SlotsChanged
+from batchseg.driver.tasks import Executor, Failure, Outcome, SlotsChanged, Step
 from batchseg.output.ledger import Record
 
 POLL_SECONDS = 0.2
@@ -54,7 +54,7 @@ def is_failure(outcome: Outcome) -> bool:
     return not isinstance(outcome, SlotsChanged) and isinstance(outcome.result, Failure)
 
 
-def late(step: Literal["read", "predict", "write", "group", "lost"], reason: str) -> Failure:
+def late(step: Step | Literal["lost"], reason: str) -> Failure:
     """Of work that was given up; with a host that gave no answer it is lost."""
     if step == "lost":
         return Failure(kind="lost", step="predict", reason=f"{reason}, nor from its host")

@@ -18,8 +18,10 @@ from batchseg.driver.tasks import (
     Failure,
     GroupAnswer,
     GroupOutcome,
+    GroupTask,
     Outcome,
     SiftOutcome,
+    SiftTask,
     Slot,
     SlotsChanged,
 )
@@ -50,8 +52,12 @@ MOST_ATTEMPTS = 3
 @dataclass(slots=True)
 class _InFlight:
     batch: Batch
-    slot: Slot
+    task: GroupTask
     submitted: float
+
+    @property
+    def slot(self) -> Slot:
+        return self.task.slot
 
 
 SIFTS_LOST_LIMIT = 5
@@ -65,6 +71,7 @@ image at fault in a group fails four times before another half of its group succ
 @dataclass(slots=True)
 class _Sifting:
     batch: Batch
+    task: SiftTask
     had_success: bool
     """Others of its group were done: what fails are single cases."""
     until: float
@@ -190,10 +197,12 @@ class PhotoDriver:
 
     def _submit(self, batch: Batch, slot: Slot) -> None:
         self._next_id += 1
-        self._flights[self._next_id] = _InFlight(batch=batch, slot=slot, submitted=time.monotonic())
+        submitted = time.monotonic()
         seconds = PATIENCE * GROUP_SECONDS if batch.work == "predict" else math.inf
         group = replace(group_of(self._next_id, batch, seconds), profiled=self._profile)
-        self._executor.submit_group(group, slot)
+        task = GroupTask(group=group, slot=slot)
+        self._flights[self._next_id] = _InFlight(batch=batch, task=task, submitted=submitted)
+        self._executor.submit(task)
 
     def _handle(self, outcomes: Iterable[Outcome]) -> None:
         """Successes first: a failure may end the run."""
@@ -299,8 +308,11 @@ class PhotoDriver:
             batch, had_success = self._to_sift.popleft()
             self._next_id += 1
             until = time.monotonic() + self._timeout + START_SECONDS
-            self._sifting[self._next_id] = _Sifting(batch=batch, had_success=had_success, until=until)
-            self._executor.sift(group_of(self._next_id, batch))
+            task = SiftTask(group=group_of(self._next_id, batch))
+            self._sifting[self._next_id] = _Sifting(
+                batch=batch, task=task, had_success=had_success, until=until
+            )
+            self._executor.submit(task)
 
     def _on_sifted(self, outcome: SiftOutcome) -> None:
         sifting = self._sifting.pop(outcome.group_id, None)
@@ -359,7 +371,7 @@ class PhotoDriver:
                 continue
             del self._flights[key]
             self._heard_of[slot] = now
-            step = self._executor.abandon_group(key)
+            step = self._executor.abandon(flight.task)
             self._on_failure(
                 flight.batch, late(step, f"no answer within lease_timeout ({self._timeout:.0f} s)")
             )
@@ -369,7 +381,7 @@ class PhotoDriver:
         for key, sifting in list(self._sifting.items()):
             if time.monotonic() > sifting.until:
                 del self._sifting[key]
-                self._executor.abandon_sift(key)
+                self._executor.abandon(sifting.task)
                 self._sift_again(sifting, f"no answer within {self._timeout + START_SECONDS:.0f} s")
 
     def _commit(self) -> None:

@@ -35,7 +35,7 @@ class SceneFinishes:
         self._executor, self._recipe, self._epoch = executor, recipe, epoch
         self._usual_class, self._timeout, self._clock = usual_class, timeout, clock
         self._waiting: list[SceneWork] = []
-        self._under_way: dict[str, tuple[SceneWork, float]] = {}
+        self._under_way: dict[str, tuple[SceneWork, FinishTask, float]] = {}
         """Scenes, and when their finish is given up."""
         self._stopped = False
 
@@ -58,24 +58,25 @@ class SceneFinishes:
         """Finish the scenes that wait. All their records are committed."""
         waiting, self._waiting = self._waiting, []
         for work in waiting if not self._stopped else ():
-            self._under_way[work.source_id] = work, self._clock() + self.limit(work)
             cpu_class = work.cpu_class or self._usual_class
             outside = [outside_record(work.job, shard, self._recipe, cpu_class) for shard in work.outside]
             ordered = tuple(sorted([*work.records, *outside], key=lambda record: record.window))
-            self._executor.finish(FinishTask(scene=work.job.scene, shards=ordered, epoch=self._epoch))
+            task = FinishTask(scene=work.job.scene, shards=ordered, epoch=self._epoch)
+            self._under_way[work.source_id] = work, task, self._clock() + self.limit(work)
+            self._executor.submit(task)
 
     def pop(self, source_id: str) -> SceneWork | None:
         """The scene whose finish came back; None where it was given up before."""
-        work, _ = self._under_way.pop(source_id, (None, 0.0))
-        return work
+        found = self._under_way.pop(source_id, None)
+        return None if found is None else found[0]
 
     def late(self, now: float) -> list[SceneWork]:
         """Scenes whose finish gave no answer in time."""
-        return [work for work, until in self._under_way.values() if now > until]
+        return [work for work, _, until in self._under_way.values() if now > until]
 
     def give_up(self, work: SceneWork) -> None:
-        del self._under_way[work.source_id]
-        self._executor.abandon_finish(work.source_id)
+        _, task, _ = self._under_way.pop(work.source_id)
+        self._executor.abandon(task)
 
     def limit(self, work: SceneWork) -> float:
         """Seconds after which the scene's finish is given up."""

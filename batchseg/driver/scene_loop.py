@@ -252,7 +252,7 @@ class SceneLoop:
         if self.flights.pop(flight.lease.id) is None:
             return  # taken back with another one of its scene
         self.flights.heard_of(flight.slot, now)
-        step = self._executor.abandon(flight.lease.id)
+        step = self._executor.abandon(flight.task)
         if not flight.work.over:
             reason = f"no answer within lease_timeout ({self._lease_timeout:.0f} s)"
             self._on_failure(flight, late(step, reason))

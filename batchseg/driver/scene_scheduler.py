@@ -8,7 +8,7 @@ from batchseg.driver.loop import Tally
 from batchseg.driver.scene_finishes import SceneFinishes
 from batchseg.driver.scene_queue import Retry, SceneQueue, SceneWork
 from batchseg.driver.scene_worker import Lease, LeaseResult
-from batchseg.driver.tasks import Executor, Slot
+from batchseg.driver.tasks import Executor, LeaseTask, Slot
 from batchseg.pixels.grid import Shard
 
 LEASE_SECONDS, LEASES_PER_SECOND = 2.0, 32
@@ -90,7 +90,7 @@ class LeaseScheduler:
         work.held = True
         for flight in self._flights.of(work):
             self._flights.pop(flight.lease.id)
-            self._executor.abandon(flight.lease.id)
+            self._executor.abandon(flight.task)
             self._queue.put_back(work, flight.lease.shards)
 
     def _give_lease(self, slot: Slot) -> bool:
@@ -168,15 +168,14 @@ class LeaseScheduler:
             profiled=self._profiled,
         )
         self._next_lease += 1
+        task = LeaseTask(lease=lease, slot=slot, isolation=wanted.isolation)
         flight = Flight(
             work=work,
-            lease=lease,
-            slot=slot,
+            task=task,
             nbytes=sum(shard.read.size for shard in shards) * work.bytes_per_pixel,
             submitted=self._clock(),
-            isolation=wanted.isolation,
             tried=wanted.tried | {wanted.isolation},
             deaths=wanted.deaths,
         )
         self._flights.add(flight)
-        self._executor.submit(lease, slot, wanted.isolation)
+        self._executor.submit(task)

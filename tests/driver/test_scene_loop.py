@@ -26,7 +26,7 @@ from batchseg.driver.events import Retried, SceneDone, SceneRefused, ShardsDone
 from batchseg.driver.plan import SceneJob, shard_bytes
 from batchseg.driver.scene_loop import SceneLoop
 from batchseg.driver.scene_worker import LeaseResult
-from batchseg.driver.tasks import Failure, FinishOutcome, LeaseOutcome, Slot, SlotsChanged
+from batchseg.driver.tasks import Failure, FinishOutcome, FinishTask, LeaseOutcome, Slot, SlotsChanged
 from batchseg.errors import ModelError, OutputError, StoppedError
 from batchseg.output.fragments import fragment_folder
 from batchseg.output.ledger import Ledger, Record
@@ -58,7 +58,13 @@ class FakeExecutor:
         self.most_bytes = 0
         self.hangs_in = "predict"
 
-    def submit(self, lease, slot, isolation):
+    def submit(self, task):
+        if isinstance(task, FinishTask):
+            self.finish(task)
+        else:
+            self.lease(task.lease, task.slot, task.isolation)
+
+    def lease(self, lease, slot, isolation):
         self.submissions.append((lease, slot, isolation))
         self.in_flight[lease.id] = sum(shard_bytes(s.read, lease.scene, self.recipe) for s in lease.shards)
         self.most_bytes = max(self.most_bytes, sum(self.in_flight.values()))
@@ -99,14 +105,17 @@ class FakeExecutor:
         if answer != SILENCE:
             self.waiting.append(FinishOutcome(source_id=scene.source.source_id, result=result))
 
-    def abandon(self, lease_id):
+    def abandon(self, task):
+        if isinstance(task, FinishTask):
+            self.abandoned.append(task.scene.source.source_id)
+            return "finish"
+        return self.abandon_lease(task.lease.id)
+
+    def abandon_lease(self, lease_id):
         self.abandoned.append(lease_id)
         self.in_flight.pop(lease_id)
         self.waiting = [o for o in self.waiting if getattr(o, "lease_id", None) != lease_id]
         return self.hangs_in
-
-    def abandon_finish(self, source_id):
-        self.abandoned.append(source_id)
 
     def poll(self, timeout):
         if not self.waiting:
@@ -383,9 +392,9 @@ def test_a_late_answer_of_a_lease_given_up_is_dropped(tmp_path):
     run = Run(tmp_path, [job(tiles_hw=(3, 5))], answer=first_time(SILENCE), lease_timeout=0.05)
     abandon = run.executor.abandon
 
-    def answer_late(lease_id):
-        abandon(lease_id)
-        run.executor.waiting.append(LeaseOutcome(lease_id=lease_id, result=failure()))
+    def answer_late(task):
+        abandon(task)
+        run.executor.waiting.append(LeaseOutcome(lease_id=task.lease.id, result=failure()))
 
     run.executor.abandon = answer_late
     run.go()
@@ -657,7 +666,7 @@ def hosts_change(run, changes):
         gone = {lease.id for lease, slot, _ in run.executor.submissions if slot.id not in ids}
         gone &= set(run.executor.in_flight)
         for lease_id in gone:
-            run.executor.abandon(lease_id)
+            run.executor.abandon_lease(lease_id)
         lost = [LeaseOutcome(lease_id=n, result=failure("lost", "predict")) for n in sorted(gone)]
         return [*lost, SlotsChanged(slots=tuple(slots))]
 
@@ -697,7 +706,7 @@ def test_a_run_without_any_predictor_waits_for_one(tmp_path):
 def test_a_lease_whose_host_gives_no_answer_is_lost_and_counts_against_nobody(tmp_path):
     run = Run(tmp_path, [job(tiles_hw=(3, 5))], answer=first_time(*[SILENCE] * 4), lease_timeout=0.02)
     abandon = run.executor.abandon
-    run.executor.abandon = lambda lease_id: abandon(lease_id) and "lost"
+    run.executor.abandon = lambda task: abandon(task) and "lost"
     assert run.go().statuses() == {"a.tif": "done"}
     assert {isolation for _, _, isolation in run.executor.submissions} == {"none"}
     assert len(run.executor.abandoned) == 4

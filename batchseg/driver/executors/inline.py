@@ -27,11 +27,16 @@ from batchseg.driver.tasks import (
     Group,
     GroupAnswer,
     GroupOutcome,
+    GroupTask,
     Isolation,
     LeaseOutcome,
+    LeaseTask,
     Outcome,
     SiftOutcome,
+    SiftTask,
     Slot,
+    Step,
+    Task,
     died_reading,
     failed_reading,
     finish_limit,
@@ -72,7 +77,7 @@ class InlineExecutor:
     ) -> None:
         self._output, self._threads, self._asked_batch = output, threads, batch_size
         self._timeout, self._stop = timeout, stop
-        self._leases: deque[tuple[Lease, Isolation]] = deque()
+        self._leases: deque[LeaseTask] = deque()
         self._finishes: deque[FinishTask] = deque()
         self._groups: deque[Group] = deque()
         self._sifts: deque[Group] = deque()
@@ -123,31 +128,25 @@ class InlineExecutor:
             cpu_class=self._cpu_class,
         )
 
-    def submit(self, lease: Lease, slot: Slot, isolation: Isolation) -> None:
-        self._leases.append((lease, isolation))
+    def submit(self, task: Task) -> None:
+        match task:
+            case LeaseTask():
+                self._leases.append(task)
+            case FinishTask():
+                self._finishes.append(task)
+            case GroupTask():
+                self._groups.append(task.group)
+            case SiftTask():
+                self._sifts.append(task.group)
 
-    def finish(self, task: FinishTask) -> None:
-        self._finishes.append(task)
-
-    def abandon(self, lease_id: int) -> Literal["read", "predict", "write", "lost"]:
-        self._leases = deque(item for item in self._leases if item[0].id != lease_id)
-        return "read"
-
-    def abandon_finish(self, source_id: str) -> None:
-        """Nothing: see `poll`."""
-
-    def submit_group(self, group: Group, slot: Slot) -> None:
-        self._groups.append(group)
-
-    def sift(self, group: Group) -> None:
-        self._sifts.append(group)
-
-    def abandon_group(self, group_id: int) -> Literal["group", "lost"]:
-        self._groups = deque(group for group in self._groups if group.id != group_id)
+    def abandon(self, task: Task) -> Step | Literal["lost"]:
+        """Forget a lease or a group that waits. What hangs is given up by `poll`."""
+        if isinstance(task, LeaseTask):
+            self._leases = deque(other for other in self._leases if other.lease.id != task.lease.id)
+            return "read"
+        if isinstance(task, GroupTask):
+            self._groups = deque(group for group in self._groups if group.id != task.group.id)
         return "group"
-
-    def abandon_sift(self, group_id: int) -> None:
-        """Nothing: see `poll`."""
 
     def poll(self, timeout: float) -> list[Outcome]:
         """Outcomes so far; waits up to `timeout` seconds for the first.
@@ -177,11 +176,11 @@ class InlineExecutor:
             group = self._groups.popleft()
             return self._begin(group, "group", partial(self._run_group, group), self._timeout)
         if self._finishes:
-            task = self._finishes.popleft()
-            limit = finish_limit(task.scene, self._timeout)
-            return self._begin(task, "finish", partial(self._run_finish, task), limit)
+            finish = self._finishes.popleft()
+            limit = finish_limit(finish.scene, self._timeout)
+            return self._begin(finish, "finish", partial(self._run_finish, finish), limit)
         if self._leases:
-            lease, isolation = self._leases.popleft()
+            lease, isolation = (task := self._leases.popleft()).lease, task.isolation
             return self._begin(lease, "read", partial(self._run_lease, lease, isolation), self._timeout)
         return None
 

@@ -29,7 +29,7 @@ from batchseg.driver.executors.ray_cluster import lean_head
 from batchseg.driver.executors.ray_fleet import Fleet
 from batchseg.driver.executors.ray_hosts import Hosts
 from batchseg.driver.executors.ray_leases import Flight, Leases
-from batchseg.driver.scene_worker import Lease, LeaseResult
+from batchseg.driver.scene_worker import LeaseResult
 from batchseg.driver.tasks import (
     Failure,
     FinishOutcome,
@@ -37,12 +37,16 @@ from batchseg.driver.tasks import (
     Group,
     GroupAnswer,
     GroupOutcome,
-    Isolation,
+    GroupTask,
     LeaseOutcome,
+    LeaseTask,
     Outcome,
     SiftOutcome,
+    SiftTask,
     Slot,
     SlotsChanged,
+    Step,
+    Task,
 )
 from batchseg.errors import ConfigError, StoppedError
 from batchseg.inputs.source import Refusal, Scene, Source
@@ -301,9 +305,30 @@ class RayExecutor:
             return {}
         return {"scheduling_strategy": NodeAffinitySchedulingStrategy(node_id=node, soft=True)}
 
-    def submit(self, lease: Lease, slot: Slot, isolation: Isolation) -> None:
-        self._leases.queue(Flight(lease=lease, slot=slot.id, isolation=isolation))
-        self._launch()
+    def submit(self, task: Task) -> None:
+        match task:
+            case LeaseTask():
+                self._leases.queue(Flight(lease=task.lease, slot=task.slot.id, isolation=task.isolation))
+                self._launch()
+            case FinishTask():
+                self._finish(task)
+            case GroupTask():
+                self._do_group(task.group, task.slot)
+            case SiftTask():
+                self._sift(task.group)
+
+    def abandon(self, task: Task) -> Step | Literal["lost"]:
+        match task:
+            case LeaseTask():
+                return self._abandon_lease(task.lease.id)
+            case FinishTask():
+                self._abandon_finish(task.scene.source.source_id)
+                return "finish"
+            case GroupTask():
+                return self._abandon_group(task.group.id)
+            case SiftTask():
+                self._abandon_sift(task.group.id)
+                return "group"
 
     def _launch(self) -> None:
         """Start queued flights as far as reading them now is of use."""
@@ -339,7 +364,7 @@ class RayExecutor:
         seat = self._predictors.seat(slot)
         return slot in self._live and seat is not None and seat.is_ready
 
-    def finish(self, task: FinishTask) -> None:
+    def _finish(self, task: FinishTask) -> None:
         node = self._place(len(self._finishes))
         ref = tasks.finish.options(**self._at(node)).remote(
             self._where, self._output, self._recipe, self._product, task
@@ -354,7 +379,7 @@ class RayExecutor:
                 return seat.node
         return self._hosts.home
 
-    def abandon(self, lease_id: int) -> Literal["read", "predict", "write", "lost"]:
+    def _abandon_lease(self, lease_id: int) -> Literal["read", "predict", "write", "lost"]:
         flight = self._leases.pop(lease_id)
         if flight.done is None:
             return "lost"  # nobody began with it
@@ -373,11 +398,11 @@ class RayExecutor:
         self._replace(flight, blame=not lost)
         return "lost" if lost else "predict"
 
-    def abandon_finish(self, source_id: str) -> None:
+    def _abandon_finish(self, source_id: str) -> None:
         for ref in [ref for ref, (of, _) in self._finishes.items() if of == source_id]:
             self._cancel(self._finishes, ref)
 
-    def abandon_sift(self, group_id: int) -> None:
+    def _abandon_sift(self, group_id: int) -> None:
         for ref in [ref for ref, of in self._sifts.items() if of == group_id]:
             self._cancel(self._sifts, ref)
 
@@ -386,7 +411,7 @@ class RayExecutor:
         with contextlib.suppress(ray_errors.RayError):
             ray.cancel(ref, force=True)
 
-    def submit_group(self, group: Group, slot: Slot) -> None:
+    def _do_group(self, group: Group, slot: Slot) -> None:
         seat = self._predictors.seat(slot.id)
         if seat is None or not seat.is_ready:
             actor, node, done = None, "", None  # it went since the driver was told; see _with_lost_hosts
@@ -395,12 +420,12 @@ class RayExecutor:
             done = actor.do_group.remote(self._where, group)
         self._groups[group.id] = _GroupFlight(group=group, slot=slot.id, node=node, actor=actor, done=done)
 
-    def sift(self, group: Group) -> None:
+    def _sift(self, group: Group) -> None:
         # Shorter than the driver waits: see tasks.read.
         alone = tasks.sift_group.options(**self._at(self._hosts.home))
         self._sifts[alone.remote(self._where, self._recipe, group, 0.8 * self._timeout)] = group.id
 
-    def abandon_group(self, group_id: int) -> Literal["group", "lost"]:
+    def _abandon_group(self, group_id: int) -> Literal["group", "lost"]:
         flight = self._groups.pop(group_id)
         lost = self._hosts.was_silent(flight.node, flight.started)
         self._predictors.end(flight.slot, flight.actor, blame=not lost)

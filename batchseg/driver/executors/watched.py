@@ -6,8 +6,7 @@ from concurrent.futures import wait
 from functools import partial
 from typing import Literal, Protocol, TypeVar
 
-from batchseg.driver.scene_worker import Lease
-from batchseg.driver.tasks import Executor, FinishTask, Group, Isolation, Outcome, Slot
+from batchseg.driver.tasks import Executor, Outcome, Slot, Step, Task
 from batchseg.errors import StoppedError
 from batchseg.inputs.source import Refusal, Scene, Source
 from batchseg.job.recipe import Product, Recipe
@@ -68,29 +67,11 @@ class WatchedExecutor:
     def start(self, recipe: Recipe, product: Product) -> Sequence[Slot]:
         return self._waited(self._helper, partial(self._engine.start, recipe, product), START_SECONDS)
 
-    def submit(self, lease: Lease, slot: Slot, isolation: Isolation) -> None:
-        self._untold.append(partial(self._engine.submit, lease, slot, isolation))
+    def submit(self, task: Task) -> None:
+        self._untold.append(partial(self._engine.submit, task))
 
-    def finish(self, task: FinishTask) -> None:
-        self._untold.append(partial(self._engine.finish, task))
-
-    def abandon(self, lease_id: int) -> Literal["read", "predict", "write", "lost"]:
-        return self._call(partial(self._engine.abandon, lease_id))
-
-    def abandon_finish(self, source_id: str) -> None:
-        self._call(partial(self._engine.abandon_finish, source_id))
-
-    def submit_group(self, group: Group, slot: Slot) -> None:
-        self._call(partial(self._engine.submit_group, group, slot))
-
-    def sift(self, group: Group) -> None:
-        self._call(partial(self._engine.sift, group))
-
-    def abandon_group(self, group_id: int) -> Literal["group", "lost"]:
-        return self._call(partial(self._engine.abandon_group, group_id))
-
-    def abandon_sift(self, group_id: int) -> None:
-        self._call(partial(self._engine.abandon_sift, group_id))
+    def abandon(self, task: Task) -> Step | Literal["lost"]:
+        return self._call(partial(self._engine.abandon, task))
 
     def poll(self, timeout: float) -> list[Outcome]:
         return self._call(partial(self._engine.poll, timeout), timeout)

@@ -11,7 +11,7 @@ from factories import make_recipe, make_scene, make_source
 from batchseg.driver.executors import inline
 from batchseg.driver.executors.inline import InlineExecutor
 from batchseg.driver.scene_worker import Lease
-from batchseg.driver.tasks import Failure, FinishTask, Group, Slot, to_stream
+from batchseg.driver.tasks import Failure, FinishTask, Group, GroupTask, LeaseTask, Slot, to_stream
 from batchseg.errors import SourceError, StoppedError
 from batchseg.inputs.source import Refusal
 from batchseg.pixels.fit import tile_grid
@@ -61,8 +61,8 @@ def test_a_read_that_hangs_is_left_to_its_thread_and_others_go_on(executor, monk
     monkeypatch.setattr(
         inline, "read_lease", lambda _, lease: hang() if "hang" in lease.scene.source.uri else 1
     )
-    executor.submit(lease(0, "hanging.tif"), SLOT, "none")
-    executor.submit(lease(1, "fine.tif"), SLOT, "none")
+    executor.submit(LeaseTask(lease=lease(0, "hanging.tif"), slot=SLOT))
+    executor.submit(LeaseTask(lease=lease(1, "fine.tif"), slot=SLOT))
     failure = outcome_of(executor)
     assert (failure.kind, failure.step) == ("timeout", "read")
     assert outcome_of(executor) == "done"
@@ -78,9 +78,9 @@ def test_what_only_the_end_of_the_process_ends_stops_the_run_with_the_sources_na
     monkeypatch.setattr(inline, step, hang)
     monkeypatch.setattr(inline, "finish_limit", lambda scene, timeout: timeout)
     if word == "finish":
-        executor.finish(FinishTask(scene=lease(0, "a.tif").scene, shards=(), epoch=1))
+        executor.submit(FinishTask(scene=lease(0, "a.tif").scene, shards=(), epoch=1))
     else:
-        executor.submit(lease(0, "a.tif"), SLOT, "none")
+        executor.submit(LeaseTask(lease=lease(0, "a.tif"), slot=SLOT))
     with pytest.raises(StoppedError, match=rf"a\.tif: the step `{word}` gave no answer.*executor: ray"):
         outcome_of(executor)
 
@@ -90,8 +90,8 @@ def test_a_group_is_given_up_unless_the_network_hangs_itself(executor, monkeypat
     monkeypatch.setattr(executor, "_worker", hang)
     monkeypatch.setattr(executor, "_new_worker", lambda: lambda group: "done")
     executor._predictor.is_busy = is_busy
-    executor.submit_group(group(0, "hanging.png"), SLOT)
-    executor.submit_group(group(1, "fine.png"), SLOT)
+    executor.submit(GroupTask(group=group(0, "hanging.png"), slot=SLOT))
+    executor.submit(GroupTask(group=group(1, "fine.png"), slot=SLOT))
     if is_busy:
         with pytest.raises(StoppedError, match=r"hanging\.png and 1 more: the step `group`"):
             outcome_of(executor)
@@ -120,5 +120,5 @@ def test_a_header_that_hangs_is_looked_at_alone(executor, monkeypatch):
 def test_what_waits_behind_a_slow_step_is_not_late(executor, monkeypatch):
     monkeypatch.setattr(inline, "read_lease", lambda *_: time.sleep(0.2))
     for number in range(3):
-        executor.submit(lease(number, f"{number}.tif"), SLOT, "none")
+        executor.submit(LeaseTask(lease=lease(number, f"{number}.tif"), slot=SLOT))
     assert not any(isinstance(outcome_of(executor), Failure) for _ in range(3))
