@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sized
 from dataclasses import dataclass
 from typing import Literal
 
-from batchseg.driver.tasks import Executor, Failure, Outcome, SlotsChanged, Step
+from batchseg.driver.tasks import Failure, Outcome, SlotsChanged, Step
 from batchseg.output.ledger import Record
 
 POLL_SECONDS = 0.2
@@ -38,15 +38,12 @@ class Tally:
 
 
 def drain(
-    executor: Executor,
-    in_flight: Sized,
-    handle: Callable[[Iterable[Outcome]], None],
-    clock: Callable[[], float] = time.monotonic,
+    in_flight: Sized, handle_some: Callable[[], None], clock: Callable[[], float] = time.monotonic
 ) -> None:
-    """Wait a little for what is under way, and handle what comes of it."""
+    """Wait a little for what is under way; `handle_some` polls once."""
     until = clock() + DRAIN_SECONDS
     while in_flight and clock() < until:
-        handle(executor.poll(POLL_SECONDS))
+        handle_some()
 
 
 def is_failure(outcome: Outcome) -> bool:

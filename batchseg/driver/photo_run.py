@@ -1,7 +1,7 @@
 """A run over photographs, from the listing to the tables: the order in which everything happens."""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import pyarrow as pa
@@ -11,12 +11,13 @@ from batchseg.driver.context import RunContext
 from batchseg.driver.events import Note, PhaseStarted, PlanReady, WorkEnded
 from batchseg.driver.executors.start import LazyExecutor, driver_timeout
 from batchseg.driver.loop import Tally
-from batchseg.driver.photo_loop import PhotoDriver
+from batchseg.driver.photo_loop import PhotoLoop
 from batchseg.driver.photo_triage import PhotoTriage, StoredOutputs, triage_photographs
 from batchseg.driver.photo_worker import sift
-from batchseg.driver.prepare import settle
+from batchseg.driver.prepare import prepare
 from batchseg.driver.report import Report
 from batchseg.driver.revise import Revision, find_copies, results_of, revise, surplus, with_attributes
+from batchseg.driver.tasks import Executor, Slot
 from batchseg.errors import BatchsegError, ConfigError, ModelError, StoppedError
 from batchseg.inputs.photo_listing import list_photographs, some_sources
 from batchseg.inputs.source import compute as pc
@@ -60,7 +61,7 @@ class PhotoRun:
         ledger = Ledger(config.output)
         with contextlib.ExitStack() as stack:
             executor = LazyExecutor(config, context.stop, stack, context.emit)
-            recipe, product, choice = settle(
+            recipe, product, choice = prepare(
                 config,
                 package,
                 state,
@@ -88,8 +89,8 @@ class PhotoRun:
                 ledger.append_table(with_attributes(ledger.table(), triaged.changed_attributes))
             self._judge_again(ledger, product)
             revision = revise(triaged.todo, ledger.table(), recipe, product, vanished=triaged.vanished)
-            driver = self._work(executor, ledger, recipe, product, triaged, revision, remember)
-            return self._end(ledger, product, driver, triaged)
+            loop = self._work(executor, ledger, recipe, product, triaged, revision, remember)
+            return self._end(ledger, product, loop, triaged)
 
     def _work(
         self,
@@ -100,7 +101,7 @@ class PhotoRun:
         triaged: PhotoTriage,
         revision: Revision,
         remember: Callable[[], None],
-    ) -> PhotoDriver | None:
+    ) -> PhotoLoop | None:
         context, config = self._context, self._config
         todo = revision.predict
         if not (todo.num_rows or revision.derive.num_rows):
@@ -109,12 +110,7 @@ class PhotoRun:
             return None
         context.emit(PhaseStarted(text=f"starting predictors for {todo.num_rows} photographs"))
         executor = lazy.start()
-        slots_to_come = start_aside(executor.start, recipe, product)
-        is_new = todo.num_rows and not triaged.done
-        looking = start_aside(self._look, todo, recipe) if is_new else None
-        slots = wait_for(slots_to_come, context.stop)
-        if looking is not None:
-            wait_for(looking, context.stop)
+        slots = self._start_predictors(executor, recipe, product, todo, is_new=not triaged.done)
         remember()
         context.emit(
             PlanReady(
@@ -127,7 +123,7 @@ class PhotoRun:
                 setting=setting_of(config, recipe, product),
             )
         )
-        driver = PhotoDriver(
+        loop = PhotoLoop(
             output=config.output,
             ledger=ledger,
             executor=executor,
@@ -141,18 +137,29 @@ class PhotoRun:
         )
         try:
             if self._options.same_content:
-                self._without_copies(driver, ledger, recipe, product, todo)
+                self._without_copies(loop, ledger, recipe, product, todo)
             else:
-                driver.predict(todo)
-            self._derive(driver, revision.derive, revision.results)
+                loop.predict(todo)
+            self._derive(loop, revision.derive, revision.results)
         except (StoppedError, ModelError) as e:
             # The table shows what there is; the snapshot waits for a run that is not in a hurry.
             with contextlib.suppress(BatchsegError):
                 context.lock.check()
                 self._write_items(ledger, product, triaged)
-            msg = f"{e} [{driver.tally.done} photographs recorded in this run; the same command goes on]"
+            msg = f"{e} [{loop.tally.done} photographs recorded in this run; the same command goes on]"
             raise type(e)(msg) from e
-        return driver
+        return loop
+
+    def _start_predictors(
+        self, executor: Executor, recipe: Recipe, product: Product, todo: pa.Table, *, is_new: bool
+    ) -> Sequence[Slot]:
+        """Load them; of an output that is new a few photographs are looked at meanwhile."""
+        slots_to_come = start_aside(executor.start, recipe, product)
+        looking = start_aside(self._look, todo, recipe) if todo.num_rows and is_new else None
+        slots = wait_for(slots_to_come, self._context.stop)
+        if looking is not None:
+            wait_for(looking, self._context.stop)
+        return slots
 
     def _look(self, todo: pa.Table, recipe: Recipe) -> None:
         """A job that fits none of its photographs is wrong; one that does not fit a few has odd ones.
@@ -169,25 +176,25 @@ class PhotoRun:
             raise ConfigError(msg)
 
     def _without_copies(
-        self, driver: PhotoDriver, ledger: Ledger, recipe: Recipe, product: Product, todo: pa.Table
+        self, loop: PhotoLoop, ledger: Ledger, recipe: Recipe, product: Product, todo: pa.Table
     ) -> None:
         """Predict each content once; photographs that share it get results of their own, derived from it."""
         self._context.emit(PhaseStarted(text=f"comparing the contents of {todo.num_rows} photographs"))
-        contents = driver.contents(todo)
+        contents = loop.contents(todo)
         copies = find_copies(todo, contents, ledger.table(), pixel=recipe.digest, product=product.digest)
-        driver.predict(copies.predict)
+        loop.predict(copies.predict)
         images, results, left = results_of(copies, ledger.table())
         self._copied = images.num_rows
-        driver.predict(left)
-        self._derive(driver, images, results)
+        loop.predict(left)
+        self._derive(loop, images, results)
 
-    def _derive(self, driver: PhotoDriver, images: pa.Table, results: pa.Table) -> None:
+    def _derive(self, loop: PhotoLoop, images: pa.Table, results: pa.Table) -> None:
         """From stored results, or where these do not hold enough by predicting."""
         if images.num_rows:
-            driver.derive(images, results)
-        if driver.underivable:
-            names = pa.array(driver.underivable)
-            driver.predict(images.filter(pc.is_in(images["source_id"], value_set=names)))
+            loop.derive(images, results)
+        if loop.underivable:
+            names = pa.array(loop.underivable)
+            loop.predict(images.filter(pc.is_in(images["source_id"], value_set=names)))
 
     def _judge_again(self, ledger: Ledger, product: Product) -> None:
         """Verdicts by today's rules, for photographs that were judged by others."""
@@ -204,9 +211,7 @@ class PhotoRun:
         gone, names = triaged.vanished.to_pylist(), product.class_names
         write_items(self._config.output, ledger.table(), names, gone, photographs=True)
 
-    def _end(
-        self, ledger: Ledger, product: Product, driver: PhotoDriver | None, triaged: PhotoTriage
-    ) -> Report:
+    def _end(self, ledger: Ledger, product: Product, loop: PhotoLoop | None, triaged: PhotoTriage) -> Report:
         context, output = self._context, self._config.output
         context.lock.check()
         rows, paths = surplus(ledger.table(), product)
@@ -223,13 +228,13 @@ class PhotoRun:
             output=output,
             log=context.log,
             choice=self._choice,
-            tally=driver.tally if driver is not None else Tally(),
+            tally=loop.tally if loop is not None else Tally(),
             skipped=triaged.done,
             still_quarantined=triaged.quarantined,
             vanished=tuple(triaged.vanished.to_pylist()),
             young=triaged.young,
             sums=context.sums,
-            refused=tuple(driver.refused) if driver is not None else (),
+            refused=tuple(loop.refused) if loop is not None else (),
             verdicts=verdict_counts(ledger.table()),
             copied=self._copied,
             rejudged=self._rejudged,

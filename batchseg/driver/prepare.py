@@ -25,7 +25,7 @@ from batchseg.system.machine import cpu_class
 from batchseg.system.threads import start_aside, wait_for
 
 
-def settle(
+def prepare(
     config: JobConfig,
     package: ModelPackage,
     state: OutputState | None,

@@ -24,9 +24,9 @@ class SceneFinishes:
 
     def __init__(
         self,
-        *,
         executor: Executor,
         recipe: Recipe,
+        *,
         epoch: int,
         usual_class: str,
         timeout: float,

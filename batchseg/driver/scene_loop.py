@@ -80,13 +80,9 @@ class SceneLoop:
         self._failures = SceneFailures(output)
         self._commits = Commits(output, ledger, clock, emit if profile else None)
         self._refusals = Refusals(stop_after, self._commits, emit)
+        usual = self.flights.slots[0].cpu_class
         self._finishes = SceneFinishes(
-            executor=executor,
-            recipe=recipe,
-            epoch=epoch,
-            usual_class=self.flights.slots[0].cpu_class,
-            timeout=lease_timeout,
-            clock=clock,
+            executor, recipe, epoch=epoch, usual_class=usual, timeout=lease_timeout, clock=clock
         )
         self._scheduler = LeaseScheduler(
             executor=executor,
@@ -270,5 +266,5 @@ class SceneLoop:
     def _drain(self) -> None:
         """Wait a little for what is under way, then record it."""
         self._finishes.stop()
-        drain(self._executor, self.flights, self._handle, self._clock)
+        drain(self.flights, lambda: self._handle(self._executor.poll(POLL_SECONDS)), self._clock)
         self._refusals.flush()

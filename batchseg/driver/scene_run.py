@@ -12,7 +12,7 @@ from batchseg.driver.events import Note, PhaseStarted, PlanReady, Setting, WorkE
 from batchseg.driver.executors.start import LazyExecutor, driver_timeout
 from batchseg.driver.loop import Tally
 from batchseg.driver.plan import Estimate, Plan, estimate, make_plan, refuse_unfit_job
-from batchseg.driver.prepare import settle
+from batchseg.driver.prepare import prepare
 from batchseg.driver.report import Report
 from batchseg.driver.scene_loop import SceneLoop
 from batchseg.driver.tasks import Executor, Slot
@@ -52,7 +52,7 @@ class SceneRun:
         ledger = Ledger(config.output)
         with contextlib.ExitStack() as stack:
             executor = LazyExecutor(config, self._stop, stack, self._emit)
-            recipe, product, choice = settle(
+            recipe, product, choice = prepare(
                 config, package, state, executor, sources, self._emit, self._stop, replace_all=replace
             )
             ledger.claim(self._run_id, self._lock.guard)
