@@ -1,24 +1,20 @@
 """One run of a job that has begun: its events' listeners, its errors in the log, its summary."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from batchseg.driver.begin import Begun
 from batchseg.driver.bottleneck import diagnose
 from batchseg.driver.context import RunContext
 from batchseg.driver.events import Event, Listener
+from batchseg.driver.kind import kind_of
 from batchseg.driver.profile import PROFILE, Timeline
 from batchseg.driver.progress import LogListener, Sums
 from batchseg.driver.report import Report, save_summary
-from batchseg.driver.scene_run import SceneRun
 from batchseg.driver.tasks import Stop
 from batchseg.errors import BatchsegError, OutputError, SourceIOError
 from batchseg.job.settings import JobConfig
 from batchseg.system.disks import disk_failures
 from batchseg.system.output_lock import Lock
-
-if TYPE_CHECKING:
-    from batchseg.driver.photo_run import PhotoRun
 
 
 def run_job(
@@ -57,7 +53,7 @@ def run_job(
         log=begun.log.uri,
         profile=profile,
     )
-    run = _run_of(context)
+    run = kind_of(config).run(context)
     logger.info("job %s, output %s", config.path, config.output)
     try:
         with disk_failures("the run stopped"):
@@ -78,15 +74,6 @@ def run_job(
         logger.info("predictors: %s; bound by %s: %s", usage.in_words, found.bound or "nothing", found.advice)
     save_summary(config.output, run_id, report, timeline.cpu_seconds if timeline else None)
     return report
-
-
-def _run_of(context: RunContext) -> "SceneRun | PhotoRun":
-    """Runs over scenes are spared what photographs need: a tenth of a second of imports."""
-    if context.config.photographs is None:
-        return SceneRun(context)
-    from batchseg.driver.photo_run import PhotoRun
-
-    return PhotoRun(context)
 
 
 def _cause(lock: Lock, error: Exception) -> Exception:

@@ -42,8 +42,6 @@ class PhotoRun:
 
     def __init__(self, context: RunContext) -> None:
         self._context, self._config = context, context.config
-        assert context.config.photographs is not None
-        self._options = context.config.photographs
         self._choice: Choice
         self._copied = self._rejudged = 0
 
@@ -136,7 +134,7 @@ class PhotoRun:
             profile=context.profile,
         )
         try:
-            if self._options.same_content:
+            if product.photo_options.same_content:
                 self._without_copies(loop, ledger, recipe, product, todo)
             else:
                 loop.predict(todo)
