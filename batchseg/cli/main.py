@@ -131,7 +131,9 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--quiet", action="store_true", help="print nothing at all when all is well")
     run.add_argument("--executor", choices=("ray", "inline"), help="override the job's `executor`")
     run.add_argument("--ray-address", metavar="ADDRESS", help="use this Ray cluster instead of a local one")
-    run.add_argument("--deadline", metavar="TIME", help="stop in time: 06:00, 7.5h or 90m; exit code 5")
+    run.add_argument(
+        "--deadline", metavar="TIME", help="stop at a time or after a while: 06:00, 7.5h or 90m; exit code 5"
+    )
     run.add_argument(
         "--replace",
         action="store_true",
@@ -155,7 +157,7 @@ def _parser() -> argparse.ArgumentParser:
     status = commands.add_parser(
         "status", parents=[output], help="show what an output holds", allow_abbrev=False
     )
-    status.add_argument("--json", action="store_true", help="for programs")
+    status.add_argument("--json", action="store_true", help="print JSON")
     status.set_defaults(function=_status)
 
     verify = commands.add_parser(
@@ -165,7 +167,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Exit code 0: all is as recorded. 3: something is missing or differs.",
         allow_abbrev=False,
     )
-    verify.add_argument("--quick", action="store_true", help="sizes and rows, not checksums")
+    verify.add_argument("--quick", action="store_true", help="compare sizes and rows, not checksums")
     verify.set_defaults(function=_verify)
 
     export = commands.add_parser(
@@ -180,14 +182,14 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="ends in .gpkg, .fgb, .geojson or .geojsonl, or in .json: COCO, of photographs",
     )
-    export.add_argument("--crs", metavar="CRS", help="bring all regions to this one, such as EPSG:4326")
+    export.add_argument("--crs", metavar="CRS", help="bring all regions to this CRS, such as EPSG:4326")
     export.add_argument(
         "--class",
         dest="classes",
         action="append",
         default=[],
         metavar="CLASS",
-        help="only this class, by name or id; may be repeated",
+        help="write only this class, by name or id; may be repeated",
     )
     export.set_defaults(function=_export)
 
@@ -204,7 +206,7 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     prune.add_argument("--dry-run", action="store_true", help="say what would be removed")
-    prune.add_argument("--all", action="store_true", help="also if the last run found no source at all")
+    prune.add_argument("--all", action="store_true", help="prune even if the last run found no source at all")
     prune.set_defaults(function=_prune)
     add_photo_commands(commands, output, _output)
     add_model_commands(commands, job)
@@ -426,10 +428,9 @@ def _prune(arguments: argparse.Namespace, streams: Streams) -> int:
 
     output = _output(arguments)
     pruned = prune(output, new_run_id(), dry_run=arguments.dry_run, everything=arguments.all)
-    verb = "would be removed" if arguments.dry_run else "removed"
-    _say(
-        f"{len(pruned.sources)} sources with {pruned.files} files, {human(pruned.nbytes)}: {verb}", sys.stdout
-    )
+    done = "would remove" if arguments.dry_run else "removed"
+    what = f"{len(pruned.sources)} sources with {pruned.files} files, {human(pruned.nbytes)}"
+    _say(f"{done} {what}", sys.stdout)
     for source_id in pruned.sources:
         _say(f"  {source_id}", sys.stdout)
     return EXIT_OK
