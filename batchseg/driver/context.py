@@ -15,7 +15,7 @@ from batchseg.system.output_lock import Lock
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RunContext:
+class JobContext:
     """What a run finds when it begins."""
 
     config: JobConfig

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from batchseg.driver.begin import Begun
 from batchseg.driver.bottleneck import diagnose
-from batchseg.driver.context import RunContext
+from batchseg.driver.context import JobContext
 from batchseg.driver.events import Event, Listener
 from batchseg.driver.kind import kind_of
 from batchseg.driver.profile import PROFILE, Timeline
@@ -43,7 +43,7 @@ def run_job(
     sums = Sums()
     timeline = Timeline(begun.log.path.with_name(PROFILE)) if profile else None
     listening: list[Listener] = [sums, LogListener(logger), *([timeline] if timeline else []), *listeners]
-    context = RunContext(
+    context = JobContext(
         config=config,
         run_id=run_id,
         lock=lock,

@@ -1,21 +1,16 @@
-"""Scenes or photographs: the one place of this room that asks which of the two a job is over.
+"""Scenes or photographs: the one place that asks which of the two a job is over.
 
 A run over scenes is spared the modules that photographs need, and the other way round: a tenth of a second
 of imports. So each kind imports its own when it is asked for something.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-from batchseg.driver.context import RunContext
+from batchseg.driver.context import JobContext
 from batchseg.driver.report import Report
 from batchseg.inputs.source import Source
-from batchseg.job.recipe import Product, Recipe
 from batchseg.job.settings import JobConfig
-
-if TYPE_CHECKING:
-    from batchseg.driver.photo_worker import GroupWorker
-    from batchseg.predict.predictor import Predictor
 
 
 class Run(Protocol):
@@ -25,7 +20,7 @@ class Run(Protocol):
 class Kind(Protocol):
     """What is different about a job over scenes and a job over photographs."""
 
-    def run(self, context: RunContext) -> Run: ...
+    def run(self, context: JobContext) -> Run: ...
 
     def some_sources(self, config: JobConfig) -> Sequence[Source]:
         """Sources of the job to try engines with; of scenes all of them. Raises ConfigError."""
@@ -33,7 +28,7 @@ class Kind(Protocol):
 
 
 class SceneKind:
-    def run(self, context: RunContext) -> Run:
+    def run(self, context: JobContext) -> Run:
         from batchseg.driver.scene_run import SceneRun
 
         return SceneRun(context)
@@ -45,7 +40,7 @@ class SceneKind:
 
 
 class PhotoKind:
-    def run(self, context: RunContext) -> Run:
+    def run(self, context: JobContext) -> Run:
         from batchseg.driver.photo_run import PhotoRun
 
         return PhotoRun(context)
@@ -56,25 +51,5 @@ class PhotoKind:
         return some_sources(list_photographs(config, {})[0])
 
 
-def kind_of(job: JobConfig | Product) -> Kind:
-    return SceneKind() if job.photographs is None else PhotoKind()
-
-
-def group_worker(
-    output: str,
-    recipe: Recipe,
-    product: Product,
-    predictor: "Predictor",
-    *,
-    batch_size: int,
-    readers: int,
-    cpu_class: str,
-) -> "GroupWorker | None":
-    """What does groups of photographs with a predictor; None: the job is over scenes."""
-    if isinstance(kind_of(product), SceneKind):
-        return None
-    from batchseg.driver.photo_worker import GroupWorker
-
-    return GroupWorker(
-        output, recipe, product, predictor, batch_size=batch_size, readers=readers, cpu_class=cpu_class
-    )
+def kind_of(config: JobConfig) -> Kind:
+    return SceneKind() if config.photographs is None else PhotoKind()

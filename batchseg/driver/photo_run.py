@@ -7,7 +7,7 @@ from functools import partial
 import pyarrow as pa
 
 from batchseg.driver.bottleneck import setting_of
-from batchseg.driver.context import RunContext
+from batchseg.driver.context import JobContext
 from batchseg.driver.events import Note, PhaseStarted, PlanReady, WorkEnded
 from batchseg.driver.executors.start import LazyExecutor, driver_timeout
 from batchseg.driver.loop import Tally
@@ -40,7 +40,7 @@ LOOKED_AT = 6
 class PhotoRun:
     """One run, in the order of `go`."""
 
-    def __init__(self, context: RunContext) -> None:
+    def __init__(self, context: JobContext) -> None:
         self._context, self._config = context, context.config
         self._choice: Choice
         self._copied = self._rejudged = 0

@@ -7,7 +7,7 @@ from functools import partial
 
 from batchseg.driver.bottleneck import is_badly_tiled, setting_of
 from batchseg.driver.commit import refusal_record
-from batchseg.driver.context import RunContext
+from batchseg.driver.context import JobContext
 from batchseg.driver.events import Note, PhaseStarted, PlanReady, Setting, WorkEnded
 from batchseg.driver.executors.start import LazyExecutor, driver_timeout
 from batchseg.driver.loop import Tally
@@ -33,7 +33,7 @@ from batchseg.system.threads import start_aside, wait_for
 class SceneRun:
     """The parts of one run, in the order of `go`."""
 
-    def __init__(self, context: RunContext) -> None:
+    def __init__(self, context: JobContext) -> None:
         self._context = context
         self._config, self._lock, self._sums = context.config, context.lock, context.sums
         self._stop, self._emit, self._log, self._run_id = (
