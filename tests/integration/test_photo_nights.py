@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from photo_runs import RULES, JobMaker, check, items, night, photo_job, photograph, save, truth, verdict
+from photo_runs import RULES, JobMaker, check, items, night, photograph, save, truth, verdict
 from PIL import Image
 from runs import run, run_on_ray
 
@@ -23,8 +23,6 @@ from batchseg.job.file import load_job
 from batchseg.system import storage
 from batchseg.tools.maintain import prune, retry
 from batchseg.tools.verify import verify
-
-__all__ = ["photo_job"]
 
 
 def test_nights(tmp_path: Path, photo_job: JobMaker) -> None:
