@@ -11,7 +11,8 @@ from batchseg.inputs.source import Source
 from batchseg.job.recipe import Product, Recipe
 from batchseg.job.settings import JobConfig
 from batchseg.output import layout, publish
-from batchseg.output.ledger import Ledger, Record
+from batchseg.output.ledger import Ledger
+from batchseg.output.record import Record
 from batchseg.pixels.gdal import UNDECODABLE
 from batchseg.system import listing, storage
 

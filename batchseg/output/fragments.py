@@ -13,7 +13,7 @@ from rasterio.io import MemoryFile
 from batchseg.inputs.source import Scene
 from batchseg.job.recipe import Recipe, digest
 from batchseg.output import layout, publish
-from batchseg.output.ledger import Record
+from batchseg.output.record import Record
 from batchseg.pixels.grid import Window
 from batchseg.predict.stitch import ShardMask
 from batchseg.system import listing, storage

@@ -27,7 +27,6 @@ from batchseg.output import layout, publish
 from batchseg.output.cog import Piece, sidecar_is_whole, vrt_of, write_cog
 from batchseg.output.fragments import fragment_folder, fragment_uri
 from batchseg.output.layout import Layer
-from batchseg.output.ledger import Output, Record
 from batchseg.output.lock import check_epoch
 from batchseg.output.overviews import (
     Pixels,
@@ -37,6 +36,7 @@ from batchseg.output.overviews import (
     look_at,
     make_levels,
 )
+from batchseg.output.record import Output, Record
 from batchseg.regions.geodesy import crs_code, row_areas
 from batchseg.regions.scene_table import RegionWriter
 from batchseg.system import storage
