@@ -9,7 +9,8 @@ import time
 import pytest
 
 from batchseg.errors import ConfigError, LockedError, OutputError
-from batchseg.output.ledger import Ledger, Record
+from batchseg.output.ledger import Ledger
+from batchseg.output.record import Record
 from batchseg.system import listing, output_lock, publish, storage
 from batchseg.system.output_lock import hold, holder
 
