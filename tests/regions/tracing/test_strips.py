@@ -90,12 +90,7 @@ def test_a_cut_closes_the_regions_that_it_is_given_along_the_line(ids, data):
     ids[ids == 255] = 0
     at, width = data.draw(st.integers(1, len(ids))), ids.shape[1]
     opened, _ = joined(ids, 0, at)
-    which = np.array(
-        data.draw(
-            st.lists(st.booleans(), min_size=len(opened.found.label), max_size=len(opened.found.label))
-        ),
-        dtype=bool,
-    )
+    which = data.draw(arrays(bool, len(opened.found.label)))
     closed, left, cuts, same = cut(opened, which, at, width)
     assert not len(same)
     assert len(left.found.label) == (~which).sum()
