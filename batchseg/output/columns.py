@@ -57,7 +57,7 @@ OUTPUTS = pa.schema([("row", pa.int64()), *_OUTPUT])
 def to_parquet(tables: Iterable[pa.Table], run_id: str, schema: pa.Schema = SCHEMA) -> bytes:
     """Tables one after the other as one file of plain columns, row group by row group.
 
-    The run's id makes equal rows of two runs different bytes: see publishing.create.
+    The run's id makes equal rows of two runs different bytes: see `publish.create`.
     """
     sink = io.BytesIO()
     named = schema.with_metadata({"run": run_id})
