@@ -7,7 +7,7 @@ from heapq import heappop, heappush
 from batchseg.driver.plan import LEASES_PER_WORKER
 from batchseg.driver.scene_queue import SceneWork
 from batchseg.driver.scene_worker import Lease
-from batchseg.driver.tasks import Isolation, Slot
+from batchseg.driver.tasks import Isolation, LeaseTask, Slot
 
 
 @dataclass(slots=True)
@@ -15,15 +15,25 @@ class Flight:
     """A lease that was sent out."""
 
     work: SceneWork
-    lease: Lease
-    slot: Slot
+    task: LeaseTask
     nbytes: int
     submitted: float
-    isolation: Isolation
     tried: frozenset[Isolation]
     """Steps that were isolated in earlier attempts at these shards."""
     deaths: int
     """Predictors that died over them."""
+
+    @property
+    def lease(self) -> Lease:
+        return self.task.lease
+
+    @property
+    def slot(self) -> Slot:
+        return self.task.slot
+
+    @property
+    def isolation(self) -> Isolation:
+        return self.task.isolation
 
 
 class Flights:

@@ -228,6 +228,7 @@ class ShardGrid:
 
     def _is_wanted(self, row: int, col: int) -> bool:
         number = row * self.tiles.shape_hw[1] + col
+        # numpy.packbits puts the first of eight into the highest bit.
         return self.wanted is None or bool(self.wanted[number // 8] << number % 8 & 128)
 
     def _needed(self, row: int, row_stop: int, col: int, col_stop: int) -> Window:

@@ -17,10 +17,11 @@ import shapely
 
 from batchseg.errors import ConfigError
 from batchseg.output.columns import first_output
+from batchseg.output.layout import ANNOTATIONS
 from batchseg.output.ledger import Ledger
+from batchseg.output.publish import replaced
 from batchseg.output.region_parts import read_part, region_parts
 from batchseg.output.state import require_results
-from batchseg.system.publish import replaced
 
 FORMATS = {".gpkg": "GPKG", ".fgb": "FlatGeobuf", ".geojson": "GeoJSON", ".geojsonl": "GeoJSONSeq"}
 """GDAL's drivers by file suffix."""
@@ -29,7 +30,7 @@ DEGREES = pyproj.CRS.from_epsg(4326)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Exported:
+class ExportedRegions:
     """What was written."""
 
     path: str
@@ -37,7 +38,7 @@ class Exported:
     """(name, regions), one per CRS unless all were brought to one."""
 
 
-def export(output: str, target: Path, *, crs: str | None, classes: tuple[str, ...]) -> Exported:
+def export(output: str, target: Path, *, crs: str | None, classes: tuple[str, ...]) -> ExportedRegions:
     """Write an output's regions to a vector file, row group by row group.
 
     Args:
@@ -94,7 +95,7 @@ def export(output: str, target: Path, *, crs: str | None, classes: tuple[str, ..
     except pyproj.exceptions.ProjError as e:
         msg = f"regions cannot be brought to {wanted.to_string() if wanted else 'their CRS'}: {e}; use .gpkg"
         raise ConfigError(msg) from e
-    return Exported(path=str(target), layers=tuple(written))
+    return ExportedRegions(path=str(target), layers=tuple(written))
 
 
 def _refuse_photographs(output: str, groups: dict[str, list[str]]) -> None:
@@ -125,7 +126,7 @@ def _parsed(crs: str) -> pyproj.CRS:
 
 def _by_crs(output: str) -> dict[str, list[str]]:
     """Parts that the ledger knows, by CRS code."""
-    recorded = set(pc.unique(first_output(Ledger(output).table(), "annotations")).to_pylist())
+    recorded = set(pc.unique(first_output(Ledger(output).table(), ANNOTATIONS)).to_pylist())
     groups: dict[str, list[str]] = {}
     for path in sorted(set(region_parts(output)) & recorded):
         groups.setdefault(path.split("/")[1].removeprefix("crs="), []).append(path)

@@ -5,23 +5,26 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batchseg.driver import photo_loop as driver_module
-from batchseg.driver.photo_loop import MOST_ATTEMPTS, PhotoDriver
+from batchseg.driver import photo_inspection
+from batchseg.driver.photo_failures import MOST_ATTEMPTS
+from batchseg.driver.photo_loop import PhotoLoop
 from batchseg.driver.tasks import (
     Failure,
     Group,
     GroupAnswer,
     GroupOutcome,
+    GroupTask,
     Sifted,
     SiftOutcome,
+    SiftTask,
     Slot,
     SlotsChanged,
     from_stream,
 )
 from batchseg.errors import OutputError, StoppedError
 from batchseg.inputs.source import LISTING, Doubt
-from batchseg.output.ledger import Ledger, Record
-from batchseg.output.record import to_table
+from batchseg.output.ledger import Ledger
+from batchseg.output.record import Record, to_table
 
 
 def listing(*names: str) -> pa.Table:
@@ -54,7 +57,13 @@ class Executor:
         self.abandoned, self.silent_sifts, self.most_sifted = 0, 0, most_sifted
         self.groups: list[list[str]] = []
 
-    def submit_group(self, group: Group, slot: Slot) -> None:
+    def submit(self, task: GroupTask | SiftTask) -> None:
+        if isinstance(task, SiftTask):
+            self.sift(task.group)
+        else:
+            self.do_group(task.group, task.slot)
+
+    def do_group(self, group: Group, slot: Slot) -> None:
         names = from_stream(group.images)["source_id"].to_pylist()
         self.groups.append(names)
         self.outcomes.append(GroupOutcome(group_id=group.id, result=self._answer(names)))
@@ -80,11 +89,10 @@ class Executor:
         doubts = doubts_of(set(names) & (self.bad | self.decoder_kills))
         self.outcomes.append(SiftOutcome(group_id=group.id, result=Sifted(doubts=doubts, left=left)))
 
-    def abandon_group(self, group_id: int) -> None:
-        raise AssertionError
-
-    def abandon_sift(self, group_id: int) -> None:
+    def abandon(self, task: GroupTask | SiftTask) -> str:
+        assert isinstance(task, SiftTask)
         self.abandoned += 1
+        return "group"
 
     def poll(self, timeout: float):
         outcomes, self.outcomes = self.outcomes, []
@@ -94,7 +102,7 @@ class Executor:
 def run(folder, executor, names, *, stop_after=10, lease_timeout=60):
     ledger = Ledger(str(folder))
     ledger.claim("run")
-    driver = PhotoDriver(
+    loop = PhotoLoop(
         output=str(folder),
         ledger=ledger,
         executor=executor,
@@ -105,7 +113,7 @@ def run(folder, executor, names, *, stop_after=10, lease_timeout=60):
         stop_after=stop_after,
         superseded={},
     )
-    driver.predict(listing(*names))
+    loop.predict(listing(*names))
     return {record.source_id: record.status for record in ledger.sources()}
 
 
@@ -190,13 +198,13 @@ def test_an_output_that_fails_is_nobodys_fault(tmp_path):
 class Silent(Executor):
     """The first slot's host is cut off: what it is given is never answered, and lost when it is given up."""
 
-    def submit_group(self, group: Group, slot: Slot) -> None:
+    def do_group(self, group: Group, slot: Slot) -> None:
         if slot.id == 0:
             self.groups.append(from_stream(group.images)["source_id"].to_pylist())
             return
-        super().submit_group(group, slot)
+        super().do_group(group, slot)
 
-    def abandon_group(self, group_id: int) -> str:
+    def abandon(self, task: GroupTask | SiftTask) -> str:
         self.outcomes.append(SlotsChanged(slots=(Slot(id=1, cpu_class="avx2"),)))
         return "lost"
 
@@ -212,9 +220,9 @@ def test_a_group_whose_host_gives_no_answer_is_done_by_another(tmp_path):
 
 def test_a_predictor_that_comes_is_used_and_a_run_waits_for_one(tmp_path):
     class Joined(Executor):
-        def submit_group(self, group, slot):
+        def do_group(self, group, slot):
             used.add(slot.id)
-            super().submit_group(group, slot)
+            super().do_group(group, slot)
 
         def poll(self, timeout):
             if len(self.groups) == 2:
@@ -257,7 +265,7 @@ def test_few_look_at_photographs_alone_at_once(tmp_path):
 
 
 def test_who_looks_at_photographs_alone_may_hang(tmp_path, monkeypatch):
-    monkeypatch.setattr(driver_module, "START_SECONDS", -60)
+    monkeypatch.setattr(photo_inspection, "START_SECONDS", -60)
     executor = Executor(bad=["1.png"])
     executor.silent_sifts = 3
     assert run(tmp_path, executor, ["0.png", "1.png"]) == {"0.png": "done", "1.png": "quarantined"}
