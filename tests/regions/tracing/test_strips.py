@@ -1,3 +1,5 @@
+"""What is closed and what stays open after strips, joined and cut, against rasterio's regions."""
+
 import itertools
 
 import numpy as np
@@ -10,6 +12,9 @@ from traced import SETTINGS, polygons_of, rasters, traced, wanted
 from batchseg.regions.tracing.borders import walk_strip
 from batchseg.regions.tracing.rings import count
 from batchseg.regions.tracing.strips import cut, join, nothing_open, to_regions
+
+FEWER = settings(SETTINGS, max_examples=30)
+NO_ORIGINS = np.zeros((0, 2), dtype=np.int64)
 
 
 @SETTINGS
@@ -43,10 +48,6 @@ def test_pieces_of_a_cut_region_make_it_up_and_share_its_id(ids, rows, chunk, ma
     for region_id, (_, polygon) in expected.items():
         assert shapely.union_all(found[region_id]).equals(polygon)
         assert sum(piece.area for piece in found[region_id]) == polygon.area
-
-
-FEWER = settings(SETTINGS, max_examples=30)
-NO_ORIGINS = np.zeros((0, 2), dtype=np.int64)
 
 
 def joined(ids, *bounds):
