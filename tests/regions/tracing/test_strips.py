@@ -6,6 +6,7 @@ import numpy as np
 import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from polygons import whole_regions
 from traced import SETTINGS, polygons_of, rasters, traced, wanted
 
