@@ -18,6 +18,7 @@ import yaml
 from graphs import write_nchw
 from numpy.typing import NDArray
 from packages import onnx_package
+from photo_runs import RULES, JobMaker
 from rasterio.transform import Affine
 
 from batchseg.models.package import ModelPackage
@@ -208,3 +209,27 @@ def job_and_output(request, tmp_path: Path, write_job: JobWriter) -> tuple[Path,
         return write_job(), str(tmp_path / "out")
     output = request.getfixturevalue("bucket") + "/night/out"
     return write_job(output=output), output
+
+
+@pytest.fixture
+def photo_job(tmp_path: Path, models: Path) -> JobMaker:
+    """Writes job.yaml for the model `spots` over the folder `in`; keyword arguments replace keys."""
+
+    def write(**keys: Any) -> Path:
+        job = {
+            "inputs": "in",
+            "model": str(models / "spots"),
+            "output": "out",
+            "fit": "tile",
+            "tile_size": 64,
+            "halo": 4,
+            "classes": ["none", "red", "green", "blue"],
+            "masks": "failed",
+            "rules": RULES,
+        }
+        job = {key: value for key, value in (job | keys).items() if value is not None}
+        path = tmp_path / "job.yaml"
+        path.write_text(yaml.safe_dump(job, sort_keys=False))
+        return path
+
+    return write
