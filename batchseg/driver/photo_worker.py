@@ -60,8 +60,7 @@ class GroupWorker:
         self._predictor, self._readers, self._cpu_class = predictor, readers, cpu_class
         self._preparation = Preparation(recipe)
         self._buffer = self._preparation.buffer(batch_size)
-        assert product.photographs is not None
-        self._with_content = product.photographs.same_content
+        self._with_content = product.photo_options.same_content
 
     def __call__(self, group: Group) -> GroupAnswer:
         """Do a group.

@@ -7,8 +7,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from batchseg.driver.triage import Triage
+from batchseg.errors import ConfigError
 from batchseg.inputs.source import Refusal, Scene
 from batchseg.job.recipe import Product, Recipe
+from batchseg.job.settings import JobConfig
 from batchseg.output.ledger import Ledger, Record
 from batchseg.pixels.area import footprint
 from batchseg.pixels.fit import held_dtype, mismatch, tile_grid
@@ -293,3 +295,18 @@ def shard_bytes(read: Window, scene: Scene, recipe: Recipe) -> int:
 def bytes_per_pixel_in_flight(scene: Scene, recipe: Recipe) -> int:
     """Of what is read: its pixels, a byte of validity, and its mask and confidence."""
     return bytes_per_pixel(scene, recipe) + 1 + np.dtype(recipe.mask_dtype).itemsize + recipe.confidence
+
+
+def refuse_unfit_job(plan: Plan, config: JobConfig) -> None:
+    """A job that fits none of its sources is wrong; one that does not fit a few has odd sources.
+
+    Raises:
+        ConfigError: every source is sound and none fits the job, nor ever did.
+    """
+    mismatches = [refusal for refusal in plan.refusals if refusal.mismatch]
+    if not mismatches or plan.jobs or plan.triage.done:
+        return
+    first = mismatches[0]
+    more = f" (and {len(mismatches) - 1} more like it)" if len(mismatches) > 1 else ""
+    msg = f"{config.path} fits none of its inputs: {first.source.source_id} {first.reason}{more}"
+    raise ConfigError(msg)

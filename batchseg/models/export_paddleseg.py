@@ -38,7 +38,7 @@ OutputOp = Literal["none", "softmax", "argmax"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Exported:
+class ExportedModel:
     """A package that `export_model` wrote and `read_model` accepted."""
 
     folder: Path
@@ -67,7 +67,7 @@ def export_model(
     input_shape: Sequence[int] | None = None,
     random_weights: bool = False,
     settings: Sequence[str] = (),
-) -> Exported:
+) -> ExportedModel:
     """Export a trained PaddleSeg network; the package appears whole or not at all.
 
     Args:
@@ -110,7 +110,7 @@ def export_model(
         package.rename(output)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-    return Exported(
+    return ExportedModel(
         folder=output,
         network=answer["network"],
         parameters=answer["parameters"],
@@ -253,7 +253,7 @@ def _answer(path: Path) -> dict[str, Any] | None:
     return answer if isinstance(answer, dict) else None
 
 
-def describe_exported(exported: Exported) -> str:
+def describe_exported(exported: ExportedModel) -> str:
     """What was written, in lines for a person."""
     classes = f"{exported.classes} classes, " if exported.classes else ""
     gives = {

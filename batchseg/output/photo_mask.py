@@ -27,8 +27,7 @@ Layer = Literal["masks", "confidence"]
 
 def mask_file(source_id: str, product: Product, layer: Layer = "masks") -> str:
     """Path below the output."""
-    assert product.photographs is not None
-    return f"{layer}/{source_id}.{product.photographs.mask_format}"
+    return f"{layer}/{source_id}.{product.photo_options.mask_format}"
 
 
 def encode_mask(classes: Ids, product: Product, nodata: int) -> bytes:
@@ -37,8 +36,7 @@ def encode_mask(classes: Ids, product: Product, nodata: int) -> bytes:
     A PNG of uint8 has a palette of the classes' colours, if they have names, and its nodata is transparent;
     one of uint16 is grey.
     """
-    assert product.photographs is not None
-    if product.photographs.mask_format == "tif":
+    if product.photo_options.mask_format == "tif":
         return _geotiff(classes, product, classes=product.classes, nodata=nodata)
     image = Image.fromarray(classes)
     if classes.itemsize > 1:
@@ -50,8 +48,7 @@ def encode_mask(classes: Ids, product: Product, nodata: int) -> bytes:
 
 def encode_confidence(confidence: NDArray[np.uint8], product: Product) -> bytes:
     """255 x probability (H, W) as a grey file; 0 is nodata."""
-    assert product.photographs is not None
-    if product.photographs.mask_format == "tif":
+    if product.photo_options.mask_format == "tif":
         return _geotiff(confidence, product, classes=(), nodata=0)
     return _png(Image.fromarray(confidence))
 

@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batchseg.driver import photo_loop as driver_module
-from batchseg.driver.photo_loop import MOST_ATTEMPTS, PhotoDriver
+from batchseg.driver import photo_inspection
+from batchseg.driver.photo_failures import MOST_ATTEMPTS
+from batchseg.driver.photo_loop import PhotoLoop
 from batchseg.driver.tasks import (
     Failure,
     Group,
@@ -101,7 +102,7 @@ class Executor:
 def run(folder, executor, names, *, stop_after=10, lease_timeout=60):
     ledger = Ledger(str(folder))
     ledger.claim("run")
-    driver = PhotoDriver(
+    loop = PhotoLoop(
         output=str(folder),
         ledger=ledger,
         executor=executor,
@@ -112,7 +113,7 @@ def run(folder, executor, names, *, stop_after=10, lease_timeout=60):
         stop_after=stop_after,
         superseded={},
     )
-    driver.predict(listing(*names))
+    loop.predict(listing(*names))
     return {record.source_id: record.status for record in ledger.sources()}
 
 
@@ -264,7 +265,7 @@ def test_few_look_at_photographs_alone_at_once(tmp_path):
 
 
 def test_who_looks_at_photographs_alone_may_hang(tmp_path, monkeypatch):
-    monkeypatch.setattr(driver_module, "START_SECONDS", -60)
+    monkeypatch.setattr(photo_inspection, "START_SECONDS", -60)
     executor = Executor(bad=["1.png"])
     executor.silent_sifts = 3
     assert run(tmp_path, executor, ["0.png", "1.png"]) == {"0.png": "done", "1.png": "quarantined"}

@@ -12,12 +12,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import sizes
 
-from batchseg.driver import in_flight, scene_queue
-from batchseg.driver import scene_loop as driver_module
+from batchseg.driver import (
+    in_flight,
+    loop,
+    scene_failures,
+    scene_finishes,
+    scene_loop,
+    scene_queue,
+    scene_scheduler,
+)
 from batchseg.driver.commit import Streak
 from batchseg.driver.events import Retried, SceneDone, SceneRefused, ShardsDone
 from batchseg.driver.plan import SceneJob, shard_bytes
-from batchseg.driver.scene_loop import Driver
+from batchseg.driver.scene_loop import SceneLoop
 from batchseg.driver.scene_worker import LeaseResult
 from batchseg.driver.tasks import Failure, FinishOutcome, FinishTask, LeaseOutcome, Slot, SlotsChanged
 from batchseg.errors import ModelError, OutputError, StoppedError
@@ -130,7 +137,7 @@ class FakeExecutor:
 
 
 class Run:
-    """A driver with a fake executor and a real ledger."""
+    """A loop with a fake executor and a real ledger."""
 
     def __init__(self, folder, jobs, **changes):
         self.output, self.jobs, self.events = str(folder), jobs, []
@@ -150,7 +157,7 @@ class Run:
         arguments |= changes
         asked = arguments["stop"]
         arguments["stop"] = lambda: asked() or ("hung" if time.monotonic() > self.until else None)
-        self.driver = Driver(
+        self.loop = SceneLoop(
             output=self.output,
             recipe=self.recipe,
             ledger=self.ledger,
@@ -161,7 +168,7 @@ class Run:
         )
 
     def go(self) -> "Run":
-        self.driver.run(self.jobs)
+        self.loop.run(self.jobs)
         return self
 
     def stopped(self, match) -> "Run":
@@ -216,10 +223,10 @@ def test_all_goes_well(tmp_path_factory, jobs, slots, asked, seed):
     assert run.executor.shards() == Counter(everything)
     assert run.executor.most_bytes <= bound
     assert set(run.statuses().values()) == {"done"}
-    assert len(run.executor.finished) == len(jobs) == run.driver.tally.done
+    assert len(run.executor.finished) == len(jobs) == run.loop.tally.done
     for task, recorded in run.executor.finished:
         assert list(task.shards) == recorded
-    assert run.driver.tally.shards == len(everything)
+    assert run.loop.tally.shards == len(everything)
     assert len(run.events_of(SceneDone)) == len(jobs)
     assert sum(event.shards for event in run.events_of(ShardsDone)) == len(everything)
 
@@ -270,7 +277,7 @@ def test_a_failure_is_tried_again_alone(tmp_path, first, isolation):
     run = Run(tmp_path, [job()], answer=first_time(first)).go()
     retried = run.executor.shards(isolation)
     assert retried == Counter(dict.fromkeys(run.executor.shards(), 1))
-    assert run.driver.tally.repeated == run.jobs[0].grid.tiles.count
+    assert run.loop.tally.repeated == run.jobs[0].grid.tiles.count
     assert len(run.events_of(Retried)) > 0
 
 
@@ -289,7 +296,7 @@ def test_a_failure_that_recurs_alone_refuses_the_source_and_no_other(tmp_path, f
     assert Ledger(run.output).source("b.tif").error == last.reason
     (event,) = run.events_of(SceneRefused)
     assert (event.source_id, event.transient) == ("b.tif", status == "failed")
-    assert (run.driver.tally.quarantined, run.driver.tally.failed) == (status != "failed", status == "failed")
+    assert (run.loop.tally.quarantined, run.loop.tally.failed) == (status != "failed", status == "failed")
 
 
 def test_a_refused_scene_gets_no_more_work(tmp_path):
@@ -392,7 +399,7 @@ def test_a_late_answer_of_a_lease_given_up_is_dropped(tmp_path):
     run.executor.abandon = answer_late
     run.go()
     assert run.statuses() == {"a.tif": "done"}
-    assert run.driver.tally.shards == run.jobs[0].grid.count
+    assert run.loop.tally.shards == run.jobs[0].grid.count
 
 
 def test_one_error_on_source_after_source_ends_the_run_and_quarantines_none(tmp_path):
@@ -418,7 +425,7 @@ def test_known_faults_of_content_are_recorded_however_many_there_are(tmp_path):
         record = Record(
             status="quarantined", source_id=f"bad-{number}.tif", tag="t", error="the file is empty"
         )
-        run.driver._refuse(record, content=True)
+        run.loop._refusals.add(record, is_single=True)
     run.go()
     assert Counter(run.statuses().values()) == {"quarantined": 9, "done": 1}
 
@@ -427,7 +434,7 @@ def test_a_reason_to_stop_drains_records_and_ends_the_run(tmp_path):
     answered = []
     some_job = job(height=200, width=300, tiles_hw=(1, 1))
     run = Run(tmp_path, [some_job], answer=lambda lease, *_: answered.append(lease))
-    run.driver._stop = lambda: "stopped by SIGTERM" if len(run.events_of(ShardsDone)) >= 3 else None
+    run.loop._stop = lambda: "stopped by SIGTERM" if len(run.events_of(ShardsDone)) >= 3 else None
     run.stopped("stopped by SIGTERM")
     recorded = {record.window for record in Ledger(run.output).shards("a.tif")}
     assert recorded == {shard.core for lease in answered for shard in lease.shards}
@@ -437,17 +444,17 @@ def test_a_reason_to_stop_drains_records_and_ends_the_run(tmp_path):
 
 def test_what_is_drained_is_counted_like_the_rest(tmp_path):
     run = Run(tmp_path, [job(height=200, width=300, tiles_hw=(1, 1))])
-    run.driver._stop = lambda: "stopped" if run.events_of(ShardsDone) else None
+    run.loop._stop = lambda: "stopped" if run.events_of(ShardsDone) else None
     run.stopped("stopped")
     recorded = Ledger(run.output).shards("a.tif")
-    assert run.driver.tally.shards == len(recorded)
+    assert run.loop.tally.shards == len(recorded)
     assert sum(event.shards for event in run.events_of(ShardsDone)) == len(recorded)
 
 
 def test_draining_does_not_wait_for_ever(tmp_path, monkeypatch):
-    monkeypatch.setattr(driver_module, "DRAIN_SECONDS", 0.05)
+    monkeypatch.setattr(loop, "DRAIN_SECONDS", 0.05)
     run = Run(tmp_path, [job()], answer=lambda *_: SILENCE)
-    run.driver._stop = lambda: "stopped" if run.executor.submissions else None
+    run.loop._stop = lambda: "stopped" if run.executor.submissions else None
     started = time.monotonic()
     run.stopped("stopped")
     assert time.monotonic() - started < 2
@@ -456,7 +463,7 @@ def test_draining_does_not_wait_for_ever(tmp_path, monkeypatch):
 def test_a_stopped_run_goes_on_where_it_was(tmp_path):
     some_job = job(height=200, width=300, tiles_hw=(1, 1))
     first = Run(tmp_path, [some_job])
-    first.driver._stop = lambda: "stopped" if len(first.events_of(ShardsDone)) >= 3 else None
+    first.loop._stop = lambda: "stopped" if len(first.events_of(ShardsDone)) >= 3 else None
     first.stopped("stopped")
     committed = tuple(Ledger(first.output).shards("a.tif"))
     second = Run(tmp_path, [dataclasses.replace(some_job, committed=committed)]).go()
@@ -478,7 +485,7 @@ def test_a_scene_finished_while_draining_leaves_no_fragments(tmp_path):
         return poll(timeout)
 
     run.executor.poll = finish_first
-    run.driver._stop = lambda: "stopped" if run.executor.finished else None
+    run.loop._stop = lambda: "stopped" if run.executor.finished else None
     run.stopped("stopped")
     assert fragments.parent.exists() == (run.statuses().get("a.tif") != "done")
 
@@ -491,7 +498,7 @@ def test_a_fatal_error_ends_the_run_and_what_was_done_is_recorded(tmp_path, erro
     run = Run(tmp_path, [job(height=200, width=300, tiles_hw=(1, 1))], answer=answer)
     with pytest.raises(type(error), match=str(error)):
         run.go()
-    assert len(Ledger(run.output).shards("a.tif")) == run.driver.tally.shards > 0
+    assert len(Ledger(run.output).shards("a.tif")) == run.loop.tally.shards > 0
     assert run.statuses() == {}
 
 
@@ -688,7 +695,7 @@ def test_a_run_without_any_predictor_waits_for_one(tmp_path):
     poll = run.executor.poll
 
     def poll_until_one_comes(timeout):
-        if not run.driver._flights.slots and next(waits) == 19:
+        if not run.loop.flights.slots and next(waits) == 19:
             return [SlotsChanged(slots=(AVX2[2],))]
         return poll(timeout)
 
@@ -714,7 +721,7 @@ def test_late_leases_of_a_slot_that_is_gone_are_given_up(tmp_path):
 
 @pytest.mark.parametrize("lost", [False, True])
 def test_a_scene_whose_class_of_cpu_is_gone_begins_again_on_another(tmp_path, monkeypatch, lost):
-    monkeypatch.setattr(driver_module, "CLASS_SECONDS", 0.05)
+    monkeypatch.setattr(scene_scheduler, "CLASS_SECONDS", 0.05)
     some_job = job(height=100, width=200, tiles_hw=(1, 1))
     record = record_of(some_job, 0, cpu_class="avx2")
     resumed = dataclasses.replace(some_job, committed=(record,))
@@ -726,6 +733,9 @@ def test_a_scene_whose_class_of_cpu_is_gone_begins_again_on_another(tmp_path, mo
     assert {shard.cpu_class for shard in task.shards} == {"avx512"}
     assert len(task.shards) == some_job.grid.count
     assert run.executor.shards()["a.tif", record.window] >= 1
+
+
+DRIVER_MODULES = (scene_loop, scene_queue, scene_scheduler, scene_finishes, scene_failures, in_flight)
 
 
 class Brief(FakeExecutor):
@@ -747,7 +757,7 @@ def lines_per_lease(folder, count) -> float:
     ticks = itertools.count(0, 1e-4)
     run = Run(folder, jobs, slots=slots, clock=lambda: next(ticks))
     run.executor.__class__ = Brief
-    names = {module.__file__ for module in (driver_module, scene_queue, in_flight)}
+    names = {module.__file__ for module in DRIVER_MODULES}
     lines = 0
 
     def trace(frame, event, argument):
@@ -772,12 +782,12 @@ def test_what_a_lease_costs_does_not_grow_with_the_number_of_predictors(tmp_path
 @pytest.mark.parametrize(("count", "seconds"), [(2, 2.0), (128, 4.0)])
 def test_leases_are_longer_in_large_fleets(tmp_path, monkeypatch, count, seconds):
     """Though most scenes wait, and nobody began them."""
-    monkeypatch.setattr(driver_module, "DRAIN_SECONDS", 0.0)
+    monkeypatch.setattr(loop, "DRAIN_SECONDS", 0.0)
     jobs = [job(f"{number}.tif", 400, 500, (1, 5)) for number in range(12)]
     slots = [Slot(id=number, cpu_class="avx2") for number in range(count)]
     run = Run(tmp_path, jobs, slots=slots, answer=lambda *_: SILENCE)
     run.executor.__class__ = Brief
-    run.driver._stop = lambda: "enough" if run.executor.submissions else None
+    run.loop._stop = lambda: "enough" if run.executor.submissions else None
     run.stopped("enough")
     assert run.executor.submissions[0][0].tiles * 0.1 == seconds
 

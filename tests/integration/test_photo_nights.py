@@ -210,11 +210,11 @@ def test_manifests_carry_attributes_and_status_counts_verdicts(
 def test_a_run_that_was_stopped_goes_on_to_the_same_results(
     tmp_path: Path, photo_job: JobMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from batchseg.driver import photo_loop
+    from batchseg.driver import commit, photo_queue
 
-    monkeypatch.setattr(photo_loop, "FIRST_IMAGES", 3)
-    monkeypatch.setattr(photo_loop, "MOST_IMAGES", 3)
-    monkeypatch.setattr(photo_loop, "COMMIT_SECONDS", 0.0)
+    monkeypatch.setattr(photo_queue, "FIRST_IMAGES", 3)
+    monkeypatch.setattr(photo_queue, "MOST_IMAGES", 3)
+    monkeypatch.setattr(commit, "COMMIT_SECONDS", 0.0)
     images, job = night(tmp_path), photo_job()
     reasons: list[str] = []
 

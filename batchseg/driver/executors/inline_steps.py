@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
+from batchseg.driver.executors.group_worker import group_worker
 from batchseg.driver.scene_worker import (
     LeaseResult,
     predict_lease,
@@ -112,11 +113,7 @@ class Steps:
         self._worker = self._new_worker()
 
     def _new_worker(self) -> "GroupWorker | None":
-        if self._product.photographs is None:
-            return None
-        from batchseg.driver.photo_worker import GroupWorker  # decoders that scenes do not need
-
-        return GroupWorker(
+        return group_worker(
             self._output,
             self._recipe,
             self._product,

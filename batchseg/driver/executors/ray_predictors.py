@@ -1,10 +1,11 @@
 """The predictor as a Ray actor, and how the actors of a run are made."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import ray
 
+from batchseg.driver.executors.group_worker import group_worker
 from batchseg.driver.executors.ray_tasks import RunContext, Where
 from batchseg.driver.scene_worker import LeaseMasks, LeasePixels, predict_lease
 from batchseg.driver.tasks import Failure, Group, GroupAnswer
@@ -15,9 +16,6 @@ from batchseg.predict.predictor import load_predictor
 from batchseg.system import storage
 from batchseg.system.machine import cpu_class
 
-if TYPE_CHECKING:
-    from batchseg.driver.photo_worker import GroupWorker
-
 
 class PredictorActor:
     """A process that holds a loaded network: it predicts leases, or does whole groups of photographs."""
@@ -25,19 +23,12 @@ class PredictorActor:
     def __init__(self, recipe: Recipe, batch_size: int, output: str, product: Product, readers: int) -> None:
         self._recipe, self._batch_size = recipe, batch_size
         self._predictor = load_predictor(recipe, batch_size=batch_size)
-        self._worker = self._group_worker(output, product, readers)
-
-    def _group_worker(self, output: str, product: Product, readers: int) -> "GroupWorker | None":
-        if product.photographs is None:
-            return None
-        from batchseg.driver.photo_worker import GroupWorker  # decoders that scenes do not need
-
-        return GroupWorker(
+        self._worker = group_worker(
             output,
-            self._recipe,
+            recipe,
             product,
             self._predictor,
-            batch_size=self._batch_size,
+            batch_size=batch_size,
             readers=readers,
             cpu_class=self.hello()[1],
         )

@@ -23,7 +23,7 @@ START_SECONDS = 600.0
 """Of loading the predictors, which has a limit of its own below that."""
 
 
-class Engine(Executor, Protocol):
+class EndableExecutor(Executor, Protocol):
     """An executor that can be ended without being asked."""
 
     def check(self) -> None:
@@ -49,7 +49,7 @@ class WatchedExecutor:
         StoppedError: by every method: the engine does not answer. It is then only good to be closed.
     """
 
-    def __init__(self, engine: Engine, *, header_seconds: float) -> None:
+    def __init__(self, engine: EndableExecutor, *, header_seconds: float) -> None:
         self._engine, self._header_seconds = engine, header_seconds
         self._helper, self._hangs = Helper(), False
         self._untold: list[Callable[[], None]] = []
