@@ -16,7 +16,8 @@ from batchseg.driver.scene_loop import SceneLoop
 from batchseg.driver.scene_worker import LeaseResult
 from batchseg.driver.tasks import Failure, FinishOutcome, FinishTask, LeaseOutcome, Slot, SlotsChanged
 from batchseg.errors import StoppedError
-from batchseg.output.ledger import Ledger, Record
+from batchseg.output.ledger import Ledger
+from batchseg.output.record import Record
 from batchseg.pixels.fit import tile_grid
 from batchseg.pixels.grid import ShardGrid
 

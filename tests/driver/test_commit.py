@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from batchseg.driver.commit import Streak
 from batchseg.errors import StoppedError
-from batchseg.output.ledger import Record
+from batchseg.output.record import Record
 
 
 def refusal(name, error, status="quarantined") -> Record:

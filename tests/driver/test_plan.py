@@ -36,7 +36,8 @@ from batchseg.inputs.listing import find_sources
 from batchseg.inputs.source import Refusal
 from batchseg.job.recipe import Area
 from batchseg.job.settings import Scale
-from batchseg.output.ledger import Ledger, Output
+from batchseg.output.ledger import Ledger
+from batchseg.output.record import Output
 from batchseg.pixels.fit import tile_grid
 from batchseg.pixels.grid import ShardGrid
 from batchseg.pixels.header import read_header

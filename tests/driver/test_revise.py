@@ -14,7 +14,8 @@ from photographs import product_of
 from batchseg.driver.revise import find_copies, results_of, revise, surplus, with_attributes
 from batchseg.inputs.source import LISTING
 from batchseg.models.package import ClassInfo
-from batchseg.output.ledger import Ledger, Output, Record
+from batchseg.output.ledger import Ledger
+from batchseg.output.record import Output, Record
 
 RECIPE, PRODUCT = make_recipe(), product_of(masks="failed")
 OTHER = replace(PRODUCT, classes=(ClassInfo(name="other", color="#000000"),))

@@ -8,7 +8,8 @@ from scene_runs import Run, job, record_of
 
 from batchseg.driver.tasks import FinishOutcome, Slot
 from batchseg.output.fragments import fragment_folder
-from batchseg.output.ledger import Ledger, Record
+from batchseg.output.ledger import Ledger
+from batchseg.output.record import Record
 
 
 def test_a_scene_finished_while_draining_leaves_no_fragments(tmp_path):

@@ -9,7 +9,8 @@ from scene_runs import Run, bound_for, bounds, failure, job, properties, slots, 
 from batchseg.driver.events import SceneDone, ShardsDone
 from batchseg.driver.tasks import Slot
 from batchseg.errors import ModelError, OutputError
-from batchseg.output.ledger import Ledger, Record
+from batchseg.output.ledger import Ledger
+from batchseg.output.record import Record
 
 
 @properties
