@@ -20,7 +20,7 @@ from batchseg.driver.scene_worker import Lease, LeaseResult
 from batchseg.driver.tasks import FinishOutcome, FinishTask
 from batchseg.inputs.source import Georeference, Scene, Source
 from batchseg.job.recipe import Product, Recipe
-from batchseg.output.ledger import Output, Record
+from batchseg.output.record import Output, Record
 from batchseg.pixels.grid import Shard
 
 GPUS_PER_HOST = 8

@@ -14,7 +14,7 @@ from rasterio.transform import Affine
 
 from batchseg.driver.begin import begin
 from batchseg.driver.job import run_job
-from batchseg.driver.scene_run import Report
+from batchseg.driver.report import Report
 from batchseg.job.file import load_job
 
 

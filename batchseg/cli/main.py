@@ -60,6 +60,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         with disk_failures("stopped"):
             code = getattr(arguments, "function", _model)(arguments, streams)
     except BatchsegError as e:
+        # Under --quiet too: cron sends on what is printed, and looks at no exit code.
         streams.give_back()
         _say(f"batchseg: {e}", sys.stderr)
         code = e.exit_code
@@ -300,7 +301,7 @@ def _print_report(report: Report, run_id: str, out: TextIO, *, quiet: bool) -> N
             _say(f"  {what}{found.advice}", out)
             proof = f" ({report.choice.proof})" if report.choice.proof else ""
             _say(f"  engine: {report.choice.summary}{proof}", out)
-        _say(f"  masks: {report.output}/masks   table: {report.output}/items/items.parquet", out)
+        _say(f"  masks: {report.masks}   table: {report.items}", out)
         _say(f"  log:   {report.log}", out)
         if report.damaged:
             _say(f"{len(report.damaged)} scenes done with damaged blocks (nodata in the mask):", out)

@@ -13,9 +13,11 @@ from batchseg.driver.events import Committed, Listener, SceneRefused
 from batchseg.errors import OutputError, StoppedError
 from batchseg.inputs.source import Source, words
 from batchseg.inputs.source import compute as pc
-from batchseg.output.ledger import Ledger, Record
+from batchseg.output import publish
+from batchseg.output.ledger import Ledger
+from batchseg.output.record import Record
 from batchseg.output.scene_mask import discard_fragments
-from batchseg.system import publish, storage
+from batchseg.system import storage
 from batchseg.system.timing import Stopwatch
 
 COMMIT_SECONDS, HURRY_SECONDS = 1.0, 0.1

@@ -9,9 +9,9 @@ from batchseg.driver.tasks import Stop
 from batchseg.inputs.ids import InputRoot
 from batchseg.job.recipe import Product, Recipe
 from batchseg.job.settings import JobConfig
+from batchseg.output.lock import Lock
 from batchseg.output.state import OutputState, save_state
 from batchseg.predict.engine_choice import Choice
-from batchseg.system.output_lock import Lock
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

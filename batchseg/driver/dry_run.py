@@ -19,6 +19,7 @@ from batchseg.job.recipe import Product, Recipe
 from batchseg.job.resolve import make_product, make_recipe
 from batchseg.job.settings import JobConfig
 from batchseg.models.reading import read_package
+from batchseg.output import publish
 from batchseg.output.fragments import fragments_exist
 from batchseg.output.ledger import Ledger
 from batchseg.output.state import check_pixel_settings, load_state
@@ -26,7 +27,7 @@ from batchseg.pixels.area import read_area
 from batchseg.pixels.header import read_header, read_headers_alone
 from batchseg.predict.engine_choice import choose, is_open, try_engines
 from batchseg.predict.engine_trials import Bench
-from batchseg.system import publish, storage
+from batchseg.system import storage
 from batchseg.system.temp_folders import run_folder
 
 

@@ -7,14 +7,15 @@ from batchseg.driver.bottleneck import diagnose
 from batchseg.driver.context import JobContext
 from batchseg.driver.events import Event, Listener
 from batchseg.driver.kind import kind_of
-from batchseg.driver.profile import PROFILE, Timeline
+from batchseg.driver.profile import Timeline
 from batchseg.driver.progress import LogListener, Sums
 from batchseg.driver.report import Report, save_summary
 from batchseg.driver.tasks import Stop
 from batchseg.errors import BatchsegError, OutputError, SourceIOError
 from batchseg.job.settings import JobConfig
+from batchseg.output.layout import PROFILE
+from batchseg.output.lock import Lock
 from batchseg.system.disks import disk_failures
-from batchseg.system.output_lock import Lock
 
 
 def run_job(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from batchseg.driver.tasks import Failure, Outcome, SlotsChanged, Step
-from batchseg.output.ledger import Record
+from batchseg.output.record import Record
 
 POLL_SECONDS = 0.2
 

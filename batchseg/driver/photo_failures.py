@@ -14,7 +14,7 @@ from batchseg.driver.photo_queue import PhotoWork
 from batchseg.driver.tasks import Failure
 from batchseg.errors import StoppedError
 from batchseg.inputs.source import Doubt
-from batchseg.output.ledger import Record
+from batchseg.output.record import Record
 
 MOST_ATTEMPTS = 3
 """At a group that ends its predictor, before it is halved; a single photograph is then refused."""

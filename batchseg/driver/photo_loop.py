@@ -34,7 +34,8 @@ from batchseg.driver.tasks import (
 from batchseg.errors import StoppedError
 from batchseg.inputs.source import LISTING, Doubt, words
 from batchseg.inputs.source import compute as pc
-from batchseg.output.ledger import Ledger, Record
+from batchseg.output.ledger import Ledger
+from batchseg.output.record import Record
 
 PATIENCE = 2.0
 """Times GROUP_SECONDS that a group goes on with images that take longer than the last ones."""
@@ -258,6 +259,7 @@ class PhotoLoop:
 
     def _give_up_late(self) -> None:
         now = time.monotonic()
+        # Of a slot's groups the last one assigned stays in the dict, which from behind is the oldest.
         oldest = {flight.task.slot.id: (key, flight) for key, flight in reversed(self._flights.items())}
         for slot, (key, flight) in oldest.items():
             if now - max(flight.submitted, self._heard_of.get(slot, 0.0)) <= self._timeout:

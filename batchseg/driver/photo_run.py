@@ -23,6 +23,7 @@ from batchseg.inputs.photo_listing import list_photographs, some_sources
 from batchseg.inputs.source import compute as pc
 from batchseg.job.recipe import Product, Recipe
 from batchseg.models.reading import read_package
+from batchseg.output import publish
 from batchseg.output.columns import verdict_counts
 from batchseg.output.items import write_items
 from batchseg.output.ledger import Ledger
@@ -30,7 +31,7 @@ from batchseg.output.region_parts import tidy
 from batchseg.output.rejudge import rejudge
 from batchseg.output.state import load_state
 from batchseg.predict.engine_choice import Choice
-from batchseg.system import publish, storage
+from batchseg.system import storage
 from batchseg.system.threads import start_aside, wait_for
 
 LOOKED_AT = 6

@@ -19,7 +19,7 @@ from batchseg.driver.events import (
     ShardsDone,
     WorkEnded,
 )
-from batchseg.output.ledger import Record
+from batchseg.output.record import Record
 from batchseg.system.machine import process_began
 from batchseg.system.timing import Stint, host_clock
 

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from batchseg.driver.bottleneck import diagnose
 from batchseg.driver.loop import Tally
 from batchseg.driver.progress import Sums
-from batchseg.output.ledger import Record
+from batchseg.output import layout, publish
+from batchseg.output.record import Record
 from batchseg.predict.engine_choice import Choice, as_document
-from batchseg.system import publish, storage
+from batchseg.system import storage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +40,16 @@ class Report:
     """Photographs whose content was known under another name."""
     rejudged: int = 0
     """Photographs whose verdict was derived again, by other rules."""
+
+    @property
+    def masks(self) -> str:
+        """URI of the folder of masks."""
+        return storage.join(self.output, layout.MASKS)
+
+    @property
+    def items(self) -> str:
+        """URI of the table of items."""
+        return storage.join(self.output, layout.ITEMS_TABLE)
 
 
 def save_summary(
@@ -76,8 +87,7 @@ def save_summary(
         "advice": found.advice,
         **({} if cpu_seconds is None else {"cpu_seconds": _rounded(cpu_seconds)}),
     }
-    uri = storage.join(output, "_batchseg", "runs", run_id, "summary.json")
-    publish.publish(uri, json.dumps(document, indent=1).encode())
+    publish.publish(layout.run_uri(output, run_id, layout.SUMMARY), json.dumps(document, indent=1).encode())
 
 
 def _rounded(seconds: Mapping[str, float]) -> dict[str, float]:

@@ -29,7 +29,8 @@ from batchseg.driver.tasks import (
 )
 from batchseg.errors import StoppedError
 from batchseg.job.recipe import Recipe
-from batchseg.output.ledger import Ledger, Record
+from batchseg.output.ledger import Ledger
+from batchseg.output.record import Record
 
 LOOK_SECONDS = 1.0
 """Between looks for leases and finishes that are late, or a tenth of the time that a lease has."""

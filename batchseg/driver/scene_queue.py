@@ -12,7 +12,7 @@ from heapq import heappop, heappush
 from batchseg.driver.plan import SceneJob, bytes_per_pixel_in_flight
 from batchseg.driver.tasks import Isolation
 from batchseg.job.recipe import Recipe
-from batchseg.output.ledger import Record
+from batchseg.output.record import Record
 from batchseg.pixels.grid import Shard
 
 

@@ -23,7 +23,8 @@ from batchseg.job.recipe import Product, Recipe
 from batchseg.models.reading import read_package
 from batchseg.output.fragments import discard_leftovers, fragments_exist
 from batchseg.output.items import write_items
-from batchseg.output.ledger import Ledger, Record
+from batchseg.output.ledger import Ledger
+from batchseg.output.record import Record
 from batchseg.output.region_parts import region_parts, tidy
 from batchseg.output.state import load_state
 from batchseg.system import storage

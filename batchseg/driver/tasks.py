@@ -16,7 +16,7 @@ from batchseg.engines.base import telling_line
 from batchseg.errors import BatchsegError, SourceError
 from batchseg.inputs.source import Doubt, Refusal, Scene, Source
 from batchseg.job.recipe import Product, Recipe
-from batchseg.output.ledger import Record
+from batchseg.output.record import Record
 from batchseg.output.scene_mask import finish_scene
 from batchseg.system import storage
 from batchseg.system.processes import NotStartedError, ProcessDiedError

@@ -17,6 +17,7 @@ from batchseg.errors import DamagedResultError, OutputError, SourceError
 from batchseg.inputs.source import compute as pc
 from batchseg.job.recipe import Product, Recipe
 from batchseg.models.package import ClassInfo
+from batchseg.output import layout
 from batchseg.output.region_parts import read_part
 from batchseg.pixels.gdal import gdal
 from batchseg.predict.photo import Ids, PhotoMask, census
@@ -125,11 +126,12 @@ class StoredMasks:
         """
         made = {output["path"].partition("/")[0]: output for output in row["outputs"]}
         try:
-            if "masks" in made:
-                classes = self._read(made["masks"])
-                confidence = self._read(made["confidence"]) if "confidence" in made else None
+            if layout.MASKS in made:
+                classes = self._read(made[layout.MASKS])
+                scores = made.get(layout.CONFIDENCE)
+                confidence = None if scores is None else self._read(scores)
             else:
-                classes, confidence = self._drawn(row, made.get("annotations")), None
+                classes, confidence = self._drawn(row, made.get(layout.ANNOTATIONS)), None
         except (OSError, SourceError, OutputError, pa.ArrowException) as e:
             msg = f"stored results of {row['source_id']} cannot be used: {e}"
             raise DamagedResultError(msg) from e

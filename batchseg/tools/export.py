@@ -17,10 +17,11 @@ import shapely
 
 from batchseg.errors import ConfigError
 from batchseg.output.columns import first_output
+from batchseg.output.layout import ANNOTATIONS
 from batchseg.output.ledger import Ledger
+from batchseg.output.publish import replaced
 from batchseg.output.region_parts import read_part, region_parts
 from batchseg.output.state import require_results
-from batchseg.system.publish import replaced
 
 FORMATS = {".gpkg": "GPKG", ".fgb": "FlatGeobuf", ".geojson": "GeoJSON", ".geojsonl": "GeoJSONSeq"}
 """GDAL's drivers by file suffix."""
@@ -125,7 +126,7 @@ def _parsed(crs: str) -> pyproj.CRS:
 
 def _by_crs(output: str) -> dict[str, list[str]]:
     """Parts that the ledger knows, by CRS code."""
-    recorded = set(pc.unique(first_output(Ledger(output).table(), "annotations")).to_pylist())
+    recorded = set(pc.unique(first_output(Ledger(output).table(), ANNOTATIONS)).to_pylist())
     groups: dict[str, list[str]] = {}
     for path in sorted(set(region_parts(output)) & recorded):
         groups.setdefault(path.split("/")[1].removeprefix("crs="), []).append(path)

@@ -9,8 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batchseg.errors import ConfigError
-from batchseg.system import listing, storage
-from batchseg.system.output_lock import holder
+from batchseg.output.layout import runs_folder
+from batchseg.output.lock import holder
+from batchseg.system import listing
 from batchseg.tools.tables import CLASS, FAILURES, Items, column_of, is_done, nulls, open_items
 
 FOLDER = "folder"
@@ -319,6 +320,8 @@ _DAYS_AGO = {"today": 0, "yesterday": 1}
 def start_of(text: str, now: dt.datetime, output: str) -> dt.datetime | None:
     """The time that a word of the user's means, in UTC; None: the beginning.
 
+    What users say and read is local time, what is kept is UTC.
+
     Args:
         text: a duration (`24h`, `90m`, `7d`), a date or a date and time in local time (`2026-11-19`,
             `2026-11-19T22:00`), `today` or `yesterday` (from 00:00 local time), `run` (the start of the last
@@ -350,7 +353,7 @@ def start_of(text: str, now: dt.datetime, output: str) -> dt.datetime | None:
 
 def _last_run(output: str) -> dt.datetime:
     """Run ids begin with the local time at which they started."""
-    folders = listing.list_subfolders(storage.join(output, "_batchseg", "runs"))
+    folders = listing.list_subfolders(runs_folder(output))
     names = sorted(folder.rstrip("/").rpartition("/")[2][:15] for folder in folders)
     for name in reversed(names):
         try:

@@ -23,8 +23,8 @@ from batchseg.driver.tasks import (
 )
 from batchseg.errors import OutputError, StoppedError
 from batchseg.inputs.source import LISTING, Doubt
-from batchseg.output.ledger import Ledger, Record
-from batchseg.output.record import to_table
+from batchseg.output.ledger import Ledger
+from batchseg.output.record import Record, to_table
 
 
 def listing(*names: str) -> pa.Table:

@@ -31,11 +31,11 @@ from batchseg.inputs.source import Source
 from batchseg.models.package import ClassInfo
 from batchseg.output.cog import sidecar_is_whole, write_cog
 from batchseg.output.ledger import Ledger
+from batchseg.output.lock import hold
 from batchseg.output.overviews import find_damage, halve_classes, make_levels
+from batchseg.output.publish import publish
 from batchseg.pixels.header import read_header
 from batchseg.system.disks import SHARED_MEMORY, describe, full_disk
-from batchseg.system.output_lock import hold
-from batchseg.system.publish import publish
 from batchseg.system.temp_folders import CACHE_VARIABLE
 from batchseg.tools.export import _check
 from batchseg.tools.verify import verify
