@@ -1,6 +1,6 @@
-"""`batchseg model ...`: what a model is, and how it is made ready. Returns lines; cli.py prints them.
+"""`batchseg model ...`: what a model is, and how it is made ready. Returns lines; main.py prints them.
 
-Actions import what they need when they are called, as commands do in cli.py.
+Actions import what they need when they are called, as commands do in main.py.
 """
 
 from __future__ import annotations

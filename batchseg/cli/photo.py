@@ -1,6 +1,6 @@
-"""Commands for outputs of photographs: `summary`, and `export` to COCO. Returns lines; cli.py prints them.
+"""Commands for outputs of photographs: `summary`, and `export` to COCO. Returns lines; main.py prints them.
 
-Commands import what they need when they are called: see cli.py.
+Commands import what they need when they are called: see main.py.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Listeners for a run's events: a progress bar, plain lines, the log, and the sums of the summary."""
+"""Listeners for a run's events: the log, and the sums of the summary; and events in words."""
 
 import logging
 import time

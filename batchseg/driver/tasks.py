@@ -1,6 +1,6 @@
-"""Where the steps run. The driver knows this interface; one module behind it knows Ray.
+"""Tasks and their outcomes, and what an executor is (`Executor`); those there are lie in `executors`.
 
-An executor answers with outcomes, never with exceptions of its engine: a failure says what kind it
+An executor answers with outcomes, never with exceptions of Ray: a failure says what kind it
 is, and the driver decides whom it counts against.
 """
 

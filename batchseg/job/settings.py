@@ -116,7 +116,7 @@ class Interest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """When an image is no PASS: enough regions that are large and certain enough."""
+    """When an image is no PASS: enough large, certain regions. Next: `recipe.Criterion`."""
 
     name: str
     then: Literal["FAIL", "REVIEW"]

@@ -16,7 +16,7 @@ from batchseg.errors import ConfigError
 from batchseg.job.recipe import Criterion, RegionSettings, Ruleset
 from batchseg.job.resolve import resolve_rules
 from batchseg.job.settings import Interest, Rule
-from batchseg.regions.rows import ANNOTATIONS
+from batchseg.regions.rows import PHOTO_COLUMNS
 from batchseg.regions.verdicts import decide, judge, measure
 
 
@@ -124,7 +124,7 @@ def test_without_rules_there_is_no_verdict():
 
 def test_a_table_without_rows_is_a_pass_for_all():
     rules = Ruleset(criteria=(criterion(interest=box(0, 0, 2, 2)),))
-    judged = judge(rules, ANNOTATIONS.empty_table(), tables_of(MASKS)[1])
+    judged = judge(rules, PHOTO_COLUMNS.empty_table(), tables_of(MASKS)[1])
     assert judged["verdict"].to_pylist() == ["PASS", "PASS"]
 
 
@@ -151,7 +151,7 @@ def test_pieces_of_a_cut_region_are_one_region():
         | {"area_px": 2, "box_x": 2, "box_width": 1, "confidence": 0.9}
         | {"geometry": shapely.box(2, 0, 3, 2).wkb},
     ]
-    regions = pa.Table.from_pylist(pieces, schema=ANNOTATIONS)
+    regions = pa.Table.from_pylist(pieces, schema=PHOTO_COLUMNS)
 
     def verdict(**changes):
         return judge(Ruleset(criteria=(criterion(**changes),)), regions, images)["verdict"][0].as_py()
