@@ -1,4 +1,7 @@
-"""What a run will do, decided before it does anything: pure functions of sources, settings and ledger."""
+"""What a run over scenes will do, decided before it does anything.
+
+Pure functions of sources, settings and ledger: which scenes, in which shards, and what that takes.
+"""
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
