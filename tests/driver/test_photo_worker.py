@@ -283,14 +283,3 @@ def test_rows_do_not_depend_on_how_much_is_decoded_at_once(tmp_path, models, fol
     monkeypatch.setattr(load, "DECODED_BYTES", 1)
     monkeypatch.setattr(load, "AHEAD_BYTES", 1)
     assert worker_of(models, tmp_path / "b")(group).rows.equals(expected.rows)
-
-
-def test_a_file_that_cannot_be_a_photograph_is_not_read(tmp_path, models):
-    path = tmp_path / "film.jpg"
-    path.touch()
-    os.truncate(path, 2**33)
-    (row,) = listed(tmp_path).to_pylist()
-    doubt = look_at(row, network_of(models, fit="tile")[0])
-    assert doubt is not None
-    assert "8,589,934,592 bytes" in doubt.reason
-    assert not doubt.transient
