@@ -1,4 +1,7 @@
-"""`batchseg plan`: everything that `run` decides before its first tile, and nothing written."""
+"""`batchseg plan`: everything that `run` decides before its first tile, and nothing written.
+
+Headers of scenes are read; no photograph is opened.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,4 +1,7 @@
-"""Tasks and their outcomes, and what an executor is (`Executor`); those there are lie in `executors`.
+"""What the driver gives to an executor and hears of it: tasks, outcomes, failures, and the interface itself.
+
+A lease of shards and a group of photographs are the units of scheduling. The driver knows this interface;
+`executors` has those who serve it.
 
 An executor answers with outcomes, never with exceptions of Ray: a failure says what kind it
 is, and the driver decides whom it counts against.

@@ -1,4 +1,7 @@
-"""Masks of photographs as files: PNG with the classes' colours, or GeoTIFF."""
+"""Masks of photographs as files: PNG with the classes' colours, or GeoTIFF.
+
+They are read again from what is stored of a photograph that is done: its file, or its regions.
+"""
 
 import hashlib
 import io

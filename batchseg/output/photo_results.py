@@ -100,7 +100,7 @@ class ResultWriter:
         self._waiting.append(finished)
         self._held += mask.nbytes
         if self._held >= HELD_BYTES:
-            self._settle()
+            self._publish_waiting()
 
     def close(self) -> pa.Table:
         """Publish what is left, the regions' part too.
@@ -111,7 +111,7 @@ class ResultWriter:
         Raises:
             OutputError: a result cannot be written.
         """
-        self._settle()
+        self._publish_waiting()
         regions = pa.concat_tables([PHOTO_COLUMNS.empty_table(), *self._regions])
         if regions.num_rows:
             made = self._publish_part(regions)
@@ -120,7 +120,7 @@ class ResultWriter:
                     row["outputs"].append(made)
         return pa.Table.from_pylist(self._rows, schema=SCHEMA)
 
-    def _settle(self) -> None:
+    def _publish_waiting(self) -> None:
         """Trace and judge those that wait, and write the masks that are wanted."""
         waiting, self._waiting, self._held = self._waiting, [], 0
         rows = [self._ledger_row(finished) for finished in waiting]
