@@ -72,7 +72,7 @@ class FakeTask:
 
 def fake_tasks(ray):
     """Stands for the module `ray_tasks`."""
-    names = ("warm", "read", "write", "finish", "sift_group")
+    names = ("warm", "read", "write", "finish", "inspect_group")
     tasks = {name: FakeTask(ray, name) for name in names}
     return SimpleNamespace(**tasks, FETCH_SECONDS=FETCH_SECONDS, RunContext=RunContext)
 

@@ -11,8 +11,8 @@ from batchseg.driver.tasks import Isolation, LeaseTask, Slot
 
 
 @dataclass(slots=True)
-class Flight:
-    """A lease that was sent out."""
+class LeaseInFlight:
+    """A lease that was sent to an executor."""
 
     work: SceneWork
     task: LeaseTask
@@ -36,12 +36,12 @@ class Flight:
         return self.task.isolation
 
 
-class Flights:
-    """Flights by lease and by slot; what is asked for each lease costs the same however many there are."""
+class LeasesInFlight:
+    """All leases that were sent, by id and by slot; each costs the same, however many there are."""
 
     def __init__(self, slots: Iterable[Slot]) -> None:
-        self._by_id: dict[int, Flight] = {}
-        self._queues: dict[int, dict[int, Flight]] = {}
+        self._by_id: dict[int, LeaseInFlight] = {}
+        self._queues: dict[int, dict[int, LeaseInFlight]] = {}
         """By slot, in the order in which they were sent."""
         self._heard_of: dict[int, float] = {}
         """When each slot last answered: what waits behind a slow lease is not late itself."""
@@ -96,13 +96,13 @@ class Flights:
         if place is not None and load < LEASES_PER_WORKER:
             heappush(self._room.setdefault(slot.cpu_class, []), (load, place))
 
-    def add(self, flight: Flight) -> None:
+    def add(self, flight: LeaseInFlight) -> None:
         self._by_id[flight.lease.id] = flight
         self._queues.setdefault(flight.slot.id, {})[flight.lease.id] = flight
         self.nbytes += flight.nbytes
         self._offer(flight.slot)
 
-    def pop(self, lease_id: int) -> Flight | None:
+    def pop(self, lease_id: int) -> LeaseInFlight | None:
         """Take a flight out; None where it was given up before."""
         flight = self._by_id.pop(lease_id, None)
         if flight is not None:
@@ -117,16 +117,16 @@ class Flights:
     def heard_of(self, slot: Slot, now: float) -> None:
         self._heard_of[slot.id] = now
 
-    def of(self, work: SceneWork) -> list[Flight]:
+    def of(self, work: SceneWork) -> list[LeaseInFlight]:
         """A scene's; for what is rare, as all are looked at."""
         return [flight for flight in self._by_id.values() if flight.work is work]
 
-    def late(self, now: float, timeout: float) -> list[Flight]:
+    def late(self, now: float, timeout: float) -> list[LeaseInFlight]:
         """Those that gave no answer in time, one per slot at most: the others only waited behind it."""
         found = (self._late_of(slot, now, timeout) for slot in self._queues)
         return [flight for flight in found if flight is not None]
 
-    def _late_of(self, slot: int, now: float, timeout: float) -> Flight | None:
+    def _late_of(self, slot: int, now: float, timeout: float) -> LeaseInFlight | None:
         """The first of a slot's flights waits for nobody, nor does one with a predictor of its own."""
         for place, flight in enumerate(self._queues[slot].values()):
             alone = flight.isolation == "predict"

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from batchseg.driver.photo_queue import PhotoWork
-from batchseg.driver.tasks import Executor, SiftTask
+from batchseg.driver.tasks import Executor, InspectionTask
 from batchseg.errors import StoppedError
 from batchseg.system.processes import START_SECONDS
 
@@ -19,7 +19,7 @@ class Inspection:
     """Photographs under way to a fresh process each."""
 
     work: PhotoWork
-    task: SiftTask
+    task: InspectionTask
     had_success: bool
     """Others of their group were done: what fails are single cases."""
     until: float
@@ -52,7 +52,7 @@ class Inspections:
             work, had_success = self._waiting.popleft()
             number = next(self._ids)
             until = time.monotonic() + self._limit
-            task = SiftTask(group=work.group(number))
+            task = InspectionTask(group=work.group(number))
             self._under_way[number] = Inspection(work, task, had_success, until)
             self._executor.submit(task)
 

@@ -26,8 +26,8 @@ from batchseg.driver.tasks import (
     GroupAnswer,
     GroupOutcome,
     GroupTask,
+    InspectionOutcome,
     Outcome,
-    SiftOutcome,
     Slot,
     SlotsChanged,
 )
@@ -45,7 +45,7 @@ GROUPS_PER_SLOT = 2
 
 
 @dataclass(frozen=True, slots=True)
-class _InFlight:
+class _GroupInFlight:
     work: PhotoWork
     task: GroupTask
     submitted: float
@@ -90,7 +90,7 @@ class PhotoLoop:
         self._ids = itertools.count(1)
         self._inspections = Inspections(executor, lease_timeout, self._ids)
         self._queue = PhotoQueue(PhotoWork(images=LISTING.empty_table()))
-        self._flights: dict[int, _InFlight] = {}
+        self._flights: dict[int, _GroupInFlight] = {}
         self._heard_of: dict[int, float] = {}
         """When each slot last answered."""
         self._hashes: list[pa.Table] = []
@@ -158,7 +158,7 @@ class PhotoLoop:
         number, submitted = next(self._ids), time.monotonic()
         seconds = PATIENCE * GROUP_SECONDS if work.how == "predict" else math.inf
         task = GroupTask(group=work.group(number, seconds, profiled=self._profile), slot=slot)
-        self._flights[number] = _InFlight(work, task, submitted)
+        self._flights[number] = _GroupInFlight(work, task, submitted)
         self._executor.submit(task)
 
     def _handle(self, outcomes: Iterable[Outcome]) -> None:
@@ -166,7 +166,7 @@ class PhotoLoop:
         for outcome in sorted(outcomes, key=is_failure):
             if isinstance(outcome, SlotsChanged):
                 self._slots = list(outcome.slots)
-            elif isinstance(outcome, SiftOutcome):
+            elif isinstance(outcome, InspectionOutcome):
                 self._on_inspected(outcome)
             elif isinstance(outcome, GroupOutcome):
                 flight = self._flights.pop(outcome.group_id, None)
@@ -178,7 +178,7 @@ class PhotoLoop:
                 else:
                     self._on_success(flight, outcome.result)
 
-    def _on_success(self, flight: _InFlight, answer: GroupAnswer) -> None:
+    def _on_success(self, flight: _GroupInFlight, answer: GroupAnswer) -> None:
         work = flight.work
         self._failures.note_success()
         if work.how == "hash":
@@ -233,7 +233,7 @@ class PhotoLoop:
         if step.doubt is not None:
             self._refuse(work, [step.doubt], had_success=False)
 
-    def _on_inspected(self, outcome: SiftOutcome) -> None:
+    def _on_inspected(self, outcome: InspectionOutcome) -> None:
         inspection = self._inspections.pop(outcome.group_id)
         if inspection is None:
             return  # given up before

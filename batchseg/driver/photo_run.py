@@ -13,7 +13,7 @@ from batchseg.driver.executors.start import LazyExecutor, driver_timeout
 from batchseg.driver.loop import Tally
 from batchseg.driver.photo_loop import PhotoLoop
 from batchseg.driver.photo_triage import PhotoTriage, StoredOutputs, triage_photographs
-from batchseg.driver.photo_worker import sift
+from batchseg.driver.photo_worker import inspect_photos
 from batchseg.driver.prepare import prepare
 from batchseg.driver.report import Report
 from batchseg.driver.revise import Revision, find_copies, results_of, revise, surplus, with_attributes
@@ -167,7 +167,7 @@ class PhotoRun:
             ConfigError: those that are sound are not what the model takes.
         """
         few = todo.take(sorted({n * todo.num_rows // LOOKED_AT for n in range(LOOKED_AT)})).to_pylist()
-        doubts = sift(few, recipe, self._config.lease_timeout).doubts
+        doubts = inspect_photos(few, recipe, self._config.lease_timeout).doubts
         reasons = {doubt.reason for doubt in doubts if doubt.is_mismatch}
         if reasons and all(doubt.is_mismatch for doubt in doubts) and len(doubts) == len(few):
             first = doubts[0]

@@ -7,7 +7,7 @@ that writes blames nobody either: the output is not the source's.
 
 from dataclasses import dataclass
 
-from batchseg.driver.in_flight import Flight
+from batchseg.driver.in_flight import LeaseInFlight
 from batchseg.driver.loop import LOST_LIMIT
 from batchseg.driver.scene_queue import Retry, SceneWork
 from batchseg.driver.tasks import Failure, Isolation
@@ -50,7 +50,7 @@ class SceneFailures:
         """A lease or a finish came back: the output answers."""
         self._late_in_a_row = 0
 
-    def of_lease(self, flight: Flight, failure: Failure) -> Retry | None:
+    def of_lease(self, flight: LeaseInFlight, failure: Failure) -> Retry | None:
         """How the lease's shards are tried again; None: the source is to blame.
 
         Raises:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 
 from batchseg.driver.commit import Commits, Refusals, refusal_record
 from batchseg.driver.events import Listener, Note, Retried, SceneDone, ShardsDone
-from batchseg.driver.in_flight import Flight, Flights
+from batchseg.driver.in_flight import LeaseInFlight, LeasesInFlight
 from batchseg.driver.loop import POLL_SECONDS, Tally, drain, is_failure, late
 from batchseg.driver.plan import SceneJob
 from batchseg.driver.progress import describe_damage
@@ -76,7 +76,7 @@ class SceneLoop:
         self._executor, self._stop, self._emit, self._clock = executor, stop, emit, clock
         self._lease_timeout = lease_timeout
         self.tally = Tally()
-        self.flights = Flights(slots)
+        self.flights = LeasesInFlight(slots)
         self._queue = SceneQueue(recipe)
         self._failures = SceneFailures(output)
         self._commits = Commits(output, ledger, clock, emit if profile else None)
@@ -156,7 +156,7 @@ class SceneLoop:
             else:
                 self._on_success(flight, outcome.result)
 
-    def _on_success(self, flight: Flight, result: LeaseResult) -> None:
+    def _on_success(self, flight: LeaseInFlight, result: LeaseResult) -> None:
         work = flight.work
         predicted = sum(record.predicted for record in result.records)
         self._scheduler.note_speed(result)
@@ -189,7 +189,7 @@ class SceneLoop:
             self._refusals.flush()  # a whole scene was read: those held back are single cases
             self._finishes.add(work)
 
-    def _on_failure(self, flight: Flight, failure: Failure) -> None:
+    def _on_failure(self, flight: LeaseInFlight, failure: Failure) -> None:
         work, retry = flight.work, self._failures.of_lease(flight, failure)
         if retry is None:
             left = self._queue.end(work) + flight.lease.tiles
@@ -245,7 +245,7 @@ class SceneLoop:
         for work in self._finishes.late(now):
             self._give_up_finish(work)
 
-    def _give_up_lease(self, flight: Flight, now: float) -> None:
+    def _give_up_lease(self, flight: LeaseInFlight, now: float) -> None:
         if self.flights.pop(flight.lease.id) is None:
             return  # taken back with another one of its scene
         self.flights.heard_of(flight.slot, now)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 
 from batchseg.driver.events import Listener, Retried
-from batchseg.driver.in_flight import Flight, Flights
+from batchseg.driver.in_flight import LeaseInFlight, LeasesInFlight
 from batchseg.driver.loop import Tally
 from batchseg.driver.scene_finishes import SceneFinishes
 from batchseg.driver.scene_queue import Retry, SceneQueue, SceneWork
@@ -45,7 +45,7 @@ class LeaseScheduler:
         *,
         executor: Executor,
         queue: SceneQueue,
-        flights: Flights,
+        flights: LeasesInFlight,
         finishes: SceneFinishes,
         emit: Listener,
         in_flight_bytes: int,
@@ -169,7 +169,7 @@ class LeaseScheduler:
         )
         self._next_lease += 1
         task = LeaseTask(lease=lease, slot=slot, isolation=wanted.isolation)
-        flight = Flight(
+        flight = LeaseInFlight(
             work=work,
             task=task,
             nbytes=sum(shard.read.size for shard in shards) * work.bytes_per_pixel,

@@ -64,7 +64,7 @@ class GroupAnswer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sifted:
+class Inspected:
     """What came of looking at photographs."""
 
     doubts: tuple[Doubt, ...]
@@ -93,7 +93,7 @@ class Slot:
 
 
 Step = Literal["read", "predict", "write", "finish", "group"]
-"""What a task is at. A lease is read, predicted and written; a group is one step, as is its sifting."""
+"""What a task is at. A lease is read, predicted and written; a group is one step, as is its inspection."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,13 +151,13 @@ class GroupTask:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SiftTask:
+class InspectionTask:
     """Photographs to look at one by one in a fresh process."""
 
     group: Group
 
 
-Task = LeaseTask | FinishTask | GroupTask | SiftTask
+Task = LeaseTask | FinishTask | GroupTask | InspectionTask
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,11 +181,11 @@ class GroupOutcome:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SiftOutcome:
+class InspectionOutcome:
     """Which photographs fail alone, in a fresh process."""
 
     group_id: int
-    result: Sifted | Failure
+    result: Inspected | Failure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,7 +195,7 @@ class SlotsChanged:
     slots: tuple[Slot, ...]
 
 
-Outcome = LeaseOutcome | FinishOutcome | GroupOutcome | SiftOutcome | SlotsChanged
+Outcome = LeaseOutcome | FinishOutcome | GroupOutcome | InspectionOutcome | SlotsChanged
 
 
 def died_reading(lease: Lease, error: ProcessDiedError) -> Failure:

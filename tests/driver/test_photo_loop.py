@@ -14,9 +14,9 @@ from batchseg.driver.tasks import (
     GroupAnswer,
     GroupOutcome,
     GroupTask,
-    Sifted,
-    SiftOutcome,
-    SiftTask,
+    Inspected,
+    InspectionOutcome,
+    InspectionTask,
     Slot,
     SlotsChanged,
     from_stream,
@@ -50,16 +50,16 @@ def doubts_of(names: set[str]) -> tuple[Doubt, ...]:
 class Executor:
     """Answers at once: `kills` end a predictor, `bad` cannot be decoded, `slow` groups do one image each."""
 
-    def __init__(self, *, kills=(), decoder_kills=(), bad=(), lost=0, slow=False, most_sifted=1000):
+    def __init__(self, *, kills=(), decoder_kills=(), bad=(), lost=0, slow=False, most_inspected=1000):
         self.kills, self.decoder_kills, self.bad = set(kills), set(decoder_kills), set(bad)
         self.lost, self.slow = lost, slow
         self.outcomes = []
-        self.abandoned, self.silent_sifts, self.most_sifted = 0, 0, most_sifted
+        self.abandoned, self.silent_inspections, self.most_inspected = 0, 0, most_inspected
         self.groups: list[list[str]] = []
 
-    def submit(self, task: GroupTask | SiftTask) -> None:
-        if isinstance(task, SiftTask):
-            self.sift(task.group)
+    def submit(self, task: GroupTask | InspectionTask) -> None:
+        if isinstance(task, InspectionTask):
+            self.inspect(task.group)
         else:
             self.do_group(task.group, task.slot)
 
@@ -80,17 +80,17 @@ class Executor:
         doubts = doubts_of(set(begun) & self.bad)
         return GroupAnswer(rows=to_table(done), doubts=doubts, left=tuple(left), predict_seconds=0.1)
 
-    def sift(self, group: Group) -> None:
-        if self.silent_sifts:
-            self.silent_sifts -= 1
+    def inspect(self, group: Group) -> None:
+        if self.silent_inspections:
+            self.silent_inspections -= 1
             return
         listed = from_stream(group.images)["source_id"].to_pylist()
-        names, left = listed[: self.most_sifted], tuple(listed[self.most_sifted :])
+        names, left = listed[: self.most_inspected], tuple(listed[self.most_inspected :])
         doubts = doubts_of(set(names) & (self.bad | self.decoder_kills))
-        self.outcomes.append(SiftOutcome(group_id=group.id, result=Sifted(doubts=doubts, left=left)))
+        self.outcomes.append(InspectionOutcome(group_id=group.id, result=Inspected(doubts=doubts, left=left)))
 
-    def abandon(self, task: GroupTask | SiftTask) -> str:
-        assert isinstance(task, SiftTask)
+    def abandon(self, task: GroupTask | InspectionTask) -> str:
+        assert isinstance(task, InspectionTask)
         self.abandoned += 1
         return "group"
 
@@ -129,7 +129,7 @@ def test_only_those_at_fault_are_refused_whatever_fails(tmp_path_factory, data):
         bad=bad,
         lost=data.draw(st.integers(0, 3)),
         slow=data.draw(st.booleans()),
-        most_sifted=data.draw(st.integers(1, 40)),
+        most_inspected=data.draw(st.integers(1, 40)),
     )
     statuses = run(tmp_path_factory.mktemp("out"), executor, names)
     wrong = kills | decoder_kills | bad
@@ -172,10 +172,10 @@ def test_a_machine_without_room_to_look_at_photographs_ends_the_run_at_once(tmp_
     class Full(Executor):
         looked = 0
 
-        def sift(self, group):
+        def inspect(self, group):
             self.looked += 1
             failure = Failure.of(StoppedError("no room"), "group")
-            self.outcomes.append(SiftOutcome(group_id=group.id, result=failure))
+            self.outcomes.append(InspectionOutcome(group_id=group.id, result=failure))
 
     full = Full(kills=["a.png"])
     with pytest.raises(StoppedError, match="no room"):
@@ -204,11 +204,11 @@ class Silent(Executor):
             return
         super().do_group(group, slot)
 
-    def abandon(self, task: GroupTask | SiftTask) -> str:
+    def abandon(self, task: GroupTask | InspectionTask) -> str:
         self.outcomes.append(SlotsChanged(slots=(Slot(id=1, cpu_class="avx2"),)))
         return "lost"
 
-    def sift(self, group: Group) -> None:
+    def inspect(self, group: Group) -> None:
         raise AssertionError
 
 
@@ -246,14 +246,14 @@ def test_few_look_at_photographs_alone_at_once(tmp_path):
 
         most = 0
 
-        def sift(self, group):
+        def inspect(self, group):
             pending.append(group)
             self.most = max(self.most, len(pending))
 
         def poll(self, timeout):
             outcomes = super().poll(timeout)
             if not outcomes and pending:
-                super().sift(pending.pop(0))
+                super().inspect(pending.pop(0))
             return outcomes
 
     names = [f"{number:03d}.png" for number in range(200)]
@@ -267,7 +267,7 @@ def test_few_look_at_photographs_alone_at_once(tmp_path):
 def test_who_looks_at_photographs_alone_may_hang(tmp_path, monkeypatch):
     monkeypatch.setattr(photo_inspection, "START_SECONDS", -60)
     executor = Executor(bad=["1.png"])
-    executor.silent_sifts = 3
+    executor.silent_inspections = 3
     assert run(tmp_path, executor, ["0.png", "1.png"]) == {"0.png": "done", "1.png": "quarantined"}
     assert executor.abandoned == 3
 

@@ -13,8 +13,8 @@ from photo_tables import files
 from photographs import encoded, listed, network_of, product_of, spots_mask, spotted
 from rules import criterion
 
-from batchseg.driver.photo_worker import GroupWorker, look_at, sift
-from batchseg.driver.tasks import Group, Sifted, to_stream
+from batchseg.driver.photo_worker import GroupWorker, inspect_photos, look_at
+from batchseg.driver.tasks import Group, Inspected, to_stream
 from batchseg.inputs.source import Doubt
 from batchseg.output.photo_mask import read_layer
 from batchseg.pixels.photo import load
@@ -245,12 +245,12 @@ def test_a_photograph_that_ends_its_process_is_found(models, tmp_path, monkeypat
     monkeypatch.setenv("PYTHONPATH", search)
     monkeypatch.setenv("FAULT_ABORT", rows[0]["source_id"])
     recipe, _ = network_of(models)
-    died, changed = sift(rows, recipe, timeout=60).doubts
+    died, changed = inspect_photos(rows, recipe, timeout=60).doubts
     reason = "the process that decoded it was ended by SIGABRT"
     assert died == Doubt(source_id=rows[0]["source_id"], reason=reason, transient=False)
     assert (changed.source_id, changed.transient) == (rows[2]["source_id"], True)
-    assert sift([], recipe, timeout=60) == Sifted(doubts=())
-    assert sift(rows[1:], recipe, timeout=0).left == (rows[2]["source_id"],)
+    assert inspect_photos([], recipe, timeout=60) == Inspected(doubts=())
+    assert inspect_photos(rows[1:], recipe, timeout=0).left == (rows[2]["source_id"],)
 
 
 def test_usual_batches_are_large_for_small_tiles_alone(models):

@@ -19,10 +19,10 @@ from batchseg.driver.tasks import (
     FinishTask,
     GroupOutcome,
     GroupTask,
+    InspectionTask,
     LeaseOutcome,
     LeaseTask,
     Outcome,
-    SiftTask,
     Slot,
     Step,
     Task,
@@ -38,7 +38,7 @@ from batchseg.predict.predictor import usual_batch
 from batchseg.system.processes import START_SECONDS
 from batchseg.system.threads import Helper
 
-FIRST: tuple[type[Task], ...] = (SiftTask, GroupTask, FinishTask, LeaseTask)
+FIRST: tuple[type[Task], ...] = (InspectionTask, GroupTask, FinishTask, LeaseTask)
 """Kinds of tasks, those first that are done first."""
 
 
@@ -145,7 +145,7 @@ class InlineExecutor:
         """Seconds until a task's first answer is late."""
         if isinstance(task, FinishTask):
             return finish_limit(task.scene, self._timeout)
-        return self._timeout + (START_SECONDS if isinstance(task, SiftTask) else 0.0)
+        return self._timeout + (START_SECONDS if isinstance(task, InspectionTask) else 0.0)
 
     def _given_up(self, current: _Current) -> Outcome:
         """A step that gives no answer is left to its thread, where another one can go on without it."""
@@ -177,7 +177,7 @@ class InlineExecutor:
 
 def _name_of(task: Task) -> str:
     match task:
-        case GroupTask() | SiftTask():
+        case GroupTask() | InspectionTask():
             names = words(from_stream(task.group.images)["source_id"])
             return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
         case LeaseTask():

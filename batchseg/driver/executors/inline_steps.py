@@ -22,12 +22,12 @@ from batchseg.driver.tasks import (
     GroupAnswer,
     GroupOutcome,
     GroupTask,
+    Inspected,
+    InspectionOutcome,
+    InspectionTask,
     LeaseOutcome,
     LeaseTask,
     Outcome,
-    Sifted,
-    SiftOutcome,
-    SiftTask,
     Task,
     died_reading,
     failed_reading,
@@ -44,7 +44,7 @@ from batchseg.system.processes import ProcessDiedError
 if TYPE_CHECKING:
     from batchseg.driver.photo_worker import GroupWorker
 
-Doing = Literal["read", "predict", "write", "finish", "group", "sift"]
+Doing = Literal["read", "predict", "write", "finish", "group", "inspect"]
 
 
 class Steps:
@@ -100,9 +100,9 @@ class Steps:
             case GroupTask():
                 self.doing = "group"
                 return partial(self._do_group, task.group)
-            case SiftTask():
-                self.doing = "sift"
-                return partial(self._sift, task.group)
+            case InspectionTask():
+                self.doing = "inspect"
+                return partial(self._inspect, task.group)
 
     def leave_read(self, lease_id: int) -> None:
         """A lease's reading hangs: if it ends, in whatever thread, nothing follows."""
@@ -168,9 +168,9 @@ class Steps:
         except Exception as e:  # noqa: BLE001  as above
             return Failure(kind="error", step="group", reason=f"predicting it: {telling_line(e)}")
 
-    def _sift(self, group: Group) -> SiftOutcome:
-        from batchseg.driver.photo_worker import sift
+    def _inspect(self, group: Group) -> InspectionOutcome:
+        from batchseg.driver.photo_worker import inspect_photos
 
         rows = from_stream(group.images).to_pylist()
-        sifted: Sifted = sift(rows, self._recipe, 0.8 * self._timeout)
-        return SiftOutcome(group_id=group.id, result=sifted)
+        inspected: Inspected = inspect_photos(rows, self._recipe, 0.8 * self._timeout)
+        return InspectionOutcome(group_id=group.id, result=inspected)

@@ -18,7 +18,7 @@ import ray
 from batchseg.driver.executors.ray_cluster import Cluster
 from batchseg.driver.executors.ray_finishes import Finishes
 from batchseg.driver.executors.ray_fleet import Capacity, Fleet
-from batchseg.driver.executors.ray_groups import Groups, Sifts
+from batchseg.driver.executors.ray_groups import GroupInspections, Groups
 from batchseg.driver.executors.ray_headers import HeaderReader
 from batchseg.driver.executors.ray_hosts import Hosts
 from batchseg.driver.executors.ray_leases import REMOTE_READS, Leases
@@ -28,9 +28,9 @@ from batchseg.driver.executors.ray_slots import Slots
 from batchseg.driver.tasks import (
     FinishTask,
     GroupTask,
+    InspectionTask,
     LeaseTask,
     Outcome,
-    SiftTask,
     Slot,
     SlotsChanged,
     Step,
@@ -151,7 +151,7 @@ class RayExecutor:
             LeaseTask: self._leases,
             FinishTask: Finishes(context, hosts, self._slots),
             GroupTask: Groups(context, hosts, seats),
-            SiftTask: Sifts(context, hosts),
+            InspectionTask: GroupInspections(context, hosts),
         }
         self._seats, self._fleet = seats, Fleet(hosts, seats, capacity)
 

@@ -1,4 +1,4 @@
-"""Photographs on a Ray cluster: groups that a predictor does whole, and those whose images are sifted."""
+"""Photographs on a Ray cluster: groups that a predictor does whole, and those that are inspected."""
 
 import contextlib
 import time
@@ -18,9 +18,9 @@ from batchseg.driver.tasks import (
     GroupAnswer,
     GroupOutcome,
     GroupTask,
+    InspectionOutcome,
+    InspectionTask,
     Outcome,
-    SiftOutcome,
-    SiftTask,
     Step,
 )
 
@@ -98,7 +98,7 @@ class Groups:
         return [GroupOutcome(group_id=number, result=lost_with_host("group")) for number in gone]
 
 
-class Sifts:
+class GroupInspections:
     """Groups whose photographs are looked at one by one, on the host that the run is on."""
 
     def __init__(self, context: tasks.RunContext, hosts: Hosts) -> None:
@@ -106,13 +106,13 @@ class Sifts:
         self._running: dict[Any, int] = {}
         """Group id by reference."""
 
-    def submit(self, task: SiftTask) -> None:
+    def submit(self, task: InspectionTask) -> None:
         of = self._context
-        alone = tasks.sift_group.options(**self._hosts.pinned_to(self._hosts.home))
+        alone = tasks.inspect_group.options(**self._hosts.pinned_to(self._hosts.home))
         # Shorter than the driver waits: see tasks.read.
         self._running[alone.remote(of.where, of.recipe, task.group, 0.8 * of.timeout)] = task.group.id
 
-    def abandon(self, task: SiftTask) -> Step:
+    def abandon(self, task: InspectionTask) -> Step:
         for ref in [ref for ref, group_id in self._running.items() if group_id == task.group.id]:
             del self._running[ref]
             with contextlib.suppress(ray_errors.RayError):
@@ -125,12 +125,12 @@ class Sifts:
     def ended(self, ready: Iterable[Any]) -> list[Outcome]:
         return [self._end(ref) for ref in ready if ref in self._running]
 
-    def _end(self, ref: Any) -> SiftOutcome:
+    def _end(self, ref: Any) -> InspectionOutcome:
         group_id = self._running.pop(ref)
         try:
-            return SiftOutcome(group_id=group_id, result=ray.get(ref))
+            return InspectionOutcome(group_id=group_id, result=ray.get(ref))
         except ray_errors.RayError as e:
-            return SiftOutcome(group_id=group_id, result=failure_of(cause_of(e), "group"))
+            return InspectionOutcome(group_id=group_id, result=failure_of(cause_of(e), "group"))
 
     def lost(self) -> list[Outcome]:
         """None: they are on the run's own host."""

@@ -36,7 +36,7 @@ from batchseg.driver.tasks import (
     FinishOutcome,
     FinishTask,
     Group,
-    Sifted,
+    Inspected,
     died_reading,
     failed_reading,
     finished,
@@ -129,11 +129,11 @@ def finish(where: Where, output: str, recipe: Recipe, product: Product, task: Fi
 
 
 @ray.remote(num_cpus=0, max_retries=0)
-def sift_group(where: Where, recipe: Recipe, group: Group, timeout: float) -> Sifted | Failure:
-    from batchseg.driver.photo_worker import sift
+def inspect_group(where: Where, recipe: Recipe, group: Group, timeout: float) -> Inspected | Failure:
+    from batchseg.driver.photo_worker import inspect_photos
 
     storage.adopt(where)
     try:
-        return sift(from_stream(group.images).to_pylist(), recipe, timeout)
+        return inspect_photos(from_stream(group.images).to_pylist(), recipe, timeout)
     except BatchsegError as e:
         return Failure.of(e, "group")

@@ -9,7 +9,7 @@ from ray_fakes import make_task
 
 from batchseg.driver.executors import inline_steps
 from batchseg.driver.executors.inline_steps import Steps
-from batchseg.driver.tasks import FinishOutcome, FinishTask, Group, GroupTask, SiftTask, Slot, to_stream
+from batchseg.driver.tasks import FinishOutcome, FinishTask, Group, GroupTask, InspectionTask, Slot, to_stream
 from batchseg.errors import ModelError, OutputError, SourceIOError, StoppedError
 from batchseg.system.processes import ProcessDiedError
 
@@ -98,15 +98,15 @@ def test_a_group_that_was_left_leaves_its_worker(steps, monkeypatch):
     assert steps.doing == "group"
 
 
-def test_finishes_and_sifted_photographs_have_their_answers(steps, monkeypatch):
+def test_finishes_and_inspected_photographs_have_their_answers(steps, monkeypatch):
     from batchseg.driver import photo_worker
 
     answer = FinishOutcome(source_id="scene.tif", result=(None, 0.1))
     monkeypatch.setattr(inline_steps, "finished", lambda *_: answer)
-    monkeypatch.setattr(photo_worker, "sift", lambda rows, recipe, timeout: (len(rows), timeout))
+    monkeypatch.setattr(photo_worker, "inspect_photos", lambda rows, recipe, timeout: (len(rows), timeout))
     finish = steps.of(FinishTask(scene=make_task(0).lease.scene, shards=(), epoch=1))
     assert (finish(), steps.doing) == (answer, "finish")
     images = to_stream(pa.table({"source_id": ["a.png", "b.png"]}))
-    sift = steps.of(SiftTask(group=Group(id=2, work="predict", images=images, count=2)))
-    outcome = sift()
-    assert (outcome.group_id, outcome.result, steps.doing) == (2, (2, 48.0), "sift")
+    inspect = steps.of(InspectionTask(group=Group(id=2, work="predict", images=images, count=2)))
+    outcome = inspect()
+    assert (outcome.group_id, outcome.result, steps.doing) == (2, (2, 48.0), "inspect")

@@ -24,8 +24,8 @@ from batchseg.driver.tasks import (
     Group,
     GroupOutcome,
     GroupTask,
+    InspectionTask,
     LeaseOutcome,
-    SiftTask,
     Slot,
     SlotsChanged,
 )
@@ -105,7 +105,7 @@ def test_every_kind_of_task_has_its_answer(executor, calls):
         make_task(1),
         finish,
         GroupTask(group=group(2), slot=SLOTS[1]),
-        SiftTask(group=group(3)),
+        InspectionTask(group=group(3)),
     ):
         executor.submit(task)
     assert executor.poll(0.0) == []
@@ -114,21 +114,21 @@ def test_every_kind_of_task_has_its_answer(executor, calls):
         reference(executor, "write"): "lease",
         reference(executor, "finish"): finished,
         reference(executor, "group"): "group",
-        reference(executor, "sift"): "sifted",
+        reference(executor, "inspect"): "inspected",
     }
     lease, *others = executor.poll(0.0)
     assert lease == LeaseOutcome(lease_id=1, result="lease")
     assert others[0] == finished
     assert others[1] == GroupOutcome(group_id=2, result="group")
-    assert (others[2].group_id, others[2].result) == (3, "sifted")
+    assert (others[2].group_id, others[2].result) == (3, "inspected")
     assert executor.poll(0.0) == []
 
 
 def test_a_task_that_is_given_up_has_none(executor, calls):
-    task, sifted = make_task(1), SiftTask(group=group(3))
+    task, inspected = make_task(1), InspectionTask(group=group(3))
     executor.submit(task)
-    executor.submit(sifted)
-    assert (executor.abandon(task), executor.abandon(sifted)) == ("read", "group")
+    executor.submit(inspected)
+    assert (executor.abandon(task), executor.abandon(inspected)) == ("read", "group")
     assert executor.poll(0.0) == []
 
 

@@ -7,8 +7,8 @@ from ray import exceptions as ray_errors
 from ray_fakes import CONTEXT, FakeHosts, FakeRay, fake_tasks, seated
 
 from batchseg.driver.executors import ray_failures, ray_groups, ray_seats
-from batchseg.driver.executors.ray_groups import Groups, Sifts
-from batchseg.driver.tasks import Group, GroupTask, SiftTask, Slot
+from batchseg.driver.executors.ray_groups import GroupInspections, Groups
+from batchseg.driver.tasks import Group, GroupTask, InspectionTask, Slot
 
 
 @pytest.fixture
@@ -88,18 +88,18 @@ def test_what_has_no_predictor_or_no_host_any_more_is_lost(ray, made):
     assert made.groups.lost() == []
 
 
-def test_photographs_are_sifted_at_home_in_less_than_the_driver_waits(ray):
-    sifts = Sifts(CONTEXT, FakeHosts())
+def test_photographs_are_inspected_at_home_in_less_than_the_driver_waits(ray):
+    inspections = GroupInspections(CONTEXT, FakeHosts())
     for number in range(3):
-        sifts.submit(SiftTask(group=group(number)))
-    options, arguments = ray_groups.tasks.sift_group.calls[0]
+        inspections.submit(InspectionTask(group=group(number)))
+    options, arguments = ray_groups.tasks.inspect_group.calls[0]
     assert options == {"node": "a"}
     assert arguments == ({}, "recipe", group(0), 48.0)
-    first, second, third = sifts.references()
-    assert sifts.abandon(SiftTask(group=group(2))) == "group"
+    first, second, third = inspections.references()
+    assert inspections.abandon(InspectionTask(group=group(2))) == "group"
     assert ray.cancelled == [third]
-    ray.answers |= {first: "sifted", second: ray_errors.WorkerCrashedError()}
-    good, bad = sifts.ended([first, second, third])
-    assert (good.group_id, good.result) == (0, "sifted")
+    ray.answers |= {first: "inspected", second: ray_errors.WorkerCrashedError()}
+    good, bad = inspections.ended([first, second, third])
+    assert (good.group_id, good.result) == (0, "inspected")
     assert (bad.group_id, bad.result.kind, bad.result.step) == (1, "crash", "group")
-    assert sifts.references() == sifts.lost() == []
+    assert inspections.references() == inspections.lost() == []
