@@ -1,6 +1,7 @@
 """What a run over scenes will do, decided before it does anything.
 
-Pure functions of sources, settings and ledger: which scenes, in which shards, and what that takes. `batchseg plan` is `dry_run`.
+Pure functions of sources, settings and ledger: which scenes, in which shards, and what that takes.
+`batchseg plan` is `dry_run`.
 """
 
 import os
