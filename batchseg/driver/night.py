@@ -101,6 +101,11 @@ class Report:
     rejudged: int = 0
     """Photographs whose verdict was derived again, by other rules."""
 
+    @property
+    def run_id(self) -> str:
+        """The name of the run's folder, in which its log lies."""
+        return self.log.rsplit("/", 2)[1]
+
 
 def product_names(product: Product) -> tuple[str, ...]:
     return tuple(info.name for info in product.classes)

@@ -17,8 +17,8 @@ from conftest import BATCHSEG, JobWriter, batchseg, read_mask, reflectance, spec
 from factories import Photo, make_photo_output, make_recipe
 from killing import faults, processes, wait_for
 
+from batchseg.api.plans import describe_values
 from batchseg.cli.main import main
-from batchseg.cli.words import describe_values
 from batchseg.job.settings import Scale
 
 INLINE = ("--executor", "inline")

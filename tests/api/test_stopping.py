@@ -7,7 +7,7 @@ import pytest
 
 ENDING = """
 import os, signal, sys
-from batchseg.cli.terminal import keep_exit_code, stop_reasons
+from batchseg.api.stopping import keep_exit_code, stop_signals
 
 class Last:  # is deleted after Python has given signals back to the system
     kill = os.kill
@@ -15,7 +15,7 @@ class Last:  # is deleted after Python has given signals back to the system
         kill(pid, number)
 
 last = Last()
-stop_reasons(None)
+stop_signals()
 {keep}
 sys.exit(3)
 """
