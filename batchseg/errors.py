@@ -5,7 +5,7 @@
     ├── ModelError              4  the model cannot be used
     ├── StoppedError            5  stopped in time or by the environment; the same command resumes
     │   ├── OutputError         5  the output or its ledger cannot be written or read
-    │   └── CredentialsError    5  a storage takes the credentials no more
+    │   └── CredentialsError    5  a storage refuses the credentials
     ├── LockedError             6  another run holds this output
     └── SourceError             -  one source's problem: quarantined or tried again, never the run's end
         ├── SourceChangedError  -  another version of the source appeared while it was read
@@ -48,11 +48,11 @@ class StoppedError(BatchsegError):
 
 
 class OutputError(StoppedError):
-    """The output or its ledger failed; no source is to blame."""
+    """The output or its ledger failed; no source is blamed."""
 
 
 class CredentialsError(StoppedError):
-    """A storage says that the credentials are expired or unknown; no source is to blame."""
+    """A storage says that the credentials are expired or unknown; no source is blamed."""
 
 
 class LockedError(BatchsegError):
@@ -62,7 +62,7 @@ class LockedError(BatchsegError):
 
 
 class SourceError(BatchsegError):
-    """One source cannot be processed as it is. Its content is to blame: it is quarantined."""
+    """One source cannot be processed as it is, because of its content: it is quarantined."""
 
     transient = False
 

@@ -1,5 +1,6 @@
 """The tables of docs/benchmarks.md, from the JSON files beside it: `python -m benchmarks.page`."""
 
+import textwrap
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -20,7 +21,7 @@ def table(case: Case) -> str:
     lines = [_line(figure) for figure in case.figures]
     notes = sorted({figure.note for figure in case.figures if figure.note})
     parts = [f"### {case.name}: {case.title}", "", _when(case), "", HEAD, "|" + "---|" * 8, *lines]
-    return "\n".join([*parts, *(["", "; ".join(notes) + "."] if notes else [])])
+    return "\n".join([*parts, *(["", _wrapped("; ".join(notes) + ".")] if notes else [])])
 
 
 def _line(figure: Figure) -> str:
@@ -68,12 +69,16 @@ def _when(case: Case) -> str:
     versions = ", ".join(
         f"{name} {text}" for name, text in machine.items() if name not in ("cpu", "cores", "memory")
     )
-    return (
+    return _wrapped(
         f"{case.date} UTC, {case.seconds / 60:.0f} min; {machine['cores']} cores {machine['cpu']}, "
         f"{machine['memory']}; {versions}; commit {case.commit}. Load average {quiet['load_start']} at the "
         f"start, {quiet['load_end']} at the end; {quiet['busy_before']:.0%} of the cores busy in the second "
         f"before; {quiet['stolen']:.0%} of the time taken by the hypervisor."
     )
+
+
+def _wrapped(text: str) -> str:
+    return textwrap.fill(text, 110)
 
 
 def update(folder: Path) -> Path:

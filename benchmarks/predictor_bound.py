@@ -35,7 +35,8 @@ def bare(job: Path, part: int, parts: int, barrier, results) -> None:
     from batchseg.models.reading import read_package
     from batchseg.pixels.fit import tile_grid
     from batchseg.pixels.grid import ShardGrid, cut_tile
-    from batchseg.pixels.read import read_header, read_shards
+    from batchseg.pixels.header import read_header
+    from batchseg.pixels.read import read_shards
     from batchseg.predict.predictor import Preparation
 
     config = load_job(job)

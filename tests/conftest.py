@@ -15,8 +15,12 @@ import numpy as np
 import pytest
 import rasterio
 import yaml
+from graphs import write_nchw
 from numpy.typing import NDArray
+from packages import onnx_package
 from rasterio.transform import Affine
+
+from batchseg.models.package import ModelPackage
 
 REPOSITORY = Path(__file__).parent.parent
 BATCHSEG = str(Path(sys.executable).with_name("batchseg"))
@@ -187,3 +191,20 @@ def read_mask(output: Path, source_id: str, layer: str = "masks") -> NDArray[Any
     with rasterio.open(output / layer / f"{source_id}.tif") as dataset:
         mask: NDArray[Any] = dataset.read(1)
     return mask
+
+
+@pytest.fixture
+def onnx_file(tmp_path: Path) -> ModelPackage:
+    return onnx_package(write_nchw(tmp_path / "net.onnx"), bands=3)
+
+
+@pytest.fixture
+def job_and_output(request, tmp_path: Path, write_job: JobWriter) -> tuple[Path, str]:
+    """A job over a.tif, b.tif and c.tif, of which b.tif is no raster, and where its results go."""
+    for name, height in (("a", 70), ("c", 90)):
+        write_raster(tmp_path / "in" / f"{name}.tif", reflectance(height, 110, seed=height))
+    (tmp_path / "in" / "b.tif").write_bytes(b"II*\0 no raster")
+    if getattr(request, "param", "local") == "local":
+        return write_job(), str(tmp_path / "out")
+    output = request.getfixturevalue("bucket") + "/night/out"
+    return write_job(output=output), output

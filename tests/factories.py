@@ -21,7 +21,7 @@ from batchseg.models.package import ClassInfo, ModelFacts, ModelOptions, ModelPa
 from batchseg.output.ledger import Ledger, Output, Record
 from batchseg.output.state import OutputState, save_state
 from batchseg.pixels.grid import Shard
-from batchseg.pixels.read import read_header
+from batchseg.pixels.header import read_header
 from batchseg.predict.predictor import Preparation
 from batchseg.regions.rows import ANNOTATIONS, RowMaker
 from batchseg.regions.tracing.rings import count
@@ -357,3 +357,15 @@ def scene_of(path: Path, **changes: Any) -> Scene:
     scene = read_header(source_of(path, **changes))
     assert isinstance(scene, Scene), scene
     return scene
+
+
+IMAGENET = Normalize(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+
+
+REFLECTANCE = Scale(kind="divide", low=(0.0,), high=(10_000.0,))
+
+
+METADATA = Scale(kind="metadata", low=(0.0,), high=(1.0,))
+
+
+STRETCH = Scale(kind="stretch", low=(100.0, 0.0, 50.0), high=(3000.0, 4000.0, 5000.0))

@@ -22,13 +22,15 @@ if TYPE_CHECKING:
 
 def add_model_commands(commands: Any, job: argparse.ArgumentParser) -> None:
     """Add `model` and what is below it; each sets `action`."""
-    model = commands.add_parser("model", help="look at a model, or make it ready", allow_abbrev=False)
+    model = commands.add_parser(
+        "model", help="inspect, try, bake, encrypt or export a model", allow_abbrev=False
+    )
     actions = model.add_subparsers(required=True, metavar="ACTION")
 
     inspect = actions.add_parser("inspect", help="show what a model is", allow_abbrev=False)
-    inspect.add_argument("model", metavar="MODEL", help="its folder, or an ONNX file")
-    inspect.add_argument("--json", action="store_true", help="for programs")
-    inspect.add_argument("--key-file", metavar="FILE", help="of an encrypted model")
+    inspect.add_argument("model", metavar="MODEL", help="a model's folder, or an ONNX file")
+    inspect.add_argument("--json", action="store_true", help="print JSON")
+    inspect.add_argument("--key-file", metavar="FILE", help="the key of an encrypted model")
     inspect.set_defaults(action=_inspect)
 
     bench = actions.add_parser(
@@ -37,7 +39,7 @@ def add_model_commands(commands: Any, job: argparse.ArgumentParser) -> None:
         help="try every engine and precision of this machine on a job's own tiles",
         allow_abbrev=False,
     )
-    bench.add_argument("--json", action="store_true", help="for programs")
+    bench.add_argument("--json", action="store_true", help="print JSON")
     bench.set_defaults(action=_bench)
 
     bake = actions.add_parser(
@@ -45,36 +47,52 @@ def add_model_commands(commands: Any, job: argparse.ArgumentParser) -> None:
         help="put normalisation, argmax and confidence into the graph: uint8 NHWC in, uint8 ids out",
         allow_abbrev=False,
     )
-    bake.add_argument("model", metavar="MODEL", help="its folder, or an ONNX file")
-    bake.add_argument("folder", type=Path, metavar="FOLDER", help="new")
-    bake.add_argument("--confidence", action="store_true", help="a second output: 255 x probability")
+    bake.add_argument("model", metavar="MODEL", help="a model's folder, or an ONNX file")
+    bake.add_argument("folder", type=Path, metavar="FOLDER", help="a new folder")
+    bake.add_argument("--confidence", action="store_true", help="add a second output: 255 x probability")
     bake.set_defaults(action=_bake)
 
     encrypt = actions.add_parser("encrypt", help="encrypt a model's files (AES-256-GCM)", allow_abbrev=False)
-    encrypt.add_argument("model", metavar="MODEL", help="its folder, or an ONNX file")
-    encrypt.add_argument("folder", type=Path, metavar="FOLDER", help="new")
+    encrypt.add_argument("model", metavar="MODEL", help="a model's folder, or an ONNX file")
+    encrypt.add_argument("folder", type=Path, metavar="FOLDER", help="a new folder")
     encrypt.add_argument(
-        "--key-file", type=Path, metavar="FILE", help="else BATCHSEG_MODEL_KEY of the environment"
+        "--key-file",
+        type=Path,
+        metavar="FILE",
+        help="the key; BATCHSEG_MODEL_KEY of the environment if not given",
     )
     encrypt.set_defaults(action=_encrypt)
 
     key = actions.add_parser("key", help="make a key for encrypted models", allow_abbrev=False)
-    key.add_argument("file", type=Path, metavar="FILE", help="new; readable by its owner alone")
+    key.add_argument("file", type=Path, metavar="FILE", help="a new file, readable by its owner alone")
     key.set_defaults(action=_key)
 
     export = actions.add_parser(
         "export", help="make a package of a PaddleSeg config and weights", allow_abbrev=False
     )
-    export.add_argument("config", type=Path, metavar="CONFIG.yml", help="of the training")
-    export.add_argument("folder", type=Path, metavar="FOLDER", help="new")
-    export.add_argument("--weights", type=Path, metavar="FILE.pdparams", help="of the training")
-    export.add_argument("--random-weights", action="store_true", help="to measure speed, say")
-    export.add_argument("--output-op", choices=("none", "softmax", "argmax"), default="none")
-    export.add_argument("--input-shape", type=int, nargs=4, metavar=("N", "C", "H", "W"), help="-1: free")
+    export.add_argument("config", type=Path, metavar="CONFIG.yml", help="the config of the training")
+    export.add_argument("folder", type=Path, metavar="FOLDER", help="a new folder")
+    export.add_argument("--weights", type=Path, metavar="FILE.pdparams", help="the trained weights")
     export.add_argument(
-        "--set", dest="settings", action="append", default=[], metavar="KEY=VALUE", help="of the config"
+        "--random-weights", action="store_true", help="export untrained weights, to measure speed"
     )
-    export.add_argument("--python", metavar="PATH", help="interpreter that has paddleseg")
+    export.add_argument("--output-op", choices=("none", "softmax", "argmax"), default="none")
+    export.add_argument(
+        "--input-shape",
+        type=int,
+        nargs=4,
+        metavar=("N", "C", "H", "W"),
+        help="shape of the input; -1 leaves a size free",
+    )
+    export.add_argument(
+        "--set",
+        dest="settings",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="set a key of the config; may be repeated",
+    )
+    export.add_argument("--python", metavar="PATH", help="the Python interpreter that has PaddleSeg")
     export.set_defaults(action=_export)
 
 

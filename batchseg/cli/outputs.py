@@ -31,7 +31,7 @@ def add_output_commands(commands: Any, output: argparse.ArgumentParser) -> None:
     status = commands.add_parser(
         "status", parents=[output], help="show what an output holds", allow_abbrev=False
     )
-    status.add_argument("--json", action="store_true", help="for programs")
+    status.add_argument("--json", action="store_true", help="print JSON")
     status.set_defaults(action=_status)
 
     verify = commands.add_parser(
@@ -41,7 +41,7 @@ def add_output_commands(commands: Any, output: argparse.ArgumentParser) -> None:
         description="Exit code 0: all is as recorded. 3: something is missing or differs.",
         allow_abbrev=False,
     )
-    verify.add_argument("--quick", action="store_true", help="sizes and rows, not checksums")
+    verify.add_argument("--quick", action="store_true", help="compare sizes and rows, not checksums")
     verify.set_defaults(action=_verify)
 
     _add_export(commands, output)
@@ -59,7 +59,7 @@ def add_output_commands(commands: Any, output: argparse.ArgumentParser) -> None:
         allow_abbrev=False,
     )
     prune.add_argument("--dry-run", action="store_true", help="say what would be removed")
-    prune.add_argument("--all", action="store_true", help="also if the last run found no source at all")
+    prune.add_argument("--all", action="store_true", help="prune even if the last run found no source at all")
     prune.set_defaults(action=_prune)
 
 
@@ -76,14 +76,14 @@ def _add_export(commands: Any, output: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="ends in .gpkg, .fgb, .geojson or .geojsonl, or in .json: COCO, of photographs",
     )
-    export.add_argument("--crs", metavar="CRS", help="bring all regions to this one, such as EPSG:4326")
+    export.add_argument("--crs", metavar="CRS", help="bring all regions to this CRS, such as EPSG:4326")
     export.add_argument(
         "--class",
         dest="classes",
         action="append",
         default=[],
         metavar="CLASS",
-        help="only this class, by name or id; may be repeated",
+        help="write only this class, by name or id; may be repeated",
     )
     export.set_defaults(action=_export)
 
@@ -163,9 +163,9 @@ def _prune(arguments: argparse.Namespace, streams: Streams, say: Say) -> Answer:
 
     output = batchseg.open(arguments.output)
     pruned = output.prune(dry_run=arguments.dry_run, everything=arguments.all)
-    verb = "would be removed" if arguments.dry_run else "removed"
-    size = human(pruned.nbytes)
-    lines = [f"{len(pruned.sources)} sources with {pruned.files} files, {size}: {verb}"]
+    done = "would remove" if arguments.dry_run else "removed"
+    what = f"{len(pruned.sources)} sources with {pruned.files} files, {human(pruned.nbytes)}"
+    lines = [f"{done} {what}"]
     return Answer(lines + [f"  {source_id}" for source_id in pruned.sources])
 
 

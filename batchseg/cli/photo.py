@@ -25,7 +25,7 @@ def add_photo_commands(commands: Any, output: argparse.ArgumentParser) -> None:
     summary = commands.add_parser(
         "summary",
         parents=[output],
-        help="what was found in photographs lately: verdicts, lines, classes, the worst images",
+        help="show what was found in photographs lately: verdicts, lines, classes, the worst images",
         allow_abbrev=False,
     )
     summary.add_argument(
@@ -40,12 +40,16 @@ def add_photo_commands(commands: Any, output: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="count by this column of the manifest, or by `folder`; else by its `line`",
     )
-    summary.add_argument("--json", action="store_true", help="for programs")
+    summary.add_argument("--json", action="store_true", help="print JSON")
     summary.add_argument(
         "--sheet", type=Path, metavar="FILE.png", help="draw the worst images, their defects outlined"
     )
     summary.add_argument(
-        "--images", type=int, default=LISTED, metavar="N", help=f"how many of the worst, {LISTED} by default"
+        "--images",
+        type=int,
+        default=LISTED,
+        metavar="N",
+        help=f"name and draw so many of the worst, {LISTED} by default",
     )
     summary.set_defaults(action=_summary)
 

@@ -46,7 +46,9 @@ def add_run_commands(commands: Any, job: argparse.ArgumentParser) -> None:
     run.add_argument("--quiet", action="store_true", help="print nothing at all when all is well")
     run.add_argument("--executor", choices=("ray", "inline"), help="override the job's `executor`")
     run.add_argument("--ray-address", metavar="ADDRESS", help="use this Ray cluster instead of a local one")
-    run.add_argument("--deadline", metavar="TIME", help="stop in time: 06:00, 7.5h or 90m; exit code 5")
+    run.add_argument(
+        "--deadline", metavar="TIME", help="stop at a time or after a while: 06:00, 7.5h or 90m; exit code 5"
+    )
     run.add_argument(
         "--replace",
         action="store_true",

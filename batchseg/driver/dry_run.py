@@ -22,7 +22,7 @@ from batchseg.output.fragments import fragments_exist
 from batchseg.output.ledger import Ledger
 from batchseg.output.state import check_pixel_settings, load_state
 from batchseg.pixels.area import read_area
-from batchseg.pixels.read import read_header, read_headers_alone
+from batchseg.pixels.header import read_header, read_headers_alone
 from batchseg.predict.engine_choice import choose, is_open, try_engines
 from batchseg.predict.engine_trials import Bench
 from batchseg.system import publish, storage

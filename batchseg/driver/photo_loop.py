@@ -269,8 +269,8 @@ class PhotoDriver:
         self._failed_in_a_row += 1
         if self._failed_in_a_row > self._most_failed:
             msg = (
-                f"{self._failed_in_a_row} groups in a row ended or stopped their predictors, nothing is "
-                f"quarantined for it; lately: {failure.reason}. Look at model, memory, output"
+                f"predictors died or hung over {self._failed_in_a_row} groups in a row; no photograph is "
+                f"quarantined for it. The last reason: {failure.reason}. Check model, memory and output"
             )
             raise StoppedError(msg)
         batch.attempts += 1

@@ -237,7 +237,7 @@ def sift(rows: Sequence[Row], recipe: Recipe, timeout: float) -> Sifted:
 
 
 def _died(row: Row, error: ProcessDiedError) -> Doubt:
-    """Who waits for a server is not to blame for it."""
+    """A photograph whose server does not answer is not blamed."""
     transient = error.hung and storage.local_path(row["uri"]) is None
     return Doubt(
         source_id=row["source_id"], reason=f"the process that decoded it {error}", transient=transient

@@ -395,7 +395,7 @@ class Driver:
         if self._late_in_a_row > LATE_LIMIT:
             msg = (
                 f"the output does not answer: {self._late_in_a_row} steps in a row that write to it hung, "
-                f"lately {what}; look at {self._output} and run again"
+                f"the last one was {what}; check {self._output} and run again"
             )
             raise StoppedError(msg)
 

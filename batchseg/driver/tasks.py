@@ -169,7 +169,7 @@ Isolation = Literal["none", "read", "predict"]
 
 
 def died_reading(lease: Lease, error: ProcessDiedError) -> Failure:
-    """A fresh process ended over a lease. Who waits for a server is not to blame for it."""
+    """A fresh process ended over a lease. A source whose server does not answer is not blamed."""
     transient = error.hung and storage.local_path(lease.scene.source.uri) is None
     reason = f"the process that read it {error}"
     if isinstance(error, NotStartedError):

@@ -11,7 +11,7 @@ from batchseg.inputs.source import Source
 from batchseg.job.recipe import Product, Recipe
 from batchseg.job.settings import JobConfig
 from batchseg.output.ledger import Ledger, Record
-from batchseg.pixels.read import UNDECODABLE
+from batchseg.pixels.gdal import UNDECODABLE
 from batchseg.system import listing, publish, storage
 
 

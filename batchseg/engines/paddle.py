@@ -25,7 +25,7 @@ ONEDNN_CACHE = 16
 NO_BF16 = "this CPU has no fast bf16 (avx512_bf16 or amx_bf16)"
 NO_INT8 = "int8 of Paddle changes a third of the pixels on CPUs (measured)"
 NO_FP16_CPU = "fp16 is for GPUs"
-CPU_BUILD = "this Paddle is the CPU build; install the GPU build as README says"
+CPU_BUILD = "this Paddle is the CPU build; install the GPU build as docs/engines.md says"
 
 
 class Paddle:
@@ -142,7 +142,7 @@ def import_paddle() -> Any:
         except ImportError as e:
             msg = (
                 f"Paddle cannot be imported ({e}); install the CPU build with `pip install batchseg[cpu]`, "
-                f"or the GPU build as README says"
+                f"or the GPU build as docs/engines.md says"
             )
             raise ModelError(msg) from e
     return inference
@@ -264,7 +264,7 @@ def _use_gpu(inference: Any, config: Any, precision: str) -> None:
     # Ray sets CUDA_VISIBLE_DEVICES per actor, so the device is always number 0.
     config.enable_use_gpu(FIRST_POOL_MB, 0, _paddle_precision(inference, precision))
     if not config.use_gpu():
-        msg = "device: gpu, but this Paddle is the CPU build; install the GPU build as README says"
+        msg = "device: gpu, but this Paddle is the CPU build; install the GPU build as docs/engines.md says"
         raise ModelError(msg)
 
 

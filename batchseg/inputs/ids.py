@@ -41,7 +41,7 @@ def check_names(config: JobConfig, recorded: Mapping[str, InputRoot]) -> None:
     for name, given in config.inputs:
         key = input_key(given)
         if keys.count(key) > 1:
-            msg = f"{config.path}: inputs: {key} is there twice; leave one out"
+            msg = f"{config.path}: inputs: {key} is listed twice; leave one out"
             raise ConfigError(msg)
         known = recorded.get(key)
         if known is not None and name is not None and name != known.name:

@@ -24,7 +24,7 @@ from batchseg.inputs.ids import (
     relative_path,
     source_id_of,
 )
-from batchseg.inputs.manifests import member_uri, paths_of
+from batchseg.inputs.manifest import member_uri, paths_of
 from batchseg.inputs.metadata import metadata_files
 from batchseg.inputs.scene_sets import SceneFiles, list_scenes, literal_folder
 from batchseg.inputs.sidecars import Folders, is_sidecar
@@ -73,7 +73,7 @@ def find_sources(
     sources: dict[str, Source] = {}
     folders = Folders(allow_vrt=config.allow_vrt)
     if not config.inputs:
-        msg = f"{config.path}: inputs: there is none; name a file, a folder, a glob or a manifest"
+        msg = f"{config.path}: inputs: the list is empty; name a file, a folder, a glob or a manifest"
         raise ConfigError(msg)
     check_names(config, recorded)
     known_files: set[tuple[str, ...]] = set()

@@ -1,196 +1,101 @@
-"""Manifests of photographs in columns: paths, and what else their rows say, as text."""
+"""Manifests: files that list rasters, one per line, or one per column of a table."""
 
 import csv
 import io
-import json
-from collections.abc import Callable, Iterator
-from pathlib import PurePosixPath
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
-import pyarrow as pa
-import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
-from batchseg.inputs.manifests import LONGEST, member_uri
-from batchseg.inputs.source import Column
-from batchseg.inputs.source import compute as pc
 from batchseg.system import storage
 
-ROWS = 16_384
-"""In one batch at most: about 10 MB."""
 
-_PANDAS_INDEX = "__index_level_"
-"""What pandas calls an index that it writes as a column: it says nothing of an image, and changes."""
+def paths_of(data: bytes, uri: str) -> list[str]:
+    """Lines of a text file (# comments), or the column `uri` of a Parquet or CSV file.
 
-_ODD_PATH = r"//|(^|/)\.\.?(/|$)|/$"
-"""Not normal: `os.path.normpath` would change it."""
+    Raises:
+        KeyError, ValueError: it is no such file.
+    """
+    if uri.endswith(".csv"):
+        return _texts([(row["uri"] or "").strip() for row in _csv_rows(data, ["uri"])])
+    if uri.endswith(".parquet"):
+        column = pq.read_table(io.BytesIO(data), columns=["uri"]).column("uri")
+        return _texts(column.to_pylist())
+    lines = (line.strip() for line in data.decode("utf-8-sig").splitlines())
+    return _texts([line for line in lines if line and not line.startswith("#")])
 
-_MUST_BE_ESCAPED = r'[\x00-\x1f"\\]'
-"""In JSON's strings."""
+
+LONGEST = 2**16
+"""Characters of a path; what has more is no list of paths."""
 
 
-def read_manifest(uri: str) -> Iterator[pa.Table]:
-    """Rows of a manifest, in batches.
+def _texts(names: list[object]) -> list[str]:
+    wrong = next((name for name in names if not isinstance(name, str) or not name), None)
+    if wrong is not None or None in names:
+        msg = f"uri: expected paths, found {wrong!r}"
+        raise ValueError(msg)
+    texts = [str(name) for name in names]
+    if texts and (longest := max(map(len, texts))) > LONGEST:
+        msg = f"one of its paths has {longest:,} characters"
+        raise ValueError(msg)
+    return texts
 
-    Text has a path per line (# comments); CSV (with a header) and Parquet have a column `uri`. All
-    other columns are what the manifest says of an image: numbers and dates as text, empty cells left out.
 
-    Yields:
-        uri: string, absolute; attributes: string, a JSON object of strings with sorted keys, or empty.
+def read_rows(uri: str, columns: Sequence[str]) -> Iterator[Mapping[str, Any]]:
+    """Rows of a table, .parquet or CSV.
 
     Raises:
         OSError: it cannot be read.
-        ValueError: it is no manifest.
+        ValueError: it is no table, or lacks a column.
     """
     data = storage.read_bytes(uri)
-    suffix = PurePosixPath(uri).suffix.lower()
-    batches = {".parquet": _parquet_rows, ".csv": _csv_rows}.get(suffix, _lines)(data)
-    first_row = 1
-    for batch in _in_utf8(batches):
-        paths = _paths(batch["uri"], first_row)
-        said = [name for name in batch.column_names if name != "uri" and _PANDAS_INDEX not in name]
-        yield pa.table(
-            {
-                "uri": _absolute(paths, uri),
-                "attributes": attributes_of({name: batch[name] for name in said}, len(batch)),
-            }
-        )
-        first_row += len(batch)
+    return _parquet_rows(data, columns) if uri.endswith(".parquet") else _csv_rows(data, columns)
 
 
-def _in_utf8(batches: Iterator[pa.Table]) -> Iterator[pa.Table]:
-    """Raises ValueError where they are of a text in another encoding."""
+def _csv_rows(data: bytes, columns: Sequence[str]) -> Iterator[Mapping[str, Any]]:
+    reader = csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline=""))
     try:
-        yield from batches
-    except (UnicodeDecodeError, pa.ArrowInvalid) as e:
-        if not isinstance(e, UnicodeDecodeError) and "invalid UTF8" not in str(e):
-            raise
-        msg = f"it is not UTF-8 ({e}); save it as UTF-8"
+        _check_columns(columns, reader.fieldnames or ())
+        yield from reader
+    except csv.Error as e:
+        msg = f"line {reader.line_num}: {e}"
         raise ValueError(msg) from e
 
 
-def _parquet_rows(data: bytes) -> Iterator[pa.Table]:
+def _parquet_rows(data: bytes, columns: Sequence[str]) -> Iterator[Mapping[str, Any]]:
     file = pq.ParquetFile(io.BytesIO(data))
-    _check_header(file.schema_arrow.names)
-    for batch in file.iter_batches(batch_size=ROWS):
-        yield pa.Table.from_batches([batch])
+    _check_columns(columns, file.schema_arrow.names)
+    for batch in file.iter_batches(columns=list(dict.fromkeys(columns))):
+        yield from batch.to_pylist()
 
 
-def _csv_rows(data: bytes) -> Iterator[pa.Table]:
-    """All cells as text: 007 stays 007."""
-    text = io.TextIOWrapper(io.BytesIO(data), encoding="utf-8-sig", newline="")
-    header = next(csv.reader(text), [])
-    if len(header) == 1 and ";" in header[0]:
-        msg = f"its columns seem to be separated by semicolons ({header[0]!r}); save it with commas"
+def _check_columns(wanted: Sequence[str], there: Iterable[str]) -> None:
+    there = list(there)
+    missing = next((column for column in wanted if column not in there), None)
+    if missing is not None:
+        msg = f"has no column {missing!r}; it has {', '.join(map(str, there)) or 'none'}"
         raise ValueError(msg)
-    _check_header(header)
-    reader = pacsv.open_csv(
-        io.BytesIO(data),
-        parse_options=pacsv.ParseOptions(newlines_in_values=True),
-        convert_options=pacsv.ConvertOptions(
-            column_types=dict.fromkeys(header, pa.string()), strings_can_be_null=True, null_values=[""]
-        ),
-    )
-    for batch in reader:
-        table = pa.Table.from_batches([batch])
-        place = table.column_names.index("uri")
-        yield table.set_column(place, "uri", pc.utf8_trim_whitespace(table["uri"]))
 
 
-def _lines(data: bytes) -> Iterator[pa.Table]:
-    if not data:
-        return
-    reader = pacsv.open_csv(
-        io.BytesIO(data),
-        read_options=pacsv.ReadOptions(column_names=["uri"]),
-        parse_options=pacsv.ParseOptions(delimiter="\x1f", quote_char=False),
-        convert_options=pacsv.ConvertOptions(column_types={"uri": pa.string()}),
-    )
-    for batch in reader:
-        lines = pc.utf8_trim_whitespace(batch["uri"])
-        kept = pc.invert(pc.or_(pc.equal(lines, ""), pc.starts_with(lines, "#")))
-        yield pa.table({"uri": lines.filter(kept)})
-
-
-def _check_header(names: list[str]) -> None:
-    if names.count("uri") == 1 and len(set(names)) == len(names):
-        return
-    twice = next((name for name in names if names.count(name) > 1), None)
-    wrong = "no column 'uri'" if twice is None else f"several columns {twice!r}"
-    msg = f"has {wrong}; its columns are {', '.join(map(repr, names)) or 'none'}"
-    if alike := next((name for name in names if twice is None and name.strip().lower() == "uri"), None):
-        msg += f"; perhaps you meant {alike!r} to be 'uri': rename it"
-    raise ValueError(msg)
-
-
-def _paths(column: Column, first_row: int) -> Column:
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
-        msg = f"its column uri holds {column.type}; expected paths"
+def path_in(row: Mapping[str, Any], column: str, number: int) -> str:
+    """A cell of row `number`; empty where it is. Raises ValueError where it is no text."""
+    value = row[column]
+    if value is not None and not isinstance(value, str):
+        msg = f"row {number}, column {column}: expected a path, found {value!r}"
         raise ValueError(msg)
-    paths = column.cast(pa.string())
-    longest = pc.max(pc.binary_length(paths)).as_py() or 0
-    if longest > LONGEST:
-        msg = f"one of its paths has {longest:,} bytes"
-        raise ValueError(msg)
-    empty = pc.fill_null(pc.equal(paths, ""), fill_value=True)
-    if (row := pc.index(empty, True).as_py()) >= 0:
-        msg = f"its row {first_row + row} has no uri; give every row a path"
-        raise ValueError(msg)
-    return paths
+    return (value or "").strip()
 
 
-def _absolute(paths: Column, manifest: str) -> Column:
-    """As `manifests.member_uri` makes one path absolute, in columns where a path is normal."""
-    has_protocol = pc.match_substring(paths, "://")
-    is_file = pc.starts_with(paths, "file://")
-    odd = pc.or_(pc.and_not(pc.match_substring_regex(paths, _ODD_PATH), has_protocol), is_file)
-    relative = pc.invert(pc.or_(has_protocol, pc.starts_with(paths, "/")))
-    if pc.any(relative).as_py():
-        folder = manifest.rpartition("/")[0]
-        paths = pc.if_else(pc.and_not(relative, odd), pc.binary_join_element_wise(folder, paths, "/"), paths)
-    return _replaced(paths, odd, lambda path: member_uri(path, manifest))
-
-
-def _replaced(texts: Column, where: Column, function: Callable[[str], str]) -> Column:
-    """A column in which a few texts are replaced one by one."""
-    if not pc.any(where).as_py():
-        return texts
-    others = [function(text) for text in texts.filter(where).to_pylist()]
-    return pa.chunked_array(
-        [pc.replace_with_mask(texts.combine_chunks(), where.combine_chunks(), pa.array(others, pa.string()))]
-    )
-
-
-def attributes_of(columns: dict[str, Column], count: int) -> Column:
-    """JSON objects, one per row, of columns of any simple type; empty where all cells of a row are.
-
-    Raises:
-        ValueError: a column holds lists, structures or bytes.
-    """
-    pieces = [_members(name, columns[name]) for name in sorted(columns)]
-    nothing = pa.chunked_array([pa.repeat("", count)])
-    if not pieces:
-        return nothing
-    # With `skip` a row of nulls alone would go without a trace (pyarrow 26): each begins with an empty text.
-    inner = pc.binary_join_element_wise(nothing, *pieces, ", ", null_handling="skip")
-    whole = pc.binary_join_element_wise("{", pc.utf8_slice_codeunits(inner, 2), "}", "")
-    return pc.if_else(pc.equal(inner, ""), "", whole)
-
-
-def _members(name: str, column: Column) -> Column:
-    """`"name": "value"` per row; null where the cell is empty."""
-    try:
-        if pa.types.is_dictionary(column.type):
-            column = column.cast(column.type.value_type)
-        if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
-            raise pa.ArrowNotImplementedError
-        texts = column.cast(pa.string())
-    except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as e:
-        msg = f"its column {name!r} holds {column.type}; expected text, numbers or dates"
-        raise ValueError(msg) from e
-    texts = pc.if_else(pc.equal(texts, ""), None, texts)
-    odd = pc.fill_null(pc.match_substring_regex(texts, _MUST_BE_ESCAPED), fill_value=False)
-    texts = _replaced(texts, odd, lambda text: json.dumps(text, ensure_ascii=False)[1:-1])
-    label = json.dumps(name, ensure_ascii=False)
-    return pc.binary_join_element_wise(f'{label}: "', texts, '"', "")
+def member_uri(name: str, listing: str) -> str:
+    """A path as a manifest holds it, made absolute against the manifest's folder."""
+    name = name.removeprefix("file://")
+    if "://" in name:
+        return name
+    if name.startswith("/"):
+        return os.path.normpath(name)
+    folder = listing.rpartition("/")[0]
+    protocol, separator, path = folder.partition("://")
+    if not separator:
+        return os.path.normpath(f"{folder}/{name}")
+    return protocol + separator + os.path.normpath(f"{path}/{name}")

@@ -28,7 +28,7 @@ from batchseg.inputs.ids import (
     relative_path,
     source_id_of,
 )
-from batchseg.inputs.manifest import ROWS, read_manifest
+from batchseg.inputs.photo_manifest import ROWS, read_manifest
 from batchseg.inputs.sidecars import is_sidecar
 from batchseg.inputs.source import LISTING, Column, Source
 from batchseg.inputs.source import compute as pc
@@ -86,7 +86,7 @@ def list_photographs(
             files would have one id.
     """
     if not config.inputs:
-        msg = f"{config.path}: inputs: there is none; name a file, a folder, a glob or a manifest"
+        msg = f"{config.path}: inputs: the list is empty; name a file, a folder, a glob or a manifest"
         raise ConfigError(msg)
     check_names(config, recorded)
     clock = _Clock(now=time.time(), min_age=config.min_age)

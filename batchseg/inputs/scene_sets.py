@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import urljoin
 
-from batchseg.inputs.manifests import member_uri, path_in, read_rows
+from batchseg.inputs.manifest import member_uri, path_in, read_rows
 from batchseg.inputs.metadata import metadata_files, stac_bands
 from batchseg.inputs.sidecars import Folders, is_sidecar, sidecars
 from batchseg.inputs.source import BandMetadata

@@ -52,7 +52,7 @@ class _UniqueKeys(yaml.SafeLoader):
         if not alias:
             self._sizes[id(node)] = 1 + sum(self._sizes[id(child)] for child in _below(node))
         if id(node) not in self._sizes:
-            msg = "an alias stands inside of what it stands for"
+            msg = "an alias contains itself"
             raise _wrong(msg, node)
         if max(self._sizes[id(node)], len(self._sizes)) > JOB_FILE_VALUES:
             msg = f"more than {JOB_FILE_VALUES:,} values, counting what aliases stand for"
@@ -63,7 +63,7 @@ class _UniqueKeys(yaml.SafeLoader):
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
         twice = next((key for number, key in enumerate(keys) if key in keys[:number]), None)
         if twice is not None:
-            msg = f"the key {twice!r} is there twice"
+            msg = f"the key {twice!r} is given twice"
             raise _wrong(msg, node)
         return super().construct_mapping(node, deep)
 

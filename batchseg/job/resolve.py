@@ -95,7 +95,7 @@ def tile_size(config: JobConfig, model: ModelPackage) -> int:
     if model.geometry:
         fixed = set()
     if len(fixed) > 1:
-        msg = f"{model.network} takes {height} x {width} pixels; tiles are square, export it for such"
+        msg = f"{model.network} takes {height} x {width} pixels; tiles are square: export it for a square"
         raise ModelError(msg)
     size = config.tile_size or next(iter(fixed), model.tile_size or _advised(config, model))
     if fixed and size not in fixed:

@@ -12,51 +12,124 @@ from batchseg.models.package import EngineName, Precision
 
 
 class JobFile(schema_parts.Strict):
+    """A job file as it is written. docs/jobs.md shows what stands below its keys."""
+
     inputs: (
         schema_parts.Input
         | Annotated[list[schema_parts.Input], Field(min_length=1)]
         | Annotated[dict[schema_parts.InputName, schema_parts.Input], Field(min_length=1)]
     )
+    """What is read: a file, a folder, a glob, a manifest, scenes of several files, a list of such, or a
+    mapping of names to such. [Inputs](#inputs) says more.
+    """
     model: Annotated[str, Field(min_length=1)] | schema_parts.Model
+    """The network: a folder with `NAME.json` or `NAME.pdmodel` and `NAME.pdiparams`, an `.onnx` file, or a
+    folder with one. `{path: ...}` adds [what its files do not say](#keys-of-model).
+    """
     output: str
+    """A folder on a disk or in a bucket (`s3://bucket/results`)."""
     bands: list[int] | None = None
+    """Band numbers from 1, in the model's order; all bands if not set. A band named here is data, even if the
+    file tags it as alpha.
+    """
     tile_size: int | None = Field(default=None, ge=8, le=8192)
+    """Pixels per side of the model's input. If not set, the model's own size, else 512."""
     halo: int = Field(default=64, ge=0)
+    """Pixels dropped on each side of a tile. A mask has no seams from half the model's receptive field on."""
     scale: Literal["transforms", "metadata"] | schema_parts.Divide | schema_parts.Stretch = "transforms"
+    """How raw values become the model's unit. `transforms`: as the model's Normalize says (it divides uint8
+    by 255; without it values go in as they are; `batchseg plan` shows which). `metadata`: reflectance, by
+    [each scene's own scale and offset](scenes.md#reflectance). `{divide: 10000}`. `{stretch: [low, high]}`:
+    clipped to 0..1, with one number or one per band.
+    """
     normalize: Literal["model", "none"] | schema_parts.Normalize = "model"
+    """`model`: as `deploy.yaml` or `inference.yml` says. `{mean: [...], std: [...]}`: a number per band.
+    Without a `deploy.yaml` nothing says how the input was normalised, and the job must.
+    """
     nodata: schema_parts.Number | Literal["source", "none"] = "source"
+    """`source`: what the files say (nodata values, masks, alpha). A number, where the files do not say it.
+    `none`: every pixel counts.
+    """
     classes: list[schema_parts.ClassName | schema_parts.Class] = Field(default_factory=list)
+    """Names, or `{name: water, color: "#2b6cb0"}`, by class id; the model's own if empty."""
     num_classes: int | None = Field(default=None, ge=1, le=65535)
+    """For models that give class ids above 254: the mask becomes uint16. Otherwise the model says it."""
     confidence: bool = False
+    """Write a second COG with the winning class's probability, 1..255. The model must give scores."""
     compress: Literal["deflate", "zstd", "lzw"] = "deflate"
+    """Compression of the masks."""
     regions: bool | schema_parts.Regions = True
+    """Write polygons of the mask as GeoParquet. A mapping says [which regions](#keys-of-regions)."""
     engine: EngineName | Literal["auto"] | None = None
+    """What runs the network. If not set, `paddle` for Paddle models and `onnxruntime` for ONNX files. `auto`
+    [tries all and takes the fastest that agrees](engines.md).
+    """
     precision: Precision | Literal["auto"] | None = None
+    """`fp32` if not set. `bf16` needs a CPU with fast bf16, `fp16` a GPU, `int8` a model that arrives
+    quantised. `auto` is implied by `engine: auto`.
+    """
     bake: bool = True
+    """Casting, normalisation, argmax and confidence become part of the graph where the model allows it.
+    `false` is faster on CPUs where classes are many and the halo is wide: a graph classifies the halo too.
+    """
     gate: schema_parts.Gate = schema_parts.Gate()
+    """How near to the reference `auto` wants an engine, and [how it tries one](#keys-of-gate)."""
     device: Literal["auto", "cpu", "gpu"] = "auto"
+    """`auto` takes a GPU where the model's engine finds one."""
     executor: Literal["ray", "inline"] = "ray"
+    """`ray` spreads the work over processes and hosts. `inline` does every step in the calling process."""
     ray_address: str | None = None
+    """The address of a Ray cluster. If not set, a run starts a local one and ends it."""
     workers: int | None = Field(default=None, ge=1)
+    """Predictors. If not set, one per core; on GPU machines one per GPU."""
     gpus_per_worker: schema_parts.Number = Field(default=1.0, gt=0)
+    """GPUs that a predictor takes; may be a fraction."""
     batch_size: int | None = Field(default=None, ge=1)
+    """Tiles per run of the model: 1 if not set, in bf16 2. On CPUs larger batches gain little or nothing."""
     shard_tiles: int | None = Field(default=None, ge=1)
+    """Tiles per side of a shard, the unit of the ledger. If not set, about half a second of work."""
     max_in_flight: int | str | None = None
+    """Bytes of pixels between reading and writing, such as `2GiB`. If not set, by the number of workers."""
     lease_timeout: schema_parts.Number = Field(default=600.0, gt=0)
+    """Seconds after which a step that does not answer is given up."""
     deadline: str | None = None
+    """When the run stops: `06:00`, `7.5h`, `90m`."""
     stop_after: int = Field(default=10, ge=2)
+    """Sources in a row that fail alike before the run stops and blames none of them."""
     allow_empty: bool = False
+    """Accept an input that matches nothing. Otherwise that is an error: it may be an unmounted disk."""
     allow_vrt: bool = False
+    """Open VRT files, which read whatever local files they name. Nothing is fetched from the network for
+    them.
+    """
     storage: dict[Literal["s3", "gs", "az", "http"], dict[str, Any]] = Field(default_factory=dict)
+    """Options by protocol: `{s3: {endpoint: "http://minio:9000", anonymous: true, profile: archive}}`.
+    fsspec's client gets all [other options](storage.md).
+    """
     aoi: Annotated[str, Field(min_length=1)] | schema_parts.Area | None = None
+    """A vector file of polygons, or `{file: ..., layer: ...}`. What lies outside is not read, not predicted,
+    and nodata: [area of interest](scenes.md#area-of-interest).
+    """
     on_bad_block: Literal["quarantine", "nodata"] = "quarantine"
+    """What becomes of a GeoTIFF with a block that cannot be decoded. `quarantine` refuses the scene; `nodata`
+    does it, and [such blocks are nodata](scenes.md#damaged-blocks).
+    """
     min_age: schema_parts.Number | str = 0.0
+    """A run leaves files that changed less than this ago to a later one: `90s`, `10m`, `2h`, or seconds."""
     fit: Fit | None = None
+    """The inputs are [photographs](photographs.md). `tile` cuts them as scenes are cut; `resize` brings the
+    whole image to the model's input, and there is no `halo` then.
+    """
     rules: list[schema_parts.Rule] | None = None
+    """When a photograph fails: a list of [rules](photographs.md#rules)."""
     pixel_size: schema_parts.Finite | None = Field(default=None, gt=0)
+    """Millimetres per pixel of a photograph."""
     masks: Literal["all", "failed", "none"] | None = None
+    """Which photographs' masks are kept: `all` if not set, `failed` (all that are no PASS) or `none`."""
     mask_format: Literal["png", "tif"] | None = None
+    """Format of photographs' masks, `png` if not set."""
     same_content: bool | None = None
+    """Hash photographs, and do not predict one again that is known under another name. `false` if not set."""
 
     @property
     def of_photographs(self) -> bool:

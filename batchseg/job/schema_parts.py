@@ -12,7 +12,7 @@ from batchseg.job.settings import Resampling
 
 
 class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
 
 
 def _no_bool(value: Any) -> Any:
@@ -60,9 +60,13 @@ class Class(Strict):
 
 class Regions(Strict):
     min_area: int = Field(default=1, ge=1)
+    """Pixels that a region needs to get a row."""
     simplify: Number = Field(default=0.0, ge=0)
+    """Tolerance in pixels by which outlines are simplified; 0 keeps them exact."""
     classes: list[str | int] | None = Field(default=None, min_length=1)
+    """Names or ids of classes; all but class 0 if not set."""
     max_vertices: int = Field(default=1_000_000, ge=1000)
+    """A region with more vertices is cut into several rows of one `region_id`; memory stays bounded."""
 
 
 _SET_KEYS = {
@@ -103,8 +107,8 @@ class SceneSet(Strict):
             raise PydanticCustomError(error, msg)
         if len(kinds) > 1:
             msg = (
-                f"scenes of several files come by `bands`, `manifest` or `stac`, and inputs cannot be named "
-                f"so; found {' and '.join(kinds)}"
+                f"scenes of several files have one of `bands`, `manifest` and `stac`, and no input can have "
+                f"such a name; found {' and '.join(kinds)}"
             )
             raise ValueError(msg)
         known = _SET_KEYS[kinds[0]]
@@ -146,24 +150,37 @@ class Area(Strict):
 
 class Model(Strict):
     path: str = Field(min_length=1)
+    """The folder or the ONNX file."""
     layout: Literal["NCHW", "NHWC"] | None = None
+    """Order of the input's axes."""
     output: Literal["logits", "probabilities", "sigmoid", "classes"] | None = None
+    """What the network gives: scores before softmax, probabilities, one sigmoid, or class ids."""
     threshold: Number | None = Field(default=None, gt=0, lt=1)
+    """Of a sigmoid: the probability from which a pixel belongs to class 1; 0.5 if not set."""
     size_divisor: int | None = Field(default=None, ge=1)
+    """The input's sides must be multiples of this."""
     key_file: str | None = None
+    """The key of an [encrypted model](models.md#encrypted-models)."""
 
 
 class Gate(Strict):
     equal_pixels: Number = Field(default=0.999, ge=0, le=1)
+    """Share of pixels in which an engine must agree with the reference."""
     iou: Number = Field(default=0.99, ge=0, le=1)
+    """IoU with the reference that each class on these tiles must reach."""
     tiles: int = Field(default=8, ge=1, le=1000)
+    """Tiles of the job's own data on which each engine is tried."""
     seconds: Number = Field(default=3.0, gt=0)
+    """How long the speed of each engine is measured."""
 
 
 class Interest(Strict):
     box: list[Finite] | None = Field(default=None, min_length=4, max_length=4)
+    """`[x_min, y_min, x_max, y_max]`, from the upper left corner of the upright image."""
     polygon: list[list[Finite]] | None = None
+    """Three or more corners, `[[x, y], ...]`."""
     unit: Literal["px", "share"] = "px"
+    """Pixels, or shares of the image's width and height."""
 
     @model_validator(mode="after")
     def _is_a_part(self) -> "Interest":
@@ -205,15 +222,23 @@ class Interest(Strict):
 
 class Rule(Strict):
     name: ClassName | None = None
+    """What the tables call the rule. If not set, it is named by its other keys, such as `crack >= 30 px`."""
     classes: str | int | Annotated[list[str | int], Field(min_length=1)] | None = Field(
         default=None, alias="class"
     )
+    """A class's name or id, or a list of such; all but class 0 if not set."""
     min_area: Finite = Field(default=0.0, ge=0)
+    """Pixels that a region needs; 0 takes any region."""
     min_area_mm2: Finite = Field(default=0.0, ge=0)
+    """The same in square millimetres; needs the job's `pixel_size`."""
     count: int = Field(default=1, ge=1)
+    """Regions that the rule needs, each as large and as certain."""
     min_confidence: Finite = Field(default=0.0, ge=0, le=1)
+    """Mean probability that a region's pixels need, 0..1; needs `confidence: true`."""
     then: Literal["FAIL", "REVIEW"] = "FAIL"
+    """The verdict where the rule hits."""
     region_of_interest: Interest | None = None
+    """[The part of the image](#region-of-interest) that the rule looks at; all of it if not set."""
 
     @property
     def class_list(self) -> tuple[str | int, ...] | None:

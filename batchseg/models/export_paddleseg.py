@@ -97,15 +97,14 @@ def export_model(
     try:
         package = staging / "package"
         package.mkdir()
-        request = {
-            "config": str(config.absolute()),
-            "weights": str(weights.absolute()) if weights else None,
-            "seed": SEED,
-            "output": str(package.absolute()),
-            "output_op": output_op,
-            "input_shape": list(input_shape) if input_shape else None,
-            "settings": list(settings),
-        }
+        request = _request(
+            config,
+            weights,
+            package,
+            output_op=output_op,
+            input_shape=input_shape,
+            settings=settings,
+        )
         answer = _run_paddleseg(interpreter, request, staging)
         digest = read_model(str(package)).digest
         package.rename(output)
@@ -122,6 +121,27 @@ def export_model(
         digest=digest,
         notes=tuple(answer["notes"]),
     )
+
+
+def _request(
+    config: Path,
+    weights: Path | None,
+    package: Path,
+    *,
+    output_op: OutputOp,
+    input_shape: Sequence[int] | None,
+    settings: Sequence[str],
+) -> dict[str, Any]:
+    """What paddleseg_script.py is asked; its paths are absolute, as it runs elsewhere."""
+    return {
+        "config": str(config.absolute()),
+        "weights": str(weights.absolute()) if weights else None,
+        "seed": SEED,
+        "output": str(package.absolute()),
+        "output_op": output_op,
+        "input_shape": list(input_shape) if input_shape else None,
+        "settings": list(settings),
+    }
 
 
 def _check_arguments(

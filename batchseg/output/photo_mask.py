@@ -18,7 +18,7 @@ from batchseg.inputs.source import compute as pc
 from batchseg.job.recipe import Product, Recipe
 from batchseg.models.package import ClassInfo
 from batchseg.output.region_parts import read_part
-from batchseg.pixels.read import gdal
+from batchseg.pixels.gdal import gdal
 from batchseg.predict.photo import Ids, PhotoMask, census
 from batchseg.system import storage
 

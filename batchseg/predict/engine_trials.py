@@ -215,7 +215,7 @@ def _choose(asked: Sequence[Trial], spare: Trial | None = None) -> Trial:
         return spare
     if not passed:
         reasons = "".join(f"\n  {trial.name}: {trial.reason}" for trial in asked)
-        msg = f"model: no engine in question runs it as the reference does:{reasons}"
+        msg = f"model: no engine answers as the reference does:{reasons}"
         raise ModelError(msg)
     best = max(passed, key=lambda trial: trial.tiles_per_second or 0)
     first = passed[0]

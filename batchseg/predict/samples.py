@@ -14,7 +14,8 @@ from batchseg.job.recipe import Recipe
 from batchseg.job.settings import Scale
 from batchseg.pixels.fit import mismatch, tile_grid, with_own_scale
 from batchseg.pixels.grid import ShardGrid, cut_tile
-from batchseg.pixels.read import read_header, read_shards
+from batchseg.pixels.header import read_header
+from batchseg.pixels.read import read_shards
 from batchseg.system import storage
 from batchseg.system.processes import ProcessDiedError, each_in_fresh_process
 

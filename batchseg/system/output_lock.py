@@ -43,7 +43,7 @@ STALE_SECONDS = 30.0
 def check_epoch(output: str, epoch: int) -> None:
     """Raises OutputError where another run has taken the output over since that epoch."""
     if max(_epochs(output), default=0) > epoch:
-        msg = f"another run took {output} over, as this one gave no sign of life"
+        msg = f"another run took over {output}, because this one had given no sign of life"
         raise OutputError(msg)
 
 

@@ -106,7 +106,7 @@ def test_the_page_is_made_of_the_files_beside_it(tmp_path: Path) -> None:
     assert first.index("### y: Other") < first.index("### z: A title")
     assert "| fast | **0.80** | 0.40 to 0.90 | 3 | 0.70 |  | yes | 8 t/s / 10 |" in first
     assert "| slow | **6** s |  | 1 | at most 5 | 3 | no |  |" in first
-    assert "Load average 0.1 at the start, 1.9 at the end; 2% of the cores busy" in first
+    assert "Load average 0.1 at the start, 1.9 at the end; 2% of the cores busy" in " ".join(first.split())
 
 
 def test_the_documented_page_has_the_markers_and_the_tables_of_its_files() -> None:

@@ -266,6 +266,6 @@ def test_who_looks_at_photographs_alone_may_hang(tmp_path, monkeypatch):
 
 def test_groups_that_all_end_their_predictors_blame_none(tmp_path):
     names = [f"{number:02d}.png" for number in range(40)]
-    with pytest.raises(StoppedError, match="11 groups in a row ended or stopped their predictors"):
+    with pytest.raises(StoppedError, match="predictors died or hung over 11 groups in a row"):
         run(tmp_path, Executor(kills=names), names)
     assert Ledger(str(tmp_path)).count == 0

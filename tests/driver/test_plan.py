@@ -38,7 +38,8 @@ from batchseg.job.settings import Scale
 from batchseg.output.ledger import Ledger, Output, Record
 from batchseg.pixels.fit import tile_grid
 from batchseg.pixels.grid import ShardGrid
-from batchseg.pixels.read import read_header, read_shards
+from batchseg.pixels.header import read_header
+from batchseg.pixels.read import read_shards
 
 properties = settings(deadline=None, max_examples=60)
 PIXEL, PRODUCT = make_recipe().digest, make_product().digest

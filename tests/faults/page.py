@@ -1,6 +1,7 @@
 """The table of docs/reliability.md, from the campaign's records: `python -m faults.page`."""
 
 import statistics
+import textwrap
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
@@ -60,7 +61,8 @@ def _when(faults: dict[str, list[Trial]]) -> str:
     dates = sorted(trial.date for trial in trials)
     commits = sorted({trial.commit for trial in trials})
     machine = statistics.mode(trial.machine for trial in trials)
-    return f"{dates[0]} to {dates[-1]} UTC, {machine}; commits {', '.join(commits)}."
+    text = f"{dates[0]} to {dates[-1]} UTC, {machine}; commits {', '.join(commits)}."
+    return textwrap.fill(text, 110)
 
 
 def main(records: Path = RECORDS, page: Path = PAGE) -> None:

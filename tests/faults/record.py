@@ -31,8 +31,8 @@ class Trial:
     runs: int = 1
     """Runs of `batchseg` that the faults met, resumes included."""
     ended_right: int
-    """Of these, those that ended by themselves with the exit code that the README promises for the case; a
-    run that was itself killed counts as ended right where the next one went on."""
+    """Of these, those that ended by themselves with the exit code that docs/operating.md promises.
+    A run that was itself killed counts as ended right where the next one went on."""
     identical: bool | None = None
     """Masks and regions byte by byte, and rows but for times, are those of an undisturbed run; or None."""
     predicted: int = 0

@@ -32,7 +32,7 @@ from batchseg.models.package import ClassInfo
 from batchseg.output.cog import sidecar_is_whole, write_cog
 from batchseg.output.ledger import Ledger
 from batchseg.output.overviews import find_damage, halve_classes, make_levels
-from batchseg.pixels.read import read_header
+from batchseg.pixels.header import read_header
 from batchseg.system.disks import SHARED_MEMORY, describe, full_disk
 from batchseg.system.output_lock import hold
 from batchseg.system.publish import publish

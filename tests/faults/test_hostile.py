@@ -16,7 +16,7 @@ from batchseg.inputs.photo_listing import list_photographs
 from batchseg.inputs.source import Refusal, Scene
 from batchseg.job.file import load_job
 from batchseg.output.ledger import Record
-from batchseg.pixels.read import read_header
+from batchseg.pixels.header import read_header
 from batchseg.system.processes import call_in_fresh_process
 from faults import mutants
 from faults.hostile import STRANGE_ROWS, _jobs, listener, opinions, pointers, vrt

@@ -1,126 +1,60 @@
-import datetime as dt
-import json
-import os
-
+import fsspec
 import pyarrow as pa
-import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from archives import find, ids, touch
 
-from batchseg.inputs import manifest
-from batchseg.inputs.manifest import attributes_of, read_manifest
-from batchseg.inputs.manifests import member_uri
+from batchseg.errors import ConfigError
+from batchseg.inputs.listing import current_tag
 
 
-def rows(path) -> list[tuple[str, str]]:
-    tables = list(read_manifest(str(path)))
-    return [(row["uri"], row["attributes"]) for table in tables for row in table.to_pylist()]
+def test_text_manifests_hold_one_path_per_line(tmp_path):
+    touch(tmp_path / "in" / "a.tif", tmp_path / "in" / "deep" / "b.tif")
+    manifest = tmp_path / "list.txt"
+    manifest.write_text(f"\ufeff# scenes\n\nin/a.tif\n  {tmp_path}/in/deep/b.tif  \n", encoding="utf-8")
+    assert ids(manifest) == ["a.tif", "deep/b.tif"]
 
 
-CELLS = st.none() | st.text(
-    alphabet=st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=6
-)
-COLUMNS = st.dictionaries(st.text(alphabet='ab"é\\ ', min_size=1, max_size=3), CELLS, max_size=3)
-
-
-@settings(deadline=None)
-@given(st.lists(COLUMNS, min_size=1, max_size=5))
-def test_attributes_are_what_json_writes(given_rows):
-    names = {name for row in given_rows for name in row}
-    columns = {name: pa.chunked_array([[row.get(name) for row in given_rows]], pa.string()) for name in names}
-    expected = [{name: text for name, text in row.items() if text} for row in given_rows]
-    found = attributes_of(columns, len(given_rows)).to_pylist()
-    assert [json.loads(text) if text else {} for text in found] == expected
-    assert found == [json.dumps(r, sort_keys=True, ensure_ascii=False) if r else "" for r in expected]
-
-
-def test_numbers_and_dates_are_text_and_empty_cells_are_left_out(tmp_path):
-    table = pa.table(
-        {
-            "uri": ["a.jpg", "/b.jpg"],
-            "n": [7, None],
-            "share": [0.5, 2.25],
-            "day": [dt.date(2026, 11, 20), None],
-            "line": pa.array(["north", ""]).dictionary_encode(),
-            "__index_level_0__": [3, 4],
-        }
-    )
-    pq.write_table(table, tmp_path / "m.parquet")
-    assert rows(tmp_path / "m.parquet") == [
-        (f"{tmp_path}/a.jpg", '{"day": "2026-11-20", "line": "north", "n": "7", "share": "0.5"}'),
-        ("/b.jpg", '{"share": "2.25"}'),
-    ]
-
-
-def test_cells_of_a_csv_file_stay_as_they_are_written(tmp_path):
-    text = '\ufeffline,uri,"serial, no"\n007, a.jpg ,1e3\n"two\nlines","b,""c"".jpg",\n\n'
-    (tmp_path / "m.csv").write_text(text, encoding="utf-8")
-    assert rows(tmp_path / "m.csv") == [
-        (f"{tmp_path}/a.jpg", '{"line": "007", "serial, no": "1e3"}'),
-        (f'{tmp_path}/b,"c".jpg', '{"line": "two\\nlines"}'),
-    ]
-
-
-def test_csv_and_parquet_say_the_same(tmp_path):
-    table = pa.table({"uri": [f"{n}.jpg" for n in range(40_000)], "line": ["prüf", "x"] * 20_000})
-    pq.write_table(table, tmp_path / "m.parquet")
-    pacsv.write_csv(table, tmp_path / "m.csv")
-    assert rows(tmp_path / "m.csv") == rows(tmp_path / "m.parquet")
-    assert len(rows(tmp_path / "m.csv")) == 40_000
-
-
-def test_lines_of_text_are_paths(tmp_path):
-    names = ["a b.jpg", '"quoted".jpg', "x,y.jpg", "tab\t.jpg", "照 50%#.jpg"]
-    (tmp_path / "m.lst").write_text(
-        "\ufeff# first\n\n" + "\r\n".join(f"  {n} " for n in names), encoding="utf-8"
-    )
-    assert rows(tmp_path / "m.lst") == [(f"{tmp_path}/{name}", "") for name in names]
-    (tmp_path / "m.lst").write_text("")
-    assert rows(tmp_path / "m.lst") == []
-
-
-PARTS = st.lists(st.sampled_from(["a", "b.jpg", "..", ".", "", "ü"]), min_size=1, max_size=5).map("/".join)
-PATHS = st.builds("{}{}".format, st.sampled_from(["", "/", "s3://b/", "file:///", "file://"]), PARTS)
-
-
-@settings(deadline=None)
-@given(st.lists(PATHS.filter(bool), min_size=1, max_size=5))
-def test_paths_become_absolute_as_members_of_other_manifests_do(names):
-    for where in ("/data/night/m.csv", "s3://bucket/night/m.csv"):
-        column = pa.chunked_array([names], pa.string())
-        assert manifest._absolute(column, where).to_pylist() == [member_uri(name, where) for name in names]
+def test_parquet_manifests_have_a_column_uri(tmp_path):
+    touch(tmp_path / "a.tif", tmp_path / "b.tif")
+    manifest = tmp_path / "list.parquet"
+    pq.write_table(pa.table({"n": [1, 2], "uri": ["a.tif", str(tmp_path / "b.tif")]}), manifest)
+    assert ids(manifest) == ["a.tif", "b.tif"]
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "word"),
-    [
-        ("m.csv", "path,line\na.jpg,1\n", "no column 'uri'"),
-        ("m.csv", "", "no column 'uri'"),
-        ("m.csv", "uri,line,line\na.jpg,1,2\n", "several columns 'line'"),
-        ("m.csv", "uri,line\na.jpg,1\n,2\n", "row 2"),
-        ("m.csv", "uri,line\na.jpg\n", "2 columns"),
-        ("m.csv", b"uri\n\xff\xfe\n", "save it as UTF-8"),
-        ("m.csv", "uri,line\na.jpg,Prüfung\n".encode("cp1252"), "save it as UTF-8"),
-        ("m.csv", "uri\na.jpg\n".encode("utf-16"), "save it as UTF-8"),
-        ("m.txt", b"\xff\xfe\x00\x01", "save it as UTF-8"),
-        ("m.csv", "uri;line\na.jpg;1\n", "semicolons .*save it with commas"),
-        ("m.csv", "URI,line\na.jpg,1\n", "perhaps you meant 'URI' to be 'uri'"),
-        ("m.parquet", {"Uri ": ["a.jpg"]}, "perhaps you meant 'Uri ' to be 'uri'"),
-        ("m.parquet", b"PAR1 not", "Parquet"),
-        ("m.parquet", {"path": ["a.jpg"]}, "no column 'uri'"),
-        ("m.parquet", {"uri": [1]}, "int64"),
-        ("m.parquet", {"uri": ["a.jpg", None]}, "row 2"),
-        ("m.parquet", {"uri": ["a.jpg"], "box": [[1, 2]]}, "'box'"),
-        ("m.parquet", {"uri": ["a.jpg"], "raw": [b"1"]}, "'raw'"),
-    ],
+    "table", [{"path": ["a.tif"]}, {"uri": [1, 2]}, {"uri": ["a.tif", None]}], ids=["name", "type", "null"]
 )
-def test_what_is_no_manifest_is_refused(tmp_path, name, content, word):
-    path = tmp_path / name
-    if isinstance(content, dict):
-        pq.write_table(pa.table(content), path)
-    else:
-        path.write_bytes(content if isinstance(content, bytes) else os.fsencode(content))
-    with pytest.raises(ValueError, match=word):
-        rows(path)
+def test_a_table_that_is_no_manifest_is_refused(tmp_path, table):
+    manifest = tmp_path / "list.parquet"
+    pq.write_table(pa.table(table), manifest)
+    with pytest.raises(ConfigError, match="not a manifest"):
+        find(manifest)
+
+
+@pytest.mark.parametrize("name", ["list.txt", "list.parquet"])
+def test_a_manifest_that_cannot_be_read_is_refused(tmp_path, name):
+    with pytest.raises(ConfigError, match="cannot read the manifest"):
+        find(tmp_path / name)
+    (tmp_path / name).write_bytes(b"\xff\xfe\x00\x01")
+    with pytest.raises(ConfigError, match="not a manifest"):
+        find(tmp_path / name)
+
+
+def test_a_row_of_a_manifest_without_file_is_kept_for_the_reader_to_refuse(tmp_path):
+    touch(tmp_path / "a.tif")
+    (tmp_path / "list.txt").write_text("a.tif\ngone.tif\n")
+    sources, _ = find(tmp_path / "list.txt")
+    assert [source.source_id for source in sources] == ["a.tif", "gone.tif"]
+    assert current_tag(sources[1]) is None
+
+
+def test_a_manifest_can_name_files_of_several_storages(tmp_path):
+    memory = fsspec.filesystem("memory")
+    memory.pipe_file("/bucket/b.tif", b"x")
+    touch(tmp_path / "a.tif")
+    (tmp_path / "list.txt").write_text("a.tif\nmemory://bucket/b.tif\n")
+    try:
+        assert len(ids(tmp_path / "list.txt")) == 2
+    finally:
+        memory.store.clear()

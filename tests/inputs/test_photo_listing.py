@@ -227,7 +227,7 @@ def test_an_input_that_matches_nothing_is_refused_unless_allowed(archive):
 @pytest.mark.parametrize(
     ("inputs", "word"),
     [
-        ([], "there is none"),
+        ([], "the list is empty"),
         ([(None, SceneSet(kind="stac", path="items.json", columns=("red",)))], "photographs"),
         ([(None, "/absent/m.csv")], "cannot list"),
         ([(None, "http://host/*.jpg")], "no listings"),

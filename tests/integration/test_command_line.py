@@ -378,7 +378,7 @@ def test_more_job_files_that_are_refused_in_words(tmp_path: Path, write_job: Job
     job = write_job()
     text = job.read_text()
     for wrong, words in (
-        (text + "\nhalo: 9\n", "the key 'halo' is there twice"),
+        (text + "\nhalo: 9\n", "the key 'halo' is given twice"),
         ("a: " + "[" * 5000, "not YAML"),
     ):
         job.write_text(wrong)

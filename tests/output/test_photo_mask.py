@@ -13,7 +13,7 @@ from strategies import sizes
 
 from batchseg.errors import SourceError
 from batchseg.output.photo_mask import encode_confidence, encode_mask, mask_file, read_layer
-from batchseg.pixels.read import gdal
+from batchseg.pixels.gdal import gdal
 
 COLORS = [(0xA0, 0x52, 0x2D), (0x1F, 0x77, 0xB4), (0x2C, 0xA0, 0x2C), (0xFF, 0xFF, 0xFF)]
 

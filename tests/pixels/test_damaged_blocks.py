@@ -194,7 +194,7 @@ def test_a_file_that_is_gone_is_the_storages_fault_under_nodata_too(
     corrupt(path, 0, 0)
     scene = scene_of(path)
     recipe = make_recipe(on_bad_block="nodata", scale=Scale(kind="divide", low=(0.0,), high=(1e4,)))
-    monkeypatch.setattr("batchseg.pixels.read._storage_problem", lambda source: "the disk is gone")
+    monkeypatch.setattr("batchseg.pixels.gdal.storage_problem", lambda source: "the disk is gone")
     with pytest.raises(SourceIOError, match="disk is gone"):
         read_shards(scene, recipe, tuple(ShardGrid(tiles=tile_grid(recipe, HEIGHT, WIDTH), tiles_hw=(9, 9))))
 

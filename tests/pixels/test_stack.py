@@ -1,8 +1,6 @@
 """Several files against one file that holds all of them, and against numpy."""
 
-import csv
 import dataclasses
-import itertools
 import json
 import os
 from pathlib import Path
@@ -11,7 +9,7 @@ import numpy as np
 import pytest
 import rasterio
 from conftest import UTM, reflectance, write_raster
-from factories import make_config, make_recipe
+from factories import make_config
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -19,67 +17,20 @@ from rasterio.control import GroundControlPoint
 from rasterio.enums import ColorInterp
 from rasterio.transform import Affine
 from rasterio.windows import Window
+from stacks import GRIDS, read, scene_of, source_of
 
 from batchseg.errors import SourceChangedError, SourceError
 from batchseg.inputs.listing import find_sources
-from batchseg.inputs.source import BandMetadata, Refusal, Scene, Source
-from batchseg.job.settings import SceneSet
-from batchseg.pixels.fit import tile_grid
-from batchseg.pixels.grid import ShardGrid
-from batchseg.pixels.read import gdal, read_header, read_shards
+from batchseg.inputs.source import BandMetadata, Refusal, Source
+from batchseg.pixels.gdal import gdal
+from batchseg.pixels.header import read_header
 from batchseg.pixels.stack import Stack, open_source
-
-HEIGHT, WIDTH = 310, 627
-GRIDS = {
-    "twice": Affine(20.0, 0.0, UTM.c, 0.0, -20.0, UTM.f),
-    "thrice, shifted": Affine(30.0, 0.0, UTM.c + 7.3, 0.0, -30.0, UTM.f - 7.3),
-    "rotated": Affine(17.0, 1.0, UTM.c - 400, 0.9, -16.0, UTM.f - 100),
-}
-
-
-def source_of(*paths: Path, resampling: str = "none") -> Source:
-    manifest = paths[0].parent / "scene.csv"
-    names = [f"f{n}" for n in range(len(paths))]
-    with manifest.open("w") as file:
-        csv.writer(file).writerows((["name", *names], ["scene", *map(str, paths)]))
-    given = SceneSet(
-        kind="manifest", path=str(manifest), columns=tuple(names), id_column="name", resampling=resampling
-    )
-    (source,), _ = find_sources(make_config(inputs=((None, given),)), {})
-    return source
-
-
-def scene_of(*paths: Path, **keys) -> Scene:
-    scene = read_header(source_of(*paths, **keys))
-    assert isinstance(scene, Scene), scene
-    return scene
 
 
 def refusal_of(*paths: Path, **keys) -> Refusal:
     refusal = read_header(source_of(*paths, **keys))
     assert isinstance(refusal, Refusal)
     return refusal
-
-
-def read(scene: Scene, tiles_hw=(99, 99), **changes) -> tuple[NDArray, NDArray]:
-    """Pixels and validity of a whole scene, read shard by shard."""
-    recipe = make_recipe(normalize=None, **{"bands": tuple(range(1, scene.band_count + 1)), **changes})
-    grid = tile_grid(recipe, scene.height, scene.width)
-    pixels = valid = None
-    for shard in ShardGrid(tiles=grid, tiles_hw=tiles_hw):
-        (held,), _ = read_shards(scene, recipe, (shard,))
-        if pixels is None:
-            pixels = np.zeros((len(recipe.bands), scene.height, scene.width), held.pixels.dtype)
-            valid = np.zeros(pixels.shape[1:], bool)
-        at, core = shard.read, shard.core
-        inside = core.slices_within(at)
-        rows, cols = (
-            slice(core.row_off, core.row_off + core.height),
-            slice(core.col_off, core.col_off + core.width),
-        )
-        pixels[:, rows, cols] = held.pixels[:, *inside]
-        valid[rows, cols] = True if held.valid is None else held.valid[inside]
-    return pixels, valid
 
 
 @pytest.fixture(scope="module")
@@ -116,54 +67,6 @@ def test_a_file_alone_is_rasterios_own(tmp_path):
     with open_source(source) as dataset:
         assert isinstance(dataset, rasterio.DatasetReader)
     assert source.rasters == ()
-
-
-@pytest.mark.parametrize("grid", GRIDS)
-@pytest.mark.parametrize("resampling", ["nearest", "bilinear", "cubic", "average"])
-def test_resampled_pixels_do_not_depend_on_the_shards(tmp_path, grid, resampling):
-    fine = write_raster(tmp_path / "fine.tif", reflectance(HEIGHT, WIDTH)[:1])
-    noise = np.random.default_rng(3).integers(1, 10_000, (1, 240, 360), dtype=np.uint16)
-    noise[:, 30:40, 50:90] = 0
-    coarse = write_raster(tmp_path / "coarse.tif", noise, transform=GRIDS[grid], nodata=0)
-    scene = scene_of(coarse, fine, resampling=resampling)
-    assert (scene.height, scene.width) == (HEIGHT, WIDTH)
-    pixels, valid = read(scene, tile_size=160, halo=16)
-    assert 0.2 < valid.mean() < 1 or grid == "twice"
-    for tile_size, tiles_hw in ((160, (1, 1)), (64, (1, 12)), (90, (2, 1))):
-        again, valid_again = read(scene, tiles_hw, tile_size=tile_size, halo=16)
-        np.testing.assert_array_equal(again, pixels)
-        np.testing.assert_array_equal(valid_again, valid)
-
-
-def test_pixels_are_gdals_and_where_a_file_ends_there_is_no_data(tmp_path):
-    small = np.random.default_rng(4).integers(1, 10_000, (1, 60, 80), dtype=np.uint16)
-    fine = write_raster(tmp_path / "fine.tif", reflectance(140, 190)[:2])
-    coarse = write_raster(tmp_path / "coarse.tif", small, transform=GRIDS["twice"])
-    inside = np.zeros((140, 190), bool)
-    inside[:120, :160] = True
-    nearest, valid = read(scene_of(fine, coarse, resampling="nearest"))
-    np.testing.assert_array_equal(nearest[2, :120, :160], small[0].repeat(2, axis=0).repeat(2, axis=1))
-    np.testing.assert_array_equal(valid, inside)
-    bilinear, _ = read(scene_of(fine, coarse, resampling="bilinear"))
-    a, b, c, d = (
-        small[0, i : 59 + i, j : 79 + j].astype(float) for i, j in itertools.product((0, 1), (0, 1))
-    )
-    expected = (9 * a + 3 * b + 3 * c + d) / 16  # a quarter of a pixel from a's centre
-    assert np.abs(bilinear[2, 1:119:2, 1:159:2] - expected).max() <= 0.5
-    scene = scene_of(fine, coarse, resampling="nearest")
-    for nodata in ("none", 70_000.0):  # whatever stands for no data
-        np.testing.assert_array_equal(read(scene, nodata=nodata)[1], inside)
-    assert read(scene, bands=(1, 2))[1].all()  # a file that is not asked for has no say
-
-
-@pytest.mark.parametrize("resampling", ["bilinear", "cubic", "average"])
-def test_no_data_is_not_mixed_into_its_neighbours(tmp_path, resampling):
-    values = np.full((1, 60, 80), 5000, np.uint16)
-    values[0, 20:33, 30:47] = 0
-    fine = write_raster(tmp_path / "fine.tif", reflectance(120, 160)[:1])
-    coarse = write_raster(tmp_path / "coarse.tif", values, transform=GRIDS["thrice, shifted"], nodata=0)
-    pixels, _ = read(scene_of(fine, coarse, resampling=resampling), bands=(2,))
-    assert set(np.unique(pixels)) == {0, 5000}
 
 
 def test_the_first_of_the_finest_grids_is_the_scenes(tmp_path):

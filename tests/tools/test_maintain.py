@@ -2,81 +2,17 @@
 
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import pytest
 from conftest import JobWriter, reflectance, write_raster
+from outputs import EVERYWHERE, check, items
 from runs import run
 
 from batchseg.errors import ConfigError, LockedError
 from batchseg.output.ledger import Ledger
-from batchseg.system import publish, storage
+from batchseg.system import storage
 from batchseg.system.output_lock import hold
 from batchseg.tools.maintain import prune, retry
 from batchseg.tools.status import read_status
-from batchseg.tools.verify import Verification, verify
-
-
-def check(output: str | Path, *, quick: bool = False) -> Verification:
-    return verify(str(output), quick=quick, say=lambda line: None)
-
-
-EVERYWHERE = pytest.mark.parametrize("job_and_output", ["local", "s3"], indirect=True)
-
-
-@pytest.fixture
-def job_and_output(request, tmp_path: Path, write_job: JobWriter) -> tuple[Path, str]:
-    """A job over a.tif, b.tif and c.tif, of which b.tif is no raster, and where its results go."""
-    for name, height in (("a", 70), ("c", 90)):
-        write_raster(tmp_path / "in" / f"{name}.tif", reflectance(height, 110, seed=height))
-    (tmp_path / "in" / "b.tif").write_bytes(b"II*\0 no raster")
-    if getattr(request, "param", "local") == "local":
-        return write_job(), str(tmp_path / "out")
-    output = request.getfixturevalue("bucket") + "/night/out"
-    return write_job(output=output), output
-
-
-def test_what_a_run_leaves_is_as_recorded(job_and_output: tuple[Path, str]) -> None:
-    job, output = job_and_output
-    run(job)
-    found = check(output)
-    assert (found.problems, found.unrecorded) == ((), ())
-    assert found.sources == 3
-    assert found.files >= 4
-
-
-@EVERYWHERE
-def test_verify_names_what_is_missing_or_differs(job_and_output: tuple[Path, str]) -> None:
-    job, output = job_and_output
-    run(job)
-    mask = storage.join(output, "masks", "a.tif.tif")
-    data = storage.read_bytes(mask)
-    publish.publish(mask, data[:-1] + bytes([data[-1] ^ 1]))
-    assert check(output, quick=True).problems == ()
-    assert check(output).problems == ("masks/a.tif.tif: its checksum is not the recorded one",)
-    publish.publish(mask, data[:-1])
-    assert check(output, quick=True).problems == (
-        f"masks/a.tif.tif: {len(data) - 1} bytes, recorded are {len(data)}",
-    )
-    publish.remove_files([mask])
-    publish.publish(storage.join(output, "masks", "strange.tif"), b"x")
-    found = check(output)
-    assert found.problems == ("masks/a.tif.tif: missing",)
-    assert found.unrecorded == ("masks/strange.tif",)
-    assert run(job).tally.done == 1
-    assert check(output).problems == ()
-
-
-def test_verify_sees_a_table_that_says_something_else(job_and_output: tuple[Path, str]) -> None:
-    job, output = job_and_output
-    run(job)
-    uri = storage.join(output, "items", "items.parquet")
-    import io
-
-    rows = pq.read_table(io.BytesIO(storage.read_bytes(uri)))
-    sink = io.BytesIO()
-    pq.write_table(rows.slice(1), sink)
-    publish.publish(uri, sink.getvalue())
-    assert check(output).problems == ("items/items.parquet: a.tif: its rows are not what the ledger says",)
 
 
 def test_retry_lets_the_next_run_try_a_quarantined_source(job_and_output: tuple[Path, str]) -> None:
@@ -114,13 +50,6 @@ def test_prune_removes_what_the_last_run_did_not_find(
     assert [record.source_id for record in Ledger(output).sources()] == ["a.tif", "b.tif"]
     assert check(output).problems == ()
     assert prune(output, "run", dry_run=False, everything=False).sources == ()
-
-
-def items(output: str) -> list[dict[str, object]]:
-    import io
-
-    data = storage.read_bytes(storage.join(output, "items", "items.parquet"))
-    return pq.read_table(io.BytesIO(data)).to_pylist()
 
 
 def test_an_archive_that_vanished_as_a_whole_is_not_pruned_by_mistake(

@@ -42,7 +42,8 @@ from batchseg.engines.base import telling_line
 from batchseg.errors import BatchsegError, StoppedError
 from batchseg.inputs.source import Refusal, Scene, Source, words
 from batchseg.job.recipe import Product, Recipe
-from batchseg.pixels.read import read_header, read_headers_alone, release
+from batchseg.pixels.header import read_header, read_headers_alone
+from batchseg.pixels.read import release
 from batchseg.predict.predictor import load_predictor, usual_batch
 from batchseg.system.machine import cpu_class
 from batchseg.system.processes import START_SECONDS, ProcessDiedError

@@ -95,7 +95,10 @@ class Fleet:
         while warm or self._settled() < min(self.size, max(1, self._room())):
             self._hosts.check()
             if is_closing() or (time.monotonic() > until and not self._ready()):
-                msg = f"{self.size} predictors were not ready in time; has the cluster as many free?"
+                msg = (
+                    f"{self.size} predictors were not ready in time; "
+                    f"has the cluster as many CPUs or GPUs free?"
+                )
                 raise StoppedError(msg)
             if time.monotonic() > until:
                 break
@@ -221,7 +224,7 @@ class Fleet:
         if now - self._lived > (START_TIMEOUT if starting else FORSAKEN_SECONDS):
             msg = (
                 f"no host of the Ray cluster has had a predictor for {now - self._lived:.0f} s: "
-                f"hosts are lost, or others use them. Run the same command again when there are some"
+                f"hosts are lost, or others use them. Run the same command again when some are free"
             )
             raise StoppedError(msg)
 
@@ -229,7 +232,7 @@ class Fleet:
         seats = self._seats.values()
         if seats and all(seat.is_closed for seat in seats):
             why = next((f" ({seat.why})" for seat in seats if seat.why), "")
-            msg = f"a predictor died {MAX_RESTARTS_IN_A_ROW + 1} times in a row; is there memory enough?{why}"
+            msg = f"a predictor died {MAX_RESTARTS_IN_A_ROW + 1} times in a row; is there enough memory?{why}"
             raise StoppedError(msg)
 
 

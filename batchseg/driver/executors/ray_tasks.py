@@ -48,7 +48,7 @@ from batchseg.engines.base import telling_line
 from batchseg.errors import BatchsegError, StoppedError
 from batchseg.inputs.source import Refusal, Scene, Source
 from batchseg.job.recipe import Product, Recipe
-from batchseg.pixels.read import read_header, read_headers_alone
+from batchseg.pixels.header import read_header, read_headers_alone
 from batchseg.predict.predictor import load_predictor
 from batchseg.system import storage
 from batchseg.system.disks import describe, full_disks, is_full

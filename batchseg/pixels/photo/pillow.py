@@ -21,9 +21,9 @@ from PIL.WebPImagePlugin import WebPImageFile
 from rasterio.io import MemoryFile
 
 from batchseg.errors import SourceError
+from batchseg.pixels.gdal import gdal
 from batchseg.pixels.photo.jpeg import orientation_of
 from batchseg.pixels.photo.picture import Picture, check_size, make_picture
-from batchseg.pixels.read import gdal
 
 OPENERS: dict[str, type[ImageFile]] = {
     "JPEG": JpegImageFile,

@@ -13,8 +13,8 @@ from rasterio.io import MemoryFile
 
 from batchseg.errors import SourceError
 from batchseg.inputs.formats import check_bands, check_elsewhere
+from batchseg.pixels.gdal import gdal
 from batchseg.pixels.photo.picture import Picture, check_size, make_picture
-from batchseg.pixels.read import gdal
 
 WIDTH, HEIGHT, BITS, PHOTOMETRIC, ORIENTATION = 256, 257, 258, 262, 274
 SUBFILE, STRIP_BYTES, TILE_BYTES, INK_SET, DNG_VERSION = 254, 279, 325, 332, 50706

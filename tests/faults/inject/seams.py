@@ -18,6 +18,7 @@ import batchseg.driver.scene_worker
 import batchseg.job.recipe
 import batchseg.output.region_parts
 import batchseg.output.scene_mask
+import batchseg.pixels.header
 import batchseg.pixels.photo.load
 import batchseg.pixels.read
 import batchseg.predict.photo
@@ -82,7 +83,7 @@ class Constant:
         setattr(self.owner, self.name, value)
 
 
-READ_HEADER = Seam(batchseg.pixels.read, "read_header")
+READ_HEADER = Seam(batchseg.pixels.header, "read_header")
 READ_SHARD = Seam(batchseg.pixels.read, "_read_shard")
 READ_LEASE = Seam(batchseg.driver.scene_worker, "read_lease")
 PREDICT_LEASE = Seam(batchseg.driver.scene_worker, "predict_lease")

@@ -12,57 +12,30 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-import rasterio
 from conftest import REPOSITORY, SHARED
+from encoded import (
+    ALPHA,
+    BITS,
+    CMYK,
+    DEEP,
+    GREY,
+    HEIGHT,
+    PALETTE,
+    RGB,
+    RGBA,
+    WHOLE,
+    WIDTH,
+    by_gdal,
+    by_opencv,
+    by_pillow,
+    smooth,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from rasterio.io import MemoryFile
 
 from batchseg.errors import SourceError
 from batchseg.pixels.photo.decode import decode
-
-HEIGHT, WIDTH = 31, 47
-
-
-def smooth(dtype=np.uint8, channels=3):
-    """Waves of different lengths: no two sides alike, kind to lossy formats."""
-    rows, cols = np.mgrid[:HEIGHT, :WIDTH]
-    waves = [np.sin(rows / (6 + b)) + np.cos(cols / (9 + 3 * b)) + rows / 31 for b in range(channels)]
-    most = np.iinfo(dtype).max
-    return ((np.stack(waves, -1) + 2) / 5 * most).clip(0, most).astype(dtype)
-
-
-RGB = smooth()
-GREY = RGB[:, :, 0]
-ALPHA = np.where(np.add.outer(np.arange(HEIGHT), np.arange(WIDTH)) % 5 == 0, 0, 3).astype(np.uint8)
-DEEP = smooth(np.uint16)
-BITS = GREY > 127
-
-
-def by_pillow(image, form, **options):
-    image = image if isinstance(image, Image.Image) else Image.fromarray(image)
-    stream = io.BytesIO()
-    image.save(stream, form, **options)
-    return stream.getvalue()
-
-
-def by_opencv(pixels, suffix, options=()):
-    """Of RGB or grey pixels."""
-    order = {3: [2, 1, 0], 4: [2, 1, 0, 3]}.get(pixels.shape[2] if pixels.ndim == 3 else 1)
-    return cv2.imencode(suffix, pixels if order is None else pixels[:, :, order], list(options))[1].tobytes()
-
-
-def by_gdal(bands, **profile):
-    bands = bands[None] if bands.ndim == 2 else np.moveaxis(bands, 2, 0)
-    profile = {"driver": "GTiff", "count": len(bands), "dtype": bands.dtype, **profile}
-    colormap = profile.pop("colormap", None)
-    with rasterio.Env(), MemoryFile() as memory:
-        with memory.open(height=HEIGHT, width=WIDTH, **profile) as dataset:
-            if colormap:
-                dataset.write_colormap(1, colormap)
-            dataset.write(bands)
-        return bytes(memory.read())
 
 
 def png(depth, color_type, raw, *chunks):
@@ -82,11 +55,9 @@ def low_bits(depth):
     return b"".join(b"\0" + np.packbits(row).tobytes() for row in bits), values
 
 
-PALETTE = Image.fromarray(RGB).quantize(16)
 INDEX = np.asarray(PALETTE)
 COLORS = np.asarray(PALETTE.convert("RGB"))
 COLORMAP = {i: (i * 7 % 256, 255 - i, i) for i in range(256)}
-RGBA = np.dstack([RGB, ALPHA])
 LOSSLESS = {
     "png grey": (by_opencv(GREY, ".png"), GREY, None, "grey"),
     "png RGB": (by_opencv(RGB, ".png"), RGB, None, "RGB"),
@@ -216,7 +187,6 @@ def test_lossless_pictures_come_out_as_they_went_in(name):
         assert np.array_equal(picture.valid, valid)
 
 
-CMYK = Image.merge("CMYK", [Image.fromarray(band) for band in (*RGB.transpose(2, 0, 1), GREY // 2)])
 LOSSY = {
     "grey": by_pillow(GREY, "JPEG"),
     "RGB": by_opencv(RGB, ".jpg"),
@@ -234,19 +204,6 @@ def test_lossy_pictures_are_pillows(name):
     expected = np.asarray(image.convert("RGB") if image.mode == "CMYK" else image)
     assert np.array_equal(picture.pixels.squeeze(), expected)
     assert picture.kind == {"grey": "grey", "CMYK": "CMYK"}.get(name, "RGB")
-
-
-def test_a_jpeg_inside_a_tiff():
-    data = by_gdal(RGB, photometric="YCBCR", compress="jpeg", tiled=True, blockxsize=16, blockysize=16)
-    assert np.abs(decode(data, "x.tif").pixels.astype(int) - RGB).mean() < 4
-
-
-@pytest.mark.parametrize("form", ["TIFF", "JPEG"])
-def test_cmyk_is_expanded_as_pillow_does(form):
-    expected = np.asarray(CMYK.convert("RGB"), int)
-    picture = decode(by_pillow(CMYK, form, **({"quality": 100} if form == "JPEG" else {})), form)
-    assert picture.kind == "CMYK"
-    assert np.abs(picture.pixels - expected).max() <= (1 if form == "TIFF" else 6)
 
 
 def stored(form, orientation):
@@ -294,31 +251,6 @@ def test_pictures_come_out_upright(form):
         assert picture.pixels.flags.c_contiguous
 
 
-WHOLE = {
-    "JPEG": by_opencv(RGB, ".jpg"),
-    "progressive JPEG": by_pillow(RGB, "JPEG", progressive=True),
-    "grey JPEG": by_pillow(GREY, "JPEG"),
-    "CMYK JPEG": by_pillow(CMYK, "JPEG"),
-    "PNG": by_opencv(RGB, ".png"),
-    "16-bit PNG": by_opencv(DEEP, ".png"),
-    "palette PNG": by_pillow(PALETTE, "PNG", transparency=3),
-    "BMP": by_opencv(RGB, ".bmp"),
-    "palette BMP": by_pillow(PALETTE, "BMP"),
-    "1-bit BMP": by_pillow(BITS, "BMP"),
-    "GIF": by_pillow(PALETTE, "GIF"),
-    "WebP": by_opencv(RGB, ".webp"),
-    "lossless WebP": by_pillow(RGBA, "WEBP", lossless=True),
-    "TIFF": by_pillow(RGB, "TIFF"),
-    "LZW TIFF": by_opencv(RGB, ".tiff"),
-    "tiled TIFF": by_gdal(DEEP, tiled=True, blockxsize=16, blockysize=16, compress="deflate"),
-    "JPEG TIFF": by_gdal(RGB, photometric="YCBCR", compress="jpeg"),
-    "1-bit TIFF": by_pillow(BITS, "TIFF", compression="group4"),
-    "CMYK TIFF": by_pillow(CMYK, "TIFF"),
-    "LZW CMYK TIFF": by_pillow(CMYK, "TIFF", compression="tiff_lzw"),
-    "YCbCr TIFF": by_pillow(Image.fromarray(RGB).convert("YCbCr"), "TIFF"),
-}
-
-
 @given(name=st.sampled_from(sorted(WHOLE)), part=st.floats(0, 1, exclude_max=True), near_end=st.booleans())
 @settings(deadline=None, max_examples=250)
 def test_a_file_that_was_cut_off_is_refused_or_lost_nothing(name, part, near_end):
@@ -340,14 +272,6 @@ def test_a_file_that_was_cut_off_is_refused_or_lost_nothing(name, part, near_end
 def test_a_part_of_a_file_is_said_to_be_cut_off(name, part):
     with pytest.raises(SourceError, match=r"^cut off"):
         decode(WHOLE[name][: int(len(WHOLE[name]) * part)], name)
-
-
-def test_a_jpeg_of_unusual_subsampling_is_pillows():
-    data = bytearray(WHOLE["JPEG"])
-    frame = data.index(b"\xff\xc0")
-    data[frame + 14] = 0x12  # the second component's sampling: 1 x 2 beside 2 x 2
-    expected = np.asarray(Image.open(io.BytesIO(data)))
-    assert np.array_equal(decode(bytes(data), "x").pixels, expected)
 
 
 @given(name=st.sampled_from(sorted(WHOLE)), at=st.floats(0, 1, exclude_max=True), value=st.integers(1, 255))
@@ -430,107 +354,10 @@ def test_what_is_no_photograph_is_told_in_words(data, words):
         decode(data, "a.jpg")
 
 
-def frames(form):
-    images = [Image.fromarray(np.roll(RGB, 5 * i, axis=0)) for i in range(3)]
-    return by_pillow(images[0], form, save_all=True, append_images=images[1:])
-
-
-@pytest.mark.parametrize(
-    ("form", "words"),
-    [("GIF", "animated GIF"), ("PNG", "animated PNG"), ("WEBP", "animated WebP"), ("TIFF", "holds 3 pages")],
-)
-def test_of_several_frames_none_is_chosen(form, words):
-    with pytest.raises(SourceError, match=words):
-        decode(frames(form), form)
-
-
-@pytest.mark.parametrize(
-    ("data", "words"),
-    [
-        (by_gdal(np.dstack([DEEP, DEEP[:, :, :1]]), photometric="CMYK"), "is 16-bit CMYK.*save it as RGB"),
-        (by_pillow(Image.fromarray(RGB).convert("LAB"), "TIFF"), "is CIELab"),
-        (by_gdal(GREY.astype(np.int32)), "has int32 pixels"),
-        (by_gdal(GREY.astype(np.complex64)), "has complex64 pixels"),
-        (by_gdal(np.zeros((HEIGHT, WIDTH), np.uint8), sparse_ok=True), "parts that were never written"),
-        (by_pillow(GREY, "TIFF", tiffinfo={254: 1}), "is a preview"),
-        (by_pillow(CMYK, "TIFF", tiffinfo={274: 6}), "is CMYK or YCbCr, and turned"),
-    ],
-)
-def test_what_cannot_be_expanded_is_refused_by_name(data, words):
-    with pytest.raises(SourceError, match=words):
-        decode(data, "x.tif")
-
-
-def test_overviews_and_masks_are_no_pages(tmp_path):
-    path = tmp_path / "x.tif"
-    path.write_bytes(by_gdal(GREY))
-    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(path, "r+") as dataset:
-        dataset.write_mask(ALPHA > 0)
-        dataset.build_overviews([2, 4])
-    picture = decode(path.read_bytes(), "x.tif")
-    assert np.array_equal(picture.pixels[:, :, 0], GREY)
-    assert np.array_equal(picture.valid, ALPHA > 0)
-
-
-class TestStrictJpeg:
-    """libjpeg's warnings: which of them say that pixels are wrong."""
-
-    JUNK = WHOLE["JPEG"][:20] + b"hello" + WHOLE["JPEG"][20:]
-    """Between two segments of the header, as some writers leave it."""
-
-    def test_junk_in_the_header_harms_nothing(self):
-        assert np.array_equal(decode(self.JUNK, "x").pixels, decode(WHOLE["JPEG"], "x").pixels)
-
-    def test_junk_in_the_header_hides_no_cut(self):
-        with pytest.raises(SourceError, match="cut off: the JPEG ends"):
-            decode(self.JUNK[:-100], "x")
-
-    def test_an_unknown_jfif_revision_hides_no_cut(self):
-        data = WHOLE["JPEG"].replace(b"JFIF\0\1", b"JFIF\0\7")
-        assert np.array_equal(decode(data, "x").pixels, decode(WHOLE["JPEG"], "x").pixels)
-        with pytest.raises(SourceError, match="cut off"):
-            decode(data[:-100], "x")
-
-    @pytest.mark.parametrize("padding", [1, 4, 16])
-    def test_a_padded_end_harms_nothing(self, padding):
-        data = WHOLE["JPEG"][:-2] + bytes(padding) + WHOLE["JPEG"][-2:]
-        assert np.array_equal(decode(data, "x").pixels, decode(WHOLE["JPEG"], "x").pixels)
-
-    def test_what_follows_the_end_harms_nothing(self):
-        data = WHOLE["JPEG"] + bytes(1000)
-        assert np.array_equal(decode(data, "x").pixels, decode(WHOLE["JPEG"], "x").pixels)
-
-    @pytest.mark.parametrize("form", ["JPEG", "progressive JPEG"])
-    def test_a_hole_in_the_middle_is_damage(self, form):
-        whole = WHOLE[form]
-        at = whole.index(b"\xff\xda") + 120
-        with pytest.raises(SourceError, match="damaged"):
-            decode(whole[:at] + whole[at + 60 :], "x")
-
-
-def test_a_wrong_checksum_is_damage():
-    data = bytearray(WHOLE["PNG"])
-    data[-30] ^= 1
-    with pytest.raises(SourceError, match="wrong checksum of IDAT"):
-        decode(bytes(data), "x.png")
-
-
 def test_errors_note_the_file():
     with pytest.raises(SourceError) as caught:
         decode(b"", "line 3/ü.jpg")
     assert caught.value.__notes__ == ["line 3/ü.jpg"]
-
-
-@pytest.mark.skipif(not (SHARED / "magnetic-tile").exists(), reason="no shared data")
-def test_jpegs_are_opencvs_to_the_last_bit():
-    files = sorted((SHARED / "magnetic-tile").rglob("*.jpg"))[::100]
-    files += sorted((SHARED / "dubai-mbrsc").rglob("*.jpg"))[::20]
-    assert len(files) > 5
-    for path in files:
-        data = path.read_bytes()
-        expected = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
-        pixels = decode(data, path.name).pixels
-        assert np.array_equal(np.broadcast_to(pixels, expected.shape), expected)
 
 
 CHILD = """

@@ -1,0 +1,90 @@
+import re
+
+import pytest
+from factories import write_job
+from job_files import RED, photographs, refusal
+
+from batchseg.errors import ConfigError
+from batchseg.job.file import load_job
+from batchseg.job.settings import Photographs
+
+
+@pytest.mark.parametrize("value", [-1, 0, "0MiB"])
+def test_a_bound_of_memory_that_holds_nothing_is_refused(tmp_path, value):
+    assert "max_in_flight" in refusal(write_job(tmp_path, max_in_flight=value))
+
+
+def test_a_halo_that_leaves_no_core_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="halo 64 leaves no core in tile_size 128"):
+        load_job(write_job(tmp_path, tile_size=128))
+
+
+def test_scenes_are_no_photographs_and_one_key_makes_them_such(tmp_path):
+    assert photographs(tmp_path) is None
+    assert photographs(tmp_path, fit="resize") == Photographs(fit="resize")
+    assert photographs(tmp_path, pixel_size=0.05) == Photographs(pixel_size=0.05)
+    assert photographs(tmp_path, masks="none") == Photographs(masks="none")
+    assert photographs(tmp_path, "same_content=true", mask_format="tif") == Photographs(
+        same_content=True, mask_format="tif"
+    )
+
+
+@pytest.mark.parametrize(
+    ("rule", "keys", "words"),
+    [
+        ({"class": "crack"}, {"regions": False}, "rules: crack: rules look at regions.*leave that out"),
+        ({"region_of_interest": {"box": [0, 0, 9, 9]}}, {"regions": {"simplify": 1}}, "needs exact outlines"),
+        ({"min_area": 30}, {"regions": {"min_area": 31}}, "asks for regions from 30 px.*min_area: 31; lower"),
+        ({"min_area_mm2": 0.4}, {"regions": {"min_area": 41}, "pixel_size": 0.1}, "regions from 40 px"),
+    ],
+)
+def test_rules_and_regions_must_agree(tmp_path, rule, keys, words):
+    assert re.search(words, refusal(write_job(tmp_path, rules=[rule], **keys)))
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        (
+            {"aoi": "a.gpkg"},
+            r"aoi: photographs have no place.*\(`fit` says that the inputs are photographs\)",
+        ),
+        ({"scale": "metadata"}, "scale: photographs say no reflectance"),
+        ({"nodata": 0}, "nodata: every pixel of a photograph counts"),
+        ({"on_bad_block": "nodata"}, "on_bad_block: "),
+        ({"shard_tiles": 4}, "shard_tiles: "),
+        ({"inputs": {"bands": RED}}, "inputs: photographs are one file each"),
+        ({"inputs": ["a", {"manifest": "m.csv", "columns": ["a", "b"]}]}, "inputs: photographs are one"),
+        ({"inputs": {"x": {"manifest": "m.csv", "columns": ["uri"]}}}, "name a folder, a glob or a manifest"),
+        ({"fit": "resize", "halo": 64}, "halo: with fit: resize a photograph is one tile"),
+        ({"compress": "zstd"}, "compress: PNG masks are deflated; set mask_format: tif"),
+        ({"masks": "failed"}, "masks: nothing fails without `rules`"),
+    ],
+)
+def test_keys_of_scenes_are_refused_with_photographs(tmp_path, keys, words):
+    path = write_job(tmp_path, **{"fit": "tile", **keys})
+    message = refusal(path)
+    assert message.startswith(f"{path}: ")
+    assert re.search(words, message)
+    assert "\n" not in message
+
+
+def test_keys_that_go_with_photographs_are_taken(tmp_path):
+    given = {
+        "confidence": True,
+        "nodata": "none",
+        "compress": "zstd",
+        "mask_format": "tif",
+        "inputs": {"a": "m.csv", "b": "folder"},
+        "scale": {"divide": 65535},
+    }
+    assert load_job(write_job(tmp_path, **given)).photographs == Photographs(mask_format="tif")
+
+
+def test_a_whole_photograph_has_no_halo(tmp_path):
+    config = load_job(write_job(tmp_path, fit="resize", tile_size=96))
+    assert (config.halo, config.tile_size) == (0, 96)
+    assert load_job(write_job(tmp_path, fit="resize", halo=0)).halo == 0
+    assert load_job(write_job(tmp_path, fit="tile", tile_size=192)).halo == 64
+    with pytest.raises(ConfigError, match="halo 64 leaves no core in tile_size 96"):
+        load_job(write_job(tmp_path, fit="tile", tile_size=96))

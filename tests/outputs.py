@@ -1,0 +1,23 @@
+"""An output that a run left."""
+
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from batchseg.system import storage
+from batchseg.tools.verify import Verification, verify
+
+
+def check(output: str | Path, *, quick: bool = False) -> Verification:
+    return verify(str(output), quick=quick, say=lambda line: None)
+
+
+EVERYWHERE = pytest.mark.parametrize("job_and_output", ["local", "s3"], indirect=True)
+
+
+def items(output: str) -> list[dict[str, object]]:
+    import io
+
+    data = storage.read_bytes(storage.join(output, "items", "items.parquet"))
+    return pq.read_table(io.BytesIO(data)).to_pylist()

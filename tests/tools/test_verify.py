@@ -1,0 +1,51 @@
+from pathlib import Path
+
+import pyarrow.parquet as pq
+from outputs import EVERYWHERE, check
+from runs import run
+
+from batchseg.system import publish, storage
+
+
+def test_what_a_run_leaves_is_as_recorded(job_and_output: tuple[Path, str]) -> None:
+    job, output = job_and_output
+    run(job)
+    found = check(output)
+    assert (found.problems, found.unrecorded) == ((), ())
+    assert found.sources == 3
+    assert found.files >= 4
+
+
+@EVERYWHERE
+def test_verify_names_what_is_missing_or_differs(job_and_output: tuple[Path, str]) -> None:
+    job, output = job_and_output
+    run(job)
+    mask = storage.join(output, "masks", "a.tif.tif")
+    data = storage.read_bytes(mask)
+    publish.publish(mask, data[:-1] + bytes([data[-1] ^ 1]))
+    assert check(output, quick=True).problems == ()
+    assert check(output).problems == ("masks/a.tif.tif: its checksum is not the recorded one",)
+    publish.publish(mask, data[:-1])
+    assert check(output, quick=True).problems == (
+        f"masks/a.tif.tif: {len(data) - 1} bytes, recorded are {len(data)}",
+    )
+    publish.remove_files([mask])
+    publish.publish(storage.join(output, "masks", "strange.tif"), b"x")
+    found = check(output)
+    assert found.problems == ("masks/a.tif.tif: missing",)
+    assert found.unrecorded == ("masks/strange.tif",)
+    assert run(job).tally.done == 1
+    assert check(output).problems == ()
+
+
+def test_verify_sees_a_table_that_says_something_else(job_and_output: tuple[Path, str]) -> None:
+    job, output = job_and_output
+    run(job)
+    uri = storage.join(output, "items", "items.parquet")
+    import io
+
+    rows = pq.read_table(io.BytesIO(storage.read_bytes(uri)))
+    sink = io.BytesIO()
+    pq.write_table(rows.slice(1), sink)
+    publish.publish(uri, sink.getvalue())
+    assert check(output).problems == ("items/items.parquet: a.tif: its rows are not what the ledger says",)
