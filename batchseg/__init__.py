@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from batchseg.api.outputs import Output, open
     from batchseg.api.plans import Plan
     from batchseg.api.runs import plan, run
-    from batchseg.driver.night import Report
+    from batchseg.driver.report import Report
 
 __version__ = "0.1.0"
 
@@ -42,7 +42,7 @@ _HOMES = {
     "plan": "batchseg.api.runs",
     "Plan": "batchseg.api.plans",
     "run": "batchseg.api.runs",
-    "Report": "batchseg.driver.night",
+    "Report": "batchseg.driver.report",
     "open": "batchseg.api.outputs",
     "Output": "batchseg.api.outputs",
 }

@@ -18,7 +18,8 @@ from batchseg.inputs.source import Georeference, Scene, Source
 from batchseg.job.recipe import Product, Recipe, RegionSettings
 from batchseg.job.settings import Gate, JobConfig, Photographs, Rule, Scale
 from batchseg.models.package import ClassInfo, ModelFacts, ModelOptions, ModelPackage, Normalize
-from batchseg.output.ledger import Ledger, Output, Record
+from batchseg.output.ledger import Ledger
+from batchseg.output.record import Output, Record
 from batchseg.output.state import OutputState, save_state
 from batchseg.pixels.grid import Shard
 from batchseg.pixels.header import read_header

@@ -5,7 +5,8 @@ from factories import make_config
 
 from batchseg.inputs.photo_listing import list_photographs
 from batchseg.inputs.source import LISTING
-from batchseg.output.ledger import Ledger, Output, Record
+from batchseg.output.ledger import Ledger
+from batchseg.output.record import Output, Record
 
 PART = Output(path="annotations/crs=none/part-1.parquet", nbytes=9, sha256="p")
 

@@ -2,7 +2,7 @@
 
 from hypothesis import strategies as st
 
-from batchseg.output.ledger import Record
+from batchseg.output.record import Record
 from batchseg.pixels.grid import ShardGrid, TileGrid, Window
 
 

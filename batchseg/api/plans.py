@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 
 from batchseg.driver.dry_run import DryRun, PhotoPlan
-from batchseg.driver.prepare import describe_young
-from batchseg.driver.progress import duration
+from batchseg.driver.progress import describe_young, duration
 from batchseg.job.recipe import Recipe
 
 

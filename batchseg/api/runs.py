@@ -14,7 +14,7 @@ from batchseg.job.settings import JobConfig
 if TYPE_CHECKING:
     from batchseg.api.plans import Plan
     from batchseg.driver.events import Listener
-    from batchseg.driver.night import Report
+    from batchseg.driver.report import Report
 
 
 def plan(job: JobConfig, *, say: Callable[[str], None] | None = None) -> "Plan":

@@ -39,6 +39,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             _say(line, sys.stdout)
         code = answer.code
     except BatchsegError as e:
+        # Under --quiet too: cron sends on what is printed, and looks at no exit code.
         streams.give_back()
         _say(f"batchseg: {e}", sys.stderr)
         code = e.exit_code

@@ -12,7 +12,7 @@ from batchseg.cli.terminal import Answer, Say, Streams
 from batchseg.errors import EXIT_OK, EXIT_QUARANTINED
 
 if TYPE_CHECKING:
-    from batchseg.driver.night import Report
+    from batchseg.driver.report import Report
 
 EXIT_CODES = """\
 exit codes:
@@ -95,7 +95,7 @@ def _plan(arguments: argparse.Namespace, streams: Streams, say: Say) -> Answer:
 
 def report_lines(report: "Report", *, quiet: bool) -> list[str]:
     """What a run did. `quiet`: only what was refused."""
-    from batchseg.driver.commit import describe_damage
+    from batchseg.driver.progress import describe_damage
 
     lines = []
     if not quiet:
@@ -104,7 +104,7 @@ def report_lines(report: "Report", *, quiet: bool) -> list[str]:
             verdicts = verdict_words(report.verdicts)
             lines += [f"  verdicts of all: {verdicts}   batchseg summary {report.output}"]
         lines += _speed(report)
-        lines += [f"  masks: {report.output}/masks   table: {report.output}/items/items.parquet"]
+        lines += [f"  masks: {report.masks}   table: {report.items}"]
         lines += [f"  log:   {report.log}"]
         if report.damaged:
             lines += [f"{len(report.damaged)} scenes done with damaged blocks (nodata in the mask):"]

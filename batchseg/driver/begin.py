@@ -14,10 +14,10 @@ from pathlib import Path
 
 from batchseg.errors import BatchsegError, ConfigError, ModelError, OutputError
 from batchseg.job.settings import JobConfig
-from batchseg.system import publish, storage
-from batchseg.system import publish as publishing
+from batchseg.output import layout, publish
+from batchseg.output.lock import Lock, hold
+from batchseg.system import storage
 from batchseg.system.disks import disk_failures
-from batchseg.system.output_lock import Lock, hold
 from batchseg.system.redact import hidden
 from batchseg.system.temp_folders import run_folder
 
@@ -41,18 +41,17 @@ class _Lines(logging.FileHandler):
 
 
 class RunLog:
-    """`_batchseg/runs/<run id>/log.txt`. On a bucket it is put again now and then, and at the run's end."""
+    """A run's log, as a file. On a bucket it is put again now and then, and at the run's end."""
 
     def __init__(self, output: str, run_id: str) -> None:
-        self._run_id = run_id
-        self._folder = storage.join(output, "_batchseg", "runs", run_id)
+        self._output, self._run_id = output, run_id
         self._put: dict[Path, int] = {}
         self.path = Path()
         """Where it is written; known once it is open."""
 
     @property
     def uri(self) -> str:
-        return storage.join(self._folder, "log.txt")
+        return layout.run_uri(self._output, self._run_id, layout.LOG)
 
     @contextlib.contextmanager
     def opened(self, scratch: Path) -> Iterator[logging.Logger]:
@@ -61,8 +60,8 @@ class RunLog:
         Args:
             scratch: a local folder, for outputs that are not local.
         """
-        self.path = storage.local_path(self.uri) or scratch / "log.txt"
-        with publishing.output_errors("write", str(self.path)):
+        self.path = storage.local_path(self.uri) or scratch / layout.LOG
+        with publish.output_errors("write", str(self.path)):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self.path.touch()
         handler = _Lines(self.path, encoding="utf-8")
@@ -82,10 +81,10 @@ class RunLog:
         """Put what is new of it. Raises OutputError."""
         if self.path == Path() or storage.local_path(self.uri) is not None:
             return
-        for path in (self.path, *(self.path.with_name(name) for name in ("libraries.txt", "profile.json"))):
+        for path in (self.path, *(self.path.with_name(name) for name in (layout.LIBRARIES, layout.PROFILE))):
             size = path.stat().st_size if path.exists() else 0
             if size != self._put.get(path, 0):
-                publishing.publish(storage.join(self._folder, path.name), path.read_bytes())
+                publish.publish(layout.run_uri(self._output, self._run_id, path.name), path.read_bytes())
                 self._put[path] = size
 
 
@@ -102,7 +101,7 @@ class Begun:
     @property
     def chatter(self) -> str:
         """Path of a file for what libraries print."""
-        return str(self.log.path.with_name("libraries.txt"))
+        return str(self.log.path.with_name(layout.LIBRARIES))
 
 
 def new_run_id() -> str:
@@ -146,7 +145,7 @@ def _unless_refused(output: str, lock: Lock) -> Iterator[None]:
         if lock.is_first and not _is_recorded(output):
             lock.forget()
             with contextlib.suppress(BatchsegError):
-                publish.remove(storage.join(output, "_batchseg"))
+                publish.remove(layout.own_folder(output))
             if (path := storage.local_path(output)) is not None:
                 with contextlib.suppress(OSError):
                     path.rmdir()
@@ -155,4 +154,4 @@ def _unless_refused(output: str, lock: Lock) -> Iterator[None]:
 
 def _is_recorded(output: str) -> bool:
     """Whether the run recorded how the output is made: its work has begun then."""
-    return storage.file_info(storage.join(output, "_batchseg", "output.json")) is not None
+    return storage.file_info(layout.state_uri(output)) is not None

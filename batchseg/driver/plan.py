@@ -7,9 +7,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from batchseg.driver.triage import Triage
+from batchseg.errors import ConfigError
 from batchseg.inputs.source import Refusal, Scene
 from batchseg.job.recipe import Product, Recipe
-from batchseg.output.ledger import Ledger, Record
+from batchseg.job.settings import JobConfig
+from batchseg.output.ledger import Ledger
+from batchseg.output.record import Record
 from batchseg.pixels.area import footprint
 from batchseg.pixels.fit import held_dtype, mismatch, tile_grid
 from batchseg.pixels.grid import Shard, ShardGrid, Window
@@ -153,6 +156,7 @@ def _job(
         for record in ledger.shards(source.source_id)
         if (record.tag, record.pixel) == (source.tag, pixel) and record.cpu_class in cpu_classes
     ]
+    # A scene that was begun keeps its shards, whatever the job asks for now.
     tiles_hw = committed[0].grid_hw if committed else shard_shape(scene, recipe, share, shard_tiles)
     done = _usable(scene, pixel, ledger)
     return SceneJob(
@@ -257,6 +261,7 @@ def estimate(plan: Plan, recipe: Recipe, workers: int, max_in_flight: int | None
         own_tiles, own_pixels, read, largest_read = _sums(job)
         tiles, pixels = tiles + own_tiles, pixels + own_pixels
         bytes_in += read * bytes_per_pixel(scene, recipe)
+        # Overviews add a quarter, a sixteenth and so on: a third.
         bytes_out += scene.height * scene.width * out_size * 4 // 3
         largest = max(largest, largest_read * bytes_per_pixel_in_flight(scene, recipe))
     bound = max(in_flight_bound(workers, max_in_flight), largest)
@@ -293,3 +298,18 @@ def shard_bytes(read: Window, scene: Scene, recipe: Recipe) -> int:
 def bytes_per_pixel_in_flight(scene: Scene, recipe: Recipe) -> int:
     """Of what is read: its pixels, a byte of validity, and its mask and confidence."""
     return bytes_per_pixel(scene, recipe) + 1 + np.dtype(recipe.mask_dtype).itemsize + recipe.confidence
+
+
+def refuse_unfit_job(plan: Plan, config: JobConfig) -> None:
+    """A job that fits none of its sources is wrong; one that does not fit a few has odd sources.
+
+    Raises:
+        ConfigError: every source is sound and none fits the job, nor ever did.
+    """
+    mismatches = [refusal for refusal in plan.refusals if refusal.mismatch]
+    if not mismatches or plan.jobs or plan.triage.done:
+        return
+    first = mismatches[0]
+    more = f" (and {len(mismatches) - 1} more like it)" if len(mismatches) > 1 else ""
+    msg = f"{config.path} fits none of its inputs: {first.source.source_id} {first.reason}{more}"
+    raise ConfigError(msg)

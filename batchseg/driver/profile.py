@@ -22,11 +22,9 @@ from batchseg.driver.events import (
     ShardsDone,
     WorkEnded,
 )
+from batchseg.output.publish import output_errors
 from batchseg.system.machine import cpu_seconds_of_tree, process_began
-from batchseg.system.publish import output_errors
 from batchseg.system.timing import Span, Stint, host_clock
-
-PROFILE = "profile.json"
 
 
 class Timeline:

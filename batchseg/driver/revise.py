@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from batchseg.inputs.source import LISTING, Column
 from batchseg.inputs.source import compute as pc
 from batchseg.job.recipe import Product, Recipe
+from batchseg.output import layout
 from batchseg.output.columns import is_below, outputs_of
 
 Bools = NDArray[np.bool_]
@@ -100,8 +101,7 @@ def _lacks_mask(known: pa.Table, recipe: Recipe, product: Product) -> Bools:
 
 
 def _wants_mask(known: pa.Table, product: Product) -> Bools:
-    assert product.photographs is not None
-    masks = product.photographs.masks
+    masks = product.photo_options.masks
     if masks == "all":
         return np.ones(known.num_rows, dtype=bool)
     if masks == "none":
@@ -113,13 +113,13 @@ def _keeps_mask(known: pa.Table) -> Bools:
     """Whether each row names a mask."""
     outputs = outputs_of(known)
     kept = np.zeros(known.num_rows, dtype=bool)
-    kept[outputs["row"].to_numpy()[is_below(outputs["path"], "masks")]] = True
+    kept[outputs["row"].to_numpy()[is_below(outputs["path"], layout.MASKS)]] = True
     return kept
 
 
 def _are_layers(outputs: pa.Table) -> Bools:
     """Which of `columns.OUTPUTS` are masks or their confidence."""
-    return is_below(outputs["path"], "masks") | is_below(outputs["path"], "confidence")
+    return is_below(outputs["path"], layout.MASKS) | is_below(outputs["path"], layout.CONFIDENCE)
 
 
 def _masks(rows: pa.Table) -> dict[str, list[str]]:

@@ -17,7 +17,7 @@ from batchseg.inputs.source import Scene
 from batchseg.job.recipe import Recipe
 from batchseg.job.settings import Scale
 from batchseg.output.fragments import write_shards
-from batchseg.output.ledger import Record
+from batchseg.output.record import Record
 from batchseg.pixels.fit import with_own_scale
 from batchseg.pixels.grid import Shard, Tile, cut_tile
 from batchseg.pixels.read import ShardPixels, read_shards
@@ -246,6 +246,7 @@ def _core_valid(held: ShardPixels, tile: Tile) -> NDArray[np.bool_] | bool:
     if held.valid is None:
         return True
     valid = held.valid[tile.core.slices_within(held.shard.read)]
+    # Valid pixels in the halo alone do not count: nothing of the tile would be kept.
     return valid if valid.any() else False
 
 

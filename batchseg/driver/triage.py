@@ -10,9 +10,11 @@ from batchseg.inputs.formats import VRT_REFUSED
 from batchseg.inputs.source import Source
 from batchseg.job.recipe import Product, Recipe
 from batchseg.job.settings import JobConfig
-from batchseg.output.ledger import Ledger, Record
+from batchseg.output import layout, publish
+from batchseg.output.ledger import Ledger
+from batchseg.output.record import Record
 from batchseg.pixels.gdal import UNDECODABLE
-from batchseg.system import listing, publish, storage
+from batchseg.system import listing, storage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,7 +132,7 @@ class _ListedSizes:
 
     def __call__(self, uri: str) -> int | None:
         if self._sizes is None:
-            roots = [storage.join(self._output, folder) for folder in ("masks", "confidence", "annotations")]
+            roots = [storage.join(self._output, folder) for folder in layout.RESULTS]
             with publish.output_errors("list", self._output):
                 listed = storage.at_once(listing.list_below, roots, self._output)
             self._sizes = {info.uri: info.size for infos in listed for info in infos}

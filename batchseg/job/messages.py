@@ -41,7 +41,7 @@ def explain(error: ValidationError, found: Mapping[str, Any], job: str) -> str:
 
 
 _MAPPINGS: dict[str, type[BaseModel]] = {
-    "regions": schema_parts.Regions,
+    "regions": schema_parts.RegionKeys,
     "model": schema_parts.Model,
     "gate": schema_parts.Gate,
 }

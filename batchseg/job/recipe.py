@@ -126,6 +126,7 @@ class Recipe:
 
     @property
     def mask_nodata(self) -> int:
+        """Beside all class ids; an id that collides with it ends the run (`predict.stitch.classify`)."""
         return 255 if self.mask_dtype == "uint8" else 65535
 
     def settings(self) -> dict[str, Any]:
@@ -191,6 +192,16 @@ class Product:
     photographs: Photographs | None = None
     rules: Ruleset | None = None
     """Of photographs: what makes a verdict. Not in the digest: verdicts follow from regions."""
+
+    @property
+    def photo_options(self) -> Photographs:
+        """Of a product of photographs; nothing over scenes may ask."""
+        assert self.photographs is not None
+        return self.photographs
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return tuple(info.name for info in self.classes)
 
     @property
     def encoding(self) -> str:

@@ -58,7 +58,7 @@ class JobFile(schema_parts.Strict):
     """Write a second COG with the winning class's probability, 1..255. The model must give scores."""
     compress: Literal["deflate", "zstd", "lzw"] = "deflate"
     """Compression of the masks."""
-    regions: bool | schema_parts.Regions = True
+    regions: bool | schema_parts.RegionKeys = True
     """Write polygons of the mask as GeoParquet. A mapping says [which regions](#keys-of-regions)."""
     engine: EngineName | Literal["auto"] | None = None
     """What runs the network. If not set, `paddle` for Paddle models and `onnxruntime` for ONNX files. `auto`
@@ -190,7 +190,10 @@ OF_PHOTOGRAPHS = ("fit", "rules", "pixel_size", "masks", "mask_format", "same_co
 
 
 def _unsuited(job: JobFile) -> str | None:
-    """Which key contradicts that the inputs are photographs, and why; None where all go together."""
+    """Which key contradicts that the inputs are photographs, and why; None where all go together.
+
+    Such a key is refused rather than ignored: who wrote it relies on it.
+    """
     checks = {
         "aoi": (job.aoi is not None, "photographs have no place; rules have `region_of_interest`"),
         "scale": (job.scale == "metadata", "photographs say no reflectance; divide or stretch their values"),

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from batchseg.errors import ConfigError
+from batchseg.output.layout import ANNOTATIONS
 from batchseg.output.record import SCHEMA, Output, filled
 
 Column = Any
@@ -57,7 +58,7 @@ OUTPUTS = pa.schema([("row", pa.int64()), *_OUTPUT])
 def to_parquet(tables: Iterable[pa.Table], run_id: str, schema: pa.Schema = SCHEMA) -> bytes:
     """Tables one after the other as one file of plain columns, row group by row group.
 
-    The run's id makes equal rows of two runs different bytes: see publishing.create.
+    The run's id makes equal rows of two runs different bytes: see publish.create.
     """
     sink = io.BytesIO()
     named = schema.with_metadata({"run": run_id})
@@ -125,6 +126,7 @@ def latest(tables: list[pa.Table]) -> pa.Table:
     constants: Constants = {}
     columns = []
     del ids, ordered
+    # Column by column, each old one dropped before the next is made: else a million rows are in memory twice.
     for name in HELD.names:
         columns.append(_shared(name, table.column(name).take(indices), constants))
         table = table.drop_columns(name)
@@ -199,9 +201,9 @@ def first_output(table: pa.Table, folder: str) -> Any:
 
 
 def with_part(table: pa.Table, part: Output) -> pa.Table:
-    """Rows whose outputs below annotations/ are replaced by one, which comes last."""
+    """Rows whose outputs of regions are replaced by one, which comes last."""
     outputs = outputs_of(table)
-    kept = outputs.filter(pa.array(~is_below(outputs.column("path"), "annotations")))
+    kept = outputs.filter(pa.array(~is_below(outputs.column("path"), ANNOTATIONS)))
     own = np.bincount(kept.column("row").to_numpy(), minlength=len(table))
     ends = np.cumsum(own + 1)
     last = np.zeros(int(ends[-1]) if len(ends) else 0, bool)

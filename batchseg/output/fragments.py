@@ -12,12 +12,13 @@ from rasterio.io import MemoryFile
 
 from batchseg.inputs.source import Scene
 from batchseg.job.recipe import Recipe, digest
-from batchseg.output.ledger import Record
+from batchseg.output import layout, publish
+from batchseg.output.record import Record
 from batchseg.pixels.grid import Window
 from batchseg.predict.stitch import ShardMask
-from batchseg.system import listing, publish, storage
+from batchseg.system import listing, storage
 
-LAYERS = ("mask", "confidence")
+LAYERS: tuple[layout.Layer, ...] = ("mask", "confidence")
 
 
 def fragment_folder(output: str, source_id: str, tag: str, pixel: str, grid: str, cpu_class: str) -> str:
@@ -27,11 +28,11 @@ def fragment_folder(output: str, source_id: str, tag: str, pixel: str, grid: str
     """
     name = digest({"id": source_id})
     version = digest({"tag": tag, "pixel": pixel, "grid": grid, "cpu": cpu_class})
-    return storage.join(output, "_batchseg", "fragments", name, version)
+    return storage.join(layout.fragments_folder(output), name, version)
 
 
-def fragment_uri(folder: str, window: Window, layer: str) -> str:
-    return storage.join(folder, f"{layer}-{window.row_off:08d}-{window.col_off:08d}.tif")
+def fragment_uri(folder: str, window: Window, layer: layout.Layer) -> str:
+    return layout.fragment_uri(folder, layer, window.row_off, window.col_off)
 
 
 def fragments_exist(output: str, records: Sequence[Record]) -> list[bool]:
@@ -125,7 +126,7 @@ def _geotiff(array: NDArray[np.unsignedinteger[Any]]) -> bytes:
 
 def discard_leftovers(output: str, unfinished: Sequence[str]) -> None:
     """Remove fragments that no unfinished scene needs, left by a run that was killed. Raises OutputError."""
-    root = storage.join(output, "_batchseg", "fragments")
+    root = layout.fragments_folder(output)
     needed = {digest({"id": source_id}) for source_id in unfinished}
     with publish.output_errors("list", root):
         folders = listing.list_subfolders(root)

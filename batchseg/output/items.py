@@ -1,4 +1,7 @@
-"""The table items/: one row per source, made from the ledger's columns."""
+"""The table items/: one row per source, made from the ledger's columns.
+
+It is written at a run's end as a whole, so that each living source is there once, by construction.
+"""
 
 import io
 from collections.abc import Collection, Iterable
@@ -10,9 +13,10 @@ import pyarrow.compute as pc
 import pyarrow.json
 import pyarrow.parquet as pq
 
+from batchseg.output import layout, publish
 from batchseg.output.columns import GROUP_ROWS, Column, first_output
 from batchseg.output.record import Record, to_table
-from batchseg.system import publish, storage
+from batchseg.system import storage
 
 _CLASS: dict[str, pa.DataType] = {
     "class_id": pa.int32(),
@@ -77,7 +81,7 @@ def write_items(
     items = items_of(table, class_names, gone, photographs=photographs or _of_photographs(table))
     sink = io.BytesIO()
     pq.write_table(items, sink, compression="zstd", row_group_size=GROUP_ROWS)
-    publish.publish(storage.join(output, "items", "items.parquet"), sink.getvalue())
+    publish.publish(storage.join(output, layout.ITEMS_TABLE), sink.getvalue())
 
 
 def items_of(
@@ -87,7 +91,7 @@ def items_of(
     done = pc.equal(table.column("status"), pa.scalar("done"))
     columns: dict[str, Any] = {name: table.column(name) for name in ("source_id", "uri", "status", "tag")}
     columns["error"] = _or_null(table.column("error"))
-    columns["mask"] = first_output(table, "masks")
+    columns["mask"] = first_output(table, layout.MASKS)
     for side in ("height", "width"):
         columns[side] = _only(pc.not_equal(table.column(side), pa.scalar(0)), table.column(side))
     size = pc.multiply(table.column("height").cast(pa.float64()), table.column("width"))

@@ -1,7 +1,7 @@
 """What is committed: an append-only series of Parquet segments and a merged snapshot.
 
-    _batchseg/ledger/snapshot-00000041.parquet   everything up to segment 41
-    _batchseg/ledger/segment-00000042.parquet    later commits, created only if absent
+    snapshot-00000041.parquet   everything up to segment 41
+    segment-00000042.parquet    later commits, created only if absent
 
 A segment appears whole or not at all, so a killed driver leaves a readable ledger. Only the driver
 that holds the lock writes; readers need no lock. Outputs are published before they are recorded. A
@@ -12,7 +12,6 @@ In memory the latest row of each source is a row of an Arrow table (`columns.HEL
 when it is asked for; the shards of unfinished scenes are objects.
 """
 
-import re
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
@@ -23,10 +22,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batchseg.errors import OutputError
+from batchseg.output import layout, publish
 from batchseg.output.columns import HELD, from_parquet, latest, to_parquet
 from batchseg.output.record import SCHEMA, Output, Record, Status, to_records, to_table
 from batchseg.pixels.grid import Window
-from batchseg.system import listing, publish, storage
+from batchseg.system import listing, storage
 from batchseg.system.redact import hidden, public
 from batchseg.system.threads import start_aside
 
@@ -55,7 +55,7 @@ class Ledger:
         Raises:
             OutputError: a part cannot be read.
         """
-        self._root = storage.join(output, "_batchseg", "ledger")
+        self._output = output
         self._run = ""
         self.guard: Callable[[], None] = lambda: None
         """Raises where another run has taken the output over; asked before what cannot be taken back."""
@@ -148,6 +148,7 @@ class Ledger:
         """
         self._run, self.guard = run_id, guard or self.guard
         data = to_parquet([], run_id)
+        # A number that is taken is of a run that went on after this one read the ledger: its rows come first.
         while not publish.create(self._uri("segment", self._last + 1), data):
             for tables in _read([self._uri("segment", self._last + 1)]):
                 self._append(self._replay(rows) for rows in tables)
@@ -202,6 +203,7 @@ class Ledger:
         data = to_parquet([self.table(), unfinished], self._run)
         parts = start_aside(self._parts)  # a bucket is asked while it takes the snapshot
         publish.publish(self._uri("snapshot", self._last), data)
+        # From here on who reads starts at the new snapshot; what it covers is passed over until it is gone.
         snapshots, segments = parts.result()
         covered = [self._uri("snapshot", number) for number in snapshots if number < self._last]
         covered += [self._uri("segment", number) for number in segments if number <= self._last]
@@ -251,19 +253,23 @@ class Ledger:
         elif record.status != "failed":  # a transient failure keeps what was predicted
             self._shards.pop(record.source_id, None)
 
-    def _uri(self, kind: str, number: int) -> str:
-        return storage.join(self._root, f"{kind}-{number:08d}.parquet")
+    def _uri(self, kind: layout.LedgerPart, number: int) -> str:
+        return layout.ledger_uri(self._output, kind, number)
 
     def _parts(self) -> tuple[dict[int, int], dict[int, int]]:
         """Bytes of the snapshots and of the segments there are, by number, ascending."""
-        sizes: dict[str, dict[int, int]] = {"snapshot": {}, "segment": {}}
-        with publish.output_errors("list", self._root):
-            infos = list(listing.list_folder(self._root))
-        for info in sorted(infos, key=lambda info: info.uri):
-            match = re.search(r"/(snapshot|segment)-(\d{8})\.parquet$", info.uri)
-            if match:
-                sizes[match[1]][int(match[2])] = info.size
-        return sizes["snapshot"], sizes["segment"]
+        folder = layout.ledger_folder(self._output)
+        with publish.output_errors("list", folder):
+            infos = sorted(listing.list_folder(folder), key=lambda info: info.uri)
+        snapshots, segments = (
+            {
+                number: info.size
+                for info in infos
+                if (number := layout.ledger_number(info.uri, kind)) is not None
+            }
+            for kind in ("snapshot", "segment")
+        )
+        return snapshots, segments
 
 
 def _generation(record: Record) -> tuple[str, str, str, str]:

@@ -17,6 +17,7 @@ from batchseg.errors import DamagedResultError, OutputError, SourceError
 from batchseg.inputs.source import compute as pc
 from batchseg.job.recipe import Product, Recipe
 from batchseg.models.package import ClassInfo
+from batchseg.output import layout
 from batchseg.output.region_parts import read_part
 from batchseg.pixels.gdal import gdal
 from batchseg.predict.photo import Ids, PhotoMask, census
@@ -27,8 +28,7 @@ Layer = Literal["masks", "confidence"]
 
 def mask_file(source_id: str, product: Product, layer: Layer = "masks") -> str:
     """Path below the output."""
-    assert product.photographs is not None
-    return f"{layer}/{source_id}.{product.photographs.mask_format}"
+    return f"{layer}/{source_id}.{product.photo_options.mask_format}"
 
 
 def encode_mask(classes: Ids, product: Product, nodata: int) -> bytes:
@@ -37,8 +37,7 @@ def encode_mask(classes: Ids, product: Product, nodata: int) -> bytes:
     A PNG of uint8 has a palette of the classes' colours, if they have names, and its nodata is transparent;
     one of uint16 is grey.
     """
-    assert product.photographs is not None
-    if product.photographs.mask_format == "tif":
+    if product.photo_options.mask_format == "tif":
         return _geotiff(classes, product, classes=product.classes, nodata=nodata)
     image = Image.fromarray(classes)
     if classes.itemsize > 1:
@@ -50,8 +49,7 @@ def encode_mask(classes: Ids, product: Product, nodata: int) -> bytes:
 
 def encode_confidence(confidence: NDArray[np.uint8], product: Product) -> bytes:
     """255 x probability (H, W) as a grey file; 0 is nodata."""
-    assert product.photographs is not None
-    if product.photographs.mask_format == "tif":
+    if product.photo_options.mask_format == "tif":
         return _geotiff(confidence, product, classes=(), nodata=0)
     return _png(Image.fromarray(confidence))
 
@@ -128,11 +126,12 @@ class StoredMasks:
         """
         made = {output["path"].partition("/")[0]: output for output in row["outputs"]}
         try:
-            if "masks" in made:
-                classes = self._read(made["masks"])
-                confidence = self._read(made["confidence"]) if "confidence" in made else None
+            if layout.MASKS in made:
+                classes = self._read(made[layout.MASKS])
+                scores = made.get(layout.CONFIDENCE)
+                confidence = None if scores is None else self._read(scores)
             else:
-                classes, confidence = self._drawn(row, made.get("annotations")), None
+                classes, confidence = self._drawn(row, made.get(layout.ANNOTATIONS)), None
         except (OSError, SourceError, OutputError, pa.ArrowException) as e:
             msg = f"stored results of {row['source_id']} cannot be used: {e}"
             raise DamagedResultError(msg) from e

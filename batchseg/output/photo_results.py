@@ -14,14 +14,16 @@ import pyarrow.parquet as pq
 
 from batchseg.inputs.source import Georeference
 from batchseg.job.recipe import Product, Recipe
+from batchseg.output import publish
+from batchseg.output.layout import Layer, layer_path
 from batchseg.output.ledger import SCHEMA
-from batchseg.output.photo_mask import Layer, encode_confidence, encode_mask, mask_file
+from batchseg.output.photo_mask import encode_confidence, encode_mask
 from batchseg.output.region_parts import MEMBERS, part_path
 from batchseg.predict.photo import PhotoMask, census
 from batchseg.regions.photo_table import Annotator, Traced
 from batchseg.regions.rows import ANNOTATIONS, region_schema
 from batchseg.regions.verdicts import judge
-from batchseg.system import publish, storage
+from batchseg.system import storage
 
 HELD_BYTES = 64 * 2**20
 """Masks that wait for their verdicts, at most; a larger one alone."""
@@ -75,8 +77,7 @@ class ResultWriter:
 
     def __init__(self, output: str, recipe: Recipe, product: Product, cpu_class: str) -> None:
         self._output, self._recipe, self._product = output, recipe, product
-        assert product.photographs is not None
-        self._options = product.photographs
+        self._options = product.photo_options
         self._annotator = _annotator(recipe, product)
         self._common = UNUSED | {
             "status": "done",
@@ -148,11 +149,13 @@ class ResultWriter:
     def _files(self, mask: PhotoMask, row: Row) -> list[tuple[str, bytes]]:
         """URIs and bytes of a photograph's mask and confidence, which its row then names."""
         layers: list[tuple[Layer, bytes]] = [
-            ("masks", encode_mask(mask.classes, self._product, self._recipe.mask_nodata))
+            ("mask", encode_mask(mask.classes, self._product, self._recipe.mask_nodata))
         ]
         if mask.confidence is not None:
             layers.append(("confidence", encode_confidence(mask.confidence, self._product)))
-        named = [(mask_file(row["source_id"], self._product, layer), data) for layer, data in layers]
+        named = [
+            (layer_path(row["source_id"], layer, self._options.mask_format), data) for layer, data in layers
+        ]
         row["outputs"] += [_made(path, data) for path, data in named]
         return [(storage.join(self._output, path), data) for path, data in named]
 
@@ -221,13 +224,13 @@ def _made(path: str, data: bytes) -> Row:
 
 
 def _annotator(recipe: Recipe, product: Product) -> Annotator | None:
-    if product.regions is None or product.photographs is None:
+    if product.regions is None:
         return None
     return Annotator(
         product.regions,
         class_names=tuple(info.name for info in product.classes),
         nodata=recipe.mask_nodata,
-        pixel_size=product.photographs.pixel_size,
+        pixel_size=product.photo_options.pixel_size,
         with_confidence=recipe.confidence,
     )
 

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
+from batchseg.output import layout
 from batchseg.pixels.grid import Window
 
 Status = Literal["shard", "done", "quarantined", "failed", "removed"]
@@ -89,18 +90,17 @@ class Record:
     @property
     def mask(self) -> str:
         """The mask's path below the output; empty where there is none."""
-        return next((o.path for o in self.outputs if o.path.startswith("masks/")), "")
+        return next((o.path for o in self.outputs if o.path.startswith(f"{layout.MASKS}/")), "")
 
     @property
     def layers(self) -> tuple[str, ...]:
         """Paths of mask and confidence: what cannot be derived from other outputs."""
-        paths = (o.path for o in self.outputs)
-        return tuple(p for p in paths if p.startswith(("masks/", "confidence/")) and p.endswith(".tif"))
+        return tuple(o.path for o in self.outputs if layout.is_layer(o.path))
 
     @property
     def regions_part(self) -> str:
         """The region table that holds the source's rows; empty where it has none."""
-        return next((o.path for o in self.outputs if o.path.startswith("annotations/")), "")
+        return next((o.path for o in self.outputs if o.path.startswith(f"{layout.ANNOTATIONS}/")), "")
 
     @property
     def window(self) -> Window:

@@ -1,7 +1,7 @@
 """Region tables as a whole: each living source once, and few files.
 
-    annotations/crs=EPSG-32633/scene-<digest of id>.parquet   one source; replaced by name
-    annotations/crs=EPSG-32633/part-<digest>.parquet          many small sources; its members in its footer
+    crs=EPSG-32633/scene-<digest of id>.parquet   one source; replaced by name
+    crs=EPSG-32633/part-<digest>.parquet          many small sources; its members in its footer
 
 Readers list the folder, so a file counts as soon as it is there. A rewritten part is published under a
 new name, recorded, and then the old files are deleted: interrupted anywhere, the next `tidy` ends it.
@@ -23,10 +23,11 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from batchseg.errors import OutputError
+from batchseg.output import layout, publish
 from batchseg.output.columns import first_output, with_part
 from batchseg.output.ledger import Ledger
 from batchseg.output.scene_mask import publish_output, scratch_folder
-from batchseg.system import listing, publish, storage
+from batchseg.system import listing, storage
 
 SMALL_BYTES = 2**20
 """A part below it is worth joining with others."""
@@ -61,7 +62,7 @@ def tidy(output: str, ledger: Ledger, sizes: Mapping[str, int] | None = None) ->
     table = ledger.table()
     members = _members(table)
     living = [path for path in sizes if path in members]
-    again = _with_others(output, [path for path in living if is_shared(path)], table, members)
+    again = _with_others(output, [path for path in living if layout.is_shared(path)], table, members)
     small = [path for path in living if path not in again and sizes[path] < SMALL_BYTES]
     groups = [*([path] for path in again), *_small_groups(output, small, sizes)]
     needed = {path for path in living if path not in again}
@@ -80,7 +81,7 @@ def part_path(crs: str, rows: pa.Table) -> str:
         rows: the sources' rows of the ledger, at least one.
     """
     ordered = rows.sort_by("source_id")
-    return f"annotations/crs={crs}/part-{_digests(ordered, np.array([0, len(ordered)]))[0]}.parquet"
+    return layout.shared_regions_path(crs, _digests(ordered, np.array([0, len(ordered)]))[0])
 
 
 def read_part(output: str, path: str) -> pq.ParquetFile:
@@ -96,21 +97,16 @@ def read_part(output: str, path: str) -> pq.ParquetFile:
 
 def region_parts(output: str) -> dict[str, int]:
     """Path below the output and bytes of each part."""
-    root = storage.join(output, "annotations")
+    root = storage.join(output, layout.ANNOTATIONS)
     with publish.output_errors("list", root):
         infos = listing.list_below(root)
     sizes = {info.uri.removeprefix(output + "/"): info.size for info in infos}
     return {path: size for path, size in sizes.items() if path.endswith(".parquet")}
 
 
-def is_shared(path: str) -> bool:
-    """Whether a part is of several sources, by its name."""
-    return path.rpartition("/")[2].startswith("part-")
-
-
 def _members(table: pa.Table) -> Mapping[str, NDArray[np.int64]]:
     """Numbers of the rows whose sources' regions a part has, ascending, by part."""
-    parts: Any = first_output(table, "annotations")
+    parts: Any = first_output(table, layout.ANNOTATIONS)
     if not parts.type.equals(pa.dictionary(pa.int32(), pa.string())) or parts.null_count == len(parts):
         return {}
     rows = np.flatnonzero(parts.is_valid().to_numpy(zero_copy_only=False))
@@ -137,7 +133,7 @@ def _with_others(
     digests = _digests(columns, bounds)
     found = []
     for number, (path, digest) in enumerate(zip(paths, digests, strict=True)):
-        if not path.endswith(f"/part-{digest}.parquet"):
+        if path != layout.shared_regions_path(layout.crs_of(path), digest):
             ids = columns.column("source_id").slice(bounds[number], len(groups[number])).to_pylist()
             if set(_held_by(output, path)) != set(ids):
                 found.append(path)
@@ -154,6 +150,7 @@ def _digests(columns: pa.Table, bounds: NDArray[np.int64]) -> list[str]:
     texts = [columns.column(name).cast(text) for name in _DIGESTED]
     join: Any = pc.binary_join_element_wise
     joined = join(*texts, pa.scalar("", text), pa.scalar("\0", text)).combine_chunks()
+    # The text of all rows lies in one buffer: a group's is a stretch of it, hashed without a copy.
     _, offsets, data = joined.buffers()
     at = np.frombuffer(offsets, np.int64)[joined.offset + bounds]
     held = memoryview(data)
@@ -208,7 +205,7 @@ def _rows_of(
 
 def _rewrite(output: str, ledger: Ledger, paths: Sequence[str], rows: pa.Table) -> str:
     """Put the living rows of some parts into a new one, record it, and say where it is."""
-    target = part_path(paths[0].split("/")[1].removeprefix("crs="), rows)
+    target = part_path(layout.crs_of(paths[0]), rows)
     with scratch_folder(output) as scratch:
         made = scratch / "part.parquet"
         _copy_rows(output, paths, rows.column("source_id"), made)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from batchseg.errors import OutputError
 from batchseg.job.recipe import Ruleset
 from batchseg.output.columns import is_below, outputs_of
+from batchseg.output.layout import ANNOTATIONS
 from batchseg.output.region_parts import read_part
 from batchseg.regions.verdicts import NOTHING, Measures, decide, measure, verdicts
 
@@ -95,7 +96,7 @@ def _measures(output: str, path: str, images: pa.Table, rules: Ruleset) -> Itera
 def _by_part(rows: pa.Table) -> Iterator[tuple[str, NDArray[np.int64]]]:
     """Path of each annotation part that rows name, and which rows do; those that name none are left out."""
     outputs = outputs_of(rows)
-    parts = np.flatnonzero(is_below(outputs["path"], "annotations"))
+    parts = np.flatnonzero(is_below(outputs["path"], ANNOTATIONS))
     row = outputs["row"].to_numpy()[parts]
     paths: Any = outputs["path"].cast(pa.string())
     named: Any = paths.take(pa.array(parts)).combine_chunks().dictionary_encode()

@@ -23,9 +23,11 @@ from rasterio.windows import Window as RasterioWindow
 from batchseg.errors import DamagedResultError, OutputError
 from batchseg.inputs.source import Scene
 from batchseg.job.recipe import Product, Recipe
+from batchseg.output import layout, publish
 from batchseg.output.cog import Piece, sidecar_is_whole, vrt_of, write_cog
 from batchseg.output.fragments import fragment_folder, fragment_uri
-from batchseg.output.ledger import Output, Record
+from batchseg.output.layout import Layer
+from batchseg.output.lock import check_epoch
 from batchseg.output.overviews import (
     Pixels,
     find_damage,
@@ -34,20 +36,15 @@ from batchseg.output.overviews import (
     look_at,
     make_levels,
 )
+from batchseg.output.record import Output, Record
 from batchseg.regions.geodesy import crs_code, row_areas
 from batchseg.regions.scene_table import RegionWriter
-from batchseg.system import publish, storage
+from batchseg.system import storage
 from batchseg.system.disks import describe, full_disk
-from batchseg.system.output_lock import check_epoch
 from batchseg.system.temp_folders import cache_root
 
 _ASSEMBLY_ERRORS = (RasterioError, rasterio._err.CPLE_BaseError, SystemError, OSError, pa.ArrowException)
 """rasterio raises SystemError where GDAL failed and says no reason, as on a full disk."""
-
-
-def mask_path(source_id: str, layer: str = "mask") -> str:
-    """Path below the output."""
-    return f"{'masks' if layer == 'mask' else layer}/{source_id}.tif"
 
 
 def finish_scene(
@@ -71,7 +68,7 @@ def finish_scene(
         DamagedResultError: the mask to derive from is not the recorded one.
     """
     started = time.perf_counter()
-    names = ["mask", "confidence"] if recipe.confidence else ["mask"]
+    names: list[Layer] = ["mask", "confidence"] if recipe.confidence else ["mask"]
     record = _done_record(scene, recipe, product, shards)
     if shards[0].status == "done":
         _check_layers(output, shards[0])
@@ -116,7 +113,7 @@ class _Scene:
     """One scene's layers, looked at strip by strip in one pass: classes counted, regions traced."""
 
     def __init__(
-        self, scene: Scene, recipe: Recipe, product: Product, layers: dict[str, list[Piece]], folder: Path
+        self, scene: Scene, recipe: Recipe, product: Product, layers: dict[Layer, list[Piece]], folder: Path
     ) -> None:
         self._scene, self._recipe, self._product, self._folder = scene, recipe, product, folder
         self._layers, self._census = layers, Census(scene, recipe)
@@ -148,7 +145,7 @@ class _Scene:
             look_at(self._vrt("mask"), look)
         return self._census.counted(record)
 
-    def _vrt(self, name: str, levels: Sequence[Path] = ()) -> str:
+    def _vrt(self, name: Layer, levels: Sequence[Path] = ()) -> str:
         return vrt_of(self._scene, self._recipe, self._product, name, self._layers[name], levels)
 
     @contextlib.contextmanager
@@ -185,7 +182,7 @@ class _Scene:
 def regions_path(scene: Scene) -> str:
     """The scene's own region table, below the output."""
     name = hashlib.sha256(scene.source.source_id.encode()).hexdigest()[:16]
-    return f"annotations/crs={crs_code(scene.georeference)}/scene-{name}.parquet"
+    return layout.scene_regions_path(crs_code(scene.georeference), name)
 
 
 def _check_layers(output: str, done: Record) -> None:
@@ -202,7 +199,7 @@ def _check_layers(output: str, done: Record) -> None:
             raise DamagedResultError(msg)
 
 
-def _halving(recipe: Recipe, layer: str) -> Callable[[Pixels], Pixels]:
+def _halving(recipe: Recipe, layer: Layer) -> Callable[[Pixels], Pixels]:
     return partial(halve_classes, nodata=recipe.mask_nodata) if layer == "mask" else halve_confidence
 
 
@@ -224,9 +221,9 @@ def _done_record(scene: Scene, recipe: Recipe, product: Product, shards: tuple[R
     )
 
 
-def _publish(output: str, scene: Scene, layer: str, cog: Path) -> list[Output]:
+def _publish(output: str, scene: Scene, layer: Layer, cog: Path) -> list[Output]:
     """The sidecar with the class names first: a mask that is there is complete."""
-    target = mask_path(scene.source.source_id, layer)
+    target = layout.layer_path(scene.source.source_id, layer)
     sidecar = cog.with_name(cog.name + ".aux.xml")
     published = []
     if sidecar.exists():
@@ -268,12 +265,12 @@ def _gdal_for_output() -> Iterator[None]:
 
 
 def _pieces(
-    output: str, scene: Scene, shards: tuple[Record, ...], layer: str, scratch: Path, *, single: bool
+    output: str, scene: Scene, shards: tuple[Record, ...], layer: Layer, scratch: Path, *, single: bool
 ) -> list[Piece]:
     first, source = shards[0], scene.source
     sizes: dict[str, int] = {}
     if first.status == "done":
-        uris = {storage.join(output, mask_path(source.source_id, layer)): first.window}
+        uris = {storage.join(output, layout.layer_path(source.source_id, layer)): first.window}
     else:
         folder = fragment_folder(
             output, source.source_id, source.tag, first.pixel, first.grid, first.cpu_class

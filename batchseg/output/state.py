@@ -10,17 +10,18 @@ from batchseg.errors import ConfigError, OutputError
 from batchseg.inputs.ids import InputRoot
 from batchseg.job.recipe import digest
 from batchseg.models.package import ModelFacts
+from batchseg.output import layout, publish
 from batchseg.predict.engine_choice import Choice, as_document, from_document
-from batchseg.system import listing, publish, storage
+from batchseg.system import listing, storage
 from batchseg.system.redact import public
 
 FORMAT = 1
-"""Of the files below _batchseg; an output of another format is refused."""
+"""Of batchseg's own files; an output of another format is refused."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutputState:
-    """`_batchseg/output.json`."""
+    """What `layout.state_uri` holds."""
 
     pixel: Mapping[str, Any]
     """The pixel settings of all masks in this output."""
@@ -38,10 +39,6 @@ class OutputState:
     """Sources that the last run did not find any more: what `prune` removes."""
 
 
-def _uri(output: str) -> str:
-    return storage.join(output, "_batchseg", "output.json")
-
-
 def load_state(output: str) -> OutputState | None:
     """None for an output that no run has recorded anything in.
 
@@ -49,8 +46,9 @@ def load_state(output: str) -> OutputState | None:
         OutputError: it cannot be read.
         ConfigError: it was made by another format of batchseg.
     """
+    uri = layout.state_uri(output)
     try:
-        loaded = json.loads(storage.read_bytes(_uri(output)))
+        loaded = json.loads(storage.read_bytes(uri))
         if loaded["format"] != FORMAT:
             msg = f"{output} has format {loaded['format']}, this batchseg writes {FORMAT}; use another output"
             raise ConfigError(msg)
@@ -70,11 +68,11 @@ def load_state(output: str) -> OutputState | None:
         msg = f"output: {output} lies below something that is no folder"
         raise ConfigError(msg) from e
     except OSError as e:
-        msg = f"cannot read {_uri(output)}: {e}"
+        msg = f"cannot read {uri}: {e}"
         raise OutputError(msg) from e
     except (ValueError, KeyError, TypeError, AttributeError) as e:
         msg = (
-            f"{_uri(output)} is damaged ({type(e).__name__}: {e}); restore it from a backup, or move it away "
+            f"{uri} is damaged ({type(e).__name__}: {e}); restore it from a backup, or move it away "
             f"and run the job with the settings that it had: what is done stays done"
         )
         raise OutputError(msg) from e
@@ -98,7 +96,7 @@ def save_state(output: str, state: OutputState) -> None:
         "colors": list(state.colors),
         "vanished": list(state.vanished),
     }
-    publish.publish(_uri(output), json.dumps(document, indent=1, sort_keys=True).encode())
+    publish.publish(layout.state_uri(output), json.dumps(document, indent=1, sort_keys=True).encode())
 
 
 def check_pixel_settings(state: OutputState | None, settings: Mapping[str, Any], output: str) -> None:
@@ -148,6 +146,6 @@ def require_results(output: str) -> OutputState | None:
 
 def has_run(output: str) -> bool:
     """Whether a run has ever begun here."""
-    folder = storage.join(output, "_batchseg", "locks")
+    folder = layout.locks_folder(output)
     with publish.output_errors("list", folder):
         return any(True for _ in listing.list_folder(folder))

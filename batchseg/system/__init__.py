@@ -1,4 +1,4 @@
-"""The machine and the storages: processes, threads, temporary folders, disks, bytes by URI, locks.
+"""The machine and the storages: processes, threads, temporary folders, disks, bytes by URI.
 
 Enters: URIs, paths, functions to call elsewhere. Leaves: bytes, listings, answers, or an error of errors.py.
 It knows nothing of rasters, models or jobs, and imports nothing of batchseg but the errors.

@@ -17,10 +17,11 @@ import shapely
 
 from batchseg.errors import ConfigError
 from batchseg.output.columns import first_output
+from batchseg.output.layout import ANNOTATIONS
 from batchseg.output.ledger import Ledger
+from batchseg.output.publish import replaced
 from batchseg.output.region_parts import read_part, region_parts
 from batchseg.output.state import require_results
-from batchseg.system.publish import replaced
 
 FORMATS = {".gpkg": "GPKG", ".fgb": "FlatGeobuf", ".geojson": "GeoJSON", ".geojsonl": "GeoJSONSeq"}
 """GDAL's drivers by file suffix."""
@@ -29,7 +30,7 @@ DEGREES = pyproj.CRS.from_epsg(4326)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Exported:
+class ExportedRegions:
     """What was written."""
 
     path: str
@@ -37,7 +38,7 @@ class Exported:
     """(name, regions), one per CRS unless all were brought to one."""
 
 
-def export(output: str, target: Path, *, crs: str | None, classes: tuple[str, ...]) -> Exported:
+def export(output: str, target: Path, *, crs: str | None, classes: tuple[str, ...]) -> ExportedRegions:
     """Write an output's regions to a vector file, row group by row group.
 
     Args:
@@ -87,14 +88,14 @@ def export(output: str, target: Path, *, crs: str | None, classes: tuple[str, ..
                 parts = [path for code in codes for path in groups[code]]
                 counts: list[int] = []
                 tables = _tables(output, parts, classes, wanted, counts)
-                own = crs_of(read_part(output, parts[0]).schema_arrow)
+                own = schema_crs(read_part(output, parts[0]).schema_arrow)
                 _write(tables, making, driver, layer, wanted or own)
                 written.append((layer, sum(counts)))
             _check(making, written)
     except pyproj.exceptions.ProjError as e:
         msg = f"regions cannot be brought to {wanted.to_string() if wanted else 'their CRS'}: {e}; use .gpkg"
         raise ConfigError(msg) from e
-    return Exported(path=str(target), layers=tuple(written))
+    return ExportedRegions(path=str(target), layers=tuple(written))
 
 
 def _refuse_photographs(output: str, groups: dict[str, list[str]]) -> None:
@@ -125,7 +126,7 @@ def _parsed(crs: str) -> pyproj.CRS:
 
 def _by_crs(output: str) -> dict[str, list[str]]:
     """Parts that the ledger knows, by CRS code."""
-    recorded = set(pc.unique(first_output(Ledger(output).table(), "annotations")).to_pylist())
+    recorded = set(pc.unique(first_output(Ledger(output).table(), ANNOTATIONS)).to_pylist())
     groups: dict[str, list[str]] = {}
     for path in sorted(set(region_parts(output)) & recorded):
         groups.setdefault(path.split("/")[1].removeprefix("crs="), []).append(path)
@@ -143,7 +144,7 @@ def _tables(
     ids = pa.array([int(c) for c in classes if c.isdigit()], pa.int32())
     for path in parts:
         part = read_part(output, path)
-        own = crs_of(part.schema_arrow)
+        own = schema_crs(part.schema_arrow)
         for number in range(part.num_row_groups):
             rows = part.read_row_group(number).replace_schema_metadata(None)
             if classes:
@@ -153,7 +154,7 @@ def _tables(
             yield rows if wanted is None else moved(rows, own, wanted)
 
 
-def crs_of(schema: pa.Schema) -> pyproj.CRS | None:
+def schema_crs(schema: pa.Schema) -> pyproj.CRS | None:
     geo = json.loads((schema.metadata or {}).get(b"geo", b"{}"))  # photographs' parts may have none
     said = geo["columns"]["geometry"]["crs"] if geo else None
     return None if said is None else pyproj.CRS.from_json_dict(said)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from rasterio.transform import Affine
 
 from batchseg.errors import ConfigError
-from batchseg.system.publish import replaced
+from batchseg.output.publish import replaced
 from batchseg.tools.tables import Items, class_name, column_of, is_done, open_items, recorded_parts, rows_of
 
 _IMAGE_COLUMNS = ("source_id", "uri", "status", "height", "width", "verdict", "rule", "same_as")
@@ -27,7 +27,7 @@ _REGION_COLUMNS = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Exported:
+class ExportedCoco:
     """What was written."""
 
     path: str
@@ -35,11 +35,12 @@ class Exported:
     annotations: int
 
 
-def export_coco(output: str, target: Path, *, classes: tuple[str, ...] = ()) -> Exported:
+def export_coco(output: str, target: Path, *, classes: tuple[str, ...] = ()) -> ExportedCoco:
     """Write an output's images and regions; neither is held in memory but for ids and sizes.
 
     Corners of polygons lie between pixels, as `pycocotools` wants them: the first pixel is the square
-    from (0, 0) to (1, 1). A region with holes is a run-length mask, because COCO's polygons have none.
+    from (0, 0) to (1, 1). It gives back `area_px` pixels exactly, and the boxes (27,000 regions compared). A
+    region with holes is a run-length mask, because COCO's polygons have none.
 
     Args:
         output: root of the results.
@@ -54,7 +55,7 @@ def export_coco(output: str, target: Path, *, classes: tuple[str, ...] = ()) -> 
     wanted = _class_ids(items, classes)
     with replaced(target) as making, making.open("w", encoding="ascii") as file:
         written = _write(items, wanted, file)
-    return Exported(path=str(target), images=written[0], annotations=written[1])
+    return ExportedCoco(path=str(target), images=written[0], annotations=written[1])
 
 
 def _class_ids(items: Items, classes: tuple[str, ...]) -> pa.Int32Array | None:

@@ -9,15 +9,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batchseg.errors import ConfigError
+from batchseg.output import layout, publish
 from batchseg.output.columns import is_below, outputs_of
 from batchseg.output.fragments import discard_leftovers
 from batchseg.output.items import write_items
 from batchseg.output.ledger import Ledger
+from batchseg.output.lock import hold
 from batchseg.output.record import filled, to_records
 from batchseg.output.region_parts import tidy
 from batchseg.output.state import OutputState, require_results, save_state
-from batchseg.system import publish, storage
-from batchseg.system.output_lock import hold
+from batchseg.system import storage
 from batchseg.system.temp_folders import run_folder
 
 
@@ -83,7 +84,9 @@ def prune(output: str, run_id: str, *, dry_run: bool, everything: bool) -> Prune
             )
             raise ConfigError(msg)
         own = outputs_of(rows)
-        own = own.filter(pa.array(~is_below(own.column("path"), "annotations")))  # rows leave their parts
+        own = own.filter(
+            pa.array(~is_below(own.column("path"), layout.ANNOTATIONS))
+        )  # rows leave their parts
         pruned = Pruned(
             sources=tuple(map(str, rows.column("source_id").to_pylist())),
             files=len(own),

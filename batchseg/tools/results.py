@@ -5,13 +5,14 @@ import pyarrow.compute as pc
 import pyproj
 
 from batchseg.errors import ConfigError
+from batchseg.output import layout
 from batchseg.output.columns import first_output
 from batchseg.output.ledger import Ledger
 from batchseg.output.region_parts import read_part
 from batchseg.output.state import require_results
 from batchseg.regions.rows import ANNOTATIONS, REGIONS
 from batchseg.system import storage
-from batchseg.tools.export import crs_of, moved
+from batchseg.tools.export import moved, schema_crs
 from batchseg.tools.tables import is_done, open_items, recorded_parts
 
 
@@ -35,7 +36,7 @@ def mask_uris(output: str) -> dict[str, str]:
     require_results(output)
     table = Ledger(output).table()
     done = table.filter(is_done(table))
-    ids, paths = done.column("source_id").to_pylist(), first_output(done, "masks").to_pylist()
+    ids, paths = done.column("source_id").to_pylist(), first_output(done, layout.MASKS).to_pylist()
     return {
         str(source_id): storage.join(output, str(path))
         for source_id, path in zip(ids, paths, strict=True)
@@ -64,13 +65,13 @@ def read_regions(output: str, crs: str | None) -> tuple[pa.Table, pyproj.CRS | N
     tables, found = [], {}
     for number, path in enumerate(parts.paths):
         part = read_part(output, path)
-        own = crs_of(part.schema_arrow)
+        own = schema_crs(part.schema_arrow)
         if own is None and wanted is not None:
             msg = f"regions of {output} have no CRS, so they cannot be brought to {crs}; ask for them without"
             raise ConfigError(msg)
         rows = part.read().replace_schema_metadata(None)
         rows = rows.filter(pc.is_in(rows.column("source_id"), value_set=parts.members(number)))
-        found[path.split("/")[1].removeprefix("crs=")] = own
+        found[layout.crs_of(path)] = own
         tables.append(rows if wanted is None else moved(rows, own, wanted))
     if wanted is None and len(found) > 1:
         msg = f"regions of {output} are in several CRS: {', '.join(found)}; name one to bring them to"

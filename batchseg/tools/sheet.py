@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from batchseg.errors import ConfigError, SourceError
+from batchseg.output.publish import replaced
 from batchseg.output.state import OutputState, require_results
 from batchseg.pixels.photo.decode import decode
 from batchseg.system import storage
-from batchseg.system.publish import replaced
 from batchseg.system.walk import current_tags
 from batchseg.tools.outlines import MARGIN, Defect, cut, drawable, load_font, thumbnail
 from batchseg.tools.summary import Summary, Suspect, describe_counts, describe_period, local_time

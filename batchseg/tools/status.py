@@ -7,12 +7,13 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from batchseg.output import layout
 from batchseg.output.columns import verdict_counts
 from batchseg.output.ledger import Ledger
+from batchseg.output.lock import holder
 from batchseg.output.record import to_records
 from batchseg.output.state import require_results
 from batchseg.system import listing, storage
-from batchseg.system.output_lock import holder
 
 RUNS_LOOKED_AT = 5
 
@@ -114,10 +115,10 @@ def read_status(output: str) -> Status:
 
 def _last_run(output: str) -> LastRun | None:
     """Of the last few runs, as one that was stopped leaves no summary and one without work no shares."""
-    folder = storage.join(output, "_batchseg", "runs")
+    folder = layout.runs_folder(output)
     for run in sorted(listing.list_subfolders(folder), reverse=True)[:RUNS_LOOKED_AT]:
         try:
-            found = json.loads(storage.read_bytes(storage.join(run, "summary.json")))
+            found = json.loads(storage.read_bytes(storage.join(run, layout.SUMMARY)))
         except (OSError, ValueError):
             continue
         if found.get("predictor_shares") and found.get("tiles"):

@@ -9,8 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batchseg.errors import ConfigError
-from batchseg.system import listing, storage
-from batchseg.system.output_lock import holder
+from batchseg.output.layout import runs_folder
+from batchseg.output.lock import holder
+from batchseg.system import listing
 from batchseg.tools.tables import CLASS, FAILURES, Items, column_of, is_done, nulls, open_items
 
 FOLDER = "folder"
@@ -21,7 +22,7 @@ LISTED = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Counts:
+class ImageCounts:
     """Images by what became of them."""
 
     name: str
@@ -93,10 +94,10 @@ class Summary:
     """UTC: when the last of all images was recorded; None where the table does not say."""
     running: str | None
     """Who works on the output now: what that run does is counted when it ends."""
-    total: Counts
+    total: ImageCounts
     by: str
     """The attribute that `groups` are values of, or `folder`."""
-    groups: tuple[Counts, ...]
+    groups: tuple[ImageCounts, ...]
     """The most FAILs first, then the most REVIEWs, then by name."""
     classes: tuple[ClassCounts, ...]
     """By class id; without class 0 unless it makes regions."""
@@ -192,13 +193,13 @@ def _keys(table: pa.Table, by: str) -> Any:
     return pc.if_else(pc.match_substring(ids, "/"), pc.replace_substring_regex(ids, r"(?s)/.*", ""), "")
 
 
-def _counts(table: pa.Table, by: str) -> list[Counts]:
+def _counts(table: pa.Table, by: str) -> list[ImageCounts]:
     pairs = pa.table({"key": _keys(table, by), "state": _states(table)})
     grouped: dict[str, dict[str, int]] = {}
     for row in pairs.group_by(["key", "state"]).aggregate([([], "count_all")]).to_pylist():
         grouped.setdefault(row["key"], {})[row["state"]] = row["count_all"]
     return [
-        Counts(
+        ImageCounts(
             name=name,
             images=sum(states.values()),
             fail=states.get("FAIL", 0),
@@ -212,9 +213,9 @@ def _counts(table: pa.Table, by: str) -> list[Counts]:
     ]
 
 
-def _added(counts: list[Counts]) -> Counts:
+def _added(counts: list[ImageCounts]) -> ImageCounts:
     numbers = ("images", "fail", "review", "passed", "unjudged", "quarantined", "failed")
-    return Counts(name="", **{number: sum(getattr(c, number) for c in counts) for number in numbers})
+    return ImageCounts(name="", **{number: sum(getattr(c, number) for c in counts) for number in numbers})
 
 
 def _class_counts(table: pa.Table) -> tuple[ClassCounts, ...]:
@@ -283,7 +284,7 @@ def _unread(table: pa.Table) -> tuple[Unread, ...]:
     return tuple(Unread(**{name: row[name] or "" for name in columns}) for row in found)
 
 
-def describe_counts(total: Counts) -> str:
+def describe_counts(total: ImageCounts) -> str:
     """
     Such as `1 FAIL, 0 REVIEW, 1 PASS, 1 quarantined`.
     """
@@ -319,6 +320,8 @@ _DAYS_AGO = {"today": 0, "yesterday": 1}
 def start_of(text: str, now: dt.datetime, output: str) -> dt.datetime | None:
     """The time that a word of the user's means, in UTC; None: the beginning.
 
+    What users say and read is local time, what is kept is UTC.
+
     Args:
         text: a duration (`24h`, `90m`, `7d`), a date or a date and time in local time (`2026-11-19`,
             `2026-11-19T22:00`), `today` or `yesterday` (from 00:00 local time), `run` (the start of the last
@@ -350,7 +353,7 @@ def start_of(text: str, now: dt.datetime, output: str) -> dt.datetime | None:
 
 def _last_run(output: str) -> dt.datetime:
     """Run ids begin with the local time at which they started."""
-    folders = listing.list_subfolders(storage.join(output, "_batchseg", "runs"))
+    folders = listing.list_subfolders(runs_folder(output))
     names = sorted(folder.rstrip("/").rpartition("/")[2][:15] for folder in folders)
     for name in reversed(names):
         try:

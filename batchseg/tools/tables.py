@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from batchseg.errors import ConfigError, OutputError
 from batchseg.models.package import PALETTE
+from batchseg.output import layout
 from batchseg.output.columns import first_output
 from batchseg.output.items import PHOTOGRAPHS
 from batchseg.output.ledger import Ledger
@@ -88,7 +89,7 @@ def open_items(output: str) -> Items:
         OutputError: it cannot be read.
     """
     state = require_results(output)
-    uri = storage.join(output, "items", "items.parquet")
+    uri = storage.join(output, layout.ITEMS_TABLE)
     try:
         local = storage.local_path(uri)
         file = pq.ParquetFile(local if local is not None else io.BytesIO(storage.read_bytes(uri)))
@@ -173,7 +174,7 @@ class RecordedParts:
 def recorded_parts(output: str) -> RecordedParts:
     """Raises OutputError where the ledger cannot be read."""
     table = Ledger(output).table().select(["source_id", "outputs"])
-    found: Any = first_output(table, "annotations").dictionary_decode()
+    found: Any = first_output(table, layout.ANNOTATIONS).dictionary_decode()
     order = pc.sort_indices(found).slice(0, len(found) - found.null_count)  # nulls are last
     parts = found.take(order)
     paths = pc.unique(parts)

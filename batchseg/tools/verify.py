@@ -9,14 +9,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batchseg.errors import OutputError
+from batchseg.output import layout, publish
 from batchseg.output.columns import PLAIN_OUTPUT, first_output, outputs_of
 from batchseg.output.ledger import Ledger
 from batchseg.output.record import Output
 from batchseg.output.region_parts import read_part
 from batchseg.output.state import require_results
-from batchseg.system import listing, publish, storage
-
-FOLDERS = ("masks", "confidence", "annotations")
+from batchseg.system import listing, storage
 
 _COLUMNS: dict[str, pa.DataType] = {"source_id": pa.string(), "path": pa.string(), "found": pa.int64()}
 _FOUND = pa.schema(_COLUMNS)
@@ -51,7 +50,7 @@ def verify(output: str, *, quick: bool, say: Callable[[str], None]) -> Verificat
     state = require_results(output)
     ledger = Ledger(output)
     recorded = _recorded(ledger.table())
-    sizes = {path: size for folder in FOLDERS for path, size in _listed(output, folder)}
+    sizes = {path: size for folder in layout.RESULTS for path, size in _listed(output, folder)}
     say(f"{len(recorded)} files to compare")
     problems = [problem for made in recorded.values() if (problem := _size_problem(made, sizes))]
     if not quick:
@@ -107,7 +106,7 @@ def _checksum_problem(output: str, made: Output) -> str:
 def _region_rows(output: str, table: pa.Table, sizes: dict[str, int]) -> tuple[int, list[str]]:
     """Rows in the region tables, and what is wrong with them."""
     there = pa.array(list(sizes), pa.string())
-    parts = first_output(table, "annotations").cast(pa.string())
+    parts = first_output(table, layout.ANNOTATIONS).cast(pa.string())
     columns = {
         "source_id": table.column("source_id"),
         "path": parts,
@@ -136,7 +135,7 @@ def _found_rows(output: str, paths: Sequence[str]) -> tuple[pa.Table, list[str]]
     found = [_FOUND.empty_table()]
     problems = []
     for path in paths:
-        if not path.startswith("annotations/") or not path.endswith(".parquet"):
+        if not layout.is_region_table(path):
             continue
         try:
             ids = read_part(output, path).read(["source_id"])
@@ -150,7 +149,7 @@ def _found_rows(output: str, paths: Sequence[str]) -> tuple[pa.Table, list[str]]
 
 
 def _item_problems(output: str, ledger: Ledger) -> list[str]:
-    path = "items/items.parquet"
+    path = layout.ITEMS_TABLE
     try:
         items = read_part(output, path).read(["source_id", "status"])
     except OutputError as e:

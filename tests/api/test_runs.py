@@ -21,7 +21,7 @@ from killing import faults, wait_for
 import batchseg
 from batchseg.driver.events import Event, PlanReady, SceneDone
 from batchseg.errors import ConfigError, LockedError, StoppedError
-from batchseg.system.output_lock import hold
+from batchseg.output.lock import hold
 
 
 def surroundings() -> dict[str, Any]:

@@ -3,9 +3,9 @@
 import dataclasses
 
 from batchseg.cli.run import report_lines
-from batchseg.driver.night import Report
+from batchseg.driver.loop import Tally
 from batchseg.driver.progress import Sums
-from batchseg.driver.scene_loop import Tally
+from batchseg.driver.report import Report
 from batchseg.output.record import Record
 from batchseg.predict.engine_choice import Choice
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from batchseg.driver import photo_triage
 from batchseg.driver.photo_triage import StoredOutputs, triage_photographs
 from batchseg.inputs.source import LISTING
-from batchseg.output.ledger import SCHEMA, Output, Record
+from batchseg.output.ledger import SCHEMA
+from batchseg.output.record import Output, Record
 
 IDS = [f"{folder}/{n}" for folder in ("a", "a b", "ü") for n in range(5)]
 

@@ -31,11 +31,11 @@ from batchseg.inputs.source import Source
 from batchseg.models.package import ClassInfo
 from batchseg.output.cog import sidecar_is_whole, write_cog
 from batchseg.output.ledger import Ledger
+from batchseg.output.lock import hold
 from batchseg.output.overviews import find_damage, halve_classes, make_levels
+from batchseg.output.publish import publish
 from batchseg.pixels.header import read_header
 from batchseg.system.disks import SHARED_MEMORY, describe, full_disk
-from batchseg.system.output_lock import hold
-from batchseg.system.publish import publish
 from batchseg.system.temp_folders import CACHE_VARIABLE
 from batchseg.tools.export import _check
 from batchseg.tools.verify import verify
@@ -242,7 +242,7 @@ def test_nobody_is_blamed_for_a_process_that_died_on_a_machine_without_room() ->
     """SIGBUS is what a process gets that touches shared memory on a full disk."""
     from ray.exceptions import OutOfDiskError, WorkerCrashedError
 
-    from batchseg.driver.executors.ray_tasks import failure_of
+    from batchseg.driver.executors.ray_failures import failure_of
 
     def look() -> None:
         assert failure_of(WorkerCrashedError(), "read").kind == "crash"

@@ -11,10 +11,11 @@ from conftest import JobWriter, read_mask, reflectance, spectral_mask, write_ras
 from runs import run
 
 from batchseg.errors import ConfigError, CredentialsError, OutputError, SourceIOError, StoppedError
+from batchseg.output import publish
 from batchseg.output.ledger import Ledger
+from batchseg.output.lock import hold
 from batchseg.pixels import open
-from batchseg.system import listing, publish, retry, storage, walk
-from batchseg.system.output_lock import hold
+from batchseg.system import listing, retry, storage, walk
 from faults.proxy import TRANSIENT, Spoiling, kind_of, proxied
 
 

@@ -14,7 +14,7 @@ from batchseg.errors import ConfigError
 from batchseg.inputs.listing import current_tag, find_sources
 from batchseg.inputs.source import BandMetadata
 from batchseg.job.settings import SceneSet
-from batchseg.system import storage
+from batchseg.system import listing, storage
 
 
 def bands(folder: Path, **changes) -> SceneSet:
@@ -87,7 +87,8 @@ def test_each_pattern_is_listed_once(tmp_path, monkeypatch):
         return counted
 
     for name in ("list_files", "file_info", "list_folder", "is_folder"):
-        monkeypatch.setattr(storage, name, counting(getattr(storage, name)))
+        home = storage if name == "file_info" else listing
+        monkeypatch.setattr(home, name, counting(getattr(home, name)))
     patterns = tuple((name, f"{tmp_path}/{{scene}}.SAFE/{name}.jp2") for name in ("B04", "B08"))
     sources, _ = find_set(bands(tmp_path, patterns=patterns))
     assert len(asked) == 4  # two patterns, and either name of the metadata

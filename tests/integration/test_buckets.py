@@ -14,9 +14,10 @@ from conftest import JobWriter, batchseg, reflectance, write_raster
 from runs import run, run_on_ray
 
 from batchseg.errors import SourceIOError
+from batchseg.output import publish
 from batchseg.output.ledger import Ledger
 from batchseg.pixels import open
-from batchseg.system import listing, publish, retry, storage
+from batchseg.system import listing, retry, storage
 
 
 class _Ranges(http.server.SimpleHTTPRequestHandler):

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from rasterio.crs import CRS
 
 from batchseg.inputs.source import Georeference
-from batchseg.output.ledger import Record
+from batchseg.output.record import Record
 from batchseg.output.scene_mask import Census
 from batchseg.regions.geodesy import row_areas
 

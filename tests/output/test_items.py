@@ -3,7 +3,7 @@ import dataclasses
 import pyarrow.parquet as pq
 
 from batchseg.output.items import PHOTOGRAPHS, SCHEMA, write_items
-from batchseg.output.ledger import Output, Record
+from batchseg.output.record import Output, Record
 
 DONE = Record(
     status="done",

@@ -13,8 +13,8 @@ from strategies import WINDOWS, batches
 
 from batchseg.errors import ConfigError, OutputError
 from batchseg.output import ledger as ledger_module
-from batchseg.output.ledger import Ledger, Output, Record
-from batchseg.output.record import to_table
+from batchseg.output.ledger import Ledger
+from batchseg.output.record import Output, Record, to_table
 
 properties = settings(deadline=None, max_examples=15)
 

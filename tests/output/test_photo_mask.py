@@ -12,7 +12,7 @@ from rasterio.io import MemoryFile
 from strategies import sizes
 
 from batchseg.errors import SourceError
-from batchseg.output.photo_mask import encode_confidence, encode_mask, mask_file, read_layer
+from batchseg.output.photo_mask import encode_confidence, encode_mask, read_layer
 from batchseg.pixels.gdal import gdal
 
 COLORS = [(0xA0, 0x52, 0x2D), (0x1F, 0x77, 0xB4), (0x2C, 0xA0, 0x2C), (0xFF, 0xFF, 0xFF)]
@@ -96,8 +96,3 @@ def test_large_masks_are_read_though_pillow_takes_their_like_for_bombs(monkeypat
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
     mask = mask_of((23, 41), 0, 255)
     assert np.array_equal(read_layer(encode_mask(mask, product_of(), 255)), mask)
-
-
-def test_a_masks_path_has_the_photographs_whole_name():
-    assert mask_file("l 1/ä#.jpg", product_of()) == "masks/l 1/ä#.jpg.png"
-    assert mask_file("a.tif", product_of(mask_format="tif"), "confidence") == "confidence/a.tif.tif"

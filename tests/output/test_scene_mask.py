@@ -12,7 +12,8 @@ from rio_cogeo.cogeo import cog_validate
 from batchseg.errors import OutputError
 from batchseg.inputs.source import ControlPoint, Georeference
 from batchseg.output.fragments import write_shards
-from batchseg.output.scene_mask import discard_fragments, finish_scene, mask_path
+from batchseg.output.layout import layer_path
+from batchseg.output.scene_mask import discard_fragments, finish_scene
 from batchseg.pixels.fit import tile_grid
 from batchseg.pixels.grid import ShardGrid
 from batchseg.predict.stitch import ShardMask
@@ -78,7 +79,7 @@ def test_a_mask_holds_the_shards_pixels_and_the_scenes_place(tmp_path):
         assert dataset.tags()["CLASS_1"] == "water"
         assert dataset.overviews(1)
     assert cog_validate(path, quiet=True)[0]
-    assert record.mask == mask_path("scene.tif")
+    assert record.mask == layer_path("scene.tif", "mask")
     for made in record.outputs:
         content = (tmp_path / made.path).read_bytes()
         assert (made.nbytes, made.sha256) == (len(content), hashlib.sha256(content).hexdigest())
@@ -134,7 +135,7 @@ def test_confidence_is_a_layer_of_its_own(tmp_path):
     confidence = np.where(mask == 255, 0, 1 + mask * 60).astype(np.uint8)
     record = finished(tmp_path, scene, recipe, mask, confidence=confidence)
     assert record.mask.startswith("masks/")
-    with rasterio.open(tmp_path / mask_path("scene.tif", "confidence")) as dataset:
+    with rasterio.open(tmp_path / layer_path("scene.tif", "confidence")) as dataset:
         assert np.array_equal(dataset.read(1), confidence)
         assert dataset.nodata == 0
 

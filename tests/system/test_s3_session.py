@@ -6,7 +6,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import fsspec
 import pytest
 
-from batchseg.system import publish, storage
+from batchseg.output import publish
+from batchseg.system import storage
 from batchseg.system.s3_session import ASKED_BYTES
 
 

@@ -8,7 +8,8 @@ import fsspec
 import pytest
 
 from batchseg.errors import ConfigError, OutputError
-from batchseg.system import listing, publish, storage
+from batchseg.output import publish
+from batchseg.system import listing, storage
 
 
 @pytest.fixture(params=["local", "memory"])

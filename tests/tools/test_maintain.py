@@ -9,8 +9,8 @@ from runs import run
 
 from batchseg.errors import ConfigError, LockedError
 from batchseg.output.ledger import Ledger
+from batchseg.output.lock import hold
 from batchseg.system import storage
-from batchseg.system.output_lock import hold
 from batchseg.tools.maintain import prune, retry
 from batchseg.tools.status import read_status
 

@@ -4,7 +4,8 @@ import pyarrow.parquet as pq
 from outputs import EVERYWHERE, check
 from runs import run
 
-from batchseg.system import publish, storage
+from batchseg.output import publish
+from batchseg.system import storage
 
 
 def test_what_a_run_leaves_is_as_recorded(job_and_output: tuple[Path, str]) -> None:

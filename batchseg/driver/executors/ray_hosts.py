@@ -17,6 +17,7 @@ from subprocess import Popen
 from typing import Any, Literal, ParamSpec, TypeVar
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from batchseg.errors import StoppedError
 from batchseg.system.threads import start_aside
@@ -82,10 +83,11 @@ class Hosts:
     def head_is_lost(self) -> bool:
         return self._head_silent > HEAD_SECONDS or any(p.poll() is not None for p in self._own.values())
 
-    @property
-    def is_single(self) -> bool:
-        """Whether the cluster is one host."""
-        return len(self._hosts) < 2
+    def pinned_to(self, node: str) -> dict[str, Any]:
+        """Options of a task that is to run on a node, so that it is known with which host it goes."""
+        if len(self._hosts) < 2:
+            return {}
+        return {"scheduling_strategy": NodeAffinitySchedulingStrategy(node_id=node, soft=True)}
 
     def all(self) -> list[Host]:
         """Those that are here or silent."""
@@ -127,6 +129,7 @@ class Hosts:
                 msg = f"Ray's process {name} was suspended (SIGSTOP); run again, nothing is lost"
                 raise StoppedError(msg)
         now = time.monotonic()
+        # Of a long gap only a second counts: the machine slept, and the head was not asked.
         self._head_silent += min(now - self._checked, 1.0)
         self._checked = now
         if self._answers != self._answers_seen:
@@ -145,6 +148,7 @@ class Hosts:
         """Whether a process has been for long: it still takes connections, and answers none."""
         state = ""
         with contextlib.suppress(OSError):
+            # After the last parenthesis: the name before it may hold spaces and parentheses of its own.
             state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
         if state != "T":
             self._suspended_since.pop(name, None)

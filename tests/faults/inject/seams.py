@@ -15,17 +15,17 @@ from typing import Any
 
 import batchseg.driver.photo_worker
 import batchseg.driver.scene_worker
+import batchseg.driver.tasks
 import batchseg.job.recipe
+import batchseg.output.lock
+import batchseg.output.publish
 import batchseg.output.region_parts
-import batchseg.output.scene_mask
 import batchseg.pixels.header
 import batchseg.pixels.photo.load
 import batchseg.pixels.read
 import batchseg.predict.photo
 import batchseg.predict.predictor
 import batchseg.predict.stitch
-import batchseg.system.output_lock
-import batchseg.system.publish
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ READ_SHARD = Seam(batchseg.pixels.read, "_read_shard")
 READ_LEASE = Seam(batchseg.driver.scene_worker, "read_lease")
 PREDICT_LEASE = Seam(batchseg.driver.scene_worker, "predict_lease")
 WRITE_LEASE = Seam(batchseg.driver.scene_worker, "write_lease")
-FINISH_SCENE = Seam(batchseg.output.scene_mask, "finish_scene")
+FINISH_SCENE = Seam(batchseg.driver.tasks, "finish_scene")
 PLACE_TILE = Seam(batchseg.predict.stitch.Stitcher, "place")
 LOAD_NETWORK = Seam(batchseg.predict.predictor.Predictor, "__init__")
 
@@ -98,17 +98,17 @@ RUN_BATCH = Seam(batchseg.driver.photo_worker.GroupWorker, "_run")
 PLACE_ANSWER = Seam(batchseg.predict.photo.Fitting, "place")
 DO_GROUP = Seam(batchseg.driver.photo_worker.GroupWorker, "__call__")
 
-PUBLISH = Seam(batchseg.system.publish, "publish")
-PUBLISH_FILE = Seam(batchseg.system.publish, "publish_file")
-CREATE = Seam(batchseg.system.publish, "create")
-REMOVE_FILES = Seam(batchseg.system.publish, "remove_files")
+PUBLISH = Seam(batchseg.output.publish, "publish")
+PUBLISH_FILE = Seam(batchseg.output.publish, "publish_file")
+CREATE = Seam(batchseg.output.publish, "create")
+REMOVE_FILES = Seam(batchseg.output.publish, "remove_files")
 PUBLISH_PART = Seam(batchseg.output.region_parts, "publish_output")
 
 SEAMS = [value for value in globals().values() if isinstance(value, Seam)]
 
 ALGORITHM = Constant(batchseg.job.recipe, "ALGORITHM")
-BEAT_SECONDS = Constant(batchseg.system.output_lock, "BEAT_SECONDS")
-STALE_SECONDS = Constant(batchseg.system.output_lock, "STALE_SECONDS")
+BEAT_SECONDS = Constant(batchseg.output.lock, "BEAT_SECONDS")
+STALE_SECONDS = Constant(batchseg.output.lock, "STALE_SECONDS")
 
 LeasePixels = batchseg.driver.scene_worker.LeasePixels
 """What READ_LEASE gives and PREDICT_LEASE takes, perhaps in another process."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from batchseg.errors import ConfigError, OutputError, SourceIOError
+from batchseg.output import layout
 from batchseg.system.disks import describe
 from batchseg.system.retry import ShortReplyError, code_of, patiently
 from batchseg.system.storage import as_os_error, filesystem, local_path, read_bytes
@@ -70,7 +71,7 @@ def publish(uri: str, data: bytes, *, durable: bool = True) -> None:
 def scratch_root(output: str) -> Path | None:
     """Where files of a local output are made, on its own file system; None for other storages."""
     root = local_path(output)
-    return None if root is None else Path(root) / "_batchseg" / "scratch"
+    return None if root is None else layout.scratch_folder(root)
 
 
 def publish_file(local: Path, uri: str) -> None:
@@ -123,7 +124,8 @@ def create(uri: str, data: bytes) -> bool:
             try:
                 patiently(lambda: fs.pipe_file(path, data, mode="create"))
             except OSError as e:
-                # Servers word it in several ways; a conflict is another's request at the same moment.
+                # Servers word it in several ways, of which s3fs knows Amazon's alone; a conflict is another's
+                # request at the same moment.
                 told = isinstance(e, FileExistsError) or code_of(e) in _EXISTS
                 if not told:
                     raise
@@ -198,8 +200,8 @@ def _beside(target: Path) -> Iterator[Path]:
 def _scratch_for(folder: Path) -> Path:
     """The scratch folder of the output that a folder is in; itself where there is none on its disk."""
     for parent in (folder, *folder.parents):
-        if (parent / "_batchseg").is_dir():
-            scratch = parent / "_batchseg" / "scratch"
+        if layout.is_output(parent):
+            scratch = layout.scratch_folder(parent)
             scratch.mkdir(exist_ok=True)
             return scratch if scratch.stat().st_dev == folder.stat().st_dev else folder
     return folder

@@ -1,8 +1,7 @@
 """Who works on an output: one run at a time, on any storage.
 
-    _batchseg/locks/epoch-00000007.json     created only if absent, written again as a sign of life
-
-The highest epoch holds the output. Its age is judged by the storage's own clock, so clocks that
+An epoch is a numbered file in `layout.locks_folder`, created only if absent and written again as a sign of
+life. The highest one holds the output. Its age is judged by the storage's own clock, so clocks that
 disagree do no harm. A run that finds it older than STALE_SECONDS takes the next number; the holder,
 should it wake, finds its epoch superseded and stops. On a local disk the file is also flocked, so that
 a holder that has died is seen at once. What guards the ledger itself is that its segments are created
@@ -14,7 +13,6 @@ import datetime as dt
 import fcntl
 import json
 import os
-import re
 import secrets
 import socket
 import threading
@@ -31,7 +29,8 @@ from batchseg.errors import (
     SourceIOError,
     StoppedError,
 )
-from batchseg.system import listing, publish, storage
+from batchseg.output import layout, publish
+from batchseg.system import listing, storage
 from batchseg.system.disks import describe, is_failing
 from batchseg.system.retry import is_passing
 
@@ -93,6 +92,8 @@ class Lock:
         """As `check`, but asks only after a silence: for what is done often.
 
         A process that was stopped for longer than it may be silent finds that out here before it does harm.
+        Nothing guards between the answer and the write: who is stopped just there writes the same bytes, or a
+        table that the next run writes again.
         """
         if self._lost or _since(self._beaten) > STALE_SECONDS / 2:
             self.check()
@@ -127,7 +128,7 @@ class Lock:
         with contextlib.suppress(OutputError, SourceIOError):
             found = _found(self.output, self.epoch)
             if found is not None and found.token == self.token:
-                publish.remove_files([_uri(self.output, self.epoch)])
+                publish.remove_files([layout.epoch_uri(self.output, self.epoch)])
 
     def release(self) -> None:
         self._over.set()
@@ -210,7 +211,9 @@ def _take(output: str, text: str) -> Lock:
         lock.abandon()
         msg = f"another run holds {output} (begun at the same moment); wait for it or stop it"
         raise LockedError(msg)
-    publish.remove_files([info.uri for info in _listed(output) if info.uri != _uri(output, lock.epoch)])
+    publish.remove_files(
+        [info.uri for info in _listed(output) if info.uri != layout.epoch_uri(output, lock.epoch)]
+    )
     return lock
 
 
@@ -229,7 +232,7 @@ def _stays(output: str, epoch: int, modified: float) -> bool:
     until = time.monotonic() + STALE_SECONDS
     while time.monotonic() < until:
         time.sleep(BEAT_SECONDS)
-        info = storage.file_info(_uri(output, epoch))
+        info = storage.file_info(layout.epoch_uri(output, epoch))
         if info is None or info.modified != modified:
             return False
     return True
@@ -237,7 +240,7 @@ def _stays(output: str, epoch: int, modified: float) -> bool:
 
 def _now(output: str) -> float:
     """The time by the storage's own clock: when it says that a file was written just now."""
-    uri = storage.join(output, "_batchseg", "locks", f"clock-{secrets.token_hex(4)}")
+    uri = storage.join(layout.locks_folder(output), f"clock-{secrets.token_hex(4)}")
     publish.publish(uri, b"", durable=False)
     info = storage.file_info(uri)
     publish.remove_files([uri])
@@ -246,16 +249,12 @@ def _now(output: str) -> float:
 
 def _listed(output: str) -> list[storage.FileInfo]:
     """Epochs, and what starts were killed over: files in the making, and those that asked for the time."""
-    return list(listing.list_folder(storage.join(output, "_batchseg", "locks")))
+    return list(listing.list_folder(layout.locks_folder(output)))
 
 
 def _epochs(output: str) -> list[int]:
-    names = (info.uri.rpartition("/")[2] for info in _listed(output))
-    return sorted(int(match[1]) for name in names if (match := re.fullmatch(r"epoch-(\d{8})\.json", name)))
-
-
-def _uri(output: str, epoch: int) -> str:
-    return storage.join(output, "_batchseg", "locks", f"epoch-{epoch:08d}.json")
+    numbers = (layout.epoch_number(info.uri) for info in _listed(output))
+    return sorted(number for number in numbers if number is not None)
 
 
 def _document(lock: Lock, *, released: bool) -> bytes:
@@ -266,10 +265,11 @@ def _write(lock: Lock, *, released: bool) -> None:
     """A local file keeps its inode, which is flocked; an object is put again."""
     path = _local(lock.output, lock.epoch)
     if path is None:
-        publish.publish(_uri(lock.output, lock.epoch), _document(lock, released=released))
+        publish.publish(layout.epoch_uri(lock.output, lock.epoch), _document(lock, released=released))
         return
     try:
         with path.open("r+b") as file:
+            # Padded with blanks, not cut off: whoever reads meanwhile must find whole JSON.
             file.write(_document(lock, released=released).ljust(path.stat().st_size))
     except OSError as e:
         msg = f"cannot write {path}: {describe(e, path)}"
@@ -277,7 +277,7 @@ def _write(lock: Lock, *, released: bool) -> None:
 
 
 def _found(output: str, epoch: int) -> _Found | None:
-    uri = _uri(output, epoch)
+    uri = layout.epoch_uri(output, epoch)
     info = storage.file_info(uri)
     modified = info.modified if info else None
     try:
@@ -296,14 +296,14 @@ def _found(output: str, epoch: int) -> _Found | None:
 
 
 def _local(output: str, epoch: int) -> Path | None:
-    return storage.local_path(_uri(output, epoch))
+    return storage.local_path(layout.epoch_uri(output, epoch))
 
 
 def _create(lock: Lock) -> bool:
     """Write the epoch only if nobody has. A local file appears flocked, so it is never taken for dead."""
     path, data = _local(lock.output, lock.epoch), _document(lock, released=False)
     if path is None:
-        return publish.create(_uri(lock.output, lock.epoch), data)
+        return publish.create(layout.epoch_uri(lock.output, lock.epoch), data)
     making = path.with_name(f".tmp-{lock.token}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

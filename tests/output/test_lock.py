@@ -9,13 +9,16 @@ import time
 import pytest
 
 from batchseg.errors import ConfigError, LockedError, OutputError
-from batchseg.output.ledger import Ledger, Record
-from batchseg.system import listing, output_lock, publish, storage
-from batchseg.system.output_lock import hold, holder
+from batchseg.output import layout, publish
+from batchseg.output import lock as output_lock
+from batchseg.output.ledger import Ledger
+from batchseg.output.lock import hold, holder
+from batchseg.output.record import Record
+from batchseg.system import listing, storage
 
 HOLD = """
 import sys
-from batchseg import locks
+from batchseg.output import lock as locks
 locks.BEAT_SECONDS, locks.STALE_SECONDS = 0.2, 1.5
 with locks.hold(sys.argv[1], "other") as lock:
     print("held", flush=True)
@@ -157,7 +160,7 @@ def test_what_killed_starts_left_goes_with_the_next(output):
         publish.publish(storage.join(folder, name), b"")
     with hold(output, "second") as lock:
         (info,) = listing.list_folder(folder)
-        assert info.uri == output_lock._uri(output, lock.epoch)
+        assert info.uri == layout.epoch_uri(output, lock.epoch)
 
 
 def test_asking_who_holds_an_output_writes_nothing(tmp_path):

@@ -1,0 +1,99 @@
+"""What a run did, as a value for who called it and as `summary.json` beside its log."""
+
+import dataclasses
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from batchseg.driver.bottleneck import diagnose
+from batchseg.driver.loop import Tally
+from batchseg.driver.progress import Sums
+from batchseg.output import layout, publish
+from batchseg.output.record import Record
+from batchseg.predict.engine_choice import Choice, as_document
+from batchseg.system import storage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What a run did."""
+
+    output: str
+    log: str
+    choice: Choice
+    """How the network was run."""
+    tally: Tally
+    skipped: int
+    """Done, or quarantined, by earlier runs."""
+    still_quarantined: int
+    vanished: tuple[str, ...]
+    young: int
+    """Changed less than `min_age` ago: left to a later run."""
+    sums: Sums
+    refused: tuple[Record, ...]
+    damaged: tuple[Record, ...] = ()
+    """Done in this run, with blocks that cannot be decoded."""
+    verdicts: Mapping[str, int] | None = None
+    """Of photographs: how many of all that are done have which verdict; None: scenes."""
+    copied: int = 0
+    """Photographs whose content was known under another name."""
+    rejudged: int = 0
+    """Photographs whose verdict was derived again, by other rules."""
+
+    @property
+    def run_id(self) -> str:
+        """The name of the run's folder, in which its log lies."""
+        return self.log.rsplit("/", 2)[1]
+
+    @property
+    def masks(self) -> str:
+        """URI of the folder of masks."""
+        return storage.join(self.output, layout.MASKS)
+
+    @property
+    def items(self) -> str:
+        """URI of the table of items."""
+        return storage.join(self.output, layout.ITEMS_TABLE)
+
+
+def save_summary(
+    output: str, run_id: str, report: Report, cpu_seconds: Mapping[str, float] | None = None
+) -> None:
+    """Write a run's figures.
+
+    Args:
+        output: root of the results.
+        run_id: of the run.
+        report: what it did.
+        cpu_seconds: per step, where they were asked for.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    sums, usage = report.sums, report.sums.usage()
+    found = diagnose(usage)
+    document = {
+        **dataclasses.asdict(report.tally),
+        "engine": as_document(report.choice),
+        "skipped": report.skipped,
+        **({} if report.verdicts is None else {"verdicts": dict(report.verdicts)}),
+        "young": report.young,
+        "bad_pixels": {record.source_id: record.bad_pixels for record in report.damaged},
+        "tiles": sums.tiles,
+        "pixels": sums.pixels,
+        "seconds": round(time.monotonic() - sums.started, 3),
+        "seconds_after_start": round(sums.elapsed, 3),
+        "seconds_to_first_tile": sums.seconds_to_first_tile,
+        "step_seconds": {step: round(seconds, 3) for step, seconds in sums.seconds.items()},
+        "predictors": usage.slots,
+        "predictor_shares": {step: round(share, 4) for step, share in usage.shares.items()},
+        "bound_by": found.bound,
+        "advice": found.advice,
+        **({} if cpu_seconds is None else {"cpu_seconds": _rounded(cpu_seconds)}),
+    }
+    publish.publish(layout.run_uri(output, run_id, layout.SUMMARY), json.dumps(document, indent=1).encode())
+
+
+def _rounded(seconds: Mapping[str, float]) -> dict[str, float]:
+    return {step: round(value, 3) for step, value in seconds.items()}

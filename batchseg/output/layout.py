@@ -1,0 +1,142 @@
+"""Where everything of an output lies. No other module spells the name of a folder.
+
+    masks/<source id>.tif                           a scene's mask; .png too for photographs
+    confidence/<source id>.tif                      beside it, where the job says `confidence`
+    annotations/crs=<code>/scene-<digest>.parquet   regions of one scene
+    annotations/crs=<code>/part-<digest>.parquet    regions of many sources; crs=none of photographs
+    items/items.parquet                             one row per source
+
+    _batchseg/output.json                           how the output is made
+    _batchseg/ledger/segment-00000042.parquet       commits; snapshot-... what they add up to
+    _batchseg/locks/epoch-00000007.json             who holds the output
+    _batchseg/runs/<run id>/                        log, summary, profile of a run
+    _batchseg/fragments/<digest>/<digest>/          predicted shards of scenes that are not finished
+    _batchseg/scratch/                              files in the making, of local outputs
+
+A "path" is relative to the output, as the ledger records it; a "uri" is that of the file itself.
+"""
+
+import re
+from pathlib import Path
+from typing import Literal
+
+from batchseg.system.storage import join
+
+Layer = Literal["mask", "confidence"]
+"""Which raster of a source: the class of each pixel, or how sure the model is of it."""
+
+MASKS, CONFIDENCE, ANNOTATIONS = "masks", "confidence", "annotations"
+RESULTS = (MASKS, CONFIDENCE, ANNOTATIONS)
+"""Folders of the files that the ledger records."""
+
+ITEMS_TABLE = "items/items.parquet"
+
+_FOLDERS: dict[Layer, str] = {"mask": MASKS, "confidence": CONFIDENCE}
+_OWN = "_batchseg"
+_SCRATCH = "scratch"
+
+
+def layer_path(source_id: str, layer: Layer, suffix: str = "tif") -> str:
+    """The mask of a source, or its confidence."""
+    return f"{_FOLDERS[layer]}/{source_id}.{suffix}"
+
+
+def is_layer(path: str) -> bool:
+    """Whether a recorded path is a raster of a scene, rather than its sidecar or its regions."""
+    return path.startswith((f"{MASKS}/", f"{CONFIDENCE}/")) and path.endswith(".tif")
+
+
+def is_region_table(path: str) -> bool:
+    return path.startswith(f"{ANNOTATIONS}/") and path.endswith(".parquet")
+
+
+def scene_regions_path(crs: str, digest: str) -> str:
+    """The regions of one scene; `crs` as in `geodesy.crs_code`, the digest of its id."""
+    return f"{ANNOTATIONS}/crs={crs}/scene-{digest}.parquet"
+
+
+def shared_regions_path(crs: str, digest: str) -> str:
+    """The regions of many sources; the digest tells which."""
+    return f"{ANNOTATIONS}/crs={crs}/part-{digest}.parquet"
+
+
+def is_shared(path: str) -> bool:
+    """Whether a region table is of many sources, by its name."""
+    return path.rpartition("/")[2].startswith("part-")
+
+
+def crs_of(path: str) -> str:
+    """The CRS's code of a region table."""
+    return path.split("/")[1].removeprefix("crs=")
+
+
+def own_folder(output: str) -> str:
+    """What is batchseg's own business."""
+    return join(output, _OWN)
+
+
+def state_uri(output: str) -> str:
+    return join(output, _OWN, "output.json")
+
+
+def ledger_folder(output: str) -> str:
+    return join(output, _OWN, "ledger")
+
+
+LedgerPart = Literal["snapshot", "segment"]
+
+
+def ledger_uri(output: str, kind: LedgerPart, number: int) -> str:
+    return join(ledger_folder(output), f"{kind}-{number:08d}.parquet")
+
+
+def ledger_number(uri: str, kind: LedgerPart) -> int | None:
+    """The number of a part of the ledger; None where a file is no part of that kind."""
+    match = re.search(rf"/{kind}-(\d{{8}})\.parquet$", uri)
+    return int(match[1]) if match else None
+
+
+def locks_folder(output: str) -> str:
+    return join(output, _OWN, "locks")
+
+
+def epoch_uri(output: str, epoch: int) -> str:
+    return join(locks_folder(output), f"epoch-{epoch:08d}.json")
+
+
+def epoch_number(uri: str) -> int | None:
+    """The epoch whose file this is; None where it is none's."""
+    match = re.fullmatch(r"epoch-(\d{8})\.json", uri.rpartition("/")[2])
+    return int(match[1]) if match else None
+
+
+def runs_folder(output: str) -> str:
+    return join(output, _OWN, "runs")
+
+
+LOG, LIBRARIES, PROFILE, SUMMARY = "log.txt", "libraries.txt", "profile.json", "summary.json"
+"""Files of a run: its log, what libraries printed, when its steps ran, its numbers at the end."""
+
+
+def run_uri(output: str, run_id: str, name: str) -> str:
+    """A file of one run."""
+    return join(runs_folder(output), run_id, name)
+
+
+def fragments_folder(output: str) -> str:
+    return join(output, _OWN, "fragments")
+
+
+def fragment_uri(folder: str, layer: Layer, row_off: int, col_off: int) -> str:
+    """A layer of the shard whose core begins at this pixel of its scene."""
+    return join(folder, f"{layer}-{row_off:08d}-{col_off:08d}.tif")
+
+
+def scratch_folder(root: Path) -> Path:
+    """Where files of a local output are made, on its own file system."""
+    return root / _OWN / _SCRATCH
+
+
+def is_output(root: Path) -> bool:
+    """Whether a local folder is the root of an output."""
+    return (root / _OWN).is_dir()

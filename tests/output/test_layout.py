@@ -1,0 +1,91 @@
+import ast
+import re
+from pathlib import Path
+
+import pytest
+import structure
+
+import batchseg
+from batchseg.output import layout
+
+FOLDERS = "_batchseg|masks|confidence|annotations|items|ledger|locks|runs|fragments|scratch"
+IN_A_PATH = re.compile(rf"(^|/)({FOLDERS})/|/({FOLDERS})$|output\.json|items\.parquet|summary\.json")
+ALONE = re.compile("_batchseg|annotations|ledger|locks|runs|fragments|scratch")
+"""Folders that are no words of a job file or of a table besides."""
+ASKING = ("join", "is_below", "first_output")
+"""Functions that are given folders by name."""
+
+
+def _spelled(tree: ast.Module) -> list[str]:
+    """Texts of a module, but for its docstrings, that name a folder of an output."""
+    documented = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    given = {
+        id(argument)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in ASKING
+        for argument in node.args
+    }
+    return [
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in documented
+        if IN_A_PATH.search(node.value)
+        or ALONE.fullmatch(node.value)
+        or (id(node) in given and re.fullmatch(FOLDERS, node.value))
+    ]
+
+
+def test_no_other_module_spells_a_folder():
+    modules = structure.read_package(Path(batchseg.__file__).parent).modules
+    found = {name: spelled for name, module in modules.items() if (spelled := _spelled(module.tree))}
+    assert list(found) == ["output.layout"]
+
+
+def test_results_lie_where_earlier_versions_put_them():
+    assert layout.layer_path("l 1/ä#.jpg", "mask", "png") == "masks/l 1/ä#.jpg.png"
+    assert layout.layer_path("a.tif", "confidence") == "confidence/a.tif.tif"
+    assert layout.scene_regions_path("EPSG-32633", "ab") == "annotations/crs=EPSG-32633/scene-ab.parquet"
+    assert layout.shared_regions_path("none", "ab") == "annotations/crs=none/part-ab.parquet"
+    assert layout.ITEMS_TABLE == "items/items.parquet"
+
+
+def test_batchsegs_own_files_lie_where_earlier_versions_put_them():
+    own = layout.own_folder("s3://bucket/out/")
+    assert own == "s3://bucket/out/_batchseg"
+    assert layout.state_uri("/out") == "/out/_batchseg/output.json"
+    assert layout.ledger_uri("/out", "segment", 42) == "/out/_batchseg/ledger/segment-00000042.parquet"
+    assert layout.epoch_uri("/out", 7) == "/out/_batchseg/locks/epoch-00000007.json"
+    assert layout.run_uri("/out", "1-a", layout.LOG) == "/out/_batchseg/runs/1-a/log.txt"
+    assert layout.run_uri("/out", "1-a", layout.SUMMARY) == "/out/_batchseg/runs/1-a/summary.json"
+    folder = layout.fragments_folder("/out")
+    assert layout.fragment_uri(folder, "mask", 0, 64) == "/out/_batchseg/fragments/mask-00000000-00000064.tif"
+    assert layout.scratch_folder(Path("/out")) == Path("/out/_batchseg/scratch")
+
+
+def test_rasters_of_scenes_are_told_from_what_is_derived_from_them():
+    derived = ["masks/a.tif.tif.aux.xml", "masks/a.jpg.png", layout.scene_regions_path("none", "a")]
+    assert [layout.is_layer(path) for path in derived] == [False] * 3
+    assert layout.is_layer("masks/a.tif") and layout.is_layer("confidence/b/a.tif")
+
+
+def test_region_tables_are_known_by_their_paths():
+    scene, part = layout.scene_regions_path("EPSG-4326", "a"), layout.shared_regions_path("none", "a")
+    assert [layout.is_region_table(path) for path in (scene, part, "masks/annotations/x.parquet")] == [
+        1,
+        1,
+        0,
+    ]
+    assert [layout.is_shared(path) for path in (scene, part)] == [False, True]
+    assert [layout.crs_of(path) for path in (scene, part)] == ["EPSG-4326", "none"]
+
+
+@pytest.mark.parametrize("number", [1, 12345678])
+def test_numbers_are_read_from_the_names_that_they_make(number):
+    assert layout.epoch_number(layout.epoch_uri("/out", number)) == number
+    assert layout.ledger_number(layout.ledger_uri("/out", "snapshot", number), "snapshot") == number
+    assert layout.ledger_number(layout.ledger_uri("/out", "snapshot", number), "segment") is None
+
+
+@pytest.mark.parametrize("name", ["epoch-1.json", ".tmp-00000001", "epoch-00000001.json.x", "clock-12345678"])
+def test_files_in_the_making_have_no_number(name):
+    assert layout.epoch_number(f"/out/_batchseg/locks/{name}") is None
