@@ -38,6 +38,8 @@ SCENE_COLUMNS: dict[str, pa.DataType] = {
     "touches_edge": pa.bool_(),
     "geometry": pa.binary(),
 }
+REGIONS = pa.schema(list(_COLUMNS.items()))
+"""One row per region of a scene; `region_schema` adds the CRS."""
 
 
 def region_schema(georeference: Georeference) -> pa.Schema:
