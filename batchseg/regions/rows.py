@@ -19,7 +19,7 @@ from batchseg.regions.tracing.rings import Counts, Regions, ring_coordinates
 PIXELS: Affine6 = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 """The place of rasters without geotransform."""
 
-SCENE_COLUMNS: dict[str, pa.DataType] = {
+_FIELDS: dict[str, pa.DataType] = {
     "source_id": pa.string(),
     "region_id": pa.int64(),  # row * width + column of the first pixel
     "class_id": pa.int32(),
@@ -38,7 +38,7 @@ SCENE_COLUMNS: dict[str, pa.DataType] = {
     "touches_edge": pa.bool_(),
     "geometry": pa.binary(),
 }
-REGIONS = pa.schema(list(_COLUMNS.items()))
+SCENE_COLUMNS = pa.schema(list(_FIELDS.items()))
 """One row per region of a scene; `region_schema` adds the CRS."""
 
 
@@ -51,7 +51,7 @@ def region_schema(georeference: Georeference) -> pa.Schema:
         "crs": None if crs is None else crs.to_json_dict(),
     }
     geo = {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": geometry}}
-    return pa.schema(list(SCENE_COLUMNS.items()), metadata={"geo": json.dumps(geo, sort_keys=True)})
+    return pa.schema(list(_FIELDS.items()), metadata={"geo": json.dumps(geo, sort_keys=True)})
 
 
 class RowMaker:

@@ -7,11 +7,10 @@ import pyproj
 from batchseg.errors import ConfigError
 from batchseg.output import layout
 from batchseg.output.columns import first_output
-from batchseg.output.layout import ANNOTATIONS
 from batchseg.output.ledger import Ledger
 from batchseg.output.region_parts import read_part
 from batchseg.output.state import require_results
-from batchseg.regions.rows import REGIONS
+from batchseg.regions.rows import PHOTO_COLUMNS, SCENE_COLUMNS
 from batchseg.system import storage
 from batchseg.tools.export import moved, schema_crs
 from batchseg.tools.tables import is_done, open_items, recorded_parts
@@ -79,7 +78,7 @@ def read_regions(output: str, crs: str | None) -> tuple[pa.Table, pyproj.CRS | N
         raise ConfigError(msg)
     if not tables:
         photographs = state is not None and "fit" in state.pixel
-        return (ANNOTATIONS if photographs else REGIONS).empty_table(), wanted
+        return (PHOTO_COLUMNS if photographs else SCENE_COLUMNS).empty_table(), wanted
     return pa.concat_tables(tables), wanted or next(iter(found.values()))
 
 
