@@ -11,7 +11,7 @@ from batchseg.errors import OutputError, StoppedError
 from batchseg.output import publish
 from batchseg.output.ledger import Ledger, Record
 from batchseg.output.scene_mask import discard_fragments
-from batchseg.system import storage
+from batchseg.system.location import join
 
 COMMIT_SECONDS, HURRY_SECONDS = 1.0, 0.1
 """At most this long after its end a shard is recorded, and a scene's last one. A segment takes 2 ms on a
@@ -86,7 +86,7 @@ class Commits:
             return ()
         # Its rows in region tables, which others may share, go at the run's end.
         own = (made.path for made in before.outputs if made.path != before.regions_part)
-        return [storage.join(self._output, path) for path in own]
+        return [join(self._output, path) for path in own]
 
     def _sweep(self, source_id: str, stale: Sequence[str]) -> None:
         """Remove a source's fragments and old results; what stays behind goes at a later run's end."""

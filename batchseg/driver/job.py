@@ -31,7 +31,6 @@ from batchseg.output.ledger import Ledger, Record
 from batchseg.output.lock import Lock
 from batchseg.output.region_parts import region_parts, tidy
 from batchseg.output.state import load_state
-from batchseg.system import storage
 from batchseg.system.disks import disk_failures
 from batchseg.system.threads import start_aside, wait_for
 
@@ -211,7 +210,7 @@ class _Run:
             for scene in scenes
             if is_badly_tiled(scene.block_hw, (scene.height, scene.width), recipe.tile_size)
         )
-        remote = sum(storage.local_path(scene.source.uri) is None for scene in scenes)
+        remote = sum(not scene.source.is_local for scene in scenes)
         return replace(
             setting_of(self._config, recipe, product),
             remote=2 * remote > len(scenes),

@@ -20,7 +20,7 @@ from batchseg.output.ledger import Record
 from batchseg.output.lock import Lock
 from batchseg.output.state import OutputState, save_state
 from batchseg.predict.engine_choice import Choice, as_document
-from batchseg.system import storage
+from batchseg.system.location import join
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,12 +105,12 @@ class Report:
     @property
     def masks(self) -> str:
         """URI of the folder of masks."""
-        return storage.join(self.output, layout.MASKS)
+        return join(self.output, layout.MASKS)
 
     @property
     def items(self) -> str:
         """URI of the table of items."""
-        return storage.join(self.output, layout.ITEMS_TABLE)
+        return join(self.output, layout.ITEMS_TABLE)
 
 
 def product_names(product: Product) -> tuple[str, ...]:

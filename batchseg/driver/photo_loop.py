@@ -28,7 +28,7 @@ from batchseg.inputs.source import Doubt, words
 from batchseg.inputs.source import compute as pc
 from batchseg.output import publish
 from batchseg.output.ledger import Ledger, Record
-from batchseg.system import storage
+from batchseg.system.location import join
 from batchseg.system.processes import START_SECONDS
 from batchseg.system.timing import Stopwatch
 
@@ -413,7 +413,7 @@ class PhotoDriver:
             if record.status == "quarantined":
                 stale += self._superseded.get(record.source_id, ())
         with contextlib.suppress(OutputError):
-            publish.remove_files([storage.join(self._output, path) for path in stale])
+            publish.remove_files([join(self._output, path) for path in stale])
 
     def _drain(self) -> None:
         """Wait a little for what is under way, then record it."""

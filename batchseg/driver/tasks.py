@@ -18,7 +18,6 @@ from batchseg.inputs.source import Doubt, Refusal, Scene, Source
 from batchseg.job.recipe import Product, Recipe
 from batchseg.output.ledger import Record
 from batchseg.output.scene_mask import finish_scene
-from batchseg.system import storage
 from batchseg.system.processes import NotStartedError, ProcessDiedError
 from batchseg.system.timing import Stint, Stopwatch
 
@@ -170,7 +169,7 @@ Isolation = Literal["none", "read", "predict"]
 
 def died_reading(lease: Lease, error: ProcessDiedError) -> Failure:
     """A fresh process ended over a lease. A source whose server does not answer is not blamed."""
-    transient = error.hung and storage.local_path(lease.scene.source.uri) is None
+    transient = error.hung and not lease.scene.source.is_local
     reason = f"the process that read it {error}"
     if isinstance(error, NotStartedError):
         return Failure(kind="lost", step="read", reason=reason)

@@ -14,6 +14,7 @@ from batchseg.output import layout, publish
 from batchseg.output.ledger import Ledger, Record
 from batchseg.pixels.gdal import UNDECODABLE
 from batchseg.system import listing, storage
+from batchseg.system.location import Location, join
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,10 +110,10 @@ def worth_another_try(config: JobConfig, record: Record) -> bool:
 
 def outputs_there(output: str) -> Callable[[Record], Literal["all", "mask", "none"]]:
     """What of a source's results is still there, by size. A bucket is listed once, a disk asked each time."""
-    size_of = _local_size if storage.local_path(output) is not None else _ListedSizes(output)
+    size_of = _local_size if Location.of(output).is_local else _ListedSizes(output)
 
     def there(record: Record) -> Literal["all", "mask", "none"]:
-        whole = [size_of(storage.join(output, o.path)) == o.nbytes for o in record.outputs]
+        whole = [size_of(join(output, o.path)) == o.nbytes for o in record.outputs]
         if not whole or not all(
             w for w, o in zip(whole, record.outputs, strict=True) if o.path in record.layers
         ):
@@ -131,7 +132,7 @@ class _ListedSizes:
 
     def __call__(self, uri: str) -> int | None:
         if self._sizes is None:
-            roots = [storage.join(self._output, folder) for folder in layout.RESULTS]
+            roots = [join(self._output, folder) for folder in layout.RESULTS]
             with publish.output_errors("list", self._output):
                 listed = storage.at_once(listing.list_below, roots, self._output)
             self._sizes = {info.uri: info.size for infos in listed for info in infos}

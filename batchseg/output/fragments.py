@@ -17,6 +17,7 @@ from batchseg.output.ledger import Record
 from batchseg.pixels.grid import Window
 from batchseg.predict.stitch import ShardMask
 from batchseg.system import listing, storage
+from batchseg.system.location import join
 
 LAYERS: tuple[layout.Layer, ...] = ("mask", "confidence")
 
@@ -28,7 +29,7 @@ def fragment_folder(output: str, source_id: str, tag: str, pixel: str, grid: str
     """
     name = digest({"id": source_id})
     version = digest({"tag": tag, "pixel": pixel, "grid": grid, "cpu": cpu_class})
-    return storage.join(layout.fragments_folder(output), name, version)
+    return join(layout.fragments_folder(output), name, version)
 
 
 def fragment_uri(folder: str, window: Window, layer: layout.Layer) -> str:

@@ -26,7 +26,8 @@ from batchseg.output import layout, publish
 from batchseg.output.columns import HELD, from_parquet, latest, to_parquet
 from batchseg.output.record import SCHEMA, Output, Record, Status, to_records, to_table
 from batchseg.pixels.grid import Window
-from batchseg.system import listing, storage
+from batchseg.system import fetch, listing
+from batchseg.system.location import Location
 from batchseg.system.redact import hidden, public
 from batchseg.system.threads import start_aside
 
@@ -306,7 +307,7 @@ def _copied(table: pa.Table, run_id: str) -> list[pa.Table]:
 
 
 def _read_snapshot(uri: str) -> Iterator[pa.Table]:
-    local = storage.local_path(uri)
+    local = Location.of(uri).path
     if local is None:
         yield from next(_read([uri]))
     else:
@@ -316,7 +317,7 @@ def _read_snapshot(uri: str) -> Iterator[pa.Table]:
 def _read(uris: list[str]) -> Iterator[Iterator[pa.Table]]:
     """Rows of each part, in the order of the parts."""
     try:
-        parts = storage.read_many(uris)
+        parts = fetch.read_many(uris)
     except FileNotFoundError:
         raise
     except OSError as e:

@@ -21,7 +21,8 @@ from batchseg.output import layout
 from batchseg.output.region_parts import read_part
 from batchseg.pixels.gdal import gdal
 from batchseg.predict.photo import Ids, PhotoMask, census
-from batchseg.system import storage
+from batchseg.system import fetch
+from batchseg.system.location import join
 
 
 def encode_mask(classes: Ids, product: Product, nodata: int) -> bytes:
@@ -136,7 +137,7 @@ class StoredMasks:
         return PhotoMask(classes=classes, confidence=confidence, tiles=row["predicted"])
 
     def _read(self, made: Row) -> NDArray[Any]:
-        data = storage.read_bytes(storage.join(self._output, made["path"]))
+        data = fetch.read_bytes(join(self._output, made["path"]))
         if hashlib.sha256(data).hexdigest() != made["sha256"]:
             msg = f"{made['path']} has another checksum than was recorded"
             raise SourceError(msg)

@@ -24,6 +24,7 @@ from batchseg.regions.photo_table import Annotator, Traced
 from batchseg.regions.rows import ANNOTATIONS, region_schema
 from batchseg.regions.verdicts import judge
 from batchseg.system import storage
+from batchseg.system.location import join
 
 HELD_BYTES = 64 * 2**20
 """Masks that wait for their verdicts, at most; a larger one alone."""
@@ -158,7 +159,7 @@ class ResultWriter:
             (layer_path(row["source_id"], layer, self._options.mask_format), data) for layer, data in layers
         ]
         row["outputs"] += [_made(path, data) for path, data in named]
-        return [(storage.join(self._output, path), data) for path, data in named]
+        return [(join(self._output, path), data) for path, data in named]
 
     def _publish(self, files: list[tuple[str, bytes]]) -> None:
         before = time.perf_counter()
@@ -176,7 +177,7 @@ class ResultWriter:
         whole = regions.combine_chunks().replace_schema_metadata(metadata)
         pq.write_table(whole, sink, compression="zstd")
         path, data = part_path("none", members), sink.getvalue()
-        publish.publish(storage.join(self._output, path), data)
+        publish.publish(join(self._output, path), data)
         self.seconds += time.perf_counter() - before
         return _made(path, data)
 

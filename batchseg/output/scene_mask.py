@@ -39,8 +39,9 @@ from batchseg.output.overviews import (
 )
 from batchseg.regions.geodesy import crs_code, row_areas
 from batchseg.regions.scene_table import RegionWriter
-from batchseg.system import storage
+from batchseg.system import fetch, storage
 from batchseg.system.disks import describe, full_disk
+from batchseg.system.location import Location, join
 from batchseg.system.temp_folders import cache_root
 
 _ASSEMBLY_ERRORS = (RasterioError, rasterio._err.CPLE_BaseError, SystemError, OSError, pa.ArrowException)
@@ -190,7 +191,7 @@ def _check_layers(output: str, done: Record) -> None:
     recorded = {made.path: made.sha256 for made in done.outputs}
     for path in done.layers:
         try:
-            found = storage.sha256(storage.join(output, path))
+            found = fetch.sha256(join(output, path))
         except OSError as e:
             msg = f"cannot read {path}: {e}"
             raise OutputError(msg) from e
@@ -229,15 +230,15 @@ def _publish(output: str, scene: Scene, layer: Layer, cog: Path) -> list[Output]
     if sidecar.exists():
         published.append(publish_output(output, target + ".aux.xml", sidecar))
     else:
-        publish.remove_files([storage.join(output, target) + ".aux.xml"])
+        publish.remove_files([join(output, target) + ".aux.xml"])
     return [publish_output(output, target, cog), *published]
 
 
 def publish_output(output: str, path: str, local: Path) -> Output:
     """Move a finished local file to its path below the output. Raises OutputError."""
     size = local.stat().st_size
-    checksum = storage.sha256(str(local))
-    publish.publish_file(local, storage.join(output, path))
+    checksum = fetch.sha256(str(local))
+    publish.publish_file(local, join(output, path))
     return Output(path=path, nbytes=size, sha256=checksum)
 
 
@@ -270,7 +271,7 @@ def _pieces(
     first, source = shards[0], scene.source
     sizes: dict[str, int] = {}
     if first.status == "done":
-        uris = {storage.join(output, layout.layer_path(source.source_id, layer)): first.window}
+        uris = {join(output, layout.layer_path(source.source_id, layer)): first.window}
     else:
         folder = fragment_folder(
             output, source.source_id, source.tag, first.pixel, first.grid, first.cpu_class
@@ -286,11 +287,11 @@ def _pieces(
 
 def _readable(uri: str, folder: Path, sizes: Mapping[str, int]) -> str:
     """Where GDAL can read it: of a bucket's file, a copy in `folder`. A known size is not asked for."""
-    path = storage.local_path(uri)
+    path = Location.of(uri).path
     try:
         if path is None:
             path = folder / uri.rpartition("/")[2]
-            storage.fetch(uri, path, sizes.get(uri))
+            fetch.fetch(uri, path, sizes.get(uri))
         elif not path.exists():
             raise FileNotFoundError
     except FileNotFoundError as e:

@@ -18,7 +18,7 @@ from batchseg.output.lock import hold
 from batchseg.output.record import filled, to_records
 from batchseg.output.region_parts import tidy
 from batchseg.output.state import OutputState, require_results, save_state
-from batchseg.system import storage
+from batchseg.system.location import join
 from batchseg.system.temp_folders import run_folder
 
 
@@ -94,7 +94,7 @@ def prune(output: str, run_id: str, *, dry_run: bool, everything: bool) -> Prune
         )
         if not dry_run:
             paths = own.column("path").to_pylist()
-            publish.remove_files([storage.join(output, str(path)) for path in paths])
+            publish.remove_files([join(output, str(path)) for path in paths])
             ledger.append_table(_removed(rows))
             tidy(output, ledger)
             discard_leftovers(output, ledger.unfinished())

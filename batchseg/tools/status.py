@@ -13,7 +13,8 @@ from batchseg.output.ledger import Ledger
 from batchseg.output.lock import holder
 from batchseg.output.record import to_records
 from batchseg.output.state import require_results
-from batchseg.system import listing, storage
+from batchseg.system import fetch, listing
+from batchseg.system.location import join
 
 RUNS_LOOKED_AT = 5
 
@@ -118,7 +119,7 @@ def _last_run(output: str) -> LastRun | None:
     folder = layout.runs_folder(output)
     for run in sorted(listing.list_subfolders(folder), reverse=True)[:RUNS_LOOKED_AT]:
         try:
-            found = json.loads(storage.read_bytes(storage.join(run, layout.SUMMARY)))
+            found = json.loads(fetch.read_bytes(join(run, layout.SUMMARY)))
         except (OSError, ValueError):
             continue
         if found.get("predictor_shares") and found.get("tiles"):

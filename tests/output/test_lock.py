@@ -14,6 +14,8 @@ from batchseg.output import lock as output_lock
 from batchseg.output.ledger import Ledger, Record
 from batchseg.output.lock import hold, holder
 from batchseg.system import listing, storage
+from batchseg.system.file_info import file_info
+from batchseg.system.location import Location, join
 
 HOLD = """
 import sys
@@ -147,16 +149,16 @@ def test_old_epochs_do_not_pile_up(output):
     for number in range(3):
         with hold(output, str(number)):
             pass
-    files = [info.uri for info in listing.list_folder(storage.join(output, "_batchseg", "locks"))]
+    files = [info.uri for info in listing.list_folder(join(output, "_batchseg", "locks"))]
     assert len(files) == 1
 
 
 def test_what_killed_starts_left_goes_with_the_next(output):
     with hold(output, "first"):
         pass
-    folder = storage.join(output, "_batchseg", "locks")
+    folder = join(output, "_batchseg", "locks")
     for name in (".tmp-0123", "clock-0123"):
-        publish.publish(storage.join(folder, name), b"")
+        publish.publish(join(folder, name), b"")
     with hold(output, "second") as lock:
         (info,) = listing.list_folder(folder)
         assert info.uri == layout.epoch_uri(output, lock.epoch)
@@ -185,9 +187,9 @@ def test_a_bucket_that_is_not_there_is_refused(bucket):
 
 @pytest.mark.parametrize("left", [b"", b"\0\0\xff{", b"[1, 2]"])
 def test_a_lock_that_a_power_cut_damaged_is_as_old_as_any_other(output, quick, left):
-    uri = storage.join(output, "_batchseg", "locks", "epoch-00000007.json")
+    uri = join(output, "_batchseg", "locks", "epoch-00000007.json")
     publish.publish(uri, left)
-    if storage.local_path(output) is None:
+    if not Location.of(output).is_local:
         with pytest.raises(LockedError, match="damaged"), hold(output, "mine"):
             pass
         time.sleep(3)
@@ -209,7 +211,7 @@ def test_where_no_flock_tells_a_lock_of_another_hour_is_stale(tmp_path, quick, m
 def test_a_lock_from_the_future_that_is_written_again_is_held(tmp_path, quick, monkeypatch):
     monkeypatch.setattr(output_lock, "_is_flocked", lambda output, epoch: None)
     ahead = iter(range(3600, 7200))
-    real = storage.file_info
+    real = file_info
     monkeypatch.setattr(
         storage, "file_info", lambda uri: dataclasses.replace(real(uri), modified=time.time() + next(ahead))
     )

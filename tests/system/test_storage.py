@@ -9,7 +9,9 @@ import pytest
 
 from batchseg.errors import ConfigError, OutputError
 from batchseg.output import publish
-from batchseg.system import listing, storage
+from batchseg.system import fetch, listing
+from batchseg.system.file_info import ABSENT, FileInfo, digest_of, file_info
+from batchseg.system.location import Location, join
 
 
 @pytest.fixture(params=["local", "memory"])
@@ -29,10 +31,10 @@ def names_in(folder: Path) -> list[str]:
 
 
 def test_publishing_replaces_the_content(root):
-    uri = storage.join(root, "deep", "file.bin")
+    uri = join(root, "deep", "file.bin")
     for data in (b"first, longer", b"second", b""):
         publish.publish(uri, data)
-        assert storage.read_bytes(uri) == data
+        assert fetch.read_bytes(uri) == data
 
 
 def test_publishing_leaves_nothing_but_the_file(tmp_path):
@@ -87,10 +89,10 @@ def test_a_reader_never_sees_half_a_file(tmp_path):
 
 
 def test_create_never_replaces(root):
-    uri = storage.join(root, "file")
+    uri = join(root, "file")
     assert publish.create(uri, b"first")
     assert not publish.create(uri, b"second")
-    assert storage.read_bytes(uri) == b"first"
+    assert fetch.read_bytes(uri) == b"first"
 
 
 def test_of_many_who_create_a_file_one_succeeds(tmp_path):
@@ -98,7 +100,7 @@ def test_of_many_who_create_a_file_one_succeeds(tmp_path):
     with ThreadPoolExecutor(8) as pool:
         won = list(pool.map(lambda n: publish.create(uri, bytes([n])), range(8)))
     assert sum(won) == 1
-    assert storage.read_bytes(uri) == bytes([won.index(True)])
+    assert fetch.read_bytes(uri) == bytes([won.index(True)])
     assert names_in(tmp_path) == ["file"]
 
 
@@ -111,8 +113,8 @@ def test_names_as_long_as_the_file_system_allows_can_be_published(tmp_path):
 def test_publishing_a_file_moves_it(root, tmp_path):
     local = tmp_path / "made"
     local.write_bytes(b"content")
-    publish.publish_file(local, storage.join(root, "deep", "file"))
-    assert storage.read_bytes(storage.join(root, "deep", "file")) == b"content"
+    publish.publish_file(local, join(root, "deep", "file"))
+    assert fetch.read_bytes(join(root, "deep", "file")) == b"content"
     assert not local.exists()
 
 
@@ -132,25 +134,25 @@ def test_publishing_a_file_crosses_file_systems(tmp_path):
 
 
 def test_removing_takes_files_folders_and_what_is_not_there(root):
-    publish.publish(storage.join(root, "folder", "a"), b"x")
-    publish.publish(storage.join(root, "b"), b"x")
+    publish.publish(join(root, "folder", "a"), b"x")
+    publish.publish(join(root, "b"), b"x")
     for name in ("folder", "b", "absent"):
-        publish.remove(storage.join(root, name))
+        publish.remove(join(root, name))
     assert list(listing.list_files(root)) == []
 
 
 def test_listing_takes_a_file_a_folder_or_a_glob_sorted(root):
     for name in ("b.tif", "a.tif", "sub/c.tif", "sub/d.txt"):
-        publish.publish(storage.join(root, *name.split("/")), b"x")
+        publish.publish(join(root, *name.split("/")), b"x")
 
     def listed(pattern: str) -> list[str]:
         return [info.uri.rpartition("root/")[2] for info in listing.list_files(pattern)]
 
     assert listed(root) == ["a.tif", "b.tif", "sub/c.tif", "sub/d.txt"]
-    assert listed(storage.join(root, "*.tif")) == ["a.tif", "b.tif"]
-    assert listed(storage.join(root, "**", "c.tif")) == ["sub/c.tif"]
-    assert listed(storage.join(root, "a.tif")) == ["a.tif"]
-    assert listed(storage.join(root, "absent")) == []
+    assert listed(join(root, "*.tif")) == ["a.tif", "b.tif"]
+    assert listed(join(root, "**", "c.tif")) == ["sub/c.tif"]
+    assert listed(join(root, "a.tif")) == ["a.tif"]
+    assert listed(join(root, "absent")) == []
 
 
 def test_listing_leaves_out_what_cannot_be_read_like_a_file(tmp_path):
@@ -165,7 +167,7 @@ def test_listing_leaves_out_what_cannot_be_read_like_a_file(tmp_path):
         assert list(found) == ["broken.tif", "file.tif", "link.tif", "loop.tif"]
         # What a link points at may lie on a volume that is not mounted: nobody may overlook it.
         absent = [found[name] for name in ("broken.tif", "loop.tif")]
-        assert {(info.size, info.version) for info in absent} == {(0, storage.ABSENT)}
+        assert {(info.size, info.version) for info in absent} == {(0, ABSENT)}
 
 
 @pytest.mark.parametrize("linked", [False, True])
@@ -181,7 +183,7 @@ def test_a_listing_and_a_look_at_one_file_agree(tmp_path, linked):
         (folder / "a.tif").symlink_to(target)
     uri = str(folder / "a.tif")
     for pattern in (str(folder), str(folder / "*.tif"), uri):
-        assert list(listing.list_files(pattern)) == [storage.file_info(uri)]
+        assert list(listing.list_files(pattern)) == [file_info(uri)]
 
 
 @pytest.mark.parametrize("linked", [False, True])
@@ -201,21 +203,21 @@ def test_the_version_changes_when_the_content_is_written_again(tmp_path, linked)
 
 
 def test_there_is_no_info_of_what_is_no_file(tmp_path):
-    assert storage.file_info(str(tmp_path / "absent")) is None
-    assert storage.file_info(str(tmp_path)) is None
+    assert file_info(str(tmp_path / "absent")) is None
+    assert file_info(str(tmp_path)) is None
 
 
 def test_the_digest_covers_names_sizes_and_versions_and_no_order():
-    a, b = (storage.FileInfo(uri=f"/x/{name}", size=3, version="1") for name in "ab")
-    digest = storage.digest_of([a, b])
-    assert digest == storage.digest_of([b, a])
+    a, b = (FileInfo(uri=f"/x/{name}", size=3, version="1") for name in "ab")
+    digest = digest_of([a, b])
+    assert digest == digest_of([b, a])
     others = [
         [a],
-        [a, storage.FileInfo(uri="/x/c", size=3, version="1")],
-        [a, storage.FileInfo(uri="/x/b", size=4, version="1")],
-        [a, storage.FileInfo(uri="/x/b", size=3, version="2")],
+        [a, FileInfo(uri="/x/c", size=3, version="1")],
+        [a, FileInfo(uri="/x/b", size=4, version="1")],
+        [a, FileInfo(uri="/x/b", size=3, version="2")],
     ]
-    assert digest not in [storage.digest_of(infos) for infos in others]
+    assert digest not in [digest_of(infos) for infos in others]
 
 
 def test_checking_an_output_writes_nothing(tmp_path):
@@ -228,8 +230,8 @@ def test_checking_an_output_writes_nothing(tmp_path):
 
 @pytest.mark.parametrize("uri", ["/data/a", "file:///data/a"])
 def test_local_addresses_have_a_path(uri):
-    assert storage.local_path(uri) == Path("/data/a")
+    assert Location.of(uri).path == Path("/data/a")
 
 
 def test_addresses_of_buckets_have_none():
-    assert storage.local_path("s3://bucket/a") is None
+    assert not Location.of("s3://bucket/a").is_local

@@ -196,7 +196,7 @@ class RayExecutor:
         )
         running: dict[Any, list[Source]] = {}
         doubtful: list[Source] = []
-        if self._owns_cluster and sources and storage.local_path(sources[0].uri) is None:
+        if self._owns_cluster and sources and not sources[0].is_local:
             self._warm(REMOTE_READS - WARM_WORKERS, [sources[0].uri, self._output])
         while parts or running:
             while parts and len(running) < 4:
@@ -332,7 +332,7 @@ class RayExecutor:
         first = self._leases.first(self._takes_work)
         if first is None:
             return None
-        remote = storage.local_path(first.lease.scene.source.uri) is None
+        remote = not first.lease.scene.source.is_local
         return first if reading < (REMOTE_READS if remote else 1) * self._host_count else None
 
     def _takes_work(self, slot: int) -> bool:
