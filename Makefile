@@ -2,7 +2,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: demo test check slow faults reliability bench clean
+.PHONY: demo test check slow slow-faults faults reliability bench clean
 
 demo: .venv/installed
 	$(BIN)/python jobs/demo.py
@@ -15,8 +15,13 @@ check: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+# Twenty minutes on two cores: all slow tests but those that put faults into whole runs.
 slow: .venv/installed
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow --ignore tests/faults
+
+# An hour on two cores: each fault of the campaign once or so. Hosts are lost where root may make networks.
+slow-faults: .venv/installed
+	$(BIN)/python -m pytest -m slow tests/faults
 
 # Hours. One section, one fault: make faults ARGS="kills --only raylet --seed 7 --times 1"
 faults: .venv/installed

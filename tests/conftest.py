@@ -18,9 +18,11 @@ import yaml
 from graphs import write_nchw
 from numpy.typing import NDArray
 from packages import onnx_package
+from photo_runs import RULES, JobMaker
 from rasterio.transform import Affine
 
 from batchseg.models.package import ModelPackage
+from batchseg.system.threads import Helper
 
 REPOSITORY = Path(__file__).parent.parent
 BATCHSEG = str(Path(sys.executable).with_name("batchseg"))
@@ -38,6 +40,12 @@ UTM = Affine(10.0, 0.0, 600_000.0, 0.0, -10.0, 5_000_000.0)
 def _model_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Derived networks of the tests, of processes that they start too, stay out of the user's cache."""
     os.environ["BATCHSEG_MODEL_CACHE"] = str(tmp_path_factory.mktemp("model-cache"))
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a thread hangs, `main` ends its process at once: here that would be pytest, without a word."""
+    monkeypatch.setattr(Helper, "given_up", 0)
 
 
 @pytest.fixture(scope="session")
@@ -172,7 +180,7 @@ def write_job(tmp_path: Path, models: Path) -> JobWriter:
 def batchseg(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
     """The console script, as a user runs it."""
     return subprocess.run(
-        [BATCHSEG, *map(str, arguments)], capture_output=True, text=True, timeout=240, check=False, **options
+        [BATCHSEG, *map(str, arguments)], capture_output=True, text=True, timeout=600, check=False, **options
     )
 
 
@@ -208,3 +216,27 @@ def job_and_output(request, tmp_path: Path, write_job: JobWriter) -> tuple[Path,
         return write_job(), str(tmp_path / "out")
     output = request.getfixturevalue("bucket") + "/night/out"
     return write_job(output=output), output
+
+
+@pytest.fixture
+def photo_job(tmp_path: Path, models: Path) -> JobMaker:
+    """Writes job.yaml for the model `spots` over the folder `in`; keyword arguments replace keys."""
+
+    def write(**keys: Any) -> Path:
+        job = {
+            "inputs": "in",
+            "model": str(models / "spots"),
+            "output": "out",
+            "fit": "tile",
+            "tile_size": 64,
+            "halo": 4,
+            "classes": ["none", "red", "green", "blue"],
+            "masks": "failed",
+            "rules": RULES,
+        }
+        job = {key: value for key, value in (job | keys).items() if value is not None}
+        path = tmp_path / "job.yaml"
+        path.write_text(yaml.safe_dump(job, sort_keys=False))
+        return path
+
+    return write

@@ -7,9 +7,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pyarrow.parquet as pq
-import pytest
 import shapely
-import yaml
 from numpy.typing import NDArray
 from PIL import Image
 from rasterio.features import rasterize
@@ -23,30 +21,6 @@ RULES = [
     {"name": "red", "class": "red", "min_area": 40},
     {"name": "much blue", "class": "blue", "min_area": 10, "count": 2, "then": "REVIEW"},
 ]
-
-
-@pytest.fixture
-def photo_job(tmp_path: Path, models: Path) -> JobMaker:
-    """Writes job.yaml for the model `spots` over the folder `in`; keyword arguments replace keys."""
-
-    def write(**keys: Any) -> Path:
-        job = {
-            "inputs": "in",
-            "model": str(models / "spots"),
-            "output": "out",
-            "fit": "tile",
-            "tile_size": 64,
-            "halo": 4,
-            "classes": ["none", "red", "green", "blue"],
-            "masks": "failed",
-            "rules": RULES,
-        }
-        job = {key: value for key, value in (job | keys).items() if value is not None}
-        path = tmp_path / "job.yaml"
-        path.write_text(yaml.safe_dump(job, sort_keys=False))
-        return path
-
-    return write
 
 
 def photograph(seed: int, **spots: int) -> NDArray[np.uint8]:

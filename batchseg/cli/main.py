@@ -60,6 +60,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         with disk_failures("stopped"):
             code = getattr(arguments, "function", _model)(arguments, streams)
     except BatchsegError as e:
+        # Under --quiet too: cron sends on what is printed, and looks at no exit code.
         streams.give_back()
         _say(f"batchseg: {e}", sys.stderr)
         code = e.exit_code

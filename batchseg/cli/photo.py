@@ -38,7 +38,7 @@ def add_photo_commands(
     )
     summary.add_argument(
         "--since",
-        default="24h",
+        default="24h",  # not `run`: a night may take two, and the last may have found nothing to do
         metavar="WHEN",
         help="24h (the default), 7d, today, yesterday, 2026-11-19, 2026-11-19T22:00, run (the last run's "
         "start) or all",

@@ -283,6 +283,7 @@ class PhotoDriver:
         elif batch.attempts < (MOST_ATTEMPTS if count == 1 else MOST_ATTEMPTS - 1):
             self._again.append(batch)
         elif count > 1:
+            # Each was sound alone, together they fail again: halves with one attempt each, down to one image.
             half = count // 2
             for part in (batch.slice(0, half), batch.slice(half, count - half)):
                 self._again.append(replace(part, attempts=MOST_ATTEMPTS - 1))
@@ -354,6 +355,7 @@ class PhotoDriver:
 
     def _give_up_late(self) -> None:
         now = time.monotonic()
+        # Of a slot's groups the last one assigned stays in the dict, which from behind is the oldest.
         oldest = {flight.slot.id: (key, flight) for key, flight in reversed(self._flights.items())}
         for slot, (key, flight) in oldest.items():
             if now - max(flight.submitted, self._heard_of.get(slot, 0.0)) <= self._timeout:

@@ -153,6 +153,7 @@ def _job(
         for record in ledger.shards(source.source_id)
         if (record.tag, record.pixel) == (source.tag, pixel) and record.cpu_class in cpu_classes
     ]
+    # A scene that was begun keeps its shards, whatever the job asks for now.
     tiles_hw = committed[0].grid_hw if committed else shard_shape(scene, recipe, share, shard_tiles)
     done = _usable(scene, pixel, ledger)
     return SceneJob(
@@ -257,6 +258,7 @@ def estimate(plan: Plan, recipe: Recipe, workers: int, max_in_flight: int | None
         own_tiles, own_pixels, read, largest_read = _sums(job)
         tiles, pixels = tiles + own_tiles, pixels + own_pixels
         bytes_in += read * bytes_per_pixel(scene, recipe)
+        # Overviews add a quarter, a sixteenth and so on: a third.
         bytes_out += scene.height * scene.width * out_size * 4 // 3
         largest = max(largest, largest_read * bytes_per_pixel_in_flight(scene, recipe))
     bound = max(in_flight_bound(workers, max_in_flight), largest)

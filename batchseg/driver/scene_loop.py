@@ -220,6 +220,7 @@ class Driver:
 
     def _scene_for(self, slot: Slot) -> SceneWork | None:
         while (work := self._agenda.next_open(slot.cpu_class)) is None:
+            # Scenes in progress hold fragments on the disk and a place in memory until they are finished.
             if not self._agenda.waits or self._agenda.begun > 4 * len(self._flights.slots):
                 return None
             begun = self._agenda.begin()
@@ -258,6 +259,7 @@ class Driver:
             size = shard.read.size * work.bytes_per_pixel
             if taken and (tiles + shard.count > limit or nbytes + size > most):
                 break
+            # Where nothing is under way one shard goes out however large it is: else nothing ever would.
             if nbytes + size > free and (taken or flights):
                 break
             taken.append(self._agenda.take(work))
@@ -319,6 +321,7 @@ class Driver:
         predicted = sum(record.predicted for record in result.records)
         if predicted:
             latest = (result.predict_seconds + result.stitch_seconds) / predicted
+            # A moving average: the probe's tile says little of a machine with all predictors at work.
             self._seconds_per_tile += 0.3 * (latest - self._seconds_per_tile)
         self.tally.predicted += predicted
         self.tally.shards += len(result.records)
@@ -421,6 +424,7 @@ class Driver:
         died = failure.kind == "crash" and failure.step == "predict"
         deaths = flight.deaths + died
         if lost or isolation not in flight.tried or (died and deaths < DEATHS):
+            # An attempt that was lost shows nothing, and one death little: neither counts as tried.
             tried = flight.tried - {isolation}
             shards = flight.lease.shards
             self._agenda.try_again(

@@ -246,6 +246,7 @@ def _core_valid(held: ShardPixels, tile: Tile) -> NDArray[np.bool_] | bool:
     if held.valid is None:
         return True
     valid = held.valid[tile.core.slices_within(held.shard.read)]
+    # Valid pixels in the halo alone do not count: nothing of the tile would be kept.
     return valid if valid.any() else False
 
 

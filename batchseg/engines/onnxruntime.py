@@ -203,6 +203,7 @@ def _session(
     except Exception as e:  # ONNX Runtime's classes derive from Exception only
         msg = f"model: ONNX Runtime cannot load {network.path}: {telling_line(e)}"
         raise ModelError(msg) from e
+    # Left alone it falls back to the CPU, with no more than a warning.
     session.disable_fallback()
     used = session.get_providers()[0]
     if used != provider:

@@ -24,7 +24,10 @@ HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
 
 
 class OpenVINO:
-    """The CPU plugin."""
+    """The CPU plugin.
+
+    It could read a .pdmodel by itself, with the same answers; ONNX serves both of Paddle's formats.
+    """
 
     name = "openvino"
     formats: tuple[Format, ...] = ("onnx",)

@@ -176,6 +176,7 @@ def _no_gpu() -> str | None:
     import_paddle()
     import paddle
 
+    # The CPU build takes `enable_use_gpu` without a word, and computes on the CPU.
     if not paddle.is_compiled_with_cuda():
         return CPU_BUILD
     return None if gpu_count() else "Paddle sees no GPU on this machine"
@@ -187,12 +188,11 @@ def _has_bf16() -> bool:
     return has_fast_bf16() and bool(paddle.base.core.supports_bfloat16_fast_performance())
 
 
+# What follows has not run on a GPU: it is written after Paddle 3.2's documentation and source. Tests record
+# the calls and hold them against the signatures of the real `paddle.inference.Config`.
+
 FIRST_POOL_MB = 100
-
-
 WORKSPACE_BYTES = 1 << 30
-
-
 MIN_SUBGRAPH = 3
 """Operators; smaller groups stay with Paddle. TensorRT's gain would not pay for the change of library."""
 

@@ -1,6 +1,6 @@
 """TensorRT for Paddle networks: inside Paddle Inference for a .pdmodel, by conversion for a .json.
 
-Not run on a GPU so far; see `paddle_gpu`.
+Not run on a GPU so far; see `paddle`.
 """
 
 import hashlib

@@ -114,7 +114,7 @@ def check_beside(path: Path) -> None:
     for suffix in PICTURES_BESIDE:
         for name in {f"{path.name}{suffix}", f"{path.stem}{suffix}"}:
             head = _head_of(path.with_name(name))
-            if head and not SIGNATURES[0][0].match(head):
+            if head and not SIGNATURES[0][0].match(head):  # TIFF's
                 msg = f"{_shown(name, path)} beside it is no TIFF; remove it, or make it again"
                 raise SourceError(msg)
     for suffix in TEXTS_BESIDE:

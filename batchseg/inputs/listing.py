@@ -254,7 +254,10 @@ def _scene_source(
 
 
 def _tag(source: Source, infos: Sequence[FileInfo]) -> str:
-    """Of one file: its digest. Of several, their order and whatever else decides their pixels count too."""
+    """Of one file: its digest. Of several, their order and whatever else decides their pixels count too.
+
+    The STAC file that lists them is in no tag: one more item must not repeat all scenes.
+    """
     whole = digest_of(list(infos))
     if source.files and not source.rasters:
         return whole

@@ -281,6 +281,7 @@ def _sorted(tables: list[pa.Table]) -> pa.Table:
     """One table, sorted by id. The list is emptied: each column goes once its sorted form is there."""
     whole = pa.concat_tables(tables)
     ids = whole["source_id"]
+    # Of fewer than two ids it is null.
     if pc.all(pc.less_equal(ids[:-1], ids[1:])).as_py() is not False:
         return whole
     columns = dict(zip(whole.column_names, whole.columns, strict=True))
@@ -290,6 +291,7 @@ def _sorted(tables: list[pa.Table]) -> pa.Table:
     pool = pa.default_memory_pool()
     for name in LISTING.names:
         columns[name] = columns[name].take(order)
+        # Else Arrow keeps the old column's memory to itself while the next one is sorted.
         pool.release_unused()
     return pa.table(columns, schema=LISTING)
 
@@ -328,6 +330,7 @@ def _contradiction(one: dict[str, str], other: dict[str, str]) -> str:
 def some_sources(listing: pa.Table) -> list[Source]:
     """Some photographs for trials of engines."""
     count = min(listing.num_rows, SAMPLED)
+    # From the middle of as many equal stretches: ids that are neighbours are often images of one object.
     chosen = pa.array([(2 * n + 1) * listing.num_rows // (2 * count) for n in range(count)], pa.int64())
     rows = listing.take(chosen).to_pylist()
     return [

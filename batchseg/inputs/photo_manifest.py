@@ -77,7 +77,7 @@ def _parquet_rows(data: bytes) -> Iterator[pa.Table]:
 
 def _csv_rows(data: bytes) -> Iterator[pa.Table]:
     """All cells as text: 007 stays 007."""
-    text = io.TextIOWrapper(io.BytesIO(data), encoding="utf-8-sig", newline="")
+    text = io.TextIOWrapper(io.BytesIO(data), encoding="utf-8-sig", newline="")  # Excel writes a mark first
     header = next(csv.reader(text), [])
     if len(header) == 1 and ";" in header[0]:
         msg = f"its columns seem to be separated by semicolons ({header[0]!r}); save it with commas"
@@ -102,6 +102,7 @@ def _lines(data: bytes) -> Iterator[pa.Table]:
     reader = pacsv.open_csv(
         io.BytesIO(data),
         read_options=pacsv.ReadOptions(column_names=["uri"]),
+        # Paths do not hold this character, so a line is one cell whatever commas and quotes are in it.
         parse_options=pacsv.ParseOptions(delimiter="\x1f", quote_char=False),
         convert_options=pacsv.ConvertOptions(column_types={"uri": pa.string()}),
     )

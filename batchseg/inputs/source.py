@@ -148,7 +148,8 @@ LISTING = pa.schema(
         "attributes": pa.string(),  # JSON object of strings, keys sorted; empty: the input says nothing more
     }
 )
-"""One row per photograph as the listing shows it, sorted by `source_id`, each id once."""
+"""One row per photograph as the listing shows it, sorted by `source_id`, each id once. Photographs travel as
+tables of these columns: a million of them must not be a million objects."""
 
 
 def words(column: Column) -> list[Any]:

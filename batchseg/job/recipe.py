@@ -126,6 +126,7 @@ class Recipe:
 
     @property
     def mask_nodata(self) -> int:
+        """Beside all class ids; an id that collides with it ends the run (`predict.stitch.classify`)."""
         return 255 if self.mask_dtype == "uint8" else 65535
 
     def settings(self) -> dict[str, Any]:

@@ -190,7 +190,10 @@ OF_PHOTOGRAPHS = ("fit", "rules", "pixel_size", "masks", "mask_format", "same_co
 
 
 def _unsuited(job: JobFile) -> str | None:
-    """Which key contradicts that the inputs are photographs, and why; None where all go together."""
+    """Which key contradicts that the inputs are photographs, and why; None where all go together.
+
+    Such a key is refused rather than ignored: who wrote it relies on it.
+    """
     checks = {
         "aoi": (job.aoi is not None, "photographs have no place; rules have `region_of_interest`"),
         "scale": (job.scale == "metadata", "photographs say no reflectance; divide or stretch their values"),

@@ -10,7 +10,11 @@ from batchseg.models.package import ClassInfo, EngineName, ModelOptions, Normali
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scale:
-    """Raw pixel values to the model's unit: `(raw - low) / (high - low)`."""
+    """Raw pixel values to the model's unit: `(raw - low) / (high - low)`.
+
+    A file's `raw * scale + offset` is brought to this form too. For Sentinel-2's integers it is exact, so
+    that both processing baselines give the same bits as `divide: 10000`.
+    """
 
     kind: Literal["transforms", "divide", "stretch", "metadata"]
     """metadata: the values that mean reflectance 0 and 1 are each scene's own (`Recipe.of_scene`)."""

@@ -195,6 +195,7 @@ def decrypted_files(network: Path, params: Path | None, key: ModelKey) -> Iterat
 
 
 def _in_memory(link: Path, content: bytes, stack: contextlib.ExitStack) -> Path:
+    """A file in memory with a name on the disk: Paddle's `set_model_buffer` ends processes over PIR files."""
     file = stack.enter_context(os.fdopen(os.memfd_create("batchseg-model", os.MFD_CLOEXEC), "wb"))
     file.write(content)
     file.flush()

@@ -208,7 +208,7 @@ def _run_paddleseg(python: str, request: dict[str, Any], folder: Path) -> dict[s
     """What the script answers; what Paddle prints is shown only if there is no answer."""
     asked, answered, log = folder / "request.json", folder / "answer.json", folder / "log"
     asked.write_text(json.dumps(request), encoding="utf-8")
-    # A copy: beside the script lie modules such as trace.py, which would hide Python's own.
+    # A copy, alone in its folder: Python looks for modules beside a script first, and would find ours.
     script = shutil.copyfile(SCRIPT, folder / SCRIPT.name)
     with log.open("wb") as stream:
         try:

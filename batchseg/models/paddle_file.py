@@ -259,6 +259,7 @@ def tensor_desc(message: Any) -> tuple[int, list[int]]:
             kind = value
         elif number == 2:
             dims += [value] if isinstance(value, int) else _packed(value)
+    # An open axis is -1, which a varint holds as 64 bits without a sign.
     return kind, [d - 2**64 if d >= 2**63 else d for d in dims]
 
 
@@ -279,6 +280,7 @@ def _fields(message: Any) -> Iterator[tuple[int, Any]]:
     content, at = memoryview(message), 0
     while at < len(content):
         tag, at = _varint(content, at)
+        # Wire types: 0 is a varint, 1 eight bytes, 5 four bytes, 2 a length and so many bytes.
         number, wire = tag >> 3, tag & 7
         if wire == 0:
             value, at = _varint(content, at)

@@ -62,6 +62,7 @@ def _add_georeference(root: Element, georeference: Georeference) -> None:
         if georeference.crs_wkt:
             SubElement(root, "SRS").text = georeference.crs_wkt
         a, b, c, d, e, f = georeference.transform
+        # GDAL's order. repr gives the shortest text that reads back as the same number.
         SubElement(root, "GeoTransform").text = ", ".join(repr(v) for v in (c, a, b, f, d, e))
     elif georeference.gcps:
         wkt = georeference.gcps_crs_wkt or georeference.crs_wkt
@@ -78,7 +79,10 @@ def _add_georeference(root: Element, georeference: Georeference) -> None:
 
 
 def _add_classes(root: Element, band: Element, classes: tuple[ClassInfo, ...]) -> None:
-    """Names twice: as categories, which QGIS shows (GDAL keeps them in .aux.xml), and inside the file."""
+    """Names twice: as categories, which QGIS shows (GDAL keeps them in .aux.xml), and inside the file.
+
+    GeoTIFF itself has no place for names of classes.
+    """
     if not classes:
         return
     metadata = SubElement(root, "Metadata")
@@ -99,6 +103,7 @@ def _add_piece(band: Element, piece: Piece) -> None:
     source = SubElement(band, "SimpleSource")
     SubElement(source, "SourceFilename", relativeToVRT="0").text = piece.path
     SubElement(source, "SourceBand").text = "1"
+    # With them GDAL opens a piece only when it is read: a scene may have thousands.
     SubElement(
         source,
         "SourceProperties",

@@ -59,7 +59,7 @@ OUTPUTS = pa.schema([("row", pa.int64()), *_OUTPUT])
 def to_parquet(tables: Iterable[pa.Table], run_id: str, schema: pa.Schema = SCHEMA) -> bytes:
     """Tables one after the other as one file of plain columns, row group by row group.
 
-    The run's id makes equal rows of two runs different bytes: see publishing.create.
+    The run's id makes equal rows of two runs different bytes: see publish.create.
     """
     sink = io.BytesIO()
     named = schema.with_metadata({"run": run_id})
@@ -138,6 +138,7 @@ def latest(tables: list[pa.Table]) -> pa.Table:
     constants: Constants = {}
     columns = []
     del ids, ordered
+    # Column by column, each old one dropped before the next is made: else a million rows are in memory twice.
     for name in HELD.names:
         columns.append(_shared(name, table.column(name).take(indices), constants))
         table = table.drop_columns(name)

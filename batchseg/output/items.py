@@ -1,4 +1,7 @@
-"""The table of items: one row per source, made from the ledger's columns."""
+"""The table of items: one row per source, made from the ledger's columns.
+
+It is written at a run's end as a whole, so that each living source is there once, by construction.
+"""
 
 import io
 from collections.abc import Collection, Iterable

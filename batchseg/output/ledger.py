@@ -149,6 +149,7 @@ class Ledger:
         """
         self._run, self.guard = run_id, guard or self.guard
         data = to_parquet([], run_id)
+        # A number that is taken is of a run that went on after this one read the ledger: its rows come first.
         while not publish.create(self._uri("segment", self._last + 1), data):
             for tables in _read([self._uri("segment", self._last + 1)]):
                 self._append(self._replay(rows) for rows in tables)
@@ -203,6 +204,7 @@ class Ledger:
         data = to_parquet([self.table(), unfinished], self._run)
         parts = start_aside(self._parts)  # a bucket is asked while it takes the snapshot
         publish.publish(self._uri("snapshot", self._last), data)
+        # From here on who reads starts at the new snapshot; what it covers is passed over until it is gone.
         snapshots, segments = parts.result()
         covered = [self._uri("snapshot", number) for number in snapshots if number < self._last]
         covered += [self._uri("segment", number) for number in segments if number <= self._last]

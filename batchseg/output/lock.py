@@ -94,6 +94,8 @@ class Lock:
         """As `check`, but asks only after a silence: for what is done often.
 
         A process that was stopped for longer than it may be silent finds that out here before it does harm.
+        Nothing guards between the answer and the write: who is stopped just there writes the same bytes, or a
+        table that the next run writes again.
         """
         if self._lost or _since(self._beaten) > STALE_SECONDS / 2:
             self.check()
@@ -269,6 +271,7 @@ def _write(lock: Lock, *, released: bool) -> None:
         return
     try:
         with path.open("r+b") as file:
+            # Padded with blanks, not cut off: whoever reads meanwhile must find whole JSON.
             file.write(_document(lock, released=released).ljust(path.stat().st_size))
     except OSError as e:
         msg = f"cannot write {path}: {describe(e, path)}"

@@ -82,10 +82,12 @@ def _right(pairs: Pixels, dtype: np.dtype[Any]) -> Pixels:
 
 def _most_frequent(four: tuple[Pixels, Pixels, Pixels, Pixels], nodata: int) -> Pixels:
     a, b, c, d = four
+    # If a equals another one, nothing is more frequent: two against two at most, and a is the first.
     alone = (a != b) & (a != c) & (a != d)
     half = np.where(alone & ((b == c) | (b == d)), b, np.where(alone & (c == d), c, a))
     empty = half == nodata
     if empty.any():
+        # Nodata is the highest value: of nodata and others the lowest is a class.
         half = np.where(empty, np.minimum(np.minimum(a, b), np.minimum(c, d)), half)
     return half
 
@@ -99,6 +101,7 @@ def halve_confidence(values: Pixels, nodata: int = 0) -> Pixels:
     quarters = np.stack(_quarters(values)).astype(np.uint16)
     count = np.count_nonzero(quarters != nodata, axis=0)
     total = quarters.sum(axis=0)
+    # (total / count) rounded half up, in integers.
     half: Pixels = ((2 * total + count) // np.maximum(2 * count, 1)).astype(values.dtype)
     return half
 

@@ -129,7 +129,8 @@ def create(uri: str, data: bytes) -> bool:
             try:
                 patiently(lambda: fs.pipe_file(path, data, mode="create"))
             except OSError as e:
-                # Servers word it in several ways; a conflict is another's request at the same moment.
+                # Servers word it in several ways, of which s3fs knows Amazon's alone; a conflict is another's
+                # request at the same moment.
                 told = isinstance(e, FileExistsError) or code_of(e) in _EXISTS
                 if not told:
                     raise

@@ -149,6 +149,7 @@ def _digests(columns: pa.Table, bounds: NDArray[np.int64]) -> list[str]:
     texts = [columns.column(name).cast(text) for name in _DIGESTED]
     join: Any = pc.binary_join_element_wise
     joined = join(*texts, pa.scalar("", text), pa.scalar("\0", text)).combine_chunks()
+    # The text of all rows lies in one buffer: a group's is a stretch of it, hashed without a copy.
     _, offsets, data = joined.buffers()
     at = np.frombuffer(offsets, np.int64)[joined.offset + bounds]
     held = memoryview(data)

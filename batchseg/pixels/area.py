@@ -198,6 +198,7 @@ def _footprint(area: Area, crs_wkt: str, transform: Affine6, height: int, width:
     if not np.isfinite(shapely.get_coordinates(pixels)).all():
         msg = "has a CRS in which parts of the job's aoi have no place; cut the aoi to the scenes' region"
         raise MisplacedError(msg)
+    # A pixel beyond the raster, so that the cut's own edges touch none of its pixels.
     raster = shapely.box(-1, -1, width + 1, height + 1)
     parts = _polygons(shapely.make_valid(pixels))
     return Footprint(shapely.union_all(_polygons(shapely.intersection(parts, raster))))

@@ -102,6 +102,7 @@ class WindowReader:
             root: BaseException = e
             while root.__cause__ is not None:
                 root = root.__cause__
+            # Lack of memory says nothing of the file.
             starved = isinstance(root, rasterio._err.CPLE_OutOfMemoryError)
             if starved or self._is_damage is None or not self._is_damage():
                 raise

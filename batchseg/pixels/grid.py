@@ -4,12 +4,14 @@ A tile is the model's input window, `tile_size` pixels square. Its core is the t
 each side; the cores partition the raster, so each pixel is predicted exactly once. A shard is a
 rectangle of whole tiles, so shards share no prediction.
 
-One axis, width 10, tile_size 6, halo 1 (core 4):
+One axis, width 10, tile_size 6, halo 1 (core 4), two tiles to a shard:
 
     core      |0 1 2 3|4 5 6 7|8 9|
     tile 0  -1 0 1 2 3 4
     tile 1           3 4 5 6 7 8
     tile 2                   7 8 9 10 11 12     pixels -1 and 10..12 are reflections
+    shard 0   |0 1 2 3 4 5 6 7|                 tiles 0 and 1; reads 0..8: its core, and the halo inside
+    shard 1                   |8 9|             tile 2; reads 7..9
 """
 
 from collections.abc import Iterable, Iterator
@@ -226,6 +228,7 @@ class ShardGrid:
 
     def _is_wanted(self, row: int, col: int) -> bool:
         number = row * self.tiles.shape_hw[1] + col
+        # numpy.packbits puts the first of eight into the highest bit.
         return self.wanted is None or bool(self.wanted[number // 8] << number % 8 & 128)
 
     def _needed(self, row: int, row_stop: int, col: int, col_stop: int) -> Window:

@@ -185,6 +185,7 @@ class _RemoteFile:
             failures = len(_failures)
             data = self._read([start], [stop])[0]
             if len(_failures) > failures:
+                # Zeros in place of what the storage did not give: no pages to be kept.
                 return bytes((last - first + 1) * PAGE_BYTES)
             for page in range(missing[0], missing[-1] + 1):
                 at = (page - missing[0]) * PAGE_BYTES
@@ -245,6 +246,7 @@ def _copied(main: FileInfo, infos: Sequence[FileInfo]) -> str:
     root = cache_root()
     folder = root / key
     with (root / f"{key}.lock").open("w") as lock:
+        # The machine's other processes wait for this copy instead of fetching one each.
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not folder.is_dir():
             _make_room(root, sum(info.size for info in infos))
@@ -254,7 +256,7 @@ def _copied(main: FileInfo, infos: Sequence[FileInfo]) -> str:
                 lambda info: fetch.fetch(info.uri, making / _relative(info.uri), info.size), infos, main.uri
             )
             making.rename(folder)
-        os.utime(folder)
+        os.utime(folder)  # when it was last used: the oldest go when room is made
     return str(folder / _relative(main.uri))
 
 

@@ -71,6 +71,7 @@ def read_shards(scene: Scene, recipe: Recipe, shards: tuple[Shard, ...]) -> tupl
     except SourceError:
         _held.close()
         raise
+    # Before and after: a file that is replaced during the read would give a mixture of both versions.
     version.result()
     check_version(scene.source)
     return read, time.perf_counter() - started

@@ -49,6 +49,7 @@ def valid_pixels(
         if not isinstance(dataset, Stack) and MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags:
             valid = reader.mask(lambda window: dataset.read_masks(recipe.bands[0], window=window)) != 0
         else:
+            # Where only some bands hold nodata the pixel counts: 0 is a usual dark value.
             valid = _differs_from_nodata(pixels, [scene.nodata[band - 1] for band in recipe.bands])
             if valid is None:
                 alpha = dataset.alpha_of(recipe.bands) if isinstance(dataset, Stack) else scene.alpha_bands

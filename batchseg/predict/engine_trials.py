@@ -262,6 +262,8 @@ def tiles_per_second(
 ) -> float:
     """Tiles per second of `workers` processes with `threads` threads each, at work at the same time.
 
+    As many as the run will have: they share the memory's bandwidth, so that one alone would look too fast.
+
     Raises:
         ProcessDiedError: one of them crashed, or did not answer within `limit` seconds.
         ModelError: the network cannot be loaded so.
@@ -307,6 +309,7 @@ def _paced(
 
     for index in range(2):
         one(index)
+    # The first runs plan and compile; then all processes begin to measure at the same time.
     _meet(Path(folder), workers, number)
     done, started = 0, time.perf_counter()
     while (elapsed := time.perf_counter() - started) < seconds or done < 2:

@@ -186,6 +186,7 @@ def _winners(
     probability = best
     if recipe.facts.output == "logits":
         probability = np.zeros_like(best)
+        # Interpolated a second time: to keep them is what there is no memory for.
         for plane in planes():
             probability += np.exp(plane - best)
         np.divide(1, probability, out=probability)
@@ -201,6 +202,7 @@ def _only_class(scores: NDArray[Any], recipe: Recipe) -> int | None:
         is_one = scores[0] > recipe.model.threshold
         return int(is_one[0, 0]) if is_one.all() or not is_one.any() else None
     best = int(scores[:, 0, 0].argmax())
+    # Of equal scores the first class wins, so a class before the best must be lower everywhere.
     wins = (scores[:best] < scores[best]).all() and (scores[best + 1 :] <= scores[best]).all()
     return best if wins else None
 

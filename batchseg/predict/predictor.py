@@ -121,7 +121,7 @@ class Predictor:
 
     def _kept(self, output: NDArray[Any]) -> NDArray[Any]:
         """(..., H, W) without the halo, where the graph has not cut it off."""
-        cut = slice(self._margin, -self._margin or None)
+        cut = slice(self._margin, -self._margin or None)  # up to -0 there would be nothing
         kept: NDArray[Any] = output[..., cut, cut]
         return kept
 

@@ -131,6 +131,7 @@ def _probe(
     batch = _batch(noise, package)
     try:
         output = session.run(batch)[0]
+        # The second run is timed: the first one plans and compiles.
         started = time.perf_counter()
         session.run(batch)
         seconds = time.perf_counter() - started

@@ -208,6 +208,8 @@ def _bounds(lon: Floats, lat: Floats) -> Floats:
     """Of closed lines (n, points): (n, 4) west, south, east, north."""
     failed = ~np.all(np.isfinite(lon + lat), axis=1, keepdims=True)
     lon, lat = np.where(failed, 0, lon), np.where(failed, 0, lat)
+    # From point to point the short way round, so that a line runs on across the antimeridian. One whose steps
+    # add up to a full turn goes around a pole.
     turns = np.diff(lon, axis=1, append=lon[:, :1])
     turns = turns - 360 * np.round(turns / 360)
     lines = lon[:, :1] + np.concatenate([np.zeros((len(lon), 1)), np.cumsum(turns[:, :-1], axis=1)], axis=1)

@@ -90,7 +90,11 @@ class Annotator:
         )
 
     def _box(self, mask: PhotoMask) -> Window | None:
-        """Around all pixels that may belong to a region; None where there are none."""
+        """Around all pixels that may belong to a region; None where there are none.
+
+        Defects are small, and tracing costs by the pixel. Class 0 is background in nearly all jobs: where it
+        makes no regions, whatever differs from 0 is inside the box.
+        """
         classes = mask.classes
         height, width = classes.shape
         if mask.only_class is not None and not self._wanted[mask.only_class]:
@@ -122,6 +126,7 @@ class Annotator:
             height, width, wanted=self._wanted, with_confidence=self._with_confidence, max_vertices=UNCUT
         )
         regions = joined([*tracer.feed(0, ids, sums), tracer.finish()])
+        # A region's id is its first pixel in the stack: its row tells the box, and the box the photograph.
         at = np.searchsorted(tops, regions.region_id // width, side="right") - 1
         photo = np.array([box.photo for box in boxes])[at]
         widths = np.array([masks[box.photo].classes.shape[1] for box in boxes])[at]

@@ -114,6 +114,7 @@ class RegionWriter:
 
     def _write(self, regions: Regions) -> None:
         counts = count(regions)
+        # A piece of a cut region is part of a large one, however small it is itself.
         kept = np.flatnonzero((counts.area >= self._settings.min_area) | regions.cut)
         if len(kept) < len(regions):
             regions, counts = regions.pick(kept), counts.pick(kept)
@@ -131,7 +132,7 @@ def wanted_classes(settings: RegionSettings, nodata: int) -> NDArray[np.bool_]:
     """(256,) or (65536,) by pixel value, whether it makes regions."""
     wanted = np.zeros(256 if nodata < 256 else 65536, dtype=bool)
     if settings.classes is None:
-        wanted[1:] = True
+        wanted[1:] = True  # class 0 is background, unless the job names it
     else:
         wanted[[class_id for class_id in settings.classes if class_id < len(wanted)]] = True
     wanted[nodata] = False

@@ -43,7 +43,7 @@ def judge(rules: Ruleset, regions: pa.Table, images: pa.Table) -> pa.Table:
 
     Args:
         rules: of the job.
-        regions: columns of `photos.tables.ANNOTATIONS`; rows of other images are left aside.
+        regions: columns of `rows.ANNOTATIONS`; rows of other images are left aside.
         images: columns `source_id` (each once), `height` and `width` (pixels).
 
     Returns:
@@ -97,6 +97,7 @@ def decide(rules: Ruleset, measures: Sequence[Measures], image_count: int) -> ND
         return decided
     regions = _joined(measures)
     weight = {"FAIL": 0, "REVIEW": 1}
+    # FAIL before REVIEW, and the sort is stable: among equals the first in the job file decides.
     for number, one in sorted(enumerate(rules.criteria), key=lambda item: weight[item[1].then]):
         meets = _meets(one, regions, regions.area[rules.parts.index(one.interest)])
         hits = np.bincount(regions.image[meets], minlength=image_count) >= one.count

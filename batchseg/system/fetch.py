@@ -35,7 +35,10 @@ _IN_ONE = {"s3": {"max_concurrency": 1}}
 
 
 def _check_length(uri: str, found: int, expected: int | None) -> None:
-    """A proxy or a server that breaks off may still say that this was all."""
+    """A proxy or a server that breaks off may still say that this was all.
+
+    Unnoticed, a photograph's file would be blamed for it, and a copy would stay on the disk as it is.
+    """
     if expected is not None and found != expected:
         msg = f"{uri} has {expected} bytes, the storage gave {found}"
         raise ShortReplyError(msg)

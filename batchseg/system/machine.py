@@ -12,6 +12,7 @@ BF16_FLAGS = ("amx_bf16", "avx512_bf16")
 def cpu_class() -> str:
     """The instruction set that an engine will use here: it decides the last bits of a score."""
     limit = _isa_limit()
+    # The first that is there. AMX is a class of its own: its bf16 sums differ from those of avx512_bf16.
     found = next(
         (isa for isa in (*BF16_FLAGS, "avx512f", "avx2", "avx", "sse4_1") if isa in _flags()), "other"
     )

@@ -29,7 +29,8 @@ def held_folder(prefix: str, *, root: Path) -> tuple[Path, Any]:
     remove_stale(prefix, root=root)
     while True:
         folder = Path(tempfile.mkdtemp(prefix=prefix, dir=root))
-        # Between these two lines another process may take the folder for a dead one's, and remove it.
+        # Between these two lines another process may take the folder for a dead one's, and remove it: of
+        # three processes that made 300 folders each, two met that.
         if (lock := _locked(folder, wait=True)) is not None:
             return folder, lock
 

@@ -19,7 +19,8 @@ FINER = 2
 
 LINE_PX = 1.5
 HALO_PX = 1.25
-"""Widths on the thumbnail. Both lie outside of a region: what is inside stays to be seen."""
+"""Widths on the thumbnail. Both lie outside of a region: what is inside stays to be seen. Along its border a
+line of two pixels would hide a crack of three."""
 
 MARGIN = math.ceil(LINE_PX + HALO_PX)
 """Of paper around a thumbnail, for the outlines of regions that touch the image's border."""

@@ -320,6 +320,8 @@ _DAYS_AGO = {"today": 0, "yesterday": 1}
 def start_of(text: str, now: dt.datetime, output: str) -> dt.datetime | None:
     """The time that a word of the user's means, in UTC; None: the beginning.
 
+    What users say and read is local time, what is kept is UTC.
+
     Args:
         text: a duration (`24h`, `90m`, `7d`), a date or a date and time in local time (`2026-11-19`,
             `2026-11-19T22:00`), `today` or `yesterday` (from 00:00 local time), `run` (the start of the last

@@ -98,7 +98,7 @@ def said(place: Place) -> str:
     return path.read_text() if path.exists() else ""
 
 
-def run(place: Place, *arguments: object, timeout: float = 300, **faults: object) -> int:
+def run(place: Place, *arguments: object, timeout: float = 600, **faults: object) -> int:
     """The exit code; -9 and an end by force where it did not end in time, which no run may need."""
     process = start(place, *arguments, **faults)
     try:

@@ -29,7 +29,7 @@ SHARED = Path("/dev/shm")
 FILLER = "filler"
 """The file that takes a disk's room: a trial's own, and not what a run left."""
 
-MOST_SECONDS = 240.0
+MOST_SECONDS = 480.0
 """For one run: none may need more on a busy machine."""
 
 
@@ -134,7 +134,7 @@ def _trial(fault: str, seed: int, chance: random.Random, job: Job, executor: str
             problems += [] if identical else [differ]
             problems += _readers(workload.output(name), complete=True) if identical else []
             predicted = here.predicted()
-            wait_for(lambda: not here.processes(), 5)
+            wait_for(lambda: not here.processes(), 30)
             left = [f"process {pid}" for pid in here.processes()]
             left += [name for name in here.left_files() if name != FILLER]
             (workload.folder / f"{name}.yaml").unlink()
@@ -165,7 +165,7 @@ def tempfolder(here: Place) -> Iterator[Path]:
 def _first(here: Place, workload: Workload, name: str, keys: dict[str, object], met: Met) -> int:
     process = start(here, "run", workload.job(name, **keys), within=met.before, **(met.faults or {}))
     if met.during is not None:
-        wait_for(lambda: len(here.predicted()) > 0 or process.poll() is not None, 60)
+        wait_for(lambda: len(here.predicted()) > 0 or process.poll() is not None, 300)
         met.during()
     return _wait(here, process)
 
@@ -205,7 +205,7 @@ def _readers(output: str, *, complete: bool = False, blamed: bool = False) -> li
     """Commands that only read, on the disk as it is; nothing may be quarantined, nothing recorded damaged."""
     found = []
     for command in (("status",), ("verify",)):
-        done = subprocess.run([BATCHSEG, *command, output], capture_output=True, text=True, timeout=120)
+        done = subprocess.run([BATCHSEG, *command, output], capture_output=True, text=True, timeout=600)
         nothing_yet = done.returncode == 2 and not complete
         if done.returncode != 0 and not nothing_yet:
             found.append(f"{command[0]} ended with {done.returncode}: {(done.stderr + done.stdout)[-300:]}")
@@ -268,7 +268,7 @@ def _later(scene: Scene, what: Callable[[], None]) -> Callable[[], None]:
     tiles = scene.chance.randrange(scene.job.tiles)
 
     def do() -> None:
-        wait_for(lambda: len(scene.here.predicted()) >= tiles, 20)
+        wait_for(lambda: len(scene.here.predicted()) >= tiles, 120)
         what()
 
     return do

@@ -235,6 +235,7 @@ def trial(
     workload = _workload(kind, work)
     expected, tiles = _expected(kind, work)
     name = f"out-{os.getpid()}-{seed}"
+    workload.remove(name)
     with cluster(case.hosts) as on:
         began = time.monotonic()
         process = _start(on, workload, name, host=case.run_on, lease_timeout=case.lease_timeout)

@@ -8,7 +8,7 @@ import re
 import subprocess
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -27,10 +27,10 @@ SCENES, IMAGES = 2, 60
 SLOW = 0.05
 """Seconds per tile, of which there are 220 or 450: so that a run lasts long enough to be hit."""
 
-END_SECONDS = 150
+END_SECONDS = 300
 """In which a run ends by itself on a busy machine; more is a hang."""
 
-ORPHAN_SECONDS = 20
+ORPHAN_SECONDS = 40
 """In which all is gone that a killed run had started, or the next command ends it."""
 
 
@@ -228,7 +228,7 @@ class _Running:
         )
 
     def _kill(self, here: Place, victims: list[int]) -> None:
-        self._shared |= _shared_memory(here.processes())
+        self._shared |= shared_memory(here.processes())
         kill(victims)
         self._kills += 1
 
@@ -318,7 +318,7 @@ def _recorded(output: str) -> Callable[[str], bool]:
     return is_recorded
 
 
-def _shared_memory(pids: list[int]) -> set[str]:
+def shared_memory(pids: Iterable[int]) -> set[str]:
     """Names of what processes have mapped of /dev/shm."""
     names: set[str] = set()
     for pid in pids:

@@ -95,10 +95,10 @@ def _tried(fault: str, seed: int, case: Case) -> Trial:
             differences(_without(workload.outcome(name), case), _without(expected, case)),
         ]
         found += ["nobody was blamed"] if case.guilty and not _blamed(workload.outcome(name), case) else []
-        wait_for(lambda: not here.processes(), 5)
+        wait_for(lambda: not here.processes(), 30)
         left = tuple(f"process {pid}" for pid in here.processes()) + tuple(here.left_files())
         kill(here.processes())
-        wait_for(lambda: not here.processes(), 5)
+        wait_for(lambda: not here.processes(), 30)
         workload.remove(name)
         return Trial(
             section="processes",
@@ -203,7 +203,7 @@ def _stopped(role: str) -> Callable[[Workload, random.Random], Case]:
             kill(hit[:1], signal.SIGSTOP)
             return bool(hit)
 
-        wait_for(lambda: bool(here.predicted()), 120)
+        wait_for(lambda: bool(here.predicted()), 300)
         time.sleep(delay)
         wait_for(strike, 20)
         return len(hit[:1])
@@ -240,7 +240,7 @@ def _fifo_later(workload: Workload, chance: random.Random) -> Case:
     name = sorted(path.name for path in folder.iterdir())[-1]
 
     def act(here: Place, case: Case) -> int:
-        wait_for(lambda: bool(here.predicted()), 120)
+        wait_for(lambda: bool(here.predicted()), 300)
         (folder / name).unlink()
         os.mkfifo(folder / name)
         return 1

@@ -324,7 +324,7 @@ def _problems(here: Place) -> list[str]:
         found.append("a traceback was printed")
     if left := here.left_files():
         found.append(f"left {left}")
-    if not wait_for(lambda: not here.processes(), 5) and (living := here.processes()):
+    if not wait_for(lambda: not here.processes(), 30) and (living := here.processes()):
         found.append(f"processes {living} live on")
     return found
 

@@ -20,7 +20,7 @@ from urllib.parse import parse_qs, urlsplit
 import fsspec
 import pyarrow.parquet as pq
 
-from faults.commands import Place, kill, run, said, start
+from faults.commands import Place, kill, run, said, start, wait_for
 from faults.context import Context
 from faults.record import Trial
 from faults.sockets import is_open_to_others, listening
@@ -146,7 +146,7 @@ def examine(
         watch = Watch(here, local)
         with watch.watching():
             for step in steps:
-                codes.append(run(here, *step.words, timeout=200, **step.faults))
+                codes.append(run(here, *step.words, **step.faults))
             for name in outputs:
                 for words in COMMANDS:
                     run(here, words[0], workload.output(name), *words[1:])
@@ -490,9 +490,7 @@ def hostile_files(context: Context, fault: str, seed: int) -> Trial:
 def _interrupted(here: Place, job: Path) -> None:
     """So that fragments and segments are there, too."""
     process = start(here, "run", job, slow=0.05)
-    until = time.monotonic() + 60
-    while len(here.predicted()) < 60 and time.monotonic() < until:
-        time.sleep(0.05)
+    wait_for(lambda: len(here.predicted()) >= 60, 300)
     kill([process.pid])
     process.wait()
 

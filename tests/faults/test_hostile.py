@@ -15,7 +15,7 @@ from batchseg.inputs.listing import find_sources
 from batchseg.inputs.photo_listing import list_photographs
 from batchseg.inputs.source import Refusal, Scene
 from batchseg.job.file import load_job
-from batchseg.output.ledger import Record
+from batchseg.output.record import Record
 from batchseg.pixels.header import read_header
 from batchseg.system.processes import call_in_fresh_process
 from faults import mutants

@@ -6,14 +6,12 @@ from pathlib import Path
 import pytest
 import seams
 from conftest import JobWriter, reflectance, write_raster
-from photo_runs import JobMaker, photo_job, photograph, save
+from photo_runs import JobMaker, photograph, save
 
 from batchseg.driver.executors import ray_tasks
 from batchseg.output.region_parts import COMPACT_FROM
 from faults.commands import ROLES, Place, run, said
 from faults.workload import place
-
-__all__ = ["photo_job"]
 
 PHOTOGRAPHS = {
     seams.DECODE_PHOTOGRAPH,

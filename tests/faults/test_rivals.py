@@ -7,7 +7,7 @@ import pytest
 
 from faults.commands import run, said, start, wait_for
 from faults.context import Context
-from faults.rivals import STALE, Bench, _state, _workload
+from faults.rivals import LIMIT_SECONDS, STALE, Bench, _state, _workload
 from faults.workload import place
 
 
@@ -21,12 +21,12 @@ def test_a_sleeper_whose_scratch_is_gone_says_who_took_over(tmp_path, models):
     job = workload.job("out", inputs=str(workload.folder / "in" / "scene-00.tif"), regions=False)
     with place() as first, place() as second:
         sleeper = start(first, "run", job, "--quiet", stale=STALE, stop="masks/:1")
-        assert wait_for(lambda: _state(sleeper.pid) in "TZ", 150)
+        assert wait_for(lambda: _state(sleeper.pid) in "TZ", LIMIT_SECONDS)
         time.sleep(STALE + 1)
         assert run(second, "run", job, "--quiet", stale=STALE) == 0
         done = workload.outcome("out")
         sleeper.send_signal(signal.SIGCONT)
-        assert sleeper.wait(60) == 5
+        assert sleeper.wait(LIMIT_SECONDS) == 5
         assert "another run took" in said(first)
         assert workload.outcome("out") == done
 

@@ -13,9 +13,9 @@ PACKAGE = Path(batchseg.__file__).parent
 
 DANGEROUS = ("pickle", "cloudpickle", "joblib", "marshal", "shelve", "dill", "jsonpickle")
 ALLOWED = {
-    ("bench.py", "pickle"): "tiles for trials of engines, in the run's own folder, which others cannot enter",
-    ("bench.py", "pickle.loads"): "the same",
-    ("config.py", "yaml.load"): "with a SafeLoader that refuses equal keys",
+    ("predict/engine_trials.py", "pickle"): "tiles of trials, in the run's own folder, closed to others",
+    ("predict/engine_trials.py", "pickle.loads"): "the same",
+    ("job/file.py", "yaml.load"): "with a SafeLoader that refuses equal keys",
     ("models/paddleseg_script.py", "yaml.load"): "PaddleSeg's config, by its own loader, in its interpreter",
 }
 

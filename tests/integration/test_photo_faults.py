@@ -7,9 +7,7 @@ from pathlib import Path
 import pytest
 from conftest import BATCHSEG, batchseg
 from killing import faults, wait_for
-from photo_runs import JobMaker, check, items, night, photo_job, photograph, save
-
-__all__ = ["photo_job"]
+from photo_runs import JobMaker, check, items, night, photograph, save
 
 
 @pytest.mark.slow

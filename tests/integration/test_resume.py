@@ -112,7 +112,7 @@ def test_a_killed_predictor_is_replaced(tmp_path: Path, job: Path) -> None:
     assert len(victims) == 2
     kill(victims[:1])
     before, known = predicted(environment), recorded(output)
-    assert process.wait(timeout=120) == 0
+    assert process.wait(timeout=600) == 0
     check_repeats(before + predicted(environment), known, environment)
     assert mask_bytes(output) == expected
 

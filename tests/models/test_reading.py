@@ -3,47 +3,23 @@ import signal
 
 import numpy as np
 import pytest
-import yaml
+from exports import PADDLESEG_28, refusal
 from factories import tensor_bytes, write_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchseg.errors import ModelError
-from batchseg.models.deploy import baked_deploy
-from batchseg.models.package import ClassInfo, Normalize, Resize
+from batchseg.models.package import Normalize, Resize
 from batchseg.models.reading import read_model
 
-NORMALIZE = {"type": "Normalize", "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
 PADDLESEG_26 = {
     "Deploy": {"model": "model.pdmodel", "params": "model.pdiparams", "transforms": [{"type": "Normalize"}]}
-}
-PADDLESEG_28 = {
-    "Deploy": {
-        "input_shape": [-1, 3, -1, -1],
-        "model": "model.pdmodel",
-        "output_dtype": "int32",
-        "output_op": "argmax",
-        "params": "model.pdiparams",
-        "transforms": [NORMALIZE],
-    }
 }
 PADDLEX = {
     "Deploy": {**PADDLESEG_28["Deploy"], "model": "inference.pdmodel", "params": "inference.pdiparams"},
     "Global": {"model_name": "PP-LiteSeg-T"},
     "Hpi": {"backend_config": {}},
 }
-
-
-def refusal(folder) -> str:
-    with pytest.raises(ModelError) as caught:
-        read_model(str(folder))
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
-
-
-def with_transforms(*transforms):
-    return {"Deploy": {**PADDLESEG_28["Deploy"], "transforms": list(transforms)}}
 
 
 @pytest.mark.parametrize("suffix", [".json", ".pdmodel"])
@@ -73,37 +49,6 @@ def test_a_model_without_deploy_file_is_read_and_says_so(tmp_path):
     files = read_model(str(write_model(tmp_path, name="net")))
     assert (files.declares_transforms, files.normalize) == (False, None)
     assert files.network == str(tmp_path / "net.json")
-
-
-@pytest.mark.parametrize("transforms", [[], None])
-def test_an_empty_list_of_transforms_is_no_normalisation(tmp_path, transforms):
-    deploy = {"Deploy": {**PADDLESEG_28["Deploy"], "transforms": transforms}}
-    files = read_model(str(write_model(tmp_path, deploy)))
-    assert (files.declares_transforms, files.normalize) == (True, None)
-
-
-@pytest.mark.parametrize(
-    ("shape", "channels"), [([1, 4, 512, 512], 4), ([-1, -1, -1, -1], None), (None, None)]
-)
-def test_the_number_of_bands_is_read_from_the_input_shape(tmp_path, shape, channels):
-    deploy = {"Deploy": {**PADDLESEG_28["Deploy"], "input_shape": shape}}
-    assert read_model(str(write_model(tmp_path, deploy))).bands == channels
-
-
-@pytest.mark.parametrize("kind", ["PaddingByAspectRatio", "RandomBlur", "DetResizeForTest"])
-def test_an_unknown_transform_is_refused_by_name(tmp_path, kind):
-    message = refusal(
-        write_model(tmp_path, with_transforms({"type": kind, "target_size": [512, 512]}, NORMALIZE))
-    )
-    assert repr(kind) in message
-    assert str(tmp_path / "deploy.yaml") in message
-
-
-@pytest.mark.parametrize(
-    "transform", ["Normalize", {"type": "Normalize", "mean": 0.5}, {"type": "Normalize", "mean": None}, 7, {}]
-)
-def test_a_transform_of_another_form_is_refused_in_words(tmp_path, transform):
-    assert "deploy.yaml" in refusal(write_model(tmp_path, with_transforms(transform)))
 
 
 def test_missing_weights_are_named(tmp_path):
@@ -175,46 +120,6 @@ def test_what_is_no_folder_is_refused(tmp_path):
     assert "does not exist" in refusal(tmp_path / "absent.onnx")
 
 
-@pytest.mark.parametrize("text", ["a: [", "- list", "Model: {}", "Deploy: text", "\xff"])
-def test_a_deploy_file_of_another_kind_is_refused(tmp_path, text):
-    (write_model(tmp_path) / "deploy.yaml").write_bytes(text.encode("latin-1"))
-    with pytest.raises(ModelError, match=r"deploy\.yaml"):
-        read_model(str(tmp_path))
-
-
-def test_a_deploy_file_of_another_task_is_refused_as_such(tmp_path):
-    write_model(tmp_path, {"PreProcess": {"transform_ops": []}}, deploy_name="inference.yml")
-    assert "of another task" in refusal(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [
-        ("output_op", "sigmoid"),
-        ("input_shape", [3, 512, 512]),
-        ("input_shape", "free"),
-        ("input_layout", "CHW"),
-        ("input_dtype", "float64"),
-        ("classes", "soil"),
-        ("classes", [{"name": "soil", "color": "brown"}]),
-        ("classes", [{"color": "#000000"}]),
-    ],
-)
-def test_a_value_of_another_form_is_refused(tmp_path, key, value):
-    message = refusal(write_model(tmp_path, {"Deploy": {**PADDLESEG_28["Deploy"], key: value}}))
-    assert (str(value) if isinstance(value, str) else key.split("_")[0].removesuffix("es")) in message
-
-
-@pytest.mark.parametrize(
-    ("output_op", "output"), [("argmax", "classes"), ("softmax", "probabilities"), ("none", "logits")]
-)
-def test_the_output_is_the_appended_operator_s(tmp_path, output_op, output):
-    deploy = {"Deploy": {**PADDLESEG_28["Deploy"], "output_op": output_op}}
-    files = read_model(str(write_model(tmp_path, deploy)))
-    assert files.output == output
-    assert ("argmax is baked in: no confidence" in files.limits) == (output == "classes")
-
-
 def test_what_an_export_cannot_do_is_said(tmp_path):
     resize = {"type": "Resize", "target_size": [300, 200]}
     deploy = {"Deploy": {**PADDLESEG_28["Deploy"], "transforms": [resize], "input_shape": [2, 3, 200, 300]}}
@@ -247,17 +152,6 @@ def test_the_network_s_own_bands_count_where_nothing_is_said(models, tmp_path):
     shutil.copytree(models / "one", tmp_path / "m")
     (tmp_path / "m" / "deploy.yaml").write_text("Deploy: {transforms: []}")
     assert read_model(str(tmp_path / "m")).bands == 1
-
-
-@pytest.mark.parametrize("classes", [(), (ClassInfo(name="soil", color="#a0522d"),)])
-def test_what_baking_writes_is_read_back(tmp_path, classes):
-    text = baked_deploy(
-        network="model.json", params="model.pdiparams", bands=4, confidence_output=True, classes=classes
-    )
-    files = read_model(str(write_model(tmp_path, yaml.safe_load(text))))
-    assert (files.origin, files.layout, files.dtype, files.bands) == ("baked", "NHWC", "uint8", 4)
-    assert (files.output, files.confidence_output, files.classes) == ("classes", True, classes)
-    assert (files.normalize, files.declares_transforms, files.limits) == (None, True, ())
 
 
 def test_an_onnx_file_beside_a_paddle_network_is_its_conversion(tmp_path):

@@ -11,8 +11,9 @@ import pytest
 from batchseg.errors import ConfigError, LockedError, OutputError
 from batchseg.output import layout, publish
 from batchseg.output import lock as output_lock
-from batchseg.output.ledger import Ledger, Record
+from batchseg.output.ledger import Ledger
 from batchseg.output.lock import hold, holder
+from batchseg.output.record import Record
 from batchseg.system import listing, storage
 from batchseg.system.file_info import file_info
 from batchseg.system.location import Location, join

@@ -1,7 +1,6 @@
 """The region table against rasterio's regions of the whole mask, read as analysts read it."""
 
 import dataclasses
-import json
 
 import geopandas
 import numpy as np
@@ -10,56 +9,13 @@ import pyarrow.parquet as pq
 import pyproj
 import pytest
 import shapely
-from factories import make_scene
 from polygons import whole_regions
+from scene_tables import HEIGHT, NAMES, PLACES, WIDTH, mask_of, place_of, write
 
-from batchseg.inputs.source import Georeference
 from batchseg.job.recipe import RegionSettings
 from batchseg.regions import scene_table as regions_module
-from batchseg.regions.geodesy import crs_code, row_areas
-from batchseg.regions.scene_table import RegionWriter
+from batchseg.regions.geodesy import crs_code
 from batchseg.regions.tracing import tracer
-
-HEIGHT, WIDTH = 90, 70
-NODATA = 255
-NAMES = ("soil", "water", "trees")
-PLACES = {
-    "north up": ("EPSG:32633", (10.0, 0.0, 5e5, 0.0, -10.0, 5e6), 1.0),
-    "south up": ("EPSG:32633", (10.0, 0.0, 5e5, 0.0, 10.0, 5e6), 1.0),
-    "turned": ("EPSG:32633", (8.0, 6.0, 5e5, 6.0, -8.0, 5e6), 1.0),
-    "feet": ("EPSG:2263", (5.0, 0.0, 9e5, 0.0, -5.0, 2e5), 1200 / 3937),
-}
-
-
-def place_of(name: str) -> Georeference:
-    code, transform, _ = PLACES[name]
-    wkt = pyproj.CRS(code).to_wkt()
-    return Georeference(crs_wkt=wkt, transform=transform, gcps=(), gcps_crs_wkt=None, rpcs=())
-
-
-def mask_of(seed: int = 0, classes: int = 4) -> np.ndarray:
-    random = np.random.default_rng(seed)
-    mask = random.integers(0, classes, (HEIGHT // 3, WIDTH // 2)).astype(np.uint8)
-    mask = mask.repeat(3, axis=0).repeat(2, axis=1)
-    mask[random.random(mask.shape) < 0.1] = 2
-    mask[random.random(mask.shape) < 0.05] = NODATA
-    return mask
-
-
-def write(path, mask, place, *, rows=25, confidence=None, settings=None, names=NAMES):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scene = make_scene(*mask.shape, georeference=place)
-    writer = RegionWriter(
-        path,
-        scene,
-        settings or RegionSettings(),
-        class_names=names,
-        nodata=NODATA,
-        with_confidence=confidence is not None,
-    )
-    for row in range(0, len(mask), rows):
-        writer.feed(row, mask[row : row + rows], None if confidence is None else confidence[row : row + rows])
-    return writer.close()
 
 
 def wanted(*classes: int) -> np.ndarray:
@@ -109,61 +65,6 @@ def test_a_folder_holds_the_regions_of_the_whole_mask(tmp_path, name):
     assert (frame["lat_max"] >= degrees["maxy"] - 1e-7).all()
 
 
-def test_areas_sum_to_the_masks_classes(tmp_path):
-    mask, settings = mask_of(), RegionSettings(classes=(0, 1, 2, 3))
-    wkt = pyproj.CRS(4326).to_wkt()
-    place = Georeference(
-        crs_wkt=wkt, transform=(0.01, 0.0, 7.0, 0.0, -0.02, 60.0), gcps=(), gcps_crs_wkt=None, rpcs=()
-    )
-    write(tmp_path / "a.parquet", mask, place, settings=settings)
-    frame = geopandas.read_parquet(tmp_path / "a.parquet")
-    areas = row_areas(place, height=HEIGHT, width=WIDTH)
-    for class_id, part in frame.groupby("class_id"):
-        assert part["area_px"].sum() == (mask == class_id).sum()
-        assert part["area_m2"].sum() == pytest.approx(areas @ (mask == class_id).sum(axis=1), rel=1e-12)
-    geod = pyproj.Geod(ellps="WGS84")
-    some = frame[frame["area_px"] < 60].head(40)
-    fine = [polygon.segmentize(0.0005) for polygon in some.geometry]
-    exact = [abs(geod.geometry_area_perimeter(polygon)[0]) for polygon in fine]
-    np.testing.assert_allclose(some["area_m2"], exact, rtol=1e-4)
-    lengths = [sum(geod.geometry_length(line) for line in (p.exterior, *p.interiors)) for p in fine]
-    np.testing.assert_allclose(some["perimeter_m"], lengths, rtol=1e-4)
-
-
-def test_geometry_is_what_shapely_writes(tmp_path):
-    write(tmp_path / "a.parquet", np.kron(mask_of(), np.ones((2, 2), np.uint8)), place_of("turned"))
-    blobs = pq.read_table(tmp_path / "a.parquet")["geometry"].to_pylist()
-    shapes = shapely.from_wkb(blobs)
-    assert shapely.get_num_interior_rings(shapes).max() > 1
-    assert shapely.to_wkb(shapes, byte_order=1).tolist() == blobs
-
-
-def test_confidence_is_the_mean(tmp_path):
-    mask = mask_of()
-    confidence = np.random.default_rng(2).integers(1, 256, mask.shape).astype(np.uint8)
-    write(tmp_path / "a.parquet", mask, place_of("north up"), confidence=confidence)
-    frame = geopandas.read_parquet(tmp_path / "a.parquet").set_index("region_id")
-    one = frame[frame["area_px"] == 1]
-    assert len(one) > 5
-    np.testing.assert_allclose(one["confidence"], confidence.ravel()[one.index] / 255, rtol=1e-6)
-    for class_id, part in frame.groupby("class_id"):
-        total = (part["confidence"] * part["area_px"]).sum() * 255
-        assert total == pytest.approx(confidence[mask == class_id].sum(dtype=int), rel=1e-5)
-
-
-def test_without_a_place_rows_are_in_pixels(tmp_path):
-    place = Georeference(crs_wkt=None, transform=None, gcps=(), gcps_crs_wkt=None, rpcs=())
-    write(tmp_path / "a.parquet", mask_of(), place)
-    frame = geopandas.read_parquet(tmp_path / "a.parquet")
-    assert frame.crs is None
-    for column in ("area_m2", "perimeter_m", "lon_min", "lat_max", "confidence"):
-        assert frame[column].isna().all()
-    assert frame.geometry.area.tolist() == frame["area_px"].tolist()
-    geo = json.loads(pq.read_schema(tmp_path / "a.parquet").metadata[b"geo"])
-    assert geo["version"] == "1.1.0"
-    assert geo["columns"]["geometry"]["crs"] is None
-
-
 def test_bytes_do_not_depend_on_strips(tmp_path, monkeypatch):
     monkeypatch.setattr(regions_module, "GROUP_ROWS", 50)
     monkeypatch.setattr(regions_module, "GROUP_BYTES", 6000)
@@ -186,17 +87,6 @@ def test_small_regions_are_left_out(tmp_path):
     expected = {i for i, (_, p) in whole_regions(mask, wanted(1, 3)).items() if p.area >= 6}
     assert set(frame["region_id"]) == expected
     assert counts.rows == len(expected)
-
-
-def test_simplified_regions_are_valid_and_near_and_keep_their_measures(tmp_path):
-    mask, place = mask_of(), place_of("turned")
-    write(tmp_path / "a.parquet", mask, place)
-    write(tmp_path / "b.parquet", mask, place, settings=RegionSettings(simplify=1.5))
-    full, simple = (geopandas.read_parquet(tmp_path / name) for name in ("a.parquet", "b.parquet"))
-    assert simple.geometry.is_valid.all()
-    assert simple.get_coordinates().shape < full.get_coordinates().shape
-    assert simple.geometry.hausdorff_distance(full.geometry).max() <= 1.5 * 10 * 1.5
-    assert full.drop(columns="geometry").equals(simple.drop(columns="geometry"))
 
 
 @pytest.mark.parametrize("rows", [7, HEIGHT])

@@ -8,8 +8,8 @@ from listings import listed
 
 from batchseg.errors import ConfigError
 from batchseg.job.file import load_job
-from batchseg.output.ledger import Ledger, Record
-from batchseg.output.record import to_table
+from batchseg.output.ledger import Ledger
+from batchseg.output.record import Record, to_table
 from batchseg.pixels.open import _relative
 from batchseg.system.redact import hidden, public
 

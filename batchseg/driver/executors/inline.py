@@ -1,7 +1,8 @@
 """Every step in the calling process, one lease after the other: for small jobs and for debugging.
 
 Steps run in a thread beside the caller's, so that one that hangs can be told. A read that hangs is left to
-its thread; a network that does cannot be, and ends the run.
+its thread; a network that does cannot be, and ends the run. A crash ends the run as well: only second
+attempts have a process of their own.
 """
 
 import time

@@ -196,6 +196,7 @@ class RayExecutor:
         )
         running: dict[Any, list[Source]] = {}
         doubtful: list[Source] = []
+        # Now, while the model loads: later their imports and clients would take the predictors' cores.
         if self._owns_cluster and sources and not sources[0].is_local:
             self._warm(REMOTE_READS - WARM_WORKERS, [sources[0].uri, self._output])
         while parts or running:

@@ -14,7 +14,8 @@ def lean_head() -> Iterator[None]:
     On Linux Ray listens on another address even if told that one; the constant is what it has for machines
     whose clusters are of one node. Three Python processes have no option that leaves them out: the API server
     (even with `include_dashboard=False`, for statistics that are switched off; `ray.init` waits for it), the
-    autoscaler, and the one that sends workers' logs to the driver. They cost 1.5 s of CPU and 250 MB.
+    autoscaler, and the one that sends workers' logs to the driver. They cost 1.5 s of CPU and 250 MB. The
+    raylet's agents have to stay: it waits for them, and refuses to start without.
     """
     swapped: list[tuple[Any, str, Any]] = [
         (ray_constants, "ENABLE_RAY_CLUSTER", False),

@@ -127,6 +127,7 @@ class Hosts:
                 msg = f"Ray's process {name} was suspended (SIGSTOP); run again, nothing is lost"
                 raise StoppedError(msg)
         now = time.monotonic()
+        # Of a long gap only a second counts: the machine slept, and the head was not asked.
         self._head_silent += min(now - self._checked, 1.0)
         self._checked = now
         if self._answers != self._answers_seen:
@@ -145,6 +146,7 @@ class Hosts:
         """Whether a process has been for long: it still takes connections, and answers none."""
         state = ""
         with contextlib.suppress(OSError):
+            # After the last parenthesis: the name before it may hold spaces and parentheses of its own.
             state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
         if state != "T":
             self._suspended_since.pop(name, None)

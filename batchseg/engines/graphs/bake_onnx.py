@@ -156,6 +156,7 @@ def _prepend(graph: Any, steps: _Steps, bake: Bake, layout: Layout) -> None:
     x = steps.add("Cast", x, to=TensorProto.FLOAT)
     mean, std = (255 * np.array(v, dtype=np.float64).reshape(per_band) for v in (bake.mean, bake.std))
     x = steps.add("Sub", x, steps.constant(mean, np.float32))
+    # The last node's output has the name of the owner's input, so that the owner's nodes stay as they are.
     as_float16 = kind == TensorProto.FLOAT16
     x = steps.add("Div", x, steps.constant(std, np.float32), output=None if as_float16 else image.name)
     if as_float16:

@@ -24,7 +24,8 @@ STEM = "model"
 def bake(package: ModelPackage, bake: Bake, folder: Path) -> Network:
     """Write a network that takes pixels and gives ids, as a PIR program.
 
-    Paddle works in a process of its own: it prints, and it may crash.
+    Paddle works in a process of its own: it prints, it may crash, and tracing changes its global state
+    (static mode, the old representation).
 
     Args:
         package: a Paddle network, not encrypted.

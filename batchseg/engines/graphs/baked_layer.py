@@ -1,7 +1,7 @@
 """The network between raw pixels and class ids, as a Paddle layer.
 
 A module of its own because Paddle reads a layer's source from its file when it traces it. Importing it
-imports paddle: only `baking` does, in a process of its own.
+imports paddle: only `bake_paddle` does, in a process of its own.
 """
 
 from typing import Any

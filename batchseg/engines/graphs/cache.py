@@ -133,7 +133,7 @@ def prune(root: Path, *, limit: int | None = None, in_use_seconds: float = IN_US
     total = sum(size for _, size, _ in entries)
     for used, size, folder in sorted(entries):
         if total <= limit or now - used <= in_use_seconds:
-            return
+            return  # the others were used later still
         shutil.rmtree(folder, ignore_errors=True)
         folder.with_name(f"{folder.name}.lock").unlink(missing_ok=True)
         total -= size

@@ -126,6 +126,9 @@ BATCHES = (2, 3)
 def fix_size(source: Path, target: Path, size_hw: tuple[int, int]) -> None:
     """Write a .json program for inputs of one size, any batch; its weights are those of the source.
 
+    paddle2onnx ends its process for an adaptive pooling whose input size is open: PP-LiteSeg, MobileSeg.
+    Shapes are not inferred but seen: two batches are run, and the shape of every tensor is looked at.
+
     Args:
         source: path without suffix, of a .json and its .pdiparams.
         target: likewise.

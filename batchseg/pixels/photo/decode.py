@@ -1,7 +1,7 @@
 """Bytes of a photograph to upright pixels. Whatever a decoder says of a file becomes a SourceError here.
 
-JPEG goes the quickest way (`photos.jpeg`), TIFF through GDAL (`photos.tiff`), the rest through Pillow
-(`photos.pillow`). The content decides, never the name.
+JPEG goes the quickest way (`jpeg`), TIFF through GDAL (`tiff`), the rest through Pillow
+(`pillow`). The content decides, never the name.
 """
 
 import re

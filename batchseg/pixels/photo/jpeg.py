@@ -1,4 +1,7 @@
-"""JPEG by libjpeg-turbo, strictly: a file that was cut off or damaged is no grey area in a picture."""
+"""JPEG by libjpeg-turbo, strictly: a file that was cut off or damaged is no grey area in a picture.
+
+The format has no checksum: of files with one wrong bit 70 to 80 % decode without a warning.
+"""
 
 import re
 from collections.abc import Iterator

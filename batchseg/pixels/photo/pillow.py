@@ -1,4 +1,4 @@
-"""PNG, BMP, WebP and GIF by Pillow, and the JPEGs that `photos.jpeg` leaves.
+"""PNG, BMP, WebP and GIF by Pillow, and the JPEGs that `jpeg` leaves.
 
 Pillow checks less than it could and reduces colour of 16 bits to 8: a PNG's checksums are looked at
 here, and its colour of 16 bits is read by GDAL.
@@ -74,6 +74,7 @@ def _expanded(image: ImageFile, data: bytes) -> Expanded:
         return np.asarray(image.convert("RGB")), None, {"P": "palette"}.get(mode, mode)
     if mode in ("LA", "RGBA"):
         return _without_alpha(np.asarray(image), {"LA": "grey + alpha"}.get(mode, mode))
+    # The transparent grey is told in the file's own bits; Pillow's pixels have eight.
     if mode in ("1", "L") and isinstance(image, PngImageFile) and clear is not None and data[24] < 8:
         clear = 255 if mode == "1" and clear else clear * 255 // (2 ** data[24] - 1)
     kind = {"1": "grey", "L": "grey", "RGB": "RGB", "I;16": "16-bit grey"}.get(mode)
@@ -122,6 +123,7 @@ def _checked_png(data: bytes) -> bytes | None:
         check = data[at + 8 + length : at + 12 + length]
         if len(check) < 4:
             break
+        # What no picture can do without begins with a capital letter. The checksum covers name and body.
         if kind[:1].isupper() and zlib.crc32(body) != int.from_bytes(check, "big"):
             msg = f"damaged (PNG: wrong checksum of {kind.decode('latin-1')})"
             raise SourceError(msg)

@@ -56,6 +56,7 @@ def read(data: bytes, max_pixels: int) -> Picture:
             raise SourceError(msg)
         itemsize = np.dtype(dataset.dtypes[0]).itemsize
         check_size(dataset.height, dataset.width, pixel_bytes=itemsize * dataset.count, max_pixels=max_pixels)
+        # A strip or tile of no bytes: GDAL fills it with 0 and says nothing.
         if dataset.nodata is None and 0 in np.atleast_1d(tags.get(STRIP_BYTES, tags.get(TILE_BYTES, 1))):
             msg = "has parts that were never written"
             raise SourceError(msg)
@@ -75,6 +76,7 @@ def _tags(data: bytes) -> dict[int, Any]:
     """Numbers of the first page's tags to their values."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        # 43 is BigTIFF's number, where TIFF has 42; its header is twice as long.
         directory = ImageFileDirectory_v2(data[:16] if 43 in data[2:4] else data[:8])
         stream = io.BytesIO(data)
         stream.seek(directory.next)
@@ -144,6 +146,7 @@ def _by_palette(dataset: rasterio.DatasetReader, indices: NDArray[Any]) -> NDArr
 def _known_type(pixels: NDArray[Any], nbits: int) -> NDArray[Any]:
     if pixels.dtype == np.uint8 and nbits < 8:
         most = 2**nbits - 1
+        # As 8 bits show them: 0 and 255 for one bit, steps of 17 for four.
         spread = (np.arange(256) * 255 // most).clip(0, 255).astype(np.uint8)
         return np.asarray(spread[pixels])
     if pixels.dtype in (np.uint8, np.uint16):

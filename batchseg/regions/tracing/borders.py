@@ -6,6 +6,13 @@ region's upper side, west along its lower side, from the edge's *plus* corner to
 vertical side that follows leads to the next edge's plus corner, so that plus corners are enough to
 know a walk: an edge's minus corner has the next edge's x.
 
+    x   0   1   2   3
+    y=0     P------->       pixels      . A A     The region's walk has three edges. Their plus corners P,
+            ^ A   A |                   . A .     (1, 0), (3, 1) and (2, 2), are all that is kept of it.
+    y=1     |   <---P
+            | A |
+    y=2     <---P
+
 Which sides belong together is found by rank: along a line, and down a column, sides begin and end in
 turn. Where four sides meet, each pixel keeps its own corner; `rings` splits what passes there twice.
 """
@@ -109,6 +116,7 @@ def walk_strip(labels: Labels, *, line_off: int, integral: Ints | None = None) -
         All walks; edges on the line below the strip are left to the next one.
     """
     stride = labels.shape[1]
+    # In one line: what follows a row's last pixel is column 0 of the next row, which is no region.
     flat = np.append(labels.ravel(), labels.dtype.type(0))
     across = flat[1:] != flat[:-1]
     vertices = _find_vertices(flat, across, stride)
@@ -141,6 +149,7 @@ def _find_vertices(flat: Labels, across: Bools, stride: int) -> _Vertices:
     inside = len(across) - stride
     down = flat[stride:] != flat[:-stride]
     north, south, west, east = across[:inside], across[stride:], down[:-1], down[1:]
+    # A side that passes straight through (N and S alone, or W and E alone) has no corner here.
     at = np.flatnonzero((north ^ south) | (west ^ east) | (north & west))
     upper, lower = np.flatnonzero(across[:stride]), np.flatnonzero(across[inside:]) + inside
     nw, ne, sw, se = flat[at], flat[at + 1], flat[at + stride], flat[at + stride + 1]
@@ -175,6 +184,8 @@ def _by_column(x: Ints) -> Ints:
 def _tables() -> dict[str, Bools]:
     """By code, whether an edge along an upper or a lower side begins (plus) or ends (minus) at a vertex."""
     n, s, w, e, nw, ne, sw, se = ((np.arange(256) >> bit & 1).astype(bool) for bit in range(8))
+    # An upper side begins where a side goes east above a region, unless that side comes from the west and no
+    # border parts SW from SE: then it is one side that goes on. The other three are that turned or mirrored.
     return {
         "upper plus": e & se & (s | ~w),
         "lower plus": w & nw & (n | ~e),

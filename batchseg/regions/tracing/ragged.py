@@ -26,6 +26,8 @@ def chain(follow: Ints, starts: Ints) -> Ints:
     from scipy.sparse import csr_array  # 0.1 s of CPU that jobs without regions are spared
     from scipy.sparse.csgraph import depth_first_order
 
+    # A node has one child, the node after it. Helper k has two: the k-th start, then helper k + 1, to which
+    # the search comes once it has walked that chain to its end. Starts visited by then are skipped.
     children = np.empty(nodes + 2 * spine, dtype=np.int32)
     children[:nodes] = follow
     children[nodes::2] = starts

@@ -12,7 +12,7 @@ from batchseg.regions.tracing.ragged import Ints, chain, chain_heads, following,
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Edges:
-    """Ragged sequences of edges as `corners` walks them."""
+    """Ragged sequences of edges as `borders` walks them."""
 
     x: NDArray[np.int32]
     """(edges,) column of each edge's plus corner."""
@@ -113,6 +113,10 @@ def split_doubles(walks: Edges) -> tuple[Edges, Ints]:
     of its own; exchanged, the corners go around the other two pixels, and the walk falls into two rings
     that touch there: a valid polygon. Two passes belong to one region just if they are on one walk.
 
+        A A A     At (2, 2) two pixels of A meet across a diagonal. The walk comes along the outer border
+        A . A     and goes on around the hole; split, shell and hole are rings of their own.
+        A A .
+
     Args:
         walks: closed, none empty.
 
@@ -123,6 +127,7 @@ def split_doubles(walks: Edges) -> tuple[Edges, Ints]:
     after = following(walks.offsets)
     by_minus = _partners(walk, walks.x[after], walks.y, walks.double & DOUBLE_MINUS)
     by_plus = _partners(walk, walks.x, walks.y, walks.double & DOUBLE_PLUS)
+    # Where a walk passes a point twice, its two passes exchange what comes next.
     follow = by_plus[after[by_minus]]
     order = chain(follow, np.lexsort((walks.x, walks.y)))
     heads = chain_heads(follow, order)
@@ -154,6 +159,7 @@ def count(regions: Regions) -> Counts:
     A sum over pixels of f is the sum of F(plus) - F(minus) over the edges' corners, where F(x, y) is f's sum
     over all pixels above line y and left of column x. Integer arithmetic wraps around and ends right.
     """
+    # An edge's corners share y. F is x y for f = 1, y x (x - 1) / 2 for columns, x y (y - 1) / 2 for rows.
     x, y = regions.x.astype(np.int64), regions.y.astype(np.int64)
     after = following(regions.rings)
     next_x = x[after]

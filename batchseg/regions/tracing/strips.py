@@ -140,6 +140,7 @@ def _link(carried: Open, walks: Walks, border: int) -> tuple[_Links, Ints]:
     """Strands end to end, and (pairs, 2) of a carried region and, counted after those, a walk."""
     olds, new = len(carried.start), np.flatnonzero(walks.start >= 0)
     from_above, to_above = (np.flatnonzero(slots[new] < border) for slots in (walks.start, walks.end))
+    # A walk from above goes on where a carried strand ends; one that leads up goes on in a carried strand.
     before = _inverse(carried.end, border)[walks.start[new[from_above]]]
     after = _inverse(carried.start, border)[walks.end[new[to_above]]]
     follow = np.arange(olds + len(new))

@@ -81,6 +81,7 @@ class RegionTracer:
             raise ValueError(msg)
         stop = row_off + len(ids)
         while self._line < stop:
+            # Regions are cut at multiples of `_rows` alone, wherever the strips end.
             until = min(stop, (self._line // self._rows + 1) * self._rows)
             rows = slice(self._line - row_off, until - row_off)
             labels = self._labels(ids[rows])
@@ -139,12 +140,14 @@ class RegionTracer:
             self._open.region, 2 * np.diff(self._open.pieces.offsets), len(self._open.found.label)
         )
         smallest = np.argsort(size, kind="stable")
+        # Together they are bounded as well: the largest go until the rest fits.
         too_large = size > self._max_vertices
         too_large[smallest] |= np.cumsum(size[smallest]) > CARRIED * self._max_vertices
         if not too_large.any():
             return
         closed, self._open, cuts, same = cut(self._open, too_large, self._line, self._width, self._integral)
         self.joined.add(same)
+        # To the next strip what was cut is no region: what goes on below is new, and `_origins` names it.
         self._cuts = cuts, self._above.copy()
         self._above[_columns(cuts)[0]] = 0
         yield self._emit(closed)

@@ -15,11 +15,11 @@ from typing import Any
 
 import batchseg.driver.photo_worker
 import batchseg.driver.scene_worker
+import batchseg.driver.tasks
 import batchseg.job.recipe
 import batchseg.output.lock
 import batchseg.output.publish
 import batchseg.output.region_parts
-import batchseg.output.scene_mask
 import batchseg.pixels.header
 import batchseg.pixels.photo.load
 import batchseg.pixels.read
@@ -88,7 +88,7 @@ READ_SHARD = Seam(batchseg.pixels.read, "_read_shard")
 READ_LEASE = Seam(batchseg.driver.scene_worker, "read_lease")
 PREDICT_LEASE = Seam(batchseg.driver.scene_worker, "predict_lease")
 WRITE_LEASE = Seam(batchseg.driver.scene_worker, "write_lease")
-FINISH_SCENE = Seam(batchseg.output.scene_mask, "finish_scene")
+FINISH_SCENE = Seam(batchseg.driver.tasks, "finish_scene")
 PLACE_TILE = Seam(batchseg.predict.stitch.Stitcher, "place")
 LOAD_NETWORK = Seam(batchseg.predict.predictor.Predictor, "__init__")
 

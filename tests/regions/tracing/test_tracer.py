@@ -3,53 +3,14 @@
 import numpy as np
 import pytest
 import shapely
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 from polygons import rings, spiral, whole_regions
-from rasterio.features import geometry_mask
-from rasterio.transform import Affine
+from traced import NODATA, SETTINGS, polygons_of, rasters, traced, wanted
 
 from batchseg.regions.tracing import tracer as trace
-from batchseg.regions.tracing.rings import Regions, count, ring_coordinates
+from batchseg.regions.tracing.rings import Regions, count
 from batchseg.regions.tracing.tracer import JoinedIds, RegionTracer
-
-NODATA = 255
-SETTINGS = settings(deadline=None, max_examples=80)
-
-shapes = st.tuples(st.integers(1, 12), st.integers(1, 12)).filter(lambda hw: hw[0] != hw[1])
-rasters = st.one_of(
-    *(
-        arrays(np.uint8, shapes, elements=st.sampled_from(ids))
-        for ids in ([0, 1], [0, 1, 1, NODATA], [0, 1, 2, 3])
-    )
-)
-
-
-def wanted(*classes: int) -> np.ndarray:
-    mask = np.zeros(256, dtype=bool)
-    mask[list(classes) or slice(0, NODATA)] = True
-    return mask
-
-
-def traced(
-    ids, *, rows, confidence=None, chunk=2**20, which=None, **options
-) -> tuple[list[Regions], RegionTracer]:
-    which = wanted() if which is None else which
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trace, "CHUNK_PIXELS", chunk)
-        tracer = RegionTracer(*ids.shape, wanted=which, with_confidence=confidence is not None, **options)
-    batches = []
-    for row in range(0, len(ids), rows):
-        part = None if confidence is None else confidence[row : row + rows]
-        batches += tracer.feed(row, ids[row : row + rows], part)
-    return [*batches, tracer.finish()], tracer
-
-
-def polygons_of(regions: Regions) -> np.ndarray:
-    corners, offsets = ring_coordinates(regions)
-    kind = shapely.GeometryType.POLYGON
-    return shapely.from_ragged_array(kind, corners.astype(float), (offsets, regions.polygons))
 
 
 def by_id(batches: list[Regions]) -> dict[int, tuple[int, shapely.Polygon]]:
@@ -131,55 +92,6 @@ def test_more_columns_than_sixteen_bits():
     turned, _ = traced(np.ascontiguousarray(ids.T), rows=1000)
     expected = sorted(shapely.area(np.concatenate([polygons_of(b) for b in turned])))
     assert sorted(shapely.area(np.concatenate([polygons_of(b) for b in first]))) == expected
-
-
-@SETTINGS
-@given(rasters, st.integers(1, 12), st.integers(1, 100))
-def test_nothing_depends_on_strips(ids, rows, chunk):
-    def flat(batches):
-        rows_of = [
-            (int(i), polygon.wkb_hex)
-            for batch in batches
-            for i, polygon in zip(batch.region_id, polygons_of(batch), strict=True)
-        ]
-        assert [i for i, _ in rows_of] == [i for b in batches for i in b.region_id.tolist()]
-        return rows_of
-
-    assert flat(traced(ids, rows=rows, chunk=chunk)[0]) == flat(traced(ids, rows=len(ids))[0])
-
-
-@SETTINGS
-@given(rasters, st.integers(1, 12), st.sampled_from([1, 9, 10**6]), st.data())
-def test_counts_are_those_of_the_pixels_of_pieces_too(ids, rows, max_vertices, data):
-    confidence = data.draw(arrays(np.uint8, ids.shape))
-    batches, _ = traced(ids, rows=rows, confidence=confidence, chunk=30, max_vertices=max_vertices)
-    for batch in batches:
-        counts, polygons = count(batch), polygons_of(batch)
-        for at, polygon in enumerate(polygons):
-            hit = geometry_mask([polygon], ids.shape, Affine.identity(), invert=True)
-            r, c = np.nonzero(hit)
-            assert (counts.area[at], counts.col_sum[at], counts.row_sum[at]) == (hit.sum(), c.sum(), r.sum())
-            assert batch.confidence[at] == confidence[hit].sum(dtype=int)
-            assert counts.perimeter[at] == polygon.length
-            assert tuple(counts.box[at]) == polygon.bounds
-
-
-@SETTINGS
-@given(rasters, st.integers(1, 12), st.integers(1, 30), st.integers(1, 30))
-def test_pieces_of_a_cut_region_make_it_up_and_share_its_id(ids, rows, chunk, max_vertices):
-    batches, tracer = traced(ids, rows=rows, chunk=chunk, max_vertices=max_vertices)
-    found: dict[int, list[shapely.Polygon]] = {}
-    for batch in batches:
-        assert shapely.is_valid(polygons_of(batch)).all()
-        for region_id, polygon in zip(
-            tracer.joined.resolve(batch.region_id), polygons_of(batch), strict=True
-        ):
-            found.setdefault(int(region_id), []).append(polygon)
-    expected = whole_regions(ids, wanted())
-    assert found.keys() == expected.keys()
-    for region_id, (_, polygon) in expected.items():
-        assert shapely.union_all(found[region_id]).equals(polygon)
-        assert sum(piece.area for piece in found[region_id]) == polygon.area
 
 
 def test_what_is_carried_is_bounded_by_max_vertices():
