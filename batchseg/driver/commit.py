@@ -5,11 +5,13 @@ import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from typing import Generic, TypeVar
 
 from batchseg.driver.plan import SceneJob
 from batchseg.errors import OutputError, StoppedError
 from batchseg.output import publish
-from batchseg.output.ledger import Ledger, Record
+from batchseg.output.ledger import Ledger
+from batchseg.output.record import Record, SceneRecord, SourceRecord
 from batchseg.output.scene_mask import discard_fragments
 from batchseg.system.location import join
 
@@ -72,7 +74,9 @@ class Commits:
 
     def _with_outputs(self, record: Record) -> Record:
         """A failure may pass: what an earlier version of the source left stays until a new one is done."""
-        if record.status != "failed" or record.source_id in self._damaged:
+        if not isinstance(record, SceneRecord) or record.status != "failed":
+            return record
+        if record.source_id in self._damaged:
             return record
         before = self._ledger.source(record.source_id)
         if before is None:
@@ -95,15 +99,15 @@ class Commits:
             publish.remove_files(stale)
 
 
-def describe_damage(record: Record) -> str:
+def describe_damage(record: SceneRecord) -> str:
     """What `on_bad_block: nodata` left out of a scene."""
     share = record.bad_pixels / (record.height * record.width)
     return f"{record.bad_pixels} pixels ({share:.2%}) lie in blocks that cannot be decoded; they are nodata"
 
 
-def refusal_record(job: SceneJob, reason: str, *, transient: bool) -> Record:
+def refusal_record(job: SceneJob, reason: str, *, transient: bool) -> SceneRecord:
     source = job.scene.source
-    return Record(
+    return SceneRecord(
         status="failed" if transient else "quarantined",
         source_id=source.source_id,
         tag=source.tag,
@@ -114,15 +118,18 @@ def refusal_record(job: SceneJob, reason: str, *, transient: bool) -> Record:
     )
 
 
+R = TypeVar("R", bound=SourceRecord)
+
+
 @dataclass(slots=True)
-class Streak:
+class Streak(Generic[R]):
     """Holds back refusals while they are all alike: the same error on many sources is nobody's fault."""
 
     limit: int
-    _held: list[Record] = field(default_factory=list)
+    _held: list[R] = field(default_factory=list)
     _kind: str = ""
 
-    def add(self, record: Record) -> list[Record]:
+    def add(self, record: R) -> list[R]:
         """Take a refusal; give back those that can be recorded.
 
         Raises:
@@ -141,7 +148,7 @@ class Streak:
             raise StoppedError(msg)
         return released
 
-    def flush(self) -> list[Record]:
+    def flush(self) -> list[R]:
         """A success, or the end: those held back were single cases after all."""
         held, self._held, self._kind = self._held, [], ""
         return held

@@ -27,8 +27,9 @@ from batchseg.models.reading import read_package
 from batchseg.output.fragments import discard_leftovers, fragments_exist
 from batchseg.output.items import write_items
 from batchseg.output.layout import PROFILE
-from batchseg.output.ledger import Ledger, Record
+from batchseg.output.ledger import Ledger
 from batchseg.output.lock import Lock
+from batchseg.output.record import SceneRecord
 from batchseg.output.region_parts import region_parts, tidy
 from batchseg.output.state import load_state
 from batchseg.system.disks import disk_failures
@@ -255,7 +256,7 @@ class _Run:
             return self._end(ledger, product, driver.tally, plan.triage, _to_report(plan, ledger))
 
     def _end(
-        self, ledger: Ledger, product: Product, tally: Tally, triaged: Triage, records: Sequence[Record]
+        self, ledger: Ledger, product: Product, tally: Tally, triaged: Triage, records: Sequence[SceneRecord]
     ) -> Report:
         parts = start_aside(region_parts, self._config.output)  # a bucket is asked both things at once
         self._lock.check()
@@ -282,15 +283,16 @@ class _Run:
         )
 
 
-def _to_report(plan: Plan, ledger: Ledger) -> list[Record]:
+def _to_report(plan: Plan, ledger: Ledger) -> list[SceneRecord]:
     """Sources of the plan that were refused, or are done with damage."""
     ids = {job.scene.source.source_id for job in plan.jobs} | {r.source.source_id for r in plan.refusals}
-    known = (record for key in sorted(ids) if (record := ledger.source(key)) is not None)
-    return [record for record in known if record.status != "done" or record.bad_pixels]
+    known = (ledger.source(key) for key in sorted(ids))
+    scenes = (record for record in known if isinstance(record, SceneRecord))
+    return [record for record in scenes if record.status != "done" or record.bad_pixels]
 
 
-def _record(refusal: Refusal) -> Record:
-    return Record(
+def _record(refusal: Refusal) -> SceneRecord:
+    return SceneRecord(
         status="failed" if refusal.transient else "quarantined",
         source_id=refusal.source.source_id,
         tag=refusal.source.tag,

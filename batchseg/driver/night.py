@@ -16,8 +16,8 @@ from batchseg.inputs.ids import InputRoot
 from batchseg.job.recipe import Product, Recipe
 from batchseg.job.settings import JobConfig
 from batchseg.output import layout, publish
-from batchseg.output.ledger import Record
 from batchseg.output.lock import Lock
+from batchseg.output.record import SceneRecord, SourceRecord
 from batchseg.output.state import OutputState, save_state
 from batchseg.predict.engine_choice import Choice, as_document
 from batchseg.system.location import join
@@ -92,8 +92,8 @@ class Report:
     young: int
     """Changed less than `min_age` ago: left to a later run."""
     sums: Sums
-    refused: tuple[Record, ...]
-    damaged: tuple[Record, ...] = ()
+    refused: tuple[SourceRecord, ...]
+    damaged: tuple[SceneRecord, ...] = ()
     """Done in this run, with blocks that cannot be decoded."""
     verdicts: Mapping[str, int] | None = None
     """Of photographs: how many of all that are done have which verdict; None: scenes."""

@@ -27,7 +27,8 @@ from batchseg.errors import OutputError, StoppedError
 from batchseg.inputs.source import Doubt, words
 from batchseg.inputs.source import compute as pc
 from batchseg.output import publish
-from batchseg.output.ledger import Ledger, Record
+from batchseg.output.ledger import Ledger
+from batchseg.output.record import PhotoRecord
 from batchseg.system.location import join
 from batchseg.system.processes import START_SECONDS
 from batchseg.system.timing import Stopwatch
@@ -106,7 +107,7 @@ class PhotoDriver:
         self._output, self._ledger, self._executor, self._slots = output, ledger, executor, list(slots)
         self._emit, self._stop, self._timeout = emit, stop, lease_timeout
         self._superseded = superseded
-        self._streak = Streak(stop_after)
+        self._streak: Streak[PhotoRecord] = Streak(stop_after)
         self._seconds_per_image: float | None = None
         self._again: deque[Batch] = deque()
         self._flights: dict[int, _InFlight] = {}
@@ -117,11 +118,11 @@ class PhotoDriver:
         self._most_failed = max(stop_after, FAILED_PER_SLOT * len(slots))
         self._next_id = 0
         self._rows: list[pa.Table] = []
-        self._refused: list[Record] = []
+        self._refused: list[PhotoRecord] = []
         self._committed_at = time.monotonic()
         self._hashes: list[pa.Table] = []
         self.tally = Tally()
-        self.refused: list[Record] = []
+        self.refused: list[PhotoRecord] = []
         """All that this run refused."""
         self.underivable: list[str] = []
         """Ids of photographs whose stored results do not hold enough."""
@@ -337,7 +338,7 @@ class PhotoDriver:
         listed = {row["source_id"]: row for row in batch.images.to_pylist()}
         for doubt in doubts:
             row = listed[doubt.source_id]
-            record = Record(
+            record = PhotoRecord(
                 status="failed" if doubt.transient else "quarantined",
                 source_id=doubt.source_id,
                 tag=row["tag"],
@@ -394,15 +395,17 @@ class PhotoDriver:
         self._committed_at = time.monotonic()
         self._remove_superseded(rows, refused)
 
-    def _with_outputs(self, record: Record) -> Record:
+    def _with_outputs(self, record: PhotoRecord) -> PhotoRecord:
         """A failure may pass: what an earlier version left stays until a new one is done."""
         before = self._ledger.source(record.source_id) if record.status == "failed" else None
         if before is None:
             return record
-        kept = {name: getattr(before, name) for name in ("outputs", "region_count", "verdict", "rule")}
-        return replace(record, **kept)
+        record = replace(record, outputs=before.outputs, region_count=before.region_count)
+        if isinstance(before, PhotoRecord):
+            record = replace(record, verdict=before.verdict, rule=before.rule)
+        return record
 
-    def _remove_superseded(self, rows: list[pa.Table], refused: list[Record]) -> None:
+    def _remove_superseded(self, rows: list[pa.Table], refused: list[PhotoRecord]) -> None:
         """Masks of earlier versions that the new ones did not replace by name."""
         if not self._superseded:
             return

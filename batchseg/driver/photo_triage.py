@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from batchseg.inputs.source import LISTING, Column
 from batchseg.inputs.source import compute as pc
-from batchseg.output.ledger import SCHEMA
+from batchseg.output.record import SCHEMA
 from batchseg.system import storage, walk
 from batchseg.system.location import Location, join
 

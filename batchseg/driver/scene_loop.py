@@ -25,7 +25,8 @@ from batchseg.driver.tasks import (
 )
 from batchseg.errors import StoppedError
 from batchseg.job.recipe import Recipe
-from batchseg.output.ledger import Ledger, Record
+from batchseg.output.ledger import Ledger
+from batchseg.output.record import SceneRecord
 from batchseg.pixels.grid import Shard
 from batchseg.system.timing import Stopwatch
 
@@ -135,10 +136,10 @@ class Driver:
         """Whole, and waiting for their last shards to be recorded."""
         self._next_lease = 0
         self._draining = False
-        self._streak = Streak(stop_after)
+        self._streak: Streak[SceneRecord] = Streak(stop_after)
         self.tally = Tally()
 
-    def _refuse(self, record: Record, *, tiles: int = 0, content: bool = False) -> None:
+    def _refuse(self, record: SceneRecord, *, tiles: int = 0, content: bool = False) -> None:
         """Record a source as quarantined or failed, unless its error turns out to be everybody's.
 
         Args:
@@ -156,7 +157,7 @@ class Driver:
             )
         )
 
-    def run(self, jobs: Iterable[SceneJob], refusals: Iterable[Record] = ()) -> None:
+    def run(self, jobs: Iterable[SceneJob], refusals: Iterable[SceneRecord] = ()) -> None:
         """Do all jobs.
 
         Args:

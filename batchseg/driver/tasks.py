@@ -16,7 +16,7 @@ from batchseg.engines.base import telling_line
 from batchseg.errors import BatchsegError, SourceError
 from batchseg.inputs.source import Doubt, Refusal, Scene, Source
 from batchseg.job.recipe import Product, Recipe
-from batchseg.output.ledger import Record
+from batchseg.output.record import SceneRecord, ShardRecord
 from batchseg.output.scene_mask import finish_scene
 from batchseg.system.processes import NotStartedError, ProcessDiedError
 from batchseg.system.timing import Stint, Stopwatch
@@ -127,7 +127,7 @@ class FinishTask:
     """A scene whose shards are all committed, or whose mask is to be encoded again."""
 
     scene: Scene
-    shards: tuple[Record, ...]
+    shards: tuple[ShardRecord | SceneRecord, ...]
     epoch: int
     """Of the run's lock."""
 
@@ -135,7 +135,7 @@ class FinishTask:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FinishOutcome:
     source_id: str
-    result: tuple[Record, float] | Failure
+    result: tuple[SceneRecord, float] | Failure
     """The scene's `done` record and the seconds it took."""
     stints: tuple[Stint, ...] = ()
 

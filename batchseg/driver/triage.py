@@ -11,7 +11,8 @@ from batchseg.inputs.source import Source
 from batchseg.job.recipe import Product, Recipe
 from batchseg.job.settings import JobConfig
 from batchseg.output import layout, publish
-from batchseg.output.ledger import Ledger, Record
+from batchseg.output.ledger import Ledger
+from batchseg.output.record import SourceRecord
 from batchseg.pixels.gdal import UNDECODABLE
 from batchseg.system import listing, storage
 from batchseg.system.location import Location, join
@@ -40,9 +41,9 @@ def triage(
     ledger: Ledger,
     pixel: str,
     product: str,
-    outputs_there: Callable[[Record], Literal["all", "mask", "none"]] = lambda record: "all",
+    outputs_there: Callable[[SourceRecord], Literal["all", "mask", "none"]] = lambda record: "all",
     *,
-    try_again: Callable[[Record], bool] = lambda record: False,
+    try_again: Callable[[SourceRecord], bool] = lambda record: False,
 ) -> Triage:
     """Which sources need work: new, changed, unfinished, transiently failed, or to be encoded again.
 
@@ -102,17 +103,17 @@ def triage_job(
     )
 
 
-def worth_another_try(config: JobConfig, record: Record) -> bool:
+def worth_another_try(config: JobConfig, record: SourceRecord) -> bool:
     """Whether a source was quarantined for what the job now allows: a damaged block, or to be a VRT."""
     forgiven = config.on_bad_block == "nodata" and record.error.startswith(UNDECODABLE)
     return forgiven or (config.allow_vrt and record.error.startswith(VRT_REFUSED))
 
 
-def outputs_there(output: str) -> Callable[[Record], Literal["all", "mask", "none"]]:
+def outputs_there(output: str) -> Callable[[SourceRecord], Literal["all", "mask", "none"]]:
     """What of a source's results is still there, by size. A bucket is listed once, a disk asked each time."""
     size_of = _local_size if Location.of(output).is_local else _ListedSizes(output)
 
-    def there(record: Record) -> Literal["all", "mask", "none"]:
+    def there(record: SourceRecord) -> Literal["all", "mask", "none"]:
         whole = [size_of(join(output, o.path)) == o.nbytes for o in record.outputs]
         if not whole or not all(
             w for w, o in zip(whole, record.outputs, strict=True) if o.path in record.layers

@@ -67,7 +67,7 @@ def verify(output: str, *, quick: bool, say: Callable[[str], None]) -> Verificat
     else:
         say("a run is under way or was interrupted: the items table is not compared")
     return Verification(
-        sources=ledger.count,
+        sources=len(ledger.table()),
         files=len(recorded),
         nbytes=sum(made.nbytes for made in recorded.values()),
         rows=rows,

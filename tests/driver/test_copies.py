@@ -8,7 +8,7 @@ from listings import PART, contents_of, done, ledger_of, listing
 
 from batchseg.driver.revise import find_copies, results_of
 from batchseg.inputs.source import LISTING
-from batchseg.output.ledger import Record
+from batchseg.output.record import PhotoRecord
 
 
 def find(todo, contents, known):
@@ -68,7 +68,8 @@ def test_copies_get_the_originals_results_or_are_predicted_themselves(tmp_path):
     same = {"a.jpg": "1", "b.jpg": "2", "c.jpg": "2", "d.jpg": "3", "e.jpg": "3", "f.jpg": "3"}
     copies = find(todo, same, ledger.table())
     assert copies.predict["source_id"].to_pylist() == ["b.jpg", "d.jpg"]
-    ledger.append([done("b.jpg", "2"), Record(status="quarantined", source_id="d.jpg", tag="t", error="cut")])
+    cut = PhotoRecord(status="quarantined", source_id="d.jpg", tag="t", error="cut")
+    ledger.append([done("b.jpg", "2"), cut])
     images, results, left = results_of(copies, ledger.table())
     assert images["source_id"].to_pylist() == ["a.jpg", "c.jpg"]
     assert results["source_id"].to_pylist() == ["old.jpg", "b.jpg"]

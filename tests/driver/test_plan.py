@@ -35,7 +35,8 @@ from batchseg.inputs.listing import find_sources
 from batchseg.inputs.source import Refusal
 from batchseg.job.recipe import Area
 from batchseg.job.settings import Scale
-from batchseg.output.ledger import Ledger, Output, Record
+from batchseg.output.ledger import Ledger
+from batchseg.output.record import Output, SceneRecord
 from batchseg.pixels.fit import tile_grid
 from batchseg.pixels.grid import ShardGrid
 from batchseg.pixels.header import read_header
@@ -50,8 +51,8 @@ def ledger(tmp_path) -> Ledger:
     return Ledger(str(tmp_path / "out"))
 
 
-def done(source, **changes) -> Record:
-    record = Record(
+def done(source, **changes) -> SceneRecord:
+    record = SceneRecord(
         status="done",
         source_id=source.source_id,
         tag=source.tag,

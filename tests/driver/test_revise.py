@@ -13,7 +13,8 @@ from photographs import product_of
 from batchseg.driver.revise import revise, surplus, with_attributes
 from batchseg.inputs.source import LISTING
 from batchseg.models.package import ClassInfo
-from batchseg.output.ledger import Ledger, Output, Record
+from batchseg.output.ledger import Ledger
+from batchseg.output.record import Output, PhotoRecord
 
 RECIPE, PRODUCT = make_recipe(), product_of(masks="failed")
 OTHER = replace(PRODUCT, classes=(ClassInfo(name="other", color="#000000"),))
@@ -36,7 +37,7 @@ def record(name, *, masks=("masks",), verdict="FAIL", **changes):
         "uri": f"/in/{name}",
         "attributes": "{}",
     }
-    return Record(source_id=name, verdict=verdict, **(fields | changes))
+    return PhotoRecord(source_id=name, verdict=verdict, **(fields | changes))
 
 
 RECORDED = st.dictionaries(

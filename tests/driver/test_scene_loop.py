@@ -22,7 +22,8 @@ from batchseg.driver.scene_worker import LeaseResult
 from batchseg.driver.tasks import Failure, FinishOutcome, LeaseOutcome, Slot, SlotsChanged
 from batchseg.errors import ModelError, OutputError, StoppedError
 from batchseg.output.fragments import fragment_folder
-from batchseg.output.ledger import Ledger, Record
+from batchseg.output.ledger import Ledger
+from batchseg.output.record import SceneRecord, ShardRecord
 from batchseg.pixels.fit import tile_grid
 from batchseg.pixels.grid import ShardGrid
 
@@ -81,7 +82,7 @@ class FakeExecutor:
         recorded = Ledger(self.output)
         self.finished.append((task, recorded.shards(scene.source.source_id)))
         answer = self.finish_answer(task, len(self.finished))
-        record = Record(
+        record = SceneRecord(
             status="done",
             source_id=scene.source.source_id,
             tag=scene.source.tag,
@@ -173,7 +174,7 @@ def job(name="a.tif", height=27, width=43, tiles_hw=(1, 2), committed=()) -> Sce
     return SceneJob(scene=scene, grid=grid, committed=tuple(committed), encoded=None)
 
 
-def record_of(some_job, index, **changes) -> Record:
+def record_of(some_job, index, **changes) -> ShardRecord:
     recipe = make_recipe(facts=make_facts(seconds_per_tile=0.1))
     return make_shard_record(
         some_job.scene, recipe, some_job.grid.shard(index), some_job.grid_name, **changes
@@ -406,7 +407,7 @@ def test_what_is_done_in_between_ends_a_row_of_errors(tmp_path):
 def test_known_faults_of_content_are_recorded_however_many_there_are(tmp_path):
     run = Run(tmp_path, [job()])
     for number in range(9):
-        record = Record(
+        record = SceneRecord(
             status="quarantined", source_id=f"bad-{number}.tif", tag="t", error="the file is empty"
         )
         run.driver._refuse(record, content=True)
@@ -595,7 +596,7 @@ def test_a_scene_whose_shards_are_all_committed_is_only_finished(tmp_path):
 
 
 def test_a_scene_to_be_encoded_again_is_only_finished(tmp_path):
-    done = Record(status="done", source_id="a.tif", tag="tag-1", height=27, width=43)
+    done = SceneRecord(status="done", source_id="a.tif", tag="tag-1", height=27, width=43)
     run = Run(tmp_path, [dataclasses.replace(job(), encoded=done)]).go()
     assert run.executor.submissions == []
     assert [task.shards for task, _ in run.executor.finished] == [(done,)]
@@ -727,7 +728,7 @@ class Brief(FakeExecutor):
 
     def finish(self, task):
         source = task.scene.source
-        record = Record(status="done", source_id=source.source_id, tag=source.tag)
+        record = SceneRecord(status="done", source_id=source.source_id, tag=source.tag)
         self.waiting.append(FinishOutcome(source_id=source.source_id, result=(record, 0.1)))
 
 
@@ -773,8 +774,8 @@ def test_leases_are_longer_in_large_fleets(tmp_path, monkeypatch, count, seconds
     assert run.executor.submissions[0][0].tiles * 0.1 == seconds
 
 
-def refusal(name, error, status="quarantined") -> Record:
-    return Record(status=status, source_id=name, tag="t", error=error, uri=f"/archive/{name}")
+def refusal(name, error, status="quarantined") -> SceneRecord:
+    return SceneRecord(status=status, source_id=name, tag="t", error=error, uri=f"/archive/{name}")
 
 
 def test_a_streak_holds_back_what_is_alike_but_for_names_and_numbers():

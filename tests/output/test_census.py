@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from rasterio.crs import CRS
 
 from batchseg.inputs.source import Georeference
-from batchseg.output.ledger import Record
+from batchseg.output.record import SceneRecord
 from batchseg.output.scene_mask import Census
 from batchseg.regions.geodesy import row_areas
 
@@ -20,11 +20,11 @@ DEGREES = Georeference(
 )
 
 
-def census_of(mask, scene, recipe, rows: int) -> Record:
+def census_of(mask, scene, recipe, rows: int) -> SceneRecord:
     census = Census(scene, recipe)
     for row_off in range(0, HEIGHT, rows):
         census.look(row_off, mask[row_off : row_off + rows])
-    return census.counted(Record(source_id="a.tif", tag="t", status="done"))
+    return census.counted(SceneRecord(source_id="a.tif", tag="t", status="done"))
 
 
 @given(seed=st.integers(0, 2**32 - 1), rows=st.integers(1, HEIGHT), wide=st.booleans())

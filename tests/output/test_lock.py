@@ -13,7 +13,7 @@ from batchseg.output import layout, publish
 from batchseg.output import lock as output_lock
 from batchseg.output.ledger import Ledger
 from batchseg.output.lock import hold, holder
-from batchseg.output.record import Record
+from batchseg.output.record import SceneRecord
 from batchseg.system import listing, storage
 from batchseg.system.file_info import file_info
 from batchseg.system.location import Location, join
@@ -119,14 +119,14 @@ def test_a_living_holder_keeps_the_output_however_long_it_works(output, quick):
 def test_who_was_taken_over_cannot_commit_any_more(output, quick):
     old = Ledger(output)
     old.claim("old")
-    old.append([Record(status="failed", source_id="a", tag="1")])
+    old.append([SceneRecord(status="failed", source_id="a", tag="1")])
     new = Ledger(output)
-    old.append([Record(status="failed", source_id="b", tag="1")])
+    old.append([SceneRecord(status="failed", source_id="b", tag="1")])
     new.claim("new")  # reads what was committed meanwhile
     assert [record.source_id for record in new.sources()] == ["a", "b"]
     with pytest.raises(OutputError, match="took this output over"):
-        old.append([Record(status="failed", source_id="c", tag="1")])
-    new.append([Record(status="failed", source_id="d", tag="1")])
+        old.append([SceneRecord(status="failed", source_id="c", tag="1")])
+    new.append([SceneRecord(status="failed", source_id="d", tag="1")])
     assert [record.source_id for record in Ledger(output).sources()] == ["a", "b", "d"]
 
 
@@ -250,11 +250,11 @@ def test_who_slept_finds_out_before_it_commits_even_after_its_successor_merged(o
         with hold(output, "new") as new:
             successor = Ledger(output)
             successor.claim("new", new.guard)
-            successor.append([Record(status="failed", source_id="a", tag="1")])
+            successor.append([SceneRecord(status="failed", source_id="a", tag="1")])
             successor.merge()
         monkeypatch.setattr(output_lock, "_since", lambda then: output_lock.STALE_SECONDS)
         with pytest.raises(OutputError, match="took"):
-            ledger.append([Record(status="failed", source_id="b", tag="1")])
+            ledger.append([SceneRecord(status="failed", source_id="b", tag="1")])
         with pytest.raises(OutputError, match="took"):
             ledger.merge()
     assert [record.source_id for record in Ledger(output).sources()] == ["a"]

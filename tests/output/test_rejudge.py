@@ -10,7 +10,7 @@ from rules import box, criterion, tables_of
 
 from batchseg.errors import OutputError
 from batchseg.job.recipe import Ruleset
-from batchseg.output.ledger import SCHEMA, Output, Record
+from batchseg.output.record import SCHEMA, Output, PhotoRecord
 from batchseg.output.rejudge import rejudge
 from batchseg.regions.verdicts import judge
 
@@ -28,7 +28,7 @@ PART = "annotations/crs=none/part-{:016x}.parquet"
 class Rows:
     """What a ledger gives."""
 
-    records: list[Record]
+    records: list[PhotoRecord]
 
     def table(self):
         return pa.Table.from_pylist([dataclasses.asdict(record) for record in self.records], schema=SCHEMA)
@@ -54,7 +54,7 @@ def output(tmp_path):
     judged = judge(OLD, regions, images).to_pylist()
     held = regions["source_id"].to_pylist()
     records = [
-        Record(
+        PhotoRecord(
             status="done",
             source_id=name,
             tag="t",
