@@ -43,7 +43,8 @@ from batchseg.driver.events import SceneDone, ShardsDone
 from batchseg.driver.executors.watched import WatchedExecutor
 from batchseg.driver.plan import LEASES_PER_WORKER, estimate, make_plan
 from batchseg.driver.progress import LogListener, Sums
-from batchseg.driver.scene_loop import LEASE_SECONDS, LEASES_PER_SECOND, Driver
+from batchseg.driver.scene_loop import SceneLoop
+from batchseg.driver.scene_scheduler import LEASE_SECONDS, LEASES_PER_SECOND
 from batchseg.driver.triage import triage
 from batchseg.errors import StoppedError
 from batchseg.output.ledger import Ledger
@@ -165,7 +166,7 @@ class Stretch:
     def go(self, profile: bool) -> tuple[Mark, Mark, cProfile.Profile]:
         """The marks at its ends. What is profiled does without the thread for Ray."""
         watched = self._engine if profile else WatchedExecutor(self._engine, header_seconds=9)
-        driver = Driver(executor=watched, **self._arguments)
+        driver = SceneLoop(executor=watched, **self._arguments)
         profiler = cProfile.Profile(self._clock.cpu)
         self._started = self._clock()
         self._profiler = profiler if profile else None

@@ -12,8 +12,10 @@ from typing import Any
 from factories import make_facts
 from factories import make_recipe as small_recipe
 
-from batchseg.driver.executors import ray
-from batchseg.driver.executors.ray_fleet import Fleet, Seat
+from batchseg.driver.executors import ray, ray_finishes, ray_leases, ray_tasks
+from batchseg.driver.executors.ray_fleet import Capacity
+from batchseg.driver.executors.ray_hosts import Hosts
+from batchseg.driver.executors.ray_tasks import RunContext
 from batchseg.driver.scene_worker import Lease, LeaseResult
 from batchseg.driver.tasks import FinishOutcome, FinishTask
 from batchseg.inputs.source import Georeference, Scene, Source
@@ -237,9 +239,7 @@ class SimulatedHosts:
         }
         self.home, self.head_is_lost = next(iter(self._hosts)), False
 
-    @property
-    def is_single(self) -> bool:
-        return len(self._hosts) < 2
+    pinned_to = Hosts.pinned_to
 
     def all(self) -> list[Any]:
         return [host for host in self._hosts.values() if self.state(host.node) != "gone"]
@@ -269,16 +269,13 @@ class SimulatedRay(ray.RayExecutor):
             object_store_bytes=0,
         )
         hosts: Any = self._hosts
-        fleet = Fleet(hosts, lambda: Actor(cluster), asked=gpus, device="gpu", gpus=1.0)
-        for number in range(gpus):
-            node = f"{number // GPUS_PER_HOST:056x}"
-            fleet._seats[number] = Seat(id=number, actor=Actor(cluster), node=node, cpu_class="gpu")
-        fleet._next_id = gpus
-        self._recipe, self._product, self._device = None, product, "gpu"
-        self._fleet, self.slots = fleet, fleet.live()
-
-    def _connect(self, address: str | None, object_store_bytes: int) -> None:
-        self._owns_cluster = False
+        maker: Any = SimpleNamespace(make=lambda: Actor(cluster))
+        context = RunContext(where={}, output=output, recipe=None, product=product, timeout=600.0)
+        self._build(context, Capacity(hosts, asked=gpus, device="gpu", gpus=1.0), maker)
+        self._seats.keep(gpus)
+        for seat in self._seats.all():
+            seat.node, seat.cpu_class, seat.hello = f"{seat.id // GPUS_PER_HOST:056x}", "gpu", None
+        self.slots = self._fleet.live()
 
     def close(self) -> None:
         """Nothing was started."""
@@ -287,14 +284,19 @@ class SimulatedRay(ray.RayExecutor):
 def stand_in(cluster: Cluster, clock: Clock, gpus: int) -> None:
     """Put a simulated cluster in Ray's place, and its clock in that of the time."""
     executor: Any = ray
-    executor.ray = cluster
+    executor.Cluster = lambda *_, **__: SimpleNamespace(is_own=False, own_processes=dict)
     executor.Hosts = lambda own: SimulatedHosts(gpus)
     executor.time = SimpleNamespace(
         monotonic=clock, sleep=lambda seconds: clock.wait_until(clock() + seconds)
     )
-    executor.tasks = SimpleNamespace(
-        read=Task(cluster.read), write=Task(cluster.write), finish=Task(cluster.finish)
-    )
+    for module in (ray, ray_leases, ray_finishes):
+        module.ray = cluster
+        module.tasks = SimpleNamespace(
+            read=Task(cluster.read),
+            write=Task(cluster.write),
+            finish=Task(cluster.finish),
+            FETCH_SECONDS=ray_tasks.FETCH_SECONDS,
+        )
 
 
 def make_recipe(load: Load) -> Recipe:

@@ -6,8 +6,6 @@ from batchseg.errors import ModelError
 from batchseg.models.reading import read_model
 
 NORMALIZE = {"type": "Normalize", "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
-
-
 PADDLESEG_28 = {
     "Deploy": {
         "input_shape": [-1, 3, -1, -1],

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from rasterio.transform import Affine
 
 from batchseg.driver.begin import begin
-from batchseg.driver.job import Report, run_job
+from batchseg.driver.job import run_job
+from batchseg.driver.report import Report
 from batchseg.job.file import load_job
 
 

@@ -9,14 +9,8 @@ from batchseg.job.recipe import RegionSettings
 from batchseg.regions.scene_table import RegionWriter
 
 HEIGHT, WIDTH = 90, 70
-
-
 NODATA = 255
-
-
 NAMES = ("soil", "water", "trees")
-
-
 PLACES = {
     "north up": ("EPSG:32633", (10.0, 0.0, 5e5, 0.0, -10.0, 5e6), 1.0),
     "south up": ("EPSG:32633", (10.0, 0.0, 5e5, 0.0, 10.0, 5e6), 1.0),

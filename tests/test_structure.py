@@ -159,6 +159,15 @@ def test_a_module_needs_a_test_of_its_name(tmp_path: Path) -> None:
     assert structure.untested(package, tests) == ["high", "low.b"]
 
 
+def test_of_modules_with_one_name_each_needs_a_test_in_its_own_folder(tmp_path: Path) -> None:
+    package = read(tmp_path, {"low/a.py": "", "high/a.py": "", "high/b.py": ""})
+    tests = tmp_path / "tests"
+    (tests / "low").mkdir(parents=True)
+    (tests / "low" / "test_a.py").touch()
+    (tests / "low" / "test_b.py").touch()
+    assert structure.untested(package, tests) == ["high.a"]
+
+
 @pytest.mark.parametrize(
     ("option", "first"), [("--markdown", "| measure |"), ("--mermaid", "flowchart TB"), (None, "rooms")]
 )

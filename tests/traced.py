@@ -12,14 +12,9 @@ from batchseg.regions.tracing.rings import Regions, ring_coordinates
 from batchseg.regions.tracing.tracer import RegionTracer
 
 NODATA = 255
-
-
 SETTINGS = settings(deadline=None, max_examples=80)
 
-
 shapes = st.tuples(st.integers(1, 12), st.integers(1, 12)).filter(lambda hw: hw[0] != hw[1])
-
-
 rasters = st.one_of(
     *(
         arrays(np.uint8, shapes, elements=st.sampled_from(ids))

@@ -30,7 +30,7 @@ from batchseg.system.disks import disk_failures
 from batchseg.system.redact import hidden
 
 if TYPE_CHECKING:
-    from batchseg.driver.night import Report
+    from batchseg.driver.report import Report
     from batchseg.driver.tasks import Stop
     from batchseg.tools.status import Status
 
@@ -277,8 +277,7 @@ def _run_begun(
 
 def _print_report(report: Report, run_id: str, out: TextIO, *, quiet: bool) -> None:
     from batchseg.driver.bottleneck import diagnose
-    from batchseg.driver.commit import describe_damage
-    from batchseg.driver.progress import duration
+    from batchseg.driver.progress import describe_damage, duration
 
     tally, sums = report.tally, report.sums
     if not quiet:

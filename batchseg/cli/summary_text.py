@@ -13,7 +13,14 @@ from rich.table import Table
 from rich.text import Text
 
 from batchseg.tools.outlines import cut, printable
-from batchseg.tools.summary import ClassCounts, Counts, Summary, describe_counts, describe_period, local_time
+from batchseg.tools.summary import (
+    ClassCounts,
+    ImageCounts,
+    Summary,
+    describe_counts,
+    describe_period,
+    local_time,
+)
 
 COLUMNS = 100
 """Width of what is printed, in characters."""
@@ -59,7 +66,7 @@ def _nothing(found: Summary) -> list[str]:
 
 
 def _group_lines(found: Summary) -> list[str]:
-    columns: dict[str, Callable[[Counts], str]] = {
+    columns: dict[str, Callable[[ImageCounts], str]] = {
         found.by: lambda c: _cut(c.name or "(none)", 40),
         "images": lambda c: f"{c.images:,}",
     }

@@ -3,8 +3,7 @@
 from collections.abc import Callable
 
 from batchseg.driver.dry_run import DryRun, PhotoPlan, dry_run, plan_photographs
-from batchseg.driver.prepare import describe_young
-from batchseg.driver.progress import duration
+from batchseg.driver.progress import describe_young, duration
 from batchseg.job.recipe import Recipe
 from batchseg.job.settings import JobConfig
 

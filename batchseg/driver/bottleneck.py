@@ -4,6 +4,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from batchseg.driver.events import GroupDone, PlanReady, SceneDone, Setting, ShardsDone
+from batchseg.job.recipe import Product, Recipe
+from batchseg.job.settings import JobConfig
 from batchseg.system.timing import Stint, host_clock
 
 SHORT_SECONDS = 5.0
@@ -224,3 +226,15 @@ class Busy:
 
     def _add(self, what: str, seconds: float) -> None:
         self._spent[what] = self._spent.get(what, 0.0) + max(0.0, seconds)
+
+
+def setting_of(config: JobConfig, recipe: Recipe, product: Product) -> Setting:
+    """What of a job decides what would make it faster."""
+    side = recipe.tile_size
+    return Setting(
+        engine_open=config.engine is None and config.precision is None,
+        gpu=recipe.device == "gpu",
+        inline=config.executor == "inline",
+        kept=1.0 if recipe.fit == "resize" else (1 - 2 * recipe.halo / side) ** 2,
+        regions=product.regions is not None,
+    )

@@ -2,18 +2,24 @@
 
 import contextlib
 import re
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
-from batchseg.driver.plan import SceneJob
+import pyarrow as pa
+
+from batchseg.driver.events import Committed, Listener, SceneRefused
 from batchseg.errors import OutputError, StoppedError
+from batchseg.inputs.source import Source, words
+from batchseg.inputs.source import compute as pc
 from batchseg.output import publish
 from batchseg.output.ledger import Ledger
-from batchseg.output.record import Record, SceneRecord, SourceRecord
+from batchseg.output.record import PhotoRecord, SceneRecord, ShardRecord, SourceRecord
 from batchseg.output.scene_mask import discard_fragments
 from batchseg.system.location import join
+from batchseg.system.timing import Stopwatch
 
 COMMIT_SECONDS, HURRY_SECONDS = 1.0, 0.1
 """At most this long after its end a shard is recorded, and a scene's last one. A segment takes 2 ms on a
@@ -24,6 +30,12 @@ COMMIT_SHARE, HURRY_SHARE, COMMIT_SECONDS_MOST = 0.1, 0.5, 10.0
 request they are 1 s apart, but however slow it is no more than ten. Half of it where a scene waits."""
 
 
+OfScene = ShardRecord | SceneRecord
+
+R = TypeVar("R", bound=SourceRecord)
+R_contra = TypeVar("R_contra", bound=SourceRecord, contravariant=True)
+
+
 class Commits:
     """Records that wait for the ledger.
 
@@ -31,16 +43,19 @@ class Commits:
         output: root of the results.
         ledger: where to commit.
         clock: seconds, as time.monotonic.
+        profile: hears how long each commit took; None: nobody asks.
     """
 
-    def __init__(self, output: str, ledger: Ledger, clock: Callable[[], float]) -> None:
-        self._output, self._ledger, self._clock = output, ledger, clock
-        self._waiting: list[Record] = []
+    def __init__(
+        self, output: str, ledger: Ledger, clock: Callable[[], float], profile: Listener | None = None
+    ) -> None:
+        self._output, self._ledger, self._clock, self._profile = output, ledger, clock, profile
+        self._waiting: list[OfScene] = []
         self._last, self._took = clock(), 0.0
         self._damaged: set[str] = set()
         self._sweeper = ThreadPoolExecutor(4, thread_name_prefix="sweeper")
 
-    def add(self, *records: Record) -> None:
+    def add(self, *records: OfScene) -> None:
         self._waiting += records
 
     def mark_damaged(self, source_id: str) -> None:
@@ -55,35 +70,30 @@ class Commits:
             pause = max(COMMIT_SECONDS, min(self._took / COMMIT_SHARE, COMMIT_SECONDS_MOST))
         return self._clock() - self._last >= pause
 
-    def commit(self) -> list[Record]:
+    def commit(self) -> list[OfScene]:
         """Commit what waits, and give it back as it was recorded. Raises OutputError."""
-        records, self._waiting = [self._with_outputs(r) for r in self._waiting], []
-        stale = {r.source_id: self._stale(r) for r in records if r.status == "quarantined"}
-        before = self._clock()
-        self._ledger.append(records)
-        self._last = self._clock()
-        self._took = self._last - before
-        for record in records:
-            if record.status in ("done", "quarantined"):
-                self._sweeper.submit(self._sweep, record.source_id, stale.get(record.source_id, ()))
+        with _timed(self._profile, len(self._waiting)):
+            records, self._waiting = [self._with_outputs(r) for r in self._waiting], []
+            stale = {r.source_id: self._stale(r) for r in records if r.status == "quarantined"}
+            before = self._clock()
+            self._ledger.append(records)
+            self._last = self._clock()
+            self._took = self._last - before
+            for record in records:
+                if record.status in ("done", "quarantined"):
+                    self._sweeper.submit(self._sweep, record.source_id, stale.get(record.source_id, ()))
         return records
 
     def close(self) -> None:
         """Wait for what is swept."""
         self._sweeper.shutdown()
 
-    def _with_outputs(self, record: Record) -> Record:
-        """A failure may pass: what an earlier version of the source left stays until a new one is done."""
-        if not isinstance(record, SceneRecord) or record.status != "failed":
+    def _with_outputs(self, record: OfScene) -> OfScene:
+        if isinstance(record, ShardRecord) or record.source_id in self._damaged:
             return record
-        if record.source_id in self._damaged:
-            return record
-        before = self._ledger.source(record.source_id)
-        if before is None:
-            return record
-        return replace(record, outputs=before.outputs, region_count=before.region_count)
+        return _with_earlier_outputs(record, self._ledger)
 
-    def _stale(self, record: Record) -> Sequence[str]:
+    def _stale(self, record: OfScene) -> Sequence[str]:
         """Files that show an earlier version of a source that cannot be segmented as it is now."""
         before = self._ledger.source(record.source_id)
         if before is None:
@@ -99,26 +109,154 @@ class Commits:
             publish.remove_files(stale)
 
 
-def describe_damage(record: SceneRecord) -> str:
-    """What `on_bad_block: nodata` left out of a scene."""
-    share = record.bad_pixels / (record.height * record.width)
-    return f"{record.bad_pixels} pixels ({share:.2%}) lie in blocks that cannot be decoded; they are nodata"
+class PhotoCommits:
+    """Rows of photographs that wait for the ledger.
+
+    Args:
+        output: root of the results.
+        ledger: where to commit.
+        superseded: paths below the output of masks of earlier versions, by id.
+        profile: hears how long each commit took; None: nobody asks.
+    """
+
+    def __init__(
+        self,
+        output: str,
+        ledger: Ledger,
+        superseded: Mapping[str, Sequence[str]],
+        profile: Listener | None = None,
+    ) -> None:
+        self._output, self._ledger, self._superseded, self._profile = output, ledger, superseded, profile
+        self._rows: list[pa.Table] = []
+        self._refused: list[PhotoRecord] = []
+        self._last = time.monotonic()
+
+    @property
+    def is_due(self) -> bool:
+        return time.monotonic() - self._last >= COMMIT_SECONDS
+
+    def add_rows(self, rows: pa.Table) -> None:
+        """Ledger rows of photographs that are done."""
+        self._rows.append(rows)
+
+    def add(self, *records: PhotoRecord) -> None:
+        """Photographs that are refused."""
+        self._refused += records
+
+    def commit(self) -> list[PhotoRecord]:
+        """Commit what waits, and give back the refused as they were recorded. Raises OutputError."""
+        now = int(time.time())
+        rows, self._rows = [_recorded(table, now) for table in self._rows], []
+        refused = [replace(_with_earlier_outputs(r, self._ledger), recorded=now) for r in self._refused]
+        self._refused = []
+        with _timed(self._profile, sum(table.num_rows for table in rows) + len(refused)):
+            if rows:
+                self._ledger.append_table(pa.concat_tables(rows))
+            self._ledger.append(refused)
+        self._last = time.monotonic()
+        self._remove_superseded(rows, refused)
+        return refused
+
+    def _remove_superseded(self, rows: list[pa.Table], refused: list[PhotoRecord]) -> None:
+        """Masks of earlier versions that the new ones did not replace by name."""
+        if not self._superseded:
+            return
+        stale: list[str] = []
+        for table in rows:
+            for name, made in zip(words(table["source_id"]), words(table["outputs"]), strict=True):
+                new = {item["path"] for item in made}
+                stale += [path for path in self._superseded.get(name, ()) if path not in new]
+        for record in refused:
+            if record.status == "quarantined":
+                stale += self._superseded.get(record.source_id, ())
+        with contextlib.suppress(OutputError):
+            publish.remove_files([join(self._output, path) for path in stale])
 
 
-def refusal_record(job: SceneJob, reason: str, *, transient: bool) -> SceneRecord:
-    source = job.scene.source
+@contextlib.contextmanager
+def _timed(profile: Listener | None, count: int) -> Iterator[None]:
+    """A commit of so many records, on the driver's row of a profile."""
+    watch = Stopwatch("driver", profiled=True)
+    with watch.step("commit"):
+        yield
+    if profile is not None and count:
+        profile(Committed(records=count, stint=watch.stint("commit")))
+
+
+def _with_earlier_outputs(record: R, ledger: Ledger) -> R:
+    """A failure may pass: what an earlier version of the source left stays until a new one is done."""
+    before = ledger.source(record.source_id) if record.status == "failed" else None
+    if before is None:
+        return record
+    kept: dict[str, Any] = {"outputs": before.outputs, "region_count": before.region_count}
+    if isinstance(before, PhotoRecord):
+        kept |= {"verdict": before.verdict, "rule": before.rule}
+    return replace(record, **kept)
+
+
+def _recorded(rows: pa.Table, now: int) -> pa.Table:
+    """Ledger rows, and when they were committed; those that were derived keep when they were made."""
+    number = rows.schema.get_field_index("recorded")
+    when = pc.if_else(pc.equal(rows["recorded"], 0), now, rows["recorded"])
+    return rows.set_column(number, rows.schema.field(number), when)
+
+
+class _Takes(Protocol[R_contra]):
+    def add(self, *records: R_contra) -> None: ...
+
+
+class Refusals(Generic[R]):
+    """Sources that cannot be done: told at once, and recorded unless they are all alike.
+
+    Args:
+        stop_after: sources in a row with the same error that end the run, none of them quarantined.
+        commits: where they are recorded.
+        emit: hears of each.
+    """
+
+    def __init__(self, stop_after: int, commits: _Takes[R], emit: Listener) -> None:
+        self._streak: Streak[R] = Streak(stop_after)
+        self._commits, self._emit = commits, emit
+
+    def add(self, record: R, *, is_single: bool = False, tiles: int = 0) -> None:
+        """Record a source as quarantined or failed, unless its error turns out to be everybody's.
+
+        Args:
+            record: the source with its error.
+            is_single: the error is known to be this source's own: any number may have it.
+            tiles: of it that will not be predicted.
+
+        Raises:
+            StoppedError: so many sources in a row failed in the same way.
+        """
+        self._commits.add(*([record] if is_single else self._streak.add(record)))
+        self._emit(
+            SceneRefused(
+                source_id=record.source_id,
+                reason=record.error,
+                transient=record.status == "failed",
+                tiles=tiles,
+            )
+        )
+
+    def flush(self) -> None:
+        """A success, or the end: those held back were single cases after all."""
+        self._commits.add(*self._streak.flush())
+
+
+def refusal_record(
+    source: Source, reason: str, *, transient: bool, height: int = 0, width: int = 0
+) -> SceneRecord:
+    """A scene that cannot be done; height and width where its header is known."""
     return SceneRecord(
         status="failed" if transient else "quarantined",
         source_id=source.source_id,
         tag=source.tag,
         error=reason,
         uri=source.uri,
-        height=job.scene.height,
-        width=job.scene.width,
+        height=height,
+        width=width,
     )
-
-
-R = TypeVar("R", bound=SourceRecord)
 
 
 @dataclass(slots=True)

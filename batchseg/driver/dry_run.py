@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from functools import partial
 
 from batchseg.driver.executors.start import object_store_bytes, worker_count
+from batchseg.driver.kind import kind_of
 from batchseg.driver.photo_triage import StoredOutputs, triage_photographs
-from batchseg.driver.plan import Estimate, Plan, estimate, make_plan
-from batchseg.driver.prepare import kept_choice, probe_model, refuse_spoiled_night
+from batchseg.driver.plan import Estimate, Plan, estimate, make_plan, refuse_unfit_job
+from batchseg.driver.prepare import kept_choice, probe_model
 from batchseg.driver.revise import revise
 from batchseg.driver.triage import triage_job
 from batchseg.inputs.listing import find_sources
-from batchseg.inputs.photo_listing import list_photographs, some_sources
+from batchseg.inputs.photo_listing import list_photographs
 from batchseg.inputs.source import Refusal
 from batchseg.inputs.source import compute as pc
 from batchseg.job.recipe import Product, Recipe
@@ -71,11 +72,7 @@ def bench_job(config: JobConfig, say: Callable[[str], None], *, everything: bool
         facts, device = probe_model(config, package)
         area = read_area(config.aoi) if config.aoi else None
         recipe = make_recipe(config, package, facts, device, area)
-        sources = (
-            find_sources(config, {})[0]
-            if recipe.fit is None
-            else some_sources(list_photographs(config, {})[0])
-        )
+        sources = kind_of(config).some_sources(config)
         return try_engines(
             config, recipe, sources, workers=worker_count(config), say=say, everything=everything
         )
@@ -115,7 +112,7 @@ def _dry_run(config: JobConfig, say: Callable[[str], None]) -> DryRun:
         shard_tiles=config.shard_tiles,
         fragments_exist=partial(fragments_exist, config.output),
     )
-    refuse_spoiled_night(plan, config)
+    refuse_unfit_job(plan, config)
     publish.check_writable(config.output)
     numbers = estimate(plan, recipe, workers, config.max_in_flight)
     return DryRun(

@@ -7,31 +7,41 @@ from heapq import heappop, heappush
 from batchseg.driver.plan import LEASES_PER_WORKER
 from batchseg.driver.scene_queue import SceneWork
 from batchseg.driver.scene_worker import Lease
-from batchseg.driver.tasks import Isolation, Slot
+from batchseg.driver.tasks import Isolation, LeaseTask, Slot
 
 
 @dataclass(slots=True)
-class Flight:
-    """A lease that was sent out."""
+class LeaseInFlight:
+    """A lease that was sent to an executor."""
 
     work: SceneWork
-    lease: Lease
-    slot: Slot
+    task: LeaseTask
     nbytes: int
     submitted: float
-    isolation: Isolation
     tried: frozenset[Isolation]
     """Steps that were isolated in earlier attempts at these shards."""
     deaths: int
     """Predictors that died over them."""
 
+    @property
+    def lease(self) -> Lease:
+        return self.task.lease
 
-class Flights:
-    """Flights by lease and by slot; what is asked for each lease costs the same however many there are."""
+    @property
+    def slot(self) -> Slot:
+        return self.task.slot
+
+    @property
+    def isolation(self) -> Isolation:
+        return self.task.isolation
+
+
+class LeasesInFlight:
+    """All leases that were sent, by id and by slot; each costs the same, however many there are."""
 
     def __init__(self, slots: Iterable[Slot]) -> None:
-        self._by_id: dict[int, Flight] = {}
-        self._queues: dict[int, dict[int, Flight]] = {}
+        self._by_id: dict[int, LeaseInFlight] = {}
+        self._queues: dict[int, dict[int, LeaseInFlight]] = {}
         """By slot, in the order in which they were sent."""
         self._heard_of: dict[int, float] = {}
         """When each slot last answered: what waits behind a slow lease is not late itself."""
@@ -86,13 +96,13 @@ class Flights:
         if place is not None and load < LEASES_PER_WORKER:
             heappush(self._room.setdefault(slot.cpu_class, []), (load, place))
 
-    def add(self, flight: Flight) -> None:
+    def add(self, flight: LeaseInFlight) -> None:
         self._by_id[flight.lease.id] = flight
         self._queues.setdefault(flight.slot.id, {})[flight.lease.id] = flight
         self.nbytes += flight.nbytes
         self._offer(flight.slot)
 
-    def pop(self, lease_id: int) -> Flight | None:
+    def pop(self, lease_id: int) -> LeaseInFlight | None:
         """Take a flight out; None where it was given up before."""
         flight = self._by_id.pop(lease_id, None)
         if flight is not None:
@@ -107,16 +117,16 @@ class Flights:
     def heard_of(self, slot: Slot, now: float) -> None:
         self._heard_of[slot.id] = now
 
-    def of(self, work: SceneWork) -> list[Flight]:
+    def of(self, work: SceneWork) -> list[LeaseInFlight]:
         """A scene's; for what is rare, as all are looked at."""
         return [flight for flight in self._by_id.values() if flight.work is work]
 
-    def late(self, now: float, timeout: float) -> list[Flight]:
+    def late(self, now: float, timeout: float) -> list[LeaseInFlight]:
         """Those that gave no answer in time, one per slot at most: the others only waited behind it."""
         found = (self._late_of(slot, now, timeout) for slot in self._queues)
         return [flight for flight in found if flight is not None]
 
-    def _late_of(self, slot: int, now: float, timeout: float) -> Flight | None:
+    def _late_of(self, slot: int, now: float, timeout: float) -> LeaseInFlight | None:
         """The first of a slot's flights waits for nobody, nor does one with a predictor of its own."""
         for place, flight in enumerate(self._queues[slot].values()):
             alone = flight.isolation == "predict"

@@ -1,42 +1,21 @@
-"""A run that has begun, from the job file's values to the summary: the order in which everything happens."""
+"""One run of a job that has begun: its events' listeners, its errors in the log, its summary."""
 
-import contextlib
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from functools import partial
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 from batchseg.driver.begin import Begun
-from batchseg.driver.bottleneck import diagnose, is_badly_tiled
-from batchseg.driver.events import Event, Listener, Note, PhaseStarted, PlanReady, Setting, WorkEnded
-from batchseg.driver.executors.start import LazyExecutor, driver_timeout
-from batchseg.driver.night import Night, Report, product_names, save_summary, setting_of
-from batchseg.driver.plan import Estimate, Plan, estimate, make_plan
-from batchseg.driver.prepare import refuse_spoiled_night, settle
+from batchseg.driver.bottleneck import diagnose
+from batchseg.driver.context import JobContext
+from batchseg.driver.events import Event, Listener
+from batchseg.driver.kind import kind_of
 from batchseg.driver.profile import Timeline
 from batchseg.driver.progress import LogListener, Sums
-from batchseg.driver.scene_loop import Driver, Tally
-from batchseg.driver.tasks import Executor, Slot, Stop
-from batchseg.driver.triage import Triage, triage_job
-from batchseg.errors import BatchsegError, ModelError, OutputError, SourceIOError, StoppedError
-from batchseg.inputs.listing import find_sources
-from batchseg.inputs.source import Refusal
-from batchseg.job.recipe import Product, Recipe
+from batchseg.driver.report import Report, save_summary
+from batchseg.driver.tasks import Stop
+from batchseg.errors import BatchsegError, OutputError, SourceIOError
 from batchseg.job.settings import JobConfig
-from batchseg.models.reading import read_package
-from batchseg.output.fragments import discard_leftovers, fragments_exist
-from batchseg.output.items import write_items
 from batchseg.output.layout import PROFILE
-from batchseg.output.ledger import Ledger
 from batchseg.output.lock import Lock
-from batchseg.output.record import SceneRecord
-from batchseg.output.region_parts import region_parts, tidy
-from batchseg.output.state import load_state
 from batchseg.system.disks import disk_failures
-from batchseg.system.threads import start_aside, wait_for
-
-if TYPE_CHECKING:
-    from batchseg.driver.photo_run import PhotoRun
 
 
 def run_job(
@@ -65,7 +44,7 @@ def run_job(
     sums = Sums()
     timeline = Timeline(begun.log.path.with_name(PROFILE)) if profile else None
     listening: list[Listener] = [sums, LogListener(logger), *([timeline] if timeline else []), *listeners]
-    night = Night(
+    context = JobContext(
         config=config,
         run_id=run_id,
         lock=lock,
@@ -75,7 +54,7 @@ def run_job(
         log=begun.log.uri,
         profile=profile,
     )
-    run = _run_of(night)
+    run = kind_of(config).run(context)
     logger.info("job %s, output %s", config.path, config.output)
     try:
         with disk_failures("the run stopped"):
@@ -98,15 +77,6 @@ def run_job(
     return report
 
 
-def _run_of(night: Night) -> "_Run | PhotoRun":
-    """Runs over scenes are spared what photographs need: a tenth of a second of imports."""
-    if night.config.photographs is None:
-        return _Run(night)
-    from batchseg.driver.photo_run import PhotoRun
-
-    return PhotoRun(night)
-
-
 def _cause(lock: Lock, error: Exception) -> Exception:
     """Another run that took the output over removes what this one was making: then that is what happened."""
     try:
@@ -121,181 +91,3 @@ def _cause(lock: Lock, error: Exception) -> Exception:
 def _tell(listeners: Sequence[Listener], event: Event) -> None:
     for listener in listeners:
         listener(event)
-
-
-class _Run:
-    """The parts of one run, in the order of `go`."""
-
-    def __init__(self, night: Night) -> None:
-        self._night = night
-        self._config, self._lock, self._sums = night.config, night.lock, night.sums
-        self._stop, self._emit, self._log, self._run_id = night.stop, night.emit, night.log, night.run_id
-
-    def go(self, *, replace: bool) -> Report:
-        config = self._config
-        self._emit(PhaseStarted(text="checking the model and listing inputs"))
-        package = read_package(config.model)
-        state = load_state(config.output)
-        sources, roots = find_sources(config, state.roots if state else {})
-        ledger = Ledger(config.output)
-        with contextlib.ExitStack() as stack:
-            executor = LazyExecutor(config, self._stop, stack, self._emit)
-            recipe, product, choice = settle(
-                config, package, state, executor, sources, self._emit, self._stop, replace_all=replace
-            )
-            ledger.claim(self._run_id, self._lock.guard)
-            triaged = triage_job(config, sources, ledger, recipe, product)
-            self._choice = choice
-            self._night.tell_apart(gone=len(triaged.vanished), young=triaged.young)
-            remember = partial(
-                self._night.remember,
-                recipe,
-                product,
-                roots=roots,
-                choice=choice,
-                vanished=triaged.vanished,
-                before=state,
-            )
-            if triaged.todo:
-                return self._work(executor, recipe, product, ledger, triaged, remember)
-            remember()
-            self._emit(Note(text=f"nothing to do: {triaged.done} sources are done"))
-            return self._end(ledger, product, Tally(), triaged, ())
-
-    def _work(
-        self,
-        executor: "LazyExecutor",
-        recipe: Recipe,
-        product: Product,
-        ledger: Ledger,
-        triaged: Triage,
-        remember: Callable[[], None],
-    ) -> Report:
-        config = self._config
-        self._emit(PhaseStarted(text=f"starting predictors, reading {len(triaged.todo)} headers"))
-        running = executor.start()
-        slots_to_come = start_aside(running.start, recipe, product)  # headers are read while models load
-        headers = wait_for(start_aside(lambda: list(running.headers(triaged.todo))), self._stop)
-        slots = wait_for(slots_to_come, self._stop)
-        plan = make_plan(
-            triaged,
-            headers,
-            recipe=recipe,
-            product=product,
-            ledger=ledger,
-            cpu_classes=[slot.cpu_class for slot in slots],
-            workers=len(slots),
-            shard_tiles=config.shard_tiles,
-            fragments_exist=partial(fragments_exist, config.output),
-        )
-        refuse_spoiled_night(plan, config)
-        remember()
-        numbers = estimate(plan, recipe, len(slots), config.max_in_flight)
-        self._emit(
-            PlanReady(
-                scenes=len(plan.jobs) + len(plan.refusals),
-                tiles=numbers.tiles,
-                pixels=numbers.source_pixels,
-                skipped=triaged.done,
-                slots=len(slots),
-                setting=self._setting(recipe, product, plan),
-            )
-        )
-        return self._drive(running, slots, recipe, product, ledger, plan, numbers)
-
-    def _setting(self, recipe: Recipe, product: Product, plan: Plan) -> Setting:
-        scenes = [job.scene for job in plan.jobs]
-        pixels = sum(scene.height * scene.width for scene in scenes) or 1
-        bad = (
-            scene.height * scene.width
-            for scene in scenes
-            if is_badly_tiled(scene.block_hw, (scene.height, scene.width), recipe.tile_size)
-        )
-        remote = sum(not scene.source.is_local for scene in scenes)
-        return replace(
-            setting_of(self._config, recipe, product),
-            remote=2 * remote > len(scenes),
-            badly_tiled=sum(bad) / pixels,
-        )
-
-    def _drive(
-        self,
-        executor: Executor,
-        slots: Sequence[Slot],
-        recipe: Recipe,
-        product: Product,
-        ledger: Ledger,
-        plan: Plan,
-        numbers: Estimate,
-    ) -> Report:
-        driver = Driver(
-            output=self._config.output,
-            recipe=recipe,
-            ledger=ledger,
-            executor=executor,
-            slots=slots,
-            emit=self._emit,
-            stop=self._stop,
-            in_flight_bytes=numbers.in_flight_bytes,
-            lease_timeout=driver_timeout(self._config),
-            stop_after=self._config.stop_after,
-            epoch=self._lock.epoch,
-            profile=self._night.profile,
-        )
-        with contextlib.closing(driver):
-            try:
-                driver.run(plan.jobs, [_record(refusal) for refusal in plan.refusals])
-            except (StoppedError, ModelError) as e:
-                # The table shows what there is; the snapshot waits for a run that is not in a hurry.
-                with contextlib.suppress(BatchsegError):
-                    self._lock.check()
-                    names, gone = product_names(product), plan.triage.vanished
-                    write_items(self._config.output, ledger.table(), names, gone)
-                msg = f"{e} [{driver.tally.shards} shards recorded in this run; the same command goes on]"
-                raise type(e)(msg) from e
-            return self._end(ledger, product, driver.tally, plan.triage, _to_report(plan, ledger))
-
-    def _end(
-        self, ledger: Ledger, product: Product, tally: Tally, triaged: Triage, records: Sequence[SceneRecord]
-    ) -> Report:
-        parts = start_aside(region_parts, self._config.output)  # a bucket is asked both things at once
-        self._lock.check()
-        tidy(self._config.output, ledger, parts.result())
-        self._lock.guard()
-        swept = start_aside(discard_leftovers, self._config.output, ledger.unfinished())
-        write_items(self._config.output, ledger.table(), product_names(product), triaged.vanished)
-        self._lock.guard()
-        ledger.merge()  # last: a ledger that is merged says that the run came to its end
-        self._emit(WorkEnded())
-        swept.result()
-        return Report(
-            output=self._config.output,
-            log=self._log,
-            choice=self._choice,
-            tally=tally,
-            skipped=triaged.done,
-            still_quarantined=triaged.quarantined,
-            vanished=triaged.vanished,
-            young=triaged.young,
-            sums=self._sums,
-            refused=tuple(record for record in records if record.status != "done"),
-            damaged=tuple(record for record in records if record.status == "done" and record.bad_pixels),
-        )
-
-
-def _to_report(plan: Plan, ledger: Ledger) -> list[SceneRecord]:
-    """Sources of the plan that were refused, or are done with damage."""
-    ids = {job.scene.source.source_id for job in plan.jobs} | {r.source.source_id for r in plan.refusals}
-    known = (ledger.source(key) for key in sorted(ids))
-    scenes = (record for record in known if isinstance(record, SceneRecord))
-    return [record for record in scenes if record.status != "done" or record.bad_pixels]
-
-
-def _record(refusal: Refusal) -> SceneRecord:
-    return SceneRecord(
-        status="failed" if refusal.transient else "quarantined",
-        source_id=refusal.source.source_id,
-        tag=refusal.source.tag,
-        error=refusal.reason,
-        uri=refusal.source.uri,
-    )

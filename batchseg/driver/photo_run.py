@@ -1,20 +1,23 @@
 """A run over photographs, from the listing to the tables: the order in which everything happens."""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import pyarrow as pa
 
+from batchseg.driver.bottleneck import setting_of
+from batchseg.driver.context import JobContext
 from batchseg.driver.events import Note, PhaseStarted, PlanReady, WorkEnded
 from batchseg.driver.executors.start import LazyExecutor, driver_timeout
-from batchseg.driver.night import Night, Report, product_names, setting_of
-from batchseg.driver.photo_loop import PhotoDriver
+from batchseg.driver.loop import Tally
+from batchseg.driver.photo_loop import PhotoLoop
 from batchseg.driver.photo_triage import PhotoTriage, StoredOutputs, triage_photographs
-from batchseg.driver.photo_worker import sift
-from batchseg.driver.prepare import settle
+from batchseg.driver.photo_worker import inspect_photos
+from batchseg.driver.prepare import prepare
+from batchseg.driver.report import Report
 from batchseg.driver.revise import Revision, find_copies, results_of, revise, surplus, with_attributes
-from batchseg.driver.scene_loop import Tally
+from batchseg.driver.tasks import Executor, Slot
 from batchseg.errors import BatchsegError, ConfigError, ModelError, StoppedError
 from batchseg.inputs.photo_listing import list_photographs, some_sources
 from batchseg.inputs.source import compute as pc
@@ -38,10 +41,8 @@ LOOKED_AT = 6
 class PhotoRun:
     """One run, in the order of `go`."""
 
-    def __init__(self, night: Night) -> None:
-        self._night, self._config = night, night.config
-        assert night.config.photographs is not None
-        self._options = night.config.photographs
+    def __init__(self, context: JobContext) -> None:
+        self._context, self._config = context, context.config
         self._choice: Choice
         self._copied = self._rejudged = 0
 
@@ -51,25 +52,25 @@ class PhotoRun:
         Raises:
             BatchsegError: one of errors.py; its exit code says how the run ended.
         """
-        night, config = self._night, self._config
-        night.emit(PhaseStarted(text="checking the model and listing inputs"))
+        context, config = self._context, self._config
+        context.emit(PhaseStarted(text="checking the model and listing inputs"))
         package = read_package(config.model)
         state = load_state(config.output)
         listing, roots = list_photographs(config, state.roots if state else {})
         ledger = Ledger(config.output)
         with contextlib.ExitStack() as stack:
-            executor = LazyExecutor(config, night.stop, stack, night.emit)
-            recipe, product, choice = settle(
+            executor = LazyExecutor(config, context.stop, stack, context.emit)
+            recipe, product, choice = prepare(
                 config,
                 package,
                 state,
                 executor,
                 some_sources(listing),
-                night.emit,
-                night.stop,
+                context.emit,
+                context.stop,
                 replace_all=replace,
             )
-            ledger.claim(night.run_id, night.lock.guard)
+            ledger.claim(context.run_id, context.lock.guard)
             self._choice = choice
             triaged = triage_photographs(
                 listing,
@@ -79,16 +80,16 @@ class PhotoRun:
                 outputs_there=StoredOutputs(config.output),
             )
             vanished = tuple(triaged.vanished.to_pylist())
-            night.tell_apart(gone=len(vanished), young=triaged.young)
+            context.note_left_out(gone=len(vanished), young=triaged.young)
             remember = partial(
-                night.remember, recipe, product, roots=roots, choice=choice, vanished=vanished, before=state
+                context.remember, recipe, product, roots=roots, choice=choice, vanished=vanished, before=state
             )
             if triaged.changed_attributes.num_rows:
                 ledger.append_table(with_attributes(ledger.table(), triaged.changed_attributes))
             self._judge_again(ledger, product)
             revision = revise(triaged.todo, ledger.table(), recipe, product, vanished=triaged.vanished)
-            driver = self._work(executor, ledger, recipe, product, triaged, revision, remember)
-            return self._end(ledger, product, driver, triaged)
+            loop = self._work(executor, ledger, recipe, product, triaged, revision, remember)
+            return self._end(ledger, product, loop, triaged)
 
     def _work(
         self,
@@ -99,23 +100,18 @@ class PhotoRun:
         triaged: PhotoTriage,
         revision: Revision,
         remember: Callable[[], None],
-    ) -> PhotoDriver | None:
-        night, config = self._night, self._config
+    ) -> PhotoLoop | None:
+        context, config = self._context, self._config
         todo = revision.predict
         if not (todo.num_rows or revision.derive.num_rows):
             remember()
-            night.emit(Note(text=f"nothing to do: {triaged.done} photographs are done"))
+            context.emit(Note(text=f"nothing to do: {triaged.done} photographs are done"))
             return None
-        night.emit(PhaseStarted(text=f"starting predictors for {todo.num_rows} photographs"))
+        context.emit(PhaseStarted(text=f"starting predictors for {todo.num_rows} photographs"))
         executor = lazy.start()
-        slots_to_come = start_aside(executor.start, recipe, product)
-        is_new = todo.num_rows and not triaged.done
-        looking = start_aside(self._look, todo, recipe) if is_new else None
-        slots = wait_for(slots_to_come, night.stop)
-        if looking is not None:
-            wait_for(looking, night.stop)
+        slots = self._start_predictors(executor, recipe, product, todo, is_new=not triaged.done)
         remember()
-        night.emit(
+        context.emit(
             PlanReady(
                 scenes=todo.num_rows + revision.derive.num_rows,
                 tiles=0,
@@ -126,32 +122,43 @@ class PhotoRun:
                 setting=setting_of(config, recipe, product),
             )
         )
-        driver = PhotoDriver(
+        loop = PhotoLoop(
             output=config.output,
             ledger=ledger,
             executor=executor,
             slots=slots,
-            emit=night.emit,
-            stop=night.stop,
+            emit=context.emit,
+            stop=context.stop,
             lease_timeout=driver_timeout(config),
             stop_after=config.stop_after,
             superseded=revision.superseded,
-            profile=night.profile,
+            profile=context.profile,
         )
         try:
-            if self._options.same_content:
-                self._without_copies(driver, ledger, recipe, product, todo)
+            if product.photo_options.same_content:
+                self._without_copies(loop, ledger, recipe, product, todo)
             else:
-                driver.predict(todo)
-            self._derive(driver, revision.derive, revision.results)
+                loop.predict(todo)
+            self._derive(loop, revision.derive, revision.results)
         except (StoppedError, ModelError) as e:
             # The table shows what there is; the snapshot waits for a run that is not in a hurry.
             with contextlib.suppress(BatchsegError):
-                night.lock.check()
+                context.lock.check()
                 self._write_items(ledger, product, triaged)
-            msg = f"{e} [{driver.tally.done} photographs recorded in this run; the same command goes on]"
+            msg = f"{e} [{loop.tally.done} photographs recorded in this run; the same command goes on]"
             raise type(e)(msg) from e
-        return driver
+        return loop
+
+    def _start_predictors(
+        self, executor: Executor, recipe: Recipe, product: Product, todo: pa.Table, *, is_new: bool
+    ) -> Sequence[Slot]:
+        """Load them; of an output that is new a few photographs are looked at meanwhile."""
+        slots_to_come = start_aside(executor.start, recipe, product)
+        looking = start_aside(self._look, todo, recipe) if todo.num_rows and is_new else None
+        slots = wait_for(slots_to_come, self._context.stop)
+        if looking is not None:
+            wait_for(looking, self._context.stop)
+        return slots
 
     def _look(self, todo: pa.Table, recipe: Recipe) -> None:
         """A job that fits none of its photographs is wrong; one that does not fit a few has odd ones.
@@ -160,7 +167,7 @@ class PhotoRun:
             ConfigError: those that are sound are not what the model takes.
         """
         few = todo.take(sorted({n * todo.num_rows // LOOKED_AT for n in range(LOOKED_AT)})).to_pylist()
-        doubts = sift(few, recipe, self._config.lease_timeout).doubts
+        doubts = inspect_photos(few, recipe, self._config.lease_timeout).doubts
         reasons = {doubt.reason for doubt in doubts if doubt.is_mismatch}
         if reasons and all(doubt.is_mismatch for doubt in doubts) and len(doubts) == len(few):
             first = doubts[0]
@@ -168,25 +175,25 @@ class PhotoRun:
             raise ConfigError(msg)
 
     def _without_copies(
-        self, driver: PhotoDriver, ledger: Ledger, recipe: Recipe, product: Product, todo: pa.Table
+        self, loop: PhotoLoop, ledger: Ledger, recipe: Recipe, product: Product, todo: pa.Table
     ) -> None:
         """Predict each content once; photographs that share it get results of their own, derived from it."""
-        self._night.emit(PhaseStarted(text=f"comparing the contents of {todo.num_rows} photographs"))
-        contents = driver.contents(todo)
+        self._context.emit(PhaseStarted(text=f"comparing the contents of {todo.num_rows} photographs"))
+        contents = loop.contents(todo)
         copies = find_copies(todo, contents, ledger.table(), pixel=recipe.digest, product=product.digest)
-        driver.predict(copies.predict)
+        loop.predict(copies.predict)
         images, results, left = results_of(copies, ledger.table())
         self._copied = images.num_rows
-        driver.predict(left)
-        self._derive(driver, images, results)
+        loop.predict(left)
+        self._derive(loop, images, results)
 
-    def _derive(self, driver: PhotoDriver, images: pa.Table, results: pa.Table) -> None:
+    def _derive(self, loop: PhotoLoop, images: pa.Table, results: pa.Table) -> None:
         """From stored results, or where these do not hold enough by predicting."""
         if images.num_rows:
-            driver.derive(images, results)
-        if driver.underivable:
-            names = pa.array(driver.underivable)
-            driver.predict(images.filter(pc.is_in(images["source_id"], value_set=names)))
+            loop.derive(images, results)
+        if loop.underivable:
+            names = pa.array(loop.underivable)
+            loop.predict(images.filter(pc.is_in(images["source_id"], value_set=names)))
 
     def _judge_again(self, ledger: Ledger, product: Product) -> None:
         """Verdicts by today's rules, for photographs that were judged by others."""
@@ -197,38 +204,36 @@ class PhotoRun:
             return
         ledger.append_table(rows)
         self._rejudged = rows.num_rows
-        self._night.emit(Note(text=f"{rows.num_rows} photographs judged again by other rules"))
+        self._context.emit(Note(text=f"{rows.num_rows} photographs judged again by other rules"))
 
     def _write_items(self, ledger: Ledger, product: Product, triaged: PhotoTriage) -> None:
-        gone, names = triaged.vanished.to_pylist(), product_names(product)
+        gone, names = triaged.vanished.to_pylist(), product.class_names
         write_items(self._config.output, ledger.table(), names, gone, photographs=True)
 
-    def _end(
-        self, ledger: Ledger, product: Product, driver: PhotoDriver | None, triaged: PhotoTriage
-    ) -> Report:
-        night, output = self._night, self._config.output
-        night.lock.check()
+    def _end(self, ledger: Ledger, product: Product, loop: PhotoLoop | None, triaged: PhotoTriage) -> Report:
+        context, output = self._context, self._config.output
+        context.lock.check()
         rows, paths = surplus(ledger.table(), product)
         if rows.num_rows:
             ledger.append_table(rows)
             publish.remove_files([join(output, path) for path in paths])
         tidy(output, ledger)
-        night.lock.guard()
+        context.lock.guard()
         self._write_items(ledger, product, triaged)
-        night.lock.check()
+        context.lock.check()
         ledger.merge()  # last: a ledger that is merged says that the run came to its end
-        night.emit(WorkEnded())
+        context.emit(WorkEnded())
         return Report(
             output=output,
-            log=night.log,
+            log=context.log,
             choice=self._choice,
-            tally=driver.tally if driver is not None else Tally(),
+            tally=loop.tally if loop is not None else Tally(),
             skipped=triaged.done,
             still_quarantined=triaged.quarantined,
             vanished=tuple(triaged.vanished.to_pylist()),
             young=triaged.young,
-            sums=night.sums,
-            refused=tuple(driver.refused) if driver is not None else (),
+            sums=context.sums,
+            refused=tuple(loop.refused) if loop is not None else (),
             verdicts=verdict_counts(ledger.table()),
             copied=self._copied,
             rejudged=self._rejudged,

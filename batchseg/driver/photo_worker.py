@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
-from batchseg.driver.tasks import Group, GroupAnswer, Sifted, from_stream
+from batchseg.driver.tasks import Group, GroupAnswer, Inspected, from_stream
 from batchseg.errors import DamagedResultError, SourceError
 from batchseg.inputs.source import Doubt, words
 from batchseg.job.recipe import Product, Recipe
@@ -61,8 +61,7 @@ class GroupWorker:
         self._predictor, self._readers, self._cpu_class = predictor, readers, cpu_class
         self._preparation = Preparation(recipe)
         self._buffer = self._preparation.buffer(batch_size)
-        assert product.photographs is not None
-        self._with_content = product.photographs.same_content
+        self._with_content = product.photo_options.same_content
 
     def __call__(self, group: Group) -> GroupAnswer:
         """Do a group.
@@ -214,7 +213,7 @@ def look_at(row: Row, recipe: Recipe) -> Doubt | None:
     return None
 
 
-def sift(rows: Sequence[Row], recipe: Recipe, timeout: float) -> Sifted:
+def inspect_photos(rows: Sequence[Row], recipe: Recipe, timeout: float) -> Inspected:
     """Look at photographs one by one in a fresh process; one that ends or stops it is in doubt.
 
     Args:
@@ -233,8 +232,8 @@ def sift(rows: Sequence[Row], recipe: Recipe, timeout: float) -> Sifted:
         elif answer is not None:
             doubts.append(answer)
         if time.monotonic() > until:
-            return Sifted(doubts=tuple(doubts), left=tuple(row["source_id"] for row in rows[count:]))
-    return Sifted(doubts=tuple(doubts))
+            return Inspected(doubts=tuple(doubts), left=tuple(row["source_id"] for row in rows[count:]))
+    return Inspected(doubts=tuple(doubts))
 
 
 def _died(row: Row, error: ProcessDiedError) -> Doubt:

@@ -7,8 +7,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from batchseg.driver.triage import Triage
+from batchseg.errors import ConfigError
 from batchseg.inputs.source import Refusal, Scene
 from batchseg.job.recipe import Product, Recipe
+from batchseg.job.settings import JobConfig
 from batchseg.output.ledger import Ledger
 from batchseg.output.record import SceneRecord, ShardRecord
 from batchseg.pixels.area import footprint
@@ -168,13 +170,9 @@ def _job(
 def _usable(scene: Scene, pixel: str, ledger: Ledger) -> SceneRecord | None:
     """The scene's done record, if its mask is of this version and these pixel settings."""
     done = ledger.source(scene.source.source_id)
-    if (
-        not isinstance(done, SceneRecord)
-        or done.status != "done"
-        or (done.tag, done.pixel) != (scene.source.tag, pixel)
-    ):
+    if not isinstance(done, SceneRecord) or done.status != "done":
         return None
-    return done
+    return done if (done.tag, done.pixel) == (scene.source.tag, pixel) else None
 
 
 def _to_encode_again(scene: Scene, pixel: str, ledger: Ledger) -> SceneRecord | None:
@@ -300,3 +298,18 @@ def shard_bytes(read: Window, scene: Scene, recipe: Recipe) -> int:
 def bytes_per_pixel_in_flight(scene: Scene, recipe: Recipe) -> int:
     """Of what is read: its pixels, a byte of validity, and its mask and confidence."""
     return bytes_per_pixel(scene, recipe) + 1 + np.dtype(recipe.mask_dtype).itemsize + recipe.confidence
+
+
+def refuse_unfit_job(plan: Plan, config: JobConfig) -> None:
+    """A job that fits none of its sources is wrong; one that does not fit a few has odd sources.
+
+    Raises:
+        ConfigError: every source is sound and none fits the job, nor ever did.
+    """
+    mismatches = [refusal for refusal in plan.refusals if refusal.mismatch]
+    if not mismatches or plan.jobs or plan.triage.done:
+        return
+    first = mismatches[0]
+    more = f" (and {len(mismatches) - 1} more like it)" if len(mismatches) > 1 else ""
+    msg = f"{config.path} fits none of its inputs: {first.source.source_id} {first.reason}{more}"
+    raise ConfigError(msg)

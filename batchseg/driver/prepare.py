@@ -5,11 +5,8 @@ from functools import partial
 
 from batchseg.driver.events import Listener, Note
 from batchseg.driver.executors.start import LazyExecutor, worker_count
-from batchseg.driver.plan import Plan
-from batchseg.driver.progress import duration
 from batchseg.driver.tasks import Stop
 from batchseg.engines.base import Device
-from batchseg.errors import ConfigError
 from batchseg.inputs.source import Source
 from batchseg.job.recipe import Product, Recipe
 from batchseg.job.resolve import (
@@ -28,28 +25,7 @@ from batchseg.system.machine import cpu_class
 from batchseg.system.threads import start_aside, wait_for
 
 
-def describe_young(count: int, min_age: float) -> str:
-    plural = "s" * (count > 1)
-    age = duration(min_age).removesuffix(" 00 s").removesuffix(" 00 min")
-    return f"{count} source{plural} changed less than {age} ago; a later run does them"
-
-
-def refuse_spoiled_night(plan: Plan, config: JobConfig) -> None:
-    """A job that fits none of its sources is wrong; one that does not fit a few has odd sources.
-
-    Raises:
-        ConfigError: every source is sound and none fits the job, nor ever did.
-    """
-    mismatches = [refusal for refusal in plan.refusals if refusal.mismatch]
-    if not mismatches or plan.jobs or plan.triage.done:
-        return
-    first = mismatches[0]
-    more = f" (and {len(mismatches) - 1} more like it)" if len(mismatches) > 1 else ""
-    msg = f"{config.path} fits none of its inputs: {first.source.source_id} {first.reason}{more}"
-    raise ConfigError(msg)
-
-
-def settle(
+def prepare(
     config: JobConfig,
     package: ModelPackage,
     state: OutputState | None,

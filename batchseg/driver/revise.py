@@ -101,8 +101,7 @@ def _lacks_mask(known: pa.Table, recipe: Recipe, product: Product) -> Bools:
 
 
 def _wants_mask(known: pa.Table, product: Product) -> Bools:
-    assert product.photographs is not None
-    masks = product.photographs.masks
+    masks = product.photo_options.masks
     if masks == "all":
         return np.ones(known.num_rows, dtype=bool)
     if masks == "none":

@@ -5,7 +5,7 @@ a driver of hundreds of predictors asks some hundred times a second.
 """
 
 from collections import Counter, deque
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from heapq import heappop, heappush
 
@@ -63,26 +63,75 @@ class Retry:
     """Predictors that died over them."""
 
 
-class Agenda:
+class Retries:
+    """Shards that are to be tried again, by the class of CPU of their scene, first come first."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[str | None, deque[Retry]] = {}
+
+    def add(self, retry: Retry) -> None:
+        self._waiting.setdefault(retry.work.cpu_class, deque()).append(retry)
+
+    def next(self, cpu_class: str) -> Retry | None:
+        """The first for a class of CPU whose scene is not over."""
+        waiting = self._waiting.get(cpu_class)
+        while waiting:
+            if not (retry := waiting.popleft()).work.over:
+                return retry
+        return None
+
+    def forget(self, work: SceneWork) -> None:
+        self._waiting[work.cpu_class] = deque(
+            retry for retry in self._waiting.get(work.cpu_class, ()) if retry.work is not work
+        )
+
+
+class _OpenScenes:
+    """Scenes with shards that a predictor may take, by class of CPU; None: those that have none yet."""
+
+    def __init__(self, begun: Mapping[int, SceneWork]) -> None:
+        self._begun = begun
+        self._heaps: dict[str | None, list[int]] = {}
+        """Of numbers, some of them of scenes that are no longer open to the class."""
+
+    def add(self, work: SceneWork) -> None:
+        if work.open:
+            heappush(self._heaps.setdefault(work.cpu_class, []), work.number)
+
+    def first(self, cpu_class: str | None) -> SceneWork | None:
+        heap = self._heaps.get(cpu_class, [])
+        while heap:
+            work = self._begun.get(heap[0])
+            if work is not None and work.open and not work.held and work.cpu_class == cpu_class:
+                return work
+            heappop(heap)
+        return None
+
+
+class SceneQueue:
     """Scenes in the order in which they are to be started.
 
     Args:
-        jobs: the scenes.
         recipe: pixel settings.
     """
 
-    def __init__(self, jobs: Iterable[SceneJob], recipe: Recipe) -> None:
-        self._waiting = deque(jobs)
+    def __init__(self, recipe: Recipe) -> None:
+        self._waiting: deque[SceneJob] = deque()
         self._recipe = recipe
         self._begun: dict[int, SceneWork] = {}
         """Those that are not over."""
         self._next_number = 0
-        self._open: dict[str | None, list[int]] = {}
-        """Heaps of numbers by class of CPU, some of them of scenes that are no longer open to it."""
-        self._retries: dict[str | None, deque[Retry]] = {}
+        self._open = _OpenScenes(self._begun)
         self._classes: Counter[str] = Counter()
         """Scenes begun by the class of CPU that they belong to."""
-        self._tiles_left = sum(job.tiles_at_most for job in self._waiting)
+        self._tiles_left = 0
+        self.retries = Retries()
+
+    def add(self, jobs: Iterable[SceneJob]) -> None:
+        """Scenes that are to be begun after those that wait."""
+        jobs = list(jobs)
+        self._waiting += jobs
+        self._tiles_left += sum(job.tiles_at_most for job in jobs)
 
     @property
     def waits(self) -> bool:
@@ -121,17 +170,8 @@ class Agenda:
 
     def next_open(self, cpu_class: str) -> SceneWork | None:
         """The first scene with shards left that a predictor of this class may take."""
-        heads = [head for key in (cpu_class, None) if (head := self._head(key)) is not None]
-        return min(heads, key=lambda work: work.number, default=None)
-
-    def _head(self, key: str | None) -> SceneWork | None:
-        heap = self._open.get(key, [])
-        while heap:
-            work = self._begun.get(heap[0])
-            if work is not None and work.open and not work.held and work.cpu_class == key:
-                return work
-            heappop(heap)
-        return None
+        first = [work for key in (cpu_class, None) if (work := self._open.first(key)) is not None]
+        return min(first, key=lambda work: work.number, default=None)
 
     def take(self, work: SceneWork) -> Shard:
         """The scene's next shard."""
@@ -148,35 +188,20 @@ class Agenda:
         shards = list(shards)
         work.open.extendleft(reversed(shards))
         self._count(work, sum(shard.count for shard in shards))
-        self._show(work)
-
-    def _show(self, work: SceneWork) -> None:
-        if work.open:
-            heappush(self._open.setdefault(work.cpu_class, []), work.number)
+        self._open.add(work)
 
     def assign(self, work: SceneWork, cpu_class: str) -> None:
         """A scene belongs to the class of CPU that predicts its first shard."""
         if work.cpu_class != cpu_class:
             work.cpu_class = cpu_class
             self._classes[cpu_class] += 1
-            self._show(work)
+            self._open.add(work)
 
     def release(self, work: SceneWork) -> None:
         """One that was held goes on."""
         if work.held:
             work.held = False
-            self._show(work)
-
-    def try_again(self, retry: Retry) -> None:
-        self._retries.setdefault(retry.work.cpu_class, deque()).append(retry)
-
-    def next_retry(self, cpu_class: str) -> Retry | None:
-        """The first for a class of CPU whose scene is not over."""
-        retries = self._retries.get(cpu_class)
-        while retries:
-            if not (retry := retries.popleft()).work.over:
-                return retry
-        return None
+            self._open.add(work)
 
     def end(self, work: SceneWork) -> int:
         """A scene is done or refused; the number of its tiles that nobody was given."""
@@ -198,9 +223,7 @@ class Agenda:
 
     def begin_again(self, work: SceneWork) -> None:
         """Forget what was predicted of a scene: any class of CPU may do it."""
-        self._retries[work.cpu_class] = deque(
-            retry for retry in self._retries.get(work.cpu_class, ()) if retry.work is not work
-        )
+        self.retries.forget(work)
         if work.cpu_class is not None:
             self._classes[work.cpu_class] -= 1
         self._count(work, -work.tiles_open)

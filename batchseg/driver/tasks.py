@@ -63,7 +63,7 @@ class GroupAnswer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sifted:
+class Inspected:
     """What came of looking at photographs."""
 
     doubts: tuple[Doubt, ...]
@@ -91,14 +91,18 @@ class Slot:
     cpu_class: str
 
 
+Step = Literal["read", "predict", "write", "finish", "group"]
+"""What a task is at. A lease is read, predicted and written; a group is one step, as is its inspection."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """Why a lease or a finish did not come back."""
+    """Why a task did not come back."""
 
     kind: Literal["error", "crash", "timeout", "lost"]
     """error: the step said so. crash: its process ended. timeout: no answer in time.
     lost: node, memory or a neighbour's crash; never the source's fault."""
-    step: Literal["read", "predict", "write", "finish", "group"]
+    step: Step
     reason: str
     transient: bool = False
     """Of a source's error: the storage failed, not the content."""
@@ -108,18 +112,23 @@ class Failure:
     """Not about one source: ends the run."""
 
     @classmethod
-    def of(
-        cls, error: BatchsegError, step: Literal["read", "predict", "write", "finish", "group"]
-    ) -> "Failure":
+    def of(cls, error: BatchsegError, step: Step) -> "Failure":
         if isinstance(error, SourceError):
             return cls(kind="error", step=step, reason=str(error), transient=error.transient)
         return cls(kind="error", step=step, reason=str(error), fatal=error)
 
 
+Isolation = Literal["none", "read", "predict"]
+"""Which step of a lease runs alone in a fresh process."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LeaseOutcome:
-    lease_id: int
-    result: LeaseResult | Failure
+class LeaseTask:
+    """Shards to read, to predict by the slot's predictor, and to write."""
+
+    lease: Lease
+    slot: Slot
+    isolation: Isolation = "none"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,6 +139,30 @@ class FinishTask:
     shards: tuple[ShardRecord | SceneRecord, ...]
     epoch: int
     """Of the run's lock."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupTask:
+    """Photographs for the slot's predictor, which reads and writes them too."""
+
+    group: Group
+    slot: Slot
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InspectionTask:
+    """Photographs to look at one by one in a fresh process."""
+
+    group: Group
+
+
+Task = LeaseTask | FinishTask | GroupTask | InspectionTask
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseOutcome:
+    lease_id: int
+    result: LeaseResult | Failure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,11 +180,11 @@ class GroupOutcome:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SiftOutcome:
+class InspectionOutcome:
     """Which photographs fail alone, in a fresh process."""
 
     group_id: int
-    result: Sifted | Failure
+    result: Inspected | Failure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,10 +194,7 @@ class SlotsChanged:
     slots: tuple[Slot, ...]
 
 
-Outcome = LeaseOutcome | FinishOutcome | GroupOutcome | SiftOutcome | SlotsChanged
-
-Isolation = Literal["none", "read", "predict"]
-"""Which step of a lease runs alone in a fresh process."""
+Outcome = LeaseOutcome | FinishOutcome | GroupOutcome | InspectionOutcome | SlotsChanged
 
 
 def died_reading(lease: Lease, error: ProcessDiedError) -> Failure:
@@ -204,7 +234,7 @@ def finish_limit(scene: Scene, timeout: float) -> float:
 
 
 class Executor(Protocol):
-    """Leases in, outcomes out, in any order."""
+    """Tasks in, outcomes out, in any order."""
 
     def headers(self, sources: Sequence[Source]) -> Iterator[Scene | Refusal]:
         """Read headers; a file that ends its reader's process is refused like any other bad one."""
@@ -218,34 +248,14 @@ class Executor(Protocol):
         """
         ...
 
-    def submit(self, lease: Lease, slot: Slot, isolation: Isolation) -> None: ...
+    def submit(self, task: Task) -> None: ...
 
-    def finish(self, task: FinishTask) -> None: ...
-
-    def abandon(self, lease_id: int) -> Literal["read", "predict", "write", "lost"]:
-        """Give up a lease, and end what works on it. No outcome follows.
+    def abandon(self, task: Task) -> Step | Literal["lost"]:
+        """Give up a task, and end what works on it. No outcome follows.
 
         Returns:
             The step that it was in; lost where that is not why it gave no answer: its host gave none.
         """
-        ...
-
-    def abandon_finish(self, source_id: str) -> None:
-        """Give up a finish, and end what works on it. No outcome follows."""
-        ...
-
-    def submit_group(self, group: Group, slot: Slot) -> None: ...
-
-    def sift(self, group: Group) -> None:
-        """Look at a group's photographs one by one in a fresh process."""
-        ...
-
-    def abandon_group(self, group_id: int) -> Literal["group", "lost"]:
-        """Give up a group, and end what works on it. No outcome follows. Returns as `abandon`."""
-        ...
-
-    def abandon_sift(self, group_id: int) -> None:
-        """Give up looking at a group's photographs. No outcome follows."""
         ...
 
     def poll(self, timeout: float) -> list[Outcome]:

@@ -252,10 +252,10 @@ def _scale(scale: str | schema_parts.Divide | schema_parts.Stretch) -> Scale:
     return Scale(kind="transforms", low=(0.0,), high=(255.0,))
 
 
-def _region_settings(regions: bool | schema_parts.Regions) -> RegionOptions | None:
+def _region_settings(regions: bool | schema_parts.RegionKeys) -> RegionOptions | None:
     if regions is False:
         return None
-    given = schema_parts.Regions() if regions is True else regions
+    given = schema_parts.RegionKeys() if regions is True else regions
     values = given.model_dump()
     return RegionOptions(**values | {"classes": None if given.classes is None else tuple(given.classes)})
 

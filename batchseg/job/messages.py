@@ -42,7 +42,7 @@ def explain(error: ValidationError, found: Mapping[str, Any], path: Path) -> str
 
 
 _MAPPINGS: dict[str, type[BaseModel]] = {
-    "regions": schema_parts.Regions,
+    "regions": schema_parts.RegionKeys,
     "model": schema_parts.Model,
     "gate": schema_parts.Gate,
 }

@@ -194,6 +194,16 @@ class Product:
     """Of photographs: what makes a verdict. Not in the digest: verdicts follow from regions."""
 
     @property
+    def photo_options(self) -> Photographs:
+        """Of a product of photographs; nothing over scenes may ask."""
+        assert self.photographs is not None
+        return self.photographs
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return tuple(info.name for info in self.classes)
+
+    @property
     def encoding(self) -> str:
         """Digest of what the mask's file shows."""
         more = {} if self.photographs is None else {"format": self.photographs.mask_format}

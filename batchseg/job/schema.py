@@ -58,7 +58,7 @@ class JobFile(schema_parts.Strict):
     """Write a second COG with the winning class's probability, 1..255. The model must give scores."""
     compress: Literal["deflate", "zstd", "lzw"] = "deflate"
     """Compression of the masks."""
-    regions: bool | schema_parts.Regions = True
+    regions: bool | schema_parts.RegionKeys = True
     """Write polygons of the mask as GeoParquet. A mapping says [which regions](#keys-of-regions)."""
     engine: EngineName | Literal["auto"] | None = None
     """What runs the network. If not set, `paddle` for Paddle models and `onnxruntime` for ONNX files. `auto`

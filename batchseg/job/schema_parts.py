@@ -58,7 +58,7 @@ class Class(Strict):
     color: str | None = Field(default=None, pattern=r"^#[0-9a-fA-F]{6}$")
 
 
-class Regions(Strict):
+class RegionKeys(Strict):
     min_area: int = Field(default=1, ge=1)
     """Pixels that a region needs to get a row."""
     simplify: Number = Field(default=0.0, ge=0)

@@ -4,6 +4,7 @@ PaddleSeg runs in an interpreter of its own (`paddleseg_script.py`): paddleseg 2
 code is for numpy 1, and batchseg needs numpy 2.
 """
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -11,7 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -38,7 +39,7 @@ OutputOp = Literal["none", "softmax", "argmax"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Exported:
+class ExportedModel:
     """A package that `export_model` wrote and `read_model` accepted."""
 
     folder: Path
@@ -67,7 +68,7 @@ def export_model(
     input_shape: Sequence[int] | None = None,
     random_weights: bool = False,
     settings: Sequence[str] = (),
-) -> Exported:
+) -> ExportedModel:
     """Export a trained PaddleSeg network; the package appears whole or not at all.
 
     Args:
@@ -88,13 +89,7 @@ def export_model(
     _check_output(output)
     _check_arguments(config, weights, settings, input_shape=input_shape, random_weights=random_weights)
     interpreter = find_python(python)
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
-    except OSError as e:
-        msg = f"cannot write {output}: {e.strerror}"
-        raise ConfigError(msg) from e
-    try:
+    with _staging_beside(output) as staging:
         package = staging / "package"
         package.mkdir()
         request = _request(
@@ -108,9 +103,7 @@ def export_model(
         answer = _run_paddleseg(interpreter, request, staging)
         digest = read_model(str(package)).digest
         package.rename(output)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-    return Exported(
+    return ExportedModel(
         folder=output,
         network=answer["network"],
         parameters=answer["parameters"],
@@ -121,6 +114,21 @@ def export_model(
         digest=digest,
         notes=tuple(answer["notes"]),
     )
+
+
+@contextlib.contextmanager
+def _staging_beside(output: Path) -> Iterator[Path]:
+    """A folder on the output's own disk, so that what is made in it can be renamed into place."""
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
+    except OSError as e:
+        msg = f"cannot write {output}: {e.strerror}"
+        raise ConfigError(msg) from e
+    try:
+        yield staging
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
 
 
 def _request(
@@ -253,7 +261,7 @@ def _answer(path: Path) -> dict[str, Any] | None:
     return answer if isinstance(answer, dict) else None
 
 
-def describe_exported(exported: Exported) -> str:
+def describe_exported(exported: ExportedModel) -> str:
     """What was written, in lines for a person."""
     classes = f"{exported.classes} classes, " if exported.classes else ""
     gives = {

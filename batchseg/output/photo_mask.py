@@ -2,7 +2,7 @@
 
 import hashlib
 import io
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -24,6 +24,13 @@ from batchseg.predict.photo import Ids, PhotoMask, census
 from batchseg.system import fetch
 from batchseg.system.location import join
 
+Layer = Literal["masks", "confidence"]
+
+
+def mask_file(source_id: str, product: Product, layer: Layer = "masks") -> str:
+    """Path below the output."""
+    return f"{layer}/{source_id}.{product.photo_options.mask_format}"
+
 
 def encode_mask(classes: Ids, product: Product, nodata: int) -> bytes:
     """Class ids (H, W) as a file of the job's format.
@@ -31,8 +38,7 @@ def encode_mask(classes: Ids, product: Product, nodata: int) -> bytes:
     A PNG of uint8 has a palette of the classes' colours, if they have names, and its nodata is transparent;
     one of uint16 is grey.
     """
-    assert product.photographs is not None
-    if product.photographs.mask_format == "tif":
+    if product.photo_options.mask_format == "tif":
         return _geotiff(classes, product, classes=product.classes, nodata=nodata)
     image = Image.fromarray(classes)
     if classes.itemsize > 1:
@@ -44,8 +50,7 @@ def encode_mask(classes: Ids, product: Product, nodata: int) -> bytes:
 
 def encode_confidence(confidence: NDArray[np.uint8], product: Product) -> bytes:
     """255 x probability (H, W) as a grey file; 0 is nodata."""
-    assert product.photographs is not None
-    if product.photographs.mask_format == "tif":
+    if product.photo_options.mask_format == "tif":
         return _geotiff(confidence, product, classes=(), nodata=0)
     return _png(Image.fromarray(confidence))
 

@@ -62,8 +62,7 @@ class ResultWriter:
 
     def __init__(self, output: str, recipe: Recipe, product: Product, cpu_class: str) -> None:
         self._output, self._recipe, self._product = output, recipe, product
-        assert product.photographs is not None
-        self._options = product.photographs
+        self._options = product.photo_options
         self._annotator = _annotator(recipe, product)
         self._cpu_class = cpu_class
         self._waiting: list[Finished] = []
@@ -210,13 +209,13 @@ def _made(path: str, data: bytes) -> Output:
 
 
 def _annotator(recipe: Recipe, product: Product) -> Annotator | None:
-    if product.regions is None or product.photographs is None:
+    if product.regions is None:
         return None
     return Annotator(
         product.regions,
         class_names=tuple(info.name for info in product.classes),
         nodata=recipe.mask_nodata,
-        pixel_size=product.photographs.pixel_size,
+        pixel_size=product.photo_options.pixel_size,
         with_confidence=recipe.confidence,
     )
 

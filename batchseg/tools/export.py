@@ -30,7 +30,7 @@ DEGREES = pyproj.CRS.from_epsg(4326)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Exported:
+class ExportedRegions:
     """What was written."""
 
     path: str
@@ -38,7 +38,7 @@ class Exported:
     """(name, regions), one per CRS unless all were brought to one."""
 
 
-def export(output: str, target: Path, *, crs: str | None, classes: tuple[str, ...]) -> Exported:
+def export(output: str, target: Path, *, crs: str | None, classes: tuple[str, ...]) -> ExportedRegions:
     """Write an output's regions to a vector file, row group by row group.
 
     Args:
@@ -95,7 +95,7 @@ def export(output: str, target: Path, *, crs: str | None, classes: tuple[str, ..
     except pyproj.exceptions.ProjError as e:
         msg = f"regions cannot be brought to {wanted.to_string() if wanted else 'their CRS'}: {e}; use .gpkg"
         raise ConfigError(msg) from e
-    return Exported(path=str(target), layers=tuple(written))
+    return ExportedRegions(path=str(target), layers=tuple(written))
 
 
 def _refuse_photographs(output: str, groups: dict[str, list[str]]) -> None:

@@ -27,7 +27,7 @@ _REGION_COLUMNS = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Exported:
+class ExportedCoco:
     """What was written."""
 
     path: str
@@ -35,7 +35,7 @@ class Exported:
     annotations: int
 
 
-def export_coco(output: str, target: Path, *, classes: tuple[str, ...] = ()) -> Exported:
+def export_coco(output: str, target: Path, *, classes: tuple[str, ...] = ()) -> ExportedCoco:
     """Write an output's images and regions; neither is held in memory but for ids and sizes.
 
     Corners of polygons lie between pixels, as `pycocotools` wants them: the first pixel is the square
@@ -55,7 +55,7 @@ def export_coco(output: str, target: Path, *, classes: tuple[str, ...] = ()) -> 
     wanted = _class_ids(items, classes)
     with replaced(target) as making, making.open("w", encoding="ascii") as file:
         written = _write(items, wanted, file)
-    return Exported(path=str(target), images=written[0], annotations=written[1])
+    return ExportedCoco(path=str(target), images=written[0], annotations=written[1])
 
 
 def _class_ids(items: Items, classes: tuple[str, ...]) -> pa.Int32Array | None:

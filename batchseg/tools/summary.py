@@ -22,7 +22,7 @@ LISTED = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Counts:
+class ImageCounts:
     """Images by what became of them."""
 
     name: str
@@ -94,10 +94,10 @@ class Summary:
     """UTC: when the last of all images was recorded; None where the table does not say."""
     running: str | None
     """Who works on the output now: what that run does is counted when it ends."""
-    total: Counts
+    total: ImageCounts
     by: str
     """The attribute that `groups` are values of, or `folder`."""
-    groups: tuple[Counts, ...]
+    groups: tuple[ImageCounts, ...]
     """The most FAILs first, then the most REVIEWs, then by name."""
     classes: tuple[ClassCounts, ...]
     """By class id; without class 0 unless it makes regions."""
@@ -193,13 +193,13 @@ def _keys(table: pa.Table, by: str) -> Any:
     return pc.if_else(pc.match_substring(ids, "/"), pc.replace_substring_regex(ids, r"(?s)/.*", ""), "")
 
 
-def _counts(table: pa.Table, by: str) -> list[Counts]:
+def _counts(table: pa.Table, by: str) -> list[ImageCounts]:
     pairs = pa.table({"key": _keys(table, by), "state": _states(table)})
     grouped: dict[str, dict[str, int]] = {}
     for row in pairs.group_by(["key", "state"]).aggregate([([], "count_all")]).to_pylist():
         grouped.setdefault(row["key"], {})[row["state"]] = row["count_all"]
     return [
-        Counts(
+        ImageCounts(
             name=name,
             images=sum(states.values()),
             fail=states.get("FAIL", 0),
@@ -213,9 +213,9 @@ def _counts(table: pa.Table, by: str) -> list[Counts]:
     ]
 
 
-def _added(counts: list[Counts]) -> Counts:
+def _added(counts: list[ImageCounts]) -> ImageCounts:
     numbers = ("images", "fail", "review", "passed", "unjudged", "quarantined", "failed")
-    return Counts(name="", **{number: sum(getattr(c, number) for c in counts) for number in numbers})
+    return ImageCounts(name="", **{number: sum(getattr(c, number) for c in counts) for number in numbers})
 
 
 def _class_counts(table: pa.Table) -> tuple[ClassCounts, ...]:
@@ -284,7 +284,7 @@ def _unread(table: pa.Table) -> tuple[Unread, ...]:
     return tuple(Unread(**{name: row[name] or "" for name in columns}) for row in found)
 
 
-def describe_counts(total: Counts) -> str:
+def describe_counts(total: ImageCounts) -> str:
     """
     Such as `1 FAIL, 0 REVIEW, 1 PASS, 1 quarantined`.
     """

@@ -14,6 +14,7 @@ import io
 import statistics
 import tokenize
 import tomllib
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -234,15 +235,21 @@ def _reached(graph: Graph, start: str) -> set[str]:
 def untested(package: Package, tests: Path) -> list[str]:
     """Modules that no file tests/**/test_<module>.py is named after.
 
-    An `__init__` counts, under its folder's name, where it defines a function or a class.
+    Where several modules have one name, each needs it in a folder that is named as its own. An `__init__`
+    counts, under its folder's name, where it defines a function or a class.
     """
-    there = {path.stem.removeprefix("test_") for path in tests.rglob("test_*.py")}
+    there = [(path.parent.name, path.stem.removeprefix("test_")) for path in tests.rglob("test_*.py")]
+    wanted = {
+        name: (name.rpartition(".")[0].rpartition(".")[2], name.rpartition(".")[2])
+        for name, module in package.modules.items()
+        if name not in {"", "__main__"} and (module.path.name != "__init__.py" or module.defines)
+    }
+    stems = Counter(stem for _, stem in wanted.values())
+    found = Counter(stem for _, stem in there)
     return [
         name
-        for name, module in package.modules.items()
-        if name not in {"", "__main__"}
-        and name.rpartition(".")[2] not in there
-        and (module.path.name != "__init__.py" or module.defines)
+        for name, (folder, stem) in wanted.items()
+        if not (found[stem] if stems[stem] == 1 else (folder, stem) in there)
     ]
 
 

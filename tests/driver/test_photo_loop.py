@@ -5,15 +5,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batchseg.driver import photo_loop as driver_module
-from batchseg.driver.photo_loop import MOST_ATTEMPTS, PhotoDriver
+from batchseg.driver import photo_inspection
+from batchseg.driver.photo_failures import MOST_ATTEMPTS
+from batchseg.driver.photo_loop import PhotoLoop
 from batchseg.driver.tasks import (
     Failure,
     Group,
     GroupAnswer,
     GroupOutcome,
-    Sifted,
-    SiftOutcome,
+    GroupTask,
+    Inspected,
+    InspectionOutcome,
+    InspectionTask,
     Slot,
     SlotsChanged,
     from_stream,
@@ -47,14 +50,20 @@ def doubts_of(names: set[str]) -> tuple[Doubt, ...]:
 class Executor:
     """Answers at once: `kills` end a predictor, `bad` cannot be decoded, `slow` groups do one image each."""
 
-    def __init__(self, *, kills=(), decoder_kills=(), bad=(), lost=0, slow=False, most_sifted=1000):
+    def __init__(self, *, kills=(), decoder_kills=(), bad=(), lost=0, slow=False, most_inspected=1000):
         self.kills, self.decoder_kills, self.bad = set(kills), set(decoder_kills), set(bad)
         self.lost, self.slow = lost, slow
         self.outcomes = []
-        self.abandoned, self.silent_sifts, self.most_sifted = 0, 0, most_sifted
+        self.abandoned, self.silent_inspections, self.most_inspected = 0, 0, most_inspected
         self.groups: list[list[str]] = []
 
-    def submit_group(self, group: Group, slot: Slot) -> None:
+    def submit(self, task: GroupTask | InspectionTask) -> None:
+        if isinstance(task, InspectionTask):
+            self.inspect(task.group)
+        else:
+            self.do_group(task.group, task.slot)
+
+    def do_group(self, group: Group, slot: Slot) -> None:
         names = from_stream(group.images)["source_id"].to_pylist()
         self.groups.append(names)
         self.outcomes.append(GroupOutcome(group_id=group.id, result=self._answer(names)))
@@ -71,20 +80,19 @@ class Executor:
         doubts = doubts_of(set(begun) & self.bad)
         return GroupAnswer(rows=to_table(done), doubts=doubts, left=tuple(left), predict_seconds=0.1)
 
-    def sift(self, group: Group) -> None:
-        if self.silent_sifts:
-            self.silent_sifts -= 1
+    def inspect(self, group: Group) -> None:
+        if self.silent_inspections:
+            self.silent_inspections -= 1
             return
         listed = from_stream(group.images)["source_id"].to_pylist()
-        names, left = listed[: self.most_sifted], tuple(listed[self.most_sifted :])
+        names, left = listed[: self.most_inspected], tuple(listed[self.most_inspected :])
         doubts = doubts_of(set(names) & (self.bad | self.decoder_kills))
-        self.outcomes.append(SiftOutcome(group_id=group.id, result=Sifted(doubts=doubts, left=left)))
+        self.outcomes.append(InspectionOutcome(group_id=group.id, result=Inspected(doubts=doubts, left=left)))
 
-    def abandon_group(self, group_id: int) -> None:
-        raise AssertionError
-
-    def abandon_sift(self, group_id: int) -> None:
+    def abandon(self, task: GroupTask | InspectionTask) -> str:
+        assert isinstance(task, InspectionTask)
         self.abandoned += 1
+        return "group"
 
     def poll(self, timeout: float):
         outcomes, self.outcomes = self.outcomes, []
@@ -94,7 +102,7 @@ class Executor:
 def run(folder, executor, names, *, stop_after=10, lease_timeout=60):
     ledger = Ledger(str(folder))
     ledger.claim("run")
-    driver = PhotoDriver(
+    loop = PhotoLoop(
         output=str(folder),
         ledger=ledger,
         executor=executor,
@@ -105,7 +113,7 @@ def run(folder, executor, names, *, stop_after=10, lease_timeout=60):
         stop_after=stop_after,
         superseded={},
     )
-    driver.predict(listing(*names))
+    loop.predict(listing(*names))
     return {record.source_id: record.status for record in ledger.sources()}
 
 
@@ -121,7 +129,7 @@ def test_only_those_at_fault_are_refused_whatever_fails(tmp_path_factory, data):
         bad=bad,
         lost=data.draw(st.integers(0, 3)),
         slow=data.draw(st.booleans()),
-        most_sifted=data.draw(st.integers(1, 40)),
+        most_inspected=data.draw(st.integers(1, 40)),
     )
     statuses = run(tmp_path_factory.mktemp("out"), executor, names)
     wrong = kills | decoder_kills | bad
@@ -164,10 +172,10 @@ def test_a_machine_without_room_to_look_at_photographs_ends_the_run_at_once(tmp_
     class Full(Executor):
         looked = 0
 
-        def sift(self, group):
+        def inspect(self, group):
             self.looked += 1
             failure = Failure.of(StoppedError("no room"), "group")
-            self.outcomes.append(SiftOutcome(group_id=group.id, result=failure))
+            self.outcomes.append(InspectionOutcome(group_id=group.id, result=failure))
 
     full = Full(kills=["a.png"])
     with pytest.raises(StoppedError, match="no room"):
@@ -190,17 +198,17 @@ def test_an_output_that_fails_is_nobodys_fault(tmp_path):
 class Silent(Executor):
     """The first slot's host is cut off: what it is given is never answered, and lost when it is given up."""
 
-    def submit_group(self, group: Group, slot: Slot) -> None:
+    def do_group(self, group: Group, slot: Slot) -> None:
         if slot.id == 0:
             self.groups.append(from_stream(group.images)["source_id"].to_pylist())
             return
-        super().submit_group(group, slot)
+        super().do_group(group, slot)
 
-    def abandon_group(self, group_id: int) -> str:
+    def abandon(self, task: GroupTask | InspectionTask) -> str:
         self.outcomes.append(SlotsChanged(slots=(Slot(id=1, cpu_class="avx2"),)))
         return "lost"
 
-    def sift(self, group: Group) -> None:
+    def inspect(self, group: Group) -> None:
         raise AssertionError
 
 
@@ -212,9 +220,9 @@ def test_a_group_whose_host_gives_no_answer_is_done_by_another(tmp_path):
 
 def test_a_predictor_that_comes_is_used_and_a_run_waits_for_one(tmp_path):
     class Joined(Executor):
-        def submit_group(self, group, slot):
+        def do_group(self, group, slot):
             used.add(slot.id)
-            super().submit_group(group, slot)
+            super().do_group(group, slot)
 
         def poll(self, timeout):
             if len(self.groups) == 2:
@@ -238,14 +246,14 @@ def test_few_look_at_photographs_alone_at_once(tmp_path):
 
         most = 0
 
-        def sift(self, group):
+        def inspect(self, group):
             pending.append(group)
             self.most = max(self.most, len(pending))
 
         def poll(self, timeout):
             outcomes = super().poll(timeout)
             if not outcomes and pending:
-                super().sift(pending.pop(0))
+                super().inspect(pending.pop(0))
             return outcomes
 
     names = [f"{number:03d}.png" for number in range(200)]
@@ -257,9 +265,9 @@ def test_few_look_at_photographs_alone_at_once(tmp_path):
 
 
 def test_who_looks_at_photographs_alone_may_hang(tmp_path, monkeypatch):
-    monkeypatch.setattr(driver_module, "START_SECONDS", -60)
+    monkeypatch.setattr(photo_inspection, "START_SECONDS", -60)
     executor = Executor(bad=["1.png"])
-    executor.silent_sifts = 3
+    executor.silent_inspections = 3
     assert run(tmp_path, executor, ["0.png", "1.png"]) == {"0.png": "done", "1.png": "quarantined"}
     assert executor.abandoned == 3
 

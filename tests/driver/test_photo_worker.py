@@ -13,8 +13,8 @@ from photo_tables import files
 from photographs import encoded, listed, network_of, product_of, spots_mask, spotted
 from rules import criterion
 
-from batchseg.driver.photo_worker import GroupWorker, look_at, sift
-from batchseg.driver.tasks import Group, Sifted, to_stream
+from batchseg.driver.photo_worker import GroupWorker, inspect_photos, look_at
+from batchseg.driver.tasks import Group, Inspected, to_stream
 from batchseg.inputs.source import Doubt
 from batchseg.output.photo_mask import read_layer
 from batchseg.pixels.photo import load
@@ -245,12 +245,12 @@ def test_a_photograph_that_ends_its_process_is_found(models, tmp_path, monkeypat
     monkeypatch.setenv("PYTHONPATH", search)
     monkeypatch.setenv("FAULT_ABORT", rows[0]["source_id"])
     recipe, _ = network_of(models)
-    died, changed = sift(rows, recipe, timeout=60).doubts
+    died, changed = inspect_photos(rows, recipe, timeout=60).doubts
     reason = "the process that decoded it was ended by SIGABRT"
     assert died == Doubt(source_id=rows[0]["source_id"], reason=reason, transient=False)
     assert (changed.source_id, changed.transient) == (rows[2]["source_id"], True)
-    assert sift([], recipe, timeout=60) == Sifted(doubts=())
-    assert sift(rows[1:], recipe, timeout=0).left == (rows[2]["source_id"],)
+    assert inspect_photos([], recipe, timeout=60) == Inspected(doubts=())
+    assert inspect_photos(rows[1:], recipe, timeout=0).left == (rows[2]["source_id"],)
 
 
 def test_usual_batches_are_large_for_small_tiles_alone(models):
@@ -283,14 +283,3 @@ def test_rows_do_not_depend_on_how_much_is_decoded_at_once(tmp_path, models, fol
     monkeypatch.setattr(load, "DECODED_BYTES", 1)
     monkeypatch.setattr(load, "AHEAD_BYTES", 1)
     assert worker_of(models, tmp_path / "b")(group).rows.equals(expected.rows)
-
-
-def test_a_file_that_cannot_be_a_photograph_is_not_read(tmp_path, models):
-    path = tmp_path / "film.jpg"
-    path.touch()
-    os.truncate(path, 2**33)
-    (row,) = listed(tmp_path).to_pylist()
-    doubt = look_at(row, network_of(models, fit="tile")[0])
-    assert doubt is not None
-    assert "8,589,934,592 bytes" in doubt.reason
-    assert not doubt.transient

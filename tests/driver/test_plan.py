@@ -17,6 +17,7 @@ from factories import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scene_runs import PIXEL, PRODUCT, done
 from strategies import sizes
 
 from batchseg.driver.plan import (
@@ -36,34 +37,18 @@ from batchseg.inputs.source import Refusal
 from batchseg.job.recipe import Area
 from batchseg.job.settings import Scale
 from batchseg.output.ledger import Ledger
-from batchseg.output.record import Output, SceneRecord
+from batchseg.output.record import Output
 from batchseg.pixels.fit import tile_grid
 from batchseg.pixels.grid import ShardGrid
 from batchseg.pixels.header import read_header
 from batchseg.pixels.read import read_shards
 
 properties = settings(deadline=None, max_examples=60)
-PIXEL, PRODUCT = make_recipe().digest, make_product().digest
 
 
 @pytest.fixture
 def ledger(tmp_path) -> Ledger:
     return Ledger(str(tmp_path / "out"))
-
-
-def done(source, **changes) -> SceneRecord:
-    record = SceneRecord(
-        status="done",
-        source_id=source.source_id,
-        tag=source.tag,
-        pixel=PIXEL,
-        product=PRODUCT,
-        cpu_class="avx2",
-        grid="1x2",
-        height=27,
-        width=43,
-    )
-    return dataclasses.replace(record, **changes)
 
 
 def plan_of(headers, ledger, **changes):
@@ -77,59 +62,6 @@ def plan_of(headers, ledger, **changes):
     }
     nothing = Triage(todo=(), done=0, quarantined=0, lost=frozenset(), incomplete=frozenset(), vanished=())
     return make_plan(changes.pop("triaged", nothing), headers, **{**arguments, **changes})
-
-
-@pytest.mark.parametrize(
-    ("record", "verdict"),
-    [
-        ({}, "done"),
-        ({"tag": "old"}, "todo"),
-        ({"pixel": "other"}, "todo"),
-        ({"product": "other"}, "todo"),
-        ({"status": "failed"}, "todo"),
-        ({"status": "quarantined", "pixel": "", "product": ""}, "quarantined"),
-        ({"status": "quarantined", "tag": "old"}, "todo"),
-        (None, "todo"),
-    ],
-)
-def test_triage_follows_the_ledger(ledger, record, verdict):
-    source = make_source()
-    if record is not None:
-        ledger.append([done(source, **record)])
-    answer = triage([source], ledger, PIXEL, PRODUCT)
-    assert answer.todo == ((source,) if verdict == "todo" else ())
-    assert (answer.done, answer.quarantined) == (verdict == "done", verdict == "quarantined")
-
-
-def test_an_unfinished_source_is_to_do(ledger):
-    scene = make_scene()
-    shard = ShardGrid(tiles=tile_grid(make_recipe(), 27, 43), tiles_hw=(1, 2)).shard(0)
-    ledger.append([make_shard_record(scene, make_recipe(), shard, "1x2")])
-    assert triage([scene.source], ledger, PIXEL, PRODUCT).todo == (scene.source,)
-
-
-@pytest.mark.parametrize("status", ["done", "failed", "quarantined", None])
-def test_a_young_source_is_left_alone_unless_it_is_done(ledger, status):
-    source = make_source(young=True)
-    for tag, changed in ((source.tag, False), ("old", True)):
-        if status is not None:
-            ledger.append([done(source, status=status, tag=tag)])
-        answer = triage([source], ledger, PIXEL, PRODUCT)
-        waits = changed or status in ("failed", None)
-        assert (answer.todo, answer.vanished) == ((), ())
-        assert answer.young == waits
-        assert (answer.done, answer.quarantined) == (
-            status == "done" and not changed,
-            status == "quarantined" and not changed,
-        )
-
-
-def test_a_quarantined_source_is_tried_again_where_the_job_has_a_way(ledger):
-    sources = [make_source("a.tif"), make_source("b.tif")]
-    errors = {"a.tif": "damaged", "b.tif": "no raster"}
-    ledger.append([done(s, status="quarantined", error=errors[s.source_id]) for s in sources])
-    answer = triage(sources, ledger, PIXEL, PRODUCT, try_again=lambda record: record.error == "damaged")
-    assert (answer.todo, answer.quarantined) == ((sources[0],), 1)
 
 
 def area_of(*corners) -> Area:
@@ -193,11 +125,6 @@ def test_a_scene_beside_the_area_has_nothing_to_read(ledger):
     assert job.is_outside
     assert (job.open_shards(), len(job.outside_shards())) == ([], job.grid.count)
     assert estimate(plan, recipe, 1, None).tiles == 0
-
-
-def test_sources_that_are_gone_are_named(ledger):
-    ledger.append([done(make_source("a.tif")), done(make_source("b.tif"))])
-    assert triage([make_source("b.tif")], ledger, PIXEL, PRODUCT).vanished == ("a.tif",)
 
 
 scenes = st.builds(

@@ -18,7 +18,7 @@ from batchseg.cli.main import main
 from batchseg.driver.begin import begin
 from batchseg.driver.events import Event, GroupDone
 from batchseg.driver.job import run_job
-from batchseg.errors import ConfigError, StoppedError
+from batchseg.errors import StoppedError
 from batchseg.job.file import load_job
 from batchseg.system import fetch, storage
 from batchseg.tools.maintain import prune, retry
@@ -96,15 +96,6 @@ def test_bad_files_are_quarantined_alone_and_retried_after_repair(
     after = run(job)
     assert (after.tally.done, after.skipped, after.still_quarantined) == (1, 14, 4)
     check(output, images)
-
-
-def test_a_job_that_fits_no_photograph_is_refused(tmp_path: Path, photo_job: JobMaker) -> None:
-    for seed in range(8):
-        save(tmp_path / "in" / f"{seed}.png", photograph(seed))
-    job = photo_job(bands=[1, 2, 5])
-    with pytest.raises(ConfigError, match="fits none of its inputs"):
-        run(job)
-    assert not (tmp_path / "out").exists()
 
 
 def test_other_rules_predict_nothing(tmp_path: Path, photo_job: JobMaker) -> None:
@@ -210,11 +201,11 @@ def test_manifests_carry_attributes_and_status_counts_verdicts(
 def test_a_run_that_was_stopped_goes_on_to_the_same_results(
     tmp_path: Path, photo_job: JobMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from batchseg.driver import photo_loop
+    from batchseg.driver import commit, photo_queue
 
-    monkeypatch.setattr(photo_loop, "FIRST_IMAGES", 3)
-    monkeypatch.setattr(photo_loop, "MOST_IMAGES", 3)
-    monkeypatch.setattr(photo_loop, "COMMIT_SECONDS", 0.0)
+    monkeypatch.setattr(photo_queue, "FIRST_IMAGES", 3)
+    monkeypatch.setattr(photo_queue, "MOST_IMAGES", 3)
+    monkeypatch.setattr(commit, "COMMIT_SECONDS", 0.0)
     images, job = night(tmp_path), photo_job()
     reasons: list[str] = []
 

@@ -2,10 +2,12 @@ import pytest
 import yaml
 from exports import NORMALIZE, PADDLESEG_28, refusal
 from factories import write_model
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from batchseg.errors import ModelError
-from batchseg.models.deploy import baked_deploy
-from batchseg.models.package import ClassInfo
+from batchseg.models.deploy import baked_deploy, named_stem, read_classes, read_deploy
+from batchseg.models.package import PALETTE, ClassInfo, Normalize
 from batchseg.models.reading import read_model
 
 
@@ -93,3 +95,79 @@ def test_what_baking_writes_is_read_back(tmp_path, classes):
     assert (files.origin, files.layout, files.dtype, files.bands) == ("baked", "NHWC", "uint8", 4)
     assert (files.output, files.confidence_output, files.classes) == ("classes", True, classes)
     assert (files.normalize, files.declares_transforms, files.limits) == (None, True, ())
+
+
+def deploy_file(folder, document):
+    path = folder / "deploy.yaml"
+    path.write_text(yaml.safe_dump(document), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("document", "stem"),
+    [
+        (PADDLESEG_28, "model"),
+        ({"Deploy": {"model": "./export/land.v2.pdmodel"}}, "land.v2"),
+        ({"Deploy": {"params": "model.pdiparams"}}, None),
+        ({"Deploy": []}, None),
+        ([], None),
+        (None, None),
+    ],
+)
+def test_the_network_is_the_one_that_is_named_if_any_is(tmp_path, document, stem):
+    assert named_stem(deploy_file(tmp_path, document)) == stem
+
+
+def test_only_sizes_above_zero_are_fixed(tmp_path):
+    document = {"Deploy": {"input_shape": [-1, 4, None, 512], "transforms": [NORMALIZE]}}
+    said = read_deploy(deploy_file(tmp_path, document))
+    assert said.shape == (None, 4, None, 512)
+    assert said.normalize == Normalize(mean=tuple(NORMALIZE["mean"]), std=tuple(NORMALIZE["std"]))
+    assert (said.origin, said.declares_transforms, said.output, said.confidence_output) == (
+        "paddleseg",
+        True,
+        None,
+        False,
+    )
+
+
+names = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=8)
+colors = st.none() | st.from_regex("#[0-9a-fA-F]{6}", fullmatch=True)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.tuples(names, colors), max_size=25))
+def test_classes_have_their_colours_or_the_palettes_in_turn(pairs):
+    given_ = [name if color is None else {"name": name, "color": color} for name, color in pairs]
+    found = read_classes(given_, "deploy.yaml")
+    assert [info.name for info in found] == [name for name, _ in pairs]
+    for number, (info, (_, color)) in enumerate(zip(found, pairs, strict=True)):
+        assert info.color == (color or PALETTE[number % len(PALETTE)]).lower()
+    assert read_classes(None, "deploy.yaml") == ()
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.none() | st.integers(1, 300),
+    st.booleans(),
+    st.lists(names, max_size=4),
+    st.sampled_from(["uint8", "int32"]),
+)
+def test_a_baked_file_says_what_it_was_told(tmp_path_factory, bands, sure, classes, dtype):
+    known = read_classes(classes, "deploy.yaml")
+    text = baked_deploy(
+        network="land.json",
+        params="land.pdiparams",
+        bands=bands,
+        confidence_output=sure,
+        classes=known,
+        output_dtype=dtype,
+    )
+    path = tmp_path_factory.mktemp("baked") / "deploy.yaml"
+    path.write_text(text, encoding="utf-8")
+    said = read_deploy(path)
+    assert named_stem(path) == "land"
+    assert yaml.safe_load(text)["Deploy"]["output_dtype"] == dtype
+    assert (said.origin, said.layout, said.dtype, said.output) == ("baked", "NHWC", "uint8", "classes")
+    assert (said.shape, said.confidence_output, said.classes) == ((None, None, None, bands), sure, known)
+    assert (said.declares_transforms, said.normalize, said.geometry) == (True, None, ())

@@ -20,7 +20,7 @@ from batchseg.system.location import Location, join
 
 HOLD = """
 import sys
-from batchseg import locks
+from batchseg.output import lock as locks
 locks.BEAT_SECONDS, locks.STALE_SECONDS = 0.2, 1.5
 with locks.hold(sys.argv[1], "other") as lock:
     print("held", flush=True)

@@ -10,7 +10,8 @@ from rules import box, criterion, tables_of
 
 from batchseg.errors import OutputError
 from batchseg.job.recipe import Ruleset
-from batchseg.output.record import SCHEMA, Output, PhotoRecord
+from batchseg.output.ledger import SCHEMA
+from batchseg.output.record import Output, PhotoRecord
 from batchseg.output.rejudge import rejudge
 from batchseg.regions.verdicts import judge
 

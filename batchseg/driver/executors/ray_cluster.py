@@ -1,10 +1,141 @@
-"""What a Ray cluster that lives with a run starts, and what it does not."""
+"""The Ray cluster of a run: one that it is told of, or one on this machine that lives with the run.
+
+All that is done to Ray itself, its private names too, is done here.
+"""
 
 import contextlib
+import os
+import secrets
+import shutil
+import signal
 from collections.abc import Iterator
+from pathlib import Path
+from subprocess import Popen
 from typing import Any
 
+import ray
+from ray import exceptions as ray_errors
 from ray._private import node, ray_constants, services
+
+from batchseg.driver.executors.ray_failures import first_line
+from batchseg.errors import ConfigError, StoppedError
+from batchseg.system.disks import check_room, full_disks
+from batchseg.system.temp_folders import RAY_PREFIX, end_cluster, held_folder, socket_root
+
+NEEDED_BYTES, NEEDED_FILES = 4 * 2**20, 100
+"""Of the temporary folder's disk, before Ray is started there: where its processes cannot write their logs it
+waits 30 s, and then says that it is overloaded. A session of 2.60 has 55 files and 130 KiB from the first."""
+
+QUIET = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": False}
+
+
+class Cluster:
+    """The cluster that this process is connected to.
+
+    Not to be made in the main thread, where Ray would install a SIGTERM handler of its own.
+
+    Args:
+        address: of a cluster that is there; None: one is started, unless this process is connected to one.
+        cpus: of one that is started; None: as many as this process may use.
+        object_store_bytes: of one that is started.
+
+    Raises:
+        ConfigError: there is no cluster at the address.
+        StoppedError: Ray cannot be started.
+    """
+
+    def __init__(self, address: str | None, *, cpus: int | None, object_store_bytes: int) -> None:
+        self._cpus, self._object_store_bytes = cpus, object_store_bytes
+        self._folder: Path | None = None
+        self._lock: Any = None
+        self.is_own = False
+        """Whether it was started here."""
+        try:
+            self._connect(address)
+        except Exception as e:  # Ray raises ConnectionError, ValueError, RuntimeError and bare Exception
+            self._remove_folder()
+            if isinstance(e, StoppedError):
+                raise
+            where = f"connect to the Ray cluster at {address}" if address else "start Ray on this machine"
+            msg = f"cannot {where}: {e}{_because_of(e)}"
+            if not address and (left := full_disks()):
+                msg += f" ({'; '.join(left)}; make room there, or name another folder in TMPDIR)"
+            raise (ConfigError if address else StoppedError)(msg) from e
+
+    def _connect(self, address: str | None) -> None:
+        if address is not None or ray.is_initialized():
+            ray.init(address=address or None, ignore_reinit_error=True, **QUIET)
+            return
+        self.is_own = True
+        try:
+            self._start()
+        except StoppedError:
+            raise
+        except Exception:  # noqa: BLE001  its raylet gets 30 s, which a busy machine may exceed
+            self._remove_folder()
+            self._start()
+
+    def _start(self) -> None:
+        root = socket_root()
+        check_room(root, "Ray", nbytes=NEEDED_BYTES, files=NEEDED_FILES)
+        self._folder, self._lock = held_folder(RAY_PREFIX, root=root)
+        # Or else Ray makes one and keeps it in the home folder, of which there may be none.
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        with lean_head():
+            ray.init(
+                _node_ip_address="127.0.0.1",
+                num_cpus=self._cpus or len(os.sched_getaffinity(0)),
+                include_dashboard=False,
+                object_store_memory=self._object_store_bytes,
+                _temp_dir=str(self._folder / "r"),  # which Ray opens to everybody
+                _system_config={
+                    # Workers cost a second of CPU to start (imports); Ray ends idle ones after one second.
+                    "idle_worker_killing_time_threshold_ms": 10 * 60 * 1000,
+                    # Its end is seen at once; on a busy machine it may be slow to say that it lives.
+                    "health_check_failure_threshold": 60,
+                    # Statistics and histories of tasks for an API server that this cluster has not.
+                    "enable_metrics_collection": False,
+                    "task_events_report_interval_ms": 0,
+                    "event_stats": False,
+                },
+                **QUIET,
+            )
+
+    def own_processes(self) -> dict[str, Popen[bytes]]:
+        """By name, those that were started here and without which the cluster does nothing."""
+        if not self.is_own:
+            return {}
+        started = ray._private.worker._global_node.all_processes
+        return {name: started[name][0].process for name in ("raylet", "gcs_server")}
+
+    def close(self) -> None:
+        """End it, if it was started here."""
+        if self.is_own:
+            ray.shutdown()
+        self._remove_folder()
+
+    def kill(self) -> None:
+        """End it by force, if it was started here: it does not answer."""
+        if self.is_own and (started := ray._private.worker._global_node) is not None:
+            # Ray's own way of killing them waits for each.
+            for process in [info.process for infos in started.all_processes.values() for info in infos]:
+                with contextlib.suppress(OSError):
+                    os.kill(process.pid, signal.SIGKILL)
+        self._remove_folder()
+
+    def _remove_folder(self) -> None:
+        if self._folder is not None:
+            end_cluster(self._folder)
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._lock.close()
+            self._folder = None
+
+
+def _because_of(error: BaseException) -> str:
+    """The cause that Ray hides behind "Failed to connect": a token that does not fit, for one."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return f" ({first_line(error)})" if isinstance(error, ray_errors.AuthenticationError) else ""
 
 
 @contextlib.contextmanager

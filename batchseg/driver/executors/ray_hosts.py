@@ -17,6 +17,7 @@ from subprocess import Popen
 from typing import Any, Literal, ParamSpec, TypeVar
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from batchseg.errors import StoppedError
 from batchseg.system.threads import start_aside
@@ -82,10 +83,11 @@ class Hosts:
     def head_is_lost(self) -> bool:
         return self._head_silent > HEAD_SECONDS or any(p.poll() is not None for p in self._own.values())
 
-    @property
-    def is_single(self) -> bool:
-        """Whether the cluster is one host."""
-        return len(self._hosts) < 2
+    def pinned_to(self, node: str) -> dict[str, Any]:
+        """Options of a task that is to run on a node, so that it is known with which host it goes."""
+        if len(self._hosts) < 2:
+            return {}
+        return {"scheduling_strategy": NodeAffinitySchedulingStrategy(node_id=node, soft=True)}
 
     def all(self) -> list[Host]:
         """Those that are here or silent."""

@@ -6,8 +6,7 @@ from concurrent.futures import wait
 from functools import partial
 from typing import Literal, Protocol, TypeVar
 
-from batchseg.driver.scene_worker import Lease
-from batchseg.driver.tasks import Executor, FinishTask, Group, Isolation, Outcome, Slot
+from batchseg.driver.tasks import Executor, Outcome, Slot, Step, Task
 from batchseg.errors import StoppedError
 from batchseg.inputs.source import Refusal, Scene, Source
 from batchseg.job.recipe import Product, Recipe
@@ -24,7 +23,7 @@ START_SECONDS = 600.0
 """Of loading the predictors, which has a limit of its own below that."""
 
 
-class Engine(Executor, Protocol):
+class EndableExecutor(Executor, Protocol):
     """An executor that can be ended without being asked."""
 
     def check(self) -> None:
@@ -50,7 +49,7 @@ class WatchedExecutor:
         StoppedError: by every method: the engine does not answer. It is then only good to be closed.
     """
 
-    def __init__(self, engine: Engine, *, header_seconds: float) -> None:
+    def __init__(self, engine: EndableExecutor, *, header_seconds: float) -> None:
         self._engine, self._header_seconds = engine, header_seconds
         self._helper, self._hangs = Helper(), False
         self._untold: list[Callable[[], None]] = []
@@ -68,29 +67,11 @@ class WatchedExecutor:
     def start(self, recipe: Recipe, product: Product) -> Sequence[Slot]:
         return self._waited(self._helper, partial(self._engine.start, recipe, product), START_SECONDS)
 
-    def submit(self, lease: Lease, slot: Slot, isolation: Isolation) -> None:
-        self._untold.append(partial(self._engine.submit, lease, slot, isolation))
+    def submit(self, task: Task) -> None:
+        self._untold.append(partial(self._engine.submit, task))
 
-    def finish(self, task: FinishTask) -> None:
-        self._untold.append(partial(self._engine.finish, task))
-
-    def abandon(self, lease_id: int) -> Literal["read", "predict", "write", "lost"]:
-        return self._call(partial(self._engine.abandon, lease_id))
-
-    def abandon_finish(self, source_id: str) -> None:
-        self._call(partial(self._engine.abandon_finish, source_id))
-
-    def submit_group(self, group: Group, slot: Slot) -> None:
-        self._call(partial(self._engine.submit_group, group, slot))
-
-    def sift(self, group: Group) -> None:
-        self._call(partial(self._engine.sift, group))
-
-    def abandon_group(self, group_id: int) -> Literal["group", "lost"]:
-        return self._call(partial(self._engine.abandon_group, group_id))
-
-    def abandon_sift(self, group_id: int) -> None:
-        self._call(partial(self._engine.abandon_sift, group_id))
+    def abandon(self, task: Task) -> Step | Literal["lost"]:
+        return self._call(partial(self._engine.abandon, task))
 
     def poll(self, timeout: float) -> list[Outcome]:
         return self._call(partial(self._engine.poll, timeout), timeout)

@@ -8,10 +8,10 @@ import pyarrow as pa
 import pytest
 from factories import make_recipe, make_scene, make_source
 
-from batchseg.driver.executors import inline
+from batchseg.driver.executors import inline, inline_steps
 from batchseg.driver.executors.inline import InlineExecutor
 from batchseg.driver.scene_worker import Lease
-from batchseg.driver.tasks import Failure, FinishTask, Group, Slot, to_stream
+from batchseg.driver.tasks import Failure, FinishTask, Group, GroupTask, LeaseTask, Slot, to_stream
 from batchseg.errors import SourceError, StoppedError
 from batchseg.inputs.source import Refusal
 from batchseg.pixels.fit import tile_grid
@@ -41,10 +41,10 @@ def group(number: int, name: str) -> Group:
 def executor(monkeypatch):
     """One whose steps do nothing, for `hanging.tif` and `hanging.png` for ever."""
     monkeypatch.setattr(Helper, "given_up", 0)
-    monkeypatch.setattr(inline, "cpu_class", lambda: "avx2")
-    monkeypatch.setattr(inline, "load_predictor", lambda *_, **__: SimpleNamespace(is_busy=False))
+    monkeypatch.setattr(inline_steps, "cpu_class", lambda: "avx2")
+    monkeypatch.setattr(inline_steps, "load_predictor", lambda *_, **__: SimpleNamespace(is_busy=False))
     for step in ("read_lease", "predict_lease", "write_lease", "finished"):
-        monkeypatch.setattr(inline, step, lambda *_: "done")
+        monkeypatch.setattr(inline_steps, step, lambda *_: "done")
     made = InlineExecutor("out", threads=1, batch_size=1, timeout=0.3, stop=lambda: False)
     made.start(make_recipe(), SimpleNamespace(photographs=None))
     return made
@@ -59,10 +59,10 @@ def outcome_of(executor):
 
 def test_a_read_that_hangs_is_left_to_its_thread_and_others_go_on(executor, monkeypatch):
     monkeypatch.setattr(
-        inline, "read_lease", lambda _, lease: hang() if "hang" in lease.scene.source.uri else 1
+        inline_steps, "read_lease", lambda _, lease: hang() if "hang" in lease.scene.source.uri else 1
     )
-    executor.submit(lease(0, "hanging.tif"), SLOT, "none")
-    executor.submit(lease(1, "fine.tif"), SLOT, "none")
+    executor.submit(LeaseTask(lease=lease(0, "hanging.tif"), slot=SLOT))
+    executor.submit(LeaseTask(lease=lease(1, "fine.tif"), slot=SLOT))
     failure = outcome_of(executor)
     assert (failure.kind, failure.step) == ("timeout", "read")
     assert outcome_of(executor) == "done"
@@ -75,23 +75,23 @@ def test_a_read_that_hangs_is_left_to_its_thread_and_others_go_on(executor, monk
 def test_what_only_the_end_of_the_process_ends_stops_the_run_with_the_sources_name(
     executor, monkeypatch, step, word
 ):
-    monkeypatch.setattr(inline, step, hang)
+    monkeypatch.setattr(inline_steps, step, hang)
     monkeypatch.setattr(inline, "finish_limit", lambda scene, timeout: timeout)
     if word == "finish":
-        executor.finish(FinishTask(scene=lease(0, "a.tif").scene, shards=(), epoch=1))
+        executor.submit(FinishTask(scene=lease(0, "a.tif").scene, shards=(), epoch=1))
     else:
-        executor.submit(lease(0, "a.tif"), SLOT, "none")
+        executor.submit(LeaseTask(lease=lease(0, "a.tif"), slot=SLOT))
     with pytest.raises(StoppedError, match=rf"a\.tif: the step `{word}` gave no answer.*executor: ray"):
         outcome_of(executor)
 
 
 @pytest.mark.parametrize("is_busy", [False, True])
 def test_a_group_is_given_up_unless_the_network_hangs_itself(executor, monkeypatch, is_busy):
-    monkeypatch.setattr(executor, "_worker", hang)
-    monkeypatch.setattr(executor, "_new_worker", lambda: lambda group: "done")
-    executor._predictor.is_busy = is_busy
-    executor.submit_group(group(0, "hanging.png"), SLOT)
-    executor.submit_group(group(1, "fine.png"), SLOT)
+    monkeypatch.setattr(executor._steps, "_worker", hang)
+    monkeypatch.setattr(executor._steps, "_new_worker", lambda: lambda group: "done")
+    executor._steps._predictor.is_busy = is_busy
+    executor.submit(GroupTask(group=group(0, "hanging.png"), slot=SLOT))
+    executor.submit(GroupTask(group=group(1, "fine.png"), slot=SLOT))
     if is_busy:
         with pytest.raises(StoppedError, match=r"hanging\.png and 1 more: the step `group`"):
             outcome_of(executor)
@@ -118,7 +118,7 @@ def test_a_header_that_hangs_is_looked_at_alone(executor, monkeypatch):
 
 
 def test_what_waits_behind_a_slow_step_is_not_late(executor, monkeypatch):
-    monkeypatch.setattr(inline, "read_lease", lambda *_: time.sleep(0.2))
+    monkeypatch.setattr(inline_steps, "read_lease", lambda *_: time.sleep(0.2))
     for number in range(3):
-        executor.submit(lease(number, f"{number}.tif"), SLOT, "none")
+        executor.submit(LeaseTask(lease=lease(number, f"{number}.tif"), slot=SLOT))
     assert not any(isinstance(outcome_of(executor), Failure) for _ in range(3))

@@ -1,9 +1,106 @@
-"""What is left out of a local Ray cluster."""
+"""What a local Ray cluster starts without, and what is said where there is none. Ray is not started."""
+
+import contextlib
+import subprocess
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from ray import exceptions as ray_errors
 from ray._private import node, ray_constants, services
 
-from batchseg.driver.executors.ray_cluster import lean_head
+from batchseg.driver.executors import ray_cluster
+from batchseg.driver.executors.ray_cluster import Cluster, lean_head
+from batchseg.errors import ConfigError, StoppedError
+
+
+class NoRay:
+    """Stands for the module `ray`: starts or connects as often as no error is left."""
+
+    def __init__(self, *errors):
+        self.errors, self.inits, self.shut_down, self.connected = list(errors), [], False, False
+        self._private = SimpleNamespace(worker=SimpleNamespace(_global_node=None))
+
+    def is_initialized(self):
+        return self.connected
+
+    def init(self, **options):
+        self.inits.append(options)
+        if self.errors:
+            raise self.errors.pop(0)
+
+    def shutdown(self):
+        self.shut_down = True
+
+
+@pytest.fixture
+def cluster_of(monkeypatch, tmp_path):
+    """A cluster, started or connected to by a module that stands for `ray`."""
+
+    def make(ray, address=None):
+        monkeypatch.setattr(ray_cluster, "ray", ray)
+        return Cluster(address, cpus=3, object_store_bytes=2**20)
+
+    monkeypatch.setattr(ray_cluster, "socket_root", lambda: tmp_path)
+    monkeypatch.setattr(ray_cluster, "lean_head", contextlib.nullcontext)
+    monkeypatch.setattr(ray_cluster, "full_disks", list)
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "0" * 64)
+    return make
+
+
+def test_a_cluster_that_is_there_is_left_there(cluster_of):
+    ray = NoRay()
+    cluster = cluster_of(ray, "head:6379")
+    assert ray.inits[0]["address"] == "head:6379"
+    assert (cluster.is_own, cluster.own_processes()) == (False, {})
+    cluster.close()
+    assert not ray.shut_down
+
+
+def test_a_cluster_of_the_run_is_tried_twice_and_goes_with_its_folder(cluster_of, tmp_path):
+    ray = NoRay(Exception("the raylet did not start in 30 s"))
+    cluster = cluster_of(ray)
+    folders = {Path(options["_temp_dir"]).parent for options in ray.inits}
+    assert len(folders) == 2
+    assert (cluster.is_own, ray.inits[1]["num_cpus"]) == (True, 3)
+    assert [path for path in folders if path.exists()] == [Path(ray.inits[1]["_temp_dir"]).parent]
+    cluster.close()
+    assert ray.shut_down
+    assert not any(path.exists() for path in folders)
+
+
+def test_a_process_that_has_ray_uses_that(cluster_of):
+    ray = NoRay()
+    ray.connected = True
+    assert not cluster_of(ray).is_own
+
+
+def test_what_hinders_is_told_and_leaves_nothing(cluster_of, tmp_path, monkeypatch):
+    with pytest.raises(ConfigError, match="cannot connect to the Ray cluster at head:6379: no such host"):
+        cluster_of(NoRay(ConnectionError("no such host")), "head:6379")
+    refused = ConnectionError("Failed to connect")
+    refused.__cause__ = ray_errors.AuthenticationError("the token is another one")
+    with pytest.raises(ConfigError, match=r"Failed to connect \(.*the token is another one"):
+        cluster_of(NoRay(refused), "head:6379")
+    monkeypatch.setattr(ray_cluster, "full_disks", lambda: ["/tmp is full"])
+    with pytest.raises(StoppedError, match=r"cannot start Ray on this machine: no \(/tmp is full; make room"):
+        cluster_of(NoRay(Exception("no"), Exception("no")))
+    assert not any(path.is_dir() for path in tmp_path.iterdir())
+
+
+def test_processes_that_do_not_answer_are_killed(cluster_of):
+    ray = NoRay()
+    cluster = cluster_of(ray)
+    sleeping = [subprocess.Popen(["sleep", "600"]) for _ in range(2)]
+    processes = {
+        name: [SimpleNamespace(process=process)]
+        for name, process in zip(("raylet", "gcs_server"), sleeping, strict=True)
+    }
+    ray._private.worker._global_node = SimpleNamespace(all_processes=processes)
+    assert [process.pid for process in cluster.own_processes().values()] == [p.pid for p in sleeping]
+    cluster.kill()
+    assert [process.wait() for process in sleeping] == [-9, -9]
+    assert not ray.shut_down
 
 
 def parts():

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from batchseg.driver.executors import ray_fleet
-from batchseg.driver.executors.ray_fleet import MAX_RESTARTS_IN_A_ROW, Fleet
+from batchseg.driver.executors.ray_fleet import Capacity, Fleet
 from batchseg.driver.executors.ray_hosts import Hosts
+from batchseg.driver.executors.ray_seats import MAX_RESTARTS_IN_A_ROW, Seats
 from batchseg.errors import ConfigError, ModelError, StoppedError
 
 
@@ -45,10 +46,11 @@ def maker(fail: Any = lambda: None) -> Any:
     return lambda: remote.remote(bool(fail()))
 
 
-def fleet_of(hosts: Hosts, make: Any = None, asked: int | None = None) -> Fleet:
-    fleet = Fleet(hosts, make or maker(), asked=asked, device="cpu", gpus=1.0)
+def started(hosts: Hosts, make: Any = None, asked: int | None = None) -> tuple[Fleet, Seats]:
+    seats = Seats(make or maker(), hosts)
+    fleet = Fleet(hosts, seats, Capacity(hosts, asked=asked, device="cpu", gpus=1.0))
     fleet.start(lambda: False, [])
-    return fleet
+    return fleet, seats
 
 
 def tend_until(fleet: Fleet, count: int, seconds: float = 60) -> list[int]:
@@ -60,40 +62,40 @@ def tend_until(fleet: Fleet, count: int, seconds: float = 60) -> list[int]:
 
 
 def test_seats_are_as_many_as_there_is_room_and_one_whose_predictor_died_gets_another(hosts: Watched) -> None:
-    fleet = fleet_of(hosts)
+    fleet, seats = started(hosts)
     assert [(slot.id, slot.cpu_class) for slot in fleet.live()] == [(0, "avx2"), (1, "avx2")]
-    seat = fleet.seat(0)
+    seat = seats.get(0)
     assert seat is not None
     before = seat.actor
-    fleet.end(0, before)
+    seats.end(0, before)
     assert [slot.id for slot in fleet.live()] == [1]
     assert tend_until(fleet, 2) == [0, 1]
-    assert fleet.seat(0).actor is not before  # type: ignore[union-attr]
-    fleet.end(0, before)  # it is known already
+    assert seats.get(0).actor is not before  # type: ignore[union-attr]
+    seats.end(0, before)  # it is known already
     assert len(fleet.live()) == 2
     for _ in range(1 + MAX_RESTARTS_IN_A_ROW + 1):  # the first one worked, and may have died of its work
-        fleet.end(0, seat.actor)
+        seats.end(0, seat.actor)
     assert tend_until(fleet, 1) == [1]
     fleet.tend()  # the other works on
     for _ in range(1 + MAX_RESTARTS_IN_A_ROW + 1):
-        fleet.end(1, fleet.seat(1).actor)  # type: ignore[union-attr]
+        seats.end(1, seats.get(1).actor)  # type: ignore[union-attr]
     with pytest.raises(StoppedError, match="4 times in a row"):
         fleet.tend()
-    fleet.close()
+    seats.close()
 
 
 def test_a_predictor_that_waits_for_room_gets_no_work_and_is_no_obstacle(hosts: Watched) -> None:
-    fleet = fleet_of(hosts, asked=3)
+    fleet, seats = started(hosts, asked=3)
     assert len(fleet.live()) == 2
     fleet.tend()
     assert len(fleet.live()) == 2
-    fleet.close()
+    seats.close()
 
 
 def test_seats_go_with_their_host_and_none_for_long_ends_the_run(
     hosts: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fleet = fleet_of(hosts)
+    fleet, seats = started(hosts)
     hosts.lost = "silent"
     fleet.tend()
     assert fleet.live() == []
@@ -101,21 +103,22 @@ def test_seats_go_with_their_host_and_none_for_long_ends_the_run(
     assert len(fleet.live()) == 2
     hosts.lost = "gone"
     fleet.tend()
-    assert fleet.seat(0) is fleet.seat(1) is None
+    assert seats.get(0) is seats.get(1) is None
     monkeypatch.setattr(ray_fleet, "FORSAKEN_SECONDS", 0.0)
     with pytest.raises(StoppedError, match="no host of the Ray cluster has had a predictor"):
         fleet.tend()
     monkeypatch.setattr(ray_fleet, "FORSAKEN_SECONDS", 60.0)
     hosts.lost = ""
     assert tend_until(fleet, 2) == [2, 3]
-    fleet.close()
+    seats.close()
 
 
 def test_a_model_that_cannot_be_loaded_is_told_at_the_start(hosts: Watched) -> None:
     with pytest.raises(ModelError, match=r"cannot be started: ValueError: the network has no weights"):
-        fleet_of(hosts, maker(lambda: True), asked=1)
+        started(hosts, maker(lambda: True), asked=1)
 
 
 def test_a_cluster_without_room_is_refused(hosts: Watched) -> None:
     with pytest.raises(ConfigError, match="no GPU"):
-        Fleet(hosts, maker(), asked=None, device="gpu", gpus=1.0).start(lambda: False, [])
+        capacity = Capacity(hosts, asked=None, device="gpu", gpus=1.0)
+        Fleet(hosts, Seats(maker(), hosts), capacity).start(lambda: False, [])

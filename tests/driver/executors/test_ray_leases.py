@@ -1,87 +1,172 @@
-"""The queue of leases against the plain reading of its rules."""
+"""Leases that are read, die on their way, are given up, and go with their hosts."""
+
+from types import SimpleNamespace
 
 import pytest
-from factories import make_scene
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from ray import exceptions as ray_errors
+from ray_fakes import CONTEXT, FakeActor, FakeHosts, FakeRay, fake_tasks, make_task, seated
 
-from batchseg.driver.executors.ray_leases import Flight, Leases
-from batchseg.driver.scene_worker import Lease
-
-
-def flight(number: int, slot: int) -> Flight:
-    lease = Lease(id=number, scene=make_scene(), grid="1x1", cpu_class="avx2", shards=())
-    return Flight(lease=lease, slot=slot, isolation="none")
+from batchseg.driver.executors import ray_failures, ray_leases, ray_seats
+from batchseg.driver.executors.ray_leases import REMOTE_READS, Leases
+from batchseg.driver.executors.ray_slots import Slots
+from batchseg.driver.tasks import Slot
 
 
-class Plain:
-    """What the queue has to say, looking at everything."""
-
-    def __init__(self):
-        self.flights, self.queued, self.reading = [], [], set()
-
-    def hungry(self, slot):
-        return all(f.read is None or f.lease.id in self.reading for f in self.flights if f.slot == slot)
-
-    def first_hungry(self, live):
-        return next((f for f in self.queued if f.slot in live and self.hungry(f.slot)), None)
-
-    def first(self, live):
-        return next((f for f in self.queued if f.slot in live), None)
+@pytest.fixture
+def ray(monkeypatch):
+    fake = FakeRay()
+    for module in (ray_leases, ray_seats):
+        monkeypatch.setattr(module, "ray", fake)
+    monkeypatch.setattr(ray_leases, "tasks", fake_tasks(fake))
+    monkeypatch.setattr(ray_failures, "full_disks", list)
+    return fake
 
 
-@settings(deadline=None, max_examples=150)
-@given(st.data())
-def test_the_next_lease_to_read_is_that_of_the_rules(data):
-    leases, plain = Leases(), Plain()
-    for number in range(data.draw(st.integers(1, 40))):
-        live = data.draw(st.sets(st.integers(0, 3)))
-        takes = live.__contains__
-        assert leases.first_hungry(takes) is plain.first_hungry(live)
-        assert leases.first(takes) is plain.first(live)
-        assert leases.being_read == len(plain.reading)
-        step = data.draw(st.sampled_from(["queue", "queue", "launch", "read", "pop"]))
-        if step == "queue":
-            new = flight(number, data.draw(st.integers(0, 3)))
-            leases.queue(new)
-            plain.flights.append(new)
-            plain.queued.append(new)
-        elif step == "launch" and plain.queued:
-            begun = leases.first_hungry(takes) or leases.first(takes) or plain.queued[0]
-            begun.read, begun.done = f"read {begun.lease.id}", f"done {begun.lease.id}"
-            leases.launched(begun)
-            plain.queued.remove(begun)
-            plain.reading.add(begun.lease.id)
-        elif step == "read" and plain.reading:
-            ended = data.draw(st.sampled_from(sorted(plain.reading)))
-            leases.read_ended(f"read {ended}")
-            plain.reading.discard(ended)
-        elif step == "pop" and plain.flights:
-            gone = data.draw(st.sampled_from(plain.flights))
-            assert leases.pop(gone.lease.id) is gone
-            plain.flights.remove(gone)
-            plain.reading.discard(gone.lease.id)
-            if gone in plain.queued:
-                plain.queued.remove(gone)
-    assert sorted(f.lease.id for f in leases.all()) == sorted(f.lease.id for f in plain.flights)
-    launched = [f for f in plain.flights if f.read is not None]
-    references = {f.done for f in launched} | {f"read {number}" for number in plain.reading}
-    assert set(leases.references()) == references
-    assert all(leases.landed(f.done) is f for f in launched)
+class Work:
+    """Leases on two predictors, of hosts a and b."""
+
+    def __init__(self, ray):
+        self.ray, self.hosts, self.own = ray, FakeHosts(), []
+        self.seats = seated(ray, self.hosts, "a", "b")
+        self.slots = Slots(self.seats, self.hosts)
+        self.slots.tell([Slot(id=number, cpu_class="avx2") for number in (0, 1)])
+        self.leases = Leases(
+            CONTEXT, self.hosts, self.seats, self.slots, SimpleNamespace(make_beside=self._own)
+        )
+
+    def _own(self, **where):
+        self.own.append(FakeActor(self.ray))
+        return self.own[-1]
+
+    def reading(self):
+        return [ref for ref in self.leases.references() if ref.startswith("read")]
+
+    def ending(self):
+        return [ref for ref in self.leases.references() if ref.startswith("write")]
+
+    def read(self, *refs):
+        """Readings come to an end, and others begin."""
+        self.leases.ended(refs or self.reading())
+        self.leases.launch()
+
+    def end(self, ref, answer):
+        self.ray.answers[ref] = answer
+        (outcome,) = self.leases.ended([ref])
+        return outcome
 
 
-@pytest.mark.parametrize("slots", [4, 400])
-def test_a_lease_is_found_without_asking_all_predictors(slots):
-    leases, asked, sent = Leases(), [], 3 * slots
-    for number in range(sent):
-        leases.queue(flight(number, number % slots))
+@pytest.fixture
+def work(ray):
+    return Work(ray)
 
-    def takes(slot):
-        asked.append(slot)
-        return True
 
-    while (found := leases.first_hungry(takes)) is not None or (found := leases.first(takes)) is not None:
-        found.read, found.done = f"read {found.lease.id}", f"done {found.lease.id}"
-        leases.launched(found)
-        leases.read_ended(found.read)
-    assert len(asked) == sent
+def test_steps_of_a_lease_run_on_its_predictors_host(work):
+    work.leases.submit(make_task(0, slot=1))
+    ((options, arguments),) = ray_leases.tasks.read.calls
+    assert options == {"node": "b"}
+    assert arguments[1:] == ("recipe", make_task(0).lease, False, 60.0)
+    ((options, arguments),) = ray_leases.tasks.write.calls
+    assert options == {"node": "b"}
+    assert arguments[:3] == ({}, "out", "recipe")
+    assert work.end(work.ending()[0], "masks are written").result == "masks are written"
+    assert work.leases.references() == []
+
+
+def test_first_each_predictor_gets_something_to_do_then_few_are_read_at_once(work):
+    for number in range(12):
+        work.leases.submit(make_task(number, slot=number % 2))
+    assert len(work.reading()) == 2  # one per predictor
+    work.read()
+    assert len(work.reading()) == 2  # one per host
+
+
+def test_from_a_bucket_more_are_read_at_once(work):
+    for number in range(30):
+        work.leases.submit(make_task(number, slot=number % 2, uri="s3://bucket/a.tif"))
+    work.read()
+    assert len(work.reading()) == 2 * REMOTE_READS
+
+
+def test_of_two_leases_of_a_predictor_that_dies_the_first_is_the_suspect(work):
+    for number in range(2):
+        work.leases.submit(make_task(number))
+        work.read()
+    before = work.seats.get(0).actor
+    for ref in work.ending():
+        work.ray.answers[ref] = ray_errors.ActorDiedError()
+    first, second = work.leases.ended(work.ending())
+    assert (first.lease_id, first.result.kind, first.result.step) == (0, "crash", "predict")
+    assert (second.lease_id, second.result.kind) == (1, "lost")
+    assert work.seats.get(0).actor is not before
+
+
+def test_a_lease_with_a_predictor_of_its_own_ends_only_that(work):
+    before = work.seats.get(0).actor
+    work.leases.submit(make_task(0, isolation="predict"))
+    outcome = work.end(work.ending()[0], ray_errors.ActorDiedError())
+    assert outcome.result.kind == "crash"
+    assert work.ray.killed == work.own
+    assert work.seats.get(0).actor is before
+
+
+def test_a_reader_that_dies_is_told_from_a_writer(work):
+    for number, isolation in enumerate(["none", "read", "none"]):
+        work.leases.submit(make_task(number, isolation=isolation))
+        work.read()
+    wrapped = ray_errors.WorkerCrashedError()
+    through_the_predictor = ray_errors.RayError("predict failed")
+    through_the_predictor.cause = wrapped
+    read, alone, write = work.ending()
+    assert work.end(read, through_the_predictor).result.step == "read"
+    failure = work.end(alone, through_the_predictor).result
+    assert (failure.kind, failure.step) == ("lost", "read")  # the file is read by a process within that
+    assert work.end(write, wrapped).result.step == "write"
+
+
+def test_a_host_that_does_not_answer_takes_the_blame(work):
+    for number in range(2):
+        work.leases.submit(make_task(number, slot=1))
+        work.read()
+    work.hosts.states["b"] = "silent"
+    for ref, error in zip(
+        work.ending(), [ray_errors.WorkerCrashedError(), ray_errors.ActorDiedError()], strict=True
+    ):
+        assert work.end(ref, error).result.kind == "lost"
+
+
+def test_a_lease_that_is_given_up_says_what_it_was_at(work):
+    for number in range(4):
+        work.leases.submit(make_task(number, slot=number % 2))
+    predictors = [seat.actor for seat in work.seats.all()]
+    assert work.leases.abandon(make_task(3)) == "lost"  # nobody began with it
+    assert work.leases.abandon(make_task(0)) == "read"
+    assert work.ray.killed == []
+    work.read()
+    (lease,) = [lease for lease in work.leases._queue.all() if lease.id == 1]
+    work.ray.answers[lease.masks] = "masks"
+    assert work.leases.abandon(make_task(1)) == "write"
+    assert work.ray.cancelled[-1] == lease.done
+    assert work.ray.killed == []
+    work.read()
+    assert work.leases.abandon(make_task(2)) == "predict"
+    assert work.ray.killed == predictors[:1]
+    work.leases.submit(make_task(9, slot=1))
+    work.hosts.states["b"] = "silent"
+    assert work.leases.abandon(make_task(9)) == "lost"
+
+
+def test_what_went_with_a_host_or_waits_for_no_predictor_is_lost(work):
+    for number in range(4):
+        work.leases.submit(make_task(number, slot=number % 2))
+    assert work.leases.lost() == []
+    work.slots.tell([Slot(id=0, cpu_class="avx2")])
+    assert [outcome.lease_id for outcome in work.leases.lost()] == [3]
+    work.hosts.states["b"] = "gone"
+    assert [outcome.lease_id for outcome in work.leases.lost()] == [1]
+
+
+def test_predictors_of_single_leases_end_with_the_run(work):
+    work.leases.submit(make_task(0, isolation="predict"))
+    work.leases.submit(make_task(1, slot=1))
+    work.leases.close()
+    assert work.ray.killed == work.own

@@ -44,16 +44,16 @@ def test_all_is_passed_on_and_in_one_thread():
     assert executor.start("recipe", "product") == ["start"]
     assert executor.poll(0.1) == ["poll"]
     assert executor.abandon(7) == ["abandon"]
-    executor.submit("lease", "slot", "none")
-    executor.finish("task")
+    executor.submit("a lease")
+    executor.submit("a finish")
     assert executor.poll(0.2) == ["poll"]
     executor.close()
     assert [call[:2] for call in engine.calls[1:]] == [
         ("start", ("recipe", "product")),
         ("poll", (0.1,)),
         ("abandon", (7,)),
-        ("submit", ("lease", "slot", "none")),
-        ("finish", ("task",)),
+        ("submit", ("a lease",)),
+        ("submit", ("a finish",)),
         ("poll", (0.2,)),
         ("close", ()),
     ]
@@ -61,14 +61,14 @@ def test_all_is_passed_on_and_in_one_thread():
     assert Helper.given_up == 0
 
 
-@pytest.mark.parametrize("method", ["poll", "submit_group", "start", "finish", "submit"])
+@pytest.mark.parametrize("method", ["poll", "abandon", "start", "submit"])
 def test_what_does_not_answer_ends_the_run_in_time(method):
     engine = Engine(hangs=method)
     executor = WatchedExecutor(engine, header_seconds=1)
     began = time.monotonic()
-    arguments = {"poll": (0.1,), "finish": ("task",), "submit": ("lease", "slot", "none")}
+    arguments = {"poll": (0.1,), "start": ("recipe", "product")}
     with pytest.raises(StoppedError, match="Ray gave no answer"):
-        getattr(executor, method)(*arguments.get(method, ("one", "two")))
+        getattr(executor, method)(*arguments.get(method, ("task",)))
         executor.poll(0.1)  # with which goes what has no answer of its own
     executor.close()
     assert time.monotonic() - began < 5

@@ -1,3 +1,5 @@
+"""Rings and what is counted from them, against shapely and the pixels themselves."""
+
 from itertools import pairwise
 
 import numpy as np

@@ -1,15 +1,21 @@
+"""What is closed and what stays open after strips, joined and cut, against rasterio's regions."""
+
 import itertools
 
 import numpy as np
 import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from polygons import whole_regions
 from traced import SETTINGS, polygons_of, rasters, traced, wanted
 
 from batchseg.regions.tracing.borders import walk_strip
 from batchseg.regions.tracing.rings import count
 from batchseg.regions.tracing.strips import cut, join, nothing_open, to_regions
+
+FEWER = settings(SETTINGS, max_examples=30)
+NO_ORIGINS = np.zeros((0, 2), dtype=np.int64)
 
 
 @SETTINGS
@@ -43,10 +49,6 @@ def test_pieces_of_a_cut_region_make_it_up_and_share_its_id(ids, rows, chunk, ma
     for region_id, (_, polygon) in expected.items():
         assert shapely.union_all(found[region_id]).equals(polygon)
         assert sum(piece.area for piece in found[region_id]) == polygon.area
-
-
-FEWER = settings(SETTINGS, max_examples=30)
-NO_ORIGINS = np.zeros((0, 2), dtype=np.int64)
 
 
 def joined(ids, *bounds):
@@ -89,12 +91,7 @@ def test_a_cut_closes_the_regions_that_it_is_given_along_the_line(ids, data):
     ids[ids == 255] = 0
     at, width = data.draw(st.integers(1, len(ids))), ids.shape[1]
     opened, _ = joined(ids, 0, at)
-    which = np.array(
-        data.draw(
-            st.lists(st.booleans(), min_size=len(opened.found.label), max_size=len(opened.found.label))
-        ),
-        dtype=bool,
-    )
+    which = data.draw(arrays(bool, len(opened.found.label)))
     closed, left, cuts, same = cut(opened, which, at, width)
     assert not len(same)
     assert len(left.found.label) == (~which).sum()

@@ -1,4 +1,4 @@
-"""What runs over scenes and runs over photographs share: their surroundings, and the report."""
+"""What a run did, as a value for who called it and as `summary.json` beside its log."""
 
 import dataclasses
 import json
@@ -7,73 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from batchseg.driver.bottleneck import diagnose
-from batchseg.driver.events import Listener, Note, Setting
-from batchseg.driver.prepare import describe_young
+from batchseg.driver.loop import Tally
 from batchseg.driver.progress import Sums
-from batchseg.driver.scene_loop import Tally
-from batchseg.driver.tasks import Stop
-from batchseg.inputs.ids import InputRoot
-from batchseg.job.recipe import Product, Recipe
-from batchseg.job.settings import JobConfig
 from batchseg.output import layout, publish
-from batchseg.output.lock import Lock
 from batchseg.output.record import SceneRecord, SourceRecord
-from batchseg.output.state import OutputState, save_state
 from batchseg.predict.engine_choice import Choice, as_document
 from batchseg.system.location import join
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Night:
-    """What a run finds when it begins."""
-
-    config: JobConfig
-    run_id: str
-    lock: Lock
-    sums: Sums
-    emit: Listener
-    stop: Stop
-    """A reason in words ends the run; the lock's loss is one."""
-    log: str
-    """URI of the run's log."""
-    profile: bool = False
-    """Whether the times of all steps are wanted."""
-
-    def tell_apart(self, *, gone: int, young: int) -> None:
-        """Say how many sources the inputs no longer hold, and how many are left to a later run."""
-        if gone:
-            text = (
-                f"{gone} sources are gone from the inputs; their results are kept until "
-                f"`batchseg prune {self.config.output}`"
-            )
-            self.emit(Note(text=text))
-        if young:
-            self.emit(Note(text=describe_young(young, self.config.min_age)))
-
-    def remember(
-        self,
-        recipe: Recipe,
-        product: Product,
-        *,
-        roots: Mapping[str, InputRoot],
-        choice: Choice,
-        vanished: tuple[str, ...],
-        before: OutputState | None,
-    ) -> None:
-        """Record how the output is made, if that is not what `before` says. Raises OutputError."""
-        new = OutputState(
-            pixel=recipe.settings(),
-            device=recipe.device,
-            facts=recipe.facts,
-            roots=roots,
-            choice=choice,
-            classes=product_names(product),
-            colors=tuple(info.color for info in product.classes),
-            vanished=vanished,
-        )
-        if new != before:
-            self.lock.guard()
-            save_state(self.config.output, new)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,22 +50,6 @@ class Report:
     def items(self) -> str:
         """URI of the table of items."""
         return join(self.output, layout.ITEMS_TABLE)
-
-
-def product_names(product: Product) -> tuple[str, ...]:
-    return tuple(info.name for info in product.classes)
-
-
-def setting_of(config: JobConfig, recipe: Recipe, product: Product) -> Setting:
-    """What of a job decides what would make it faster."""
-    side = recipe.tile_size
-    return Setting(
-        engine_open=config.engine is None and config.precision is None,
-        gpu=recipe.device == "gpu",
-        inline=config.executor == "inline",
-        kept=1.0 if recipe.fit == "resize" else (1 - 2 * recipe.halo / side) ** 2,
-        regions=product.regions is not None,
-    )
 
 
 def save_summary(

@@ -1,0 +1,67 @@
+"""What every run has at hand, over scenes and over photographs alike."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from batchseg.driver.events import Listener, Note
+from batchseg.driver.progress import Sums, describe_young
+from batchseg.driver.tasks import Stop
+from batchseg.inputs.ids import InputRoot
+from batchseg.job.recipe import Product, Recipe
+from batchseg.job.settings import JobConfig
+from batchseg.output.lock import Lock
+from batchseg.output.state import OutputState, save_state
+from batchseg.predict.engine_choice import Choice
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobContext:
+    """What a run finds when it begins."""
+
+    config: JobConfig
+    run_id: str
+    lock: Lock
+    sums: Sums
+    emit: Listener
+    stop: Stop
+    """A reason in words ends the run; the lock's loss is one."""
+    log: str
+    """URI of the run's log."""
+    profile: bool = False
+    """Whether the times of all steps are wanted."""
+
+    def note_left_out(self, *, gone: int, young: int) -> None:
+        """Say how many sources the inputs no longer hold, and how many are left to a later run."""
+        if gone:
+            text = (
+                f"{gone} sources are gone from the inputs; their results are kept until "
+                f"`batchseg prune {self.config.output}`"
+            )
+            self.emit(Note(text=text))
+        if young:
+            self.emit(Note(text=describe_young(young, self.config.min_age)))
+
+    def remember(
+        self,
+        recipe: Recipe,
+        product: Product,
+        *,
+        roots: Mapping[str, InputRoot],
+        choice: Choice,
+        vanished: tuple[str, ...],
+        before: OutputState | None,
+    ) -> None:
+        """Record how the output is made, if that is not what `before` says. Raises OutputError."""
+        new = OutputState(
+            pixel=recipe.settings(),
+            device=recipe.device,
+            facts=recipe.facts,
+            roots=roots,
+            choice=choice,
+            classes=product.class_names,
+            colors=tuple(info.color for info in product.classes),
+            vanished=vanished,
+        )
+        if new != before:
+            self.lock.guard()
+            save_state(self.config.output, new)

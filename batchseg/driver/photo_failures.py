@@ -1,0 +1,102 @@
+"""Whose fault it is that a group of photographs failed.
+
+A group has many photographs, so its failure blames none of them. They are looked at one by one in fresh
+processes (`photo_inspection`); what is sound there is tried again, halved if need be, and a photograph that
+still ends its predictor when it is alone is to blame. Lost work (a host, a neighbour's crash) blames nobody.
+Where group after group fails, nobody is at fault but the environment, and the run ends.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+from batchseg.driver.loop import LOST_LIMIT
+from batchseg.driver.photo_queue import PhotoWork
+from batchseg.driver.tasks import Failure
+from batchseg.errors import StoppedError
+from batchseg.inputs.source import Doubt
+from batchseg.output.record import PhotoRecord
+
+MOST_ATTEMPTS = 3
+"""At a group that ends its predictor, before it is halved; a single photograph is then refused."""
+
+FAILED_PER_SLOT = 5
+"""Groups in a row that end or stop their predictors, of each predictor, before that is everybody's fault: one
+image at fault in a group fails four times before another half of its group succeeds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NextStep:
+    """What becomes of a group that failed: one of these."""
+
+    again: tuple[PhotoWork, ...] = ()
+    """As groups of their own."""
+    inspect: PhotoWork | None = None
+    """One by one."""
+    underivable: PhotoWork | None = None
+    """What is stored of them does not hold enough."""
+    doubt: Doubt | None = None
+    """The one photograph of the group is to blame."""
+
+
+class PhotoFailures:
+    """Judges failures.
+
+    Args:
+        stop_after: photographs in a row with the same error that end the run.
+        slots: predictors at the run's start.
+    """
+
+    def __init__(self, stop_after: int, slots: int) -> None:
+        self._failed_in_a_row = 0
+        self._most_failed = max(stop_after, FAILED_PER_SLOT * slots)
+
+    def note_success(self) -> None:
+        """A group came back."""
+        self._failed_in_a_row = 0
+
+    def of_group(self, work: PhotoWork, failure: Failure) -> NextStep:
+        """Raises StoppedError where the environment is given up."""
+        if failure.kind == "lost":
+            work.lost += 1
+            if work.lost > LOST_LIMIT:
+                msg = f"a group of photographs was lost {work.lost} times, lately: {failure.reason}"
+                raise StoppedError(msg)
+            return NextStep(again=(work,))
+        self._failed_in_a_row += 1
+        if self._failed_in_a_row > self._most_failed:
+            msg = (
+                f"predictors died or hung over {self._failed_in_a_row} groups in a row; no photograph is "
+                f"quarantined for it. The last reason: {failure.reason}. Check model, memory and output"
+            )
+            raise StoppedError(msg)
+        work.attempts += 1
+        if work.how == "derive" and failure.kind == "error":
+            return NextStep(underivable=work)
+        if work.attempts == 1 and work.how == "predict":
+            return NextStep(inspect=work)
+        if work.attempts < (MOST_ATTEMPTS if work.count == 1 else MOST_ATTEMPTS - 1):
+            return NextStep(again=(work,))
+        if work.count > 1:
+            half = work.count // 2
+            parts = work.slice(0, half), work.slice(half, work.count - half)
+            return NextStep(again=tuple(replace(part, attempts=MOST_ATTEMPTS - 1) for part in parts))
+        only = work.images["source_id"][0].as_py()
+        return NextStep(doubt=Doubt(source_id=only, reason=failure.reason, transient=failure.transient))
+
+
+def refusal_records(work: PhotoWork, doubts: Iterable[Doubt]) -> Iterator[tuple[Doubt, PhotoRecord]]:
+    """Photographs that cannot be done, as the ledger has them."""
+    listed = {row["source_id"]: row for row in work.images.to_pylist()}
+    for doubt in doubts:
+        row = listed[doubt.source_id]
+        yield (
+            doubt,
+            PhotoRecord(
+                status="failed" if doubt.transient else "quarantined",
+                source_id=doubt.source_id,
+                tag=row["tag"],
+                uri=row["uri"],
+                attributes=row["attributes"],
+                error=doubt.reason,
+            ),
+        )

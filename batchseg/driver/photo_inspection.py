@@ -1,0 +1,77 @@
+"""Photographs whose group failed, looked at one by one in fresh processes."""
+
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from batchseg.driver.photo_queue import PhotoWork
+from batchseg.driver.tasks import Executor, InspectionTask
+from batchseg.errors import StoppedError
+from batchseg.system.processes import START_SECONDS
+
+LOST_INSPECTIONS = 5
+"""Times that looking at the same photographs is lost before the environment is given up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """Photographs under way to a fresh process each."""
+
+    work: PhotoWork
+    task: InspectionTask
+    had_success: bool
+    """Others of their group were done: what fails are single cases."""
+    until: float
+    """Of time.monotonic, when it is given up."""
+
+
+class Inspections:
+    """Those that wait, and those under way by the id of their task.
+
+    Args:
+        executor: where they run.
+        timeout: seconds that one may take beside the start of its processes.
+        ids: of tasks, unique among the executor's.
+    """
+
+    def __init__(self, executor: Executor, timeout: float, ids: Iterator[int]) -> None:
+        self._executor, self._limit, self._ids = executor, timeout + START_SECONDS, ids
+        self._waiting: deque[tuple[PhotoWork, bool]] = deque()
+        self._under_way: dict[int, Inspection] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._waiting or self._under_way)
+
+    def add(self, work: PhotoWork, *, had_success: bool) -> None:
+        self._waiting.append((work, had_success))
+
+    def start(self, most: int) -> None:
+        """At most so many at a time: each takes a process, and all groups of a folder may be in doubt."""
+        while self._waiting and len(self._under_way) < most:
+            work, had_success = self._waiting.popleft()
+            number = next(self._ids)
+            until = time.monotonic() + self._limit
+            task = InspectionTask(group=work.group(number))
+            self._under_way[number] = Inspection(work, task, had_success, until)
+            self._executor.submit(task)
+
+    def pop(self, number: int) -> Inspection | None:
+        """One that came back; None where it was given up before."""
+        return self._under_way.pop(number, None)
+
+    def add_again(self, lost: Inspection, reason: str) -> None:
+        """One that gave no answer. Raises StoppedError where that is so again and again."""
+        lost.work.lost += 1
+        if lost.work.lost > LOST_INSPECTIONS:
+            msg = f"looking at photographs alone failed {lost.work.lost} times: {reason}"
+            raise StoppedError(msg)
+        self.add(lost.work, had_success=lost.had_success)
+
+    def give_up_late(self) -> None:
+        """One that hangs over a photograph ends by itself; these give no sign of life."""
+        for number, inspection in list(self._under_way.items()):
+            if time.monotonic() > inspection.until:
+                del self._under_way[number]
+                self._executor.abandon(inspection.task)
+                self.add_again(inspection, f"no answer within {self._limit:.0f} s")

@@ -1,0 +1,115 @@
+"""Whose fault a failure over a scene is: its source's, nobody's, or the environment's.
+
+A source is blamed only if the failure recurs with that source alone in a fresh process. Lost work (a host, a
+neighbour's crash, memory) blames nobody and is done again, until so much is lost that the run ends. A step
+that writes blames nobody either: the output is not the source's.
+"""
+
+from dataclasses import dataclass
+
+from batchseg.driver.in_flight import LeaseInFlight
+from batchseg.driver.loop import LOST_LIMIT
+from batchseg.driver.scene_queue import Retry, SceneWork
+from batchseg.driver.tasks import Failure, Isolation
+from batchseg.errors import StoppedError
+
+DEATHS = 6
+"""Predictors that one lease must end before its source is blamed, but for the first with no other lease at
+work; and processes that a scene's finish must end before it is left to the next run. A kill from outside, by
+the kernel's out-of-memory killer for one, looks the same: of seven random kills three hit one lease."""
+
+MEMORY_LIMIT = 3
+"""Times that one scene's work is lost for lack of memory before it is looked at alone, as after a crash."""
+
+LATE_LIMIT = 3
+"""Writes and finishes in a row that hang before the output is taken not to answer; and times that one scene's
+finish hangs before the scene is left to the next run."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailedFinish:
+    """A finish that is left to the next run."""
+
+    reason: str
+    is_damaged: bool
+    """The mask that was to be derived from is not the recorded one: results of earlier runs are not kept."""
+
+
+class SceneFailures:
+    """Judges failures.
+
+    Args:
+        output: root of the results, for the message of a run that it ends.
+    """
+
+    def __init__(self, output: str) -> None:
+        self._output = output
+        self._late_in_a_row = 0
+
+    def note_success(self) -> None:
+        """A lease or a finish came back: the output answers."""
+        self._late_in_a_row = 0
+
+    def of_lease(self, flight: LeaseInFlight, failure: Failure) -> Retry | None:
+        """How the lease's shards are tried again; None: the source is to blame.
+
+        Raises:
+            BatchsegError: the failure is about no source, or the environment is given up.
+        """
+        work = flight.work
+        if failure.fatal is not None:
+            raise failure.fatal
+        lost = failure.kind == "lost" or failure.step == "write"
+        if failure.memory:
+            work.starved += 1
+            lost = work.starved < MEMORY_LIMIT
+        if failure.kind == "timeout" and failure.step == "write":
+            self.count_late(f"the writing of {work.source_id}")
+        if lost:
+            work.lost += 1
+            if work.lost > LOST_LIMIT:
+                msg = f"the work on {work.source_id} was lost {work.lost} times, lately: {failure.reason}"
+                raise StoppedError(msg)
+        isolation: Isolation = "predict" if failure.step == "predict" else "read"
+        if lost:
+            isolation = flight.isolation
+        died = failure.kind == "crash" and failure.step == "predict"
+        deaths = flight.deaths + died
+        if not (lost or isolation not in flight.tried or (died and deaths < DEATHS)):
+            return None
+        return Retry(
+            work=work,
+            shards=flight.lease.shards,
+            isolation=isolation,
+            tried=flight.tried - {isolation},
+            deaths=deaths,
+        )
+
+    def of_finish(self, work: SceneWork, failure: Failure) -> FailedFinish | None:
+        """Why a scene is left to the next run; None: it is finished again.
+
+        Raises:
+            BatchsegError: the failure is about no source, or the environment is given up.
+        """
+        work.lost += 1
+        if failure.fatal is not None:
+            raise failure.fatal
+        if failure.kind == "error":
+            return FailedFinish(reason=failure.reason, is_damaged=True)
+        if failure.kind != "lost" and work.lost >= (LATE_LIMIT if failure.kind == "timeout" else DEATHS):
+            reason = f"finishing it failed {work.lost} times: {failure.reason}"
+            return FailedFinish(reason=reason, is_damaged=False)
+        if work.lost > LOST_LIMIT:
+            msg = f"finishing {work.source_id} failed {work.lost} times: {failure.reason}"
+            raise StoppedError(msg)
+        return None
+
+    def count_late(self, what: str) -> None:
+        """A write or a finish hung. Raises StoppedError where that is all that the output does."""
+        self._late_in_a_row += 1
+        if self._late_in_a_row > LATE_LIMIT:
+            msg = (
+                f"the output does not answer: {self._late_in_a_row} steps in a row that write to it hung, "
+                f"the last one was {what}; check {self._output} and run again"
+            )
+            raise StoppedError(msg)

@@ -1,0 +1,181 @@
+"""Which predictor gets which shards next: leases are cut, sent out and taken back here."""
+
+from collections.abc import Callable, Iterable
+
+from batchseg.driver.events import Listener, Retried
+from batchseg.driver.in_flight import LeaseInFlight, LeasesInFlight
+from batchseg.driver.loop import Tally
+from batchseg.driver.scene_finishes import SceneFinishes
+from batchseg.driver.scene_queue import Retry, SceneQueue, SceneWork
+from batchseg.driver.scene_worker import Lease, LeaseResult
+from batchseg.driver.tasks import Executor, LeaseTask, Slot
+from batchseg.pixels.grid import Shard
+
+LEASE_SECONDS, LEASES_PER_SECOND = 2.0, 32
+"""Of work in a lease, or more where all predictors together would end more leases in a second: 16 s for 512.
+A lease costs the driver 2 ms, half of them in Ray. What a kill costs grows with it: of a predictor its
+leases, of the driver what all have begun, which they do again in as many seconds."""
+
+REST = 1.5
+"""A lease takes all that is left of a scene up to so many times its size: a small rest costs as much as a
+whole lease."""
+
+CLASS_SECONDS = 60.0
+"""Without a predictor of a scene's class of CPU, before the scene begins again on another."""
+
+
+class LeaseScheduler:
+    """Gives leases to predictors with room, the least loaded first, of started scenes before new ones.
+
+    Args:
+        executor: where leases run.
+        queue: the scenes.
+        flights: leases under way, and the predictors.
+        finishes: take scenes of which nothing is left to predict when they begin.
+        emit: hears of scenes that begin again.
+        in_flight_bytes: bound of pixels and masks between reading and writing.
+        seconds_per_tile: of prediction, as far as it is known.
+        clock: seconds.
+        profiled: ask for the times of each step.
+        tally: counts tiles that are sent again.
+    """
+
+    def __init__(
+        self,
+        *,
+        executor: Executor,
+        queue: SceneQueue,
+        flights: LeasesInFlight,
+        finishes: SceneFinishes,
+        emit: Listener,
+        in_flight_bytes: int,
+        seconds_per_tile: float,
+        clock: Callable[[], float],
+        profiled: bool,
+        tally: Tally,
+    ) -> None:
+        self._executor, self._queue, self._flights, self._finishes = executor, queue, flights, finishes
+        self._emit, self._clock, self._profiled, self._tally = emit, clock, profiled, tally
+        self._in_flight_bytes, self._seconds_per_tile = in_flight_bytes, seconds_per_tile
+        self._next_lease = 0
+        self._class_seen: dict[str, float] = {}
+        """When a class of CPU last lost a predictor."""
+
+    def fill(self) -> None:
+        """Give out leases until no predictor has room for one."""
+        stuck: set[str] = set()
+        """Classes of CPU for whose predictors there is nothing, or no room in memory."""
+        while (slot := self._flights.emptiest(stuck)) is not None:
+            if self._give_lease(slot):
+                continue
+            if self._begin_again():
+                stuck.clear()
+            else:
+                stuck.add(slot.cpu_class)
+
+    def change_slots(self, slots: Iterable[Slot]) -> None:
+        """Predictors came or went."""
+        self._class_seen |= dict.fromkeys(self._flights.classes, self._clock())
+        self._flights.change_slots(slots)
+
+    def note_speed(self, result: LeaseResult) -> None:
+        """Learn from a lease how long a tile takes."""
+        predicted = sum(record.predicted for record in result.records)
+        if predicted:
+            latest = (result.predict_seconds + result.stitch_seconds) / predicted
+            self._seconds_per_tile += 0.3 * (latest - self._seconds_per_tile)
+
+    def take_back(self, work: SceneWork) -> None:
+        """Take back a scene's other leases until one of its own has come through: they may hang as well."""
+        work.held = True
+        for flight in self._flights.of(work):
+            self._flights.pop(flight.lease.id)
+            self._executor.abandon(flight.task)
+            self._queue.put_back(work, flight.lease.shards)
+
+    def _give_lease(self, slot: Slot) -> bool:
+        """Submit one lease to a slot; False where there is none for it, or no room in memory."""
+        if (retry := self._queue.retries.next(slot.cpu_class)) is not None:
+            self._tally.repeated += sum(shard.count for shard in retry.shards)
+            self._submit(retry, slot)
+            return True
+        work = self._scene_for(slot)
+        shards = () if work is None else self._cut(work)
+        if work is None or not shards:
+            return False
+        self._queue.assign(work, slot.cpu_class)
+        self._submit(Retry(work=work, shards=shards, isolation="none", tried=frozenset(), deaths=0), slot)
+        return True
+
+    def _scene_for(self, slot: Slot) -> SceneWork | None:
+        while (work := self._queue.next_open(slot.cpu_class)) is None:
+            if not self._queue.waits or self._queue.begun > 4 * len(self._flights.slots):
+                return None
+            begun = self._queue.begin()
+            if not begun.open:
+                self._finishes.add(begun)
+        return work
+
+    def _begin_again(self) -> bool:
+        """Open a scene whose class of CPU went with its hosts to others; False where there is none.
+
+        What was recorded of it cannot be joined with another class's pixels.
+        """
+        now = self._clock()
+        for work in self._queue.stranded(self._flights.classes):
+            if work.cpu_class is None or self._flights.of(work):
+                continue
+            if now - self._class_seen.setdefault(work.cpu_class, now) > CLASS_SECONDS:
+                self._emit(Retried(source_id=work.source_id, reason=f"no {work.cpu_class} CPU is left"))
+                self._queue.begin_again(work)
+                return True
+        return False
+
+    def _cut(self, work: SceneWork) -> tuple[Shard, ...]:
+        """Consecutive open shards worth a lease, fewer towards the end; none: no room in memory."""
+        flights = self._flights
+        share = self._queue.tiles_left // flights.most
+        limit = int(self._lease_seconds / max(self._seconds_per_tile, 1e-6))
+        if work.tiles_open <= REST * limit:
+            limit = work.tiles_open
+        limit = max(1, min(share, limit))
+        free, most = self._in_flight_bytes - flights.nbytes, self._in_flight_bytes // flights.most
+        taken: list[Shard] = []
+        tiles = nbytes = 0
+        while work.open:
+            shard = work.open[0]
+            size = shard.read.size * work.bytes_per_pixel
+            if taken and (tiles + shard.count > limit or nbytes + size > most):
+                break
+            if nbytes + size > free and (taken or flights):
+                break
+            taken.append(self._queue.take(work))
+            tiles, nbytes = tiles + shard.count, nbytes + size
+        return tuple(taken)
+
+    @property
+    def _lease_seconds(self) -> float:
+        return max(LEASE_SECONDS, len(self._flights.slots) / LEASES_PER_SECOND)
+
+    def _submit(self, wanted: Retry, slot: Slot) -> None:
+        work, shards = wanted.work, wanted.shards
+        lease = Lease(
+            id=self._next_lease,
+            scene=work.job.scene,
+            grid=work.job.grid_name,
+            cpu_class=slot.cpu_class,
+            shards=shards,
+            profiled=self._profiled,
+        )
+        self._next_lease += 1
+        task = LeaseTask(lease=lease, slot=slot, isolation=wanted.isolation)
+        flight = LeaseInFlight(
+            work=work,
+            task=task,
+            nbytes=sum(shard.read.size for shard in shards) * work.bytes_per_pixel,
+            submitted=self._clock(),
+            tried=wanted.tried | {wanted.isolation},
+            deaths=wanted.deaths,
+        )
+        self._flights.add(flight)
+        self._executor.submit(task)

@@ -1,0 +1,77 @@
+"""Which executor a job gets, with what room, and when."""
+
+import contextlib
+import math
+import os
+import threading
+from types import SimpleNamespace
+
+import pytest
+from factories import make_config
+
+from batchseg.driver.executors import start
+from batchseg.driver.executors.inline import InlineExecutor
+from batchseg.driver.executors.start import (
+    LazyExecutor,
+    describe_small_memory,
+    driver_timeout,
+    make_executor,
+    object_store_bytes,
+    worker_count,
+)
+
+MIB = 2**20
+
+
+def test_predictors_are_as_many_as_cores_unless_the_job_says():
+    assert worker_count(make_config(workers=3)) == 3
+    assert worker_count(make_config(workers=None)) == len(os.sched_getaffinity(0))
+
+
+def test_the_inline_executor_keeps_time_limits_itself():
+    assert driver_timeout(make_config(executor="inline", lease_timeout=60.0)) == math.inf
+    assert driver_timeout(make_config(executor="ray", lease_timeout=60.0)) == 60.0
+
+
+def test_an_inline_job_starts_no_engine():
+    executor = make_executor(make_config(executor="inline", workers=1), lambda: None)
+    assert isinstance(executor, InlineExecutor)
+    executor.close()
+
+
+def test_the_object_store_has_room_for_more_than_is_in_flight():
+    assert object_store_bytes(2, 400 * MIB) == 564 * MIB
+    assert object_store_bytes(8, None) > object_store_bytes(2, None) > 64 * MIB
+
+
+def test_too_little_shared_memory_is_told_with_what_would_do(monkeypatch):
+    monkeypatch.setattr(start, "free_bytes", lambda path: 64 * MIB)
+    config = make_config(executor="ray", ray_address=None, workers=2, max_in_flight=400 * MIB)
+    assert "--shm-size=564m" in describe_small_memory(config)
+    monkeypatch.setattr(start, "free_bytes", lambda path: 1000 * MIB)
+    assert describe_small_memory(config) is None
+
+
+@pytest.mark.parametrize("changes", [{"executor": "inline"}, {"executor": "ray", "ray_address": "head:6379"}])
+def test_shared_memory_is_of_no_interest_without_a_cluster_here(monkeypatch, changes):
+    monkeypatch.setattr(start, "free_bytes", lambda path: 0)
+    assert describe_small_memory(make_config(**changes)) is None
+
+
+def test_an_executor_is_started_once_in_a_thread_of_its_own_and_closed_with_the_run(monkeypatch):
+    made, closed, notes = [], [], []
+
+    def make(config, stop):
+        made.append(threading.current_thread())
+        return SimpleNamespace(close=lambda: closed.append(1))
+
+    monkeypatch.setattr(start, "make_executor", make)
+    monkeypatch.setattr(start, "describe_small_memory", lambda config: "too little")
+    with contextlib.ExitStack() as stack:
+        lazy = LazyExecutor(make_config(executor="ray"), lambda: None, stack, notes.append)
+        assert (made, notes) == ([], [])
+        assert lazy.start() is lazy.start()
+        assert len(made) == len(notes) == 1
+        assert made[0] is not threading.main_thread()
+        assert closed == []
+    assert closed == [1]

@@ -1,0 +1,75 @@
+"""Whose fault a failed group is, step by step."""
+
+import pytest
+from listings import listing
+
+from batchseg.driver.loop import LOST_LIMIT
+from batchseg.driver.photo_failures import FAILED_PER_SLOT, MOST_ATTEMPTS, PhotoFailures, refusal_records
+from batchseg.driver.photo_queue import PhotoWork
+from batchseg.driver.tasks import Failure
+from batchseg.errors import StoppedError
+from batchseg.inputs.source import Doubt
+
+CRASH = Failure(kind="crash", step="group", reason="its process ended")
+LOST = Failure(kind="lost", step="group", reason="the node went away")
+
+
+def work(count, **changes):
+    return PhotoWork(images=listing(*(f"{number}.jpg" for number in range(count))), **changes)
+
+
+def names(part):
+    return part.images["source_id"].to_pylist()
+
+
+def test_a_group_is_inspected_then_halved_until_one_is_to_blame():
+    failures, group = PhotoFailures(100, 1), work(4)
+    assert failures.of_group(group, CRASH).inspect is group
+    parts = failures.of_group(group, CRASH).again
+    assert [names(part) for part in parts] == [["0.jpg", "1.jpg"], ["2.jpg", "3.jpg"]]
+    parts = failures.of_group(parts[0], CRASH).again
+    assert [names(part) for part in parts] == [["0.jpg"], ["1.jpg"]]
+    step = failures.of_group(parts[1], CRASH)
+    assert step.doubt == Doubt(source_id="1.jpg", reason=CRASH.reason, transient=False)
+
+
+def test_one_photograph_has_its_attempts_before_it_is_to_blame():
+    failures, alone = PhotoFailures(100, 1), work(1)
+    steps = [failures.of_group(alone, CRASH) for _ in range(MOST_ATTEMPTS)]
+    assert [step.doubt is not None for step in steps] == [False] * (MOST_ATTEMPTS - 1) + [True]
+
+
+def test_hashing_is_never_inspected_and_stored_results_may_not_hold_enough():
+    failures = PhotoFailures(100, 1)
+    hashed, derived = work(2, how="hash"), work(2, how="derive")
+    assert failures.of_group(hashed, CRASH).again == (hashed,)
+    error = Failure(kind="error", step="group", reason="no mask is stored")
+    assert failures.of_group(derived, error).underivable is derived
+
+
+def test_what_is_lost_is_done_again_but_not_for_ever():
+    failures, group = PhotoFailures(100, 1), work(3)
+    for _ in range(LOST_LIMIT):
+        assert failures.of_group(group, LOST).again == (group,)
+    with pytest.raises(StoppedError, match=f"lost {LOST_LIMIT + 1} times"):
+        failures.of_group(group, LOST)
+    assert group.attempts == 0
+
+
+def test_groups_that_all_fail_end_the_run_unless_one_succeeds():
+    failures = PhotoFailures(1, 2)
+    for _ in range(3):
+        for _ in range(FAILED_PER_SLOT * 2):
+            failures.of_group(work(2), CRASH)
+        failures.note_success()
+    for _ in range(FAILED_PER_SLOT * 2):
+        failures.of_group(work(2), CRASH)
+    with pytest.raises(StoppedError, match="11 groups in a row"):
+        failures.of_group(work(2), CRASH)
+
+
+def test_a_refused_photograph_keeps_what_its_listing_said():
+    doubts = [Doubt(source_id="1.jpg", reason="cut off", transient=True)]
+    ((doubt, record),) = refusal_records(work(2), doubts)
+    assert doubt is doubts[0]
+    assert (record.status, record.source_id, record.tag, record.uri) == ("failed", "1.jpg", "t", "/in/1.jpg")

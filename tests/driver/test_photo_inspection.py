@@ -1,0 +1,69 @@
+"""Photographs that are looked at alone: how many at once, and what happens if that gives no answer."""
+
+import itertools
+
+import pytest
+from listings import listing
+
+from batchseg.driver import photo_inspection
+from batchseg.driver.photo_inspection import LOST_INSPECTIONS, Inspections
+from batchseg.driver.photo_queue import PhotoWork
+from batchseg.errors import StoppedError
+
+
+class Recorder:
+    """An executor that does nothing."""
+
+    def __init__(self):
+        self.submitted, self.abandoned = [], []
+
+    def submit(self, task):
+        self.submitted.append(task.group.id)
+
+    def abandon(self, task):
+        self.abandoned.append(task.group.id)
+        return "group"
+
+
+def work(*names):
+    return PhotoWork(images=listing(*names))
+
+
+def test_few_are_under_way_and_the_others_wait():
+    executor = Recorder()
+    inspections = Inspections(executor, 60.0, itertools.count(5))
+    for name in ("a.jpg", "b.jpg", "c.jpg"):
+        inspections.add(work(name), had_success=name == "c.jpg")
+    inspections.start(most=2)
+    assert executor.submitted == [5, 6]
+    assert not inspections.pop(5).had_success
+    inspections.start(most=2)
+    assert executor.submitted == [5, 6, 7]
+    assert inspections.pop(5) is None
+    assert inspections.pop(6) is not None
+    assert inspections.pop(7).had_success
+    assert not inspections
+
+
+def test_one_without_answer_is_repeated_and_ends_the_run_at_last(monkeypatch):
+    monkeypatch.setattr(photo_inspection, "START_SECONDS", -60.0)
+    executor = Recorder()
+    inspections = Inspections(executor, 0.0, itertools.count(1))
+    inspections.add(work("a.jpg"), had_success=False)
+    for number in range(1, LOST_INSPECTIONS + 1):
+        inspections.start(most=1)
+        inspections.give_up_late()
+        assert executor.abandoned[-1] == number
+    inspections.start(most=1)
+    with pytest.raises(StoppedError, match="looking at photographs alone failed"):
+        inspections.give_up_late()
+
+
+def test_one_that_has_time_left_is_left_alone():
+    executor = Recorder()
+    inspections = Inspections(executor, 60.0, itertools.count(1))
+    inspections.add(work("a.jpg"), had_success=False)
+    inspections.start(most=1)
+    inspections.give_up_late()
+    assert executor.abandoned == []
+    assert inspections
