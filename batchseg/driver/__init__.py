@@ -1,5 +1,9 @@
-"""A run: its plan, its queues, its loop, its commits and events, and the tasks that it sends out.
+"""A run: its plan, its queues, its loops, its commits and events, and the tasks that it sends out.
 
-Enters: a job. Leaves: a finished output and a report. The driver holds references and records, never pixels.
-`scene_worker` and `photo_worker` are what its tasks do; `executors` is where they run. It prints nothing.
+Enters: a job. Leaves: an output, finished or fit to be resumed, and a report. It prints nothing. The driver
+holds references and records, never pixels; `scene_worker` and `photo_worker` are what its tasks do, and they
+hold pixels. `executors` is where they run; `tasks` says what an executor is.
+
+The way of a run: `begin`, `job`, `kind`, then `scene_run` or `photo_run`, its loop, `commit`, `report`.
+`batchseg plan` is `dry_run`; `plan` cuts scenes into shards. A run's summary.json is written by `report`.
 """

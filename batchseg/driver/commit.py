@@ -1,4 +1,8 @@
-"""When records are committed, and what goes with them: the results that they make superfluous."""
+"""When records are committed, what goes with them, and what is recorded of sources that cannot be done.
+
+With a commit go the results that it makes superfluous. A refusal is held back while those before it are all
+alike: the same error on many sources is nobody's fault.
+"""
 
 import contextlib
 import re

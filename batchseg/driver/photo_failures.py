@@ -77,6 +77,7 @@ class PhotoFailures:
         if work.attempts < (MOST_ATTEMPTS if work.count == 1 else MOST_ATTEMPTS - 1):
             return NextStep(again=(work,))
         if work.count > 1:
+            # Each was sound alone, together they fail again: halves with one attempt each, down to one image.
             half = work.count // 2
             parts = work.slice(0, half), work.slice(half, work.count - half)
             return NextStep(again=tuple(replace(part, attempts=MOST_ATTEMPTS - 1) for part in parts))

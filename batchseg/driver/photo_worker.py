@@ -1,4 +1,7 @@
-"""A group's life: photographs read ahead, predicted in batches across images, traced, judged, published."""
+"""A group's life: photographs read ahead, predicted in batches across images, traced, judged, published.
+
+Where a group fails, its photographs are looked at one by one in fresh processes, to find those at fault.
+"""
 
 import time
 from collections import deque

@@ -1,4 +1,7 @@
-"""What a run needs before it plans: recipe, product, executor, and what is worth doing."""
+"""What a run decides before it plans: recipe, product and engine, and what of earlier runs still holds.
+
+A model is probed only where no earlier run on a machine of this kind has done it.
+"""
 
 from collections.abc import Sequence
 from functools import partial

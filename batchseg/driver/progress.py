@@ -1,4 +1,7 @@
-"""Listeners for a run's events: a progress bar, plain lines, the log, and the sums of the summary."""
+"""A run's events summed up and put into words: the sums of summary and progress, and the lines of the log.
+
+How progress looks on a terminal is the command line's.
+"""
 
 import logging
 import time

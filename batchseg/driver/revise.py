@@ -1,4 +1,8 @@
-"""What is to be predicted, and what follows from results that are stored."""
+"""Which photographs are to be predicted, and which results follow from others that are stored.
+
+Stored results of the same pixels give other names, formats and regions; of photographs of equal content one
+is predicted, and the others get results derived from its own.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -77,6 +77,7 @@ class SceneFailures:
         deaths = flight.deaths + died
         if not (lost or isolation not in flight.tried or (died and deaths < DEATHS)):
             return None
+        # An attempt that was lost shows nothing, and one death little: neither counts as tried.
         return Retry(
             work=work,
             shards=flight.lease.shards,

@@ -83,6 +83,7 @@ class LeaseScheduler:
         predicted = sum(record.predicted for record in result.records)
         if predicted:
             latest = (result.predict_seconds + result.stitch_seconds) / predicted
+            # A moving average: the probe's tile says little of a machine with all predictors at work.
             self._seconds_per_tile += 0.3 * (latest - self._seconds_per_tile)
 
     def take_back(self, work: SceneWork) -> None:
@@ -109,6 +110,7 @@ class LeaseScheduler:
 
     def _scene_for(self, slot: Slot) -> SceneWork | None:
         while (work := self._queue.next_open(slot.cpu_class)) is None:
+            # Scenes in progress hold fragments on the disk and a place in memory until they are finished.
             if not self._queue.waits or self._queue.begun > 4 * len(self._flights.slots):
                 return None
             begun = self._queue.begin()
@@ -147,6 +149,7 @@ class LeaseScheduler:
             size = shard.read.size * work.bytes_per_pixel
             if taken and (tiles + shard.count > limit or nbytes + size > most):
                 break
+            # Where nothing is under way one shard goes out however large it is: else nothing ever would.
             if nbytes + size > free and (taken or flights):
                 break
             taken.append(self._queue.take(work))

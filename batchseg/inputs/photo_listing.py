@@ -1,6 +1,6 @@
 """A job's inputs as one table of photographs: stable ids, tags, and what manifests say of them.
 
-What an input means is what it means for scenes (`inputs.find_sources`); here nothing is kept per file but
+What an input means is what it means for scenes (`listing.find_sources`); here nothing is kept per file but
 the cells of the table: its texts, and 45 bytes.
 """
 
@@ -64,7 +64,7 @@ class _Clock:
     min_age: float
 
     def young(self, modified: list[float | None]) -> Column:
-        """As `inputs.find_sources` sees it: a time far ahead is wrong, not young."""
+        """As `listing.find_sources` sees it: a time far ahead is wrong, not young."""
         times = np.array(modified, dtype=np.float64)  # None becomes NaN, which is never young
         return pa.array(np.abs(self.now - times) < self.min_age)
 

@@ -1,4 +1,4 @@
-"""Everything that decides a pixel of a mask, and the digest that guards it."""
+"""Everything that decides a pixel of a mask, and the digest that guards it: equal settings, equal digests."""
 
 import dataclasses
 import hashlib

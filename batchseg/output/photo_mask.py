@@ -1,8 +1,11 @@
-"""Masks of photographs as files: PNG with the classes' colours, or GeoTIFF."""
+"""Masks of photographs as files: PNG with the classes' colours, or GeoTIFF.
+
+They are read again from what is stored of a photograph that is done: its file, or its regions.
+"""
 
 import hashlib
 import io
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -23,13 +26,6 @@ from batchseg.pixels.gdal import gdal
 from batchseg.predict.photo import Ids, PhotoMask, census
 from batchseg.system import fetch
 from batchseg.system.location import join
-
-Layer = Literal["masks", "confidence"]
-
-
-def mask_file(source_id: str, product: Product, layer: Layer = "masks") -> str:
-    """Path below the output."""
-    return f"{layer}/{source_id}.{product.photo_options.mask_format}"
 
 
 def encode_mask(classes: Ids, product: Product, nodata: int) -> bytes:

@@ -21,7 +21,7 @@ from batchseg.output.record import SCHEMA, Output, PhotoRecord, to_table
 from batchseg.output.region_parts import MEMBERS, part_path
 from batchseg.predict.photo import PhotoMask, census
 from batchseg.regions.photo_table import Annotator, Traced
-from batchseg.regions.rows import ANNOTATIONS, region_schema
+from batchseg.regions.rows import PHOTO_COLUMNS, region_schema
 from batchseg.regions.verdicts import judge
 from batchseg.system import storage
 from batchseg.system.location import join
@@ -78,7 +78,7 @@ class ResultWriter:
         self._waiting.append(finished)
         self._held += mask.nbytes
         if self._held >= HELD_BYTES:
-            self._settle()
+            self._publish_waiting()
 
     def close(self) -> pa.Table:
         """Publish what is left, the regions' part too.
@@ -89,8 +89,8 @@ class ResultWriter:
         Raises:
             OutputError: a result cannot be written.
         """
-        self._settle()
-        regions = pa.concat_tables([ANNOTATIONS.empty_table(), *self._regions])
+        self._publish_waiting()
+        regions = pa.concat_tables([PHOTO_COLUMNS.empty_table(), *self._regions])
         if regions.num_rows:
             made = self._publish_part(regions)
             self._records = [
@@ -99,7 +99,7 @@ class ResultWriter:
             ]
         return to_table(self._records)
 
-    def _settle(self) -> None:
+    def _publish_waiting(self) -> None:
         """Trace and judge those that wait, and write the masks that are wanted."""
         waiting, self._waiting, self._held = self._waiting, [], 0
         records = [self._record(finished) for finished in waiting]

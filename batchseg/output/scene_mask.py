@@ -1,4 +1,7 @@
-"""A scene's fragments to what is published of it: its mask, its regions, its row of numbers."""
+"""A scene's fragments to what is published of it: its mask, its regions, its row of numbers.
+
+Pixels and square metres of each class are counted from the strips from which the mask is written.
+"""
 
 import contextlib
 import errno

@@ -1,4 +1,7 @@
-"""A loaded network and its guards: tiles in, one answer per tile out."""
+"""A loaded network and its guards: raw tiles in, one answer per tile out.
+
+Tiles are scaled, normalised and laid out as the network takes them, unless its graph does that itself.
+"""
 
 import threading
 from collections.abc import Callable

@@ -1,4 +1,7 @@
-"""One tile through a network, in a process of its own: what it answers, or why it cannot be used."""
+"""One tile through a network, in a process of its own: what it answers, or why it cannot be used.
+
+What it showed is kept by content, beside the networks derived from the model.
+"""
 
 import dataclasses
 import json

@@ -1,6 +1,6 @@
 """Files by the hundred thousand: facts in columns, as a stream, without an object per file.
 
-The same rules as in `storage`: a link counts by its target, or as absent, linked folders are not entered, and
+The same rules as in `listing`: a link counts by its target, or as absent, linked folders are not entered, and
 what is no regular file is left out. On a local disk this asks the system itself, about 2.5 us per file; S3 is
 listed page by page, other object stores folder by folder.
 """
@@ -30,7 +30,7 @@ LISTED_FROM = 64
 """Members of one folder of a bucket from which on the folder is listed (1000 files per request)."""
 
 _PASSED_OVER = frozenset((errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.ELOOP))
-"""Gone meanwhile, or closed to this user: that entry is left out, as `storage` does."""
+"""Gone meanwhile, or closed to this user: that entry is left out, as `listing` does."""
 
 _ABSENT = frozenset((errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG))
 

@@ -1,4 +1,4 @@
-"""A photograph made small, its defects outlined."""
+"""A photograph made small, its defects outlined, and words that fit: ids of any length and script."""
 
 import math
 from collections.abc import Callable, Sequence

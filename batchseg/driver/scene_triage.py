@@ -1,4 +1,7 @@
-"""What of a job is left to do, by the ledger and by what is still there."""
+"""Which scenes are left to do, by the ledger and by which results are still there.
+
+For photographs `photo_triage` answers the same in columns.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -92,7 +95,10 @@ def triage(
 def triage_job(
     config: JobConfig, sources: Sequence[Source], ledger: Ledger, recipe: Recipe, product: Product
 ) -> Triage:
-    """What of a job is left to do, by the ledger and by what is still there."""
+    """Which scenes are left to do, by the ledger and by which results are still there.
+
+    For photographs `photo_triage` answers the same in columns.
+    """
     return triage(
         sources,
         ledger,
