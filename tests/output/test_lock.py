@@ -214,7 +214,9 @@ def test_a_lock_from_the_future_that_is_written_again_is_held(tmp_path, quick, m
     ahead = iter(range(3600, 7200))
     real = file_info
     monkeypatch.setattr(
-        storage, "file_info", lambda uri: dataclasses.replace(real(uri), modified=time.time() + next(ahead))
+        output_lock,
+        "file_info",
+        lambda uri: dataclasses.replace(real(uri), modified=time.time() + next(ahead)),
     )
     path = tmp_path / "_batchseg" / "locks" / "epoch-00000003.json"
     publish.publish(str(path), b'{"token": "", "holder": "other", "released": false}')
