@@ -11,7 +11,7 @@ from batchseg.driver.events import PlanReady, SceneDone, WorkEnded
 from batchseg.driver.job import run_job
 from batchseg.errors import ModelError, OutputError, StoppedError
 from batchseg.job.file import load_job
-from batchseg.system.output_lock import Lock
+from batchseg.output.lock import Lock
 
 
 def job_of(folder: Path, write_job: JobWriter, **keys: object) -> Path:
