@@ -15,11 +15,12 @@ check: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-# Twenty minutes on two cores: all slow tests but those that put faults into whole runs.
+# Up to 40 minutes on two busy cores: all slow tests but those that put faults into whole runs.
 slow: .venv/installed
 	$(BIN)/python -m pytest -m slow --ignore tests/faults
 
-# An hour on two cores: each fault of the campaign once or so. Hosts are lost where root may make networks.
+# Up to an hour and a half on two busy cores: faults of the campaign, once each. Hosts are lost only
+# where root may make networks.
 slow-faults: .venv/installed
 	$(BIN)/python -m pytest -m slow tests/faults
 

@@ -45,7 +45,7 @@ from batchseg.driver.plan import LEASES_PER_WORKER, estimate, make_plan
 from batchseg.driver.progress import LogListener, Sums
 from batchseg.driver.scene_loop import SceneLoop
 from batchseg.driver.scene_scheduler import LEASE_SECONDS, LEASES_PER_SECOND
-from batchseg.driver.triage import triage
+from batchseg.driver.scene_triage import triage
 from batchseg.errors import StoppedError
 from batchseg.output.ledger import SCHEMA, Ledger
 from batchseg.output.record import to_table

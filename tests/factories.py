@@ -24,7 +24,7 @@ from batchseg.output.state import OutputState, save_state
 from batchseg.pixels.grid import Shard
 from batchseg.pixels.header import read_header
 from batchseg.predict.predictor import Preparation
-from batchseg.regions.rows import ANNOTATIONS, RowMaker
+from batchseg.regions.rows import PHOTO_COLUMNS, RowMaker
 from batchseg.regions.tracing.rings import count
 from batchseg.regions.tracing.tracer import RegionTracer
 from batchseg.tools.tables import ITEM_COLUMNS
@@ -218,7 +218,7 @@ class Photo:
 
 
 def region_rows(photo: Photo, classes: tuple[str, ...], pixel_size: float | None = None) -> pa.Table:
-    """ANNOTATIONS of an image by the tracer of scenes' masks; the confidence of class c is c/10."""
+    """PHOTO_COLUMNS of an image by the tracer of scenes' masks; the confidence of class c is c/10."""
     height, width = photo.mask.shape
     tracer = RegionTracer(height, width, wanted=np.arange(256) > 0, with_confidence=True, max_vertices=10**6)
     parts = [*tracer.feed(0, photo.mask, (photo.mask * 25.5).astype(np.uint8)), tracer.finish()]
@@ -231,7 +231,7 @@ def region_rows(photo: Photo, classes: tuple[str, ...], pixel_size: float | None
         simplify=0,
         with_confidence=True,
     )
-    tables = [ANNOTATIONS.empty_table()]
+    tables = [PHOTO_COLUMNS.empty_table()]
     for regions in parts:
         counts = count(regions)
         rows, box = make(regions, counts), counts.box.astype(np.int32)
@@ -242,8 +242,8 @@ def region_rows(photo: Photo, classes: tuple[str, ...], pixel_size: float | None
             "box_width": box[:, 2] - box[:, 0],
             "box_height": box[:, 3] - box[:, 1],
         }
-        columns = [own[name] if name in own else rows.column(name) for name in ANNOTATIONS.names]
-        tables.append(pa.table(dict(zip(ANNOTATIONS.names, columns, strict=True)), schema=ANNOTATIONS))
+        columns = [own[name] if name in own else rows.column(name) for name in PHOTO_COLUMNS.names]
+        tables.append(pa.table(dict(zip(PHOTO_COLUMNS.names, columns, strict=True)), schema=PHOTO_COLUMNS))
     return pa.concat_tables(tables)
 
 

@@ -9,7 +9,7 @@ from batchseg.output.ledger import SCHEMA
 from batchseg.output.photo_results import Finished, ResultWriter
 from batchseg.predict.photo import PhotoMask
 from batchseg.regions.photo_table import Annotator
-from batchseg.regions.rows import ANNOTATIONS
+from batchseg.regions.rows import PHOTO_COLUMNS
 
 
 def files(output):
@@ -31,7 +31,7 @@ def rows_of(masks, confidences=None, **options):
     photos = [mask_of(mask, (confidences or {}).get(name)) for name, mask in masks.items()]
     table = made.rows(made.trace(photos), list(masks))
     table.validate(full=True)
-    assert table.schema.equals(ANNOTATIONS)
+    assert table.schema.equals(PHOTO_COLUMNS)
     return table
 
 

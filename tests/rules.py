@@ -9,7 +9,7 @@ from polygons import whole_regions
 from batchseg.job.recipe import Criterion, RegionSettings
 from batchseg.job.settings import Interest
 from batchseg.models.package import ClassInfo
-from batchseg.regions.rows import ANNOTATIONS
+from batchseg.regions.rows import PHOTO_COLUMNS
 
 CLASSES = tuple(ClassInfo(name=name, color="#000000") for name in ("sound", "crack", "blowhole", "fray"))
 
@@ -29,13 +29,13 @@ def box(left, top, right, bottom, unit="px"):
 
 
 def regions_of(source_id, mask, scores):
-    """Rows of ANNOTATIONS, by rasterio; class 0 makes none."""
+    """Rows of PHOTO_COLUMNS, by rasterio; class 0 makes none."""
     wanted = np.arange(256) > 0
     rows = []
     for region_id, (class_id, polygon) in whole_regions(mask, wanted).items():
         left, top, right, bottom = map(int, polygon.bounds)
         rows.append(
-            dict.fromkeys(ANNOTATIONS.names)
+            dict.fromkeys(PHOTO_COLUMNS.names)
             | {
                 "source_id": source_id,
                 "region_id": region_id,
@@ -60,4 +60,4 @@ def tables_of(masks, scores=(0.0, 0.3, 0.6, 0.9)):
         {"source_id": name, "width": mask.shape[1], "height": mask.shape[0]} for name, mask in masks.items()
     ]
     schema = pa.schema([("source_id", pa.string()), ("width", pa.int32()), ("height", pa.int32())])
-    return pa.Table.from_pylist(rows, schema=ANNOTATIONS), pa.Table.from_pylist(shapes, schema=schema)
+    return pa.Table.from_pylist(rows, schema=PHOTO_COLUMNS), pa.Table.from_pylist(shapes, schema=schema)

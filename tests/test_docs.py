@@ -21,9 +21,10 @@ from factories import write_raster
 from PIL import Image, ImageColor
 from rasterio.windows import Window
 
+import batchseg
 from batchseg import errors
-from batchseg.cli.main import EXIT_CODES, _parser
-from batchseg.cli.words import planned_lines
+from batchseg.cli.main import _parser
+from batchseg.cli.run import EXIT_CODES
 from batchseg.job.file import load_job
 from batchseg.models.reading import read_model
 
@@ -206,7 +207,7 @@ def test_the_readmes_two_jobs_can_be_run(tmp_path: Path) -> None:
     for name, block, said in (("s", scenes, "sources  1 to do"), ("p", photographs, "photos   1 to do")):
         job = tmp_path / f"{name}.yaml"
         job.write_text(block)
-        lines = planned_lines(load_job(job), lambda line: None)
+        lines = str(batchseg.plan(load_job(job))).splitlines()
         assert any(line.startswith(said) for line in lines), lines
 
 

@@ -1,17 +1,15 @@
-"""`batchseg model ...`: what a model is, and how it is made ready. Returns lines; cli.py prints them.
-
-Actions import what they need when they are called, as commands do in cli.py.
-"""
+"""`batchseg model ...`: what a model is, and how it is made ready."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from batchseg.cli.terminal import Answer, Say, Streams
 from batchseg.errors import ModelError
 from batchseg.job.file import load_job
 from batchseg.models.keys import load_key, new_key, write_key
@@ -21,11 +19,9 @@ from batchseg.models.transforms import DEFAULT_MEAN, DEFAULT_STD
 if TYPE_CHECKING:
     from batchseg.predict.engine_trials import Bench, Trial
 
-Say = Callable[[str], None]
-
 
 def add_model_commands(commands: Any, job: argparse.ArgumentParser) -> None:
-    """Add `model` and what is below it; each sets `lines`, a function of (arguments, say)."""
+    """Add `model` and what is below it; each sets `action`."""
     model = commands.add_parser(
         "model", help="inspect, try, bake, encrypt or export a model", allow_abbrev=False
     )
@@ -35,7 +31,7 @@ def add_model_commands(commands: Any, job: argparse.ArgumentParser) -> None:
     inspect.add_argument("model", metavar="MODEL", help="a model's folder, or an ONNX file")
     inspect.add_argument("--json", action="store_true", help="print JSON")
     inspect.add_argument("--key-file", metavar="FILE", help="the key of an encrypted model")
-    inspect.set_defaults(lines=_inspect)
+    inspect.set_defaults(action=_inspect)
 
     bench = actions.add_parser(
         "bench",
@@ -44,7 +40,7 @@ def add_model_commands(commands: Any, job: argparse.ArgumentParser) -> None:
         allow_abbrev=False,
     )
     bench.add_argument("--json", action="store_true", help="print JSON")
-    bench.set_defaults(lines=_bench)
+    bench.set_defaults(action=_bench)
 
     bake = actions.add_parser(
         "bake",
@@ -54,7 +50,7 @@ def add_model_commands(commands: Any, job: argparse.ArgumentParser) -> None:
     bake.add_argument("model", metavar="MODEL", help="a model's folder, or an ONNX file")
     bake.add_argument("folder", type=Path, metavar="FOLDER", help="a new folder")
     bake.add_argument("--confidence", action="store_true", help="add a second output: 255 x probability")
-    bake.set_defaults(lines=_bake)
+    bake.set_defaults(action=_bake)
 
     encrypt = actions.add_parser("encrypt", help="encrypt a model's files (AES-256-GCM)", allow_abbrev=False)
     encrypt.add_argument("model", metavar="MODEL", help="a model's folder, or an ONNX file")
@@ -65,11 +61,11 @@ def add_model_commands(commands: Any, job: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="the key; BATCHSEG_MODEL_KEY of the environment if not given",
     )
-    encrypt.set_defaults(lines=_encrypt)
+    encrypt.set_defaults(action=_encrypt)
 
     key = actions.add_parser("key", help="make a key for encrypted models", allow_abbrev=False)
     key.add_argument("file", type=Path, metavar="FILE", help="a new file, readable by its owner alone")
-    key.set_defaults(lines=_key)
+    key.set_defaults(action=_key)
 
     export = actions.add_parser(
         "export", help="make a package of a PaddleSeg config and weights", allow_abbrev=False
@@ -97,22 +93,24 @@ def add_model_commands(commands: Any, job: argparse.ArgumentParser) -> None:
         help="set a key of the config; may be repeated",
     )
     export.add_argument("--python", metavar="PATH", help="the Python interpreter that has PaddleSeg")
-    export.set_defaults(lines=_export)
+    export.set_defaults(action=_export)
 
 
-def _inspect(arguments: argparse.Namespace, say: Say) -> Sequence[str]:
+def _inspect(arguments: argparse.Namespace, streams: Streams, say: Say) -> Answer:
     from batchseg.models.reading import open_model
 
+    streams.take()
     package = open_model(arguments.model, key_file=arguments.key_file)
     if arguments.json:
-        return [json.dumps(as_dict(package), indent=1)]
-    return describe(package).splitlines()
+        return Answer([json.dumps(as_dict(package), indent=1)])
+    return Answer(describe(package).splitlines())
 
 
-def _bench(arguments: argparse.Namespace, say: Say) -> Sequence[str]:
+def _bench(arguments: argparse.Namespace, streams: Streams, say: Say) -> Answer:
     from batchseg.driver.dry_run import bench_job
     from batchseg.predict.engine_choice import figures
 
+    streams.take()
     found = bench_job(load_job(arguments.job, arguments.overrides), say)
     if arguments.json:
         document = {
@@ -121,8 +119,8 @@ def _bench(arguments: argparse.Namespace, say: Say) -> Sequence[str]:
             "tiles": found.tiles,
             "workers": found.workers,
         }
-        return [json.dumps(document, indent=1)]
-    return bench_table(found)
+        return Answer([json.dumps(document, indent=1)])
+    return Answer(bench_table(found))
 
 
 def bench_table(found: Bench) -> list[str]:
@@ -179,24 +177,27 @@ def _names(trials: Sequence[Trial]) -> str:
     )
 
 
-def _bake(arguments: argparse.Namespace, say: Say) -> Sequence[str]:
+def _bake(arguments: argparse.Namespace, streams: Streams, say: Say) -> Answer:
     from batchseg.models.reading import read_model
     from batchseg.predict.bake_package import rebake
 
+    streams.take()
     package = rebake(read_model(arguments.model), arguments.folder, confidence=arguments.confidence)
-    return [f"baked into {arguments.folder}:", *describe(package).splitlines()]
+    return Answer([f"baked into {arguments.folder}:", *describe(package).splitlines()])
 
 
-def _key(arguments: argparse.Namespace, say: Say) -> Sequence[str]:
+def _key(arguments: argparse.Namespace, streams: Streams, say: Say) -> Answer:
+    streams.take()
     write_key(arguments.file, new_key())
-    return [f"wrote a new key to {arguments.file}; without it, what it encrypts is lost"]
+    return Answer([f"wrote a new key to {arguments.file}; without it, what it encrypts is lost"])
 
 
-def _encrypt(arguments: argparse.Namespace, say: Say) -> Sequence[str]:
+def _encrypt(arguments: argparse.Namespace, streams: Streams, say: Say) -> Answer:
     from batchseg.models.encryption import describe_encrypted, encrypt_model
     from batchseg.models.onnx_file import external_files
     from batchseg.models.reading import read_model
 
+    streams.take()
     key = load_key(arguments.key_file)
     network = Path(read_model(arguments.model).network)
     if network.suffix == ".onnx" and (outside := external_files(network.read_bytes(), network)):
@@ -205,12 +206,15 @@ def _encrypt(arguments: argparse.Namespace, say: Say) -> Sequence[str]:
             f"file first: onnx.save_model(onnx.load({network.name!r}), ..., save_as_external_data=False)"
         )
         raise ModelError(msg)
-    return describe_encrypted(encrypt_model(Path(arguments.model), arguments.folder, key)).splitlines()
+    return Answer(
+        describe_encrypted(encrypt_model(Path(arguments.model), arguments.folder, key)).splitlines()
+    )
 
 
-def _export(arguments: argparse.Namespace, say: Say) -> Sequence[str]:
+def _export(arguments: argparse.Namespace, streams: Streams, say: Say) -> Answer:
     from batchseg.models.export_paddleseg import describe_exported, export_model
 
+    streams.take()
     exported = export_model(
         arguments.config,
         arguments.weights,
@@ -221,7 +225,7 @@ def _export(arguments: argparse.Namespace, say: Say) -> Sequence[str]:
         random_weights=arguments.random_weights,
         settings=arguments.settings,
     )
-    return describe_exported(exported).splitlines()
+    return Answer(describe_exported(exported).splitlines())
 
 
 ORIGINS = {

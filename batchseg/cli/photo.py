@@ -1,17 +1,12 @@
-"""Commands for outputs of photographs: `summary`, and `export` to COCO. Returns lines; cli.py prints them.
-
-Commands import what they need when they are called: see cli.py.
-"""
+"""`batchseg summary`: what was found in photographs lately."""
 
 import argparse
-from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
+from batchseg.cli.outputs import root_of
+from batchseg.cli.terminal import Answer, Say, Streams
 from batchseg.errors import ConfigError
-
-Say = Callable[[str], None]
 
 LISTED = 20
 """Images that a summary names, unless --images says how many."""
@@ -20,15 +15,12 @@ MOST_IMAGES = 500
 """On a contact sheet."""
 
 
-def add_photo_commands(
-    commands: Any, output: argparse.ArgumentParser, resolve: Callable[[argparse.Namespace], str]
-) -> None:
-    """Add `summary`; it sets `lines`, a function of (arguments, say).
+def add_photo_commands(commands: Any, output: argparse.ArgumentParser) -> None:
+    """Add `summary`.
 
     Args:
         commands: of the whole program.
         output: the parser of the argument OUTPUT.
-        resolve: that argument to an output's root.
     """
     summary = commands.add_parser(
         "summary",
@@ -59,31 +51,20 @@ def add_photo_commands(
         metavar="N",
         help=f"name and draw so many of the worst, {LISTED} by default",
     )
-    summary.set_defaults(lines=partial(_summary, resolve))
+    summary.set_defaults(action=_summary)
 
 
-def coco_lines(output: str, target: Path, *, classes: tuple[str, ...], crs: str | None) -> list[str]:
-    """Export to COCO. Raises ConfigError or OutputError."""
-    from batchseg.tools.export_coco import export_coco
-
-    if crs is not None:
-        msg = f"--crs {crs}: photographs have no place; COCO is in pixels"
-        raise ConfigError(msg)
-    done = export_coco(output, target, classes=classes)
-    return [f"{done.path}: {done.images:,} images, {done.annotations:,} annotations"]
-
-
-def _summary(
-    resolve: Callable[[argparse.Namespace], str], arguments: argparse.Namespace, say: Say
-) -> Sequence[str]:
+def _summary(arguments: argparse.Namespace, streams: Streams, say: Say) -> Answer:
     from batchseg.cli.summary_text import as_json, summary_lines
     from batchseg.tools.sheet import write_sheet
     from batchseg.tools.summary import summarize
 
+    streams.take()
     if not 1 <= arguments.images <= MOST_IMAGES:
         msg = f"--images {arguments.images}: expected 1 to {MOST_IMAGES}"
         raise ConfigError(msg)
-    found = summarize(resolve(arguments), since=arguments.since, by=arguments.by, worst=arguments.images)
+    output = root_of(arguments.output)
+    found = summarize(output, since=arguments.since, by=arguments.by, worst=arguments.images)
     lines = [as_json(found)] if arguments.json else summary_lines(found)
     if arguments.sheet is not None:
         sheet = write_sheet(found, arguments.sheet)
@@ -93,4 +74,4 @@ def _summary(
             say(note)
         else:
             lines += ["", note]
-    return lines
+    return Answer(lines)

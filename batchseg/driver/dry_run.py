@@ -13,7 +13,7 @@ from batchseg.driver.photo_triage import StoredOutputs, triage_photographs
 from batchseg.driver.plan import Estimate, Plan, estimate, make_plan, refuse_unfit_job
 from batchseg.driver.prepare import kept_choice, probe_model
 from batchseg.driver.revise import revise
-from batchseg.driver.triage import triage_job
+from batchseg.driver.scene_triage import triage_job
 from batchseg.inputs.listing import find_sources
 from batchseg.inputs.photo_listing import list_photographs
 from batchseg.inputs.source import Refusal

@@ -1,4 +1,4 @@
-"""What happens in a run, as values. The engine prints nothing; progress and log subscribe."""
+"""What happens in a run, as values. The driver prints nothing; progress and log subscribe."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field

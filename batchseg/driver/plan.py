@@ -1,6 +1,7 @@
 """What a run over scenes will do, decided before it does anything.
 
 Pure functions of sources, settings and ledger: which scenes, in which shards, and what that takes.
+`batchseg plan` is `dry_run`.
 """
 
 import os
@@ -9,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from batchseg.driver.triage import Triage
+from batchseg.driver.scene_triage import Triage
 from batchseg.errors import ConfigError
 from batchseg.inputs.source import Refusal, Scene
 from batchseg.job.recipe import Product, Recipe

@@ -42,6 +42,11 @@ class Report:
     """Photographs whose verdict was derived again, by other rules."""
 
     @property
+    def run_id(self) -> str:
+        """The name of the run's folder, in which its log lies."""
+        return self.log.rsplit("/", 2)[1]
+
+    @property
     def masks(self) -> str:
         """URI of the folder of masks."""
         return storage.join(self.output, layout.MASKS)

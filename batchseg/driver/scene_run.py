@@ -15,8 +15,8 @@ from batchseg.driver.plan import Estimate, Plan, estimate, make_plan, refuse_unf
 from batchseg.driver.prepare import prepare
 from batchseg.driver.report import Report
 from batchseg.driver.scene_loop import SceneLoop
+from batchseg.driver.scene_triage import Triage, triage_job
 from batchseg.driver.tasks import Executor, Slot
-from batchseg.driver.triage import Triage, triage_job
 from batchseg.errors import BatchsegError, ModelError, StoppedError
 from batchseg.inputs.listing import find_sources
 from batchseg.job.recipe import Product, Recipe

@@ -1,9 +1,9 @@
 """What the driver gives to an executor and hears of it: tasks, outcomes, failures, and the interface itself.
 
 A lease of shards and a group of photographs are the units of scheduling. The driver knows this interface;
-one module behind it knows Ray.
+`executors` has those who serve it.
 
-An executor answers with outcomes, never with exceptions of its engine: a failure says what kind it
+An executor answers with outcomes, never with exceptions of Ray: a failure says what kind it
 is, and the driver decides whom it counts against.
 """
 

@@ -17,9 +17,6 @@ from batchseg.models.encryption import decrypted_files
 from batchseg.models.keys import load_key
 from batchseg.models.package import Format, ModelPackage, Network, Precision
 
-# ONNX Runtime's wheel for Linux writes a device id to the home folder and sends events unless told not to.
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-
 Device = Literal["cpu", "gpu"]
 
 
@@ -84,6 +81,9 @@ def engine(name: str) -> Engine:
     if name not in ENGINES:
         msg = f"engine: {name!r} is not known; there are {', '.join(ENGINES)}"
         raise ModelError(msg)
+    # ONNX Runtime's wheel for Linux writes a device id to the home folder and sends events unless told not
+    # to. Here, not where this module is loaded: who only reads an output keeps his environment.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     module, _, kind = ENGINES[name].partition(":")
     found: Engine = getattr(importlib.import_module(module), kind)()
     return found

@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import yaml
@@ -76,13 +77,20 @@ def _below(node: yaml.Node) -> Iterator[yaml.Node]:
         yield from child if isinstance(child, tuple) else (child,)
 
 
-def load_job(path: Path, overrides: Sequence[str] = (), today: dt.date | None = None) -> JobConfig:
+def load_job(
+    path: Path,
+    overrides: Sequence[str] = (),
+    today: dt.date | None = None,
+    *,
+    keys: Mapping[str, Any] = MappingProxyType({}),
+) -> JobConfig:
     """Read a job file.
 
     Args:
         path: the YAML file; its relative paths are relative to its folder.
         overrides: `key=value` words of --set; values are YAML, dots descend (`scale.divide=10000`).
         today: what `${DATE}` stands for; the local date unless given.
+        keys: values that replace those of the file, and of `overrides`, as they are.
 
     Raises:
         ConfigError: the file cannot be read, or a key or value in it is wrong.
@@ -103,11 +111,25 @@ def load_job(path: Path, overrides: Sequence[str] = (), today: dt.date | None = 
     for override in overrides:
         _apply_override(loaded, override)
     variables = {**os.environ, "DATE": (today or dt.date.today()).isoformat()}
-    expanded = _expand(loaded, variables, str(path))
+    expanded = _expand(loaded, variables, str(path)) | dict(keys)
+    return make_job(expanded, name=str(path), folder=path.resolve().parent)
+
+
+def make_job(keys: Mapping[str, Any], *, name: str, folder: Path) -> JobConfig:
+    """Check the keys of a job.
+
+    Args:
+        keys: as in a job file, and of the types that YAML gives.
+        name: of the job, for messages.
+        folder: absolute; relative paths are relative to it.
+
+    Raises:
+        ConfigError: a key or a value is wrong.
+    """
     try:
-        return _to_config(JobFile.model_validate(expanded), path)
+        return _to_config(JobFile.model_validate(keys), name, folder)
     except ValidationError as e:
-        raise ConfigError(explain(e, expanded, path)) from e
+        raise ConfigError(explain(e, keys, name)) from e
 
 
 def _without_text(error: Exception) -> str:
@@ -169,8 +191,7 @@ def _kind(value: Any) -> str:
     return "nothing" if value is None else f"a {type(value).__name__}"
 
 
-def _to_config(job: JobFile, path: Path) -> JobConfig:
-    folder = path.resolve().parent
+def _to_config(job: JobFile, name: str, folder: Path) -> JobConfig:
     if isinstance(job.inputs, str | schema_parts.SceneSet):
         inputs: list[tuple[str | None, schema_parts.Input]] = [(None, job.inputs)]
     elif isinstance(job.inputs, list):
@@ -180,7 +201,7 @@ def _to_config(job: JobFile, path: Path) -> JobConfig:
     left_out = {"inputs", "model", "classes", "scale", "normalize", "regions", "max_in_flight", "aoi", "gate"}
     values = job.model_dump(exclude={*left_out, *OF_PHOTOGRAPHS})
     values |= {
-        "path": str(path),
+        "path": name,
         "inputs": tuple((name, _input(given, folder)) for name, given in inputs),
         "model": _model_options(job.model, folder),
         "gate": Gate(**job.gate.model_dump()),
@@ -192,7 +213,7 @@ def _to_config(job: JobFile, path: Path) -> JobConfig:
         else Normalize(mean=tuple(job.normalize.mean), std=tuple(job.normalize.std)),
         "regions": _region_settings(job.regions),
         "classes": tuple(_class_info(item, index) for index, item in enumerate(job.classes)),
-        "max_in_flight": _bytes(job.max_in_flight, path),
+        "max_in_flight": _bytes(job.max_in_flight, name),
         "aoi": _area_file(job.aoi, folder),
         "photographs": _photographs(job),
     }
@@ -311,11 +332,11 @@ def _class_info(item: str | schema_parts.Class, index: int) -> ClassInfo:
     return ClassInfo(name=item.name, color=item.color or color)
 
 
-def _bytes(value: int | str | None, path: Path) -> int | None:
+def _bytes(value: int | str | None, job: str) -> int | None:
     if value is None:
         return None
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(?:([KMG])i?B)?", str(value).strip())
     if not match or float(match[1]) == 0:
-        msg = f"{path}: max_in_flight: {value!r} is not a size; write bytes or '512MiB', '2GiB'"
+        msg = f"{job}: max_in_flight: {value!r} is not a size; write bytes or '512MiB', '2GiB'"
         raise ConfigError(msg)
     return int(float(match[1]) * 1024 ** (" KMG".index(match[2] or " ")))

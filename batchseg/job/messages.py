@@ -1,7 +1,6 @@
 """What is wrong with a job file, in lines that name the key and the remedy."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -11,15 +10,15 @@ from batchseg.job.schema import JobFile
 from batchseg.models.package import EngineName, Precision
 
 
-def explain(error: ValidationError, found: Mapping[str, Any], path: Path) -> str:
-    """One line per wrong key: where, what, remedy."""
+def explain(error: ValidationError, found: Mapping[str, Any], job: str) -> str:
+    """One line per wrong key of a job, which goes by the name `job`: where, what, remedy."""
     lines: dict[str, str] = {}
     for item in error.errors():
         # pydantic appends the names of a union's branches to the location; the user wrote only the key.
         where = str(item["loc"][0]) if item["loc"] else ""
         if where == "rules" and len(item["loc"]) > 1:
             place, text = _in_rule(item)
-            lines.setdefault(place, f"{path}: {place}: {text}")
+            lines.setdefault(place, f"{job}: {place}: {text}")
             continue
         inside = where in _MAPPINGS and len(item["loc"]) > (1 if where == "gate" else 2)
         if item["type"] == "value_error":
@@ -37,7 +36,7 @@ def explain(error: ValidationError, found: Mapping[str, Any], path: Path) -> str
         else:
             text = f"{item['msg'][0].lower()}{item['msg'][1:]}; found {item['input']!r}"
         if where not in lines or inside or item["type"] == "value_error":
-            lines[where] = f"{path}: {where}: {text}" if where else f"{path}: {text}"
+            lines[where] = f"{job}: {where}: {text}" if where else f"{job}: {text}"
     return "\n".join(lines.values())
 
 

@@ -221,6 +221,8 @@ class Interest(Strict):
 
 
 class Rule(Strict):
+    """A rule as it is written. Next: `settings.Rule`."""
+
     name: ClassName | None = None
     """What the tables call the rule. If not set, it is named by its other keys, such as `crack >= 30 px`."""
     classes: str | int | Annotated[list[str | int], Field(min_length=1)] | None = Field(

@@ -116,7 +116,7 @@ class Interest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """When an image is no PASS: enough regions that are large and certain enough."""
+    """When an image is no PASS: enough large, certain regions. Next: `recipe.Criterion`."""
 
     name: str
     then: Literal["FAIL", "REVIEW"]
@@ -162,7 +162,7 @@ class JobConfig:
     """A job file with its defaults filled in and its paths made absolute."""
 
     path: str
-    """The job file, for error messages."""
+    """The job file, or what the job is called instead, for messages."""
     inputs: tuple[tuple[str | None, str | SceneSet], ...]
     """(name; path, folder, glob, manifest or scene set); the name is None unless the job file gives one."""
     model: ModelOptions

@@ -1,5 +1,6 @@
 """What a run holds, publishes and records: mask fragments, COGs, region and item tables, the ledger.
 
 Enters: predicted shards and photographs. Leaves: files below the output, and the records that say what is
-done. A file is published before it is recorded; what no record names is not part of the output.
+done. It predicts nothing and reads no source. Masks and regions are published before they are recorded: one
+that no record names does not count. `columns` are the ledger's; those of regions are in `regions.rows`.
 """

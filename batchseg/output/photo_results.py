@@ -21,7 +21,7 @@ from batchseg.output.photo_mask import encode_confidence, encode_mask
 from batchseg.output.region_parts import MEMBERS, part_path
 from batchseg.predict.photo import PhotoMask, census
 from batchseg.regions.photo_table import Annotator, Traced
-from batchseg.regions.rows import ANNOTATIONS, region_schema
+from batchseg.regions.rows import PHOTO_COLUMNS, region_schema
 from batchseg.regions.verdicts import judge
 from batchseg.system import storage
 
@@ -112,7 +112,7 @@ class ResultWriter:
             OutputError: a result cannot be written.
         """
         self._publish_waiting()
-        regions = pa.concat_tables([ANNOTATIONS.empty_table(), *self._regions])
+        regions = pa.concat_tables([PHOTO_COLUMNS.empty_table(), *self._regions])
         if regions.num_rows:
             made = self._publish_part(regions)
             for row in self._rows:

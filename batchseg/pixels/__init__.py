@@ -1,5 +1,6 @@
 """A source made into arrays: tiles and shards of scenes, whole photographs, and which pixels are valid.
 
-Enters: a source and a window. Leaves: arrays (bands, rows, columns) beside a mask that is True where a pixel
-is valid. It predicts nothing and writes nothing. What a source cannot give is refused here, with its reason.
+Enters: a source, and of a scene its windows. Leaves: arrays (scenes: bands, rows, columns; photographs: rows,
+columns, channels) and validity: True where a pixel is usable, None where all are. It predicts nothing, and
+writes nothing but copies of remote files. What a source cannot give is refused here, with its reason.
 """

@@ -15,12 +15,12 @@ from batchseg.inputs.listing import current_tag
 from batchseg.inputs.source import Scene, Source
 from batchseg.job.recipe import Recipe
 from batchseg.pixels.area import footprint
-from batchseg.pixels.damaged_blocks import BLOCKWISE_DRIVERS, WindowReader
 from batchseg.pixels.fit import fill_values, held_dtype, with_own_scale
 from batchseg.pixels.gdal import UNDECODABLE, gdal, is_damage, source_errors
 from batchseg.pixels.grid import Shard
 from batchseg.pixels.stack import Stack, open_source
 from batchseg.pixels.validity import both_valid, valid_pixels
+from batchseg.pixels.windows import BLOCKWISE_DRIVERS, WindowReader
 from batchseg.system import storage
 from batchseg.system.threads import start_aside
 

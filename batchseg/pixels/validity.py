@@ -8,8 +8,8 @@ from rasterio.windows import Window as RasterioWindow
 
 from batchseg.inputs.source import Scene
 from batchseg.job.recipe import Recipe
-from batchseg.pixels.damaged_blocks import WindowReader
 from batchseg.pixels.stack import Stack
+from batchseg.pixels.windows import WindowReader
 
 
 def both_valid(one: NDArray[np.bool_] | None, other: NDArray[np.bool_] | None) -> NDArray[np.bool_] | None:

@@ -11,7 +11,7 @@ from batchseg.inputs.source import Column
 from batchseg.job.recipe import RegionSettings
 from batchseg.pixels.grid import Window
 from batchseg.predict.photo import ORIGIN, PhotoMask
-from batchseg.regions.rows import ANNOTATIONS, polygons_of
+from batchseg.regions.rows import PHOTO_COLUMNS, polygons_of
 from batchseg.regions.scene_table import wanted_classes
 from batchseg.regions.tracing.ragged import Ints
 from batchseg.regions.tracing.rings import Counts, Regions, count
@@ -135,7 +135,7 @@ class Annotator:
         return _moved(regions, width, row_off=row_off, col_off=col_off, widths=widths), photo
 
     def rows(self, traced: Traced, source_ids: Sequence[str]) -> pa.Table:
-        """Rows (ANNOTATIONS) of photographs, given by their ids, in that order."""
+        """Rows (PHOTO_COLUMNS) of photographs, given by their ids, in that order."""
         regions, counts = traced.regions, traced.counts
         area, box, sizes = counts.area, counts.box, traced.shapes_hw[traced.photo]
         touches = (box[:, :2] == 0).any(axis=1) | (box[:, 2] == sizes[:, 1]) | (box[:, 3] == sizes[:, 0])
@@ -164,9 +164,9 @@ class Annotator:
             pa.nulls(len(regions), field.type)
             if columns[field.name] is None
             else pa.array(columns[field.name], field.type)
-            for field in ANNOTATIONS
+            for field in PHOTO_COLUMNS
         ]
-        return pa.Table.from_arrays(arrays, schema=ANNOTATIONS)
+        return pa.Table.from_arrays(arrays, schema=PHOTO_COLUMNS)
 
 
 def joined(parts: Sequence[Regions]) -> Regions:

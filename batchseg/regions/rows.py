@@ -19,7 +19,7 @@ from batchseg.regions.tracing.rings import Counts, Regions, ring_coordinates
 PIXELS: Affine6 = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 """The place of rasters without geotransform."""
 
-_COLUMNS: dict[str, pa.DataType] = {
+_FIELDS: dict[str, pa.DataType] = {
     "source_id": pa.string(),
     "region_id": pa.int64(),  # row * width + column of the first pixel
     "class_id": pa.int32(),
@@ -38,6 +38,8 @@ _COLUMNS: dict[str, pa.DataType] = {
     "touches_edge": pa.bool_(),
     "geometry": pa.binary(),
 }
+SCENE_COLUMNS = pa.schema(list(_FIELDS.items()))
+"""One row per region of a scene; `region_schema` adds the CRS."""
 
 
 def region_schema(georeference: Georeference) -> pa.Schema:
@@ -49,7 +51,7 @@ def region_schema(georeference: Georeference) -> pa.Schema:
         "crs": None if crs is None else crs.to_json_dict(),
     }
     geo = {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": geometry}}
-    return pa.schema(list(_COLUMNS.items()), metadata={"geo": json.dumps(geo, sort_keys=True)})
+    return pa.schema(list(_FIELDS.items()), metadata={"geo": json.dumps(geo, sort_keys=True)})
 
 
 class RowMaker:
@@ -218,7 +220,7 @@ def _simplified(
     return places, rings, polygons
 
 
-ANNOTATIONS = pa.schema(
+PHOTO_COLUMNS = pa.schema(
     {  # type: ignore[arg-type]
         "source_id": pa.string(),
         "region_id": pa.int64(),  # row * width + column of the first pixel

@@ -1,5 +1,6 @@
 """The machine and the storages: processes, threads, temporary folders, disks, bytes by URI.
 
-Enters: URIs, paths, functions to call elsewhere. Leaves: bytes, listings, answers, or an error of errors.py.
-It knows nothing of rasters, models or jobs, and imports nothing of batchseg but the errors.
+Enters: URIs, paths, functions to call elsewhere. Leaves: bytes, listings, answers, or OSError, or an error of
+errors.py. It knows nothing of rasters, models or jobs, and imports nothing of batchseg but the errors.
+`storage` gives bytes, `listing` and `walk` say what lies where, `retry` says what is asked again.
 """

@@ -9,6 +9,9 @@ also the rest. s3fs, which would multiply the client's attempts by its own, is t
         are no answer: 121 s at most for one request, 14 s on average where the server answers at once.
     Replies: 6 attempts, pauses of at most 0.5, 1, 2, 4 and 8 s, a random half to whole of each; none
         begins later than 60 s after the first: 181 s at most for one operation of one request.
+
+503 and S3's SlowDown are covered. A status in `_PASSING_STATUS` makes a reply of S3 transient, which is for
+the next run; it is not sent again here.
 """
 
 import itertools

@@ -88,7 +88,7 @@ def export(output: str, target: Path, *, crs: str | None, classes: tuple[str, ..
                 parts = [path for code in codes for path in groups[code]]
                 counts: list[int] = []
                 tables = _tables(output, parts, classes, wanted, counts)
-                own = _crs_of(read_part(output, parts[0]).schema_arrow)
+                own = schema_crs(read_part(output, parts[0]).schema_arrow)
                 _write(tables, making, driver, layer, wanted or own)
                 written.append((layer, sum(counts)))
             _check(making, written)
@@ -144,23 +144,23 @@ def _tables(
     ids = pa.array([int(c) for c in classes if c.isdigit()], pa.int32())
     for path in parts:
         part = read_part(output, path)
-        own = _crs_of(part.schema_arrow)
+        own = schema_crs(part.schema_arrow)
         for number in range(part.num_row_groups):
             rows = part.read_row_group(number).replace_schema_metadata(None)
             if classes:
                 named = pc.is_in(rows.column("class_name"), value_set=pa.array(classes, pa.string()))
                 rows = rows.filter(pc.or_(named, pc.is_in(rows.column("class_id"), value_set=ids)))
             counts.append(len(rows))
-            yield rows if wanted is None else _moved(rows, own, wanted)
+            yield rows if wanted is None else moved(rows, own, wanted)
 
 
-def _crs_of(schema: pa.Schema) -> pyproj.CRS | None:
+def schema_crs(schema: pa.Schema) -> pyproj.CRS | None:
     geo = json.loads((schema.metadata or {}).get(b"geo", b"{}"))  # photographs' parts may have none
     said = geo["columns"]["geometry"]["crs"] if geo else None
     return None if said is None else pyproj.CRS.from_json_dict(said)
 
 
-def _moved(table: pa.Table, own: pyproj.CRS | None, wanted: pyproj.CRS) -> pa.Table:
+def moved(table: pa.Table, own: pyproj.CRS | None, wanted: pyproj.CRS) -> pa.Table:
     """Geometries and centroids in another CRS; measures stay what they are."""
     if own is None or own == wanted or not len(table):
         return table

@@ -1,4 +1,7 @@
-"""`batchseg summary`: what was found lately, as people at the line ask for it in the morning."""
+"""`batchseg summary`: what was found lately, as people at the line ask for it in the morning.
+
+The summary.json of a run is another one: `driver/report` writes it.
+"""
 
 import datetime as dt
 import re

@@ -19,7 +19,7 @@ from batchseg.output.items import PHOTOGRAPHS
 from batchseg.output.ledger import Ledger
 from batchseg.output.region_parts import read_part
 from batchseg.output.state import OutputState, require_results
-from batchseg.regions.rows import ANNOTATIONS
+from batchseg.regions.rows import PHOTO_COLUMNS
 from batchseg.system import storage
 
 CLASS: dict[str, pa.DataType] = {
@@ -206,7 +206,7 @@ def regions_of(output: str, source_ids: Sequence[str], columns: Sequence[str]) -
     """Rows of a few images, wherever they are. Raises as `rows_of` does."""
     wanted = pa.array(source_ids, pa.string())
     parts = recorded_parts(output)
-    tables: list[Any] = [pa.schema([ANNOTATIONS.field(name) for name in columns]).empty_table()]
+    tables: list[Any] = [pa.schema([PHOTO_COLUMNS.field(name) for name in columns]).empty_table()]
     chosen: Any = pc.is_in(parts.source_ids, value_set=wanted)
     for at in np.flatnonzero(chosen.to_numpy(zero_copy_only=False)).tolist():
         number = int(np.searchsorted(parts.starts, at, side="right")) - 1

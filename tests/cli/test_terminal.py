@@ -1,30 +1,36 @@
-"""How the process ends, whatever comes while it does."""
+"""The streams, in a process of their own: pytest has its own hands on these."""
 
 import subprocess
 import sys
+from pathlib import Path
 
-import pytest
+from conftest import REPOSITORY
 
-ENDING = """
-import os, signal, sys
-from batchseg.cli.terminal import keep_exit_code, stop_reasons
-
-class Last:  # is deleted after Python has given signals back to the system
-    kill = os.kill
-    def __del__(self, kill=os.kill, pid=os.getpid(), number={number}):
-        kill(pid, number)
-
-last = Last()
-stop_reasons(None)
-{keep}
-sys.exit(3)
+TAKING = """
+import os, sys
+from batchseg.cli.terminal import Streams
+from batchseg.api.own_process import send_chatter_to
+streams = Streams()
+streams.take()
+os.write(1, b"chatter before a run\\n")
+send_chatter_to(sys.argv[1])
+os.write(1, b"chatter on 1\\n")
+os.write(2, b"chatter on 2\\n")
+print("ours", file=streams.out)
+print("told", file=streams.err)
+streams.give_back()
+print("after")
 """
 
 
-@pytest.mark.parametrize("number", [2, 15])
-def test_a_signal_in_the_last_moment_changes_no_exit_code(number):
-    codes = []
-    for keep in ("keep_exit_code()", ""):
-        ended = subprocess.run([sys.executable, "-c", ENDING.format(number=number, keep=keep)], check=False)
-        codes.append(ended.returncode)
-    assert codes == [3, -number]  # the second shows that the signal does come too late for a handler
+def test_libraries_write_to_a_file_and_we_to_the_user(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", TAKING, str(tmp_path / "libraries.txt")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=REPOSITORY)
+    assert (done.stdout, done.stderr) == ("ours\nafter\n", "told\n")
+    assert (tmp_path / "libraries.txt").read_text() == "chatter on 1\nchatter on 2\n"
+
+
+def test_closed_streams_are_no_error(tmp_path: Path) -> None:
+    command = f'"{sys.executable}" -c \'{TAKING}\' "{tmp_path}/libraries.txt" <&- >&- 2>&-'
+    assert subprocess.run(["sh", "-c", command], check=False, cwd=REPOSITORY).returncode == 0
+    assert (tmp_path / "libraries.txt").exists()

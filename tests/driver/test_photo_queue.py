@@ -15,8 +15,7 @@ from batchseg.driver.photo_queue import (
     PhotoWork,
 )
 from batchseg.driver.tasks import GroupAnswer, from_stream
-from batchseg.output.ledger import Record
-from batchseg.output.record import to_table
+from batchseg.output.record import Record, to_table
 
 
 def photos(*nbytes):

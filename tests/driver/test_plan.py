@@ -31,7 +31,7 @@ from batchseg.driver.plan import (
     shard_bytes,
     shard_shape,
 )
-from batchseg.driver.triage import Triage, outputs_there, triage
+from batchseg.driver.scene_triage import Triage, outputs_there, triage
 from batchseg.inputs.listing import find_sources
 from batchseg.inputs.source import Refusal
 from batchseg.job.recipe import Area

@@ -17,7 +17,7 @@ from batchseg.driver.events import (
     WorkEnded,
 )
 from batchseg.driver.progress import LogListener, Sums, describe, describe_damage, describe_young, duration
-from batchseg.output.ledger import Record
+from batchseg.output.record import Record
 from batchseg.system.timing import Stint
 
 SECONDS = {"read_seconds": 1.0, "predict_seconds": 2.0, "stitch_seconds": 0.5, "write_seconds": 0.25}

@@ -6,7 +6,7 @@ from batchseg.driver.events import PlanReady, ShardsDone
 from batchseg.driver.loop import Tally
 from batchseg.driver.progress import Sums
 from batchseg.driver.report import Report, save_summary
-from batchseg.output.ledger import Record
+from batchseg.output.record import Record
 from batchseg.predict.engine_choice import Choice
 
 CHOICE = Choice(engine="paddle", precision="fp32", device="cpu", baked=False, asked={})

@@ -8,7 +8,7 @@ import pytest
 import rasterio
 from factories import make_config
 
-from batchseg.driver.triage import worth_another_try
+from batchseg.driver.scene_triage import worth_another_try
 from batchseg.errors import ConfigError, SourceError
 from batchseg.inputs.formats import VRT_REFUSED, check_beside, driver_of
 from batchseg.inputs.listing import find_sources

@@ -21,4 +21,4 @@ def test_what_a_cluster_loses_is_done_by_others(work: Path, case: hosts.Case, ki
     if why := hosts.missing():
         pytest.skip(why)
     trial = hosts.trial(work, case, kind, 1, random.Random(1))
-    assert trial.kept_promises, trial
+    assert trial.kept_promises, str(trial)

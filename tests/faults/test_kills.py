@@ -28,7 +28,7 @@ def scenes(tmp_path_factory: pytest.TempPathFactory, models: Path) -> Iterator[W
 def test_a_killed_driver_is_resumed_and_nothing_is_left(scenes: Workload) -> None:
     fault = Fault(role="driver", kind="scenes", executor="inline", kills=2, times=1)
     trial = _Running(fault, _Job(scenes, *undisturbed(scenes)), 1, random.Random(4)).chain()
-    assert trial.kept_promises, trial
+    assert trial.kept_promises, str(trial)
     assert trial.times >= 1
 
 

@@ -35,4 +35,4 @@ def test_a_sleeper_whose_scratch_is_gone_says_who_took_over(tmp_path, models):
 @pytest.mark.parametrize("part", ["together", "suspended", "stale", "changed", "damaged"])
 def test_nothing_is_lost_between_rivals(tmp_path, part):
     for trial in getattr(Bench(Context(work=tmp_path, times=1), "disk"), part)():
-        assert trial.kept_promises, trial
+        assert trial.kept_promises, str(trial)

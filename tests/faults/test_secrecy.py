@@ -54,4 +54,4 @@ def test_ray_listens_on_loopback_alone(tmp_path, models):
 @pytest.mark.parametrize("fault", [fault for fault in CASES if fault != "Ray on loopback only"])
 def test_no_credential_is_left_anywhere(tmp_path, fault):
     trial = CASES[fault](Context(work=tmp_path), fault, 1)
-    assert trial.kept_promises, trial
+    assert trial.kept_promises, str(trial)

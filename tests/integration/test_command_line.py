@@ -15,12 +15,10 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from conftest import BATCHSEG, JobWriter, batchseg, read_mask, reflectance, spectral_mask, write_raster
-from factories import Photo, make_photo_output, make_recipe
+from factories import Photo, make_photo_output
 from killing import faults, processes, wait_for
 
 from batchseg.cli.main import main
-from batchseg.cli.words import describe_values
-from batchseg.job.settings import Scale
 from batchseg.output.lock import STALE_SECONDS
 
 INLINE = ("--executor", "inline")
@@ -263,11 +261,6 @@ def test_the_same_error_on_many_sources_quarantines_none(tmp_path: Path, write_j
     status = json.loads(batchseg("status", tmp_path / "out", "--json").stdout)
     assert (status["done"], status["refused"]) == (1, [])
     assert batchseg("run", write_job(stop_after=9), *INLINE).returncode == 3
-
-
-def test_values_that_metadata_scale_are_described() -> None:
-    recipe = make_recipe(scale=Scale(kind="metadata", low=(0.0,), high=(1.0,)), normalize=None)
-    assert describe_values(recipe) == "to reflectance by each scene's own scale and offset, not normalised"
 
 
 def test_plan_shows_everything_and_writes_nothing(tmp_path: Path, write_job: JobWriter) -> None:

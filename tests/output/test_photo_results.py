@@ -20,7 +20,7 @@ from batchseg.output.ledger import SCHEMA
 from batchseg.output.photo_mask import read_layer
 from batchseg.output.photo_results import is_wanted
 from batchseg.output.region_parts import MEMBERS
-from batchseg.regions.rows import ANNOTATIONS
+from batchseg.regions.rows import PHOTO_COLUMNS
 from batchseg.regions.scene_table import wanted_classes
 from batchseg.regions.verdicts import judge
 
@@ -104,7 +104,7 @@ def test_one_part_holds_the_regions_of_all(tmp_path):
     (path,) = files(tmp_path)
     part = pq.read_table(tmp_path / path)
     assert part.replace_schema_metadata().equals(rows_of(masks))
-    assert part.schema.remove_metadata().equals(ANNOTATIONS)
+    assert part.schema.remove_metadata().equals(PHOTO_COLUMNS)
     members = json.loads(part.schema.metadata[MEMBERS])
     assert members == sorted(set(part["source_id"].to_pylist()))
     assert json.loads(part.schema.metadata[b"geo"])["columns"]["geometry"]["crs"] is None

@@ -13,14 +13,14 @@ from batchseg.output.ledger import Ledger
 from batchseg.output.record import SCHEMA, Output, Record, filled, to_table
 from batchseg.output.region_parts import COMPACT_FROM, MEMBERS, part_path, region_parts, tidy
 from batchseg.output.state import OutputState, save_state
-from batchseg.regions.rows import ANNOTATIONS
+from batchseg.regions.rows import PHOTO_COLUMNS
 from batchseg.tools.maintain import prune, retry
 from batchseg.tools.verify import verify
 
 GROUP = 5
 
 
-def region_rows(ids: list[str], schema: pa.Schema = ANNOTATIONS) -> pa.Table:
+def region_rows(ids: list[str], schema: pa.Schema = PHOTO_COLUMNS) -> pa.Table:
     """Two regions per source."""
     twice = [source_id for source_id in ids for _ in range(2)]
     columns = {field.name: pa.nulls(len(twice), field.type) for field in schema}
@@ -109,7 +109,7 @@ def test_only_parts_with_a_changed_source_are_opened_and_written_again(output: P
 def test_small_parts_of_one_schema_are_joined_and_scenes_stay_apart(output: Path) -> None:
     ledger, _ = night(output, COMPACT_FROM)
     scene = "annotations/crs=none/scene-0.parquet"
-    pq.write_table(region_rows(["z.tif"], ANNOTATIONS.remove(5)), output / scene)
+    pq.write_table(region_rows(["z.tif"], PHOTO_COLUMNS.remove(5)), output / scene)
     made = Output(path=scene, nbytes=(output / scene).stat().st_size, sha256="")
     ledger.append([Record(status="done", source_id="z.tif", tag="t", region_count=2, outputs=(made,))])
     tidy(str(output), ledger)

@@ -16,7 +16,7 @@ from strategies import sizes
 
 from batchseg.job.recipe import RegionSettings
 from batchseg.regions import photo_table
-from batchseg.regions.rows import ANNOTATIONS
+from batchseg.regions.rows import PHOTO_COLUMNS
 from batchseg.regions.scene_table import RegionWriter, wanted_classes
 
 
@@ -98,7 +98,7 @@ def test_rows_are_those_of_scenes(tmp_path, simplify, sure, kind):
     chosen = RegionSettings(min_area=2, simplify=simplify)
     ours = rows_of({"a.jpg": mask}, None if confidence is None else {"a.jpg": confidence}, settings=chosen)
     theirs = scene_rows(tmp_path / "a.parquet", mask, confidence, chosen)
-    shared = [name for name in ANNOTATIONS.names if name in theirs.column_names]
+    shared = [name for name in PHOTO_COLUMNS.names if name in theirs.column_names]
     assert len(shared) == 11
     expected = theirs.select(shared).sort_by("region_id").replace_schema_metadata()
     assert ours.select(shared).sort_by("region_id").equals(expected)
@@ -142,7 +142,7 @@ def test_a_mask_without_wanted_regions_has_none(mask):
     made = annotator(RegionSettings(classes=(2,)))
     assert len(made.trace([mask_of(mask)] * 2).regions) == 0
     for masks in ({}, {"a": mask}):
-        assert rows_of(masks, settings=RegionSettings(classes=(2,))).equals(ANNOTATIONS.empty_table())
+        assert rows_of(masks, settings=RegionSettings(classes=(2,))).equals(PHOTO_COLUMNS.empty_table())
 
 
 def test_regions_that_are_too_small_go_with_their_confidence():

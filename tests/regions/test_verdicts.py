@@ -9,14 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from polygons import whole_regions
-from rules import CLASSES, REGIONS, box, criterion, tables_of
+from rules import CLASSES, SCENE_COLUMNS, box, criterion, tables_of
 from strategies import sizes
 
 from batchseg.errors import ConfigError
 from batchseg.job.recipe import Criterion, RegionSettings, Ruleset
 from batchseg.job.resolve import resolve_rules
 from batchseg.job.settings import Interest, Rule
-from batchseg.regions.rows import ANNOTATIONS
+from batchseg.regions.rows import PHOTO_COLUMNS
 from batchseg.regions.verdicts import decide, judge, measure
 
 
@@ -124,7 +124,7 @@ def test_without_rules_there_is_no_verdict():
 
 def test_a_table_without_rows_is_a_pass_for_all():
     rules = Ruleset(criteria=(criterion(interest=box(0, 0, 2, 2)),))
-    judged = judge(rules, ANNOTATIONS.empty_table(), tables_of(MASKS)[1])
+    judged = judge(rules, PHOTO_COLUMNS.empty_table(), tables_of(MASKS)[1])
     assert judged["verdict"].to_pylist() == ["PASS", "PASS"]
 
 
@@ -151,7 +151,7 @@ def test_pieces_of_a_cut_region_are_one_region():
         | {"area_px": 2, "box_x": 2, "box_width": 1, "confidence": 0.9}
         | {"geometry": shapely.box(2, 0, 3, 2).wkb},
     ]
-    regions = pa.Table.from_pylist(pieces, schema=ANNOTATIONS)
+    regions = pa.Table.from_pylist(pieces, schema=PHOTO_COLUMNS)
 
     def verdict(**changes):
         return judge(Ruleset(criteria=(criterion(**changes),)), regions, images)["verdict"][0].as_py()
@@ -178,7 +178,7 @@ def test_areas_in_square_millimetres_are_pixels_by_the_pixel_size():
     """0.27 / 0.3**2 is more than 3 in floats, 0.3 / 0.1**2 less than 30."""
     for mm2, pixel_size, least in ((0.5, 0.05, 200), (0.3, 0.1, 30), (0.27, 0.3, 3), (2.0, 0.3, 23)):
         options = make_photographs(Rule(name="large", then="FAIL", min_area_mm2=mm2), pixel_size=pixel_size)
-        rules = resolve_rules(options, CLASSES, REGIONS)
+        rules = resolve_rules(options, CLASSES, SCENE_COLUMNS)
         for area, verdict in ((least, "FAIL"), (least - 1, "PASS")):
             judged = judge(rules, *tables_of({"a.png": np.ones((1, area), np.uint8)}))
             assert judged["verdict"].to_pylist() == [verdict]
@@ -207,7 +207,7 @@ def test_without_scores_no_region_is_certain_enough():
 
 def test_rules_know_classes_by_name_and_by_id():
     named = Rule(name="r", then="REVIEW", classes=("fray", 1), min_area=30.0)
-    rules = resolve_rules(make_photographs(named), CLASSES, REGIONS)
+    rules = resolve_rules(make_photographs(named), CLASSES, SCENE_COLUMNS)
     assert rules.criteria == (criterion(name="r", then="REVIEW", classes=(1, 3), min_area=30.0),)
 
 
@@ -216,15 +216,15 @@ def test_rules_know_classes_by_name_and_by_id():
     [
         (
             {"classes": ("crak",)},
-            REGIONS,
+            SCENE_COLUMNS,
             r"rules: r: class: 'crak' is not among .*Perhaps you meant 'crack'",
         ),
-        ({"classes": (7,)}, REGIONS, r"class: 7 is no class id; there are 0\.\.3"),
-        ({"classes": ("sound",)}, REGIONS, "'sound' makes no regions"),
+        ({"classes": (7,)}, SCENE_COLUMNS, r"class: 7 is no class id; there are 0\.\.3"),
+        ({"classes": ("sound",)}, SCENE_COLUMNS, "'sound' makes no regions"),
         ({"classes": ("crack", "fray")}, RegionSettings(classes=(1, 2)), "'fray' makes no regions"),
         (
             {"interest": Interest(corners_xy=((0, 0), (4, 4), (4, 0), (0, 4)))},
-            REGIONS,
+            SCENE_COLUMNS,
             "region_of_interest: .*cross",
         ),
     ],

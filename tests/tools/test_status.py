@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from strategies import WINDOWS, batches
 
 from batchseg.errors import ConfigError
-from batchseg.output.ledger import Ledger, Record
+from batchseg.output.ledger import Ledger
+from batchseg.output.lock import hold
+from batchseg.output.record import Record
 from batchseg.output.state import save_state
-from batchseg.system.output_lock import hold
 from batchseg.tools.status import RUNS_LOOKED_AT, RefusedSource, read_status
 
 

@@ -16,7 +16,7 @@ from batchseg.inputs.source import Georeference
 from batchseg.models.package import PALETTE
 from batchseg.output.ledger import Ledger
 from batchseg.output.state import save_state
-from batchseg.regions.rows import ANNOTATIONS, region_schema
+from batchseg.regions.rows import PHOTO_COLUMNS, region_schema
 from batchseg.system import storage
 from batchseg.tools import tables
 from batchseg.tools.tables import (
@@ -55,7 +55,7 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> str:
 def test_regions_of_chosen_images_are_their_own_wherever_they_lie(output: str, chosen: set[int]) -> None:
     found = regions_of(output, [f"ä/{number:02d}.png" for number in chosen], COLUMNS)
     own = [region_rows(photo(number), CLASSES) for number in sorted(chosen) if number < 8]
-    expected = pa.concat_tables([ANNOTATIONS.empty_table(), *own]).select(COLUMNS)
+    expected = pa.concat_tables([PHOTO_COLUMNS.empty_table(), *own]).select(COLUMNS)
     assert found.sort_by([("source_id", "ascending"), ("region_id", "ascending")]).equals(
         expected.sort_by([("source_id", "ascending"), ("region_id", "ascending")])
     )
@@ -78,7 +78,7 @@ def test_each_part_has_the_images_that_the_ledger_puts_there(output: str) -> Non
 def test_an_output_without_regions_has_no_parts(tmp_path: Path) -> None:
     output = make_photo_output(tmp_path / "out", [photo(0), photo(4)])
     assert (recorded_parts(output).paths, recorded_parts(output).starts.tolist()) == ((), [0])
-    assert regions_of(output, ["ä/00.png"], COLUMNS).equals(ANNOTATIONS.empty_table().select(COLUMNS))
+    assert regions_of(output, ["ä/00.png"], COLUMNS).equals(PHOTO_COLUMNS.empty_table().select(COLUMNS))
 
 
 def test_items_are_read_whole_or_in_batches_with_their_attributes(
@@ -126,7 +126,7 @@ def test_tables_that_cannot_be_read_are_refused_in_words(tmp_path: Path) -> None
 
 def test_regions_of_scenes_are_refused(tmp_path: Path) -> None:
     schema = region_schema(NOWHERE)
-    assert is_of_photographs(ANNOTATIONS)
+    assert is_of_photographs(PHOTO_COLUMNS)
     assert not is_of_photographs(schema)
     pq.write_table(schema.empty_table(), tmp_path / "scene.parquet")
     with pytest.raises(ConfigError, match="holds regions of scenes, not of photographs"):

@@ -59,7 +59,8 @@ class Groups:
         return "lost" if lost else "group"
 
     def references(self) -> list[Any]:
-        return [group.done for group in self._groups.values()]
+        # What has none is lost, which is told with the next look at hosts; Ray waits for no None.
+        return [group.done for group in self._groups.values() if group.done is not None]
 
     def ended(self, ready: Iterable[Any]) -> list[Outcome]:
         by_reference = {group.done: group for group in self._groups.values()}

@@ -82,6 +82,7 @@ def test_what_has_no_predictor_or_no_host_any_more_is_lost(ray, made):
     made.seats.end(0, made.seats.get(0).actor)
     made.groups.submit(task(0))
     made.groups.submit(task(1, slot=1))
+    assert len(made.groups.references()) == 1  # for nothing else can be waited
     assert [outcome.group_id for outcome in made.groups.lost()] == [0]
     made.hosts.states["b"] = "gone"
     assert [(outcome.group_id, outcome.result.kind) for outcome in made.groups.lost()] == [(1, "lost")]

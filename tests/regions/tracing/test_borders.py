@@ -3,7 +3,7 @@
 import re
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import ndimage
@@ -13,7 +13,13 @@ from batchseg.regions import tracing
 from batchseg.regions.tracing.borders import DOUBLE_MINUS, DOUBLE_PLUS, Walks, walk_strip
 
 FEWER = settings(SETTINGS, max_examples=40)
-labels = arrays(np.uint8, shapes, elements=st.integers(0, 3))
+labels = st.one_of(
+    *(
+        arrays(np.uint8, shapes, elements=st.sampled_from(ids))
+        for ids in ([0, 1], [1, 1, 1, 2, 3], [0, 1, 2, 3])
+    )
+)
+BESIDE_A_HOLE = np.array([[2, 1, 1, 1], [2, 1, 3, 1], [2, 1, 1, 1]], dtype=np.uint8)
 
 
 def strip_of(ids: np.ndarray, first: int, stop: int) -> np.ndarray:
@@ -78,6 +84,7 @@ def test_walks_pass_every_side_once_with_the_region_to_the_right(ids):
 
 @FEWER
 @given(labels)
+@example(BESIDE_A_HOLE)
 def test_links_make_one_group_of_each_region(ids):
     """A region's shell and the borders of its holes hang together, and nothing else does."""
     walks = whole(ids)

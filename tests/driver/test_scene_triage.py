@@ -4,7 +4,7 @@ import pytest
 from factories import make_recipe, make_scene, make_shard_record, make_source
 from scene_runs import PIXEL, PRODUCT, done
 
-from batchseg.driver.triage import triage
+from batchseg.driver.scene_triage import triage
 from batchseg.output.ledger import Ledger
 from batchseg.pixels.fit import tile_grid
 from batchseg.pixels.grid import ShardGrid

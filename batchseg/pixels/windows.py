@@ -1,4 +1,4 @@
-"""Windows of files with blocks that cannot be decoded: what is sound is read, the rest is marked."""
+"""Windows of a scene: where a block cannot be decoded, what is sound is read and the rest marked."""
 
 from collections.abc import Callable
 from dataclasses import replace

@@ -1,25 +1,106 @@
-"""A plan in words, for scenes and for photographs."""
+"""Plans: what a run would do, in numbers and in words, for scenes and for photographs."""
 
-from collections.abc import Callable
+from dataclasses import dataclass
 
-from batchseg.driver.dry_run import DryRun, PhotoPlan, dry_run, plan_photographs
+from batchseg.driver.dry_run import DryRun, PhotoPlan
 from batchseg.driver.progress import describe_young, duration
 from batchseg.job.recipe import Recipe
-from batchseg.job.settings import JobConfig
 
 
-def planned_lines(config: JobConfig, say: Callable[[str], None]) -> list[str]:
-    """Plan a job, and say what a run would do.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a run would do. `str()` says it as `batchseg plan` prints it."""
 
-    Raises:
-        BatchsegError: what `run` would refuse, with the same words and exit code.
-    """
-    if config.photographs is not None:
-        return photograph_lines(plan_photographs(config, say))
-    return scene_lines(dry_run(config, say))
+    photographs: bool
+    """The sources are photographs, whose tiles and pixels nobody knows before they are read."""
+    todo: int
+    """Sources to predict."""
+    begun: int
+    """Of them, those that earlier runs began. Scenes only."""
+    derive: int
+    """Sources whose results are derived from stored ones. Photographs only."""
+    done: int
+    quarantined: int
+    """By earlier runs, and unchanged since."""
+    gone: int
+    """Recorded by earlier runs, and no longer among the inputs."""
+    young: int
+    """Changed less than `min_age` ago: left to a later run."""
+    refused: tuple[tuple[str, str], ...]
+    """(source id, why) of scenes that would be quarantined."""
+    workers: int
+    """Predictors."""
+    bytes_in: int
+    """To read: of scenes decoded pixels, halo included; of photographs files."""
+    tiles: int | None
+    pixels: int | None
+    bytes_out: int | None
+    """Masks before compression, at most."""
+    in_flight_bytes: int | None
+    """Of pixels and masks in memory at a time, at most."""
+    object_store_bytes: int | None
+    """That Ray is given."""
+    seconds: float | None
+    """Of prediction, at the speed of one tile."""
+    text: str
+    """All of it in words."""
+
+    def __str__(self) -> str:
+        return self.text
 
 
-def photograph_lines(planned: PhotoPlan) -> list[str]:
+def plan_photographs(planned: PhotoPlan) -> Plan:
+    return Plan(
+        photographs=True,
+        todo=planned.predict,
+        begun=0,
+        derive=planned.derive,
+        done=planned.done,
+        quarantined=planned.quarantined,
+        gone=planned.gone,
+        young=planned.young,
+        refused=(),
+        workers=planned.workers,
+        bytes_in=planned.file_bytes,
+        tiles=None,
+        pixels=None,
+        bytes_out=None,
+        in_flight_bytes=None,
+        object_store_bytes=None,
+        seconds=None,
+        text="\n".join(_photograph_lines(planned)),
+    )
+
+
+def plan_scenes(planned: DryRun) -> Plan:
+    plan, numbers = planned.plan, planned.numbers
+    return Plan(
+        photographs=False,
+        todo=numbers.scenes,
+        begun=_begun(planned),
+        derive=0,
+        done=plan.triage.done,
+        quarantined=plan.triage.quarantined,
+        gone=len(plan.triage.vanished),
+        young=plan.triage.young,
+        refused=tuple((refusal.source.source_id, refusal.reason) for refusal in plan.refusals),
+        workers=planned.workers,
+        bytes_in=numbers.bytes_in,
+        tiles=numbers.tiles,
+        pixels=numbers.source_pixels,
+        bytes_out=numbers.bytes_out,
+        in_flight_bytes=numbers.in_flight_bytes,
+        object_store_bytes=planned.object_store_bytes,
+        seconds=numbers.seconds,
+        text="\n".join(_scene_lines(planned)),
+    )
+
+
+def _begun(planned: DryRun) -> int:
+    return sum(bool(job.committed) for job in planned.plan.jobs)
+
+
+def _photograph_lines(planned: PhotoPlan) -> list[str]:
     recipe, product = planned.recipe, planned.product
     options = product.photographs
     assert options is not None
@@ -49,10 +130,10 @@ def _model_lines(recipe: Recipe, *, undecided: bool) -> list[str]:
     ]
 
 
-def scene_lines(planned: DryRun) -> list[str]:
+def _scene_lines(planned: DryRun) -> list[str]:
     plan, numbers, recipe = planned.plan, planned.numbers, planned.recipe
+    resumed = _begun(planned)
     seconds = f"about {duration(numbers.seconds)}" if numbers.seconds >= 1 else "under 1 s"
-    resumed = sum(bool(job.committed) for job in plan.jobs)
     lines = [
         *_model_lines(recipe, undecided=planned.undecided),
         f"sources  {numbers.scenes} to do ({resumed} begun by earlier runs), {plan.triage.done} done, "

@@ -21,10 +21,10 @@ from runs import run
 from batchseg.errors import SourceError, SourceIOError
 from batchseg.job.recipe import Recipe
 from batchseg.job.settings import Scale
-from batchseg.pixels.damaged_blocks import WindowReader
 from batchseg.pixels.fit import tile_grid
 from batchseg.pixels.grid import ShardGrid, Window
 from batchseg.pixels.read import read_shards
+from batchseg.pixels.windows import WindowReader
 from batchseg.tools.status import read_status
 
 HEIGHT, WIDTH = 237, 311

@@ -1,0 +1,74 @@
+"""Reasons to stop: signals, and the deadline."""
+
+import datetime as dt
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import FrameType
+
+from batchseg.errors import ConfigError
+from batchseg.job.schema import seconds_until
+
+
+@dataclass(frozen=True, slots=True)
+class Deadline:
+    """Gives a reason from a moment on. Other processes of this machine may ask it too."""
+
+    text: str
+    """As the job says it."""
+    ends: float
+    """Of time.monotonic()."""
+
+    def __call__(self) -> str | None:
+        return f"stopped at the deadline {self.text}" if time.monotonic() >= self.ends else None
+
+
+def deadline_of(text: str) -> Deadline:
+    """Counted from now.
+
+    Args:
+        text: `06:00`, or a duration such as `7.5h`.
+
+    Raises:
+        ConfigError: it is neither.
+    """
+    try:
+        return Deadline(text, time.monotonic() + seconds_until(text, dt.datetime.now()))
+    except ValueError as e:
+        raise ConfigError(str(e)) from e
+
+
+def stop_signals() -> Callable[[], str | None]:
+    """Install handlers for SIGTERM and SIGINT in this process; the answer gives the reason to stop, or None.
+
+    A second signal ends the process at once, as the user then means it.
+    """
+    received: list[str] = []
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        if received:
+            os._exit(5)
+        received.append(signal.Signals(number).name)
+
+    def listen() -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, on_signal)
+
+    def reason() -> str | None:
+        if threading.current_thread() is threading.main_thread():
+            listen()  # again: Paddle puts a handler of its own in place when it is imported, which ends us
+        return f"stopped by {received[0]}" if received else None
+
+    listen()
+    return reason
+
+
+def keep_exit_code() -> None:
+    """Let no signal change how the process ends: Python gives signals back to the system before the process
+    has gone, and libraries may take another second to end."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        if callable(signal.getsignal(number)):
+            signal.signal(number, signal.SIG_IGN)

@@ -1,0 +1,159 @@
+"""`batchseg run` and `batchseg plan`: their arguments, what they do, and their words."""
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import batchseg
+from batchseg.api.own_process import lent, send_chatter_to
+from batchseg.api.stopping import stop_signals
+from batchseg.cli.terminal import Answer, Say, Streams
+from batchseg.errors import EXIT_OK, EXIT_QUARANTINED
+
+if TYPE_CHECKING:
+    from batchseg.driver.report import Report
+
+EXIT_CODES = """\
+exit codes:
+  0  all done, or nothing to do
+  1  a defect of batchseg
+  2  wrong configuration or inputs; nothing was started
+  3  finished; some sources newly quarantined or failed
+  4  the model cannot be used
+  5  stopped in time or by the environment (signal, deadline, output failing); the same command resumes
+  6  another run holds this output
+"""
+
+REFUSALS_SHOWN = 100
+
+
+def add_run_commands(commands: Any, job: argparse.ArgumentParser) -> None:
+    """Add `run` and `plan`.
+
+    Args:
+        commands: of the whole program.
+        job: the parser of the arguments that name a job.
+    """
+    run = commands.add_parser(
+        "run",
+        parents=[job],
+        help="do what is left of a job",
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    run.add_argument("--quiet", action="store_true", help="print nothing at all when all is well")
+    run.add_argument("--executor", choices=("ray", "inline"), help="override the job's `executor`")
+    run.add_argument("--ray-address", metavar="ADDRESS", help="use this Ray cluster instead of a local one")
+    run.add_argument(
+        "--deadline", metavar="TIME", help="stop at a time or after a while: 06:00, 7.5h or 90m; exit code 5"
+    )
+    run.add_argument(
+        "--replace",
+        action="store_true",
+        help="predict everything again where settings differ from the output's",
+    )
+    run.add_argument(
+        "--profile",
+        action="store_true",
+        help="write when each step ran to profile.json beside the run's log, for ui.perfetto.dev",
+    )
+    run.set_defaults(action=_run)
+
+    plan = commands.add_parser(
+        "plan", parents=[job], help="show what a run would do, and write nothing", allow_abbrev=False
+    )
+    plan.set_defaults(action=_plan)
+
+
+def _run(arguments: argparse.Namespace, streams: Streams, say: Say) -> Answer:
+    overrides = list(arguments.overrides)
+    for key in ("executor", "ray_address", "deadline"):
+        value = getattr(arguments, key)
+        if value is not None:
+            overrides.append(f"{key}={json.dumps(value)}")
+    job = batchseg.load_job(arguments.job, overrides=overrides)
+    stop = stop_signals()
+    streams.take()
+    with lent(stop=stop, chatter=send_chatter_to):
+        report = batchseg.run(
+            job,
+            progress=False if arguments.quiet else streams.err,
+            replace=arguments.replace,
+            profile=arguments.profile,
+        )
+    code = EXIT_QUARANTINED if report.refused else EXIT_OK
+    return Answer(report_lines(report, quiet=arguments.quiet), code)
+
+
+def _plan(arguments: argparse.Namespace, streams: Streams, say: Say) -> Answer:
+    job = batchseg.load_job(arguments.job, overrides=arguments.overrides)
+    streams.take()
+    return Answer([str(batchseg.plan(job, say=say))])
+
+
+def report_lines(report: "Report", *, quiet: bool) -> list[str]:
+    """What a run did. `quiet`: only what was refused."""
+    from batchseg.driver.progress import describe_damage
+
+    lines = []
+    if not quiet:
+        lines += [f"run {report.run_id}: {_counts(report)}"]
+        if report.verdicts:
+            verdicts = verdict_words(report.verdicts)
+            lines += [f"  verdicts of all: {verdicts}   batchseg summary {report.output}"]
+        lines += _speed(report)
+        lines += [f"  masks: {report.masks}   table: {report.items}"]
+        lines += [f"  log:   {report.log}"]
+        if report.damaged:
+            lines += [f"{len(report.damaged)} scenes done with damaged blocks (nodata in the mask):"]
+            lines += _first([f"  {r.source_id}: {describe_damage(r)}" for r in report.damaged], report)
+    for kind in ("quarantined", "failed"):
+        records = [record for record in report.refused if record.status == kind]
+        if records:
+            note = "until the file changes" if kind == "quarantined" else "the next run tries again"
+            lines += [f"{len(records)} sources {kind} ({note}):"]
+            lines += _first([f"  {record.source_id}: {record.error}" for record in records], report)
+    return lines
+
+
+def _counts(report: "Report") -> str:
+    what = "scenes" if report.verdicts is None else "photographs"
+    counts = [f"{report.tally.done} {what} done"]
+    counts += [f"{report.copied} of them known by content"] if report.copied else []
+    counts += [f"{report.rejudged} judged again"] if report.rejudged else []
+    counts += [f"{report.skipped} done before"] if report.skipped else []
+    counts += [f"{report.still_quarantined} quarantined before"] if report.still_quarantined else []
+    counts += [f"{report.young} too young"] if report.young else []
+    return ", ".join(counts)
+
+
+def _speed(report: "Report") -> list[str]:
+    """How fast it was, and what would make it faster."""
+    from batchseg.driver.bottleneck import diagnose
+    from batchseg.driver.progress import duration
+
+    sums = report.sums
+    if not sums.tiles:
+        return []
+    usage = sums.usage()
+    found = diagnose(usage)
+    bound = f"bound by {found.bound}: " if found.bound else ""
+    proof = f" ({report.choice.proof})" if report.choice.proof else ""
+    return [
+        f"  {sums.tiles} tiles in {duration(sums.elapsed)}: {sums.rates()}",
+        f"  predictors: {usage.in_words}",
+        f"  {bound}{found.advice}",
+        f"  engine: {report.choice.summary}{proof}",
+    ]
+
+
+def verdict_words(verdicts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {verdict}" for verdict, count in verdicts.items())
+
+
+def _first(lines: Sequence[str], report: "Report") -> list[str]:
+    more = len(lines) - REFUSALS_SHOWN
+    rest = [f"  and {more} more: batchseg status {report.output}"] if more > 0 else []
+    return [*lines[:REFUSALS_SHOWN], *rest]
