@@ -17,7 +17,8 @@ import rasterio
 import yaml
 from rasterio.transform import Affine
 
-from batchseg.system import storage
+from batchseg.inputs import scene_sets
+from batchseg.system import listing
 
 HEIGHT, WIDTH = 96, 112
 
@@ -52,14 +53,15 @@ def count_listings(job: Path) -> collections.Counter[str]:
     from batchseg.job.file import load_job
 
     calls: collections.Counter[str] = collections.Counter()
-    for name in ("list_files", "list_folder", "list_subfolders", "file_info"):
-        real = getattr(storage, name)
+    homes = [(listing, name) for name in ("list_files", "list_folder", "list_subfolders")]
+    for home, name in (*homes, (listing, "file_info"), (scene_sets, "file_info")):
+        real = getattr(home, name)
 
         def counted(*arguments, _name=name, _real=real):
             calls[_name] += 1
             return _real(*arguments)
 
-        setattr(storage, name, counted)
+        setattr(home, name, counted)
     config = load_job(job)
     with begin(config) as begun:
         run_job(config, begun, listeners=[], stop=lambda: None, replace=False)

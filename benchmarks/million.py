@@ -89,7 +89,7 @@ def settings_of(results: Path) -> dict[str, str]:
 def ledger_rows(folder: Path, manifest: Path, job: Any, digests: dict[str, str]) -> Iterator[pa.Table]:
     """Rows as a run leaves them: the first 99 % of the listing done, masks and parts published."""
     from batchseg.inputs.photo_listing import list_photographs
-    from batchseg.output.ledger import SCHEMA
+    from batchseg.output.record import SCHEMA
     from batchseg.output.state import load_state
 
     state = load_state(str(folder / "results"))
@@ -125,7 +125,7 @@ def published(results: Path, number: int, source_id: str) -> list[dict[str, Any]
 
 
 def write_ledger(results: Path, tables: Iterator[pa.Table]) -> None:
-    from batchseg.output.ledger import SCHEMA
+    from batchseg.output.record import SCHEMA
 
     path = results / "_batchseg" / "ledger" / "snapshot-00001000.parquet"
     with pq.ParquetWriter(path, SCHEMA, compression="zstd") as writer:

@@ -123,12 +123,13 @@ def run_afresh(job: Path, *options: str, **more: Any) -> Run:
 
 def _documents(output: str, job: Path) -> tuple[Mapping[str, Any], str]:
     """Summary and log of the one run of an output."""
-    from batchseg.system import listing, storage
+    from batchseg.system import fetch, listing
+    from batchseg.system.location import join
 
-    folder = storage.join(output if "://" in output else str(job.parent / output), "_batchseg", "runs")
+    folder = join(output if "://" in output else str(job.parent / output), "_batchseg", "runs")
     (summary,) = (info.uri for info in listing.list_below(folder) if info.uri.endswith("/summary.json"))
-    log = storage.join(summary.rpartition("/")[0], "log.txt")
-    return json.loads(storage.read_bytes(summary)), storage.read_bytes(log).decode()
+    log = join(summary.rpartition("/")[0], "log.txt")
+    return json.loads(fetch.read_bytes(summary)), fetch.read_bytes(log).decode()
 
 
 def plan_moment(log: str) -> float:

@@ -47,8 +47,8 @@ from batchseg.driver.scene_loop import SceneLoop
 from batchseg.driver.scene_scheduler import LEASE_SECONDS, LEASES_PER_SECOND
 from batchseg.driver.scene_triage import triage
 from batchseg.errors import StoppedError
-from batchseg.output.ledger import SCHEMA, Ledger
-from batchseg.output.record import to_table
+from batchseg.output.ledger import Ledger
+from batchseg.output.record import SCHEMA, to_table
 from batchseg.pixels.fit import tile_grid
 from benchmarks.options import Options
 from benchmarks.record import Figure

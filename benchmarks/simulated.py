@@ -20,7 +20,7 @@ from batchseg.driver.scene_worker import Lease, LeaseResult
 from batchseg.driver.tasks import FinishOutcome, FinishTask
 from batchseg.inputs.source import Georeference, Scene, Source
 from batchseg.job.recipe import Product, Recipe
-from batchseg.output.record import Output, Record
+from batchseg.output.record import Output, SceneRecord, ShardRecord
 from batchseg.pixels.grid import Shard
 
 GPUS_PER_HOST = 8
@@ -181,9 +181,8 @@ class Cluster:
             at = masks.at + self._load.write * len(lease.shards)
             return self._ref(at, data=pickle.dumps(result))
 
-    def _record(self, lease: Lease, shard: Shard) -> Record:
-        return Record(
-            status="shard",
+    def _record(self, lease: Lease, shard: Shard) -> ShardRecord:
+        return ShardRecord(
             source_id=lease.scene.source.source_id,
             tag=lease.scene.source.tag,
             pixel=self._recipe.digest,
@@ -328,9 +327,9 @@ def make_scene(source: Source, side: int) -> Scene:
     )
 
 
-def done_record(source: Source, scene: Scene, recipe: Recipe, product: Product) -> Record:
+def done_record(source: Source, scene: Scene, recipe: Recipe, product: Product) -> SceneRecord:
     mask = Output(path=f"masks/{source.source_id}", nbytes=10**6, sha256="0" * 64)
-    return Record(
+    return SceneRecord(
         status="done",
         source_id=source.source_id,
         tag=source.tag,

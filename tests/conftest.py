@@ -108,6 +108,18 @@ def s3_server() -> Iterator[str]:
     server.stop()
 
 
+@pytest.fixture(params=["local", "memory"])
+def root(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """A folder on a local disk, and one on a storage that is none."""
+    if request.param == "local":
+        yield str(tmp_path / "root")
+    else:
+        memory = fsspec.filesystem("memory")
+        memory.store.clear()
+        yield "memory://root"
+        memory.store.clear()
+
+
 @pytest.fixture
 def bucket(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """The URI of an empty bucket, for this process and for all that it starts."""

@@ -19,7 +19,7 @@ from batchseg.job.recipe import Product, Recipe, RegionSettings
 from batchseg.job.settings import Gate, JobConfig, Photographs, Rule, Scale
 from batchseg.models.package import ClassInfo, ModelFacts, ModelOptions, ModelPackage, Normalize
 from batchseg.output.ledger import Ledger
-from batchseg.output.record import Output, Record
+from batchseg.output.record import Output, PhotoRecord, ShardRecord
 from batchseg.output.state import OutputState, save_state
 from batchseg.pixels.grid import Shard
 from batchseg.pixels.header import read_header
@@ -168,9 +168,8 @@ def make_photographs(*rules: Rule, **changes: Any) -> Photographs:
     return dataclasses.replace(Photographs(rules=rules), **changes)
 
 
-def make_shard_record(scene: Scene, recipe: Recipe, shard: Shard, grid: str, **changes: Any) -> Record:
-    record = Record(
-        status="shard",
+def make_shard_record(scene: Scene, recipe: Recipe, shard: Shard, grid: str, **changes: Any) -> ShardRecord:
+    record = ShardRecord(
         source_id=scene.source.source_id,
         tag=scene.source.tag,
         pixel=recipe.digest,
@@ -278,7 +277,7 @@ def make_photo_output(
         pq.write_table(pa.concat_tables([*old, *tables]), output / path)
         part = Output(path=path, nbytes=(output / path).stat().st_size, sha256="")
         ledger.append(
-            Record(
+            PhotoRecord(
                 status="done",
                 source_id=photo.source_id,
                 tag=photo.tag,

@@ -6,7 +6,7 @@ from factories import make_config
 from batchseg.inputs.photo_listing import list_photographs
 from batchseg.inputs.source import LISTING
 from batchseg.output.ledger import Ledger
-from batchseg.output.record import Output, Record
+from batchseg.output.record import Output, PhotoRecord
 
 PART = Output(path="annotations/crs=none/part-1.parquet", nbytes=9, sha256="p")
 
@@ -34,7 +34,7 @@ def contents_of(contents):
 
 def done(name, content="", **changes):
     record = {"status": "done", "tag": "t", "pixel": "p", "product": "q", "outputs": (PART,)} | changes
-    return Record(source_id=name, content=content, **record)
+    return PhotoRecord(source_id=name, content=content, **record)
 
 
 def ledger_of(path, *records):

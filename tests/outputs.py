@@ -5,7 +5,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from batchseg.system import storage
+from batchseg.system import fetch
+from batchseg.system.location import join
 from batchseg.tools.verify import Verification, verify
 
 
@@ -19,5 +20,5 @@ EVERYWHERE = pytest.mark.parametrize("job_and_output", ["local", "s3"], indirect
 def items(output: str) -> list[dict[str, object]]:
     import io
 
-    data = storage.read_bytes(storage.join(output, "items", "items.parquet"))
+    data = fetch.read_bytes(join(output, "items", "items.parquet"))
     return pq.read_table(io.BytesIO(data)).to_pylist()

@@ -5,8 +5,8 @@ from photographs import NAMES, spots_mask, spotted
 from rules import criterion
 
 from batchseg.job.recipe import RegionSettings
-from batchseg.output.ledger import SCHEMA
 from batchseg.output.photo_results import Finished, ResultWriter
+from batchseg.output.record import SCHEMA
 from batchseg.predict.photo import PhotoMask
 from batchseg.regions.photo_table import Annotator
 from batchseg.regions.rows import PHOTO_COLUMNS

@@ -17,7 +17,7 @@ from batchseg.driver.scene_worker import LeaseResult
 from batchseg.driver.tasks import Failure, FinishOutcome, FinishTask, LeaseOutcome, Slot, SlotsChanged
 from batchseg.errors import StoppedError
 from batchseg.output.ledger import Ledger
-from batchseg.output.record import Record
+from batchseg.output.record import SceneRecord, ShardRecord
 from batchseg.pixels.fit import tile_grid
 from batchseg.pixels.grid import ShardGrid
 
@@ -86,7 +86,7 @@ class FakeExecutor:
         recorded = Ledger(self.output)
         self.finished.append((task, recorded.shards(scene.source.source_id)))
         answer = self.finish_answer(task, len(self.finished))
-        record = Record(
+        record = SceneRecord(
             status="done",
             source_id=scene.source.source_id,
             tag=scene.source.tag,
@@ -181,7 +181,7 @@ def job(name="a.tif", height=27, width=43, tiles_hw=(1, 2), committed=()) -> Sce
     return SceneJob(scene=scene, grid=grid, committed=tuple(committed), encoded=None)
 
 
-def record_of(some_job, index, **changes) -> Record:
+def record_of(some_job, index, **changes) -> ShardRecord:
     recipe = make_recipe(facts=make_facts(seconds_per_tile=0.1))
     return make_shard_record(
         some_job.scene, recipe, some_job.grid.shard(index), some_job.grid_name, **changes
@@ -245,15 +245,15 @@ class Brief(FakeExecutor):
 
     def finish(self, task):
         source = task.scene.source
-        record = Record(status="done", source_id=source.source_id, tag=source.tag)
+        record = SceneRecord(status="done", source_id=source.source_id, tag=source.tag)
         self.waiting.append(FinishOutcome(source_id=source.source_id, result=(record, 0.1)))
 
 
 PIXEL, PRODUCT = make_recipe().digest, make_product().digest
 
 
-def done(source, **changes) -> Record:
-    record = Record(
+def done(source, **changes) -> SceneRecord:
+    record = SceneRecord(
         status="done",
         source_id=source.source_id,
         tag=source.tag,

@@ -2,7 +2,7 @@
 
 from hypothesis import strategies as st
 
-from batchseg.output.record import Record
+from batchseg.output.record import Record, SceneRecord, ShardRecord
 from batchseg.pixels.grid import ShardGrid, TileGrid, Window
 
 
@@ -33,8 +33,7 @@ WINDOWS = [Window(row_off=row, col_off=col, height=7, width=5) for row in (0, 7)
 def _records() -> st.SearchStrategy[Record]:
     ids, tags = st.sampled_from(["a.tif", "b/ü.tif"]), st.sampled_from(["t1", "t2"])
     shards = st.builds(
-        lambda window, **rest: Record(
-            status="shard",
+        lambda window, **rest: ShardRecord(
             row_off=window.row_off,
             col_off=window.col_off,
             height=window.height,
@@ -51,7 +50,7 @@ def _records() -> st.SearchStrategy[Record]:
         empty=st.booleans(),
     )
     ends = st.builds(
-        Record,
+        SceneRecord,
         status=st.sampled_from(["done", "quarantined", "failed"]),
         source_id=ids,
         tag=tags,

@@ -67,6 +67,10 @@ def add_model_commands(commands: Any, job: argparse.ArgumentParser) -> None:
     key.add_argument("file", type=Path, metavar="FILE", help="a new file, readable by its owner alone")
     key.set_defaults(action=_key)
 
+    _add_export(actions)
+
+
+def _add_export(actions: Any) -> None:
     export = actions.add_parser(
         "export", help="make a package of a PaddleSeg config and weights", allow_abbrev=False
     )

@@ -18,6 +18,8 @@ from batchseg.output import layout, publish
 from batchseg.output.lock import Lock, hold
 from batchseg.system import storage
 from batchseg.system.disks import disk_failures
+from batchseg.system.file_info import file_info
+from batchseg.system.location import Location
 from batchseg.system.redact import hidden
 from batchseg.system.temp_folders import run_folder
 
@@ -45,13 +47,14 @@ class RunLog:
 
     def __init__(self, output: str, run_id: str) -> None:
         self._output, self._run_id = output, run_id
+        self._place = Location.of(layout.run_uri(output, run_id, layout.LOG))
         self._put: dict[Path, int] = {}
         self.path = Path()
         """Where it is written; known once it is open."""
 
     @property
     def uri(self) -> str:
-        return layout.run_uri(self._output, self._run_id, layout.LOG)
+        return self._place.uri
 
     @contextlib.contextmanager
     def opened(self, scratch: Path) -> Iterator[logging.Logger]:
@@ -60,7 +63,7 @@ class RunLog:
         Args:
             scratch: a local folder, for outputs that are not local.
         """
-        self.path = storage.local_path(self.uri) or scratch / layout.LOG
+        self.path = self._place.path or scratch / layout.LOG
         with publish.output_errors("write", str(self.path)):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self.path.touch()
@@ -79,7 +82,7 @@ class RunLog:
 
     def publish(self) -> None:
         """Put what is new of it. Raises OutputError."""
-        if self.path == Path() or storage.local_path(self.uri) is not None:
+        if self.path == Path() or self._place.is_local:
             return
         for path in (self.path, *(self.path.with_name(name) for name in (layout.LIBRARIES, layout.PROFILE))):
             size = path.stat().st_size if path.exists() else 0
@@ -146,7 +149,7 @@ def _unless_refused(output: str, lock: Lock) -> Iterator[None]:
             lock.forget()
             with contextlib.suppress(BatchsegError):
                 publish.remove(layout.own_folder(output))
-            if (path := storage.local_path(output)) is not None:
+            if (path := Location.of(output).path) is not None:
                 with contextlib.suppress(OSError):
                     path.rmdir()
         raise
@@ -154,4 +157,4 @@ def _unless_refused(output: str, lock: Lock) -> Iterator[None]:
 
 def _is_recorded(output: str) -> bool:
     """Whether the run recorded how the output is made: its work has begun then."""
-    return storage.file_info(layout.state_uri(output)) is not None
+    return file_info(layout.state_uri(output)) is not None

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from typing import Any, Generic, Protocol, TypeVar
 
 import pyarrow as pa
 
@@ -19,9 +20,9 @@ from batchseg.inputs.source import Source, words
 from batchseg.inputs.source import compute as pc
 from batchseg.output import publish
 from batchseg.output.ledger import Ledger
-from batchseg.output.record import Record
+from batchseg.output.record import PhotoRecord, SceneRecord, ShardRecord, SourceRecord
 from batchseg.output.scene_mask import discard_fragments
-from batchseg.system import storage
+from batchseg.system.location import join
 from batchseg.system.timing import Stopwatch
 
 COMMIT_SECONDS, HURRY_SECONDS = 1.0, 0.1
@@ -31,6 +32,12 @@ disk and a request on a bucket, and thousands of small scenes must not make one 
 COMMIT_SHARE, HURRY_SHARE, COMMIT_SECONDS_MOST = 0.1, 0.5, 10.0
 """Of the driver's time, which waits for its commits, that they take: on a bucket that needs 0.1 s for a
 request they are 1 s apart, but however slow it is no more than ten. Half of it where a scene waits."""
+
+
+OfScene = ShardRecord | SceneRecord
+
+R = TypeVar("R", bound=SourceRecord)
+R_contra = TypeVar("R_contra", bound=SourceRecord, contravariant=True)
 
 
 class Commits:
@@ -47,12 +54,12 @@ class Commits:
         self, output: str, ledger: Ledger, clock: Callable[[], float], profile: Listener | None = None
     ) -> None:
         self._output, self._ledger, self._clock, self._profile = output, ledger, clock, profile
-        self._waiting: list[Record] = []
+        self._waiting: list[OfScene] = []
         self._last, self._took = clock(), 0.0
         self._damaged: set[str] = set()
         self._sweeper = ThreadPoolExecutor(4, thread_name_prefix="sweeper")
 
-    def add(self, *records: Record) -> None:
+    def add(self, *records: OfScene) -> None:
         self._waiting += records
 
     def mark_damaged(self, source_id: str) -> None:
@@ -67,7 +74,7 @@ class Commits:
             pause = max(COMMIT_SECONDS, min(self._took / COMMIT_SHARE, COMMIT_SECONDS_MOST))
         return self._clock() - self._last >= pause
 
-    def commit(self) -> list[Record]:
+    def commit(self) -> list[OfScene]:
         """Commit what waits, and give it back as it was recorded. Raises OutputError."""
         with _timed(self._profile, len(self._waiting)):
             records, self._waiting = [self._with_outputs(r) for r in self._waiting], []
@@ -85,19 +92,19 @@ class Commits:
         """Wait for what is swept."""
         self._sweeper.shutdown()
 
-    def _with_outputs(self, record: Record) -> Record:
-        if record.source_id in self._damaged:
+    def _with_outputs(self, record: OfScene) -> OfScene:
+        if isinstance(record, ShardRecord) or record.source_id in self._damaged:
             return record
         return _with_earlier_outputs(record, self._ledger)
 
-    def _stale(self, record: Record) -> Sequence[str]:
+    def _stale(self, record: OfScene) -> Sequence[str]:
         """Files that show an earlier version of a source that cannot be segmented as it is now."""
         before = self._ledger.source(record.source_id)
         if before is None:
             return ()
         # Its rows in region tables, which others may share, go at the run's end.
         own = (made.path for made in before.outputs if made.path != before.regions_part)
-        return [storage.join(self._output, path) for path in own]
+        return [join(self._output, path) for path in own]
 
     def _sweep(self, source_id: str, stale: Sequence[str]) -> None:
         """Remove a source's fragments and old results; what stays behind goes at a later run's end."""
@@ -125,7 +132,7 @@ class PhotoCommits:
     ) -> None:
         self._output, self._ledger, self._superseded, self._profile = output, ledger, superseded, profile
         self._rows: list[pa.Table] = []
-        self._refused: list[Record] = []
+        self._refused: list[PhotoRecord] = []
         self._last = time.monotonic()
 
     @property
@@ -136,11 +143,11 @@ class PhotoCommits:
         """Ledger rows of photographs that are done."""
         self._rows.append(rows)
 
-    def add(self, *records: Record) -> None:
+    def add(self, *records: PhotoRecord) -> None:
         """Photographs that are refused."""
         self._refused += records
 
-    def commit(self) -> list[Record]:
+    def commit(self) -> list[PhotoRecord]:
         """Commit what waits, and give back the refused as they were recorded. Raises OutputError."""
         now = int(time.time())
         rows, self._rows = [_recorded(table, now) for table in self._rows], []
@@ -154,7 +161,7 @@ class PhotoCommits:
         self._remove_superseded(rows, refused)
         return refused
 
-    def _remove_superseded(self, rows: list[pa.Table], refused: list[Record]) -> None:
+    def _remove_superseded(self, rows: list[pa.Table], refused: list[PhotoRecord]) -> None:
         """Masks of earlier versions that the new ones did not replace by name."""
         if not self._superseded:
             return
@@ -167,7 +174,7 @@ class PhotoCommits:
             if record.status == "quarantined":
                 stale += self._superseded.get(record.source_id, ())
         with contextlib.suppress(OutputError):
-            publish.remove_files([storage.join(self._output, path) for path in stale])
+            publish.remove_files([join(self._output, path) for path in stale])
 
 
 @contextlib.contextmanager
@@ -180,12 +187,14 @@ def _timed(profile: Listener | None, count: int) -> Iterator[None]:
         profile(Committed(records=count, stint=watch.stint("commit")))
 
 
-def _with_earlier_outputs(record: Record, ledger: Ledger) -> Record:
+def _with_earlier_outputs(record: R, ledger: Ledger) -> R:
     """A failure may pass: what an earlier version of the source left stays until a new one is done."""
     before = ledger.source(record.source_id) if record.status == "failed" else None
     if before is None:
         return record
-    kept = {name: getattr(before, name) for name in ("outputs", "region_count", "verdict", "rule")}
+    kept: dict[str, Any] = {"outputs": before.outputs, "region_count": before.region_count}
+    if isinstance(before, PhotoRecord):
+        kept |= {"verdict": before.verdict, "rule": before.rule}
     return replace(record, **kept)
 
 
@@ -196,7 +205,11 @@ def _recorded(rows: pa.Table, now: int) -> pa.Table:
     return rows.set_column(number, rows.schema.field(number), when)
 
 
-class Refusals:
+class _Takes(Protocol[R_contra]):
+    def add(self, *records: R_contra) -> None: ...
+
+
+class Refusals(Generic[R]):
     """Sources that cannot be done: told at once, and recorded unless they are all alike.
 
     Args:
@@ -205,10 +218,11 @@ class Refusals:
         emit: hears of each.
     """
 
-    def __init__(self, stop_after: int, commits: Commits | PhotoCommits, emit: Listener) -> None:
-        self._streak, self._commits, self._emit = Streak(stop_after), commits, emit
+    def __init__(self, stop_after: int, commits: _Takes[R], emit: Listener) -> None:
+        self._streak: Streak[R] = Streak(stop_after)
+        self._commits, self._emit = commits, emit
 
-    def add(self, record: Record, *, is_single: bool = False, tiles: int = 0) -> None:
+    def add(self, record: R, *, is_single: bool = False, tiles: int = 0) -> None:
         """Record a source as quarantined or failed, unless its error turns out to be everybody's.
 
         Args:
@@ -236,9 +250,9 @@ class Refusals:
 
 def refusal_record(
     source: Source, reason: str, *, transient: bool, height: int = 0, width: int = 0
-) -> Record:
-    """A source that cannot be done; height and width are of a scene whose header is known."""
-    return Record(
+) -> SceneRecord:
+    """A scene that cannot be done; height and width where its header is known."""
+    return SceneRecord(
         status="failed" if transient else "quarantined",
         source_id=source.source_id,
         tag=source.tag,
@@ -250,14 +264,14 @@ def refusal_record(
 
 
 @dataclass(slots=True)
-class Streak:
+class Streak(Generic[R]):
     """Holds back refusals while they are all alike: the same error on many sources is nobody's fault."""
 
     limit: int
-    _held: list[Record] = field(default_factory=list)
+    _held: list[R] = field(default_factory=list)
     _kind: str = ""
 
-    def add(self, record: Record) -> list[Record]:
+    def add(self, record: R) -> list[R]:
         """Take a refusal; give back those that can be recorded.
 
         Raises:
@@ -276,7 +290,7 @@ class Streak:
             raise StoppedError(msg)
         return released
 
-    def flush(self) -> list[Record]:
+    def flush(self) -> list[R]:
         """A success, or the end: those held back were single cases after all."""
         held, self._held, self._kind = self._held, [], ""
         return held

@@ -14,7 +14,7 @@ from batchseg.driver.photo_queue import PhotoWork
 from batchseg.driver.tasks import Failure
 from batchseg.errors import StoppedError
 from batchseg.inputs.source import Doubt
-from batchseg.output.record import Record
+from batchseg.output.record import PhotoRecord
 
 MOST_ATTEMPTS = 3
 """At a group that ends its predictor, before it is halved; a single photograph is then refused."""
@@ -85,14 +85,14 @@ class PhotoFailures:
         return NextStep(doubt=Doubt(source_id=only, reason=failure.reason, transient=failure.transient))
 
 
-def refusal_records(work: PhotoWork, doubts: Iterable[Doubt]) -> Iterator[tuple[Doubt, Record]]:
+def refusal_records(work: PhotoWork, doubts: Iterable[Doubt]) -> Iterator[tuple[Doubt, PhotoRecord]]:
     """Photographs that cannot be done, as the ledger has them."""
     listed = {row["source_id"]: row for row in work.images.to_pylist()}
     for doubt in doubts:
         row = listed[doubt.source_id]
         yield (
             doubt,
-            Record(
+            PhotoRecord(
                 status="failed" if doubt.transient else "quarantined",
                 source_id=doubt.source_id,
                 tag=row["tag"],

@@ -35,7 +35,7 @@ from batchseg.errors import StoppedError
 from batchseg.inputs.source import LISTING, Doubt, words
 from batchseg.inputs.source import compute as pc
 from batchseg.output.ledger import Ledger
-from batchseg.output.record import Record
+from batchseg.output.record import PhotoRecord
 
 PATIENCE = 2.0
 """Times GROUP_SECONDS that a group goes on with images that take longer than the last ones."""
@@ -95,7 +95,7 @@ class PhotoLoop:
         """When each slot last answered."""
         self._hashes: list[pa.Table] = []
         self.tally = Tally()
-        self.refused: list[Record] = []
+        self.refused: list[PhotoRecord] = []
         """All that this run refused."""
         self.underivable: list[str] = []
         """Ids of photographs whose stored results do not hold enough."""

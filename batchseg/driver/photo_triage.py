@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from batchseg.inputs.source import LISTING, Column
 from batchseg.inputs.source import compute as pc
-from batchseg.output.ledger import SCHEMA
+from batchseg.output.record import SCHEMA
 from batchseg.system import storage, walk
+from batchseg.system.location import Location, join
 
 ROWS = 65_536
 """Sources compared at a time."""
@@ -187,7 +188,7 @@ class StoredOutputs:
         self._output = output
 
     def __call__(self, outputs: Column) -> Flags:
-        if storage.local_path(self._output) is not None:
+        if Location.of(self._output).is_local:
             return self._compare(outputs, self._stat)
         listed = self._listed(outputs)
         return self._compare(
@@ -202,7 +203,7 @@ class StoredOutputs:
         return np.concatenate(flags)
 
     def _stat(self, paths: Column) -> Column:
-        files = walk.look([storage.join(self._output, path) for path in paths.to_pylist()])
+        files = walk.look([join(self._output, path) for path in paths.to_pylist()])
         gone = [tag is None for tag in files.tags]
         return pa.array(files.sizes, pa.int64(), mask=np.array(gone, dtype=bool))
 
@@ -218,7 +219,7 @@ class StoredOutputs:
         fs, root = storage.filesystem(self._output)
         prefix = fs.unstrip_protocol(root) + "/"  # as listings spell it: s3:// where the job says s3a://
         for top in sorted(tops):
-            for files in walk.walk(storage.join(self._output, top)):
+            for files in walk.walk(join(self._output, top)):
                 paths = [uri.removeprefix(prefix) for uri in files.uris]
                 tables.append(pa.table({"path": paths, "size": files.sizes}, schema=schema))
         return pa.concat_tables(tables)

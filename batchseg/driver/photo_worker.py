@@ -21,6 +21,7 @@ from batchseg.pixels.photo.load import Loaded, Row, content_digest, load, read_a
 from batchseg.predict.photo import Fitting
 from batchseg.predict.predictor import Predictor, Preparation
 from batchseg.system import storage
+from batchseg.system.location import Location
 from batchseg.system.machine import give_back_freed_memory
 from batchseg.system.processes import ProcessDiedError, each_in_fresh_process
 from batchseg.system.timing import Stopwatch
@@ -240,7 +241,7 @@ def inspect_photos(rows: Sequence[Row], recipe: Recipe, timeout: float) -> Inspe
 
 def _died(row: Row, error: ProcessDiedError) -> Doubt:
     """A photograph whose server does not answer is not blamed."""
-    transient = error.hung and storage.local_path(row["uri"]) is None
+    transient = error.hung and not Location.of(row["uri"]).is_local
     return Doubt(
         source_id=row["source_id"], reason=f"the process that decoded it {error}", transient=transient
     )

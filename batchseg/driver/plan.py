@@ -16,7 +16,7 @@ from batchseg.inputs.source import Refusal, Scene
 from batchseg.job.recipe import Product, Recipe
 from batchseg.job.settings import JobConfig
 from batchseg.output.ledger import Ledger
-from batchseg.output.record import Record
+from batchseg.output.record import SceneRecord, ShardRecord
 from batchseg.pixels.area import footprint
 from batchseg.pixels.fit import held_dtype, mismatch, tile_grid
 from batchseg.pixels.grid import Shard, ShardGrid, Window
@@ -43,9 +43,9 @@ class SceneJob:
 
     scene: Scene
     grid: ShardGrid
-    committed: tuple[Record, ...]
+    committed: tuple[ShardRecord, ...]
     """Its shards that earlier runs recorded."""
-    encoded: Record | None
+    encoded: SceneRecord | None
     """Its done record, where only names, colours or format changed: nothing is predicted."""
 
     @property
@@ -96,7 +96,7 @@ def make_plan(
     cpu_classes: Sequence[str],
     workers: int,
     shard_tiles: int | None,
-    fragments_exist: Callable[[Sequence[Record]], list[bool]] = lambda records: [True] * len(records),
+    fragments_exist: Callable[[Sequence[ShardRecord]], list[bool]] = lambda records: [True] * len(records),
 ) -> Plan:
     """Turn headers into jobs and refusals, unfinished scenes first.
 
@@ -171,15 +171,15 @@ def _job(
     )
 
 
-def _usable(scene: Scene, pixel: str, ledger: Ledger) -> Record | None:
+def _usable(scene: Scene, pixel: str, ledger: Ledger) -> SceneRecord | None:
     """The scene's done record, if its mask is of this version and these pixel settings."""
     done = ledger.source(scene.source.source_id)
-    if done is None or done.status != "done" or (done.tag, done.pixel) != (scene.source.tag, pixel):
+    if not isinstance(done, SceneRecord) or done.status != "done":
         return None
-    return done
+    return done if (done.tag, done.pixel) == (scene.source.tag, pixel) else None
 
 
-def _to_encode_again(scene: Scene, pixel: str, ledger: Ledger) -> Record | None:
+def _to_encode_again(scene: Scene, pixel: str, ledger: Ledger) -> SceneRecord | None:
     """The same, as if its mask were of another format: all that is made of it is made again."""
     done = _usable(scene, pixel, ledger)
     return None if done is None else replace(done, encoding="")

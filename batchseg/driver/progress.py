@@ -22,7 +22,7 @@ from batchseg.driver.events import (
     ShardsDone,
     WorkEnded,
 )
-from batchseg.output.record import Record
+from batchseg.output.record import SceneRecord
 from batchseg.system.machine import process_began
 from batchseg.system.timing import Stint, host_clock
 
@@ -196,7 +196,7 @@ def describe_young(count: int, min_age: float) -> str:
     return f"{count} source{plural} changed less than {age} ago; a later run does them"
 
 
-def describe_damage(record: Record) -> str:
+def describe_damage(record: SceneRecord) -> str:
     """What `on_bad_block: nodata` left out of a scene."""
     share = record.bad_pixels / (record.height * record.width)
     return f"{record.bad_pixels} pixels ({share:.2%}) lie in blocks that cannot be decoded; they are nodata"

@@ -10,9 +10,9 @@ from batchseg.driver.bottleneck import diagnose
 from batchseg.driver.loop import Tally
 from batchseg.driver.progress import Sums
 from batchseg.output import layout, publish
-from batchseg.output.record import Record
+from batchseg.output.record import SceneRecord, SourceRecord
 from batchseg.predict.engine_choice import Choice, as_document
-from batchseg.system import storage
+from batchseg.system.location import join
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,8 +31,8 @@ class Report:
     young: int
     """Changed less than `min_age` ago: left to a later run."""
     sums: Sums
-    refused: tuple[Record, ...]
-    damaged: tuple[Record, ...] = ()
+    refused: tuple[SourceRecord, ...]
+    damaged: tuple[SceneRecord, ...] = ()
     """Done in this run, with blocks that cannot be decoded."""
     verdicts: Mapping[str, int] | None = None
     """Of photographs: how many of all that are done have which verdict; None: scenes."""
@@ -49,12 +49,12 @@ class Report:
     @property
     def masks(self) -> str:
         """URI of the folder of masks."""
-        return storage.join(self.output, layout.MASKS)
+        return join(self.output, layout.MASKS)
 
     @property
     def items(self) -> str:
         """URI of the table of items."""
-        return storage.join(self.output, layout.ITEMS_TABLE)
+        return join(self.output, layout.ITEMS_TABLE)
 
 
 def save_summary(

@@ -30,7 +30,7 @@ from batchseg.driver.tasks import (
 from batchseg.errors import StoppedError
 from batchseg.job.recipe import Recipe
 from batchseg.output.ledger import Ledger
-from batchseg.output.record import Record
+from batchseg.output.record import SceneRecord
 
 LOOK_SECONDS = 1.0
 """Between looks for leases and finishes that are late, or a tenth of the time that a lease has."""
@@ -80,7 +80,7 @@ class SceneLoop:
         self._queue = SceneQueue(recipe)
         self._failures = SceneFailures(output)
         self._commits = Commits(output, ledger, clock, emit if profile else None)
-        self._refusals = Refusals(stop_after, self._commits, emit)
+        self._refusals: Refusals[SceneRecord] = Refusals(stop_after, self._commits, emit)
         usual = self.flights.slots[0].cpu_class
         self._finishes = SceneFinishes(
             executor, recipe, epoch=epoch, usual_class=usual, timeout=lease_timeout, clock=clock
@@ -99,7 +99,7 @@ class SceneLoop:
         )
         self._looked_at = clock()
 
-    def run(self, jobs: Iterable[SceneJob], refusals: Iterable[Record] = ()) -> None:
+    def run(self, jobs: Iterable[SceneJob], refusals: Iterable[SceneRecord] = ()) -> None:
         """Do all jobs.
 
         Args:

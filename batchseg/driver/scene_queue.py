@@ -12,7 +12,7 @@ from heapq import heappop, heappush
 from batchseg.driver.plan import SceneJob, bytes_per_pixel_in_flight
 from batchseg.driver.tasks import Isolation
 from batchseg.job.recipe import Recipe
-from batchseg.output.record import Record
+from batchseg.output.record import SceneRecord, ShardRecord
 from batchseg.pixels.grid import Shard
 
 
@@ -23,7 +23,7 @@ class SceneWork:
     number: int
     """In the order in which scenes were begun."""
     job: SceneJob
-    records: list[Record]
+    records: list[ShardRecord | SceneRecord]
     open: deque[Shard]
     outside: list[Shard]
     """Outside the area of interest: not leased, empty in the mask."""
@@ -232,11 +232,10 @@ class SceneQueue:
         self.put_back(work, work.job.open_shards())
 
 
-def outside_record(job: SceneJob, shard: Shard, recipe: Recipe, cpu_class: str) -> Record:
+def outside_record(job: SceneJob, shard: Shard, recipe: Recipe, cpu_class: str) -> ShardRecord:
     """A shard that nobody read; never committed, as the next run knows it from the plan too."""
     source, core = job.scene.source, shard.core
-    return Record(
-        status="shard",
+    return ShardRecord(
         source_id=source.source_id,
         tag=source.tag,
         pixel=recipe.digest,

@@ -24,10 +24,9 @@ from batchseg.models.reading import read_package
 from batchseg.output.fragments import discard_leftovers, fragments_exist
 from batchseg.output.items import write_items
 from batchseg.output.ledger import Ledger
-from batchseg.output.record import Record
+from batchseg.output.record import SceneRecord
 from batchseg.output.region_parts import region_parts, tidy
 from batchseg.output.state import load_state
-from batchseg.system import storage
 from batchseg.system.threads import start_aside, wait_for
 
 
@@ -124,7 +123,7 @@ class SceneRun:
             for scene in scenes
             if is_badly_tiled(scene.block_hw, (scene.height, scene.width), recipe.tile_size)
         )
-        remote = sum(storage.local_path(scene.source.uri) is None for scene in scenes)
+        remote = sum(not scene.source.is_local for scene in scenes)
         return replace(
             setting_of(self._config, recipe, product),
             remote=2 * remote > len(scenes),
@@ -170,7 +169,7 @@ class SceneRun:
             return self._end(ledger, product, loop.tally, plan.triage, _to_report(plan, ledger))
 
     def _end(
-        self, ledger: Ledger, product: Product, tally: Tally, triaged: Triage, records: Sequence[Record]
+        self, ledger: Ledger, product: Product, tally: Tally, triaged: Triage, records: Sequence[SceneRecord]
     ) -> Report:
         parts = start_aside(region_parts, self._config.output)  # a bucket is asked both things at once
         self._lock.check()
@@ -197,8 +196,9 @@ class SceneRun:
         )
 
 
-def _to_report(plan: Plan, ledger: Ledger) -> list[Record]:
+def _to_report(plan: Plan, ledger: Ledger) -> list[SceneRecord]:
     """Sources of the plan that were refused, or are done with damage."""
     ids = {job.scene.source.source_id for job in plan.jobs} | {r.source.source_id for r in plan.refusals}
-    known = (record for key in sorted(ids) if (record := ledger.source(key)) is not None)
-    return [record for record in known if record.status != "done" or record.bad_pixels]
+    known = (ledger.source(key) for key in sorted(ids))
+    scenes = (record for record in known if isinstance(record, SceneRecord))
+    return [record for record in scenes if record.status != "done" or record.bad_pixels]

@@ -15,9 +15,10 @@ from batchseg.job.recipe import Product, Recipe
 from batchseg.job.settings import JobConfig
 from batchseg.output import layout, publish
 from batchseg.output.ledger import Ledger
-from batchseg.output.record import Record
+from batchseg.output.record import SourceRecord
 from batchseg.pixels.gdal import UNDECODABLE
 from batchseg.system import listing, storage
+from batchseg.system.location import Location, join
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,9 +44,9 @@ def triage(
     ledger: Ledger,
     pixel: str,
     product: str,
-    outputs_there: Callable[[Record], Literal["all", "mask", "none"]] = lambda record: "all",
+    outputs_there: Callable[[SourceRecord], Literal["all", "mask", "none"]] = lambda record: "all",
     *,
-    try_again: Callable[[Record], bool] = lambda record: False,
+    try_again: Callable[[SourceRecord], bool] = lambda record: False,
 ) -> Triage:
     """Which sources need work: new, changed, unfinished, transiently failed, or to be encoded again.
 
@@ -108,18 +109,18 @@ def triage_job(
     )
 
 
-def worth_another_try(config: JobConfig, record: Record) -> bool:
+def worth_another_try(config: JobConfig, record: SourceRecord) -> bool:
     """Whether a source was quarantined for what the job now allows: a damaged block, or to be a VRT."""
     forgiven = config.on_bad_block == "nodata" and record.error.startswith(UNDECODABLE)
     return forgiven or (config.allow_vrt and record.error.startswith(VRT_REFUSED))
 
 
-def outputs_there(output: str) -> Callable[[Record], Literal["all", "mask", "none"]]:
+def outputs_there(output: str) -> Callable[[SourceRecord], Literal["all", "mask", "none"]]:
     """What of a source's results is still there, by size. A bucket is listed once, a disk asked each time."""
-    size_of = _local_size if storage.local_path(output) is not None else _ListedSizes(output)
+    size_of = _local_size if Location.of(output).is_local else _ListedSizes(output)
 
-    def there(record: Record) -> Literal["all", "mask", "none"]:
-        whole = [size_of(storage.join(output, o.path)) == o.nbytes for o in record.outputs]
+    def there(record: SourceRecord) -> Literal["all", "mask", "none"]:
+        whole = [size_of(join(output, o.path)) == o.nbytes for o in record.outputs]
         if not whole or not all(
             w for w, o in zip(whole, record.outputs, strict=True) if o.path in record.layers
         ):
@@ -138,7 +139,7 @@ class _ListedSizes:
 
     def __call__(self, uri: str) -> int | None:
         if self._sizes is None:
-            roots = [storage.join(self._output, folder) for folder in layout.RESULTS]
+            roots = [join(self._output, folder) for folder in layout.RESULTS]
             with publish.output_errors("list", self._output):
                 listed = storage.at_once(listing.list_below, roots, self._output)
             self._sizes = {info.uri: info.size for infos in listed for info in infos}

@@ -17,7 +17,7 @@ from batchseg.inputs.source import Scene
 from batchseg.job.recipe import Recipe
 from batchseg.job.settings import Scale
 from batchseg.output.fragments import write_shards
-from batchseg.output.record import Record
+from batchseg.output.record import ShardRecord
 from batchseg.pixels.fit import with_own_scale
 from batchseg.pixels.grid import Shard, Tile, cut_tile
 from batchseg.pixels.read import ShardPixels, read_shards
@@ -71,7 +71,7 @@ class LeaseMasks:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeaseResult:
-    records: list[Record]
+    records: list[ShardRecord]
     read_seconds: float
     predict_seconds: float
     stitch_seconds: float

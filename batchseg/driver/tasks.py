@@ -19,9 +19,8 @@ from batchseg.engines.base import telling_line
 from batchseg.errors import BatchsegError, SourceError
 from batchseg.inputs.source import Doubt, Refusal, Scene, Source
 from batchseg.job.recipe import Product, Recipe
-from batchseg.output.record import Record
+from batchseg.output.record import SceneRecord, ShardRecord
 from batchseg.output.scene_mask import finish_scene
-from batchseg.system import storage
 from batchseg.system.processes import NotStartedError, ProcessDiedError
 from batchseg.system.timing import Stint, Stopwatch
 
@@ -140,7 +139,7 @@ class FinishTask:
     """A scene whose shards are all committed, or whose mask is to be encoded again."""
 
     scene: Scene
-    shards: tuple[Record, ...]
+    shards: tuple[ShardRecord | SceneRecord, ...]
     epoch: int
     """Of the run's lock."""
 
@@ -172,7 +171,7 @@ class LeaseOutcome:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FinishOutcome:
     source_id: str
-    result: tuple[Record, float] | Failure
+    result: tuple[SceneRecord, float] | Failure
     """The scene's `done` record and the seconds it took."""
     stints: tuple[Stint, ...] = ()
 
@@ -203,7 +202,7 @@ Outcome = LeaseOutcome | FinishOutcome | GroupOutcome | InspectionOutcome | Slot
 
 def died_reading(lease: Lease, error: ProcessDiedError) -> Failure:
     """A fresh process ended over a lease. A source whose server does not answer is not blamed."""
-    transient = error.hung and storage.local_path(lease.scene.source.uri) is None
+    transient = error.hung and not lease.scene.source.is_local
     reason = f"the process that read it {error}"
     if isinstance(error, NotStartedError):
         return Failure(kind="lost", step="read", reason=reason)

@@ -30,9 +30,10 @@ from batchseg.inputs.scene_sets import SceneFiles, list_scenes, literal_folder
 from batchseg.inputs.sidecars import Folders, is_sidecar
 from batchseg.inputs.source import Source
 from batchseg.job.settings import JobConfig, SceneSet
-from batchseg.system import listing, storage
+from batchseg.system import fetch, listing, storage
+from batchseg.system.file_info import ABSENT, FileInfo, digest_of, file_info, file_infos
+from batchseg.system.location import unreadable
 from batchseg.system.redact import public
-from batchseg.system.storage import FileInfo
 
 RASTER_SUFFIXES = frozenset(
     (
@@ -88,7 +89,7 @@ def find_sources(
         names = given.names if isinstance(given, SceneSet) else ()
         if not names:
             rasters = [info.uri for scene in scenes for info in scene.rasters]
-            folders.list_remote(uri for uri in rasters if not storage.unreadable(uri))
+            folders.list_remote(uri for uri in rasters if not unreadable(uri))
         for scene in scenes:
             files = tuple(info.uri for info in scene.rasters)
             if files in known_files:
@@ -158,7 +159,7 @@ def _expand(pattern: str, config: JobConfig) -> list[FileInfo]:
 def _manifest(uri: str, config: JobConfig) -> Iterator[FileInfo]:
     """One URI per line of a text file (# comments), or the column `uri` of a Parquet or CSV file."""
     try:
-        data = storage.read_bytes(uri)
+        data = fetch.read_bytes(uri)
     except OSError as e:
         msg = f"{config.path}: inputs: cannot read the manifest {uri}: {e.strerror or e}"
         raise storage.refusal(e, msg) from e
@@ -171,10 +172,10 @@ def _manifest(uri: str, config: JobConfig) -> Iterator[FileInfo]:
         )
         raise ConfigError(msg) from e
     members = [member_uri(name, uri) for name in names]
-    infos = storage.file_infos([member for member in members if not storage.unreadable(member)])
+    infos = file_infos([member for member in members if not unreadable(member)])
     for member in members:
         # A row that names no file is that source's problem: it is kept and refused when it is opened.
-        yield infos.get(member) or FileInfo(uri=member, size=0, version=storage.ABSENT)
+        yield infos.get(member) or FileInfo(uri=member, size=0, version=ABSENT)
 
 
 def _literal_prefix(given: str | SceneSet, scenes: Sequence[SceneFiles]) -> str:
@@ -193,10 +194,10 @@ def _file_source(
     info: FileInfo, root: InputRoot, folders: Folders, config: JobConfig, is_young: Callable[[FileInfo], bool]
 ) -> Source:
     relative, unspeakable = in_utf8(relative_path(info.uri, root))
-    unreadable = storage.unreadable(info.uri)
-    problem = unspeakable or unreadable or long_name(relative)
-    files = [info] if unreadable else [info, *folders.sidecars(info.uri)]
-    with_metadata = config.scale.kind == "metadata" and not unreadable
+    no_name = unreadable(info.uri)
+    problem = unspeakable or no_name or long_name(relative)
+    files = [info] if no_name else [info, *folders.sidecars(info.uri)]
+    with_metadata = config.scale.kind == "metadata" and not no_name
     metadata = _metadata_of(info.uri) if with_metadata else None
     source = Source(
         source_id=source_id_of(relative, root),
@@ -214,7 +215,7 @@ def _file_source(
 
 
 def _metadata_of(uri: str) -> FileInfo | None:
-    return next((info for file in metadata_files(uri) if (info := storage.file_info(file))), None)
+    return next((info for file in metadata_files(uri) if (info := file_info(file))), None)
 
 
 def _scene_source(
@@ -257,10 +258,10 @@ def _tag(source: Source, infos: Sequence[FileInfo]) -> str:
 
     The STAC file that lists them is in no tag: one more item must not repeat all scenes.
     """
-    whole = storage.digest_of(list(infos))
+    whole = digest_of(list(infos))
     if source.files and not source.rasters:
         return whole
-    by_uri = {info.uri: storage.digest_of([info]) for info in infos}
+    by_uri = {info.uri: digest_of([info]) for info in infos}
     said = [[dataclasses.astuple(band) for band in bands] for bands in source.said]
     order = [by_uri.get(uri) for uri in source.rasters]
     words = json.dumps([whole, order, source.resampling, said, source.problem])
@@ -278,7 +279,7 @@ def current_tag(source: Source) -> str | None:
     Raises:
         SourceIOError: the storage does not answer.
     """
-    infos = storage.file_infos(source.files)
+    infos = file_infos(source.files)
     if any(infos[uri] is None for uri in source.rasters or source.files[:1]):
         return None
     return _tag(source, [info for info in infos.values() if info is not None])

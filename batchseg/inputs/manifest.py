@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from batchseg.system import storage
+from batchseg.system import fetch
 
 
 def paths_of(data: bytes, uri: str) -> list[str]:
@@ -49,7 +49,7 @@ def read_rows(uri: str, columns: Sequence[str]) -> Iterator[Mapping[str, Any]]:
         OSError: it cannot be read.
         ValueError: it is no table, or lacks a column.
     """
-    data = storage.read_bytes(uri)
+    data = fetch.read_bytes(uri)
     return _parquet_rows(data, columns) if uri.endswith(".parquet") else _csv_rows(data, columns)
 
 

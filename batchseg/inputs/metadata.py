@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 
 from batchseg.errors import SourceError, SourceIOError
 from batchseg.inputs.source import BandMetadata
-from batchseg.system import storage
+from batchseg.system import fetch
 
 S2_BANDS = ("01", "02", "03", "04", "05", "06", "07", "08", "8A", "09", "10", "11", "12")
 """Names of Sentinel-2's bands by `band_id`, as `Spectral_Information` in MTD_*.xml lists them."""
@@ -45,7 +45,7 @@ def read_metadata(uri: str, raster: str) -> BandMetadata:
     """
     name = uri.rpartition("/")[2]
     try:
-        data = storage.read_bytes(uri)
+        data = fetch.read_bytes(uri)
     except OSError as e:
         msg = f"the storage does not give {name}: {e.strerror or e}"
         raise SourceIOError(msg) from e

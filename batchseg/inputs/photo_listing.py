@@ -34,6 +34,7 @@ from batchseg.inputs.source import LISTING, Column, Source
 from batchseg.inputs.source import compute as pc
 from batchseg.job.settings import JobConfig, SceneSet
 from batchseg.system import listing, storage, walk
+from batchseg.system.location import PATH_BYTES, unreadable
 from batchseg.system.redact import public
 
 PHOTOGRAPH_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif"))
@@ -202,11 +203,11 @@ def _looked_at(rows: pa.Table, clock: _Clock) -> pa.Table:
 
 
 def _unreadable(uris: Column) -> Column:
-    """`storage.unreadable` of each."""
-    long = pc.greater(pc.binary_length(uris), storage.PATH_BYTES)
+    """`unreadable` of each."""
+    long = pc.greater(pc.binary_length(uris), PATH_BYTES)
     if not pc.any(pc.or_(long, pc.match_substring_regex(uris, r"://|\x00"))).as_py():
         return pa.array([""] * len(uris), pa.string())
-    return pa.array([storage.unreadable(uri) for uri in uris.to_pylist()], pa.string())
+    return pa.array([unreadable(uri) for uri in uris.to_pylist()], pa.string())
 
 
 def _nothing(rows: pa.Table) -> walk.Files:

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from batchseg.inputs.manifest import LONGEST, member_uri
 from batchseg.inputs.source import Column
 from batchseg.inputs.source import compute as pc
-from batchseg.system import storage
+from batchseg.system import fetch
 
 ROWS = 16_384
 """In one batch at most: about 10 MB."""
@@ -41,7 +41,7 @@ def read_manifest(uri: str) -> Iterator[pa.Table]:
         OSError: it cannot be read.
         ValueError: it is no manifest.
     """
-    data = storage.read_bytes(uri)
+    data = fetch.read_bytes(uri)
     suffix = PurePosixPath(uri).suffix.lower()
     batches = {".parquet": _parquet_rows, ".csv": _csv_rows}.get(suffix, _lines)(data)
     first_row = 1

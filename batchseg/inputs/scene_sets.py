@@ -13,8 +13,9 @@ from batchseg.inputs.metadata import metadata_files, stac_bands
 from batchseg.inputs.sidecars import Folders, is_sidecar, sidecars
 from batchseg.inputs.source import BandMetadata
 from batchseg.job.settings import SceneSet
-from batchseg.system import listing, storage
-from batchseg.system.storage import FileInfo
+from batchseg.system import fetch, listing
+from batchseg.system.file_info import FileInfo, file_info, file_infos
+from batchseg.system.location import unreadable
 
 PATH_SHOWN = 300
 """Characters of a path that is in no way one."""
@@ -159,7 +160,7 @@ def _by_manifest(given: SceneSet, allow_vrt: bool) -> Iterator[SceneFiles]:
 
 
 def _by_items(given: SceneSet, allow_vrt: bool) -> Iterator[SceneFiles]:
-    document = _json(storage.read_bytes(given.path))
+    document = _json(fetch.read_bytes(given.path))
     folders, metadata = Folders(allow_vrt=allow_vrt), _Metadata([])
     for item in _items(document):
         base = _base(item, given.path)
@@ -232,7 +233,7 @@ def _listed_scene(
     said: Sequence[tuple[BandMetadata, ...]] = (),
 ) -> SceneFiles:
     """A scene by (what it is called, URI) of its files; no URI: the listing names no file for it."""
-    infos = storage.file_infos([uri for _, uri in wanted if uri and not storage.unreadable(uri)])
+    infos = file_infos([uri for _, uri in wanted if uri and not unreadable(uri)])
     problems = [
         absent.format(repr(part)) if not uri else f"its file for {part} is missing: {uri[:PATH_SHOWN]}"
         for part, uri in wanted
@@ -292,5 +293,5 @@ class _Metadata:
         if not self._complete:
             for uri in candidates:
                 if uri not in self._known:
-                    self._known[uri] = storage.file_info(uri)
+                    self._known[uri] = file_info(uri)
         return next((info for uri in candidates if (info := self._known.get(uri))), None)

@@ -5,8 +5,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath
 
 from batchseg.inputs.formats import is_address, names_in_vrt
-from batchseg.system import listing, storage
-from batchseg.system.storage import FileInfo
+from batchseg.system import fetch, listing, storage
+from batchseg.system.file_info import FileInfo, file_info
+from batchseg.system.location import Location
 
 SIDECAR_SUFFIXES = (".msk", ".aux.xml", ".ovr", ".ovr.msk", ".wld", ".prj", ".tfw", ".jgw", ".pgw", ".j2w")
 """Files beside a raster that GDAL reads with it: `a.tif.msk`, or `a.wld` for the last ones."""
@@ -23,7 +24,7 @@ def sidecars(uri: str, listed: Mapping[str, FileInfo], *, allow_vrt: bool = Fals
     names = [f"{folder}/{base}{suffix}" for base in (name, stem) for suffix in SIDECAR_SUFFIXES]
     found = [listed[key] for key in names if key in listed]
     if allow_vrt and name.lower().endswith(".vrt"):
-        found += [info for member in _vrt_members(uri) if (info := storage.file_info(member))]
+        found += [info for member in _vrt_members(uri) if (info := file_info(member))]
     return found
 
 
@@ -37,7 +38,7 @@ class Folders:
 
     def list_remote(self, uris: Iterable[str]) -> None:
         """List the folders of rasters in buckets side by side: one after the other is a round trip each."""
-        folders = {uri.rpartition("/")[0] for uri in uris if storage.local_path(uri) is None}
+        folders = {uri.rpartition("/")[0] for uri in uris if not Location.of(uri).is_local}
         missing = sorted(folders - set(self._listed))
         if missing:
             listed = storage.at_once(_sidecars_in, missing, missing[0])
@@ -65,7 +66,7 @@ def beside(uri: str, files: Iterable[str]) -> list[str]:
 def _vrt_members(uri: str) -> list[str]:
     """Files that a VRT refers to: it changes when they do."""
     try:
-        named = names_in_vrt(storage.read_bytes(uri))
+        named = names_in_vrt(fetch.read_bytes(uri))
     except OSError:
         return []
     folder = uri.rpartition("/")[0]

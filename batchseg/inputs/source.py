@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.compute
 
 from batchseg.errors import MismatchError, NoImageError, SourceError
+from batchseg.system.location import Location
 
 Affine6 = tuple[float, float, float, float, float, float]
 
@@ -55,6 +56,11 @@ class Source:
     """It may be a VRT, which reads other files of the machine."""
     young: bool = False
     """One of its files changed less than the job's `min_age` ago: it may still be written."""
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it lies on this machine's disks, rather than in a bucket or on a web server."""
+        return Location.of(self.uri).is_local
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from batchseg.errors import ConfigError
 from batchseg.output.layout import ANNOTATIONS
 from batchseg.output.record import SCHEMA, Output, filled
+from batchseg.system import fetch
 
 Column = Any
 """pa.ChunkedArray, which takes the type of its values in the stubs and none at run time."""
@@ -89,6 +90,17 @@ def from_parquet(source: bytes | Path) -> Iterator[pa.Table]:
             table = parquet.read_row_group(number)
             known = dict(zip(table.column_names, table.columns, strict=True))
             yield _thrifty(filled(known, len(table), HELD), constants)
+
+
+def open_parquet(uri: str) -> pq.ParquetFile:
+    """A table, of which a local file gives what is asked for and another storage all.
+
+    Raises:
+        OSError: it cannot be read.
+        pyarrow.ArrowException: it is damaged.
+    """
+    found = fetch.path_or_bytes(uri)
+    return pq.ParquetFile(io.BytesIO(found) if isinstance(found, bytes) else found)
 
 
 def _check_names(names: Sequence[str]) -> None:

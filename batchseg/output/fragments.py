@@ -13,10 +13,11 @@ from rasterio.io import MemoryFile
 from batchseg.inputs.source import Scene
 from batchseg.job.recipe import Recipe, digest
 from batchseg.output import layout, publish
-from batchseg.output.record import Record
+from batchseg.output.record import ShardRecord
 from batchseg.pixels.grid import Window
 from batchseg.predict.stitch import ShardMask
 from batchseg.system import listing, storage
+from batchseg.system.location import join
 
 LAYERS: tuple[layout.Layer, ...] = ("mask", "confidence")
 
@@ -28,14 +29,14 @@ def fragment_folder(output: str, source_id: str, tag: str, pixel: str, grid: str
     """
     name = digest({"id": source_id})
     version = digest({"tag": tag, "pixel": pixel, "grid": grid, "cpu": cpu_class})
-    return storage.join(layout.fragments_folder(output), name, version)
+    return join(layout.fragments_folder(output), name, version)
 
 
 def fragment_uri(folder: str, window: Window, layer: layout.Layer) -> str:
     return layout.fragment_uri(folder, layer, window.row_off, window.col_off)
 
 
-def fragments_exist(output: str, records: Sequence[Record]) -> list[bool]:
+def fragments_exist(output: str, records: Sequence[ShardRecord]) -> list[bool]:
     """Which committed shards of one scene have their fragments, whole; those without pixels need none.
 
     Fragments are not synced to disk (an fsync took 40 to 190 ms on a busy disk): after a power cut one
@@ -48,7 +49,7 @@ def fragments_exist(output: str, records: Sequence[Record]) -> list[bool]:
     with publish.output_errors("list", folder):
         sizes = {info.uri.rpartition("/")[2]: info.size for info in listing.list_folder(folder)}
 
-    def held(record: Record) -> int:
+    def held(record: ShardRecord) -> int:
         uris = (fragment_uri(folder, record.window, layer) for layer in LAYERS)
         return sum(sizes.get(uri.rpartition("/")[2], 0) for uri in uris)
 
@@ -57,7 +58,7 @@ def fragments_exist(output: str, records: Sequence[Record]) -> list[bool]:
 
 def write_shards(
     output: str, scene: Scene, recipe: Recipe, grid: str, cpu_class: str, masks: list[ShardMask]
-) -> tuple[list[Record], float]:
+) -> tuple[list[ShardRecord], float]:
     """Publish the fragments of some shards.
 
     Returns:
@@ -78,8 +79,7 @@ def write_shards(
                 files.append((fragment_uri(folder, core, layer), data))
                 size += len(data)
         records.append(
-            Record(
-                status="shard",
+            ShardRecord(
                 source_id=source.source_id,
                 tag=source.tag,
                 pixel=pixel,

@@ -20,7 +20,7 @@ import re
 from pathlib import Path
 from typing import Literal
 
-from batchseg.system.storage import join
+from batchseg.system.location import join
 
 Layer = Literal["mask", "confidence"]
 """Which raster of a source: the class of each pixel, or how sure the model is of it."""

@@ -13,9 +13,8 @@ when it is asked for; the shards of unfinished scenes are objects.
 """
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -24,13 +23,11 @@ import pyarrow.compute as pc
 from batchseg.errors import OutputError
 from batchseg.output import layout, publish
 from batchseg.output.columns import HELD, from_parquet, latest, to_parquet
-from batchseg.output.record import SCHEMA, Output, Record, Status, to_records, to_table
+from batchseg.output.ledger_files import parts_there, read_parts, read_snapshot
+from batchseg.output.record import SCHEMA, Latest, Record, ShardRecord, sources_of, to_records, to_table
 from batchseg.pixels.grid import Window
-from batchseg.system import listing, storage
 from batchseg.system.redact import hidden, public
 from batchseg.system.threads import start_aside
-
-__all__ = ["MERGE_AFTER", "SCHEMA", "Ledger", "Output", "Record", "Status"]
 
 MERGE_AFTER = 256
 """Segments in the tail before they are merged in mid-run: keeps a start-up after a crash short."""
@@ -71,17 +68,20 @@ class Ledger:
     def _load(self) -> None:
         self._settled = HELD.empty_table()
         self._appended: list[pa.Table] = []
-        self._recent: dict[str, Record] = {}
-        self._page: dict[str, Record] = {}
-        self._shards: dict[str, dict[Window, Record]] = {}
-        snapshots, segments = self._parts()
+        self._recent: dict[str, Latest] = {}
+        self._page: dict[str, Latest] = {}
+        self._open = _OpenShards()
+        snapshots, segments = parts_there(self._output)
         self._last = max(snapshots, default=0)
         self._tail = {number: size for number, size in segments.items() if number > self._last}
         self._snapshot_bytes = snapshots.get(self._last, 0)
         if snapshots:
-            ends = [self._replay(rows) for rows in _read_snapshot(self._uri("snapshot", self._last))]
+            newest = layout.ledger_uri(self._output, "snapshot", self._last)
+            ends = [self._replay(rows) for rows in read_snapshot(newest)]
             self._settled = pa.concat_tables([self._settled, *ends])  # sorted, each source once
-        for tables in _read([self._uri("segment", number) for number in self._tail]):
+        for tables in read_parts(
+            [layout.ledger_uri(self._output, "segment", number) for number in self._tail]
+        ):
             self._appended += [self._replay(rows) for rows in tables]
         self._last = max(self._tail, default=self._last)
 
@@ -97,16 +97,11 @@ class Ledger:
             self._settled = latest(tables)
         return self._settled
 
-    @property
-    def count(self) -> int:
-        """How many sources have a row."""
-        return len(self.table())
-
-    def sources(self) -> Iterator[Record]:
+    def sources(self) -> Iterator[Latest]:
         """The latest record of each source that is done, quarantined or failed, sorted by id."""
-        return to_records(self.table())
+        return sources_of(self.table())
 
-    def source(self, source_id: str) -> Record | None:
+    def source(self, source_id: str) -> Latest | None:
         """The latest record of one source. Fast between commits of records; after `append_table` it sorts."""
         if source_id in self._recent:
             record = self._recent[source_id]
@@ -118,17 +113,16 @@ class Ledger:
             at = bisect_left(range(len(ids)), source_id.encode(), key=lambda row: ids[row].as_py().encode())
             if at == len(ids) or ids[at].as_py() != source_id:
                 return None
-            page = to_records(self._settled.slice(at, PAGE_ROWS))
+            page = sources_of(self._settled.slice(at, PAGE_ROWS))
             self._page = {record.source_id: record for record in page}
         return self._page[source_id]
 
-    def shards(self, source_id: str) -> list[Record]:
+    def shards(self, source_id: str) -> list[ShardRecord]:
         """Shards committed for a source that is not finished yet, in the order of their windows."""
-        shards = self._shards.get(source_id, {})
-        return [shards[window] for window in sorted(shards)]
+        return self._open.of(source_id)
 
     def unfinished(self) -> list[str]:
-        return sorted(self._shards)
+        return self._open.ids()
 
     @property
     def is_settled(self) -> bool:
@@ -149,8 +143,8 @@ class Ledger:
         self._run, self.guard = run_id, guard or self.guard
         data = to_parquet([], run_id)
         # A number that is taken is of a run that went on after this one read the ledger: its rows come first.
-        while not publish.create(self._uri("segment", self._last + 1), data):
-            for tables in _read([self._uri("segment", self._last + 1)]):
+        while not publish.create(layout.ledger_uri(self._output, "segment", self._last + 1), data):
+            for tables in read_parts([layout.ledger_uri(self._output, "segment", self._last + 1)]):
                 self._append(self._replay(rows) for rows in tables)
             self._last += 1
             self._tail[self._last] = 0
@@ -168,12 +162,13 @@ class Ledger:
             return
         self._commit(to_parquet([to_table(batch, SCHEMA)], self._run, SCHEMA))
         for record in batch:
-            self._note(record)
-            if record.status != "shard":
+            self._open.note(record)
+            if not isinstance(record, ShardRecord):
                 self._recent[record.source_id] = record
         if len(self._recent) > RECENT_ROWS:
             self._append(())
-        self._merge_if_long()
+        if _is_long(self._tail, self._snapshot_bytes):
+            self.merge()
 
     def append_table(self, table: pa.Table) -> None:
         """Commit rows in one segment.
@@ -192,7 +187,8 @@ class Ledger:
         self._commit(data)
         # Read back: what was given may be a view of memory that others wait for.
         self._append(self._replay(rows) for rows in from_parquet(data))
-        self._merge_if_long()
+        if _is_long(self._tail, self._snapshot_bytes):
+            self.merge()
 
     def merge(self) -> None:
         """Write the snapshot and remove the parts that it covers. Interrupted anywhere, nothing is lost."""
@@ -201,28 +197,27 @@ class Ledger:
         self.guard()
         unfinished = to_table(record for key in self.unfinished() for record in self.shards(key))
         data = to_parquet([self.table(), unfinished], self._run)
-        parts = start_aside(self._parts)  # a bucket is asked while it takes the snapshot
-        publish.publish(self._uri("snapshot", self._last), data)
+        parts = start_aside(parts_there, self._output)  # a bucket is asked while it takes the snapshot
+        publish.publish(layout.ledger_uri(self._output, "snapshot", self._last), data)
         # From here on who reads starts at the new snapshot; what it covers is passed over until it is gone.
         snapshots, segments = parts.result()
-        covered = [self._uri("snapshot", number) for number in snapshots if number < self._last]
-        covered += [self._uri("segment", number) for number in segments if number <= self._last]
+        covered = [
+            layout.ledger_uri(self._output, "snapshot", number) for number in snapshots if number < self._last
+        ]
+        covered += [
+            layout.ledger_uri(self._output, "segment", number) for number in segments if number <= self._last
+        ]
         publish.remove_files(covered)
         self._tail, self._snapshot_bytes = {}, len(data)
 
     def _commit(self, data: bytes) -> None:
         self.guard()
         number = self._last + 1
-        if not publish.create(self._uri("segment", number), data):
+        if not publish.create(layout.ledger_uri(self._output, "segment", number), data):
             msg = f"ledger segment {number} exists already: another run took this output over"
             raise OutputError(msg)
         self._last = number
         self._tail[number] = len(data)
-
-    def _merge_if_long(self) -> None:
-        if len(self._tail) < MERGE_AFTER or sum(self._tail.values()) * MERGE_SHARE < self._snapshot_bytes:
-            return
-        self.merge()
 
     def _append(self, tables: Iterable[pa.Table]) -> None:
         """Rows of sources that come after all that there are."""
@@ -235,16 +230,31 @@ class Ledger:
         """Take shards from rows; what is left are the rows of sources."""
         is_shard = pc.equal(table.column("status"), pa.scalar("shard"))
         has_shards = pc.any(is_shard).as_py()
-        if has_shards or self._shards:
+        if has_shards or self._open.ids():
             ids = table.column("source_id")
-            begun = pa.array([*self._shards, *pc.unique(ids.filter(is_shard)).to_pylist()], pa.string())
+            begun = pa.array([*self._open.ids(), *pc.unique(ids.filter(is_shard)).to_pylist()], pa.string())
             for record in to_records(table.filter(pc.is_in(ids, value_set=begun))):
-                self._note(record)
+                self._open.note(record)
         return table.filter(pc.invert(is_shard)) if has_shards else table
 
-    def _note(self, record: Record) -> None:
-        """What a record means for the shards of unfinished scenes."""
-        if record.status == "shard":
+
+class _OpenShards:
+    """Shards of the scenes that are not finished."""
+
+    def __init__(self) -> None:
+        self._shards: dict[str, dict[Window, ShardRecord]] = {}
+
+    def ids(self) -> list[str]:
+        return sorted(self._shards)
+
+    def of(self, source_id: str) -> list[ShardRecord]:
+        """In the order of their windows."""
+        shards = self._shards.get(source_id, {})
+        return [shards[window] for window in sorted(shards)]
+
+    def note(self, record: Record) -> None:
+        """Take a record for what it means here."""
+        if isinstance(record, ShardRecord):
             shards = self._shards.setdefault(record.source_id, {})
             other = next(iter(shards.values()), record)
             if _generation(other) != _generation(record):
@@ -253,31 +263,22 @@ class Ledger:
         elif record.status != "failed":  # a transient failure keeps what was predicted
             self._shards.pop(record.source_id, None)
 
-    def _uri(self, kind: layout.LedgerPart, number: int) -> str:
-        return layout.ledger_uri(self._output, kind, number)
 
-    def _parts(self) -> tuple[dict[int, int], dict[int, int]]:
-        """Bytes of the snapshots and of the segments there are, by number, ascending."""
-        folder = layout.ledger_folder(self._output)
-        with publish.output_errors("list", folder):
-            infos = sorted(listing.list_folder(folder), key=lambda info: info.uri)
-        snapshots, segments = (
-            {
-                number: info.size
-                for info in infos
-                if (number := layout.ledger_number(info.uri, kind)) is not None
-            }
-            for kind in ("snapshot", "segment")
-        )
-        return snapshots, segments
-
-
-def _generation(record: Record) -> tuple[str, str, str, str]:
+def _generation(record: ShardRecord) -> tuple[str, str, str, str]:
     return record.tag, record.pixel, record.grid, record.cpu_class
 
 
+def _is_long(tail: Mapping[int, int], snapshot_bytes: int) -> bool:
+    """Whether segments, in bytes by number, are to be merged in mid-run."""
+    return len(tail) >= MERGE_AFTER and sum(tail.values()) * MERGE_SHARE >= snapshot_bytes
+
+
 def _discreet(record: Record) -> Record:
-    uri, error = public(record.uri), hidden(record.error)
+    """Without credentials in its URL and error."""
+    uri = public(record.uri)
+    if isinstance(record, ShardRecord):
+        return record if uri == record.uri else replace(record, uri=uri)
+    error = hidden(record.error)
     return record if (uri, error) == (record.uri, record.error) else replace(record, uri=uri, error=error)
 
 
@@ -305,39 +306,3 @@ def _check(table: pa.Table) -> None:
 
 def _copied(table: pa.Table, run_id: str) -> list[pa.Table]:
     return list(from_parquet(to_parquet([table], run_id)))
-
-
-def _read_snapshot(uri: str) -> Iterator[pa.Table]:
-    local = storage.local_path(uri)
-    if local is None:
-        yield from next(_read([uri]))
-    else:
-        yield from _tables(uri, local)
-
-
-def _read(uris: list[str]) -> Iterator[Iterator[pa.Table]]:
-    """Rows of each part, in the order of the parts."""
-    try:
-        parts = storage.read_many(uris)
-    except FileNotFoundError:
-        raise
-    except OSError as e:
-        msg = f"cannot read the ledger: {e}"
-        raise OutputError(msg) from e
-    for uri, data in zip(uris, parts, strict=True):
-        yield _tables(uri, data)
-
-
-def _tables(uri: str, source: bytes | Path) -> Iterator[pa.Table]:
-    try:
-        yield from from_parquet(source)
-    except FileNotFoundError:
-        raise
-    except (OSError, pa.ArrowException, LookupError, ValueError, TypeError) as e:
-        msg = f"cannot read the ledger's {uri}: {e}"
-        if getattr(e, "errno", None) is None:  # what the storage gave is no ledger
-            msg += (
-                "; restore it from a backup, or move it away and run the job again: what it alone recorded "
-                "is predicted again"
-            )
-        raise OutputError(msg) from e

@@ -30,8 +30,10 @@ from batchseg.errors import (
     StoppedError,
 )
 from batchseg.output import layout, publish
-from batchseg.system import listing, storage
+from batchseg.system import fetch, listing, storage
 from batchseg.system.disks import describe, is_failing
+from batchseg.system.file_info import FileInfo, file_info
+from batchseg.system.location import Location, join
 from batchseg.system.retry import is_passing
 
 BEAT_SECONDS = 5.0
@@ -232,7 +234,7 @@ def _stays(output: str, epoch: int, modified: float) -> bool:
     until = time.monotonic() + STALE_SECONDS
     while time.monotonic() < until:
         time.sleep(BEAT_SECONDS)
-        info = storage.file_info(layout.epoch_uri(output, epoch))
+        info = file_info(layout.epoch_uri(output, epoch))
         if info is None or info.modified != modified:
             return False
     return True
@@ -240,14 +242,14 @@ def _stays(output: str, epoch: int, modified: float) -> bool:
 
 def _now(output: str) -> float:
     """The time by the storage's own clock: when it says that a file was written just now."""
-    uri = storage.join(layout.locks_folder(output), f"clock-{secrets.token_hex(4)}")
+    uri = join(layout.locks_folder(output), f"clock-{secrets.token_hex(4)}")
     publish.publish(uri, b"", durable=False)
-    info = storage.file_info(uri)
+    info = file_info(uri)
     publish.remove_files([uri])
     return info.modified if info is not None and info.modified is not None else time.time()
 
 
-def _listed(output: str) -> list[storage.FileInfo]:
+def _listed(output: str) -> list[FileInfo]:
     """Epochs, and what starts were killed over: files in the making, and those that asked for the time."""
     return list(listing.list_folder(layout.locks_folder(output)))
 
@@ -278,10 +280,10 @@ def _write(lock: Lock, *, released: bool) -> None:
 
 def _found(output: str, epoch: int) -> _Found | None:
     uri = layout.epoch_uri(output, epoch)
-    info = storage.file_info(uri)
+    info = file_info(uri)
     modified = info.modified if info else None
     try:
-        loaded = json.loads(storage.read_bytes(uri))
+        loaded = json.loads(fetch.read_bytes(uri))
         return _Found(
             token=loaded["token"], text=loaded["holder"], released=loaded["released"], modified=modified
         )
@@ -296,7 +298,7 @@ def _found(output: str, epoch: int) -> _Found | None:
 
 
 def _local(output: str, epoch: int) -> Path | None:
-    return storage.local_path(layout.epoch_uri(output, epoch))
+    return Location.of(layout.epoch_uri(output, epoch)).path
 
 
 def _create(lock: Lock) -> bool:

@@ -5,7 +5,7 @@ They are read again from what is stored of a photograph that is done: its file, 
 
 import hashlib
 import io
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -24,14 +24,8 @@ from batchseg.output import layout
 from batchseg.output.region_parts import read_part
 from batchseg.pixels.gdal import gdal
 from batchseg.predict.photo import Ids, PhotoMask, census
-from batchseg.system import storage
-
-Layer = Literal["masks", "confidence"]
-
-
-def mask_file(source_id: str, product: Product, layer: Layer = "masks") -> str:
-    """Path below the output."""
-    return f"{layer}/{source_id}.{product.photo_options.mask_format}"
+from batchseg.system import fetch
+from batchseg.system.location import join
 
 
 def encode_mask(classes: Ids, product: Product, nodata: int) -> bytes:
@@ -144,7 +138,7 @@ class StoredMasks:
         return PhotoMask(classes=classes, confidence=confidence, tiles=row["predicted"])
 
     def _read(self, made: Row) -> NDArray[Any]:
-        data = storage.read_bytes(storage.join(self._output, made["path"]))
+        data = fetch.read_bytes(join(self._output, made["path"]))
         if hashlib.sha256(data).hexdigest() != made["sha256"]:
             msg = f"{made['path']} has another checksum than was recorded"
             raise SourceError(msg)

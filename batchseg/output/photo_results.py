@@ -4,7 +4,7 @@ import hashlib
 import io
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -16,14 +16,15 @@ from batchseg.inputs.source import Georeference
 from batchseg.job.recipe import Product, Recipe
 from batchseg.output import publish
 from batchseg.output.layout import Layer, layer_path
-from batchseg.output.ledger import SCHEMA
 from batchseg.output.photo_mask import encode_confidence, encode_mask
+from batchseg.output.record import SCHEMA, Output, PhotoRecord, to_table
 from batchseg.output.region_parts import MEMBERS, part_path
 from batchseg.predict.photo import PhotoMask, census
 from batchseg.regions.photo_table import Annotator, Traced
 from batchseg.regions.rows import PHOTO_COLUMNS, region_schema
 from batchseg.regions.verdicts import judge
 from batchseg.system import storage
+from batchseg.system.location import join
 
 HELD_BYTES = 64 * 2**20
 """Masks that wait for their verdicts, at most; a larger one alone."""
@@ -34,22 +35,6 @@ Row = dict[str, Any]
 
 IMAGES = pa.schema([SCHEMA.field(name) for name in ("source_id", "height", "width")])
 """What rules ask of photographs."""
-
-UNUSED: Row = {
-    "grid": "",
-    "row_off": 0,
-    "col_off": 0,
-    "bad_pixels": 0,
-    "fragment_bytes": 0,
-    "error": "",
-    "region_count": 0,
-    "verdict": "",
-    "rule": "",
-    "largest_px": 0,
-    "largest_class": -1,
-    "confidence": 0.0,
-}
-"""Of a ledger row: what photographs do not have, or not all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,17 +64,10 @@ class ResultWriter:
         self._output, self._recipe, self._product = output, recipe, product
         self._options = product.photo_options
         self._annotator = _annotator(recipe, product)
-        self._common = UNUSED | {
-            "status": "done",
-            "pixel": recipe.digest,
-            "product": product.digest,
-            "encoding": product.encoding,
-            "cpu_class": cpu_class,
-            "judged": product.rules.digest if product.rules is not None else "",
-        }
+        self._cpu_class = cpu_class
         self._waiting: list[Finished] = []
         self._held = 0
-        self._rows: list[Row] = []
+        self._records: list[PhotoRecord] = []
         self._regions: list[pa.Table] = []
         self.seconds = 0.0
         """Spent publishing."""
@@ -106,7 +84,7 @@ class ResultWriter:
         """Publish what is left, the regions' part too.
 
         Returns:
-            Rows of `ledger.SCHEMA` in the order of the photographs.
+            Rows of `record.SCHEMA` in the order of the photographs.
 
         Raises:
             OutputError: a result cannot be written.
@@ -115,49 +93,51 @@ class ResultWriter:
         regions = pa.concat_tables([PHOTO_COLUMNS.empty_table(), *self._regions])
         if regions.num_rows:
             made = self._publish_part(regions)
-            for row in self._rows:
-                if row["region_count"]:
-                    row["outputs"].append(made)
-        return pa.Table.from_pylist(self._rows, schema=SCHEMA)
+            self._records = [
+                replace(record, outputs=(*record.outputs, made)) if record.region_count else record
+                for record in self._records
+            ]
+        return to_table(self._records)
 
     def _publish_waiting(self) -> None:
         """Trace and judge those that wait, and write the masks that are wanted."""
         waiting, self._waiting, self._held = self._waiting, [], 0
-        rows = [self._ledger_row(finished) for finished in waiting]
+        records = [self._record(finished) for finished in waiting]
         if self._annotator is not None:
             traced = self._annotator.trace([finished.mask for finished in waiting])
-            regions = self._annotator.rows(traced, [row["source_id"] for row in rows])
+            regions = self._annotator.rows(traced, [record.source_id for record in records])
             self._regions.append(regions)
-            _add_regions(rows, traced)
-            self._judge(rows, regions)
-        wanted = [
-            (finished.mask, row)
-            for finished, row in zip(waiting, rows, strict=True)
-            if is_wanted(self._options.masks, row["verdict"])
-        ]
-        self._publish([file for mask, row in wanted for file in self._files(mask, row)])
-        self._rows += rows
+            _add_regions(records, traced)
+            records = self._judged(records, regions)
+        files: list[tuple[str, bytes]] = []
+        for number, (finished, record) in enumerate(zip(waiting, records, strict=True)):
+            if is_wanted(self._options.masks, record.verdict):
+                layers = self._layers(finished.mask, record.source_id)
+                files += [(join(self._output, path), data) for path, data in layers]
+                made = tuple(_made(path, data) for path, data in layers)
+                records[number] = replace(record, outputs=made)
+        self._publish(files)
+        self._records += records
 
-    def _judge(self, rows: list[Row], regions: pa.Table) -> None:
+    def _judged(self, records: list[PhotoRecord], regions: pa.Table) -> list[PhotoRecord]:
         if self._product.rules is None:
-            return
-        images = pa.Table.from_pylist(rows, schema=IMAGES)
+            return records
+        images = to_table(records, IMAGES)
         judged = judge(self._product.rules, regions, images).to_pylist()
-        for row, verdict in zip(rows, judged, strict=True):
-            row |= {name: value or "" for name, value in verdict.items()}
+        return [
+            replace(record, verdict=said["verdict"] or "", rule=said["rule"] or "")
+            for record, said in zip(records, judged, strict=True)
+        ]
 
-    def _files(self, mask: PhotoMask, row: Row) -> list[tuple[str, bytes]]:
-        """URIs and bytes of a photograph's mask and confidence, which its row then names."""
+    def _layers(self, mask: PhotoMask, source_id: str) -> list[tuple[str, bytes]]:
+        """Paths and bytes of a photograph's mask and confidence."""
         layers: list[tuple[Layer, bytes]] = [
             ("mask", encode_mask(mask.classes, self._product, self._recipe.mask_nodata))
         ]
         if mask.confidence is not None:
             layers.append(("confidence", encode_confidence(mask.confidence, self._product)))
-        named = [
-            (layer_path(row["source_id"], layer, self._options.mask_format), data) for layer, data in layers
-        ]
-        row["outputs"] += [_made(path, data) for path, data in named]
-        return [(storage.join(self._output, path), data) for path, data in named]
+        suffix = self._options.mask_format
+        return [(layer_path(source_id, layer, suffix), data) for layer, data in layers]
 
     def _publish(self, files: list[tuple[str, bytes]]) -> None:
         before = time.perf_counter()
@@ -165,21 +145,21 @@ class ResultWriter:
         storage.at_once(lambda file: publish.publish(*file, durable=False), files, self._output)
         self.seconds += time.perf_counter() - before
 
-    def _publish_part(self, regions: pa.Table) -> Row:
+    def _publish_part(self, regions: pa.Table) -> Output:
         before = time.perf_counter()
-        members = pa.Table.from_pylist([row for row in self._rows if row["region_count"]], schema=SCHEMA)
-        ids = sorted(row["source_id"] for row in self._rows if row["region_count"])
+        members = to_table(record for record in self._records if record.region_count)
+        ids = sorted(record.source_id for record in self._records if record.region_count)
         metadata = {**region_schema(NOWHERE).metadata, MEMBERS: json.dumps(ids).encode()}
         sink = io.BytesIO()
         # In one chunk: pages end where chunks do.
         whole = regions.combine_chunks().replace_schema_metadata(metadata)
         pq.write_table(whole, sink, compression="zstd")
         path, data = part_path("none", members), sink.getvalue()
-        publish.publish(storage.join(self._output, path), data)
+        publish.publish(join(self._output, path), data)
         self.seconds += time.perf_counter() - before
         return _made(path, data)
 
-    def _ledger_row(self, finished: Finished) -> Row:
+    def _record(self, finished: Finished) -> PhotoRecord:
         """Without what follows from regions."""
         mask, listed = finished.mask, finished.row
         height, width = mask.classes.shape
@@ -187,31 +167,36 @@ class ResultWriter:
             ids, pixels = [only], [mask.classes.size]
         else:
             ids, pixels = census(mask.classes, self._recipe.mask_nodata)
-        return self._common | {
-            "source_id": listed["source_id"],
-            "tag": listed["tag"],
-            "uri": listed["uri"],
-            "attributes": listed["attributes"],
-            "height": height,
-            "width": width,
-            "empty": not pixels,
-            "predicted": mask.tiles,
-            "valid_pixels": sum(pixels),
-            "class_ids": ids,
-            "class_pixels": pixels,
-            "class_area_m2": self._square_metres(pixels),
-            "class_regions": [0] * len(ids),
-            "outputs": [],
-            "content": finished.content,
-            "same_as": finished.same_as,
-            "recorded": finished.recorded,
-        }
+        return PhotoRecord(
+            status="done",
+            source_id=listed["source_id"],
+            tag=listed["tag"],
+            uri=listed["uri"],
+            attributes=listed["attributes"],
+            pixel=self._recipe.digest,
+            product=self._product.digest,
+            encoding=self._product.encoding,
+            cpu_class=self._cpu_class,
+            judged=self._product.rules.digest if self._product.rules is not None else "",
+            height=height,
+            width=width,
+            empty=not pixels,
+            predicted=mask.tiles,
+            valid_pixels=sum(pixels),
+            class_ids=tuple(ids),
+            class_pixels=tuple(pixels),
+            class_area_m2=self._square_metres(pixels),
+            class_regions=(0,) * len(ids),
+            content=finished.content,
+            same_as=finished.same_as,
+            recorded=finished.recorded,
+        )
 
-    def _square_metres(self, pixels: list[int]) -> list[float]:
+    def _square_metres(self, pixels: list[int]) -> tuple[float, ...]:
         if self._options.pixel_size is None:
-            return []
+            return ()
         one = (self._options.pixel_size / 1000) ** 2
-        return [count * one for count in pixels]
+        return tuple(count * one for count in pixels)
 
 
 def is_wanted(masks: str, verdict: str) -> bool:
@@ -219,8 +204,8 @@ def is_wanted(masks: str, verdict: str) -> bool:
     return masks == "all" or (masks == "failed" and verdict != "PASS")
 
 
-def _made(path: str, data: bytes) -> Row:
-    return {"path": path, "nbytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+def _made(path: str, data: bytes) -> Output:
+    return Output(path=path, nbytes=len(data), sha256=hashlib.sha256(data).hexdigest())
 
 
 def _annotator(recipe: Recipe, product: Product) -> Annotator | None:
@@ -235,19 +220,21 @@ def _annotator(recipe: Recipe, product: Product) -> Annotator | None:
     )
 
 
-def _add_regions(rows: list[Row], traced: Traced) -> None:
-    """What ledger rows say of their photographs' regions."""
+def _add_regions(records: list[PhotoRecord], traced: Traced) -> None:
+    """Put what records say of their photographs' regions in their places."""
     area, class_id = traced.counts.area, traced.regions.class_id
     confidence = traced.regions.confidence / area / 255
     photos, starts = np.unique(traced.photo, return_index=True)
     bounds = [*starts.tolist(), len(area)]
     for number, (start, stop) in zip(photos.tolist(), pairwise(bounds), strict=True):
-        row, largest = rows[number], start + int(np.argmax(area[start:stop]))
-        ids = row["class_ids"]
-        row |= {
-            "region_count": stop - start,
-            "class_regions": np.bincount(class_id[start:stop], minlength=ids[-1] + 1)[ids].tolist(),
-            "largest_px": int(area[largest]),
-            "largest_class": int(class_id[largest]),
-            "confidence": float(confidence[start:stop].max()),
-        }
+        largest = start + int(np.argmax(area[start:stop]))
+        ids = list(records[number].class_ids)
+        counts = np.bincount(class_id[start:stop], minlength=ids[-1] + 1)[ids]
+        records[number] = replace(
+            records[number],
+            region_count=stop - start,
+            class_regions=tuple(counts.tolist()),
+            largest_px=int(area[largest]),
+            largest_class=int(class_id[largest]),
+            confidence=float(confidence[start:stop].max()),
+        )

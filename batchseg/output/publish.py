@@ -15,12 +15,14 @@ from typing import Any
 from batchseg.errors import ConfigError, OutputError, SourceIOError
 from batchseg.output import layout
 from batchseg.system.disks import describe
+from batchseg.system.fetch import read_bytes
+from batchseg.system.location import Location
 from batchseg.system.retry import ShortReplyError, code_of, patiently
-from batchseg.system.storage import as_os_error, filesystem, local_path, read_bytes
+from batchseg.system.storage import as_os_error, filesystem
 
 
 @contextlib.contextmanager
-def output_errors(verb: str, uri: str) -> Iterator[None]:
+def output_errors(verb: str, where: str | Location) -> Iterator[None]:
     """What a storage says of an output is the output's error, not a source's."""
     try:
         with as_os_error():
@@ -28,13 +30,13 @@ def output_errors(verb: str, uri: str) -> Iterator[None]:
     except SourceIOError as e:
         raise OutputError(str(e)) from e
     except OSError as e:
-        msg = f"cannot {verb} {uri}: {describe(e, local_path(uri))}"
+        msg = f"cannot {verb} {where}: {describe(e, Location.of(where).path)}"
         raise OutputError(msg) from e
 
 
 def check_writable(folder: str) -> None:
     """Raise ConfigError where a local folder could not be written or made; writes nothing."""
-    path = local_path(folder)
+    path = Location.of(folder).path
     if path is None:
         return
     existing = next(parent for parent in (path, *path.parents) if parent.exists())
@@ -55,10 +57,11 @@ def publish(uri: str, data: bytes, *, durable: bool = True) -> None:
     Raises:
         OutputError: it cannot be written.
     """
-    with output_errors("write", uri):
-        target = local_path(uri)
+    place = Location.of(uri)
+    with output_errors("write", place):
+        target = place.path
         if target is None:
-            fs, path = filesystem(uri)
+            fs, path = filesystem(place)
             patiently(lambda: fs.pipe_file(path, data))
             return
         with _beside(target) as temporary:
@@ -70,16 +73,17 @@ def publish(uri: str, data: bytes, *, durable: bool = True) -> None:
 
 def scratch_root(output: str) -> Path | None:
     """Where files of a local output are made, on its own file system; None for other storages."""
-    root = local_path(output)
+    root = Location.of(output).path
     return None if root is None else layout.scratch_folder(root)
 
 
 def publish_file(local: Path, uri: str) -> None:
     """Move a finished local file to its place atomically. Raises OutputError."""
-    with output_errors("write", uri):
-        target = local_path(uri)
+    place = Location.of(uri)
+    with output_errors("write", place):
+        target = place.path
         if target is None:
-            fs, path = filesystem(uri)
+            fs, path = filesystem(place)
             patiently(lambda: _upload(fs, local, path))
             local.unlink()
             return
@@ -117,10 +121,11 @@ def create(uri: str, data: bytes) -> bool:
     The data must be unlike what anybody else would write there: a client sends a request again whose
     reply was lost, and is then told that the file exists. It is its own.
     """
-    with output_errors("create", uri):
-        target = local_path(uri)
+    place = Location.of(uri)
+    with output_errors("create", place):
+        target = place.path
         if target is None:
-            fs, path = filesystem(uri)
+            fs, path = filesystem(place)
             try:
                 patiently(lambda: fs.pipe_file(path, data, mode="create"))
             except OSError as e:
@@ -173,10 +178,11 @@ def remove_files(uris: Sequence[str]) -> None:
     """Delete files, in few requests. Raises OutputError."""
     if not uris:
         return
-    with output_errors("remove", uris[0]):
-        fs, _ = filesystem(uris[0])
+    first = Location.of(uris[0])
+    with output_errors("remove", first):
+        fs, _ = filesystem(first)
         paths = [filesystem(uri)[1] for uri in uris]
-        if local_path(uris[0]) is None:
+        if not first.is_local:
             with contextlib.suppress(FileNotFoundError):
                 patiently(lambda: fs.rm(paths))
             return

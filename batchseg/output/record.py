@@ -1,15 +1,20 @@
-"""One commit of the ledger: as an object, and as a row of an Arrow table."""
+"""One commit of the ledger, as an object of its kind and as a row of an Arrow table.
+
+All kinds are rows of one table. A column that a kind does not have holds its empty value there.
+"""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import pyarrow as pa
 
 from batchseg.output import layout
 from batchseg.pixels.grid import Window
 
-Status = Literal["shard", "done", "quarantined", "failed", "removed"]
+SourceStatus = Literal["done", "quarantined", "failed", "removed"]
+
+NO_CLASS = -1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,10 +28,47 @@ class Output:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
-    """One commit. A shard's key is (source_id, tag, pixel, grid, window); a source's is its id."""
+class ShardRecord:
+    """A predicted shard, its fragments published. Its key is (source_id, tag, pixel, grid, window)."""
 
-    status: Status
+    status: ClassVar[Literal["shard"]] = "shard"
+    source_id: str
+    tag: str
+    pixel: str = ""
+    """Digest of the pixel settings."""
+    cpu_class: str = ""
+    grid: str = ""
+    """Tiles per shard, `down x across`: kept for a scene from its first commit to its last."""
+    row_off: int = 0
+    col_off: int = 0
+    height: int = 0
+    width: int = 0
+    """Of the shard's core."""
+    empty: bool = False
+    """No valid pixel: the shard has no fragment."""
+    predicted: int = 0
+    """Tiles that went through the model."""
+    bad_pixels: int = 0
+    """In blocks that cannot be decoded: nodata in the mask. Absent from ledgers of earlier versions."""
+    fragment_bytes: int = 0
+    """Of its fragments, all layers together."""
+    uri: str = ""
+
+    @property
+    def window(self) -> Window:
+        return Window(row_off=self.row_off, col_off=self.col_off, height=self.height, width=self.width)
+
+    @property
+    def grid_hw(self) -> tuple[int, int]:
+        down, across = self.grid.split("x")
+        return int(down), int(across)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceRecord:
+    """What a scene's and a photograph's record share: how far it came, and its results."""
+
+    status: SourceStatus
     source_id: str
     tag: str
     pixel: str = ""
@@ -37,55 +79,23 @@ class Record:
     encoding: str = ""
     """Digest of names, colours and format alone: with the same one the mask stays as it is."""
     cpu_class: str = ""
-    grid: str = ""
-    """Tiles per shard, `down x across`: kept for a scene from its first commit to its last."""
-    row_off: int = 0
-    col_off: int = 0
     height: int = 0
     width: int = 0
-    """Of the shard's core, or of the whole scene."""
-    empty: bool = False
-    """No valid pixel: the shard has no fragment."""
+    """Of the whole image."""
     predicted: int = 0
     """Tiles that went through the model."""
-    bad_pixels: int = 0
-    """In blocks that cannot be decoded: nodata in the mask. Absent from ledgers of earlier versions."""
     valid_pixels: int = 0
     class_ids: tuple[int, ...] = ()
     class_pixels: tuple[int, ...] = ()
     class_area_m2: tuple[float, ...] = ()
     """Empty where the scene has no CRS, or the job no `pixel_size` for photographs."""
-    class_regions: tuple[int, ...] = ()
-    """Regions of a photograph by class, in the order of `class_ids`; empty for scenes."""
     outputs: tuple[Output, ...] = ()
     """Of a done source: mask first, then its sidecar, confidence and regions. Of a failed one: what an
     earlier version left, which stays until the new version is done."""
     region_count: int = 0
     """Rows of the source in the region tables."""
-    fragment_bytes: int = 0
-    """Of a shard's fragments, all layers together."""
     error: str = ""
     uri: str = ""
-    verdict: str = ""
-    """Of a photograph: PASS, FAIL or REVIEW; empty without rules."""
-    rule: str = ""
-    """Name of the rule that decided; empty for a PASS."""
-    judged: str = ""
-    """Digest of the rules: with others the verdict is derived again from the regions."""
-    largest_px: int = 0
-    """Pixels of a photograph's largest region."""
-    largest_class: int = -1
-    """Its class id; -1 without regions."""
-    confidence: float = 0.0
-    """The highest mean confidence of a region of the photograph, 0..1; 0 without regions or scores."""
-    attributes: str = ""
-    """What a manifest says of a photograph beside its path: a JSON object of strings, keys sorted."""
-    content: str = ""
-    """Digest of the file's bytes, where the job says `same_content`."""
-    same_as: str = ""
-    """Id of the photograph of the same content whose results were copied."""
-    recorded: int = 0
-    """When a photograph's row was committed, in seconds since 1970: what "yesterday" means in a summary."""
 
     @property
     def mask(self) -> str:
@@ -102,14 +112,56 @@ class Record:
         """The region table that holds the source's rows; empty where it has none."""
         return next((o.path for o in self.outputs if o.path.startswith(f"{layout.ANNOTATIONS}/")), "")
 
-    @property
-    def window(self) -> Window:
-        return Window(row_off=self.row_off, col_off=self.col_off, height=self.height, width=self.width)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SceneRecord(SourceRecord):
+    """The latest of a scene."""
+
+    grid: str = ""
+    """Of its shards."""
+    bad_pixels: int = 0
+    """In blocks that cannot be decoded: nodata in the mask. Absent from ledgers of earlier versions."""
 
     @property
-    def grid_hw(self) -> tuple[int, int]:
-        down, across = self.grid.split("x")
-        return int(down), int(across)
+    def window(self) -> Window:
+        """All of it."""
+        return Window(row_off=0, col_off=0, height=self.height, width=self.width)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhotoRecord(SourceRecord):
+    """The latest of a photograph."""
+
+    empty: bool = False
+    """No valid pixel."""
+    class_regions: tuple[int, ...] = ()
+    """Regions by class, in the order of `class_ids`."""
+    verdict: str = ""
+    """PASS, FAIL or REVIEW; empty without rules."""
+    rule: str = ""
+    """Name of the rule that decided; empty for a PASS."""
+    judged: str = ""
+    """Digest of the rules: with others the verdict is derived again from the regions."""
+    largest_px: int = 0
+    """Pixels of the largest region."""
+    largest_class: int = NO_CLASS
+    """Its class id; NO_CLASS without regions."""
+    confidence: float = 0.0
+    """The highest mean confidence of a region, 0..1; 0 without regions or scores."""
+    attributes: str = ""
+    """What a manifest says of it beside its path: a JSON object of strings, keys sorted."""
+    content: str = ""
+    """Digest of the file's bytes, where the job says `same_content`."""
+    same_as: str = ""
+    """Id of the photograph of the same content whose results were copied."""
+    recorded: int = 0
+    """When the row was committed, in seconds since 1970: what "yesterday" means in a summary."""
+
+
+Latest = SceneRecord | PhotoRecord
+"""The kinds of which a source has one that counts."""
+
+Record = ShardRecord | Latest
 
 
 _OUTPUT: dict[str, pa.DataType] = {"path": pa.string(), "nbytes": pa.int64(), "sha256": pa.string()}
@@ -152,16 +204,21 @@ _COLUMNS: dict[str, pa.DataType] = {
 }
 SCHEMA = pa.schema(_COLUMNS)
 _LISTS = tuple(name for name, kind in _COLUMNS.items() if pa.types.is_list(kind) and name != "outputs")
-_DEFAULTS = {field.name: field.default for field in fields(Record)}
+_KINDS = (ShardRecord, SceneRecord, PhotoRecord)
+_NAMES = {kind: tuple(field.name for field in fields(kind)) for kind in _KINDS}
+_PHOTOGRAPHS_ALONE = tuple(name for name in _NAMES[PhotoRecord] if name not in _NAMES[SceneRecord])
+_EMPTY: dict[str, Any] = {field.name: field.default for kind in _KINDS for field in fields(kind)}
+"""What a column holds in rows of kinds that do not have it."""
 
 BATCH_ROWS = 4096
 
 
 def to_table(records: Iterable[Record], schema: pa.Schema = SCHEMA) -> pa.Table:
-    """One row per record, in their order."""
+    """One row per record, in their order; of SCHEMA, or some of its columns."""
     rows = list(records)
-    columns = {name: [getattr(record, name) for record in rows] for name in schema.names}
-    columns["outputs"] = [[asdict(made) for made in outputs] for outputs in columns["outputs"]]
+    columns = {name: [getattr(record, name, _EMPTY[name]) for record in rows] for name in schema.names}
+    if "outputs" in columns:
+        columns["outputs"] = [[asdict(made) for made in outputs] for outputs in columns["outputs"]]
     return pa.Table.from_pydict(columns, schema=schema)
 
 
@@ -172,8 +229,15 @@ def to_records(table: pa.Table) -> Iterator[Record]:
             yield _record(row)
 
 
+def sources_of(table: pa.Table) -> Iterator[Latest]:
+    """The same of a table without shards."""
+    for record in to_records(table):
+        assert not isinstance(record, ShardRecord)
+        yield record
+
+
 def filled(columns: Mapping[str, Any], rows: int, schema: pa.Schema = SCHEMA) -> pa.Table:
-    """Rows of the ledger from the columns that are known; the others hold what a Record has by default.
+    """Rows of the ledger from the columns that are known; the others hold their empty values.
 
     Args:
         columns: arrays by the name of the column; those of other names are left out.
@@ -185,7 +249,7 @@ def filled(columns: Mapping[str, Any], rows: int, schema: pa.Schema = SCHEMA) ->
 
 
 def _default(name: str, rows: int) -> Any:
-    value = _DEFAULTS[name]
+    value = _EMPTY[name]
     scalar: Any = pa.scalar(list(value) if isinstance(value, tuple) else value, _COLUMNS[name])
     return pa.repeat(scalar, max(rows, 1)).slice(0, rows)  # pyarrow cannot repeat a list no times
 
@@ -194,4 +258,16 @@ def _record(row: dict[str, Any]) -> Record:
     for name in _LISTS:
         row[name] = tuple(row[name])
     row["outputs"] = tuple(Output(**output) for output in row["outputs"])
-    return Record(**row)
+    kind = _kind(row)
+    return kind(**{name: row[name] for name in _NAMES[kind]})
+
+
+def _kind(row: Mapping[str, Any]) -> type[Record]:
+    """A photograph's row says when it was recorded, and those of earlier versions something else of its own.
+
+    One that says nothing of its own loses nothing as a scene's.
+    """
+    if row["status"] == "shard":
+        return ShardRecord
+    is_photograph = any(row[name] != _EMPTY[name] for name in _PHOTOGRAPHS_ALONE)
+    return PhotoRecord if is_photograph else SceneRecord

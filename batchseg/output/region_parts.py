@@ -8,7 +8,6 @@ new name, recorded, and then the old files are deleted: interrupted anywhere, th
 """
 
 import hashlib
-import io
 import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,10 +23,11 @@ from numpy.typing import NDArray
 
 from batchseg.errors import OutputError
 from batchseg.output import layout, publish
-from batchseg.output.columns import first_output, with_part
+from batchseg.output.columns import first_output, open_parquet, with_part
 from batchseg.output.ledger import Ledger
 from batchseg.output.scene_mask import publish_output, scratch_folder
-from batchseg.system import listing, storage
+from batchseg.system import listing
+from batchseg.system.location import join
 
 SMALL_BYTES = 2**20
 """A part below it is worth joining with others."""
@@ -70,7 +70,7 @@ def tidy(output: str, ledger: Ledger, sizes: Mapping[str, int] | None = None) ->
         needed -= set(group)
         needed.add(_rewrite(output, ledger, group, rows))
     ledger.guard()
-    publish.remove_files([storage.join(output, path) for path in sizes if path not in needed])
+    publish.remove_files([join(output, path) for path in sizes if path not in needed])
 
 
 def part_path(crs: str, rows: pa.Table) -> str:
@@ -86,10 +86,9 @@ def part_path(crs: str, rows: pa.Table) -> str:
 
 def read_part(output: str, path: str) -> pq.ParquetFile:
     """Raises OutputError where it cannot be read."""
-    uri = storage.join(output, path)
+    uri = join(output, path)
     try:
-        local = storage.local_path(uri)
-        return pq.ParquetFile(local if local is not None else io.BytesIO(storage.read_bytes(uri)))
+        return open_parquet(uri)
     except (OSError, pa.ArrowException) as e:
         msg = f"cannot read {uri}: {e}"
         raise OutputError(msg) from e
@@ -97,7 +96,7 @@ def read_part(output: str, path: str) -> pq.ParquetFile:
 
 def region_parts(output: str) -> dict[str, int]:
     """Path below the output and bytes of each part."""
-    root = storage.join(output, layout.ANNOTATIONS)
+    root = join(output, layout.ANNOTATIONS)
     with publish.output_errors("list", root):
         infos = listing.list_below(root)
     sizes = {info.uri.removeprefix(output + "/"): info.size for info in infos}

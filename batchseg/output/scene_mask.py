@@ -39,20 +39,24 @@ from batchseg.output.overviews import (
     look_at,
     make_levels,
 )
-from batchseg.output.record import Output, Record
+from batchseg.output.record import Output, SceneRecord, ShardRecord
 from batchseg.regions.geodesy import crs_code, row_areas
 from batchseg.regions.scene_table import RegionWriter
-from batchseg.system import storage
+from batchseg.system import fetch, storage
 from batchseg.system.disks import describe, full_disk
+from batchseg.system.location import Location, join
 from batchseg.system.temp_folders import cache_root
+
+Predicted = tuple[ShardRecord | SceneRecord, ...]
+"""All shards of a scene; or the scene's own record alone, to derive from its mask what differs."""
 
 _ASSEMBLY_ERRORS = (RasterioError, rasterio._err.CPLE_BaseError, SystemError, OSError, pa.ArrowException)
 """rasterio raises SystemError where GDAL failed and says no reason, as on a full disk."""
 
 
 def finish_scene(
-    output: str, scene: Scene, recipe: Recipe, product: Product, shards: tuple[Record, ...], epoch: int
-) -> tuple[Record, float]:
+    output: str, scene: Scene, recipe: Recipe, product: Product, shards: Predicted, epoch: int
+) -> tuple[SceneRecord, float]:
     """Assemble, publish and measure one scene's mask.
 
     Args:
@@ -73,13 +77,14 @@ def finish_scene(
     started = time.perf_counter()
     names: list[Layer] = ["mask", "confidence"] if recipe.confidence else ["mask"]
     record = _done_record(scene, recipe, product, shards)
-    if shards[0].status == "done":
-        _check_layers(output, shards[0])
+    done = shards[0] if isinstance(shards[0], SceneRecord) else None
+    if done is not None:
+        _check_layers(output, done)
     with scratch_folder(output) as folder:
         single = len(names) == 1
         layers = {name: _pieces(output, scene, shards, name, folder, single=single) for name in names}
         made = _Scene(scene, recipe, product, layers, folder)
-        keep = shards[0].encoding == product.encoding and shards[0].status == "done"
+        keep = done is not None and done.encoding == product.encoding
         try:
             with _gdal_for_output():
                 record = made.count(record) if keep else made.encode(record)
@@ -88,8 +93,8 @@ def finish_scene(
             raise OutputError(msg) from e
         with publish.output_errors("look at", output):
             check_epoch(output, epoch)
-        if keep:
-            outputs = [o for o in shards[0].outputs if o.path != shards[0].regions_part]
+        if keep and done is not None:
+            outputs = [o for o in done.outputs if o.path != done.regions_part]
         else:
             outputs = [o for name in names for o in _publish(output, scene, name, folder / f"{name}.tif")]
         if made.region_rows:
@@ -123,7 +128,7 @@ class _Scene:
         self.regions_file = folder / "regions.parquet"
         self.region_rows = 0
 
-    def encode(self, record: Record) -> Record:
+    def encode(self, record: SceneRecord) -> SceneRecord:
         """Write each layer's COG into the folder; what a pass over the mask shows is put on the record."""
         for name in self._layers:
             mosaic = self._vrt(name)
@@ -142,7 +147,7 @@ class _Scene:
                 raise OSError(errno.EIO, msg, str(made))
         return self._census.counted(record)
 
-    def count(self, record: Record) -> Record:
+    def count(self, record: SceneRecord) -> SceneRecord:
         """The same without writing a mask: the one that is there stays."""
         with self._looking() as look:
             look_at(self._vrt("mask"), look)
@@ -188,12 +193,12 @@ def regions_path(scene: Scene) -> str:
     return layout.scene_regions_path(crs_code(scene.georeference), name)
 
 
-def _check_layers(output: str, done: Record) -> None:
+def _check_layers(output: str, done: SceneRecord) -> None:
     """What is derived from a damaged mask would look sound ever after."""
     recorded = {made.path: made.sha256 for made in done.outputs}
     for path in done.layers:
         try:
-            found = storage.sha256(storage.join(output, path))
+            found = fetch.sha256(join(output, path))
         except OSError as e:
             msg = f"cannot read {path}: {e}"
             raise OutputError(msg) from e
@@ -206,8 +211,8 @@ def _halving(recipe: Recipe, layer: Layer) -> Callable[[Pixels], Pixels]:
     return partial(halve_classes, nodata=recipe.mask_nodata) if layer == "mask" else halve_confidence
 
 
-def _done_record(scene: Scene, recipe: Recipe, product: Product, shards: tuple[Record, ...]) -> Record:
-    return Record(
+def _done_record(scene: Scene, recipe: Recipe, product: Product, shards: Predicted) -> SceneRecord:
+    return SceneRecord(
         status="done",
         source_id=scene.source.source_id,
         tag=scene.source.tag,
@@ -232,15 +237,15 @@ def _publish(output: str, scene: Scene, layer: Layer, cog: Path) -> list[Output]
     if sidecar.exists():
         published.append(publish_output(output, target + ".aux.xml", sidecar))
     else:
-        publish.remove_files([storage.join(output, target) + ".aux.xml"])
+        publish.remove_files([join(output, target) + ".aux.xml"])
     return [publish_output(output, target, cog), *published]
 
 
 def publish_output(output: str, path: str, local: Path) -> Output:
     """Move a finished local file to its path below the output. Raises OutputError."""
     size = local.stat().st_size
-    checksum = storage.sha256(str(local))
-    publish.publish_file(local, storage.join(output, path))
+    checksum = fetch.sha256(str(local))
+    publish.publish_file(local, join(output, path))
     return Output(path=path, nbytes=size, sha256=checksum)
 
 
@@ -268,17 +273,17 @@ def _gdal_for_output() -> Iterator[None]:
 
 
 def _pieces(
-    output: str, scene: Scene, shards: tuple[Record, ...], layer: Layer, scratch: Path, *, single: bool
+    output: str, scene: Scene, shards: Predicted, layer: Layer, scratch: Path, *, single: bool
 ) -> list[Piece]:
     first, source = shards[0], scene.source
     sizes: dict[str, int] = {}
-    if first.status == "done":
-        uris = {storage.join(output, layout.layer_path(source.source_id, layer)): first.window}
+    if isinstance(first, SceneRecord):
+        uris = {join(output, layout.layer_path(source.source_id, layer)): first.window}
     else:
         folder = fragment_folder(
             output, source.source_id, source.tag, first.pixel, first.grid, first.cpu_class
         )
-        held = [shard for shard in shards if not shard.empty]
+        held = [shard for shard in shards if isinstance(shard, ShardRecord) and not shard.empty]
         uris = {fragment_uri(folder, shard.window, layer): shard.window for shard in held}
         if single:  # what is recorded is of all layers
             sizes = dict(zip(uris, (shard.fragment_bytes for shard in held), strict=True))
@@ -289,11 +294,11 @@ def _pieces(
 
 def _readable(uri: str, folder: Path, sizes: Mapping[str, int]) -> str:
     """Where GDAL can read it: of a bucket's file, a copy in `folder`. A known size is not asked for."""
-    path = storage.local_path(uri)
+    path = Location.of(uri).path
     try:
         if path is None:
             path = folder / uri.rpartition("/")[2]
-            storage.fetch(uri, path, sizes.get(uri))
+            fetch.fetch(uri, path, sizes.get(uri))
         elif not path.exists():
             raise FileNotFoundError
     except FileNotFoundError as e:
@@ -336,7 +341,7 @@ class Census:
             rows = np.count_nonzero(strip == class_id, axis=1)
             self._square_metres[class_id] += self._areas[row_off : row_off + len(rows)] @ rows
 
-    def counted(self, record: Record) -> Record:
+    def counted(self, record: SceneRecord) -> SceneRecord:
         """The record with what was counted."""
         pixels = self._pixels[: self._nodata]
         ids = np.flatnonzero(pixels)

@@ -12,7 +12,7 @@ from batchseg.job.recipe import digest
 from batchseg.models.package import ModelFacts
 from batchseg.output import layout, publish
 from batchseg.predict.engine_choice import Choice, as_document, from_document
-from batchseg.system import listing, storage
+from batchseg.system import fetch, listing
 from batchseg.system.redact import public
 
 FORMAT = 1
@@ -48,7 +48,7 @@ def load_state(output: str) -> OutputState | None:
     """
     uri = layout.state_uri(output)
     try:
-        loaded = json.loads(storage.read_bytes(uri))
+        loaded = json.loads(fetch.read_bytes(uri))
         if loaded["format"] != FORMAT:
             msg = f"{output} has format {loaded['format']}, this batchseg writes {FORMAT}; use another output"
             raise ConfigError(msg)

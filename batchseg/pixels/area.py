@@ -7,6 +7,7 @@ import hashlib
 import warnings
 from collections.abc import Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from batchseg.inputs.source import Affine6, Scene
 from batchseg.job.recipe import Area
 from batchseg.job.settings import AreaFile
 from batchseg.pixels.grid import Window
-from batchseg.system import storage
+from batchseg.system import fetch
 
 BLOCK = 512
 """Pixels per side of what is burnt at once, from the raster's first pixel on: windows do not matter."""
@@ -74,13 +75,13 @@ def _read_vector(file: AreaFile, where: str) -> tuple[str | None, Sequence[bytes
     except ImportError as e:
         msg = f"{where}: reading vector files needs pyogrio; install it with `pip install batchseg[vector]`"
         raise ConfigError(msg) from e
-    local = storage.local_path(file.uri)
     pyogrio.set_gdal_config_options({"CPL_VSIL_CURL_ALLOWED_FILENAME": "none"})  # it may point anywhere
     try:
+        found = fetch.path_or_bytes(file.uri)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of several layers the first is what is documented
             meta, _, geometries, _ = pyogrio.raw.read(
-                storage.read_bytes(file.uri) if local is None else str(local),
+                str(found) if isinstance(found, Path) else found,
                 layer=file.layer,
                 columns=[],
                 force_2d=True,

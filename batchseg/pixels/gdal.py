@@ -12,8 +12,9 @@ from batchseg.errors import SourceError, SourceIOError, StoppedError
 from batchseg.inputs.source import Source
 from batchseg.pixels.open import RAW_BLOCK_BYTES, storage_failure
 from batchseg.pixels.stack import FileError
-from batchseg.system import storage
+from batchseg.system import fetch
 from batchseg.system.disks import describe, is_full
+from batchseg.system.file_info import file_info
 from batchseg.system.temp_folders import cache_root
 
 GDAL_OPTIONS = {
@@ -97,9 +98,9 @@ def storage_problem(source: Source) -> str | None:
     """GDAL calls an unreadable file 'not recognized'; ask the storage itself whose fault it is."""
     try:
         for uri in source.rasters or (source.uri,):
-            if storage.file_info(uri) is None:
+            if file_info(uri) is None:
                 return GONE
-            storage.read_tail(uri, 1)
+            fetch.read_tail(uri, 1)
     except (OSError, SourceIOError) as e:
         return f"{NOT_GIVEN}: {getattr(e, 'strerror', None) or e}"
     return None

@@ -9,7 +9,8 @@ from batchseg.errors import GridError, SourceError
 from batchseg.inputs.source import ControlPoint, Georeference, Refusal, Scene, Source
 from batchseg.pixels.gdal import gdal, source_errors
 from batchseg.pixels.stack import Stack, open_source, rescale_of
-from batchseg.system import storage
+from batchseg.system import fetch
+from batchseg.system.file_info import file_info
 from batchseg.system.processes import ProcessDiedError, each_in_fresh_process
 
 PNG_END = b"IEND\xaeB`\x82"
@@ -21,7 +22,7 @@ def read_header(source: Source) -> Scene | Refusal:
         return Refusal(source=source, reason=source.problem)
     try:
         with gdal(), source_errors("no raster, or its header is damaged", source):
-            if source.size == 0 and storage.file_info(source.uri) is not None:
+            if source.size == 0 and file_info(source.uri) is not None:
                 msg = "the file is empty"
                 raise SourceError(msg)
             with open_source(source) as dataset:
@@ -49,7 +50,7 @@ def read_headers_alone(sources: Sequence[Source], timeout: float) -> Iterator[Sc
 
 def died_refusal(source: Source, error: ProcessDiedError, doing: str) -> Refusal:
     """Of a source over which a fresh process ended. It is not blamed for a server that does not answer."""
-    transient = error.hung and storage.local_path(source.uri) is None
+    transient = error.hung and not source.is_local
     return Refusal(source=source, reason=f"the process that {doing} it {error}", transient=transient)
 
 
@@ -61,7 +62,7 @@ def _scene(source: Source, dataset: rasterio.DatasetReader | Stack) -> Scene:
         msg = f"the file holds no raster band{inner}"
         raise SourceError(msg)
     for uri, member in dataset.members() if isinstance(dataset, Stack) else [(source.uri, dataset)]:
-        if member.driver == "PNG" and PNG_END not in storage.read_tail(uri, 4096):
+        if member.driver == "PNG" and PNG_END not in fetch.read_tail(uri, 4096):
             msg = "the PNG has no end: it was cut off"  # GDAL reads such files without a word
             raise SourceError(msg)
     return Scene(

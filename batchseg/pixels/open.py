@@ -31,9 +31,10 @@ from batchseg.inputs.formats import (
     driver_of,
     local_head,
 )
-from batchseg.system import storage
+from batchseg.system import fetch, storage
+from batchseg.system.file_info import FileInfo, file_info
+from batchseg.system.location import Location
 from batchseg.system.redact import public
-from batchseg.system.storage import FileInfo
 from batchseg.system.temp_folders import cache_root
 
 WHOLE_BYTES = 16 * 2**20
@@ -68,7 +69,7 @@ def open_raster(
         SourceError: it is of no kind that is opened, or points at other files. Else what rasterio raises.
     """
     _failures.clear()
-    local = storage.local_path(uri)
+    local = Location.of(uri).path
     if local is not None:
         return _open_local(local, allow_vrt=allow_vrt)
     if size > WHOLE_BYTES and set(files) == {uri} and _is_read_by_ranges(uri):
@@ -81,12 +82,12 @@ def open_raster(
 
 
 def _is_read_by_ranges(uri: str) -> bool:
-    return bool(TIFF.search(uri)) and storage.gives_ranges(uri)
+    return bool(TIFF.search(uri)) and fetch.gives_ranges(uri)
 
 
 def _open_remote(uri: str, infos: Sequence[FileInfo]) -> rasterio.DatasetReader:
     """A large TIFF, whose first page is asked for once: for what it is, and for GDAL."""
-    first = storage.read_ranges(uri, [0], [PAGE_BYTES])[0]
+    first = fetch.read_ranges(uri, [0], [PAGE_BYTES])[0]
     driver_of(first[:HEAD_BYTES], allow_vrt=False)
     return _checked(rasterio.open(uri, driver="GTiff", opener=_Remote(infos, {uri: first}), sharing=False))
 
@@ -129,7 +130,7 @@ _failures: list[Exception] = []
 
 
 def _existing(uri: str) -> FileInfo:
-    info = storage.file_info(uri)
+    info = file_info(uri)
     if info is None:
         raise FileNotFoundError(f"{uri} is gone")  # noqa: EM102
     return replace(info, uri=uri)  # as it was asked for: a storage may spell it in another way
@@ -150,7 +151,7 @@ class _RemoteFile:
     def _read(self, starts: list[int], stops: list[int]) -> list[bytes]:
         """Zeros where the storage fails: GDAL's callbacks must not raise. Whoever reads asks for failures."""
         try:
-            return storage.read_ranges(self._uri, starts, stops)
+            return fetch.read_ranges(self._uri, starts, stops)
         except CredentialsError as e:
             _failures.append(e)
             return [bytes(stop - start) for start, stop in zip(starts, stops, strict=True)]
@@ -252,7 +253,7 @@ def _copied(main: FileInfo, infos: Sequence[FileInfo]) -> str:
             making = root / f"{key}.making"
             shutil.rmtree(making, ignore_errors=True)
             storage.at_once(
-                lambda info: storage.fetch(info.uri, making / _relative(info.uri), info.size), infos, main.uri
+                lambda info: fetch.fetch(info.uri, making / _relative(info.uri), info.size), infos, main.uri
             )
             making.rename(folder)
         os.utime(folder)  # when it was last used: the oldest go when room is made

@@ -21,7 +21,6 @@ from batchseg.pixels.grid import Shard
 from batchseg.pixels.stack import Stack, open_source
 from batchseg.pixels.validity import both_valid, valid_pixels
 from batchseg.pixels.windows import BLOCKWISE_DRIVERS, WindowReader
-from batchseg.system import storage
 from batchseg.system.threads import start_aside
 
 
@@ -80,7 +79,7 @@ def read_shards(scene: Scene, recipe: Recipe, shards: tuple[Shard, ...]) -> tupl
 
 def _checking(source: Source) -> "Future[None]":
     """`check_version`; of a bucket it is a round trip, and is asked while the read begins."""
-    if storage.local_path(source.uri) is None:
+    if not source.is_local:
         return start_aside(check_version, source)
     check_version(source)
     done: Future[None] = Future()

@@ -16,7 +16,7 @@ from batchseg.predict.engine_trials import Bench, Trial, bench
 from batchseg.predict.predictor import network_for, with_engine
 from batchseg.predict.probe import offers, try_out
 from batchseg.predict.samples import sample_tiles
-from batchseg.system import storage
+from batchseg.system import fetch
 
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 ENGINES: tuple[EngineName, ...] = get_args(EngineName)
@@ -186,7 +186,7 @@ def _conversion_digest(recipe: Recipe) -> str | None:
     """sha256 of the owner's conversion, if this engine takes it."""
     if recipe.model.conversion is None or not _takes_owners_conversion(recipe):
         return None
-    return storage.sha256(recipe.model.conversion)
+    return fetch.sha256(recipe.model.conversion)
 
 
 def _check_offer(recipe: Recipe, remedy: str = "") -> None:

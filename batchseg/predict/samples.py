@@ -16,7 +16,7 @@ from batchseg.pixels.fit import mismatch, tile_grid, with_own_scale
 from batchseg.pixels.grid import ShardGrid, cut_tile
 from batchseg.pixels.header import read_header
 from batchseg.pixels.read import read_shards
-from batchseg.system import storage
+from batchseg.system import fetch, storage
 from batchseg.system.processes import ProcessDiedError, each_in_fresh_process
 
 SOURCES, TRIED = 4, 16
@@ -91,7 +91,7 @@ def _of_photograph(source: Source, recipe: Recipe, where: dict[str, str]) -> Sam
 
     storage.adopt(where)
     with contextlib.suppress(SourceError, OSError):
-        fitting = Fitting(decode(storage.read_bytes(source.uri), source.uri), recipe)
+        fitting = Fitting(decode(fetch.read_bytes(source.uri), source.uri), recipe)
         if fitting.inputs:
             tile = np.ascontiguousarray(fitting.tile(fitting.inputs // 2))
             return Sample(pixels=tile, scale=recipe.scale)

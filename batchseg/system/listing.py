@@ -4,16 +4,15 @@ from collections.abc import Iterator
 from typing import Any
 
 from batchseg.errors import SourceIOError
-from batchseg.system.retry import patiently
-from batchseg.system.storage import (
+from batchseg.system.file_info import (
     FileInfo,
-    _is_no_answer,
-    _is_regular,
-    _points_nowhere,
-    as_os_error,
-    filesystem,
+    is_no_answer,
+    is_regular,
+    points_nowhere,
     to_file_info,
 )
+from batchseg.system.retry import patiently
+from batchseg.system.storage import as_os_error, filesystem
 
 WILDCARDS = "*?["
 
@@ -37,7 +36,7 @@ def list_files(pattern: str) -> Iterator[FileInfo]:
         raise SourceIOError(msg) from e
     for name in sorted(found):
         info = found[name]
-        if info["type"] == "file" or (info.get("islink") and (_is_regular(name) or _points_nowhere(name))):
+        if info["type"] == "file" or (info.get("islink") and (is_regular(name) or points_nowhere(name))):
             yield to_file_info(fs, name, info)
 
 
@@ -51,7 +50,7 @@ def _found(fs: Any, path: str) -> dict[str, dict[str, Any]]:
         try:
             found = {path: fs.info(path)}
         except FileNotFoundError as e:
-            if _is_no_answer(e.__cause__):
+            if is_no_answer(e.__cause__):
                 raise OSError(str(e.__cause__)) from e
             found = {}
     elif fs.isdir(path):
@@ -112,7 +111,7 @@ def list_folder(folder: str) -> Iterator[FileInfo]:
         msg = f"cannot list {folder}: {e}"
         raise SourceIOError(msg) from e
     for info in entries:
-        if info["type"] == "file" or (info.get("islink") and _is_regular(info["name"])):
+        if info["type"] == "file" or (info.get("islink") and is_regular(info["name"])):
             yield to_file_info(fs, info["name"], info)
 
 

@@ -7,6 +7,7 @@ listed page by page, other object stores folder by folder.
 
 import errno
 import os
+import re
 import stat
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,8 +19,9 @@ from typing import Any
 
 from batchseg.errors import SourceIOError
 from batchseg.system import listing, storage
+from batchseg.system.file_info import FileInfo, file_infos, to_file_info
+from batchseg.system.location import Location
 from batchseg.system.retry import patiently
-from batchseg.system.storage import FileInfo
 
 BATCH = 16_384
 """Files in one batch at most: what a walk holds, about 5 MB."""
@@ -74,7 +76,7 @@ def walk(pattern: str, *, wanted: Callable[[str], bool] = _any_name, without: st
     """Regular files of a path, a folder (all below it) or a glob, in no order, in batches.
 
     Args:
-        pattern: as `storage.list_files` takes it.
+        pattern: as `listing.list_files` takes it.
         wanted: asked for each file's name, folder left out; what it declines is not looked at.
         without: a folder that is not entered.
 
@@ -82,73 +84,78 @@ def walk(pattern: str, *, wanted: Callable[[str], bool] = _any_name, without: st
         SourceIOError: the storage could not be listed.
         ValueError: the pattern has `**` beside other characters.
     """
-    local = storage.local_path(pattern)
-    plain = pattern if local is None else str(local)
+    place = Location.of(pattern)
+    plain = str(place.path or pattern)
+    tree = _Tree(wanted, without, is_local=place.is_local)
     if listing.is_folder(pattern):
-        yield from _below(plain, wanted, without)
+        yield from tree.below(plain)
     elif listing.is_glob(pattern):
-        yield from _matching(plain, wanted, without)
+        yield from tree.matching(plain)
     elif wanted(plain.rpartition("/")[2]):
         found = look([plain])
         if found.tags[0] is not None:
             yield found
 
 
-def _below(folder: str, wanted: Callable[[str], bool], without: str) -> Iterator[Files]:
-    if storage.local_path(folder) is not None:
-        return _scan([folder], wanted, without, deep=True)
-    return _chosen(_pages(folder, deep=True), wanted, without)
+class _Tree:
+    """Folders of one storage, of which some files are wanted."""
 
+    def __init__(self, wanted: Callable[[str], bool], without: str, *, is_local: bool) -> None:
+        self._wanted, self._without, self._is_local = wanted, without, is_local
 
-def _directly_in(folders: list[str], wanted: Callable[[str], bool], without: str) -> Iterator[Files]:
-    if folders and storage.local_path(folders[0]) is not None:
-        yield from _scan(folders, wanted, without, deep=False)
-        return
-    for folder in folders:
-        yield from _chosen(_pages(folder, deep=False), wanted, without)
+    def below(self, folder: str) -> Iterator[Files]:
+        if self._is_local:
+            return _scan([folder], self._wanted, self._without, deep=True)
+        return _chosen(_pages(folder, deep=True), self._wanted, self._without)
 
+    def matching(self, pattern: str) -> Iterator[Files]:
+        """Level by level down to the pattern's last part, or to its `**`, below which all is listed."""
+        parts = pattern.split("/")
+        first = next(n for n, part in enumerate(parts) if any(c in part for c in listing.WILDCARDS))
+        stars = next((n for n, part in enumerate(parts) if "**" in part), None)
+        last = len(parts) - 1 if stars is None else stars
+        folders = ["/".join(parts[:first])]
+        for part in parts[first:last]:
+            folders = self._one_level_down(folders, part)
+        if stars is None:
+            yield from self._directly_in(folders, storage.glob_regex(parts[-1]))
+            return
+        whole = storage.glob_regex(pattern).match
+        for folder in folders:
+            for files in self.below(folder):
+                yield _filtered(files, [bool(whole(uri)) for uri in files.uris])
 
-def _matching(pattern: str, wanted: Callable[[str], bool], without: str) -> Iterator[Files]:
-    """Level by level down to the pattern's last part, or to its `**`, below which everything is listed."""
-    parts = pattern.split("/")
-    first = next(n for n, part in enumerate(parts) if any(c in part for c in listing.WILDCARDS))
-    stars = next((n for n, part in enumerate(parts) if "**" in part), None)
-    last = len(parts) - 1 if stars is None else stars
-    folders = ["/".join(parts[:first])]
-    for part in parts[first:last]:
-        folders = _one_level_down(folders, part)
-    if stars is None:
-        fits = storage.glob_regex(parts[-1]).match
-        yield from _directly_in(folders, lambda name: bool(fits(name)) and wanted(name), without)
-        return
-    whole = storage.glob_regex(pattern).match
-    for folder in folders:
-        for files in _below(folder, wanted, without):
-            yield _filtered(files, [bool(whole(uri)) for uri in files.uris])
+    def _directly_in(self, folders: list[str], fits: re.Pattern[str]) -> Iterator[Files]:
+        def wanted(name: str) -> bool:
+            return bool(fits.match(name)) and self._wanted(name)
 
+        if self._is_local:
+            yield from _scan(folders, wanted, self._without, deep=False)
+            return
+        for folder in folders:
+            yield from _chosen(_pages(folder, deep=False), wanted, self._without)
 
-def _one_level_down(folders: list[str], part: str) -> list[str]:
-    if any(c in part for c in listing.WILDCARDS):
-        fits = storage.glob_regex(part).match
-        listed = storage.at_once(_subfolders, folders, folders[0] if folders else "")
-        return [below for lower in listed for below in lower if fits(below.rpartition("/")[2])]
-    lower = [f"{folder}/{part}" for folder in folders]
-    return [folder for folder in lower if storage.local_path(folder) is None or _is_real_folder(folder)]
+    def _one_level_down(self, folders: list[str], part: str) -> list[str]:
+        if any(c in part for c in listing.WILDCARDS):
+            fits = storage.glob_regex(part).match
+            listed = storage.at_once(self._subfolders, folders, folders[0] if folders else "")
+            return [below for lower in listed for below in lower if fits(below.rpartition("/")[2])]
+        lower = [f"{folder}/{part}" for folder in folders]
+        return [folder for folder in lower if not self._is_local or _is_real_folder(folder)]
+
+    def _subfolders(self, folder: str) -> list[str]:
+        if not self._is_local:
+            return listing.list_subfolders(folder)
+        try:
+            with os.scandir(folder or "/") as entries:
+                return [f"{folder}/{e.name}" for e in entries if e.is_dir(follow_symlinks=False)]
+        except OSError as e:
+            _refuse_unless_passed_over(e, folder)
+            return []
 
 
 def _is_real_folder(path: str) -> bool:
     return Path(path).is_dir() and not Path(path).is_symlink()
-
-
-def _subfolders(folder: str) -> list[str]:
-    if storage.local_path(folder) is None:
-        return listing.list_subfolders(folder)
-    try:
-        with os.scandir(folder or "/") as entries:
-            return [f"{folder}/{e.name}" for e in entries if e.is_dir(follow_symlinks=False)]
-    except OSError as e:
-        _refuse_unless_passed_over(e, folder)
-        return []
 
 
 def _filtered(files: Files, keep: Sequence[bool]) -> Files:
@@ -161,8 +168,7 @@ def _filtered(files: Files, keep: Sequence[bool]) -> Files:
 
 def _scan(folders: list[str], wanted: Callable[[str], bool], without: str, *, deep: bool) -> Iterator[Files]:
     """Files in local folders, and in those below them where `deep`."""
-    local = storage.local_path(without) if without else None
-    left_out = "" if local is None else str(local)
+    left_out = str(Location.of(without).path or "") if without else ""
     files = Files()
     pending = folders[::-1]
     while pending:
@@ -242,7 +248,7 @@ def _s3_pages(fs: Any, path: str, *, deep: bool) -> Iterator[list[FileInfo]]:
         answer = patiently(partial(fs.call_s3, "list_objects_v2", **asked))
         objects = [entry for entry in answer.get("Contents", ()) if not entry["Key"].endswith("/")]
         yield [
-            storage.to_file_info(fs, f"{bucket}/{entry['Key']}", {**entry, "size": entry["Size"]})
+            to_file_info(fs, f"{bucket}/{entry['Key']}", {**entry, "size": entry["Size"]})
             for entry in objects
         ]
         if not answer.get("IsTruncated"):
@@ -257,7 +263,7 @@ def _folder_pages(fs: Any, path: str, *, deep: bool) -> Iterator[list[FileInfo]]
             entries = patiently(partial(fs.ls, pending.pop(), detail=True))
         except FileNotFoundError:
             continue
-        yield [storage.to_file_info(fs, e["name"], e) for e in entries if e["type"] == "file"]
+        yield [to_file_info(fs, e["name"], e) for e in entries if e["type"] == "file"]
         if deep:
             pending += [e["name"] for e in entries if e["type"] == "directory"]
 
@@ -268,7 +274,7 @@ def look(uris: Sequence[str]) -> Files:
     Raises:
         SourceIOError: a storage does not answer, or denies access.
     """
-    remote = [uri for uri in uris if "://" in uri and storage.local_path(uri) is None]
+    remote = [uri for uri in uris if "://" in uri and not Location.of(uri).is_local]
     if not remote:
         return _stat_all(uris)
     facts = dict(zip(remote, _asked(remote), strict=True))
@@ -298,7 +304,7 @@ def _asked(uris: Sequence[str]) -> list[_Facts]:
             known |= ((uri, facts) for uri, facts in pairs if uri in asked_for)
     single = [uri for uri in uris if uri.rpartition("/")[0] not in many]
     found = Files()
-    for uri, info in storage.file_infos(single).items():
+    for uri, info in file_infos(single).items():
         found.add_info(uri, info)
     known |= zip(found.uris, zip(found.sizes, found.tags, found.modified, strict=True), strict=True)
     return [known.get(uri, (0, None, None)) for uri in uris]

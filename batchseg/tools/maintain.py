@@ -15,10 +15,10 @@ from batchseg.output.fragments import discard_leftovers
 from batchseg.output.items import write_items
 from batchseg.output.ledger import Ledger
 from batchseg.output.lock import hold
-from batchseg.output.record import filled, to_records
+from batchseg.output.record import filled, sources_of
 from batchseg.output.region_parts import tidy
 from batchseg.output.state import OutputState, require_results, save_state
-from batchseg.system import storage
+from batchseg.system.location import join
 from batchseg.system.temp_folders import run_folder
 
 
@@ -49,7 +49,7 @@ def retry(output: str, run_id: str, source_ids: Sequence[str]) -> tuple[str, ...
     with _held(output, run_id) as (ledger, state):
         table = ledger.table()
         table = table.filter(pc.equal(table.column("status"), pa.scalar("quarantined")))
-        quarantined = {record.source_id: record for record in to_records(table)}
+        quarantined = {record.source_id: record for record in sources_of(table)}
         unknown = [source_id for source_id in source_ids if source_id not in quarantined]
         if unknown:
             msg = f"{unknown[0]} is not quarantined in {output}; `batchseg status` names those that are"
@@ -84,9 +84,8 @@ def prune(output: str, run_id: str, *, dry_run: bool, everything: bool) -> Prune
             )
             raise ConfigError(msg)
         own = outputs_of(rows)
-        own = own.filter(
-            pa.array(~is_below(own.column("path"), layout.ANNOTATIONS))
-        )  # rows leave their parts
+        # Its rows leave their parts, which others may share.
+        own = own.filter(pa.array(~is_below(own.column("path"), layout.ANNOTATIONS)))
         pruned = Pruned(
             sources=tuple(map(str, rows.column("source_id").to_pylist())),
             files=len(own),
@@ -94,7 +93,7 @@ def prune(output: str, run_id: str, *, dry_run: bool, everything: bool) -> Prune
         )
         if not dry_run:
             paths = own.column("path").to_pylist()
-            publish.remove_files([storage.join(output, str(path)) for path in paths])
+            publish.remove_files([join(output, str(path)) for path in paths])
             ledger.append_table(_removed(rows))
             tidy(output, ledger)
             discard_leftovers(output, ledger.unfinished())

@@ -11,7 +11,7 @@ from batchseg.output.ledger import Ledger
 from batchseg.output.region_parts import read_part
 from batchseg.output.state import require_results
 from batchseg.regions.rows import PHOTO_COLUMNS, SCENE_COLUMNS
-from batchseg.system import storage
+from batchseg.system.location import join
 from batchseg.tools.export import moved, schema_crs
 from batchseg.tools.tables import is_done, open_items, recorded_parts
 
@@ -38,7 +38,7 @@ def mask_uris(output: str) -> dict[str, str]:
     done = table.filter(is_done(table))
     ids, paths = done.column("source_id").to_pylist(), first_output(done, layout.MASKS).to_pylist()
     return {
-        str(source_id): storage.join(output, str(path))
+        str(source_id): join(output, str(path))
         for source_id, path in zip(ids, paths, strict=True)
         if path is not None
     }

@@ -15,7 +15,7 @@ from batchseg.errors import ConfigError, SourceError
 from batchseg.output.publish import replaced
 from batchseg.output.state import OutputState, require_results
 from batchseg.pixels.photo.decode import decode
-from batchseg.system import storage
+from batchseg.system import fetch
 from batchseg.system.walk import current_tags
 from batchseg.tools.outlines import MARGIN, Defect, cut, drawable, load_font, thumbnail
 from batchseg.tools.summary import Summary, Suspect, describe_counts, describe_period, local_time
@@ -226,7 +226,7 @@ def read_photo(suspect: Suspect) -> NDArray[Any]:
         if suspect.tag and tag != suspect.tag:
             msg = "the file was changed since"
             raise _NotShownError(msg)
-        data = storage.read_bytes(suspect.uri)
+        data = fetch.read_bytes(suspect.uri)
     except (OSError, SourceError) as e:
         msg = f"the file cannot be read: {e}"
         raise _NotShownError(msg) from e

@@ -11,9 +11,10 @@ from batchseg.output import layout
 from batchseg.output.columns import verdict_counts
 from batchseg.output.ledger import Ledger
 from batchseg.output.lock import holder
-from batchseg.output.record import to_records
+from batchseg.output.record import SceneRecord, sources_of
 from batchseg.output.state import require_results
-from batchseg.system import listing, storage
+from batchseg.system import fetch, listing
+from batchseg.system.location import join
 
 RUNS_LOOKED_AT = 5
 
@@ -98,7 +99,7 @@ def read_status(output: str) -> Status:
         ),
         refused=tuple(
             RefusedSource(source_id=record.source_id, status=record.status, error=record.error)
-            for record in to_records(table.filter(pc.invert(is_done)))
+            for record in sources_of(table.filter(pc.invert(is_done)))
         ),
         damaged=tuple(
             DamagedScene(
@@ -106,7 +107,8 @@ def read_status(output: str) -> Status:
                 bad_pixels=record.bad_pixels,
                 bad_share=record.bad_pixels / (record.height * record.width),
             )
-            for record in to_records(done.filter(pc.greater(done.column("bad_pixels"), pa.scalar(0))))
+            for record in sources_of(done.filter(pc.greater(done.column("bad_pixels"), pa.scalar(0))))
+            if isinstance(record, SceneRecord)
         ),
         last_run=_last_run(output),
         gone=state.vanished if state else (),
@@ -118,7 +120,7 @@ def _last_run(output: str) -> LastRun | None:
     folder = layout.runs_folder(output)
     for run in sorted(listing.list_subfolders(folder), reverse=True)[:RUNS_LOOKED_AT]:
         try:
-            found = json.loads(storage.read_bytes(storage.join(run, layout.SUMMARY)))
+            found = json.loads(fetch.read_bytes(join(run, layout.SUMMARY)))
         except (OSError, ValueError):
             continue
         if found.get("predictor_shares") and found.get("tiles"):

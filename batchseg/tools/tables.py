@@ -1,6 +1,5 @@
 """What an output of photographs holds, read for people: items by column, regions of chosen images."""
 
-import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,13 +13,13 @@ from numpy.typing import NDArray
 from batchseg.errors import ConfigError, OutputError
 from batchseg.models.package import PALETTE
 from batchseg.output import layout
-from batchseg.output.columns import first_output
+from batchseg.output.columns import first_output, open_parquet
 from batchseg.output.items import PHOTOGRAPHS
 from batchseg.output.ledger import Ledger
 from batchseg.output.region_parts import read_part
 from batchseg.output.state import OutputState, require_results
 from batchseg.regions.rows import PHOTO_COLUMNS
-from batchseg.system import storage
+from batchseg.system.location import join
 
 CLASS: dict[str, pa.DataType] = {
     "class_id": pa.int32(),
@@ -89,10 +88,9 @@ def open_items(output: str) -> Items:
         OutputError: it cannot be read.
     """
     state = require_results(output)
-    uri = storage.join(output, layout.ITEMS_TABLE)
+    uri = join(output, layout.ITEMS_TABLE)
     try:
-        local = storage.local_path(uri)
-        file = pq.ParquetFile(local if local is not None else io.BytesIO(storage.read_bytes(uri)))
+        file = open_parquet(uri)
     except FileNotFoundError as e:
         msg = f"{output} has no table of items yet: it is written when a run ends; see `batchseg status`"
         raise ConfigError(msg) from e

@@ -15,7 +15,8 @@ from batchseg.output.ledger import Ledger
 from batchseg.output.record import Output
 from batchseg.output.region_parts import read_part
 from batchseg.output.state import require_results
-from batchseg.system import listing, storage
+from batchseg.system import fetch, listing, storage
+from batchseg.system.location import join
 
 _COLUMNS: dict[str, pa.DataType] = {"source_id": pa.string(), "path": pa.string(), "found": pa.int64()}
 _FOUND = pa.schema(_COLUMNS)
@@ -66,7 +67,7 @@ def verify(output: str, *, quick: bool, say: Callable[[str], None]) -> Verificat
     else:
         say("a run is under way or was interrupted: the items table is not compared")
     return Verification(
-        sources=ledger.count,
+        sources=len(ledger.table()),
         files=len(recorded),
         nbytes=sum(made.nbytes for made in recorded.values()),
         rows=rows,
@@ -82,7 +83,7 @@ def _recorded(table: pa.Table) -> dict[str, Output]:
 
 
 def _listed(output: str, folder: str) -> Iterator[tuple[str, int]]:
-    root = storage.join(output, folder)
+    root = join(output, folder)
     with publish.output_errors("list", root):
         infos = listing.list_below(root)
     return ((info.uri.removeprefix(output + "/"), info.size) for info in infos)
@@ -97,7 +98,7 @@ def _size_problem(made: Output, sizes: dict[str, int]) -> str:
 
 def _checksum_problem(output: str, made: Output) -> str:
     try:
-        found = storage.sha256(storage.join(output, made.path))
+        found = fetch.sha256(join(output, made.path))
     except OSError as e:
         return f"{made.path}: cannot be read: {e}"
     return "" if found == made.sha256 else f"{made.path}: its checksum is not the recorded one"

@@ -6,7 +6,7 @@ from batchseg.cli.run import report_lines
 from batchseg.driver.loop import Tally
 from batchseg.driver.progress import Sums
 from batchseg.driver.report import Report
-from batchseg.output.record import Record
+from batchseg.output.record import SceneRecord
 from batchseg.predict.engine_choice import Choice
 
 REPORT = Report(
@@ -23,9 +23,9 @@ REPORT = Report(
 )
 
 
-def refused(status: str, count: int) -> tuple[Record, ...]:
+def refused(status: str, count: int) -> tuple[SceneRecord, ...]:
     return tuple(
-        Record(status=status, source_id=f"{n:03}.tif", tag="", error=f"reason {n}") for n in range(count)
+        SceneRecord(status=status, source_id=f"{n:03}.tif", tag="", error=f"reason {n}") for n in range(count)
     )
 
 
@@ -67,7 +67,7 @@ def test_the_first_hundred_refusals_are_named_even_where_all_else_is_quiet() -> 
 
 
 def test_damage_is_told_in_shares() -> None:
-    damaged = Record(status="done", source_id="d.tif", tag="", height=10, width=10, bad_pixels=25)
+    damaged = SceneRecord(status="done", source_id="d.tif", tag="", height=10, width=10, bad_pixels=25)
     lines = report_lines(dataclasses.replace(REPORT, damaged=(damaged,)), quiet=False)
     assert lines[-2] == "1 scenes done with damaged blocks (nodata in the mask):"
     assert lines[-1].startswith("  d.tif: ")

@@ -6,11 +6,11 @@ from hypothesis import strategies as st
 
 from batchseg.driver.commit import Streak
 from batchseg.errors import StoppedError
-from batchseg.output.record import Record
+from batchseg.output.record import SceneRecord
 
 
-def refusal(name, error, status="quarantined") -> Record:
-    return Record(status=status, source_id=name, tag="t", error=error, uri=f"/archive/{name}")
+def refusal(name, error, status="quarantined") -> SceneRecord:
+    return SceneRecord(status=status, source_id=name, tag="t", error=error, uri=f"/archive/{name}")
 
 
 def test_a_streak_holds_back_what_is_alike_but_for_names_and_numbers():

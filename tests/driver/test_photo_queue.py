@@ -15,7 +15,7 @@ from batchseg.driver.photo_queue import (
     PhotoWork,
 )
 from batchseg.driver.tasks import GroupAnswer, from_stream
-from batchseg.output.record import Record, to_table
+from batchseg.output.record import PhotoRecord, to_table
 
 
 def photos(*nbytes):
@@ -66,7 +66,7 @@ def test_results_stay_beside_their_images():
 
 
 def answer(count, seconds):
-    done = [Record(status="done", source_id=str(n), tag="t") for n in range(count)]
+    done = [PhotoRecord(status="done", source_id=str(n), tag="t") for n in range(count)]
     return GroupAnswer(rows=to_table(done), doubts=(), predict_seconds=seconds)
 
 

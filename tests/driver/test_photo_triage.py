@@ -1,4 +1,4 @@
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 
 import fsspec
@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from batchseg.driver import photo_triage
 from batchseg.driver.photo_triage import StoredOutputs, triage_photographs
 from batchseg.inputs.source import LISTING
-from batchseg.output.ledger import SCHEMA
-from batchseg.output.record import Output, Record
+from batchseg.output.record import Output, PhotoRecord, to_table
 
 IDS = [f"{folder}/{n}" for folder in ("a", "a b", "ü") for n in range(5)]
 
@@ -30,7 +29,7 @@ PHOTOGRAPHS = st.dictionaries(
 RECORDS = st.dictionaries(
     st.sampled_from(IDS),
     st.builds(
-        Record,
+        PhotoRecord,
         source_id=st.just(""),
         status=st.sampled_from(["done", "done", "done", "quarantined", "failed"]),
         tag=st.sampled_from("12"),
@@ -51,10 +50,9 @@ def listing_of(photographs: dict[str, dict]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=LISTING)
 
 
-def ledger_of(records: dict[str, Record], *, as_held: bool) -> pa.Table:
+def ledger_of(records: dict[str, PhotoRecord], *, as_held: bool) -> pa.Table:
     """The ledger's table; `as_held`: what repeats as dictionaries, as memory has it."""
-    rows = [{**asdict(records[i]), "source_id": i} for i in sorted(records)]
-    table = pa.Table.from_pylist(rows, schema=SCHEMA)
+    table = to_table(replace(records[i], source_id=i) for i in sorted(records))
     if as_held:
         for name in ("status", "pixel", "product"):
             place = table.column_names.index(name)
@@ -168,7 +166,7 @@ def test_a_deleted_result_is_made_again(tmp_path):
     (tmp_path / "masks").mkdir()
     Path(tmp_path / "masks" / "a.png").write_bytes(b"mask")
     output = Output(path="masks/a.png", nbytes=4, sha256="")
-    record = Record(source_id="a", status="done", tag="1", pixel="p", product="r", outputs=(output,))
+    record = PhotoRecord(source_id="a", status="done", tag="1", pixel="p", product="r", outputs=(output,))
     listing = listing_of({"a": {"tag": "1", "young": False, "attributes": "", "problem": ""}})
 
     def todo() -> int:

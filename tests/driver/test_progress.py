@@ -17,7 +17,7 @@ from batchseg.driver.events import (
     WorkEnded,
 )
 from batchseg.driver.progress import LogListener, Sums, describe, describe_damage, describe_young, duration
-from batchseg.output.record import Record
+from batchseg.output.record import SceneRecord
 from batchseg.system.timing import Stint
 
 SECONDS = {"read_seconds": 1.0, "predict_seconds": 2.0, "stitch_seconds": 0.5, "write_seconds": 0.25}
@@ -85,5 +85,5 @@ def test_the_log_has_a_line_for_all_but_the_clerks_events(caplog):
 def test_ages_and_damage_are_rounded_for_people():
     assert duration(59.6) == "1 min 00 s"
     assert describe_young(2, 3600).startswith("2 sources changed less than 1 h ago")
-    record = Record(status="done", source_id="a.tif", tag="t", height=10, width=10, bad_pixels=25)
+    record = SceneRecord(status="done", source_id="a.tif", tag="t", height=10, width=10, bad_pixels=25)
     assert describe_damage(record).startswith("25 pixels (25.00%)")

@@ -6,7 +6,7 @@ from batchseg.driver.events import PlanReady, ShardsDone
 from batchseg.driver.loop import Tally
 from batchseg.driver.progress import Sums
 from batchseg.driver.report import Report, save_summary
-from batchseg.output.record import Record
+from batchseg.output.record import SceneRecord
 from batchseg.predict.engine_choice import Choice
 
 CHOICE = Choice(engine="paddle", precision="fp32", device="cpu", baked=False, asked={})
@@ -37,7 +37,7 @@ def saved(folder, report, **more):
 
 
 def test_the_figures_are_the_reports(tmp_path):
-    damaged = Record(status="done", source_id="a.tif", tag="t", bad_pixels=7)
+    damaged = SceneRecord(status="done", source_id="a.tif", tag="t", bad_pixels=7)
     summary = saved(tmp_path, report_of(tmp_path, damaged=(damaged,)))
     assert (summary["done"], summary["predicted"], summary["skipped"], summary["young"]) == (1, 5, 2, 3)
     assert (summary["tiles"], summary["pixels"], summary["bad_pixels"]) == (5, 100, {"a.tif": 7})

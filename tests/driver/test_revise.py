@@ -15,7 +15,7 @@ from batchseg.driver.revise import find_copies, results_of, revise, surplus, wit
 from batchseg.inputs.source import LISTING
 from batchseg.models.package import ClassInfo
 from batchseg.output.ledger import Ledger
-from batchseg.output.record import Output, Record
+from batchseg.output.record import Output, PhotoRecord
 
 RECIPE, PRODUCT = make_recipe(), product_of(masks="failed")
 OTHER = replace(PRODUCT, classes=(ClassInfo(name="other", color="#000000"),))
@@ -38,7 +38,7 @@ def record(name, *, masks=("masks",), verdict="FAIL", **changes):
         "uri": f"/in/{name}",
         "attributes": "{}",
     }
-    return Record(source_id=name, verdict=verdict, **(fields | changes))
+    return PhotoRecord(source_id=name, verdict=verdict, **(fields | changes))
 
 
 RECORDED = st.dictionaries(
@@ -227,7 +227,9 @@ def test_copies_get_the_originals_results_or_are_predicted_themselves(tmp_path):
     same = {"a.jpg": "1", "b.jpg": "2", "c.jpg": "2", "d.jpg": "3", "e.jpg": "3", "f.jpg": "3"}
     copies = find(todo, same, ledger.table())
     assert copies.predict["source_id"].to_pylist() == ["b.jpg", "d.jpg"]
-    ledger.append([done("b.jpg", "2"), Record(status="quarantined", source_id="d.jpg", tag="t", error="cut")])
+    ledger.append(
+        [done("b.jpg", "2"), PhotoRecord(status="quarantined", source_id="d.jpg", tag="t", error="cut")]
+    )
     images, results, left = results_of(copies, ledger.table())
     assert images["source_id"].to_pylist() == ["a.jpg", "c.jpg"]
     assert results["source_id"].to_pylist() == ["old.jpg", "b.jpg"]

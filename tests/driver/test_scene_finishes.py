@@ -9,7 +9,7 @@ from scene_runs import Run, job, record_of
 from batchseg.driver.tasks import FinishOutcome, Slot
 from batchseg.output.fragments import fragment_folder
 from batchseg.output.ledger import Ledger
-from batchseg.output.record import Record
+from batchseg.output.record import SceneRecord
 
 
 def test_a_scene_finished_while_draining_leaves_no_fragments(tmp_path):
@@ -42,7 +42,7 @@ def test_a_scene_whose_shards_are_all_committed_is_only_finished(tmp_path):
 
 
 def test_a_scene_to_be_encoded_again_is_only_finished(tmp_path):
-    done = Record(status="done", source_id="a.tif", tag="tag-1", height=27, width=43)
+    done = SceneRecord(status="done", source_id="a.tif", tag="tag-1", height=27, width=43)
     run = Run(tmp_path, [dataclasses.replace(job(), encoded=done)]).go()
     assert run.executor.submissions == []
     assert [task.shards for task, _ in run.executor.finished] == [(done,)]

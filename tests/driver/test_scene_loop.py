@@ -10,7 +10,7 @@ from batchseg.driver.events import SceneDone, ShardsDone
 from batchseg.driver.tasks import Slot
 from batchseg.errors import ModelError, OutputError
 from batchseg.output.ledger import Ledger
-from batchseg.output.record import Record
+from batchseg.output.record import SceneRecord
 
 
 @properties
@@ -51,7 +51,7 @@ def test_what_is_done_in_between_ends_a_row_of_errors(tmp_path):
 def test_known_faults_of_content_are_recorded_however_many_there_are(tmp_path):
     run = Run(tmp_path, [job()])
     for number in range(9):
-        record = Record(
+        record = SceneRecord(
             status="quarantined", source_id=f"bad-{number}.tif", tag="t", error="the file is empty"
         )
         run.loop._refusals.add(record, is_single=True)

@@ -15,7 +15,7 @@ from batchseg.inputs.listing import find_sources
 from batchseg.inputs.photo_listing import list_photographs
 from batchseg.inputs.source import Refusal, Scene
 from batchseg.job.file import load_job
-from batchseg.output.record import Record
+from batchseg.output.record import SceneRecord
 from batchseg.pixels.header import read_header
 from batchseg.system.processes import call_in_fresh_process
 from faults import mutants
@@ -42,7 +42,7 @@ def test_a_vrt_is_known_however_it_begins(head):
 
 def test_a_job_that_allows_vrts_tries_again_what_was_refused_as_one():
     error = f"{VRT_REFUSED}; set allow_vrt"
-    record = Record(status="quarantined", source_id="a.vrt", tag="t", error=error)
+    record = SceneRecord(status="quarantined", source_id="a.vrt", tag="t", error=error)
     assert worth_another_try(make_config(allow_vrt=True), record)
     assert not worth_another_try(make_config(), record)
 

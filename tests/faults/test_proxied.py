@@ -15,7 +15,8 @@ from batchseg.output import publish
 from batchseg.output.ledger import Ledger
 from batchseg.output.lock import hold
 from batchseg.pixels import open
-from batchseg.system import listing, retry, storage, walk
+from batchseg.system import fetch, listing, retry, walk
+from batchseg.system.file_info import file_info
 from faults.proxy import TRANSIENT, Spoiling, kind_of, proxied
 
 
@@ -70,13 +71,13 @@ def test_every_first_request_may_fail(fault, proxy, bucket, direct, tmp_path):
     assert len(listing.list_below(f"{bucket}/in")) == 3
     assert len(list(listing.list_folder(f"{bucket}/in"))) == 3
     assert sum(len(files.uris) for files in walk.walk(f"{bucket}/in")) == 3
-    assert storage.file_info(one).size == len(data)
-    assert storage.file_info(f"{bucket}/in/absent") is None
-    assert storage.read_bytes(one) == data
-    assert storage.read_tail(one, 100) == data[-100:]
-    assert storage.read_ranges(one, [0, 7, 40_000], [7, 9, 50_001]) == [data[:7], data[7:9], data[40_000:]]
-    assert len(storage.sha256(one)) == 64
-    storage.fetch(one, tmp_path / "copy")
+    assert file_info(one).size == len(data)
+    assert file_info(f"{bucket}/in/absent") is None
+    assert fetch.read_bytes(one) == data
+    assert fetch.read_tail(one, 100) == data[-100:]
+    assert fetch.read_ranges(one, [0, 7, 40_000], [7, 9, 50_001]) == [data[:7], data[7:9], data[40_000:]]
+    assert len(fetch.sha256(one)) == 64
+    fetch.fetch(one, tmp_path / "copy")
     assert (tmp_path / "copy").read_bytes() == data
 
     publish.publish(f"{bucket}/out/published", data)

@@ -14,7 +14,7 @@ from batchseg.inputs.source import Refusal
 from batchseg.job.file import load_job
 from batchseg.job.settings import Scale
 from batchseg.pixels.header import read_header
-from batchseg.system import storage
+from batchseg.system.file_info import modified_at
 
 
 def test_a_folder_gives_its_rasters_at_any_depth(tmp_path):
@@ -149,6 +149,6 @@ def test_storages_say_when_a_file_changed_or_it_is_old():
     finally:
         memory.store.clear()
     for key, value in (("LastModified", now), ("updated", now.isoformat()), ("mtime", now.timestamp())):
-        assert storage._modified({key: value}) == pytest.approx(now.timestamp())
-    assert storage._modified({"last_modified": now.replace(tzinfo=None)}) == pytest.approx(now.timestamp())
-    assert storage._modified({"size": 3, "updated": "yesterday"}) is None
+        assert modified_at({key: value}) == pytest.approx(now.timestamp())
+    assert modified_at({"last_modified": now.replace(tzinfo=None)}) == pytest.approx(now.timestamp())
+    assert modified_at({"size": 3, "updated": "yesterday"}) is None

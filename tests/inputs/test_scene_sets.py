@@ -11,10 +11,11 @@ from archives import touch
 from factories import make_config
 
 from batchseg.errors import ConfigError
+from batchseg.inputs import scene_sets
 from batchseg.inputs.listing import current_tag, find_sources
 from batchseg.inputs.source import BandMetadata
 from batchseg.job.settings import SceneSet
-from batchseg.system import listing, storage
+from batchseg.system import listing
 
 
 def bands(folder: Path, **changes) -> SceneSet:
@@ -86,9 +87,9 @@ def test_each_pattern_is_listed_once(tmp_path, monkeypatch):
 
         return counted
 
-    for name in ("list_files", "file_info", "list_folder", "is_folder"):
-        home = storage if name == "file_info" else listing
-        monkeypatch.setattr(home, name, counting(getattr(home, name)))
+    for name in ("list_files", "list_folder", "is_folder"):
+        monkeypatch.setattr(listing, name, counting(getattr(listing, name)))
+    monkeypatch.setattr(scene_sets, "file_info", counting(scene_sets.file_info))
     patterns = tuple((name, f"{tmp_path}/{{scene}}.SAFE/{name}.jp2") for name in ("B04", "B08"))
     sources, _ = find_set(bands(tmp_path, patterns=patterns))
     assert len(asked) == 4  # two patterns, and either name of the metadata

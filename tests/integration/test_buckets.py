@@ -17,7 +17,8 @@ from batchseg.errors import SourceIOError
 from batchseg.output import publish
 from batchseg.output.ledger import Ledger
 from batchseg.pixels import open
-from batchseg.system import listing, retry, storage
+from batchseg.system import fetch, listing, retry
+from batchseg.system.location import join
 
 
 class _Ranges(http.server.SimpleHTTPRequestHandler):
@@ -95,8 +96,8 @@ def results(output: str) -> dict[str, bytes]:
     """Masks and regions by path below the output."""
     found = {}
     for folder in ("masks", "annotations"):
-        for info in listing.list_files(storage.join(output, folder)):
-            found[info.uri.removeprefix(output)] = storage.read_bytes(info.uri)
+        for info in listing.list_files(join(output, folder)):
+            found[info.uri.removeprefix(output)] = fetch.read_bytes(info.uri)
     return found
 
 

@@ -20,7 +20,7 @@ from batchseg.driver.events import Event, GroupDone
 from batchseg.driver.job import run_job
 from batchseg.errors import StoppedError
 from batchseg.job.file import load_job
-from batchseg.system import storage
+from batchseg.system import fetch, storage
 from batchseg.tools.maintain import prune, retry
 from batchseg.tools.verify import verify
 
@@ -124,7 +124,7 @@ def test_other_names_and_formats_are_derived(
     images, output = night(tmp_path, 6), tmp_path / "out"
     run(photo_job())
     for path in (tmp_path / "in").rglob("*.png"):
-        monkeypatch.setattr(storage, "read_bytes", _all_but(storage.read_bytes, tmp_path / "in"))
+        monkeypatch.setattr(fetch, "read_bytes", _all_but(fetch.read_bytes, tmp_path / "in"))
         assert path.exists()
     report = run(photo_job(classes=["none", "red", "grün", "blue"], masks="all", pixel_size=0.5))
     assert report.tally.done == 6

@@ -19,14 +19,15 @@ from batchseg.output.columns import (
     with_part,
 )
 from batchseg.output.ledger import Ledger
-from batchseg.output.record import SCHEMA, Output, Record, filled, to_records, to_table
+from batchseg.output.record import SCHEMA, Output, PhotoRecord, filled, to_records, to_table
 
 properties = settings(deadline=None, max_examples=25)
 
 paths = st.sampled_from(["masks/a.png", "masks/b.tif", "annotations/crs=none/p.parquet", "confidence/a.tif"])
 outputs = st.builds(Output, path=paths, nbytes=st.integers(0, 2**40), sha256=st.sampled_from(["0", "1"]))
 records = st.builds(
-    Record,
+    PhotoRecord,
+    recorded=st.integers(1, 9),
     status=st.sampled_from(["done", "quarantined", "failed", "removed"]),
     source_id=st.sampled_from(["a", "b", "ü/c d", "\U0001f600", "￿"]),
     tag=st.sampled_from(["t1", "t2"]),
@@ -38,13 +39,13 @@ records = st.builds(
 tables = st.lists(st.lists(records, min_size=1, max_size=6), max_size=5)
 
 
-def held(batch: list[Record]) -> list[pa.Table]:
+def held(batch: list[PhotoRecord]) -> list[pa.Table]:
     return list(from_parquet(to_parquet([to_table(batch)], "run")))
 
 
 @properties
 @given(tables)
-def test_the_last_row_of_each_source_counts(batches: list[list[Record]]) -> None:
+def test_the_last_row_of_each_source_counts(batches: list[list[PhotoRecord]]) -> None:
     expected = {record.source_id: record for batch in batches for record in batch}
     found = latest([HELD.empty_table(), *(table for batch in batches for table in held(batch))])
     assert found.schema.equals(HELD)
@@ -55,7 +56,7 @@ def test_the_last_row_of_each_source_counts(batches: list[list[Record]]) -> None
 
 @properties
 @given(tables)
-def test_outputs_are_found_and_replaced_as_records_say(batches: list[list[Record]]) -> None:
+def test_outputs_are_found_and_replaced_as_records_say(batches: list[list[PhotoRecord]]) -> None:
     rows = [record for batch in batches for record in batch]
     table = pa.concat_tables([HELD.empty_table(), *(table for batch in batches for table in held(batch))])
     assert first_output(table, "annotations").to_pylist() == [r.regions_part or None for r in rows]

@@ -3,9 +3,9 @@ import dataclasses
 import pyarrow.parquet as pq
 
 from batchseg.output.items import PHOTOGRAPHS, SCHEMA, write_items
-from batchseg.output.record import Output, Record
+from batchseg.output.record import Output, PhotoRecord, SceneRecord
 
-DONE = Record(
+DONE = SceneRecord(
     status="done",
     source_id="b.tif",
     tag="t",
@@ -19,7 +19,7 @@ DONE = Record(
     outputs=(Output(path="masks/b.tif", nbytes=1, sha256=""),),
     uri="/in/b.tif",
 )
-REFUSED = Record(status="quarantined", source_id="a.tif", tag="u", error="cut off", uri="/in/a.tif")
+REFUSED = SceneRecord(status="quarantined", source_id="a.tif", tag="u", error="cut off", uri="/in/a.tif")
 
 
 def written(folder, records, names=("soil", "water")):
@@ -52,7 +52,7 @@ def test_a_row_says_all_of_a_finished_source(tmp_path):
 
 
 def test_without_a_crs_there_are_no_areas(tmp_path):
-    record = Record(
+    record = SceneRecord(
         status="done", source_id="c.tif", tag="t", height=3, width=5, class_ids=(1,), class_pixels=(9,)
     )
     (row,) = written(tmp_path, [record]).to_pylist()
@@ -79,7 +79,7 @@ def test_a_table_of_nothing_has_its_columns(tmp_path):
     assert (table.num_rows, table.schema.equals(SCHEMA)) == (0, True)
 
 
-PHOTOGRAPH = Record(
+PHOTOGRAPH = PhotoRecord(
     status="done",
     source_id="c.jpg",
     tag="t",
@@ -105,7 +105,9 @@ PHOTOGRAPH = Record(
 
 
 def test_a_photograph_has_a_verdict_and_what_its_manifest_says(tmp_path):
-    plain = Record(status="done", source_id="d.jpg", tag="t", height=3, width=4, attributes='{"shift":"2"}')
+    plain = PhotoRecord(
+        status="done", source_id="d.jpg", tag="t", height=3, width=4, attributes='{"shift":"2"}'
+    )
     no, yes = written(tmp_path, [REFUSED, PHOTOGRAPH, plain]).slice(0, 2).to_pylist()
     own = [
         "verdict",

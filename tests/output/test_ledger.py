@@ -14,15 +14,14 @@ from strategies import WINDOWS, batches
 from batchseg.errors import ConfigError, OutputError
 from batchseg.output import ledger as ledger_module
 from batchseg.output.ledger import Ledger
-from batchseg.output.record import Output, Record, to_table
+from batchseg.output.record import Output, PhotoRecord, SceneRecord, ShardRecord, to_table
 
 properties = settings(deadline=None, max_examples=15)
 
 
-def shard(number: int = 0, **changes) -> Record:
+def shard(number: int = 0, **changes) -> ShardRecord:
     window = WINDOWS[number]
-    record = Record(
-        status="shard",
+    record = ShardRecord(
         source_id="a.tif",
         tag="t1",
         pixel="p",
@@ -36,8 +35,8 @@ def shard(number: int = 0, **changes) -> Record:
     return dataclasses.replace(record, **changes)
 
 
-def end(status: str, **changes) -> Record:
-    return dataclasses.replace(Record(status=status, source_id="a.tif", tag="t1"), **changes)
+def end(status: str, **changes) -> SceneRecord:
+    return dataclasses.replace(SceneRecord(status=status, source_id="a.tif", tag="t1"), **changes)
 
 
 def content(ledger: Ledger):
@@ -107,32 +106,42 @@ def test_a_merge_interrupted_at_its_removals_loses_nothing(first, second, data):
         assert len(list(parts.iterdir())) == 1
 
 
-def test_every_field_survives_the_disk(tmp_path):
-    record = Record(
-        status="done",
-        source_id="ordner/überflug 1.tif",
-        tag="t",
-        pixel="p",
-        product="q",
-        cpu_class="avx512",
+SHARED = {
+    "source_id": "ordner/überflug 1.tif",
+    "tag": "t",
+    "pixel": "p",
+    "cpu_class": "avx512",
+    "height": 4,
+    "width": 5,
+    "predicted": 6,
+    "uri": "s3://bucket/a.tif",
+}
+OF_SOURCES = SHARED | {
+    "status": "done",
+    "product": "q",
+    "encoding": "0" * 16,
+    "valid_pixels": 2**40,
+    "class_ids": (0, 65534),
+    "class_pixels": (2**40, 1),
+    "class_area_m2": (0.1, 1e15),
+    "outputs": (Output(path="masks/a.tif", nbytes=2**33, sha256="f" * 64),),
+    "region_count": 7,
+    "error": "line one\nline two",
+}
+FULL = [
+    ShardRecord(
+        **SHARED,
         grid="2x3",
         row_off=2**31 - 1,
         col_off=3,
-        height=4,
-        width=5,
         empty=True,
-        predicted=6,
         bad_pixels=2**41,
-        valid_pixels=2**40,
-        class_ids=(0, 65534),
-        class_pixels=(2**40, 1),
-        class_area_m2=(0.1, 1e15),
-        outputs=(Output(path="masks/a.tif", nbytes=2**33, sha256="f" * 64),),
-        encoding="0" * 16,
-        region_count=7,
         fragment_bytes=2**33,
-        error="line one\nline two",
-        uri="s3://bucket/a.tif",
+    ),
+    SceneRecord(**OF_SOURCES, grid="2x3", bad_pixels=2**41),
+    PhotoRecord(
+        **OF_SOURCES,
+        empty=True,
         class_regions=(0, 2**40),
         verdict="FAIL",
         rule="crack",
@@ -144,11 +153,17 @@ def test_every_field_survives_the_disk(tmp_path):
         content="2" * 16,
         same_as="b.tif",
         recorded=2**40,
-    )
-    defaults = {field.name: field.default for field in dataclasses.fields(Record)}
+    ),
+]
+
+
+@pytest.mark.parametrize("record", FULL, ids=lambda record: type(record).__name__)
+def test_every_field_survives_the_disk(tmp_path, record):
+    defaults = {field.name: field.default for field in dataclasses.fields(record)}
     assert all(getattr(record, name) != value for name, value in defaults.items())
     Ledger(str(tmp_path)).append([record])
-    assert list(Ledger(str(tmp_path)).sources()) == [record]
+    again = Ledger(str(tmp_path))
+    assert [*again.sources(), *again.shards(record.source_id)] == [record]
 
 
 def test_a_ledger_from_before_a_column_was_known_is_read(tmp_path, monkeypatch):
@@ -254,7 +269,7 @@ def test_an_output_of_any_name_is_found_again(tmp_path, name):
 
 ends = st.lists(
     st.builds(
-        Record,
+        PhotoRecord,
         status=st.sampled_from(["done", "quarantined", "failed"]),
         source_id=st.sampled_from(["a.tif", "b/ü.tif"]),
         tag=st.sampled_from(["t1", "t2"]),
@@ -293,7 +308,7 @@ def test_a_removed_source_is_gone_until_it_comes_again(tmp_path):
     ledger = Ledger(str(tmp_path))
     ledger.append_table(to_table([end("done"), end("done", source_id="b.tif")]))
     ledger.append([end("removed")])
-    assert (ledger.source("a.tif"), ledger.count) == (None, 1)
+    assert (ledger.source("a.tif"), len(ledger.table())) == (None, 1)
     ledger.append_table(to_table([end("removed", source_id="b.tif"), end("done", tag="t2")]))
     for view in (ledger, Ledger(str(tmp_path))):
         assert list(view.sources()) == [end("done", tag="t2")]
@@ -336,7 +351,7 @@ def test_a_row_appended_after_a_record_counts(tmp_path):
 
 def test_a_newer_ledger_is_refused_and_stays(tmp_path):
     ledger = Ledger(str(tmp_path))
-    ledger.append([Record(status="failed", source_id="a", tag="1")])
+    ledger.append([SceneRecord(status="failed", source_id="a", tag="1")])
     (path,) = (tmp_path / "_batchseg" / "ledger").iterdir()
     table = pq.read_table(path)
     pq.write_table(table.append_column("mood", pa.array(["fine"])), path)
@@ -347,7 +362,7 @@ def test_a_newer_ledger_is_refused_and_stays(tmp_path):
 def test_no_flipped_bit_goes_unseen(tmp_path):
     """One that changed what is recorded without an error would lose a source, or its mask."""
     ledger = Ledger(str(tmp_path))
-    ledger.append([Record(status="done", source_id=f"s{n}", tag="1", valid_pixels=n) for n in range(40)])
+    ledger.append([SceneRecord(status="done", source_id=f"s{n}", tag="1", valid_pixels=n) for n in range(40)])
     (path,) = (tmp_path / "_batchseg" / "ledger").iterdir()
     right, before = path.read_bytes(), ledger.table().to_pylist()
     for at in range(4, len(right), 53):

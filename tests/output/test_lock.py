@@ -13,8 +13,10 @@ from batchseg.output import layout, publish
 from batchseg.output import lock as output_lock
 from batchseg.output.ledger import Ledger
 from batchseg.output.lock import hold, holder
-from batchseg.output.record import Record
+from batchseg.output.record import SceneRecord
 from batchseg.system import listing, storage
+from batchseg.system.file_info import file_info
+from batchseg.system.location import Location, join
 
 HOLD = """
 import sys
@@ -117,14 +119,14 @@ def test_a_living_holder_keeps_the_output_however_long_it_works(output, quick):
 def test_who_was_taken_over_cannot_commit_any_more(output, quick):
     old = Ledger(output)
     old.claim("old")
-    old.append([Record(status="failed", source_id="a", tag="1")])
+    old.append([SceneRecord(status="failed", source_id="a", tag="1")])
     new = Ledger(output)
-    old.append([Record(status="failed", source_id="b", tag="1")])
+    old.append([SceneRecord(status="failed", source_id="b", tag="1")])
     new.claim("new")  # reads what was committed meanwhile
     assert [record.source_id for record in new.sources()] == ["a", "b"]
     with pytest.raises(OutputError, match="took this output over"):
-        old.append([Record(status="failed", source_id="c", tag="1")])
-    new.append([Record(status="failed", source_id="d", tag="1")])
+        old.append([SceneRecord(status="failed", source_id="c", tag="1")])
+    new.append([SceneRecord(status="failed", source_id="d", tag="1")])
     assert [record.source_id for record in Ledger(output).sources()] == ["a", "b", "d"]
 
 
@@ -148,16 +150,16 @@ def test_old_epochs_do_not_pile_up(output):
     for number in range(3):
         with hold(output, str(number)):
             pass
-    files = [info.uri for info in listing.list_folder(storage.join(output, "_batchseg", "locks"))]
+    files = [info.uri for info in listing.list_folder(join(output, "_batchseg", "locks"))]
     assert len(files) == 1
 
 
 def test_what_killed_starts_left_goes_with_the_next(output):
     with hold(output, "first"):
         pass
-    folder = storage.join(output, "_batchseg", "locks")
+    folder = join(output, "_batchseg", "locks")
     for name in (".tmp-0123", "clock-0123"):
-        publish.publish(storage.join(folder, name), b"")
+        publish.publish(join(folder, name), b"")
     with hold(output, "second") as lock:
         (info,) = listing.list_folder(folder)
         assert info.uri == layout.epoch_uri(output, lock.epoch)
@@ -186,9 +188,9 @@ def test_a_bucket_that_is_not_there_is_refused(bucket):
 
 @pytest.mark.parametrize("left", [b"", b"\0\0\xff{", b"[1, 2]"])
 def test_a_lock_that_a_power_cut_damaged_is_as_old_as_any_other(output, quick, left):
-    uri = storage.join(output, "_batchseg", "locks", "epoch-00000007.json")
+    uri = join(output, "_batchseg", "locks", "epoch-00000007.json")
     publish.publish(uri, left)
-    if storage.local_path(output) is None:
+    if not Location.of(output).is_local:
         with pytest.raises(LockedError, match="damaged"), hold(output, "mine"):
             pass
         time.sleep(3)
@@ -210,9 +212,11 @@ def test_where_no_flock_tells_a_lock_of_another_hour_is_stale(tmp_path, quick, m
 def test_a_lock_from_the_future_that_is_written_again_is_held(tmp_path, quick, monkeypatch):
     monkeypatch.setattr(output_lock, "_is_flocked", lambda output, epoch: None)
     ahead = iter(range(3600, 7200))
-    real = storage.file_info
+    real = file_info
     monkeypatch.setattr(
-        storage, "file_info", lambda uri: dataclasses.replace(real(uri), modified=time.time() + next(ahead))
+        output_lock,
+        "file_info",
+        lambda uri: dataclasses.replace(real(uri), modified=time.time() + next(ahead)),
     )
     path = tmp_path / "_batchseg" / "locks" / "epoch-00000003.json"
     publish.publish(str(path), b'{"token": "", "holder": "other", "released": false}')
@@ -248,11 +252,11 @@ def test_who_slept_finds_out_before_it_commits_even_after_its_successor_merged(o
         with hold(output, "new") as new:
             successor = Ledger(output)
             successor.claim("new", new.guard)
-            successor.append([Record(status="failed", source_id="a", tag="1")])
+            successor.append([SceneRecord(status="failed", source_id="a", tag="1")])
             successor.merge()
         monkeypatch.setattr(output_lock, "_since", lambda then: output_lock.STALE_SECONDS)
         with pytest.raises(OutputError, match="took"):
-            ledger.append([Record(status="failed", source_id="b", tag="1")])
+            ledger.append([SceneRecord(status="failed", source_id="b", tag="1")])
         with pytest.raises(OutputError, match="took"):
             ledger.merge()
     assert [record.source_id for record in Ledger(output).sources()] == ["a"]

@@ -16,9 +16,9 @@ from batchseg.errors import OutputError
 from batchseg.job.recipe import RegionSettings, Ruleset
 from batchseg.output import photo_results
 from batchseg.output.columns import from_parquet, to_parquet
-from batchseg.output.ledger import SCHEMA
 from batchseg.output.photo_mask import read_layer
 from batchseg.output.photo_results import is_wanted
+from batchseg.output.record import SCHEMA
 from batchseg.output.region_parts import MEMBERS
 from batchseg.regions.rows import PHOTO_COLUMNS
 from batchseg.regions.scene_table import wanted_classes

@@ -10,7 +10,7 @@ from factories import make_facts
 
 from batchseg.output.columns import with_part
 from batchseg.output.ledger import Ledger
-from batchseg.output.record import SCHEMA, Output, Record, filled, to_table
+from batchseg.output.record import SCHEMA, Output, PhotoRecord, SceneRecord, filled, to_table
 from batchseg.output.region_parts import COMPACT_FROM, MEMBERS, part_path, region_parts, tidy
 from batchseg.output.state import OutputState, save_state
 from batchseg.regions.rows import PHOTO_COLUMNS
@@ -37,7 +37,7 @@ def publish_group(output: Path, ledger: Ledger, ids: list[str], tag: str) -> str
         mask.write_bytes(tag.encode())
         masks = (Output(path=f"masks/{source_id}.png", nbytes=len(tag), sha256=""),)
         verdict = {"verdict": "FAIL", "outputs": masks} if source_id.endswith("0") else {"verdict": "PASS"}
-        record = Record(status="done", source_id=source_id, tag=tag, region_count=2, **verdict)
+        record = PhotoRecord(status="done", source_id=source_id, tag=tag, region_count=2, **verdict)
         records.append(record)
         if not record.outputs:
             mask.unlink()
@@ -111,7 +111,7 @@ def test_small_parts_of_one_schema_are_joined_and_scenes_stay_apart(output: Path
     scene = "annotations/crs=none/scene-0.parquet"
     pq.write_table(region_rows(["z.tif"], PHOTO_COLUMNS.remove(5)), output / scene)
     made = Output(path=scene, nbytes=(output / scene).stat().st_size, sha256="")
-    ledger.append([Record(status="done", source_id="z.tif", tag="t", region_count=2, outputs=(made,))])
+    ledger.append([SceneRecord(status="done", source_id="z.tif", tag="t", region_count=2, outputs=(made,))])
     tidy(str(output), ledger)
     found = living(output)
     joined = next(path for path in found if path != scene)
@@ -126,7 +126,7 @@ def test_small_parts_of_one_schema_are_joined_and_scenes_stay_apart(output: Path
 
 def test_the_name_of_a_part_tells_its_members() -> None:
     ids = ["a", "b", "c"]
-    rows = to_table(Record(status="done", source_id=i, tag="t", pixel="p") for i in ids)
+    rows = to_table(PhotoRecord(status="done", source_id=i, tag="t", pixel="p") for i in ids)
     path = part_path("none", rows)
     assert path == part_path("none", rows.take(pa.array([2, 0, 1])))
     assert path != part_path("none", rows.slice(1))
@@ -138,7 +138,7 @@ def test_the_name_of_a_part_tells_its_members() -> None:
 
 def test_pruned_photographs_leave_their_masks_and_parts(output: Path) -> None:
     ledger, _ = night(output, 3)
-    ledger.append([Record(status="quarantined", source_id="broken.jpg", tag="t", error="cut off")])
+    ledger.append([PhotoRecord(status="quarantined", source_id="broken.jpg", tag="t", error="cut off")])
     ledger.merge()
     gone = groups_of(3)[1]
     state = OutputState(pixel={}, device="cpu", facts=make_facts(), roots={}, vanished=tuple(gone))

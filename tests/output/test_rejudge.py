@@ -11,7 +11,7 @@ from rules import box, criterion, tables_of
 from batchseg.errors import OutputError
 from batchseg.job.recipe import Ruleset
 from batchseg.output.ledger import SCHEMA
-from batchseg.output.record import Output, Record
+from batchseg.output.record import Output, PhotoRecord
 from batchseg.output.rejudge import rejudge
 from batchseg.regions.verdicts import judge
 
@@ -29,7 +29,7 @@ PART = "annotations/crs=none/part-{:016x}.parquet"
 class Rows:
     """What a ledger gives."""
 
-    records: list[Record]
+    records: list[PhotoRecord]
 
     def table(self):
         return pa.Table.from_pylist([dataclasses.asdict(record) for record in self.records], schema=SCHEMA)
@@ -55,7 +55,7 @@ def output(tmp_path):
     judged = judge(OLD, regions, images).to_pylist()
     held = regions["source_id"].to_pylist()
     records = [
-        Record(
+        PhotoRecord(
             status="done",
             source_id=name,
             tag="t",

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from batchseg.pixels import open
 from batchseg.pixels.open import _RemoteFile, open_raster, storage_failure
-from batchseg.system import storage
-from batchseg.system.storage import FileInfo
+from batchseg.system import fetch
+from batchseg.system.file_info import FileInfo, file_info
 from batchseg.system.temp_folders import CACHE_VARIABLE
 
 CONTENT = bytes(np.random.default_rng(0).integers(0, 256, 1000, dtype=np.uint8))
@@ -56,8 +56,8 @@ def test_a_remote_file_reads_as_a_local_one(steps, page, kept):
 def test_pages_that_are_there_are_not_asked_for_again(memory, monkeypatch):
     memory.pipe_file("/reads/file", CONTENT)
     asked = []
-    real = storage.read_ranges
-    monkeypatch.setattr(storage, "read_ranges", lambda *a: asked.append(a[1:]) or real(*a))
+    real = fetch.read_ranges
+    monkeypatch.setattr(fetch, "read_ranges", lambda *a: asked.append(a[1:]) or real(*a))
     monkeypatch.setattr(open, "PAGE_BYTES", 100)
     remote = _RemoteFile(FileInfo(uri="memory://reads/file", size=1000, version="1"))
     for position, size in ((0, 4), (10, 50), (90, 20), (150, 300), (0, 450)):
@@ -113,8 +113,8 @@ def test_rasters_and_their_sidecars_are_read_from_where_they_lie(tmp_path, memor
 
 def test_a_copy_is_made_once_and_again_for_another_version(tmp_path, memory, cache, monkeypatch):
     fetched = []
-    real = storage.fetch
-    monkeypatch.setattr(storage, "fetch", lambda uri, *rest: fetched.append(uri) or real(uri, *rest))
+    real = fetch.fetch
+    monkeypatch.setattr(fetch, "fetch", lambda uri, *rest: fetched.append(uri) or real(uri, *rest))
     write_raster(tmp_path / "a.png", np.full((1, 30, 40), 5, np.uint8), driver="PNG")
     (uri,) = put(memory, tmp_path, "a.png")
     for _ in range(2):
@@ -146,7 +146,7 @@ def test_the_oldest_copies_make_room(tmp_path, memory, cache, monkeypatch):
         (tmp_path / f"{number}.asc").write_text("ncols 1\nnrows 1\ncellsize 1\n" + f"{number}\n" * 30)
         (uri,) = put(memory, tmp_path, f"{number}.asc")
         os.utime(cache)
-        open._copied(storage.file_info(uri), [storage.file_info(uri)])
+        open._copied(file_info(uri), [file_info(uri)])
         for age, folder in enumerate(sorted(cache.glob("*/"), key=lambda p: p.stat().st_mtime, reverse=True)):
             os.utime(folder, (1_000_000 - age, 1_000_000 - age))
     kept = sorted(path.name for path in cache.rglob("*.asc"))

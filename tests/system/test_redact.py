@@ -9,7 +9,7 @@ from listings import listed
 from batchseg.errors import ConfigError
 from batchseg.job.file import load_job
 from batchseg.output.ledger import Ledger
-from batchseg.output.record import Record, to_table
+from batchseg.output.record import SceneRecord, to_table
 from batchseg.pixels.open import _relative
 from batchseg.system.redact import hidden, public
 
@@ -53,7 +53,7 @@ def test_secrets_of_the_environment_are_hidden_wherever_they_stand(monkeypatch):
 def test_a_ledger_holds_no_credentials(tmp_path):
     ledger = Ledger(str(tmp_path))
     uri, error = next(iter(SIGNED)), f"cannot read {next(iter(SIGNED))}"
-    rows = [Record(status="failed", source_id=name, tag="1", uri=uri, error=error) for name in "ab"]
+    rows = [SceneRecord(status="failed", source_id=name, tag="1", uri=uri, error=error) for name in "ab"]
     ledger.append(rows[:1])
     ledger.append_table(to_table(rows[1:]))
     for table in (ledger.table(), Ledger(str(tmp_path)).table()):

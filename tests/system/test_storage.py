@@ -1,235 +1,101 @@
-import errno
 import os
 import threading
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import fsspec
 import pytest
 
-from batchseg.errors import ConfigError, OutputError
-from batchseg.output import publish
-from batchseg.system import listing, storage
+from batchseg.errors import ConfigError, CredentialsError, StoppedError
+from batchseg.system import storage
+from batchseg.system.location import Location
 
 
-@pytest.fixture(params=["local", "memory"])
-def root(request, tmp_path):
-    """A folder on each kind of storage."""
-    if request.param == "local":
-        yield str(tmp_path / "root")
-    else:
-        memory = fsspec.filesystem("memory")
-        memory.store.clear()
-        yield "memory://root"
-        memory.store.clear()
+@pytest.fixture
+def options(monkeypatch):
+    """The process's own options, put back afterwards."""
+    for name in list(os.environ):
+        if name.startswith("FSSPEC_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setattr(fsspec.config, "conf", {})
+    yield fsspec.config.conf
+    for name in list(os.environ):
+        if name.startswith("FSSPEC_"):
+            del os.environ[name]
 
 
-def names_in(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
+def test_options_get_fsspecs_names_for_each_spelling(options):
+    storage.configure({"s3": {"endpoint": "http://minio:9000", "anonymous": True, "profile": "archive"}})
+    expected = {"endpoint_url": "http://minio:9000", "anon": True, "profile": "archive"}
+    assert options == {"s3": expected, "s3a": expected}
 
 
-def test_publishing_replaces_the_content(root):
-    uri = storage.join(root, "deep", "file.bin")
-    for data in (b"first, longer", b"second", b""):
-        publish.publish(uri, data)
-        assert storage.read_bytes(uri) == data
+def test_an_option_that_fsspec_has_another_value_for_is_left_out_where_it_is_off(options):
+    storage.configure({"gs": {"anonymous": False}, "az": {"anonymous": False}})
+    assert (options["gcs"], options["abfs"]) == ({}, {"anon": False})
 
 
-def test_publishing_leaves_nothing_but_the_file(tmp_path):
-    for _ in range(3):
-        publish.publish(str(tmp_path / "a"), b"x")
-        publish.create(str(tmp_path / "b"), b"x")
-    assert names_in(tmp_path) == ["a", "b"]
+def test_another_process_adopts_the_options(options):
+    storage.configure({"s3": {"profile": "archive"}})
+    where = storage.environment()
+    assert sorted(where) == ["FSSPEC_S3", "FSSPEC_S3A"]
+    for name in where:
+        del os.environ[name]
+    options.clear()
+    storage.adopt(where)
+    assert options["s3"] == {"profile": "archive"}
+    assert storage.environment() == where
 
 
-@pytest.mark.parametrize("write", [publish.publish, publish.create])
-def test_a_failed_write_leaves_nothing_and_is_an_output_error(tmp_path, write):
-    (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(OutputError, match="file/below"):
-        write(str(tmp_path / "file" / "below"), b"x")
-    (tmp_path / "folder").mkdir()
-    if write is publish.publish:
-        with pytest.raises(OutputError, match="folder"):
-            write(str(tmp_path / "folder"), b"x")
-    assert names_in(tmp_path) == ["file", "folder"]
+@pytest.mark.parametrize("uri", ["/data/a b#.tif", "file:///data/a b#.tif"])
+def test_a_local_path_is_found_by_address_and_by_place(uri):
+    for where in (uri, Location.of(uri)):
+        fs, path = storage.filesystem(where)
+        assert ("file" in fs.protocol, path) == (True, "/data/a b#.tif")
 
 
-@pytest.mark.parametrize("write", [publish.publish, publish.create])
-def test_what_cannot_be_removed_hides_no_reason(tmp_path, write, monkeypatch, read_only):
-    def full(path: Path, data: bytes) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-
-    monkeypatch.setattr(Path, "mkdir", lambda *_, **__: None)
-    monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(OutputError, match=r"cannot \w+ .*below: No space left on device"):
-        write(str(tmp_path / "below"), b"x")
+def test_a_protocol_without_client_is_an_os_error():
+    with pytest.raises(OSError, match="no-such"):
+        storage.filesystem("no-such://bucket/a")
 
 
-def test_a_reader_never_sees_half_a_file(tmp_path):
-    path = tmp_path / "file"
-    uri, contents = str(path), [bytes([n]) * 400_000 for n in range(2)]
-    publish.publish(uri, contents[0])
-    halves, over = [], threading.Event()
-
-    def read() -> None:
-        while not over.is_set():
-            data = path.read_bytes()
-            if data not in contents:
-                halves.append(len(data))
-
-    reader = threading.Thread(target=read)
-    reader.start()
-    for number in range(30):
-        publish.publish(uri, contents[number % 2])
-    over.set()
-    reader.join()
-    assert halves == []
+def test_errors_without_words_get_some():
+    with pytest.raises(OSError, match="KeyError: 'Contents'"), storage.as_os_error():
+        raise KeyError("Contents")
+    with pytest.raises(PermissionError, match="check the credentials"), storage.as_os_error():
+        raise PermissionError
+    with pytest.raises(FileNotFoundError, match="because"), storage.as_os_error():
+        raise FileNotFoundError from ValueError("because")
 
 
-def test_create_never_replaces(root):
-    uri = storage.join(root, "file")
-    assert publish.create(uri, b"first")
-    assert not publish.create(uri, b"second")
-    assert storage.read_bytes(uri) == b"first"
+def test_credentials_that_are_over_are_no_files_fault():
+    class ClientError(Exception):
+        response = {"Error": {"Code": "ExpiredToken"}}  # noqa: RUF012
+
+    with pytest.raises(CredentialsError, match="ExpiredToken"), storage.as_os_error():
+        raise ClientError("over")
 
 
-def test_of_many_who_create_a_file_one_succeeds(tmp_path):
-    uri = str(tmp_path / "file")
-    with ThreadPoolExecutor(8) as pool:
-        won = list(pool.map(lambda n: publish.create(uri, bytes([n])), range(8)))
-    assert sum(won) == 1
-    assert storage.read_bytes(uri) == bytes([won.index(True)])
-    assert names_in(tmp_path) == ["file"]
+def test_what_may_pass_stops_a_run_that_has_not_begun_and_what_is_wrong_is_the_jobs():
+    assert isinstance(storage.refusal(TimeoutError("slow"), "cannot list"), StoppedError)
+    assert isinstance(storage.refusal(FileNotFoundError("gone"), "cannot list"), ConfigError)
 
 
-def test_names_as_long_as_the_file_system_allows_can_be_published(tmp_path):
-    name = "n" * 255
-    publish.publish(str(tmp_path / name), b"x")
-    assert names_in(tmp_path) == [name]
+def test_requests_run_at_once_elsewhere_and_keep_their_order():
+    together = threading.Barrier(3, timeout=20)
+
+    def ask(number):
+        together.wait()
+        return number
+
+    assert storage.at_once(ask, [0, 1, 2], "s3://bucket") == [0, 1, 2]
 
 
-def test_publishing_a_file_moves_it(root, tmp_path):
-    local = tmp_path / "made"
-    local.write_bytes(b"content")
-    publish.publish_file(local, storage.join(root, "deep", "file"))
-    assert storage.read_bytes(storage.join(root, "deep", "file")) == b"content"
-    assert not local.exists()
+def test_on_a_local_disk_one_follows_the_other():
+    main = threading.current_thread()
+    assert storage.at_once(lambda _: threading.current_thread(), [0, 1], "/data") == [main] * 2
 
 
-def test_publishing_a_file_crosses_file_systems(tmp_path):
-    other = Path("/dev/shm")
-    if not other.is_dir() or other.stat().st_dev == tmp_path.stat().st_dev:
-        pytest.skip("one file system here")
-    local = other / f"batchseg-test-{os.getpid()}"
-    local.write_bytes(b"content")
-    try:
-        publish.publish_file(local, str(tmp_path / "file"))
-        assert not local.exists()
-    finally:
-        local.unlink(missing_ok=True)
-    assert (tmp_path / "file").read_bytes() == b"content"
-    assert names_in(tmp_path) == ["file"]
-
-
-def test_removing_takes_files_folders_and_what_is_not_there(root):
-    publish.publish(storage.join(root, "folder", "a"), b"x")
-    publish.publish(storage.join(root, "b"), b"x")
-    for name in ("folder", "b", "absent"):
-        publish.remove(storage.join(root, name))
-    assert list(listing.list_files(root)) == []
-
-
-def test_listing_takes_a_file_a_folder_or_a_glob_sorted(root):
-    for name in ("b.tif", "a.tif", "sub/c.tif", "sub/d.txt"):
-        publish.publish(storage.join(root, *name.split("/")), b"x")
-
-    def listed(pattern: str) -> list[str]:
-        return [info.uri.rpartition("root/")[2] for info in listing.list_files(pattern)]
-
-    assert listed(root) == ["a.tif", "b.tif", "sub/c.tif", "sub/d.txt"]
-    assert listed(storage.join(root, "*.tif")) == ["a.tif", "b.tif"]
-    assert listed(storage.join(root, "**", "c.tif")) == ["sub/c.tif"]
-    assert listed(storage.join(root, "a.tif")) == ["a.tif"]
-    assert listed(storage.join(root, "absent")) == []
-
-
-def test_listing_leaves_out_what_cannot_be_read_like_a_file(tmp_path):
-    (tmp_path / "file.tif").write_bytes(b"x")
-    (tmp_path / "folder.tif").mkdir()
-    (tmp_path / "link.tif").symlink_to(tmp_path / "file.tif")
-    (tmp_path / "broken.tif").symlink_to(tmp_path / "absent")
-    (tmp_path / "loop.tif").symlink_to(tmp_path / "loop.tif")
-    os.mkfifo(tmp_path / "pipe.tif")
-    for pattern in (str(tmp_path), str(tmp_path / "*.tif")):
-        found = {Path(info.uri).name: info for info in listing.list_files(pattern)}
-        assert list(found) == ["broken.tif", "file.tif", "link.tif", "loop.tif"]
-        # What a link points at may lie on a volume that is not mounted: nobody may overlook it.
-        absent = [found[name] for name in ("broken.tif", "loop.tif")]
-        assert {(info.size, info.version) for info in absent} == {(0, storage.ABSENT)}
-
-
-@pytest.mark.parametrize("linked", [False, True])
-def test_a_listing_and_a_look_at_one_file_agree(tmp_path, linked):
-    target = tmp_path / "target" / "a.tif"
-    target.parent.mkdir()
-    target.write_bytes(b"content")
-    os.utime(target, (1000, 1000))
-    folder = target.parent
-    if linked:
-        folder = tmp_path / "links"
-        folder.mkdir()
-        (folder / "a.tif").symlink_to(target)
-    uri = str(folder / "a.tif")
-    for pattern in (str(folder), str(folder / "*.tif"), uri):
-        assert list(listing.list_files(pattern)) == [storage.file_info(uri)]
-
-
-@pytest.mark.parametrize("linked", [False, True])
-def test_the_version_changes_when_the_content_is_written_again(tmp_path, linked):
-    target = tmp_path / "target"
-    target.write_bytes(b"one")
-    os.utime(target, (1000, 1000))
-    folder = tmp_path / "folder"
-    folder.mkdir()
-    os.link(target, folder / "a") if not linked else (folder / "a").symlink_to(target)
-    (before,) = listing.list_files(str(folder))
-    target.write_bytes(b"two")
-    os.utime(target, (2000, 2000))
-    (after,) = listing.list_files(str(folder))
-    assert before.size == after.size
-    assert before.version != after.version
-
-
-def test_there_is_no_info_of_what_is_no_file(tmp_path):
-    assert storage.file_info(str(tmp_path / "absent")) is None
-    assert storage.file_info(str(tmp_path)) is None
-
-
-def test_the_digest_covers_names_sizes_and_versions_and_no_order():
-    a, b = (storage.FileInfo(uri=f"/x/{name}", size=3, version="1") for name in "ab")
-    digest = storage.digest_of([a, b])
-    assert digest == storage.digest_of([b, a])
-    others = [
-        [a],
-        [a, storage.FileInfo(uri="/x/c", size=3, version="1")],
-        [a, storage.FileInfo(uri="/x/b", size=4, version="1")],
-        [a, storage.FileInfo(uri="/x/b", size=3, version="2")],
-    ]
-    assert digest not in [storage.digest_of(infos) for infos in others]
-
-
-def test_checking_an_output_writes_nothing(tmp_path):
-    publish.check_writable(str(tmp_path / "new" / "deep"))
-    assert names_in(tmp_path) == []
-    (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(ConfigError, match="is not a folder"):
-        publish.check_writable(str(tmp_path / "file" / "below"))
-
-
-@pytest.mark.parametrize("uri", ["/data/a", "file:///data/a"])
-def test_local_addresses_have_a_path(uri):
-    assert storage.local_path(uri) == Path("/data/a")
-
-
-def test_addresses_of_buckets_have_none():
-    assert storage.local_path("s3://bucket/a") is None
+def test_a_glob_matches_whole_texts():
+    assert storage.glob_regex("a/*.tif").match("a/b.tif")
+    assert not storage.glob_regex("a/*.tif").match("a/b/c.tif")
+    with pytest.raises(ValueError, match="\\*\\*"):
+        storage.glob_regex("a**")

@@ -6,7 +6,7 @@ import pytest
 from listings import NAMES
 
 from batchseg.errors import SourceIOError
-from batchseg.system import listing, storage, walk
+from batchseg.system import fetch, listing, walk
 
 
 def listed(*arguments, **options) -> dict[str, tuple[int, str | None]]:
@@ -138,7 +138,7 @@ def test_a_bucket_is_walked_page_by_page_and_names_stay_as_they_are(bucket, monk
     monkeypatch.setattr(type(fs), "call_s3", lambda self, *a, **k: real(self, *a, **(k | {"MaxKeys": 5})))
     whole = listed(f"{bucket}/in")
     assert set(whole) == {f"{bucket}/in/{f}{n}" for f in ("x 1#/", "x 2/", "other/y/") for n in NAMES}
-    assert {storage.read_bytes(uri).decode() for uri in whole} == {"in/x 1#/", "in/x 2/", "in/other/y/"}
+    assert {fetch.read_bytes(uri).decode() for uri in whole} == {"in/x 1#/", "in/x 2/", "in/other/y/"}
     assert listed(f"{bucket}/in/x*/*.jpg") == {uri: f for uri, f in whole.items() if "/in/x" in uri}
     assert listed(f"{bucket}/in/**/照*") == {uri: f for uri, f in whole.items() if "照" in uri}
     assert listed(f"{bucket}/absent") == listed(f"{bucket}/in/z*/*.jpg") == {}

@@ -10,7 +10,8 @@ from runs import run
 from batchseg.errors import ConfigError, LockedError
 from batchseg.output.ledger import Ledger
 from batchseg.output.lock import hold
-from batchseg.system import storage
+from batchseg.system.file_info import file_info
+from batchseg.system.location import join
 from batchseg.tools.maintain import prune, retry
 from batchseg.tools.status import read_status
 
@@ -42,10 +43,10 @@ def test_prune_removes_what_the_last_run_did_not_find(
 
     assert read_status(output).gone == ("c.tif",)
     assert prune(output, "run", dry_run=True, everything=False).sources == ("c.tif",)
-    assert storage.file_info(storage.join(output, "masks", "c.tif.tif")) is not None
+    assert file_info(join(output, "masks", "c.tif.tif")) is not None
     pruned = prune(output, "run", dry_run=False, everything=False)
     assert (pruned.sources, pruned.files) == (("c.tif",), 2)
-    assert storage.file_info(storage.join(output, "masks", "c.tif.tif")) is None
+    assert file_info(join(output, "masks", "c.tif.tif")) is None
     assert {row["source_id"] for row in items(output)} == {"a.tif", "b.tif"}
     assert [record.source_id for record in Ledger(output).sources()] == ["a.tif", "b.tif"]
     assert check(output).problems == ()

@@ -11,7 +11,7 @@ from factories import make_state
 from batchseg.errors import ConfigError
 from batchseg.inputs.source import Georeference
 from batchseg.output.ledger import Ledger
-from batchseg.output.record import Output, Record
+from batchseg.output.record import Output, SceneRecord
 from batchseg.output.state import save_state
 from batchseg.regions.rows import region_schema
 from batchseg.tools.results import mask_uris, read_regions
@@ -39,8 +39,8 @@ def output(tmp_path: Path) -> str:
         pq.write_table(pa.Table.from_pylist([row], schema=schema), path)
         made = [Output(path=f"masks/{code}.tif.tif", nbytes=1, sha256="")]
         made += [Output(path=str(path.relative_to(tmp_path)), nbytes=1, sha256="")]
-        ledger.append([Record(status="done", source_id=f"{code}.tif", tag="", outputs=tuple(made))])
-    ledger.append([Record(status="quarantined", source_id="q.tif", tag="", error="no raster")])
+        ledger.append([SceneRecord(status="done", source_id=f"{code}.tif", tag="", outputs=tuple(made))])
+    ledger.append([SceneRecord(status="quarantined", source_id="q.tif", tag="", error="no raster")])
     return str(tmp_path)
 
 

@@ -13,7 +13,7 @@ from strategies import WINDOWS, batches
 from batchseg.errors import ConfigError
 from batchseg.output.ledger import Ledger
 from batchseg.output.lock import hold
-from batchseg.output.record import Record
+from batchseg.output.record import SceneRecord, ShardRecord
 from batchseg.output.state import save_state
 from batchseg.tools.status import RUNS_LOOKED_AT, RefusedSource, read_status
 
@@ -25,10 +25,9 @@ def ledger_of(output: Path, **state: object) -> Ledger:
     return ledger
 
 
-def shard(source_id: str, number: int) -> Record:
+def shard(source_id: str, number: int) -> ShardRecord:
     window = WINDOWS[number]
-    return Record(
-        status="shard",
+    return ShardRecord(
         source_id=source_id,
         tag="t",
         pixel="p",
@@ -41,8 +40,8 @@ def shard(source_id: str, number: int) -> Record:
     )
 
 
-def done(source_id: str, **fields: object) -> Record:
-    return dataclasses.replace(Record(status="done", source_id=source_id, tag="t"), **fields)
+def done(source_id: str, **fields: object) -> SceneRecord:
+    return dataclasses.replace(SceneRecord(status="done", source_id=source_id, tag="t"), **fields)
 
 
 def test_an_archive_half_done(tmp_path: Path) -> None:
@@ -53,8 +52,8 @@ def test_an_archive_half_done(tmp_path: Path) -> None:
             done("a.tif", height=70_000, width=90_000),
             done("b.tif", height=10, width=50, bad_pixels=100),
             done("d.tif", height=3, width=4),
-            Record(status="quarantined", source_id="e.tif", tag="t", error="is cut off"),
-            Record(status="failed", source_id="f.tif", tag="t", error="no answer"),
+            SceneRecord(status="quarantined", source_id="e.tif", tag="t", error="is cut off"),
+            SceneRecord(status="failed", source_id="f.tif", tag="t", error="no answer"),
         ]
     )
     found = read_status(str(tmp_path))

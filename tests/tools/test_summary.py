@@ -17,7 +17,7 @@ from batchseg.cli.main import main
 from batchseg.cli.summary_text import COLUMNS, GROUPS, as_json, summary_lines
 from batchseg.errors import ConfigError, OutputError
 from batchseg.output.state import save_state
-from batchseg.system import storage
+from batchseg.system.location import join
 from batchseg.tools.outlines import cut
 from batchseg.tools.summary import _class_counts, _counts, _worst, start_of, summarize
 from batchseg.tools.tables import ITEM_COLUMNS
@@ -218,7 +218,7 @@ def test_outputs_without_what_is_asked_for_are_refused(tmp_path: Path, output: s
     save_state(str(tmp_path / "young"), make_state())
     with pytest.raises(ConfigError, match="no table of items yet"):
         summarize(str(tmp_path / "young"))
-    table = Path(storage.join(output, "items", "items.parquet"))
+    table = Path(join(output, "items", "items.parquet"))
     table.write_bytes(table.read_bytes()[:-9])
     with pytest.raises(OutputError, match=r"items\.parquet"):
         summarize(output)

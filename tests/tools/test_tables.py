@@ -17,7 +17,7 @@ from batchseg.models.package import PALETTE
 from batchseg.output.ledger import Ledger
 from batchseg.output.state import save_state
 from batchseg.regions.rows import PHOTO_COLUMNS, region_schema
-from batchseg.system import storage
+from batchseg.system.location import join
 from batchseg.tools import tables
 from batchseg.tools.tables import (
     ITEM_COLUMNS,
@@ -116,7 +116,7 @@ def test_tables_that_cannot_be_read_are_refused_in_words(tmp_path: Path) -> None
         open_items(str(tmp_path / "young"))
     output = make_photo_output(tmp_path / "out", [photo(1)])
     for path in ("items/items.parquet", recorded_parts(output).paths[0]):
-        file = Path(storage.join(output, path))
+        file = Path(join(output, path))
         file.write_bytes(file.read_bytes()[:-9])
     with pytest.raises(OutputError, match=r"cannot read .*items\.parquet"):
         open_items(output)

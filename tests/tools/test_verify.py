@@ -5,7 +5,8 @@ from outputs import EVERYWHERE, check
 from runs import run
 
 from batchseg.output import publish
-from batchseg.system import storage
+from batchseg.system import fetch
+from batchseg.system.location import join
 
 
 def test_what_a_run_leaves_is_as_recorded(job_and_output: tuple[Path, str]) -> None:
@@ -21,8 +22,8 @@ def test_what_a_run_leaves_is_as_recorded(job_and_output: tuple[Path, str]) -> N
 def test_verify_names_what_is_missing_or_differs(job_and_output: tuple[Path, str]) -> None:
     job, output = job_and_output
     run(job)
-    mask = storage.join(output, "masks", "a.tif.tif")
-    data = storage.read_bytes(mask)
+    mask = join(output, "masks", "a.tif.tif")
+    data = fetch.read_bytes(mask)
     publish.publish(mask, data[:-1] + bytes([data[-1] ^ 1]))
     assert check(output, quick=True).problems == ()
     assert check(output).problems == ("masks/a.tif.tif: its checksum is not the recorded one",)
@@ -31,7 +32,7 @@ def test_verify_names_what_is_missing_or_differs(job_and_output: tuple[Path, str
         f"masks/a.tif.tif: {len(data) - 1} bytes, recorded are {len(data)}",
     )
     publish.remove_files([mask])
-    publish.publish(storage.join(output, "masks", "strange.tif"), b"x")
+    publish.publish(join(output, "masks", "strange.tif"), b"x")
     found = check(output)
     assert found.problems == ("masks/a.tif.tif: missing",)
     assert found.unrecorded == ("masks/strange.tif",)
@@ -42,10 +43,10 @@ def test_verify_names_what_is_missing_or_differs(job_and_output: tuple[Path, str
 def test_verify_sees_a_table_that_says_something_else(job_and_output: tuple[Path, str]) -> None:
     job, output = job_and_output
     run(job)
-    uri = storage.join(output, "items", "items.parquet")
+    uri = join(output, "items", "items.parquet")
     import io
 
-    rows = pq.read_table(io.BytesIO(storage.read_bytes(uri)))
+    rows = pq.read_table(io.BytesIO(fetch.read_bytes(uri)))
     sink = io.BytesIO()
     pq.write_table(rows.slice(1), sink)
     publish.publish(uri, sink.getvalue())

@@ -110,7 +110,7 @@ class RayExecutor:
         self._tended_at, self._gathers = -math.inf, 0.0
 
     def headers(self, sources: Sequence[Source]) -> Iterator[Scene | Refusal]:
-        if self._cluster.is_own and sources and storage.local_path(sources[0].uri) is None:
+        if self._cluster.is_own and sources and not sources[0].is_local:
             self._warm(REMOTE_READS - WARM_WORKERS, [sources[0].uri, self._output])
         yield from self._headers.read(sources)
 

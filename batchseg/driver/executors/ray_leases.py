@@ -20,7 +20,6 @@ from batchseg.driver.executors.ray_seats import Seats
 from batchseg.driver.executors.ray_slots import Slots
 from batchseg.driver.scene_worker import LeaseResult
 from batchseg.driver.tasks import Failure, LeaseOutcome, LeaseTask, Outcome, Step
-from batchseg.system import storage
 
 REMOTE_READS = 6
 """At once from buckets, per host: while one waits for its replies the others decode."""
@@ -73,7 +72,7 @@ class Leases:
         first = queue.first(takes)
         if first is None:
             return None
-        remote = storage.local_path(first.task.lease.scene.source.uri) is None
+        remote = not first.task.lease.scene.source.is_local
         return first if reading < (REMOTE_READS if remote else 1) * self._slots.host_count else None
 
     def abandon(self, task: LeaseTask) -> Step | Literal["lost"]:

@@ -13,7 +13,8 @@ from batchseg.errors import SourceChangedError, SourceError, SourceIOError
 from batchseg.inputs.source import Doubt
 from batchseg.pixels.photo.decode import decode
 from batchseg.pixels.photo.picture import Picture
-from batchseg.system import storage
+from batchseg.system import fetch
+from batchseg.system.location import Location
 from batchseg.system.walk import current_tags
 
 CHUNK_FILES, CHUNK_BYTES = 16, 4 * 2**20
@@ -78,8 +79,8 @@ def read_listed(row: Row) -> bytes:
     """
     uri = row["uri"]
     try:
-        local = storage.local_path(uri)  # fsspec takes 0.1 ms for a file
-        data = storage.read_bytes(uri) if local is None else local.read_bytes()
+        local = Location.of(uri).path  # fsspec takes 0.1 ms for a file
+        data = fetch.read_bytes(uri) if local is None else local.read_bytes()
     except FileNotFoundError as e:
         msg = "the file is gone"
         raise SourceChangedError(msg) from e
@@ -101,7 +102,7 @@ def read_ahead(images: pa.Table, *, readers: int, with_content: bool) -> Iterato
         with_content: hash the files' bytes.
     """
     files = CHUNK_FILES
-    if images.num_rows and storage.local_path(images["uri"][0].as_py()) is None:
+    if images.num_rows and not Location.of(images["uri"][0].as_py()).is_local:
         readers, files = max(readers, REMOTE_READERS), 1
     chunks = _chunks(images, files)
     ahead: deque[_Ahead] = deque()

@@ -1,0 +1,72 @@
+"""Where a file or folder is: its address as it was given, and its path if a disk here has it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+PROTOCOLS = {
+    "s3": ("s3", "s3a"),
+    "gs": ("gs", "gcs"),
+    "az": ("az", "abfs", "abfss"),
+    "http": ("http", "https"),
+}
+"""Which spellings of a URI an entry of the job file's `storage` is for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """Made once where an address comes in; who works there asks it, and not the text."""
+
+    uri: str
+    """As it was given: a path, relative or not, or protocol://..."""
+    path: Path | None
+    """On a disk of this machine, of network file systems too; None on other storages."""
+    protocol: str
+    """What the address spells: s3, s3a, http ...; file for what has a path."""
+
+    @classmethod
+    def of(cls, where: "str | Location") -> "Location":
+        """The place of an address; a place is given back."""
+        if isinstance(where, Location):
+            return where
+        protocol, separator, rest = where.partition("://")
+        if separator and protocol != "file":
+            return cls(where, None, protocol)
+        return cls(where, Path(rest if separator else where), "file")
+
+    @property
+    def is_local(self) -> bool:
+        return self.path is not None
+
+    def __truediv__(self, part: str) -> "Location":
+        """What lies below it."""
+        return Location.of(join(self.uri, part))
+
+    def __str__(self) -> str:
+        return self.uri
+
+
+def join(root: str, *parts: str) -> str:
+    """The address of what lies below another."""
+    return "/".join((root.rstrip("/"), *parts))
+
+
+PATH_BYTES = 4096
+"""Of one path: Linux takes no more, S3 a quarter of it."""
+
+SPOKEN = frozenset((*(spelling for each in PROTOCOLS.values() for spelling in each), "file", "memory"))
+
+
+def unreadable(uri: str) -> str:
+    """Why what a listing holds can name no file, in words; empty where it can.
+
+    fsspec knows many more protocols, and chains of them, that unpack archives or run programs; GDAL has
+    names that begin with /vsi.
+    """
+    if "\0" in uri:
+        return "its path holds a NUL character; correct the list"
+    if len(uri) > PATH_BYTES:
+        return f"its path has {len(uri):,} characters; correct the list"
+    protocol, separator, rest = uri.partition("://")
+    if separator and (protocol not in SPOKEN or "::" in protocol or not rest.strip("/")):
+        return "is no path, and no address that is read: s3://, gs://, az://, http:// or https://"
+    return ""

@@ -1,0 +1,52 @@
+import pytest
+
+from batchseg.errors import OutputError
+from batchseg.output.columns import to_parquet
+from batchseg.output.layout import ledger_uri
+from batchseg.output.ledger_files import parts_there, read_parts, read_snapshot
+from batchseg.output.publish import publish
+from batchseg.output.record import SceneRecord, to_table
+
+
+def part(*names: str) -> bytes:
+    return to_parquet([to_table(SceneRecord(status="done", source_id=n, tag="t") for n in names)], "run")
+
+
+def ids_of(tables) -> list[str]:
+    return [source_id for table in tables for source_id in table.column("source_id").to_pylist()]
+
+
+def test_parts_are_told_apart_and_come_in_the_order_of_their_numbers(root):
+    for number in (12, 3, 100):
+        publish(ledger_uri(root, "segment", number), b"x" * number)
+    publish(ledger_uri(root, "snapshot", 2), b"xx")
+    publish(ledger_uri(root, "segment", 4) + ".tmp", b"")
+    snapshots, segments = parts_there(root)
+    assert (snapshots, list(segments.items())) == ({2: 2}, [(3, 3), (12, 12), (100, 100)])
+
+
+def test_an_output_without_a_ledger_has_no_parts(root):
+    assert parts_there(root) == ({}, {})
+
+
+def test_parts_and_snapshots_are_read_from_any_storage(root):
+    uris = [ledger_uri(root, "segment", number) for number in (1, 2)]
+    for uri, names in zip(uris, (["b", "a"], ["c"]), strict=True):
+        publish(uri, part(*names))
+    assert [ids_of(tables) for tables in read_parts(uris)] == [["b", "a"], ["c"]]
+    assert ids_of(read_snapshot(uris[0])) == ["b", "a"]
+
+
+def test_a_damaged_part_says_what_to_do(root):
+    uri = ledger_uri(root, "segment", 1)
+    publish(uri, part("a")[:-9])
+    for read in (lambda: [list(tables) for tables in read_parts([uri])], lambda: list(read_snapshot(uri))):
+        with pytest.raises(OutputError, match="restore it from a backup"):
+            read()
+
+
+def test_a_part_that_is_gone_is_told_apart_from_a_damaged_one(root):
+    with pytest.raises(FileNotFoundError):
+        list(read_parts([ledger_uri(root, "segment", 1)]))
+    with pytest.raises(FileNotFoundError):
+        list(read_snapshot(ledger_uri(root, "snapshot", 1)))
