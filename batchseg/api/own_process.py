@@ -19,7 +19,6 @@ but batchseg's work lends it (`lent`): the command line does, and the process th
 import contextlib
 import functools
 import os
-import pickle
 import queue
 import signal
 import socket
@@ -29,13 +28,15 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from batchseg.api.stopping import stop_signals
 from batchseg.errors import BatchsegError, StoppedError
 from batchseg.system.disks import disk_failures
 from batchseg.system.redact import hidden
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
 
 T = TypeVar("T")
 
@@ -117,6 +118,8 @@ class _Aside:
     def __init__(
         self, function: Callable[..., Any], args: tuple[Any, ...], hear: Callable[[Any], None] | None
     ) -> None:
+        from multiprocessing.connection import Connection  # 15 ms that the command line is spared
+
         self._hear = hear or _nothing
         self._printed = os.memfd_create("batchseg")  # a file that needs no folder
         ours, theirs = socket.socketpair()
@@ -221,6 +224,8 @@ def serve(descriptor: int) -> None:
     Args:
         descriptor: of the connection to the caller.
     """
+    from multiprocessing.connection import Connection
+
     connection = Connection(descriptor)
     reasons: list[str] = []
     sending = threading.Lock()
@@ -246,7 +251,7 @@ def _tell(say: Callable[[tuple[str, Any]], None], content: Any) -> None:
     say(("heard", content))
 
 
-def _hear_stop(connection: Connection, reasons: list[str]) -> None:
+def _hear_stop(connection: "Connection", reasons: list[str]) -> None:
     try:
         _, reason = connection.recv()
     except (EOFError, OSError):
@@ -258,6 +263,8 @@ def _portable(error: BaseException) -> BaseException:
     """An error that another process can raise; one that batchseg does not word brings its traceback."""
     if not isinstance(error, BatchsegError):
         error.add_note(hidden("".join(traceback.format_exception(error))))
+    import pickle
+
     try:
         pickle.loads(pickle.dumps(error))
     except Exception:  # noqa: BLE001  errors of libraries often cannot be made again

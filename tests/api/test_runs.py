@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import JobWriter, read_mask, reflectance, spectral_mask, write_raster
-from killing import faults, wait_for
+from killing import faults, processes, wait_for
 
 import batchseg
 from batchseg.driver.events import Event, PlanReady, SceneDone
@@ -99,21 +99,22 @@ def test_a_run_gives_results_and_leaves_the_process_as_it_was(
 SCRIPT = """
 import sys, batchseg
 try:
-    batchseg.run(batchseg.load_job(sys.argv[1], executor="inline", shard_tiles=1), progress=True)
+    batchseg.run(batchseg.load_job(sys.argv[1], executor=sys.argv[2], shard_tiles=1), progress=True)
 except KeyboardInterrupt:
     print("interrupted", flush=True)
 """
 
 
-def test_an_interrupted_run_is_resumed(tmp_path: Path, write_job: JobWriter) -> None:
+@pytest.mark.parametrize("executor", ["inline", pytest.param("ray", marks=pytest.mark.slow)])
+def test_an_interrupted_run_is_resumed(tmp_path: Path, write_job: JobWriter, executor: str) -> None:
     pixels = reflectance(90, 130)
     write_raster(tmp_path / "in" / "a.tif", pixels)
-    job = write_job(workers=1)
+    job, environment = write_job(workers=1), faults(tmp_path, slow=1)
     # A script without `if __name__ == "__main__"`, which processes that run themselves would start again.
     (tmp_path / "script.py").write_text(SCRIPT)
     process = subprocess.Popen(
-        [sys.executable, str(tmp_path / "script.py"), str(job)],
-        env=faults(tmp_path, slow=1),
+        [sys.executable, str(tmp_path / "script.py"), str(job), executor],
+        env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -124,6 +125,7 @@ def test_an_interrupted_run_is_resumed(tmp_path: Path, write_job: JobWriter) -> 
     printed, drawn = process.communicate(timeout=120)
     assert (printed, process.returncode) == ("interrupted\n", 0), drawn
     assert drawn.startswith("checking the model")
+    wait_for(lambda: not processes(environment), seconds=30)
     (log,) = (tmp_path / "out" / "_batchseg" / "runs").glob("*/log.txt")
     assert "stopped by KeyboardInterrupt" in log.read_text()
     output = batchseg.open(job)

@@ -82,7 +82,8 @@ def test_two_starts_at_once_are_one_run_and_one_line(
 
 
 def test_a_run_that_finds_the_output_held_has_imported_nothing_heavy(tmp_path: Path) -> None:
-    code = "import sys, batchseg.cli.main; print(*{name.partition('.')[0] for name in sys.modules})"
+    modules = "batchseg.cli.main, batchseg.api.jobs, batchseg.api.runs"
+    code = f"import sys, {modules}; print(*{{name.partition('.')[0] for name in sys.modules}})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert HEAVY & set(done.stdout.split()) == set()
 
