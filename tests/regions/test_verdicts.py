@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from polygons import whole_regions
-from rules import CLASSES, SCENE_COLUMNS, box, criterion, tables_of
+from rules import CLASSES, REGIONS, box, criterion, tables_of
 from strategies import sizes
 
 from batchseg.errors import ConfigError
@@ -178,7 +178,7 @@ def test_areas_in_square_millimetres_are_pixels_by_the_pixel_size():
     """0.27 / 0.3**2 is more than 3 in floats, 0.3 / 0.1**2 less than 30."""
     for mm2, pixel_size, least in ((0.5, 0.05, 200), (0.3, 0.1, 30), (0.27, 0.3, 3), (2.0, 0.3, 23)):
         options = make_photographs(Rule(name="large", then="FAIL", min_area_mm2=mm2), pixel_size=pixel_size)
-        rules = resolve_rules(options, CLASSES, SCENE_COLUMNS)
+        rules = resolve_rules(options, CLASSES, REGIONS)
         for area, verdict in ((least, "FAIL"), (least - 1, "PASS")):
             judged = judge(rules, *tables_of({"a.png": np.ones((1, area), np.uint8)}))
             assert judged["verdict"].to_pylist() == [verdict]
@@ -207,7 +207,7 @@ def test_without_scores_no_region_is_certain_enough():
 
 def test_rules_know_classes_by_name_and_by_id():
     named = Rule(name="r", then="REVIEW", classes=("fray", 1), min_area=30.0)
-    rules = resolve_rules(make_photographs(named), CLASSES, SCENE_COLUMNS)
+    rules = resolve_rules(make_photographs(named), CLASSES, REGIONS)
     assert rules.criteria == (criterion(name="r", then="REVIEW", classes=(1, 3), min_area=30.0),)
 
 
@@ -216,15 +216,15 @@ def test_rules_know_classes_by_name_and_by_id():
     [
         (
             {"classes": ("crak",)},
-            SCENE_COLUMNS,
+            REGIONS,
             r"rules: r: class: 'crak' is not among .*Perhaps you meant 'crack'",
         ),
-        ({"classes": (7,)}, SCENE_COLUMNS, r"class: 7 is no class id; there are 0\.\.3"),
-        ({"classes": ("sound",)}, SCENE_COLUMNS, "'sound' makes no regions"),
+        ({"classes": (7,)}, REGIONS, r"class: 7 is no class id; there are 0\.\.3"),
+        ({"classes": ("sound",)}, REGIONS, "'sound' makes no regions"),
         ({"classes": ("crack", "fray")}, RegionSettings(classes=(1, 2)), "'fray' makes no regions"),
         (
             {"interest": Interest(corners_xy=((0, 0), (4, 4), (4, 0), (0, 4)))},
-            SCENE_COLUMNS,
+            REGIONS,
             "region_of_interest: .*cross",
         ),
     ],
