@@ -37,10 +37,6 @@ class Location:
     def is_local(self) -> bool:
         return self.path is not None
 
-    def __truediv__(self, part: str) -> "Location":
-        """What lies below it."""
-        return Location.of(join(self.uri, part))
-
     def __str__(self) -> str:
         return self.uri
 
