@@ -2,7 +2,7 @@
 
     python benchmarks/ray_calls.py [LEASES]
 
-A lease is three calls (read, predict, write) and one answer, as in executors/ray.py.
+A lease is three calls (read, predict, write) and one answer, as in driver/executors/ray/leases.py.
 """
 
 import sys

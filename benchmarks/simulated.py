@@ -12,10 +12,10 @@ from typing import Any
 from factories import make_facts
 from factories import make_recipe as small_recipe
 
-from batchseg.driver.executors import ray, ray_finishes, ray_leases, ray_tasks
-from batchseg.driver.executors.ray_fleet import Capacity
-from batchseg.driver.executors.ray_hosts import Hosts
-from batchseg.driver.executors.ray_tasks import RunContext
+from batchseg.driver.executors.ray import executor, finishes, leases, tasks
+from batchseg.driver.executors.ray.fleet import Capacity
+from batchseg.driver.executors.ray.hosts import Hosts
+from batchseg.driver.executors.ray.tasks import RunContext
 from batchseg.driver.scene_worker import Lease, LeaseResult
 from batchseg.driver.tasks import FinishOutcome, FinishTask
 from batchseg.inputs.source import Georeference, Scene, Source
@@ -254,7 +254,7 @@ class SimulatedHosts:
         pass
 
 
-class SimulatedRay(ray.RayExecutor):
+class SimulatedRay(executor.RayExecutor):
     """The executor on a simulated cluster, whose predictors are there at once."""
 
     def __init__(self, output: str, cluster: Cluster, clock: Clock, gpus: int, product: Product) -> None:
@@ -283,19 +283,17 @@ class SimulatedRay(ray.RayExecutor):
 
 def stand_in(cluster: Cluster, clock: Clock, gpus: int) -> None:
     """Put a simulated cluster in Ray's place, and its clock in that of the time."""
-    executor: Any = ray
-    executor.Cluster = lambda *_, **__: SimpleNamespace(is_own=False, own_processes=dict)
-    executor.Hosts = lambda own: SimulatedHosts(gpus)
-    executor.time = SimpleNamespace(
-        monotonic=clock, sleep=lambda seconds: clock.wait_until(clock() + seconds)
-    )
-    for module in (ray, ray_leases, ray_finishes):
+    whole: Any = executor
+    whole.Cluster = lambda *_, **__: SimpleNamespace(is_own=False, own_processes=dict)
+    whole.Hosts = lambda own: SimulatedHosts(gpus)
+    whole.time = SimpleNamespace(monotonic=clock, sleep=lambda seconds: clock.wait_until(clock() + seconds))
+    for module in (whole, leases, finishes):
         module.ray = cluster
         module.tasks = SimpleNamespace(
             read=Task(cluster.read),
             write=Task(cluster.write),
             finish=Task(cluster.finish),
-            FETCH_SECONDS=ray_tasks.FETCH_SECONDS,
+            FETCH_SECONDS=tasks.FETCH_SECONDS,
         )
 
 

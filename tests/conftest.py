@@ -83,7 +83,7 @@ def ray_cluster() -> Iterator[str]:
     """The address of a Ray cluster of two CPUs that lives as long as the tests."""
     import ray
 
-    import batchseg.driver.executors.ray  # noqa: F401  its environment settings come before Ray starts
+    import batchseg.driver.executors.ray.executor  # noqa: F401  its environment settings come before Ray starts
 
     ray.init(
         num_cpus=2,

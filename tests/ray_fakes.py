@@ -4,9 +4,9 @@ from types import SimpleNamespace
 
 from factories import make_scene, make_source
 
-from batchseg.driver.executors.ray_hosts import Host
-from batchseg.driver.executors.ray_seats import Seats
-from batchseg.driver.executors.ray_tasks import FETCH_SECONDS, RunContext
+from batchseg.driver.executors.ray.hosts import Host
+from batchseg.driver.executors.ray.seats import Seats
+from batchseg.driver.executors.ray.tasks import FETCH_SECONDS, RunContext
 from batchseg.driver.scene_worker import Lease
 from batchseg.driver.tasks import LeaseTask, Slot
 

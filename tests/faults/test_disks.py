@@ -242,7 +242,7 @@ def test_nobody_is_blamed_for_a_process_that_died_on_a_machine_without_room() ->
     """SIGBUS is what a process gets that touches shared memory on a full disk."""
     from ray.exceptions import OutOfDiskError, WorkerCrashedError
 
-    from batchseg.driver.executors.ray_failures import failure_of
+    from batchseg.driver.executors.ray.failures import failure_of
 
     def look() -> None:
         assert failure_of(WorkerCrashedError(), "read").kind == "crash"

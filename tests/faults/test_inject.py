@@ -8,7 +8,7 @@ import seams
 from conftest import JobWriter, reflectance, write_raster
 from photo_runs import JobMaker, photograph, save
 
-from batchseg.driver.executors import ray_predictors, ray_tasks
+from batchseg.driver.executors.ray import predictors, tasks
 from batchseg.output.region_parts import COMPACT_FROM
 from faults.commands import ROLES, Place, run, said
 from faults.workload import place
@@ -72,7 +72,7 @@ def test_a_run_over_photographs_comes_by_their_seams(tmp_path: Path, photo_job: 
 @pytest.mark.parametrize("role", [role for role, name in ROLES.items() if name.startswith("ray::")])
 def test_tasks_of_ray_have_the_names_by_which_their_processes_are_found(role: str) -> None:
     name = ROLES[role].removeprefix("ray::")
-    assert hasattr(ray_predictors if role == "predictor" else ray_tasks, name)
+    assert hasattr(predictors if role == "predictor" else tasks, name)
 
 
 class Steps:

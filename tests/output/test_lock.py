@@ -14,7 +14,7 @@ from batchseg.output import lock as output_lock
 from batchseg.output.ledger import Ledger
 from batchseg.output.lock import hold, holder
 from batchseg.output.record import SceneRecord
-from batchseg.system import listing, storage
+from batchseg.system import listing
 from batchseg.system.file_info import file_info
 from batchseg.system.location import Location, join
 

@@ -71,9 +71,7 @@ def make_executor(config: JobConfig, stop: Stop) -> Executor:
             timeout=config.lease_timeout,
             stop=lambda: stop() is not None,
         )
-    from batchseg.driver.executors.ray import (
-        RayExecutor,  # half a second and 80 MB that inline runs are spared
-    )
+    from batchseg.driver.executors.ray.executor import RayExecutor
 
     engine = RayExecutor(
         config.output,

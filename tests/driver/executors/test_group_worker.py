@@ -22,7 +22,7 @@ def test_only_photographs_have_a_worker(models: Path, with_photographs: bool) ->
 
 def test_executors_load_no_decoder_of_photographs() -> None:
     code = (
-        "import sys; import batchseg.driver.executors.inline, batchseg.driver.executors.ray_predictors; "
+        "import sys; import batchseg.driver.executors.inline, batchseg.driver.executors.ray.predictors; "
         "print([name for name in sys.modules if 'photo_worker' in name or name == 'simplejpeg'])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

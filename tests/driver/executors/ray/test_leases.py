@@ -6,19 +6,19 @@ import pytest
 from ray import exceptions as ray_errors
 from ray_fakes import CONTEXT, FakeActor, FakeHosts, FakeRay, fake_tasks, make_task, seated
 
-from batchseg.driver.executors import ray_failures, ray_leases, ray_seats
-from batchseg.driver.executors.ray_leases import REMOTE_READS, Leases
-from batchseg.driver.executors.ray_slots import Slots
+from batchseg.driver.executors.ray import failures, leases, seats
+from batchseg.driver.executors.ray.leases import REMOTE_READS, Leases
+from batchseg.driver.executors.ray.slots import Slots
 from batchseg.driver.tasks import Slot
 
 
 @pytest.fixture
 def ray(monkeypatch):
     fake = FakeRay()
-    for module in (ray_leases, ray_seats):
+    for module in (leases, seats):
         monkeypatch.setattr(module, "ray", fake)
-    monkeypatch.setattr(ray_leases, "tasks", fake_tasks(fake))
-    monkeypatch.setattr(ray_failures, "full_disks", list)
+    monkeypatch.setattr(leases, "tasks", fake_tasks(fake))
+    monkeypatch.setattr(failures, "full_disks", list)
     return fake
 
 
@@ -62,10 +62,10 @@ def work(ray):
 
 def test_steps_of_a_lease_run_on_its_predictors_host(work):
     work.leases.submit(make_task(0, slot=1))
-    ((options, arguments),) = ray_leases.tasks.read.calls
+    ((options, arguments),) = leases.tasks.read.calls
     assert options == {"node": "b"}
     assert arguments[1:] == ("recipe", make_task(0).lease, False, 60.0)
-    ((options, arguments),) = ray_leases.tasks.write.calls
+    ((options, arguments),) = leases.tasks.write.calls
     assert options == {"node": "b"}
     assert arguments[:3] == ({}, "out", "recipe")
     assert work.end(work.ending()[0], "masks are written").result == "masks are written"

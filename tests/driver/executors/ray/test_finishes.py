@@ -5,19 +5,20 @@ from factories import make_scene, make_source
 from ray import exceptions as ray_errors
 from ray_fakes import CONTEXT, FakeHosts, FakeRay, fake_tasks, seated
 
-from batchseg.driver.executors import ray_failures, ray_finishes, ray_seats
-from batchseg.driver.executors.ray_finishes import Finishes
-from batchseg.driver.executors.ray_slots import Slots
+from batchseg.driver.executors.ray import failures, seats
+from batchseg.driver.executors.ray import finishes as ray_finishes
+from batchseg.driver.executors.ray.finishes import Finishes
+from batchseg.driver.executors.ray.slots import Slots
 from batchseg.driver.tasks import Failure, FinishOutcome, FinishTask, Slot
 
 
 @pytest.fixture
 def ray(monkeypatch):
     fake = FakeRay()
-    for module in (ray_finishes, ray_seats):
+    for module in (ray_finishes, seats):
         monkeypatch.setattr(module, "ray", fake)
     monkeypatch.setattr(ray_finishes, "tasks", fake_tasks(fake))
-    monkeypatch.setattr(ray_failures, "full_disks", list)
+    monkeypatch.setattr(failures, "full_disks", list)
     return fake
 
 

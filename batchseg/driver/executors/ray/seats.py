@@ -12,8 +12,8 @@ from typing import Any
 import ray
 from ray import exceptions as ray_errors
 
-from batchseg.driver.executors.ray_failures import first_line
-from batchseg.driver.executors.ray_hosts import Hosts
+from batchseg.driver.executors.ray.failures import first_line
+from batchseg.driver.executors.ray.hosts import Hosts
 from batchseg.errors import ModelError
 
 MAX_RESTARTS_IN_A_ROW = 3

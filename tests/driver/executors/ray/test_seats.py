@@ -4,8 +4,8 @@ import pytest
 from ray import exceptions as ray_errors
 from ray_fakes import FakeActor, FakeHosts, FakeRay, seated
 
-from batchseg.driver.executors import ray_seats
-from batchseg.driver.executors.ray_seats import MAX_RESTARTS_IN_A_ROW, Seats
+from batchseg.driver.executors.ray import seats as ray_seats
+from batchseg.driver.executors.ray.seats import MAX_RESTARTS_IN_A_ROW, Seats
 
 
 @pytest.fixture

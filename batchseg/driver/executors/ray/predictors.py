@@ -6,7 +6,7 @@ from typing import Any
 import ray
 
 from batchseg.driver.executors.group_worker import group_worker
-from batchseg.driver.executors.ray_tasks import RunContext, Where
+from batchseg.driver.executors.ray.tasks import RunContext, Where
 from batchseg.driver.scene_worker import LeaseMasks, LeasePixels, predict_lease
 from batchseg.driver.tasks import Failure, Group, GroupAnswer
 from batchseg.engines.base import telling_line

@@ -10,21 +10,21 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal, Protocol
 
-from batchseg.driver.executors import ray_tasks as tasks  # sets what Ray reads when it is imported
+from batchseg.driver.executors.ray import tasks  # sets what Ray reads when it is imported
 
 # isort: split
 import ray
 
-from batchseg.driver.executors.ray_cluster import Cluster
-from batchseg.driver.executors.ray_finishes import Finishes
-from batchseg.driver.executors.ray_fleet import Capacity, Fleet
-from batchseg.driver.executors.ray_groups import GroupInspections, Groups
-from batchseg.driver.executors.ray_headers import HeaderReader
-from batchseg.driver.executors.ray_hosts import Hosts
-from batchseg.driver.executors.ray_leases import REMOTE_READS, Leases
-from batchseg.driver.executors.ray_predictors import PredictorMaker
-from batchseg.driver.executors.ray_seats import Seats
-from batchseg.driver.executors.ray_slots import Slots
+from batchseg.driver.executors.ray.cluster import Cluster
+from batchseg.driver.executors.ray.finishes import Finishes
+from batchseg.driver.executors.ray.fleet import Capacity, Fleet
+from batchseg.driver.executors.ray.groups import GroupInspections, Groups
+from batchseg.driver.executors.ray.headers import HeaderReader
+from batchseg.driver.executors.ray.hosts import Hosts
+from batchseg.driver.executors.ray.leases import REMOTE_READS, Leases
+from batchseg.driver.executors.ray.predictors import PredictorMaker
+from batchseg.driver.executors.ray.seats import Seats
+from batchseg.driver.executors.ray.slots import Slots
 from batchseg.driver.tasks import (
     FinishTask,
     GroupTask,

@@ -13,9 +13,9 @@ from typing import Any
 import ray
 from ray import exceptions as ray_errors
 
-from batchseg.driver.executors import ray_tasks as tasks
-from batchseg.driver.executors.ray_failures import cause_of, first_line
-from batchseg.driver.executors.ray_hosts import Hosts
+from batchseg.driver.executors.ray import tasks
+from batchseg.driver.executors.ray.failures import cause_of, first_line
+from batchseg.driver.executors.ray.hosts import Hosts
 from batchseg.errors import StoppedError
 from batchseg.inputs.source import Refusal, Scene, Source
 from batchseg.system.processes import START_SECONDS

@@ -6,8 +6,8 @@ import pytest
 from factories import make_recipe
 from ray_fakes import CONTEXT
 
-from batchseg.driver.executors import ray_predictors
-from batchseg.driver.executors.ray_predictors import PredictorActor, PredictorMaker
+from batchseg.driver.executors.ray import predictors
+from batchseg.driver.executors.ray.predictors import PredictorActor, PredictorMaker
 from batchseg.driver.tasks import Failure, Group
 from batchseg.errors import ModelError, SourceIOError
 
@@ -17,7 +17,7 @@ SCENES = SimpleNamespace(photographs=None)
 
 @pytest.fixture
 def actor(monkeypatch):
-    monkeypatch.setattr(ray_predictors, "load_predictor", lambda *_, **__: "network")
+    monkeypatch.setattr(predictors, "load_predictor", lambda *_, **__: "network")
     return PredictorActor(make_recipe(), 4, "out", SCENES, 2)
 
 
@@ -33,16 +33,16 @@ def test_what_was_not_read_is_passed_on(actor):
 
 
 def test_pixels_go_through_the_network(actor, monkeypatch):
-    monkeypatch.setattr(ray_predictors, "predict_lease", lambda *arguments: arguments)
+    monkeypatch.setattr(predictors, "predict_lease", lambda *arguments: arguments)
     assert actor.predict("pixels") == ("network", make_recipe(), "pixels", 4)
 
 
 def test_an_error_of_the_network_is_the_leases_and_one_of_the_model_everybodys(actor, monkeypatch):
-    monkeypatch.setattr(ray_predictors, "predict_lease", raising(RuntimeError("\nno kernel")))
+    monkeypatch.setattr(predictors, "predict_lease", raising(RuntimeError("\nno kernel")))
     failure = actor.predict("pixels")
     assert (failure.kind, failure.step, failure.fatal) == ("error", "predict", None)
     assert "no kernel" in failure.reason
-    monkeypatch.setattr(ray_predictors, "predict_lease", raising(ModelError("class 300")))
+    monkeypatch.setattr(predictors, "predict_lease", raising(ModelError("class 300")))
     assert isinstance(actor.predict("pixels").fatal, ModelError)
 
 
@@ -67,7 +67,7 @@ def test_only_the_predictors_of_slots_reserve_something(monkeypatch, device, res
     def options(**options):
         return SimpleNamespace(remote=lambda *arguments: made.append((options, arguments)))
 
-    monkeypatch.setattr(ray_predictors, "remote_predictor", SimpleNamespace(options=options))
+    monkeypatch.setattr(predictors, "remote_predictor", SimpleNamespace(options=options))
     maker = PredictorMaker(context=CONTEXT, device=device, gpus=0.5, batch_size=4, readers=2)
     maker.make()
     maker.make_beside(node="b")

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from batchseg.driver.executors import ray_fleet
-from batchseg.driver.executors.ray_fleet import Capacity, Fleet
-from batchseg.driver.executors.ray_hosts import Hosts
-from batchseg.driver.executors.ray_seats import MAX_RESTARTS_IN_A_ROW, Seats
+from batchseg.driver.executors.ray import fleet as ray_fleet
+from batchseg.driver.executors.ray.fleet import Capacity, Fleet
+from batchseg.driver.executors.ray.hosts import Hosts
+from batchseg.driver.executors.ray.seats import MAX_RESTARTS_IN_A_ROW, Seats
 from batchseg.errors import ConfigError, ModelError, StoppedError
 
 

@@ -8,17 +8,10 @@ from factories import make_scene, make_source
 from ray import exceptions as ray_errors
 from ray_fakes import CONTEXT, FakeActor, FakeHosts, FakeRay, fake_tasks, make_task
 
-from batchseg.driver.executors import (
-    ray,
-    ray_failures,
-    ray_finishes,
-    ray_fleet,
-    ray_groups,
-    ray_leases,
-    ray_seats,
-)
-from batchseg.driver.executors.ray import RayExecutor
-from batchseg.driver.executors.ray_fleet import Capacity
+from batchseg.driver.executors.ray import executor as ray
+from batchseg.driver.executors.ray import failures, finishes, fleet, groups, leases, seats
+from batchseg.driver.executors.ray.executor import RayExecutor
+from batchseg.driver.executors.ray.fleet import Capacity
 from batchseg.driver.tasks import (
     FinishTask,
     Group,
@@ -52,14 +45,14 @@ class FakeCluster:
 def calls(monkeypatch):
     fake = FakeRay()
     tasks = fake_tasks(fake)
-    for module in (ray, ray_finishes, ray_fleet, ray_groups, ray_leases, ray_seats):
+    for module in (ray, finishes, fleet, groups, leases, seats):
         monkeypatch.setattr(module, "ray", fake)
-    for module in (ray, ray_finishes, ray_groups, ray_leases):
+    for module in (ray, finishes, groups, leases):
         monkeypatch.setattr(module, "tasks", tasks)
     monkeypatch.setattr(ray, "Cluster", FakeCluster)
     monkeypatch.setattr(ray, "Hosts", lambda own: FakeHosts())
     monkeypatch.setattr(ray, "TEND_SECONDS", 0.0)
-    monkeypatch.setattr(ray_failures, "full_disks", list)
+    monkeypatch.setattr(failures, "full_disks", list)
     return fake
 
 

@@ -9,8 +9,8 @@ import pytest
 from ray import exceptions as ray_errors
 from ray._private import node, ray_constants, services
 
-from batchseg.driver.executors import ray_cluster
-from batchseg.driver.executors.ray_cluster import Cluster, lean_head
+from batchseg.driver.executors.ray import cluster as ray_cluster
+from batchseg.driver.executors.ray.cluster import Cluster, lean_head
 from batchseg.errors import ConfigError, StoppedError
 
 

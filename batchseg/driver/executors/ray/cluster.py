@@ -17,7 +17,7 @@ import ray
 from ray import exceptions as ray_errors
 from ray._private import node, ray_constants, services
 
-from batchseg.driver.executors.ray_failures import first_line
+from batchseg.driver.executors.ray.failures import first_line
 from batchseg.errors import ConfigError, StoppedError
 from batchseg.system.disks import check_room, full_disks
 from batchseg.system.temp_folders import RAY_PREFIX, end_cluster, held_folder, socket_root

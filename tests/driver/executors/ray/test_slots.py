@@ -3,8 +3,8 @@
 import pytest
 from ray_fakes import FakeHosts, FakeRay, seated
 
-from batchseg.driver.executors import ray_seats
-from batchseg.driver.executors.ray_slots import Slots
+from batchseg.driver.executors.ray import seats as ray_seats
+from batchseg.driver.executors.ray.slots import Slots
 from batchseg.driver.tasks import Slot
 
 

@@ -8,9 +8,9 @@ from conftest import reflectance, write_raster
 from factories import make_source, source_of
 from ray_fakes import FakeHosts, FakeRay
 
-from batchseg.driver.executors import ray_headers
-from batchseg.driver.executors.ray_headers import LOST_LIMIT, HeaderReader
-from batchseg.driver.executors.ray_hosts import Hosts
+from batchseg.driver.executors.ray import headers
+from batchseg.driver.executors.ray.headers import LOST_LIMIT, HeaderReader
+from batchseg.driver.executors.ray.hosts import Hosts
 from batchseg.errors import StoppedError
 from batchseg.inputs.source import Refusal, Scene
 
@@ -69,14 +69,14 @@ class Waiting(FakeRay):
 @pytest.fixture
 def ray(monkeypatch):
     fake = Waiting()
-    monkeypatch.setattr(ray_headers, "ray", fake)
-    monkeypatch.setattr(ray_headers, "START_SECONDS", 0.02)
+    monkeypatch.setattr(headers, "ray", fake)
+    monkeypatch.setattr(headers, "START_SECONDS", 0.02)
     return fake
 
 
 def reader_of(monkeypatch, ray, alone, closing=None):
     tasks = Tasks(ray, alone)
-    monkeypatch.setattr(ray_headers, "tasks", tasks)
+    monkeypatch.setattr(headers, "tasks", tasks)
     return HeaderReader({}, FakeHosts(), 0.01, closing or threading.Event()), tasks
 
 

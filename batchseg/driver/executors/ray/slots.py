@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from batchseg.driver.executors.ray_hosts import Hosts
-from batchseg.driver.executors.ray_seats import Seats
+from batchseg.driver.executors.ray.hosts import Hosts
+from batchseg.driver.executors.ray.seats import Seats
 from batchseg.driver.tasks import Slot
 
 

@@ -7,10 +7,10 @@ from typing import Any
 import ray
 from ray import exceptions as ray_errors
 
-from batchseg.driver.executors import ray_tasks as tasks
-from batchseg.driver.executors.ray_failures import cause_of, failure_of, lost_with_host
-from batchseg.driver.executors.ray_hosts import Hosts
-from batchseg.driver.executors.ray_slots import Slots
+from batchseg.driver.executors.ray import tasks
+from batchseg.driver.executors.ray.failures import cause_of, failure_of, lost_with_host
+from batchseg.driver.executors.ray.hosts import Hosts
+from batchseg.driver.executors.ray.slots import Slots
 from batchseg.driver.tasks import FinishOutcome, FinishTask, Outcome, Step
 
 

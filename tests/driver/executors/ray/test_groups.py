@@ -6,18 +6,19 @@ import pytest
 from ray import exceptions as ray_errors
 from ray_fakes import CONTEXT, FakeHosts, FakeRay, fake_tasks, seated
 
-from batchseg.driver.executors import ray_failures, ray_groups, ray_seats
-from batchseg.driver.executors.ray_groups import GroupInspections, Groups
+from batchseg.driver.executors.ray import failures, groups
+from batchseg.driver.executors.ray import seats as ray_seats
+from batchseg.driver.executors.ray.groups import GroupInspections, Groups
 from batchseg.driver.tasks import Group, GroupTask, InspectionTask, Slot
 
 
 @pytest.fixture
 def ray(monkeypatch):
     fake = FakeRay()
-    for module in (ray_groups, ray_seats):
+    for module in (groups, ray_seats):
         monkeypatch.setattr(module, "ray", fake)
-    monkeypatch.setattr(ray_groups, "tasks", fake_tasks(fake))
-    monkeypatch.setattr(ray_failures, "full_disks", list)
+    monkeypatch.setattr(groups, "tasks", fake_tasks(fake))
+    monkeypatch.setattr(failures, "full_disks", list)
     return fake
 
 
@@ -93,7 +94,7 @@ def test_photographs_are_inspected_at_home_in_less_than_the_driver_waits(ray):
     inspections = GroupInspections(CONTEXT, FakeHosts())
     for number in range(3):
         inspections.submit(InspectionTask(group=group(number)))
-    options, arguments = ray_groups.tasks.inspect_group.calls[0]
+    options, arguments = groups.tasks.inspect_group.calls[0]
     assert options == {"node": "a"}
     assert arguments == ({}, "recipe", group(0), 48.0)
     first, second, third = inspections.references()

@@ -5,13 +5,13 @@ import errno
 import pytest
 from ray import exceptions as ray_errors
 
-from batchseg.driver.executors import ray_failures
-from batchseg.driver.executors.ray_failures import cause_of, failure_of, first_line, lost_with_host
+from batchseg.driver.executors.ray import failures
+from batchseg.driver.executors.ray.failures import cause_of, failure_of, first_line, lost_with_host
 
 
 @pytest.fixture(autouse=True)
 def _room(monkeypatch):
-    monkeypatch.setattr(ray_failures, "full_disks", list)
+    monkeypatch.setattr(failures, "full_disks", list)
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_no_room_ends_the_run_and_blames_no_source(error):
 
 
 def test_a_crash_beside_a_full_disk_is_the_disks(monkeypatch):
-    monkeypatch.setattr(ray_failures, "full_disks", lambda: ["/tmp is full"])
+    monkeypatch.setattr(failures, "full_disks", lambda: ["/tmp is full"])
     failure = failure_of(ray_errors.WorkerCrashedError(), "read")
     assert "(/tmp is full)" in str(failure.fatal)
 

@@ -5,7 +5,7 @@ from factories import make_scene
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batchseg.driver.executors.ray_lease_queue import LeaseQueue, RayLease
+from batchseg.driver.executors.ray.lease_queue import LeaseQueue, RayLease
 from batchseg.driver.scene_worker import Lease
 from batchseg.driver.tasks import LeaseTask, Slot
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import ray
 
-from batchseg.driver.executors.ray_hosts import Host, Hosts
-from batchseg.driver.executors.ray_seats import MAX_RESTARTS_IN_A_ROW, Seats
+from batchseg.driver.executors.ray.hosts import Host, Hosts
+from batchseg.driver.executors.ray.seats import MAX_RESTARTS_IN_A_ROW, Seats
 from batchseg.driver.tasks import Slot
 from batchseg.errors import ConfigError, StoppedError
 

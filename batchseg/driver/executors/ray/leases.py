@@ -11,13 +11,13 @@ from typing import Any, Literal
 import ray
 from ray import exceptions as ray_errors
 
-from batchseg.driver.executors import ray_tasks as tasks
-from batchseg.driver.executors.ray_failures import cause_of, failure_of, first_line, lost_with_host
-from batchseg.driver.executors.ray_hosts import Hosts
-from batchseg.driver.executors.ray_lease_queue import LeaseQueue, RayLease
-from batchseg.driver.executors.ray_predictors import PredictorMaker
-from batchseg.driver.executors.ray_seats import Seats
-from batchseg.driver.executors.ray_slots import Slots
+from batchseg.driver.executors.ray import tasks
+from batchseg.driver.executors.ray.failures import cause_of, failure_of, first_line, lost_with_host
+from batchseg.driver.executors.ray.hosts import Hosts
+from batchseg.driver.executors.ray.lease_queue import LeaseQueue, RayLease
+from batchseg.driver.executors.ray.predictors import PredictorMaker
+from batchseg.driver.executors.ray.seats import Seats
+from batchseg.driver.executors.ray.slots import Slots
 from batchseg.driver.scene_worker import LeaseResult
 from batchseg.driver.tasks import Failure, LeaseOutcome, LeaseTask, Outcome, Step
 

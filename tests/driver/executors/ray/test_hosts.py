@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from batchseg.driver.executors import ray_hosts
-from batchseg.driver.executors.ray_hosts import Hosts
+from batchseg.driver.executors.ray import hosts as ray_hosts
+from batchseg.driver.executors.ray.hosts import Hosts
 from batchseg.errors import StoppedError
 
 
