@@ -19,6 +19,7 @@ but batchseg's work lends it (`lent`): the command line does, and the process th
 import contextlib
 import functools
 import os
+import pickle
 import queue
 import signal
 import socket
@@ -263,8 +264,6 @@ def _portable(error: BaseException) -> BaseException:
     """An error that another process can raise; one that batchseg does not word brings its traceback."""
     if not isinstance(error, BatchsegError):
         error.add_note(hidden("".join(traceback.format_exception(error))))
-    import pickle
-
     try:
         pickle.loads(pickle.dumps(error))
     except Exception:  # noqa: BLE001  errors of libraries often cannot be made again
