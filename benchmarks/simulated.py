@@ -193,9 +193,6 @@ class Cluster:
             height=shard.core.height,
             width=shard.core.width,
             predicted=shard.count,
-            valid_pixels=shard.core.size,
-            class_ids=(0, 1, 2, 3),
-            class_pixels=(1, 2, 3, 4),
             fragment_bytes=1000,
             uri=lease.scene.source.uri,
         )
