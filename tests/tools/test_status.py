@@ -13,7 +13,7 @@ from strategies import WINDOWS, batches
 from batchseg.errors import ConfigError
 from batchseg.output.ledger import Ledger
 from batchseg.output.lock import hold
-from batchseg.output.record import SceneRecord, ShardRecord
+from batchseg.output.record import PhotoRecord, SceneRecord, ShardRecord
 from batchseg.output.state import save_state
 from batchseg.tools.status import RUNS_LOOKED_AT, RefusedSource, read_status
 
@@ -88,7 +88,10 @@ def test_every_source_is_counted_once(tmp_path_factory: pytest.TempPathFactory, 
 def test_photographs_are_counted_by_verdict(tmp_path: Path) -> None:
     verdicts = ["PASS", "FAIL", "PASS", "REVIEW", "PASS"]
     ledger = ledger_of(tmp_path, pixel={"fit": "tile"})
-    ledger.append(done(f"{number}.jpg", verdict=verdict) for number, verdict in enumerate(verdicts))
+    ledger.append(
+        PhotoRecord(status="done", source_id=f"{number}.jpg", tag="t", verdict=verdict)
+        for number, verdict in enumerate(verdicts)
+    )
     assert read_status(str(tmp_path)).verdicts == {"PASS": 3, "FAIL": 1, "REVIEW": 1}
 
 
