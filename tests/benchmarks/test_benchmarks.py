@@ -202,7 +202,9 @@ def test_uses_of_a_network_are_noted_from_inside(tmp_path: Path) -> None:
     )
     assert float(done.stdout) == pytest.approx(0.4)
     calls = runs.read_calls(notes)
-    assert [call.cpu for call in calls] == pytest.approx([0.2, 0.2], abs=0.05)
+    assert [call.cpu for call in calls] == pytest.approx(
+        [0.2, 0.2], abs=0.15
+    )  # a busy machine ends the loop late
     assert [call.ended - call.began >= call.cpu + 0.05 for call in calls] == [True, True]
 
 
