@@ -9,12 +9,12 @@ import rasterio
 import batchseg
 
 folder, model = Path(sys.argv[1]), Path(__file__).resolve().parents[1] / "models" / "landcover"
-pixels = np.random.default_rng(0).normal([[[70]], [[110]], [[60]]], 12, (3, 600, 700))  # a meadow
-pixels[:, 200:400, 100:500] -= [[[40]], [[50]], [[-50]]]  # and a lake
+pixels = np.random.default_rng(0).normal([[[190]], [[170]], [[140]]], 12, (3, 600, 700))  # sand
+pixels[:, 200:400, 100:500] -= [[[190]], [[80]], [[60]]]  # and a lagoon
 place = {"crs": "EPSG:32633", "transform": rasterio.transform.from_origin(600_000, 5_000_000, 1, 1)}
 (folder / "scenes").mkdir(parents=True)
 with rasterio.open(
-    folder / "scenes/meadow.tif", "w", width=700, height=600, count=3, dtype="uint8", **place
+    folder / "scenes/coast.tif", "w", width=700, height=600, count=3, dtype="uint8", **place
 ) as scene:
     scene.write(pixels.clip(0, 255).astype(np.uint8))
 
@@ -23,5 +23,5 @@ job = batchseg.Job(inputs=folder / "scenes", model=model, output=folder / "resul
 report = batchseg.run(job, progress=True)
 print(f"{report.tally.done} scene done")
 output = batchseg.open(job)
-print(output.masks()["meadow.tif"])
+print(output.masks()["coast.tif"])
 print(output.regions("EPSG:32633").groupby("class_name").area_m2.sum())

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from batchseg.errors import ConfigError
 from batchseg.job import file
 from batchseg.job.settings import JobConfig
 from batchseg.system.redact import hidden
@@ -36,8 +37,9 @@ class Job(JobConfig):
     __slots__ = ()
 
     def __init__(self, *, inputs: Any, model: Any, output: str | os.PathLike[str], **keys: Any) -> None:
-        given = {"inputs": inputs, "model": model, "output": output, **keys}
-        config = file.make_job(_plain(given), name=NAME, folder=Path.cwd())
+        given = _plain({"inputs": inputs, "model": model, "output": output, **keys})
+        _refuse_empty(given, NAME)
+        config = file.make_job(given, name=NAME, folder=Path.cwd())
         _become(self, config)
 
     def __repr__(self) -> str:
@@ -62,8 +64,10 @@ def load_job(path: str | os.PathLike[str], *, overrides: Sequence[str] = (), **k
     Raises:
         batchseg.errors.ConfigError: the file cannot be read, or a key or a value is wrong.
     """
+    given = _plain(keys)
+    _refuse_empty(given, str(path))
     job = object.__new__(Job)
-    _become(job, file.load_job(Path(path), overrides, keys=_plain(keys)))
+    _become(job, file.load_job(Path(path), overrides, keys=given))
     return job
 
 
@@ -71,6 +75,18 @@ def _become(job: Job, config: JobConfig) -> None:
     """Frozen values are set past their own guard, as dataclasses do it themselves."""
     for name in JobConfig.__dataclass_fields__:
         object.__setattr__(job, name, getattr(config, name))
+
+
+def _refuse_empty(given: Mapping[str, Any], where: str) -> None:
+    """An empty path is the current folder; in a script it is a variable that was not set."""
+    inputs = given.get("inputs")
+    several = (
+        inputs.values() if isinstance(inputs, dict) else inputs if isinstance(inputs, list) else [inputs]
+    )
+    for key, paths in (("inputs", several), ("output", [given.get("output")])):
+        if any(path == "" for path in paths):
+            msg = f'{where}: {key}: found an empty path; name a place, or "." for the current folder'
+            raise ConfigError(msg)
 
 
 def _plain(value: Any) -> Any:

@@ -144,11 +144,11 @@ class Output:
         pruned: Pruned = call(_act, self.storage, prune, self.uri, options)
         return pruned
 
-    def retry(self, source_ids: Iterable[str] = ()) -> tuple[str, ...]:
+    def retry(self, source_ids: str | Iterable[str] = ()) -> tuple[str, ...]:
         """Let the next run try quarantined sources again.
 
         Args:
-            source_ids: which; none: all that are quarantined.
+            source_ids: one, or several; none: all that are quarantined.
 
         Returns:
             Their ids.
@@ -159,7 +159,8 @@ class Output:
         """
         from batchseg.tools.maintain import retry
 
-        return call(_act, self.storage, retry, self.uri, {"source_ids": tuple(source_ids)})
+        chosen = (source_ids,) if isinstance(source_ids, str) else tuple(source_ids)
+        return call(_act, self.storage, retry, self.uri, {"source_ids": chosen})
 
     def _read(self, function: Callable[..., T], *args: Any) -> T:
         """Reading changes nothing, so it is done here, unless the options of storages must be set for it."""

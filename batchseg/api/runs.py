@@ -29,7 +29,9 @@ def plan(job: JobConfig, *, say: Callable[[str], None] | None = None) -> "Plan":
 
     Raises:
         batchseg.errors.BatchsegError: what a run would refuse, with the same words.
+        TypeError: `job` is no job.
     """
+    _check(job)
     return call(_plan, job, hear=say)
 
 
@@ -64,10 +66,12 @@ def run(
         batchseg.errors.ModelError: the model cannot be used.
         batchseg.errors.LockedError: another run holds the output.
         batchseg.errors.StoppedError: it stopped at the deadline or by the environment; the same call resumes.
+        TypeError: `job` is no job.
         KeyboardInterrupt: after Ctrl-C, once what is finished is recorded and the output is free; the same
             call resumes. Another Ctrl-C ends the run at once, which costs the shards under way.
         Exception: what a listener raises, after the run has stopped as at a Ctrl-C.
     """
+    _check(job)
     given = deadline or job.deadline
     until = deadline_of(given) if given else None
     shown = _Shown(progress, listeners)
@@ -75,6 +79,12 @@ def run(
         return call(_run, job, replace, profile, until, hear=shown if progress or listeners else None)
     finally:
         shown.close()
+
+
+def _check(job: object) -> None:
+    if not isinstance(job, JobConfig):
+        msg = f"expected a job, found {job!r}; batchseg.load_job(path) or batchseg.Job(...) makes one"
+        raise TypeError(msg)
 
 
 class _Shown:

@@ -62,3 +62,14 @@ def test_a_jobs_secrets_are_not_shown() -> None:
     job = batchseg.Job(**KEYS, storage={"s3": {"key": "AKIAEXAMPLE", "secret": "wJalrXUtnFEMI"}})
     assert "wJalrXUtnFEMI" not in repr(job)
     assert repr(job).startswith("Job(inputs='")
+
+
+@pytest.mark.parametrize(
+    "changes", [{"inputs": ""}, {"inputs": ["in", ""]}, {"inputs": {"a": ""}}, {"output": ""}]
+)
+def test_an_empty_path_is_not_the_current_folder(tmp_path: Path, changes: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match=rf"the job: {next(iter(changes))}: found an empty path"):
+        batchseg.Job(**{**KEYS, **changes})
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(KEYS))
+    with pytest.raises(ConfigError, match="found an empty path"):
+        batchseg.load_job(tmp_path / "job.yaml", **changes)

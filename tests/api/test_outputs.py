@@ -94,3 +94,5 @@ def test_between_runs_nothing_is_to_prune_or_retry(output: batchseg.Output) -> N
     assert output.retry() == ()
     with pytest.raises(ConfigError, match=r"0\.png is not quarantined"):
         output.retry(["0.png"])
+    with pytest.raises(ConfigError, match=r"0\.png is not quarantined"):
+        output.retry("0.png")

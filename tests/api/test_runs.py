@@ -145,3 +145,9 @@ def test_errors_are_those_of_the_package(tmp_path: Path, write_job: JobWriter) -
         batchseg.run(job, deadline="tomorrow")
     with pytest.raises(StoppedError, match="stopped at the deadline 0s"):
         batchseg.run(job, deadline="0s")
+
+
+@pytest.mark.parametrize("function", [batchseg.plan, batchseg.run])
+def test_what_is_no_job_is_told_how_to_become_one(function: Any) -> None:
+    with pytest.raises(TypeError, match=r"found 'job.yaml'; batchseg.load_job\(path\)"):
+        function("job.yaml")
