@@ -19,7 +19,9 @@ with rasterio.open(
     scene.write(pixels.clip(0, 255).astype(np.uint8))
 
 names = ["building", "land", "road", "vegetation", "water"]
-job = batchseg.Job(inputs=folder / "scenes", model=model, output=folder / "results", classes=names)
+job = batchseg.Job(
+    inputs=folder / "scenes", model=model, output=folder / "results", classes=names, executor="inline"
+)
 report = batchseg.run(job, progress=True)
 print(f"{report.tally.done} scene done")
 output = batchseg.open(job)
