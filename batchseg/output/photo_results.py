@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from batchseg.inputs.source import Georeference
 from batchseg.job.recipe import Product, Recipe
 from batchseg.output import publish
-from batchseg.output.layout import Layer, layer_path
+from batchseg.output.layout import Layer, layer_path, result_file
 from batchseg.output.photo_mask import encode_confidence, encode_mask
 from batchseg.output.record import SCHEMA, Output, PhotoRecord, to_table
 from batchseg.output.region_parts import MEMBERS, part_path
@@ -142,7 +142,8 @@ class ResultWriter:
     def _publish(self, files: list[tuple[str, bytes]]) -> None:
         before = time.perf_counter()
         # Not synced one by one: a run that finds one cut off by a power failure makes it again.
-        storage.at_once(lambda file: publish.publish(*file, durable=False), files, self._output)
+        placed = [(result_file(self._output, path), data) for path, data in files]
+        storage.at_once(lambda file: publish.publish(*file, durable=False), placed, self._output)
         self.seconds += time.perf_counter() - before
 
     def _publish_part(self, regions: pa.Table) -> Output:
@@ -155,7 +156,7 @@ class ResultWriter:
         whole = regions.combine_chunks().replace_schema_metadata(metadata)
         pq.write_table(whole, sink, compression="zstd")
         path, data = part_path("none", members), sink.getvalue()
-        publish.publish(join(self._output, path), data)
+        publish.publish(result_file(self._output, path), data)
         self.seconds += time.perf_counter() - before
         return _made(path, data)
 

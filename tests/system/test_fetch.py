@@ -1,5 +1,6 @@
 import hashlib
 
+from stored import put
 import pytest
 
 from batchseg.output import publish
@@ -11,7 +12,7 @@ DATA = bytes(range(256)) * 5
 
 @pytest.fixture
 def uri(root):
-    publish.publish(join(root, "a b.bin"), DATA)
+    put(join(root, "a b.bin"), DATA)
     return join(root, "a b.bin")
 
 
@@ -47,7 +48,7 @@ def test_readers_get_the_path_of_what_is_here_and_the_bytes_of_what_is_not(uri):
 def test_many_come_in_the_order_of_their_addresses(root):
     uris = [join(root, name) for name in "cab"]
     for name, uri in zip("cab", uris, strict=True):
-        publish.publish(uri, name.encode())
+        put(uri, name.encode())
     assert fetch.read_many(uris) == [b"c", b"a", b"b"]
     assert fetch.read_many([]) == []
 

@@ -4,6 +4,7 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import fsspec
+from stored import put
 import pytest
 
 from batchseg.output import publish
@@ -48,7 +49,7 @@ def server(monkeypatch: pytest.MonkeyPatch):
 
 def test_only_large_bodies_wait_to_be_asked_for(server):
     for nbytes in (0, 100, ASKED_BYTES - 1, ASKED_BYTES, ASKED_BYTES + 1):
-        publish.publish(f"s3://bucket/{nbytes}.bin", b"x" * nbytes)
+        put(f"s3://bucket/{nbytes}.bin", b"x" * nbytes)
     assert [length for length, waits in server.puts if not waits] == [0, 100, ASKED_BYTES - 1]
     assert [length for length, waits in server.puts if waits] == [ASKED_BYTES, ASKED_BYTES + 1]
 
