@@ -22,7 +22,7 @@ def test_parts_of_a_file_come_in_their_order(uri):
     assert fetch.read_tail(uri, 10**6) == DATA
 
 
-def test_a_part_that_the_file_does_not_have_is_an_error(uri):
+def test_a_part_that_the_file_does_not_have_is_an_error(uri, hasty):
     with pytest.raises(OSError, match="asked for 20 bytes at 1270"):
         fetch.read_ranges(uri, [1270], [1290])
 
@@ -32,7 +32,7 @@ def test_the_checksum_is_that_of_the_content_also_in_pieces(uri, monkeypatch):
     assert fetch.sha256(uri) == hashlib.sha256(DATA).hexdigest()
 
 
-def test_a_copy_is_whole_or_an_error(uri, tmp_path):
+def test_a_copy_is_whole_or_an_error(uri, tmp_path, hasty):
     target = tmp_path / "new" / "copy"
     fetch.fetch(uri, target)
     assert target.read_bytes() == DATA
