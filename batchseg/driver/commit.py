@@ -14,16 +14,16 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import pyarrow as pa
 
-from batchseg.output.layout import result_file
-from batchseg.system.location import Location
 from batchseg.driver.events import Committed, Listener, SceneRefused
 from batchseg.errors import OutputError, StoppedError
 from batchseg.inputs.source import Source, words
 from batchseg.inputs.source import compute as pc
 from batchseg.output import publish
+from batchseg.output.layout import result_file
 from batchseg.output.ledger import Ledger
 from batchseg.output.record import PhotoRecord, SceneRecord, ShardRecord, SourceRecord
 from batchseg.output.scene_mask import discard_fragments
+from batchseg.system.location import Location
 from batchseg.system.timing import Stopwatch
 
 COMMIT_SECONDS, HURRY_SECONDS = 1.0, 0.1

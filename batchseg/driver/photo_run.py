@@ -6,7 +6,6 @@ from functools import partial
 
 import pyarrow as pa
 
-from batchseg.output.layout import result_file
 from batchseg.driver.bottleneck import setting_of
 from batchseg.driver.context import JobContext
 from batchseg.driver.events import Note, PhaseStarted, PlanReady, WorkEnded
@@ -27,6 +26,7 @@ from batchseg.models.reading import read_package
 from batchseg.output import publish
 from batchseg.output.columns import verdict_counts
 from batchseg.output.items import write_items
+from batchseg.output.layout import result_file
 from batchseg.output.ledger import Ledger
 from batchseg.output.region_parts import tidy
 from batchseg.output.rejudge import rejudge

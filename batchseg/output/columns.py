@@ -130,7 +130,7 @@ def _check_outputs(table: pa.Table) -> None:
     outputs = outputs_of(table)
     if not len(outputs):
         return
-    (paths,) = outputs.column("path").chunks
+    paths: Any = outputs.column("path").chunk(0)
     problems: dict[int, str] = {}
     odd: Any = pc.invert(pc.match_substring_regex(paths.dictionary, _SOUND))
     for number in np.flatnonzero(odd.to_numpy(zero_copy_only=False)).tolist():

@@ -34,9 +34,7 @@ def scene_folder(output: str, source_id: str) -> Location:
     return layout.fragments_folder(output).below(digest({"id": source_id}))
 
 
-def fragment_folder(
-    output: str, source_id: str, tag: str, pixel: str, grid: str, cpu_class: str
-) -> Location:
+def fragment_folder(output: str, source_id: str, tag: str, pixel: str, grid: str, cpu_class: str) -> Location:
     """Where a scene's fragments lie: another version, setting or shard grid lies elsewhere."""
     version = digest({"tag": tag, "pixel": pixel, "grid": grid, "cpu": cpu_class})
     return scene_folder(output, source_id).below(version)

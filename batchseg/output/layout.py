@@ -162,6 +162,11 @@ def fragment_file(folder: Location, layer: Layer, row_off: int, col_off: int) ->
     return folder.below(f"{layer}-{row_off:08d}-{col_off:08d}.tif")
 
 
+def copies_folder(root: str) -> Location:
+    """Where files of an output on other storages are made: below a folder of this machine."""
+    return Location.of(root).below(_SCRATCH)
+
+
 def scratch_folder(output: str) -> Location:
     """Where files of a local output are made, on its own file system."""
     return own_folder(output).below(_SCRATCH)

@@ -24,7 +24,6 @@ from batchseg.regions.photo_table import Annotator, Traced
 from batchseg.regions.rows import PHOTO_COLUMNS, region_schema
 from batchseg.regions.verdicts import judge
 from batchseg.system import storage
-from batchseg.system.location import join
 
 HELD_BYTES = 64 * 2**20
 """Masks that wait for their verdicts, at most; a larger one alone."""
@@ -113,7 +112,7 @@ class ResultWriter:
         for number, (finished, record) in enumerate(zip(waiting, records, strict=True)):
             if is_wanted(self._options.masks, record.verdict):
                 layers = self._layers(finished.mask, record.source_id)
-                files += [(join(self._output, path), data) for path, data in layers]
+                files += layers
                 made = tuple(_made(path, data) for path, data in layers)
                 records[number] = replace(record, outputs=made)
         self._publish(files)

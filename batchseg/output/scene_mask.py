@@ -253,7 +253,7 @@ def scratch_folder(output: str) -> Iterator[Path]:
     """A folder for files in the making: on a local output's file system, so that publishing is a rename."""
     root = layout.scratch_folder(output)
     if not root.is_local:
-        root = Location.of(str(cache_root())).below("scratch")
+        root = layout.copies_folder(str(cache_root()))
     with contextlib.ExitStack() as stack:
         with publish.output_errors("write", root):
             folder = stack.enter_context(rooted.private_folder(root))

@@ -91,6 +91,7 @@ def misplaced(path: str) -> str:
         return "it is absolute, or has an empty part, `.` or `..`"
     return ""
 
+
 SPOKEN = frozenset((*(spelling for each in PROTOCOLS.values() for spelling in each), "file", "memory"))
 
 

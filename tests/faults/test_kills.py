@@ -7,11 +7,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from batchseg.system.location import Location
 import pytest
 
 from batchseg.driver.executors.watched import CALL_SECONDS
 from batchseg.output import publish
+from batchseg.system.location import Location
 from batchseg.system.temp_folders import RAY_PREFIX, held_folder, remove_stale
 from faults.commands import ROLES, kill, run, said, start, wait_for
 from faults.kills import Fault, _Job, _Running

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import fsspec
 import numpy as np
-from batchseg.system.location import Location
 import pytest
 from conftest import JobWriter, read_mask, reflectance, spectral_mask, write_raster
 from runs import run
@@ -18,6 +17,7 @@ from batchseg.output.lock import hold
 from batchseg.pixels import open
 from batchseg.system import fetch, listing, retry, walk
 from batchseg.system.file_info import file_info
+from batchseg.system.location import Location
 from faults.proxy import TRANSIENT, Spoiling, kind_of, proxied
 
 

@@ -9,13 +9,12 @@ from functools import partial
 from pathlib import Path
 
 import fsspec
-from stored import put
 import pytest
 from conftest import JobWriter, batchseg, reflectance, write_raster
 from runs import run, run_on_ray
+from stored import put
 
 from batchseg.errors import SourceIOError
-from batchseg.output import publish
 from batchseg.output.ledger import Ledger
 from batchseg.pixels import open
 from batchseg.system import fetch, listing, retry

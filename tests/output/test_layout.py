@@ -2,11 +2,11 @@ import ast
 import re
 from pathlib import Path
 
-from batchseg.errors import OutputError
 import pytest
 import structure
 
 import batchseg
+from batchseg.errors import OutputError
 from batchseg.output import layout
 
 FOLDERS = "_batchseg|masks|confidence|annotations|items|ledger|locks|runs|fragments|scratch"

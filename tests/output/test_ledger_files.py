@@ -1,5 +1,5 @@
-from stored import put
 import pytest
+from stored import put
 
 from batchseg.errors import OutputError
 from batchseg.output.columns import to_parquet

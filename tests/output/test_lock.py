@@ -6,11 +6,11 @@ import subprocess
 import sys
 import time
 
-from stored import put
 import pytest
+from stored import put
 
 from batchseg.errors import ConfigError, LockedError, OutputError
-from batchseg.output import layout, publish
+from batchseg.output import layout
 from batchseg.output import lock as output_lock
 from batchseg.output.ledger import Ledger
 from batchseg.output.lock import hold, holder

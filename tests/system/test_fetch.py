@@ -1,9 +1,8 @@
 import hashlib
 
-from stored import put
 import pytest
+from stored import put
 
-from batchseg.output import publish
 from batchseg.system import fetch
 from batchseg.system.location import Location, join
 

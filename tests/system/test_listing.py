@@ -1,10 +1,9 @@
 import os
 from pathlib import Path
 
-from stored import put
 import pytest
+from stored import put
 
-from batchseg.output import publish
 from batchseg.system import listing
 from batchseg.system.file_info import ABSENT, file_info
 from batchseg.system.location import join

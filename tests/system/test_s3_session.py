@@ -4,10 +4,9 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import fsspec
-from stored import put
 import pytest
+from stored import put
 
-from batchseg.output import publish
 from batchseg.system import storage
 from batchseg.system.s3_session import ASKED_BYTES
 

@@ -3,8 +3,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 from outputs import EVERYWHERE, check
 from runs import run
-
 from stored import put, take
+
 from batchseg.system import fetch
 from batchseg.system.location import join
 
