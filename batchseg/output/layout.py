@@ -92,6 +92,14 @@ def result_folder(output: str, folder: str) -> Location:
     return Location.of(output).below(folder)
 
 
+def folders(output: str) -> list[Location]:
+    """All that a run writes in."""
+    own = [locks_folder(output), ledger_folder(output), runs_folder(output), fragments_folder(output)]
+    results = [result_folder(output, name) for name in RESULTS]
+    tables = Location.of(output).below(ITEMS_TABLE.partition("/")[0])
+    return [own_folder(output), *own, scratch_folder(output), *results, tables]
+
+
 def items_file(output: str) -> Location:
     return Location.of(output).below(ITEMS_TABLE)
 

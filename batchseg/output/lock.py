@@ -160,6 +160,7 @@ def hold(output: str, run_id: str, also: Callable[[], None] = lambda: None) -> I
     """
     started = dt.datetime.now().astimezone().isoformat(timespec="seconds")
     text = f"run {run_id}, process {os.getpid()} on {socket.gethostname()}, since {started}"
+    publish.check_no_links(output)
     try:
         lock = _take(output, text)
     except (OutputError, StoppedError, SourceIOError) as e:

@@ -49,6 +49,14 @@ def check_writable(folder: str) -> None:
         raise ConfigError(msg)
 
 
+def check_no_links(output: str) -> None:
+    """Raises OutputError where a link lies in place of a folder of a local output: before a run, not in it."""
+    for place in layout.folders(output):
+        if place.is_local:
+            with output_errors("use", place):
+                rooted.look(place)
+
+
 def publish(place: Location, data: bytes, *, durable: bool = True) -> None:
     """Write a whole file of an output atomically, replacing what was there.
 

@@ -68,7 +68,7 @@ def load_state(output: str) -> OutputState | None:
         msg = f"output: {output} lies below something that is no folder"
         raise ConfigError(msg) from e
     except OSError as e:
-        msg = f"cannot read {uri}: {e}"
+        msg = f"cannot read {uri}: {e.strerror or e}"
         raise OutputError(msg) from e
     except (ValueError, KeyError, TypeError, AttributeError) as e:
         msg = (
