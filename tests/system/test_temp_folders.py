@@ -129,6 +129,51 @@ def test_a_home_that_is_there_stays(root, monkeypatch):
     assert list((root / "home").iterdir()) == []
 
 
+@pytest.mark.parametrize("how", ["link", "mode"])
+def test_copies_are_kept_where_nobody_else_was_first(root, how):
+    usual = root / f"batchseg-cache-{os.geteuid()}"
+    assert cache_root() == usual
+    usual.rmdir()
+    (root / "victim").mkdir()
+    usual.symlink_to(root / "victim") if how == "link" else usual.mkdir()
+    (root / "victim" if how == "link" else usual).chmod(0o777)
+    assert cache_root().name.startswith(f"{usual.name}-")
+    assert cache_root() == cache_root()
+
+
+@pytest.mark.parametrize("how", ["link", "mode", "file"])
+def test_a_runs_folder_that_others_can_have_made_is_none(root, monkeypatch, how):
+    """On another host of a cluster that name is free; here anybody can read it."""
+    (root / "theirs").mkdir()
+    named = root / "batchseg-run-x"
+    if how == "link":
+        named.symlink_to(root / "theirs")
+    elif how == "mode":
+        named.mkdir()
+        named.chmod(0o777)
+    else:
+        named.touch()
+    monkeypatch.setenv("BATCHSEG_CACHE", str(named))
+    assert cache_root() == root / f"batchseg-cache-{os.geteuid()}"
+
+
+def test_the_folder_of_somebody_elses_run_stays(root):
+    """What others can write to may be led elsewhere between the look and the removal."""
+    (root / "x-open").mkdir()
+    (root / "x-open").chmod(0o777)
+    remove_stale("x-", root=root)
+    assert list((root / "x-open").iterdir()) == []
+
+
+def test_a_folder_whose_lock_cannot_be_made_is_not_tried_for_ever(root, monkeypatch):
+    def refused(*arguments, **options):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(temp_folders, "open_lock", refused)
+    with pytest.raises(OSError, match="No space"):
+        held_folder("x-", root=root)
+
+
 @pytest.mark.parametrize("value", [None, "", "/", "somewhere", "/nonexistent"])
 def test_homes_that_are_none(root, monkeypatch, value):
     monkeypatch.setattr(temp_folders, "_recorded_home", lambda: "/nonexistent")
