@@ -48,12 +48,12 @@ def opened(folder: Path) -> Iterator[int]:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     except OSError as e:
         if e.errno in (errno.ELOOP, errno.ENOTDIR):
-            what = "is a link" if folder.is_symlink() else "is no folder"
-            raise NotPrivateError(errno.EACCES, what, str(folder)) from e
+            found = "is a link" if folder.is_symlink() else "is no folder"
+            raise NotPrivateError(errno.EACCES, found, str(folder)) from e
         raise
     try:
-        if (what := _others(os.fstat(descriptor))) is not None:
-            raise NotPrivateError(errno.EACCES, what, str(folder))
+        if (others := _others(os.fstat(descriptor))) is not None:
+            raise NotPrivateError(errno.EACCES, others, str(folder))
         yield descriptor
     finally:
         os.close(descriptor)

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -249,3 +250,40 @@ def test_a_user_whose_folder_another_made_has_one_all_the_same(shared: Path) -> 
     ]
     assert names[0] == names[1]
     assert names[0].startswith("x-61235-")
+
+
+RIVAL = """
+import contextlib, os, sys
+from pathlib import Path
+os.setgid(61234), os.setuid(61234)
+usual, victims = Path(sys.argv[1]), Path(sys.argv[2])
+print("ready", flush=True)
+while True:
+    with contextlib.suppress(OSError):
+        usual.symlink_to(victims)
+        usual.unlink()
+        usual.mkdir()
+        usual.chmod(0o777)
+        usual.rmdir()
+"""
+
+
+@needs_root
+def test_somebody_who_takes_and_leaves_the_name_all_the_time_leads_nowhere(shared: Path) -> None:
+    usual, victims = shared / f"x-{os.geteuid()}", shared / "victims"
+    victims.mkdir(mode=0o700)
+    with subprocess.Popen(
+        [sys.executable, "-c", RIVAL, str(usual), str(victims)], stdout=subprocess.PIPE
+    ) as rival:
+        assert rival.stdout is not None
+        rival.stdout.readline()
+        names = set()
+        for _ in range(1000):
+            folder = own_folder(shared, "x")
+            with open_lock(folder / "lock"):
+                assert is_private(folder)
+            names.add(folder == usual)
+            shutil.rmtree(folder)
+        rival.kill()
+    assert list(victims.iterdir()) == []
+    assert names == {True, False}, "now the one, now the other was first"
