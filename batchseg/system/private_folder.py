@@ -169,6 +169,8 @@ def open_lock(path: Path, *, at: int | None = None) -> BinaryIO:
     if what is not None:
         os.close(descriptor)
         raise _no_lock(path, what)
+    if stat.S_IMODE(found.st_mode) != 0o600:
+        os.fchmod(descriptor, 0o600)  # whoever can read a file can lock it, for ever
     return os.fdopen(descriptor, "r+b", buffering=0)
 
 

@@ -171,7 +171,7 @@ from batchseg.system.file_info import file_info
 shared, victim, stranger = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 fsspec.filesystem("memory").pipe_file("/b/a.png", (shared / "real.png").read_bytes())
 info = file_info("memory://b/a.png")
-key = hashlib.sha256(f"{info.uri}\\t{info.size}\\t{info.version}".encode()).hexdigest()[:24]
+key = hashlib.sha256(f"memory://b/a.png\\t{info.size}\\t{info.version}".encode()).hexdigest()[:24]
 theirs = shared / f"batchseg-cache-{victim}"
 (theirs / key / "b").mkdir(parents=True)
 (theirs / key / "b" / "a.png").write_bytes((shared / "planted.png").read_bytes())

@@ -155,9 +155,11 @@ def test_a_lock_keeps_what_is_in_it(tmp_path: Path) -> None:
     with open_lock(tmp_path / "lock"):
         assert (tmp_path / "lock").stat().st_mode & 0o777 == 0o600
     (tmp_path / "lock").write_text("kept")
+    (tmp_path / "lock").chmod(0o644)
     with opened(tmp_path) as at, open_lock(Path("anywhere") / "lock", at=at) as lock:
         assert os.path.samestat(os.fstat(lock.fileno()), (tmp_path / "lock").stat())
     assert (tmp_path / "lock").read_text() == "kept"
+    assert (tmp_path / "lock").stat().st_mode & 0o777 == 0o600, "nobody else can hold it"
 
 
 @pytest.mark.parametrize(

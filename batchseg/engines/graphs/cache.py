@@ -56,7 +56,8 @@ def cached_folder(key: str, make: Callable[[Path], None], *, root: Path | None =
     Processes that ask at the same time wait for the first. What `make` raises leaves nothing behind.
 
     Raises:
-        ModelError: the folder named by BATCHSEG_MODEL_CACHE cannot be written, or others can write to it.
+        ModelError: the folder named by BATCHSEG_MODEL_CACHE cannot be written, or others can write to it;
+            or what they put there once cannot be removed.
         StoppedError: its disk is full or failing, or a lock in it is not this user's.
     """
     root = root or cache_root()
@@ -98,13 +99,16 @@ def engine_folder(name: str) -> Path:
     """A folder of the cache that an engine fills by itself, made where there is none.
 
     Raises:
-        ModelError: as `cache_root`.
+        ModelError: as `cache_root`; or another user's folder of that name cannot be removed.
         OSError: it cannot be made.
     """
     folder = cache_root() / name
     if not is_private(folder):
         shutil.rmtree(folder, ignore_errors=True)  # of a time when others could write to it
-    return private_folder(folder)
+    try:
+        return private_folder(folder)
+    except NotPrivateError as e:
+        raise _in_the_way(folder, str(e.strerror)) from e
 
 
 def cache_root() -> Path:
@@ -183,9 +187,18 @@ def _held(path: Path) -> Iterator[None]:
 def _rename(making: Path, folder: Path) -> None:
     try:
         making.rename(folder)
-    except OSError:
-        if not _is_sound(folder):
-            raise
+    except OSError as e:
+        if _is_sound(folder):
+            return
+        if e.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR, errno.EPERM, errno.EACCES):
+            raise _in_the_way(folder, "cannot be replaced") from e
+        raise
+
+
+def _in_the_way(folder: Path, found: str) -> ModelError:
+    """What others put into a cache while they could, its owner may be unable to remove."""
+    msg = f"{folder} {found}; expected what batchseg itself keeps there: have it removed, or name another "
+    return ModelError(f"{msg}folder in {ROOT_VARIABLE}")
 
 
 def _files(folder: Path) -> dict[str, list[Any]]:

@@ -2,6 +2,8 @@
 
 import multiprocessing
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -204,3 +206,36 @@ def test_what_an_engine_keeps_is_the_users_alone(tmp_path: Path, monkeypatch: py
     folder.chmod(0o777)
     assert list(engine_folder("tensorrt").iterdir()) == [], "anybody can have put it there"
     assert folder.stat().st_mode & 0o777 == 0o700
+
+
+LEFT = """
+import os, sys
+from pathlib import Path
+from batchseg.engines.graphs.cache import cached_folder, engine_folder
+from batchseg.errors import ModelError
+os.setgid(61235), os.setuid(61235)
+for ask in (lambda: cached_folder("key", lambda folder: None), lambda: engine_folder("tensorrt")):
+    try:
+        print(ask())
+    except ModelError as e:
+        print(e)
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be several users")
+def test_what_others_left_in_a_cache_is_not_used_where_it_cannot_be_removed(shared: Path) -> None:
+    cache = shared / "cache"
+    for name in ("key", "tensorrt"):
+        (cache / name / "deep").mkdir(parents=True)
+        os.chown(cache / name, 61_234, 61_234)
+    os.chown(cache, 61_235, 61_235)
+    done = subprocess.run(
+        [sys.executable, "-c", LEFT],
+        env={**os.environ, "BATCHSEG_MODEL_CACHE": str(cache)},
+        text=True,
+        capture_output=True,
+        check=True,
+    )
+    first, second = done.stdout.splitlines()
+    assert first.startswith(f"{cache}/key cannot be replaced; expected")
+    assert second.startswith(f"{cache}/tensorrt belongs to user 61234; expected")
