@@ -39,7 +39,8 @@ def test_folders_of_the_dead_go_and_those_of_the_living_stay(root):
 
 
 def test_a_folder_without_a_lock_is_a_dead_ones(root):
-    (root / "x-1" / "deep").mkdir(parents=True)
+    (root / "x-1").mkdir(mode=0o700)
+    (root / "x-1" / "deep").mkdir()
     remove_stale("x-", root=root)
     assert list(root.iterdir()) == []
 
@@ -196,7 +197,8 @@ def test_without_home_the_user_database_says_it(root, monkeypatch):
 def test_what_a_killed_run_left_is_removed_by_the_next_one_that_has_nothing_to_do(root, monkeypatch):
     monkeypatch.setattr(temp_folders, "SOCKET_ROOT_LENGTH", 1000)
     for name in ("batchseg-run-abc", "bsray-abc"):
-        (root / name / "session_latest").mkdir(parents=True)
+        (root / name).mkdir(mode=0o700)
+        (root / name / "session_latest").mkdir()
     with run_folder() as folder:
         assert list(root.iterdir()) == [folder]
 

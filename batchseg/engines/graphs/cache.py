@@ -138,8 +138,8 @@ def _named(folder: str) -> Path:
         return private_folder(Path(folder))
     except NotPrivateError as e:
         msg = (
-            f"{ROOT_VARIABLE}: {folder} {e.strerror}, and models that others put there would be run; name a "
-            f"folder that does not exist, which is made, or one that this user alone can write to"
+            f"{ROOT_VARIABLE}: {folder} {e.strerror}, and models that others put there would be run; name "
+            f"a folder that does not exist, which is made, or one that only you can write to (chmod go-w)"
         )
         raise ModelError(msg) from e
     except OSError as e:

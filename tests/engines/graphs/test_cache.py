@@ -225,6 +225,7 @@ for ask in (lambda: cached_folder("key", lambda folder: None), lambda: engine_fo
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be several users")
 def test_what_others_left_in_a_cache_is_not_used_where_it_cannot_be_removed(shared: Path) -> None:
     cache = shared / "cache"
+    cache.mkdir(mode=0o700)
     for name in ("key", "tensorrt"):
         (cache / name / "deep").mkdir(parents=True)
         os.chown(cache / name, 61_234, 61_234)
