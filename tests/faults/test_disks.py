@@ -206,7 +206,7 @@ def test_no_source_is_blamed_for_a_copy_that_finds_no_room(
     )
 
     def look() -> None:
-        with small_disk(tmp_path / "copies", "size=64k") as disk:
+        with small_disk(tmp_path / "copies", "size=64k,mode=700") as disk:
             monkeypatch.setenv(CACHE_VARIABLE, str(disk.folder))
             with pytest.raises(StoppedError, match=r"cannot copy memory://full/noise\.tif.*make room"):
                 read_header(source)
