@@ -101,11 +101,14 @@ def test_what_cannot_be_baked_says_why(models: Path, tmp_path: Path) -> None:
 
 OLD_EXPORT = """
 import sys, paddle
+from paddle import nn
 paddle.seed(1)
 with paddle.pir_utils.DygraphOldIrGuard():
+    network = nn.Sequential(nn.Conv2D(3, 8, 3, padding=1), nn.BatchNorm2D(8), nn.ReLU(), nn.Conv2D(8, 4, 1))
+    network(paddle.rand([4, 3, 40, 56]))
+    network.eval()
     spec = [paddle.static.InputSpec([-1, 3, -1, -1], "float32")]
-    network = paddle.jit.to_static(paddle.nn.Conv2D(3, 4, 3, padding=1), input_spec=spec, full_graph=True)
-    paddle.jit.save(network, sys.argv[1])
+    paddle.jit.save(paddle.jit.to_static(network, input_spec=spec, full_graph=True), sys.argv[1])
 """
 """What PaddleSeg 2 leaves: model.pdmodel, model.pdiparams, and model.pdiparams.info, which is a pickle."""
 
