@@ -126,7 +126,7 @@ class _Aside:
         ours, theirs = socket.socketpair()
         with theirs:
             try:
-                self._process = subprocess.Popen(
+                self._process = subprocess.Popen(  # noqa: S603  this Python, and our own words
                     _command(theirs.fileno()),
                     stdin=subprocess.DEVNULL,
                     stdout=self._printed,
@@ -265,7 +265,7 @@ def _portable(error: BaseException) -> BaseException:
     if not isinstance(error, BatchsegError):
         error.add_note(hidden("".join(traceback.format_exception(error))))
     try:
-        pickle.loads(pickle.dumps(error))
+        pickle.loads(pickle.dumps(error))  # noqa: S301  made in this very line
     except Exception:  # noqa: BLE001  errors of libraries often cannot be made again
         return RuntimeError(hidden("".join(traceback.format_exception(error))))
     return error

@@ -102,8 +102,7 @@ def _begun(planned: DryRun) -> int:
 
 def _photograph_lines(planned: PhotoPlan) -> list[str]:
     recipe, product = planned.recipe, planned.product
-    options = product.photographs
-    assert options is not None
+    options = product.photo_options
     how = "whole, resized to" if options.fit == "resize" else f"in tiles (halo {recipe.halo}) of"
     derived = f", {planned.derive} to derive from stored results" if planned.derive else ""
     rules = f"{len(options.rules)} rules" if options.rules else "no rules, so no verdicts"

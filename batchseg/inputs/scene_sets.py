@@ -116,15 +116,15 @@ def _pattern_regex(pattern: str) -> re.Pattern[str]:
     """
     meaning = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
     pieces: list[str] = []
-    for token in re.findall(r"\{scene\}|\*\*/|\*\*|\*|\?|\[!?\]?[^\]]*\]|.", pattern, flags=re.DOTALL):
-        if token == "{scene}":
+    for part in re.findall(r"\{scene\}|\*\*/|\*\*|\*|\?|\[!?\]?[^\]]*\]|.", pattern, flags=re.DOTALL):
+        if part == "{scene}":
             pieces.append("(?P=scene)" if "(?P<scene>" in "".join(pieces) else "(?P<scene>[^/]+)")
-        elif token.startswith("[") and len(token) > 2:
-            inside = token[1:-1].replace("\\", r"\\")
+        elif part.startswith("[") and len(part) > 2:
+            inside = part[1:-1].replace("\\", r"\\")
             inside = "^" + inside[1:] if inside.startswith("!") else inside
             pieces.append("[" + inside.replace("[", r"\[") + "]")
         else:
-            pieces.append(meaning.get(token) or re.escape(token))
+            pieces.append(meaning.get(part) or re.escape(part))
     return re.compile("".join(pieces), flags=re.DOTALL)
 
 

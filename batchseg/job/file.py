@@ -96,7 +96,7 @@ def load_job(
         ConfigError: the file cannot be read, or a key or value in it is wrong.
     """
     try:
-        loaded = yaml.load(_text(path), Loader=_UniqueKeys)
+        loaded = yaml.load(_text(path), Loader=_UniqueKeys)  # noqa: S506  a SafeLoader that refuses more
     except OSError as e:
         msg = f"cannot read the job file {path}: {e.strerror}"
         raise ConfigError(msg) from e

@@ -196,7 +196,7 @@ class Product:
     @property
     def photo_options(self) -> Photographs:
         """Of a product of photographs; nothing over scenes may ask."""
-        assert self.photographs is not None
+        assert self.photographs is not None  # noqa: S101  a defect of who asks
         return self.photographs
 
     @property

@@ -220,7 +220,7 @@ def _run_paddleseg(python: str, request: dict[str, Any], folder: Path) -> dict[s
     script = shutil.copyfile(SCRIPT, folder / SCRIPT.name)
     with log.open("wb") as stream:
         try:
-            process = subprocess.run(
+            process = subprocess.run(  # noqa: S603  the user's interpreter, and our own script
                 [python, "-W", "ignore", str(script), str(asked), str(answered)],
                 stdin=subprocess.DEVNULL,
                 stdout=stream,

@@ -225,7 +225,8 @@ def _choose(asked: Sequence[Trial], spare: Trial | None = None) -> Trial:
 
 
 def _batches(recipe: Recipe, path: str) -> list[tuple[Preparation, np.ndarray[Any, Any]]]:
-    samples: list[Sample] = pickle.loads(Path(path).read_bytes())
+    content = Path(path).read_bytes()
+    samples: list[Sample] = pickle.loads(content)  # noqa: S301  this run's, from a folder of its own
     return [(Preparation(replace(recipe, scale=sample.scale)), sample.pixels) for sample in samples]
 
 

@@ -114,7 +114,7 @@ class Fitting:
             return PhotoMask(classes=classes, confidence=confidence, tiles=0)
         if self._answer is None:
             done = self._stitcher.finished()
-            assert done.classes is not None
+            assert done.classes is not None  # noqa: S101  tiles were placed
             return PhotoMask(classes=done.classes, confidence=done.confidence, tiles=self.inputs)
         classes, confidence = restore(self._answer, self.shape_hw, recipe)
         if self._valid is not None:

@@ -140,7 +140,7 @@ def machine_root() -> Path:
 def socket_root() -> Path:
     """The machine's temporary folder; /tmp where its path is too long for Ray's sockets."""
     root = machine_root()
-    return root if len(str(root)) <= SOCKET_ROOT_LENGTH else Path("/tmp")
+    return root if len(str(root)) <= SOCKET_ROOT_LENGTH else Path("/tmp")  # noqa: S108  mkdtemp makes names
 
 
 def user_home() -> Path | None:

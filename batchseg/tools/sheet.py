@@ -64,7 +64,7 @@ def write_sheet(summary: Summary, target: Path) -> Sheet:
         msg = f"--sheet {target}: expected a name that ends in .png"
         raise ConfigError(msg)
     state = require_results(summary.output)
-    assert state is not None  # or there were no summary
+    assert state is not None  # noqa: S101  or there were no summary
     ids = [suspect.source_id for suspect in summary.worst]
     regions = regions_of(summary.output, ids, _COLUMNS)
     shown = []

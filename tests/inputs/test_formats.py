@@ -4,8 +4,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from archives import find, ids
+from entities import MULTIPLIED, with_entities
 from factories import write_raster
 
+from batchseg.inputs.formats import names_in_vrt
 from batchseg.inputs.listing import current_tag
 
 
@@ -31,3 +33,12 @@ def test_the_tag_of_a_vrt_follows_its_members(tmp_path, relative):
 def test_a_broken_vrt_is_left_to_the_reader(tmp_path):
     (tmp_path / "a.vrt").write_text("<VRTDataset")
     assert ids(tmp_path) == ["a.vrt"]
+
+
+@pytest.mark.parametrize("entity", ["&file;", MULTIPLIED])
+def test_a_vrts_entities_open_no_file_and_do_not_multiply(tmp_path, entity):
+    secret = tmp_path / "secret.txt"
+    secret.write_text("/other.tif")
+    text = with_entities("VRTDataset", f"<SourceFilename>{entity}</SourceFilename>", str(secret))
+    assert names_in_vrt(text.encode()) == []
+    assert names_in_vrt(text.replace(entity, "a.tif").encode()) == [("a.tif", False)]

@@ -1,6 +1,7 @@
 import json
 
 import pytest
+from entities import MULTIPLIED, with_entities
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -69,6 +70,18 @@ def test_layers_that_are_no_reflectance_have_nodata_alone(tmp_path):
 def test_damaged_metadata_are_the_sources_problem(tmp_path, text):
     path = tmp_path / "MTD_MSIL2A.xml"
     path.write_text(text)
+    with pytest.raises(SourceError, match=r"MTD_MSIL2A\.xml does not hold"):
+        read_metadata(str(path), IMAGE)
+
+
+@pytest.mark.parametrize("entity", ["&file;", MULTIPLIED])
+def test_entities_of_metadata_open_no_file_and_do_not_multiply(tmp_path, entity):
+    secret, path = tmp_path / "secret.txt", tmp_path / "MTD_MSIL2A.xml"
+    secret.write_text("10000")
+    value = "<BOA_QUANTIFICATION_VALUE>{}</BOA_QUANTIFICATION_VALUE>"
+    path.write_text(with_entities("a", value.format("10000"), str(secret)))
+    assert read_metadata(str(path), IMAGE).scale == 1e-4
+    path.write_text(with_entities("a", value.format(entity), str(secret)))
     with pytest.raises(SourceError, match=r"MTD_MSIL2A\.xml does not hold"):
         read_metadata(str(path), IMAGE)
 

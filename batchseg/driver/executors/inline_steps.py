@@ -160,7 +160,7 @@ class Steps:
         return GroupOutcome(group_id=group.id, result=self._group_result(group))
 
     def _group_result(self, group: Group) -> GroupAnswer | Failure:
-        assert self._worker is not None
+        assert self._worker is not None  # noqa: S101  groups come of photographs alone, which have one
         try:
             return self._worker(group)
         except BatchsegError as e:
