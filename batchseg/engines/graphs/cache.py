@@ -23,6 +23,7 @@ from typing import Any
 
 from batchseg.errors import ModelError, StoppedError
 from batchseg.system.disks import describe, full_disk, is_failing
+from batchseg.system.json_text import parse_json
 from batchseg.system.temp_folders import machine_root, user_home
 
 ROOT_VARIABLE = "BATCHSEG_MODEL_CACHE"
@@ -172,7 +173,7 @@ def _files(folder: Path) -> dict[str, list[Any]]:
 
 def _is_sound(folder: Path) -> bool:
     try:
-        recorded = json.loads((folder / ENTRY).read_text())
+        recorded = parse_json((folder / ENTRY).read_text())
         return bool(recorded) and bool(recorded == _files(folder))
     except (OSError, ValueError):
         return False
