@@ -5,6 +5,7 @@ hundreds of photographs share. A row of a photograph takes about 180 bytes and t
 tag, attributes and of outputs that are its own; 280 to 330 for usual names.
 """
 
+import contextlib
 import io
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
@@ -19,6 +20,15 @@ from numpy.typing import NDArray
 
 from batchseg.errors import ConfigError
 from batchseg.output.layout import ANNOTATIONS
+from batchseg.output.parquet_footer import column_chunks
+from batchseg.output.parquet_limits import (
+    Allowance,
+    bytes_of,
+    check_size,
+    claimed_bytes,
+    is_small,
+    repeating_texts,
+)
 from batchseg.output.record import SCHEMA, Output, filled
 from batchseg.system import fetch
 
@@ -73,23 +83,40 @@ def to_parquet(tables: Iterable[pa.Table], run_id: str, schema: pa.Schema = SCHE
     return sink.getvalue()
 
 
-def from_parquet(source: bytes | Path) -> Iterator[pa.Table]:
+def from_parquet(source: bytes | Path, allowance: Allowance | None = None) -> Iterator[pa.Table]:
     """Row groups as HELD. Columns that the file's version did not know have their defaults.
+
+    Args:
+        source: the file, or its content.
+        allowance: what the tables may take in memory; None: one for this file alone.
 
     Raises:
         ConfigError: a newer version wrote it, whose columns would be lost.
         OSError: it cannot be read.
-        pyarrow.ArrowException: it is damaged.
+        pyarrow.ArrowException: it is damaged, or would become too large.
     """
-    opened = io.BytesIO(source) if isinstance(source, bytes) else source
+    if allowance is None:
+        allowance = Allowance(len(source) if isinstance(source, bytes) else source.stat().st_size)
     constants: Constants = {}
-    options: dict[str, Any] = {"read_dictionary": [*REPEATING, *_SHARED], "page_checksum_verification": True}
-    with pq.ParquetFile(opened, **options) as parquet:
+    with contextlib.ExitStack() as stack:
+        parquet = stack.enter_context(_opened(source))
         _check_names(parquet.schema_arrow.names)
+        chunks = [] if is_small(parquet.metadata) else column_chunks(source)
+        allowance.check(claimed_bytes(chunks))
+        if odd := repeating_texts(chunks, [*REPEATING, *_SHARED]):
+            parquet = stack.enter_context(_opened(source, odd))
         for number in range(parquet.num_row_groups):
             table = parquet.read_row_group(number)
+            allowance.take(bytes_of(table, odd))
             known = dict(zip(table.column_names, table.columns, strict=True))
             yield _thrifty(filled(known, len(table), HELD), constants)
+
+
+def _opened(source: bytes | Path, more: Sequence[str] = ()) -> pq.ParquetFile:
+    """A ledger's file; `more` are columns that are read as dictionaries, beside those that always are."""
+    names = [*REPEATING, *_SHARED, *more]
+    opened = io.BytesIO(source) if isinstance(source, bytes) else source
+    return pq.ParquetFile(opened, read_dictionary=names, page_checksum_verification=True)
 
 
 def open_parquet(uri: str) -> pq.ParquetFile:
@@ -97,10 +124,12 @@ def open_parquet(uri: str) -> pq.ParquetFile:
 
     Raises:
         OSError: it cannot be read.
-        pyarrow.ArrowException: it is damaged.
+        pyarrow.ArrowException: it is damaged, or would become too large.
     """
     found = fetch.path_or_bytes(uri)
-    return pq.ParquetFile(io.BytesIO(found) if isinstance(found, bytes) else found)
+    file = pq.ParquetFile(io.BytesIO(found) if isinstance(found, bytes) else found)
+    check_size(file.metadata, len(found) if isinstance(found, bytes) else found.stat().st_size)
+    return file
 
 
 def _check_names(names: Sequence[str]) -> None:

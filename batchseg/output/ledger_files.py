@@ -8,6 +8,7 @@ import pyarrow as pa
 from batchseg.errors import OutputError
 from batchseg.output import layout, publish
 from batchseg.output.columns import from_parquet
+from batchseg.output.parquet_limits import Allowance
 from batchseg.system import fetch, listing
 from batchseg.system.location import Location
 
@@ -41,13 +42,14 @@ def read_parts(uris: list[str]) -> Iterator[Iterator[pa.Table]]:
     except OSError as e:
         msg = f"cannot read the ledger: {e}"
         raise OutputError(msg) from e
+    allowance = Allowance(sum(len(data) for data in parts))  # of all: many small parts are as bad as one
     for uri, data in zip(uris, parts, strict=True):
-        yield _tables(uri, data)
+        yield _tables(uri, data, allowance)
 
 
-def _tables(uri: str, source: bytes | Path) -> Iterator[pa.Table]:
+def _tables(uri: str, source: bytes | Path, allowance: Allowance | None = None) -> Iterator[pa.Table]:
     try:
-        yield from from_parquet(source)
+        yield from from_parquet(source, allowance)
     except FileNotFoundError:
         raise
     except (OSError, pa.ArrowException, LookupError, ValueError, TypeError) as e:
