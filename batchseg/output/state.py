@@ -5,7 +5,8 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from types import UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from batchseg.errors import ConfigError, OutputError
 from batchseg.inputs.ids import InputRoot, lies_inside
@@ -17,6 +18,8 @@ from batchseg.system import fetch, listing
 from batchseg.system.json_text import parse_json
 from batchseg.system.location import unreadable
 from batchseg.system.redact import public
+
+_Value = TypeVar("_Value")
 
 FORMAT = 1
 """Of batchseg's own files; an output of another format is refused."""
@@ -64,9 +67,9 @@ def load_state(output: str) -> OutputState | None:
         return OutputState(
             pixel=dict(loaded["pixel"]),
             device=loaded["device"],
-            facts=ModelFacts(**loaded["facts"]),
+            facts=_typed(ModelFacts(**loaded["facts"])),
             roots={root.pattern: root for root in map(_root, loaded["roots"])},
-            choice=from_document(loaded.get("choice")),
+            choice=_typed(from_document(loaded.get("choice"))),
             classes=_texts(loaded["classes"]),
             colors=_colors(loaded.get("colors", [])),
             vanished=_texts(loaded.get("vanished", [])),
@@ -87,6 +90,28 @@ def load_state(output: str) -> OutputState | None:
         raise OutputError(msg) from e
 
 
+def _typed(value: _Value) -> _Value:
+    """A dataclass whose values are of the types that it declares; None. Raises TypeError."""
+    hints = {} if value is None else get_type_hints(type(value))
+    for name, hint in hints.items():
+        if not _fits(getattr(value, name), hint):
+            msg = f"{name} is of another type"
+            raise TypeError(msg)
+    return value
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """What a tuple or a mapping holds is not looked at."""
+    kind = get_origin(hint) or hint
+    if kind is Literal:
+        return value in get_args(hint)
+    if kind in (Union, UnionType):
+        return any(_fits(value, each) for each in get_args(hint))
+    if kind is float:
+        return isinstance(value, int | float)
+    return kind is Any or isinstance(value, kind)
+
+
 def _texts(values: Any) -> tuple[str, ...]:
     if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
         msg = "expected a list of texts"
@@ -104,8 +129,7 @@ def _colors(values: Any) -> tuple[str, ...]:
 
 def _root(document: Mapping[str, str]) -> InputRoot:
     """Earlier versions recorded the credentials that a URL held."""
-    root = InputRoot(**document)
-    _texts([root.pattern, root.name, root.prefix])
+    root = _typed(InputRoot(**document))
     return replace(root, pattern=public(root.pattern), prefix=public(root.prefix))
 
 

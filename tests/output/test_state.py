@@ -7,6 +7,19 @@ from factories import make_facts, make_recipe
 from batchseg.errors import ConfigError, OutputError
 from batchseg.inputs.ids import InputRoot
 from batchseg.output.state import OutputState, check_pixel_settings, load_state, save_state
+from batchseg.predict.engine_choice import from_document
+
+CHOICE = {
+
+        "engine": "paddle",
+        "precision": "fp32",
+        "device": "cpu",
+        "baked": True,
+        "asked": {},
+        "conversion": None
+    ,
+    "trials": [], "notes": [],
+}
 
 
 def make_state(**recipe) -> OutputState:
@@ -21,6 +34,12 @@ def make_state(**recipe) -> OutputState:
         roots={root.pattern: root for root in roots},
         classes=("soil", "water"),
     )
+
+
+def test_a_choice_is_read_as_it_was_saved(tmp_path):
+    state = dataclasses.replace(make_state(), choice=from_document(CHOICE))
+    save_state(str(tmp_path), state)
+    assert load_state(str(tmp_path)) == state
 
 
 def test_a_state_is_read_as_it_was_saved(tmp_path):
@@ -57,6 +76,10 @@ def test_a_damaged_state_is_an_error_of_the_output(tmp_path, text):
         ("pixel", [[[7]]]),
         ("facts", {"a": 1}),
         ("facts", []),
+        ("facts", {**dataclasses.asdict(make_facts()), "class_count": "4"}),
+        ("facts", {**dataclasses.asdict(make_facts()), "output": ["logits"]}),
+        ("facts", {**dataclasses.asdict(make_facts()), "device": "tpu"}),
+        ("facts", {**dataclasses.asdict(make_facts()), "seconds_per_tile": None}),
         ("roots", [{"pattern": 7, "name": "", "prefix": "/in"}]),
         ("roots", [{"pattern": "a", "name": "", "prefix": None}]),
         ("roots", {"a": "b"}),
@@ -69,6 +92,9 @@ def test_a_damaged_state_is_an_error_of_the_output(tmp_path, text):
         ("vanished", {"a": 1}),
         ("choice", []),
         ("choice", {"trials": 7}),
+        ("choice", {**CHOICE, "engine": ["paddle"]}),
+        ("choice", {**CHOICE, "asked": 7}),
+        ("choice", {**CHOICE, "baked": "no"}),
     ],
 )
 def test_a_value_of_another_type_is_an_error_of_the_output(tmp_path, key, value):
