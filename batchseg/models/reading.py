@@ -50,6 +50,9 @@ def read_model(path: str, *, layout: Layout | None = None, decrypt: Decrypt | No
     except OSError as e:
         msg = f"model: cannot read {e.filename or path}: {e.strerror or e}"
         raise ModelError(msg) from e
+    except MemoryError as e:
+        msg = f"model: {path} does not fit into this machine's memory"
+        raise ModelError(msg) from e
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as e:
         # Somebody else wrote the files, which can be wrong in more ways than are foreseen here.
         said = f"{type(e).__name__}: {excerpt(str(e))}"

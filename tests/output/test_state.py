@@ -10,15 +10,14 @@ from batchseg.output.state import OutputState, check_pixel_settings, load_state,
 from batchseg.predict.engine_choice import from_document
 
 CHOICE = {
-
-        "engine": "paddle",
-        "precision": "fp32",
-        "device": "cpu",
-        "baked": True,
-        "asked": {},
-        "conversion": None
-    ,
-    "trials": [], "notes": [],
+    "engine": "paddle",
+    "precision": "fp32",
+    "device": "cpu",
+    "baked": True,
+    "asked": {},
+    "conversion": None,
+    "trials": [],
+    "notes": [],
 }
 
 
