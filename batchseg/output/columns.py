@@ -5,7 +5,6 @@ hundreds of photographs share. A row of a photograph takes about 180 bytes and t
 tag, attributes and of outputs that are its own; 280 to 330 for usual names.
 """
 
-import contextlib
 import io
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
@@ -95,16 +94,16 @@ def from_parquet(source: bytes | Path, allowance: Allowance | None = None) -> It
         OSError: it cannot be read.
         pyarrow.ArrowException: it is damaged, or would become too large.
     """
-    if allowance is None:
-        allowance = Allowance(len(source) if isinstance(source, bytes) else source.stat().st_size)
+    opened = io.BytesIO(source) if isinstance(source, bytes) else pa.OSFile(str(source), "rb")
     constants: Constants = {}
-    with contextlib.ExitStack() as stack:
-        parquet = stack.enter_context(_opened(source))
+    with opened as file:
+        parquet = _ledger_file(file)
         _check_names(parquet.schema_arrow.names)
-        chunks = [] if is_small(parquet.metadata) else column_chunks(source)
+        allowance = allowance or Allowance(file.seek(0, io.SEEK_END))
+        chunks = [] if is_small(parquet.metadata) else column_chunks(file)
         allowance.check(claimed_bytes(chunks))
         if odd := repeating_texts(chunks, [*REPEATING, *_SHARED]):
-            parquet = stack.enter_context(_opened(source, odd))
+            parquet = _ledger_file(file, odd)
         for number in range(parquet.num_row_groups):
             table = parquet.read_row_group(number)
             allowance.take(bytes_of(table, odd))
@@ -112,11 +111,10 @@ def from_parquet(source: bytes | Path, allowance: Allowance | None = None) -> It
             yield _thrifty(filled(known, len(table), HELD), constants)
 
 
-def _opened(source: bytes | Path, more: Sequence[str] = ()) -> pq.ParquetFile:
-    """A ledger's file; `more` are columns that are read as dictionaries, beside those that always are."""
+def _ledger_file(file: Any, more: Sequence[str] = ()) -> pq.ParquetFile:
+    """`more`: columns that are read as dictionaries, beside those that always are."""
     names = [*REPEATING, *_SHARED, *more]
-    opened = io.BytesIO(source) if isinstance(source, bytes) else source
-    return pq.ParquetFile(opened, read_dictionary=names, page_checksum_verification=True)
+    return pq.ParquetFile(file, read_dictionary=names, page_checksum_verification=True)
 
 
 def open_parquet(uri: str) -> pq.ParquetFile:
@@ -127,9 +125,10 @@ def open_parquet(uri: str) -> pq.ParquetFile:
         pyarrow.ArrowException: it is damaged, or would become too large.
     """
     found = fetch.path_or_bytes(uri)
-    file = pq.ParquetFile(io.BytesIO(found) if isinstance(found, bytes) else found)
-    check_size(file.metadata, len(found) if isinstance(found, bytes) else found.stat().st_size)
-    return file
+    opened = io.BytesIO(found) if isinstance(found, bytes) else pa.OSFile(str(found), "rb")
+    parquet = pq.ParquetFile(opened)
+    check_size(parquet.metadata, opened.seek(0, io.SEEK_END))
+    return parquet
 
 
 def _check_names(names: Sequence[str]) -> None:

@@ -7,8 +7,7 @@ row_groups = 4, RowGroup's columns = 1, ColumnChunk's meta_data = 3.
 import io
 import struct
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 DEPTH = 32
 """Structures inside each other; the format needs eight."""
@@ -31,15 +30,17 @@ class ColumnChunk:
     uncompressed_bytes: int
 
 
-def column_chunks(source: bytes | Path) -> list[ColumnChunk]:
+def column_chunks(file: Any) -> list[ColumnChunk]:
     """Those of all row groups.
+
+    Args:
+        file: opened to read bytes: Python's or pyarrow's.
 
     Raises:
         OSError: the file cannot be read.
         ValueError: it is no Parquet file, or its footer is damaged.
     """
-    with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file:
-        footer = _footer(file)
+    footer = _footer(file)
     try:
         groups = _Reader(footer).value(_STRUCT, 0)[4]
         return [_chunk(column[3]) for group in groups for column in group[1]]
@@ -48,7 +49,7 @@ def column_chunks(source: bytes | Path) -> list[ColumnChunk]:
         raise ValueError(msg) from e
 
 
-def _footer(file: BinaryIO) -> bytes:
+def _footer(file: Any) -> bytes:
     size = file.seek(0, io.SEEK_END)
     file.seek(max(0, size - 8))
     tail = file.read(8)
@@ -57,7 +58,8 @@ def _footer(file: BinaryIO) -> bytes:
         msg = "it is no Parquet file, or is cut off"
         raise ValueError(msg)
     file.seek(size - 8 - length)
-    return file.read(length)
+    footer: bytes = file.read(length)
+    return footer
 
 
 def _chunk(said: dict[int, Any]) -> ColumnChunk:

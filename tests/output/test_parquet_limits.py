@@ -60,7 +60,7 @@ def test_texts_that_are_written_once_are_named():
     chunks.append(chunk(path="d", kind=1, encodings=frozenset((8,))))
     assert repeating_texts(chunks, ["c"]) == ["b"]
     _, data = opened(pa.table({"text": dictionary(9, "a"), "n": [7] * 9}))
-    assert repeating_texts(column_chunks(data), []) == ["text"]
+    assert repeating_texts(column_chunks(io.BytesIO(data)), []) == ["text"]
 
 
 def test_each_text_counts_as_the_longest_or_as_what_it_is():
