@@ -22,6 +22,7 @@ from photo_runs import RULES, JobMaker
 from rasterio.transform import Affine
 
 from batchseg.models.package import ModelPackage
+from batchseg.system import retry
 from batchseg.system.threads import Helper
 
 REPOSITORY = Path(__file__).parent.parent
@@ -46,6 +47,12 @@ def _model_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
 def _no_thread_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where a thread hangs, `main` ends its process at once: here that would be pytest, without a word."""
     monkeypatch.setattr(Helper, "given_up", 0)
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests that fail are sent again at once: how long others wait is tested with `retry`."""
+    monkeypatch.setattr(retry, "FIRST_PAUSE", 0.001)
 
 
 @pytest.fixture(scope="session")

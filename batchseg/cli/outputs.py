@@ -164,9 +164,11 @@ def _prune(arguments: argparse.Namespace, streams: Streams, say: Say) -> Answer:
     output = batchseg.open(arguments.output)
     pruned = output.prune(dry_run=arguments.dry_run, everything=arguments.all)
     done = "would remove" if arguments.dry_run else "removed"
-    what = f"{len(pruned.sources)} sources with {pruned.files} files, {human(pruned.nbytes)}"
-    lines = [f"{done} {what}"]
-    return Answer(lines + [f"  {source_id}" for source_id in pruned.sources])
+    what = f"{len(pruned.sources)} sources with {len(pruned.files)} files, {human(pruned.nbytes)}"
+    lines = [f"{done} {what}", *(f"  {source_id}" for source_id in pruned.sources)]
+    if arguments.dry_run and pruned.files:
+        lines += [f"their files, below {output.uri}:", *(f"  {path}" for path in pruned.files)]
+    return Answer(lines)
 
 
 def root_of(given: str) -> str:

@@ -7,7 +7,6 @@ import contextlib
 import datetime as dt
 import logging
 import secrets
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from batchseg.errors import BatchsegError, ConfigError, ModelError, OutputError
 from batchseg.job.settings import JobConfig
 from batchseg.output import layout, publish
 from batchseg.output.lock import Lock, hold
-from batchseg.system import storage
+from batchseg.system import rooted, storage
 from batchseg.system.disks import disk_failures
 from batchseg.system.file_info import file_info
 from batchseg.system.location import Location
@@ -47,7 +46,7 @@ class RunLog:
 
     def __init__(self, output: str, run_id: str) -> None:
         self._output, self._run_id = output, run_id
-        self._place = Location.of(layout.run_uri(output, run_id, layout.LOG))
+        self._place = layout.run_file(output, run_id, layout.LOG)
         self._put: dict[Path, int] = {}
         self.path = Path()
         """Where it is written; known once it is open."""
@@ -63,10 +62,18 @@ class RunLog:
         Args:
             scratch: a local folder, for outputs that are not local.
         """
-        self.path = self._place.path or scratch / layout.LOG
-        with publish.output_errors("write", str(self.path)):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.path.touch()
+        with contextlib.ExitStack() as stack:
+            folder = scratch
+            with publish.output_errors("write", self._place):
+                if self._place.is_local:
+                    # By a descriptor, which leads nowhere else whatever others put in place of the folder.
+                    made = rooted.folder(layout.run_folder(self._output, self._run_id), make=True)
+                    folder = Path(f"/proc/self/fd/{stack.enter_context(made)}")
+                self.path = folder / layout.LOG
+                self.path.touch()
+            yield from self._logging()
+
+    def _logging(self) -> Iterator[logging.Logger]:
         handler = _Lines(self.path, encoding="utf-8")
         handler.setFormatter(_Discreet(f"%(asctime)s {self._run_id} %(levelname)s %(message)s"))
         logger = logging.getLogger("batchseg")
@@ -87,7 +94,7 @@ class RunLog:
         for path in (self.path, *(self.path.with_name(name) for name in (layout.LIBRARIES, layout.PROFILE))):
             size = path.stat().st_size if path.exists() else 0
             if size != self._put.get(path, 0):
-                publish.publish(layout.run_uri(self._output, self._run_id, path.name), path.read_bytes())
+                publish.publish(layout.run_file(self._output, self._run_id, path.name), path.read_bytes())
                 self._put[path] = size
 
 
@@ -130,13 +137,11 @@ def begin(config: JobConfig) -> Iterator[Begun]:
         _unless_refused(config.output, lock),
         log.opened(folder) as logger,
     ):
-        if (left := publish.scratch_root(config.output)) is not None:
-            shutil.rmtree(left, ignore_errors=True)  # by runs that were killed, as nobody else works here
+        publish.clear_scratch(config.output)  # of runs that were killed, as nobody else works here
         yield Begun(run_id=run_id, lock=lock, log=log, logger=logger)
-        if left is not None:  # what its own processes left that were killed
-            with contextlib.suppress(OutputError):  # another run's by now
-                lock.check()
-                shutil.rmtree(left, ignore_errors=True)
+        with contextlib.suppress(OutputError):  # another run's by now
+            lock.check()
+            publish.clear_scratch(config.output)  # what its own processes left that were killed
 
 
 @contextlib.contextmanager
@@ -148,7 +153,7 @@ def _unless_refused(output: str, lock: Lock) -> Iterator[None]:
         if lock.is_first and not _is_recorded(output):
             lock.forget()
             with contextlib.suppress(BatchsegError):
-                publish.remove(layout.own_folder(output))
+                publish.remove_folder(layout.own_folder(output))
             if (path := Location.of(output).path) is not None:
                 with contextlib.suppress(OSError):
                     path.rmdir()
@@ -157,4 +162,4 @@ def _unless_refused(output: str, lock: Lock) -> Iterator[None]:
 
 def _is_recorded(output: str) -> bool:
     """Whether the run recorded how the output is made: its work has begun then."""
-    return file_info(layout.state_uri(output)) is not None
+    return file_info(layout.state_file(output)) is not None

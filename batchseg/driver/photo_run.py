@@ -26,12 +26,12 @@ from batchseg.models.reading import read_package
 from batchseg.output import publish
 from batchseg.output.columns import verdict_counts
 from batchseg.output.items import write_items
+from batchseg.output.layout import result_file
 from batchseg.output.ledger import Ledger
 from batchseg.output.region_parts import tidy
 from batchseg.output.rejudge import rejudge
 from batchseg.output.state import load_state
 from batchseg.predict.engine_choice import Choice
-from batchseg.system.location import join
 from batchseg.system.threads import start_aside, wait_for
 
 LOOKED_AT = 6
@@ -216,7 +216,7 @@ class PhotoRun:
         rows, paths = surplus(ledger.table(), product)
         if rows.num_rows:
             ledger.append_table(rows)
-            publish.remove_files([join(output, path) for path in paths])
+            publish.remove_files([result_file(output, path) for path in paths])
         tidy(output, ledger)
         context.lock.guard()
         self._write_items(ledger, product, triaged)

@@ -101,7 +101,9 @@ def _add_piece(band: Element, piece: Piece) -> None:
     window = piece.window
     size = {"xSize": str(window.width), "ySize": str(window.height)}
     source = SubElement(band, "SimpleSource")
-    SubElement(source, "SourceFilename", relativeToVRT="0").text = piece.path
+    # The first image of a GeoTIFF, in the words of that driver alone: any other, a VRT's say, would read
+    # whatever files the piece names.
+    SubElement(source, "SourceFilename", relativeToVRT="0").text = f"GTIFF_DIR:1:{piece.path}"
     SubElement(source, "SourceBand").text = "1"
     # With them GDAL opens a piece only when it is read: a scene may have thousands.
     SubElement(

@@ -15,6 +15,7 @@ when it is asked for; the shards of unfinished scenes are objects.
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -76,11 +77,11 @@ class Ledger:
         self._tail = {number: size for number, size in segments.items() if number > self._last}
         self._snapshot_bytes = snapshots.get(self._last, 0)
         if snapshots:
-            newest = layout.ledger_uri(self._output, "snapshot", self._last)
+            newest = layout.ledger_file(self._output, "snapshot", self._last)
             ends = [self._replay(rows) for rows in read_snapshot(newest)]
             self._settled = pa.concat_tables([self._settled, *ends])  # sorted, each source once
         for tables in read_parts(
-            [layout.ledger_uri(self._output, "segment", number) for number in self._tail]
+            [layout.ledger_file(self._output, "segment", number) for number in self._tail]
         ):
             self._appended += [self._replay(rows) for rows in tables]
         self._last = max(self._tail, default=self._last)
@@ -143,8 +144,8 @@ class Ledger:
         self._run, self.guard = run_id, guard or self.guard
         data = to_parquet([], run_id)
         # A number that is taken is of a run that went on after this one read the ledger: its rows come first.
-        while not publish.create(layout.ledger_uri(self._output, "segment", self._last + 1), data):
-            for tables in read_parts([layout.ledger_uri(self._output, "segment", self._last + 1)]):
+        while not publish.create(layout.ledger_file(self._output, "segment", self._last + 1), data):
+            for tables in read_parts([layout.ledger_file(self._output, "segment", self._last + 1)]):
                 self._append(self._replay(rows) for rows in tables)
             self._last += 1
             self._tail[self._last] = 0
@@ -198,22 +199,19 @@ class Ledger:
         unfinished = to_table(record for key in self.unfinished() for record in self.shards(key))
         data = to_parquet([self.table(), unfinished], self._run)
         parts = start_aside(parts_there, self._output)  # a bucket is asked while it takes the snapshot
-        publish.publish(layout.ledger_uri(self._output, "snapshot", self._last), data)
+        publish.publish(layout.ledger_file(self._output, "snapshot", self._last), data)
         # From here on who reads starts at the new snapshot; what it covers is passed over until it is gone.
         snapshots, segments = parts.result()
-        covered = [
-            layout.ledger_uri(self._output, "snapshot", number) for number in snapshots if number < self._last
-        ]
-        covered += [
-            layout.ledger_uri(self._output, "segment", number) for number in segments if number <= self._last
-        ]
+        file = partial(layout.ledger_file, self._output)
+        covered = [file("snapshot", number) for number in snapshots if number < self._last]
+        covered += [file("segment", number) for number in segments if number <= self._last]
         publish.remove_files(covered)
         self._tail, self._snapshot_bytes = {}, len(data)
 
     def _commit(self, data: bytes) -> None:
         self.guard()
         number = self._last + 1
-        if not publish.create(layout.ledger_uri(self._output, "segment", number), data):
+        if not publish.create(layout.ledger_file(self._output, "segment", number), data):
             msg = f"ledger segment {number} exists already: another run took this output over"
             raise OutputError(msg)
         self._last = number

@@ -58,7 +58,7 @@ def load_state(output: str) -> OutputState | None:
         OutputError: it cannot be read.
         ConfigError: it was made by another format of batchseg.
     """
-    uri = layout.state_uri(output)
+    uri = layout.state_file(output)
     try:
         loaded = parse_json(fetch.read_bytes(uri))
         if loaded["format"] != FORMAT:
@@ -145,7 +145,7 @@ def save_state(output: str, state: OutputState) -> None:
         "colors": list(state.colors),
         "vanished": list(state.vanished),
     }
-    publish.publish(layout.state_uri(output), json.dumps(document, indent=1, sort_keys=True).encode())
+    publish.publish(layout.state_file(output), json.dumps(document, indent=1, sort_keys=True).encode())
 
 
 def check_pixel_settings(state: OutputState | None, settings: Mapping[str, Any], output: str) -> None:

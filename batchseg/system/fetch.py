@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
+from batchseg.system import rooted
 from batchseg.system.file_info import ask
 from batchseg.system.location import Location
 from batchseg.system.retry import ShortReplyError, is_passing, patiently
@@ -13,9 +14,11 @@ PIECE_BYTES = 16 * 2**20
 """Of a file whose content is hashed."""
 
 
-def read_bytes(uri: str) -> bytes:
+def read_bytes(where: str | Location) -> bytes:
     """Raises OSError where the file cannot be read."""
-    place = Location.of(uri)
+    place = Location.of(where)
+    if place.root is not None:
+        return rooted.read_bytes(place)
     fs, path = filesystem(place)
 
     def read() -> bytes:
@@ -23,7 +26,7 @@ def read_bytes(uri: str) -> bytes:
             return bytes(fs.cat_file(path))
         size = fs.info(path)["size"]
         data: bytes = fs.cat_file(path, **_IN_ONE.get(fs.protocol[0], {}))
-        _check_length(uri, len(data), size)
+        _check_length(place.uri, len(data), size)
         return data
 
     with as_os_error():
@@ -54,9 +57,9 @@ def path_or_bytes(uri: str) -> Path | bytes:
     return read_bytes(uri) if path is None else path
 
 
-def read_many(uris: Sequence[str]) -> list[bytes]:
-    """Whole files, requested side by side, in the order of `uris`. Raises OSError."""
-    return at_once(read_bytes, uris, uris[0]) if uris else []
+def read_many(places: Sequence[str | Location]) -> list[bytes]:
+    """Whole files, requested side by side, in the order given. Raises OSError."""
+    return at_once(read_bytes, places, places[0]) if places else []
 
 
 def read_tail(uri: str, count: int) -> bytes:
@@ -116,18 +119,19 @@ def gives_ranges(uri: str) -> bool:
         return False
 
 
-def sha256(uri: str) -> str:
+def sha256(where: str | Location) -> str:
     """Checksum of a file's content, read in pieces. Raises OSError."""
-    place = Location.of(uri)
+    place = Location.of(where)
     if place.path is not None:
-        with place.path.open("rb") as file:
+        opened = place.path if place.root is None else rooted.open_file(place)
+        with open(opened, "rb") as file:  # noqa: PTH123  a descriptor has no path
             return hashlib.file_digest(file, "sha256").hexdigest()
     fs, remote = filesystem(place)
     checksum = hashlib.sha256()
     with as_os_error():
         size = patiently(lambda: ask(fs, remote))["size"]
     for start in range(0, size, PIECE_BYTES):
-        checksum.update(read_ranges(uri, [start], [min(start + PIECE_BYTES, size)])[0])
+        checksum.update(read_ranges(place.uri, [start], [min(start + PIECE_BYTES, size)])[0])
     return checksum.hexdigest()
 
 

@@ -15,7 +15,6 @@ from batchseg.output.record import SceneRecord, sources_of
 from batchseg.output.state import require_results
 from batchseg.system import fetch, listing
 from batchseg.system.json_text import parse_json
-from batchseg.system.location import join
 
 RUNS_LOOKED_AT = 5
 
@@ -119,15 +118,16 @@ def read_status(output: str) -> Status:
 def _last_run(output: str) -> LastRun | None:
     """Of the last few runs, as one that was stopped leaves no summary and one without work no shares."""
     folder = layout.runs_folder(output)
-    for run in sorted(listing.list_subfolders(folder), reverse=True)[:RUNS_LOOKED_AT]:
+    runs = (run.rstrip("/").rpartition("/")[2] for run in listing.list_subfolders(folder))
+    for run_id in sorted(runs, reverse=True)[:RUNS_LOOKED_AT]:
         try:
-            found = parse_json(fetch.read_bytes(join(run, layout.SUMMARY)))
+            found = parse_json(fetch.read_bytes(folder.listed(run_id).below(layout.SUMMARY)))
         except (OSError, ValueError):
             continue
         shares = found.get("predictor_shares") if isinstance(found, dict) else None
         if shares and found.get("tiles") and _is_as_written(found):
             return LastRun(
-                run_id=run.rstrip("/").rpartition("/")[2],
+                run_id=run_id,
                 shares=shares,
                 bound_by=found["bound_by"],
                 advice=found["advice"],

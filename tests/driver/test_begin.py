@@ -95,9 +95,9 @@ import os, sys, tempfile
 sys.path[:0] = sys.argv[2:]
 from factories import make_config
 from batchseg.driver.begin import begin
-from batchseg.output.publish import scratch_root
+from batchseg.output.layout import scratch_folder
 with begin(make_config(output=sys.argv[1])) as begun:
-    scratch_root(sys.argv[1]).mkdir()
+    scratch_folder(sys.argv[1]).path.mkdir(exist_ok=True)
     tempfile.mkstemp()
     print("begun", flush=True)
     input()

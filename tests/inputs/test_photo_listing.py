@@ -117,7 +117,7 @@ def test_rows_of_a_manifest_carry_their_columns_into_the_listing(archive, ending
     assert rows["in/gone.jpg"]["tag"] == "absent"
 
 
-def test_a_server_that_does_not_answer_is_no_server_without_the_file(tmp_path):
+def test_a_server_that_does_not_answer_is_no_server_without_the_file(tmp_path, hasty):
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
             self.send_error(int(self.path[1:4]))

@@ -1,8 +1,8 @@
 import hashlib
 
 import pytest
+from stored import put
 
-from batchseg.output import publish
 from batchseg.system import fetch
 from batchseg.system.location import Location, join
 
@@ -11,7 +11,7 @@ DATA = bytes(range(256)) * 5
 
 @pytest.fixture
 def uri(root):
-    publish.publish(join(root, "a b.bin"), DATA)
+    put(join(root, "a b.bin"), DATA)
     return join(root, "a b.bin")
 
 
@@ -21,7 +21,7 @@ def test_parts_of_a_file_come_in_their_order(uri):
     assert fetch.read_tail(uri, 10**6) == DATA
 
 
-def test_a_part_that_the_file_does_not_have_is_an_error(uri):
+def test_a_part_that_the_file_does_not_have_is_an_error(uri, hasty):
     with pytest.raises(OSError, match="asked for 20 bytes at 1270"):
         fetch.read_ranges(uri, [1270], [1290])
 
@@ -31,7 +31,7 @@ def test_the_checksum_is_that_of_the_content_also_in_pieces(uri, monkeypatch):
     assert fetch.sha256(uri) == hashlib.sha256(DATA).hexdigest()
 
 
-def test_a_copy_is_whole_or_an_error(uri, tmp_path):
+def test_a_copy_is_whole_or_an_error(uri, tmp_path, hasty):
     target = tmp_path / "new" / "copy"
     fetch.fetch(uri, target)
     assert target.read_bytes() == DATA
@@ -47,7 +47,7 @@ def test_readers_get_the_path_of_what_is_here_and_the_bytes_of_what_is_not(uri):
 def test_many_come_in_the_order_of_their_addresses(root):
     uris = [join(root, name) for name in "cab"]
     for name, uri in zip("cab", uris, strict=True):
-        publish.publish(uri, name.encode())
+        put(uri, name.encode())
     assert fetch.read_many(uris) == [b"c", b"a", b"b"]
     assert fetch.read_many([]) == []
 
