@@ -19,6 +19,8 @@ FLOOR_BYTES = 2**30
 GROWTH = 256
 """Bytes in memory per byte of the file, at most, beside FLOOR_BYTES."""
 
+SMALL_ROWS = 2**14
+
 _WIDTHS = {0: 1, 1: 4, 2: 8, 3: 12, 4: 4, 5: 8, 6: 4}
 """Bytes of a value in memory by its kind; of a text those of its offset, or of its number in a dictionary."""
 
@@ -68,6 +70,8 @@ def check_size(metadata: Any, file_bytes: int) -> None:
 
 def is_small(metadata: Any) -> bool:
     """Whether a file stays below FLOOR_BYTES even if each row had its longest text."""
+    if metadata.num_rows > SMALL_ROWS:
+        return False
     groups = (metadata.row_group(number) for number in range(metadata.num_row_groups))
     return bool(sum(group.total_byte_size for group in groups) * metadata.num_rows < FLOOR_BYTES)
 
