@@ -3,7 +3,6 @@
 Reflectance is `raw * scale + offset` throughout.
 """
 
-import json
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -12,6 +11,7 @@ from xml.etree import ElementTree
 from batchseg.errors import SourceError, SourceIOError
 from batchseg.inputs.source import BandMetadata
 from batchseg.system import fetch
+from batchseg.system.json_text import parse_json
 
 S2_BANDS = ("01", "02", "03", "04", "05", "06", "07", "08", "8A", "09", "10", "11", "12")
 """Names of Sentinel-2's bands by `band_id`, as `Spectral_Information` in MTD_*.xml lists them."""
@@ -51,7 +51,7 @@ def read_metadata(uri: str, raster: str) -> BandMetadata:
         raise SourceIOError(msg) from e
     try:
         if name.lower().endswith(".json"):
-            return _landsat(json.loads(data), raster)
+            return _landsat(parse_json(data), raster)
         return _sentinel2(ElementTree.fromstring(data), raster)  # noqa: S314  as in `formats`
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError, ElementTree.ParseError) as e:
         msg = f"{name} does not hold the metadata of its product ({type(e).__name__}: {e})"

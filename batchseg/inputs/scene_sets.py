@@ -1,6 +1,5 @@
 """Scenes of several files: by a pattern per band, by a manifest's columns, by a STAC item collection."""
 
-import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from batchseg.inputs.source import BandMetadata
 from batchseg.job.settings import SceneSet
 from batchseg.system import fetch, listing
 from batchseg.system.file_info import FileInfo, file_info, file_infos
+from batchseg.system.json_text import parse_json
 from batchseg.system.location import unreadable
 
 PATH_SHOWN = 300
@@ -160,7 +160,7 @@ def _by_manifest(given: SceneSet, allow_vrt: bool) -> Iterator[SceneFiles]:
 
 
 def _by_items(given: SceneSet, allow_vrt: bool) -> Iterator[SceneFiles]:
-    document = _json(fetch.read_bytes(given.path))
+    document = parse_json(fetch.read_bytes(given.path))
     folders, metadata = Folders(allow_vrt=allow_vrt), _Metadata([])
     for item in _items(document):
         base = _base(item, given.path)
@@ -182,14 +182,6 @@ def _by_items(given: SceneSet, allow_vrt: bool) -> Iterator[SceneFiles]:
             metadata=metadata,
             said=said,
         )
-
-
-def _json(data: bytes) -> Any:
-    try:
-        return json.loads(data)
-    except RecursionError as e:
-        msg = "is nested too deeply for a STAC item"
-        raise ValueError(msg) from e
 
 
 def _items(document: Any) -> list[dict[str, Any]]:

@@ -3,12 +3,11 @@
 import datetime as dt
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from batchseg.errors import ConfigError
@@ -27,54 +26,7 @@ from batchseg.job.settings import (
     SceneSet,
 )
 from batchseg.models.package import PALETTE, ClassInfo, ModelOptions, Normalize
-
-JOB_FILE_BYTES = 2**20
-JOB_FILE_VALUES = 20_000
-"""A job file's values at most, each alias counted as all that it stands for."""
-
-
-class _UniqueKeys(yaml.SafeLoader):
-    """YAML keeps the last of equal keys without a word; here they are an error.
-
-    Aliases of aliases ("billion laughs") are refused before they are followed.
-    """
-
-    def __init__(self, stream: str) -> None:
-        super().__init__(stream)
-        self._sizes: dict[int, int] = {}
-        """Values below a node, itself included, by the node's id; of those that are whole."""
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        alias = self.check_event(yaml.AliasEvent)
-        node = super().compose_node(parent, index)
-        if node is None:
-            return None
-        if not alias:
-            self._sizes[id(node)] = 1 + sum(self._sizes[id(child)] for child in _below(node))
-        if id(node) not in self._sizes:
-            msg = "an alias contains itself"
-            raise _wrong(msg, node)
-        if max(self._sizes[id(node)], len(self._sizes)) > JOB_FILE_VALUES:
-            msg = f"more than {JOB_FILE_VALUES:,} values, counting what aliases stand for"
-            raise _wrong(msg, node)
-        return node
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        twice = next((key for number, key in enumerate(keys) if key in keys[:number]), None)
-        if twice is not None:
-            msg = f"the key {twice!r} is given twice"
-            raise _wrong(msg, node)
-        return super().construct_mapping(node, deep)
-
-
-def _wrong(what: str, node: yaml.Node) -> yaml.YAMLError:
-    return yaml.constructor.ConstructorError(None, None, what, node.start_mark)
-
-
-def _below(node: yaml.Node) -> Iterator[yaml.Node]:
-    for child in node.value if isinstance(node, yaml.CollectionNode) else ():
-        yield from child if isinstance(child, tuple) else (child,)
+from batchseg.system.yaml_text import YAML_BYTES, TooLargeError, parse_yaml, read_yaml
 
 
 def load_job(
@@ -96,12 +48,15 @@ def load_job(
         ConfigError: the file cannot be read, or a key or value in it is wrong.
     """
     try:
-        loaded = yaml.load(_text(path), Loader=_UniqueKeys)  # noqa: S506  a SafeLoader that refuses more
+        loaded = read_yaml(path)
     except OSError as e:
         msg = f"cannot read the job file {path}: {e.strerror}"
         raise ConfigError(msg) from e
-    except (yaml.YAMLError, ValueError, RecursionError) as e:  # ValueError: no UTF-8, or no number
-        msg = f"{path} is not YAML: {_without_text(e)}"
+    except TooLargeError as e:
+        msg = f"{path} is larger than {YAML_BYTES:,} bytes; a job is short: list inputs in a manifest"
+        raise ConfigError(msg) from e
+    except ValueError as e:
+        msg = f"{path} is not YAML: {e}"
         raise ConfigError(msg) from e
     if not isinstance(loaded, dict):
         msg = (
@@ -132,25 +87,6 @@ def make_job(keys: Mapping[str, Any], *, name: str, folder: Path) -> JobConfig:
         raise ConfigError(explain(e, keys, name)) from e
 
 
-def _without_text(error: Exception) -> str:
-    """What is wrong where. PyYAML also quotes the line, which may hold a secret."""
-    mark = getattr(error, "problem_mark", None)
-    if mark is None:
-        return str(error)
-    said = (getattr(error, name, None) for name in ("context", "problem"))
-    return f"line {mark.line + 1}, column {mark.column + 1}: {', '.join(filter(None, said))}"
-
-
-def _text(path: Path) -> str:
-    """Raises OSError, UnicodeDecodeError; ConfigError where it is too large for a job."""
-    with path.open("rb") as file:
-        data = file.read(JOB_FILE_BYTES + 1)
-    if len(data) > JOB_FILE_BYTES:
-        msg = f"{path} is larger than {JOB_FILE_BYTES:,} bytes; a job is short: list inputs in a manifest"
-        raise ConfigError(msg)
-    return data.decode("utf-8")
-
-
 def _apply_override(tree: dict[str, Any], override: str) -> None:
     key, equals, value = override.partition("=")
     if not equals or not key.strip():
@@ -163,9 +99,9 @@ def _apply_override(tree: dict[str, Any], override: str) -> None:
             child = tree[parent] = {}
         tree = child
     try:
-        tree[leaf] = yaml.safe_load(value)
-    except yaml.YAMLError as e:
-        msg = f"--set {key}=...: the value is not YAML: {_without_text(e)}"
+        tree[leaf] = parse_yaml(value)
+    except ValueError as e:
+        msg = f"--set {key}=...: the value is not YAML: {e}"
         raise ConfigError(msg) from e
 
 

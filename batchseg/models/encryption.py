@@ -135,6 +135,9 @@ def _read_encrypted(path: Path) -> bytes:
         what = "of another version of batchseg" if known else "no file that `batchseg model encrypt` wrote"
         msg = f"model: {path} is {what}, or its first bytes were altered"
         raise ModelError(msg)
+    if len(content) > HEADER_BYTES + LARGEST + TAG_BYTES:
+        msg = f"model: {path} has {len(content)} bytes, more than `batchseg model encrypt` writes"
+        raise ModelError(msg)
     if len(content) < HEADER_BYTES + TAG_BYTES:
         msg = f"model: {path} is cut off after {len(content)} bytes; copy it again"
         raise ModelError(msg)

@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 from batchseg.errors import ConfigError, ModelError
 from batchseg.models.reading import read_model
+from batchseg.system.json_text import parse_json
 
 PYTHON_VARIABLE = "BATCHSEG_PADDLESEG_PYTHON"
 """Environment: the interpreter that has PaddleSeg."""
@@ -255,7 +256,7 @@ def _environment() -> dict[str, str]:
 
 def _answer(path: Path) -> dict[str, Any] | None:
     try:
-        answer = json.loads(path.read_text(encoding="utf-8"))
+        answer = parse_json(path.read_bytes())
     except (OSError, ValueError):
         return None
     return answer if isinstance(answer, dict) else None

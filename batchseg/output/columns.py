@@ -18,6 +18,15 @@ from numpy.typing import NDArray
 
 from batchseg.errors import ConfigError
 from batchseg.output.layout import ANNOTATIONS, RESULTS, result_problem
+from batchseg.output.parquet_footer import column_chunks
+from batchseg.output.parquet_limits import (
+    Allowance,
+    bytes_of,
+    check_size,
+    claimed_bytes,
+    is_small,
+    repeating_texts,
+)
 from batchseg.output.record import SCHEMA, Output, filled
 from batchseg.system import fetch, rooted
 from batchseg.system.location import Location
@@ -73,25 +82,41 @@ def to_parquet(tables: Iterable[pa.Table], run_id: str, schema: pa.Schema = SCHE
     return sink.getvalue()
 
 
-def from_parquet(source: bytes | Location) -> Iterator[pa.Table]:
+def from_parquet(source: bytes | Location, allowance: Allowance | None = None) -> Iterator[pa.Table]:
     """Row groups as HELD. Columns that the file's version did not know have their defaults.
+
+    Args:
+        source: the file, or its content.
+        allowance: what the tables may take in memory; None: one for this file alone.
 
     Raises:
         ConfigError: a newer version wrote it, whose columns would be lost.
         OSError: it cannot be read.
-        pyarrow.ArrowException: it is damaged.
+        pyarrow.ArrowException: it is damaged, or would become too large.
     """
     opened = io.BytesIO(source) if isinstance(source, bytes) else _opened(source)
     constants: Constants = {}
-    options: dict[str, Any] = {"read_dictionary": [*REPEATING, *_SHARED], "page_checksum_verification": True}
-    with pq.ParquetFile(opened, **options) as parquet:
+    with opened as file:
+        parquet = _ledger_file(file)
         _check_names(parquet.schema_arrow.names)
+        allowance = allowance or Allowance(file.seek(0, io.SEEK_END))
+        chunks = [] if is_small(parquet.metadata) else column_chunks(file)
+        allowance.check(claimed_bytes(chunks))
+        if odd := repeating_texts(chunks, [*REPEATING, *_SHARED]):
+            parquet = _ledger_file(file, odd)
         for number in range(parquet.num_row_groups):
             table = parquet.read_row_group(number)
+            allowance.take(bytes_of(table, odd))
             known = dict(zip(table.column_names, table.columns, strict=True))
             held = filled(known, len(table), HELD)
             _check_outputs(held)
             yield _thrifty(held, constants)
+
+
+def _ledger_file(file: Any, more: Sequence[str] = ()) -> pq.ParquetFile:
+    """`more`: columns that are read as dictionaries, beside those that always are."""
+    names = [*REPEATING, *_SHARED, *more]
+    return pq.ParquetFile(file, read_dictionary=names, page_checksum_verification=True)
 
 
 def open_parquet(file: Location) -> pq.ParquetFile:
@@ -99,9 +124,12 @@ def open_parquet(file: Location) -> pq.ParquetFile:
 
     Raises:
         OSError: it cannot be read.
-        pyarrow.ArrowException: it is damaged.
+        pyarrow.ArrowException: it is damaged, or would become too large.
     """
-    return pq.ParquetFile(_opened(file))
+    opened = _opened(file)
+    parquet = pq.ParquetFile(opened)
+    check_size(parquet.metadata, opened.seek(0, io.SEEK_END))
+    return parquet
 
 
 def _opened(file: Location) -> Any:

@@ -7,6 +7,7 @@ import pyarrow as pa
 from batchseg.errors import OutputError
 from batchseg.output import layout, publish
 from batchseg.output.columns import from_parquet
+from batchseg.output.parquet_limits import Allowance
 from batchseg.system import fetch, listing
 from batchseg.system.location import Location
 
@@ -37,13 +38,16 @@ def read_parts(files: Sequence[Location]) -> Iterator[Iterator[pa.Table]]:
     except OSError as e:
         msg = f"cannot read the ledger: {e}"
         raise OutputError(msg) from e
+    allowance = Allowance(sum(len(data) for data in parts))  # of all: many small parts are as bad as one
     for file, data in zip(files, parts, strict=True):
-        yield _tables(file, data)
+        yield _tables(file, data, allowance)
 
 
-def _tables(file: Location, source: bytes | Location) -> Iterator[pa.Table]:
+def _tables(
+    file: Location, source: bytes | Location, allowance: Allowance | None = None
+) -> Iterator[pa.Table]:
     try:
-        yield from from_parquet(source)
+        yield from from_parquet(source, allowance)
     except FileNotFoundError:
         raise
     except (OSError, pa.ArrowException, LookupError, ValueError, TypeError) as e:

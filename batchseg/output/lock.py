@@ -32,6 +32,7 @@ from batchseg.output import layout, publish
 from batchseg.system import fetch, listing, rooted, storage
 from batchseg.system.disks import describe, is_failing
 from batchseg.system.file_info import FileInfo, file_info
+from batchseg.system.json_text import parse_json
 from batchseg.system.retry import is_passing
 
 BEAT_SECONDS = 5.0
@@ -286,10 +287,11 @@ def _found(output: str, epoch: int) -> _Found | None:
     info = file_info(uri)
     modified = info.modified if info else None
     try:
-        loaded = json.loads(fetch.read_bytes(uri))
-        return _Found(
-            token=loaded["token"], text=loaded["holder"], released=loaded["released"], modified=modified
-        )
+        loaded = parse_json(fetch.read_bytes(uri))
+        token, text = loaded["token"], loaded["holder"]
+        if not isinstance(token, str) or not isinstance(text, str):
+            raise TypeError
+        return _Found(token=token, text=text, released=loaded["released"] is True, modified=modified)
     except FileNotFoundError:
         return None
     except OSError as e:

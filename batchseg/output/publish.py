@@ -50,7 +50,7 @@ def check_writable(folder: str) -> None:
 
 
 def check_no_links(output: str) -> None:
-    """Raises OutputError where a link lies in place of a folder of a local output: before a run, not in it."""
+    """Raises OutputError where a link is in place of a folder of a local output: before a run, not in it."""
     for place in layout.folders(output):
         if place.is_local:
             with output_errors("use", place):

@@ -27,6 +27,7 @@ from batchseg.output.columns import first_output, open_parquet, with_part
 from batchseg.output.ledger import Ledger
 from batchseg.output.scene_mask import publish_output, scratch_folder
 from batchseg.system import listing
+from batchseg.system.json_text import parse_json
 
 SMALL_BYTES = 2**20
 """A part below it is worth joining with others."""
@@ -157,8 +158,11 @@ def _digests(columns: pa.Table, bounds: NDArray[np.int64]) -> list[str]:
 
 def _held_by(output: str, path: str) -> list[str]:
     """Sources that a shared part was made of."""
-    held: list[str] = json.loads((read_part(output, path).schema_arrow.metadata or {}).get(MEMBERS, b"[]"))
-    return held
+    try:
+        held = parse_json((read_part(output, path).schema_arrow.metadata or {}).get(MEMBERS, b"[]"))
+    except ValueError:
+        return []  # damaged: the part is written again
+    return [name for name in held if isinstance(name, str)] if isinstance(held, list) else []
 
 
 def _small_groups(output: str, small: Sequence[str], sizes: Mapping[str, int]) -> Iterator[list[str]]:

@@ -1,10 +1,11 @@
 """Credentials taken out of what is shown and recorded: texts of any kind, URLs among them."""
 
-import json
 import os
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
+
+from batchseg.system.json_text import parse_json
 
 SHORTEST = 6
 """Characters of a secret that is looked for in texts: a shorter one would be found in other words."""
@@ -73,7 +74,7 @@ def _secrets() -> set[str]:
 
 def _in_options(text: str) -> Iterator[str]:
     try:
-        options = json.loads(text)
+        options = parse_json(text)
     except ValueError:
         return
     yield from _below(options)

@@ -64,10 +64,10 @@ def folder(place: Location, *, make: bool = False) -> Iterator[int]:
 @contextlib.contextmanager
 def parent(place: Location, *, make: bool = False) -> Iterator[tuple[int, str]]:
     """The folder of a file as a descriptor, and the file's name in it. Raises as `folder` does."""
-    assert place.path is not None
-    above = Location(str(place.path.parent), place.path.parent, place.protocol, place.root)
+    path = _path(place)
+    above = Location(str(path.parent), path.parent, place.protocol, place.root)
     with folder(above, make=make) as found:
-        yield found, place.path.name
+        yield found, path.name
 
 
 def open_file(place: Location, flags: int = os.O_RDONLY) -> int:
@@ -208,17 +208,21 @@ def _true_name(found: re.Match[str]) -> str:
         return found[0]
 
 
+def _path(place: Location) -> Path:
+    if place.path is None:
+        msg = f"{place} is on no disk of this machine"
+        raise ValueError(msg)
+    return place.path
+
+
 def _root(place: Location) -> Path:
-    root = place.root if place.root is not None else place.path
-    assert root is not None
-    return root
+    return _path(place) if place.root is None else place.root
 
 
 def _parts(place: Location) -> Iterator[tuple[str, str]]:
     """Each part below the root, and the path so far for messages."""
-    assert place.path is not None
     shown = _root(place)
-    for part in place.path.relative_to(shown).parts:
+    for part in _path(place).relative_to(shown).parts:
         shown /= part
         yield part, str(shown)
 

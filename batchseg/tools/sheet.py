@@ -93,7 +93,8 @@ class _Shown:
 def _show(suspect: Suspect, regions: pa.Table, state: OutputState) -> _Shown:
     reason = ""
     try:
-        image = thumbnail(read_photo(suspect), _defects(regions, state), room_wh=ROOM_WH, paper=PAPER)
+        pixels = read_photo(suspect, state)
+        image = thumbnail(pixels, _defects(regions, state), room_wh=ROOM_WH, paper=PAPER)
     except _NotShownError as e:
         reason = str(e)
         image = Image.new("RGB", (ROOM_WH[0], ROOM_WH[1] // 2), GREY)
@@ -198,9 +199,13 @@ def _largest(suspect: Suspect, regions: pa.Table) -> str:
 
 
 def _defects(regions: pa.Table, state: OutputState) -> list[Defect]:
-    """The largest first, so that small ones lie on top."""
+    """The largest first, so that small ones lie on top. Raises _NotShownError where they are damaged."""
     ordered = regions.sort_by([("area_px", "descending")])
-    polygons = shapely.from_wkb(ordered.column("geometry").to_numpy(zero_copy_only=False))
+    try:
+        polygons = shapely.from_wkb(ordered.column("geometry").to_numpy(zero_copy_only=False))
+    except (shapely.errors.GEOSException, TypeError) as e:
+        msg = "its outlines are damaged"
+        raise _NotShownError(msg) from e
     ids = column_of(ordered, "class_id").to_pylist()
     return [
         Defect(polygon=polygon, color=class_color(state, class_id))
@@ -212,12 +217,15 @@ class _NotShownError(Exception):
     """An image cannot be shown; the message fits on a tile."""
 
 
-def read_photo(suspect: Suspect) -> NDArray[Any]:
+def read_photo(suspect: Suspect, state: OutputState) -> NDArray[Any]:
     """(H, W, C) of an image as it was when it was done.
 
     Raises:
-        _NotShownError: it is gone, was changed since, or cannot be decoded.
+        _NotShownError: it is gone, was changed since, cannot be decoded, or is none of the job's inputs.
     """
+    if not state.is_input(suspect.uri):  # who may write the table must not choose what is read, or asked
+        msg = "the file lies outside the job's inputs"
+        raise _NotShownError(msg)
     try:
         (tag,) = current_tags([suspect.uri])
         if tag is None:

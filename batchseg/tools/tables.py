@@ -133,7 +133,7 @@ def is_done(table: pa.Table) -> Any:
 
 def class_color(state: OutputState, class_id: int) -> str:
     """#rrggbb: what the job says, else the palette's."""
-    if class_id < len(state.colors):
+    if 0 <= class_id < len(state.colors):
         return state.colors[class_id]
     return PALETTE[class_id % len(PALETTE)]
 

@@ -2,6 +2,7 @@ import pytest
 from stored import put
 
 from batchseg.errors import OutputError
+from batchseg.output import parquet_limits
 from batchseg.output.columns import to_parquet
 from batchseg.output.layout import ledger_file
 from batchseg.output.ledger_files import parts_there, read_parts, read_snapshot
@@ -51,3 +52,13 @@ def test_a_part_that_is_gone_is_told_apart_from_a_damaged_one(root):
         list(read_parts([ledger_file(root, "segment", 1)]))
     with pytest.raises(FileNotFoundError):
         list(read_snapshot(ledger_file(root, "snapshot", 1)))
+
+
+def test_parts_that_would_take_too_much_memory_are_an_error_of_the_output(root, monkeypatch):
+    monkeypatch.setattr(parquet_limits, "FLOOR_BYTES", 0)
+    monkeypatch.setattr(parquet_limits, "GROWTH", 0)
+    uri = ledger_file(root, "segment", 1)
+    publish(uri, part("a"))
+    for read in (lambda: [list(tables) for tables in read_parts([uri])], lambda: list(read_snapshot(uri))):
+        with pytest.raises(OutputError, match="which batchseg does not write; restore it from a backup"):
+            read()

@@ -187,7 +187,7 @@ def test_a_bucket_that_is_not_there_is_refused(bucket):
         pass
 
 
-@pytest.mark.parametrize("left", [b"", b"\0\0\xff{", b"[1, 2]"])
+@pytest.mark.parametrize("left", [b"", b"\0\0\xff{", b"[1, 2]", b"[" * 100_000])
 def test_a_lock_that_a_power_cut_damaged_is_as_old_as_any_other(output, quick, left):
     uri = join(output, "_batchseg", "locks", "epoch-00000007.json")
     put(uri, left)

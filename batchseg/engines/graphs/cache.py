@@ -22,6 +22,7 @@ from typing import Any
 
 from batchseg.errors import ModelError, StoppedError
 from batchseg.system.disks import describe, full_disk, is_failing
+from batchseg.system.json_text import parse_json
 from batchseg.system.private_folder import (
     NotPrivateError,
     is_private,
@@ -210,7 +211,7 @@ def _files(folder: Path) -> dict[str, list[Any]]:
 def _is_sound(folder: Path) -> bool:
     """Whether an entry is whole, and nobody else can have written it."""
     try:
-        recorded = json.loads((folder / ENTRY).read_text())
+        recorded = parse_json((folder / ENTRY).read_text())
         return is_private(folder) and bool(recorded) and bool(recorded == _files(folder))
     except (OSError, ValueError):
         return False

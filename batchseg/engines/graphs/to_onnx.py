@@ -13,6 +13,7 @@ import numpy as np
 from batchseg.engines.graphs.bake_paddle import side_by_side, to_pir
 from batchseg.errors import ModelError
 from batchseg.models.package import ModelPackage
+from batchseg.system.json_text import parse_json
 from batchseg.system.processes import ProcessDiedError, call_in_fresh_process, captured_output
 
 OPSET = 17
@@ -126,7 +127,7 @@ def fix_size(source: Path, target: Path, size_hw: tuple[int, int]) -> None:
     Raises:
         ModelError: the program is nested, or its input has not four axes.
     """
-    program = json.loads(source.with_suffix(".json").read_bytes())
+    program = parse_json(source.with_suffix(".json").read_bytes())
     regions = program["program"]["regions"]
     if len(regions) != 1 or len(regions[0]["blocks"]) != 1:
         msg = "model: the program has branches; its size cannot be fixed"
