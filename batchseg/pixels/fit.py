@@ -80,7 +80,9 @@ def _unscaled(scene: Scene, recipe: Recipe) -> str | None:
 
 def out_of_scale(dtype: str, scale: Scale) -> str | None:
     """Why pixels of this dtype cannot be brought to the model's unit; None where they can."""
-    if not re.fullmatch(r"(u?int|float)\d+", dtype):  # numpy does not know all of rasterio's names
+    if not re.fullmatch(
+        r"u?int(8|16|32|64)|float(16|32|64)", dtype
+    ):  # numpy does not know all of rasterio's names
         words = f"complex pixels ({dtype})" if "complex" in dtype else f"{dtype} pixels"
         return f"has {words}, which no scale can bring to the model"
     kind = np.dtype(dtype)

@@ -228,8 +228,8 @@ def _held_to(drivers: Sequence[str]) -> Iterator[None]:
     """
     import pyogrio
 
-    others = [name for name in pyogrio.list_drivers() if name not in drivers]
-    options = {**GDAL_OPTIONS, "OGR_SKIP": ",".join(others)}
+    names = list(pyogrio.list_drivers())
+    options = {**GDAL_OPTIONS, "OGR_SKIP": ",".join(name for name in names if name not in drivers)}
     before = {name: pyogrio.get_gdal_config_option(name) for name in options}
     pyogrio.set_gdal_config_options(options)
     try:
@@ -239,5 +239,7 @@ def _held_to(drivers: Sequence[str]) -> Iterator[None]:
             raise RuntimeError(msg)
         yield
     finally:
+        pyogrio.set_gdal_config_options({"OGR_SKIP": ",".join(names)})
+        pyogrio.core._register_drivers()  # none: those that stayed would come first from now on
         pyogrio.set_gdal_config_options(before)
         pyogrio.core._register_drivers()

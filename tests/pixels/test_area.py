@@ -322,7 +322,7 @@ def test_files_that_are_no_area_are_refused_in_words(tmp_path: Path) -> None:
     (tmp_path / "junk.gpkg").write_text("junk")
     assert "cannot be read" in refused(tmp_path / "junk.gpkg")
     (tmp_path / "table.csv").write_text("a,b\n1,2\n")
-    assert "no polygon" in refused(tmp_path / "table.csv")
+    assert "ogr2ogr area.gpkg table.csv" in refused(tmp_path / "table.csv")
     line = shapely.LineString([(0, 0), (1, 1)])
     assert "no polygon" in refused(write_vector(tmp_path / "line.gpkg", line))
     assert "no CRS" in refused(write_vector(tmp_path / "nowhere.fgb", HOLED, crs=None))
