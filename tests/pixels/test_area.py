@@ -360,6 +360,19 @@ def test_scenes_without_place_do_not_fit_a_job_with_an_area(tmp_path: Path) -> N
     assert misplacement(area, sound) is None
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e300, 1e-320, 0.0])
+@pytest.mark.parametrize("crs", ["EPSG:4326", "EPSG:3857", "EPSG:4978"])
+def test_geotransforms_beyond_all_measure_are_their_scenes_problem(
+    tmp_path: Path, crs: str, value: float
+) -> None:
+    area = area_of(write_vector(tmp_path / "a.gpkg", brought_to("EPSG:4326", HOLED), crs="EPSG:4326"))
+    for at in range(6):
+        numbers = [1e15, 0.0, 1e15, 0.0, -10.0, 1.0]
+        numbers[at] = value
+        scene = placed(crs, Affine(*numbers))
+        assert "aoi" in (misplacement(area, scene) or "aoi")
+
+
 def area_job(write_job: JobWriter, tmp_path: Path, crs: str, *pieces: BaseGeometry, **keys: Any) -> Path:
     path = write_vector(tmp_path / "area.gpkg", *(brought_to(crs, piece) for piece in pieces), crs=crs)
     return write_job(aoi=path.name, **keys)
