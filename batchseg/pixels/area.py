@@ -179,21 +179,25 @@ def footprint(area: Area, scene: Scene) -> Footprint:
 @lru_cache(maxsize=4)
 def _footprint(area: Area, crs_wkt: str, transform: Affine6, height: int, width: int) -> Footprint:
     try:
-        crs = pyproj.CRS.from_wkt(crs_wkt)
-        there = pyproj.Transformer.from_crs(area.crs, crs, always_xy=True)
-        polygons = _near(shapely.from_wkb(area.wkb), there, transform, height, width)
-        pixels = _in_pixels(polygons, there, transform)
-        if not np.isfinite(shapely.get_coordinates(pixels)).all():
-            msg = "has a CRS in which parts of the job's aoi have no place; cut the aoi to the scenes' region"
-            raise MisplacedError(msg)
-        # A pixel beyond the raster, so that the cut's own edges touch none of its pixels.
-        raster = shapely.box(-1, -1, width + 1, height + 1)
-        parts = _polygons(shapely.make_valid(pixels))
-        return Footprint(shapely.union_all(_polygons(shapely.intersection(parts, raster))))
+        with np.errstate(all="ignore"):  # what is not finite is looked for
+            return _brought(area, pyproj.CRS.from_wkt(crs_wkt), transform, height, width)
     except (ProjError, np.linalg.LinAlgError, shapely.errors.ShapelyError) as e:
         # GEOS: of NaN and numbers beyond all measure, which a geotransform may hold
         msg = f"has a CRS or geotransform to which the job's aoi cannot be brought: {e}"
         raise MisplacedError(msg) from e
+
+
+def _brought(area: Area, crs: pyproj.CRS, transform: Affine6, height: int, width: int) -> Footprint:
+    there = pyproj.Transformer.from_crs(area.crs, crs, always_xy=True)
+    polygons = _near(shapely.from_wkb(area.wkb), there, transform, height, width)
+    pixels = _in_pixels(polygons, there, transform)
+    if not np.isfinite(shapely.get_coordinates(pixels)).all():
+        msg = "has a CRS in which parts of the job's aoi have no place; cut the aoi to the scenes' region"
+        raise MisplacedError(msg)
+    # A pixel beyond the raster, so that the cut's own edges touch none of its pixels.
+    raster = shapely.box(-1, -1, width + 1, height + 1)
+    parts = _polygons(shapely.make_valid(pixels))
+    return Footprint(shapely.union_all(_polygons(shapely.intersection(parts, raster))))
 
 
 def _near(
