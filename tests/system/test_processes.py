@@ -94,7 +94,7 @@ def test_items_at_fault_are_found_and_all_others_answered() -> None:
 
 def stop(item: str) -> str:
     if item == "full":
-        raise CredentialsError("they are expired")  # noqa: EM101
+        raise CredentialsError("they are expired")
     return item
 
 
