@@ -8,7 +8,7 @@ that GDAL would read beside it may be of another kind.
 import os
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -140,33 +140,41 @@ def check_vrt(path: Path) -> None:
     pending, known = [path], {path}
     while pending:
         vrt = pending.pop()
-        for name in _words_in_vrt(vrt.read_bytes()):
-            if is_address(name):
-                msg = f"it names {public(name)[:80]!r}, and nothing is fetched from the network for a VRT"
-                raise SourceError(msg)
-            for member in (vrt.parent / name, Path(name)):
-                if member not in known and VRT.match(_head_of(member)):
-                    known.add(member)
-                    pending.append(member)
+        trees = _tree(vrt.read_bytes())
+        sources, words = _sources(trees), _words(trees)
+        names = {name for name, _ in sources}
+        if address := next(filter(is_address, sorted(names | words)), None):
+            msg = f"it names {public(address)[:80]!r}, and nothing is fetched from the network for a VRT"
+            raise SourceError(msg)
+        for name, relative in (*sources, *((word, way) for word in words - names for way in (True, False))):
+            member = vrt.parent / name if relative else Path(name)
+            if member not in known and VRT.match(_head_of(member)):
+                known.add(member)
+                pending.append(member)
 
 
-def _words_in_vrt(text: bytes) -> set[str]:
+def _words(trees: Sequence[ElementTree.Element]) -> set[str]:
     """Whatever in a VRT may be a name, wherever it stands: warpers and steps open files as sources do.
 
     Of a CRS only an address is one, its text may cite some; and numbers are none.
     """
     found: set[str] = set()
-    pending = [*_tree(text)]
+    crss: set[str] = set()
+    pending = [*trees]
     while pending:
         element = pending.pop()
         tag = str(element.tag)
-        described = tag in ("VRTDataset", "VRTRasterBand")
-        pending += [child for child in element if not (described and _is_description(child))]
-        words = {(element.text or "").strip(), *(value.strip() for value in element.attrib.values())}
-        if tag.endswith("SRS") or tag == "GCPList":
-            words = {word for word in words if CRS_ADDRESS.match(word)}
-        found |= {word for word in words if not NUMBERS.fullmatch(word)}
-    return found
+        if tag in ("VRTDataset", "VRTRasterBand"):
+            pending += [child for child in element if not _is_description(child)]
+        else:
+            pending += element
+        words = crss if tag.endswith("SRS") or tag == "GCPList" else found
+        words.add(element.text or "")
+        words.update(element.attrib.values())
+    named = {word.strip() for word in found} | {
+        word for crs in crss if CRS_ADDRESS.match(word := crs.strip())
+    }
+    return {word for word in named if not NUMBERS.fullmatch(word)}
 
 
 def _is_description(element: ElementTree.Element) -> bool:
@@ -186,12 +194,16 @@ def _tree(text: bytes) -> list[ElementTree.Element]:
 
 def names_in_vrt(text: bytes) -> list[tuple[str, bool]]:
     """Each file that a VRT names, and whether relative to its own folder; none where it is no XML."""
-    elements = [e for tree in _tree(text) for e in tree.iter() if e.text and NAMES_FILE.search(str(e.tag))]
-    elements += [
+    return _sources(_tree(text))
+
+
+def _sources(trees: Sequence[ElementTree.Element]) -> list[tuple[str, bool]]:
+    elements = [
         e
-        for tree in _tree(text)
-        for e in tree.iter("MDI")
-        if e.text and e.get("key", "").upper() in ELSEWHERE
+        for tree in trees
+        for e in tree.iter()
+        if e.text
+        and (NAMES_FILE.search(str(e.tag)) or (e.tag == "MDI" and e.get("key", "").upper() in ELSEWHERE))
     ]
     return [(str(e.text).strip(), e.get("relativeToVRT", "0") == "1") for e in elements]
 
