@@ -163,13 +163,13 @@ def _by_items(given: SceneSet, allow_vrt: bool) -> Iterator[SceneFiles]:
     document = parse_json(fetch.read_bytes(given.path))
     folders, metadata = Folders(allow_vrt=allow_vrt), _Metadata([])
     for item in _items(document):
-        base = _base(item, given.path)
         try:
+            base = _base(item, given.path)
             assets = item.get("assets") or {}
             chosen = [assets.get(name) for name in given.columns]
             uris = [_href(asset["href"], base) if asset is not None else "" for asset in chosen]
             said = [stac_bands(asset, item.get("properties") or {}) if asset else () for asset in chosen]
-        except (KeyError, TypeError, AttributeError, ValueError) as e:
+        except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as e:
             problem = f"its item is not made as STAC says ({type(e).__name__}: {e})"
             yield SceneFiles(name=item["id"], uri=given.path, rasters=(), problem=problem)
             continue

@@ -115,7 +115,8 @@ def each_in_fresh_process(
         For each item in order what the function gave, or how its process ended.
 
     Raises:
-        StoppedError: a process ended or hung before it began with an item.
+        StoppedError: a process ended or hung before it began with an item; or the function raised it, about
+            no item.
     """
     at = 0
     while at < len(items):
@@ -167,7 +168,7 @@ def _received(pipe: Connection, process: Any, timeout: float) -> Any:
         process.join()
         raise _how_it_ended([process.exitcode]) from e
     if failed:
-        raise ProcessDiedError(answer)
+        raise answer if isinstance(answer, StoppedError) else ProcessDiedError(answer)
     return answer
 
 
@@ -181,6 +182,9 @@ def _answer_each(
             pipe.send((False, function(item, *args)))
         except MemoryError:
             pipe.send((True, f"took more than {MEMORY_BYTES / 2**30:.0f} GiB of memory"))
+            return
+        except StoppedError as e:
+            pipe.send((True, e))
             return
         except Exception as e:  # noqa: BLE001  a defect over one item must not end a night
             pipe.send((True, f"failed: {type(e).__name__}: {e}"))
