@@ -57,7 +57,9 @@ def answer_bytes(recipe: Recipe) -> int:
     layers = np.dtype(recipe.mask_dtype).itemsize + recipe.confidence
     if recipe.fit != "resize" or recipe.answer == "classes":
         return 3 * layers
-    return layers + (13 if recipe.confidence else 9)
+    if recipe.answer == "sigmoid":
+        return layers + (16 if recipe.confidence else 5)
+    return layers + (12 if recipe.confidence else 9)
 
 
 class Fitting:
