@@ -47,6 +47,8 @@ NEEDED = frozenset((*range(0xC0, 0xD0), 0xDB, SCAN, 0xDD, ADOBE))
 """Segments that pixels depend on: frame, tables, scan, restart interval, colour transform."""
 PROGRESSIVE = (0xC2, 0xC6, 0xCA, 0xCE)
 """Frames that come in several scans."""
+SMALL_BYTES = 2**22
+"""Of a picture for which it is not worth 5 us to see whether it comes in several scans."""
 CMYK_BYTES = 18
 """Per pixel: decoded, in Pillow's form, as RGB of Pillow, which has four bytes, and twice as RGB."""
 PLAIN_JFIF = bytes.fromhex("ffe000104a46494600010100000100010000")
@@ -73,7 +75,9 @@ def read(data: bytes, limits: Limits) -> Picture:
     target, kind = SPACES[space]
     channels = {"GRAY": 1, "RGB": 3, "CMYK": 4}[target]
     picture = min(channels, 3)
-    decoding: float = channels + coefficient_bytes(data, channels)
+    decoding: float = 3 * channels
+    if height * width * channels > SMALL_BYTES:
+        decoding = channels + coefficient_bytes(data, channels)
     if target == "CMYK":
         decoding = max(decoding, CMYK_BYTES)
     decoding = max(decoding, turning_bytes(orientation, picture))

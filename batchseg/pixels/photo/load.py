@@ -1,6 +1,5 @@
 """Photographs read, decoded and hashed, a few ahead of who wants them."""
 
-import contextlib
 import hashlib
 import math
 from collections import deque
@@ -133,12 +132,17 @@ def read_listed(row: Row) -> bytes:
         SourceIOError: the storage does not give it.
         SourceChangedError: it is gone, or another version.
     """
-    with _as_listed(row):
+    try:
         local = Location.of(row["uri"]).path  # fsspec takes 0.1 ms for a file
         if local is None:
-            return fetch.read_bytes(row["uri"])
-        with local.open("rb") as file:
-            return file.read(row["size"] + 1)  # of one that has grown: it may have grown without end
+            data = fetch.read_bytes(row["uri"])
+        else:
+            with local.open("rb") as file:
+                data = file.read(row["size"] + 1)  # of one that has grown: it may have grown without end
+    except OSError as e:
+        raise _not_given(e) from e
+    _check_tag(row)
+    return data
 
 
 def listed_digest(row: Row) -> str:
@@ -149,25 +153,26 @@ def listed_digest(row: Row) -> str:
     if row["size"] <= CHUNK_BYTES:
         return content_digest(read_listed(row))
     digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
-    with _as_listed(row), fetch.open_file(row["uri"]) as file:
-        left = row["size"] + 1
-        while left and (piece := file.read(min(left, CHUNK_BYTES))):
-            digest.update(piece)
-            left -= len(piece)
+    try:
+        with fetch.open_file(row["uri"]) as file:
+            left = row["size"] + 1
+            while left and (piece := file.read(min(left, CHUNK_BYTES))):
+                digest.update(piece)
+                left -= len(piece)
+    except OSError as e:
+        raise _not_given(e) from e
+    _check_tag(row)
     return digest.hexdigest()
 
 
-@contextlib.contextmanager
-def _as_listed(row: Row) -> Iterator[None]:
-    """What reads a file goes inside. Raises as `read_listed`."""
-    try:
-        yield
-    except FileNotFoundError as e:
-        msg = "the file is gone"
-        raise SourceChangedError(msg) from e
-    except OSError as e:
-        msg = f"the storage does not give the file: {e.strerror or e}"
-        raise SourceIOError(msg) from e
+def _not_given(error: OSError) -> SourceError:
+    if isinstance(error, FileNotFoundError):
+        return SourceChangedError("the file is gone")
+    return SourceIOError(f"the storage does not give the file: {error.strerror or error}")
+
+
+def _check_tag(row: Row) -> None:
+    """Raises SourceChangedError where the file is another version than was listed."""
     if current_tags([row["uri"]])[0] != row["tag"]:
         msg = "the file changed while the run was going on; the next run does the new version"
         raise SourceChangedError(msg)
@@ -256,12 +261,15 @@ def _load_chunk(
     """
     loaded: list[Loaded] = []
     nbytes = held = 0
+    claim = Claim(None if is_next else room, share)
+    limits = replace(limits, has_room=claim)
     for number, what in enumerate(chunk):
-        claim = Claim(None if is_next and not number else room, share)
+        if number:
+            claim.begin(room)
         if not _row(what)["problem"] and share < _row(what)["size"] <= MAX_FILE_BYTES:
             loaded.append(_large(_row(what)))
             continue
-        photo = _load(what, with_content, replace(limits, has_room=claim))
+        photo = _load(what, with_content, limits)
         if isinstance(photo, _Read) and not claim.is_large:
             return _Part(loaded=loaded, held=held, rest=(photo, *chunk[number + 1 :]))
         loaded.append(_large(photo.row) if isinstance(photo, _Read) else photo)

@@ -23,7 +23,7 @@ class Room:
 
 
 class Claim:
-    """Asks for one photograph's memory.
+    """Asks for memory, photograph by photograph.
 
     Args:
         room: where it is taken from; None: it is there.
@@ -31,7 +31,12 @@ class Claim:
     """
 
     def __init__(self, room: Room | None, share: float) -> None:
-        self._room, self._share, self._taken = room, share, 0
+        self._share = share
+        self.begin(room)
+
+    def begin(self, room: Room | None) -> None:
+        """Forget the photograph before."""
+        self._room, self._taken = room, 0
         self.is_large = False
 
     def __call__(self, decoding: int, needed: int) -> bool:
