@@ -134,7 +134,9 @@ class PhotoLoop:
                     self._drain()
                     raise StoppedError(reason)
                 self._fill()
-                self._inspections.start(most=max(1, len(self._slots)), alone=not self._is_alone_out())
+                self._inspections.start(
+                    most=max(1, len(self._slots)), alone=not _is_alone_out(self._flights, self._inspections)
+                )
                 self._handle(self._executor.poll(POLL_SECONDS))
                 self._give_up_late()
                 self._inspections.give_up_late()
@@ -154,14 +156,10 @@ class PhotoLoop:
                 if load[slot.id] > depth:
                     continue
                 count = self._sizes.images(self._queue.left, len(self._slots))
-                work = self._queue.take(count, alone=not self._is_alone_out())
+                work = self._queue.take(count, alone=not _is_alone_out(self._flights, self._inspections))
                 if work is not None:
                     self._submit(work, slot)
                     load[slot.id] += 1
-
-    def _is_alone_out(self) -> bool:
-        """Whether a photograph that takes very much memory is with a predictor, or looked at."""
-        return self._inspections.is_alone_out or any(f.work.alone for f in self._flights.values())
 
     def _submit(self, work: PhotoWork, slot: Slot) -> None:
         number, submitted = next(self._ids), time.monotonic()
@@ -297,3 +295,8 @@ class PhotoLoop:
 
         drain(self._flights, handle_some)
         self._refusals.flush()
+
+
+def _is_alone_out(flights: Mapping[int, _GroupInFlight], inspections: Inspections) -> bool:
+    """Whether a photograph that takes very much memory is with a predictor, or looked at."""
+    return inspections.is_alone_out or any(flight.work.alone for flight in flights.values())
