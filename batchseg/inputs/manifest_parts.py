@@ -31,8 +31,8 @@ BATCH_BYTES = 2**28
 WHOLE_BYTES = 2**32
 """Of all cells, each counted where it stands; twenty million paths of 200 bytes."""
 
-CHUNK_BYTES = 2**30
-"""Of one column in one row group, unpacked: a million rows of a kilobyte."""
+CHUNK_BYTES = 2**28
+"""Of one column in one row group, unpacked: a million rows, as most writers make them, of 256 bytes."""
 
 CHUNKS = 1_000_000
 """Columns of all row groups; each is looked at before anything is read."""
@@ -160,10 +160,13 @@ def _check_chunks(metadata: pq.FileMetaData, names: set[str]) -> set[str]:
             chunk = group.column(column)
             if (name := chunk.path_in_schema) not in names:
                 continue
-            if chunk.total_uncompressed_size > CHUNK_BYTES:
+            # A page has levels and a dictionary has a header beside the cells.
+            most = min(CHUNK_BYTES, group.num_rows * (CELL + 64) + LINE)
+            if chunk.total_uncompressed_size > most:
                 msg = (
                     f"its column {name!r} unpacks to {chunk.total_uncompressed_size:,} bytes in row group "
-                    f"{number + 1}, at most {CHUNK_BYTES:,} are taken; write smaller row groups"
+                    f"{number + 1} of {group.num_rows:,} rows, at most {most:,} are taken; are these paths? "
+                    f"If so, write smaller row groups"
                 )
                 raise ValueError(msg)
             if not _DICTIONARIES.isdisjoint(chunk.encodings):

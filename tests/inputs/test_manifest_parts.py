@@ -131,6 +131,15 @@ def test_a_column_that_unpacks_to_very_much_is_not_read(monkeypatch):
     assert sum(len(b) for b in parquet_batches(parquet(table, row_group_size=2_000))) == 20_000
 
 
+def test_a_cell_of_very_much_is_not_unpacked():
+    file = parquet(pa.table({"uri": ["a" * 64 * MIB]}), compression="zstd")
+    assert len(file.getvalue()) < 100_000
+    before = pa.default_memory_pool().max_memory()
+    with pytest.raises(ValueError, match=r"its column 'uri' unpacks to 67,.* of 1 rows.*are these paths"):
+        list(parquet_batches(file))
+    assert pa.default_memory_pool().max_memory() == before
+
+
 def test_more_rows_or_bytes_than_a_manifest_may_have_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(manifest_parts, "ROWS", 20_000)
     names = [f"{n}.tif" for n in range(20_001)]
