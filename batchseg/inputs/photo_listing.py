@@ -192,7 +192,7 @@ def _looked_at(rows: pa.Table, clock: _Clock) -> pa.Table:
     uris: Column = rows["uri"]
     unreadable = _unreadable(uris)
     readable = pc.equal(unreadable, "")
-    if not pc.all(readable).as_py():
+    if pc.any(pc.invert(readable)).as_py():  # of no rows, `all` is null
         refused = rows.filter(pc.invert(readable))
         said = unreadable.filter(pc.invert(readable))
         found = _found(refused["uri"], _nothing(refused), said, refused["attributes"], clock)
