@@ -28,7 +28,8 @@ from batchseg.inputs.ids import (
     relative_path,
     source_id_of,
 )
-from batchseg.inputs.photo_manifest import ROWS, read_manifest
+from batchseg.inputs.manifest_parts import BATCH_ROWS
+from batchseg.inputs.photo_manifest import read_manifest
 from batchseg.inputs.sidecars import is_sidecar
 from batchseg.inputs.source import LISTING, Column, Source
 from batchseg.inputs.source import compute as pc
@@ -191,7 +192,7 @@ def _looked_at(rows: pa.Table, clock: _Clock) -> pa.Table:
     uris: Column = rows["uri"]
     unreadable = _unreadable(uris)
     readable = pc.equal(unreadable, "")
-    if not pc.all(readable).as_py():
+    if pc.any(pc.invert(readable)).as_py():  # of no rows, `all` is null
         refused = rows.filter(pc.invert(readable))
         said = unreadable.filter(pc.invert(readable))
         found = _found(refused["uri"], _nothing(refused), said, refused["attributes"], clock)
@@ -248,7 +249,7 @@ def _unknown(found: pa.Table, tables: list[pa.Table]) -> pa.Table:
 
 
 def _with_ids(found: pa.Table, root: InputRoot) -> pa.Table:
-    batches = [_named(batch, root) for batch in found.to_batches(max_chunksize=ROWS)]
+    batches = [_named(batch, root) for batch in found.to_batches(max_chunksize=BATCH_ROWS)]
     return pa.Table.from_batches(batches, schema=LISTING)
 
 

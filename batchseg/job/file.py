@@ -149,9 +149,9 @@ def _to_config(job: JobFile, name: str, folder: Path) -> JobConfig:
         else Normalize(mean=tuple(job.normalize.mean), std=tuple(job.normalize.std)),
         "regions": _region_settings(job.regions),
         "classes": tuple(_class_info(item, index) for index, item in enumerate(job.classes)),
-        "max_in_flight": _bytes(job.max_in_flight, name),
+        "max_in_flight": _bytes(job.max_in_flight, "max_in_flight", name),
         "aoi": _area_file(job.aoi, folder),
-        "photographs": _photographs(job),
+        "photographs": _photographs(job, name),
     }
     config = JobConfig(**values)
     _check_rules(config)
@@ -217,10 +217,12 @@ def _region_settings(regions: bool | schema_parts.RegionKeys) -> RegionOptions |
     return RegionOptions(**values | {"classes": None if given.classes is None else tuple(given.classes)})
 
 
-def _photographs(job: JobFile) -> Photographs | None:
+def _photographs(job: JobFile, name: str) -> Photographs | None:
     if not job.of_photographs:
         return None
     given = {key: getattr(job, key) for key in OF_PHOTOGRAPHS if getattr(job, key) is not None}
+    if (memory := _bytes(job.max_photo_memory, "max_photo_memory", name)) is not None:
+        given["max_photo_memory"] = memory
     return Photographs(**given | {"rules": tuple(_rule(rule) for rule in job.rules or ())})
 
 
@@ -268,11 +270,11 @@ def _class_info(item: str | schema_parts.Class, index: int) -> ClassInfo:
     return ClassInfo(name=item.name, color=item.color or color)
 
 
-def _bytes(value: int | str | None, job: str) -> int | None:
+def _bytes(value: int | str | None, key: str, job: str) -> int | None:
     if value is None:
         return None
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(?:([KMG])i?B)?", str(value).strip())
     if not match or float(match[1]) == 0:
-        msg = f"{job}: max_in_flight: {value!r} is not a size; write bytes or '512MiB', '2GiB'"
+        msg = f"{job}: {key}: {value!r} is not a size; write bytes or '512MiB', '2GiB'"
         raise ConfigError(msg)
     return int(float(match[1]) * 1024 ** (" KMG".index(match[2] or " ")))

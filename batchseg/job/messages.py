@@ -105,6 +105,7 @@ _EXPECTED = {
     "fit": "tile or resize",
     "bands": "a list of band numbers such as [1, 2, 3]",
     "max_in_flight": "a number of bytes, or a size such as 512MiB",
+    "max_photo_memory": "a number of bytes, or a size such as 4GiB",
     "storage": "options by protocol (s3, gs, az, http) such as {s3: {endpoint: ..., anonymous: true}}",
     "aoi": "a vector file such as areas/county.gpkg, or {file: ..., layer: ...}",
     "min_age": "a duration such as 90s, 10m or 2h, or a number of seconds",

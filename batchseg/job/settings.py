@@ -103,6 +103,9 @@ Fit = Literal["tile", "resize"]
 
 Verdict = Literal["PASS", "FAIL", "REVIEW"]
 
+MAX_PHOTO_MEMORY = 2 * 2**30
+"""Bytes that a photograph may take unless the job says more: at the peak, its file and all copies counted."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interest:
@@ -155,6 +158,8 @@ class Photographs:
     mask_format: Literal["png", "tif"] = "png"
     same_content: bool = False
     """Files are hashed, and what is known under another name is not predicted again."""
+    max_photo_memory: int = MAX_PHOTO_MEMORY
+    """Bytes; an image whose header says that it takes more is refused before it is decoded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

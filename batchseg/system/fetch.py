@@ -1,8 +1,11 @@
 """Bytes of files: whole, by ranges, as a checksum, or as a copy on the local disk."""
 
 import hashlib
+import io
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, BinaryIO, cast
 
 from batchseg.system import rooted
 from batchseg.system.file_info import ask
@@ -11,7 +14,7 @@ from batchseg.system.retry import ShortReplyError, is_passing, patiently
 from batchseg.system.storage import as_os_error, at_once, filesystem
 
 PIECE_BYTES = 16 * 2**20
-"""Of a file whose content is hashed."""
+"""Of a file that is hashed, or read from its beginning to its end."""
 
 
 def read_bytes(where: str | Location) -> bytes:
@@ -24,13 +27,16 @@ def read_bytes(where: str | Location) -> bytes:
     def read() -> bytes:
         if place.is_local:
             return bytes(fs.cat_file(path))
-        size = fs.info(path)["size"]
-        data: bytes = fs.cat_file(path, **_IN_ONE.get(fs.protocol[0], {}))
-        _check_length(place.uri, len(data), size)
-        return data
+        return _whole(place.uri, fs, path, fs.info(path)["size"])
 
     with as_os_error():
         return patiently(read)
+
+
+def _whole(uri: str, fs: Any, path: str, size: int | None) -> bytes:
+    data: bytes = fs.cat_file(path, **_IN_ONE.get(fs.protocol[0], {}))
+    _check_length(uri, len(data), size)
+    return data
 
 
 _IN_ONE = {"s3": {"max_concurrency": 1}}
@@ -45,6 +51,73 @@ def _check_length(uri: str, found: int, expected: int | None) -> None:
     if expected is not None and found != expected:
         msg = f"{uri} has {expected} bytes, the storage gave {found}"
         raise ShortReplyError(msg)
+
+
+def open_file(uri: str) -> BinaryIO:
+    """A file to be read from its beginning to its end, or sought in; little of it is in memory at a time.
+
+    Small files of other storages are read at once, larger ones by ranges of PIECE_BYTES. Of a web server
+    that gives no ranges they are copied to the local disk.
+
+    Raises:
+        OSError: the file cannot be read; also by reading on.
+    """
+    place = Location.of(uri)
+    if place.path is not None:
+        return place.path.open("rb")
+    fs, path = filesystem(place)
+
+    def begin() -> bytes | int | None:
+        size: int | None = fs.info(path)["size"]
+        return size if size is None or size > PIECE_BYTES else _whole(uri, fs, path, size)
+
+    with as_os_error():
+        begun = patiently(begin)
+    if isinstance(begun, bytes):
+        return io.BytesIO(begun)
+    if begun is not None and gives_ranges(uri):
+        return io.BufferedReader(_Ranges(uri, begun), PIECE_BYTES)
+    copy = cast(BinaryIO, tempfile.TemporaryFile())  # noqa: SIM115  whoever reads it closes it
+
+    def fill() -> None:
+        copy.seek(0)
+        copy.truncate()
+        fs.get_file(path, copy)
+        _check_length(uri, copy.tell(), begun)
+
+    with as_os_error():
+        patiently(fill)
+    copy.seek(0)
+    return copy
+
+
+class _Ranges(io.RawIOBase):
+    """A file of another storage, asked for as it is read."""
+
+    def __init__(self, uri: str, size: int) -> None:
+        self._uri, self._size, self._at = uri, size, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        stop = min(self._at + len(buffer), self._size)
+        if stop <= self._at:
+            return 0
+        part = read_ranges(self._uri, [self._at], [stop])[0]
+        buffer[: len(part)] = part
+        self._at = stop
+        return len(part)
 
 
 def path_or_bytes(uri: str) -> Path | bytes:

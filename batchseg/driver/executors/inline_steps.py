@@ -172,5 +172,7 @@ class Steps:
         from batchseg.driver.photo_worker import inspect_photos
 
         rows = from_stream(group.images).to_pylist()
-        inspected: Inspected = inspect_photos(rows, self._recipe, 0.8 * self._timeout)
+        inspected: Inspected = inspect_photos(
+            rows, self._recipe, 0.8 * self._timeout, memory=group.memory, alone=group.alone
+        )
         return InspectionOutcome(group_id=group.id, result=inspected)
