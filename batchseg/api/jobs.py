@@ -8,7 +8,7 @@ from typing import Any
 from batchseg.errors import ConfigError
 from batchseg.job import file
 from batchseg.job.settings import JobConfig
-from batchseg.system.redact import hidden
+from batchseg.system.redact import hidden, remember_variables
 
 NAME = "the job"
 """What a job without a file is called in messages."""
@@ -68,6 +68,7 @@ def load_job(path: str | os.PathLike[str], *, overrides: Sequence[str] = (), **k
     _refuse_empty(given, str(path))
     job = object.__new__(Job)
     _become(job, file.load_job(Path(path), overrides, keys=given))
+    remember_variables(job.variables)
     return job
 
 

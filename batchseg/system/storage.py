@@ -16,6 +16,7 @@ from fsspec.utils import glob_translate
 
 from batchseg.errors import BatchsegError, ConfigError, CredentialsError, StoppedError
 from batchseg.system.location import PROTOCOLS, Location
+from batchseg.system.redact import remember_user
 from batchseg.system.retry import S3_CLIENT, code_of, is_passing
 
 T = TypeVar("T")
@@ -78,6 +79,8 @@ def filesystem(where: str | Location) -> tuple[Any, str]:
     """
     place = Location.of(where)
     uri = place.uri
+    if not place.is_local:
+        remember_user(uri)  # clients quote `user:password@bucket` without the protocol
     with as_os_error():
         if place.is_local:
             fs, path = fsspec.core.url_to_fs(uri)

@@ -16,7 +16,7 @@ def test_words_and_json_say_the_same(tmp_path: Path) -> None:
     found = summarize(make_photo_output(tmp_path / "out", photos), since="all")
     lines = summary_lines(found)
     assert max(map(cell_len, lines[1:])) <= COLUMNS
-    document = json.loads(as_json(found))
+    document = json.loads("".join(as_json(found)))
     assert document["total"]["images"] == 4
     assert document["total"]["fail"] == len(document["worst"]) == 2
     assert any("4 images in all" in line for line in lines)
