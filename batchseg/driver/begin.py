@@ -4,6 +4,7 @@ Imports nothing heavy: a run that finds the output held is told so before a seco
 """
 
 import contextlib
+import copy
 import datetime as dt
 import logging
 import secrets
@@ -28,6 +29,11 @@ from batchseg.system.temp_folders import run_folder
 
 class _Discreet(logging.Formatter):
     """One line per record, and nothing in it, nor in tracebacks, that a log must not hold."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        record = copy.copy(record)
+        record.exc_text = None  # another handler's words, which the record keeps
+        return super().format(record)
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  logging's own name
         return shown(super().formatMessage(record), name_variables=True)

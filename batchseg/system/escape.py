@@ -7,6 +7,7 @@ plan) passes here, line by line. Tables and JSON keep names as they are.
 
 import traceback
 import unicodedata
+from collections.abc import Iterator
 
 from batchseg.system.redact import hidden, impersonal
 
@@ -44,27 +45,32 @@ def shown(text: str, *, name_variables: bool = False) -> str:
 
 
 def shown_traceback(error: BaseException) -> str:
-    """A traceback for people: as Python prints it, but the words of errors are one line each."""
-    text = "".join(traceback.format_exception(error))
-    for said in sorted(_words_of(error), key=len, reverse=True):
-        text = text.replace(said, escaped(said))
-    return "\n".join(shown(line, name_variables=True) for line in text.rstrip("\n").split("\n"))
+    """A traceback for people: as Python prints it, but what each error says is one line."""
+    return "\n".join(shown(line, name_variables=True) for line in _traceback(error, frozenset()))
+
+
+def _traceback(error: BaseException, later: frozenset[int]) -> Iterator[str]:
+    """Lines of what led to an error, and of the error. `later`: ids of the errors that come after it."""
+    later |= {id(error)}
+    before = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    if before is not None and id(before) not in later:
+        yield from _traceback(before, later)
+        yield from ("", _CAUSE if error.__cause__ else _CONTEXT, "")
+    if error.__traceback__ is not None:
+        yield "Traceback (most recent call last):"
+    for entry in traceback.format_tb(error.__traceback__):
+        yield from entry.rstrip("\n").split("\n")
+    kind = type(error)
+    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    said = str(error)
+    yield f"{name}: {said}" if said else name
+    for note in getattr(error, "__notes__", ()):
+        yield from note.split("\n")
+
+
+_CAUSE = "The above exception was the direct cause of the following exception:"
+_CONTEXT = "During handling of the above exception, another exception occurred:"
 
 
 def _is_seen(character: str) -> bool:
     return character.isprintable() or unicodedata.category(character) == "Zs"
-
-
-def _words_of(error: BaseException) -> set[str]:
-    """What an error and all that led to it say, where it is more than a line."""
-    found: set[str] = set()
-    known: set[int] = set()
-    left: list[BaseException | None] = [error]
-    while left:
-        one = left.pop()
-        if one is None or id(one) in known:
-            continue
-        known.add(id(one))
-        left += [one.__cause__, one.__context__, *getattr(one, "exceptions", ())]
-        found.add(str(one))
-    return {said for said in found if "\n" in said}

@@ -30,7 +30,7 @@ _BESIDE_SIGNATURE = re.compile(
 
 _USER = re.compile(
     r"(?<=://)(?:[^\s/'\"<>?#]*@"  # up to the last @ before the host's end: a password may hold one
-    r"|[^\s/:@'\"<>?#]+:(?!\d*(?:[/?#]|$))[^\s'\"<>@]*@)"  # or a slash, as keys of S3 do; no port is meant
+    r"|(?!arn:)[^\s/:@'\"<>?#]+:(?!\d*(?:[/?#]|$))[^\s'\"<>@]*@)"  # or a slash, as keys of S3 do; no port
 )
 _QUERY = re.compile(r"\?[^\s?'\"<>]+")
 _NAMED_SECRET = re.compile(r"(?i).*(SECRET|PASSW(OR)?D|TOKEN|CONNECTION_STRING|ACCOUNT_KEY|API_?KEY|_KEY)$")
@@ -84,7 +84,7 @@ def remember_user(uri: str) -> None:
         return
     for user in _USER.findall(uri):
         whole = user.removesuffix("@")
-        parts = (whole, whole.partition(":")[2])
+        parts = (whole, whole.partition(":")[2], *whole.split("/"))  # S3 takes a slash for a bucket's end
         _users.update(
             spelt for part in parts for spelt in (part, urllib.parse.unquote(part)) if len(spelt) >= SHORTEST
         )

@@ -129,7 +129,8 @@ def as_os_error() -> Iterator[None]:
         if isinstance(e, BatchsegError) or (isinstance(e, OSError) and str(e) not in ("", "None")):
             raise
         if not isinstance(e, OSError):
-            raise OSError(f"{type(e).__name__}: {e}") from e  # noqa: EM102
+            said = " ".join(str(e).split())  # botocore's run over several lines
+            raise OSError(f"{type(e).__name__}: {said}") from e  # noqa: EM102
         msg = f"{type(e).__name__}: {e.__cause__ or _HINTS.get(type(e), 'no reason given')}"
         raise type(e)(msg) from e
 

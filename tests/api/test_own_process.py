@@ -58,7 +58,9 @@ def test_errors_are_raised_here() -> None:
 
 
 def test_the_end_of_the_process_is_no_end_of_this_one() -> None:
-    with pytest.raises(StoppedError, match=r"ended by SIGKILL; is there memory enough.*last words"):
+    with pytest.raises(
+        StoppedError, match=r"ended by SIGKILL; is there memory enough.*stays:\n    last words"
+    ):
         call(callees.die, signal.SIGKILL)
     with pytest.raises(StoppedError, match="ended itself with status 3"):
         call(callees.leave)

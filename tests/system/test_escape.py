@@ -1,9 +1,11 @@
 import traceback
+from collections.abc import Iterator
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from names import ACTING, NAMES, acts
 
+from batchseg.errors import LockedError
 from batchseg.system.escape import escaped, shown, shown_traceback
 
 
@@ -43,10 +45,40 @@ def raised(error: ValueError) -> ValueError:
 
 
 @given(NAMES)
+@example("\n")
 def test_a_traceback_has_lines_of_its_own_alone(name: str) -> None:
     plain = raised(ValueError("name"))
     lines = shown_traceback(raised(ValueError(f"{name}: s3://u:secret@h"))).split("\n")
     assert len(lines) == len("".join(traceback.format_exception(plain)).rstrip("\n").split("\n")) - 1
     assert not any(map(acts, lines))
-    assert "secret" not in lines[-1]
+    assert lines[0] == "Traceback (most recent call last):"
     assert lines[-1] == f"ValueError: {shown(name)}: s3://***@h"
+
+
+def test_a_traceback_is_pythons() -> None:
+    error = raised(ValueError("plain"))
+    error.add_note("one\ntwo")
+    for one in (error, *error_chain()):
+        printed = "".join(traceback.format_exception(one)).replace("within\n", "within\\n")
+        assert shown_traceback(one) == printed.rstrip("\n")
+
+
+def error_chain() -> Iterator[BaseException]:
+    """Errors that came up while others were handled, one of them from nothing, one in a circle."""
+    try:
+        try:
+            raise LockedError("first")
+        except LockedError:
+            raise KeyError from None
+    except KeyError as e:
+        yield e
+    try:
+        try:
+            raise LockedError("first")
+        except LockedError:
+            {}["second"]
+    except KeyError as e:
+        yield e
+    one, other = ValueError("one"), ValueError("other")
+    one.__cause__, other.__cause__ = other, one
+    yield one
