@@ -12,6 +12,7 @@ from batchseg.errors import ConfigError
 from batchseg.job.file import load_job
 from batchseg.job.settings import JobConfig
 from batchseg.system import storage
+from batchseg.system.redact import hidden
 
 if TYPE_CHECKING:
     import geopandas
@@ -56,6 +57,9 @@ class Output:
     """Root of the results, absolute."""
     storage: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
     """The job's options of storages: they may be secrets."""
+
+    def __repr__(self) -> str:
+        return hidden(f"Output(uri={self.uri!r})")
 
     def status(self) -> "Status":
         """What is done, what is not and why, who works on it now, and what the last run waited for."""

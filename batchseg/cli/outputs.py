@@ -119,6 +119,7 @@ def status_lines(status: "Status") -> list[str]:
 def _verify(arguments: argparse.Namespace, streams: Streams, say: Say) -> Answer:
     from batchseg.api.plans import human
 
+    streams.take()
     found = batchseg.open(arguments.output).verify(quick=arguments.quick, say=say)
     lines = list(found.problems[:PROBLEMS_SHOWN])
     if len(found.problems) > PROBLEMS_SHOWN:
@@ -133,6 +134,7 @@ def _verify(arguments: argparse.Namespace, streams: Streams, say: Say) -> Answer
 def _export(arguments: argparse.Namespace, streams: Streams, say: Say) -> Answer:
     from batchseg.tools.export import export
 
+    streams.take()
     output, target, classes = root_of(arguments.output), arguments.file, tuple(arguments.classes)
     if target.suffix.lower() == ".json":
         return Answer(_coco_lines(output, target, classes=classes, crs=arguments.crs))

@@ -42,7 +42,10 @@ class Streams:
         self._saved: list[int] = []
 
     def take(self) -> None:
-        """Point descriptors 1 and 2 at nowhere until a run has a file for it; keep the user's own for us."""
+        """Point descriptors 1 and 2 at nowhere until a run has a file for it; keep the user's own for us.
+
+        Of what libraries print, nobody escapes the names.
+        """
         sys.stdout.flush()
         sys.stderr.flush()
         self._saved = [os.dup(1), os.dup(2)]
