@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from batchseg.api.stopping import stop_signals
 from batchseg.errors import BatchsegError, StoppedError
 from batchseg.system.disks import disk_failures
-from batchseg.system.escape import shown, shown_traceback
+from batchseg.system.escape import make_shown, shown, shown_traceback
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -265,7 +265,7 @@ def _portable(error: BaseException) -> BaseException:
     One that batchseg does not word brings its traceback.
     """
     if isinstance(error, BatchsegError):
-        error.args = tuple(shown(line, name_variables=True) for line in error.lines)
+        make_shown(error)
     else:
         error.add_note(shown_traceback(error))
     try:

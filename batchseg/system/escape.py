@@ -5,10 +5,12 @@ to a log, and marks that turn the direction of writing. Whatever leaves for peop
 plan) passes here, line by line. Tables and JSON keep names as they are.
 """
 
+import contextlib
 import traceback
 import unicodedata
 from collections.abc import Iterator
 
+from batchseg.errors import BatchsegError
 from batchseg.system.redact import hidden, impersonal
 
 
@@ -47,6 +49,20 @@ def shown(text: str, *, name_variables: bool = False) -> str:
 def shown_traceback(error: BaseException) -> str:
     """A traceback for people: as Python prints it, but what each error says is one line."""
     return "\n".join(shown(line, name_variables=True) for line in _traceback(error, frozenset()))
+
+
+@contextlib.contextmanager
+def errors_shown() -> Iterator[None]:
+    """What batchseg raises within it is fit to be shown by whoever catches it, or by Python."""
+    try:
+        yield
+    except BatchsegError as e:
+        make_shown(e)
+        raise
+
+
+def make_shown(error: BatchsegError) -> None:
+    error.args = tuple(shown(line, name_variables=True) for line in error.lines)
 
 
 def _traceback(error: BaseException, later: frozenset[int]) -> Iterator[str]:

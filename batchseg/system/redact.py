@@ -74,8 +74,15 @@ def hidden(text: str) -> str:
 def impersonal(text: str) -> str:
     """As `hidden`, and with `${NAME}` in place of what the job file took from the environment."""
     for value in sorted(_variables, key=len, reverse=True):
-        text = text.replace(value, _variables[value])
+        if value in text:
+            text = re.sub(_pattern(value), _variables[value], text)
     return hidden(text)
+
+
+def _pattern(value: str) -> str:
+    """Where a value is meant: a word such as `images` is found in what batchseg says by itself, too."""
+    found = re.escape(value)
+    return rf"(?<=[/'\"=&@:]){found}|{found}(?=[/'\"=&@:])" if value.isalpha() else found
 
 
 def remember_user(uri: str) -> None:

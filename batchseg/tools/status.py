@@ -121,13 +121,14 @@ def _last_run(output: str) -> LastRun | None:
     for run in sorted(listing.list_subfolders(folder), reverse=True)[:RUNS_LOOKED_AT]:
         try:
             found = json.loads(fetch.read_bytes(join(run, layout.SUMMARY)))
-        except (OSError, ValueError):
-            continue
-        if found.get("predictor_shares") and found.get("tiles"):
+            if not found["predictor_shares"] or not found["tiles"]:
+                continue
             return LastRun(
                 run_id=run.rstrip("/").rpartition("/")[2],
-                shares=found["predictor_shares"],
-                bound_by=found["bound_by"],
-                advice=found["advice"],
+                shares={str(step): float(share) for step, share in found["predictor_shares"].items()},
+                bound_by=str(found["bound_by"]),
+                advice=str(found["advice"]),
             )
+        except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError, OverflowError):
+            continue  # none, or none of ours: whoever may write to the output can have put it there
     return None

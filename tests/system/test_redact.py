@@ -79,6 +79,9 @@ def test_variables_of_the_job_are_named(memory):
     remember_variables({"ARCHIVE": "/mnt/archive", "WHERE": "/mnt/archive/north", "HALO": "64"})
     assert impersonal("/mnt/archive/north/a /mnt/archive/b: 64") == "${WHERE}/a ${ARCHIVE}/b: 64"
     assert hidden("/mnt/archive/b") == "/mnt/archive/b", "a report says where results lie"
+    remember_variables({"WHAT": "images", "PATTERN": r"\\1(?P<a>"})
+    assert impersonal("5 images of /in/images/a: 'images'") == "5 images of /in/${WHAT}/a: '${WHAT}'"
+    assert impersonal(r"x\\1(?P<a>y") == "x${PATTERN}y"
 
 
 @given(WORDS, WORDS)
@@ -114,15 +117,16 @@ def test_secrets_below_an_option_that_is_one_are_hidden(monkeypatch, options):
     assert hidden("https://host.example") == "https://host.example"
 
 
-def test_a_ledger_holds_no_credentials(tmp_path):
+@pytest.mark.parametrize("uri", SIGNED)
+def test_a_ledger_holds_no_credentials(tmp_path, uri):
     ledger = Ledger(str(tmp_path))
-    uri, error = next(iter(SIGNED)), f"cannot read {next(iter(SIGNED))}"
+    error = f"cannot read {uri}"
     rows = [SceneRecord(status="failed", source_id=name, tag="1", uri=uri, error=error) for name in "ab"]
     ledger.append(rows[:1])
     ledger.append_table(to_table(rows[1:]))
     for table in (ledger.table(), Ledger(str(tmp_path)).table()):
         assert S not in str(table.to_pylist())
-        assert table.column("uri").to_pylist() == ["https://host/a/b.tif"] * 2
+        assert table.column("uri").to_pylist() == [SIGNED[uri]] * 2
 
 
 def test_a_copy_of_a_signed_file_has_a_plain_and_short_name():
