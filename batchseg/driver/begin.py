@@ -4,12 +4,14 @@ Imports nothing heavy: a run that finds the output held is told so before a seco
 """
 
 import contextlib
+import copy
 import datetime as dt
 import logging
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from batchseg.errors import BatchsegError, ConfigError, ModelError, OutputError
 from batchseg.job.settings import JobConfig
@@ -17,17 +19,26 @@ from batchseg.output import layout, publish
 from batchseg.output.lock import Lock, hold
 from batchseg.system import rooted, storage
 from batchseg.system.disks import disk_failures
+from batchseg.system.escape import shown, shown_traceback
 from batchseg.system.file_info import file_info
 from batchseg.system.location import Location
-from batchseg.system.redact import hidden
+from batchseg.system.redact import remember_variables
 from batchseg.system.temp_folders import run_folder
 
 
 class _Discreet(logging.Formatter):
-    """Whatever is logged, tracebacks too, without credentials."""
+    """One line per record, and nothing in it, nor in tracebacks, that a log must not hold."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return hidden(super().format(record))
+        record = copy.copy(record)
+        record.exc_text = None  # another handler's words, which the record keeps
+        return super().format(record)
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  logging's own name
+        return shown(super().formatMessage(record), name_variables=True)
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802  logging's own name
+        return shown_traceback(ei[1])
 
 
 class _Lines(logging.FileHandler):
@@ -128,6 +139,7 @@ def begin(config: JobConfig) -> Iterator[Begun]:
         StoppedError: a disk of this machine is full or failing.
     """
     storage.configure(config.storage)
+    remember_variables(config.variables)
     run_id = new_run_id()
     log = RunLog(config.output, run_id)
     with (

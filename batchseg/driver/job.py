@@ -60,7 +60,8 @@ def run_job(
         with disk_failures("the run stopped"):
             report = run.go(replace=replace)
     except BatchsegError as e:
-        logger.error("%s: %s", type(e).__name__, e)
+        for line in e.lines:
+            logger.error("%s: %s", type(e).__name__, line)
         raise _cause(lock, e) from e
     except Exception as e:
         logger.exception("a defect of batchseg")

@@ -25,6 +25,7 @@ from batchseg.inputs.manifest_parts import (
 from batchseg.inputs.source import Column
 from batchseg.inputs.source import compute as pc
 from batchseg.system import fetch
+from batchseg.system.redact import MAY_HOLD_CREDENTIALS, public
 
 NAMES_BYTES = 2**26
 """Of the names that the attributes of some rows repeat."""
@@ -218,6 +219,9 @@ def _members(name: str, column: Column) -> Column:
         msg = f"its column {name!r} holds {column.type}; expected text, numbers or dates"
         raise ValueError(msg) from e
     texts = pc.if_else(pc.equal(texts, ""), None, texts)
+    if pc.any(pc.match_substring(texts, "://")).as_py():
+        private = pc.fill_null(pc.match_substring_regex(texts, MAY_HOLD_CREDENTIALS), fill_value=False)
+        texts = _replaced(texts, private, public)  # here, so that a later run finds them as they are recorded
     odd = pc.fill_null(pc.match_substring_regex(texts, _MUST_BE_ESCAPED), fill_value=False)
     texts = _replaced(texts, odd, lambda text: json.dumps(text, ensure_ascii=False)[1:-1])
     label = json.dumps(name, ensure_ascii=False)

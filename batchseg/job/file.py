@@ -4,6 +4,7 @@ import datetime as dt
 import os
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -25,6 +26,7 @@ from batchseg.job.settings import (
     Scale,
     SceneSet,
 )
+from batchseg.job.variables import as_written, fill_in, names_in, plain
 from batchseg.models.package import PALETTE, ClassInfo, ModelOptions, Normalize
 from batchseg.system.yaml_text import YAML_BYTES, TooLargeError, parse_yaml, read_yaml
 
@@ -57,7 +59,7 @@ def load_job(
         raise ConfigError(msg) from e
     except ValueError as e:
         msg = f"{path} is not YAML: {e}"
-        raise ConfigError(msg) from e
+        raise ConfigError(msg) from None  # the parser's own words quote secrets
     if not isinstance(loaded, dict):
         msg = (
             f"{path} must hold keys and values (inputs: ..., model: ..., output: ...), found {_kind(loaded)}"
@@ -66,8 +68,10 @@ def load_job(
     for override in overrides:
         _apply_override(loaded, override)
     variables = {**os.environ, "DATE": (today or dt.date.today()).isoformat()}
-    expanded = _expand(loaded, variables, str(path)) | dict(keys)
-    return make_job(expanded, name=str(path), folder=path.resolve().parent)
+    filled = fill_in(loaded, variables, str(path)) | dict(keys)
+    config = make_job(filled, name=str(path), folder=path.resolve().parent)
+    used = names_in(loaded) - {"DATE"}
+    return replace(config, variables={name: variables[name] for name in sorted(used)})
 
 
 def make_job(keys: Mapping[str, Any], *, name: str, folder: Path) -> JobConfig:
@@ -84,7 +88,9 @@ def make_job(keys: Mapping[str, Any], *, name: str, folder: Path) -> JobConfig:
     try:
         return _to_config(JobFile.model_validate(keys), name, folder)
     except ValidationError as e:
-        raise ConfigError(explain(e, keys, name)) from e
+        raise ConfigError(*explain(e, keys, name)) from None  # pydantic's own words quote secrets
+    except ConfigError as e:
+        raise ConfigError(*(as_written(line, keys) for line in e.lines)) from e.__cause__
 
 
 def _apply_override(tree: dict[str, Any], override: str) -> None:
@@ -102,25 +108,7 @@ def _apply_override(tree: dict[str, Any], override: str) -> None:
         tree[leaf] = parse_yaml(value)
     except ValueError as e:
         msg = f"--set {key}=...: the value is not YAML: {e}"
-        raise ConfigError(msg) from e
-
-
-def _expand(value: Any, variables: Mapping[str, str], path: str) -> Any:
-    if isinstance(value, dict):
-        return {key: _expand(item, variables, path) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_expand(item, variables, path) for item in value]
-    if not isinstance(value, str):
-        return value
-
-    def substitute(match: re.Match[str]) -> str:
-        name = match.group(1)
-        if name not in variables:
-            msg = f"{path}: ${{{name}}} is not set in the environment; export {name}=... or write the value"
-            raise ConfigError(msg)
-        return variables[name]
-
-    return re.sub(r"\$\{(\w+)\}", substitute, value)
+        raise ConfigError(msg) from None
 
 
 def _kind(value: Any) -> str:
@@ -138,6 +126,7 @@ def _to_config(job: JobFile, name: str, folder: Path) -> JobConfig:
     values = job.model_dump(exclude={*left_out, *OF_PHOTOGRAPHS})
     values |= {
         "path": name,
+        "storage": plain(job.storage),
         "inputs": tuple((name, _input(given, folder)) for name, given in inputs),
         "model": _model_options(job.model, folder),
         "gate": Gate(**job.gate.model_dump()),

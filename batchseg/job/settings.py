@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from batchseg.models.package import ClassInfo, EngineName, ModelOptions, Normalize, Precision
@@ -209,7 +209,7 @@ class JobConfig:
     allow_empty: bool
     allow_vrt: bool
     """Sources may be VRTs, which read other files of the machine."""
-    storage: Mapping[str, Mapping[str, Any]]
+    storage: Mapping[str, Mapping[str, Any]] = field(repr=False)
     """Options by protocol: endpoint, anonymous, profile, and whatever fsspec's client takes."""
     aoi: AreaFile | None
     """What lies outside its polygons is not read, not predicted, and nodata in the mask."""
@@ -218,3 +218,5 @@ class JobConfig:
     """Seconds; files that changed less than that ago are left to a later run."""
     photographs: Photographs | None = None
     """None: the inputs are scenes."""
+    variables: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+    """What the job file took from the environment: texts name such a variable, and do not quote it."""

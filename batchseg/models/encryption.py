@@ -292,11 +292,11 @@ def _write_encrypted(files: list[Path], plain: list[Path], folder: Path, key: Mo
         shutil.copyfile(path, folder / path.name)
 
 
-def describe_encrypted(written: Encrypted) -> str:
+def describe_encrypted(written: Encrypted) -> list[str]:
     """What was written, in lines for a person."""
     lines = [f"{written.destination}: {', '.join(written.encrypted)}"]
     if written.copied:
         lines.append(f"plain, because it holds names and pre-processing alone: {', '.join(written.copied)}")
     if written.left_out:
         lines.append(f"left out: {', '.join(written.left_out)}")
-    return "\n".join(lines)
+    return lines

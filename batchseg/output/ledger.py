@@ -27,7 +27,7 @@ from batchseg.output.columns import HELD, from_parquet, latest, to_parquet
 from batchseg.output.ledger_files import parts_there, read_parts, read_snapshot
 from batchseg.output.record import SCHEMA, Latest, Record, ShardRecord, sources_of, to_records, to_table
 from batchseg.pixels.grid import Window
-from batchseg.system.redact import hidden, public
+from batchseg.system.redact import MAY_HOLD_CREDENTIALS, impersonal, public
 from batchseg.system.threads import start_aside
 
 MERGE_AFTER = 256
@@ -276,15 +276,15 @@ def _discreet(record: Record) -> Record:
     uri = public(record.uri)
     if isinstance(record, ShardRecord):
         return record if uri == record.uri else replace(record, uri=uri)
-    error = hidden(record.error)
+    error = impersonal(record.error)
     return record if (uri, error) == (record.uri, record.error) else replace(record, uri=uri, error=error)
 
 
 def _discreet_rows(table: pa.Table) -> pa.Table:
     """Without credentials in URLs and errors; nearly all tables are given back as they are."""
-    for name, clean in (("uri", public), ("error", hidden)):
+    for name, clean in (("uri", public), ("error", impersonal)):
         texts = table.column(name).cast(pa.string())
-        odd: Any = pc.match_substring_regex(texts, r"://[^/]*@|\?" if name == "uri" else ".")
+        odd: Any = pc.match_substring_regex(texts, MAY_HOLD_CREDENTIALS if name == "uri" else ".")
         if pc.any(odd).as_py():
             cleaned = pa.array([clean(str(text)) for text in texts.filter(odd).to_pylist()], pa.string())
             column: Any = pc.replace_with_mask(texts.combine_chunks(), odd.combine_chunks(), cleaned)

@@ -39,6 +39,9 @@ BEAT_SECONDS = 5.0
 STALE_SECONDS = 30.0
 """A holder that gave no sign of life for so long is taken to be gone: six beats."""
 
+HOLDER_CHARACTERS = 500
+"""Of who holds an output, at most; batchseg's own words are a fifth of it."""
+
 
 def check_epoch(output: str, epoch: int) -> None:
     """Raises OutputError where another run has taken the output over since that epoch."""
@@ -288,18 +291,28 @@ def _found(output: str, epoch: int) -> _Found | None:
     modified = info.modified if info else None
     try:
         loaded = parse_json(fetch.read_bytes(uri))
-        token, text = loaded["token"], loaded["holder"]
-        if not isinstance(token, str) or not isinstance(text, str):
-            raise TypeError
-        return _Found(token=token, text=text, released=loaded["released"] is True, modified=modified)
+        return _Found(
+            token=_text(loaded["token"]),
+            text=_text(loaded["holder"]),
+            released=loaded["released"] is True,
+            modified=modified,
+        )
     except FileNotFoundError:
         return None
     except OSError as e:
         msg = f"cannot read {uri}: {e}"
         raise OutputError(msg) from e
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         # A power cut leaves an empty file; whether its run lives is seen as of any other.
         return _Found(token="", text=f"unknown, as {uri} is damaged", released=False, modified=modified)
+
+
+def _text(value: object) -> str:
+    """Of an epoch, which whoever may write to the output can have written. Raises TypeError."""
+    if not isinstance(value, str) or len(value) > HOLDER_CHARACTERS:
+        msg = f"no text of up to {HOLDER_CHARACTERS} characters"
+        raise TypeError(msg)
+    return value
 
 
 def _create(lock: Lock) -> bool:

@@ -158,15 +158,12 @@ def check_pixel_settings(state: OutputState | None, settings: Mapping[str, Any],
         return
     keys = sorted(key for key in {*state.pixel, *settings} if state.pixel.get(key) != settings.get(key))
     changes = [f"  {key}: {_short(state.pixel.get(key))} -> {_short(settings.get(key))}" for key in keys]
-    msg = "\n".join(
-        (
-            f"{output} holds masks made with other settings:",
-            *changes,
-            f"Keep both: --set output={sibling(output, settings)}. Predict everything again here: --replace. "
-            f"Or restore the settings.",
-        )
+    msg = f"{output} holds masks made with other settings:"
+    remedy = (
+        f"Keep both: --set output={sibling(output, settings)}. Predict everything again here: --replace. "
+        f"Or restore the settings."
     )
-    raise ConfigError(msg)
+    raise ConfigError(msg, *changes, remedy)
 
 
 def sibling(output: str, settings: Mapping[str, Any]) -> str:

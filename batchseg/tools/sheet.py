@@ -16,6 +16,7 @@ from batchseg.output.publish import replaced
 from batchseg.output.state import OutputState, require_results
 from batchseg.pixels.photo.decode import decode
 from batchseg.system import fetch
+from batchseg.system.redact import hidden
 from batchseg.system.walk import current_tags
 from batchseg.tools.outlines import MARGIN, Defect, cut, drawable, load_font, thumbnail
 from batchseg.tools.summary import Summary, Suspect, describe_counts, describe_period, local_time
@@ -96,7 +97,7 @@ def _show(suspect: Suspect, regions: pa.Table, state: OutputState) -> _Shown:
         pixels = read_photo(suspect, state)
         image = thumbnail(pixels, _defects(regions, state), room_wh=ROOM_WH, paper=PAPER)
     except _NotShownError as e:
-        reason = str(e)
+        reason = hidden(str(e))
         image = Image.new("RGB", (ROOM_WH[0], ROOM_WH[1] // 2), GREY)
         pen = _Pen(image)
         for number, line in enumerate(pen.wrapped(reason, ROOM_WH[0] - 2 * GAP)):
@@ -184,7 +185,7 @@ class _Pen:
 
 
 def _title(summary: Summary) -> str:
-    name = summary.output.rstrip("/").rpartition("/")[2]
+    name = hidden(summary.output).rstrip("/").rpartition("/")[2]
     return f"{name}   {local_time(summary.last)}" if summary.last else name
 
 

@@ -13,9 +13,13 @@ import pytest
 from conftest import BATCHSEG, REPOSITORY, JobWriter, read_mask, reflectance, spectral_mask, write_raster
 from factories import make_config
 from faults.kills import shared_memory
+from hypothesis import HealthCheck, given, settings
 from killing import wait_for
+from names import NAMES, acts
 
-from batchseg.driver.begin import begin
+from batchseg.driver.begin import RunLog, begin
+from batchseg.driver.events import Note, Retried, SceneRefused
+from batchseg.driver.progress import LogListener
 from batchseg.errors import LockedError, ModelError
 from batchseg.output.lock import STALE_SECONDS, hold
 
@@ -94,6 +98,7 @@ def test_the_next_start_takes_over_from_a_killed_run_and_clears_up(tmp_path: Pat
 import os, sys, tempfile
 sys.path[:0] = sys.argv[2:]
 from factories import make_config
+from hypothesis import HealthCheck, given, settings
 from batchseg.driver.begin import begin
 from batchseg.output.layout import scratch_folder
 with begin(make_config(output=sys.argv[1])) as begun:
@@ -137,3 +142,30 @@ def test_a_refused_job_leaves_no_output_unless_there_was_one(tmp_path: Path) -> 
     with contextlib.suppress(ModelError), begin(config):
         raise ModelError
     assert (tmp_path / "out" / "_batchseg").is_dir()
+
+
+@given(NAMES)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_a_name_adds_no_line_to_the_log(tmp_path: Path, name: str) -> None:
+    log = RunLog(str(tmp_path), "run-1")
+    with log.opened(tmp_path) as logger:
+        log.path.write_bytes(b"")
+        hear = LogListener(logger)
+        hear(SceneRefused(source_id=name, reason=f"cannot read {name}", transient=True, tiles=1))
+        hear(Retried(source_id=name, reason=name))
+        hear(Note(text=f"{name}: damaged"))
+        try:
+            raise ValueError(name)
+        except ValueError:
+            logger.exception("a defect of batchseg")
+    lines = log.path.read_text(encoding="utf-8").split("\n")
+    assert [" run-1 " in line for line in lines] == [True] * 4 + [False] * 5
+    assert not any(map(acts, lines))
+
+
+def test_the_log_names_the_jobs_variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("batchseg.system.redact._variables", {})
+    config = make_config(output=str(tmp_path / "out"), variables={"WHERE": str(tmp_path)})
+    with begin(config) as begun:
+        begun.logger.info("job %s, output %s", config.path, config.output)
+        assert begun.log.path.read_text().endswith(", output ${WHERE}/out\n")

@@ -150,3 +150,16 @@ def test_what_is_no_manifest_is_refused(tmp_path, name, content, word):
         path.write_bytes(content if isinstance(content, bytes) else os.fsencode(content))
     with pytest.raises(ValueError, match=word):
         rows(path)
+
+
+def test_an_attribute_loses_what_signs_an_address_and_no_more():
+    cells = [
+        "s3://key:SEC/RET@b/a.png",
+        "https://h/a.png?X-Amz-Signature=abc&id=4",
+        "https://h:80/a@b",
+        "a@b",
+        None,
+    ]
+    found = attributes_of({"from": pa.chunked_array([pa.array(cells)])}, 5).to_pylist()
+    kept = ["s3://b/a.png", "https://h/a.png?id=4", "https://h:80/a@b", "a@b"]
+    assert [text and json.loads(text)["from"] for text in found] == [*kept, ""]

@@ -1,12 +1,16 @@
 import contextlib
 import dataclasses
+import fcntl
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
+from names import acts
 from stored import put
 
 from batchseg.errors import ConfigError, LockedError, OutputError
@@ -16,6 +20,7 @@ from batchseg.output.ledger import Ledger
 from batchseg.output.lock import hold, holder
 from batchseg.output.record import SceneRecord
 from batchseg.system import listing
+from batchseg.system.escape import shown
 from batchseg.system.file_info import file_info
 from batchseg.system.location import Location, join
 
@@ -268,3 +273,28 @@ def test_a_holder_is_seen_by_who_has_another_hour(tmp_path, monkeypatch):
         now = time.time() + 3600
         monkeypatch.setattr(output_lock.time, "time", lambda: now)
         assert "run other" in holder(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        '{"token": "", "holder": {"a": 1}, "released": false}',
+        '{"token": 5, "holder": "a", "released": false}',
+        json.dumps({"token": "", "holder": "a" * 501, "released": False}),
+        "[" * 100_000,
+        '{"token": "", "holder": "\\ud800", "released": false}',
+        json.dumps({"token": "", "holder": "\x1b[2J\nbatchseg: all well\u202e", "released": False}),
+    ],
+)
+def test_a_planted_holder_says_nothing_that_acts(tmp_path, document):
+    path = Path(layout.epoch_uri(str(tmp_path), 1))
+    path.parent.mkdir(parents=True)
+    path.write_text(document)
+    with path.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(LockedError) as caught, hold(str(tmp_path), "mine"):
+            pass
+        (line,) = caught.value.lines
+        assert not acts(shown(line))
+        assert len(line) < 1000
+        assert holder(str(tmp_path)) in line
