@@ -19,7 +19,7 @@ from batchseg.inputs.ids import (
     is_manifest,
     lies_inside,
     literal_prefix,
-    long_name,
+    unfit_name,
     new_root,
     relative_path,
     source_id_of,
@@ -193,7 +193,7 @@ def _file_source(
 ) -> Source:
     relative, unspeakable = in_utf8(relative_path(info.uri, root))
     no_name = unreadable(info.uri)
-    problem = unspeakable or no_name or long_name(relative)
+    problem = unspeakable or no_name or unfit_name(relative)
     files = [info] if no_name else [info, *folders.sidecars(info.uri)]
     with_metadata = config.scale.kind == "metadata" and not no_name
     metadata = _metadata_of(info.uri) if with_metadata else None

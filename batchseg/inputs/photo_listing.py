@@ -19,11 +19,11 @@ from batchseg.inputs.ids import (
     check_names,
     common_folder,
     in_utf8,
+    unfit_name,
     input_key,
     is_manifest,
     lies_inside,
     literal_prefix,
-    long_name,
     new_root,
     relative_path,
     source_id_of,
@@ -55,8 +55,8 @@ _ODD_ID = r"(^|/)\.{0,2}(/|$)"
 _ODD_URI = r"^\w+://.*[?@]"
 """Those that may hold credentials, which no id may have."""
 
-_LONG_NAME = rf"[^/]{{{NAME_BYTES // 4},}}"
-"""Characters have up to four bytes: such a name may be too long."""
+_DOUBTFUL_NAME = rf"[^/]{{{NAME_BYTES // 4},}}|[\x00-\x1f\x7f-\x{{9f}}]"
+"""Characters have up to four bytes: such a name may be too long. Or it holds a control character."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,16 +265,16 @@ def _named(found: pa.RecordBatch, root: InputRoot) -> pa.RecordBatch:
         others = [source_id_of(relative_path(uri, root), root) for uri in uris.filter(odd).to_pylist()]
         ids = pc.replace_with_mask(ids, odd, pa.array(others, pa.string()))
     columns = {"source_id": ids, **dict(zip(found.schema.names, found.columns, strict=True))}
-    columns["problem"] = _long_names_too(ids, columns["problem"])
+    columns["problem"] = _unfit_names_too(ids, columns["problem"])
     return pa.record_batch(columns, schema=LISTING)
 
 
-def _long_names_too(ids: Column, problems: Column) -> Column:
-    doubtful = pc.match_substring_regex(ids, _LONG_NAME)
+def _unfit_names_too(ids: Column, problems: Column) -> Column:
+    doubtful = pc.match_substring_regex(ids, _DOUBTFUL_NAME)
     if not pc.any(doubtful).as_py():
         return problems
     pairs = zip(ids.filter(doubtful).to_pylist(), problems.filter(doubtful).to_pylist(), strict=True)
-    others = [problem or long_name(source_id) for source_id, problem in pairs]
+    others = [problem or unfit_name(source_id) for source_id, problem in pairs]
     return pc.replace_with_mask(problems, doubtful, pa.array(others, pa.string()))
 
 

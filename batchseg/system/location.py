@@ -81,11 +81,16 @@ PATH_BYTES = 4096
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
+def has_control_character(text: str) -> bool:
+    """Of C0 or C1, or DEL."""
+    return bool(_CONTROL.search(text))
+
+
 def misplaced(path: str) -> str:
     """Why a relative path does not name a file below its folder, in words; empty where it does."""
     if len(path.encode(errors="surrogateescape")) > PATH_BYTES:
         return f"it is longer than {PATH_BYTES} bytes"
-    if _CONTROL.search(path):
+    if has_control_character(path):
         return "it holds a control character"
     if any(part in ("", ".", "..") for part in path.split("/")):
         return "it is absolute, or has an empty part, `.` or `..`"
