@@ -19,10 +19,10 @@ from batchseg.inputs.ids import (
     is_manifest,
     lies_inside,
     literal_prefix,
-    unfit_name,
     new_root,
     relative_path,
     source_id_of,
+    unfit_name,
 )
 from batchseg.inputs.manifest import member_uri, paths_of
 from batchseg.inputs.metadata import metadata_files

@@ -19,7 +19,6 @@ from batchseg.inputs.ids import (
     check_names,
     common_folder,
     in_utf8,
-    unfit_name,
     input_key,
     is_manifest,
     lies_inside,
@@ -27,6 +26,7 @@ from batchseg.inputs.ids import (
     new_root,
     relative_path,
     source_id_of,
+    unfit_name,
 )
 from batchseg.inputs.manifest_parts import BATCH_ROWS
 from batchseg.inputs.photo_manifest import read_manifest

@@ -29,7 +29,7 @@ from batchseg.output.parquet_limits import (
 )
 from batchseg.output.record import SCHEMA, Output, filled
 from batchseg.system import fetch, rooted
-from batchseg.system.location import Location
+from batchseg.system.location import PATH_BYTES, Location, shortened
 
 Column = Any
 """pa.ChunkedArray, which takes the type of its values in the stubs and none at run time."""
@@ -160,14 +160,16 @@ def _check_outputs(table: pa.Table) -> None:
         return
     paths: Any = outputs.column("path").chunk(0)
     problems: dict[int, str] = {}
-    odd: Any = pc.invert(pc.match_substring_regex(paths.dictionary, _SOUND))
+    words = paths.dictionary
+    odd: Any = pc.invert(pc.match_substring_regex(words, _SOUND))
+    odd = pc.or_(odd, pc.greater(pc.binary_length(words), pa.scalar(PATH_BYTES)))
     for number in np.flatnonzero(odd.to_numpy(zero_copy_only=False)).tolist():
-        if problem := result_problem(str(paths.dictionary[number])):
+        if problem := result_problem(str(words[number])):
             problems[number] = problem
     if found := np.flatnonzero(np.isin(paths.indices.to_numpy(), list(problems))).tolist():
         source = table.column("source_id")[outputs.column("row")[found[0]].as_py()]
         problem = problems[paths.indices[found[0]].as_py()]
-        msg = f"the row of {source} names the result {str(paths[found[0]])!r}: {problem}"
+        msg = f"the row of {source} names the result {shortened(str(paths[found[0]]))!r}: {problem}"
         raise ValueError(msg)
 
 

@@ -21,7 +21,7 @@ import re
 from typing import Literal
 
 from batchseg.errors import OutputError
-from batchseg.system.location import Location, misplaced
+from batchseg.system.location import Location, misplaced, shortened
 
 Layer = Literal["mask", "confidence"]
 """Which raster of a source: the class of each pixel, or how sure the model is of it."""
@@ -82,7 +82,7 @@ def result_problem(path: str) -> str:
 def result_file(output: str, path: str) -> Location:
     """A file that the ledger records. Raises OutputError where the path is that of no result."""
     if problem := result_problem(path):
-        msg = f"{path!r} is no result of {output}: {problem}"
+        msg = f"{shortened(path)!r} is no result of {output}: {problem}"
         raise OutputError(msg)
     return Location.of(output).below(path)
 

@@ -21,7 +21,8 @@ from PIL import Image
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window as RasterioWindow
 
-from batchseg.errors import DamagedResultError, OutputError
+from batchseg.errors import DamagedResultError, OutputError, SourceError
+from batchseg.inputs.formats import driver_of, local_head
 from batchseg.inputs.source import Scene
 from batchseg.job.recipe import Product, Recipe
 from batchseg.output import layout, publish
@@ -285,7 +286,20 @@ def _pieces(
     pieces = scratch / f"{layer}-pieces"
     pieces.mkdir()
     paths = storage.at_once(partial(_readable, folder=pieces, sizes=sizes), list(windows), output)
+    if isinstance(first, SceneRecord):
+        _check_is_geotiff(Path(paths[0]), source.source_id)
     return [Piece(path=path, window=window) for path, window in zip(paths, windows.values(), strict=True)]
+
+
+def _check_is_geotiff(mask: Path, source_id: str) -> None:
+    """Whoever may write to the output may have recorded something else as a mask."""
+    try:
+        driver = driver_of(local_head(mask), allow_vrt=True)
+    except SourceError:
+        driver = ""
+    if driver != "GTiff":
+        msg = f"the mask of {source_id} is no GeoTIFF; the next run predicts it again"
+        raise DamagedResultError(msg)
 
 
 def _readable(file: Location, folder: Path, sizes: Mapping[Location, int]) -> str:

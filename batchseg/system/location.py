@@ -48,7 +48,7 @@ class Location:
             OutputError: it leads out of the folder, or no file can have it.
         """
         if problem := misplaced(path):
-            msg = f"{path!r} is no path below {self.uri}: {problem}"
+            msg = f"{shortened(path)!r} is no path below {self.uri}: {problem}"
             raise OutputError(msg)
         return self.listed(path)
 
@@ -78,7 +78,15 @@ def join(root: str, *parts: str) -> str:
 PATH_BYTES = 4096
 """Of one path: Linux takes no more, S3 a quarter of it."""
 
+SHOWN = 200
+"""Characters of a path that is no path."""
+
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+
+def shortened(path: str) -> str:
+    """For messages."""
+    return path if len(path) <= SHOWN else f"{path[:SHOWN]}..."
 
 
 def has_control_character(text: str) -> bool:
