@@ -71,6 +71,7 @@ def web(request, tmp_path: Path) -> Iterator[str]:
 def by_ranges(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small files are read as large ones are."""
     monkeypatch.setattr(open, "WHOLE_BYTES", 1000)
+    monkeypatch.setattr(open, "PAGE_BYTES", 1000)
 
 
 @pytest.fixture
