@@ -106,7 +106,8 @@ def _beginning(data: bytes) -> str:
         return "zero bytes"
     text = " ".join(head.decode(errors="ignore").split())
     if text.isprintable() and len(text.encode()) > len(head) * 3 // 4:
-        return f"text, {text[:32]!r}"
+        # A server's error page helps; a link among the inputs may lead to a file that is nobody's business.
+        return f"text, {text[:32]!r}" if text[0] in "<{[" else "text"
     return f"the bytes {head[:8].hex(' ')}"
 
 
