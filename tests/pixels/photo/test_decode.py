@@ -355,7 +355,7 @@ def test_an_absurd_size_is_refused_by_the_header(form):
     [
         (b"", "the file is empty"),
         (b"<!DOCTYPE html><html>", "no image: it begins with text, '<!DOCTYPE html>"),
-        ("Prüfprotokoll der Nacht".encode(), "no image: it begins with text$"),
+        ("Prüfprotokoll der Nacht".encode(), r"no image: it begins with text(?!, )"),
         (bytes(4096), "no image: it begins with zero bytes"),
         (b"\x01\x9b\xfe\x00\x80\x81\x82\x83" * 9, "no image: it begins with the bytes 01 9b fe"),
         (b"\0\0\0\x18ftypheic\0\0\0\0", "is a HEIC picture; save it as JPEG"),
