@@ -84,7 +84,7 @@ def result_file(output: str, path: str) -> Location:
     if problem := result_problem(path):
         msg = f"{shortened(path)!r} is no result of {output}: {problem}"
         raise OutputError(msg)
-    return Location.of(output).below(path)
+    return Location.of(output).listed(path)
 
 
 def result_folder(output: str, folder: str) -> Location:

@@ -52,8 +52,12 @@ def folder(place: Location, *, make: bool = False) -> Iterator[int]:
         root.mkdir(parents=True, exist_ok=True)
     found = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        for part, shown in _parts(place):
-            inner = _enter(found, part, shown, make=make)
+        parts = _parts(place)
+        for number, part in enumerate(parts):
+            try:
+                inner = _enter(found, part, make=make)
+            except OSError as e:
+                raise _named(e, found, part, "/".join((str(root), *parts[: number + 1]))) from e
             os.close(found)
             found = inner
         yield found
@@ -219,35 +223,38 @@ def _root(place: Location) -> Path:
     return _path(place) if place.root is None else place.root
 
 
-def _parts(place: Location) -> Iterator[tuple[str, str]]:
-    """Each part below the root, and the path so far for messages."""
-    shown = _root(place)
-    for part in _path(place).relative_to(shown).parts:
-        shown /= part
-        yield part, str(shown)
+def _parts(place: Location) -> tuple[str, ...]:
+    """Below the root."""
+    return _path(place).parts[len(_root(place).parts) :]
 
 
-def _enter(above: int, part: str, shown: str, *, make: bool) -> int:
-    with _worded(above, part, shown):
-        try:
-            return os.open(part, _ENTER, dir_fd=above)
-        except FileNotFoundError:
-            if not make:
-                raise
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(part, dir_fd=above)
+def _enter(above: int, part: str, *, make: bool) -> int:
+    try:
         return os.open(part, _ENTER, dir_fd=above)
+    except FileNotFoundError:
+        if not make:
+            raise
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(part, dir_fd=above)
+    return os.open(part, _ENTER, dir_fd=above)
 
 
 @contextlib.contextmanager
 def _worded(above: int, name: str, shown: str) -> Iterator[None]:
-    """The kernel calls a link a loop, or no folder, and names it by its last part."""
     try:
         yield
     except OSError as e:
-        with contextlib.suppress(FileNotFoundError):
+        raise _named(e, above, name, shown) from e
+
+
+def _named(error: OSError, above: int, name: str, shown: str) -> OSError:
+    """The kernel calls a link a loop, or no folder, and names it by its last part."""
+    with contextlib.suppress(FileNotFoundError):
+        try:
             _refuse_link(os.stat(name, dir_fd=above, follow_symlinks=False).st_mode, shown)
-        raise type(e)(e.errno, e.strerror, shown) from e
+        except LinkError as e:
+            return e
+    return type(error)(error.errno, error.strerror, shown)
 
 
 def _refuse_link(mode: int, shown: str) -> None:
