@@ -74,15 +74,22 @@ class RunLog:
             scratch: a local folder, for outputs that are not local.
         """
         with contextlib.ExitStack() as stack:
-            folder = scratch
             with publish.output_errors("write", self._place):
-                if self._place.is_local:
-                    # By a descriptor, which leads nowhere else whatever others put in place of the folder.
-                    made = rooted.folder(layout.run_folder(self._output, self._run_id), make=True)
-                    folder = Path(f"/proc/self/fd/{stack.enter_context(made)}")
+                folder = stack.enter_context(self._own_folder()) if self._place.is_local else scratch
                 self.path = folder / layout.LOG
                 self.path.touch()
             yield from self._logging()
+        self.path = self._place.path or self.path
+
+    @contextlib.contextmanager
+    def _own_folder(self) -> Iterator[Path]:
+        """The run's folder by a descriptor, and nobody else's to write in: whatever others put in its place,
+        what is written goes nowhere else."""
+        with rooted.folder(layout.run_folder(self._output, self._run_id), make=True) as made:
+            folder = Path(f"/proc/self/fd/{made}")
+            with contextlib.suppress(OSError):  # a disk without modes
+                folder.chmod(folder.stat().st_mode & ~0o022)
+            yield folder
 
     def _logging(self) -> Iterator[logging.Logger]:
         handler = _Lines(self.path, encoding="utf-8")
