@@ -7,7 +7,8 @@ from batchseg.system.storage import filesystem
 
 def put(uri: str | Path, data: bytes) -> None:
     fs, path = filesystem(str(uri))
-    fs.makedirs(path.rpartition("/")[0], exist_ok=True)
+    if "file" in fs.protocol:
+        fs.makedirs(path.rpartition("/")[0], exist_ok=True)
     fs.pipe_file(path, data)
 
 

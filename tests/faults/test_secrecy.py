@@ -18,7 +18,6 @@ ALLOWED = {
     ("predict/engine_trials.py", "pickle"): "tiles of trials, in the run's own folder, closed to others",
     ("predict/engine_trials.py", "pickle.loads"): "the same",
     ("system/yaml_text.py", "yaml.load"): "with a SafeLoader that refuses equal keys and aliases of aliases",
-    ("models/paddleseg_script.py", "yaml.load"): "PaddleSeg's config, by its own loader, in its interpreter",
 }
 
 

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 from names import acts
@@ -296,7 +295,7 @@ def test_a_holder_is_seen_by_who_has_another_hour(tmp_path, monkeypatch):
     ],
 )
 def test_a_planted_holder_says_nothing_that_acts(tmp_path, document):
-    path = Path(layout.epoch_uri(str(tmp_path), 1))
+    path = layout.epoch_file(str(tmp_path), 1).path
     path.parent.mkdir(parents=True)
     path.write_text(document)
     with path.open("rb") as file:
