@@ -7,6 +7,7 @@ import contextlib
 import copy
 import datetime as dt
 import logging
+import os
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -53,14 +54,16 @@ class _Lines(logging.FileHandler):
 
 
 class RunLog:
-    """A run's log, as a file. On a bucket it is put again now and then, and at the run's end."""
+    """A run's log, as a file, and others beside it. On a bucket they are put again now and then, and at the
+    run's end."""
 
     def __init__(self, output: str, run_id: str) -> None:
         self._output, self._run_id = output, run_id
         self._place = layout.run_file(output, run_id, layout.LOG)
-        self._put: dict[Path, int] = {}
-        self.path = Path()
-        """Where it is written; known once it is open."""
+        self._scratch = Path()
+        self._files: dict[str, Path] = {}
+        self._put: dict[str, int] = {}
+        self._stack = contextlib.ExitStack()
 
     @property
     def uri(self) -> str:
@@ -73,47 +76,48 @@ class RunLog:
         Args:
             scratch: a local folder, for outputs that are not local.
         """
-        with contextlib.ExitStack() as stack:
-            with publish.output_errors("write", self._place):
-                folder = stack.enter_context(self._own_folder()) if self._place.is_local else scratch
-                self.path = folder / layout.LOG
-                self.path.touch()
-            yield from self._logging()
-        self.path = self._place.path or self.path
+        self._scratch = scratch
+        with self._stack:
+            handler = _Lines(self.file(layout.LOG), encoding="utf-8")
+            handler.setFormatter(_Discreet(f"%(asctime)s {self._run_id} %(levelname)s %(message)s"))
+            logger = logging.getLogger("batchseg")
+            logger.setLevel(logging.INFO)
+            logger.propagate = False
+            logger.addHandler(handler)
+            try:
+                yield logger
+            finally:
+                logger.removeHandler(handler)
+                handler.close()
+                self.publish()
 
-    @contextlib.contextmanager
-    def _own_folder(self) -> Iterator[Path]:
-        """The run's folder by a descriptor, and nobody else's to write in: whatever others put in its place,
-        what is written goes nowhere else."""
-        with rooted.folder(layout.run_folder(self._output, self._run_id), make=True) as made:
-            folder = Path(f"/proc/self/fd/{made}")
-            with contextlib.suppress(OSError):  # a disk without modes
-                folder.chmod(folder.stat().st_mode & ~0o022)
-            yield folder
+    def file(self, name: str) -> Path:
+        """A new file of the run, by a name that leads to it until the run ends, whatever is put in its place.
 
-    def _logging(self) -> Iterator[logging.Logger]:
-        handler = _Lines(self.path, encoding="utf-8")
-        handler.setFormatter(_Discreet(f"%(asctime)s {self._run_id} %(levelname)s %(message)s"))
-        logger = logging.getLogger("batchseg")
-        logger.setLevel(logging.INFO)
-        logger.propagate = False
-        logger.addHandler(handler)
-        try:
-            yield logger
-        finally:
-            logger.removeHandler(handler)
-            handler.close()
-            self.publish()
+        Raises:
+            OutputError: it cannot be written, or is there already.
+        """
+        if name not in self._files:
+            place = layout.run_file(self._output, self._run_id, name)
+            if not place.is_local:
+                self._files[name] = self._scratch / name
+                self._files[name].touch()
+                return self._files[name]
+            with publish.output_errors("write", place):
+                found = rooted.open_file(place, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+            self._stack.callback(os.close, found)
+            self._files[name] = Path(f"/proc/self/fd/{found}")
+        return self._files[name]
 
     def publish(self) -> None:
-        """Put what is new of it. Raises OutputError."""
-        if self.path == Path() or self._place.is_local:
+        """Put what is new of them. Raises OutputError."""
+        if self._place.is_local:
             return
-        for path in (self.path, *(self.path.with_name(name) for name in (layout.LIBRARIES, layout.PROFILE))):
-            size = path.stat().st_size if path.exists() else 0
-            if size != self._put.get(path, 0):
-                publish.publish(layout.run_file(self._output, self._run_id, path.name), path.read_bytes())
-                self._put[path] = size
+        for name, path in tuple(self._files.items()):
+            size = path.stat().st_size
+            if size != self._put.get(name, 0):
+                publish.publish(layout.run_file(self._output, self._run_id, name), path.read_bytes())
+                self._put[name] = size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,7 +133,7 @@ class Begun:
     @property
     def chatter(self) -> str:
         """Path of a file for what libraries print."""
-        return str(self.log.path.with_name(layout.LIBRARIES))
+        return str(self.log.file(layout.LIBRARIES))
 
 
 def new_run_id() -> str:

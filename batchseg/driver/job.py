@@ -42,7 +42,7 @@ def run_job(
     """
     logger, run_id, lock = begun.logger, begun.run_id, begun.lock
     sums = Sums()
-    timeline = Timeline(begun.log.path.with_name(PROFILE)) if profile else None
+    timeline = Timeline(begun.log.file(PROFILE)) if profile else None
     listening: list[Listener] = [sums, LogListener(logger), *([timeline] if timeline else []), *listeners]
     context = JobContext(
         config=config,

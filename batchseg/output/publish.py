@@ -11,6 +11,7 @@ import shutil
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -19,6 +20,7 @@ from batchseg.output import layout
 from batchseg.system import rooted
 from batchseg.system.disks import describe
 from batchseg.system.fetch import read_bytes
+from batchseg.system.listing import WILDCARDS
 from batchseg.system.location import Location
 from batchseg.system.retry import ShortReplyError, code_of, patiently
 from batchseg.system.storage import as_os_error, filesystem
@@ -166,7 +168,7 @@ def remove_folder(place: Location) -> None:
             rooted.remove_tree(place)
         else:
             fs, path = filesystem(place)
-            patiently(lambda: fs.rm(path, recursive=True))
+            _remove_objects(fs, patiently(lambda: fs.find(path)))
 
 
 def remove_files(places: Sequence[Location]) -> None:
@@ -176,13 +178,23 @@ def remove_files(places: Sequence[Location]) -> None:
     with output_errors("remove", places[0]):
         if not places[0].is_local:
             fs, _ = filesystem(places[0])
-            paths = [filesystem(place)[1] for place in places]
-            with contextlib.suppress(FileNotFoundError):
-                patiently(lambda: fs.rm(paths))
+            _remove_objects(fs, [filesystem(place)[1] for place in places])
             return
         for place in places:
             with contextlib.suppress(FileNotFoundError):
                 rooted.unlink(place)
+
+
+def _remove_objects(fs: Any, paths: Sequence[str]) -> None:
+    """Delete objects of these very names: to `rm` one with a wildcard is a pattern, of others' names too."""
+    patterns = [path for path in paths if any(character in path for character in WILDCARDS)]
+    plain = [path for path in paths if path not in patterns]
+    with contextlib.suppress(FileNotFoundError):
+        if plain:
+            patiently(lambda: fs.rm(plain))
+    for path in patterns:
+        with contextlib.suppress(FileNotFoundError):
+            patiently(partial(fs.rm_file, path))
 
 
 def clear_scratch(output: str) -> None:

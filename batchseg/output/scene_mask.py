@@ -252,12 +252,14 @@ def publish_output(output: str, path: str, local: Path) -> Output:
 @contextlib.contextmanager
 def scratch_folder(output: str) -> Iterator[Path]:
     """A folder for files in the making: on a local output's file system, so that publishing is a rename."""
-    root = layout.scratch_folder(output)
-    if not root.is_local:
-        root = layout.copies_folder(str(cache_root()))
+    own, copies = layout.scratch_folder(output), layout.copies_folder(str(cache_root()))
+    root = own if own.is_local else copies
     with contextlib.ExitStack() as stack:
         with publish.output_errors("write", root):
-            folder = stack.enter_context(rooted.private_folder(root))
+            try:
+                folder = stack.enter_context(rooted.private_folder(root))
+            except rooted.NotOwnError:  # on a disk without owners: files are made elsewhere, and copied there
+                folder = stack.enter_context(rooted.private_folder(copies))
         yield folder
 
 

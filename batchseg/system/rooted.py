@@ -24,6 +24,10 @@ class LinkError(OSError):
     """A link lies where a file or folder of ours belongs."""
 
 
+class NotOwnError(OSError):
+    """A folder that was to be this user's alone is not."""
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """What a folder holds: a file or a folder, no link."""
@@ -166,6 +170,8 @@ def private_folder(place: Location) -> Iterator[Path]:
     """A new folder in another one, for this user alone, by a name that leads there whatever is moved.
 
     Raises:
+        NotOwnError: what was opened is another user's: he put it in place of what was made, or the disk keeps
+            no owners.
         OSError: it cannot be made.
     """
     with folder(place, make=True) as above:
@@ -173,10 +179,18 @@ def private_folder(place: Location) -> Iterator[Path]:
         os.mkdir(name, 0o700, dir_fd=above)
         own = os.open(name, _ENTER, dir_fd=above)
         try:
+            _check_own(own, f"{place.path}/{name}")
             yield Path(f"/proc/self/fd/{own}")
         finally:
             os.close(own)
             shutil.rmtree(name, ignore_errors=True, dir_fd=above)
+
+
+def _check_own(descriptor: int, shown: str) -> None:
+    found = os.fstat(descriptor)
+    if found.st_uid != os.geteuid() or found.st_mode & 0o077:
+        msg = f"{shown} is not this user's alone"
+        raise NotOwnError(errno.EPERM, msg, shown)
 
 
 def put_aside(place: Location, path: Path) -> None:

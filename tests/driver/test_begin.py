@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -20,7 +21,8 @@ from names import NAMES, acts
 from batchseg.driver.begin import RunLog, begin
 from batchseg.driver.events import Note, Retried, SceneRefused
 from batchseg.driver.progress import LogListener
-from batchseg.errors import LockedError, ModelError
+from batchseg.errors import LockedError, ModelError, OutputError
+from batchseg.output.layout import LIBRARIES, LOG, PROFILE
 from batchseg.output.lock import STALE_SECONDS, hold
 
 HEAVY = {"numpy", "rasterio", "pyarrow", "scipy", "shapely", "pyproj", "cv2", "ray", "paddle", "rich"}
@@ -98,7 +100,6 @@ def test_the_next_start_takes_over_from_a_killed_run_and_clears_up(tmp_path: Pat
 import os, sys, tempfile
 sys.path[:0] = sys.argv[2:]
 from factories import make_config
-from hypothesis import HealthCheck, given, settings
 from batchseg.driver.begin import begin
 from batchseg.output.layout import scratch_folder
 with begin(make_config(output=sys.argv[1])) as begun:
@@ -147,9 +148,8 @@ def test_a_refused_job_leaves_no_output_unless_there_was_one(tmp_path: Path) -> 
 @given(NAMES)
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 def test_a_name_adds_no_line_to_the_log(tmp_path: Path, name: str) -> None:
-    log = RunLog(str(tmp_path), "run-1")
+    log = RunLog(str(tmp_path / secrets.token_hex(8)), "run-1")
     with log.opened(tmp_path) as logger:
-        log.path.write_bytes(b"")
         hear = LogListener(logger)
         hear(SceneRefused(source_id=name, reason=f"cannot read {name}", transient=True, tiles=1))
         hear(Retried(source_id=name, reason=name))
@@ -158,9 +158,37 @@ def test_a_name_adds_no_line_to_the_log(tmp_path: Path, name: str) -> None:
             raise ValueError(name)
         except ValueError:
             logger.exception("a defect of batchseg")
-    lines = log.path.read_text(encoding="utf-8").split("\n")
+        lines = log.file(LOG).read_text(encoding="utf-8").split("\n")
     assert [" run-1 " in line for line in lines] == [True] * 4 + [False] * 5
     assert not any(map(acts, lines))
+
+
+@pytest.mark.parametrize("name", [LOG, LIBRARIES, PROFILE])
+def test_a_file_of_a_run_that_is_there_already_is_not_written(tmp_path: Path, name: str) -> None:
+    (tmp_path / "victim.txt").write_text("keep")
+    folder = tmp_path / "out" / "_batchseg" / "runs" / "run-1"
+    folder.mkdir(parents=True)
+    (folder / name).symlink_to(tmp_path / "victim.txt")
+    log = RunLog(str(tmp_path / "out"), "run-1")
+    with pytest.raises(OutputError, match=name), log.opened(tmp_path):
+        log.file(name).write_text("line")
+    assert (tmp_path / "victim.txt").read_text() == "keep"
+
+
+def test_what_is_put_in_place_of_a_runs_files_is_not_written(tmp_path: Path) -> None:
+    (tmp_path / "victim.txt").write_text("keep")
+    folder = tmp_path / "out" / "_batchseg" / "runs" / "run-1"
+    log = RunLog(str(tmp_path / "out"), "run-1")
+    with log.opened(tmp_path) as logger:
+        log.file(LIBRARIES)
+        folder.rename(tmp_path / "moved")
+        folder.mkdir()
+        for name in (LOG, LIBRARIES):
+            (folder / name).symlink_to(tmp_path / "victim.txt")
+        logger.info("line")
+        log.file(LIBRARIES).write_text("line")
+    assert (tmp_path / "victim.txt").read_text() == "keep"
+    assert "line" in (tmp_path / "moved" / LOG).read_text()
 
 
 def test_the_log_names_the_jobs_variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,4 +196,4 @@ def test_the_log_names_the_jobs_variables(tmp_path: Path, monkeypatch: pytest.Mo
     config = make_config(output=str(tmp_path / "out"), variables={"WHERE": str(tmp_path)})
     with begin(config) as begun:
         begun.logger.info("job %s, output %s", config.path, config.output)
-        assert begun.log.path.read_text().endswith(", output ${WHERE}/out\n")
+        assert begun.log.file(LOG).read_text().endswith(", output ${WHERE}/out\n")

@@ -1,5 +1,6 @@
 import errno
 import os
+import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -51,6 +52,8 @@ def test_a_failed_write_leaves_nothing_and_is_an_output_error(tmp_path, write):
 def test_what_cannot_be_removed_hides_no_reason(tmp_path, write, monkeypatch):
     def full(self: publish.Making, data: bytes, *, durable: bool) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    tempfile.gettempdir()  # which removes a file of its own, once
 
     def stuck(*_: object, **__: object) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
@@ -134,6 +137,16 @@ def test_removing_takes_files_folders_and_what_is_not_there(root):
         publish.remove_folder(below(root, name))
     publish.remove_files([below(root, name) for name in ("b", "absent/d", "c")])
     assert list(listing.list_files(root)) == []
+
+
+@pytest.mark.parametrize("name", ["*", "?", "[ab]", "**"])
+def test_a_name_like_a_pattern_is_removed_alone(bucket, name):
+    for path in ("masks/a", "masks/b", f"masks/{name}", "other/a", f"other/{name}/a"):
+        publish.publish(below(bucket, path), b"x")
+    publish.remove_files([below(bucket, f"masks/{name}"), below(bucket, "masks/b")])
+    publish.remove_folder(below(bucket, f"other/{name}"))
+    left = {info.uri.removeprefix(f"{bucket}/") for info in listing.list_below(bucket)}
+    assert left == {"masks/a", "other/a"}
 
 
 def test_checking_an_output_writes_nothing(tmp_path):

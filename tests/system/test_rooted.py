@@ -162,6 +162,14 @@ def test_a_private_folder_is_this_users_alone_and_goes(output):
         assert rooted.with_true_names(f"in {folder}/a: full") == f"in {output}/moved/a: full"
 
 
+def test_a_folder_that_another_user_put_in_its_place_is_not_private(output, monkeypatch):
+    place = Location.of(str(output)).below("scratch")
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    with pytest.raises(rooted.NotOwnError, match="is not this user's alone"), rooted.private_folder(place):
+        pass
+    assert list((output / "scratch").iterdir()) == []
+
+
 def test_where_no_second_name_can_be_given_a_file_is_copied(output, tmp_path, monkeypatch):
     def refused(*_: object, **__: object) -> None:
         raise OSError(errno.EPERM, os.strerror(errno.EPERM))
