@@ -2,7 +2,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: demo test check slow slow-faults faults reliability bench clean
+.PHONY: demo test check audit slow slow-faults faults reliability bench clean
 
 demo: .venv/installed
 	$(BIN)/python jobs/demo.py
@@ -14,6 +14,12 @@ check: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+# Published advisories about all that is installed. It asks PyPI about each package, and fails where PyPI
+# does not answer.
+audit: .venv/installed .venv/audit/installed
+	$(BIN)/python -m pip freeze --all --exclude-editable > .venv/audit/packages.txt
+	.venv/audit/bin/pip-audit --strict --disable-pip --no-deps --requirement .venv/audit/packages.txt $(ARGS)
 
 # Up to 40 minutes on two busy cores: all slow tests but those that put faults into whole runs.
 slow: .venv/installed
@@ -38,6 +44,12 @@ bench: .venv/installed
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[cpu,dev]'
+	touch $@
+
+# An environment of its own: what audits is no part of what is audited.
+.venv/audit/installed: .venv/installed
+	$(PYTHON) -m venv .venv/audit
+	.venv/audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit
 	touch $@
 
 clean:

@@ -24,9 +24,20 @@ EXIT_QUARANTINED = 3
 
 
 class BatchsegError(Exception):
-    """Base of all errors that batchseg words for its user."""
+    """Base of all errors that batchseg words for its user.
+
+    Its arguments are its lines. A line break within one of them is of a name that it quotes, and is escaped
+    where the error is shown.
+    """
 
     exit_code = 1
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        return tuple(map(str, self.args))
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines)
 
 
 class ConfigError(BatchsegError):

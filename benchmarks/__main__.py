@@ -29,6 +29,9 @@ CASES = {
 }
 """Modules with a TITLE and a function `measure` of options, which gives figures and what else is kept."""
 
+WORK = Path.home() / ".cache" / "batchseg-benchmarks"
+"""Not below /tmp, where anybody may make a folder of that name first."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
@@ -92,7 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--model", type=Path, help="PP-LiteSeg-STDC1 of 19 classes, for a and g")
     add("--s3", help="endpoint of an S3 server for c; keys as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
     add("--paddleseg", type=Path, help="an interpreter that has PaddleSeg, for g")
-    add("--work", type=Path, default=Path("/tmp/batchseg-benchmarks"), help="generated inputs are kept there")
+    add("--work", type=Path, default=WORK, help="generated inputs are kept there, else in ~/.cache")
     add("--out", type=Path, default=RECORDS, help="a JSON file per case")
     add("--uint8-size", type=int, default=20_000, help="pixels per side of b's scenes of 3 bands")
     add("--uint16-size", type=int, default=10_980, help="pixels per side of b's and c's of 4")

@@ -140,8 +140,9 @@ def plan_moment(log: str) -> float:
     1.5
     """
     line = next(line for line in log.splitlines() if re.search(r"(scenes, .*Mpx|photographs) to do", line))
-    stamp = STAMP.match(line)
-    assert stamp is not None
+    if (stamp := STAMP.match(line)) is None:
+        msg = f"expected a log's line that begins with its time, found {line!r}"
+        raise ValueError(msg)
     return datetime.strptime(stamp[1], "%Y-%m-%d %H:%M:%S,%f").timestamp()
 
 

@@ -128,7 +128,7 @@ class Cluster:
         return value
 
     def get(self, ref: Ref, timeout: float | None = None) -> Any:
-        return pickle.loads(ref.data)
+        return pickle.loads(ref.data)  # noqa: S301  made by this object
 
     def wait(
         self, refs: Sequence[Ref], num_returns: int = 1, timeout: float = 0.0, fetch_local: bool = True

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from batchseg.errors import ConfigError
+from batchseg.system.redact import remember_variables
 
 
 def tell_three(first, second, host):
@@ -26,6 +27,11 @@ def change_everything(host):
 
 def refuse(host):
     raise ConfigError("tile_size: no")
+
+
+def refuse_a_name(host):
+    remember_variables({"WHERE": "/mnt/archive"})
+    raise ConfigError("cannot read s3://key:SEC/RET@b/a\x1b[2J\n/mnt/archive/b", "  or\udcff")
 
 
 def fail(host):

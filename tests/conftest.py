@@ -3,8 +3,10 @@
 import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -53,6 +55,15 @@ def _no_thread_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Requests that fail are sent again at once: how long others wait is tested with `retry`."""
     monkeypatch.setattr(retry, "FIRST_PAUSE", 0.001)
+
+
+@pytest.fixture
+def shared() -> Iterator[Path]:
+    """A folder as /tmp is: every user reaches it and writes to it."""
+    folder = Path(tempfile.mkdtemp(prefix="shared-", dir="/tmp"))
+    folder.chmod(0o1777)
+    yield folder
+    shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ import rasterio
 import yaml
 from numpy.typing import NDArray
 
+from batchseg.inputs.ids import InputRoot
 from batchseg.inputs.listing import find_sources
 from batchseg.inputs.source import Georeference, Scene, Source
 from batchseg.job.recipe import Product, Recipe, RegionSettings
@@ -259,12 +260,15 @@ def make_photo_output(
     colors: tuple[str, ...] = ("#000000", "#ff0000", "#00ff00", "#0000ff"),
     pixel_size: float | None = None,
     stale: Sequence[Photo] = (),
+    inputs: Sequence[str] = (),
 ) -> str:
     """An output of photographs as a run leaves it: state, ledger, annotations in parts of three, items.
 
-    `stale` are rows of earlier versions in the first part, which no record names for these images.
+    `stale` are rows of earlier versions in the first part, which no record names for these images; `inputs`
+    are folders that the images came from.
     """
-    save_state(str(output), make_state(classes=classes, colors=colors))
+    roots = {folder: InputRoot(pattern=folder, name="", prefix=folder) for folder in inputs}
+    save_state(str(output), make_state(classes=classes, colors=colors, roots=roots))
     ledger = Ledger(str(output))
     ledger.claim("20260101-000000-abcdef")
     rows = {photo.source_id: region_rows(photo, classes, pixel_size) for photo in photos}

@@ -29,7 +29,7 @@ from batchseg.job.file import load_job
 from batchseg.models.reading import read_model
 
 README = REPOSITORY / "README.md"
-PAGES = [README, *sorted((REPOSITORY / "docs").rglob("*.md"))]
+PAGES = [README, REPOSITORY / "SECURITY.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
 EXIT_CODE_PAGE = REPOSITORY / "docs" / "operating.md"
 JOB = {"inputs": "archive/*.tif", "model": "model", "output": "results"}
 
@@ -230,6 +230,23 @@ def test_the_units_the_crontab_and_the_pages_run_the_same_command() -> None:
     assert (arguments.quiet, arguments.deadline) == (True, "06:00")
     kubernetes = yaml.safe_load((REPOSITORY / "jobs" / "kubernetes.yaml").read_text())
     assert kubernetes["kind"] == "CronJob"
+
+
+def test_runs_by_systemd_and_in_containers_have_no_privileges() -> None:
+    unit = (REPOSITORY / "jobs" / "batchseg.service").read_text()
+    for line in ("User=batchseg", "NoNewPrivileges=yes", "ProtectSystem=strict", "CapabilityBoundingSet="):
+        assert f"\n{line}\n" in unit
+    (user,) = re.findall(r"^USER (\d+):\d+$", (REPOSITORY / "Dockerfile").read_text(), flags=re.MULTILINE)
+    kubernetes = yaml.safe_load((REPOSITORY / "jobs" / "kubernetes.yaml").read_text())
+    pod = kubernetes["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    assert pod["securityContext"]["runAsNonRoot"]
+    assert pod["securityContext"]["runAsUser"] == int(user) != 0
+    assert not pod["automountServiceAccountToken"]
+    (container,) = pod["containers"]
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
+    }
 
 
 def test_the_readmes_speeds_are_those_of_the_benchmarks() -> None:

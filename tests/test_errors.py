@@ -57,3 +57,9 @@ def test_an_error_of_another_process_is_the_same(name: str) -> None:
     arrived = pickle.loads(pickle.dumps(error))
     assert type(arrived) is type(error)
     assert str(arrived) == "scene.tif: block 7 is cut off"
+
+
+def test_an_errors_arguments_are_its_lines():
+    error = pickle.loads(pickle.dumps(errors.ConfigError("a", "  b")))
+    assert (str(error), error.lines) == ("a\n  b", ("a", "  b"))
+    assert errors.ConfigError("a\nb").lines == ("a\nb",), "a line break of a name is none of ours"

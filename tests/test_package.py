@@ -2,8 +2,11 @@
 
 import ast
 import inspect
+import re
+from pathlib import Path
 
 import pytest
+from conftest import REPOSITORY
 
 import batchseg
 
@@ -28,3 +31,19 @@ def test_names_are_loaded_from_where_type_checkers_find_them() -> None:
 def test_other_names_are_none() -> None:
     with pytest.raises(AttributeError, match="no attribute 'segment'"):
         batchseg.segment  # noqa: B018
+
+
+def sources() -> list[Path]:
+    folders = ("batchseg", "benchmarks", "docs", "examples", "jobs", "models")
+    return [path for folder in folders for path in sorted((REPOSITORY / folder).rglob("*.py"))]
+
+
+def test_exceptions_of_rules_for_security_have_their_reason_beside_them() -> None:
+    found = 0
+    for path in sources():
+        for line in path.read_text().splitlines():
+            codes, _, reason = line.partition("# noqa: ")[2].partition("  ")
+            if re.search(r"\bS\d{3}\b", codes):
+                found += 1
+                assert len(reason.split()) >= 2, f"{path}: {line}"
+    assert found

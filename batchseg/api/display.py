@@ -21,7 +21,7 @@ from batchseg.driver.events import (
     WorkEnded,
 )
 from batchseg.driver.progress import Sums, describe
-from batchseg.system.redact import hidden
+from batchseg.system.escape import shown
 
 PLAIN_SECONDS = 15.0
 """Between lines of progress where the output is no terminal: a night gives a log one can read."""
@@ -63,12 +63,12 @@ class TerminalProgress:
 
         self._sums = sums
         self._progress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[detail]}"),
+            TextColumn("{task.fields[detail]}", markup=False),
             TimeElapsedColumn(),
-            console=Console(file=stream, highlight=False),
+            console=Console(file=stream, highlight=False, emoji=False),
             redirect_stdout=False,
             redirect_stderr=False,
             refresh_per_second=4,
@@ -79,7 +79,7 @@ class TerminalProgress:
     def __call__(self, event: Event) -> None:
         sums = self._sums
         if isinstance(event, PhaseStarted):
-            self._progress.update(self._task, description=event.text)
+            self._progress.update(self._task, description=_shown(event.text))
             return
         done, total = sums.counted
         self._progress.update(
@@ -90,7 +90,7 @@ class TerminalProgress:
             detail=f"{sums.unit}  {sums.state()}  {sums.rates()}  {sums.time_left()} left",
         )
         if not isinstance(event, PlanReady) and (line := describe(event)) is not None:
-            self._progress.console.print(line, markup=False, soft_wrap=True)
+            self._progress.console.print(_shown(line), markup=False, soft_wrap=True)
 
     def close(self) -> None:
         self._progress.stop()
@@ -131,11 +131,11 @@ class NotebookProgress:
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
         """IPython asks for it: as text for what has no HTML, such as a test."""
-        lines = [self._line(), *self._refused]
+        lines = [_shown(line) for line in (self._line(), *self._refused)]
         done, total = self._sums.counted
         bar = f'<progress value="{done}" max="{max(total, done, 1)}" style="width: 24em"></progress> '
-        below = "<br>".join(html.escape(hidden(line)) for line in lines)
-        return {"text/plain": hidden("\n".join(lines)), "text/html": bar + below}
+        below = "<br>".join(map(html.escape, lines))
+        return {"text/plain": "\n".join(lines), "text/html": bar + below}
 
     def _line(self) -> str:
         sums = self._sums
@@ -171,8 +171,14 @@ def _is_notebook() -> bool:
     return getattr(shell, "kernel", None) is not None
 
 
+def _shown(line: str) -> str:
+    return shown(line, name_variables=True)
+
+
 def _write(stream: TextIO, line: str) -> None:
     """A full disk, or a reader that left, does not change how a run ends."""
+    encoding = stream.encoding or "utf-8"
+    text = _shown(line).encode(encoding, "backslashreplace").decode(encoding)
     with contextlib.suppress(OSError):
-        stream.write(f"{hidden(line)}\n")
+        stream.write(f"{text}\n")
         stream.flush()

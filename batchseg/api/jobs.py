@@ -8,7 +8,8 @@ from typing import Any
 from batchseg.errors import ConfigError
 from batchseg.job import file
 from batchseg.job.settings import JobConfig
-from batchseg.system.redact import hidden
+from batchseg.system.escape import errors_shown
+from batchseg.system.redact import hidden, remember_variables
 
 NAME = "the job"
 """What a job without a file is called in messages."""
@@ -37,9 +38,10 @@ class Job(JobConfig):
     __slots__ = ()
 
     def __init__(self, *, inputs: Any, model: Any, output: str | os.PathLike[str], **keys: Any) -> None:
-        given = _plain({"inputs": inputs, "model": model, "output": output, **keys})
-        _refuse_empty(given, NAME)
-        config = file.make_job(given, name=NAME, folder=Path.cwd())
+        with errors_shown():
+            given = _plain({"inputs": inputs, "model": model, "output": output, **keys})
+            _refuse_empty(given, NAME)
+            config = file.make_job(given, name=NAME, folder=Path.cwd())
         _become(self, config)
 
     def __repr__(self) -> str:
@@ -64,10 +66,12 @@ def load_job(path: str | os.PathLike[str], *, overrides: Sequence[str] = (), **k
     Raises:
         batchseg.errors.ConfigError: the file cannot be read, or a key or a value is wrong.
     """
-    given = _plain(keys)
-    _refuse_empty(given, str(path))
     job = object.__new__(Job)
-    _become(job, file.load_job(Path(path), overrides, keys=given))
+    with errors_shown():
+        given = _plain(keys)
+        _refuse_empty(given, str(path))
+        _become(job, file.load_job(Path(path), overrides, keys=given))
+    remember_variables(job.variables)
     return job
 
 

@@ -12,6 +12,8 @@ from batchseg.errors import ConfigError
 from batchseg.job.file import load_job
 from batchseg.job.settings import JobConfig
 from batchseg.system import storage
+from batchseg.system.escape import errors_shown
+from batchseg.system.redact import hidden
 
 if TYPE_CHECKING:
     import geopandas
@@ -56,6 +58,9 @@ class Output:
     """Root of the results, absolute."""
     storage: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
     """The job's options of storages: they may be secrets."""
+
+    def __repr__(self) -> str:
+        return hidden(f"Output(uri={self.uri!r})")
 
     def status(self) -> "Status":
         """What is done, what is not and why, who works on it now, and what the last run waited for."""
@@ -125,7 +130,8 @@ class Output:
             return call(_verify, self.uri, self.storage, quick, hear=say)
         from batchseg.tools.verify import verify
 
-        return verify(self.uri, quick=quick, say=say or (lambda line: None))
+        with errors_shown():
+            return verify(self.uri, quick=quick, say=say or (lambda line: None))
 
     def prune(self, *, dry_run: bool = False, everything: bool = False) -> "Pruned":
         """Remove the results of sources that the last run did not find any more.
@@ -167,7 +173,8 @@ class Output:
         if is_lent() or self.storage:
             found: T = call(_with_options, self.storage, function, self.uri, args)
             return found
-        return function(self.uri, *args)
+        with errors_shown():
+            return function(self.uri, *args)
 
 
 def _with_options(

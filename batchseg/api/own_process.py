@@ -26,7 +26,6 @@ import socket
 import subprocess
 import sys
 import threading
-import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -34,7 +33,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from batchseg.api.stopping import stop_signals
 from batchseg.errors import BatchsegError, StoppedError
 from batchseg.system.disks import disk_failures
-from batchseg.system.redact import hidden
+from batchseg.system.escape import make_shown, shown, shown_traceback
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -126,7 +125,7 @@ class _Aside:
         ours, theirs = socket.socketpair()
         with theirs:
             try:
-                self._process = subprocess.Popen(
+                self._process = subprocess.Popen(  # noqa: S603  this Python, and our own words
                     _command(theirs.fileno()),
                     stdin=subprocess.DEVNULL,
                     stdout=self._printed,
@@ -162,8 +161,8 @@ class _Aside:
         if kind == "failed":
             raise content
         how = _how(self._process.returncode)
-        msg = f"the process of batchseg's work {how}; what it recorded stays{printed}"
-        raise StoppedError(msg)
+        msg = f"the process of batchseg's work {how}; what it recorded stays{':' if printed else ''}"
+        raise StoppedError(msg, *printed)
 
     def _answer(self) -> tuple[str, Any]:
         while (message := self._messages.get()) is not None:
@@ -205,11 +204,11 @@ def _command(descriptor: int) -> list[str]:
     return [sys.executable, *subprocess._args_from_interpreter_flags(), "-c", code]  # type: ignore[attr-defined]
 
 
-def _last_words(descriptor: int) -> str:
-    """What a process printed last, to explain its end."""
+def _last_words(descriptor: int) -> list[str]:
+    """What a process printed last, to explain its end, in lines."""
     size = os.fstat(descriptor).st_size
     text = os.pread(descriptor, TOLD_BYTES, max(0, size - TOLD_BYTES)).decode(errors="replace").strip()
-    return hidden(f": {text}") if text else ""
+    return [f"    {shown(line, name_variables=True)}" for line in text.split("\n")] if text else []
 
 
 def _how(code: int) -> str:
@@ -261,13 +260,18 @@ def _hear_stop(connection: "Connection", reasons: list[str]) -> None:
 
 
 def _portable(error: BaseException) -> BaseException:
-    """An error that another process can raise; one that batchseg does not word brings its traceback."""
-    if not isinstance(error, BatchsegError):
-        error.add_note(hidden("".join(traceback.format_exception(error))))
+    """An error that another process can raise, fit to be shown there.
+
+    One that batchseg does not word brings its traceback.
+    """
+    if isinstance(error, BatchsegError):
+        make_shown(error)
+    else:
+        error.add_note(shown_traceback(error))
     try:
-        pickle.loads(pickle.dumps(error))
+        pickle.loads(pickle.dumps(error))  # noqa: S301  made in this very line
     except Exception:  # noqa: BLE001  errors of libraries often cannot be made again
-        return RuntimeError(hidden("".join(traceback.format_exception(error))))
+        return RuntimeError(shown_traceback(error))
     return error
 
 

@@ -1,10 +1,12 @@
 """Plans: what a run would do, in numbers and in words, for scenes and for photographs."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from batchseg.driver.dry_run import DryRun, PhotoPlan
 from batchseg.driver.progress import describe_young, duration
 from batchseg.job.recipe import Recipe
+from batchseg.system.escape import shown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +70,7 @@ def plan_photographs(planned: PhotoPlan) -> Plan:
         in_flight_bytes=None,
         object_store_bytes=None,
         seconds=None,
-        text="\n".join(_photograph_lines(planned)),
+        text=_text(_photograph_lines(planned)),
     )
 
 
@@ -92,8 +94,12 @@ def plan_scenes(planned: DryRun) -> Plan:
         in_flight_bytes=numbers.in_flight_bytes,
         object_store_bytes=planned.object_store_bytes,
         seconds=numbers.seconds,
-        text="\n".join(_scene_lines(planned)),
+        text=_text(_scene_lines(planned)),
     )
+
+
+def _text(lines: Iterable[str]) -> str:
+    return "\n".join(shown(line, name_variables=True) for line in lines)
 
 
 def _begun(planned: DryRun) -> int:
@@ -102,8 +108,7 @@ def _begun(planned: DryRun) -> int:
 
 def _photograph_lines(planned: PhotoPlan) -> list[str]:
     recipe, product = planned.recipe, planned.product
-    options = product.photographs
-    assert options is not None
+    options = product.photo_options
     how = "whole, resized to" if options.fit == "resize" else f"in tiles (halo {recipe.halo}) of"
     derived = f", {planned.derive} to derive from stored results" if planned.derive else ""
     rules = f"{len(options.rules)} rules" if options.rules else "no rules, so no verdicts"

@@ -8,7 +8,6 @@ import argparse
 import contextlib
 import os
 import sys
-import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TextIO
@@ -20,10 +19,10 @@ from batchseg.cli.model import add_model_commands
 from batchseg.cli.outputs import add_output_commands
 from batchseg.cli.photo import add_photo_commands
 from batchseg.cli.run import EXIT_CODES, add_run_commands
-from batchseg.cli.terminal import Action, Answer, Streams
+from batchseg.cli.terminal import Action, Answer, Parser, Streams
 from batchseg.errors import EXIT_DEFECT, BatchsegError, ConfigError
 from batchseg.system.disks import disk_failures
-from batchseg.system.redact import hidden
+from batchseg.system.escape import shown, shown_traceback
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -41,11 +40,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     except BatchsegError as e:
         # Under --quiet too: cron sends on what is printed, and looks at no exit code.
         streams.give_back()
-        _say(f"batchseg: {e}", sys.stderr)
+        for number, line in enumerate(e.lines):
+            _say(line if number else f"batchseg: {line}", sys.stderr, name_variables=True)
         code = e.exit_code
-    except Exception:  # noqa: BLE001  shown without credentials, which Python would not leave out
+    except Exception as e:  # noqa: BLE001  shown without credentials, which Python would not leave out
         streams.give_back()  # a traceback must reach the user, not the chatter's file
-        _say(traceback.format_exc(), sys.stderr)
+        _print(shown_traceback(e), sys.stderr)
         code = EXIT_DEFECT
     except BaseException:
         streams.give_back()
@@ -74,17 +74,21 @@ def _check_current_folder() -> None:
         raise ConfigError(msg) from e
 
 
-def _say(text: str, stream: TextIO) -> None:
+def _say(line: str, stream: TextIO, *, name_variables: bool = False) -> None:
+    _print(shown(line, name_variables=name_variables), stream)
+
+
+def _print(text: str, stream: TextIO) -> None:
     """Print; a full disk or a reader that left (`| head`) does not change how a run ended."""
     with contextlib.suppress(OSError):
-        print(hidden(text), file=stream, flush=True)
+        print(text, file=stream, flush=True)
     if stream is sys.stdout:
         with contextlib.suppress(OSError):
             stream.flush()
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="batchseg",
         description="Segment archives of rasters with a PaddleSeg model: tiled, distributed, resumable.",
         epilog=EXIT_CODES,

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from batchseg.cli.terminal import Answer, Say, Streams
+from batchseg.cli.terminal import Answer, Say, Streams, json_lines
 from batchseg.errors import ModelError
 from batchseg.job.file import load_job
 from batchseg.models.keys import load_key, new_key, write_key
@@ -106,8 +105,8 @@ def _inspect(arguments: argparse.Namespace, streams: Streams, say: Say) -> Answe
     streams.take()
     package = open_model(arguments.model, key_file=arguments.key_file)
     if arguments.json:
-        return Answer([json.dumps(as_dict(package), indent=1)])
-    return Answer(describe(package).splitlines())
+        return Answer(json_lines(as_dict(package)))
+    return Answer(describe(package))
 
 
 def _bench(arguments: argparse.Namespace, streams: Streams, say: Say) -> Answer:
@@ -123,7 +122,7 @@ def _bench(arguments: argparse.Namespace, streams: Streams, say: Say) -> Answer:
             "tiles": found.tiles,
             "workers": found.workers,
         }
-        return Answer([json.dumps(document, indent=1)])
+        return Answer(json_lines(document))
     return Answer(bench_table(found))
 
 
@@ -187,7 +186,7 @@ def _bake(arguments: argparse.Namespace, streams: Streams, say: Say) -> Answer:
 
     streams.take()
     package = rebake(read_model(arguments.model), arguments.folder, confidence=arguments.confidence)
-    return Answer([f"baked into {arguments.folder}:", *describe(package).splitlines()])
+    return Answer([f"baked into {arguments.folder}:", *describe(package)])
 
 
 def _key(arguments: argparse.Namespace, streams: Streams, say: Say) -> Answer:
@@ -210,9 +209,7 @@ def _encrypt(arguments: argparse.Namespace, streams: Streams, say: Say) -> Answe
             f"file first: onnx.save_model(onnx.load({network.name!r}), ..., save_as_external_data=False)"
         )
         raise ModelError(msg)
-    return Answer(
-        describe_encrypted(encrypt_model(Path(arguments.model), arguments.folder, key)).splitlines()
-    )
+    return Answer(describe_encrypted(encrypt_model(Path(arguments.model), arguments.folder, key)))
 
 
 def _export(arguments: argparse.Namespace, streams: Streams, say: Say) -> Answer:
@@ -229,7 +226,7 @@ def _export(arguments: argparse.Namespace, streams: Streams, say: Say) -> Answer
         random_weights=arguments.random_weights,
         settings=arguments.settings,
     )
-    return Answer(describe_exported(exported).splitlines())
+    return Answer(describe_exported(exported))
 
 
 ORIGINS = {
@@ -253,7 +250,7 @@ OUTPUTS = {
 }
 
 
-def describe(package: ModelPackage) -> str:
+def describe(package: ModelPackage) -> list[str]:
     """Aligned lines: a word, then what it is; further lines of the same word are indented."""
     rows = [
         ("model", _files(package)),
@@ -268,7 +265,7 @@ def describe(package: ModelPackage) -> str:
     lines = []
     for word, texts in rows:
         lines += [f"{word if number == 0 else '':<8} {text}" for number, text in enumerate(texts)]
-    return "\n".join(lines)
+    return lines
 
 
 def as_dict(package: ModelPackage) -> dict[str, Any]:

@@ -5,13 +5,12 @@ Each command's arguments, what it does, and its words.
 
 import argparse
 import dataclasses
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import batchseg
 from batchseg.cli.run import verdict_words
-from batchseg.cli.terminal import Answer, Say, Streams
+from batchseg.cli.terminal import Answer, Say, Streams, json_lines
 from batchseg.errors import EXIT_OK, EXIT_QUARANTINED, ConfigError
 
 if TYPE_CHECKING:
@@ -91,7 +90,7 @@ def _add_export(commands: Any, output: argparse.ArgumentParser) -> None:
 def _status(arguments: argparse.Namespace, streams: Streams, say: Say) -> Answer:
     status = batchseg.open(arguments.output).status()
     if arguments.json:
-        return Answer([json.dumps(dataclasses.asdict(status), indent=1)])
+        return Answer(json_lines(dataclasses.asdict(status)))
     return Answer(status_lines(status))
 
 
@@ -120,6 +119,7 @@ def status_lines(status: "Status") -> list[str]:
 def _verify(arguments: argparse.Namespace, streams: Streams, say: Say) -> Answer:
     from batchseg.api.plans import human
 
+    streams.take()
     found = batchseg.open(arguments.output).verify(quick=arguments.quick, say=say)
     lines = list(found.problems[:PROBLEMS_SHOWN])
     if len(found.problems) > PROBLEMS_SHOWN:
@@ -134,6 +134,7 @@ def _verify(arguments: argparse.Namespace, streams: Streams, say: Say) -> Answer
 def _export(arguments: argparse.Namespace, streams: Streams, say: Say) -> Answer:
     from batchseg.tools.export import export
 
+    streams.take()
     output, target, classes = root_of(arguments.output), arguments.file, tuple(arguments.classes)
     if target.suffix.lower() == ".json":
         return Answer(_coco_lines(output, target, classes=classes, crs=arguments.crs))
@@ -164,9 +165,11 @@ def _prune(arguments: argparse.Namespace, streams: Streams, say: Say) -> Answer:
     output = batchseg.open(arguments.output)
     pruned = output.prune(dry_run=arguments.dry_run, everything=arguments.all)
     done = "would remove" if arguments.dry_run else "removed"
-    what = f"{len(pruned.sources)} sources with {pruned.files} files, {human(pruned.nbytes)}"
-    lines = [f"{done} {what}"]
-    return Answer(lines + [f"  {source_id}" for source_id in pruned.sources])
+    what = f"{len(pruned.sources)} sources with {len(pruned.files)} files, {human(pruned.nbytes)}"
+    lines = [f"{done} {what}", *(f"  {source_id}" for source_id in pruned.sources)]
+    if arguments.dry_run and pruned.files:
+        lines += [f"their files, below {output.uri}:", *(f"  {path}" for path in pruned.files)]
+    return Answer(lines)
 
 
 def root_of(given: str) -> str:

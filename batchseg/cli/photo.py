@@ -65,7 +65,7 @@ def _summary(arguments: argparse.Namespace, streams: Streams, say: Say) -> Answe
         raise ConfigError(msg)
     output = root_of(arguments.output)
     found = summarize(output, since=arguments.since, by=arguments.by, worst=arguments.images)
-    lines = [as_json(found)] if arguments.json else summary_lines(found)
+    lines = as_json(found) if arguments.json else summary_lines(found)
     if arguments.sheet is not None:
         sheet = write_sheet(found, arguments.sheet)
         hidden = f", {len(sheet.absent)} of them cannot be shown" if sheet.absent else ""

@@ -90,7 +90,7 @@ def _run(arguments: argparse.Namespace, streams: Streams, say: Say) -> Answer:
 def _plan(arguments: argparse.Namespace, streams: Streams, say: Say) -> Answer:
     job = batchseg.load_job(arguments.job, overrides=arguments.overrides)
     streams.take()
-    return Answer([str(batchseg.plan(job, say=say))])
+    return Answer(str(batchseg.plan(job, say=say)).split("\n"))
 
 
 def report_lines(report: "Report", *, quiet: bool) -> list[str]:

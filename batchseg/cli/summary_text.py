@@ -3,7 +3,6 @@
 import dataclasses
 import datetime as dt
 import io
-import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,7 +11,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from batchseg.tools.outlines import cut, printable
+from batchseg.cli.terminal import json_lines
+from batchseg.system.escape import shown
+from batchseg.tools.outlines import cut
 from batchseg.tools.summary import (
     ClassCounts,
     ImageCounts,
@@ -29,15 +30,15 @@ GROUPS = 30
 """Lines, or values of another attribute, that are printed; --json has all."""
 
 
-def as_json(found: Summary) -> str:
-    """All of a summary; times in ISO 8601."""
+def as_json(found: Summary) -> list[str]:
+    """All of a summary, in lines; times in ISO 8601."""
 
     def plain(value: Any) -> Any:
         if isinstance(value, dt.datetime):
             return value.isoformat()
         raise TypeError(type(value))
 
-    return json.dumps(dataclasses.asdict(found), indent=1, default=plain)
+    return json_lines(dataclasses.asdict(found), default=plain)
 
 
 def summary_lines(found: Summary) -> list[str]:
@@ -133,16 +134,16 @@ def _unread_lines(found: Summary) -> list[str]:
 
 
 def _cut(text: str, width: int) -> str:
-    return cut(printable(text), width, cell_len)
+    return cut(shown(text), width, cell_len)
 
 
 def _table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, left: int) -> list[str]:
     """Aligned lines; the first `left` columns to the left, numbers to the right."""
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="")
     for number, header in enumerate(headers):
-        table.add_column(Text(header), justify="left" if number < left else "right", no_wrap=True)
+        table.add_column(Text(shown(header)), justify="left" if number < left else "right", no_wrap=True)
     for row in rows:
-        table.add_row(*map(Text, row))
+        table.add_row(*(Text(shown(cell)) for cell in row))
     page = io.StringIO()
     Console(file=page, width=COLUMNS, color_system=None, force_terminal=False, force_jupyter=False).print(
         table

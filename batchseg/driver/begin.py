@@ -4,31 +4,42 @@ Imports nothing heavy: a run that finds the output held is told so before a seco
 """
 
 import contextlib
+import copy
 import datetime as dt
 import logging
+import os
 import secrets
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from batchseg.errors import BatchsegError, ConfigError, ModelError, OutputError
 from batchseg.job.settings import JobConfig
 from batchseg.output import layout, publish
 from batchseg.output.lock import Lock, hold
-from batchseg.system import storage
+from batchseg.system import rooted, storage
 from batchseg.system.disks import disk_failures
+from batchseg.system.escape import shown, shown_traceback
 from batchseg.system.file_info import file_info
 from batchseg.system.location import Location
-from batchseg.system.redact import hidden
+from batchseg.system.redact import remember_variables
 from batchseg.system.temp_folders import run_folder
 
 
 class _Discreet(logging.Formatter):
-    """Whatever is logged, tracebacks too, without credentials."""
+    """One line per record, and nothing in it, nor in tracebacks, that a log must not hold."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return hidden(super().format(record))
+        record = copy.copy(record)
+        record.exc_text = None  # another handler's words, which the record keeps
+        return super().format(record)
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  logging's own name
+        return shown(super().formatMessage(record), name_variables=True)
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802  logging's own name
+        return shown_traceback(ei[1])
 
 
 class _Lines(logging.FileHandler):
@@ -43,14 +54,16 @@ class _Lines(logging.FileHandler):
 
 
 class RunLog:
-    """A run's log, as a file. On a bucket it is put again now and then, and at the run's end."""
+    """A run's log, as a file, and others beside it. On a bucket they are put again now and then, and at the
+    run's end."""
 
     def __init__(self, output: str, run_id: str) -> None:
         self._output, self._run_id = output, run_id
-        self._place = Location.of(layout.run_uri(output, run_id, layout.LOG))
-        self._put: dict[Path, int] = {}
-        self.path = Path()
-        """Where it is written; known once it is open."""
+        self._place = layout.run_file(output, run_id, layout.LOG)
+        self._scratch = Path()
+        self._files: dict[str, Path] = {}
+        self._put: dict[str, int] = {}
+        self._stack = contextlib.ExitStack()
 
     @property
     def uri(self) -> str:
@@ -63,32 +76,48 @@ class RunLog:
         Args:
             scratch: a local folder, for outputs that are not local.
         """
-        self.path = self._place.path or scratch / layout.LOG
-        with publish.output_errors("write", str(self.path)):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.path.touch()
-        handler = _Lines(self.path, encoding="utf-8")
-        handler.setFormatter(_Discreet(f"%(asctime)s {self._run_id} %(levelname)s %(message)s"))
-        logger = logging.getLogger("batchseg")
-        logger.setLevel(logging.INFO)
-        logger.propagate = False
-        logger.addHandler(handler)
-        try:
-            yield logger
-        finally:
-            logger.removeHandler(handler)
-            handler.close()
-            self.publish()
+        self._scratch = scratch
+        with self._stack:
+            handler = _Lines(self.file(layout.LOG), encoding="utf-8")
+            handler.setFormatter(_Discreet(f"%(asctime)s {self._run_id} %(levelname)s %(message)s"))
+            logger = logging.getLogger("batchseg")
+            logger.setLevel(logging.INFO)
+            logger.propagate = False
+            logger.addHandler(handler)
+            try:
+                yield logger
+            finally:
+                logger.removeHandler(handler)
+                handler.close()
+                self.publish()
+
+    def file(self, name: str) -> Path:
+        """A new file of the run, by a name that leads to it until the run ends, whatever is put in its place.
+
+        Raises:
+            OutputError: it cannot be written, or is there already.
+        """
+        if name not in self._files:
+            place = layout.run_file(self._output, self._run_id, name)
+            if not place.is_local:
+                self._files[name] = self._scratch / name
+                self._files[name].touch()
+                return self._files[name]
+            with publish.output_errors("write", place):
+                found = rooted.open_file(place, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+            self._stack.callback(os.close, found)
+            self._files[name] = Path(f"/proc/self/fd/{found}")
+        return self._files[name]
 
     def publish(self) -> None:
-        """Put what is new of it. Raises OutputError."""
-        if self.path == Path() or self._place.is_local:
+        """Put what is new of them. Raises OutputError."""
+        if self._place.is_local:
             return
-        for path in (self.path, *(self.path.with_name(name) for name in (layout.LIBRARIES, layout.PROFILE))):
-            size = path.stat().st_size if path.exists() else 0
-            if size != self._put.get(path, 0):
-                publish.publish(layout.run_uri(self._output, self._run_id, path.name), path.read_bytes())
-                self._put[path] = size
+        for name, path in tuple(self._files.items()):
+            size = path.stat().st_size
+            if size != self._put.get(name, 0):
+                publish.publish(layout.run_file(self._output, self._run_id, name), path.read_bytes())
+                self._put[name] = size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +133,7 @@ class Begun:
     @property
     def chatter(self) -> str:
         """Path of a file for what libraries print."""
-        return str(self.log.path.with_name(layout.LIBRARIES))
+        return str(self.log.file(layout.LIBRARIES))
 
 
 def new_run_id() -> str:
@@ -121,6 +150,7 @@ def begin(config: JobConfig) -> Iterator[Begun]:
         StoppedError: a disk of this machine is full or failing.
     """
     storage.configure(config.storage)
+    remember_variables(config.variables)
     run_id = new_run_id()
     log = RunLog(config.output, run_id)
     with (
@@ -130,13 +160,11 @@ def begin(config: JobConfig) -> Iterator[Begun]:
         _unless_refused(config.output, lock),
         log.opened(folder) as logger,
     ):
-        if (left := publish.scratch_root(config.output)) is not None:
-            shutil.rmtree(left, ignore_errors=True)  # by runs that were killed, as nobody else works here
+        publish.clear_scratch(config.output)  # of runs that were killed, as nobody else works here
         yield Begun(run_id=run_id, lock=lock, log=log, logger=logger)
-        if left is not None:  # what its own processes left that were killed
-            with contextlib.suppress(OutputError):  # another run's by now
-                lock.check()
-                shutil.rmtree(left, ignore_errors=True)
+        with contextlib.suppress(OutputError):  # another run's by now
+            lock.check()
+            publish.clear_scratch(config.output)  # what its own processes left that were killed
 
 
 @contextlib.contextmanager
@@ -148,7 +176,7 @@ def _unless_refused(output: str, lock: Lock) -> Iterator[None]:
         if lock.is_first and not _is_recorded(output):
             lock.forget()
             with contextlib.suppress(BatchsegError):
-                publish.remove(layout.own_folder(output))
+                publish.remove_folder(layout.own_folder(output))
             if (path := Location.of(output).path) is not None:
                 with contextlib.suppress(OSError):
                     path.rmdir()
@@ -157,4 +185,4 @@ def _unless_refused(output: str, lock: Lock) -> Iterator[None]:
 
 def _is_recorded(output: str) -> bool:
     """Whether the run recorded how the output is made: its work has begun then."""
-    return file_info(layout.state_uri(output)) is not None
+    return file_info(layout.state_file(output)) is not None

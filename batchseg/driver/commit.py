@@ -19,10 +19,11 @@ from batchseg.errors import OutputError, StoppedError
 from batchseg.inputs.source import Source, words
 from batchseg.inputs.source import compute as pc
 from batchseg.output import publish
+from batchseg.output.layout import result_file
 from batchseg.output.ledger import Ledger
 from batchseg.output.record import PhotoRecord, SceneRecord, ShardRecord, SourceRecord
 from batchseg.output.scene_mask import discard_fragments
-from batchseg.system.location import join
+from batchseg.system.location import Location
 from batchseg.system.timing import Stopwatch
 
 COMMIT_SECONDS, HURRY_SECONDS = 1.0, 0.1
@@ -97,16 +98,16 @@ class Commits:
             return record
         return _with_earlier_outputs(record, self._ledger)
 
-    def _stale(self, record: OfScene) -> Sequence[str]:
+    def _stale(self, record: OfScene) -> Sequence[Location]:
         """Files that show an earlier version of a source that cannot be segmented as it is now."""
         before = self._ledger.source(record.source_id)
         if before is None:
             return ()
         # Its rows in region tables, which others may share, go at the run's end.
         own = (made.path for made in before.outputs if made.path != before.regions_part)
-        return [join(self._output, path) for path in own]
+        return [result_file(self._output, path) for path in own]
 
-    def _sweep(self, source_id: str, stale: Sequence[str]) -> None:
+    def _sweep(self, source_id: str, stale: Sequence[Location]) -> None:
         """Remove a source's fragments and old results; what stays behind goes at a later run's end."""
         with contextlib.suppress(OutputError):
             discard_fragments(self._output, source_id)
@@ -174,7 +175,7 @@ class PhotoCommits:
             if record.status == "quarantined":
                 stale += self._superseded.get(record.source_id, ())
         with contextlib.suppress(OutputError):
-            publish.remove_files([join(self._output, path) for path in stale])
+            publish.remove_files([result_file(self._output, path) for path in stale])
 
 
 @contextlib.contextmanager

@@ -31,6 +31,7 @@ from batchseg.pixels.header import read_header, read_headers_alone
 from batchseg.predict.engine_choice import choose, is_open, try_engines
 from batchseg.predict.engine_trials import Bench
 from batchseg.system import storage
+from batchseg.system.redact import remember_variables
 from batchseg.system.temp_folders import run_folder
 
 
@@ -53,6 +54,7 @@ def dry_run(config: JobConfig, say: Callable[[str], None]) -> DryRun:
         BatchsegError: what `run` would refuse, with the same words and exit code.
     """
     storage.configure(config.storage)
+    remember_variables(config.variables)
     with run_folder():
         return _dry_run(config, say)
 
@@ -69,6 +71,7 @@ def bench_job(config: JobConfig, say: Callable[[str], None], *, everything: bool
         BatchsegError: what `run` would refuse, with the same words and exit code.
     """
     storage.configure(config.storage)
+    remember_variables(config.variables)
     with run_folder():
         say("checking the model with one tile")
         package = read_package(config.model)
@@ -158,6 +161,7 @@ def plan_photographs(config: JobConfig, say: Callable[[str], None]) -> PhotoPlan
         BatchsegError: what `run` would refuse before it reads a photograph, with the same words.
     """
     storage.configure(config.storage)
+    remember_variables(config.variables)
     with run_folder():
         say("checking the model with one tile")
         package = read_package(config.model)

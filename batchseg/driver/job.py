@@ -42,7 +42,7 @@ def run_job(
     """
     logger, run_id, lock = begun.logger, begun.run_id, begun.lock
     sums = Sums()
-    timeline = Timeline(begun.log.path.with_name(PROFILE)) if profile else None
+    timeline = Timeline(begun.log.file(PROFILE)) if profile else None
     listening: list[Listener] = [sums, LogListener(logger), *([timeline] if timeline else []), *listeners]
     context = JobContext(
         config=config,
@@ -60,7 +60,8 @@ def run_job(
         with disk_failures("the run stopped"):
             report = run.go(replace=replace)
     except BatchsegError as e:
-        logger.error("%s: %s", type(e).__name__, e)
+        for line in e.lines:
+            logger.error("%s: %s", type(e).__name__, line)
         raise _cause(lock, e) from e
     except Exception as e:
         logger.exception("a defect of batchseg")

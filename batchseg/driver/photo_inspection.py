@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from batchseg.driver.photo_queue import PhotoWork
 from batchseg.driver.tasks import Executor, InspectionTask
 from batchseg.errors import StoppedError
+from batchseg.job.settings import MAX_PHOTO_MEMORY
 from batchseg.system.processes import START_SECONDS
 
 LOST_INSPECTIONS = 5
@@ -33,10 +34,14 @@ class Inspections:
         executor: where they run.
         timeout: seconds that one may take beside the start of its processes.
         ids: of tasks, unique among the executor's.
+        memory: bytes that one photograph may take.
     """
 
-    def __init__(self, executor: Executor, timeout: float, ids: Iterator[int]) -> None:
+    def __init__(
+        self, executor: Executor, timeout: float, ids: Iterator[int], memory: int = MAX_PHOTO_MEMORY
+    ) -> None:
         self._executor, self._limit, self._ids = executor, timeout + START_SECONDS, ids
+        self._memory = memory
         self._waiting: deque[tuple[PhotoWork, bool]] = deque()
         self._under_way: dict[int, Inspection] = {}
 
@@ -46,13 +51,29 @@ class Inspections:
     def add(self, work: PhotoWork, *, had_success: bool) -> None:
         self._waiting.append((work, had_success))
 
-    def start(self, most: int) -> None:
-        """At most so many at a time: each takes a process, and all groups of a folder may be in doubt."""
-        while self._waiting and len(self._under_way) < most:
+    @property
+    def is_alone_out(self) -> bool:
+        """Whether one that takes very much memory is under way."""
+        return any(inspection.work.alone for inspection in self._under_way.values())
+
+    def start(self, most: int, *, alone: bool = True) -> None:
+        """At most so many at a time: each takes a process, and all groups of a folder may be in doubt.
+
+        Args:
+            most: of them.
+            alone: whether one that takes very much memory may begin.
+        """
+        for _ in range(len(self._waiting)):
+            if len(self._under_way) >= most:
+                return
             work, had_success = self._waiting.popleft()
+            if work.alone and not alone:
+                self._waiting.append((work, had_success))
+                continue
+            alone = alone and not work.alone
             number = next(self._ids)
             until = time.monotonic() + self._limit
-            task = InspectionTask(group=work.group(number))
+            task = InspectionTask(group=work.group(number, memory=self._memory))
             self._under_way[number] = Inspection(work, task, had_success, until)
             self._executor.submit(task)
 

@@ -34,6 +34,7 @@ from batchseg.driver.tasks import (
 from batchseg.errors import StoppedError
 from batchseg.inputs.source import LISTING, Doubt, words
 from batchseg.inputs.source import compute as pc
+from batchseg.job.settings import MAX_PHOTO_MEMORY
 from batchseg.output.ledger import Ledger
 from batchseg.output.record import PhotoRecord
 
@@ -64,6 +65,7 @@ class PhotoLoop:
         lease_timeout: seconds until a group is given up.
         stop_after: photographs in a row with the same error that end the run, none of them quarantined.
         superseded: paths below the output of masks of earlier versions, by id.
+        memory: bytes that one photograph may take.
         profile: ask for the times of each step.
     """
 
@@ -79,16 +81,18 @@ class PhotoLoop:
         lease_timeout: float,
         stop_after: int,
         superseded: Mapping[str, Sequence[str]],
+        memory: int = MAX_PHOTO_MEMORY,
         profile: bool = False,
     ) -> None:
         self._executor, self._emit, self._stop = executor, emit, stop
         self._slots, self._timeout, self._profile = list(slots), lease_timeout, profile
+        self._memory = memory
         self._commits = PhotoCommits(output, ledger, superseded, emit if profile else None)
         self._refusals = Refusals(stop_after, self._commits, emit)
         self._failures = PhotoFailures(stop_after, len(slots))
         self._sizes = GroupSizes()
         self._ids = itertools.count(1)
-        self._inspections = Inspections(executor, lease_timeout, self._ids)
+        self._inspections = Inspections(executor, lease_timeout, self._ids, memory)
         self._queue = PhotoQueue(PhotoWork(images=LISTING.empty_table()))
         self._flights: dict[int, _GroupInFlight] = {}
         self._heard_of: dict[int, float] = {}
@@ -130,7 +134,9 @@ class PhotoLoop:
                     self._drain()
                     raise StoppedError(reason)
                 self._fill()
-                self._inspections.start(most=max(1, len(self._slots)))
+                self._inspections.start(
+                    most=max(1, len(self._slots)), alone=not _is_alone_out(self._flights, self._inspections)
+                )
                 self._handle(self._executor.poll(POLL_SECONDS))
                 self._give_up_late()
                 self._inspections.give_up_late()
@@ -149,7 +155,8 @@ class PhotoLoop:
             for slot in self._slots:
                 if load[slot.id] > depth:
                     continue
-                work = self._queue.take(self._sizes.images(self._queue.left, len(self._slots)))
+                count = self._sizes.images(self._queue.left, len(self._slots))
+                work = self._queue.take(count, alone=not _is_alone_out(self._flights, self._inspections))
                 if work is not None:
                     self._submit(work, slot)
                     load[slot.id] += 1
@@ -157,7 +164,8 @@ class PhotoLoop:
     def _submit(self, work: PhotoWork, slot: Slot) -> None:
         number, submitted = next(self._ids), time.monotonic()
         seconds = PATIENCE * GROUP_SECONDS if work.how == "predict" else math.inf
-        task = GroupTask(group=work.group(number, seconds, profiled=self._profile), slot=slot)
+        group = work.group(number, seconds, memory=self._memory, profiled=self._profile)
+        task = GroupTask(group=group, slot=slot)
         self._flights[number] = _GroupInFlight(work, task, submitted)
         self._executor.submit(task)
 
@@ -185,7 +193,8 @@ class PhotoLoop:
             self._hashes.append(answer.rows)
             return
         done = answer.rows.num_rows
-        self._sizes.learn(answer)
+        if not work.alone:
+            self._sizes.learn(answer)
         if done:
             self._commits.add_rows(answer.rows)
             self._refusals.flush()
@@ -208,6 +217,8 @@ class PhotoLoop:
         )
         if answer.left:
             self._queue.add_again(work.pick(answer.left), first=True)
+        if answer.large:
+            self._queue.add_alone(work.pick(answer.large))
         if not answer.doubts:
             return
         doubtful = [doubt.source_id for doubt in answer.doubts]
@@ -284,3 +295,8 @@ class PhotoLoop:
 
         drain(self._flights, handle_some)
         self._refusals.flush()
+
+
+def _is_alone_out(flights: Mapping[int, _GroupInFlight], inspections: Inspections) -> bool:
+    """Whether a photograph that takes very much memory is with a predictor, or looked at."""
+    return inspections.is_alone_out or any(flight.work.alone for flight in flights.values())

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from batchseg.driver.tasks import Group, GroupAnswer, Work, to_stream
 from batchseg.inputs.source import compute as pc
+from batchseg.job.settings import MAX_PHOTO_MEMORY
 
 GROUP_BYTES = 256 * 2**20
 """Of a group's files, unless one has more."""
@@ -31,6 +32,8 @@ class PhotoWork:
     """derive: ledger rows, aligned with `images`."""
     attempts: int = 0
     lost: int = 0
+    alone: bool = False
+    """It is one photograph that takes very much memory: of all such one is done at a time."""
 
     @property
     def count(self) -> int:
@@ -46,8 +49,16 @@ class PhotoWork:
         results = None if self.results is None else self.results.filter(mask)
         return replace(self, images=self.images.filter(mask), results=results)
 
-    def group(self, number: int, seconds: float = math.inf, *, profiled: bool = False) -> Group:
-        """As it goes to a worker, which begins no image of it after so many seconds."""
+    def group(
+        self,
+        number: int,
+        seconds: float = math.inf,
+        *,
+        memory: int = MAX_PHOTO_MEMORY,
+        profiled: bool = False,
+    ) -> Group:
+        """As it goes to a worker, which begins no image of it after so many seconds, and takes for none more
+        memory than so many bytes."""
         return Group(
             id=number,
             work=self.how,
@@ -56,6 +67,8 @@ class PhotoWork:
             count=self.count,
             seconds=seconds,
             profiled=profiled,
+            memory=memory,
+            alone=self.alone,
         )
 
 
@@ -65,9 +78,10 @@ class PhotoQueue:
     def __init__(self, work: PhotoWork) -> None:
         self._work, self._at = work, 0
         self._again: deque[PhotoWork] = deque()
+        self._alone: deque[PhotoWork] = deque()
 
     def __bool__(self) -> bool:
-        return self.left > 0 or bool(self._again)
+        return self.left > 0 or bool(self._again or self._alone)
 
     @property
     def left(self) -> int:
@@ -76,13 +90,25 @@ class PhotoQueue:
 
     def add_again(self, work: PhotoWork, *, first: bool = False) -> None:
         """Work to repeat, after or before what is repeated already."""
+        queue = self._alone if work.alone else self._again
         if first:
-            self._again.appendleft(work)
+            queue.appendleft(work)
         else:
-            self._again.append(work)
+            queue.append(work)
 
-    def take(self, count: int) -> PhotoWork | None:
-        """The next to be done again, as it is; or the next photographs: at most so many, and GROUP_BYTES."""
+    def add_alone(self, work: PhotoWork) -> None:
+        """Photographs that take very much memory, each as work of its own."""
+        self._alone += (replace(work.slice(number, 1), alone=True) for number in range(work.count))
+
+    def take(self, count: int, *, alone: bool = True) -> PhotoWork | None:
+        """The next to be done again, as it is; or the next photographs: at most so many, and GROUP_BYTES.
+
+        Args:
+            count: of photographs that were never given out.
+            alone: whether it may be one that is done alone.
+        """
+        if alone and self._alone:
+            return self._alone.popleft()
         if self._again:
             return self._again.popleft()
         if not self.left:

@@ -22,16 +22,17 @@ from batchseg.errors import BatchsegError, ConfigError, ModelError, StoppedError
 from batchseg.inputs.photo_listing import list_photographs, some_sources
 from batchseg.inputs.source import compute as pc
 from batchseg.job.recipe import Product, Recipe
+from batchseg.job.settings import MAX_PHOTO_MEMORY
 from batchseg.models.reading import read_package
 from batchseg.output import publish
 from batchseg.output.columns import verdict_counts
 from batchseg.output.items import write_items
+from batchseg.output.layout import result_file
 from batchseg.output.ledger import Ledger
 from batchseg.output.region_parts import tidy
 from batchseg.output.rejudge import rejudge
 from batchseg.output.state import load_state
 from batchseg.predict.engine_choice import Choice
-from batchseg.system.location import join
 from batchseg.system.threads import start_aside, wait_for
 
 LOOKED_AT = 6
@@ -44,6 +45,8 @@ class PhotoRun:
     def __init__(self, context: JobContext) -> None:
         self._context, self._config = context, context.config
         self._choice: Choice
+        photographs = self._config.photographs
+        self._memory = MAX_PHOTO_MEMORY if photographs is None else photographs.max_photo_memory
         self._copied = self._rejudged = 0
 
     def go(self, *, replace: bool) -> Report:
@@ -132,6 +135,7 @@ class PhotoRun:
             lease_timeout=driver_timeout(config),
             stop_after=config.stop_after,
             superseded=revision.superseded,
+            memory=self._memory,
             profile=context.profile,
         )
         try:
@@ -167,7 +171,7 @@ class PhotoRun:
             ConfigError: those that are sound are not what the model takes.
         """
         few = todo.take(sorted({n * todo.num_rows // LOOKED_AT for n in range(LOOKED_AT)})).to_pylist()
-        doubts = inspect_photos(few, recipe, self._config.lease_timeout).doubts
+        doubts = inspect_photos(few, recipe, self._config.lease_timeout, memory=self._memory).doubts
         reasons = {doubt.reason for doubt in doubts if doubt.is_mismatch}
         if reasons and all(doubt.is_mismatch for doubt in doubts) and len(doubts) == len(few):
             first = doubts[0]
@@ -216,7 +220,7 @@ class PhotoRun:
         rows, paths = surplus(ledger.table(), product)
         if rows.num_rows:
             ledger.append_table(rows)
-            publish.remove_files([join(output, path) for path in paths])
+            publish.remove_files([result_file(output, path) for path in paths])
         tidy(output, ledger)
         context.lock.guard()
         self._write_items(ledger, product, triaged)

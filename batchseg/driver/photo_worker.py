@@ -3,6 +3,7 @@
 Where a group fails, its photographs are looked at one by one in fresh processes, to find those at fault.
 """
 
+import math
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -15,16 +16,22 @@ from batchseg.driver.tasks import Group, GroupAnswer, Inspected, from_stream
 from batchseg.errors import DamagedResultError, SourceError
 from batchseg.inputs.source import Doubt, words
 from batchseg.job.recipe import Product, Recipe
+from batchseg.job.settings import MAX_PHOTO_MEMORY
 from batchseg.output.photo_mask import StoredMasks
 from batchseg.output.photo_results import Finished, ResultWriter
-from batchseg.pixels.photo.load import Loaded, Row, content_digest, load, read_ahead, read_listed
-from batchseg.predict.photo import Fitting
+from batchseg.pixels.photo.limits import Limits
+from batchseg.pixels.photo.load import Loaded, Row, listed_digest, load, read_ahead
+from batchseg.pixels.photo.room import Claim
+from batchseg.predict.photo import Fitting, answer_bytes
 from batchseg.predict.predictor import Predictor, Preparation
 from batchseg.system import storage
 from batchseg.system.location import Location
-from batchseg.system.machine import give_back_freed_memory
-from batchseg.system.processes import ProcessDiedError, each_in_fresh_process
+from batchseg.system.machine import give_back_freed_memory, memory_share
+from batchseg.system.processes import MEMORY_BYTES, ProcessDiedError, each_in_fresh_process
 from batchseg.system.timing import Stopwatch
+
+BESIDE_BYTES = 2**30
+"""Of a fresh process, beside the photograph that it looks at."""
 
 
 @dataclass(slots=True)
@@ -34,6 +41,7 @@ class _Clock:
     pixels: int = 0
     doubts: list[Doubt] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
+    large: list[str] = field(default_factory=list)
 
 
 class GroupWorker:
@@ -81,7 +89,8 @@ class GroupWorker:
         clock = _Clock(watch=watch)
         writer = ResultWriter(self._output, self._recipe, self._product, self._cpu_class)
         if group.work == "predict":
-            masks = self._predicted(images, clock, until=time.monotonic() + group.seconds)
+            ahead = self._ahead(images, clock, group)
+            masks = self._predicted(images, ahead, clock, until=time.monotonic() + group.seconds)
         else:
             masks = self._derived(images, from_stream(group.results), clock)
         before = time.perf_counter()
@@ -97,6 +106,7 @@ class GroupWorker:
             rows=rows,
             doubts=tuple(clock.doubts),
             left=tuple(clock.left),
+            large=tuple(clock.large),
             tiles=clock.tiles,
             pixels=clock.pixels,
             read_seconds=read,
@@ -106,14 +116,16 @@ class GroupWorker:
             stints=(*self._predictor.take_loading(), watch.stint("group")),
         )
 
-    def _predicted(self, images: pa.Table, clock: _Clock, *, until: float) -> Iterator[Finished]:
+    def _predicted(
+        self, images: pa.Table, ahead: Iterator[Loaded], clock: _Clock, *, until: float
+    ) -> Iterator[Finished]:
         """Masks in the order of the images; a batch holds tiles of as many images as it takes.
 
         Images are begun until `until`, of time.monotonic, at least one.
         """
         open_: deque[tuple[Loaded, Fitting]] = deque()
         batch: list[tuple[Fitting, int]] = []
-        for at, loaded in enumerate(self._ahead(images, clock)):
+        for at, loaded in enumerate(ahead):
             if at and time.monotonic() > until:
                 clock.left += words(images["source_id"].slice(at))
                 break
@@ -134,6 +146,8 @@ class GroupWorker:
             yield _finished(*item)
 
     def _fitting(self, loaded: Loaded, clock: _Clock) -> Fitting | None:
+        if loaded.is_large:
+            clock.large.append(loaded.row["source_id"])
         if loaded.doubt is not None:
             clock.doubts.append(loaded.doubt)
         if loaded.picture is None:
@@ -155,9 +169,15 @@ class GroupWorker:
         for (fitting, number), answer in zip(batch, answers, strict=True):
             fitting.place(number, answer)
 
-    def _ahead(self, images: pa.Table, clock: _Clock) -> Iterator[Loaded]:
+    def _ahead(self, images: pa.Table, clock: _Clock, group: Group) -> Iterator[Loaded]:
         """Photographs in their order; the time that it takes to wait for them is clocked."""
-        loading = iter(read_ahead(images, readers=self._readers, with_content=self._with_content))
+        loading = read_ahead(
+            images,
+            readers=self._readers,
+            with_content=self._with_content,
+            limits=Limits(memory=group.memory, answer_bytes=answer_bytes(self._recipe)),
+            share=math.inf if group.alone else memory_share(),
+        )
         while True:
             with clock.watch.step("read"):
                 loaded = next(loading, None)
@@ -188,7 +208,7 @@ class GroupWorker:
 
         def digest(row: Row) -> str | Doubt:
             try:
-                return content_digest(read_listed(row))
+                return listed_digest(row)
             except SourceError as e:
                 return Doubt.of(row["source_id"], e)
 
@@ -204,9 +224,21 @@ def _finished(loaded: Loaded, fitting: Fitting) -> Finished:
     return Finished(row=loaded.row, mask=fitting.mask(), content=loaded.content)
 
 
-def look_at(row: Row, recipe: Recipe) -> Doubt | None:
-    """Read, decode and fit one photograph; why it cannot be done, None where it can."""
-    loaded = load(row, with_content=False)
+def look_at(
+    row: Row, recipe: Recipe, memory: int = MAX_PHOTO_MEMORY, share: float = math.inf
+) -> Doubt | None:
+    """Read, decode and fit one photograph; why it cannot be done, None where it can.
+
+    Args:
+        row: as it was listed.
+        recipe: the pixel settings.
+        memory: bytes that it may take.
+        share: bytes that it may take beside others; what takes more is left to be done alone.
+    """
+    if row["size"] > share:
+        return None
+    limits = Limits(memory=memory, answer_bytes=answer_bytes(recipe), has_room=Claim(None, share))
+    loaded = load(row, with_content=False, limits=limits)
     if loaded.picture is None:
         return loaded.doubt
     try:
@@ -216,7 +248,14 @@ def look_at(row: Row, recipe: Recipe) -> Doubt | None:
     return None
 
 
-def inspect_photos(rows: Sequence[Row], recipe: Recipe, timeout: float) -> Inspected:
+def inspect_photos(
+    rows: Sequence[Row],
+    recipe: Recipe,
+    timeout: float,
+    *,
+    memory: int = MAX_PHOTO_MEMORY,
+    alone: bool = False,
+) -> Inspected:
     """Look at photographs one by one in a fresh process; one that ends or stops it is in doubt.
 
     Args:
@@ -224,11 +263,15 @@ def inspect_photos(rows: Sequence[Row], recipe: Recipe, timeout: float) -> Inspe
         recipe: the pixel settings.
         timeout: seconds after which no more of them are looked at. One that hangs gets a third of that, 60
             at most, twice.
+        memory: bytes that one may take.
+        alone: whether nothing that takes very much memory is under way beside; else such are not decoded.
     """
     until = time.monotonic() + timeout
     doubts: list[Doubt] = []
     each = max(5.0, min(60.0, timeout / 3))
-    answers = each_in_fresh_process(_look, rows, recipe, storage.environment(), timeout=each)
+    given = recipe, storage.environment(), memory, math.inf if alone else memory_share()
+    most = max(MEMORY_BYTES, memory + BESIDE_BYTES)
+    answers = each_in_fresh_process(_look, rows, *given, timeout=each, memory=most)
     for count, (row, answer) in enumerate(zip(rows, answers, strict=True), start=1):
         if isinstance(answer, ProcessDiedError):
             doubts.append(_died(row, answer))
@@ -247,6 +290,6 @@ def _died(row: Row, error: ProcessDiedError) -> Doubt:
     )
 
 
-def _look(row: Row, recipe: Recipe, where: dict[str, str]) -> Doubt | None:
+def _look(row: Row, recipe: Recipe, where: dict[str, str], memory: int, share: float) -> Doubt | None:
     storage.adopt(where)
-    return look_at(row, recipe)
+    return look_at(row, recipe, memory, share)

@@ -92,7 +92,7 @@ def save_summary(
         "advice": found.advice,
         **({} if cpu_seconds is None else {"cpu_seconds": _rounded(cpu_seconds)}),
     }
-    publish.publish(layout.run_uri(output, run_id, layout.SUMMARY), json.dumps(document, indent=1).encode())
+    publish.publish(layout.run_file(output, run_id, layout.SUMMARY), json.dumps(document, indent=1).encode())
 
 
 def _rounded(seconds: Mapping[str, float]) -> dict[str, float]:

@@ -139,7 +139,7 @@ class _ListedSizes:
 
     def __call__(self, uri: str) -> int | None:
         if self._sizes is None:
-            roots = [join(self._output, folder) for folder in layout.RESULTS]
+            roots = [layout.result_folder(self._output, folder) for folder in layout.RESULTS]
             with publish.output_errors("list", self._output):
                 listed = storage.at_once(listing.list_below, roots, self._output)
             self._sizes = {info.uri: info.size for infos in listed for info in infos}

@@ -199,17 +199,16 @@ class _Here:
 
     def __init__(self, predictor: Predictor) -> None:
         self._predictor = predictor
-        self._tiles: NDArray[Any] | None = None
+        self._tiles: deque[NDArray[Any]] = deque()
         self.seconds = 0.0
         """Of the network."""
 
     def start(self, tiles: NDArray[Any]) -> None:
-        self._tiles = tiles
+        self._tiles.append(tiles)
 
     def answers(self) -> list[Answer]:
         """Of the first batch that was started and not asked for."""
-        assert self._tiles is not None
-        return self._run(self._tiles)
+        return self._run(self._tiles.popleft())
 
     def _run(self, tiles: NDArray[Any]) -> list[Answer]:
         started = time.perf_counter()

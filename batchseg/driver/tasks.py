@@ -19,6 +19,7 @@ from batchseg.engines.base import telling_line
 from batchseg.errors import BatchsegError, SourceError
 from batchseg.inputs.source import Doubt, Refusal, Scene, Source
 from batchseg.job.recipe import Product, Recipe
+from batchseg.job.settings import MAX_PHOTO_MEMORY
 from batchseg.output.record import SceneRecord, ShardRecord
 from batchseg.output.scene_mask import finish_scene
 from batchseg.system.processes import NotStartedError, ProcessDiedError
@@ -44,6 +45,10 @@ class Group:
     """After which no more of it is begun: what a stop or a kill can cost, however large the images are."""
     profiled: bool = False
     """Whether each step's times are wanted, not only the whole's."""
+    memory: int = MAX_PHOTO_MEMORY
+    """Bytes that one photograph may take."""
+    alone: bool = False
+    """It is one photograph that takes very much, and no other such is under way."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +60,8 @@ class GroupAnswer:
     doubts: tuple[Doubt, ...]
     left: tuple[str, ...] = ()
     """Ids of those that were not begun, because the group's seconds were over."""
+    large: tuple[str, ...] = ()
+    """Ids of those that take too much memory to be done beside others."""
     tiles: int = 0
     pixels: int = 0
     read_seconds: float = 0.0

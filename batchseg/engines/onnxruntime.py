@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from batchseg.engines.base import Device, Offer, Session, check_batch, readable, telling_line
 from batchseg.engines.graphs.bake_onnx import to_float16
-from batchseg.engines.graphs.cache import cache_root
+from batchseg.engines.graphs.cache import engine_folder
 from batchseg.errors import ModelError
 from batchseg.models.package import Format, ModelPackage, Network, Precision
 
@@ -91,7 +91,7 @@ class OnnxRuntimeTensorRT:
             msg = "engine: onnxruntime-tensorrt needs device: gpu"
             raise ModelError(msg)
         _check_precision(network, precision, device)
-        options = tensorrt_options(precision, cache_root() / "tensorrt")
+        options = tensorrt_options(precision, engine_folder("tensorrt"))
         return _session(network, "TensorrtExecutionProvider", options, threads=threads)
 
 
@@ -137,11 +137,10 @@ def cuda_options() -> dict[str, str]:
 
 
 def tensorrt_options(precision: Precision, engines: Path) -> dict[str, str]:
-    """Of the TensorRT provider; engines and timings are kept in a folder, which is made.
+    """Of the TensorRT provider; engines and timings are kept in a folder.
 
     ONNX Runtime names an engine's file by graph, device and TensorRT version.
     """
-    engines.mkdir(parents=True, exist_ok=True)
     return {
         "device_id": "0",
         "trt_fp16_enable": str(int(precision == "fp16")),

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchseg.engines.base import Device, Offer, Session, check_batch, readable, telling_line
-from batchseg.engines.graphs.cache import cache_key, cached_folder
+from batchseg.engines.graphs.cache import cache_key, cached_folder, engine_folder
 from batchseg.engines.paddle import (
     CPU_BUILD,
     WORKSPACE_BYTES,
@@ -132,8 +132,7 @@ def build(inference: Any, network: Network, precision: Precision, shape: tuple[i
         folder = cached_folder(
             key, lambda making: collect(inference, network, shape, making / "shapes.pbtxt")
         )
-        engines = folder.with_name(f"{key}-engines")  # Paddle writes here when it builds
-        engines.mkdir(exist_ok=True)
+        engines = engine_folder(f"{key}-engines")  # Paddle writes here when it builds
         config = inference.Config(network.path, network.params or "")
         ranges = str(folder / "shapes.pbtxt")
         configure_tensorrt(

@@ -8,7 +8,7 @@ that GDAL would read beside it may be of another kind.
 import os
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -32,7 +32,8 @@ SIGNATURES = (
 )
 """How the formats begin that are opened, and GDAL's driver of each."""
 
-VRT = re.compile(rb"(\xef\xbb\xbf)?\s*(<\?xml.*?)?(<!--.*?-->\s*)*<VRTDataset", re.DOTALL)
+VRT = re.compile(rb"(\xef\xbb\xbf)?\s*(<\?xml.*?)?(?:<!--.*?-->\s*)*+<VRTDataset", re.DOTALL)
+"""Comments are possessive: seventy of them could be told apart in 2^70 ways."""
 
 NAMES_FILE = re.compile(r"Source(Filename|Dataset|File)$|^(KernelFile|OverviewFile|Filename)$", re.IGNORECASE)
 """Elements of a VRT."""
@@ -43,6 +44,14 @@ ADDRESS = re.compile(
     re.IGNORECASE,
 )
 """Of the network; XML in place of a name describes a service."""
+
+CRS_ADDRESS = re.compile(r"(?:https?|ftp)://(?!(www\.)?opengis\.net/def/crs/)", re.IGNORECASE)
+"""In place of a CRS; OGC's own addresses are names that GDAL knows without asking."""
+
+GRID_ADDRESS = re.compile(r"(?:EXTENSION|PARAMETERFILE)\s*\[[^\]]*://", re.IGNORECASE)
+"""In a CRS's WKT: where PROJ_NETWORK allows it, PROJ asks for the grids that one names."""
+
+NUMBERS = re.compile(r"[\s\d.,:+eE-]*")
 
 VRT_REFUSED = "is a VRT, which may name any file of this machine"
 """How the reason begins of sources that are refused for it."""
@@ -88,7 +97,7 @@ def driver_of(head: bytes, *, allow_vrt: bool) -> str:
     raise SourceError(msg)
 
 
-def local_head(path: Path) -> bytes:
+def local_head(path: Path, count: int = HEAD_BYTES) -> bytes:
     """The first bytes of a regular file.
 
     Raises:
@@ -100,7 +109,7 @@ def local_head(path: Path) -> bytes:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             msg = f"{path} is no regular file"
             raise FileNotFoundError(msg)
-        return os.read(descriptor, HEAD_BYTES)
+        return os.read(descriptor, count)
     finally:
         os.close(descriptor)
 
@@ -131,25 +140,72 @@ def check_vrt(path: Path) -> None:
     pending, known = [path], {path}
     while pending:
         vrt = pending.pop()
-        names = names_in_vrt(vrt.read_bytes())
-        if address := next((name for name, _ in names if is_address(name)), None):
+        trees = _tree(vrt.read_bytes())
+        sources, words = _sources(trees), _words(trees)
+        names = {name for name, _ in sources}
+        if address := next(filter(is_address, sorted(names | words)), None):
             msg = f"it names {public(address)[:80]!r}, and nothing is fetched from the network for a VRT"
             raise SourceError(msg)
-        for name, relative in names:
+        for name, relative in (*sources, *((word, way) for word in words - names for way in (True, False))):
             member = vrt.parent / name if relative else Path(name)
             if member not in known and VRT.match(_head_of(member)):
                 known.add(member)
                 pending.append(member)
 
 
+def _words(trees: Sequence[ElementTree.Element]) -> set[str]:
+    """Whatever in a VRT may be a name, wherever it stands: warpers and steps open files as sources do.
+
+    Of a CRS only an address is one, its text may cite some; and numbers are none.
+    """
+    found: set[str] = set()
+    crss: set[str] = set()
+    pending = [*trees]
+    while pending:
+        element = pending.pop()
+        tag = str(element.tag)
+        if tag in ("VRTDataset", "VRTRasterBand"):
+            pending += [child for child in element if not _is_description(child)]
+        else:
+            pending += element
+        words = crss if tag.endswith("SRS") or tag == "GCPList" else found
+        words.add(element.text or "")
+        words.update(element.attrib.values())
+    named = {word.strip() for word in found} | {
+        word for crs in crss if CRS_ADDRESS.match(word := crs.strip())
+    }
+    return {word for word in named if not NUMBERS.fullmatch(word)}
+
+
+def _is_description(element: ElementTree.Element) -> bool:
+    """What GDAL shows and never opens, such as the software that wrote a file and its address."""
+    if element.tag == "Metadata":
+        return element.get("domain", "").upper() not in ("OVERVIEWS", "GEOLOCATION")
+    return element.tag in ("Description", "UnitType", "CategoryNames")
+
+
+def _tree(text: bytes) -> list[ElementTree.Element]:
+    """Its root; nothing where it is no XML: the reader will say what is wrong with it."""
+    try:
+        # expat opens no external entity, and ends entities that multiply.
+        return [ElementTree.fromstring(text)]  # noqa: S314  held to it by tests
+    except (ElementTree.ParseError, LookupError, ValueError):
+        return []
+
+
 def names_in_vrt(text: bytes) -> list[tuple[str, bool]]:
     """Each file that a VRT names, and whether relative to its own folder; none where it is no XML."""
-    try:
-        tree = ElementTree.fromstring(text)
-    except ElementTree.ParseError:
-        return []  # the reader will say what is wrong with it
-    elements = [e for e in tree.iter() if e.text and NAMES_FILE.search(str(e.tag))]
-    elements += [e for e in tree.iter("MDI") if e.text and e.get("key", "").upper() in ELSEWHERE]
+    return _sources(_tree(text))
+
+
+def _sources(trees: Sequence[ElementTree.Element]) -> list[tuple[str, bool]]:
+    elements = [
+        e
+        for tree in trees
+        for e in tree.iter()
+        if e.text
+        and (NAMES_FILE.search(str(e.tag)) or (e.tag == "MDI" and e.get("key", "").upper() in ELSEWHERE))
+    ]
     return [(str(e.text).strip(), e.get("relativeToVRT", "0") == "1") for e in elements]
 
 
@@ -163,6 +219,13 @@ def check_elsewhere(tags: Mapping[str, str]) -> None:
     item = next((name for name in tags if name.upper() in ELSEWHERE), None)
     if item:
         msg = f"its metadata name another file ({item}), which is not opened; remove that item"
+        raise SourceError(msg)
+
+
+def check_crs(wkt: str) -> None:
+    """Raises SourceError where a CRS, as WKT, names an address of a grid."""
+    if GRID_ADDRESS.search(wkt):
+        msg = "its CRS names the address of a grid, and nothing is fetched from the network for it"
         raise SourceError(msg)
 
 

@@ -9,6 +9,7 @@ from pathlib import PurePosixPath
 from batchseg.errors import ConfigError
 from batchseg.job.settings import JobConfig, SceneSet
 from batchseg.system import listing
+from batchseg.system.location import has_control_character
 from batchseg.system.redact import public
 
 NAME_BYTES = 230
@@ -137,8 +138,10 @@ def source_id_of(relative: str, root: InputRoot) -> str:
     return "/".join([root.name, *parts] if root.name else parts)
 
 
-def long_name(relative: str) -> str:
-    """Why a file's path leaves no room for its mask's; empty where it does."""
+def unfit_name(relative: str) -> str:
+    """Why no mask can have a file's path; empty where one can."""
+    if has_control_character(relative):
+        return "its name holds a control character, which no path of a result has; rename it"
     if all(len(part.encode()) <= NAME_BYTES for part in relative.split("/")):
         return ""
     return f"its name is longer than {NAME_BYTES} bytes, which leaves no room for the mask's; rename it"

@@ -19,10 +19,10 @@ from batchseg.inputs.ids import (
     is_manifest,
     lies_inside,
     literal_prefix,
-    long_name,
     new_root,
     relative_path,
     source_id_of,
+    unfit_name,
 )
 from batchseg.inputs.manifest import member_uri, paths_of
 from batchseg.inputs.metadata import metadata_files
@@ -30,7 +30,7 @@ from batchseg.inputs.scene_sets import SceneFiles, list_scenes, literal_folder
 from batchseg.inputs.sidecars import Folders, is_sidecar
 from batchseg.inputs.source import Source
 from batchseg.job.settings import JobConfig, SceneSet
-from batchseg.system import fetch, listing, storage
+from batchseg.system import listing, storage
 from batchseg.system.file_info import ABSENT, FileInfo, digest_of, file_info, file_infos
 from batchseg.system.location import unreadable
 from batchseg.system.redact import public
@@ -159,13 +159,11 @@ def _expand(pattern: str, config: JobConfig) -> list[FileInfo]:
 def _manifest(uri: str, config: JobConfig) -> Iterator[FileInfo]:
     """One URI per line of a text file (# comments), or the column `uri` of a Parquet or CSV file."""
     try:
-        data = fetch.read_bytes(uri)
+        names = paths_of(uri)
     except OSError as e:
         msg = f"{config.path}: inputs: cannot read the manifest {uri}: {e.strerror or e}"
         raise storage.refusal(e, msg) from e
-    try:
-        names = paths_of(data, uri)
-    except (KeyError, ValueError, UnicodeDecodeError) as e:
+    except ValueError as e:
         msg = (
             f"{config.path}: inputs: {uri} is not a manifest ({e}); it must be text with one path per line, "
             f"or CSV or Parquet with a column named uri"
@@ -195,7 +193,7 @@ def _file_source(
 ) -> Source:
     relative, unspeakable = in_utf8(relative_path(info.uri, root))
     no_name = unreadable(info.uri)
-    problem = unspeakable or no_name or long_name(relative)
+    problem = unspeakable or no_name or unfit_name(relative)
     files = [info] if no_name else [info, *folders.sidecars(info.uri)]
     with_metadata = config.scale.kind == "metadata" and not no_name
     metadata = _metadata_of(info.uri) if with_metadata else None

@@ -1,44 +1,55 @@
 """Manifests: files that list rasters, one per line, or one per column of a table."""
 
-import csv
-import io
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, BinaryIO
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
+from batchseg.inputs.manifest_parts import (
+    check_columns,
+    check_count,
+    csv_rows,
+    lines_of,
+    parquet_batches,
+    plain,
+    spoken,
+)
 from batchseg.system import fetch
-
-
-def paths_of(data: bytes, uri: str) -> list[str]:
-    """Lines of a text file (# comments), or the column `uri` of a Parquet or CSV file.
-
-    Raises:
-        KeyError, ValueError: it is no such file.
-    """
-    if uri.endswith(".csv"):
-        return _texts([(row["uri"] or "").strip() for row in _csv_rows(data, ["uri"])])
-    if uri.endswith(".parquet"):
-        column = pq.read_table(io.BytesIO(data), columns=["uri"]).column("uri")
-        return _texts(column.to_pylist())
-    lines = (line.strip() for line in data.decode("utf-8-sig").splitlines())
-    return _texts([line for line in lines if line and not line.startswith("#")])
-
 
 LONGEST = 2**16
 """Characters of a path; what has more is no list of paths."""
 
 
-def _texts(names: list[object]) -> list[str]:
-    wrong = next((name for name in names if not isinstance(name, str) or not name), None)
-    if wrong is not None or None in names:
-        msg = f"uri: expected paths, found {wrong!r}"
-        raise ValueError(msg)
-    texts = [str(name) for name in names]
-    if texts and (longest := max(map(len, texts))) > LONGEST:
-        msg = f"one of its paths has {longest:,} characters"
-        raise ValueError(msg)
+def paths_of(uri: str) -> list[str]:
+    """Lines of a text file (# comments), or the column `uri` of a Parquet or CSV file.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is no such file, or too large for one.
+    """
+    if uri.endswith(".csv"):
+        return _texts((row["uri"] or "").strip() for row in read_rows(uri, ["uri"]))
+    with fetch.open_file(uri) as file:
+        if uri.endswith(".parquet"):
+            columns = (batch.column("uri") for batch in _parquet_batches(file, ["uri"]))
+            return _texts(name for column in columns for name in plain(column).to_pylist())
+        lines = (line.strip() for line in lines_of(file))
+        return _texts(line for line in lines if line and not line.startswith("#"))
+
+
+def _texts(names: Iterator[object]) -> list[str]:
+    texts: list[str] = []
+    for name in names:
+        if not isinstance(name, str) or not name:
+            msg = f"uri: expected paths, found {name!r}"
+            raise ValueError(msg)
+        if len(name) > LONGEST:
+            msg = f"one of its paths has {len(name):,} characters"
+            raise ValueError(msg)
+        texts.append(name)
+        check_count(len(texts))
     return texts
 
 
@@ -47,34 +58,45 @@ def read_rows(uri: str, columns: Sequence[str]) -> Iterator[Mapping[str, Any]]:
 
     Raises:
         OSError: it cannot be read.
-        ValueError: it is no table, or lacks a column.
+        ValueError: it is no table, lacks a column, or is too large for a manifest.
     """
-    data = fetch.read_bytes(uri)
-    return _parquet_rows(data, columns) if uri.endswith(".parquet") else _csv_rows(data, columns)
+    with fetch.open_file(uri) as file:
+        rows = _parquet_rows(file, columns) if uri.endswith(".parquet") else _csv_rows(file, columns)
+        for number, row in enumerate(rows, start=1):
+            check_count(number)
+            yield row
 
 
-def _csv_rows(data: bytes, columns: Sequence[str]) -> Iterator[Mapping[str, Any]]:
-    reader = csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline=""))
-    try:
-        _check_columns(columns, reader.fieldnames or ())
-        yield from reader
-    except csv.Error as e:
-        msg = f"line {reader.line_num}: {e}"
-        raise ValueError(msg) from e
+def _csv_rows(file: BinaryIO, columns: Sequence[str]) -> Iterator[Mapping[str, Any]]:
+    """Cells that a short row has not are None."""
+    rows = csv_rows(file)
+    header = next(rows, [])
+    check_columns(header)
+    _check_columns(columns, header)
+    places = {name: place for place, name in enumerate(header)}
+    wanted = [(column, places[column]) for column in columns]
+    for row in rows:
+        if row:
+            yield {column: row[place] if place < len(row) else None for column, place in wanted}
 
 
-def _parquet_rows(data: bytes, columns: Sequence[str]) -> Iterator[Mapping[str, Any]]:
-    file = pq.ParquetFile(io.BytesIO(data))
-    _check_columns(columns, file.schema_arrow.names)
-    for batch in file.iter_batches(columns=list(dict.fromkeys(columns))):
-        yield from batch.to_pylist()
+def _parquet_rows(file: BinaryIO, columns: Sequence[str]) -> Iterator[Mapping[str, Any]]:
+    for batch in _parquet_batches(file, columns):
+        cells = [plain(column).to_pylist() for column in batch.columns]
+        for row in zip(*cells, strict=True):
+            yield dict(zip(batch.schema.names, row, strict=True))
 
 
-def _check_columns(wanted: Sequence[str], there: Iterable[str]) -> None:
-    there = list(there)
+def _parquet_batches(file: BinaryIO, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    _check_columns(columns, pq.read_schema(file).names)
+    file.seek(0)
+    return parquet_batches(file, columns)
+
+
+def _check_columns(wanted: Sequence[str], there: Sequence[str]) -> None:
     missing = next((column for column in wanted if column not in there), None)
     if missing is not None:
-        msg = f"has no column {missing!r}; it has {', '.join(map(str, there)) or 'none'}"
+        msg = f"has no column {missing!r}; it has {spoken(there)}"
         raise ValueError(msg)
 
 

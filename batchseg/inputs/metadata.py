@@ -3,15 +3,17 @@
 Reflectance is `raw * scale + offset` throughout.
 """
 
-import json
+import math
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 from xml.etree import ElementTree
 
 from batchseg.errors import SourceError, SourceIOError
 from batchseg.inputs.source import BandMetadata
 from batchseg.system import fetch
+from batchseg.system.json_text import parse_json
 
 S2_BANDS = ("01", "02", "03", "04", "05", "06", "07", "08", "8A", "09", "10", "11", "12")
 """Names of Sentinel-2's bands by `band_id`, as `Spectral_Information` in MTD_*.xml lists them."""
@@ -51,9 +53,17 @@ def read_metadata(uri: str, raster: str) -> BandMetadata:
         raise SourceIOError(msg) from e
     try:
         if name.lower().endswith(".json"):
-            return _landsat(json.loads(data), raster)
-        return _sentinel2(ElementTree.fromstring(data), raster)
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError, ElementTree.ParseError) as e:
+            return _landsat(parse_json(data), raster)
+        return _sentinel2(ElementTree.fromstring(data), raster)  # noqa: S314  as in `formats`
+    except (
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        ArithmeticError,
+        RecursionError,
+        ElementTree.ParseError,
+    ) as e:
         msg = f"{name} does not hold the metadata of its product ({type(e).__name__}: {e})"
         raise SourceError(msg) from e
 
@@ -69,7 +79,7 @@ def _sentinel2(root: ElementTree.Element, raster: str) -> BandMetadata:
         _text(value, "SPECIAL_VALUE_TEXT"): _text(value, "SPECIAL_VALUE_INDEX")
         for value in root.iter("Special_Values")
     }
-    nodata = float(special["NODATA"]) if "NODATA" in special else None
+    nodata = _number(special["NODATA"], "NODATA") if "NODATA" in special else None
     band = _S2_BAND.search(raster.rpartition("/")[2])
     if band is None:
         return BandMetadata(nodata=nodata)
@@ -77,12 +87,13 @@ def _sentinel2(root: ElementTree.Element, raster: str) -> BandMetadata:
     values = [e for e in root.iter() if _is_quantification(e.tag)]
     if not values:
         return BandMetadata(nodata=nodata)
-    scale = 1 / float(values[0].text or "")
+    scale = 1 / _above_zero(values[0].text, values[0].tag)
     offsets = [e for e in root.iter() if e.tag in ("BOA_ADD_OFFSET", "RADIO_ADD_OFFSET")]
     offset = 0.0
     if offsets:
-        offset = float({int(e.get("band_id", "-1")): e.text for e in offsets}[number] or "") * scale
-    return BandMetadata(scale=scale, offset=offset, nodata=nodata)
+        added = {int(e.get("band_id", "-1")): e.text for e in offsets}[number]
+        offset = _number(added, offsets[0].tag) * scale
+    return _checked(BandMetadata(scale=scale, offset=offset, nodata=nodata))
 
 
 def _is_quantification(tag: str) -> bool:
@@ -103,10 +114,39 @@ def _landsat(document: Mapping[str, Any], raster: str) -> BandMetadata:
     band = found[2] if found else ""
     if f"REFLECTANCE_MULT_BAND_{band}" not in values:
         return BandMetadata()
-    return BandMetadata(
-        scale=float(values[f"REFLECTANCE_MULT_BAND_{band}"]),
-        offset=float(values[f"REFLECTANCE_ADD_BAND_{band}"]),
+    factor, addend = f"REFLECTANCE_MULT_BAND_{band}", f"REFLECTANCE_ADD_BAND_{band}"
+    return _checked(
+        BandMetadata(
+            scale=_above_zero(values[factor], factor),
+            offset=_number(values[addend], addend),
+        )
     )
+
+
+def _number(text: Any, name: str) -> float:
+    """Raises ValueError where it is none, or not finite."""
+    value = float("" if text is None else text)
+    if not math.isfinite(value):
+        msg = f"{name} is {value}, expected a finite number"
+        raise ValueError(msg)
+    return value
+
+
+def _above_zero(text: Any, name: str) -> float:
+    """Raises ValueError where it is no finite number above 0."""
+    value = _number(text, name)
+    if value <= 0:
+        msg = f"{name} is {value:g}, expected a number above 0"
+        raise ValueError(msg)
+    return value
+
+
+def _checked(band: BandMetadata) -> BandMetadata:
+    """Raises ValueError where nothing can be computed with its scale and offset."""
+    if not band.scale or not math.isfinite(band.scale) or not math.isfinite(band.offset):
+        msg = f"scale {band.scale} and offset {band.offset} are no finite numbers, or the scale is 0"
+        raise ValueError(msg)
+    return band
 
 
 def stac_bands(asset: Mapping[str, Any], properties: Mapping[str, Any]) -> tuple[BandMetadata, ...]:
@@ -117,7 +157,7 @@ def stac_bands(asset: Mapping[str, Any], properties: Mapping[str, Any]) -> tuple
     offset for files from whose values it was already taken; `earthsearch:boa_offset_applied` says so.
 
     Raises:
-        ValueError, TypeError, AttributeError: the item is not made as STAC says.
+        ValueError, TypeError, AttributeError, OverflowError: the item is not made as STAC says.
     """
     applied = any(properties.get(f"{who}:boa_offset_applied") is True for who in ("earthsearch", "sentinel"))
     lists = [asset.get("raster:bands"), asset.get("bands"), [asset]]
@@ -136,8 +176,5 @@ def _stac_band(band: Mapping[str, Any], asset: Mapping[str, Any], *, applied: bo
     if scale is None and offset is None:
         return BandMetadata(nodata=value("nodata"))
     # What the raster extension leaves out: scale 1, offset 0.
-    return BandMetadata(
-        scale=1.0 if scale is None else scale,
-        offset=0.0 if offset is None or applied else offset,
-        nodata=value("nodata"),
-    )
+    said = BandMetadata(scale=1.0 if scale is None else scale, offset=offset or 0.0, nodata=value("nodata"))
+    return _checked(replace(said, offset=0.0) if applied else said)

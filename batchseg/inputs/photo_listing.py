@@ -23,12 +23,13 @@ from batchseg.inputs.ids import (
     is_manifest,
     lies_inside,
     literal_prefix,
-    long_name,
     new_root,
     relative_path,
     source_id_of,
+    unfit_name,
 )
-from batchseg.inputs.photo_manifest import ROWS, read_manifest
+from batchseg.inputs.manifest_parts import BATCH_ROWS
+from batchseg.inputs.photo_manifest import read_manifest
 from batchseg.inputs.sidecars import is_sidecar
 from batchseg.inputs.source import LISTING, Column, Source
 from batchseg.inputs.source import compute as pc
@@ -54,8 +55,8 @@ _ODD_ID = r"(^|/)\.{0,2}(/|$)"
 _ODD_URI = r"^\w+://.*[?@]"
 """Those that may hold credentials, which no id may have."""
 
-_LONG_NAME = rf"[^/]{{{NAME_BYTES // 4},}}"
-"""Characters have up to four bytes: such a name may be too long."""
+_DOUBTFUL_NAME = rf"[^/]{{{NAME_BYTES // 4},}}|[\x00-\x1f\x7f-\x{{9f}}]"
+"""Characters have up to four bytes: such a name may be too long. Or it holds a control character."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +192,7 @@ def _looked_at(rows: pa.Table, clock: _Clock) -> pa.Table:
     uris: Column = rows["uri"]
     unreadable = _unreadable(uris)
     readable = pc.equal(unreadable, "")
-    if not pc.all(readable).as_py():
+    if pc.any(pc.invert(readable)).as_py():  # of no rows, `all` is null
         refused = rows.filter(pc.invert(readable))
         said = unreadable.filter(pc.invert(readable))
         found = _found(refused["uri"], _nothing(refused), said, refused["attributes"], clock)
@@ -248,7 +249,7 @@ def _unknown(found: pa.Table, tables: list[pa.Table]) -> pa.Table:
 
 
 def _with_ids(found: pa.Table, root: InputRoot) -> pa.Table:
-    batches = [_named(batch, root) for batch in found.to_batches(max_chunksize=ROWS)]
+    batches = [_named(batch, root) for batch in found.to_batches(max_chunksize=BATCH_ROWS)]
     return pa.Table.from_batches(batches, schema=LISTING)
 
 
@@ -264,16 +265,16 @@ def _named(found: pa.RecordBatch, root: InputRoot) -> pa.RecordBatch:
         others = [source_id_of(relative_path(uri, root), root) for uri in uris.filter(odd).to_pylist()]
         ids = pc.replace_with_mask(ids, odd, pa.array(others, pa.string()))
     columns = {"source_id": ids, **dict(zip(found.schema.names, found.columns, strict=True))}
-    columns["problem"] = _long_names_too(ids, columns["problem"])
+    columns["problem"] = _unfit_names_too(ids, columns["problem"])
     return pa.record_batch(columns, schema=LISTING)
 
 
-def _long_names_too(ids: Column, problems: Column) -> Column:
-    doubtful = pc.match_substring_regex(ids, _LONG_NAME)
+def _unfit_names_too(ids: Column, problems: Column) -> Column:
+    doubtful = pc.match_substring_regex(ids, _DOUBTFUL_NAME)
     if not pc.any(doubtful).as_py():
         return problems
     pairs = zip(ids.filter(doubtful).to_pylist(), problems.filter(doubtful).to_pylist(), strict=True)
-    others = [problem or long_name(source_id) for source_id, problem in pairs]
+    others = [problem or unfit_name(source_id) for source_id, problem in pairs]
     return pc.replace_with_mask(problems, doubtful, pa.array(others, pa.string()))
 
 

@@ -1,22 +1,34 @@
 """Manifests of photographs in columns: paths, and what else their rows say, as text."""
 
-import csv
-import io
 import json
 from collections.abc import Callable, Iterator
 from pathlib import PurePosixPath
+from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from batchseg.inputs.manifest import LONGEST, member_uri
+from batchseg.inputs.manifest_parts import (
+    LINE,
+    check_cells,
+    check_columns,
+    check_count,
+    check_whole,
+    csv_rows,
+    lines_of,
+    parquet_batches,
+    plain,
+    spoken,
+)
 from batchseg.inputs.source import Column
 from batchseg.inputs.source import compute as pc
 from batchseg.system import fetch
+from batchseg.system.redact import MAY_HOLD_CREDENTIALS, public
 
-ROWS = 16_384
-"""In one batch at most: about 10 MB."""
+NAMES_BYTES = 2**26
+"""Of the names that the attributes of some rows repeat."""
 
 _PANDAS_INDEX = "__index_level_"
 """What pandas calls an index that it writes as a column: it says nothing of an image, and changes."""
@@ -39,69 +51,87 @@ def read_manifest(uri: str) -> Iterator[pa.Table]:
 
     Raises:
         OSError: it cannot be read.
-        ValueError: it is no manifest.
+        ValueError: it is no manifest, or too large for one.
     """
-    data = fetch.read_bytes(uri)
     suffix = PurePosixPath(uri).suffix.lower()
-    batches = {".parquet": _parquet_rows, ".csv": _csv_rows}.get(suffix, _lines)(data)
-    first_row = 1
-    for batch in _in_utf8(batches):
-        paths = _paths(batch["uri"], first_row)
-        said = [name for name in batch.column_names if name != "uri" and _PANDAS_INDEX not in name]
-        yield pa.table(
-            {
-                "uri": _absolute(paths, uri),
-                "attributes": attributes_of({name: batch[name] for name in said}, len(batch)),
-            }
-        )
-        first_row += len(batch)
+    with fetch.open_file(uri) as file:
+        batches = {".parquet": _parquet_rows, ".csv": _csv_rows}.get(suffix, _lines)(file)
+        first_row, nbytes = 1, 0
+        for batch in _in_words(batches, uri, is_csv=suffix == ".csv"):
+            paths = _absolute(_paths(batch["uri"], first_row), uri)
+            said = [name for name in batch.column_names if name != "uri" and _PANDAS_INDEX not in name]
+            # Each row says the columns' names again.
+            step = max(1, NAMES_BYTES // (1 + sum(len(name.encode()) for name in said)))
+            for at in range(0, len(batch), step):
+                part = {name: batch[name].slice(at, step) for name in said}
+                uris = paths.slice(at, step)
+                table = pa.table({"uri": uris, "attributes": attributes_of(part, len(uris))})
+                nbytes += table.nbytes
+                check_whole(nbytes)
+                yield table
+            first_row += len(batch)
+            check_count(first_row - 1)
 
 
-def _in_utf8(batches: Iterator[pa.Table]) -> Iterator[pa.Table]:
-    """Raises ValueError where they are of a text in another encoding."""
+def _in_words(batches: Iterator[pa.Table], uri: str, *, is_csv: bool) -> Iterator[pa.Table]:
+    """Raises ValueError where they are of a text in another encoding, or have a row that never ends."""
     try:
         yield from batches
     except (UnicodeDecodeError, pa.ArrowInvalid) as e:
+        if "straddl" in str(e):  # Arrow does not say which row has no room in its block
+            with fetch.open_file(uri) as file:  # anew: a thread of Arrow's may still read the other one
+                for _ in csv_rows(file) if is_csv else lines_of(file):
+                    pass
+            msg = f"one of its rows has more than {LINE:,} bytes"
+            raise ValueError(msg) from e
         if not isinstance(e, UnicodeDecodeError) and "invalid UTF8" not in str(e):
             raise
         msg = f"it is not UTF-8 ({e}); save it as UTF-8"
         raise ValueError(msg) from e
 
 
-def _parquet_rows(data: bytes) -> Iterator[pa.Table]:
-    file = pq.ParquetFile(io.BytesIO(data))
-    _check_header(file.schema_arrow.names)
-    for batch in file.iter_batches(batch_size=ROWS):
+def _parquet_rows(file: BinaryIO) -> Iterator[pa.Table]:
+    _check_header(pq.read_schema(file).names)
+    file.seek(0)
+    for batch in parquet_batches(file):
         yield pa.Table.from_batches([batch])
 
 
-def _csv_rows(data: bytes) -> Iterator[pa.Table]:
+def _csv_rows(file: BinaryIO) -> Iterator[pa.Table]:
     """All cells as text: 007 stays 007."""
-    text = io.TextIOWrapper(io.BytesIO(data), encoding="utf-8-sig", newline="")  # Excel writes a mark first
-    header = next(csv.reader(text), [])
+    rows = csv_rows(file)
+    header = next(rows, [])
+    rows.close()
+    check_columns(header)
     if len(header) == 1 and ";" in header[0]:
-        msg = f"its columns seem to be separated by semicolons ({header[0]!r}); save it with commas"
+        msg = f"its columns seem to be separated by semicolons ({header[0][:100]!r}); save it with commas"
         raise ValueError(msg)
     _check_header(header)
+    file.seek(0)
     reader = pacsv.open_csv(
-        io.BytesIO(data),
+        file,
+        read_options=pacsv.ReadOptions(block_size=LINE),
         parse_options=pacsv.ParseOptions(newlines_in_values=True),
         convert_options=pacsv.ConvertOptions(
             column_types=dict.fromkeys(header, pa.string()), strings_can_be_null=True, null_values=[""]
         ),
     )
+    first_row = 1
     for batch in reader:
+        check_cells(batch, first_row)
+        first_row += batch.num_rows
         table = pa.Table.from_batches([batch])
         place = table.column_names.index("uri")
         yield table.set_column(place, "uri", pc.utf8_trim_whitespace(table["uri"]))
 
 
-def _lines(data: bytes) -> Iterator[pa.Table]:
-    if not data:
+def _lines(file: BinaryIO) -> Iterator[pa.Table]:
+    if not file.read(1):
         return
+    file.seek(0)
     reader = pacsv.open_csv(
-        io.BytesIO(data),
-        read_options=pacsv.ReadOptions(column_names=["uri"]),
+        file,
+        read_options=pacsv.ReadOptions(column_names=["uri"], block_size=LINE),
         # Paths do not hold this character, so a line is one cell whatever commas and quotes are in it.
         parse_options=pacsv.ParseOptions(delimiter="\x1f", quote_char=False),
         convert_options=pacsv.ConvertOptions(column_types={"uri": pa.string()}),
@@ -117,15 +147,14 @@ def _check_header(names: list[str]) -> None:
         return
     twice = next((name for name in names if names.count(name) > 1), None)
     wrong = "no column 'uri'" if twice is None else f"several columns {twice!r}"
-    msg = f"has {wrong}; its columns are {', '.join(map(repr, names)) or 'none'}"
+    msg = f"has {wrong}; its columns are {spoken(map(repr, names))}"
     if alike := next((name for name in names if twice is None and name.strip().lower() == "uri"), None):
         msg += f"; perhaps you meant {alike!r} to be 'uri': rename it"
     raise ValueError(msg)
 
 
 def _paths(column: Column, first_row: int) -> Column:
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
+    column = plain(column)
     if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
         msg = f"its column uri holds {column.type}; expected paths"
         raise ValueError(msg)
@@ -182,8 +211,7 @@ def attributes_of(columns: dict[str, Column], count: int) -> Column:
 def _members(name: str, column: Column) -> Column:
     """`"name": "value"` per row; null where the cell is empty."""
     try:
-        if pa.types.is_dictionary(column.type):
-            column = column.cast(column.type.value_type)
+        column = plain(column)
         if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
             raise pa.ArrowNotImplementedError
         texts = column.cast(pa.string())
@@ -191,6 +219,9 @@ def _members(name: str, column: Column) -> Column:
         msg = f"its column {name!r} holds {column.type}; expected text, numbers or dates"
         raise ValueError(msg) from e
     texts = pc.if_else(pc.equal(texts, ""), None, texts)
+    if pc.any(pc.match_substring(texts, "://")).as_py():
+        private = pc.fill_null(pc.match_substring_regex(texts, MAY_HOLD_CREDENTIALS), fill_value=False)
+        texts = _replaced(texts, private, public)  # here, so that a later run finds them as they are recorded
     odd = pc.fill_null(pc.match_substring_regex(texts, _MUST_BE_ESCAPED), fill_value=False)
     texts = _replaced(texts, odd, lambda text: json.dumps(text, ensure_ascii=False)[1:-1])
     label = json.dumps(name, ensure_ascii=False)

@@ -1,6 +1,5 @@
 """Scenes of several files: by a pattern per band, by a manifest's columns, by a STAC item collection."""
 
-import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from batchseg.inputs.source import BandMetadata
 from batchseg.job.settings import SceneSet
 from batchseg.system import fetch, listing
 from batchseg.system.file_info import FileInfo, file_info, file_infos
+from batchseg.system.json_text import parse_json
 from batchseg.system.location import unreadable
 
 PATH_SHOWN = 300
@@ -116,15 +116,15 @@ def _pattern_regex(pattern: str) -> re.Pattern[str]:
     """
     meaning = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
     pieces: list[str] = []
-    for token in re.findall(r"\{scene\}|\*\*/|\*\*|\*|\?|\[!?\]?[^\]]*\]|.", pattern, flags=re.DOTALL):
-        if token == "{scene}":
+    for part in re.findall(r"\{scene\}|\*\*/|\*\*|\*|\?|\[!?\]?[^\]]*\]|.", pattern, flags=re.DOTALL):
+        if part == "{scene}":
             pieces.append("(?P=scene)" if "(?P<scene>" in "".join(pieces) else "(?P<scene>[^/]+)")
-        elif token.startswith("[") and len(token) > 2:
-            inside = token[1:-1].replace("\\", r"\\")
+        elif part.startswith("[") and len(part) > 2:
+            inside = part[1:-1].replace("\\", r"\\")
             inside = "^" + inside[1:] if inside.startswith("!") else inside
             pieces.append("[" + inside.replace("[", r"\[") + "]")
         else:
-            pieces.append(meaning.get(token) or re.escape(token))
+            pieces.append(meaning.get(part) or re.escape(part))
     return re.compile("".join(pieces), flags=re.DOTALL)
 
 
@@ -160,16 +160,16 @@ def _by_manifest(given: SceneSet, allow_vrt: bool) -> Iterator[SceneFiles]:
 
 
 def _by_items(given: SceneSet, allow_vrt: bool) -> Iterator[SceneFiles]:
-    document = _json(fetch.read_bytes(given.path))
+    document = parse_json(fetch.read_bytes(given.path))
     folders, metadata = Folders(allow_vrt=allow_vrt), _Metadata([])
     for item in _items(document):
-        base = _base(item, given.path)
         try:
+            base = _base(item, given.path)
             assets = item.get("assets") or {}
             chosen = [assets.get(name) for name in given.columns]
             uris = [_href(asset["href"], base) if asset is not None else "" for asset in chosen]
             said = [stac_bands(asset, item.get("properties") or {}) if asset else () for asset in chosen]
-        except (KeyError, TypeError, AttributeError, ValueError) as e:
+        except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as e:
             problem = f"its item is not made as STAC says ({type(e).__name__}: {e})"
             yield SceneFiles(name=item["id"], uri=given.path, rasters=(), problem=problem)
             continue
@@ -182,14 +182,6 @@ def _by_items(given: SceneSet, allow_vrt: bool) -> Iterator[SceneFiles]:
             metadata=metadata,
             said=said,
         )
-
-
-def _json(data: bytes) -> Any:
-    try:
-        return json.loads(data)
-    except RecursionError as e:
-        msg = "is nested too deeply for a STAC item"
-        raise ValueError(msg) from e
 
 
 def _items(document: Any) -> list[dict[str, Any]]:

@@ -3,12 +3,12 @@
 import datetime as dt
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from batchseg.errors import ConfigError
@@ -26,55 +26,9 @@ from batchseg.job.settings import (
     Scale,
     SceneSet,
 )
+from batchseg.job.variables import as_written, fill_in, names_in, plain
 from batchseg.models.package import PALETTE, ClassInfo, ModelOptions, Normalize
-
-JOB_FILE_BYTES = 2**20
-JOB_FILE_VALUES = 20_000
-"""A job file's values at most, each alias counted as all that it stands for."""
-
-
-class _UniqueKeys(yaml.SafeLoader):
-    """YAML keeps the last of equal keys without a word; here they are an error.
-
-    Aliases of aliases ("billion laughs") are refused before they are followed.
-    """
-
-    def __init__(self, stream: str) -> None:
-        super().__init__(stream)
-        self._sizes: dict[int, int] = {}
-        """Values below a node, itself included, by the node's id; of those that are whole."""
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        alias = self.check_event(yaml.AliasEvent)
-        node = super().compose_node(parent, index)
-        if node is None:
-            return None
-        if not alias:
-            self._sizes[id(node)] = 1 + sum(self._sizes[id(child)] for child in _below(node))
-        if id(node) not in self._sizes:
-            msg = "an alias contains itself"
-            raise _wrong(msg, node)
-        if max(self._sizes[id(node)], len(self._sizes)) > JOB_FILE_VALUES:
-            msg = f"more than {JOB_FILE_VALUES:,} values, counting what aliases stand for"
-            raise _wrong(msg, node)
-        return node
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        twice = next((key for number, key in enumerate(keys) if key in keys[:number]), None)
-        if twice is not None:
-            msg = f"the key {twice!r} is given twice"
-            raise _wrong(msg, node)
-        return super().construct_mapping(node, deep)
-
-
-def _wrong(what: str, node: yaml.Node) -> yaml.YAMLError:
-    return yaml.constructor.ConstructorError(None, None, what, node.start_mark)
-
-
-def _below(node: yaml.Node) -> Iterator[yaml.Node]:
-    for child in node.value if isinstance(node, yaml.CollectionNode) else ():
-        yield from child if isinstance(child, tuple) else (child,)
+from batchseg.system.yaml_text import YAML_BYTES, TooLargeError, parse_yaml, read_yaml
 
 
 def load_job(
@@ -96,13 +50,16 @@ def load_job(
         ConfigError: the file cannot be read, or a key or value in it is wrong.
     """
     try:
-        loaded = yaml.load(_text(path), Loader=_UniqueKeys)
+        loaded = read_yaml(path)
     except OSError as e:
         msg = f"cannot read the job file {path}: {e.strerror}"
         raise ConfigError(msg) from e
-    except (yaml.YAMLError, ValueError, RecursionError) as e:  # ValueError: no UTF-8, or no number
-        msg = f"{path} is not YAML: {_without_text(e)}"
+    except TooLargeError as e:
+        msg = f"{path} is larger than {YAML_BYTES:,} bytes; a job is short: list inputs in a manifest"
         raise ConfigError(msg) from e
+    except ValueError as e:
+        msg = f"{path} is not YAML: {e}"
+        raise ConfigError(msg) from None  # the parser's own words quote secrets
     if not isinstance(loaded, dict):
         msg = (
             f"{path} must hold keys and values (inputs: ..., model: ..., output: ...), found {_kind(loaded)}"
@@ -111,8 +68,10 @@ def load_job(
     for override in overrides:
         _apply_override(loaded, override)
     variables = {**os.environ, "DATE": (today or dt.date.today()).isoformat()}
-    expanded = _expand(loaded, variables, str(path)) | dict(keys)
-    return make_job(expanded, name=str(path), folder=path.resolve().parent)
+    filled = fill_in(loaded, variables, str(path)) | dict(keys)
+    config = make_job(filled, name=str(path), folder=path.resolve().parent)
+    used = names_in(loaded) - {"DATE"}
+    return replace(config, variables={name: variables[name] for name in sorted(used)})
 
 
 def make_job(keys: Mapping[str, Any], *, name: str, folder: Path) -> JobConfig:
@@ -129,26 +88,9 @@ def make_job(keys: Mapping[str, Any], *, name: str, folder: Path) -> JobConfig:
     try:
         return _to_config(JobFile.model_validate(keys), name, folder)
     except ValidationError as e:
-        raise ConfigError(explain(e, keys, name)) from e
-
-
-def _without_text(error: Exception) -> str:
-    """What is wrong where. PyYAML also quotes the line, which may hold a secret."""
-    mark = getattr(error, "problem_mark", None)
-    if mark is None:
-        return str(error)
-    said = (getattr(error, name, None) for name in ("context", "problem"))
-    return f"line {mark.line + 1}, column {mark.column + 1}: {', '.join(filter(None, said))}"
-
-
-def _text(path: Path) -> str:
-    """Raises OSError, UnicodeDecodeError; ConfigError where it is too large for a job."""
-    with path.open("rb") as file:
-        data = file.read(JOB_FILE_BYTES + 1)
-    if len(data) > JOB_FILE_BYTES:
-        msg = f"{path} is larger than {JOB_FILE_BYTES:,} bytes; a job is short: list inputs in a manifest"
-        raise ConfigError(msg)
-    return data.decode("utf-8")
+        raise ConfigError(*explain(e, keys, name)) from None  # pydantic's own words quote secrets
+    except ConfigError as e:
+        raise ConfigError(*(as_written(line, keys) for line in e.lines)) from e.__cause__
 
 
 def _apply_override(tree: dict[str, Any], override: str) -> None:
@@ -163,28 +105,10 @@ def _apply_override(tree: dict[str, Any], override: str) -> None:
             child = tree[parent] = {}
         tree = child
     try:
-        tree[leaf] = yaml.safe_load(value)
-    except yaml.YAMLError as e:
-        msg = f"--set {key}=...: the value is not YAML: {_without_text(e)}"
-        raise ConfigError(msg) from e
-
-
-def _expand(value: Any, variables: Mapping[str, str], path: str) -> Any:
-    if isinstance(value, dict):
-        return {key: _expand(item, variables, path) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_expand(item, variables, path) for item in value]
-    if not isinstance(value, str):
-        return value
-
-    def substitute(match: re.Match[str]) -> str:
-        name = match.group(1)
-        if name not in variables:
-            msg = f"{path}: ${{{name}}} is not set in the environment; export {name}=... or write the value"
-            raise ConfigError(msg)
-        return variables[name]
-
-    return re.sub(r"\$\{(\w+)\}", substitute, value)
+        tree[leaf] = parse_yaml(value)
+    except ValueError as e:
+        msg = f"--set {key}=...: the value is not YAML: {e}"
+        raise ConfigError(msg) from None
 
 
 def _kind(value: Any) -> str:
@@ -202,6 +126,7 @@ def _to_config(job: JobFile, name: str, folder: Path) -> JobConfig:
     values = job.model_dump(exclude={*left_out, *OF_PHOTOGRAPHS})
     values |= {
         "path": name,
+        "storage": plain(job.storage),
         "inputs": tuple((name, _input(given, folder)) for name, given in inputs),
         "model": _model_options(job.model, folder),
         "gate": Gate(**job.gate.model_dump()),
@@ -213,9 +138,9 @@ def _to_config(job: JobFile, name: str, folder: Path) -> JobConfig:
         else Normalize(mean=tuple(job.normalize.mean), std=tuple(job.normalize.std)),
         "regions": _region_settings(job.regions),
         "classes": tuple(_class_info(item, index) for index, item in enumerate(job.classes)),
-        "max_in_flight": _bytes(job.max_in_flight, name),
+        "max_in_flight": _bytes(job.max_in_flight, "max_in_flight", name),
         "aoi": _area_file(job.aoi, folder),
-        "photographs": _photographs(job),
+        "photographs": _photographs(job, name),
     }
     config = JobConfig(**values)
     _check_rules(config)
@@ -281,10 +206,12 @@ def _region_settings(regions: bool | schema_parts.RegionKeys) -> RegionOptions |
     return RegionOptions(**values | {"classes": None if given.classes is None else tuple(given.classes)})
 
 
-def _photographs(job: JobFile) -> Photographs | None:
+def _photographs(job: JobFile, name: str) -> Photographs | None:
     if not job.of_photographs:
         return None
     given = {key: getattr(job, key) for key in OF_PHOTOGRAPHS if getattr(job, key) is not None}
+    if (memory := _bytes(job.max_photo_memory, "max_photo_memory", name)) is not None:
+        given["max_photo_memory"] = memory
     return Photographs(**given | {"rules": tuple(_rule(rule) for rule in job.rules or ())})
 
 
@@ -332,11 +259,11 @@ def _class_info(item: str | schema_parts.Class, index: int) -> ClassInfo:
     return ClassInfo(name=item.name, color=item.color or color)
 
 
-def _bytes(value: int | str | None, job: str) -> int | None:
+def _bytes(value: int | str | None, key: str, job: str) -> int | None:
     if value is None:
         return None
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(?:([KMG])i?B)?", str(value).strip())
     if not match or float(match[1]) == 0:
-        msg = f"{job}: max_in_flight: {value!r} is not a size; write bytes or '512MiB', '2GiB'"
+        msg = f"{job}: {key}: {value!r} is not a size; write bytes or '512MiB', '2GiB'"
         raise ConfigError(msg)
     return int(float(match[1]) * 1024 ** (" KMG".index(match[2] or " ")))

@@ -7,10 +7,11 @@ from pydantic import BaseModel, ValidationError
 
 from batchseg.job import schema_parts
 from batchseg.job.schema import JobFile
+from batchseg.job.variables import as_written
 from batchseg.models.package import EngineName, Precision
 
 
-def explain(error: ValidationError, found: Mapping[str, Any], job: str) -> str:
+def explain(error: ValidationError, found: Mapping[str, Any], job: str) -> tuple[str, ...]:
     """One line per wrong key of a job, which goes by the name `job`: where, what, remedy."""
     lines: dict[str, str] = {}
     for item in error.errors():
@@ -18,11 +19,11 @@ def explain(error: ValidationError, found: Mapping[str, Any], job: str) -> str:
         where = str(item["loc"][0]) if item["loc"] else ""
         if where == "rules" and len(item["loc"]) > 1:
             place, text = _in_rule(item)
-            lines.setdefault(place, f"{job}: {place}: {text}")
+            lines.setdefault(place, f"{job}: {place}: {as_written(text, found.get(where))}")
             continue
         inside = where in _MAPPINGS and len(item["loc"]) > (1 if where == "gate" else 2)
         if item["type"] == "value_error":
-            text = item["msg"].removeprefix("Value error, ")
+            text = as_written(item["msg"].removeprefix("Value error, "), item["input"])
         elif item["type"] == "extra_forbidden" and len(item["loc"]) == 1:
             text = "unknown key." + schema_parts.suggestion(where, list(JobFile.model_fields))
         elif item["type"] == "missing" and len(item["loc"]) == 1:
@@ -37,7 +38,7 @@ def explain(error: ValidationError, found: Mapping[str, Any], job: str) -> str:
             text = f"{item['msg'][0].lower()}{item['msg'][1:]}; found {item['input']!r}"
         if where not in lines or inside or item["type"] == "value_error":
             lines[where] = f"{job}: {where}: {text}" if where else f"{job}: {text}"
-    return "\n".join(lines.values())
+    return tuple(lines.values())
 
 
 _MAPPINGS: dict[str, type[BaseModel]] = {
@@ -105,6 +106,7 @@ _EXPECTED = {
     "fit": "tile or resize",
     "bands": "a list of band numbers such as [1, 2, 3]",
     "max_in_flight": "a number of bytes, or a size such as 512MiB",
+    "max_photo_memory": "a number of bytes, or a size such as 4GiB",
     "storage": "options by protocol (s3, gs, az, http) such as {s3: {endpoint: ..., anonymous: true}}",
     "aoi": "a vector file such as areas/county.gpkg, or {file: ..., layer: ...}",
     "min_age": "a duration such as 90s, 10m or 2h, or a number of seconds",

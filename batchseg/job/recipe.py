@@ -20,6 +20,7 @@ from batchseg.models.package import (
     OutputKind,
     Precision,
 )
+from batchseg.system.json_text import parse_json
 
 
 def digest(settings: Mapping[str, Any]) -> str:
@@ -196,7 +197,7 @@ class Product:
     @property
     def photo_options(self) -> Photographs:
         """Of a product of photographs; nothing over scenes may ask."""
-        assert self.photographs is not None
+        assert self.photographs is not None  # noqa: S101  a defect of who asks
         return self.photographs
 
     @property
@@ -219,7 +220,7 @@ class Product:
 
 def _plain(value: Any) -> Any:
     """Tuples become lists, as they are after a round trip through JSON."""
-    return json.loads(json.dumps(value))
+    return parse_json(json.dumps(value))
 
 
 def spread(values: tuple[float, ...], count: int) -> tuple[float, ...]:

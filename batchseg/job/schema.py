@@ -130,6 +130,10 @@ class JobFile(schema_parts.Strict):
     """Format of photographs' masks, `png` if not set."""
     same_content: bool | None = None
     """Hash photographs, and do not predict one again that is known under another name. `false` if not set."""
+    max_photo_memory: int | str | None = None
+    """Memory that [one photograph](photographs.md#reading) may take, such as `4GiB`; `2GiB` if not set. One
+    that needs more is quarantined before it is decoded.
+    """
 
     @property
     def of_photographs(self) -> bool:
@@ -185,7 +189,15 @@ class JobFile(schema_parts.Strict):
         return self
 
 
-OF_PHOTOGRAPHS = ("fit", "rules", "pixel_size", "masks", "mask_format", "same_content")
+OF_PHOTOGRAPHS = (
+    "fit",
+    "rules",
+    "pixel_size",
+    "masks",
+    "mask_format",
+    "same_content",
+    "max_photo_memory",
+)
 """Any of them says that the inputs are photographs."""
 
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from batchseg.models.package import ClassInfo, EngineName, ModelOptions, Normalize, Precision
@@ -103,6 +103,9 @@ Fit = Literal["tile", "resize"]
 
 Verdict = Literal["PASS", "FAIL", "REVIEW"]
 
+MAX_PHOTO_MEMORY = 2 * 2**30
+"""Bytes that a photograph may take unless the job says more: at the peak, its file and all copies counted."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interest:
@@ -155,6 +158,8 @@ class Photographs:
     mask_format: Literal["png", "tif"] = "png"
     same_content: bool = False
     """Files are hashed, and what is known under another name is not predicted again."""
+    max_photo_memory: int = MAX_PHOTO_MEMORY
+    """Bytes; an image whose header says that it takes more is refused before it is decoded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,7 +209,7 @@ class JobConfig:
     allow_empty: bool
     allow_vrt: bool
     """Sources may be VRTs, which read other files of the machine."""
-    storage: Mapping[str, Mapping[str, Any]]
+    storage: Mapping[str, Mapping[str, Any]] = field(repr=False)
     """Options by protocol: endpoint, anonymous, profile, and whatever fsspec's client takes."""
     aoi: AreaFile | None
     """What lies outside its polygons is not read, not predicted, and nodata in the mask."""
@@ -213,3 +218,5 @@ class JobConfig:
     """Seconds; files that changed less than that ago are left to a later run."""
     photographs: Photographs | None = None
     """None: the inputs are scenes."""
+    variables: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+    """What the job file took from the environment: texts name such a variable, and do not quote it."""

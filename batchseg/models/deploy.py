@@ -8,19 +8,24 @@ keys of `baked_deploy`.
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeGuard, get_args
 
 import yaml
 
 from batchseg.errors import ModelError
-from batchseg.models.package import PALETTE, ClassInfo, Declaration, Layout, OutputKind
+from batchseg.models.package import LARGEST_AXIS, PALETTE, ClassInfo, Declaration, Layout, OutputKind
 from batchseg.models.transforms import read_transforms
+from batchseg.system.excerpt import excerpt
+from batchseg.system.yaml_text import read_yaml
 
 DEPLOY_FILES = ("deploy.yaml", "inference.yml", "inference.yaml", "deploy.yml")
 """PaddleSeg's and PaddleX's names of the file that an export writes beside the network."""
 
 OUTPUT_OPS: dict[str, OutputKind] = {"argmax": "classes", "softmax": "probabilities", "none": "logits"}
 """What PaddleSeg's export can append to a network."""
+
+LONGEST_NAME = 255
+"""File systems take no longer ones."""
 
 BAKED_BY = "batchseg"
 
@@ -36,7 +41,10 @@ def named_stem(path: Path) -> str | None:
     loaded = _read_yaml(path)
     deploy = loaded.get("Deploy") if isinstance(loaded, dict) else None
     named = deploy.get("model") if isinstance(deploy, dict) else None
-    return Path(str(named)).stem if named else None
+    if named is not None and (not isinstance(named, str) or len(named) > LONGEST_NAME):
+        msg = f"model: {path}: model is {excerpt(named)}; expected the name of the network's file"
+        raise ModelError(msg)
+    return Path(named).stem if named else None
 
 
 def read_deploy(path: Path) -> Declaration:
@@ -54,6 +62,7 @@ def read_deploy(path: Path) -> Declaration:
         raise ModelError(msg)
     geometry, normalize = read_transforms(deploy.get("transforms"), str(path))
     names = loaded.get("Global")
+    model_name = names.get("model_name") if isinstance(names, dict) else None
     return Declaration(
         origin=_origin(path, deploy),
         declares_transforms="transforms" in deploy,
@@ -62,10 +71,10 @@ def read_deploy(path: Path) -> Declaration:
         layout=_choice(deploy, "input_layout", get_args(Layout), path),
         shape=_shape(deploy.get("input_shape"), path),
         dtype=deploy.get("input_dtype"),
-        output=_output(deploy.get("output_op"), path),
+        output=OUTPUT_OPS.get(_choice(deploy, "output_op", tuple(OUTPUT_OPS), path)),
         confidence_output=deploy.get("confidence_output") is True,
         classes=read_classes(deploy.get("classes"), str(path)),
-        model_name=str(names["model_name"]) if isinstance(names, dict) and names.get("model_name") else None,
+        model_name=model_name if model_name and isinstance(model_name, str) else None,
     )
 
 
@@ -77,8 +86,11 @@ def _origin(path: Path, deploy: dict[str, Any]) -> Literal["paddleseg", "paddlex
 
 def _read_yaml(path: Path) -> Any:
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as e:
+        return read_yaml(path)
+    except OSError as e:
+        msg = f"model: cannot read {path}: {e.strerror}"
+        raise ModelError(msg) from e
+    except ValueError as e:
         msg = f"model: cannot read {path}: {' '.join(str(e).split())}"
         raise ModelError(msg) from e
 
@@ -86,30 +98,26 @@ def _read_yaml(path: Path) -> Any:
 def _choice(deploy: dict[str, Any], key: str, known: tuple[Any, ...], path: Path) -> Any:
     value = deploy.get(key)
     if value is not None and value not in known:
-        msg = f"model: {path}: {key} is {value!r}; expected {' or '.join(known)}"
+        msg = f"model: {path}: {key} is {excerpt(value)}; expected {' or '.join(known)}"
         raise ModelError(msg)
     return value
-
-
-def _output(value: Any, path: Path) -> OutputKind | None:
-    if value is None:
-        return None
-    if value not in OUTPUT_OPS:
-        msg = f"model: {path}: output_op is {value!r}; expected {', '.join(OUTPUT_OPS)}"
-        raise ModelError(msg)
-    return OUTPUT_OPS[value]
 
 
 def _shape(value: Any, path: Path) -> Shape | None:
     if value is None:
         return None
-    if not isinstance(value, list) or len(value) != 4 or not all(isinstance(v, int | None) for v in value):
+    if not isinstance(value, list) or len(value) != 4 or not all(_is_axis(v) for v in value):
         msg = (
-            f"model: {path}: input_shape is {value!r}; expected four whole numbers, -1 where the size is free"
+            f"model: {path}: input_shape is {excerpt(value)}; expected four whole numbers of at most "
+            f"{LARGEST_AXIS:,}, -1 where the size is free"
         )
         raise ModelError(msg)
     n, a, b, c = (v if v is not None and v > 0 else None for v in value)
     return n, a, b, c
+
+
+def _is_axis(value: Any) -> bool:
+    return value is None or (type(value) is int and value <= LARGEST_AXIS)
 
 
 def read_classes(value: Any, where: str) -> tuple[ClassInfo, ...]:
@@ -123,7 +131,7 @@ def read_classes(value: Any, where: str) -> tuple[ClassInfo, ...]:
         ModelError: it has another form.
     """
     if not isinstance(value, list | None):
-        msg = f"model: {where}: classes wants a list of names, or of name and color, found {value!r}"
+        msg = f"model: {where}: classes wants a list of names, or of name and color, found {excerpt(value)}"
         raise ModelError(msg)
     return tuple(_class(number, item, where) for number, item in enumerate(value or []))
 
@@ -132,10 +140,18 @@ def _class(number: int, item: Any, where: str) -> ClassInfo:
     name = item.get("name") if isinstance(item, dict) else item
     color = item.get("color") if isinstance(item, dict) else None
     color = color or PALETTE[number % len(PALETTE)]
-    if not isinstance(name, str) or not isinstance(color, str) or not re.fullmatch("#[0-9a-fA-F]{6}", color):
-        msg = f"model: {where}: class {number} is {item!r}; expected a name, or name and color (#rrggbb)"
+    if not (_is_name(name) and isinstance(color, str) and re.fullmatch("#[0-9a-fA-F]{6}", color)):
+        msg = (
+            f"model: {where}: class {number} is {excerpt(item)}; expected a name without control characters, "
+            f"or name and color (#rrggbb)"
+        )
         raise ModelError(msg)
     return ClassInfo(name=name, color=color.lower())
+
+
+def _is_name(value: Any) -> TypeGuard[str]:
+    """What tables in UTF-8 and XML can hold."""
+    return isinstance(value, str) and re.fullmatch("[^\\x00-\\x1f\\ud800-\\udfff]+", value) is not None
 
 
 def baked_deploy(

@@ -135,6 +135,9 @@ def _read_encrypted(path: Path) -> bytes:
         what = "of another version of batchseg" if known else "no file that `batchseg model encrypt` wrote"
         msg = f"model: {path} is {what}, or its first bytes were altered"
         raise ModelError(msg)
+    if len(content) > HEADER_BYTES + LARGEST + TAG_BYTES:
+        msg = f"model: {path} has {len(content)} bytes, more than `batchseg model encrypt` writes"
+        raise ModelError(msg)
     if len(content) < HEADER_BYTES + TAG_BYTES:
         msg = f"model: {path} is cut off after {len(content)} bytes; copy it again"
         raise ModelError(msg)
@@ -289,11 +292,11 @@ def _write_encrypted(files: list[Path], plain: list[Path], folder: Path, key: Mo
         shutil.copyfile(path, folder / path.name)
 
 
-def describe_encrypted(written: Encrypted) -> str:
+def describe_encrypted(written: Encrypted) -> list[str]:
     """What was written, in lines for a person."""
     lines = [f"{written.destination}: {', '.join(written.encrypted)}"]
     if written.copied:
         lines.append(f"plain, because it holds names and pre-processing alone: {', '.join(written.copied)}")
     if written.left_out:
         lines.append(f"left out: {', '.join(written.left_out)}")
-    return "\n".join(lines)
+    return lines

@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 from batchseg.errors import ConfigError, ModelError
 from batchseg.models.reading import read_model
+from batchseg.system.json_text import parse_json
 
 PYTHON_VARIABLE = "BATCHSEG_PADDLESEG_PYTHON"
 """Environment: the interpreter that has PaddleSeg."""
@@ -198,17 +199,17 @@ def find_python(named: str | None = None, *, environment: Mapping[str, str] = os
             return found
     if importlib.util.find_spec("paddleseg") and importlib.util.find_spec("paddle"):
         return sys.executable
-    msg = f"PaddleSeg is not installed beside batchseg.\n{how_to_install()}"
-    raise ConfigError(msg)
+    msg = "PaddleSeg is not installed beside batchseg."
+    raise ConfigError(msg, *how_to_install())
 
 
-def how_to_install() -> str:
-    """The commands that make an environment for PaddleSeg."""
+def how_to_install() -> tuple[str, ...]:
+    """The commands that make an environment for PaddleSeg, in lines."""
     return (
-        "It needs an environment of its own (numpy 1), made once by:\n"
-        "    python3.11 -m venv paddleseg-env\n"
-        f"    paddleseg-env/bin/pip install -r {REQUIREMENTS}\n"
-        f"    export {PYTHON_VARIABLE}=$PWD/paddleseg-env/bin/python"
+        "It needs an environment of its own (numpy 1), made once by:",
+        "    python3.11 -m venv paddleseg-env",
+        f"    paddleseg-env/bin/pip install -r {REQUIREMENTS}",
+        f"    export {PYTHON_VARIABLE}=$PWD/paddleseg-env/bin/python",
     )
 
 
@@ -220,7 +221,7 @@ def _run_paddleseg(python: str, request: dict[str, Any], folder: Path) -> dict[s
     script = shutil.copyfile(SCRIPT, folder / SCRIPT.name)
     with log.open("wb") as stream:
         try:
-            process = subprocess.run(
+            process = subprocess.run(  # noqa: S603  the user's interpreter, and our own script
                 [python, "-W", "ignore", str(script), str(asked), str(answered)],
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
@@ -238,11 +239,11 @@ def _run_paddleseg(python: str, request: dict[str, Any], folder: Path) -> dict[s
     answer = _answer(answered)
     if answer is None:
         lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_LINES:]
-        msg = "\n    ".join([f"PaddleSeg in {python} {ending}, without an answer", *lines])
-        raise ModelError(msg)
+        msg = f"PaddleSeg in {python} {ending}, without an answer"
+        raise ModelError(msg, *(f"    {line}" for line in lines))
     if answer.get("cause") == "environment":
-        msg = f"{python}: {answer['error']}\n{how_to_install()}"
-        raise ConfigError(msg)
+        msg = f"{python}: {answer['error']}"
+        raise ConfigError(msg, *how_to_install())
     if "error" in answer:
         raise (ConfigError if answer["cause"] == "config" else ModelError)(answer["error"])
     return answer
@@ -255,13 +256,13 @@ def _environment() -> dict[str, str]:
 
 def _answer(path: Path) -> dict[str, Any] | None:
     try:
-        answer = json.loads(path.read_text(encoding="utf-8"))
+        answer = parse_json(path.read_bytes())
     except (OSError, ValueError):
         return None
     return answer if isinstance(answer, dict) else None
 
 
-def describe_exported(exported: ExportedModel) -> str:
+def describe_exported(exported: ExportedModel) -> list[str]:
     """What was written, in lines for a person."""
     classes = f"{exported.classes} classes, " if exported.classes else ""
     gives = {
@@ -269,11 +270,10 @@ def describe_exported(exported: ExportedModel) -> str:
         "softmax": "probabilities, so that confidence is possible",
         "argmax": "class ids: no confidence",
     }[exported.output_op]
-    lines = [
+    return [
         f"{exported.folder}: {exported.network}, {classes}{exported.parameters:,} parameters",
         f"transforms: {', '.join(exported.transforms) or 'none'}",
         f"it gives {gives}",
         f"made by {exported.versions}",
         *(f"note: {note}" for note in exported.notes),
     ]
-    return "\n".join(lines)

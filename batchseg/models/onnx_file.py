@@ -9,17 +9,25 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from batchseg.errors import ModelError
+from batchseg.models import onnx_weights
 from batchseg.models.deploy import read_classes
+from batchseg.models.encryption import ENCRYPTED
 from batchseg.models.package import ClassInfo, Declaration, Layout, Normalize, OutputKind, Signature
+from batchseg.models.transforms import LARGEST_NUMBER, LARGEST_SIDE
+from batchseg.system.excerpt import excerpt
+from batchseg.system.json_text import parse_json
 
 BATCHSEG_KEY = "batchseg"
 """Metadata of batchseg's own: one JSON object, see `read_metadata`."""
 
 MAX_BANDS = 32
 """A fixed axis up to this long can be the bands."""
+
+LITERAL_CHARACTERS = 2**16
+"""Of a text that is taken for a Python literal: the compiler takes memory and time for a long one."""
 
 TYPES = {
     1: "float32",
@@ -56,7 +64,11 @@ def read_onnx(content: bytes, path: Path) -> tuple[Signature, Declaration, str]:
     """
     model = _parse(content, path)
     digest = hashlib.sha256(content)
-    for name in _external_files(model, path):
+    outside = onnx_weights.external_files(model, path)
+    if outside and path.suffix == ENCRYPTED:
+        msg = f"model: {path} is encrypted and keeps weights in {outside[0]}, which are not; encrypt one file"
+        raise ModelError(msg)
+    for name in outside:
         with (path.parent / name).open("rb") as file:
             while chunk := file.read(1 << 20):
                 digest.update(chunk)
@@ -67,7 +79,7 @@ def read_onnx(content: bytes, path: Path) -> tuple[Signature, Declaration, str]:
 
 def external_files(content: bytes, path: Path) -> list[str]:
     """Names of the files beside an ONNX file that hold its weights. Raises ModelError as `read_onnx`."""
-    return _external_files(_parse(content, path), path)
+    return onnx_weights.external_files(_parse(content, path), path)
 
 
 def guess_layout(shape: Sequence[int | None]) -> Layout:
@@ -102,29 +114,6 @@ def _parse(content: bytes, path: Path) -> Any:
         msg = f"model: {path} is cut off: its end is missing; copy the whole file"
         raise ModelError(msg)
     return model
-
-
-def _external_files(model: Any, path: Path) -> list[str]:
-    """Names of the files beside it that hold weights, checked to be long enough."""
-    names: dict[str, int] = {}
-    for tensor in model.graph.initializer:
-        if tensor.data_location == 1:  # TensorProto.EXTERNAL
-            entry = {item.key: item.value for item in tensor.external_data}
-            end = int(entry.get("offset", 0)) + int(entry.get("length", 0))
-            name = entry.get("location", "")
-            names[name] = max(names.get(name, 0), end)
-    for name, end in names.items():
-        beside = path.parent / name
-        if not name or not beside.resolve().is_relative_to(path.parent.resolve()):
-            msg = f"model: {path} keeps weights at {name!r}, outside its own folder; put them beside it"
-            raise ModelError(msg)
-        if not beside.is_file():
-            msg = f"model: {path} keeps weights in {name}, which is missing; copy it beside the network"
-            raise ModelError(msg)
-        if beside.stat().st_size < end:
-            msg = f"model: {beside} is cut off: {beside.stat().st_size} of {end} bytes; copy the whole file"
-            raise ModelError(msg)
-    return sorted(names)
 
 
 def _signature(graph: Any, path: Path) -> Signature:
@@ -167,8 +156,10 @@ def _output(graph: Any, shape: list[int | None] | None) -> OutputKind | None:
         return "classes"
     makers = {name: node for node in graph.node for name in node.output}
     node = makers.get(graph.output[0].name)
-    while node is not None and node.op_type in PASSING:
-        node = makers.get(node.input[0])
+    for _ in graph.node:  # a damaged graph may be a circle
+        if node is None or node.op_type not in PASSING:
+            break
+        node = makers.get(node.input[0]) if node.input else None
     kind = ENDS.get(node.op_type) if node is not None else None
     if kind == "sigmoid":  # several bands of it are scores that do not exclude each other
         return kind if shape is not None and len(shape) == 4 and 1 in (shape[1], shape[3]) else None
@@ -196,22 +187,31 @@ def read_metadata(texts: Mapping[str, str], where: str) -> Declaration:
 
 def _own(value: Any, where: str) -> Declaration:
     if not isinstance(value, dict):
-        msg = f"model: {where}: the metadata key {BATCHSEG_KEY} is {value!r}; expected a JSON object"
+        msg = f"model: {where}: the metadata key {BATCHSEG_KEY} is {excerpt(value)}; expected a JSON object"
         raise ModelError(msg)
     mean, std = (_numbers(value.get(key), key, where) for key in ("mean", "std"))
     normalize = Normalize(mean=mean or (0.0,), std=std or (1.0,)) if mean or std else None
     baked = value.get("baked") is True
+    threshold = _number(value, "threshold", where=where)
     return Declaration(
         origin="baked" if baked else "onnx",
         declares_transforms=baked or normalize is not None,
         normalize=normalize,
-        layout=value.get("layout"),
-        size_divisor=int(value.get("size_divisor", 1)),
-        output=value.get("output"),
+        layout=_choice(value, "layout", get_args(Layout), where),
+        size_divisor=_pixels(value, "size_divisor", where=where) or 1,
+        output=_choice(value, "output", get_args(OutputKind), where),
         confidence_output=value.get("confidence_output") is True,
         classes=read_classes(value.get("classes"), where),
-        threshold=float(value.get("threshold", 0.5)),
+        threshold=0.5 if threshold is None else threshold,
     )
+
+
+def _choice(values: Mapping[str, Any], key: str, known: tuple[str, ...], where: str) -> Any:
+    value = values.get(key)
+    if value is not None and value not in known:
+        msg = f"model: {where}: {key} in the metadata is {excerpt(value)}; expected {' or '.join(known)}"
+        raise ModelError(msg)
+    return value
 
 
 def baked_metadata(*, confidence_output: bool, classes: Sequence[ClassInfo] = ()) -> dict[str, str]:
@@ -230,12 +230,13 @@ def baked_metadata(*, confidence_output: bool, classes: Sequence[ClassInfo] = ()
 def _deepness(values: Mapping[str, Any], where: str) -> Declaration:
     """Deepness divides pixels by 255, then standardises; without model_type nothing is taken for granted."""
     kind = values.get("model_type")
-    if kind is not None and str(kind).capitalize() != "Segmentor":
-        msg = f"model: {where} is a {kind} (metadata key model_type); expected a Segmentor"
+    if kind is not None and (not isinstance(kind, str) or kind.capitalize() != "Segmentor"):
+        said = kind if isinstance(kind, str) else excerpt(kind)
+        msg = f"model: {where} is a {said[:40]} (metadata key model_type); expected a Segmentor"
         raise ModelError(msg)
     mean, std = (_numbers(values.get(f"standardization_{key}"), key, where) for key in ("mean", "std"))
     declares = kind is not None or bool(mean or std)
-    tile_size = _number(values, "tile_size", "tiles_size", where=where)
+    tile_size = _pixels(values, "tile_size", "tiles_size", where=where)
     overlap = _number(values, "tiles_overlap", where=where)
     resolution = _number(values, "resolution", where=where)
     return Declaration(
@@ -244,7 +245,7 @@ def _deepness(values: Mapping[str, Any], where: str) -> Declaration:
         normalize=Normalize(mean=mean or (0.0,), std=std or (1.0,)) if declares else None,
         classes=_class_names(values.get("class_names", values.get("names")), where),
         threshold=_number(values, "seg_thresh", where=where) or 0.5,
-        tile_size=int(tile_size) if tile_size else None,
+        tile_size=tile_size or None,
         halo=int(tile_size * overlap / 200) if tile_size and overlap else None,
         pixel_size=resolution / 100 if resolution else None,
         notes=_notes(values),
@@ -254,37 +255,52 @@ def _deepness(values: Mapping[str, Any], where: str) -> Declaration:
 def _notes(values: Mapping[str, Any]) -> tuple[str, ...]:
     if not values.get("seg_small_segment"):
         return ()
-    pixels = values["seg_small_segment"]
+    pixels = excerpt(values["seg_small_segment"])
     return (f"seg_small_segment ({pixels}) is not applied to masks; regions: min_area does so for tables",)
 
 
 def _value(text: str) -> Any:
     """JSON, or a Python literal as older exports wrote; else the text itself."""
     try:
-        return json.loads(text)
+        return parse_json(text)
     except ValueError:
         pass
+    if len(text) > LITERAL_CHARACTERS:
+        return text
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
+    except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
         return text
 
 
 def _number(values: Mapping[str, Any], *keys: str, where: str) -> float | None:
     for key in keys:
         if (value := values.get(key)) is not None:
-            if not isinstance(value, int | float) or value < 0:
-                msg = f"model: {where}: the metadata key {key} is {value!r}; expected a number"
+            if not _is_number(value) or value < 0:
+                msg = f"model: {where}: the metadata key {key} is {excerpt(value)}; expected a number"
                 raise ModelError(msg)
             return float(value)
     return None
 
 
+def _pixels(values: Mapping[str, Any], *keys: str, where: str) -> int | None:
+    value = _number(values, *keys, where=where)
+    if value is not None and value > LARGEST_SIDE:
+        msg = f"model: {where}: the metadata key {keys[0]} is {value:g}; expected at most {LARGEST_SIDE:,}"
+        raise ModelError(msg)
+    return None if value is None else int(value)
+
+
+def _is_number(value: Any) -> bool:
+    """Neither NaN nor beyond what a network's float32 holds."""
+    return isinstance(value, int | float) and abs(value) < LARGEST_NUMBER
+
+
 def _numbers(value: Any, key: str, where: str) -> tuple[float, ...]:
     if value is None:
         return ()
-    if not isinstance(value, list) or not all(isinstance(v, int | float) for v in value):
-        msg = f"model: {where}: {key} in the metadata is {value!r}; expected a list of numbers"
+    if not isinstance(value, list) or not all(_is_number(v) for v in value):
+        msg = f"model: {where}: {key} in the metadata is {excerpt(value)}; expected a list of numbers"
         raise ModelError(msg)
     if key == "std" and 0 in value:
         msg = f"model: {where}: std in the metadata holds 0"
@@ -298,10 +314,11 @@ def _class_names(value: Any, where: str) -> tuple[ClassInfo, ...]:
     if isinstance(names, dict):
         try:
             ordered = sorted((int(key), name) for key, name in names.items())
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, ArithmeticError):
             ordered = [(-1, "")]
         if [number for number, _ in ordered] != list(range(len(ordered))):
-            msg = f"model: {where}: class_names in the metadata is {names!r}; expected every id from 0 on"
+            found = excerpt(names)
+            msg = f"model: {where}: class_names in the metadata is {found}; expected every id from 0 on"
             raise ModelError(msg)
         names = [name for _, name in ordered]
     return read_classes(names, where)

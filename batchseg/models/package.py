@@ -75,6 +75,9 @@ Format = Literal["pir", "pdmodel", "onnx"]
 
 Layout = Literal["NCHW", "NHWC"]
 
+LARGEST_AXIS = 2**24
+"""Pixels, bands or images: a network that claims more on one axis cannot be fed."""
+
 OutputKind = Literal["classes", "logits", "probabilities", "sigmoid"]
 """classes: integer ids. logits, probabilities: K scores per pixel. sigmoid: one band of scores in 0..1."""
 

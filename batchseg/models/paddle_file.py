@@ -3,13 +3,13 @@
 Importing paddle costs a second and 300 MB, and Paddle 3.2.2 loads some damaged files without a word.
 """
 
-import json
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from batchseg.errors import ModelError
 from batchseg.models.package import OutputKind, Signature
+from batchseg.system.json_text import parse_json
 
 PIR_MAGIC = "pir"
 
@@ -44,7 +44,7 @@ def read_program(content: bytes, name: str) -> Signature:
 def _read_pir(content: bytes, name: str) -> Signature:
     head = content[:200].replace(b" ", b"")
     try:
-        loaded = json.loads(content)
+        loaded = parse_json(content)
     except ValueError as e:
         if b'"magic":"pir"' in head:
             msg = f"model: {name} is cut off or damaged ({e}); copy the whole export"
@@ -61,9 +61,9 @@ def _read_pir(content: bytes, name: str) -> Signature:
         fetches = [op for op, kind in zip(ops, kinds, strict=True) if kind in ("fetch", "shadow_output")]
         inputs = [_pir_type(_results(op)[0]) for op in feeds]
         outputs = [_pir_type(_made(makers, op["I"][0]["%"])) for op in fetches]
-    except (KeyError, IndexError, TypeError, AttributeError):
+        ends = [_pir_end(makers, op["I"][0]["%"]) for op in fetches[:1]]
+    except (LookupError, TypeError, AttributeError, ValueError):
         return Signature()  # of a version that writes them otherwise: Paddle decides
-    ends = [_pir_end(makers, op["I"][0]["%"]) for op in fetches[:1]]
     return _signature(name, inputs, outputs, ends[0] if ends else "", kinds)
 
 
@@ -84,14 +84,17 @@ def _results(op: Mapping[str, Any]) -> list[Any]:
 
 
 def _made(makers: Mapping[int, Any], number: int) -> Any:
-    return next(result for result in _results(makers[number]) if result["%"] == number)
+    (made,) = [result for result in _results(makers[number]) if result["%"] == number]
+    return made
 
 
 def _pir_type(result: Mapping[str, Any]) -> tuple[str, list[int]]:
     """Type and shape of `{"TT": {"#": "0.t_dtensor", "D": [{"#": "0.t_f32"}, [-1, 3, -1, -1], ...]}}`."""
     element, shape = result["TT"]["D"][:2]
     kind = str(element["#"]).partition(".t_")[2]
-    return _PIR_NAMES.get(kind, kind), list(shape)
+    if not isinstance(shape, list) or not all(type(axis) is int for axis in shape):
+        raise TypeError
+    return _PIR_NAMES.get(kind, kind), shape
 
 
 _PIR_NAMES = {"f32": "float32", "f16": "float16", "bf16": "bfloat16", "f64": "float64", "ui8": "uint8"} | {
@@ -100,12 +103,14 @@ _PIR_NAMES = {"f32": "float32", "f16": "float16", "bf16": "bfloat16", "f64": "fl
 
 
 def _pir_end(makers: Mapping[int, Any], number: int) -> str:
-    while True:
+    """Name of the operator that makes a value, those of PASSING not counted; empty: a circle of them."""
+    for _ in makers:
         op = makers[number]
         kind = str(op["#"]).partition(".")[2]
         if kind not in PASSING and kind != "transpose":
             return kind
         number = op["I"][0]["%"]
+    return ""
 
 
 def _read_pdmodel(content: bytes, name: str) -> Signature:
@@ -118,12 +123,12 @@ def _read_pdmodel(content: bytes, name: str) -> Signature:
         block = list(_fields(blocks[0]))
         ops = [_op(value) for number, value in block if number == 4]
         tensors = dict(_variable(value) for number, value in block if number == 3)
-    except (ValueError, TypeError, UnicodeDecodeError) as e:
+        kinds = [kind for kind, _, _ in ops]
+        feeds = [names[0] for kind, _, names in ops if kind == "feed"]
+        fetched = [names[0] for kind, names, _ in ops if kind == "fetch"]
+    except (ValueError, TypeError, LookupError) as e:
         msg = f"model: {name} is cut off, or is no Paddle program; copy the whole export"
         raise ModelError(msg) from e
-    kinds = [kind for kind, _, _ in ops]
-    feeds = [names[0] for kind, _, names in ops if kind == "feed"]
-    fetched = [names[0] for kind, names, _ in ops if kind == "fetch"]
     inputs = [tensors[feed] for feed in feeds if tensors.get(feed)]
     outputs = [tensors[fetch] for fetch in fetched if tensors.get(fetch)]
     end = _pdmodel_end(ops, fetched[0]) if fetched else ""
@@ -145,17 +150,23 @@ def _op(message: Any) -> tuple[str, list[str], list[str]]:
     kind, names = "", {1: [], 2: []}  # type: str, dict[int, list[str]]
     for number, value in _fields(message):
         if number == 3:
-            kind = bytes(value).decode()
+            kind = _text(value)
         elif number in names:
-            names[number] += [bytes(text).decode() for key, text in _fields(value) if key == 2]
+            names[number] += [_text(text) for key, text in _fields(value) if key == 2]
     return kind, names[1], names[2]
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, memoryview):
+        raise TypeError  # bytes() of a number takes so many bytes of memory
+    return bytes(value).decode()
 
 
 def _variable(message: Any) -> tuple[str, tuple[str, list[int]] | None]:
     """VarDesc: name = 1, type = 2; VarType: lod_tensor = 3; its tensor = 1: a TensorDesc."""
     found = dict(_fields(message))
     tensor = dict(_fields(dict(_fields(found[2])).get(3, b""))).get(1) if 2 in found else None
-    name = bytes(found[1]).decode() if 1 in found else ""
+    name = _text(found[1]) if 1 in found else ""
     if tensor is None:
         return name, None
     kind, dims = tensor_desc(tensor)
@@ -239,8 +250,10 @@ def _is_whole(content: memoryview) -> bool:
         message = content[at + 20 : at + 20 + message_bytes]
         try:
             kind, dims = tensor_desc(message)
-        except ValueError:
+        except (ValueError, TypeError):
             return False
+        if any(axis < 0 for axis in dims):
+            return False  # else the walk goes back, and does not end
         if kind not in _ELEMENT_BYTES:
             return kind >= 0  # a type that this walk does not know: Paddle decides
         at += 20 + message_bytes + math.prod(dims) * _ELEMENT_BYTES[kind]

@@ -78,7 +78,7 @@ def _config(request: dict[str, Any]) -> Any:
     path = request["config"]
     try:
         with Path(path).open(encoding="utf-8") as f:
-            is_mapping = isinstance(yaml.load(f, Loader=yaml.FullLoader), dict)  # PaddleSeg's loader
+            is_mapping = isinstance(yaml.compose(f, Loader=yaml.SafeLoader), yaml.MappingNode)
         config = Config(path, opts=request["settings"] or None) if is_mapping else None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as e:
         msg = f"cannot read {path}: {' '.join(str(e).split())}"

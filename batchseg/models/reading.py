@@ -12,6 +12,7 @@ from batchseg.models.encryption import ENCRYPTED, decrypt_file
 from batchseg.models.keys import load_key
 from batchseg.models.onnx_file import guess_layout, read_onnx
 from batchseg.models.package import (
+    LARGEST_AXIS,
     Declaration,
     Format,
     Layout,
@@ -22,6 +23,7 @@ from batchseg.models.package import (
     Signature,
 )
 from batchseg.models.paddle_file import check_params, read_program
+from batchseg.system.excerpt import excerpt
 
 FORMATS: dict[str, Format] = {".json": "pir", ".pdmodel": "pdmodel", ".onnx": "onnx"}
 """By suffix; where a folder holds several, the first is taken: deploy.yaml says .pdmodel in any case."""
@@ -43,6 +45,22 @@ def read_model(path: str, *, layout: Layout | None = None, decrypt: Decrypt | No
     Raises:
         ModelError: files are missing, damaged or of another kind, or a transform is not known.
     """
+    try:
+        return _read(path, layout, decrypt)
+    except OSError as e:
+        msg = f"model: cannot read {e.filename or path}: {e.strerror or e}"
+        raise ModelError(msg) from e
+    except MemoryError as e:
+        msg = f"model: {path} does not fit into this machine's memory"
+        raise ModelError(msg) from e
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as e:
+        # Somebody else wrote the files, which can be wrong in more ways than are foreseen here.
+        said = f"{type(e).__name__}: {excerpt(str(e))}"
+        msg = f"model: {path} is damaged, or of a kind that is not known ({said})"
+        raise ModelError(msg) from e
+
+
+def _read(path: str, layout: Layout | None, decrypt: Decrypt | None) -> ModelPackage:
     given = Path(path)
     folder = given.parent if _suffix(given) == ".onnx" else given
     if not (given.is_dir() or (given.is_file() and folder != given)):
@@ -182,15 +200,19 @@ def _package(
     signature: Signature, declared: Declaration, layout: Layout | None, *, network: str, **files: Any
 ) -> ModelPackage:
     shape = _agreed_shape(signature, declared, network)
+    if shape is not None and max(axis or 0 for axis in shape) > LARGEST_AXIS:
+        msg = f"model: {network} takes an input of {_axes(shape)}, more than {LARGEST_AXIS:,} on one axis"
+        raise ModelError(msg)
     layout = layout or declared.layout or (guess_layout(shape) if shape else "NCHW")
     if layout not in get_args(Layout):
-        msg = f"model: {network}: its layout is {layout!r}; expected NCHW or NHWC"
+        msg = f"model: {network}: its layout is {excerpt(layout)}; expected NCHW or NHWC"
         raise ModelError(msg)
     batch, a, b, c = shape or (None,) * 4
     bands, size_hw = (a, (b, c)) if layout == "NCHW" else (c, (a, b))
     dtype: Any = signature.dtype or declared.dtype or "float32"
     if dtype not in DTYPES:
-        msg = f"model: {network} takes {dtype} pixels; expected {', '.join(DTYPES)}"
+        said = dtype if isinstance(dtype, str) else excerpt(dtype)
+        msg = f"model: {network} takes {said} pixels; expected {', '.join(DTYPES)}"
         raise ModelError(msg)
     output = signature.output or declared.output
     return ModelPackage(

@@ -20,9 +20,16 @@ from batchseg.models.package import (
     ResizeByLong,
     ResizeByShort,
 )
+from batchseg.system.excerpt import excerpt
 
 DEFAULT_MEAN = DEFAULT_STD = 0.5
 """Of PaddleSeg's Normalize, for every band."""
+
+LARGEST_SIDE = 2**16
+"""Pixels: a tile of such sides is larger than any machine's memory."""
+
+LARGEST_NUMBER = 2.0**127
+"""What a network's float32 holds, and more than any limit on a size needs."""
 
 TRAINING_ONLY = frozenset(
     {
@@ -61,21 +68,22 @@ class _Step:
         return self.values.get(key, default)
 
     def refuse(self, key: str, expected: str) -> NoReturn:
-        msg = f"model: {self.where}: {self.kind} wants {expected} for {key}, found {self.values.get(key)!r}"
+        found = excerpt(self.values.get(key))
+        msg = f"model: {self.where}: {self.kind} wants {expected} for {key}, found {found}"
         raise ModelError(msg)
 
     def check_all_taken(self) -> None:
-        if unknown := sorted(set(self.values) - self.taken):
+        if unknown := sorted(set(self.values) - self.taken, key=str):
             known = ", ".join(sorted(self.taken))
-            msg = f"model: {self.where}: {self.kind} has no key {unknown[0]!r}; it has {known}"
+            msg = f"model: {self.where}: {self.kind} has no key {excerpt(unknown[0])}; it has {known}"
             raise ModelError(msg)
 
-    def whole(self, key: str, *, needed: bool = False) -> int | None:
+    def whole(self, key: str, *, needed: bool = False, at_most: float = LARGEST_SIDE) -> int | None:
         value = self.take(key)
         if value is None and not needed:
             return None
-        if not _is_number(value) or value < 1 or value != int(value):
-            self.refuse(key, "a whole number of pixels")
+        if not _is_number(value) or not 1 <= value <= at_most or value != int(value):
+            self.refuse(key, f"a whole number of at most {at_most:,} pixels")
         return int(value)
 
     def size_hw(self, default_wh: tuple[int, int] | None = None) -> tuple[int, int]:
@@ -104,7 +112,7 @@ def read_transforms(transforms: Any, where: str) -> tuple[tuple[Geometry, ...], 
         ModelError: a transform is not known, has another form, or would run twice.
     """
     if not isinstance(transforms, list | None):
-        msg = f"model: {where}: transforms wants a list, found {transforms!r}"
+        msg = f"model: {where}: transforms wants a list, found {excerpt(transforms)}"
         raise ModelError(msg)
     geometry: list[Geometry] = []
     normalize = None
@@ -133,10 +141,10 @@ def _step(item: Any, where: str) -> _Step:
     ):
         return _Step(kind, item, where)
     if isinstance(kind, str) and kind in TRAINING_ONLY:
-        msg = f"model: {where} asks for the transform {kind!r}, which is for training; remove it there"
+        msg = f"model: {where} asks for the transform {excerpt(kind)}, which is for training; remove it there"
     else:
         msg = (
-            f"model: {where} asks for the transform {kind!r}; batchseg knows Normalize, "
+            f"model: {where} asks for the transform {excerpt(kind)}; batchseg knows Normalize, "
             f"{', '.join(_RESIZES)} and Padding. Export the model without it, or remove it there if tiles of "
             f"the job's tile_size need no such step"
         )
@@ -165,10 +173,11 @@ def _resize(step: _Step) -> Resize:
 def _resize_by_short(step: _Step) -> ResizeByShort:
     short = step.whole("short_size", needed=True)
     longest = step.take("max_size")
-    if longest is not None and not _is_number(longest):
+    if longest in (None, math.inf):
+        return ResizeByShort(short_size=short or 0)
+    if not _is_number(longest) or longest < 1:
         step.refuse("max_size", "a number of pixels")
-    limit = None if longest is None or not math.isfinite(longest) else int(longest)
-    return ResizeByShort(short_size=short or 0, max_size=limit)
+    return ResizeByShort(short_size=short or 0, max_size=int(longest))
 
 
 def _resize_by_long(step: _Step) -> ResizeByLong:
@@ -176,7 +185,9 @@ def _resize_by_long(step: _Step) -> ResizeByLong:
 
 
 def _limit_long(step: _Step) -> LimitLong:
-    limit = LimitLong(max_long=step.whole("max_long"), min_long=step.whole("min_long"))
+    limit = LimitLong(
+        max_long=step.whole("max_long", at_most=LARGEST_NUMBER), min_long=step.whole("min_long")
+    )
     if limit.max_long and limit.min_long and limit.min_long > limit.max_long:
         step.refuse("min_long", f"at most max_long ({limit.max_long})")
     return limit
@@ -208,8 +219,9 @@ def _padding(step: _Step, normalize: Normalize | None) -> Padding:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    """Of no NaN, too."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < LARGEST_NUMBER
 
 
 def _is_whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= LARGEST_SIDE

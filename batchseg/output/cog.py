@@ -101,7 +101,9 @@ def _add_piece(band: Element, piece: Piece) -> None:
     window = piece.window
     size = {"xSize": str(window.width), "ySize": str(window.height)}
     source = SubElement(band, "SimpleSource")
-    SubElement(source, "SourceFilename", relativeToVRT="0").text = piece.path
+    # The first image of a GeoTIFF, in the words of that driver alone: any other, a VRT's say, would read
+    # whatever files the piece names.
+    SubElement(source, "SourceFilename", relativeToVRT="0").text = f"GTIFF_DIR:1:{piece.path}"
     SubElement(source, "SourceBand").text = "1"
     # With them GDAL opens a piece only when it is read: a scene may have thousands.
     SubElement(
@@ -122,7 +124,7 @@ def sidecar_is_whole(cog: Path, classes: tuple[ClassInfo, ...]) -> bool:
     if not classes:
         return True
     try:
-        found = ElementTree.parse(cog.with_name(f"{cog.name}.aux.xml"))
+        found = ElementTree.parse(cog.with_name(f"{cog.name}.aux.xml"))  # noqa: S314  just made by GDAL
     except (OSError, ElementTree.ParseError):
         return False
     return [name.text for name in found.iter("Category")] == [info.name for info in classes]

@@ -8,7 +8,6 @@ tag, attributes and of outputs that are its own; 280 to 330 for usual names.
 import io
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,9 +17,19 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from batchseg.errors import ConfigError
-from batchseg.output.layout import ANNOTATIONS
+from batchseg.output.layout import ANNOTATIONS, RESULTS, result_problem
+from batchseg.output.parquet_footer import column_chunks
+from batchseg.output.parquet_limits import (
+    Allowance,
+    bytes_of,
+    check_size,
+    claimed_bytes,
+    is_small,
+    repeating_texts,
+)
 from batchseg.output.record import SCHEMA, Output, filled
-from batchseg.system import fetch
+from batchseg.system import fetch, rooted
+from batchseg.system.location import PATH_BYTES, Location, shortened
 
 Column = Any
 """pa.ChunkedArray, which takes the type of its values in the stubs and none at run time."""
@@ -73,34 +82,61 @@ def to_parquet(tables: Iterable[pa.Table], run_id: str, schema: pa.Schema = SCHE
     return sink.getvalue()
 
 
-def from_parquet(source: bytes | Path) -> Iterator[pa.Table]:
+def from_parquet(source: bytes | Location, allowance: Allowance | None = None) -> Iterator[pa.Table]:
     """Row groups as HELD. Columns that the file's version did not know have their defaults.
+
+    Args:
+        source: the file, or its content.
+        allowance: what the tables may take in memory; None: one for this file alone.
 
     Raises:
         ConfigError: a newer version wrote it, whose columns would be lost.
         OSError: it cannot be read.
-        pyarrow.ArrowException: it is damaged.
+        pyarrow.ArrowException: it is damaged, or would become too large.
     """
-    opened = io.BytesIO(source) if isinstance(source, bytes) else source
+    opened = io.BytesIO(source) if isinstance(source, bytes) else _opened(source)
     constants: Constants = {}
-    options: dict[str, Any] = {"read_dictionary": [*REPEATING, *_SHARED], "page_checksum_verification": True}
-    with pq.ParquetFile(opened, **options) as parquet:
+    with opened as file:
+        parquet = _ledger_file(file)
         _check_names(parquet.schema_arrow.names)
+        allowance = allowance or Allowance(file.seek(0, io.SEEK_END))
+        chunks = [] if is_small(parquet.metadata) else column_chunks(file)
+        allowance.check(claimed_bytes(chunks))
+        if odd := repeating_texts(chunks, [*REPEATING, *_SHARED]):
+            parquet = _ledger_file(file, odd)
         for number in range(parquet.num_row_groups):
             table = parquet.read_row_group(number)
+            allowance.take(bytes_of(table, odd))
             known = dict(zip(table.column_names, table.columns, strict=True))
-            yield _thrifty(filled(known, len(table), HELD), constants)
+            held = filled(known, len(table), HELD)
+            _check_outputs(held)
+            yield _thrifty(held, constants)
 
 
-def open_parquet(uri: str) -> pq.ParquetFile:
-    """A table, of which a local file gives what is asked for and another storage all.
+def _ledger_file(file: Any, more: Sequence[str] = ()) -> pq.ParquetFile:
+    """`more`: columns that are read as dictionaries, beside those that always are."""
+    names = [*REPEATING, *_SHARED, *more]
+    return pq.ParquetFile(file, read_dictionary=names, page_checksum_verification=True)
+
+
+def open_parquet(file: Location) -> pq.ParquetFile:
+    """A table of an output, of which a local file gives what is asked for and another storage all.
 
     Raises:
         OSError: it cannot be read.
-        pyarrow.ArrowException: it is damaged.
+        pyarrow.ArrowException: it is damaged, or would become too large.
     """
-    found = fetch.path_or_bytes(uri)
-    return pq.ParquetFile(io.BytesIO(found) if isinstance(found, bytes) else found)
+    opened = _opened(file)
+    parquet = pq.ParquetFile(opened)
+    check_size(parquet.metadata, opened.seek(0, io.SEEK_END))
+    return parquet
+
+
+def _opened(file: Location) -> Any:
+    if not file.is_local:
+        return io.BytesIO(fetch.read_bytes(file))
+    with rooted.native_path(file) as path:
+        return pa.OSFile(path, "rb")
 
 
 def _check_names(names: Sequence[str]) -> None:
@@ -115,6 +151,30 @@ def _check_names(names: Sequence[str]) -> None:
             f"version wrote it; use that version, or another output"
         )
         raise ConfigError(msg)
+
+
+def _check_outputs(table: pa.Table) -> None:
+    """Recorded paths are removed, replaced and read. Raises ValueError where one is that of no result."""
+    outputs = outputs_of(table)
+    if not len(outputs):
+        return
+    paths: Any = outputs.column("path").chunk(0)
+    problems: dict[int, str] = {}
+    words = paths.dictionary
+    odd: Any = pc.invert(pc.match_substring_regex(words, _SOUND))
+    odd = pc.or_(odd, pc.greater(pc.binary_length(words), pa.scalar(PATH_BYTES)))
+    for number in np.flatnonzero(odd.to_numpy(zero_copy_only=False)).tolist():
+        if problem := result_problem(str(words[number])):
+            problems[number] = problem
+    if found := np.flatnonzero(np.isin(paths.indices.to_numpy(), list(problems))).tolist():
+        source = table.column("source_id")[outputs.column("row")[found[0]].as_py()]
+        problem = problems[paths.indices[found[0]].as_py()]
+        msg = f"the row of {source} names the result {shortened(str(paths[found[0]]))!r}: {problem}"
+        raise ValueError(msg)
+
+
+_SOUND = rf"^({'|'.join(RESULTS)})(/[^/.\x00-\x1f\x7f-\x{{9f}}][^/\x00-\x1f\x7f-\x{{9f}}]*)+$"
+"""Nearly all paths, quickly; the others are looked at one by one."""
 
 
 def latest(tables: list[pa.Table]) -> pa.Table:

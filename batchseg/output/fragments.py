@@ -1,5 +1,6 @@
 """A shard's predicted cores to fragment files: small GeoTIFFs that exist until the scene is finished."""
 
+import re
 import time
 import warnings
 from collections.abc import Sequence
@@ -17,23 +18,30 @@ from batchseg.output.record import ShardRecord
 from batchseg.pixels.grid import Window
 from batchseg.predict.stitch import ShardMask
 from batchseg.system import listing, storage
-from batchseg.system.location import join
+from batchseg.system.location import Location
 
 LAYERS: tuple[layout.Layer, ...] = ("mask", "confidence")
 
+_DIGEST = re.compile("[0-9a-f]{16}")
+"""A scene's folder, by `digest`."""
 
-def fragment_folder(output: str, source_id: str, tag: str, pixel: str, grid: str, cpu_class: str) -> str:
-    """Where a scene's fragments lie: another version, setting or shard grid lies elsewhere.
+
+def scene_folder(output: str, source_id: str) -> Location:
+    """Where fragments of all versions of a scene lie.
 
     The source id is hashed, as it may be longer than a file name can be.
     """
-    name = digest({"id": source_id})
+    return layout.fragments_folder(output).below(digest({"id": source_id}))
+
+
+def fragment_folder(output: str, source_id: str, tag: str, pixel: str, grid: str, cpu_class: str) -> Location:
+    """Where a scene's fragments lie: another version, setting or shard grid lies elsewhere."""
     version = digest({"tag": tag, "pixel": pixel, "grid": grid, "cpu": cpu_class})
-    return join(layout.fragments_folder(output), name, version)
+    return scene_folder(output, source_id).below(version)
 
 
-def fragment_uri(folder: str, window: Window, layer: layout.Layer) -> str:
-    return layout.fragment_uri(folder, layer, window.row_off, window.col_off)
+def fragment_file(folder: Location, window: Window, layer: layout.Layer) -> Location:
+    return layout.fragment_file(folder, layer, window.row_off, window.col_off)
 
 
 def fragments_exist(output: str, records: Sequence[ShardRecord]) -> list[bool]:
@@ -50,8 +58,8 @@ def fragments_exist(output: str, records: Sequence[ShardRecord]) -> list[bool]:
         sizes = {info.uri.rpartition("/")[2]: info.size for info in listing.list_folder(folder)}
 
     def held(record: ShardRecord) -> int:
-        uris = (fragment_uri(folder, record.window, layer) for layer in LAYERS)
-        return sum(sizes.get(uri.rpartition("/")[2], 0) for uri in uris)
+        files = (fragment_file(folder, record.window, layer) for layer in LAYERS)
+        return sum(sizes.get(file.name, 0) for file in files)
 
     return [record.empty or held(record) == record.fragment_bytes for record in records]
 
@@ -76,7 +84,7 @@ def write_shards(
         for layer, pixels in zip(LAYERS, (mask.classes, mask.confidence), strict=True):
             if pixels is not None:
                 data = _geotiff(pixels)
-                files.append((fragment_uri(folder, core, layer), data))
+                files.append((fragment_file(folder, core, layer), data))
                 size += len(data)
         records.append(
             ShardRecord(
@@ -130,6 +138,6 @@ def discard_leftovers(output: str, unfinished: Sequence[str]) -> None:
     needed = {digest({"id": source_id}) for source_id in unfinished}
     with publish.output_errors("list", root):
         folders = listing.list_subfolders(root)
-    for folder in folders:
-        if folder.rpartition("/")[2] not in needed:
-            publish.remove(folder)
+    for name in (folder.rpartition("/")[2] for folder in folders):
+        if _DIGEST.fullmatch(name) and name not in needed:  # what has another name is none of ours
+            publish.remove_folder(root.below(name))

@@ -16,7 +16,6 @@ import pyarrow.parquet as pq
 from batchseg.output import layout, publish
 from batchseg.output.columns import GROUP_ROWS, Column, first_output
 from batchseg.output.record import Record, to_table
-from batchseg.system.location import join
 
 _CLASS: dict[str, pa.DataType] = {
     "class_id": pa.int32(),
@@ -81,7 +80,7 @@ def write_items(
     items = items_of(table, class_names, gone, photographs=photographs or _of_photographs(table))
     sink = io.BytesIO()
     pq.write_table(items, sink, compression="zstd", row_group_size=GROUP_ROWS)
-    publish.publish(join(output, layout.ITEMS_TABLE), sink.getvalue())
+    publish.publish(layout.items_file(output), sink.getvalue())
 
 
 def items_of(

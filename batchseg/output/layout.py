@@ -13,14 +13,15 @@
     _batchseg/fragments/<digest>/<digest>/          predicted shards of scenes that are not finished
     _batchseg/scratch/                              files in the making, of local outputs
 
-A "path" is relative to the output, as the ledger records it; a "uri" is that of the file itself.
+A "path" is relative to the output, as the ledger records it; a "file" or "folder" is its Location, whose
+root is the output: whoever may write there must not lead a run elsewhere, so no link below it is followed.
 """
 
 import re
-from pathlib import Path
 from typing import Literal
 
-from batchseg.system.location import join
+from batchseg.errors import OutputError
+from batchseg.system.location import Location, misplaced, shortened
 
 Layer = Literal["mask", "confidence"]
 """Which raster of a source: the class of each pixel, or how sure the model is of it."""
@@ -70,24 +71,57 @@ def crs_of(path: str) -> str:
     return path.split("/")[1].removeprefix("crs=")
 
 
-def own_folder(output: str) -> str:
+def result_problem(path: str) -> str:
+    """Why a recorded path is that of no result, in words; empty where it is one's."""
+    if problem := misplaced(path):
+        return problem
+    folder, separator, _ = path.partition("/")
+    return "" if separator and folder in RESULTS else f"it is not below {', '.join(RESULTS)}"
+
+
+def result_file(output: str, path: str) -> Location:
+    """A file that the ledger records. Raises OutputError where the path is that of no result."""
+    if problem := result_problem(path):
+        msg = f"{shortened(path)!r} is no result of {output}: {problem}"
+        raise OutputError(msg)
+    return Location.of(output).listed(path)
+
+
+def result_folder(output: str, folder: str) -> Location:
+    """One of RESULTS."""
+    return Location.of(output).below(folder)
+
+
+def folders(output: str) -> list[Location]:
+    """All that a run writes in."""
+    own = [locks_folder(output), ledger_folder(output), runs_folder(output), fragments_folder(output)]
+    results = [result_folder(output, name) for name in RESULTS]
+    tables = Location.of(output).below(ITEMS_TABLE.partition("/")[0])
+    return [own_folder(output), *own, scratch_folder(output), *results, tables]
+
+
+def items_file(output: str) -> Location:
+    return Location.of(output).below(ITEMS_TABLE)
+
+
+def own_folder(output: str) -> Location:
     """What is batchseg's own business."""
-    return join(output, _OWN)
+    return Location.of(output).below(_OWN)
 
 
-def state_uri(output: str) -> str:
-    return join(output, _OWN, "output.json")
+def state_file(output: str) -> Location:
+    return own_folder(output).below("output.json")
 
 
-def ledger_folder(output: str) -> str:
-    return join(output, _OWN, "ledger")
+def ledger_folder(output: str) -> Location:
+    return own_folder(output).below("ledger")
 
 
 LedgerPart = Literal["snapshot", "segment"]
 
 
-def ledger_uri(output: str, kind: LedgerPart, number: int) -> str:
-    return join(ledger_folder(output), f"{kind}-{number:08d}.parquet")
+def ledger_file(output: str, kind: LedgerPart, number: int) -> Location:
+    return ledger_folder(output).below(f"{kind}-{number:08d}.parquet")
 
 
 def ledger_number(uri: str, kind: LedgerPart) -> int | None:
@@ -96,12 +130,12 @@ def ledger_number(uri: str, kind: LedgerPart) -> int | None:
     return int(match[1]) if match else None
 
 
-def locks_folder(output: str) -> str:
-    return join(output, _OWN, "locks")
+def locks_folder(output: str) -> Location:
+    return own_folder(output).below("locks")
 
 
-def epoch_uri(output: str, epoch: int) -> str:
-    return join(locks_folder(output), f"epoch-{epoch:08d}.json")
+def epoch_file(output: str, epoch: int) -> Location:
+    return locks_folder(output).below(f"epoch-{epoch:08d}.json")
 
 
 def epoch_number(uri: str) -> int | None:
@@ -110,33 +144,37 @@ def epoch_number(uri: str) -> int | None:
     return int(match[1]) if match else None
 
 
-def runs_folder(output: str) -> str:
-    return join(output, _OWN, "runs")
+def runs_folder(output: str) -> Location:
+    return own_folder(output).below("runs")
 
 
 LOG, LIBRARIES, PROFILE, SUMMARY = "log.txt", "libraries.txt", "profile.json", "summary.json"
 """Files of a run: its log, what libraries printed, when its steps ran, its numbers at the end."""
 
 
-def run_uri(output: str, run_id: str, name: str) -> str:
+def run_folder(output: str, run_id: str) -> Location:
+    return runs_folder(output).below(run_id)
+
+
+def run_file(output: str, run_id: str, name: str) -> Location:
     """A file of one run."""
-    return join(runs_folder(output), run_id, name)
+    return run_folder(output, run_id).below(name)
 
 
-def fragments_folder(output: str) -> str:
-    return join(output, _OWN, "fragments")
+def fragments_folder(output: str) -> Location:
+    return own_folder(output).below("fragments")
 
 
-def fragment_uri(folder: str, layer: Layer, row_off: int, col_off: int) -> str:
+def fragment_file(folder: Location, layer: Layer, row_off: int, col_off: int) -> Location:
     """A layer of the shard whose core begins at this pixel of its scene."""
-    return join(folder, f"{layer}-{row_off:08d}-{col_off:08d}.tif")
+    return folder.below(f"{layer}-{row_off:08d}-{col_off:08d}.tif")
 
 
-def scratch_folder(root: Path) -> Path:
+def copies_folder(root: str) -> Location:
+    """Where files of an output on other storages are made: below a folder of this machine."""
+    return Location.of(root).below(_SCRATCH)
+
+
+def scratch_folder(output: str) -> Location:
     """Where files of a local output are made, on its own file system."""
-    return root / _OWN / _SCRATCH
-
-
-def is_output(root: Path) -> bool:
-    """Whether a local folder is the root of an output."""
-    return (root / _OWN).is_dir()
+    return own_folder(output).below(_SCRATCH)

@@ -15,6 +15,7 @@ when it is asked for; the shards of unfinished scenes are objects.
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -26,7 +27,7 @@ from batchseg.output.columns import HELD, from_parquet, latest, to_parquet
 from batchseg.output.ledger_files import parts_there, read_parts, read_snapshot
 from batchseg.output.record import SCHEMA, Latest, Record, ShardRecord, sources_of, to_records, to_table
 from batchseg.pixels.grid import Window
-from batchseg.system.redact import hidden, public
+from batchseg.system.redact import MAY_HOLD_CREDENTIALS, impersonal, public
 from batchseg.system.threads import start_aside
 
 MERGE_AFTER = 256
@@ -76,11 +77,11 @@ class Ledger:
         self._tail = {number: size for number, size in segments.items() if number > self._last}
         self._snapshot_bytes = snapshots.get(self._last, 0)
         if snapshots:
-            newest = layout.ledger_uri(self._output, "snapshot", self._last)
+            newest = layout.ledger_file(self._output, "snapshot", self._last)
             ends = [self._replay(rows) for rows in read_snapshot(newest)]
             self._settled = pa.concat_tables([self._settled, *ends])  # sorted, each source once
         for tables in read_parts(
-            [layout.ledger_uri(self._output, "segment", number) for number in self._tail]
+            [layout.ledger_file(self._output, "segment", number) for number in self._tail]
         ):
             self._appended += [self._replay(rows) for rows in tables]
         self._last = max(self._tail, default=self._last)
@@ -143,8 +144,8 @@ class Ledger:
         self._run, self.guard = run_id, guard or self.guard
         data = to_parquet([], run_id)
         # A number that is taken is of a run that went on after this one read the ledger: its rows come first.
-        while not publish.create(layout.ledger_uri(self._output, "segment", self._last + 1), data):
-            for tables in read_parts([layout.ledger_uri(self._output, "segment", self._last + 1)]):
+        while not publish.create(layout.ledger_file(self._output, "segment", self._last + 1), data):
+            for tables in read_parts([layout.ledger_file(self._output, "segment", self._last + 1)]):
                 self._append(self._replay(rows) for rows in tables)
             self._last += 1
             self._tail[self._last] = 0
@@ -198,22 +199,19 @@ class Ledger:
         unfinished = to_table(record for key in self.unfinished() for record in self.shards(key))
         data = to_parquet([self.table(), unfinished], self._run)
         parts = start_aside(parts_there, self._output)  # a bucket is asked while it takes the snapshot
-        publish.publish(layout.ledger_uri(self._output, "snapshot", self._last), data)
+        publish.publish(layout.ledger_file(self._output, "snapshot", self._last), data)
         # From here on who reads starts at the new snapshot; what it covers is passed over until it is gone.
         snapshots, segments = parts.result()
-        covered = [
-            layout.ledger_uri(self._output, "snapshot", number) for number in snapshots if number < self._last
-        ]
-        covered += [
-            layout.ledger_uri(self._output, "segment", number) for number in segments if number <= self._last
-        ]
+        file = partial(layout.ledger_file, self._output)
+        covered = [file("snapshot", number) for number in snapshots if number < self._last]
+        covered += [file("segment", number) for number in segments if number <= self._last]
         publish.remove_files(covered)
         self._tail, self._snapshot_bytes = {}, len(data)
 
     def _commit(self, data: bytes) -> None:
         self.guard()
         number = self._last + 1
-        if not publish.create(layout.ledger_uri(self._output, "segment", number), data):
+        if not publish.create(layout.ledger_file(self._output, "segment", number), data):
             msg = f"ledger segment {number} exists already: another run took this output over"
             raise OutputError(msg)
         self._last = number
@@ -278,15 +276,15 @@ def _discreet(record: Record) -> Record:
     uri = public(record.uri)
     if isinstance(record, ShardRecord):
         return record if uri == record.uri else replace(record, uri=uri)
-    error = hidden(record.error)
+    error = impersonal(record.error)
     return record if (uri, error) == (record.uri, record.error) else replace(record, uri=uri, error=error)
 
 
 def _discreet_rows(table: pa.Table) -> pa.Table:
     """Without credentials in URLs and errors; nearly all tables are given back as they are."""
-    for name, clean in (("uri", public), ("error", hidden)):
+    for name, clean in (("uri", public), ("error", impersonal)):
         texts = table.column(name).cast(pa.string())
-        odd: Any = pc.match_substring_regex(texts, r"://[^/]*@|\?" if name == "uri" else ".")
+        odd: Any = pc.match_substring_regex(texts, MAY_HOLD_CREDENTIALS if name == "uri" else ".")
         if pc.any(odd).as_py():
             cleaned = pa.array([clean(str(text)) for text in texts.filter(odd).to_pylist()], pa.string())
             column: Any = pc.replace_with_mask(texts.combine_chunks(), odd.combine_chunks(), cleaned)

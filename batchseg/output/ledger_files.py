@@ -1,13 +1,13 @@
 """The files of a ledger: which there are, and their rows."""
 
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 
 from batchseg.errors import OutputError
 from batchseg.output import layout, publish
 from batchseg.output.columns import from_parquet
+from batchseg.output.parquet_limits import Allowance
 from batchseg.system import fetch, listing
 from batchseg.system.location import Location
 
@@ -24,34 +24,34 @@ def parts_there(output: str) -> tuple[dict[int, int], dict[int, int]]:
     return snapshots, segments
 
 
-def read_snapshot(uri: str) -> Iterator[pa.Table]:
-    local = Location.of(uri).path
-    if local is None:
-        yield from next(read_parts([uri]))
-    else:
-        yield from _tables(uri, local)
+def read_snapshot(file: Location) -> Iterator[pa.Table]:
+    """Rows of a snapshot, of which a local one is not read whole first."""
+    yield from _tables(file, file) if file.is_local else next(read_parts([file]))
 
 
-def read_parts(uris: list[str]) -> Iterator[Iterator[pa.Table]]:
+def read_parts(files: Sequence[Location]) -> Iterator[Iterator[pa.Table]]:
     """Rows of each part, in the order of the parts."""
     try:
-        parts = fetch.read_many(uris)
+        parts = fetch.read_many(files)
     except FileNotFoundError:
         raise
     except OSError as e:
         msg = f"cannot read the ledger: {e}"
         raise OutputError(msg) from e
-    for uri, data in zip(uris, parts, strict=True):
-        yield _tables(uri, data)
+    allowance = Allowance(sum(len(data) for data in parts))  # of all: many small parts are as bad as one
+    for file, data in zip(files, parts, strict=True):
+        yield _tables(file, data, allowance)
 
 
-def _tables(uri: str, source: bytes | Path) -> Iterator[pa.Table]:
+def _tables(
+    file: Location, source: bytes | Location, allowance: Allowance | None = None
+) -> Iterator[pa.Table]:
     try:
-        yield from from_parquet(source)
+        yield from from_parquet(source, allowance)
     except FileNotFoundError:
         raise
     except (OSError, pa.ArrowException, LookupError, ValueError, TypeError) as e:
-        msg = f"cannot read the ledger's {uri}: {e}"
+        msg = f"cannot read the ledger's {file}: {e}"
         if getattr(e, "errno", None) is None:  # what the storage gave is no ledger
             msg += (
                 "; restore it from a backup, or move it away and run the job again: what it alone recorded "

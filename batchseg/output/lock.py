@@ -19,7 +19,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from batchseg.errors import (
@@ -30,15 +29,18 @@ from batchseg.errors import (
     StoppedError,
 )
 from batchseg.output import layout, publish
-from batchseg.system import fetch, listing, storage
+from batchseg.system import fetch, listing, rooted, storage
 from batchseg.system.disks import describe, is_failing
 from batchseg.system.file_info import FileInfo, file_info
-from batchseg.system.location import Location, join
+from batchseg.system.json_text import parse_json
 from batchseg.system.retry import is_passing
 
 BEAT_SECONDS = 5.0
 STALE_SECONDS = 30.0
 """A holder that gave no sign of life for so long is taken to be gone: six beats."""
+
+HOLDER_CHARACTERS = 500
+"""Of who holds an output, at most; batchseg's own words are a fifth of it."""
 
 
 def check_epoch(output: str, epoch: int) -> None:
@@ -86,9 +88,12 @@ class Lock:
 
     def _look(self) -> None:
         check_epoch(self.output, self.epoch)
-        if (path := _local(self.output, self.epoch)) is not None and not path.exists():
-            msg = f"{path} is gone: was {self.output} moved or removed during the run? Run again"
-            raise OutputError(msg)
+        if self._file is not None:
+            place = layout.epoch_file(self.output, self.epoch)
+            found = rooted.look(place)
+            if found is None or not os.path.samestat(found, os.fstat(self._file.fileno())):
+                msg = f"{place} is gone: was {self.output} moved or removed during the run? Run again"
+                raise OutputError(msg)
 
     def guard(self) -> None:
         """As `check`, but asks only after a silence: for what is done often.
@@ -130,7 +135,7 @@ class Lock:
         with contextlib.suppress(OutputError, SourceIOError):
             found = _found(self.output, self.epoch)
             if found is not None and found.token == self.token:
-                publish.remove_files([layout.epoch_uri(self.output, self.epoch)])
+                publish.remove_files([layout.epoch_file(self.output, self.epoch)])
 
     def release(self) -> None:
         self._over.set()
@@ -159,6 +164,7 @@ def hold(output: str, run_id: str, also: Callable[[], None] = lambda: None) -> I
     """
     started = dt.datetime.now().astimezone().isoformat(timespec="seconds")
     text = f"run {run_id}, process {os.getpid()} on {socket.gethostname()}, since {started}"
+    publish.check_no_links(output)
     try:
         lock = _take(output, text)
     except (OutputError, StoppedError, SourceIOError) as e:
@@ -213,9 +219,9 @@ def _take(output: str, text: str) -> Lock:
         lock.abandon()
         msg = f"another run holds {output} (begun at the same moment); wait for it or stop it"
         raise LockedError(msg)
-    publish.remove_files(
-        [info.uri for info in _listed(output) if info.uri != layout.epoch_uri(output, lock.epoch)]
-    )
+    own, folder = layout.epoch_file(output, lock.epoch), layout.locks_folder(output)
+    others = (name for info in _listed(output) if (name := info.uri.rpartition("/")[2]) != own.name)
+    publish.remove_files([folder.listed(name) for name in others])
     return lock
 
 
@@ -234,7 +240,7 @@ def _stays(output: str, epoch: int, modified: float) -> bool:
     until = time.monotonic() + STALE_SECONDS
     while time.monotonic() < until:
         time.sleep(BEAT_SECONDS)
-        info = file_info(layout.epoch_uri(output, epoch))
+        info = file_info(layout.epoch_file(output, epoch))
         if info is None or info.modified != modified:
             return False
     return True
@@ -242,10 +248,10 @@ def _stays(output: str, epoch: int, modified: float) -> bool:
 
 def _now(output: str) -> float:
     """The time by the storage's own clock: when it says that a file was written just now."""
-    uri = join(layout.locks_folder(output), f"clock-{secrets.token_hex(4)}")
-    publish.publish(uri, b"", durable=False)
-    info = file_info(uri)
-    publish.remove_files([uri])
+    file = layout.locks_folder(output).below(f"clock-{secrets.token_hex(4)}")
+    publish.publish(file, b"", durable=False)
+    info = file_info(file)
+    publish.remove_files([file])
     return info.modified if info is not None and info.modified is not None else time.time()
 
 
@@ -265,76 +271,79 @@ def _document(lock: Lock, *, released: bool) -> bytes:
 
 def _write(lock: Lock, *, released: bool) -> None:
     """A local file keeps its inode, which is flocked; an object is put again."""
-    path = _local(lock.output, lock.epoch)
-    if path is None:
-        publish.publish(layout.epoch_uri(lock.output, lock.epoch), _document(lock, released=released))
+    place = layout.epoch_file(lock.output, lock.epoch)
+    if lock._file is None:
+        publish.publish(place, _document(lock, released=released))
         return
     try:
-        with path.open("r+b") as file:
-            # Padded with blanks, not cut off: whoever reads meanwhile must find whole JSON.
-            file.write(_document(lock, released=released).ljust(path.stat().st_size))
+        # Padded with blanks, not cut off: whoever reads meanwhile must find whole JSON. By the descriptor:
+        # the name may be another file's by now.
+        size = os.fstat(lock._file.fileno()).st_size
+        os.pwrite(lock._file.fileno(), _document(lock, released=released).ljust(size), 0)
     except OSError as e:
-        msg = f"cannot write {path}: {describe(e, path)}"
+        msg = f"cannot write {place}: {describe(e, place.path)}"
         raise OutputError(msg) from e
 
 
 def _found(output: str, epoch: int) -> _Found | None:
-    uri = layout.epoch_uri(output, epoch)
+    uri = layout.epoch_file(output, epoch)
     info = file_info(uri)
     modified = info.modified if info else None
     try:
-        loaded = json.loads(fetch.read_bytes(uri))
+        loaded = parse_json(fetch.read_bytes(uri))
         return _Found(
-            token=loaded["token"], text=loaded["holder"], released=loaded["released"], modified=modified
+            token=_text(loaded["token"]),
+            text=_text(loaded["holder"]),
+            released=loaded["released"] is True,
+            modified=modified,
         )
     except FileNotFoundError:
         return None
     except OSError as e:
         msg = f"cannot read {uri}: {e}"
         raise OutputError(msg) from e
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         # A power cut leaves an empty file; whether its run lives is seen as of any other.
         return _Found(token="", text=f"unknown, as {uri} is damaged", released=False, modified=modified)
 
 
-def _local(output: str, epoch: int) -> Path | None:
-    return Location.of(layout.epoch_uri(output, epoch)).path
+def _text(value: object) -> str:
+    """Of an epoch, which whoever may write to the output can have written. Raises TypeError."""
+    if not isinstance(value, str) or len(value) > HOLDER_CHARACTERS:
+        msg = f"no text of up to {HOLDER_CHARACTERS} characters"
+        raise TypeError(msg)
+    return value
 
 
 def _create(lock: Lock) -> bool:
     """Write the epoch only if nobody has. A local file appears flocked, so it is never taken for dead."""
-    path, data = _local(lock.output, lock.epoch), _document(lock, released=False)
+    place, data = layout.epoch_file(lock.output, lock.epoch), _document(lock, released=False)
+    path = place.path
     if path is None:
-        return publish.create(layout.epoch_uri(lock.output, lock.epoch), data)
-    making = path.with_name(f".tmp-{lock.token}")
+        return publish.create(place, data)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock._file = making.open("w+b")
-        lock._file.write(data)
-        lock._file.flush()
-        with contextlib.suppress(OSError):  # a disk without flock still has signs of life
-            fcntl.flock(lock._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.link(making, path)
-    except (FileExistsError, FileNotFoundError):  # or who was first removed ours, see _take
+        with publish.making(place, keep_open=True) as made:
+            lock._file = os.fdopen(made.descriptor, "r+b")
+            made.write(data, durable=False)
+            with contextlib.suppress(OSError):  # a disk without flock still has signs of life
+                fcntl.flock(lock._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return made.add()
+    except FileNotFoundError:  # who was first removed ours, see _take
         return False
     except OSError as e:
         said = (
             f"cannot write {path}: {describe(e, path)}" if is_failing(e) else f"{e.strerror} ({path.parent})"
         )
         raise OutputError(said) from e
-    finally:
-        with contextlib.suppress(OSError):
-            making.unlink(missing_ok=True)
-    return True
 
 
 def _is_flocked(output: str, epoch: int) -> bool | None:
     """Whether a local holder's process is there, however it sleeps. None: other storages do not tell."""
-    path = _local(output, epoch)
-    if path is None:
+    place = layout.epoch_file(output, epoch)
+    if not place.is_local:
         return None
     try:
-        with path.open("rb") as file:
+        with os.fdopen(rooted.open_file(place), "rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             return False
     except BlockingIOError:

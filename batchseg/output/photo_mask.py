@@ -25,7 +25,6 @@ from batchseg.output.region_parts import read_part
 from batchseg.pixels.gdal import gdal
 from batchseg.predict.photo import Ids, PhotoMask, census
 from batchseg.system import fetch
-from batchseg.system.location import join
 
 
 def encode_mask(classes: Ids, product: Product, nodata: int) -> bytes:
@@ -60,7 +59,7 @@ def read_layer(data: bytes) -> NDArray[Any]:
     try:
         if data.startswith(b"\x89PNG"):
             return np.array(PngImageFile(io.BytesIO(data)))
-        with gdal(), MemoryFile(data) as memory, memory.open() as dataset:
+        with gdal(), MemoryFile(data) as memory, memory.open(driver="GTiff") as dataset:
             pixels: NDArray[Any] = dataset.read(1)
             return pixels
     except Exception as e:  # what Pillow and GDAL raise of damaged files has no common base
@@ -138,7 +137,7 @@ class StoredMasks:
         return PhotoMask(classes=classes, confidence=confidence, tiles=row["predicted"])
 
     def _read(self, made: Row) -> NDArray[Any]:
-        data = fetch.read_bytes(join(self._output, made["path"]))
+        data = fetch.read_bytes(layout.result_file(self._output, made["path"]))
         if hashlib.sha256(data).hexdigest() != made["sha256"]:
             msg = f"{made['path']} has another checksum than was recorded"
             raise SourceError(msg)

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from batchseg.inputs.source import Georeference
 from batchseg.job.recipe import Product, Recipe
 from batchseg.output import publish
-from batchseg.output.layout import Layer, layer_path
+from batchseg.output.layout import Layer, layer_path, result_file
 from batchseg.output.photo_mask import encode_confidence, encode_mask
 from batchseg.output.record import SCHEMA, Output, PhotoRecord, to_table
 from batchseg.output.region_parts import MEMBERS, part_path
@@ -24,7 +24,6 @@ from batchseg.regions.photo_table import Annotator, Traced
 from batchseg.regions.rows import PHOTO_COLUMNS, region_schema
 from batchseg.regions.verdicts import judge
 from batchseg.system import storage
-from batchseg.system.location import join
 
 HELD_BYTES = 64 * 2**20
 """Masks that wait for their verdicts, at most; a larger one alone."""
@@ -113,7 +112,7 @@ class ResultWriter:
         for number, (finished, record) in enumerate(zip(waiting, records, strict=True)):
             if is_wanted(self._options.masks, record.verdict):
                 layers = self._layers(finished.mask, record.source_id)
-                files += [(join(self._output, path), data) for path, data in layers]
+                files += layers
                 made = tuple(_made(path, data) for path, data in layers)
                 records[number] = replace(record, outputs=made)
         self._publish(files)
@@ -142,7 +141,8 @@ class ResultWriter:
     def _publish(self, files: list[tuple[str, bytes]]) -> None:
         before = time.perf_counter()
         # Not synced one by one: a run that finds one cut off by a power failure makes it again.
-        storage.at_once(lambda file: publish.publish(*file, durable=False), files, self._output)
+        placed = [(result_file(self._output, path), data) for path, data in files]
+        storage.at_once(lambda file: publish.publish(*file, durable=False), placed, self._output)
         self.seconds += time.perf_counter() - before
 
     def _publish_part(self, regions: pa.Table) -> Output:
@@ -155,7 +155,7 @@ class ResultWriter:
         whole = regions.combine_chunks().replace_schema_metadata(metadata)
         pq.write_table(whole, sink, compression="zstd")
         path, data = part_path("none", members), sink.getvalue()
-        publish.publish(join(self._output, path), data)
+        publish.publish(result_file(self._output, path), data)
         self.seconds += time.perf_counter() - before
         return _made(path, data)
 

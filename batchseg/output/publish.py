@@ -5,17 +5,22 @@ atomic by itself. Readers never see half a file.
 """
 
 import contextlib
+import errno
 import os
 import shutil
 import uuid
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from batchseg.errors import ConfigError, OutputError, SourceIOError
 from batchseg.output import layout
+from batchseg.system import rooted
 from batchseg.system.disks import describe
 from batchseg.system.fetch import read_bytes
+from batchseg.system.listing import WILDCARDS
 from batchseg.system.location import Location
 from batchseg.system.retry import ShortReplyError, code_of, patiently
 from batchseg.system.storage import as_os_error, filesystem
@@ -46,58 +51,55 @@ def check_writable(folder: str) -> None:
         raise ConfigError(msg)
 
 
-def publish(uri: str, data: bytes, *, durable: bool = True) -> None:
-    """Write a whole file atomically, replacing what was there.
+def check_no_links(output: str) -> None:
+    """Raises OutputError where a link is in place of a folder of a local output: before a run, not in it."""
+    for place in layout.folders(output):
+        if place.is_local:
+            with output_errors("use", place):
+                rooted.look(place)
+
+
+def publish(place: Location, data: bytes, *, durable: bool = True) -> None:
+    """Write a whole file of an output atomically, replacing what was there.
 
     Args:
-        uri: where.
+        place: where.
         data: what.
         durable: wait until a local disk has it. Without, a power cut may leave a shorter file.
 
     Raises:
         OutputError: it cannot be written.
     """
-    place = Location.of(uri)
     with output_errors("write", place):
-        target = place.path
-        if target is None:
+        if not place.is_local:
             fs, path = filesystem(place)
             patiently(lambda: fs.pipe_file(path, data))
             return
-        with _beside(target) as temporary:
-            temporary.write_bytes(data)
-            if durable:
-                _sync(temporary)
-            temporary.replace(target)
+        with making(place) as made:
+            made.write(data, durable=durable)
+            made.replace()
 
 
-def scratch_root(output: str) -> Path | None:
-    """Where files of a local output are made, on its own file system; None for other storages."""
-    root = Location.of(output).path
-    return None if root is None else layout.scratch_folder(root)
-
-
-def publish_file(local: Path, uri: str) -> None:
-    """Move a finished local file to its place atomically. Raises OutputError."""
-    place = Location.of(uri)
+def publish_file(local: Path, place: Location) -> None:
+    """Move a finished local file to its place in an output atomically. Raises OutputError."""
     with output_errors("write", place):
-        target = place.path
-        if target is None:
+        if not place.is_local:
             fs, path = filesystem(place)
             patiently(lambda: _upload(fs, local, path))
             local.unlink()
             return
         _sync(local)
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            local.replace(target)
+            with rooted.parent(place, make=True) as (above, name):
+                os.rename(local, name, dst_dir_fd=above)
         except OSError as e:
-            if e.errno != 18:  # EXDEV: the scratch folder lies on another file system
+            if e.errno != errno.EXDEV:  # the scratch folder lies on another file system
                 raise
-            with _beside(target) as temporary:
-                shutil.copyfile(local, temporary)
-                _sync(temporary)
-                temporary.replace(target)
+            with making(place) as made:
+                with local.open("rb") as source, made.opened() as target:
+                    shutil.copyfileobj(source, target)
+                os.fsync(made.descriptor)
+                made.replace()
             local.unlink()
 
 
@@ -115,16 +117,14 @@ def _upload(fs: Any, local: Path, path: str) -> None:
 _EXISTS = frozenset(("PreconditionFailed", "412", "ConditionalRequestConflict", "409"))
 
 
-def create(uri: str, data: bytes) -> bool:
+def create(place: Location, data: bytes) -> bool:
     """Write a file only if it is absent; False where another one is there. Raises OutputError.
 
     The data must be unlike what anybody else would write there: a client sends a request again whose
     reply was lost, and is then told that the file exists. It is its own.
     """
-    place = Location.of(uri)
     with output_errors("create", place):
-        target = place.path
-        if target is None:
+        if not place.is_local:
             fs, path = filesystem(place)
             try:
                 patiently(lambda: fs.pipe_file(path, data, mode="create"))
@@ -134,16 +134,11 @@ def create(uri: str, data: bytes) -> bool:
                 told = isinstance(e, FileExistsError) or code_of(e) in _EXISTS
                 if not told:
                     raise
-                return bool(read_bytes(uri) == data)
+                return bool(read_bytes(place) == data)
             return True
-        with _beside(target) as temporary:
-            temporary.write_bytes(data)
-            _sync(temporary)
-            try:
-                os.link(temporary, target)  # fails if the name exists, which rename does not
-            except FileExistsError:
-                return False
-            return True
+        with making(place) as made:
+            made.write(data, durable=True)
+            return made.add()
 
 
 @contextlib.contextmanager
@@ -166,51 +161,114 @@ def replaced(target: Path) -> Iterator[Path]:
             making.unlink(missing_ok=True)
 
 
-def remove(uri: str) -> None:
-    """Delete a file or a folder with all in it; nothing there is no error. Raises OutputError."""
-    with output_errors("remove", uri):
-        fs, path = filesystem(uri)
-        with contextlib.suppress(FileNotFoundError):
-            patiently(lambda: fs.rm(path, recursive=True))
+def remove_folder(place: Location) -> None:
+    """Delete a folder of an output with all in it; nothing there is no error. Raises OutputError."""
+    with output_errors("remove", place), contextlib.suppress(FileNotFoundError):
+        if place.is_local:
+            rooted.remove_tree(place)
+        else:
+            fs, path = filesystem(place)
+            _remove_objects(fs, patiently(lambda: fs.find(path)))
 
 
-def remove_files(uris: Sequence[str]) -> None:
-    """Delete files, in few requests. Raises OutputError."""
-    if not uris:
+def remove_files(places: Sequence[Location]) -> None:
+    """Delete files of an output, in few requests. Raises OutputError."""
+    if not places:
         return
-    first = Location.of(uris[0])
-    with output_errors("remove", first):
-        fs, _ = filesystem(first)
-        paths = [filesystem(uri)[1] for uri in uris]
-        if not first.is_local:
-            with contextlib.suppress(FileNotFoundError):
-                patiently(lambda: fs.rm(paths))
+    with output_errors("remove", places[0]):
+        if not places[0].is_local:
+            fs, _ = filesystem(places[0])
+            _remove_objects(fs, [filesystem(place)[1] for place in places])
             return
-        for path in paths:
-            Path(path).unlink(missing_ok=True)
+        for place in places:
+            with contextlib.suppress(FileNotFoundError):
+                rooted.unlink(place)
+
+
+def _remove_objects(fs: Any, paths: Sequence[str]) -> None:
+    """Delete objects of these very names: to `rm` one with a wildcard is a pattern, of others' names too."""
+    patterns = [path for path in paths if any(character in path for character in WILDCARDS)]
+    plain = [path for path in paths if path not in patterns]
+    with contextlib.suppress(FileNotFoundError):
+        if plain:
+            patiently(lambda: fs.rm(plain))
+    for path in patterns:
+        with contextlib.suppress(FileNotFoundError):
+            patiently(partial(fs.rm_file, path))
+
+
+def clear_scratch(output: str) -> None:
+    """Remove what is in the making in a local output. Raises OutputError where a link is in its place."""
+    place = layout.scratch_folder(output)
+    if place.is_local:
+        with output_errors("clear", place), contextlib.suppress(FileNotFoundError):
+            rooted.remove_tree(place)
+
+
+@dataclass(frozen=True, slots=True)
+class Making:
+    """A new file by a temporary name on the file system of its place."""
+
+    descriptor: int
+    _scratch: int
+    _temporary: str
+    _above: int
+    _name: str
+
+    def opened(self) -> BinaryIO:
+        """To write it; to close that leaves the descriptor open."""
+        return os.fdopen(self.descriptor, "wb", closefd=False)
+
+    def write(self, data: bytes, *, durable: bool) -> None:
+        """Durable: wait until the disk has it."""
+        with self.opened() as file:
+            file.write(data)
+        if durable:
+            os.fsync(self.descriptor)
+
+    def replace(self) -> None:
+        """Put it in its place, whatever is there."""
+        os.rename(self._temporary, self._name, src_dir_fd=self._scratch, dst_dir_fd=self._above)
+
+    def add(self) -> bool:
+        """Put it in its place if that is free; False where it is taken."""
+        at = {"src_dir_fd": self._scratch, "dst_dir_fd": self._above}
+        try:
+            # link fails if the name exists, which rename does not
+            os.link(self._temporary, self._name, follow_symlinks=False, **at)
+        except FileExistsError:
+            return False
+        return True
 
 
 @contextlib.contextmanager
-def _beside(target: Path) -> Iterator[Path]:
-    """A temporary name on the target's file system; within an output, where the next run removes it."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    # Not in the name: the target's own, which may be as long as the file system allows.
-    temporary = _scratch_for(target.parent) / f".tmp-{uuid.uuid4().hex}"
-    try:
-        yield temporary
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+def making(place: Location, *, keep_open: bool = False) -> Iterator[Making]:
+    """A file in the making, removed at the end where it took no place.
+
+    Args:
+        place: where it will be, in a local output.
+        keep_open: the descriptor stays open, and is the caller's.
+    """
+    with rooted.parent(place, make=True) as (above, name), _scratch_for(place, above) as scratch:
+        # Not in the name: the target's own, which may be as long as the file system allows.
+        temporary = f".tmp-{uuid.uuid4().hex}"
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(temporary, flags, 0o666, dir_fd=scratch)
+        try:
+            yield Making(descriptor, scratch, temporary, above, name)
+        finally:
+            if not keep_open:
+                os.close(descriptor)
+            with contextlib.suppress(OSError):
+                os.unlink(temporary, dir_fd=scratch)
 
 
-def _scratch_for(folder: Path) -> Path:
-    """The scratch folder of the output that a folder is in; itself where there is none on its disk."""
-    for parent in (folder, *folder.parents):
-        if layout.is_output(parent):
-            scratch = layout.scratch_folder(parent)
-            scratch.mkdir(exist_ok=True)
-            return scratch if scratch.stat().st_dev == folder.stat().st_dev else folder
-    return folder
+@contextlib.contextmanager
+def _scratch_for(place: Location, above: int) -> Iterator[int]:
+    """The scratch folder of a file's output, where the next run removes what a killed one leaves; the
+    file's own folder where that lies on another disk."""
+    with rooted.folder(layout.scratch_folder(str(place.root)), make=True) as scratch:
+        yield scratch if os.fstat(scratch).st_dev == os.fstat(above).st_dev else above
 
 
 def _sync(path: Path) -> None:

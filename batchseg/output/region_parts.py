@@ -27,7 +27,7 @@ from batchseg.output.columns import first_output, open_parquet, with_part
 from batchseg.output.ledger import Ledger
 from batchseg.output.scene_mask import publish_output, scratch_folder
 from batchseg.system import listing
-from batchseg.system.location import join
+from batchseg.system.json_text import parse_json
 
 SMALL_BYTES = 2**20
 """A part below it is worth joining with others."""
@@ -70,7 +70,7 @@ def tidy(output: str, ledger: Ledger, sizes: Mapping[str, int] | None = None) ->
         needed -= set(group)
         needed.add(_rewrite(output, ledger, group, rows))
     ledger.guard()
-    publish.remove_files([join(output, path) for path in sizes if path not in needed])
+    publish.remove_files([layout.result_file(output, path) for path in sizes if path not in needed])
 
 
 def part_path(crs: str, rows: pa.Table) -> str:
@@ -86,17 +86,17 @@ def part_path(crs: str, rows: pa.Table) -> str:
 
 def read_part(output: str, path: str) -> pq.ParquetFile:
     """Raises OutputError where it cannot be read."""
-    uri = join(output, path)
+    file = layout.result_file(output, path)
     try:
-        return open_parquet(uri)
+        return open_parquet(file)
     except (OSError, pa.ArrowException) as e:
-        msg = f"cannot read {uri}: {e}"
+        msg = f"cannot read {file}: {e}"
         raise OutputError(msg) from e
 
 
 def region_parts(output: str) -> dict[str, int]:
     """Path below the output and bytes of each part."""
-    root = join(output, layout.ANNOTATIONS)
+    root = layout.result_folder(output, layout.ANNOTATIONS)
     with publish.output_errors("list", root):
         infos = listing.list_below(root)
     sizes = {info.uri.removeprefix(output + "/"): info.size for info in infos}
@@ -158,8 +158,11 @@ def _digests(columns: pa.Table, bounds: NDArray[np.int64]) -> list[str]:
 
 def _held_by(output: str, path: str) -> list[str]:
     """Sources that a shared part was made of."""
-    held: list[str] = json.loads((read_part(output, path).schema_arrow.metadata or {}).get(MEMBERS, b"[]"))
-    return held
+    try:
+        held = parse_json((read_part(output, path).schema_arrow.metadata or {}).get(MEMBERS, b"[]"))
+    except ValueError:
+        return []  # damaged: the part is written again
+    return [name for name in held if isinstance(name, str)] if isinstance(held, list) else []
 
 
 def _small_groups(output: str, small: Sequence[str], sizes: Mapping[str, int]) -> Iterator[list[str]]:

@@ -6,8 +6,6 @@ Pixels and square metres of each class are counted from the strips from which th
 import contextlib
 import errno
 import hashlib
-import shutil
-import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,12 +21,13 @@ from PIL import Image
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window as RasterioWindow
 
-from batchseg.errors import DamagedResultError, OutputError
+from batchseg.errors import DamagedResultError, OutputError, SourceError
+from batchseg.inputs.formats import driver_of, local_head
 from batchseg.inputs.source import Scene
 from batchseg.job.recipe import Product, Recipe
 from batchseg.output import layout, publish
 from batchseg.output.cog import Piece, sidecar_is_whole, vrt_of, write_cog
-from batchseg.output.fragments import fragment_folder, fragment_uri
+from batchseg.output.fragments import fragment_file, fragment_folder, scene_folder
 from batchseg.output.layout import Layer
 from batchseg.output.lock import check_epoch
 from batchseg.output.overviews import (
@@ -42,9 +41,9 @@ from batchseg.output.overviews import (
 from batchseg.output.record import Output, SceneRecord, ShardRecord
 from batchseg.regions.geodesy import crs_code, row_areas
 from batchseg.regions.scene_table import RegionWriter
-from batchseg.system import fetch, storage
+from batchseg.system import fetch, rooted, storage
 from batchseg.system.disks import describe, full_disk
-from batchseg.system.location import Location, join
+from batchseg.system.location import Location
 from batchseg.system.temp_folders import cache_root
 
 Predicted = tuple[ShardRecord | SceneRecord, ...]
@@ -89,7 +88,8 @@ def finish_scene(
             with _gdal_for_output():
                 record = made.count(record) if keep else made.encode(record)
         except _ASSEMBLY_ERRORS as e:
-            msg = f"cannot assemble the mask of {scene.source.source_id}: {_reason(e, folder)}"
+            reason = rooted.with_true_names(_reason(e, folder))
+            msg = f"cannot assemble the mask of {scene.source.source_id}: {reason}"
             raise OutputError(msg) from e
         with publish.output_errors("look at", output):
             check_epoch(output, epoch)
@@ -107,9 +107,9 @@ def finish_scene(
 def _reason(error: Exception, folder: Path) -> str:
     """GDAL's words for a full disk are those for a damaged file: what is left of the disk tells."""
     if isinstance(error, OSError) and error.strerror:
-        return describe(error, folder.parent)
+        return describe(error, folder)
     said = error.__cause__ or error
-    left = full_disk(folder.parent)
+    left = full_disk(folder)
     return (
         f"the disk is full ({left}; GDAL: {said}); make room there and run the same command again"
         if left
@@ -198,7 +198,7 @@ def _check_layers(output: str, done: SceneRecord) -> None:
     recorded = {made.path: made.sha256 for made in done.outputs}
     for path in done.layers:
         try:
-            found = fetch.sha256(join(output, path))
+            found = fetch.sha256(layout.result_file(output, path))
         except OSError as e:
             msg = f"cannot read {path}: {e}"
             raise OutputError(msg) from e
@@ -237,7 +237,7 @@ def _publish(output: str, scene: Scene, layer: Layer, cog: Path) -> list[Output]
     if sidecar.exists():
         published.append(publish_output(output, target + ".aux.xml", sidecar))
     else:
-        publish.remove_files([join(output, target) + ".aux.xml"])
+        publish.remove_files([layout.result_file(output, target + ".aux.xml")])
     return [publish_output(output, target, cog), *published]
 
 
@@ -245,24 +245,22 @@ def publish_output(output: str, path: str, local: Path) -> Output:
     """Move a finished local file to its path below the output. Raises OutputError."""
     size = local.stat().st_size
     checksum = fetch.sha256(str(local))
-    publish.publish_file(local, join(output, path))
+    publish.publish_file(local, layout.result_file(output, path))
     return Output(path=path, nbytes=size, sha256=checksum)
 
 
 @contextlib.contextmanager
 def scratch_folder(output: str) -> Iterator[Path]:
     """A folder for files in the making: on a local output's file system, so that publishing is a rename."""
-    root = publish.scratch_root(output) or cache_root()
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(dir=root))
-    except OSError as e:
-        msg = f"cannot write {root}: {describe(e, root)}"
-        raise OutputError(msg) from e
-    try:
+    own, copies = layout.scratch_folder(output), layout.copies_folder(str(cache_root()))
+    root = own if own.is_local else copies
+    with contextlib.ExitStack() as stack:
+        with publish.output_errors("write", root):
+            try:
+                folder = stack.enter_context(rooted.private_folder(root))
+            except rooted.NotOwnError:  # on a disk without owners: files are made elsewhere, and copied there
+                folder = stack.enter_context(rooted.private_folder(copies))
         yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -276,43 +274,57 @@ def _pieces(
     output: str, scene: Scene, shards: Predicted, layer: Layer, scratch: Path, *, single: bool
 ) -> list[Piece]:
     first, source = shards[0], scene.source
-    sizes: dict[str, int] = {}
+    sizes: dict[Location, int] = {}
     if isinstance(first, SceneRecord):
-        uris = {join(output, layout.layer_path(source.source_id, layer)): first.window}
+        windows = {layout.result_file(output, layout.layer_path(source.source_id, layer)): first.window}
     else:
         folder = fragment_folder(
             output, source.source_id, source.tag, first.pixel, first.grid, first.cpu_class
         )
         held = [shard for shard in shards if isinstance(shard, ShardRecord) and not shard.empty]
-        uris = {fragment_uri(folder, shard.window, layer): shard.window for shard in held}
+        windows = {fragment_file(folder, shard.window, layer): shard.window for shard in held}
         if single:  # what is recorded is of all layers
-            sizes = dict(zip(uris, (shard.fragment_bytes for shard in held), strict=True))
-    copied = partial(_readable, folder=scratch / f"{layer}-pieces", sizes=sizes)
-    paths = storage.at_once(copied, list(uris), output)
-    return [Piece(path=path, window=window) for path, window in zip(paths, uris.values(), strict=True)]
+            sizes = dict(zip(windows, (shard.fragment_bytes for shard in held), strict=True))
+    pieces = scratch / f"{layer}-pieces"
+    pieces.mkdir()
+    paths = storage.at_once(partial(_readable, folder=pieces, sizes=sizes), list(windows), output)
+    if isinstance(first, SceneRecord):
+        _check_is_geotiff(Path(paths[0]), source.source_id)
+    return [Piece(path=path, window=window) for path, window in zip(paths, windows.values(), strict=True)]
 
 
-def _readable(uri: str, folder: Path, sizes: Mapping[str, int]) -> str:
-    """Where GDAL can read it: of a bucket's file, a copy in `folder`. A known size is not asked for."""
-    path = Location.of(uri).path
+def _check_is_geotiff(mask: Path, source_id: str) -> None:
+    """Whoever may write to the output may have recorded something else as a mask."""
     try:
-        if path is None:
-            path = folder / uri.rpartition("/")[2]
-            fetch.fetch(uri, path, sizes.get(uri))
-        elif not path.exists():
-            raise FileNotFoundError
+        driver = driver_of(local_head(mask), allow_vrt=True)
+    except SourceError:
+        driver = ""
+    if driver != "GTiff":
+        msg = f"the mask of {source_id} is no GeoTIFF; the next run predicts it again"
+        raise DamagedResultError(msg)
+
+
+def _readable(file: Location, folder: Path, sizes: Mapping[Location, int]) -> str:
+    """Where GDAL can read it and nobody can exchange it: another name of a local file, in `folder`; of a
+    bucket's file, a copy. A known size is not asked for."""
+    path = folder / file.name
+    try:
+        if file.is_local:
+            rooted.put_aside(file, path)
+        else:
+            fetch.fetch(file.uri, path, sizes.get(file))
     except FileNotFoundError as e:
-        msg = f"{uri} is recorded but missing"
+        msg = f"{file} is recorded but missing"
         raise OutputError(msg) from e
     except OSError as e:
-        msg = f"cannot read {uri}: {e}"
+        msg = f"cannot read {file}: {e}"
         raise OutputError(msg) from e
     return str(path)
 
 
 def discard_fragments(output: str, source_id: str) -> None:
     """Remove what a finished scene no longer needs, of this and of earlier versions."""
-    publish.remove(fragment_folder(output, source_id, "", "", "", "").rpartition("/")[0])
+    publish.remove_folder(scene_folder(output, source_id))
 
 
 class Census:

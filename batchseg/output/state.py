@@ -2,18 +2,24 @@
 
 import dataclasses
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from types import UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from batchseg.errors import ConfigError, OutputError
-from batchseg.inputs.ids import InputRoot
+from batchseg.inputs.ids import InputRoot, lies_inside
 from batchseg.job.recipe import digest
 from batchseg.models.package import ModelFacts
 from batchseg.output import layout, publish
 from batchseg.predict.engine_choice import Choice, as_document, from_document
 from batchseg.system import fetch, listing
+from batchseg.system.json_text import parse_json
+from batchseg.system.location import unreadable
 from batchseg.system.redact import public
+
+_Value = TypeVar("_Value")
 
 FORMAT = 1
 """Of batchseg's own files; an output of another format is refused."""
@@ -38,6 +44,12 @@ class OutputState:
     vanished: tuple[str, ...] = ()
     """Sources that the last run did not find any more: what `prune` removes."""
 
+    def is_input(self, uri: str) -> bool:
+        """Whether a file lies below a folder of the job's inputs, as its text says."""
+        if unreadable(uri) or re.search(r"[\x00-\x1f]|::|(^|/)\.\.?(/|$)", uri):
+            return False
+        return any(root.prefix and lies_inside(uri, root.prefix) for root in self.roots.values())
+
 
 def load_state(output: str) -> OutputState | None:
     """None for an output that no run has recorded anything in.
@@ -46,21 +58,21 @@ def load_state(output: str) -> OutputState | None:
         OutputError: it cannot be read.
         ConfigError: it was made by another format of batchseg.
     """
-    uri = layout.state_uri(output)
+    uri = layout.state_file(output)
     try:
-        loaded = json.loads(fetch.read_bytes(uri))
+        loaded = parse_json(fetch.read_bytes(uri))
         if loaded["format"] != FORMAT:
             msg = f"{output} has format {loaded['format']}, this batchseg writes {FORMAT}; use another output"
             raise ConfigError(msg)
         return OutputState(
-            pixel=loaded["pixel"],
+            pixel=dict(loaded["pixel"]),
             device=loaded["device"],
-            facts=ModelFacts(**loaded["facts"]),
+            facts=_typed(ModelFacts(**loaded["facts"])),
             roots={root.pattern: root for root in map(_root, loaded["roots"])},
-            choice=from_document(loaded.get("choice")),
-            classes=tuple(loaded["classes"]),
-            colors=tuple(loaded.get("colors", ())),
-            vanished=tuple(loaded.get("vanished", ())),
+            choice=_typed(from_document(loaded.get("choice"))),
+            classes=_texts(loaded["classes"]),
+            colors=_colors(loaded.get("colors", [])),
+            vanished=_texts(loaded.get("vanished", [])),
         )
     except FileNotFoundError:
         return None
@@ -68,7 +80,7 @@ def load_state(output: str) -> OutputState | None:
         msg = f"output: {output} lies below something that is no folder"
         raise ConfigError(msg) from e
     except OSError as e:
-        msg = f"cannot read {uri}: {e}"
+        msg = f"cannot read {uri}: {e.strerror or e}"
         raise OutputError(msg) from e
     except (ValueError, KeyError, TypeError, AttributeError) as e:
         msg = (
@@ -78,9 +90,46 @@ def load_state(output: str) -> OutputState | None:
         raise OutputError(msg) from e
 
 
+def _typed(value: _Value) -> _Value:
+    """A dataclass whose values are of the types that it declares; None. Raises TypeError."""
+    hints = {} if value is None else get_type_hints(type(value))
+    for name, hint in hints.items():
+        if not _fits(getattr(value, name), hint):
+            msg = f"{name} is of another type"
+            raise TypeError(msg)
+    return value
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """What a tuple or a mapping holds is not looked at."""
+    kind = get_origin(hint) or hint
+    if kind is Literal:
+        return value in get_args(hint)
+    if kind in (Union, UnionType):
+        return any(_fits(value, each) for each in get_args(hint))
+    if kind is float:
+        return isinstance(value, int | float)
+    return kind is Any or isinstance(value, kind)
+
+
+def _texts(values: Any) -> tuple[str, ...]:
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        msg = "expected a list of texts"
+        raise TypeError(msg)
+    return tuple(values)
+
+
+def _colors(values: Any) -> tuple[str, ...]:
+    colors = _texts(values)
+    if not all(re.fullmatch("#[0-9a-fA-F]{6}", color) for color in colors):
+        msg = "expected colours such as #a0522d"
+        raise ValueError(msg)
+    return colors
+
+
 def _root(document: Mapping[str, str]) -> InputRoot:
     """Earlier versions recorded the credentials that a URL held."""
-    root = InputRoot(**document)
+    root = _typed(InputRoot(**document))
     return replace(root, pattern=public(root.pattern), prefix=public(root.prefix))
 
 
@@ -96,7 +145,7 @@ def save_state(output: str, state: OutputState) -> None:
         "colors": list(state.colors),
         "vanished": list(state.vanished),
     }
-    publish.publish(layout.state_uri(output), json.dumps(document, indent=1, sort_keys=True).encode())
+    publish.publish(layout.state_file(output), json.dumps(document, indent=1, sort_keys=True).encode())
 
 
 def check_pixel_settings(state: OutputState | None, settings: Mapping[str, Any], output: str) -> None:
@@ -109,15 +158,12 @@ def check_pixel_settings(state: OutputState | None, settings: Mapping[str, Any],
         return
     keys = sorted(key for key in {*state.pixel, *settings} if state.pixel.get(key) != settings.get(key))
     changes = [f"  {key}: {_short(state.pixel.get(key))} -> {_short(settings.get(key))}" for key in keys]
-    msg = "\n".join(
-        (
-            f"{output} holds masks made with other settings:",
-            *changes,
-            f"Keep both: --set output={sibling(output, settings)}. Predict everything again here: --replace. "
-            f"Or restore the settings.",
-        )
+    msg = f"{output} holds masks made with other settings:"
+    remedy = (
+        f"Keep both: --set output={sibling(output, settings)}. Predict everything again here: --replace. "
+        f"Or restore the settings."
     )
-    raise ConfigError(msg)
+    raise ConfigError(msg, *changes, remedy)
 
 
 def sibling(output: str, settings: Mapping[str, Any]) -> str:

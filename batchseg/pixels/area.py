@@ -4,10 +4,8 @@ A pixel lies inside where its centre does. Edges are straight in the vector file
 """
 
 import hashlib
-import warnings
 from collections.abc import Sequence
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,12 +15,13 @@ from numpy.typing import NDArray
 from pyproj.exceptions import ProjError
 from shapely.geometry.base import BaseGeometry
 
-from batchseg.errors import ConfigError
+from batchseg.errors import ConfigError, SourceError
+from batchseg.inputs.formats import check_crs
 from batchseg.inputs.source import Affine6, Scene
 from batchseg.job.recipe import Area
 from batchseg.job.settings import AreaFile
 from batchseg.pixels.grid import Window
-from batchseg.system import fetch
+from batchseg.pixels.vector import read_layer
 
 BLOCK = 512
 """Pixels per side of what is burnt at once, from the raster's first pixel on: windows do not matter."""
@@ -59,7 +58,11 @@ def read_area(file: AreaFile) -> Area:
         msg = f"{where} has no CRS, so nothing says where its polygons lie; write it with one"
         raise ConfigError(msg)
     try:
+        check_crs(crs)
         pyproj.CRS.from_user_input(crs)
+    except SourceError as e:
+        msg = f"{where} cannot be used: {e}"
+        raise ConfigError(msg) from e
     except ProjError as e:
         msg = f"{where} has a CRS that PROJ does not know: {e}"
         raise ConfigError(msg) from e
@@ -71,25 +74,13 @@ def read_area(file: AreaFile) -> Area:
 def _read_vector(file: AreaFile, where: str) -> tuple[str | None, Sequence[bytes | None]]:
     """The CRS and the geometries as WKB of one layer."""
     try:
-        import pyogrio
+        return read_layer(file.uri, file.layer)
     except ImportError as e:
         msg = f"{where}: reading vector files needs pyogrio; install it with `pip install batchseg[vector]`"
         raise ConfigError(msg) from e
-    pyogrio.set_gdal_config_options({"CPL_VSIL_CURL_ALLOWED_FILENAME": "none"})  # it may point anywhere
-    try:
-        found = fetch.path_or_bytes(file.uri)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of several layers the first is what is documented
-            meta, _, geometries, _ = pyogrio.raw.read(
-                str(found) if isinstance(found, Path) else found,
-                layer=file.layer,
-                columns=[],
-                force_2d=True,
-            )
     except (OSError, RuntimeError, ValueError) as e:
         msg = f"{where} cannot be read: {e}"
         raise ConfigError(msg) from e
-    return meta["crs"], [] if geometries is None else geometries
 
 
 def _polygons(geometries: Any) -> NDArray[Any]:
@@ -188,13 +179,18 @@ def footprint(area: Area, scene: Scene) -> Footprint:
 @lru_cache(maxsize=4)
 def _footprint(area: Area, crs_wkt: str, transform: Affine6, height: int, width: int) -> Footprint:
     try:
-        crs = pyproj.CRS.from_wkt(crs_wkt)
-        there = pyproj.Transformer.from_crs(area.crs, crs, always_xy=True)
-        polygons = _near(shapely.from_wkb(area.wkb), there, transform, height, width)
-        pixels = _in_pixels(polygons, there, transform)
-    except (ProjError, np.linalg.LinAlgError) as e:
+        with np.errstate(all="ignore"):  # what is not finite is looked for
+            return _brought(area, pyproj.CRS.from_wkt(crs_wkt), transform, height, width)
+    except (ProjError, np.linalg.LinAlgError, shapely.errors.ShapelyError) as e:
+        # GEOS: of NaN and numbers beyond all measure, which a geotransform may hold
         msg = f"has a CRS or geotransform to which the job's aoi cannot be brought: {e}"
         raise MisplacedError(msg) from e
+
+
+def _brought(area: Area, crs: pyproj.CRS, transform: Affine6, height: int, width: int) -> Footprint:
+    there = pyproj.Transformer.from_crs(area.crs, crs, always_xy=True)
+    polygons = _near(shapely.from_wkb(area.wkb), there, transform, height, width)
+    pixels = _in_pixels(polygons, there, transform)
     if not np.isfinite(shapely.get_coordinates(pixels)).all():
         msg = "has a CRS in which parts of the job's aoi have no place; cut the aoi to the scenes' region"
         raise MisplacedError(msg)

@@ -1,6 +1,7 @@
 """Whether a scene fits a job, and what that decides of its tiles, its types and its fills."""
 
 import dataclasses
+import re
 from typing import Any
 
 import numpy as np
@@ -79,9 +80,12 @@ def _unscaled(scene: Scene, recipe: Recipe) -> str | None:
 
 def out_of_scale(dtype: str, scale: Scale) -> str | None:
     """Why pixels of this dtype cannot be brought to the model's unit; None where they can."""
+    if not re.fullmatch(
+        r"u?int(8|16|32|64)|float(16|32|64)", dtype
+    ):  # numpy does not know all of rasterio's names
+        words = f"complex pixels ({dtype})" if "complex" in dtype else f"{dtype} pixels"
+        return f"has {words}, which no scale can bring to the model"
     kind = np.dtype(dtype)
-    if kind.kind not in "uif":
-        return f"has {dtype} pixels, which no scale can bring to the model"
     remedy = "set scale: {divide: 10000} or {stretch: [low, high]} to the data's own range"
     if scale.kind == "transforms":
         if dtype != "uint8":

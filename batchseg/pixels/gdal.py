@@ -17,9 +17,11 @@ from batchseg.system.disks import describe, is_full
 from batchseg.system.file_info import file_info
 from batchseg.system.temp_folders import cache_root
 
+BLOCK_CACHE_BYTES = 96 * 2**20
+"""Of decoded blocks; GDAL's default is 5 % of the machine's memory in every process."""
+
 GDAL_OPTIONS = {
-    # GDAL's default is 5 % of the machine's memory in every process.
-    "GDAL_CACHEMAX": 96 * 1024**2,
+    "GDAL_CACHEMAX": BLOCK_CACHE_BYTES,
     "GDAL_NUM_THREADS": 1,
     "GDAL_MAX_RAW_BLOCK_CACHE_SIZE": RAW_BLOCK_BYTES,
     # Of a JPEG that is cut off libjpeg makes up the rest, and warns.

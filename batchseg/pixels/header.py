@@ -5,9 +5,11 @@ from collections.abc import Iterator, Sequence
 import rasterio
 from rasterio.enums import ColorInterp
 
-from batchseg.errors import GridError, SourceError
+from batchseg.errors import BatchsegError, GridError, SourceError
+from batchseg.inputs.formats import check_crs
 from batchseg.inputs.source import ControlPoint, Georeference, Refusal, Scene, Source
-from batchseg.pixels.gdal import gdal, source_errors
+from batchseg.pixels.gdal import NOT_GIVEN, gdal, source_errors, storage_problem
+from batchseg.pixels.open import storage_failure
 from batchseg.pixels.stack import Stack, open_source, rescale_of
 from batchseg.system import fetch
 from batchseg.system.file_info import file_info
@@ -17,7 +19,11 @@ PNG_END = b"IEND\xaeB`\x82"
 
 
 def read_header(source: Source) -> Scene | Refusal:
-    """Open a source and read what its header says."""
+    """Open a source and read what its header says.
+
+    Raises:
+        StoppedError: no source is to blame: credentials, a disk that is full.
+    """
     if source.problem:
         return Refusal(source=source, reason=source.problem)
     try:
@@ -31,6 +37,20 @@ def read_header(source: Source) -> Scene | Refusal:
         return Refusal(source=source, reason=str(e), mismatch=True)
     except SourceError as e:
         return Refusal.of(source, e)
+    except BatchsegError:
+        raise
+    except Exception as e:  # noqa: BLE001  a defect over one source must not end a night
+        return _unforeseen(source, e)
+
+
+def _unforeseen(source: Source, error: Exception) -> Refusal:
+    """Of an error that no module foresaw: the content's, unless the storage did not give it."""
+    failure = storage_failure()
+    problem = f"{NOT_GIVEN}: {failure}" if failure else storage_problem(source)
+    if problem:
+        return Refusal(source=source, reason=problem, transient=True)
+    line = next(iter(str(error).splitlines()), "")
+    return Refusal(source=source, reason=f"opening it failed: {type(error).__name__}: {line}")
 
 
 def read_headers_alone(sources: Sequence[Source], timeout: float) -> Iterator[Scene | Refusal]:
@@ -84,8 +104,10 @@ def _scene(source: Source, dataset: rasterio.DatasetReader | Stack) -> Scene:
 def _georeference(dataset: rasterio.DatasetReader | Stack) -> Georeference:
     points, gcps_crs = dataset.gcps
     transform = None if dataset.transform.is_identity else tuple(dataset.transform)[:6]
+    crs_wkt = dataset.crs.to_wkt() if dataset.crs else None
+    check_crs(crs_wkt or "")
     return Georeference(
-        crs_wkt=dataset.crs.to_wkt() if dataset.crs else None,
+        crs_wkt=crs_wkt,
         transform=transform,
         gcps=tuple(
             ControlPoint(row=p.row, col=p.col, x=p.x, y=p.y, z=p.z or 0.0, id=p.id or str(i))

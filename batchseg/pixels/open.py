@@ -34,6 +34,7 @@ from batchseg.inputs.formats import (
 from batchseg.system import fetch, storage
 from batchseg.system.file_info import FileInfo, file_info
 from batchseg.system.location import Location
+from batchseg.system.private_folder import open_lock
 from batchseg.system.redact import public
 from batchseg.system.temp_folders import cache_root
 
@@ -245,13 +246,14 @@ def _copied(main: FileInfo, infos: Sequence[FileInfo]) -> str:
     ]
     root = cache_root()
     folder = root / key
-    with (root / f"{key}.lock").open("w") as lock:
+    with open_lock(root / f"{key}.lock") as lock:
         # The machine's other processes wait for this copy instead of fetching one each.
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not folder.is_dir():
             _make_room(root, sum(info.size for info in infos))
             making = root / f"{key}.making"
             shutil.rmtree(making, ignore_errors=True)
+            making.mkdir(mode=0o700, exist_ok=True)
             storage.at_once(
                 lambda info: fetch.fetch(info.uri, making / _relative(info.uri), info.size), infos, main.uri
             )

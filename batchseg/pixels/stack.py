@@ -61,15 +61,29 @@ def open_source(source: Source) -> "DatasetReader | Stack":
 def rescale_of(dataset: "DatasetReader | Stack") -> Rescale:
     """Scale and offset to reflectance of each band, as metadata or the file itself says."""
     pairs = dataset.rescale if isinstance(dataset, Stack) else _own_rescale(dataset)
-    return tuple(pair if pair and pair[0] and np.isfinite(pair).all() else None for pair in pairs)
+    return tuple(pair if pair and _is_usable(*pair) else None for pair in pairs)
+
+
+def _is_usable(scale: float, offset: float) -> bool:
+    """Whether 0 and 1 have raw values, apart from each other, in the float32 that tiles are prepared in."""
+    if not scale or not np.isfinite((scale, offset)).all():
+        return False
+    with np.errstate(over="ignore"):
+        low, span = np.array((-offset / scale, (1 - offset) / scale - -offset / scale)).astype(np.float32)
+    return bool(np.isfinite((low, span)).all() and span != 0)
 
 
 def _own_rescale(dataset: DatasetReader) -> Rescale:
     """The raster's own; integers of scale 1 and offset 0 say nothing, floats are taken for reflectance."""
     return tuple(
-        (scale, offset) if (scale, offset) != (1, 0) or np.dtype(dtype).kind == "f" else None
+        (scale, offset) if (scale, offset) != (1, 0) or is_float(dtype) else None
         for scale, offset, dtype in zip(dataset.scales, dataset.offsets, dataset.dtypes, strict=True)
     )
+
+
+def is_float(dtype: str) -> bool:
+    """By its name: rasterio has some that numpy does not know, such as complex_int16."""
+    return dtype.startswith("float")
 
 
 def _per_band(
@@ -147,7 +161,7 @@ def _rounded(value: float | None, dtype: str) -> float | None:
     """GDAL keeps nodata as float64, and several files may meet in float64; the pixels were rounded before."""
     if value is None:
         return None
-    if np.dtype(dtype).kind != "f" or math.isnan(value):
+    if not is_float(dtype) or math.isnan(value):
         return float(value)
     with np.errstate(over="ignore"):
         return float(np.array(value).astype(dtype))

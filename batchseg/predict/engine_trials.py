@@ -214,9 +214,8 @@ def _choose(asked: Sequence[Trial], spare: Trial | None = None) -> Trial:
     if not passed and spare is not None:
         return spare
     if not passed:
-        reasons = "".join(f"\n  {trial.name}: {trial.reason}" for trial in asked)
-        msg = f"model: no engine answers as the reference does:{reasons}"
-        raise ModelError(msg)
+        msg = "model: no engine answers as the reference does:"
+        raise ModelError(msg, *(f"  {trial.name}: {trial.reason}" for trial in asked))
     best = max(passed, key=lambda trial: trial.tiles_per_second or 0)
     first = passed[0]
     if first == asked[0] and (best.tiles_per_second or 0) < FASTER * (first.tiles_per_second or 0):
@@ -225,7 +224,8 @@ def _choose(asked: Sequence[Trial], spare: Trial | None = None) -> Trial:
 
 
 def _batches(recipe: Recipe, path: str) -> list[tuple[Preparation, np.ndarray[Any, Any]]]:
-    samples: list[Sample] = pickle.loads(Path(path).read_bytes())
+    content = Path(path).read_bytes()
+    samples: list[Sample] = pickle.loads(content)  # noqa: S301  this run's, from a folder of its own
     return [(Preparation(replace(recipe, scale=sample.scale)), sample.pixels) for sample in samples]
 
 

@@ -1,6 +1,5 @@
 """A photograph to the network's tiles, and the network's answers to a mask of the photograph's own size."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -47,6 +46,20 @@ class PhotoMask:
     def only_class(self) -> int | None:
         """The class that all pixels are known to have; None where nobody knows."""
         return int(self.classes[0, 0]) if self.classes.strides == (0, 0) else None
+
+
+def answer_bytes(recipe: Recipe) -> int:
+    """Bytes per pixel of a photograph that its answer takes, at most, beside the picture.
+
+    A mask is copied where it is traced and encoded; scores that are brought to the photograph's size are
+    planes of float32.
+    """
+    layers = np.dtype(recipe.mask_dtype).itemsize + recipe.confidence
+    if recipe.fit != "resize" or recipe.answer == "classes":
+        return 3 * layers
+    if recipe.answer == "sigmoid":
+        return layers + (16 if recipe.confidence else 5)
+    return layers + (12 if recipe.confidence else 9)
 
 
 class Fitting:
@@ -114,7 +127,7 @@ class Fitting:
             return PhotoMask(classes=classes, confidence=confidence, tiles=0)
         if self._answer is None:
             done = self._stitcher.finished()
-            assert done.classes is not None
+            assert done.classes is not None  # noqa: S101  tiles were placed
             return PhotoMask(classes=done.classes, confidence=done.confidence, tiles=self.inputs)
         classes, confidence = restore(self._answer, self.shape_hw, recipe)
         if self._valid is not None:
@@ -172,25 +185,34 @@ def _winners(
     Of 50 megapixels a plane of scores takes 200 MB, and there may be many.
     """
 
-    def planes() -> Iterator[NDArray[Any]]:
-        return (resize.scores_at(scores[k : k + 1], shape_hw)[0] for k in range(len(scores)))
+    def plane_of(number: int) -> NDArray[Any]:
+        return np.asarray(resize.scores_at(scores[number : number + 1], shape_hw)[0])
 
+    best = plane_of(0).copy()
     classes = np.zeros(shape_hw, recipe.mask_dtype)
-    following = enumerate(planes())
-    best = next(following)[1].copy()
-    for number, plane in following:
+    for number in range(1, len(scores)):
+        plane = plane_of(number)
         np.copyto(classes, classes.dtype.type(number), where=plane > best)
         np.maximum(best, plane, out=best)
+        del plane  # before the next one is there
     if not recipe.confidence:
         return classes, None
     probability = best
     if recipe.facts.output == "logits":
         probability = np.zeros_like(best)
+        is_own = scores.shape[-2:] != shape_hw
         # Interpolated a second time: to keep them is what there is no memory for.
-        for plane in planes():
-            probability += np.exp(plane - best)
+        for number in range(len(scores)):
+            plane = plane_of(number)
+            plane = np.subtract(plane, best, out=plane if is_own else None)
+            probability += np.exp(plane, out=plane)
+            del plane
+        del best
         np.divide(1, probability, out=probability)
-    return classes, np.clip(np.rint(probability * 255), 1, 255).astype(np.uint8)
+    np.multiply(probability, 255, out=probability)
+    np.rint(probability, out=probability)
+    np.clip(probability, 1, 255, out=probability)
+    return classes, probability.astype(np.uint8)
 
 
 def _only_class(scores: NDArray[Any], recipe: Recipe) -> int | None:

@@ -24,6 +24,7 @@ from batchseg.job.resolve import reference_engine
 from batchseg.models import resize
 from batchseg.models.package import EngineName, Layout, ModelFacts, ModelPackage, OutputKind
 from batchseg.predict.predictor import Preparation, load_predictor
+from batchseg.system.json_text import parse_json
 from batchseg.system.machine import cpu_class, has_gpu_nodes
 from batchseg.system.processes import NotStartedError, ProcessDiedError, call_in_fresh_process
 
@@ -290,5 +291,5 @@ def probed_once(
             "cpu_class": cpu_class(),
         }
     )
-    kept = json.loads((cached_folder(key, make) / FACTS_FILE).read_text(encoding="utf-8"))
+    kept = parse_json((cached_folder(key, make) / FACTS_FILE).read_bytes())
     return ModelFacts(**kept["facts"]), kept["device"]

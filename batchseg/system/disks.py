@@ -23,7 +23,7 @@ REMEDIES = {
     errno.EACCES: "mend the permissions and run the same command again",
 }
 
-SHARED_MEMORY = Path("/dev/shm")
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  its room is asked for; nothing is made there by name
 
 LITTLE_BYTES, FEW_FILES, USED_BYTES = 2**20, 16, 4 * 2**20
 """A disk that has less is taken for full: a program that was refused its space has often given some back."""

@@ -1,33 +1,42 @@
 """Bytes of files: whole, by ranges, as a checksum, or as a copy on the local disk."""
 
 import hashlib
+import io
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, BinaryIO, cast
 
+from batchseg.system import rooted
 from batchseg.system.file_info import ask
 from batchseg.system.location import Location
 from batchseg.system.retry import ShortReplyError, is_passing, patiently
 from batchseg.system.storage import as_os_error, at_once, filesystem
 
 PIECE_BYTES = 16 * 2**20
-"""Of a file whose content is hashed."""
+"""Of a file that is hashed, or read from its beginning to its end."""
 
 
-def read_bytes(uri: str) -> bytes:
+def read_bytes(where: str | Location) -> bytes:
     """Raises OSError where the file cannot be read."""
-    place = Location.of(uri)
+    place = Location.of(where)
+    if place.root is not None:
+        return rooted.read_bytes(place)
     fs, path = filesystem(place)
 
     def read() -> bytes:
         if place.is_local:
             return bytes(fs.cat_file(path))
-        size = fs.info(path)["size"]
-        data: bytes = fs.cat_file(path, **_IN_ONE.get(fs.protocol[0], {}))
-        _check_length(uri, len(data), size)
-        return data
+        return _whole(place.uri, fs, path, fs.info(path)["size"])
 
     with as_os_error():
         return patiently(read)
+
+
+def _whole(uri: str, fs: Any, path: str, size: int | None) -> bytes:
+    data: bytes = fs.cat_file(path, **_IN_ONE.get(fs.protocol[0], {}))
+    _check_length(uri, len(data), size)
+    return data
 
 
 _IN_ONE = {"s3": {"max_concurrency": 1}}
@@ -44,6 +53,73 @@ def _check_length(uri: str, found: int, expected: int | None) -> None:
         raise ShortReplyError(msg)
 
 
+def open_file(uri: str) -> BinaryIO:
+    """A file to be read from its beginning to its end, or sought in; little of it is in memory at a time.
+
+    Small files of other storages are read at once, larger ones by ranges of PIECE_BYTES. Of a web server
+    that gives no ranges they are copied to the local disk.
+
+    Raises:
+        OSError: the file cannot be read; also by reading on.
+    """
+    place = Location.of(uri)
+    if place.path is not None:
+        return place.path.open("rb")
+    fs, path = filesystem(place)
+
+    def begin() -> bytes | int | None:
+        size: int | None = fs.info(path)["size"]
+        return size if size is None or size > PIECE_BYTES else _whole(uri, fs, path, size)
+
+    with as_os_error():
+        begun = patiently(begin)
+    if isinstance(begun, bytes):
+        return io.BytesIO(begun)
+    if begun is not None and gives_ranges(uri):
+        return io.BufferedReader(_Ranges(uri, begun), PIECE_BYTES)
+    copy = cast(BinaryIO, tempfile.TemporaryFile())  # noqa: SIM115  whoever reads it closes it
+
+    def fill() -> None:
+        copy.seek(0)
+        copy.truncate()
+        fs.get_file(path, copy)
+        _check_length(uri, copy.tell(), begun)
+
+    with as_os_error():
+        patiently(fill)
+    copy.seek(0)
+    return copy
+
+
+class _Ranges(io.RawIOBase):
+    """A file of another storage, asked for as it is read."""
+
+    def __init__(self, uri: str, size: int) -> None:
+        self._uri, self._size, self._at = uri, size, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        stop = min(self._at + len(buffer), self._size)
+        if stop <= self._at:
+            return 0
+        part = read_ranges(self._uri, [self._at], [stop])[0]
+        buffer[: len(part)] = part
+        self._at = stop
+        return len(part)
+
+
 def path_or_bytes(uri: str) -> Path | bytes:
     """What readers of Parquet and of vector files take: the path of a local file, or all of another's bytes.
 
@@ -54,9 +130,9 @@ def path_or_bytes(uri: str) -> Path | bytes:
     return read_bytes(uri) if path is None else path
 
 
-def read_many(uris: Sequence[str]) -> list[bytes]:
-    """Whole files, requested side by side, in the order of `uris`. Raises OSError."""
-    return at_once(read_bytes, uris, uris[0]) if uris else []
+def read_many(places: Sequence[str | Location]) -> list[bytes]:
+    """Whole files, requested side by side, in the order given. Raises OSError."""
+    return at_once(read_bytes, places, places[0]) if places else []
 
 
 def read_tail(uri: str, count: int) -> bytes:
@@ -116,18 +192,19 @@ def gives_ranges(uri: str) -> bool:
         return False
 
 
-def sha256(uri: str) -> str:
+def sha256(where: str | Location) -> str:
     """Checksum of a file's content, read in pieces. Raises OSError."""
-    place = Location.of(uri)
+    place = Location.of(where)
     if place.path is not None:
-        with place.path.open("rb") as file:
+        opened = place.path if place.root is None else rooted.open_file(place)
+        with open(opened, "rb") as file:  # noqa: PTH123  a descriptor has no path
             return hashlib.file_digest(file, "sha256").hexdigest()
     fs, remote = filesystem(place)
     checksum = hashlib.sha256()
     with as_os_error():
         size = patiently(lambda: ask(fs, remote))["size"]
     for start in range(0, size, PIECE_BYTES):
-        checksum.update(read_ranges(uri, [start], [min(start + PIECE_BYTES, size)])[0])
+        checksum.update(read_ranges(place.uri, [start], [min(start + PIECE_BYTES, size)])[0])
     return checksum.hexdigest()
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from batchseg.errors import SourceIOError
+from batchseg.system import rooted
 from batchseg.system.location import Location
 from batchseg.system.redact import public
 from batchseg.system.retry import code_of, patiently
@@ -33,13 +34,16 @@ ABSENT = "absent"
 """Version of a file that is named and not there."""
 
 
-def file_info(uri: str) -> FileInfo | None:
+def file_info(where: str | Location) -> FileInfo | None:
     """Size and version of one file; None where there is none.
 
     Raises:
         SourceIOError: the storage did not answer, or denies access.
     """
-    place = Location.of(uri)
+    place = Location.of(where)
+    uri = place.uri
+    if place.root is not None:
+        return _below_root(place)
     try:
         with as_os_error():
             fs, path = filesystem(place)
@@ -55,6 +59,18 @@ def file_info(uri: str) -> FileInfo | None:
         msg = f"cannot look at {uri}: {e}"
         raise SourceIOError(msg) from e
     return to_file_info(fs, path, info) if info["type"] == "file" or is_regular(path) else None
+
+
+def _below_root(place: Location) -> FileInfo | None:
+    try:
+        found = rooted.look(place)
+    except OSError as e:
+        msg = f"cannot look at {place}: {e.strerror}"
+        raise SourceIOError(msg) from e
+    if found is None or not stat.S_ISREG(found.st_mode):
+        return None
+    modified = found.st_mtime
+    return FileInfo(uri=place.uri, size=found.st_size, version=str(modified), modified=modified)
 
 
 def ask(fs: Any, path: str) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from batchseg.errors import SourceIOError
+from batchseg.system import rooted
 from batchseg.system.file_info import (
     FileInfo,
     is_no_answer,
@@ -11,6 +12,7 @@ from batchseg.system.file_info import (
     points_nowhere,
     to_file_info,
 )
+from batchseg.system.location import Location, join
 from batchseg.system.retry import patiently
 from batchseg.system.storage import as_os_error, filesystem
 
@@ -77,8 +79,11 @@ def _is_remote_pattern(fs: Any, path: str) -> bool:
     return "file" not in fs.protocol and any(c in path for c in WILDCARDS)
 
 
-def list_below(folder: str) -> list[FileInfo]:
+def list_below(where: str | Location) -> list[FileInfo]:
     """Regular files below a folder, sorted; none where there is no such folder. Raises SourceIOError."""
+    folder = Location.of(where)
+    if folder.root is not None:
+        return sorted(_walk_root(folder), key=lambda info: info.uri)
     try:
         with as_os_error():
             fs, path = filesystem(folder)
@@ -99,8 +104,12 @@ def is_glob(uri: str) -> bool:
     return any(c in path for c in WILDCARDS) and not fs.exists(path)
 
 
-def list_folder(folder: str) -> Iterator[FileInfo]:
+def list_folder(where: str | Location) -> Iterator[FileInfo]:
     """Regular files directly in a folder; none where there is no such folder. Raises SourceIOError."""
+    folder = Location.of(where)
+    if folder.root is not None:
+        yield from (_info_of(folder, entry) for entry in _entries(folder) if not entry.is_folder)
+        return
     try:
         with as_os_error():
             fs, path = filesystem(folder)
@@ -115,8 +124,11 @@ def list_folder(folder: str) -> Iterator[FileInfo]:
             yield to_file_info(fs, info["name"], info)
 
 
-def list_subfolders(folder: str) -> list[str]:
+def list_subfolders(where: str | Location) -> list[str]:
     """Folders directly in a folder; none where there is no such folder. Raises SourceIOError."""
+    folder = Location.of(where)
+    if folder.root is not None:
+        return [join(folder.uri, entry.name) for entry in _entries(folder) if entry.is_folder]
     try:
         with as_os_error():
             fs, path = filesystem(folder)
@@ -128,6 +140,29 @@ def list_subfolders(folder: str) -> list[str]:
         raise SourceIOError(msg) from e
     names = (info["name"].rstrip("/") for info in entries if info["type"] == "directory")
     return [fs.unstrip_protocol(name).removeprefix("file://") for name in names]
+
+
+def _walk_root(folder: Location) -> Iterator[FileInfo]:
+    for entry in _entries(folder):
+        if entry.is_folder:
+            yield from _walk_root(folder.listed(entry.name))
+        else:
+            yield _info_of(folder, entry)
+
+
+def _entries(folder: Location) -> list[rooted.Entry]:
+    try:
+        return rooted.entries(folder)
+    except OSError as e:
+        msg = f"cannot list {folder}: {e.strerror}"
+        raise SourceIOError(msg) from e
+
+
+def _info_of(folder: Location, entry: rooted.Entry) -> FileInfo:
+    modified = entry.modified
+    return FileInfo(
+        uri=join(folder.uri, entry.name), size=entry.size, version=str(modified), modified=modified
+    )
 
 
 def is_folder(uri: str) -> bool:

@@ -1,7 +1,10 @@
 """Where a file or folder is: its address as it was given, and its path if a disk here has it."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
+
+from batchseg.errors import OutputError
 
 PROTOCOLS = {
     "s3": ("s3", "s3a"),
@@ -22,6 +25,8 @@ class Location:
     """On a disk of this machine, of network file systems too; None on other storages."""
     protocol: str
     """What the address spells: s3, s3a, http ...; file for what has a path."""
+    root: Path | None = None
+    """Of what `below` made: the folder. Others may write there, so no link below it is followed."""
 
     @classmethod
     def of(cls, where: "str | Location") -> "Location":
@@ -32,6 +37,30 @@ class Location:
         if separator and protocol != "file":
             return cls(where, None, protocol)
         return cls(where, Path(rest if separator else where), "file")
+
+    def below(self, path: str) -> "Location":
+        """What lies below this folder.
+
+        Args:
+            path: relative, its parts separated by slashes.
+
+        Raises:
+            OutputError: it leads out of the folder, or no file can have it.
+        """
+        if problem := misplaced(path):
+            msg = f"{shortened(path)!r} is no path below {self.uri}: {problem}"
+            raise OutputError(msg)
+        return self.listed(path)
+
+    def listed(self, name: str) -> "Location":
+        """What a listing of this folder names: it is there, whatever its name holds."""
+        local = None if self.path is None else self.path / name
+        return Location(join(self.uri, name), local, self.protocol, self.root or self.path)
+
+    @property
+    def name(self) -> str:
+        """The last part."""
+        return self.uri.rstrip("/").rpartition("/")[2]
 
     @property
     def is_local(self) -> bool:
@@ -48,6 +77,33 @@ def join(root: str, *parts: str) -> str:
 
 PATH_BYTES = 4096
 """Of one path: Linux takes no more, S3 a quarter of it."""
+
+SHOWN = 200
+"""Characters of a path that is no path."""
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+
+def shortened(path: str) -> str:
+    """For messages."""
+    return path if len(path) <= SHOWN else f"{path[:SHOWN]}..."
+
+
+def has_control_character(text: str) -> bool:
+    """Of C0 or C1, or DEL."""
+    return bool(_CONTROL.search(text))
+
+
+def misplaced(path: str) -> str:
+    """Why a relative path does not name a file below its folder, in words; empty where it does."""
+    if len(path.encode(errors="surrogateescape")) > PATH_BYTES:
+        return f"it is longer than {PATH_BYTES} bytes"
+    if has_control_character(path):
+        return "it holds a control character"
+    if any(part in ("", ".", "..") for part in path.split("/")):
+        return "it is absolute, or has an empty part, `.` or `..`"
+    return ""
+
 
 SPOKEN = frozenset((*(spelling for each in PROTOCOLS.values() for spelling in each), "file", "memory"))
 

@@ -1,5 +1,6 @@
 """What this machine's processor and allocator do to results and speed. Imports no engine."""
 
+import contextlib
 import ctypes
 import os
 import time
@@ -7,6 +8,12 @@ from pathlib import Path
 
 BF16_FLAGS = ("amx_bf16", "avx512_bf16")
 """Linux's names of instructions that multiply bf16 faster than fp32."""
+
+CONTAINER_LIMITS = (
+    Path("/sys/fs/cgroup/memory.max"),
+    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+)
+"""Of control groups, version 2 and 1, as a container sees its own."""
 
 
 def cpu_class() -> str:
@@ -77,6 +84,20 @@ def _stat_of(pid: str) -> list[int]:
     """/proc/PID/stat behind the state, from field 4 on at index 1; the name may hold blanks."""
     text = Path("/proc", pid, "stat").read_text(encoding="ascii", errors="replace")
     return [0, *map(int, text.rpartition(")")[2].split()[1:])]
+
+
+def memory_bytes() -> int:
+    """Memory of this machine, or as much of it as the container may take."""
+    found = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for path in CONTAINER_LIMITS:
+        with contextlib.suppress(OSError, ValueError):  # ValueError: the word max
+            found = min(found, int(path.read_text(encoding="ascii")))
+    return found
+
+
+def memory_share() -> int:
+    """Bytes that one thing may take while each core does another, and perhaps has two of them."""
+    return memory_bytes() // (3 * len(os.sched_getaffinity(0)))
 
 
 def keep_freed_memory() -> None:

@@ -98,29 +98,35 @@ def call_in_fresh_process(
 
 
 def each_in_fresh_process(
-    function: Callable[..., U], items: Sequence[T], *args: object, timeout: float
+    function: Callable[..., U],
+    items: Sequence[T],
+    *args: object,
+    timeout: float,
+    memory: int = MEMORY_BYTES,
 ) -> Iterator[U | ProcessDiedError]:
     """Run a picklable function on items one by one, in one process for as long as it lives.
 
     An item over which the process ends, hangs or raises is tried again in a process of its own before it is
-    blamed, and another process goes on behind it. A process may take MEMORY_BYTES.
+    blamed, and another process goes on behind it.
 
     Args:
         function: called with an item and `args`.
         items: picklable.
         args: of the function.
         timeout: seconds for one item.
+        memory: bytes that a process may take.
 
     Yields:
         For each item in order what the function gave, or how its process ended.
 
     Raises:
-        StoppedError: a process ended or hung before it began with an item.
+        StoppedError: a process ended or hung before it began with an item; or the function raised it, about
+            no item.
     """
     at = 0
     while at < len(items):
         before = at
-        for answer in _answers(function, items[at:], args, timeout):
+        for answer in _answers(function, items[at:], args, timeout, memory):
             if isinstance(answer, ProcessDiedError) and at > before:
                 break  # it is the first of the next process
             yield answer
@@ -130,12 +136,13 @@ def each_in_fresh_process(
 
 
 def _answers(
-    function: Callable[..., U], items: Sequence[T], args: tuple[object, ...], timeout: float
+    function: Callable[..., U], items: Sequence[T], args: tuple[object, ...], timeout: float, memory: int
 ) -> Iterator[U | ProcessDiedError]:
     """Of one process, until it is through or has failed."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_answer_each, args=(theirs, function, items, args, os.getpid()))
+    given = theirs, function, items, args, os.getpid(), memory
+    process = context.Process(target=_answer_each, args=given)
     process.start()
     theirs.close()
     try:
@@ -167,20 +174,28 @@ def _received(pipe: Connection, process: Any, timeout: float) -> Any:
         process.join()
         raise _how_it_ended([process.exitcode]) from e
     if failed:
-        raise ProcessDiedError(answer)
+        raise answer if isinstance(answer, StoppedError) else ProcessDiedError(answer)
     return answer
 
 
 def _answer_each(
-    pipe: Connection, function: Callable[..., U], items: Sequence[T], args: tuple[object, ...], parent: int
+    pipe: Connection,
+    function: Callable[..., U],
+    items: Sequence[T],
+    args: tuple[object, ...],
+    parent: int,
+    memory: int,
 ) -> None:
-    _begin(parent, MEMORY_BYTES)
+    _begin(parent, memory)
     pipe.send((False, None))
     for item in items:
         try:
             pipe.send((False, function(item, *args)))
         except MemoryError:
-            pipe.send((True, f"took more than {MEMORY_BYTES / 2**30:.0f} GiB of memory"))
+            pipe.send((True, f"took more than {memory / 2**30:.0f} GiB of memory"))
+            return
+        except StoppedError as e:
+            pipe.send((True, e))
             return
         except Exception as e:  # noqa: BLE001  a defect over one item must not end a night
             pipe.send((True, f"failed: {type(e).__name__}: {e}"))

@@ -1,10 +1,17 @@
-"""Credentials taken out of what is shown and recorded: texts of any kind, URLs among them."""
+"""Credentials taken out of what is shown and recorded: texts of any kind, URLs among them.
 
-import json
+Credentials are known by a URL's form and by the names of variables and options. Two kinds have neither in a
+text, so this process remembers them: the user part of addresses that it uses, which clients quote without
+their protocol, and what the job file took from the environment.
+"""
+
 import os
 import re
+import urllib.parse
 from collections.abc import Iterator, Mapping
 from typing import Any
+
+from batchseg.system.json_text import parse_json
 
 SHORTEST = 6
 """Characters of a secret that is looked for in texts: a shorter one would be found in other words."""
@@ -22,11 +29,29 @@ _BESIDE_SIGNATURE = re.compile(
 )
 """Parameters that come with a signature and change with it: Azure's, CloudFront's, older S3's."""
 
-_USER = re.compile(r"(?<=://)[^\s/@'\"<>?#]*@")
+_USER = re.compile(
+    r"(?<=://)(?:[^\s/'\"<>?#]*@"  # up to the last @ before the host's end: a password may hold one
+    r"|(?!arn:)[^\s/:@'\"<>?#]+:(?!\d*(?:[/?#]|$))[^\s'\"<>@]*@)"  # or a slash, as keys of S3 do; no port
+)
 _QUERY = re.compile(r"\?[^\s?'\"<>]+")
 _NAMED_SECRET = re.compile(r"(?i).*(SECRET|PASSW(OR)?D|TOKEN|CONNECTION_STRING|ACCOUNT_KEY|API_?KEY|_KEY)$")
-_OPTION = re.compile(r"(?i)(key|.*(secret|passw(or)?d|token|connection_string|account_key|access_key).*)")
-_SHOWN_OPTION = re.compile(r"(?i).*(url|endpoint|file|path)$")
+_OPTION = re.compile(
+    r"(?i)(key|auth|cookies?|sas|.*(secret|passw(or)?d|token|credential|connection_string|authorization"
+    r"|(account|access|private|api)[-_]?key).*)"
+)
+_SHOWN_OPTION = re.compile(r"(?i).*(url|uri|endpoint|file|path)$")
+_BESIDE_SECRET = re.compile(r"(?i)(type|.*(email|_id|domain))")
+"""What a Google account's key holds beside the key, and messages need."""
+
+MAY_HOLD_CREDENTIALS = r"://[^/]*@|://[^/:]*:\d*[^\d/].*@|://.*\?"
+"""What `public` may change, as RE2 of Arrow has it: few rows of a table."""
+
+MOST_USERS = 1000
+"""User parts that are remembered: a manifest may hold a million."""
+
+_users: set[str] = set()
+_variables: dict[str, str] = {}
+"""`${NAME}` by the value that it stood for."""
 
 
 def public(uri: str) -> str:
@@ -42,9 +67,46 @@ def hidden(text: str) -> str:
         return text
     if "://" in text or "?" in text:
         text = _QUERY.sub(_without_signature, _USER.sub(f"{STARS}@", text))
-    for secret in sorted(_secrets(), key=len, reverse=True):
+    for secret in sorted(_secrets() | _users, key=len, reverse=True):
         text = text.replace(secret, STARS)
     return text
+
+
+def impersonal(text: str) -> str:
+    """As `hidden`, and with `${NAME}` in place of what the job file took from the environment."""
+    for value in sorted(_variables, key=len, reverse=True):
+        if value in text:
+            text = re.sub(_pattern(value), _variables[value], text)
+    return hidden(text)
+
+
+def _pattern(value: str) -> str:
+    """Where a value is meant: a word such as `images` is found in what batchseg says by itself, too."""
+    found = re.escape(value)
+    return rf"(?<=[/'\"=&@:]){found}|{found}(?=[/'\"=&@:])" if value.isalpha() else found
+
+
+def remember_user(uri: str) -> None:
+    """Hide the user part of an address from now on, also where it stands without the address."""
+    if "@" not in uri or len(_users) >= MOST_USERS:
+        return
+    for user in _USER.findall(uri):
+        whole = user.removesuffix("@")
+        parts = (whole, whole.partition(":")[2], *whole.split("/"))  # S3 takes a slash for a bucket's end
+        _users.update(
+            spelt for part in parts for spelt in (part, urllib.parse.unquote(part)) if len(spelt) >= SHORTEST
+        )
+
+
+def remember_variables(values: Mapping[str, str]) -> None:
+    """Name variables in `impersonal` texts from now on, instead of what they hold.
+
+    Args:
+        values: by name. Those shorter than SHORTEST would be found in other words, and stay.
+    """
+    _variables.update(
+        {value: f"${{{name}}}" for name, value in values.items() if len(value.strip()) >= SHORTEST}
+    )
 
 
 def _without_signature(query: re.Match[str]) -> str:
@@ -73,16 +135,20 @@ def _secrets() -> set[str]:
 
 def _in_options(text: str) -> Iterator[str]:
     try:
-        options = json.loads(text)
+        options = parse_json(text)
     except ValueError:
         return
     yield from _below(options)
 
 
-def _below(options: Any) -> Iterator[str]:
-    if not isinstance(options, Mapping):
-        return
-    for name, value in options.items():
-        if isinstance(value, str) and _OPTION.fullmatch(name) and not _SHOWN_OPTION.fullmatch(name):
-            yield value
-        yield from _below(value)
+def _below(options: Any, *, secret: bool = False) -> Iterator[str]:
+    """Values that are secrets by the name of their option, or of one around it."""
+    if isinstance(options, Mapping):
+        for name, value in options.items():
+            is_secret = _OPTION.fullmatch(name) or (secret and not _BESIDE_SECRET.fullmatch(name))
+            yield from _below(value, secret=bool(is_secret) and not _SHOWN_OPTION.fullmatch(name))
+    elif isinstance(options, list):
+        for value in options:
+            yield from _below(value, secret=secret)
+    elif secret and isinstance(options, str):
+        yield options

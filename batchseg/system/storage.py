@@ -16,6 +16,7 @@ from fsspec.utils import glob_translate
 
 from batchseg.errors import BatchsegError, ConfigError, CredentialsError, StoppedError
 from batchseg.system.location import PROTOCOLS, Location
+from batchseg.system.redact import remember_user
 from batchseg.system.retry import S3_CLIENT, code_of, is_passing
 
 T = TypeVar("T")
@@ -78,6 +79,8 @@ def filesystem(where: str | Location) -> tuple[Any, str]:
     """
     place = Location.of(where)
     uri = place.uri
+    if not place.is_local:
+        remember_user(uri)  # clients quote `user:password@bucket` without the protocol
     with as_os_error():
         if place.is_local:
             fs, path = fsspec.core.url_to_fs(uri)
@@ -126,7 +129,8 @@ def as_os_error() -> Iterator[None]:
         if isinstance(e, BatchsegError) or (isinstance(e, OSError) and str(e) not in ("", "None")):
             raise
         if not isinstance(e, OSError):
-            raise OSError(f"{type(e).__name__}: {e}") from e  # noqa: EM102
+            said = " ".join(str(e).split())  # botocore's run over several lines
+            raise OSError(f"{type(e).__name__}: {said}") from e  # noqa: EM102
         msg = f"{type(e).__name__}: {e.__cause__ or _HINTS.get(type(e), 'no reason given')}"
         raise type(e)(msg) from e
 

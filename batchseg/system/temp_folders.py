@@ -6,7 +6,6 @@ import os
 import pwd
 import shutil
 import signal
-import stat
 import tempfile
 import time
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from batchseg.errors import StoppedError
+from batchseg.system.private_folder import is_private, new_folder, open_lock, opened, own_folder
 
 CACHE_VARIABLE = "BATCHSEG_CACHE"
 """Environment: where copies of remote files go. Set by the run, inherited by all that it starts."""
@@ -25,10 +25,15 @@ SOCKET_ROOT_LENGTH = 20
 
 
 def held_folder(prefix: str, *, root: Path) -> tuple[Path, Any]:
-    """A new folder and the open lock that holds it; folders of that prefix that nobody holds are removed."""
+    """A new folder and the open lock that holds it; folders of that prefix that nobody holds are removed.
+
+    Raises:
+        StoppedError: the root's disk does not keep owners and modes.
+        OSError: the folder cannot be made.
+    """
     remove_stale(prefix, root=root)
     while True:
-        folder = Path(tempfile.mkdtemp(prefix=prefix, dir=root))
+        folder = new_folder(prefix, root=root)
         # Between these two lines another process may take the folder for a dead one's, and remove it: of
         # three processes that made 300 folders each, two met that.
         if (lock := _locked(folder, wait=True)) is not None:
@@ -38,7 +43,7 @@ def held_folder(prefix: str, *, root: Path) -> tuple[Path, Any]:
 def remove_stale(prefix: str, *, root: Path) -> None:
     """Remove this user's folders of that prefix that nobody holds."""
     for old in root.glob(f"{prefix}*"):
-        if _is_own(old) and (lock := _locked(old, wait=False)) is not None:
+        if (lock := _locked(old, wait=False)) is not None:
             with lock:
                 if prefix == RAY_PREFIX:
                     end_cluster(old)
@@ -111,12 +116,13 @@ def run_folder() -> Iterator[Path]:
 
 
 def cache_root() -> Path:
-    """Where this process keeps copies: the run's folder, or the machine's where the run is another's."""
-    if (folder := _run_folder()) is not None:
-        return folder
-    root = machine_root() / f"batchseg-cache-{os.getuid()}"
-    root.mkdir(mode=0o700, exist_ok=True)
-    return root
+    """Where this process keeps copies: the run's folder, or the machine's where the run is another's.
+
+    Raises:
+        StoppedError: the machine's temporary folder has none that is this user's alone.
+        OSError: it cannot be made.
+    """
+    return _run_folder() or own_folder(machine_root(), "batchseg-cache")
 
 
 def machine_root() -> Path:
@@ -134,7 +140,7 @@ def machine_root() -> Path:
 def socket_root() -> Path:
     """The machine's temporary folder; /tmp where its path is too long for Ray's sockets."""
     root = machine_root()
-    return root if len(str(root)) <= SOCKET_ROOT_LENGTH else Path("/tmp")
+    return root if len(str(root)) <= SOCKET_ROOT_LENGTH else Path("/tmp")  # noqa: S108  mkdtemp makes names
 
 
 def user_home() -> Path | None:
@@ -157,30 +163,33 @@ def _recorded_home() -> str:
 
 
 def _run_folder() -> Path | None:
+    """On another host of a cluster the name is another user's to take."""
     named = os.environ.get(CACHE_VARIABLE)
-    return Path(named) if named and Path(named).is_dir() else None
-
-
-def _is_own(folder: Path) -> bool:
-    """Others can make folders and links of any name beside ours, and lead us to other files."""
-    with contextlib.suppress(OSError):
-        found = folder.lstat()
-        return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
-    return False
+    return Path(named) if named and is_private(Path(named)) else None
 
 
 def _locked(folder: Path, *, wait: bool) -> Any:
-    """The folder's lock, held; None where another process holds it, or removed the folder meanwhile."""
-    path = folder / "lock"
+    """The folder's lock, held; None where another process holds it, or removed the folder meanwhile.
+
+    Args:
+        folder: one that is new, or any: others can make folders and links beside ours, and lead us to
+            other files.
+        wait: for a new one, until it is held.
+
+    Raises:
+        StoppedError, OSError: of a new one the lock cannot be made.
+    """
     try:
-        lock = path.open("a")
-    except OSError:
-        return None
-    with contextlib.suppress(OSError):
-        with contextlib.suppress(OSError) if wait else contextlib.nullcontext():
-            # A disk without locks: a new folder is used nevertheless, and an old one never removed.
-            fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        if os.path.samestat(os.fstat(lock.fileno()), path.stat()):
-            return lock
-    lock.close()
+        with opened(folder) as at:
+            lock = open_lock(folder / "lock", at=at)
+            with contextlib.suppress(OSError):
+                with contextlib.suppress(OSError) if wait else contextlib.nullcontext():
+                    # A disk without locks: a new folder is used nevertheless, and an old one never removed.
+                    fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+                if os.path.samestat(os.fstat(lock.fileno()), os.stat("lock", dir_fd=at)):
+                    return lock
+            lock.close()
+    except (OSError, StoppedError) as e:
+        if wait and not isinstance(e, FileNotFoundError):
+            raise
     return None

@@ -1,7 +1,6 @@
 """`batchseg export`: region tables as one file that any GIS opens."""
 
 import errno
-import json
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,14 +13,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyproj
 import shapely
+from pyproj.exceptions import CRSError
 
-from batchseg.errors import ConfigError
+from batchseg.errors import ConfigError, OutputError
 from batchseg.output.columns import first_output
 from batchseg.output.layout import ANNOTATIONS
 from batchseg.output.ledger import Ledger
 from batchseg.output.publish import replaced
 from batchseg.output.region_parts import read_part, region_parts
 from batchseg.output.state import require_results
+from batchseg.system.json_text import parse_json
 
 FORMATS = {".gpkg": "GPKG", ".fgb": "FlatGeobuf", ".geojson": "GeoJSON", ".geojsonl": "GeoJSONSeq"}
 """GDAL's drivers by file suffix."""
@@ -155,9 +156,14 @@ def _tables(
 
 
 def schema_crs(schema: pa.Schema) -> pyproj.CRS | None:
-    geo = json.loads((schema.metadata or {}).get(b"geo", b"{}"))  # photographs' parts may have none
-    said = geo["columns"]["geometry"]["crs"] if geo else None
-    return None if said is None else pyproj.CRS.from_json_dict(said)
+    """What a region table's metadata say. Raises OutputError where they are damaged."""
+    try:
+        geo = parse_json((schema.metadata or {}).get(b"geo", b"{}"))  # photographs' parts may have none
+        said = geo["columns"]["geometry"]["crs"] if geo else None
+        return None if said is None else pyproj.CRS.from_json_dict(said)
+    except (ValueError, LookupError, TypeError, CRSError) as e:
+        msg = f"a region table does not say its CRS as GeoParquet does ({type(e).__name__}: {e})"
+        raise OutputError(msg) from e
 
 
 def moved(table: pa.Table, own: pyproj.CRS | None, wanted: pyproj.CRS) -> pa.Table:

@@ -18,7 +18,6 @@ from batchseg.output.lock import hold
 from batchseg.output.record import filled, sources_of
 from batchseg.output.region_parts import tidy
 from batchseg.output.state import OutputState, require_results, save_state
-from batchseg.system.location import join
 from batchseg.system.temp_folders import run_folder
 
 
@@ -27,7 +26,8 @@ class Pruned:
     """What was, or would be, removed."""
 
     sources: tuple[str, ...]
-    files: int
+    files: tuple[str, ...]
+    """Paths below the output, of masks, sidecars and confidence."""
     nbytes: int
 
 
@@ -88,12 +88,11 @@ def prune(output: str, run_id: str, *, dry_run: bool, everything: bool) -> Prune
         own = own.filter(pa.array(~is_below(own.column("path"), layout.ANNOTATIONS)))
         pruned = Pruned(
             sources=tuple(map(str, rows.column("source_id").to_pylist())),
-            files=len(own),
+            files=tuple(map(str, own.column("path").to_pylist())),
             nbytes=pc.sum(own.column("nbytes")).as_py() or 0,
         )
         if not dry_run:
-            paths = own.column("path").to_pylist()
-            publish.remove_files([join(output, str(path)) for path in paths])
+            publish.remove_files([layout.result_file(output, path) for path in pruned.files])
             ledger.append_table(_removed(rows))
             tidy(output, ledger)
             discard_leftovers(output, ledger.unfinished())

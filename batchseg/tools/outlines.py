@@ -14,6 +14,8 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 from rasterio.transform import Affine
 from scipy.ndimage import distance_transform_edt
 
+from batchseg.system.escape import code_of
+
 FINER = 2
 """Outlines are drawn so many times larger and reduced, which smooths them."""
 
@@ -156,15 +158,6 @@ def cut(text: str, width: int, measure: Callable[[str], float] = len) -> str:
     return "..."
 
 
-def printable(text: str) -> str:
-    r"""Text without characters that move a cursor or are no characters at all.
-
-    >>> printable("a\tb\udcff")
-    'a\\tb\\udcff'
-    """
-    return "".join(c if c.isprintable() else _escaped(c) for c in text)
-
-
 @cache
 def load_font(size: int) -> Font:
     """Of `size` pixels: one of the system's, else Pillow's own."""
@@ -178,11 +171,7 @@ def load_font(size: int) -> Font:
 
 def drawable(text: str, font: Font) -> str:
     """Text in which what the font cannot draw is replaced by its code."""
-    return "".join(c if c.isprintable() and _can_draw(c, font) else _escaped(c) for c in text)
-
-
-def _escaped(character: str) -> str:
-    return character.encode("unicode_escape").decode("ascii")
+    return "".join(c if c.isprintable() and _can_draw(c, font) else code_of(c) for c in text)
 
 
 @lru_cache(maxsize=65536)

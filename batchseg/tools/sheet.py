@@ -16,6 +16,7 @@ from batchseg.output.publish import replaced
 from batchseg.output.state import OutputState, require_results
 from batchseg.pixels.photo.decode import decode
 from batchseg.system import fetch
+from batchseg.system.redact import hidden
 from batchseg.system.walk import current_tags
 from batchseg.tools.outlines import MARGIN, Defect, cut, drawable, load_font, thumbnail
 from batchseg.tools.summary import Summary, Suspect, describe_counts, describe_period, local_time
@@ -64,7 +65,7 @@ def write_sheet(summary: Summary, target: Path) -> Sheet:
         msg = f"--sheet {target}: expected a name that ends in .png"
         raise ConfigError(msg)
     state = require_results(summary.output)
-    assert state is not None  # or there were no summary
+    assert state is not None  # noqa: S101  or there were no summary
     ids = [suspect.source_id for suspect in summary.worst]
     regions = regions_of(summary.output, ids, _COLUMNS)
     shown = []
@@ -93,9 +94,10 @@ class _Shown:
 def _show(suspect: Suspect, regions: pa.Table, state: OutputState) -> _Shown:
     reason = ""
     try:
-        image = thumbnail(read_photo(suspect), _defects(regions, state), room_wh=ROOM_WH, paper=PAPER)
+        pixels = read_photo(suspect, state)
+        image = thumbnail(pixels, _defects(regions, state), room_wh=ROOM_WH, paper=PAPER)
     except _NotShownError as e:
-        reason = str(e)
+        reason = hidden(str(e))
         image = Image.new("RGB", (ROOM_WH[0], ROOM_WH[1] // 2), GREY)
         pen = _Pen(image)
         for number, line in enumerate(pen.wrapped(reason, ROOM_WH[0] - 2 * GAP)):
@@ -183,7 +185,7 @@ class _Pen:
 
 
 def _title(summary: Summary) -> str:
-    name = summary.output.rstrip("/").rpartition("/")[2]
+    name = hidden(summary.output).rstrip("/").rpartition("/")[2]
     return f"{name}   {local_time(summary.last)}" if summary.last else name
 
 
@@ -198,9 +200,13 @@ def _largest(suspect: Suspect, regions: pa.Table) -> str:
 
 
 def _defects(regions: pa.Table, state: OutputState) -> list[Defect]:
-    """The largest first, so that small ones lie on top."""
+    """The largest first, so that small ones lie on top. Raises _NotShownError where they are damaged."""
     ordered = regions.sort_by([("area_px", "descending")])
-    polygons = shapely.from_wkb(ordered.column("geometry").to_numpy(zero_copy_only=False))
+    try:
+        polygons = shapely.from_wkb(ordered.column("geometry").to_numpy(zero_copy_only=False))
+    except (shapely.errors.GEOSException, TypeError) as e:
+        msg = "its outlines are damaged"
+        raise _NotShownError(msg) from e
     ids = column_of(ordered, "class_id").to_pylist()
     return [
         Defect(polygon=polygon, color=class_color(state, class_id))
@@ -212,12 +218,15 @@ class _NotShownError(Exception):
     """An image cannot be shown; the message fits on a tile."""
 
 
-def read_photo(suspect: Suspect) -> NDArray[Any]:
+def read_photo(suspect: Suspect, state: OutputState) -> NDArray[Any]:
     """(H, W, C) of an image as it was when it was done.
 
     Raises:
-        _NotShownError: it is gone, was changed since, or cannot be decoded.
+        _NotShownError: it is gone, was changed since, cannot be decoded, or is none of the job's inputs.
     """
+    if not state.is_input(suspect.uri):  # who may write the table must not choose what is read, or asked
+        msg = "the file lies outside the job's inputs"
+        raise _NotShownError(msg)
     try:
         (tag,) = current_tags([suspect.uri])
         if tag is None:

@@ -1,8 +1,8 @@
 """What an output holds, read without a lock and without touching it."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -14,7 +14,7 @@ from batchseg.output.lock import holder
 from batchseg.output.record import SceneRecord, sources_of
 from batchseg.output.state import require_results
 from batchseg.system import fetch, listing
-from batchseg.system.location import join
+from batchseg.system.json_text import parse_json
 
 RUNS_LOOKED_AT = 5
 
@@ -118,16 +118,28 @@ def read_status(output: str) -> Status:
 def _last_run(output: str) -> LastRun | None:
     """Of the last few runs, as one that was stopped leaves no summary and one without work no shares."""
     folder = layout.runs_folder(output)
-    for run in sorted(listing.list_subfolders(folder), reverse=True)[:RUNS_LOOKED_AT]:
+    runs = (run.rstrip("/").rpartition("/")[2] for run in listing.list_subfolders(folder))
+    for run_id in sorted(runs, reverse=True)[:RUNS_LOOKED_AT]:
         try:
-            found = json.loads(fetch.read_bytes(join(run, layout.SUMMARY)))
+            found = parse_json(fetch.read_bytes(folder.listed(run_id).below(layout.SUMMARY)))
         except (OSError, ValueError):
             continue
-        if found.get("predictor_shares") and found.get("tiles"):
+        shares = found.get("predictor_shares") if isinstance(found, dict) else None
+        if shares and found.get("tiles") and _is_as_written(found):
             return LastRun(
-                run_id=run.rstrip("/").rpartition("/")[2],
-                shares=found["predictor_shares"],
+                run_id=run_id,
+                shares=shares,
                 bound_by=found["bound_by"],
                 advice=found["advice"],
             )
     return None
+
+
+def _is_as_written(found: dict[str, Any]) -> bool:
+    """Whether a run's summary has the types that `driver/report` gives it."""
+    shares = found["predictor_shares"]
+    return (
+        isinstance(shares, dict)
+        and all(isinstance(share, int | float) for share in shares.values())
+        and all(isinstance(found.get(name), str) for name in ("bound_by", "advice"))
+    )

@@ -19,7 +19,6 @@ from batchseg.output.ledger import Ledger
 from batchseg.output.region_parts import read_part
 from batchseg.output.state import OutputState, require_results
 from batchseg.regions.rows import PHOTO_COLUMNS
-from batchseg.system.location import join
 
 CLASS: dict[str, pa.DataType] = {
     "class_id": pa.int32(),
@@ -88,14 +87,14 @@ def open_items(output: str) -> Items:
         OutputError: it cannot be read.
     """
     state = require_results(output)
-    uri = join(output, layout.ITEMS_TABLE)
+    place = layout.items_file(output)
     try:
-        file = open_parquet(uri)
+        file = open_parquet(place)
     except FileNotFoundError as e:
         msg = f"{output} has no table of items yet: it is written when a run ends; see `batchseg status`"
         raise ConfigError(msg) from e
     except (OSError, pa.ArrowException) as e:
-        msg = f"cannot read {uri}: {e}"
+        msg = f"cannot read {place}: {e}"
         raise OutputError(msg) from e
     if state is None:
         msg = f"the first run to {output} has recorded nothing yet; run its job again"
@@ -134,7 +133,7 @@ def is_done(table: pa.Table) -> Any:
 
 def class_color(state: OutputState, class_id: int) -> str:
     """#rrggbb: what the job says, else the palette's."""
-    if class_id < len(state.colors):
+    if 0 <= class_id < len(state.colors):
         return state.colors[class_id]
     return PALETTE[class_id % len(PALETTE)]
 

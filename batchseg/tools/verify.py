@@ -10,13 +10,12 @@ import pyarrow.compute as pc
 
 from batchseg.errors import OutputError
 from batchseg.output import layout, publish
-from batchseg.output.columns import PLAIN_OUTPUT, first_output, outputs_of
+from batchseg.output.columns import PLAIN_OUTPUT, first_output, open_parquet, outputs_of
 from batchseg.output.ledger import Ledger
 from batchseg.output.record import Output
 from batchseg.output.region_parts import read_part
 from batchseg.output.state import require_results
 from batchseg.system import fetch, listing, storage
-from batchseg.system.location import join
 
 _COLUMNS: dict[str, pa.DataType] = {"source_id": pa.string(), "path": pa.string(), "found": pa.int64()}
 _FOUND = pa.schema(_COLUMNS)
@@ -83,7 +82,7 @@ def _recorded(table: pa.Table) -> dict[str, Output]:
 
 
 def _listed(output: str, folder: str) -> Iterator[tuple[str, int]]:
-    root = join(output, folder)
+    root = layout.result_folder(output, folder)
     with publish.output_errors("list", root):
         infos = listing.list_below(root)
     return ((info.uri.removeprefix(output + "/"), info.size) for info in infos)
@@ -98,7 +97,7 @@ def _size_problem(made: Output, sizes: dict[str, int]) -> str:
 
 def _checksum_problem(output: str, made: Output) -> str:
     try:
-        found = fetch.sha256(join(output, made.path))
+        found = fetch.sha256(layout.result_file(output, made.path))
     except OSError as e:
         return f"{made.path}: cannot be read: {e}"
     return "" if found == made.sha256 else f"{made.path}: its checksum is not the recorded one"
@@ -152,9 +151,9 @@ def _found_rows(output: str, paths: Sequence[str]) -> tuple[pa.Table, list[str]]
 def _item_problems(output: str, ledger: Ledger) -> list[str]:
     path = layout.ITEMS_TABLE
     try:
-        items = read_part(output, path).read(["source_id", "status"])
-    except OutputError as e:
-        return [f"{path}: {e}"]
+        items = open_parquet(layout.items_file(output)).read(["source_id", "status"])
+    except (OSError, pa.ArrowException) as e:
+        return [f"{path}: cannot be read: {e}"]
     table = ledger.table().select(["source_id", "status"]).cast(items.schema)
     if items.equals(table):
         return []

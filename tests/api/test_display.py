@@ -1,11 +1,15 @@
 import io
+import re
 
 import pytest
+from hypothesis import given, settings
+from names import NAMES, acts
 
 from batchseg.api import display
 from batchseg.api.display import NotebookProgress, PlainProgress, TerminalProgress, progress_on
-from batchseg.driver.events import Event, PhaseStarted, PlanReady, SceneRefused, ShardsDone, WorkEnded
+from batchseg.driver.events import Event, Note, PhaseStarted, PlanReady, SceneRefused, ShardsDone, WorkEnded
 from batchseg.driver.progress import Sums
+from batchseg.system.escape import escaped
 
 DONE = ShardsDone(
     source_id="a.tif",
@@ -32,9 +36,9 @@ class Terminal(io.StringIO):
         return True
 
 
-def drawn(stream: io.StringIO) -> str:
+def drawn(stream: io.StringIO, events: list[Event] = EVENTS) -> str:
     listeners, close = progress_on(stream)
-    for event in EVENTS:
+    for event in events:
         for listener in listeners:
             listener(event)
     close()
@@ -80,3 +84,56 @@ def test_a_notebooks_bar_is_html_and_text() -> None:
     assert '<progress value="2" max="2"' in shown["text/html"]
     assert "b&lt;.tif: the file is empty" in shown["text/html"]
     assert shown["text/plain"].startswith("segmenting: 2/2 tiles, 1/2 scenes, ")
+
+
+def refused(name: str) -> list[Event]:
+    """Events that name a source: a refusal, and a note as damage is said."""
+    reason = f"cannot read s3://key:SEC/RET@bucket/{name}"
+    return [
+        PhaseStarted(text=f"[bold]{name}"),
+        PlanReady(scenes=2, tiles=4, pixels=2000, skipped=0),
+        SceneRefused(source_id=f"[red]:warning:{name}", reason=reason, transient=False, tiles=2),
+        Note(text=f"{name}: damaged"),
+        WorkEnded(),
+    ]
+
+
+def without_time(text: str) -> str:
+    """Of a terminal's drawing: rates and clocks differ."""
+    return re.sub(r"[\d:.]+", "", text)
+
+
+@given(NAMES)
+@settings(max_examples=30, deadline=None)
+def test_a_name_acts_on_no_terminal_and_the_bar_stays(name: str) -> None:
+    text = drawn(Terminal(), refused(name))
+    refusal = f"quarantined: [red]:warning:{escaped(name)}: cannot read s3://***@bucket/{escaped(name)}\n"
+    assert refusal in text
+    assert f"{escaped(name)}: damaged\n" in text
+    assert "\x1b[?25l" in text, "the cursor is hidden while the bar is drawn"
+    assert without_time(text.replace(escaped(name), "")).count("\n") == without_time(
+        drawn(Terminal(), refused("x"))
+    ).count("\n")
+    own = re.sub(r"\x1b\[[\d;?]*[A-Za-z]|\r", "", text)  # rich's own sequences
+    assert not any(map(acts, own.split("\n")))
+
+
+@given(NAMES)
+def test_a_name_is_one_line_in_a_log_and_in_a_notebook(name: str) -> None:
+    lines = drawn(io.StringIO(), refused(name)).split("\n")
+    assert len(lines) == 4
+    assert not any(map(acts, lines))
+    progress = NotebookProgress.__new__(NotebookProgress)
+    progress._sums, progress._phase, progress._refused = Sums(), name, [name, f"<{name}>"]
+    shown = progress._repr_mimebundle_()
+    assert len(shown["text/plain"].split("\n")) == 3
+    assert shown["text/html"].count("<br>") == 2
+    assert not any(map(acts, (*shown["text/plain"].split("\n"), shown["text/html"])))
+
+
+def test_a_stream_of_few_letters_gets_codes() -> None:
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    listeners, close = progress_on(stream)
+    listeners[1](Note(text="gr\xfc\xdfe.tif"))
+    close()
+    assert stream.buffer.getvalue() == b"gr\\xfc\\xdfe.tif\n"

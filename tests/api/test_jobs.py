@@ -5,7 +5,7 @@ import pytest
 import yaml
 
 import batchseg
-from batchseg.errors import ConfigError
+from batchseg.errors import ConfigError, ModelError
 from batchseg.job.file import load_job
 
 KEYS = {"inputs": "in/*.tif", "model": "model", "output": "out", "halo": 8, "scale": {"divide": 10000}}
@@ -73,3 +73,26 @@ def test_an_empty_path_is_not_the_current_folder(tmp_path: Path, changes: dict[s
     (tmp_path / "job.yaml").write_text(yaml.safe_dump(KEYS))
     with pytest.raises(ConfigError, match="found an empty path"):
         batchseg.load_job(tmp_path / "job.yaml", **changes)
+
+
+def test_what_is_refused_is_said_in_words_that_act_on_no_terminal(tmp_path: Path) -> None:
+    for refused in (
+        lambda: batchseg.load_job(tmp_path / "a\x1b[2J\n.yaml"),
+        lambda: batchseg.Job(**KEYS | {"output": "~nobody\x1b[2J\n/out"}),
+        lambda: batchseg.open(tmp_path / "a\x1b[2J\n").status(),
+        lambda: batchseg.open(tmp_path / "a\x1b[2J\n").verify(),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            refused()
+        (line,) = caught.value.lines
+        assert r"\x1b[2J\n" in line
+        assert line.isprintable()
+
+
+def test_errors_of_the_python_face_name_variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("batchseg.system.redact._variables", {})
+    monkeypatch.setenv("WHERE", str(tmp_path / "models"))
+    path = tmp_path / "job.yaml"
+    path.write_text(yaml.safe_dump(KEYS | {"model": "${WHERE}/m"}))
+    with pytest.raises(ModelError, match=r"model: \$\{WHERE\}/m does not exist"):
+        batchseg.plan(batchseg.load_job(path))

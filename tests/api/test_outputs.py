@@ -41,6 +41,7 @@ def test_options_of_storages_are_not_shown_and_not_left_here() -> None:
     secret = {"s3": {"secret": "wJalrXUtnFEMI"}}
     found = batchseg.open(batchseg.Job(inputs="in", model="m", output="/nowhere", storage=secret))
     assert "wJalrXUtnFEMI" not in repr(found)
+    assert repr(batchseg.open("s3://key:wJalr/XUtnFEMI@bucket/out")) == "Output(uri='s3://***@bucket/out')"
     with pytest.raises(ConfigError, match="holds no results"):
         found.status()
     assert dict(os.environ) == before

@@ -50,6 +50,9 @@ def test_nothing_of_this_process_changes(capfd: pytest.CaptureFixture[str]) -> N
 def test_errors_are_raised_here() -> None:
     with pytest.raises(ConfigError, match="tile_size: no"):
         call(callees.refuse)
+    with pytest.raises(ConfigError) as refused:
+        call(callees.refuse_a_name)
+    assert refused.value.lines == (r"cannot read s3://***@b/a\x1b[2J\n${WHERE}/b", r"  or\udcff")
     with pytest.raises(KeyError, match="absent") as failed:
         call(callees.fail)
     assert "in fail" in failed.value.__notes__[0], "the traceback of the other process"
@@ -58,7 +61,9 @@ def test_errors_are_raised_here() -> None:
 
 
 def test_the_end_of_the_process_is_no_end_of_this_one() -> None:
-    with pytest.raises(StoppedError, match=r"ended by SIGKILL; is there memory enough.*last words"):
+    with pytest.raises(
+        StoppedError, match=r"ended by SIGKILL; is there memory enough.*stays:\n    last words"
+    ):
         call(callees.die, signal.SIGKILL)
     with pytest.raises(StoppedError, match="ended itself with status 3"):
         call(callees.leave)

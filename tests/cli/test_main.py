@@ -1,15 +1,20 @@
 """What `main` prints and exits with, whatever a command does."""
 
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
+from conftest import BATCHSEG
+from hypothesis import HealthCheck, given, settings
+from names import NAMES, acts
 
 import batchseg
 from batchseg.api import own_process
 from batchseg.cli import outputs
 from batchseg.cli.main import main
 from batchseg.cli.terminal import Answer
-from batchseg.errors import EXIT_QUARANTINED, LockedError
+from batchseg.errors import EXIT_QUARANTINED, ConfigError, LockedError
 
 
 def ended(*words: str) -> object:
@@ -83,3 +88,42 @@ def test_words_that_are_none_end_with_2(capfd) -> None:
         assert ended(*words) == 2
     assert ended("--version") == 0
     assert capfd.readouterr().out == f"batchseg {batchseg.__version__}\n"
+
+
+def test_an_error_may_have_lines(status, capfd) -> None:
+    status["answer"] = ConfigError("first", "  second")
+    assert ended("status", "out") == 2
+    assert capfd.readouterr().err == "looking\nbatchseg: first\n  second\n"
+
+
+@given(NAMES)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_name_acts_on_the_terminal_or_adds_a_line(status, capfd, name: str) -> None:
+    for answer, lines in (
+        (Answer([f"  failed: {name}: why", "end"]), 3),
+        (ConfigError(f"cannot read {name}", "end"), 3),
+        (OSError(28, "No space left on device", name), 2),
+    ):
+        status["answer"] = answer
+        ended("status", "out")
+        printed = "".join(capfd.readouterr())
+        assert printed.count("\n") == lines
+        assert not any(map(acts, printed.split("\n")))
+
+
+def test_words_that_are_none_are_escaped_too(capfd) -> None:
+    assert ended("status", "out", "a\x1b[2J\nbatchseg: all well.tif") == 2
+    assert capfd.readouterr().err.endswith("unrecognized arguments: a\\x1b[2J\\nbatchseg: all well.tif\n")
+
+
+def test_a_terminal_of_few_letters_gets_codes(tmp_path: Path) -> None:
+    """Cron's may know ASCII alone; names of files are any bytes."""
+    names = ["gr\xfc\xdfe".encode(), b"\xff\x1b"]
+    done = subprocess.run(
+        [BATCHSEG.encode(), b"status", b"/".join([os.fsencode(tmp_path), *names])],
+        capture_output=True,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"batchseg: {tmp_path}/gr\\xfc\\xdfe/\\udcff\\x1b holds".encode())

@@ -228,7 +228,7 @@ FULL = make_package(
 
 
 def test_everything_that_is_known_is_said():
-    assert describe(FULL).splitlines() == [
+    assert describe(FULL) == [
         "model    /models/land/model.json.enc (Paddle PIR program, encrypted)",
         "         /models/land/model.pdiparams",
         "         /models/land/model.onnx (its owner's conversion)",
@@ -255,14 +255,14 @@ def test_everything_that_is_known_is_said():
 
 
 def test_what_is_not_known_is_said_so():
-    lines = describe(make_package(declares_transforms=False, normalize=None)).splitlines()
+    lines = describe(make_package(declares_transforms=False, normalize=None))
     assert lines[4:] == [
         "input    bands not declared, float32, NCHW, any size, any batch",
         "before   not declared",
         "output   not declared; a tile will tell",
     ]
     assert "before   not normalised" in describe(make_package(normalize=None))
-    assert "raw pixels go in" in describe(make_package(origin="baked", normalize=None))
+    assert "before   nothing: raw pixels go in" in describe(make_package(origin="baked", normalize=None))
 
 
 def test_the_dictionary_has_every_field_and_is_json():

@@ -1,10 +1,15 @@
 """The streams, in a process of their own: pytest has its own hands on these."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 from conftest import REPOSITORY
+from hypothesis import given
+from names import NAMES, acts
+
+from batchseg.cli.terminal import json_lines
 
 TAKING = """
 import os, sys
@@ -34,3 +39,11 @@ def test_closed_streams_are_no_error(tmp_path: Path) -> None:
     command = f'"{sys.executable}" -c \'{TAKING}\' "{tmp_path}/libraries.txt" <&- >&- 2>&-'
     assert subprocess.run(["sh", "-c", command], check=False, cwd=REPOSITORY).returncode == 0
     assert (tmp_path / "libraries.txt").exists()
+
+
+@given(NAMES)
+def test_a_document_has_true_names_and_acts_on_no_terminal(name: str) -> None:
+    document = {"output": "s3://key:SEC/RET@bucket", "of": [{name: name}, (1, None)]}
+    lines = json_lines(document)
+    assert not any(map(acts, lines))
+    assert json.loads("\n".join(lines)) == {"output": "s3://***@bucket", "of": [{name: name}, [1, None]]}

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -13,10 +14,15 @@ import pytest
 from conftest import BATCHSEG, REPOSITORY, JobWriter, read_mask, reflectance, spectral_mask, write_raster
 from factories import make_config
 from faults.kills import shared_memory
+from hypothesis import HealthCheck, given, settings
 from killing import wait_for
+from names import NAMES, acts
 
-from batchseg.driver.begin import begin
-from batchseg.errors import LockedError, ModelError
+from batchseg.driver.begin import RunLog, begin
+from batchseg.driver.events import Note, Retried, SceneRefused
+from batchseg.driver.progress import LogListener
+from batchseg.errors import LockedError, ModelError, OutputError
+from batchseg.output.layout import LIBRARIES, LOG, PROFILE
 from batchseg.output.lock import STALE_SECONDS, hold
 
 HEAVY = {"numpy", "rasterio", "pyarrow", "scipy", "shapely", "pyproj", "cv2", "ray", "paddle", "rich"}
@@ -95,9 +101,9 @@ import os, sys, tempfile
 sys.path[:0] = sys.argv[2:]
 from factories import make_config
 from batchseg.driver.begin import begin
-from batchseg.output.publish import scratch_root
+from batchseg.output.layout import scratch_folder
 with begin(make_config(output=sys.argv[1])) as begun:
-    scratch_root(sys.argv[1]).mkdir()
+    scratch_folder(sys.argv[1]).path.mkdir(exist_ok=True)
     tempfile.mkstemp()
     print("begun", flush=True)
     input()
@@ -137,3 +143,57 @@ def test_a_refused_job_leaves_no_output_unless_there_was_one(tmp_path: Path) -> 
     with contextlib.suppress(ModelError), begin(config):
         raise ModelError
     assert (tmp_path / "out" / "_batchseg").is_dir()
+
+
+@given(NAMES)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_a_name_adds_no_line_to_the_log(tmp_path: Path, name: str) -> None:
+    log = RunLog(str(tmp_path / secrets.token_hex(8)), "run-1")
+    with log.opened(tmp_path) as logger:
+        hear = LogListener(logger)
+        hear(SceneRefused(source_id=name, reason=f"cannot read {name}", transient=True, tiles=1))
+        hear(Retried(source_id=name, reason=name))
+        hear(Note(text=f"{name}: damaged"))
+        try:
+            raise ValueError(name)
+        except ValueError:
+            logger.exception("a defect of batchseg")
+        lines = log.file(LOG).read_text(encoding="utf-8").split("\n")
+    assert [" run-1 " in line for line in lines] == [True] * 4 + [False] * 5
+    assert not any(map(acts, lines))
+
+
+@pytest.mark.parametrize("name", [LOG, LIBRARIES, PROFILE])
+def test_a_file_of_a_run_that_is_there_already_is_not_written(tmp_path: Path, name: str) -> None:
+    (tmp_path / "victim.txt").write_text("keep")
+    folder = tmp_path / "out" / "_batchseg" / "runs" / "run-1"
+    folder.mkdir(parents=True)
+    (folder / name).symlink_to(tmp_path / "victim.txt")
+    log = RunLog(str(tmp_path / "out"), "run-1")
+    with pytest.raises(OutputError, match=name), log.opened(tmp_path):
+        log.file(name).write_text("line")
+    assert (tmp_path / "victim.txt").read_text() == "keep"
+
+
+def test_what_is_put_in_place_of_a_runs_files_is_not_written(tmp_path: Path) -> None:
+    (tmp_path / "victim.txt").write_text("keep")
+    folder = tmp_path / "out" / "_batchseg" / "runs" / "run-1"
+    log = RunLog(str(tmp_path / "out"), "run-1")
+    with log.opened(tmp_path) as logger:
+        log.file(LIBRARIES)
+        folder.rename(tmp_path / "moved")
+        folder.mkdir()
+        for name in (LOG, LIBRARIES):
+            (folder / name).symlink_to(tmp_path / "victim.txt")
+        logger.info("line")
+        log.file(LIBRARIES).write_text("line")
+    assert (tmp_path / "victim.txt").read_text() == "keep"
+    assert "line" in (tmp_path / "moved" / LOG).read_text()
+
+
+def test_the_log_names_the_jobs_variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("batchseg.system.redact._variables", {})
+    config = make_config(output=str(tmp_path / "out"), variables={"WHERE": str(tmp_path)})
+    with begin(config) as begun:
+        begun.logger.info("job %s, output %s", config.path, config.output)
+        assert begun.log.file(LOG).read_text().endswith(", output ${WHERE}/out\n")

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import numpy as np
+import pytest
 from conftest import JobWriter, reflectance, write_raster
 from photo_runs import JobMaker, photograph, save
 from runs import run
@@ -34,3 +36,41 @@ def test_photographs_that_are_planned_are_those_that_are_done(tmp_path: Path, ph
     assert run(job).tally.done == 3
     left = plan_photographs(load_job(job), lambda line: None)
     assert (left.predict, left.done) == (0, 3)
+
+
+@pytest.fixture
+def job_with_odd_scenes(tmp_path: Path, write_job: JobWriter) -> Path:
+    """Two sound products, and two whose metadata are no numbers."""
+    for name, text in {"a": "10000", "b": "0", "c": "nan", "d": "10000"}.items():
+        folder = tmp_path / "in" / f"{name}.SAFE"
+        for number, band in enumerate(("B04", "B03", "B02", "B8A")):
+            write_raster(folder / f"x_{band}.tif", reflectance(70, 90, seed=ord(name))[number : number + 1])
+        (folder / "MTD_MSIL2A.xml").write_text(
+            f"<a><BOA_QUANTIFICATION_VALUE>{text}</BOA_QUANTIFICATION_VALUE></a>"
+        )
+    bands = {band: f"in/{{scene}}.SAFE/x_{band}.tif" for band in ("B04", "B03", "B02", "B8A")}
+    return write_job(inputs={"bands": bands}, scale="metadata", executor="inline", workers=1)
+
+
+def test_metadata_that_are_no_numbers_are_their_scenes_problem(job_with_odd_scenes: Path) -> None:
+    planned = dry_run(load_job(job_with_odd_scenes), lambda line: None)
+    refused = {refusal.source.source_id: refusal.reason for refusal in planned.plan.refusals}
+    assert refused.keys() == {"b", "c"}
+    assert "BOA_QUANTIFICATION_VALUE is 0, expected a number above 0" in refused["b"]
+    report = run(job_with_odd_scenes)
+    assert report.tally.done == 2
+    assert {record.source_id: record.error for record in report.refused} == refused
+
+
+def test_a_type_that_numpy_does_not_know_is_its_scenes_problem(tmp_path: Path, write_job: JobWriter) -> None:
+    pixels = reflectance(70, 90)
+    write_raster(tmp_path / "in" / "a.tif", pixels)
+    write_raster(
+        tmp_path / "in" / "slc.tif", (pixels // 100 + 1j).astype(np.complex64), dtype="complex_int16"
+    )
+    job = write_job(executor="inline", workers=1)
+    planned = dry_run(load_job(job), lambda line: None)
+    assert [refusal.source.source_id for refusal in planned.plan.refusals] == ["slc.tif"]
+    report = run(job)
+    assert report.tally.done == 1
+    assert "has complex pixels (complex_int16)" in report.refused[0].error

@@ -16,17 +16,19 @@ class Recorder:
 
     def __init__(self):
         self.submitted, self.abandoned = [], []
+        self.memory = 0
 
     def submit(self, task):
         self.submitted.append(task.group.id)
+        self.memory = task.group.memory
 
     def abandon(self, task):
         self.abandoned.append(task.group.id)
         return "group"
 
 
-def work(*names):
-    return PhotoWork(images=listing(*names))
+def work(*names, alone=False):
+    return PhotoWork(images=listing(*names), alone=alone)
 
 
 def test_few_are_under_way_and_the_others_wait():
@@ -67,3 +69,23 @@ def test_one_that_has_time_left_is_left_alone():
     inspections.give_up_late()
     assert executor.abandoned == []
     assert inspections
+
+
+def test_of_those_that_take_much_memory_one_is_looked_at_at_a_time():
+    executor = Recorder()
+    inspections = Inspections(executor, 60.0, itertools.count(1), 12_345)
+    for name in ("a.jpg", "b.jpg"):
+        inspections.add(work(name, alone=True), had_success=False)
+    inspections.add(work("c.jpg"), had_success=False)
+    inspections.start(most=3, alone=False)
+    assert inspections._under_way[1].work.images["source_id"].to_pylist() == ["c.jpg"]
+    assert not inspections.is_alone_out
+    inspections.start(most=3)
+    assert inspections.is_alone_out
+    assert executor.submitted == [1, 2]
+    inspections.start(most=3, alone=not inspections.is_alone_out)
+    assert executor.submitted == [1, 2]
+    inspections.pop(2)
+    inspections.start(most=3)
+    assert executor.submitted == [1, 2, 3]
+    assert executor.memory == 12_345

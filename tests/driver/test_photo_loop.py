@@ -1,5 +1,7 @@
 """Groups that crash, get lost or end early, and whose fault it is: an executor that fails on purpose."""
 
+from dataclasses import replace
+
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -134,6 +136,53 @@ def test_only_those_at_fault_are_refused_whatever_fails(tmp_path_factory, data):
     statuses = run(tmp_path_factory.mktemp("out"), executor, names)
     wrong = kills | decoder_kills | bad
     assert statuses == {name: "quarantined" if name in wrong else "done" for name in names}
+
+
+class Careful(Executor):
+    """Leaves `large` photographs unless they come alone; answers in the order of the slots, one per poll."""
+
+    def __init__(self, large, **changes):
+        super().__init__(**changes)
+        self.large, self.alone_out, self.most_alone = set(large), set(), 0
+
+    def do_group(self, group, slot):
+        names = from_stream(group.images)["source_id"].to_pylist()
+        self.groups.append(names)
+        if group.alone:
+            assert len(names) == 1
+            self.begin(names[0])
+        left = tuple(name for name in names if name in self.large and not group.alone)
+        answer = self._answer([name for name in names if name not in left])
+        if isinstance(answer, GroupAnswer):
+            answer = replace(answer, large=left)
+        self.outcomes.append(GroupOutcome(group_id=group.id, result=answer))
+
+    def inspect(self, group):
+        if group.alone:
+            self.begin(from_stream(group.images)["source_id"][0].as_py())
+        super().inspect(group)
+
+    def begin(self, name):
+        self.alone_out.add(name)
+        self.most_alone = max(self.most_alone, len(self.alone_out))
+
+    def poll(self, timeout):
+        self.alone_out.clear()
+        return super().poll(timeout)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_large_photographs_are_done_alone_and_in_turn_whatever_fails(tmp_path_factory, data):
+    names = [f"{number:03d}.png" for number in range(data.draw(st.integers(1, 60)))]
+    large = data.draw(st.sets(st.sampled_from(names), max_size=8))
+    some = st.sets(st.sampled_from(names), max_size=3)
+    kills, bad = data.draw(some), data.draw(some)
+    executor = Careful(large, kills=kills, bad=bad, lost=data.draw(st.integers(0, 3)))
+    statuses = run(tmp_path_factory.mktemp("out"), executor, names)
+    assert statuses == {name: "quarantined" if name in kills | bad else "done" for name in names}
+    assert executor.most_alone <= 1
+    assert all([name] in executor.groups for name in large - kills - bad)
 
 
 def test_images_that_were_not_begun_come_next_and_once(tmp_path):

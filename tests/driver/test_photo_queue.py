@@ -88,3 +88,20 @@ def test_a_slow_image_makes_groups_of_one():
     sizes = GroupSizes()
     sizes.learn(answer(1, 100.0))
     assert sizes.images(left=np.iinfo(np.int32).max, slots=8) == 1
+
+
+def test_photographs_that_are_done_alone_come_one_by_one_where_they_may():
+    work = PhotoWork(images=photos(*range(9)))
+    queue = PhotoQueue(work)
+    first = queue.take(3)
+    queue.add_again(first.pick(["000.jpg"]))
+    queue.add_alone(first.pick(["001.jpg", "002.jpg"]))
+    assert names(queue.take(1, alone=False)) == ["000.jpg"]
+    one = queue.take(5)
+    assert (names(one), one.alone, one.group(1).alone) == (["001.jpg"], True, True)
+    queue.add_again(one)
+    assert names(queue.take(6, alone=False)) == [f"{n:03d}.jpg" for n in range(3, 9)]
+    assert queue.take(6, alone=False) is None
+    assert queue
+    assert [names(queue.take(6)) for _ in range(2)] == [["002.jpg"], ["001.jpg"]]
+    assert not queue

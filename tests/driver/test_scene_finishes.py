@@ -1,7 +1,6 @@
 """Scenes that are predicted: when they are finished, and of what."""
 
 import dataclasses
-from pathlib import Path
 
 from factories import make_recipe
 from scene_runs import Run, job, record_of
@@ -15,7 +14,7 @@ from batchseg.output.record import SceneRecord
 def test_a_scene_finished_while_draining_leaves_no_fragments(tmp_path):
     jobs = [job("a.tif", tiles_hw=(3, 5)), job("b.tif", tiles_hw=(3, 5))]
     recipe = make_recipe()
-    fragments = Path(fragment_folder(str(tmp_path), "a.tif", "t", recipe.digest, "3x5", "avx2"))
+    fragments = fragment_folder(str(tmp_path), "a.tif", "t", recipe.digest, "3x5", "avx2").path
     fragments.mkdir(parents=True)
     run = Run(tmp_path, jobs, slots=[Slot(id=0, cpu_class="avx2")])
     poll = run.executor.poll

@@ -40,7 +40,7 @@ SOUND_SIDE = 6_000
 """Of scenes that unpack to very much and are sound: they are done."""
 
 MOST_BYTES = 3 * 2**30
-"""Of RssAnon that any process of a run may take: a photograph of 300 megapixels needs a good part of it."""
+"""Of RssAnon that any process of a run may take: `max_photo_memory`, and what the process has besides."""
 
 TAKEN = (".tif", ".tiff", ".png", ".jpg", ".bmp", ".gif", ".webp", ".jp2", ".j2k")
 """What a folder of photographs, and with the last two of scenes, is searched for."""

@@ -36,6 +36,7 @@ from batchseg.output.overviews import find_damage, halve_classes, make_levels
 from batchseg.output.publish import publish
 from batchseg.pixels.header import read_header
 from batchseg.system.disks import SHARED_MEMORY, describe, full_disk
+from batchseg.system.location import Location
 from batchseg.system.temp_folders import CACHE_VARIABLE
 from batchseg.tools.export import _check
 from batchseg.tools.verify import verify
@@ -145,13 +146,13 @@ def test_a_full_disk_is_named_with_what_is_left_and_what_to_do(tmp_path: Path) -
     def look() -> None:
         with small_disk(tmp_path / "small", "size=64k") as disk:
             with pytest.raises(OutputError, match=r"small/file: No space.*0\.1 MiB free\); make room"):
-                publish(str(disk.folder / "file"), bytes(2**17))
-            assert list(disk.folder.iterdir()) == []
+                publish(Location.of(str(disk.folder)).below("file"), bytes(2**17))
+            assert [path.name for path in disk.folder.iterdir()] == ["_batchseg"]
         with small_disk(tmp_path / "few", "size=100m,nr_inodes=3") as disk:
             (disk.folder / "one").touch()
             with pytest.raises(OutputError, match=r"0 of 3 files \(inodes\) free"):
                 for number in range(3):
-                    publish(str(disk.folder / f"{number}"), b"")
+                    publish(Location.of(str(disk.folder)).below(f"{number}"), b"")
 
     alone(look)
 
@@ -163,7 +164,7 @@ def test_an_output_whose_disk_fails_is_not_called_a_wrong_job(tmp_path: Path, op
         with small_disk(tmp_path / "disk", options) as disk:
             again = pytest.raises(OutputError, match="run the same command again")
             with again, hold(str(disk.folder / "out"), "run"):
-                publish(str(disk.folder / "file"), bytes(2**17))
+                publish(Location.of(str(disk.folder)).below("file"), bytes(2**17))
 
     alone(look)
 
@@ -206,7 +207,7 @@ def test_no_source_is_blamed_for_a_copy_that_finds_no_room(
     )
 
     def look() -> None:
-        with small_disk(tmp_path / "copies", "size=64k") as disk:
+        with small_disk(tmp_path / "copies", "size=64k,mode=700") as disk:
             monkeypatch.setenv(CACHE_VARIABLE, str(disk.folder))
             with pytest.raises(StoppedError, match=r"cannot copy memory://full/noise\.tif.*make room"):
                 read_header(source)

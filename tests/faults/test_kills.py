@@ -11,6 +11,7 @@ import pytest
 
 from batchseg.driver.executors.watched import CALL_SECONDS
 from batchseg.output import publish
+from batchseg.system.location import Location
 from batchseg.system.temp_folders import RAY_PREFIX, held_folder, remove_stale
 from faults.commands import ROLES, kill, run, said, start, wait_for
 from faults.kills import Fault, _Job, _Running
@@ -89,11 +90,12 @@ def test_a_kill_while_a_file_is_made_leaves_nothing_beside_it(tmp_path: Path) ->
     (tmp_path / "_batchseg").mkdir()
     (tmp_path / "masks").mkdir()
     if (child := os.fork()) == 0:
-        Path.replace = lambda *_: os._exit(9)  # type: ignore[assignment,method-assign,return-value]
-        publish.publish(str(tmp_path / "masks" / "a.png"), b"pixels", durable=False)
+        publish.Making.replace = lambda *_: os._exit(9)  # type: ignore[method-assign]
+        publish.publish(Location.of(str(tmp_path)).below("masks/a.png"), b"pixels", durable=False)
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
     assert list((tmp_path / "masks").iterdir()) == []
-    scratch = publish.scratch_root(str(tmp_path))
-    assert scratch is not None
-    assert len(list(scratch.iterdir())) == 1  # which the next run removes when it begins
+    scratch = tmp_path / "_batchseg" / "scratch"
+    assert len(list(scratch.iterdir())) == 1
+    publish.clear_scratch(str(tmp_path))  # as the next run does when it begins
+    assert not scratch.exists()

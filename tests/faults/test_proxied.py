@@ -17,6 +17,7 @@ from batchseg.output.lock import hold
 from batchseg.pixels import open
 from batchseg.system import fetch, listing, retry, walk
 from batchseg.system.file_info import file_info
+from batchseg.system.location import Location
 from faults.proxy import TRANSIENT, Spoiling, kind_of, proxied
 
 
@@ -80,12 +81,13 @@ def test_every_first_request_may_fail(fault, proxy, bucket, direct, tmp_path):
     fetch.fetch(one, tmp_path / "copy")
     assert (tmp_path / "copy").read_bytes() == data
 
-    publish.publish(f"{bucket}/out/published", data)
-    publish.publish_file(tmp_path / "copy", f"{bucket}/out/moved")
-    assert publish.create(f"{bucket}/out/created", data)
-    assert not publish.create(f"{bucket}/out/created", b"another's")
-    publish.remove(f"{bucket}/in")
-    publish.remove_files([f"{bucket}/out/published"])
+    out = Location.of(f"{bucket}/out")
+    publish.publish(out.below("published"), data)
+    publish.publish_file(tmp_path / "copy", out.below("moved"))
+    assert publish.create(out.below("created"), data)
+    assert not publish.create(out.below("created"), b"another's")
+    publish.remove_folder(Location.of(bucket).below("in"))
+    publish.remove_files([out.below("published")])
     assert proxy.injected[fault] > 2
     assert {name.partition("/")[2] for name in direct.find(bucket)} == {"out/moved", "out/created"}
     assert direct.cat_file(f"{bucket}/out/moved") == direct.cat_file(f"{bucket}/out/created") == data
@@ -94,9 +96,10 @@ def test_every_first_request_may_fail(fault, proxy, bucket, direct, tmp_path):
 def test_what_is_there_already_is_known_by_the_code_alone(proxy, bucket):
     """Servers other than Amazon's do not name the condition that was not met."""
     proxy.spoil(Spoiling(faults=("terse error",), share=1, kinds={"write"}))
-    assert publish.create(f"{bucket}/segment", b"ours")
-    assert publish.create(f"{bucket}/segment", b"ours")  # as after a lost reply
-    assert not publish.create(f"{bucket}/segment", b"theirs")
+    segment = Location.of(bucket).below("segment")
+    assert publish.create(segment, b"ours")
+    assert publish.create(segment, b"ours")  # as after a lost reply
+    assert not publish.create(segment, b"theirs")
 
 
 def test_an_output_that_cannot_be_looked_at_is_nobodys_fault(proxy, bucket):
@@ -113,7 +116,7 @@ def test_a_large_upload_whose_end_was_not_heard_of_is_made_again(proxy, bucket, 
     with (tmp_path / "large").open("wb") as file:
         file.truncate(101 * 2**20)
     proxy.spoil(Spoiling(faults=("lost reply",), share=1, kinds={"upload"}, only=r"POST .*uploadId", each=1))
-    publish.publish_file(tmp_path / "large", f"{bucket}/large")
+    publish.publish_file(tmp_path / "large", Location.of(bucket).below("large"))
     assert proxy.injected["lost reply"] in (1, 2)  # a second upload is another request
     assert direct.info(f"{bucket}/large")["size"] == 101 * 2**20
 

@@ -58,3 +58,10 @@ def test_a_manifest_can_name_files_of_several_storages(tmp_path):
         assert len(ids(tmp_path / "list.txt")) == 2
     finally:
         memory.store.clear()
+
+
+@pytest.mark.parametrize("name", ["list.txt", "list.csv"])
+def test_a_line_without_end_is_refused_by_its_number(tmp_path, name):
+    (tmp_path / name).write_bytes(b"uri\na.tif\n" + b"a" * 2**21)
+    with pytest.raises(ConfigError, match=r"not a manifest \(line 3 has more than 1,048,576 characters"):
+        find(tmp_path / name)

@@ -1,6 +1,7 @@
 import json
 
 import pytest
+from entities import MULTIPLIED, with_entities
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -64,11 +65,33 @@ def test_layers_that_are_no_reflectance_have_nodata_alone(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "<a", mtd("2A", {0: -1000}), mtd("2A", {}, "zero"), mtd("2A", {3: "many"})]
+    "text",
+    [
+        "",
+        "<a",
+        mtd("2A", {0: -1000}),
+        mtd("2A", {3: "many"}),
+        *(mtd("2A", {}, text) for text in ("zero", "0", "-1", "nan", "inf", "1e-320", "1e400")),
+        *(mtd("2A", {3: text}) for text in ("nan", "inf", "-1e400")),
+        mtd("2A", {3: "1e308"}, "1e-300"),
+        mtd("2A", {}).replace("INDEX>0<", "INDEX>inf<"),
+    ],
 )
 def test_damaged_metadata_are_the_sources_problem(tmp_path, text):
     path = tmp_path / "MTD_MSIL2A.xml"
     path.write_text(text)
+    with pytest.raises(SourceError, match=r"MTD_MSIL2A\.xml does not hold"):
+        read_metadata(str(path), IMAGE)
+
+
+@pytest.mark.parametrize("entity", ["&file;", MULTIPLIED])
+def test_entities_of_metadata_open_no_file_and_do_not_multiply(tmp_path, entity):
+    secret, path = tmp_path / "secret.txt", tmp_path / "MTD_MSIL2A.xml"
+    secret.write_text("10000")
+    value = "<BOA_QUANTIFICATION_VALUE>{}</BOA_QUANTIFICATION_VALUE>"
+    path.write_text(with_entities("a", value.format("10000"), str(secret)))
+    assert read_metadata(str(path), IMAGE).scale == 1e-4
+    path.write_text(with_entities("a", value.format(entity), str(secret)))
     with pytest.raises(SourceError, match=r"MTD_MSIL2A\.xml does not hold"):
         read_metadata(str(path), IMAGE)
 
@@ -98,6 +121,24 @@ def test_landsats_levels_have_their_own_factors(tmp_path):
     path.write_text("{}")
     with pytest.raises(SourceError, match=r"_MTL\.json does not hold"):
         read_metadata(str(path), f"/x/{LANDSAT}_B4.TIF")
+
+
+@pytest.mark.parametrize("factor", ["0", 0, "-2e-5", "nan", float("inf"), 10**400, None, [1], {}, "x"])
+@pytest.mark.parametrize("addend", ["-0.1", "nan", 10**400])
+def test_landsats_factors_are_numbers(tmp_path, factor, addend):
+    values = {"REFLECTANCE_MULT_BAND_4": factor, "REFLECTANCE_ADD_BAND_4": addend}
+    path = tmp_path / f"{LANDSAT}_MTL.json"
+    path.write_text(json.dumps({"LANDSAT_METADATA_FILE": {"LEVEL1_RADIOMETRIC_RESCALING": values}}))
+    with pytest.raises(SourceError, match=r"_MTL\.json does not hold"):
+        read_metadata(str(path), f"/x/{LANDSAT}_B4.TIF")
+
+
+@pytest.mark.parametrize(
+    "said", [{"scale": 0}, {"scale": "nan"}, {"scale": 1, "offset": "inf"}, {"offset": 10**400}]
+)
+def test_stacs_scales_are_numbers(said):
+    with pytest.raises((ValueError, OverflowError)):
+        stac_bands({"raster:bands": [said]}, {})
 
 
 ONE = BandMetadata(scale=0.5, offset=-1, nodata=7)

@@ -284,3 +284,10 @@ def test_a_source_takes_its_texts_and_45_bytes(tmp_path):
 
 def listing_of(inputs: Path) -> pa.Table:
     return list_photographs(job(inputs), {})[0]
+
+
+def test_a_manifest_of_nothing_but_paths_that_no_file_can_have_is_listed(tmp_path):
+    (tmp_path / "m.txt").write_text("a" * 60_000 + "\n" + "b/" * 3_000 + "c.jpg\n")
+    found = listed(tmp_path / "m.txt")
+    assert found.num_rows == 2
+    assert all(found["problem"].to_pylist())

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from batchseg.inputs import manifest_parts, photo_manifest
 from batchseg.inputs.manifest import member_uri
 from batchseg.inputs.photo_manifest import _absolute, attributes_of, read_manifest
 
@@ -92,6 +93,21 @@ def test_paths_become_absolute_as_members_of_other_manifests_do(names):
         assert _absolute(column, where).to_pylist() == [member_uri(name, where) for name in names]
 
 
+def test_names_that_every_row_says_again_are_counted(tmp_path, monkeypatch):
+    """Rows of a few bytes under columns of long names: 200 bytes of CSV become 20,000 of attributes."""
+    names = [f"{n}-" + "x" * 200 for n in range(100)]
+    lines = [",".join(["uri", *names]), *(f"{n}.jpg" + ",1" * 100 for n in range(300))]
+    (tmp_path / "m.csv").write_text("\n".join(lines))
+    whole = rows(tmp_path / "m.csv")
+    assert len(whole) == 300
+    monkeypatch.setattr(photo_manifest, "NAMES_BYTES", 100_000)
+    assert max(map(len, read_manifest(str(tmp_path / "m.csv")))) == 4
+    assert rows(tmp_path / "m.csv") == whole
+    monkeypatch.setattr(manifest_parts, "WHOLE_BYTES", 2_000_000)
+    with pytest.raises(ValueError, match="hold more than 2,000,000 bytes"):
+        rows(tmp_path / "m.csv")
+
+
 @pytest.mark.parametrize(
     ("name", "content", "word"),
     [
@@ -99,6 +115,17 @@ def test_paths_become_absolute_as_members_of_other_manifests_do(names):
         ("m.csv", "", "no column 'uri'"),
         ("m.csv", "uri,line,line\na.jpg,1,2\n", "several columns 'line'"),
         ("m.csv", "uri,line\na.jpg,1\n,2\n", "row 2"),
+        ("m.csv", b"uri" * 2**19, "line 1 has more than 1,048,576 characters"),
+        ("m.csv", b"uri,line\na.jpg,1\nb.jpg," + b"a" * 2**22, "line 3 has more than 1,048,576 characters"),
+        ("m.csv", b'uri,line\na.jpg,"' + b"12345\n" * 2**20, "line .* has a cell of more than 131,072"),
+        (
+            "m.csv",
+            b"uri,line\na.jpg,1\nb.jpg," + b"a" * 2**17,
+            "row 2, column 'line': a cell of 131,072 bytes",
+        ),
+        ("m.csv", b"uri" + b",a" * 1000, "has 1,001 columns"),
+        ("m.txt", b"a.jpg\n\nb.jpg\n" + b"a" * 2**22, "line 4 has more than 1,048,576 characters"),
+        ("m.parquet", {"uri": ["a.jpg"], "line": ["a" * 2**17]}, "row 1, column 'line': a cell of 131,072"),
         ("m.csv", "uri,line\na.jpg\n", "2 columns"),
         ("m.csv", b"uri\n\xff\xfe\n", "save it as UTF-8"),
         ("m.csv", "uri,line\na.jpg,Prüfung\n".encode("cp1252"), "save it as UTF-8"),
@@ -123,3 +150,16 @@ def test_what_is_no_manifest_is_refused(tmp_path, name, content, word):
         path.write_bytes(content if isinstance(content, bytes) else os.fsencode(content))
     with pytest.raises(ValueError, match=word):
         rows(path)
+
+
+def test_an_attribute_loses_what_signs_an_address_and_no_more():
+    cells = [
+        "s3://key:SEC/RET@b/a.png",
+        "https://h/a.png?X-Amz-Signature=abc&id=4",
+        "https://h:80/a@b",
+        "a@b",
+        None,
+    ]
+    found = attributes_of({"from": pa.chunked_array([pa.array(cells)])}, 5).to_pylist()
+    kept = ["s3://b/a.png", "https://h/a.png?id=4", "https://h:80/a@b", "a@b"]
+    assert [text and json.loads(text)["from"] for text in found] == [*kept, ""]

@@ -252,6 +252,25 @@ def test_hrefs_are_relative_to_the_item(tmp_path, own, href, single):
     assert source.problem == ""
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"links": 7},
+        {"properties": [1]},
+        {"assets": {"red": {"href": "r.tif", "raster:bands": [{"scale": 0}]}}},
+        {"assets": {"red": {"href": "r.tif", "raster:bands": [{"scale": 10**400}]}}},
+        {"assets": {"red": {"href": "r.tif", "raster:bands": [{"scale": 1, "offset": float("nan")}]}}},
+    ],
+)
+def test_an_item_made_wrongly_is_no_other_items_problem(tmp_path, change):
+    touch(tmp_path / "r.tif")
+    features = [item("a", red="r.tif") | change, item("b", red="r.tif")]
+    sources, _ = find_set(stac(tmp_path / "items.json", features, "red"))
+    problems = {source.source_id: source.problem for source in sources}
+    assert problems["b"] == ""
+    assert "not made as STAC says" in problems["a"]
+
+
 def test_what_an_item_says_of_its_bands_is_kept_and_tagged(tmp_path):
     touch(tmp_path / "r.tif")
     tags = set()

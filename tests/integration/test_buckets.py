@@ -12,9 +12,9 @@ import fsspec
 import pytest
 from conftest import JobWriter, batchseg, reflectance, write_raster
 from runs import run, run_on_ray
+from stored import put
 
 from batchseg.errors import SourceIOError
-from batchseg.output import publish
 from batchseg.output.ledger import Ledger
 from batchseg.pixels import open
 from batchseg.system import fetch, listing, retry
@@ -104,7 +104,7 @@ def results(output: str) -> dict[str, bytes]:
 
 def upload(archive: list[Path], tmp_path: Path, bucket: str) -> None:
     for path in archive:
-        publish.publish(f"{bucket}/{path.relative_to(tmp_path)}", path.read_bytes())
+        put(f"{bucket}/{path.relative_to(tmp_path)}", path.read_bytes())
 
 
 def test_the_same_bytes_from_and_to_buckets(

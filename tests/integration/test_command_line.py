@@ -17,6 +17,7 @@ import yaml
 from conftest import BATCHSEG, JobWriter, batchseg, read_mask, reflectance, spectral_mask, write_raster
 from factories import Photo, make_photo_output
 from killing import faults, processes, wait_for
+from names import SEQUENCES, acts
 
 from batchseg.cli.main import main
 from batchseg.output.lock import STALE_SECONDS
@@ -408,3 +409,30 @@ def test_verify_names_a_hundred_problems_and_counts_them_all(
     assert (ended.value.code, len(lines)) == (3, 102)
     assert count >= 120
     assert lines[100] == f"and {count - 100} more"
+
+
+def test_names_of_files_act_on_no_terminal_and_in_no_log(tmp_path: Path, write_job: JobWriter) -> None:
+    scenes(tmp_path, "ok.tif")
+    names = [f"{number}{sequence}x.tif" for number, sequence in enumerate(SEQUENCES)]
+    for name in (*names, "bytes\udcff\x1b[2J.tif"):
+        (tmp_path / "in" / name).write_bytes(b"no raster")
+    job, out = write_job(), str(tmp_path / "out")
+    said = [batchseg("run", job, *INLINE), batchseg("status", out), batchseg("retry", out)]
+    listed = [line for line in said[-1].stdout.split("\n") if line.startswith("  ")]
+    assert len(listed) == len(names) + 1
+    said += [batchseg("plan", job)]
+    recorded = pq.read_table(tmp_path / "out" / "items" / "items.parquet")["source_id"].to_pylist()
+    assert set(names) < set(recorded), "tables have the names as they are"
+    assert set(names) < {
+        s["source_id"] for s in json.loads(batchseg("status", out, "--json").stdout)["refused"]
+    }
+    for path in (tmp_path / "in").iterdir():
+        path.unlink()
+    said += [batchseg("run", job, *INLINE, "--set", "allow_empty=true")]
+    said += [batchseg("prune", out, "--all", "--dry-run")]
+    assert [done.returncode for done in said] == [3, 0, 0, 0, 0, 0]
+    logs = [path.read_text() for path in (tmp_path / "out" / "_batchseg" / "runs").glob("*/log.txt")]
+    for text in (*(stream for done in said for stream in (done.stdout, done.stderr)), *logs):
+        lines = text.split("\n")
+        assert not any(map(acts, lines))
+        assert not any(line.startswith("batchseg: run 1") for line in lines)

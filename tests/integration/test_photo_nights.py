@@ -21,6 +21,7 @@ from batchseg.driver.job import run_job
 from batchseg.errors import StoppedError
 from batchseg.job.file import load_job
 from batchseg.system import fetch, storage
+from batchseg.system.location import Location
 from batchseg.tools.maintain import prune, retry
 from batchseg.tools.verify import verify
 
@@ -139,10 +140,10 @@ def test_other_names_and_formats_are_derived(
     assert (found.problems, found.unrecorded) == ((), ())
 
 
-def _all_but(read: Callable[[str], bytes], folder: Path) -> Callable[[str], bytes]:
-    def guarded(uri: str) -> bytes:
-        assert not uri.startswith(str(folder)), "a photograph was read"
-        return read(uri)
+def _all_but(read: Callable[..., bytes], folder: Path) -> Callable[..., bytes]:
+    def guarded(where: str | Location) -> bytes:
+        assert not str(where).startswith(str(folder)), "a photograph was read"
+        return read(where)
 
     return guarded
 

@@ -68,6 +68,8 @@ from job_files import refusal
         ("shard_tiles", 0),
         ("max_in_flight", "lots"),
         ("max_in_flight", [1]),
+        ("max_photo_memory", "lots"),
+        ("max_photo_memory", [1]),
         ("lease_timeout", 0),
         ("lease_timeout", "soon"),
         ("deadline", "25:00"),

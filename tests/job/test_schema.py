@@ -12,6 +12,7 @@ from batchseg.job.settings import Photographs
 @pytest.mark.parametrize("value", [-1, 0, "0MiB"])
 def test_a_bound_of_memory_that_holds_nothing_is_refused(tmp_path, value):
     assert "max_in_flight" in refusal(write_job(tmp_path, max_in_flight=value))
+    assert "max_photo_memory" in refusal(write_job(tmp_path, max_photo_memory=value))
 
 
 def test_a_halo_that_leaves_no_core_is_refused(tmp_path):
@@ -24,6 +25,7 @@ def test_scenes_are_no_photographs_and_one_key_makes_them_such(tmp_path):
     assert photographs(tmp_path, fit="resize") == Photographs(fit="resize")
     assert photographs(tmp_path, pixel_size=0.05) == Photographs(pixel_size=0.05)
     assert photographs(tmp_path, masks="none") == Photographs(masks="none")
+    assert photographs(tmp_path, max_photo_memory="4GiB") == Photographs(max_photo_memory=2**32)
     assert photographs(tmp_path, "same_content=true", mask_format="tif") == Photographs(
         same_content=True, mask_format="tif"
     )

@@ -39,6 +39,8 @@ def test_a_wrong_scene_set_is_refused_in_words(tmp_path, inputs, words):
 )
 def test_sizes_are_bytes_or_carry_a_unit(tmp_path, value, size):
     assert load_job(write_job(tmp_path, max_in_flight=value)).max_in_flight == size
+    photographs = load_job(write_job(tmp_path, fit="tile", max_photo_memory=value)).photographs
+    assert photographs.max_photo_memory == (2 * 2**30 if size is None else size)
 
 
 @settings(deadline=None, max_examples=50)

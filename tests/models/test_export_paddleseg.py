@@ -154,7 +154,7 @@ def test_an_exported_network_gives_what_paddleseg_gives(tmp_path: Path, name: st
     )
     exported = export_model(config, weights, tmp_path / "out")
     assert (exported.network, exported.classes, exported.transforms) == (name, 5, ("Normalize",))
-    assert ("resized by 0.5" in describe_exported(exported)) == (name == "DeepLabV3P")
+    assert ("resized by 0.5" in " ".join(describe_exported(exported))) == (name == "DeepLabV3P")
     deploy = yaml.safe_load((tmp_path / "out" / "deploy.yaml").read_text())["Deploy"]
     assert (tmp_path / "out" / deploy["model"]).is_file()
     assert deploy["input_shape"] == [-1, 3, -1, -1]

@@ -1,13 +1,13 @@
-import json
 from pathlib import Path
 
 import pytest
 from conftest import SHARED
 from factories import PDMODEL, PIR_TEXT
+from paddle_programs import chain, field, pdmodel, pir, pir_op
 
 from batchseg.errors import ModelError
 from batchseg.models.package import Signature
-from batchseg.models.paddle_file import read_program
+from batchseg.models.paddle_file import check_params, read_program
 from batchseg.models.reading import read_model
 
 CASES = {
@@ -34,29 +34,6 @@ def test_a_program_of_paddle_3_says_its_input_and_output(models, name):
 def test_a_classifier_is_refused_without_running_it(models):
     content = (models / "pooled" / "model.json").read_bytes()
     assert "[-1, 2]: one answer per image" in refusal(content, "model.json")
-
-
-def pir(*ops: dict) -> bytes:
-    program = {"regions": [{"blocks": [{"ops": list(ops)}]}]}
-    return json.dumps({"base_code": {"magic": "pir"}, "program": program}).encode()
-
-
-def pir_op(kind: str, *arguments: int, result: int, shape: list[int], dtype: str = "f32") -> dict:
-    tensor = {"#": "0.t_dtensor", "D": [{"#": f"0.t_{dtype}"}, shape, "NCHW", [], 0]}
-    return {
-        "#": f"1.{kind}",
-        "I": [{"%": number} for number in arguments],
-        "O": [{"%": result, "TT": tensor}],
-    }
-
-
-def chain(
-    *kinds: str, shape: list[int], dtype: str = "f32", taken: tuple[int, ...] = (1, 3, 512, 512)
-) -> bytes:
-    ops = [pir_op("data", result=1, shape=list(taken))]
-    for number, kind in enumerate(kinds, 1):
-        ops.append(pir_op(kind, number, result=number + 1, shape=shape, dtype=dtype))
-    return pir(*ops, pir_op("fetch", len(ops), result=99, shape=shape, dtype=dtype))
 
 
 @pytest.mark.parametrize(
@@ -117,44 +94,6 @@ def test_every_cut_of_a_legacy_program_is_refused():
         assert "is cut off, or is no Paddle program" in refusal(content, "model.pdmodel")
 
 
-def field(number: int, *values: bytes | int) -> bytes:
-    """Protobuf: whole numbers below 2**63, or messages below 128 bytes."""
-    text = b""
-    for value in values:
-        if isinstance(value, bytes):
-            text += bytes([number << 3 | 2]) + varint(len(value)) + value
-        else:
-            text += bytes([number << 3]) + varint(value)
-    return text
-
-
-def varint(value: int) -> bytes:
-    value %= 2**64
-    text = b""
-    while value > 0x7F:
-        text, value = text + bytes([value & 0x7F | 0x80]), value >> 7
-    return text + bytes([value])
-
-
-def pdmodel(*kinds: str, dims: list[int], dtype: int = 5) -> bytes:
-    """ProgramDesc of a chain of operators, by framework.proto's numbers."""
-
-    def tensor(name: str, dtype: int, dims: list[int]) -> bytes:
-        desc = field(1, field(1, dtype) + field(2, *dims))
-        return field(3, field(1, name.encode()) + field(2, field(1, 7) + field(3, desc)))
-
-    def op(kind: str, taken: str, given: str) -> bytes:
-        slots = (field(n, field(1, b"X") + field(2, v.encode())) for n, v in ((1, taken), (2, given)))
-        return field(4, b"".join(slots) + field(3, kind.encode()))
-
-    block = field(1, 0) + field(2, -1) + tensor("v0", 5, [-1, 3, 256, -1])
-    block += tensor(f"v{len(kinds)}", dtype, dims) + op("feed", "feed", "v0")
-    for number, kind in enumerate(kinds):
-        block += op(kind, f"v{number}", f"v{number + 1}")
-    block += op("fetch", f"v{len(kinds)}", "fetch")
-    return field(1, block) + field(4, field(1, 0))
-
-
 @pytest.mark.parametrize(
     ("content", "output"),
     [
@@ -168,6 +107,31 @@ def pdmodel(*kinds: str, dims: list[int], dtype: int = 5) -> bytes:
 def test_a_legacy_program_says_its_input_and_output(content, output):
     expected = Signature(shape=(None, 3, 256, None), dtype="float32", output=output)
     assert read_program(content, "model.pdmodel") == expected
+
+
+def test_a_circle_of_operators_ends():
+    ops = [pir_op("cast", 2, result=1, shape=[-1, 4, -1, -1]), pir_op("cast", 1, result=2, shape=[-1] * 4)]
+    assert read_program(pir(*ops, pir_op("fetch", 2, result=9, shape=[])), "model.json").output is None
+
+
+def test_a_number_in_a_name_s_place_takes_no_memory():
+    """bytes() of it would be so many zeros."""
+    name = field(3, field(1, 2**33))
+    with pytest.raises(ModelError, match="is no Paddle program"):
+        read_program(field(1, name) + field(4, field(1, 0)), "model.pdmodel")
+
+
+def test_an_operator_without_names_is_refused():
+    with pytest.raises(ModelError, match="is no Paddle program"):
+        read_program(field(1, field(4, field(3, b"feed"))) + field(4, field(1, 0)), "model.pdmodel")
+
+
+@pytest.mark.parametrize("axis", [-1, -8, -(2**62)])
+def test_a_size_below_zero_does_not_send_the_walk_back(axis):
+    desc = field(1, 5) + field(2, axis)
+    content = bytes(16) + len(desc).to_bytes(4, "little") + desc
+    with pytest.raises(ModelError, match="is cut off or holds something else"):
+        check_params(content * 2 + bytes(40), "model.pdiparams")
 
 
 def test_a_quantised_legacy_program_is_known_as_such():

@@ -120,6 +120,17 @@ def test_what_is_no_folder_is_refused(tmp_path):
     assert "does not exist" in refusal(tmp_path / "absent.onnx")
 
 
+def test_files_larger_than_the_memory_are_refused(tmp_path):
+    def decrypt(path):
+        raise MemoryError
+
+    write_model(tmp_path, PADDLESEG_28)
+    for name in ("model.json", "model.pdiparams"):
+        (tmp_path / name).rename(tmp_path / f"{name}.enc")
+    with pytest.raises(ModelError, match="does not fit into this machine's memory"):
+        read_model(str(tmp_path), decrypt=decrypt)
+
+
 def test_what_an_export_cannot_do_is_said(tmp_path):
     resize = {"type": "Resize", "target_size": [300, 200]}
     deploy = {"Deploy": {**PADDLESEG_28["Deploy"], "transforms": [resize], "input_shape": [2, 3, 200, 300]}}

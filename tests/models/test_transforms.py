@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 
@@ -105,6 +107,15 @@ def test_another_step_is_refused_by_name(item):
         ({"type": "Padding", "target_size": [5, 5], "im_padding_value": []}, "im_padding_value"),
         ({"type": "Normalize", "std": [0.5, 0, 1]}, "std"),
         ({"type": "Normalize", "mean": "0.5"}, "mean"),
+        ({"type": "Normalize", "mean": [math.nan]}, "mean"),
+        ({"type": "Normalize", "std": [10**400]}, "std"),
+        ({"type": "Normalize", 1: 2, "a": 3}, "no key 1"),
+        ({"type": "Resize", "size_divisor": math.nan}, "size_divisor"),
+        ({"type": "Resize", "target_size": [512, 10**9]}, "target_size"),
+        ({"type": "ResizeByShort", "short_size": math.inf}, "short_size"),
+        ({"type": "ResizeByShort", "short_size": 512, "max_size": -math.inf}, "max_size"),
+        ({"type": "ResizeByLong", "long_size": 2**17}, "long_size"),
+        ({"type": "Padding", "target_size": [5, 5], "im_padding_value": 1e300}, "im_padding_value"),
     ],
 )
 def test_a_value_of_another_form_is_refused_by_its_key(item, words):

@@ -1,15 +1,18 @@
 """The ledger's rows as columns, against records."""
 
 import gc
+import io
 from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchseg.output.columns import (
+    GROUP_ROWS,
     HELD,
     first_output,
     from_parquet,
@@ -19,7 +22,8 @@ from batchseg.output.columns import (
     with_part,
 )
 from batchseg.output.ledger import Ledger
-from batchseg.output.record import SCHEMA, Output, PhotoRecord, filled, to_records, to_table
+from batchseg.output.parquet_limits import Allowance
+from batchseg.output.record import SCHEMA, Output, PhotoRecord, ShardRecord, filled, to_records, to_table
 
 properties = settings(deadline=None, max_examples=25)
 
@@ -141,3 +145,59 @@ def test_a_source_takes_about_300_bytes_however_it_came(tmp_path, rows: pa.Table
     for nbytes in (in_mid_run, loaded):
         assert (nbytes - text - own) / len(rows) < 180
         assert 200 < nbytes / len(rows) < 300
+
+
+def equal_rows(column: str, text: str, rows: int) -> bytes:
+    """A ledger of one row again and again, in which a text of one column is written once for all of them."""
+    row = to_table([PhotoRecord(status="done", source_id="a", tag="t", uri="/a")])
+
+    def values(field):
+        if pa.types.is_list(field.type):
+            offsets = pa.array(np.zeros(rows + 1, np.int32))
+            return pa.ListArray.from_arrays(offsets, pa.array([], field.type.value_type))
+        if not pa.types.is_string(field.type):
+            return pa.repeat(row.column(field.name)[0], rows)
+        said = text if field.name == column else row.column(field.name)[0].as_py()
+        return pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, np.int32)), pa.array([said]))
+
+    sink = io.BytesIO()
+    table = pa.table({field.name: values(field) for field in SCHEMA})
+    pq.write_table(table, sink, compression="zstd", store_schema=False)
+    return sink.getvalue()
+
+
+@pytest.mark.parametrize("column", ["source_id", "uri", "attributes", "verdict", "pixel"])
+def test_equal_rows_do_not_take_gigabytes(column):
+    data = equal_rows(column, "x" * 3400, 400_000)
+    assert len(data) < 2**18
+    pool = pa.default_memory_pool()
+    before = max(pool.max_memory(), pool.bytes_allocated())
+    with pytest.raises(pa.ArrowInvalid, match="bytes stand for tables of more than"):
+        list(from_parquet(data))
+    assert pool.max_memory() - before < 2**28
+
+
+def test_a_ledger_whose_texts_are_dictionaries_is_read_as_it_is():
+    """As the first versions wrote it."""
+    data = equal_rows("source_id", "ü" * 500, 100_000)
+    table = pa.concat_tables(from_parquet(data))
+    assert len(table) == 100_000
+    assert table.column("source_id").type == pa.string()
+    assert table.column("source_id").unique().to_pylist() == ["ü" * 500]
+
+
+def test_a_million_shards_of_one_scene_are_a_ledger():
+    """They compress a thousand times, and are what a run over a large sea leaves."""
+    shard = ShardRecord(source_id="a" * 80, tag="t" * 30, uri="/archive/" + "a" * 80, grid="4x4", width=9)
+    shards = to_table([shard] * GROUP_ROWS)
+    data = to_parquet([shards] * 16, "run")
+    assert sum(len(table) for table in from_parquet(data)) == 16 * GROUP_ROWS
+    assert len(data) < 2**20
+
+
+def test_many_parts_share_one_allowance():
+    data = equal_rows("source_id", "x" * 1000, 400_000)
+    allowance = Allowance(4 * len(data))
+    with pytest.raises(pa.ArrowInvalid, match="which batchseg does not write"):
+        for _ in range(4):
+            list(from_parquet(data, allowance))

@@ -6,6 +6,7 @@ import pytest
 import structure
 
 import batchseg
+from batchseg.errors import OutputError
 from batchseg.output import layout
 
 FOLDERS = "_batchseg|masks|confidence|annotations|items|ledger|locks|runs|fragments|scratch"
@@ -51,15 +52,44 @@ def test_results_lie_where_earlier_versions_put_them():
 
 def test_batchsegs_own_files_lie_where_earlier_versions_put_them():
     own = layout.own_folder("s3://bucket/out/")
-    assert own == "s3://bucket/out/_batchseg"
-    assert layout.state_uri("/out") == "/out/_batchseg/output.json"
-    assert layout.ledger_uri("/out", "segment", 42) == "/out/_batchseg/ledger/segment-00000042.parquet"
-    assert layout.epoch_uri("/out", 7) == "/out/_batchseg/locks/epoch-00000007.json"
-    assert layout.run_uri("/out", "1-a", layout.LOG) == "/out/_batchseg/runs/1-a/log.txt"
-    assert layout.run_uri("/out", "1-a", layout.SUMMARY) == "/out/_batchseg/runs/1-a/summary.json"
+    assert own.uri == "s3://bucket/out/_batchseg"
     folder = layout.fragments_folder("/out")
-    assert layout.fragment_uri(folder, "mask", 0, 64) == "/out/_batchseg/fragments/mask-00000000-00000064.tif"
-    assert layout.scratch_folder(Path("/out")) == Path("/out/_batchseg/scratch")
+    places = {
+        layout.state_file("/out"): "output.json",
+        layout.ledger_file("/out", "segment", 42): "ledger/segment-00000042.parquet",
+        layout.epoch_file("/out", 7): "locks/epoch-00000007.json",
+        layout.run_file("/out", "1-a", layout.LOG): "runs/1-a/log.txt",
+        layout.run_file("/out", "1-a", layout.SUMMARY): "runs/1-a/summary.json",
+        layout.fragment_file(folder, "mask", 0, 64): "fragments/mask-00000000-00000064.tif",
+        layout.scratch_folder("/out"): "scratch",
+    }
+    for place, path in places.items():
+        assert (place.uri, place.path) == (f"/out/_batchseg/{path}", Path("/out/_batchseg") / path)
+        assert place.root == Path("/out")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "../masks/a.tif",
+        "masks/../../a.tif",
+        "masks/./a.tif",
+        "masks//a.tif",
+        "/masks/a.tif",
+        "masks",
+        "masks/",
+        "items/items.parquet",
+        "_batchseg/output.json",
+        "masks/a\n.tif",
+        "masks/a\x9b.tif",
+        "masks/" + "a/" * 2048 + "a.tif",
+        "",
+    ],
+)
+def test_what_is_no_result_has_no_place(path):
+    for output in ("/out", "s3://bucket/out"):
+        with pytest.raises(OutputError, match="is no result"):
+            layout.result_file(output, path)
 
 
 def test_rasters_of_scenes_are_told_from_what_is_derived_from_them():
@@ -81,9 +111,9 @@ def test_region_tables_are_known_by_their_paths():
 
 @pytest.mark.parametrize("number", [1, 12345678])
 def test_numbers_are_read_from_the_names_that_they_make(number):
-    assert layout.epoch_number(layout.epoch_uri("/out", number)) == number
-    assert layout.ledger_number(layout.ledger_uri("/out", "snapshot", number), "snapshot") == number
-    assert layout.ledger_number(layout.ledger_uri("/out", "snapshot", number), "segment") is None
+    assert layout.epoch_number(layout.epoch_file("/out", number).uri) == number
+    assert layout.ledger_number(layout.ledger_file("/out", "snapshot", number).uri, "snapshot") == number
+    assert layout.ledger_number(layout.ledger_file("/out", "snapshot", number).uri, "segment") is None
 
 
 @pytest.mark.parametrize("name", ["epoch-1.json", ".tmp-00000001", "epoch-00000001.json.x", "clock-12345678"])

@@ -1,8 +1,10 @@
 import pytest
+from stored import put
 
 from batchseg.errors import OutputError
+from batchseg.output import parquet_limits
 from batchseg.output.columns import to_parquet
-from batchseg.output.layout import ledger_uri
+from batchseg.output.layout import ledger_file
 from batchseg.output.ledger_files import parts_there, read_parts, read_snapshot
 from batchseg.output.publish import publish
 from batchseg.output.record import SceneRecord, to_table
@@ -18,9 +20,9 @@ def ids_of(tables) -> list[str]:
 
 def test_parts_are_told_apart_and_come_in_the_order_of_their_numbers(root):
     for number in (12, 3, 100):
-        publish(ledger_uri(root, "segment", number), b"x" * number)
-    publish(ledger_uri(root, "snapshot", 2), b"xx")
-    publish(ledger_uri(root, "segment", 4) + ".tmp", b"")
+        publish(ledger_file(root, "segment", number), b"x" * number)
+    publish(ledger_file(root, "snapshot", 2), b"xx")
+    put(f"{ledger_file(root, 'segment', 4)}.tmp", b"")
     snapshots, segments = parts_there(root)
     assert (snapshots, list(segments.items())) == ({2: 2}, [(3, 3), (12, 12), (100, 100)])
 
@@ -30,7 +32,7 @@ def test_an_output_without_a_ledger_has_no_parts(root):
 
 
 def test_parts_and_snapshots_are_read_from_any_storage(root):
-    uris = [ledger_uri(root, "segment", number) for number in (1, 2)]
+    uris = [ledger_file(root, "segment", number) for number in (1, 2)]
     for uri, names in zip(uris, (["b", "a"], ["c"]), strict=True):
         publish(uri, part(*names))
     assert [ids_of(tables) for tables in read_parts(uris)] == [["b", "a"], ["c"]]
@@ -38,7 +40,7 @@ def test_parts_and_snapshots_are_read_from_any_storage(root):
 
 
 def test_a_damaged_part_says_what_to_do(root):
-    uri = ledger_uri(root, "segment", 1)
+    uri = ledger_file(root, "segment", 1)
     publish(uri, part("a")[:-9])
     for read in (lambda: [list(tables) for tables in read_parts([uri])], lambda: list(read_snapshot(uri))):
         with pytest.raises(OutputError, match="restore it from a backup"):
@@ -47,6 +49,16 @@ def test_a_damaged_part_says_what_to_do(root):
 
 def test_a_part_that_is_gone_is_told_apart_from_a_damaged_one(root):
     with pytest.raises(FileNotFoundError):
-        list(read_parts([ledger_uri(root, "segment", 1)]))
+        list(read_parts([ledger_file(root, "segment", 1)]))
     with pytest.raises(FileNotFoundError):
-        list(read_snapshot(ledger_uri(root, "snapshot", 1)))
+        list(read_snapshot(ledger_file(root, "snapshot", 1)))
+
+
+def test_parts_that_would_take_too_much_memory_are_an_error_of_the_output(root, monkeypatch):
+    monkeypatch.setattr(parquet_limits, "FLOOR_BYTES", 0)
+    monkeypatch.setattr(parquet_limits, "GROWTH", 0)
+    uri = ledger_file(root, "segment", 1)
+    publish(uri, part("a"))
+    for read in (lambda: [list(tables) for tables in read_parts([uri])], lambda: list(read_snapshot(uri))):
+        with pytest.raises(OutputError, match="which batchseg does not write; restore it from a backup"):
+            read()

@@ -1,5 +1,7 @@
 import contextlib
 import dataclasses
+import fcntl
+import json
 import os
 import signal
 import subprocess
@@ -7,14 +9,17 @@ import sys
 import time
 
 import pytest
+from names import acts
+from stored import put
 
 from batchseg.errors import ConfigError, LockedError, OutputError
-from batchseg.output import layout, publish
+from batchseg.output import layout
 from batchseg.output import lock as output_lock
 from batchseg.output.ledger import Ledger
 from batchseg.output.lock import hold, holder
 from batchseg.output.record import SceneRecord
 from batchseg.system import listing
+from batchseg.system.escape import shown
 from batchseg.system.file_info import file_info
 from batchseg.system.location import Location, join
 
@@ -169,10 +174,10 @@ def test_what_killed_starts_left_goes_with_the_next(output):
         pass
     folder = join(output, "_batchseg", "locks")
     for name in (".tmp-0123", "clock-0123"):
-        publish.publish(join(folder, name), b"")
+        put(join(folder, name), b"")
     with hold(output, "second") as lock:
         (info,) = listing.list_folder(folder)
-        assert info.uri == layout.epoch_uri(output, lock.epoch)
+        assert info.uri == layout.epoch_file(output, lock.epoch).uri
 
 
 def test_asking_who_holds_an_output_writes_nothing(tmp_path):
@@ -196,10 +201,10 @@ def test_a_bucket_that_is_not_there_is_refused(bucket):
         pass
 
 
-@pytest.mark.parametrize("left", [b"", b"\0\0\xff{", b"[1, 2]"])
+@pytest.mark.parametrize("left", [b"", b"\0\0\xff{", b"[1, 2]", b"[" * 100_000])
 def test_a_lock_that_a_power_cut_damaged_is_as_old_as_any_other(output, quick, left):
     uri = join(output, "_batchseg", "locks", "epoch-00000007.json")
-    publish.publish(uri, left)
+    put(uri, left)
     if not Location.of(output).is_local:
         with pytest.raises(LockedError, match="damaged"), hold(output, "mine"):
             pass
@@ -211,7 +216,7 @@ def test_a_lock_that_a_power_cut_damaged_is_as_old_as_any_other(output, quick, l
 def test_where_no_flock_tells_a_lock_of_another_hour_is_stale(tmp_path, quick, monkeypatch, hours):
     monkeypatch.setattr(output_lock, "_is_flocked", lambda output, epoch: None)
     path = tmp_path / "_batchseg" / "locks" / "epoch-00000003.json"
-    publish.publish(str(path), b'{"token": "", "holder": "other", "released": false}')
+    put(path, b'{"token": "", "holder": "other", "released": false}')
     then = time.time() + 3600 * hours
     os.utime(path, (then, then))
     with hold(str(tmp_path), "mine") as mine:
@@ -228,7 +233,7 @@ def test_a_lock_from_the_future_that_is_written_again_is_held(tmp_path, quick, m
         lambda uri: dataclasses.replace(real(uri), modified=time.time() + next(ahead)),
     )
     path = tmp_path / "_batchseg" / "locks" / "epoch-00000003.json"
-    publish.publish(str(path), b'{"token": "", "holder": "other", "released": false}')
+    put(path, b'{"token": "", "holder": "other", "released": false}')
     monkeypatch.setattr(output_lock, "_now", lambda output: time.time())
     with pytest.raises(LockedError, match="other"), hold(str(tmp_path), "mine"):
         pass
@@ -276,3 +281,28 @@ def test_a_holder_is_seen_by_who_has_another_hour(tmp_path, monkeypatch):
         now = time.time() + 3600
         monkeypatch.setattr(output_lock.time, "time", lambda: now)
         assert "run other" in holder(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        '{"token": "", "holder": {"a": 1}, "released": false}',
+        '{"token": 5, "holder": "a", "released": false}',
+        json.dumps({"token": "", "holder": "a" * 501, "released": False}),
+        "[" * 100_000,
+        '{"token": "", "holder": "\\ud800", "released": false}',
+        json.dumps({"token": "", "holder": "\x1b[2J\nbatchseg: all well\u202e", "released": False}),
+    ],
+)
+def test_a_planted_holder_says_nothing_that_acts(tmp_path, document):
+    path = layout.epoch_file(str(tmp_path), 1).path
+    path.parent.mkdir(parents=True)
+    path.write_text(document)
+    with path.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(LockedError) as caught, hold(str(tmp_path), "mine"):
+            pass
+        (line,) = caught.value.lines
+        assert not acts(shown(line))
+        assert len(line) < 1000
+        assert holder(str(tmp_path)) in line

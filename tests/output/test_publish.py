@@ -1,5 +1,6 @@
 import errno
 import os
+import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -9,54 +10,64 @@ import pytest
 from batchseg.errors import ConfigError, OutputError
 from batchseg.output import publish
 from batchseg.system import fetch, listing
-from batchseg.system.location import join
+from batchseg.system.location import Location, join
 
 
 def names_in(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
+    return sorted(path.name for path in folder.iterdir() if path.name != "_batchseg")
+
+
+def below(root: str | Path, path: str) -> Location:
+    return Location.of(str(root)).below(path)
 
 
 def test_publishing_replaces_the_content(root):
-    uri = join(root, "deep", "file.bin")
+    place = below(root, "deep/file.bin")
     for data in (b"first, longer", b"second", b""):
-        publish.publish(uri, data)
-        assert fetch.read_bytes(uri) == data
+        publish.publish(place, data)
+        assert fetch.read_bytes(place) == data
 
 
 def test_publishing_leaves_nothing_but_the_file(tmp_path):
     for _ in range(3):
-        publish.publish(str(tmp_path / "a"), b"x")
-        publish.create(str(tmp_path / "b"), b"x")
+        publish.publish(below(tmp_path, "a"), b"x")
+        publish.create(below(tmp_path, "b"), b"x")
     assert names_in(tmp_path) == ["a", "b"]
+    assert names_in(tmp_path / "_batchseg" / "scratch") == []
 
 
 @pytest.mark.parametrize("write", [publish.publish, publish.create])
 def test_a_failed_write_leaves_nothing_and_is_an_output_error(tmp_path, write):
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(OutputError, match="file/below"):
-        write(str(tmp_path / "file" / "below"), b"x")
+        write(below(tmp_path, "file/below"), b"x")
     (tmp_path / "folder").mkdir()
     if write is publish.publish:
         with pytest.raises(OutputError, match="folder"):
-            write(str(tmp_path / "folder"), b"x")
+            write(below(tmp_path, "folder"), b"x")
     assert names_in(tmp_path) == ["file", "folder"]
 
 
 @pytest.mark.parametrize("write", [publish.publish, publish.create])
-def test_what_cannot_be_removed_hides_no_reason(tmp_path, write, monkeypatch, read_only):
-    def full(path: Path, data: bytes) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+def test_what_cannot_be_removed_hides_no_reason(tmp_path, write, monkeypatch):
+    def full(self: publish.Making, data: bytes, *, durable: bool) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(Path, "mkdir", lambda *_, **__: None)
-    monkeypatch.setattr(Path, "write_bytes", full)
+    tempfile.gettempdir()  # which removes a file of its own, once
+
+    def stuck(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(publish.Making, "write", full)
+    monkeypatch.setattr(os, "unlink", stuck)
     with pytest.raises(OutputError, match=r"cannot \w+ .*below: No space left on device"):
-        write(str(tmp_path / "below"), b"x")
+        write(below(tmp_path, "below"), b"x")
 
 
 def test_a_reader_never_sees_half_a_file(tmp_path):
     path = tmp_path / "file"
-    uri, contents = str(path), [bytes([n]) * 400_000 for n in range(2)]
-    publish.publish(uri, contents[0])
+    place, contents = below(tmp_path, "file"), [bytes([n]) * 400_000 for n in range(2)]
+    publish.publish(place, contents[0])
     halves, over = [], threading.Event()
 
     def read() -> None:
@@ -68,38 +79,38 @@ def test_a_reader_never_sees_half_a_file(tmp_path):
     reader = threading.Thread(target=read)
     reader.start()
     for number in range(30):
-        publish.publish(uri, contents[number % 2])
+        publish.publish(place, contents[number % 2])
     over.set()
     reader.join()
     assert halves == []
 
 
 def test_create_never_replaces(root):
-    uri = join(root, "file")
-    assert publish.create(uri, b"first")
-    assert not publish.create(uri, b"second")
-    assert fetch.read_bytes(uri) == b"first"
+    place = below(root, "file")
+    assert publish.create(place, b"first")
+    assert not publish.create(place, b"second")
+    assert fetch.read_bytes(place) == b"first"
 
 
 def test_of_many_who_create_a_file_one_succeeds(tmp_path):
-    uri = str(tmp_path / "file")
+    place = below(tmp_path, "file")
     with ThreadPoolExecutor(8) as pool:
-        won = list(pool.map(lambda n: publish.create(uri, bytes([n])), range(8)))
+        won = list(pool.map(lambda n: publish.create(place, bytes([n])), range(8)))
     assert sum(won) == 1
-    assert fetch.read_bytes(uri) == bytes([won.index(True)])
+    assert fetch.read_bytes(place) == bytes([won.index(True)])
     assert names_in(tmp_path) == ["file"]
 
 
 def test_names_as_long_as_the_file_system_allows_can_be_published(tmp_path):
     name = "n" * 255
-    publish.publish(str(tmp_path / name), b"x")
+    publish.publish(below(tmp_path, name), b"x")
     assert names_in(tmp_path) == [name]
 
 
 def test_publishing_a_file_moves_it(root, tmp_path):
     local = tmp_path / "made"
     local.write_bytes(b"content")
-    publish.publish_file(local, join(root, "deep", "file"))
+    publish.publish_file(local, below(root, "deep/file"))
     assert fetch.read_bytes(join(root, "deep", "file")) == b"content"
     assert not local.exists()
 
@@ -111,7 +122,7 @@ def test_publishing_a_file_crosses_file_systems(tmp_path):
     local = other / f"batchseg-test-{os.getpid()}"
     local.write_bytes(b"content")
     try:
-        publish.publish_file(local, str(tmp_path / "file"))
+        publish.publish_file(local, below(tmp_path, "file"))
         assert not local.exists()
     finally:
         local.unlink(missing_ok=True)
@@ -120,11 +131,22 @@ def test_publishing_a_file_crosses_file_systems(tmp_path):
 
 
 def test_removing_takes_files_folders_and_what_is_not_there(root):
-    publish.publish(join(root, "folder", "a"), b"x")
-    publish.publish(join(root, "b"), b"x")
-    for name in ("folder", "b", "absent"):
-        publish.remove(join(root, name))
+    for path in ("folder/a", "b", "c"):
+        publish.publish(below(root, path), b"x")
+    for name in ("folder", "absent"):
+        publish.remove_folder(below(root, name))
+    publish.remove_files([below(root, name) for name in ("b", "absent/d", "c")])
     assert list(listing.list_files(root)) == []
+
+
+@pytest.mark.parametrize("name", ["*", "?", "[ab]", "**"])
+def test_a_name_like_a_pattern_is_removed_alone(bucket, name):
+    for path in ("masks/a", "masks/b", f"masks/{name}", "other/a", f"other/{name}/a"):
+        publish.publish(below(bucket, path), b"x")
+    publish.remove_files([below(bucket, f"masks/{name}"), below(bucket, "masks/b")])
+    publish.remove_folder(below(bucket, f"other/{name}"))
+    left = {info.uri.removeprefix(f"{bucket}/") for info in listing.list_below(bucket)}
+    assert left == {"masks/a", "other/a"}
 
 
 def test_checking_an_output_writes_nothing(tmp_path):

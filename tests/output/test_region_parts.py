@@ -67,6 +67,19 @@ def night(output: Path, count: int) -> tuple[Ledger, list[str]]:
     return ledger, [publish_group(output, ledger, ids, "t1") for ids in groups_of(count)]
 
 
+@pytest.mark.parametrize("said", ["[" * 100_000, '{"a": 1}', "[[]]", "7", "{", "[null, {}]"])
+def test_a_part_whose_members_are_damaged_is_written_again(output: Path, said: str) -> None:
+    ledger, (path, *_) = night(output, 1)
+    table = pq.read_table(output / path)
+    ids = groups_of(1)[0]
+    other = f"annotations/crs=none/part-{'0' * 16}.parquet"
+    pq.write_table(table.replace_schema_metadata({MEMBERS: said}), output / other)
+    made = Output(path=other, nbytes=(output / other).stat().st_size, sha256="")
+    ledger.append_table(with_part(ledger.table(), made).cast(SCHEMA))
+    tidy(str(output), ledger)
+    assert living(output) == {path: ids}
+
+
 def living(output: Path) -> dict[str, list[str]]:
     """Ids with rows, by part; each has two in one part."""
     found: dict[str, list[str]] = {}
@@ -146,7 +159,7 @@ def test_pruned_photographs_leave_their_masks_and_parts(output: Path) -> None:
     assert retry(str(output), "retry", []) == ("broken.jpg",)
     assert Ledger(str(output)).source("broken.jpg").status == "failed"
     pruned = prune(str(output), "prune", dry_run=False, everything=False)
-    assert (pruned.sources, pruned.files, pruned.nbytes) == (tuple(gone), 1, 2)
+    assert (pruned.sources, len(pruned.files), pruned.nbytes) == (tuple(gone), 1, 2)
     assert sorted(path.name for path in (output / "masks").iterdir()) == ["000.jpg0.png", "002.jpg0.png"]
     assert sorted(i for ids in living(output).values() for i in ids) == [*groups_of(3)[0], *groups_of(3)[2]]
     assert problems(output) == ()

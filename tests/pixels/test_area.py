@@ -322,7 +322,7 @@ def test_files_that_are_no_area_are_refused_in_words(tmp_path: Path) -> None:
     (tmp_path / "junk.gpkg").write_text("junk")
     assert "cannot be read" in refused(tmp_path / "junk.gpkg")
     (tmp_path / "table.csv").write_text("a,b\n1,2\n")
-    assert "no polygon" in refused(tmp_path / "table.csv")
+    assert "ogr2ogr area.gpkg table.csv" in refused(tmp_path / "table.csv")
     line = shapely.LineString([(0, 0), (1, 1)])
     assert "no polygon" in refused(write_vector(tmp_path / "line.gpkg", line))
     assert "no CRS" in refused(write_vector(tmp_path / "nowhere.fgb", HOLED, crs=None))
@@ -358,6 +358,19 @@ def test_scenes_without_place_do_not_fit_a_job_with_an_area(tmp_path: Path) -> N
         assert "aoi" in (mismatch(scene, make_recipe(area=area)) or "")
         assert mismatch(scene, make_recipe()) is None
     assert misplacement(area, sound) is None
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e300, 1e-320, 0.0])
+@pytest.mark.parametrize("crs", ["EPSG:4326", "EPSG:3857", "EPSG:4978"])
+def test_geotransforms_beyond_all_measure_are_their_scenes_problem(
+    tmp_path: Path, crs: str, value: float
+) -> None:
+    area = area_of(write_vector(tmp_path / "a.gpkg", brought_to("EPSG:4326", HOLED), crs="EPSG:4326"))
+    for at in range(6):
+        numbers = [1e15, 0.0, 1e15, 0.0, -10.0, 1.0]
+        numbers[at] = value
+        scene = placed(crs, Affine(*numbers))
+        assert "aoi" in (misplacement(area, scene) or "aoi")
 
 
 def area_job(write_job: JobWriter, tmp_path: Path, crs: str, *pieces: BaseGeometry, **keys: Any) -> Path:

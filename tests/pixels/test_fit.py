@@ -79,7 +79,14 @@ def test_a_fill_value_beyond_the_dtype_is_its_nearest_value():
             "divides by 255",
         ),
         ({"dtypes": ("float32",) * 3}, {"scale": Scale(kind="divide", low=(0.0,), high=(1.0,))}, None),
-        ({"dtypes": ("complex64",) * 3}, {"scale": REFLECTANCE}, "complex64"),
+        ({"dtypes": ("complex64",) * 3}, {"scale": REFLECTANCE}, r"complex pixels \(complex64\)"),
+        ({"dtypes": ("complex_int16",) * 3}, {"scale": REFLECTANCE}, r"complex pixels \(complex_int16\)"),
+        (
+            {"dtypes": ("uint8", "uint8", "uint8", "complex_int16"), "bands": 4},
+            {"bands": (1, 2, 3), "all_bands": False},
+            None,
+        ),
+        ({"dtypes": ("float99",) * 3}, {"scale": REFLECTANCE}, "float99"),
         ({"dtypes": ("uint16",) * 3}, {"scale": METADATA}, "no scale and offset for band 1"),
         ({"rescale": ((0.1, 0.0), None, (0.1, 0.0))}, {"scale": METADATA}, "for band 2.*divide: 10000"),
         (

@@ -5,8 +5,9 @@ import pytest
 from conftest import reflectance, write_raster
 from factories import make_recipe, source_of
 
-from batchseg.errors import SourceError
-from batchseg.inputs.source import Refusal
+from batchseg.errors import SourceError, StoppedError
+from batchseg.inputs.source import Refusal, Scene
+from batchseg.pixels import header as headers
 from batchseg.pixels.fit import tile_grid
 from batchseg.pixels.grid import ShardGrid
 from batchseg.pixels.header import read_header, read_headers_alone
@@ -51,3 +52,54 @@ def test_headers_read_alone_are_the_same(tmp_path: Path) -> None:
     (tmp_path / "b.tif").write_text("no raster")
     bad = source_of(tmp_path / "b.tif")
     assert list(read_headers_alone([good, bad], timeout=60)) == [read_header(good), read_header(bad)]
+
+
+def test_an_error_that_nobody_foresaw_is_the_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = source_of(write_raster(tmp_path / "a.tif", reflectance(20, 30)))
+
+    def fail(*_: object) -> None:
+        raise TypeError("what is this?\nand more")
+
+    monkeypatch.setattr(headers, "_scene", fail)
+    header = read_header(source)
+    assert isinstance(header, Refusal)
+    assert header.reason == "opening it failed: TypeError: what is this?"
+    assert not header.transient
+    monkeypatch.setattr(headers, "storage_failure", lambda: "503")
+    header = read_header(source)
+    assert isinstance(header, Refusal)
+    assert header.transient
+    assert "503" in header.reason
+
+
+def test_what_is_no_sources_fault_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = source_of(write_raster(tmp_path / "a.tif", reflectance(20, 30)))
+
+    def stop(*_: object) -> None:
+        raise StoppedError("the disk is full")
+
+    monkeypatch.setattr(headers, "open_source", stop)
+    with pytest.raises(StoppedError):
+        read_header(source)
+
+
+def test_complex_integers_are_a_type_as_others(tmp_path: Path) -> None:
+    pixels = (reflectance(20, 30)[:3] // 100 + 1j).astype(np.complex64)
+    path = write_raster(tmp_path / "a.tif", pixels, dtype="complex_int16")
+    header = read_header(source_of(path))
+    assert isinstance(header, Scene)
+    assert header.dtypes == ("complex_int16",) * 3
+
+
+def test_a_crs_of_a_grid_at_an_address_is_refused(tmp_path: Path) -> None:
+    path = write_raster(tmp_path / "a.tif", reflectance(20, 30), crs=None)
+    wkt = (
+        'GEOGCS["a",DATUM["a",SPHEROID["a",6378137,298.25],EXTENSION["PROJ4_GRIDS","http://127.0.0.1:9/a.gsb"]],'
+        'PRIMEM["Greenwich",0],UNIT["degree",0.0174532925199433]]'
+    )
+    path.with_name("a.tif.aux.xml").write_text(
+        f"<PAMDataset><SRS>{wkt.replace(chr(34), '&quot;')}</SRS></PAMDataset>"
+    )
+    header = read_header(source_of(path))
+    assert isinstance(header, Refusal)
+    assert "grid" in header.reason  # PROJ's words, or ours where PROJ_NETWORK lets it take the CRS

@@ -1,4 +1,6 @@
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import fsspec
@@ -9,6 +11,7 @@ from factories import write_raster
 from hypothesis import given
 from hypothesis import strategies as st
 
+from batchseg.errors import StoppedError
 from batchseg.pixels import open
 from batchseg.pixels.open import _RemoteFile, open_raster, storage_failure
 from batchseg.system import fetch
@@ -29,7 +32,7 @@ def memory():
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
     folder = tmp_path / "cache"
-    folder.mkdir()
+    folder.mkdir(mode=0o700)
     monkeypatch.setenv(CACHE_VARIABLE, str(folder))
     return folder
 
@@ -157,3 +160,60 @@ def test_the_oldest_copies_make_room(tmp_path, memory, cache, monkeypatch):
 def test_a_file_that_is_gone_is_the_storages_error(memory, cache):
     with pytest.raises(FileNotFoundError, match="gone"):
         open_raster("memory://b/none.tif")
+
+
+PLANTED = """
+import hashlib, os, sys
+from pathlib import Path
+import fsspec
+from batchseg.pixels.open import open_raster
+from batchseg.system.file_info import file_info
+shared, victim, stranger = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+fsspec.filesystem("memory").pipe_file("/b/a.png", (shared / "real.png").read_bytes())
+info = file_info("memory://b/a.png")
+key = hashlib.sha256(f"memory://b/a.png\\t{info.size}\\t{info.version}".encode()).hexdigest()[:24]
+theirs = shared / f"batchseg-cache-{victim}"
+(theirs / key / "b").mkdir(parents=True)
+(theirs / key / "b" / "a.png").write_bytes((shared / "planted.png").read_bytes())
+(theirs / f"{key}.lock").symlink_to(shared / "victims")
+for path in (theirs, *theirs.rglob("*")):
+    os.chown(path, stranger, stranger, follow_symlinks=False)
+theirs.chmod(0o777)
+os.chown(shared / "victims", victim, victim)
+os.setgid(victim), os.setuid(victim)
+with open_raster("memory://b/a.png") as dataset:
+    print(dataset.read(1)[0, 0])
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be several users")
+@pytest.mark.parametrize("victim", [0, 61_235], ids=["root", "user"])
+def test_a_copy_that_another_user_planted_is_no_source(victim, shared):
+    """Nor is a file of the victim's cut to nothing through a lock that is a link."""
+    for name, value in (("real", 7), ("planted", 66)):
+        write_raster(shared / f"{name}.png", np.full((1, 30, 40), value, np.uint8), driver="PNG")
+    (shared / "victims").write_text("kept")
+    environment = {name: value for name, value in os.environ.items() if name != CACHE_VARIABLE}
+    done = subprocess.run(
+        [sys.executable, "-c", PLANTED, str(shared), str(victim), "61234"],
+        env={**environment, "TMPDIR": str(shared)},
+        text=True,
+        capture_output=True,
+    )
+    assert done.stdout.strip() == "7", done.stderr
+    assert (shared / "victims").read_text() == "kept"
+
+
+@pytest.mark.parametrize("how", ["symlink_to", "hardlink_to"])
+def test_a_lock_that_leads_to_another_file_stops_the_run(tmp_path, memory, cache, how):
+    write_raster(tmp_path / "a.png", np.full((1, 30, 40), 5, np.uint8), driver="PNG")
+    (uri,) = put(memory, tmp_path, "a.png")
+    with open_raster(uri):
+        pass
+    (lock,) = cache.glob("*.lock")
+    (tmp_path / "victims").write_text("kept")
+    lock.unlink()
+    getattr(lock, how)(tmp_path / "victims")
+    with pytest.raises(StoppedError, match=r"the lock .*remove it"):
+        open_raster(uri)
+    assert (tmp_path / "victims").read_text() == "kept"

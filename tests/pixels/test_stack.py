@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ from batchseg.inputs.listing import find_sources
 from batchseg.inputs.source import BandMetadata, Refusal, Source
 from batchseg.pixels.gdal import gdal
 from batchseg.pixels.header import read_header
-from batchseg.pixels.stack import Stack, open_source
+from batchseg.pixels.stack import Stack, open_source, rescale_of
 
 
 def refusal_of(*paths: Path, **keys) -> Refusal:
@@ -255,3 +256,11 @@ def test_nodata_that_metadata_say_is_rounded_as_the_pixels_are(tmp_path):
     source = dataclasses.replace(source_of(path), said=((BandMetadata(nodata=0.1),),))
     with gdal(), open_source(source) as stack:
         assert stack.nodatavals == (float(np.float32(0.1)),)
+
+
+@pytest.mark.parametrize(
+    "pair", [(1e-320, 0.0), (1e300, 0.0), (1.0, 1e30), (float("nan"), 0.0), (1.0, float("inf"))]
+)
+def test_a_scale_that_makes_nothing_of_raw_values_is_none(pair):
+    dataset = SimpleNamespace(scales=(pair[0],), offsets=(pair[1],), dtypes=("uint16",))
+    assert rescale_of(dataset) == (None,)

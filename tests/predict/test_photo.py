@@ -1,5 +1,6 @@
 """Masks of photographs against numpy on whole images, and against the way that scenes go."""
 
+import tracemalloc
 from dataclasses import replace
 
 import cv2
@@ -18,7 +19,7 @@ from batchseg.pixels.grid import ShardGrid, cut_tile
 from batchseg.pixels.photo.decode import decode
 from batchseg.pixels.read import read_shards
 from batchseg.predict import photo
-from batchseg.predict.photo import Fitting, census, restore
+from batchseg.predict.photo import Fitting, answer_bytes, census, restore
 from batchseg.predict.predictor import Answer, Preparation
 from batchseg.predict.stitch import Stitcher, classify, winning_probability
 
@@ -165,6 +166,25 @@ def test_one_class_everywhere_needs_no_interpolation(shape, seed, winner, output
     classes, confidence = restore(small, shape, replace(recipe, confidence=True))
     assert np.array_equal(classes, classify(large, recipe))
     assert np.array_equal(confidence, winning_probability(large, recipe))
+
+
+@pytest.mark.parametrize("output", ["logits", "probabilities", "sigmoid"])
+@pytest.mark.parametrize("confidence", [True, False])
+def test_an_answer_takes_what_is_said(output, confidence):
+    recipe = make_recipe(output=output, confidence=confidence, fit="resize", class_count=4)
+    scores = np.random.default_rng(0).random((4, 64, 64), np.float32)
+    scores = scores[:1] if output == "sigmoid" else scores
+    shape = (900, 1100)
+    restore(Answer(output=scores, confidence=None), shape, recipe)
+    tracemalloc.start()
+    try:
+        classes, _ = restore(Answer(output=scores, confidence=None), shape, recipe)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert classes.any()
+    assert peak <= classes.size * answer_bytes(recipe) + 100_000
+    assert peak * 1.6 >= classes.size * answer_bytes(recipe)
 
 
 @properties

@@ -2,8 +2,8 @@ import os
 from pathlib import Path
 
 import pytest
+from stored import put
 
-from batchseg.output import publish
 from batchseg.system import listing
 from batchseg.system.file_info import ABSENT, file_info
 from batchseg.system.location import join
@@ -11,7 +11,7 @@ from batchseg.system.location import join
 
 def test_listing_takes_a_file_a_folder_or_a_glob_sorted(root):
     for name in ("b.tif", "a.tif", "sub/c.tif", "sub/d.txt"):
-        publish.publish(join(root, *name.split("/")), b"x")
+        put(join(root, *name.split("/")), b"x")
 
     def listed(pattern: str) -> list[str]:
         return [info.uri.rpartition("root/")[2] for info in listing.list_files(pattern)]

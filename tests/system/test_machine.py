@@ -1,5 +1,7 @@
 """What the processor and the environment say of bf16 and of the last bits."""
 
+import os
+
 import pytest
 
 from batchseg.system import machine
@@ -30,3 +32,17 @@ def test_paddle_agrees_on_this_machine() -> None:
     import paddle
 
     assert has_fast_bf16() == bool(paddle.base.core.supports_bfloat16_fast_performance())
+
+
+def test_memory_is_that_of_the_container(tmp_path, monkeypatch):
+    monkeypatch.setattr(machine, "CONTAINER_LIMITS", ())
+    whole = machine.memory_bytes()
+    assert whole > 2**28
+    (tmp_path / "memory.max").write_text("max\n")
+    (tmp_path / "limit_in_bytes").write_text("9223372036854771712\n")
+    limits = tuple(tmp_path / name for name in ("memory.max", "limit_in_bytes", "absent"))
+    monkeypatch.setattr(machine, "CONTAINER_LIMITS", limits)
+    assert machine.memory_bytes() == whole
+    (tmp_path / "memory.max").write_text("600000000\n")
+    assert machine.memory_bytes() == 600_000_000
+    assert machine.memory_share() * 3 * len(os.sched_getaffinity(0)) <= 600_000_000

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from batchseg.errors import StoppedError
+from batchseg.errors import CredentialsError, StoppedError
 from batchseg.system import processes
 from batchseg.system.processes import (
     NotStartedError,
@@ -90,6 +90,19 @@ def test_items_at_fault_are_found_and_all_others_answered() -> None:
     assert "KeyError" in said[5]
     assert "4 GiB of memory" in said[6]
     assert [getattr(answer, "hung", False) for answer in answers] == [item == "hang" for item in items]
+
+
+def stop(item: str) -> str:
+    if item == "full":
+        raise CredentialsError("they are expired")
+    return item
+
+
+def test_what_is_no_items_fault_ends_the_work() -> None:
+    answers = each_in_fresh_process(stop, ["a", "full", "b"], timeout=60)
+    assert next(answers) == "a"
+    with pytest.raises(CredentialsError, match="they are expired"):
+        next(answers)
 
 
 def test_what_is_written_to_the_descriptors_is_taken(tmp_path: Path) -> None:

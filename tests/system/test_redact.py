@@ -11,7 +11,8 @@ from batchseg.job.file import load_job
 from batchseg.output.ledger import Ledger
 from batchseg.output.record import SceneRecord, to_table
 from batchseg.pixels.open import _relative
-from batchseg.system.redact import hidden, public
+from batchseg.system import redact, storage
+from batchseg.system.redact import hidden, impersonal, public, remember_user, remember_variables
 
 S = "Xyzzy1234"
 WORDS = st.text("abcdefghijklmnopqrstuvwxyz0123456789-_.", min_size=1)
@@ -22,6 +23,8 @@ SIGNED = {
     f"https://h/b.tif?X-Amz-Date=1&X-Amz-Expires=60&X-Amz-Signature={S}": "https://h/b.tif",
     f"https://a.blob/b.tif?sv=2026&se=2026-11-21&sr=b&sp=r&sig={S}": "https://a.blob/b.tif",
     f"https://h/get?id=7&token={S}": "https://h/get?id=7",
+    f"s3://key:{S}/+{S}@bucket/a@b.tif": "s3://bucket/a@b.tif",
+    f"https://u:p@{S}@host/b.tif": "https://host/b.tif",
     f"https://h/b.tif?Expires=1&Signature={S}&Key-Pair-Id=K": "https://h/b.tif",
 }
 
@@ -30,6 +33,55 @@ SIGNED = {
 def test_a_uri_loses_what_signs_it_and_no_more(uri):
     assert public(uri) == SIGNED[uri]
     assert S not in hidden(f"cannot read ({uri}): it's gone")
+
+
+@pytest.fixture
+def memory(monkeypatch):
+    """What a process remembers, for one test."""
+    monkeypatch.setattr(redact, "_users", set())
+    monkeypatch.setattr(redact, "_variables", {})
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "https://h:8080/a@b.tif",
+        "https://h:80/x?to=a@b",
+        "s3://b/a:b/c@d.tif",
+        "https://h/a:b@c",
+        "/in/s@t:u@v",
+    ],
+)
+def test_ports_and_names_are_no_credentials(uri):
+    assert public(uri) == uri
+    assert hidden(f"cannot read {uri}") == f"cannot read {uri}"
+
+
+def test_an_address_in_use_is_hidden_without_its_protocol_too(memory):
+    said = f'Invalid bucket name "key:{S}/{S}@bucket"; {S}%2F: {S}/'
+    assert hidden(said) == said
+    assert hidden(f"bucket key:{S}") == f"bucket key:{S}"
+    storage.filesystem(f"memory://key:{S}/{S}@bucket/a.tif")
+    assert hidden(said) == 'Invalid bucket name "***@bucket"; ***%2F: ***/'
+    assert hidden(f"bucket key:{S}") == "bucket ***"
+    remember_user("https://u:per%20cent@h/a.tif")
+    assert hidden("per%20cent per cent") == "*** ***"
+
+
+def test_not_more_is_remembered_than_can_be_looked_for(memory, monkeypatch):
+    monkeypatch.setattr(redact, "MOST_USERS", 3)
+    for number in range(9):
+        remember_user(f"https://user{number}:password{number}@h/")
+    assert hidden("password0 password8") == "*** password8"
+
+
+def test_variables_of_the_job_are_named(memory):
+    remember_variables({"ARCHIVE": "/mnt/archive", "WHERE": "/mnt/archive/north", "HALO": "64"})
+    assert impersonal("/mnt/archive/north/a /mnt/archive/b: 64") == "${WHERE}/a ${ARCHIVE}/b: 64"
+    assert hidden("/mnt/archive/b") == "/mnt/archive/b", "a report says where results lie"
+    remember_variables({"WHAT": "images", "PATTERN": r"\\1(?P<a>"})
+    assert impersonal("5 images of /in/images/a: 'images'") == "5 images of /in/${WHAT}/a: '${WHAT}'"
+    assert impersonal(r"x\\1(?P<a>y") == "x${PATTERN}y"
 
 
 @given(WORDS, WORDS)
@@ -50,15 +102,31 @@ def test_secrets_of_the_environment_are_hidden_wherever_they_stand(monkeypatch):
     assert text == "on *** and ***: ***"
 
 
-def test_a_ledger_holds_no_credentials(tmp_path):
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"headers": {"Authorization": f"Bearer {S}"}},
+        {"token": {"private_key": S, "type": "account"}},
+        {"client_kwargs": {"auth": ["user", S]}},
+        {"cookies": {"session": S}},
+    ],
+)
+def test_secrets_below_an_option_that_is_one_are_hidden(monkeypatch, options):
+    monkeypatch.setenv("FSSPEC_HTTP", json.dumps(options | {"endpoint": "https://host.example"}))
+    assert hidden(f"of account: Bearer {S}") in ("of account: Bearer ***", "of account: ***")
+    assert hidden("https://host.example") == "https://host.example"
+
+
+@pytest.mark.parametrize("uri", SIGNED)
+def test_a_ledger_holds_no_credentials(tmp_path, uri):
     ledger = Ledger(str(tmp_path))
-    uri, error = next(iter(SIGNED)), f"cannot read {next(iter(SIGNED))}"
+    error = f"cannot read {uri}"
     rows = [SceneRecord(status="failed", source_id=name, tag="1", uri=uri, error=error) for name in "ab"]
     ledger.append(rows[:1])
     ledger.append_table(to_table(rows[1:]))
     for table in (ledger.table(), Ledger(str(tmp_path)).table()):
         assert S not in str(table.to_pylist())
-        assert table.column("uri").to_pylist() == ["https://host/a/b.tif"] * 2
+        assert table.column("uri").to_pylist() == [SIGNED[uri]] * 2
 
 
 def test_a_copy_of_a_signed_file_has_a_plain_and_short_name():

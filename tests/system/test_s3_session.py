@@ -5,8 +5,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import fsspec
 import pytest
+from stored import put
 
-from batchseg.output import publish
 from batchseg.system import storage
 from batchseg.system.s3_session import ASKED_BYTES
 
@@ -48,7 +48,7 @@ def server(monkeypatch: pytest.MonkeyPatch):
 
 def test_only_large_bodies_wait_to_be_asked_for(server):
     for nbytes in (0, 100, ASKED_BYTES - 1, ASKED_BYTES, ASKED_BYTES + 1):
-        publish.publish(f"s3://bucket/{nbytes}.bin", b"x" * nbytes)
+        put(f"s3://bucket/{nbytes}.bin", b"x" * nbytes)
     assert [length for length, waits in server.puts if not waits] == [0, 100, ASKED_BYTES - 1]
     assert [length for length, waits in server.puts if waits] == [ASKED_BYTES, ASKED_BYTES + 1]
 

@@ -39,7 +39,8 @@ def test_folders_of_the_dead_go_and_those_of_the_living_stay(root):
 
 
 def test_a_folder_without_a_lock_is_a_dead_ones(root):
-    (root / "x-1" / "deep").mkdir(parents=True)
+    (root / "x-1").mkdir(mode=0o700)
+    (root / "x-1" / "deep").mkdir()
     remove_stale("x-", root=root)
     assert list(root.iterdir()) == []
 
@@ -129,6 +130,51 @@ def test_a_home_that_is_there_stays(root, monkeypatch):
     assert list((root / "home").iterdir()) == []
 
 
+@pytest.mark.parametrize("how", ["link", "mode"])
+def test_copies_are_kept_where_nobody_else_was_first(root, how):
+    usual = root / f"batchseg-cache-{os.geteuid()}"
+    assert cache_root() == usual
+    usual.rmdir()
+    (root / "victim").mkdir()
+    usual.symlink_to(root / "victim") if how == "link" else usual.mkdir()
+    (root / "victim" if how == "link" else usual).chmod(0o777)
+    assert cache_root().name.startswith(f"{usual.name}-")
+    assert cache_root() == cache_root()
+
+
+@pytest.mark.parametrize("how", ["link", "mode", "file"])
+def test_a_runs_folder_that_others_can_have_made_is_none(root, monkeypatch, how):
+    """On another host of a cluster that name is free; here anybody can read it."""
+    (root / "theirs").mkdir()
+    named = root / "batchseg-run-x"
+    if how == "link":
+        named.symlink_to(root / "theirs")
+    elif how == "mode":
+        named.mkdir()
+        named.chmod(0o777)
+    else:
+        named.touch()
+    monkeypatch.setenv("BATCHSEG_CACHE", str(named))
+    assert cache_root() == root / f"batchseg-cache-{os.geteuid()}"
+
+
+def test_the_folder_of_somebody_elses_run_stays(root):
+    """What others can write to may be led elsewhere between the look and the removal."""
+    (root / "x-open").mkdir()
+    (root / "x-open").chmod(0o777)
+    remove_stale("x-", root=root)
+    assert list((root / "x-open").iterdir()) == []
+
+
+def test_a_folder_whose_lock_cannot_be_made_is_not_tried_for_ever(root, monkeypatch):
+    def refused(*arguments, **options):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(temp_folders, "open_lock", refused)
+    with pytest.raises(OSError, match="No space"):
+        held_folder("x-", root=root)
+
+
 @pytest.mark.parametrize("value", [None, "", "/", "somewhere", "/nonexistent"])
 def test_homes_that_are_none(root, monkeypatch, value):
     monkeypatch.setattr(temp_folders, "_recorded_home", lambda: "/nonexistent")
@@ -151,7 +197,8 @@ def test_without_home_the_user_database_says_it(root, monkeypatch):
 def test_what_a_killed_run_left_is_removed_by_the_next_one_that_has_nothing_to_do(root, monkeypatch):
     monkeypatch.setattr(temp_folders, "SOCKET_ROOT_LENGTH", 1000)
     for name in ("batchseg-run-abc", "bsray-abc"):
-        (root / name / "session_latest").mkdir(parents=True)
+        (root / name).mkdir(mode=0o700)
+        (root / name / "session_latest").mkdir()
     with run_folder() as folder:
         assert list(root.iterdir()) == [folder]
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import geopandas
 import numpy as np
+import pyarrow as pa
 import pyogrio
 import pytest
 import shapely
@@ -11,7 +12,7 @@ from conftest import JobWriter, batchseg, reflectance, write_raster
 from runs import run
 
 from batchseg.errors import ConfigError, OutputError
-from batchseg.tools.export import export
+from batchseg.tools.export import export, schema_crs
 
 
 @pytest.fixture
@@ -25,6 +26,22 @@ def output(tmp_path: Path, write_job: JobWriter) -> Path:
 
 def regions_of(output: Path) -> geopandas.GeoDataFrame:
     return geopandas.read_parquet(output / "annotations").sort_values(["source_id", "region_id"])
+
+
+@pytest.mark.parametrize(
+    "geo",
+    [
+        b"[" * 100_000,
+        b"{",
+        b"[1]",
+        b'{"columns": 7}',
+        b'{"columns": {"geometry": {"crs": {"a": 1}}}}',
+        b"\xff",
+    ],
+)
+def test_a_crs_that_is_damaged_is_the_output_s(geo: bytes) -> None:
+    with pytest.raises(OutputError, match="does not say its CRS"):
+        schema_crs(pa.schema([]).with_metadata({b"geo": geo}))
 
 
 @pytest.mark.parametrize("suffix", [".gpkg", ".fgb"])

@@ -1,8 +1,12 @@
 """The contact sheet: outlines beside the defects they surround, and what cannot be shown is said."""
 
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from drawn import RED, picture
 from factories import Photo, make_photo_output
@@ -70,7 +74,7 @@ def output(tmp_path: Path) -> str:
     damaged.write_bytes(b"no image")
     photos[3] = Photo(source_id="damaged.png", mask=blot(), uri=str(damaged), tag=tag_of(damaged))
     photos.append(Photo(source_id="fine.png", mask=blot(0), uri="nowhere"))
-    return make_photo_output(tmp_path / "out", photos, pixel_size=0.1)
+    return make_photo_output(tmp_path / "out", photos, pixel_size=0.1, inputs=[str(tmp_path / "in")])
 
 
 def test_a_sheet_shows_failures_and_says_what_it_cannot_show(output: str, tmp_path: Path) -> None:
@@ -88,6 +92,68 @@ def test_a_sheet_shows_failures_and_says_what_it_cannot_show(output: str, tmp_pa
     side = 20 * LARGEST_SCALE
     assert 2 * 4 * side < outlined.sum() < 2 * 4 * side * 2 + 12 * 12 + 100  # two images, and the legend
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "out", "sheet.png"]
+
+
+def failed_photo(name: str, uri: str, tag: str = "") -> Photo:
+    return Photo(source_id=name, mask=blot(), uri=uri, tag=tag)
+
+
+def test_no_image_is_read_but_the_job_s_inputs(tmp_path: Path) -> None:
+    """Who may write the output's tables must not choose what of the machine is drawn."""
+    private = tmp_path / "private.png"
+    Image.fromarray(np.full((60, 80, 3), (250, 0, 250), np.uint8)).save(private)
+    (tmp_path / "in").mkdir()
+    Image.fromarray(np.full((60, 80, 3), 200, np.uint8)).save(tmp_path / "in" / "a.png")
+    ways = (
+        f"{private}",
+        f"{tmp_path}/in/../private.png",
+        f"file://{private}",
+        f"{tmp_path}/in/a.png::{private}",
+    )
+    photos = [failed_photo(f"{number}.png", uri, tag_of(private)) for number, uri in enumerate(ways)]
+    photos.append(failed_photo("a.png", f"{tmp_path}/in/a.png", tag_of(tmp_path / "in" / "a.png")))
+    output = make_photo_output(tmp_path / "out", photos, inputs=[f"{tmp_path}/in"])
+    sheet = write_sheet(summarize(output, since="all"), tmp_path / "sheet.png")
+    assert dict(sheet.absent) == {
+        f"{n}.png": "the file lies outside the job's inputs" for n in range(len(ways))
+    }
+    with Image.open(sheet.path) as image:
+        assert (250, 0, 250) not in {color for _, color in image.convert("RGB").getcolors(100_000) or []}
+
+
+def test_no_address_is_asked_but_those_of_the_job_s_inputs(tmp_path: Path) -> None:
+    asked = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_error(404)
+
+        do_HEAD = do_GET  # noqa: N815
+
+        def log_message(self, format: str, *values: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        host = f"http://127.0.0.1:{server.server_port}"
+        names = ("admin", "in/../admin", "inner/a.png", "in/a.png")
+        photos = [failed_photo(f"{number}.png", f"{host}/{name}") for number, name in enumerate(names)]
+        output = make_photo_output(tmp_path / "out", photos, inputs=[f"{host}/in"])
+        sheet = write_sheet(summarize(output, since="all"), tmp_path / "sheet.png")
+        server.shutdown()
+    assert set(asked) == {"/in/a.png"}
+    assert ["outside" in reason for _, reason in sorted(sheet.absent)] == [True, True, True, False]
+
+
+def test_outlines_that_are_damaged_are_a_grey_field(output: str, tmp_path: Path) -> None:
+    for path in (tmp_path / "out" / "annotations").rglob("*.parquet"):
+        table = pq.read_table(path)
+        broken = pa.array([b"\x01\x03"] * len(table), pa.binary())
+        place = table.schema.get_field_index("geometry")
+        pq.write_table(table.set_column(place, table.schema.field("geometry"), broken), path)
+    sheet = write_sheet(summarize(output, since="all"), tmp_path / "sheet.png")
+    assert "its outlines are damaged" in dict(sheet.absent).values()
 
 
 def test_the_command_draws_so_many_images(

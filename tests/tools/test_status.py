@@ -120,6 +120,30 @@ def test_the_last_run_is_the_latest_that_did_some_work(tmp_path: Path) -> None:
     assert read_status(str(tmp_path)).last_run is None
 
 
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"predictor_shares": [1]},
+        {"predictor_shares": {"predict": "0.9"}},
+        {"advice": None},
+        {"bound_by": {"a": 1}},
+        {"bound_by": [[[]]]},
+    ],
+)
+def test_a_summary_of_other_types_is_passed_over(tmp_path: Path, values: dict[str, object]) -> None:
+    ledger_of(tmp_path)
+    summary_of(tmp_path, "20260101-000000-aaaaaa")
+    summary_of(tmp_path, "20260102-000000-bbbbbb", **values)
+    for number, text in enumerate(("[" * 100_000, "[]", "7", "null")):
+        summary_of(tmp_path, f"2026020{number}-000000-cccccc")
+        (tmp_path / "_batchseg" / "runs" / f"2026020{number}-000000-cccccc" / "summary.json").write_text(text)
+    (tmp_path / "_batchseg" / "runs" / "20260203-000000-cccccc" / "summary.json").unlink()
+    (tmp_path / "_batchseg" / "runs" / "20260203-000000-cccccc").rmdir()
+    told = read_status(str(tmp_path)).last_run
+    assert told is not None
+    assert told.run_id == "20260101-000000-aaaaaa"
+
+
 def test_who_holds_the_output_is_said_and_nothing_is_touched(tmp_path: Path) -> None:
     ledger_of(tmp_path)
 
@@ -139,3 +163,24 @@ def test_who_holds_the_output_is_said_and_nothing_is_touched(tmp_path: Path) -> 
 def test_a_folder_without_results_has_no_status(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="holds no results"):
         read_status(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "planted",
+    [
+        b"[]",
+        b"[" * 100_000,
+        b"\xff",
+        b'{"predictor_shares": 5, "tiles": 1}',
+        b'{"predictor_shares": {"a": 1}}',
+    ]
+    + [json.dumps({"predictor_shares": {"a": share}, "tiles": 1}).encode() for share in ("x", [], 10**400)],
+)
+def test_a_planted_summary_of_a_run_is_passed_over(tmp_path: Path, planted: bytes) -> None:
+    ledger_of(tmp_path)
+    summary_of(tmp_path, "20260101-000000-aaaaaa")
+    summary_of(tmp_path, "20260102-000000-bbbbbb")
+    (tmp_path / "_batchseg" / "runs" / "20260102-000000-bbbbbb" / "summary.json").write_bytes(planted)
+    told = read_status(str(tmp_path)).last_run
+    assert told is not None
+    assert told.run_id == "20260101-000000-aaaaaa"

@@ -128,16 +128,18 @@ def test_regions_of_scenes_are_refused(tmp_path: Path) -> None:
     schema = region_schema(NOWHERE)
     assert is_of_photographs(PHOTO_COLUMNS)
     assert not is_of_photographs(schema)
-    pq.write_table(schema.empty_table(), tmp_path / "scene.parquet")
+    (tmp_path / "annotations").mkdir()
+    pq.write_table(schema.empty_table(), tmp_path / "annotations" / "scene.parquet")
     with pytest.raises(ConfigError, match="holds regions of scenes, not of photographs"):
-        list(rows_of(str(tmp_path), "scene.parquet", pa.array(["a"]), COLUMNS))
+        list(rows_of(str(tmp_path), "annotations/scene.parquet", pa.array(["a"]), COLUMNS))
 
 
 def test_rows_come_row_group_by_row_group(tmp_path: Path) -> None:
     rows = pa.concat_tables([region_rows(photo(number), CLASSES) for number in (1, 2, 3)])
-    pq.write_table(rows, tmp_path / "part.parquet", row_group_size=4)
+    (tmp_path / "annotations").mkdir()
+    pq.write_table(rows, tmp_path / "annotations" / "part.parquet", row_group_size=4)
     wanted = pa.array(["ä/01.png", "ä/03.png"])
-    found = list(rows_of(str(tmp_path), "part.parquet", wanted, COLUMNS))
+    found = list(rows_of(str(tmp_path), "annotations/part.parquet", wanted, COLUMNS))
     assert len(found) == -(-len(rows) // 4)
     expected = rows.filter(pc.is_in(rows["source_id"], value_set=wanted)).select(COLUMNS)
     assert pa.concat_tables(found).equals(expected)

@@ -3,8 +3,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 from outputs import EVERYWHERE, check
 from runs import run
+from stored import put, take
 
-from batchseg.output import publish
 from batchseg.system import fetch
 from batchseg.system.location import join
 
@@ -24,15 +24,15 @@ def test_verify_names_what_is_missing_or_differs(job_and_output: tuple[Path, str
     run(job)
     mask = join(output, "masks", "a.tif.tif")
     data = fetch.read_bytes(mask)
-    publish.publish(mask, data[:-1] + bytes([data[-1] ^ 1]))
+    put(mask, data[:-1] + bytes([data[-1] ^ 1]))
     assert check(output, quick=True).problems == ()
     assert check(output).problems == ("masks/a.tif.tif: its checksum is not the recorded one",)
-    publish.publish(mask, data[:-1])
+    put(mask, data[:-1])
     assert check(output, quick=True).problems == (
         f"masks/a.tif.tif: {len(data) - 1} bytes, recorded are {len(data)}",
     )
-    publish.remove_files([mask])
-    publish.publish(join(output, "masks", "strange.tif"), b"x")
+    take(mask)
+    put(join(output, "masks", "strange.tif"), b"x")
     found = check(output)
     assert found.problems == ("masks/a.tif.tif: missing",)
     assert found.unrecorded == ("masks/strange.tif",)
@@ -49,5 +49,5 @@ def test_verify_sees_a_table_that_says_something_else(job_and_output: tuple[Path
     rows = pq.read_table(io.BytesIO(fetch.read_bytes(uri)))
     sink = io.BytesIO()
     pq.write_table(rows.slice(1), sink)
-    publish.publish(uri, sink.getvalue())
+    put(uri, sink.getvalue())
     assert check(output).problems == ("items/items.parquet: a.tif: its rows are not what the ledger says",)

@@ -160,7 +160,7 @@ class Steps:
         return GroupOutcome(group_id=group.id, result=self._group_result(group))
 
     def _group_result(self, group: Group) -> GroupAnswer | Failure:
-        assert self._worker is not None
+        assert self._worker is not None  # noqa: S101  groups come of photographs alone, which have one
         try:
             return self._worker(group)
         except BatchsegError as e:
@@ -172,5 +172,7 @@ class Steps:
         from batchseg.driver.photo_worker import inspect_photos
 
         rows = from_stream(group.images).to_pylist()
-        inspected: Inspected = inspect_photos(rows, self._recipe, 0.8 * self._timeout)
+        inspected: Inspected = inspect_photos(
+            rows, self._recipe, 0.8 * self._timeout, memory=group.memory, alone=group.alone
+        )
         return InspectionOutcome(group_id=group.id, result=inspected)

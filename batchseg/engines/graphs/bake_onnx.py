@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from batchseg.errors import ModelError
+from batchseg.models.onnx_file import external_files
 from batchseg.models.package import Bake, Layout
 
 PREFIX = "batchseg_"
@@ -67,22 +68,12 @@ def read_onnx(model: str | bytes) -> Any:
 
 def files_of(path: Path) -> list[Path]:
     """An ONNX file and the files beside it that hold its weights. Raises ModelError."""
-    import onnx
-    from onnx.external_data_helper import _get_all_tensors, uses_external_data
-
     try:
-        proto = onnx.load(str(path), load_external_data=False)
-    except Exception as e:
-        msg = f"model: {path} cannot be read as ONNX: {type(e).__name__}"
+        content = path.read_bytes()
+    except OSError as e:
+        msg = f"model: cannot read {path}: {e.strerror}"
         raise ModelError(msg) from e
-    outside = {
-        entry.value
-        for tensor in _get_all_tensors(proto)
-        if uses_external_data(tensor)
-        for entry in tensor.external_data
-        if entry.key == "location"
-    }
-    return [path, *(path.parent / name for name in sorted(outside))]
+    return [path, *(path.parent / name for name in external_files(content, path))]
 
 
 class _Steps:

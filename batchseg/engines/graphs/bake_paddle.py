@@ -5,6 +5,8 @@ bytes that move: 0.8 MB in and 0.3 MB out per tile of 512 pixels, where 3 and 5 
 """
 
 import contextlib
+import shutil
+import tempfile
 import warnings
 from pathlib import Path
 from typing import Any
@@ -87,12 +89,29 @@ def _trace(package: ModelPackage, bake: Bake, target: Path) -> None:
 
     from batchseg.engines.graphs.baked_layer import Baked
 
-    net = paddle.jit.load(str(Path(package.network).with_suffix("")), params_filename=package.params)
+    with tempfile.TemporaryDirectory() as folder:
+        program = side_by_side(package.network, str(package.params), Path(folder))
+        net = paddle.jit.load(str(program.with_suffix("")))
     net.eval()
     layer = Baked(net, bake, nhwc=package.layout == "NHWC")
     layer.eval()
     traced = paddle.jit.to_static(layer, input_spec=[_input_spec(package, bake)], full_graph=True)
     paddle.jit.save(traced, str(target))
+
+
+def side_by_side(network: str, params: str, folder: Path) -> Path:
+    """Links to a network's two files, of one stem and alone in a folder; gives the program's.
+
+    Both Paddle and paddle2onnx look beside a program for more files of its name. Paddle would load a
+    .pdiparams.info, which is a pickle.
+    """
+    program, weights = folder / f"{STEM}{Path(network).suffix}", folder / f"{STEM}.pdiparams"
+    for source, link in ((network, program), (params, weights)):
+        try:
+            link.symlink_to(Path(source).resolve())
+        except OSError:
+            shutil.copyfile(source, link)
+    return program
 
 
 def _trace_legacy(package: ModelPackage, bake: Bake, target: Path) -> None:

@@ -14,7 +14,6 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -23,6 +22,15 @@ from typing import Any
 
 from batchseg.errors import ModelError, StoppedError
 from batchseg.system.disks import describe, full_disk, is_failing
+from batchseg.system.json_text import parse_json
+from batchseg.system.private_folder import (
+    NotPrivateError,
+    is_private,
+    open_lock,
+    others_can_replace,
+    own_folder,
+    private_folder,
+)
 from batchseg.system.temp_folders import machine_root, user_home
 
 ROOT_VARIABLE = "BATCHSEG_MODEL_CACHE"
@@ -49,8 +57,9 @@ def cached_folder(key: str, make: Callable[[Path], None], *, root: Path | None =
     Processes that ask at the same time wait for the first. What `make` raises leaves nothing behind.
 
     Raises:
-        ModelError: the folder named by BATCHSEG_MODEL_CACHE cannot be written.
-        StoppedError: its disk is full or failing.
+        ModelError: the folder named by BATCHSEG_MODEL_CACHE cannot be written, or others can write to it;
+            or what they put there once cannot be removed.
+        StoppedError: its disk is full or failing, or a lock in it is not this user's.
     """
     root = root or cache_root()
     try:
@@ -71,7 +80,7 @@ def _made(key: str, make: Callable[[Path], None], root: Path) -> Path:
             return folder
         shutil.rmtree(folder, ignore_errors=True)
         making = root / f".making-{uuid.uuid4().hex}"
-        making.mkdir()
+        making.mkdir(mode=0o700)
         try:
             try:
                 make(making)
@@ -87,28 +96,56 @@ def _made(key: str, make: Callable[[Path], None], root: Path) -> Path:
     return folder
 
 
-def cache_root() -> Path:
-    """BATCHSEG_MODEL_CACHE; the user's cache folder; where that cannot be written, one below /tmp.
+def engine_folder(name: str) -> Path:
+    """A folder of the cache that an engine fills by itself, made where there is none.
 
     Raises:
-        ModelError: the folder named by BATCHSEG_MODEL_CACHE cannot be written.
+        ModelError: as `cache_root`; or another user's folder of that name cannot be removed.
+        OSError: it cannot be made.
+    """
+    folder = cache_root() / name
+    if not is_private(folder):
+        shutil.rmtree(folder, ignore_errors=True)  # of a time when others could write to it
+    try:
+        return private_folder(folder)
+    except NotPrivateError as e:
+        raise _in_the_way(folder, str(e.strerror)) from e
+
+
+def cache_root() -> Path:
+    """BATCHSEG_MODEL_CACHE; the user's cache folder; where that is not the user's alone, one below /tmp.
+
+    A network that another user put in would be run.
+
+    Raises:
+        ModelError: the folder named by BATCHSEG_MODEL_CACHE cannot be written, or others can write to it.
+        StoppedError: the machine's temporary folder has none that is this user's alone.
     """
     named = os.environ.get(ROOT_VARIABLE)
     if named:
-        if _is_usable(Path(named)):
-            return Path(named)
-        msg = f"{ROOT_VARIABLE}: {named} cannot be written; derived models are kept there"
-        raise ModelError(msg)
+        return _named(named)
     home = user_home()
     above = os.environ.get("XDG_CACHE_HOME") or (f"{home}/.cache" if home else None)
-    if above and _is_usable(Path(above) / "batchseg"):
-        return Path(above) / "batchseg"
-    own = machine_root() / f"batchseg-models-{os.getuid()}"
-    # Others can make folders of any name there, and a network that they put in would be run.
-    if _is_usable(own) and own.stat().st_uid == os.getuid() and not own.is_symlink():
-        own.chmod(0o700)
-        return own
-    return Path(tempfile.mkdtemp(prefix="batchseg-models-"))
+    if above:
+        with contextlib.suppress(OSError):
+            folder = private_folder(Path(above) / "batchseg")
+            if not others_can_replace(folder):
+                return folder
+    return own_folder(machine_root(), "batchseg-models")
+
+
+def _named(folder: str) -> Path:
+    try:
+        return private_folder(Path(folder))
+    except NotPrivateError as e:
+        msg = (
+            f"{ROOT_VARIABLE}: {folder} {e.strerror}, and models that others put there would be run; name "
+            f"a folder that does not exist, which is made, or one that only you can write to (chmod go-w)"
+        )
+        raise ModelError(msg) from e
+    except OSError as e:
+        msg = f"{ROOT_VARIABLE}: {folder} cannot be written; derived models are kept there"
+        raise ModelError(msg) from e
 
 
 def prune(root: Path, *, limit: int | None = None, in_use_seconds: float = IN_USE_SECONDS) -> None:
@@ -139,17 +176,9 @@ def prune(root: Path, *, limit: int | None = None, in_use_seconds: float = IN_US
         total -= size
 
 
-def _is_usable(folder: Path) -> bool:
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError:
-        return False
-    return os.access(folder, os.W_OK | os.X_OK)
-
-
 @contextlib.contextmanager
 def _held(path: Path) -> Iterator[None]:
-    with path.open("w") as lock:
+    with open_lock(path) as lock:
         # A file system without locks: two may make the same entry, and the second is dropped.
         with contextlib.suppress(OSError):
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -159,9 +188,18 @@ def _held(path: Path) -> Iterator[None]:
 def _rename(making: Path, folder: Path) -> None:
     try:
         making.rename(folder)
-    except OSError:
-        if not _is_sound(folder):
-            raise
+    except OSError as e:
+        if _is_sound(folder):
+            return
+        if e.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR, errno.EPERM, errno.EACCES):
+            raise _in_the_way(folder, "cannot be replaced") from e
+        raise
+
+
+def _in_the_way(folder: Path, found: str) -> ModelError:
+    """What others put into a cache while they could, its owner may be unable to remove."""
+    msg = f"{folder} {found}; expected what batchseg itself keeps there: have it removed, or name another "
+    return ModelError(f"{msg}folder in {ROOT_VARIABLE}")
 
 
 def _files(folder: Path) -> dict[str, list[Any]]:
@@ -171,9 +209,10 @@ def _files(folder: Path) -> dict[str, list[Any]]:
 
 
 def _is_sound(folder: Path) -> bool:
+    """Whether an entry is whole, and nobody else can have written it."""
     try:
-        recorded = json.loads((folder / ENTRY).read_text())
-        return bool(recorded) and bool(recorded == _files(folder))
+        recorded = parse_json((folder / ENTRY).read_text())
+        return is_private(folder) and bool(recorded) and bool(recorded == _files(folder))
     except (OSError, ValueError):
         return False
 

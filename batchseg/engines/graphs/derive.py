@@ -69,6 +69,8 @@ def prepare_network(
         return (
             _baked_onnx(package, bake, package.network) if package.format == "onnx" else _baked(package, bake)
         )
+    if package.conversion:
+        files_of(Path(package.conversion))  # checked as the package's own files were
     converted, fixed_hw = (package.conversion, None) if package.conversion else _converted(package, size_hw)
     network = (
         dataclasses.replace(own_network(package), format="onnx", path=converted, params=None)

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from batchseg.engines.graphs.bake_paddle import to_pir
+from batchseg.engines.graphs.bake_paddle import side_by_side, to_pir
 from batchseg.errors import ModelError
 from batchseg.models.package import ModelPackage
+from batchseg.system.json_text import parse_json
 from batchseg.system.processes import ProcessDiedError, call_in_fresh_process, captured_output
 
 OPSET = 17
@@ -63,7 +64,7 @@ def _convert(network: str, params: str, target: Path, size_hw: tuple[int, int] |
             msg = f"a Paddle network runs here through paddle2onnx ({e}): `pip install batchseg[onnx]`"
             raise ModelError(msg) from e
         with tempfile.TemporaryDirectory() as folder:
-            program = _side_by_side(network, params, Path(folder))
+            program = side_by_side(network, params, Path(folder))
             if size_hw is not None:
                 program = _fixed(program, size_hw)
             data: Any = None
@@ -81,17 +82,6 @@ def _convert(network: str, params: str, target: Path, size_hw: tuple[int, int] |
             msg = f"model: {network} cannot be converted to ONNX: {_what_it_said(written())}"
             raise NoConversionError(msg)
     target.write_bytes(data)
-
-
-def _side_by_side(network: str, params: str, folder: Path) -> Path:
-    """Links of one stem: paddle2onnx finds the weights of a .pdmodel by the program's name."""
-    program, weights = folder / f"model{Path(network).suffix}", folder / "model.pdiparams"
-    for source, link in ((network, program), (params, weights)):
-        try:
-            link.symlink_to(Path(source).resolve())
-        except OSError:
-            shutil.copyfile(source, link)
-    return program
 
 
 def _fixed(program: Path, size_hw: tuple[int, int]) -> Path:
@@ -137,7 +127,7 @@ def fix_size(source: Path, target: Path, size_hw: tuple[int, int]) -> None:
     Raises:
         ModelError: the program is nested, or its input has not four axes.
     """
-    program = json.loads(source.with_suffix(".json").read_bytes())
+    program = parse_json(source.with_suffix(".json").read_bytes())
     regions = program["program"]["regions"]
     if len(regions) != 1 or len(regions[0]["blocks"]) != 1:
         msg = "model: the program has branches; its size cannot be fixed"

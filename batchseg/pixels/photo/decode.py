@@ -8,9 +8,10 @@ import re
 
 from batchseg.errors import NoImageError, SourceError
 from batchseg.pixels.photo import jpeg, pillow, tiff
-from batchseg.pixels.photo.picture import MAX_PIXELS, Picture, bands_of
+from batchseg.pixels.photo.limits import Limits, NoRoomError
+from batchseg.pixels.photo.picture import Picture
 
-__all__ = ["MAX_PIXELS", "Picture", "bands_of", "decode"]
+USUAL = Limits()
 
 FORMATS = (
     (re.compile(rb"\xff\xd8\xff"), "JPEG"),
@@ -41,7 +42,7 @@ ENDED = re.compile(
 TAKEN = "JPEG, PNG, BMP, TIFF, WebP or GIF"
 
 
-def decode(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> Picture:
+def decode(data: bytes, name: str, *, limits: Limits = USUAL) -> Picture:
     """Decode a photograph, whole and upright.
 
     Grey, RGB, palette and CMYK of JPEG, PNG, BMP, TIFF, WebP and GIF; 16 bits are kept. Transparent pixels
@@ -51,15 +52,18 @@ def decode(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> Picture:
     Args:
         data: the file's content.
         name: of the file, noted on errors; messages do without it, so that equal faults read equal.
-        max_pixels: more are refused by what the header says, before memory is taken.
+        limits: what it may take, by what its header says, before memory is taken.
 
     Raises:
         NoImageError: it is empty, or begins as no format that is taken does.
         SourceError: it is too large, cut off, damaged, of several frames or pages, or of a kind that is not
             expanded; in words for the owner of the file.
+        NoRoomError: the limits have no room for it now.
     """
     try:
-        return _decoded(data, max_pixels)
+        return _decoded(data, limits)
+    except NoRoomError:
+        raise
     except SourceError as e:
         e.add_note(name)
         raise
@@ -69,16 +73,16 @@ def decode(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> Picture:
         raise error from e
 
 
-def _decoded(data: bytes, max_pixels: int) -> Picture:
+def _decoded(data: bytes, limits: Limits) -> Picture:
     form = _format(data)
     if form == "TIFF":
-        return tiff.read(data, max_pixels)
+        return tiff.read(data, limits)
     if form == "JPEG":
         try:
-            return jpeg.read(data, max_pixels)
+            return jpeg.read(data, limits)
         except jpeg.UnusualError:
             pass  # Pillow knows more kinds, and says better what is wrong
-    return pillow.read(data, form, max_pixels)
+    return pillow.read(data, form, limits)
 
 
 def _format(data: bytes) -> str:
@@ -102,7 +106,8 @@ def _beginning(data: bytes) -> str:
         return "zero bytes"
     text = " ".join(head.decode(errors="ignore").split())
     if text.isprintable() and len(text.encode()) > len(head) * 3 // 4:
-        return f"text, {text[:32]!r}"
+        # A server's error page helps; a link among the inputs may lead to a file that is nobody's business.
+        return f"text, {text[:32]!r}" if text[0] in "<{[" else "text"
     return f"the bytes {head[:8].hex(' ')}"
 
 

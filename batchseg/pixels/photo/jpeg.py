@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from batchseg.errors import SourceError
-from batchseg.pixels.photo.picture import Picture, check_size, make_picture
+from batchseg.pixels.photo.limits import Limits
+from batchseg.pixels.photo.picture import Picture, make_picture, turning_bytes
 
 SPACES = {
     "Gray": ("GRAY", "grey"),
@@ -44,6 +45,12 @@ TAIL = 65536
 """Bytes at the end of a file in which the end marker is looked for; cameras write some after it."""
 NEEDED = frozenset((*range(0xC0, 0xD0), 0xDB, SCAN, 0xDD, ADOBE))
 """Segments that pixels depend on: frame, tables, scan, restart interval, colour transform."""
+PROGRESSIVE = (0xC2, 0xC6, 0xCA, 0xCE)
+"""Frames that come in several scans."""
+SMALL_BYTES = 2**22
+"""Of a picture for which it is not worth 5 us to see whether it comes in several scans."""
+CMYK_BYTES = 18
+"""Per pixel: decoded, in Pillow's form, as RGB of Pillow, which has four bytes, and twice as RGB."""
 PLAIN_JFIF = bytes.fromhex("ffe000104a46494600010100000100010000")
 
 
@@ -51,7 +58,7 @@ class UnusualError(Exception):
     """The header is not for libjpeg-turbo's simple interface: an unusual subsampling, for example."""
 
 
-def read(data: bytes, max_pixels: int) -> Picture:
+def read(data: bytes, limits: Limits) -> Picture:
     """Decode a JPEG.
 
     The pixels differ from those of Pillow nowhere, from OpenCV's by nothing or one step of rounding: all
@@ -62,14 +69,31 @@ def read(data: bytes, max_pixels: int) -> Picture:
     Raises:
         SourceError: too large, cut off or damaged.
         UnusualError: another decoder may be asked.
+        NoRoomError: the limits have no room for it now.
     """
     height, width, space, orientation = _header(data)
     target, kind = SPACES[space]
-    check_size(height, width, pixel_bytes=3, max_pixels=max_pixels)
+    channels = {"GRAY": 1, "RGB": 3, "CMYK": 4}[target]
+    picture = min(channels, 3)
+    decoding: float = 3 * channels
+    if height * width * channels > SMALL_BYTES:
+        decoding = channels + coefficient_bytes(data, channels)
+    if target == "CMYK":
+        decoding = max(decoding, CMYK_BYTES)
+    decoding = max(decoding, turning_bytes(orientation, picture))
+    limits.check(height, width, decoding=decoding, picture=picture, file_bytes=len(data))
     pixels = _pixels(data, target)
     if target == "CMYK":
         pixels = _rgb_of_cmyk(pixels)
     return make_picture(pixels, None, kind, orientation=orientation)
+
+
+def coefficient_bytes(data: bytes, channels: int) -> int:
+    """Bytes per pixel of what libjpeg keeps of a picture that comes in several scans."""
+    for marker, start, _ in _segments(data):
+        if marker in PROGRESSIVE or (marker == SCAN and data[start + 4 : start + 5] < bytes([channels])):
+            return 2 * channels
+    return 0
 
 
 def orientation_of(exif: bytes | None) -> int:

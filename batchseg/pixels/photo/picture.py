@@ -6,14 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from batchseg.errors import MismatchError, SourceError
+from batchseg.errors import MismatchError
 from batchseg.models.resize import opencv
-
-MAX_PIXELS = 300_000_000
-"""Six times a 50-megapixel camera; 0.9 GB as RGB. A header that claims more is wrong, or meant to do harm."""
-
-MAX_PIXEL_BYTES = 8
-"""Bytes per pixel, all channels together, up to which MAX_PIXELS are taken: RGBA of 16 bits."""
 
 ROTATED = (5, 6, 7, 8)
 """EXIF orientations in which the stored picture lies on its side."""
@@ -39,30 +33,10 @@ class Picture:
         return self.pixels.shape[0], self.pixels.shape[1]
 
 
-def check_size(height: int, width: int, *, pixel_bytes: int, max_pixels: int) -> None:
-    """Look at what a header claims before memory is taken for it.
-
-    Args:
-        height: in pixels.
-        width: in pixels.
-        pixel_bytes: of one pixel, all channels together.
-        max_pixels: at most.
-
-    Raises:
-        SourceError: more pixels, or more bytes than so many pixels of MAX_PIXEL_BYTES, or none at all.
-    """
-    if height < 1 or width < 1:
-        msg = f"claims {width} x {height} pixels"
-        raise SourceError(msg)
-    if height * width > max_pixels:
-        msg = f"claims {width} x {height} pixels, at most {max_pixels:,} are taken"
-        raise SourceError(msg)
-    if height * width * pixel_bytes > max_pixels * MAX_PIXEL_BYTES:
-        msg = (
-            f"claims {width} x {height} pixels of {pixel_bytes} bytes, "
-            f"at most {max_pixels * MAX_PIXEL_BYTES:,} bytes are taken"
-        )
-        raise SourceError(msg)
+def turning_bytes(orientation: object, picture: float) -> float:
+    """Bytes per pixel that `make_picture` takes for a stored picture of so many, which it turns upright."""
+    copies = {5: 3, 7: 3}.get(orientation, 2) if orientation in (2, 3, 4, *ROTATED) else 1
+    return copies * picture
 
 
 def make_picture(

@@ -21,9 +21,10 @@ from PIL.WebPImagePlugin import WebPImageFile
 from rasterio.io import MemoryFile
 
 from batchseg.errors import SourceError
-from batchseg.pixels.gdal import gdal
-from batchseg.pixels.photo.jpeg import orientation_of
-from batchseg.pixels.photo.picture import Picture, check_size, make_picture
+from batchseg.pixels.gdal import BLOCK_CACHE_BYTES, gdal
+from batchseg.pixels.photo.jpeg import coefficient_bytes, orientation_of
+from batchseg.pixels.photo.limits import Limits
+from batchseg.pixels.photo.picture import Picture, make_picture, turning_bytes
 
 OPENERS: dict[str, type[ImageFile]] = {
     "JPEG": JpegImageFile,
@@ -34,31 +35,74 @@ OPENERS: dict[str, type[ImageFile]] = {
 }
 """Pillow's readers themselves: `Image.open` would hide why a file is none."""
 
+MODE_BYTES = {
+    "1": (4, 2, 1),
+    "L": (3, 2, 1),
+    "P": (13, 6, 3),
+    "LA": (9, 6, 1),
+    "RGB": (11, 5, 3),
+    "RGBA": (13, 6, 3),
+    "CMYK": (14, 5, 3),
+    "I;16": (7, 3, 2),
+}
+"""Of Pillow's modes: bytes per pixel until numpy has them, of what is held then beside the picture, and of
+the picture. Pillow keeps four bytes where there are several channels, and gives them through two copies."""
 
-def read(data: bytes, form: str, max_pixels: int) -> Picture:
+WEBP_BYTES = 9
+"""Per pixel, of the two canvases of libwebp's decoder, beside Pillow's image."""
+
+DEEP_BYTES = {2: (10, 7, 6), 4: (8, 5, 2), 6: (12, 9, 6)}
+"""By the colour type of PNGs of 16 bits: as in MODE_BYTES."""
+
+
+def read(data: bytes, form: str, limits: Limits) -> Picture:
     """Decode a file of one frame.
 
     Raises:
         SourceError: too large, animated, cut off, or of a kind that is not expanded. What Pillow and GDAL
             raise besides has no common base.
+        NoRoomError: the limits have no room for it now.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return _read(data, form, max_pixels)
+        return _read(data, form, limits)
 
 
-def _read(data: bytes, form: str, max_pixels: int) -> Picture:
-    if form == "WebP":  # its reader takes memory as soon as it is made
-        check_size(*_webp_size(data), pixel_bytes=4, max_pixels=max_pixels)
+def _read(data: bytes, form: str, limits: Limits) -> Picture:
     exif = _exif(data, form)
+    if form == "WebP":  # its reader takes memory as soon as it is made
+        _check(limits, *_webp_size(data), "RGBA", data, form, orientation_of(exif))
     image = OPENERS[form](io.BytesIO(data))
-    check_size(image.height, image.width, pixel_bytes=4, max_pixels=max_pixels)
+    orientation = orientation_of(exif or image.info.get("exif"))
+    if form != "WebP":
+        _check(limits, image.height, image.width, image.mode, data, form, orientation)
     if getattr(image, "is_animated", False):
         msg = f"is an animated {form}; save one frame of it"
         raise SourceError(msg)
-    deep = form == "PNG" and data[24] == 16 and data[25] in (2, 4, 6)  # IHDR's bit depth and colour type
-    pixels, valid, kind = _deep_png(data, image) if deep else _expanded(image, data)
-    return make_picture(pixels, valid, kind, orientation=orientation_of(exif or image.info.get("exif")))
+    pixels, valid, kind = _deep_png(data, image) if _is_deep(data, form) else _expanded(image, data)
+    return make_picture(pixels, valid, kind, orientation=orientation)
+
+
+def _is_deep(data: bytes, form: str) -> bool:
+    """Whether it is a PNG of 16 bits and several channels, by IHDR's bit depth and colour type."""
+    return form == "PNG" and data[24] == 16 and data[25] in DEEP_BYTES
+
+
+def _check(
+    limits: Limits, height: int, width: int, mode: str, data: bytes, form: str, orientation: int
+) -> None:
+    """Raises SourceError and NoRoomError as `Limits.check` does."""
+    deep = _is_deep(data, form)
+    loading, beside, picture = DEEP_BYTES[data[25]] if deep else MODE_BYTES.get(mode, (16, 8, 4))
+    if deep and data[28]:  # interlaced: GDAL has a whole copy
+        loading, beside = loading + 8, beside + 8
+    elif form == "JPEG":
+        loading += coefficient_bytes(data, 4)
+    elif form == "WebP":
+        loading, beside = loading + WEBP_BYTES, beside + WEBP_BYTES
+    decoding = max(loading, beside + turning_bytes(orientation, picture))
+    more = min(BLOCK_CACHE_BYTES, 8 * height * width) if deep else 0
+    limits.check(height, width, decoding=decoding, picture=picture + 1, file_bytes=2 * len(data), more=more)
 
 
 Expanded = tuple[NDArray[Any], NDArray[np.bool_] | None, str]

@@ -13,8 +13,9 @@ from rasterio.io import MemoryFile
 
 from batchseg.errors import SourceError
 from batchseg.inputs.formats import check_bands, check_elsewhere
-from batchseg.pixels.gdal import gdal
-from batchseg.pixels.photo.picture import Picture, check_size, make_picture
+from batchseg.pixels.gdal import BLOCK_CACHE_BYTES, gdal
+from batchseg.pixels.photo.limits import Limits
+from batchseg.pixels.photo.picture import Picture, make_picture, turning_bytes
 
 WIDTH, HEIGHT, BITS, PHOTOMETRIC, ORIENTATION = 256, 257, 258, 262, 274
 SUBFILE, STRIP_BYTES, TILE_BYTES, INK_SET, DNG_VERSION = 254, 279, 325, 332, 50706
@@ -36,7 +37,7 @@ OTHERS = {
 EXACT_IN_FLOAT32 = frozenset(("int8", "int16", "float16", "float32", "float64"))
 
 
-def read(data: bytes, max_pixels: int) -> Picture:
+def read(data: bytes, limits: Limits) -> Picture:
     """Decode a TIFF of one page.
 
     Invalid is what its mask leaves out, else what holds nodata in all bands, else what is transparent.
@@ -44,6 +45,7 @@ def read(data: bytes, max_pixels: int) -> Picture:
 
     Raises:
         SourceError: too large, of several pages, or of a kind that is not expanded.
+        NoRoomError: the limits have no room for it now.
         rasterio.errors.RasterioError: GDAL cannot read it; and whatever Pillow says of damaged tags.
     """
     tags = _tags(data)
@@ -54,8 +56,7 @@ def read(data: bytes, max_pixels: int) -> Picture:
         if len(dataset.subdatasets) > 1:
             msg = f"holds {len(dataset.subdatasets)} pages; save each as a file of its own"
             raise SourceError(msg)
-        itemsize = np.dtype(dataset.dtypes[0]).itemsize
-        check_size(dataset.height, dataset.width, pixel_bytes=itemsize * dataset.count, max_pixels=max_pixels)
+        _check(limits, dataset, tags, len(data))
         # A strip or tile of no bytes: GDAL fills it with 0 and says nothing.
         if dataset.nodata is None and 0 in np.atleast_1d(tags.get(STRIP_BYTES, tags.get(TILE_BYTES, 1))):
             msg = "has parts that were never written"
@@ -70,6 +71,31 @@ def read(data: bytes, max_pixels: int) -> Picture:
         pixels, kind = _expanded(dataset, bands, tags.get(PHOTOMETRIC, MIN_IS_BLACK))
         valid = _valid(dataset, bands)
     return make_picture(pixels, valid, kind, orientation=orientation)
+
+
+def _check(limits: Limits, dataset: rasterio.DatasetReader, tags: dict[int, Any], file_bytes: int) -> None:
+    """Raises SourceError and NoRoomError as `Limits.check` does."""
+    dtype, photometric = np.dtype(dataset.dtypes[0]), tags.get(PHOTOMETRIC, MIN_IS_BLACK)
+    has_alpha = ColorInterp.alpha in dataset.colorinterp
+    used = 3 if photometric in (PALETTE, CMYK) else max(1, dataset.count - has_alpha)
+    itemsize = dtype.itemsize if dtype.kind == "u" else 4
+    stored, picture = dtype.itemsize * dataset.count, itemsize * used
+    spread = max(np.atleast_1d(tags.get(BITS, 1))) not in (8, 16, 32)
+    copies = 1 + has_alpha + (spread or dtype.kind == "i")
+    copies += 2 * (photometric == MIN_IS_WHITE)
+    decoding = stored + max(dtype.itemsize * used, picture) * copies + 2  # two of its validity
+    decoding += dataset.count + 1 if dtype.kind == "f" else 0
+    decoding += turning_bytes(tags.get(ORIENTATION, 1), picture) - picture
+    rows, columns = dataset.block_shapes[0]
+    limits.check(
+        dataset.height,
+        dataset.width,
+        decoding=decoding,
+        picture=2 * picture + 1,  # invalid pixels are filled in a copy
+        file_bytes=2 * file_bytes,  # GDAL copies it
+        # A strip or tile as libtiff unpacks it, and as GDAL's cache holds it.
+        more=2 * rows * columns * stored + min(BLOCK_CACHE_BYTES, dataset.height * dataset.width * stored),
+    )
 
 
 def _tags(data: bytes) -> dict[int, Any]:

@@ -14,6 +14,7 @@ from batchseg.driver.scene_worker import Lease
 from batchseg.driver.tasks import Failure, FinishTask, Group, GroupTask, LeaseTask, Slot, to_stream
 from batchseg.errors import SourceError, StoppedError
 from batchseg.inputs.source import Refusal
+from batchseg.pixels import header
 from batchseg.pixels.fit import tile_grid
 from batchseg.pixels.grid import ShardGrid
 from batchseg.system.threads import Helper
@@ -115,6 +116,15 @@ def test_a_header_that_hangs_is_looked_at_alone(executor, monkeypatch):
     answers = list(executor.headers(sources))
     assert [answer.source.uri for answer in answers] == [sources[i].uri for i in (0, 2, 1)]
     assert isinstance(answers[-1], Refusal)
+
+
+def test_a_header_over_which_an_error_comes_up_ends_no_run(executor, monkeypatch, tmp_path):
+    monkeypatch.setattr(executor, "_timeout", 60)
+    monkeypatch.setattr(header, "open_source", lambda source: 1 / 0)
+    (tmp_path / "a.tif").write_bytes(b"II*\0 and no more")
+    source = make_source(str(tmp_path / "a.tif"))
+    (answer,) = executor.headers([source])  # the fresh process has GDAL's own answer
+    assert isinstance(answer, Refusal)
 
 
 def test_what_waits_behind_a_slow_step_is_not_late(executor, monkeypatch):

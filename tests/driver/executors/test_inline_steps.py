@@ -103,7 +103,12 @@ def test_finishes_and_inspected_photographs_have_their_answers(steps, monkeypatc
 
     answer = FinishOutcome(source_id="scene.tif", result=(None, 0.1))
     monkeypatch.setattr(inline_steps, "finished", lambda *_: answer)
-    monkeypatch.setattr(photo_worker, "inspect_photos", lambda rows, recipe, timeout: (len(rows), timeout))
+
+    def looked_at(rows, recipe, timeout, **limits):
+        assert limits == {"memory": 2 * 2**30, "alone": False}
+        return len(rows), timeout
+
+    monkeypatch.setattr(photo_worker, "inspect_photos", looked_at)
     finish = steps.of(FinishTask(scene=make_task(0).lease.scene, shards=(), epoch=1))
     assert (finish(), steps.doing) == (answer, "finish")
     images = to_stream(pa.table({"source_id": ["a.png", "b.png"]}))

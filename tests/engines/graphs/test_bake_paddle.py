@@ -1,7 +1,12 @@
 """Baked Paddle networks give what the bare ones give, normalised and judged by numpy."""
 
 import dataclasses
+import os
+import pickle
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -92,3 +97,42 @@ def test_what_cannot_be_baked_says_why(models: Path, tmp_path: Path) -> None:
         bake(package, bake_of(3), tmp_path)
     with pytest.raises(ModelError, match="not a plain Paddle network"):
         bake(dataclasses.replace(package, encrypted=True), bake_of(3), tmp_path)
+
+
+OLD_EXPORT = """
+import sys, paddle
+from paddle import nn
+paddle.seed(1)
+with paddle.pir_utils.DygraphOldIrGuard():
+    network = nn.Sequential(nn.Conv2D(3, 8, 3, padding=1), nn.BatchNorm2D(8), nn.ReLU(), nn.Conv2D(8, 4, 1))
+    network(paddle.rand([4, 3, 40, 56]))
+    network.eval()
+    spec = [paddle.static.InputSpec([-1, 3, -1, -1], "float32")]
+    paddle.jit.save(paddle.jit.to_static(network, input_spec=spec, full_graph=True), sys.argv[1])
+"""
+"""What PaddleSeg 2 leaves: model.pdmodel, model.pdiparams, and model.pdiparams.info, which is a pickle."""
+
+
+class MakesFolder:
+    """Its pickle makes a folder when it is loaded."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.folder),)
+
+
+def test_a_pickle_beside_a_program_is_not_loaded(tmp_path: Path) -> None:
+    folder = made(tmp_path / "model")
+    subprocess.run([sys.executable, "-W", "ignore", "-c", OLD_EXPORT, str(folder / "model")], check=True)
+    package, spec = paddle_package(folder, 3), bake_of(3)
+    assert package.format == "pdmodel"
+    names = folder / "model.pdiparams.info"
+    names.write_bytes(pickle.dumps(MakesFolder(tmp_path / "was-loaded")))
+    network = bake(package, spec, made(tmp_path / "baked"))
+    assert not (tmp_path / "was-loaded").exists()
+    pixels = tiles(3)
+    scores = load(plain(package)).run(normalized(pixels, spec))[0]
+    (found,) = load(network).run(pixels)
+    assert not np.any((found != scores.argmax(axis=1)) & ~near_ties(scores))

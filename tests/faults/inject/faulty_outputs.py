@@ -66,12 +66,12 @@ def _stop_at(part, number):
         if is_now:
             os.kill(os.getpid(), signal.SIGSTOP)
 
-    def at_file(call, uri):
-        stop(uri)
+    def at_file(call, place):
+        stop(place)
         return call()
 
-    def at_files(call, uris):
-        stop(uris)
+    def at_files(call, places):
+        stop([str(place) for place in places])
         return call()
 
     for seam in (seams.PUBLISH, seams.PUBLISH_FILE, seams.CREATE):

@@ -15,7 +15,15 @@ from photographs import encoded, listed, spotted
 from batchseg.errors import SourceChangedError, SourceIOError
 from batchseg.inputs.source import LISTING
 from batchseg.pixels.photo import load as loading
-from batchseg.pixels.photo.load import Loaded, load, read_ahead, read_listed
+from batchseg.pixels.photo.limits import Limits
+from batchseg.pixels.photo.load import (
+    Loaded,
+    content_digest,
+    listed_digest,
+    load,
+    read_ahead,
+    read_listed,
+)
 
 
 @pytest.fixture
@@ -94,12 +102,12 @@ def test_a_file_that_cannot_be_a_photograph_is_not_read(tmp_path):
 def test_no_more_is_read_ahead_than_memory_allows(images, monkeypatch):
     begun, lock = [], threading.Lock()
 
-    def noted(row, *, with_content):
+    def noted(row):
         with lock:
             begun.append(row["source_id"])
-        return load(row, with_content=with_content)
+        return read_listed(row)
 
-    monkeypatch.setattr(loading, "load", noted)
+    monkeypatch.setattr(loading, "read_listed", noted)
     monkeypatch.setattr(loading, "CHUNK_FILES", 1)
     monkeypatch.setattr(loading, "AHEAD_BYTES", 0)
     photos = read_ahead(images, readers=4, with_content=False)
@@ -128,3 +136,64 @@ def test_a_chunk_ends_with_the_file_that_fills_it(sizes, files):
         assert sum(nbytes[:-1]) < loading.CHUNK_BYTES
         if number < len(chunks) - 1:
             assert len(chunk) == files or sum(nbytes) >= loading.CHUNK_BYTES
+
+
+def test_large_photographs_are_left_and_the_others_come(images):
+    needed = []
+    limits = Limits(has_room=lambda decoding, in_all: needed.append(in_all) or True)
+    for row in images.to_pylist():
+        load(row, with_content=False, limits=limits)
+    share = sorted(needed)[4]
+    photos = list(read_ahead(images, readers=2, with_content=False, share=share))
+    large = [photo.row["source_id"] for photo in photos if photo.is_large]
+    assert [photo.row["source_id"] for photo in photos] == images["source_id"].to_pylist()
+    assert len(large) == sum(nbytes > share for nbytes in needed) > 0
+    for photo in photos:
+        assert not photo.is_large or (photo.picture, photo.doubt, photo.content) == (None, None, "")
+    everything = list(read_ahead(images, readers=2, with_content=False, share=1))
+    assert sum(photo.is_large for photo in everything) == 10
+
+
+def test_a_large_file_is_not_read(images, monkeypatch):
+    monkeypatch.setattr(loading, "read_listed", None)
+    whole = images.slice(0, 3)
+    photos = list(read_ahead(whole, readers=2, with_content=False, share=int(whole["size"][0].as_py()) // 2))
+    assert [photo.is_large for photo in photos] == [True] * 3
+
+
+@pytest.mark.parametrize("readers", [1, 4])
+def test_what_is_read_ahead_shares_its_room_and_each_file_is_read_once(images, monkeypatch, readers):
+    expected = [told(load(row, with_content=True)) for row in images.to_pylist()]
+    read, lock = [], threading.Lock()
+
+    def noted(row):
+        with lock:
+            read.append(row["source_id"])
+        return read_listed(row)
+
+    monkeypatch.setattr(loading, "read_listed", noted)
+    monkeypatch.setattr(loading, "TOGETHER_BYTES", 1)
+    monkeypatch.setattr(loading, "CHUNK_FILES", 3)
+    found = list(read_ahead(images, readers=readers, with_content=True, share=20_000))
+    assert [told(photo) for photo in found] == expected
+    assert sorted(read) == [name for name in images["source_id"].to_pylist() if name != "07.png"]
+
+
+def test_of_a_file_that_grew_no_more_is_read_than_shows_it(images):
+    row = images.to_pylist()[0]
+    os.truncate(row["uri"], 2**40)
+    with pytest.raises(SourceChangedError):
+        read_listed(row)
+
+
+def test_the_digest_of_a_large_file_is_that_of_its_bytes(images, monkeypatch):
+    rows = images.to_pylist()[:3]
+    whole = [listed_digest(row) for row in rows]
+    monkeypatch.setattr(loading, "CHUNK_BYTES", 7)
+    assert [listed_digest(row) for row in rows] == whole
+    assert whole[0] == content_digest(Path(rows[0]["uri"]).read_bytes())
+    os.truncate(rows[0]["uri"], 2**40)
+    Path(rows[1]["uri"]).unlink()
+    for row, words in zip(rows, ("changed while", "is gone"), strict=False):
+        with pytest.raises(SourceChangedError, match=words):
+            listed_digest(row)

@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -5,7 +7,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from batchseg.errors import SourceError
-from batchseg.pixels.photo.picture import Picture, bands_of, make_picture
+from batchseg.pixels.photo.picture import Picture, bands_of, make_picture, turning_bytes
 
 
 def picture(channels, kind="RGB"):
@@ -27,6 +29,19 @@ def test_orientations_are_pillows(orientation, channels, dtype):
     assert np.array_equal(made.valid, valid.reshape(35)[upright])
     assert made.pixels.flags.c_contiguous and made.size_hw == upright.shape
     assert (made.pixels.dtype, made.valid.dtype) == (pixels.dtype, bool)
+
+
+@given(orientation=st.integers(0, 9), channels=st.sampled_from([1, 2, 3, 4, 7]))
+@settings(deadline=None, max_examples=40)
+def test_turning_takes_what_is_said(orientation, channels):
+    tracemalloc.start()
+    try:
+        pixels = np.zeros((300, 400, channels), np.uint8)
+        made = make_picture(pixels, None, "x", orientation=orientation)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert made.pixels.nbytes <= peak <= 300 * 400 * turning_bytes(orientation, channels) + 50_000
 
 
 @pytest.mark.parametrize("orientation", [0, 9, None, "6", (6,), b""])

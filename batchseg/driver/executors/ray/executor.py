@@ -134,16 +134,15 @@ class RayExecutor:
                 batch_size=batch_size,
                 readers=max(1, cores // max(1, count)),
             )
-            self._build(context, capacity, maker)
+            fleet = self._build(context, capacity, maker)
             warm = self._warm(WARM_WORKERS, [self._output]) if self._cluster.is_own else []
-            assert self._fleet is not None
-            self._fleet.start(self._closing.is_set, warm)
-            live = self._fleet.live()
+            fleet.start(self._closing.is_set, warm)
+            live = fleet.live()
             self._slots.tell(live)
             return live
 
-    def _build(self, context: tasks.RunContext, capacity: Capacity, maker: PredictorMaker) -> None:
-        """The parts that know the run's recipe."""
+    def _build(self, context: tasks.RunContext, capacity: Capacity, maker: PredictorMaker) -> Fleet:
+        """The parts that know the run's recipe; gives the last of them."""
         hosts, seats = self._hosts, Seats(maker.make, self._hosts)
         self._slots = Slots(seats, hosts)
         self._leases = Leases(context, hosts, seats, self._slots, maker)
@@ -153,7 +152,9 @@ class RayExecutor:
             GroupTask: Groups(context, hosts, seats),
             InspectionTask: GroupInspections(context, hosts),
         }
-        self._seats, self._fleet = seats, Fleet(hosts, seats, capacity)
+        self._seats = seats
+        self._fleet = fleet = Fleet(hosts, seats, capacity)
+        return fleet
 
     def _warm(self, count: int, uris: list[str]) -> list[Any]:
         return [tasks.warm.remote(self._where, uris, WARM_SECONDS) for _ in range(count)]

@@ -159,7 +159,7 @@ class Hosts:
         while not self._closed.wait(LOOK_SECONDS):
             try:
                 self._look()
-            except Exception:  # noqa: BLE001  no answer, whatever Ray makes of it
+            except Exception:  # noqa: BLE001, S112  no answer, whatever Ray makes of it
                 continue
 
     def _look(self) -> None:

@@ -49,7 +49,7 @@ class Leases:
         of = self._context
         while (lease := self._next_to_read()) is not None:
             seat = self._seats.get(lease.slot)
-            assert seat is not None
+            assert seat is not None  # noqa: S101  its slot takes work
             isolation, what = lease.task.isolation, lease.task.lease
             near = self._hosts.pinned_to(seat.node)
             lease.node, lease.own_actor = seat.node, isolation == "predict"

@@ -51,7 +51,7 @@ class PredictorActor:
     def do_group(self, where: Where, group: Group) -> GroupAnswer | Failure:
         """Photographs are read where they are predicted: their pixels cross no process."""
         storage.adopt(where)
-        assert self._worker is not None
+        assert self._worker is not None  # noqa: S101  groups come of photographs alone, which have one
         try:
             return self._worker(group)
         except BatchsegError as e:

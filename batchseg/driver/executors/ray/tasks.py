@@ -134,6 +134,7 @@ def inspect_group(where: Where, recipe: Recipe, group: Group, timeout: float) ->
 
     storage.adopt(where)
     try:
-        return inspect_photos(from_stream(group.images).to_pylist(), recipe, timeout)
+        rows = from_stream(group.images).to_pylist()
+        return inspect_photos(rows, recipe, timeout, memory=group.memory, alone=group.alone)
     except BatchsegError as e:
         return Failure.of(e, "group")

@@ -1,7 +1,8 @@
-"""What a local Ray cluster starts without, and what is said where there is none. Ray is not started."""
+"""What a local Ray cluster starts without, and what is said where there is none. One test starts Ray."""
 
 import contextlib
 import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -119,3 +120,33 @@ def test_ray_is_itself_again_afterwards_also_where_it_could_not_be_started() -> 
         assert services.start_api_server(None, False, "host") == (None, None)
         raise RuntimeError
     assert parts() == before
+
+
+RUN_AND_STRANGER = """
+import os, subprocess, sys
+from batchseg.driver.executors.ray import tasks
+from batchseg.driver.executors.ray.cluster import Cluster
+import ray
+
+STRANGER = (
+    "import sys; from ray._raylet import GcsClient; "
+    "GcsClient(address=sys.argv[1]).internal_kv_keys(b'', None, timeout=20)"
+)
+cluster = Cluster(None, cpus=1, object_store_bytes=80 * 2**20)
+address = ray.get_runtime_context().gcs_address
+environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+environment["HOME"] = sys.argv[1]
+asked = subprocess.run(
+    [sys.executable, "-c", STRANGER, address], env=environment, capture_output=True, text=True
+)
+print(asked.returncode, asked.stderr)
+cluster.close()
+"""
+"""A cluster as a run has it, and a process of this host that knows its address and not its token."""
+
+
+def test_who_has_not_the_runs_token_gets_no_answer(tmp_path):
+    command = [sys.executable, "-c", RUN_AND_STRANGER, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("1 ")
+    assert "AuthenticationError" in done.stdout
