@@ -70,6 +70,8 @@ _CRS_KEY = re.compile(
 )
 """As GDAL's parser takes it: in capitals, escaped or in single quotes too. `next` is empty after a value."""
 
+_NUL = re.compile(rb"\0|\\u0000")
+
 _CRS_BYTES = 4096
 
 _CRS_NAME = re.compile(r"(https?://(www\.)?opengis\.net/def/crs/)?[^/\\]+(/[^/\\]+)*", re.IGNORECASE)
@@ -128,40 +130,89 @@ def check_crs(data: bytes) -> None:
     """Look at each member `crs` of a GeoJSON file: GDAL would fetch what one links to.
 
     Raises:
-        ValueError: one is anything but a name.
+        ValueError: one is anything but a name or a code, or keys may be other ones to GDAL.
     """
+    if _NUL.search(data):
+        msg = "it holds the character U+0000, at which GDAL cuts names off; write it without"
+        raise ValueError(msg)
     for match in _CRS_KEY.finditer(data):
         value = data[match.end() : match.end() + _CRS_BYTES]
-        if match["next"] and not (match["next"] == b":" and _is_named(value)):
-            msg = (
-                'its "crs" is no name, and nothing is fetched from the network for it; write one, as in '
-                '"crs": {"type": "name", "properties": {"name": "urn:ogc:def:crs:EPSG::25832"}}'
-            )
-            raise ValueError(msg)
+        if match["next"] and not (match["next"] == b":" and _begins_named(value)):
+            break
+    else:
+        return
+    if not _are_named(data):
+        msg = (
+            'its "crs" is no name, and nothing is fetched from the network for it; write one, as in '
+            '"crs": {"type": "name", "properties": {"name": "urn:ogc:def:crs:EPSG::25832"}}'
+        )
+        raise ValueError(msg)
 
 
-def _is_named(text: bytes) -> bool:
+def _begins_named(text: bytes) -> bool:
     """Whether a member `crs` that begins here is something that GDAL looks up, or leaves alone."""
     try:
-        decoder = json.JSONDecoder(object_pairs_hook=_members)
-        value, _ = decoder.raw_decode(text.decode("utf-8", errors="replace"))
+        value, _ = _decoder().raw_decode(text.decode("utf-8", errors="replace"))
     except (ValueError, RecursionError):
         return False
-    if not isinstance(value, dict) or "type" not in value:
+    return _is_named(value)
+
+
+def _are_named(data: bytes) -> bool:
+    """The same of all members `crs` but those in the properties of features, which GDAL takes as values."""
+    try:
+        documents = [_parsed(data)]
+    except (ValueError, RecursionError):
+        try:
+            documents = [_parsed(line) for line in re.split(rb"[\n\x1e]", data) if line.strip()]
+        except (ValueError, RecursionError):
+            return False
+    values = documents
+    while values:
+        value = values.pop()
+        if isinstance(value, list):
+            values += value
+        elif isinstance(value, _Object):
+            is_feature = value.all("type") in (["Feature"], ["feature"])
+            values += [inner for key, inner in value.members if not (is_feature and key == "properties")]
+            if not all(_is_named(crs) for crs in value.all("crs")):
+                return False
+    return True
+
+
+def _is_named(crs: Any) -> bool:
+    if not isinstance(crs, _Object) or not crs.all("type"):
         return True
-    properties = value.get("properties")
-    name = properties.get("name") if isinstance(properties, dict) else None
-    is_name = str(value["type"]).lower() == "name"
-    return is_name and isinstance(name, str) and _CRS_NAME.fullmatch(name) is not None
+    kinds, properties = crs.all("type"), crs.all("properties")
+    if len(kinds) > 1 or len(properties) != 1 or not isinstance(kinds[0], str):
+        return False
+    if kinds[0].lower() == "epsg":
+        return True  # GDAL takes a number there
+    names = properties[0].all("name") if isinstance(properties[0], _Object) else []
+    is_name = kinds[0].lower() == "name" and len(names) == 1 and isinstance(names[0], str)
+    return is_name and _CRS_NAME.fullmatch(names[0]) is not None
 
 
-def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Keys in small letters, as GDAL compares them. Raises ValueError where one comes twice."""
-    members = {key.lower(): value for key, value in pairs}
-    if len(members) < len(pairs):
-        msg = "a key comes twice"
-        raise ValueError(msg)
-    return members
+@dataclass(frozen=True, slots=True)
+class _Object:
+    members: list[tuple[str, Any]]
+    """Keys in small letters, as GDAL compares them; they may come twice."""
+
+    def all(self, key: str) -> list[Any]:
+        return [value for name, value in self.members if name == key]
+
+
+def _without_coordinates(pairs: list[tuple[str, Any]]) -> _Object:
+    members = ((key.lower(), value) for key, value in pairs)
+    return _Object([(key, of) for key, of in members if key != "coordinates" or not isinstance(of, list)])
+
+
+def _decoder() -> json.JSONDecoder:
+    return json.JSONDecoder(object_pairs_hook=_without_coordinates)
+
+
+def _parsed(data: bytes) -> Any:
+    return _decoder().decode(data.decode("utf-8-sig"))
 
 
 def _head(found: Path | bytes) -> bytes:
@@ -169,7 +220,7 @@ def _head(found: Path | bytes) -> bytes:
 
 
 def _unpacked(found: Path | bytes, name: str) -> tuple[str | bytes, Kind, str]:
-    """What GDAL is given of a ZIP archive, its kind and its name: a Shapefile, or the one file there is.
+    """What GDAL is given of a ZIP archive, its kind and its name: a Shapefile, a KMZ's text or the one file.
 
     Raises:
         ValueError: it is damaged, or holds several files and no Shapefile, or a very large one.
@@ -183,6 +234,7 @@ def _unpacked(found: Path | bytes, name: str) -> tuple[str | bytes, Kind, str]:
                     return found, SHAPEFILE, name
                 inside = shapes[0] if len(shapes) == 1 else shapes[0].rpartition("/")[0]
                 return f"/vsizip/{{{found.absolute()}}}/{inside}", SHAPEFILE, name
+            files = _of_kmz(files, name) or files
             if len(files) != 1 or files[0].file_size > UNPACKED_BYTES:
                 msg = f"{name} holds neither a Shapefile nor one file of at most 1 GiB; unpack it"
                 raise ValueError(msg)
@@ -191,6 +243,14 @@ def _unpacked(found: Path | bytes, name: str) -> tuple[str | bytes, Kind, str]:
         msg = f"{name} is a damaged ZIP archive, or one of a kind that is not unpacked: {e}"
         raise ValueError(msg) from e
     return data, kind_of(data[:HEAD_BYTES], files[0].filename), files[0].filename
+
+
+def _of_kmz(files: Sequence[zipfile.ZipInfo], name: str) -> list[zipfile.ZipInfo]:
+    """The document of a KMZ, whose other files are pictures."""
+    documents = [info for info in files if info.filename.lower() == "doc.kml"]
+    if not documents and name.lower().endswith(".kmz"):
+        documents = [info for info in files if info.filename.lower().endswith(".kml")]
+    return documents
 
 
 def _read(

@@ -6,6 +6,7 @@ plan) passes here, line by line. Tables and JSON keep names as they are.
 """
 
 import contextlib
+import re
 import traceback
 import unicodedata
 from collections.abc import Iterator
@@ -13,20 +14,29 @@ from collections.abc import Iterator
 from batchseg.errors import BatchsegError
 from batchseg.system.redact import hidden, impersonal
 
+_JOINERS = "\u200c\u200d"
+"""Between letters of Persian and Hindi, and between the people of a family."""
+
+_FLAG = re.compile("\U0001f3f4[\U000e0030-\U000e0039\U000e0061-\U000e007a]{3,6}\U000e007f")
+"""Of England, for example: a black flag, the country's letters as tags, the tags' end."""
+
 
 def escaped(text: str) -> str:
     r"""Text on one line, in which each character that is none to look at stands as its code.
 
     These are line breaks, control characters, marks of direction and width, halves of pairs (names that are
     not UTF-8), and what Unicode has not assigned. Escaping twice changes nothing more. Letters of every
-    script stay, and so do all kinds of blanks.
+    script stay, with what joins or parts two of them, and so do emoji and all kinds of blanks.
 
     >>> escaped("a\tb\x1b[2J\u202e\udcff")
     'a\\tb\\x1b[2J\\u202e\\udcff'
     """
     if text.isprintable():
         return text
-    return "".join(c if _is_seen(c) else code_of(c) for c in text)
+    flags = {at for flag in _FLAG.finditer(text) for at in range(*flag.span())}
+    return "".join(
+        c if at in flags or _is_seen(c) or _joins(text, at) else code_of(c) for at, c in enumerate(text)
+    )
 
 
 def code_of(character: str) -> str:
@@ -89,4 +99,11 @@ _CONTEXT = "During handling of the above exception, another exception occurred:"
 
 
 def _is_seen(character: str) -> bool:
-    return character.isprintable() or unicodedata.category(character) == "Zs"
+    is_emoji = "\U0001f000" <= character <= "\U0001faff"  # those that this Python does not know yet, too
+    return character.isprintable() or is_emoji or unicodedata.category(character) == "Zs"
+
+
+def _joins(text: str, at: int) -> bool:
+    """Whether it is a joiner between two characters that are seen and no blanks."""
+    beside = (text[at - 1 : at], text[at + 1 : at + 2])
+    return text[at] in _JOINERS and all(c and _is_seen(c) and not c.isspace() for c in beside)

@@ -11,6 +11,7 @@ that others cannot write to, or that has the sticky bit, as /tmp has.
 
 import contextlib
 import errno
+import grp
 import itertools
 import os
 import pwd
@@ -21,8 +22,6 @@ from pathlib import Path
 from typing import BinaryIO
 
 from batchseg.errors import StoppedError
-
-OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 NOT_A_LOCK = {
     errno.ELOOP: "is a link",
@@ -52,7 +51,7 @@ def opened(folder: Path) -> Iterator[int]:
             raise NotPrivateError(errno.EACCES, found, str(folder)) from e
         raise
     try:
-        if (others := _others(os.fstat(descriptor))) is not None:
+        if (others := _others(descriptor)) is not None:
             raise NotPrivateError(errno.EACCES, others, str(folder))
         yield descriptor
     finally:
@@ -179,13 +178,36 @@ def _no_lock(path: Path, what: str) -> StoppedError:
     return StoppedError(f"{msg} and run the same command again")
 
 
-def _others(found: os.stat_result) -> str | None:
+def _others(descriptor: int) -> str | None:
     """Who else can have filled a folder; None: nobody."""
+    found = os.fstat(descriptor)
     if found.st_uid != os.geteuid():
         return f"belongs to {_name(found.st_uid)}"
-    if found.st_mode & OTHERS_WRITE:
+    is_free = found.st_mode & stat.S_IWGRP and (_has_acl(descriptor) or not _is_own_group(found.st_gid))
+    if is_free or found.st_mode & stat.S_IWOTH:
         return f"can be written by others (mode {stat.S_IMODE(found.st_mode):04o})"
     return None
+
+
+def _is_own_group(gid: int) -> bool:
+    """Whether it is this user's primary group, and nobody else's: many systems make one for each user."""
+    try:
+        user, group = pwd.getpwuid(os.geteuid()), grp.getgrgid(gid)
+    except KeyError:
+        return False
+    is_shared = set(group.gr_mem) - {user.pw_name} or any(
+        other.pw_gid == gid and other.pw_uid != user.pw_uid for other in pwd.getpwall()
+    )
+    # A directory may not list its users, so that the name has to say it, too.
+    return user.pw_gid == gid and group.gr_name == user.pw_name and not is_shared
+
+
+def _has_acl(descriptor: int) -> bool:
+    """Whether further users are named for a folder: the group's bits are then those of all of them."""
+    try:
+        return "system.posix_acl_access" in os.listxattr(descriptor)
+    except OSError as e:
+        return e.errno not in (errno.ENOTSUP, errno.ENOSYS)
 
 
 def _name(uid: int) -> str:

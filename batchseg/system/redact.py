@@ -73,11 +73,22 @@ def hidden(text: str) -> str:
 
 
 def impersonal(text: str) -> str:
-    """As `hidden`, and with `${NAME}` in place of what the job file took from the environment."""
+    """As `hidden`, and with `${NAME}` in place of what the job file took from the environment.
+
+    A variable may be a part of a secret, or of an address's user part, whose rest is hidden too.
+    """
     for value in sorted(_variables, key=len, reverse=True):
-        if value in text:
-            text = re.sub(_pattern(value), _variables[value], text)
+        if "://" in value and _USER.search(value):
+            text = _with_name_for(value, text)
+    text = _USER.sub(f"{STARS}@", text)
+    parts = _secrets() | _users | _variables.keys()
+    for part in sorted(parts, key=len, reverse=True):
+        text = _with_name_for(part, text) if part in _variables else text.replace(part, STARS)
     return hidden(text)
+
+
+def _with_name_for(value: str, text: str) -> str:
+    return re.sub(_pattern(value), _variables[value], text) if value in text else text
 
 
 def _pattern(value: str) -> str:

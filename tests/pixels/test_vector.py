@@ -170,9 +170,86 @@ def test_a_crs_that_is_an_address_is_not_asked_for(
     assert asked == []
 
 
+@pytest.mark.parametrize("nul", ["\\u0000", "\0"])
+@pytest.mark.parametrize("key", ["crs", "type", "properties", "name"])
+def test_a_key_that_gdal_cuts_off_is_refused(
+    tmp_path: Path, server: tuple[str, list[str]], key: str, nul: str
+) -> None:
+    url, asked = server
+    text = collection(link(url)).replace(f'"{key}"', f'"{key}{nul}x"')
+    (tmp_path / "a.geojson").write_text(text)
+    with pytest.raises(ConfigError, match=r"U\+0000"):
+        read_area(AreaFile(uri=str(tmp_path / "a.geojson"), layer=None))
+    assert asked == []
+
+
+NAMED = {"type": "name", "properties": {"name": "EPSG:4326"}}
+
+
+@pytest.mark.parametrize(
+    "properties",
+    [
+        {"note": "see the 'crs' member"},
+        {"crs": "https://epsg.io/4326"},
+        {"crs": {"type": "link", "properties": {"href": "URL/a"}}},
+        {"CRS": {"type": "link", "properties": {"href": "URL/a"}}, "crs": [{"type": "url"}]},
+        {"proj": {"crs": {"type": "GeographicCRS", "name": "WGS 84"}}},
+        {"a": {"type": "FeatureCollection", "crs": {"type": "url", "properties": {"url": "URL/b"}}}},
+    ],
+)
+def test_a_property_that_is_called_crs_is_taken_and_nobody_asked(
+    tmp_path: Path, server: tuple[str, list[str]], properties: dict[str, object]
+) -> None:
+    url, asked = server
+    properties = json.loads(json.dumps(properties).replace("URL", url))
+    feature = {"type": "Feature", "properties": properties, "geometry": RING}
+    for text in (
+        collection(NAMED, properties=properties),
+        json.dumps(feature, indent=1),
+        "\n".join([json.dumps(feature)] * 2),
+    ):
+        (tmp_path / "a.geojson").write_text(text)
+        crs, shapes = read_layer(str(tmp_path / "a.geojson"), None)
+        assert crs == "EPSG:4326"
+        assert len(shapes) >= 1
+    assert asked == []
+
+
 @pytest.mark.parametrize(
     "text",
     [
+        '{"properties": {"type": "FeatureCollection", "crs": LINK, "features": [FEATURE]}}',
+        '{"type": "Feature", "type": "a", "properties": {"type": "Polygon", "crs": LINK}}',
+        '{"type": "FeatureCollection", "properties": {"crs": LINK}, "features": [FEATURE]}',
+        'FEATURE\n{"type": "Feature", "properties":\n{"type": "Feature", "crs": LINK}\n}',
+        "FEATURE\n'crs' LINK",
+        '{"type": "FeatureCollection", "crs": LINK, "crs": NAMED, "features": [FEATURE]}',
+    ],
+)
+def test_what_may_be_read_as_a_crs_is_looked_at(
+    tmp_path: Path, server: tuple[str, list[str]], text: str
+) -> None:
+    url, asked = server
+    feature = json.dumps({"type": "Feature", "properties": {}, "geometry": RING})
+    for word, given in (("LINK", link(url)), ("NAMED", NAMED)):
+        text = text.replace(word, json.dumps(given))
+    (tmp_path / "a.geojson").write_text(text.replace("FEATURE", feature))
+    with pytest.raises(ConfigError, match="nothing is fetched"):
+        read_area(AreaFile(uri=str(tmp_path / "a.geojson"), layer=None))
+    assert asked == []
+
+
+@pytest.mark.parametrize("depth", [1000, 100_000])
+def test_properties_that_are_nested_deep_are_refused(depth: int) -> None:
+    nested = '{"a":' * depth + '{"crs": {"type": "link"}}' + "}" * depth
+    with pytest.raises(ValueError, match="nothing is fetched"):
+        check_crs(nested.encode())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        {"type": "EPSG", "properties": {"code": 4326}},
         {"type": "name", "properties": {"name": "urn:ogc:def:crs:OGC:1.3:CRS84"}},
         {"properties": {"name": "EPSG:4326"}, "type": "Name"},
         {"type": "name", "properties": {"name": "http://www.opengis.net/def/crs/EPSG/0/4326"}},
@@ -286,6 +363,26 @@ def test_archives_hold_a_shapefile_or_one_file(tmp_path: Path) -> None:
     (tmp_path / "cut.zip").write_bytes((tmp_path / "one.zip").read_bytes()[:200])
     with pytest.raises(ValueError, match="damaged ZIP"):
         read_layer(str(tmp_path / "cut.zip"), None)
+
+
+@pytest.mark.parametrize(
+    ("name", "document"), [("a.kmz", "doc.kml"), ("a.zip", "doc.kml"), ("a.kmz", "Places.KML")]
+)
+def test_a_kmz_may_hold_pictures(tmp_path: Path, name: str, document: str) -> None:
+    with zipfile.ZipFile(tmp_path / name, "w") as archive:
+        archive.writestr("files/icon.png", b"x")
+        archive.writestr(document, kml())
+    crs, shapes = read_layer(str(tmp_path / name), None)
+    assert (crs, len(shapes)) == ("EPSG:4326", 1)
+
+
+def test_of_several_documents_in_an_archive_none_is_guessed(tmp_path: Path) -> None:
+    for name, second in (("a.kmz", "b.kml"), ("a.zip", "b.gpkg")):
+        with zipfile.ZipFile(tmp_path / name, "w") as archive:
+            archive.writestr("a.kml", kml())
+            archive.writestr(second, kml())
+        with pytest.raises(ValueError, match="unpack it"):
+            read_layer(str(tmp_path / name), None)
 
 
 def test_an_archive_that_unpacks_to_too_much_is_not_unpacked(

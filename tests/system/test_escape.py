@@ -6,7 +6,7 @@ from hypothesis import example, given
 from names import ACTING, NAMES, acts
 
 from batchseg.errors import LockedError
-from batchseg.system.escape import escaped, shown, shown_traceback
+from batchseg.system.escape import code_of, escaped, shown, shown_traceback
 
 
 @given(NAMES)
@@ -28,6 +28,45 @@ def test_what_acts_is_shown_as_its_code(character: str) -> None:
 )
 def test_letters_of_all_scripts_stay(name: str) -> None:
     assert escaped(name) == name
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "فارسی\u200cها.tif",  # noqa: RUF001
+        "क\u200dष.tif",
+        "\U0001f468\u200d\U0001f469\u200d\U0001f467.tif",
+        "\u2764\ufe0f\u200d\U0001f525.tif",
+        "\U0001f3f4\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f.tif",
+        "\U0001fae9 \U0001fadf \U0001faff.tif",
+    ],
+)
+def test_joiners_and_emoji_stay(name: str) -> None:
+    assert escaped(name) == name
+    assert escaped(f"{name}\n") == f"{name}\\n"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "\u200ca",
+        "a\u200d",
+        "a \u200db",
+        "a\u200c\u200cb",
+        "a\u200d\u3000b",
+        "a\n\u200db",
+        "a\u200d\u202eb",
+        "a\U000e0067\U000e007f",
+        "\U0001f3f4\U000e0067\U000e0062",
+        "\U0001f3f4\U000e0067\U000e007f",
+        "\U0001f3f4" + "\U000e0061" * 7 + "\U000e007f",
+        "\U0001f3f4\U000e0041\U000e0042\U000e0043\U000e007f",
+        "\U0001fb00\U0003fffd\U00010fff",
+    ],
+)
+def test_what_joins_nothing_is_shown_as_its_code(name: str) -> None:
+    kept = "ab \u3000\U0001f3f4\U0001fb00"
+    assert escaped(name) == "".join(c if c in kept else code_of(c) for c in name)
 
 
 def test_a_line_break_parts_no_credential() -> None:

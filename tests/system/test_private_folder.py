@@ -1,7 +1,10 @@
 """What another user can have prepared is not used. Where root runs the tests there is another user."""
 
 import contextlib
+import errno
+import grp
 import os
+import pwd
 import shutil
 import subprocess
 import sys
@@ -38,13 +41,87 @@ STRANGER = 61_234
         (0o1777, r"can be written by others \(mode 1777\)"),
     ],
 )
-def test_a_folder_that_others_write_to_is_not_private(mode: int, found: str | None, shared: Path) -> None:
+def test_a_folder_that_others_write_to_is_not_private(
+    mode: int, found: str | None, shared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(grp, "getgrgid", lambda gid: group("staff", gid))
     folder = shared / "folder"
     folder.mkdir()
     folder.chmod(mode)
     assert is_private(folder) == (found is None)
     with contextlib.nullcontext() if found is None else pytest.raises(NotPrivateError, match=found):
         private_folder(folder)
+
+
+def group(name: str, gid: int, *members: str) -> grp.struct_group:
+    return grp.struct_group((name, "x", gid, list(members)))
+
+
+def user(name: str, uid: int, gid: int) -> pwd.struct_passwd:
+    return pwd.struct_passwd((name, "x", uid, gid, "", "/", ""))
+
+
+@pytest.mark.parametrize(
+    ("members", "gid", "name", "more", "is_own"),
+    [
+        ([], 0, "me", [], True),
+        (["me"], 0, "me", [], True),
+        (["me", "you"], 0, "me", [], False),
+        ([], 1, "me", [], False),
+        ([], 0, "users", [], False),
+        ([], 0, "me", [("you", 1)], False),
+    ],
+)
+def test_the_users_own_group_may_write(
+    members: list[str],
+    gid: int,
+    name: str,
+    more: list[tuple[str, int]],
+    is_own: bool,
+    shared: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As `umask 002` leaves it. `gid`: what the primary group differs by from the folder's."""
+    folder = shared / "folder"
+    folder.mkdir()
+    folder.chmod(0o775)
+    uid, own = os.geteuid(), folder.stat().st_gid
+    me = user("me", uid, own + gid)
+    monkeypatch.setattr(pwd, "getpwuid", lambda _: me)
+    monkeypatch.setattr(pwd, "getpwall", lambda: [me, *(user(n, uid + i, own) for n, i in more)])
+    monkeypatch.setattr(grp, "getgrgid", lambda gid: group(name, gid, *members))
+    assert is_private(folder) == is_own
+    folder.chmod(0o777)
+    assert not is_private(folder)
+
+
+@pytest.mark.parametrize("found", [["system.posix_acl_access"], OSError(errno.EIO, "x")])
+def test_a_group_that_may_stand_for_other_users_may_not_write(
+    found: list[str] | OSError, shared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def listed(_: int) -> list[str]:
+        if isinstance(found, OSError):
+            raise found
+        return found
+
+    monkeypatch.setattr("batchseg.system.private_folder._is_own_group", lambda _: True)
+    (shared / "folder").mkdir()
+    (shared / "folder").chmod(0o775)
+    assert is_private(shared / "folder")
+    monkeypatch.setattr(os, "listxattr", listed)
+    assert not is_private(shared / "folder")
+
+
+def test_a_group_or_a_user_without_a_name_is_nobodys_own(
+    shared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unknown(number: int) -> None:
+        raise KeyError(number)
+
+    (shared / "folder").mkdir()
+    (shared / "folder").chmod(0o775)
+    monkeypatch.setattr(grp, "getgrgid", unknown)
+    assert not is_private(shared / "folder")
 
 
 def test_neither_is_a_link_or_a_file(shared: Path) -> None:

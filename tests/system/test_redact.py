@@ -84,6 +84,32 @@ def test_variables_of_the_job_are_named(memory):
     assert impersonal(r"x\\1(?P<a>y") == "x${PATTERN}y"
 
 
+@pytest.mark.parametrize(
+    ("value", "uri"),
+    [
+        ("sEcr/et+key", "s3://AKIAKEY123:sEcr/et+key@bucket/a"),
+        ("sEcret@bucket", "s3://AKIAKEY123:sEcret@bucket/a"),
+        ("KEY123:sEcret", "s3://AKIAKEY123:sEcret@bucket/a"),
+        ("s3://AKIAKEY", "s3://AKIAKEY123:sEcret@bucket/a"),
+    ],
+)
+def test_a_variable_that_is_part_of_a_user_leaves_nothing_of_it(memory, value, uri):
+    remember_variables({"PART": value})
+    remember_user(uri)
+    user = uri.partition("://")[2].rpartition("@")[0]
+    for text in (uri, f"bad bucket {user}", f"'{user}@bucket'"):
+        assert "AKIA" not in impersonal(text)
+        assert "cr" not in impersonal(text)
+
+
+def test_a_variable_that_is_part_of_a_secret_leaves_nothing_of_it(memory, monkeypatch):
+    monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", "Endpoint=x;AccountKey=sEcret123")
+    remember_variables({"KEY": "sEcret123", "ARCHIVE": "s3://user:sEcret123@bucket/north"})
+    assert impersonal("bad: Endpoint=x;AccountKey=sEcret123") == "bad: ***"
+    assert impersonal("no sEcret123 here") == "no ${KEY} here"
+    assert impersonal("s3://user:sEcret123@bucket/north/a.tif") == "${ARCHIVE}/a.tif"
+
+
 @given(WORDS, WORDS)
 def test_what_holds_no_credentials_stays(folder, name):
     for uri in (f"/{folder}/{name}?token=a", f"s3://{folder}/{name}", f"https://{folder}/{name}?id=4&page=2"):

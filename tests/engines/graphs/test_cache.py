@@ -130,7 +130,7 @@ def test_a_named_folder_that_others_can_have_filled_is_refused(
     named = shared / "models"
     named.mkdir()
     if how == "mode":
-        named.chmod(0o775)
+        named.chmod(0o777)
     elif os.geteuid() == 0:
         os.chown(named, 61_234, 61_234)
     else:
@@ -188,7 +188,7 @@ def test_an_entry_that_others_can_write_is_made_again(tmp_path: Path) -> None:
     try:
         folder = cached_folder("key", make, root=tmp_path)
         assert folder.stat().st_mode & 0o777 == 0o700
-        folder.chmod(0o775)
+        folder.chmod(0o777)
         cached_folder("key", make, root=tmp_path)
         cached_folder("key", make, root=tmp_path)
     finally:

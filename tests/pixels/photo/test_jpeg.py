@@ -1,4 +1,5 @@
 import io
+import time
 
 import cv2
 import numpy as np
@@ -53,6 +54,49 @@ class TestStrictJpeg:
         at = whole.index(b"\xff\xda") + 120
         with pytest.raises(SourceError, match="damaged"):
             decode(whole[:at] + whole[at + 60 :], "x")
+
+
+def in_scans(count: int, size: int = 600, *, unusual: bool = False, mode: str = "L") -> bytes:
+    """A progressive JPEG whose last scan comes again, until there are `count`."""
+    file = io.BytesIO()
+    Image.new(mode, (size, size)).save(file, "JPEG", progressive=True)
+    data = bytearray(file.getvalue())
+    starts = [at for at in range(len(data)) if data.startswith(b"\xff\xda", at)]
+    if unusual:
+        data[data.index(b"\xff\xc2") + 14] = 0x12
+    return bytes(data[:-2] + data[starts[-1] : -2] * (count - len(starts)) + b"\xff\xd9")
+
+
+class TestScans:
+    @pytest.mark.parametrize("size", [600, 2500])
+    def test_a_jpeg_of_very_many_is_refused_at_once(self, size):
+        started = time.monotonic()
+        with pytest.raises(SourceError, match="has more than 100 scans, at most 100 are taken"):
+            decode(in_scans(20_000, size), "x")
+        assert time.monotonic() - started < 2
+
+    def test_pillow_is_given_none_either(self):
+        with pytest.raises(SourceError, match="has more than 100 scans"):
+            decode(in_scans(5000, unusual=True, mode="RGB"), "x")
+
+    @pytest.mark.parametrize("fill", [b"\xff" * 3, b"\xff\xfe\0\4\xff\xda"])
+    def test_bytes_between_scans_hide_none(self, fill):
+        with pytest.raises(SourceError, match="has more than 100 scans"):
+            decode(in_scans(5000).replace(b"\xff\xda", fill + b"\xff\xda"), "x")
+
+    def test_a_hundred_are_taken(self):
+        assert decode(in_scans(100, 2500), "x").pixels.shape == (2500, 2500, 1)
+        with pytest.raises(SourceError, match="has more than 100 scans"):
+            decode(in_scans(101, 2500), "x")
+
+    @pytest.mark.parametrize("more", [b"\xff\xda" * 1000, in_scans(200)])
+    def test_what_follows_the_end_has_none(self, more):
+        assert decode(in_scans(10, 2500) + more, "x").pixels.shape == (2500, 2500, 1)
+
+    def test_nor_has_a_thumbnail_in_the_header(self):
+        data = in_scans(10, 2500)
+        segment = b"\xff\xe5" + (2002).to_bytes(2, "big") + b"\xff\xda" * 1000
+        assert decode(data[:2] + segment + data[2:], "x").pixels.shape == (2500, 2500, 1)
 
 
 @pytest.mark.skipif(not (SHARED / "magnetic-tile").exists(), reason="no shared data")
