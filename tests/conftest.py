@@ -51,6 +51,15 @@ def _no_thread_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Helper, "given_up", 0)
 
 
+@pytest.fixture(autouse=True)
+def _signals_as_they_were() -> Iterator[None]:
+    """`main` leaves signals ignored, as its process is about to end: the next test's would not be heard."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Requests that fail are sent again at once: how long others wait is tested with `retry`."""
