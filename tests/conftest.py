@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import signal
 import shutil
 import subprocess
 import sys
