@@ -24,6 +24,7 @@ from batchseg.output import layout
 from batchseg.output.region_parts import read_part
 from batchseg.pixels.gdal import gdal
 from batchseg.predict.photo import Ids, PhotoMask, census
+from batchseg.regions.wkb import read_polygons
 from batchseg.system import fetch
 
 
@@ -147,7 +148,7 @@ class StoredMasks:
         classes = np.zeros((row["height"], row["width"]), self._recipe.mask_dtype)
         if row["region_count"] and part is not None:
             regions = self._regions(part["path"], row["source_id"])
-            shapes = shapely.from_wkb(regions["geometry"].to_pylist())
+            shapes = read_polygons(regions["geometry"], part["path"])
             if not np.allclose(shapely.length(shapes), regions["perimeter_px"].to_numpy(), atol=0.1, rtol=0):
                 msg = "the outlines of its regions are simplified"
                 raise SourceError(msg)

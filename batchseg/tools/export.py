@@ -22,6 +22,7 @@ from batchseg.output.ledger import Ledger
 from batchseg.output.publish import replaced
 from batchseg.output.region_parts import read_part, region_parts
 from batchseg.output.state import require_results
+from batchseg.regions.wkb import read_polygons
 from batchseg.system.json_text import parse_json
 
 FORMATS = {".gpkg": "GPKG", ".fgb": "FlatGeobuf", ".geojson": "GeoJSON", ".geojsonl": "GeoJSONSeq"}
@@ -171,7 +172,7 @@ def moved(table: pa.Table, own: pyproj.CRS | None, wanted: pyproj.CRS) -> pa.Tab
     if own is None or own == wanted or not len(table):
         return table
     transformer = pyproj.Transformer.from_crs(own, wanted, always_xy=True)
-    shapes = shapely.from_wkb(table.column("geometry").to_numpy(zero_copy_only=False))
+    shapes = read_polygons(table.column("geometry"), "a region table")
     coordinates = shapely.get_coordinates(shapes)
     moved = np.stack(transformer.transform(coordinates[:, 0], coordinates[:, 1]), axis=1)
     wkb = pa.array(shapely.to_wkb(shapely.set_coordinates(shapes, moved)), pa.binary())
