@@ -161,10 +161,30 @@ def schema_crs(schema: pa.Schema) -> pyproj.CRS | None:
     try:
         geo = parse_json((schema.metadata or {}).get(b"geo", b"{}"))  # photographs' parts may have none
         said = geo["columns"]["geometry"]["crs"] if geo else None
+        _refuse_files(said)
         return None if said is None else pyproj.CRS.from_json_dict(said)
     except (ValueError, LookupError, TypeError, CRSError) as e:
         msg = f"a region table does not say its CRS as GeoParquet does ({type(e).__name__}: {e})"
         raise OutputError(msg) from e
+
+
+def _refuse_files(said: Any) -> None:
+    """Raises ValueError where a PROJJSON names a file: PROJ would open it, or ask a server for it."""
+    if isinstance(said, list):
+        for value in said:
+            _refuse_files(value)
+    if not isinstance(said, dict):
+        return
+    # A BoundCRS of numbers stays: WKT with TOWGS84 becomes one.
+    if isinstance(said.get("value"), str):
+        msg = f"the parameter {said.get('name')} names a file"
+        raise ValueError(msg)
+    method = said.get("method")
+    if isinstance(method, dict) and "+" in str(method.get("name")):
+        msg = "a method is given as text for PROJ"
+        raise ValueError(msg)
+    for value in said.values():
+        _refuse_files(value)
 
 
 def moved(table: pa.Table, own: pyproj.CRS | None, wanted: pyproj.CRS) -> pa.Table:
