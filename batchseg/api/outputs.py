@@ -101,12 +101,10 @@ class Output:
         except ImportError as e:
             msg = "regions as a GeoDataFrame need geopandas: pip install geopandas"
             raise ConfigError(msg) from e
-        import shapely
-
-        from batchseg.tools.results import read_regions
+        from batchseg.tools.results import outlines_of, read_regions
 
         table, found = self._read(read_regions, crs)
-        shapes = shapely.from_wkb(table.column("geometry").to_numpy(zero_copy_only=False))
+        shapes = outlines_of(table, self.uri)
         columns = table.drop_columns("geometry").to_pandas()
         return geopandas.GeoDataFrame(columns, geometry=shapes, crs=found)
 

@@ -23,7 +23,9 @@ from batchseg.models.package import ClassInfo
 from batchseg.output import layout
 from batchseg.output.region_parts import read_part
 from batchseg.pixels.gdal import gdal
+from batchseg.pixels.photo.limits import MAX_PIXELS
 from batchseg.predict.photo import Ids, PhotoMask, census
+from batchseg.regions.wkb import read_polygons
 from batchseg.system import fetch
 
 
@@ -50,20 +52,34 @@ def encode_confidence(confidence: NDArray[np.uint8], product: Product) -> bytes:
     return _png(Image.fromarray(confidence))
 
 
-def read_layer(data: bytes) -> NDArray[Any]:
+def read_layer(data: bytes, size_hw: tuple[int, int] | None = None) -> NDArray[Any]:
     """The ids or confidences (H, W) of such a file, as they were encoded.
 
+    Args:
+        data: content of the file.
+        size_hw: height and width that it must have, which its header tells; None: any.
+
     Raises:
-        SourceError: it is damaged.
+        SourceError: it is damaged, or of another size.
     """
     try:
         if data.startswith(b"\x89PNG"):
-            return np.array(PngImageFile(io.BytesIO(data)))
+            image = PngImageFile(io.BytesIO(data))
+            _check_size(image.size[::-1], size_hw)
+            return np.array(image)
         with gdal(), MemoryFile(data) as memory, memory.open(driver="GTiff") as dataset:
+            _check_size(dataset.shape, size_hw)
             pixels: NDArray[Any] = dataset.read(1)
             return pixels
     except Exception as e:  # what Pillow and GDAL raise of damaged files has no common base
         raise SourceError(str(e) or type(e).__name__) from e
+
+
+def _check_size(found_hw: tuple[int, int], size_hw: tuple[int, int] | None) -> None:
+    """Before the pixels are decoded: a few bytes may stand for very many."""
+    if size_hw is not None and found_hw != size_hw:
+        msg = f"it has {found_hw[1]} x {found_hw[0]} pixels, recorded are {size_hw[1]} x {size_hw[0]}"
+        raise SourceError(msg)
 
 
 def _png(image: Image.Image, **options: Any) -> bytes:
@@ -104,6 +120,15 @@ def _geotiff(array: NDArray[Any], product: Product, *, classes: tuple[ClassInfo,
 Row = dict[str, Any]
 
 
+def _recorded_size(row: Row) -> tuple[int, int]:
+    """Height and width. Raises SourceError where they are those of no photograph that is taken."""
+    height, width = row["height"], row["width"]
+    if height < 1 or width < 1 or height * width > MAX_PIXELS:
+        msg = f"its record says {width} x {height} pixels"
+        raise SourceError(msg)
+    return height, width
+
+
 class StoredMasks:
     """Gives the mask of a photograph by its ledger row; the last region table stays in memory."""
 
@@ -122,10 +147,11 @@ class StoredMasks:
         """
         made = {output["path"].partition("/")[0]: output for output in row["outputs"]}
         try:
+            size_hw = _recorded_size(row)
             if layout.MASKS in made:
-                classes = self._read(made[layout.MASKS])
+                classes = self._read(made[layout.MASKS], size_hw)
                 scores = made.get(layout.CONFIDENCE)
-                confidence = None if scores is None else self._read(scores)
+                confidence = None if scores is None else self._read(scores, size_hw)
             else:
                 classes, confidence = self._drawn(row, made.get(layout.ANNOTATIONS)), None
         except (OSError, SourceError, OutputError, pa.ArrowException) as e:
@@ -136,18 +162,18 @@ class StoredMasks:
             raise DamagedResultError(msg)
         return PhotoMask(classes=classes, confidence=confidence, tiles=row["predicted"])
 
-    def _read(self, made: Row) -> NDArray[Any]:
+    def _read(self, made: Row, size_hw: tuple[int, int]) -> NDArray[Any]:
         data = fetch.read_bytes(layout.result_file(self._output, made["path"]))
         if hashlib.sha256(data).hexdigest() != made["sha256"]:
             msg = f"{made['path']} has another checksum than was recorded"
             raise SourceError(msg)
-        return read_layer(data)
+        return read_layer(data, size_hw)
 
     def _drawn(self, row: Row, part: Row | None) -> NDArray[Any]:
         classes = np.zeros((row["height"], row["width"]), self._recipe.mask_dtype)
         if row["region_count"] and part is not None:
             regions = self._regions(part["path"], row["source_id"])
-            shapes = shapely.from_wkb(regions["geometry"].to_pylist())
+            shapes = read_polygons(regions["geometry"], part["path"])
             if not np.allclose(shapely.length(shapes), regions["perimeter_px"].to_numpy(), atol=0.1, rtol=0):
                 msg = "the outlines of its regions are simplified"
                 raise SourceError(msg)

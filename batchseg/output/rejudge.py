@@ -90,7 +90,11 @@ def _measures(output: str, path: str, images: pa.Table, rules: Ruleset) -> Itera
         except (OSError, pa.ArrowException) as e:
             msg = f"cannot read {path}: {e}"
             raise OutputError(msg) from e
-        yield measure(rules, regions, images)
+        try:
+            yield measure(rules, regions, images)
+        except OutputError as e:
+            msg = f"cannot judge by {path}: {e}"
+            raise OutputError(msg) from e
 
 
 def _by_part(rows: pa.Table) -> Iterator[tuple[str, NDArray[np.int64]]]:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from batchseg.job.recipe import Criterion, Ruleset
 from batchseg.job.settings import Interest
+from batchseg.regions.wkb import read_polygons
 
 NOTHING = -1
 """In place of a criterion's number: an image that none hits."""
@@ -164,7 +165,8 @@ def _areas_inside(part: Interest, regions: pa.Table, sizes_wh: NDArray[np.float6
     within = shapely.covers(polygon, boxes)
     inside[at[within]] = regions["area_px"].to_numpy()[at[within]]
     crossing = np.flatnonzero(~within & shapely.intersects(polygon, boxes))
-    outlines = shapely.from_wkb(regions["geometry"].take(at[crossing]).to_pylist())
+    crossing_rows: Any = pa.array(at[crossing])
+    outlines = read_polygons(regions["geometry"].take(crossing_rows), "a region table")
     inside[at[crossing]] = shapely.area(shapely.intersection(polygon[crossing], outlines))
     return inside
 

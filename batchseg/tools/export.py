@@ -22,6 +22,7 @@ from batchseg.output.ledger import Ledger
 from batchseg.output.publish import replaced
 from batchseg.output.region_parts import read_part, region_parts
 from batchseg.output.state import require_results
+from batchseg.regions.wkb import read_polygons
 from batchseg.system.json_text import parse_json
 
 FORMATS = {".gpkg": "GPKG", ".fgb": "FlatGeobuf", ".geojson": "GeoJSON", ".geojsonl": "GeoJSONSeq"}
@@ -160,10 +161,30 @@ def schema_crs(schema: pa.Schema) -> pyproj.CRS | None:
     try:
         geo = parse_json((schema.metadata or {}).get(b"geo", b"{}"))  # photographs' parts may have none
         said = geo["columns"]["geometry"]["crs"] if geo else None
+        _refuse_files(said)
         return None if said is None else pyproj.CRS.from_json_dict(said)
     except (ValueError, LookupError, TypeError, CRSError) as e:
         msg = f"a region table does not say its CRS as GeoParquet does ({type(e).__name__}: {e})"
         raise OutputError(msg) from e
+
+
+def _refuse_files(said: Any) -> None:
+    """Raises ValueError where a PROJJSON names a file: PROJ would open it, or ask a server for it."""
+    if isinstance(said, list):
+        for value in said:
+            _refuse_files(value)
+    if not isinstance(said, dict):
+        return
+    # A BoundCRS of numbers stays: WKT with TOWGS84 becomes one.
+    if isinstance(said.get("value"), str):
+        msg = f"the parameter {said.get('name')} names a file"
+        raise ValueError(msg)
+    method = said.get("method")
+    if isinstance(method, dict) and "+" in str(method.get("name")):
+        msg = "a method is given as text for PROJ"
+        raise ValueError(msg)
+    for value in said.values():
+        _refuse_files(value)
 
 
 def moved(table: pa.Table, own: pyproj.CRS | None, wanted: pyproj.CRS) -> pa.Table:
@@ -171,7 +192,7 @@ def moved(table: pa.Table, own: pyproj.CRS | None, wanted: pyproj.CRS) -> pa.Tab
     if own is None or own == wanted or not len(table):
         return table
     transformer = pyproj.Transformer.from_crs(own, wanted, always_xy=True)
-    shapes = shapely.from_wkb(table.column("geometry").to_numpy(zero_copy_only=False))
+    shapes = read_polygons(table.column("geometry"), "a region table")
     coordinates = shapely.get_coordinates(shapes)
     moved = np.stack(transformer.transform(coordinates[:, 0], coordinates[:, 1]), axis=1)
     wkb = pa.array(shapely.to_wkb(shapely.set_coordinates(shapes, moved)), pa.binary())

@@ -17,6 +17,7 @@ from rasterio.transform import Affine
 
 from batchseg.errors import ConfigError
 from batchseg.output.publish import replaced
+from batchseg.regions.wkb import read_polygons
 from batchseg.tools.tables import Items, class_name, column_of, is_done, open_items, recorded_parts, rows_of
 
 _IMAGE_COLUMNS = ("source_id", "uri", "status", "height", "width", "verdict", "rule", "same_as")
@@ -128,19 +129,22 @@ def _annotations(items: Items, wanted: pa.Int32Array | None, seen: set[int]) -> 
                 rows = rows.filter(pc.is_in(rows.column("class_id"), value_set=wanted))
             seen.update(pc.unique(column_of(rows, "class_id")).to_pylist())
             at = pc.index_in(rows.column("source_id"), value_set=members).to_numpy()
-            for annotation in _of_rows(rows, images[parts.starts[number] + at], sizes):
+            for annotation in _of_rows(rows, images[parts.starts[number] + at], sizes, path):
                 yield {"id": next(numbers), **annotation}
 
 
-def _of_rows(rows: pa.Table, images: NDArray[Any], sizes: NDArray[Any]) -> Iterator[dict[str, Any]]:
+def _of_rows(
+    rows: pa.Table, images: NDArray[Any], sizes: NDArray[Any], path: str
+) -> Iterator[dict[str, Any]]:
     """Annotations without ids.
 
     Args:
         rows: of region tables.
         images: (rows,) index of each row's image.
         sizes: (images, 2) height and width.
+        path: of their table.
     """
-    polygons = shapely.from_wkb(rows.column("geometry").to_numpy(zero_copy_only=False))
+    polygons = read_polygons(rows.column("geometry"), path)
     measures = rows.drop_columns(["geometry"]).to_pylist()
     for row, polygon, image in zip(measures, polygons, images.tolist(), strict=True):
         if image < 0:

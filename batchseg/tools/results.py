@@ -1,8 +1,11 @@
 """What an output holds, as tables and places for Python."""
 
+from typing import Any
+
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyproj
+from numpy.typing import NDArray
 
 from batchseg.errors import ConfigError
 from batchseg.output import layout
@@ -11,6 +14,7 @@ from batchseg.output.ledger import Ledger
 from batchseg.output.region_parts import read_part
 from batchseg.output.state import require_results
 from batchseg.regions.rows import PHOTO_COLUMNS, SCENE_COLUMNS
+from batchseg.regions.wkb import read_polygons
 from batchseg.system.location import join
 from batchseg.tools.export import moved, schema_crs
 from batchseg.tools.tables import is_done, open_items, recorded_parts
@@ -80,6 +84,11 @@ def read_regions(output: str, crs: str | None) -> tuple[pa.Table, pyproj.CRS | N
         photographs = state is not None and "fit" in state.pixel
         return (PHOTO_COLUMNS if photographs else SCENE_COLUMNS).empty_table(), wanted
     return pa.concat_tables(tables), wanted or next(iter(found.values()))
+
+
+def outlines_of(table: pa.Table, output: str) -> NDArray[Any]:
+    """The polygons (N,) of what `read_regions` gives. Raises OutputError where one is damaged."""
+    return read_polygons(table.column("geometry"), f"regions of {output}")
 
 
 def _parsed(crs: str) -> pyproj.CRS:

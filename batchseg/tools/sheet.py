@@ -7,14 +7,14 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import shapely
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from batchseg.errors import ConfigError, SourceError
+from batchseg.errors import ConfigError, OutputError, SourceError
 from batchseg.output.publish import replaced
 from batchseg.output.state import OutputState, require_results
 from batchseg.pixels.photo.decode import decode
+from batchseg.regions.wkb import read_polygons
 from batchseg.system import fetch
 from batchseg.system.redact import hidden
 from batchseg.system.walk import current_tags
@@ -203,8 +203,8 @@ def _defects(regions: pa.Table, state: OutputState) -> list[Defect]:
     """The largest first, so that small ones lie on top. Raises _NotShownError where they are damaged."""
     ordered = regions.sort_by([("area_px", "descending")])
     try:
-        polygons = shapely.from_wkb(ordered.column("geometry").to_numpy(zero_copy_only=False))
-    except (shapely.errors.GEOSException, TypeError) as e:
+        polygons = read_polygons(ordered.column("geometry"), "its regions")
+    except OutputError as e:
         msg = "its outlines are damaged"
         raise _NotShownError(msg) from e
     ids = column_of(ordered, "class_id").to_pylist()

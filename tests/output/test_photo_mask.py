@@ -98,6 +98,21 @@ def test_a_damaged_file_is_not_taken(form):
             read_layer(damaged)
 
 
+@pytest.mark.parametrize("form", ["png", "tif"])
+def test_another_size_than_the_recorded_is_known_before_pixels_are_decoded(form):
+    data = encode_mask(mask_of((230, 410), 0, 255), product_of(mask_format=form), 255)
+    assert read_layer(data, (230, 410)).shape == (230, 410)
+    with pytest.raises(SourceError, match="410 x 230 pixels, recorded are 230 x 410"):
+        read_layer(data, (410, 230))
+
+
+@pytest.mark.parametrize("size_hw", [(-5, 10), (0, 10), (60_000, 60_000), (2**31 - 1, 2**31 - 1)])
+def test_a_record_of_no_photographs_size_is_refused(size_hw):
+    row = {"outputs": [], "source_id": "a", "height": size_hw[0], "width": size_hw[1]}
+    with pytest.raises(DamagedResultError, match="its record says"):
+        StoredMasks("/nowhere", None)(row)
+
+
 def test_large_masks_are_read_though_pillow_takes_their_like_for_bombs(monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
     mask = mask_of((23, 41), 0, 255)

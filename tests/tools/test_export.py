@@ -1,11 +1,13 @@
 """Region tables to vector files, read back by pyogrio."""
 
+import json
 from pathlib import Path
 
 import geopandas
 import numpy as np
 import pyarrow as pa
 import pyogrio
+import pyproj
 import pytest
 import shapely
 from conftest import JobWriter, batchseg, reflectance, write_raster
@@ -42,6 +44,27 @@ def regions_of(output: Path) -> geopandas.GeoDataFrame:
 def test_a_crs_that_is_damaged_is_the_output_s(geo: bytes) -> None:
     with pytest.raises(OutputError, match="does not say its CRS"):
         schema_crs(pa.schema([]).with_metadata({b"geo": geo}))
+
+
+def schema_of(crs: pyproj.CRS) -> pa.Schema:
+    geo = {"columns": {"geometry": {"crs": crs.to_json_dict()}}}
+    return pa.schema([]).with_metadata({b"geo": json.dumps(geo).encode()})
+
+
+def test_a_crs_that_names_a_grid_is_refused() -> None:
+    for grid in ("http://127.0.0.1:9/x.gsb", "/dev/stdin", "x.gsb"):
+        crs = pyproj.CRS(f"+proj=longlat +ellps=bessel +nadgrids={grid} +no_defs")
+        with pytest.raises(OutputError, match="names a file"):
+            schema_crs(schema_of(crs))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["EPSG:32633", "+proj=laea +lat_0=52 +lon_0=10 +ellps=GRS80", "+proj=utm +zone=33 +towgs84=1,2,3"],
+)
+def test_a_crs_of_numbers_is_read(text: str) -> None:
+    crs = pyproj.CRS(text)
+    assert schema_crs(schema_of(crs)) == crs
 
 
 @pytest.mark.parametrize("suffix", [".gpkg", ".fgb"])
