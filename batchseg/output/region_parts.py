@@ -84,14 +84,21 @@ def part_path(crs: str, rows: pa.Table) -> str:
     return layout.shared_regions_path(crs, _digests(ordered, np.array([0, len(ordered)]))[0])
 
 
+_NEEDED = ("source_id", "class_id", "geometry")
+
+
 def read_part(output: str, path: str) -> pq.ParquetFile:
-    """Raises OutputError where it cannot be read."""
+    """Raises OutputError where it cannot be read, or is no table of regions."""
     file = layout.result_file(output, path)
     try:
-        return open_parquet(file)
+        part = open_parquet(file)
     except (OSError, pa.ArrowException) as e:
         msg = f"cannot read {file}: {e}"
         raise OutputError(msg) from e
+    if missing := [name for name in _NEEDED if name not in part.schema_arrow.names]:
+        msg = f"{file} is no table of regions: it has no column {missing[0]}; `batchseg verify` tells more"
+        raise OutputError(msg)
+    return part
 
 
 def region_parts(output: str) -> dict[str, int]:

@@ -191,6 +191,9 @@ def moved(table: pa.Table, own: pyproj.CRS | None, wanted: pyproj.CRS) -> pa.Tab
     """Geometries and centroids in another CRS; measures stay what they are."""
     if own is None or own == wanted or not len(table):
         return table
+    if missing := [name for name in ("centroid_x", "centroid_y") if name not in table.schema.names]:
+        msg = f"a region table has no column {missing[0]}; `batchseg verify` tells more"
+        raise OutputError(msg)
     transformer = pyproj.Transformer.from_crs(own, wanted, always_xy=True)
     shapes = read_polygons(table.column("geometry"), "a region table")
     coordinates = shapely.get_coordinates(shapes)

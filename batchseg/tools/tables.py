@@ -99,10 +99,17 @@ def open_items(output: str) -> Items:
     if state is None:
         msg = f"the first run to {output} has recorded nothing yet; run its job again"
         raise ConfigError(msg)
+    if strange := [n for n in ("source_id", "status") if not _is_text(file.schema_arrow, n)]:
+        msg = f"{place} is no table of items: its column {strange[0]} is missing or no text"
+        raise OutputError(msg)
     known = {*PHOTOGRAPHS.names}
     fields = (field for field in file.schema_arrow if field.name not in known)
     attributes = tuple(field.name for field in fields if pa.types.is_string(field.type))
     return Items(output=output, state=state, file=file, attributes=attributes)
+
+
+def _is_text(schema: pa.Schema, name: str) -> bool:
+    return name in schema.names and pa.types.is_string(schema.field(name).type)
 
 
 def _filled(table: pa.Table, columns: Sequence[str]) -> pa.Table:

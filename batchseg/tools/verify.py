@@ -19,6 +19,8 @@ from batchseg.system import fetch, listing, storage
 
 _COLUMNS: dict[str, pa.DataType] = {"source_id": pa.string(), "path": pa.string(), "found": pa.int64()}
 _FOUND = pa.schema(_COLUMNS)
+_WORDS: dict[str, pa.DataType] = {"source_id": pa.string(), "status": pa.string()}
+_ITEMS = pa.schema(_WORDS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +87,10 @@ def _listed(output: str, folder: str) -> Iterator[tuple[str, int]]:
     root = layout.result_folder(output, folder)
     with publish.output_errors("list", root):
         infos = listing.list_below(root)
-    return ((info.uri.removeprefix(output + "/"), info.size) for info in infos)
+    # A name that is no UTF-8 is nobody's result: it is shown as tables can hold it.
+    paths = (info.uri.removeprefix(output + "/").encode(errors="surrogateescape") for info in infos)
+    sizes = (info.size for info in infos)
+    return zip((path.decode(errors="backslashreplace") for path in paths), sizes, strict=True)
 
 
 def _size_problem(made: Output, sizes: dict[str, int]) -> str:
@@ -152,7 +157,8 @@ def _item_problems(output: str, ledger: Ledger) -> list[str]:
     path = layout.ITEMS_TABLE
     try:
         items = open_parquet(layout.items_file(output)).read(["source_id", "status"])
-    except (OSError, pa.ArrowException) as e:
+        items = items.select(["source_id", "status"]).cast(_ITEMS)
+    except (OSError, pa.ArrowException, KeyError) as e:
         return [f"{path}: cannot be read: {e}"]
     table = ledger.table().select(["source_id", "status"]).cast(items.schema)
     if items.equals(table):

@@ -1,12 +1,17 @@
+import os
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 from outputs import EVERYWHERE, check
 from runs import run
 from stored import put, take
 
+from batchseg.errors import OutputError
 from batchseg.system import fetch
 from batchseg.system.location import join
+from batchseg.tools.tables import open_items
 
 
 def test_what_a_run_leaves_is_as_recorded(job_and_output: tuple[Path, str]) -> None:
@@ -51,3 +56,18 @@ def test_verify_sees_a_table_that_says_something_else(job_and_output: tuple[Path
     pq.write_table(rows.slice(1), sink)
     put(uri, sink.getvalue())
     assert check(output).problems == ("items/items.parquet: a.tif: its rows are not what the ledger says",)
+
+
+def test_tables_and_names_that_somebody_planted_are_named(job_and_output: tuple[Path, str]) -> None:
+    job, output = job_and_output
+    run(job)
+    strange = os.fsdecode(b"masks/\xff.tif")
+    put(join(output, strange), b"x")
+    pq.write_table(pa.table({"source_id": ["a.tif"]}), Path(output) / "annotations" / "part-x.parquet")
+    pq.write_table(pa.table({"source_id": [1], "status": [[2]]}), Path(output) / "items" / "items.parquet")
+    found = check(output)
+    assert "masks/\\xff.tif" in found.unrecorded
+    assert any("no column class_id" in problem for problem in found.problems)
+    assert any("items/items.parquet: cannot be read" in problem for problem in found.problems)
+    with pytest.raises(OutputError, match="no table of items"):
+        open_items(output)
