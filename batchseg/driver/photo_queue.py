@@ -101,16 +101,23 @@ class PhotoQueue:
         self._alone += (replace(work.slice(number, 1), alone=True) for number in range(work.count))
 
     def take(self, count: int, *, alone: bool = True) -> PhotoWork | None:
-        """The next to be done again, as it is; or the next photographs: at most so many, and GROUP_BYTES.
+        """The next to be done again; or the next photographs: at most so many, and GROUP_BYTES.
+
+        What failed before is given as it is, so that who is at fault is found.
 
         Args:
-            count: of photographs that were never given out.
+            count: of photographs that never failed.
             alone: whether it may be one that is done alone.
         """
         if alone and self._alone:
             return self._alone.popleft()
         if self._again:
-            return self._again.popleft()
+            work = self._again.popleft()
+            if work.count > count and not (work.attempts or work.lost):
+                # What a group had no time for: else a predictor that is free, or joins, finds nothing to do.
+                self._again.appendleft(work.slice(count, work.count - count))
+                work = work.slice(0, count)
+            return work
         if not self.left:
             return None
         part = self._work.slice(self._at, count)

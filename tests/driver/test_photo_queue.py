@@ -2,6 +2,7 @@
 
 import numpy as np
 import pyarrow as pa
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from listings import listing
@@ -45,6 +46,7 @@ def test_what_is_done_again_goes_first_and_as_it_is():
     work = PhotoWork(images=photos(*range(9)))
     queue = PhotoQueue(work)
     first = queue.take(3)
+    first.attempts = 1
     queue.add_again(first)
     queue.add_again(first.pick(["002.jpg"]), first=True)
     assert [names(queue.take(1)) for _ in range(3)] == [
@@ -53,6 +55,18 @@ def test_what_is_done_again_goes_first_and_as_it_is():
         ["003.jpg"],
     ]
     assert queue.left == 5
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5])
+def test_what_a_group_had_no_time_for_is_shared_out(count):
+    queue = PhotoQueue(PhotoWork(images=photos(1, 1, 1, 1)))
+    rest = queue.take(4)
+    queue.add_again(rest, first=True)
+    given = []
+    while (work := queue.take(count)) is not None:
+        assert work.count <= count
+        given += names(work)
+    assert given == names(rest)
 
 
 def test_results_stay_beside_their_images():
