@@ -50,14 +50,23 @@ def main(argv: Sequence[str] | None = None) -> None:
     except BaseException:
         streams.give_back()
         raise
-    with contextlib.suppress(OSError):
-        sys.stdout.flush()
+    _give_up_what_cannot_be_printed()
     from batchseg.system.threads import Helper  # here: it imports more than a refused run needs
 
     if Helper.given_up:  # Python would wait for the threads of pools that hang
         os._exit(code)
     keep_exit_code()
     sys.exit(code)
+
+
+def _give_up_what_cannot_be_printed() -> None:
+    """Python tries once more at its end, and would exit with 120."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(nowhere, sys.stdout.fileno())
 
 
 def _do(arguments: argparse.Namespace, streams: Streams) -> Answer:
