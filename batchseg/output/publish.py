@@ -187,22 +187,30 @@ def remove_files(places: Sequence[Location]) -> None:
 
 def _remove_objects(fs: Any, paths: Sequence[str]) -> None:
     """Delete objects of these very names: to `rm` one with a wildcard is a pattern, of others' names too."""
-    patterns = [path for path in paths if any(character in path for character in WILDCARDS)]
+    patterns = {path for path in paths if any(character in path for character in WILDCARDS)}
     plain = [path for path in paths if path not in patterns]
     with contextlib.suppress(FileNotFoundError):
         if plain:
             patiently(lambda: fs.rm(plain))
-    for path in patterns:
+    for path in sorted(patterns):
         with contextlib.suppress(FileNotFoundError):
             patiently(partial(fs.rm_file, path))
 
 
 def clear_scratch(output: str) -> None:
-    """Remove what is in the making in a local output. Raises OutputError where a link is in its place."""
+    """Remove what is in the making in a local output. Raises OutputError where a link is in its place.
+
+    What another user's run left stays, as nobody else may remove it.
+    """
     place = layout.scratch_folder(output)
     if place.is_local:
-        with output_errors("clear", place), contextlib.suppress(FileNotFoundError):
-            rooted.remove_tree(place)
+        with output_errors("clear", place):
+            try:
+                rooted.remove_tree(place)
+            except rooted.LinkError:
+                raise
+            except OSError:
+                pass
 
 
 @dataclass(frozen=True, slots=True)

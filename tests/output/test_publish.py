@@ -1,5 +1,6 @@
 import errno
 import os
+import shutil
 import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -147,6 +148,21 @@ def test_a_name_like_a_pattern_is_removed_alone(bucket, name):
     publish.remove_folder(below(bucket, f"other/{name}"))
     left = {info.uri.removeprefix(f"{bucket}/") for info in listing.list_below(bucket)}
     assert left == {"masks/a", "other/a"}
+
+
+def test_what_another_users_run_left_stops_no_run(tmp_path, monkeypatch):
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    publish.publish(below(tmp_path, "masks/a"), b"x")
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", refused)
+        publish.clear_scratch(str(tmp_path))
+    publish.clear_scratch(str(tmp_path))
+    assert not (tmp_path / "_batchseg" / "scratch").exists()
+    (tmp_path / "_batchseg" / "scratch").symlink_to(tmp_path)
+    with pytest.raises(OutputError, match="is a link"):
+        publish.clear_scratch(str(tmp_path))
 
 
 def test_checking_an_output_writes_nothing(tmp_path):
