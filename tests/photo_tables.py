@@ -57,9 +57,9 @@ def listing_row(name):
     return {"source_id": name, "tag": f"tag {name}", "uri": f"/in/{name}", "attributes": '{"line": "7"}'}
 
 
-def written(output, masks, product, recipe=None, confidences=None, cpu_class="avx2"):
+def written(output, masks, product, recipe=None, confidences=None, cpu_class="avx2", epoch=1):
     recipe = recipe or make_recipe(confidence=confidences is not None)
-    writer = ResultWriter(str(output), recipe, product, cpu_class)
+    writer = ResultWriter(str(output), recipe, product, cpu_class, epoch)
     for number, (name, mask) in enumerate(masks.items()):
         made = PhotoMask(classes=mask, confidence=(confidences or {}).get(name), tiles=number)
         writer.add(Finished(row=listing_row(name), mask=made, content=f"c{number}", same_as=""))

@@ -64,6 +64,7 @@ class PhotoLoop:
         stop: asked often; a reason ends the run, which drains and raises StoppedError.
         lease_timeout: seconds until a group is given up.
         stop_after: photographs in a row with the same error that end the run, none of them quarantined.
+        epoch: of the lock, which is looked at before results are published.
         superseded: paths below the output of masks of earlier versions, by id.
         memory: bytes that one photograph may take.
         profile: ask for the times of each step.
@@ -80,13 +81,14 @@ class PhotoLoop:
         stop: Callable[[], str | None],
         lease_timeout: float,
         stop_after: int,
+        epoch: int,
         superseded: Mapping[str, Sequence[str]],
         memory: int = MAX_PHOTO_MEMORY,
         profile: bool = False,
     ) -> None:
         self._executor, self._emit, self._stop = executor, emit, stop
         self._slots, self._timeout, self._profile = list(slots), lease_timeout, profile
-        self._memory = memory
+        self._memory, self._epoch = memory, epoch
         self._commits = PhotoCommits(output, ledger, superseded, emit if profile else None)
         self._refusals = Refusals(stop_after, self._commits, emit)
         self._failures = PhotoFailures(stop_after, len(slots))
@@ -164,7 +166,7 @@ class PhotoLoop:
     def _submit(self, work: PhotoWork, slot: Slot) -> None:
         number, submitted = next(self._ids), time.monotonic()
         seconds = PATIENCE * GROUP_SECONDS if work.how == "predict" else math.inf
-        group = work.group(number, seconds, memory=self._memory, profiled=self._profile)
+        group = work.group(number, seconds, epoch=self._epoch, memory=self._memory, profiled=self._profile)
         task = GroupTask(group=group, slot=slot)
         self._flights[number] = _GroupInFlight(work, task, submitted)
         self._executor.submit(task)

@@ -54,15 +54,17 @@ class PhotoWork:
         number: int,
         seconds: float = math.inf,
         *,
+        epoch: int = 0,
         memory: int = MAX_PHOTO_MEMORY,
         profiled: bool = False,
     ) -> Group:
-        """As it goes to a worker, which begins no image of it after so many seconds, and takes for none more
-        memory than so many bytes."""
+        """As it goes to a worker, which begins no image of it after so many seconds, takes for none more
+        memory than so many bytes, and publishes nothing once the output is no longer of this epoch."""
         return Group(
             id=number,
             work=self.how,
             images=to_stream(self.images),
+            epoch=epoch,
             results=b"" if self.results is None else to_stream(self.results),
             count=self.count,
             seconds=seconds,

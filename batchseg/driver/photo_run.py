@@ -134,6 +134,7 @@ class PhotoRun:
             stop=context.stop,
             lease_timeout=driver_timeout(config),
             stop_after=config.stop_after,
+            epoch=context.lock.epoch,
             superseded=revision.superseded,
             memory=self._memory,
             profile=context.profile,
@@ -216,7 +217,7 @@ class PhotoRun:
 
     def _end(self, ledger: Ledger, product: Product, loop: PhotoLoop | None, triaged: PhotoTriage) -> Report:
         context, output = self._context, self._config.output
-        context.lock.check()
+        context.lock.end_work()
         rows, paths = surplus(ledger.table(), product)
         if rows.num_rows:
             ledger.append_table(rows)

@@ -87,7 +87,7 @@ class GroupWorker:
         cpu = time.thread_time if self._predictor.threads == 1 else time.process_time
         watch = Stopwatch("predictor", profiled=group.profiled, cpu=cpu)
         clock = _Clock(watch=watch)
-        writer = ResultWriter(self._output, self._recipe, self._product, self._cpu_class)
+        writer = ResultWriter(self._output, self._recipe, self._product, self._cpu_class, group.epoch)
         if group.work == "predict":
             ahead = self._ahead(images, clock, group)
             masks = self._predicted(images, ahead, clock, until=time.monotonic() + group.seconds)

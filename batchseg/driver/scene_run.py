@@ -25,7 +25,7 @@ from batchseg.output.fragments import discard_leftovers, fragments_exist
 from batchseg.output.items import write_items
 from batchseg.output.ledger import Ledger
 from batchseg.output.record import SceneRecord
-from batchseg.output.region_parts import region_parts, tidy
+from batchseg.output.region_parts import tidy
 from batchseg.output.state import load_state
 from batchseg.system.threads import start_aside, wait_for
 
@@ -171,9 +171,8 @@ class SceneRun:
     def _end(
         self, ledger: Ledger, product: Product, tally: Tally, triaged: Triage, records: Sequence[SceneRecord]
     ) -> Report:
-        parts = start_aside(region_parts, self._config.output)  # a bucket is asked both things at once
-        self._lock.check()
-        tidy(self._config.output, ledger, parts.result())
+        self._lock.end_work()
+        tidy(self._config.output, ledger)
         self._lock.guard()
         swept = start_aside(discard_leftovers, self._config.output, ledger.unfinished())
         write_items(self._config.output, ledger.table(), product.class_names, triaged.vanished)

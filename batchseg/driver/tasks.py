@@ -45,6 +45,8 @@ class Group:
     """After which no more of it is begun: what a stop or a kill can cost, however large the images are."""
     profiled: bool = False
     """Whether each step's times are wanted, not only the whole's."""
+    epoch: int = 0
+    """Of the run's lock; 0: it publishes nothing."""
     memory: int = MAX_PHOTO_MEMORY
     """Bytes that one photograph may take."""
     alone: bool = False

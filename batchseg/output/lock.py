@@ -33,6 +33,7 @@ from batchseg.system import fetch, listing, rooted, storage
 from batchseg.system.disks import describe, is_failing
 from batchseg.system.file_info import FileInfo, file_info
 from batchseg.system.json_text import parse_json
+from batchseg.system.location import Location
 from batchseg.system.retry import is_passing
 
 BEAT_SECONDS = 5.0
@@ -50,6 +51,20 @@ def check_epoch(output: str, epoch: int) -> None:
         raise OutputError(msg)
 
 
+def check_work_goes_on(output: str, epoch: int) -> None:
+    """Ask before results are published: a worker can outlive its run, or be given up by it and not know.
+
+    Raises:
+        OutputError: the run of that epoch ended or is ending, or another one has taken the output over.
+    """
+    with publish.output_errors("look at", output):
+        check_epoch(output, epoch)
+        found = _read(layout.epoch_file(output, epoch))
+    if found is not None and (found.released or found.ending):
+        msg = f"the run that this belongs to has ended: nothing more of it is published in {output}"
+        raise OutputError(msg)
+
+
 @dataclass(slots=True)
 class Lock:
     """An output that is held."""
@@ -64,6 +79,7 @@ class Lock:
     _beaten: tuple[float, float] = field(default_factory=lambda: _clocks())
     _over: threading.Event = field(default_factory=threading.Event)
     _forgotten: bool = False
+    _ending: bool = False
 
     def lost(self) -> str | None:
         """Why this run no longer holds the output; None while it does."""
@@ -78,6 +94,16 @@ class Lock:
         """Write nothing any more: what was begun here is removed."""
         self._over.set()
         self._forgotten = True
+
+    def end_work(self) -> None:
+        """From now on no worker of this run publishes anything: what is there can be put in order.
+
+        Raises:
+            OutputError: the output is no longer held, or cannot be written.
+        """
+        self.check()
+        self._ending = True
+        _write(self, released=False)
 
     def check(self) -> None:
         """Ask the storage now. Raises OutputError where the output is no longer held."""
@@ -203,6 +229,8 @@ class _Found:
     token: str
     text: str
     released: bool
+    ending: bool
+    """Its workers are to publish nothing more."""
     modified: float | None
 
 
@@ -266,7 +294,8 @@ def _epochs(output: str) -> list[int]:
 
 
 def _document(lock: Lock, *, released: bool) -> bytes:
-    return json.dumps({"token": lock.token, "holder": lock.text, "released": released}).encode()
+    said = {"token": lock.token, "holder": lock.text, "released": released, "ending": lock._ending}
+    return json.dumps(said).encode()
 
 
 def _write(lock: Lock, *, released: bool) -> None:
@@ -286,25 +315,31 @@ def _write(lock: Lock, *, released: bool) -> None:
 
 
 def _found(output: str, epoch: int) -> _Found | None:
-    uri = layout.epoch_file(output, epoch)
-    info = file_info(uri)
-    modified = info.modified if info else None
+    place = layout.epoch_file(output, epoch)
+    info = file_info(place)
+    return _read(place, info.modified if info else None)
+
+
+def _read(place: Location, modified: float | None = None) -> _Found | None:
+    """Raises OutputError where it cannot be read."""
     try:
-        loaded = parse_json(fetch.read_bytes(uri))
+        loaded = parse_json(fetch.read_bytes(place))
         return _Found(
             token=_text(loaded["token"]),
             text=_text(loaded["holder"]),
             released=loaded["released"] is True,
+            ending=loaded.get("ending") is True,
             modified=modified,
         )
     except FileNotFoundError:
         return None
     except OSError as e:
-        msg = f"cannot read {uri}: {e}"
+        msg = f"cannot read {place}: {e}"
         raise OutputError(msg) from e
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (AttributeError, ValueError, KeyError, TypeError, RecursionError):
         # A power cut leaves an empty file; whether its run lives is seen as of any other.
-        return _Found(token="", text=f"unknown, as {uri} is damaged", released=False, modified=modified)
+        text = f"unknown, as {place} is damaged"
+        return _Found(token="", text=text, released=False, ending=False, modified=modified)
 
 
 def _text(value: object) -> str:

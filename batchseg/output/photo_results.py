@@ -16,6 +16,7 @@ from batchseg.inputs.source import Georeference
 from batchseg.job.recipe import Product, Recipe
 from batchseg.output import publish
 from batchseg.output.layout import Layer, layer_path, result_file
+from batchseg.output.lock import check_work_goes_on
 from batchseg.output.photo_mask import encode_confidence, encode_mask
 from batchseg.output.record import SCHEMA, Output, PhotoRecord, to_table
 from batchseg.output.region_parts import MEMBERS, part_path
@@ -57,10 +58,12 @@ class ResultWriter:
         recipe: the pixel settings.
         product: names, formats, regions, rules, and which masks are kept.
         cpu_class: of the predictor.
+        epoch: of the run's lock: nothing is published for a run that ended or was taken for dead.
     """
 
-    def __init__(self, output: str, recipe: Recipe, product: Product, cpu_class: str) -> None:
+    def __init__(self, output: str, recipe: Recipe, product: Product, cpu_class: str, epoch: int) -> None:
         self._output, self._recipe, self._product = output, recipe, product
+        self._epoch = epoch
         self._options = product.photo_options
         self._annotator = _annotator(recipe, product)
         self._cpu_class = cpu_class
@@ -142,6 +145,8 @@ class ResultWriter:
         before = time.perf_counter()
         # Not synced one by one: a run that finds one cut off by a power failure makes it again.
         placed = [(result_file(self._output, path), data) for path, data in files]
+        if placed:
+            self._check_run()
         storage.at_once(lambda file: publish.publish(*file, durable=False), placed, self._output)
         self.seconds += time.perf_counter() - before
 
@@ -155,9 +160,15 @@ class ResultWriter:
         whole = regions.combine_chunks().replace_schema_metadata(metadata)
         pq.write_table(whole, sink, compression="zstd")
         path, data = part_path("none", members), sink.getvalue()
+        self._check_run()
         publish.publish(result_file(self._output, path), data)
         self.seconds += time.perf_counter() - before
         return _made(path, data)
+
+    def _check_run(self) -> None:
+        """A worker outlives its run where its cluster's head died. What it published then, the next run would
+        not know of: readers of the folder would find regions twice, and masks of other settings."""
+        check_work_goes_on(self._output, self._epoch)
 
     def _record(self, finished: Finished) -> PhotoRecord:
         """Without what follows from regions."""

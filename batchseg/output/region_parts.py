@@ -44,18 +44,17 @@ TAKE_ROWS = 2**17
 MEMBERS = b"batchseg:members"
 
 
-def tidy(output: str, ledger: Ledger, sizes: Mapping[str, int] | None = None) -> None:
+def tidy(output: str, ledger: Ledger) -> None:
     """Drop rows of sources that changed or are gone, join small parts, delete parts that nobody needs.
 
     Args:
         output: root of the results.
         ledger: what is committed.
-        sizes: of the parts there are, as `region_parts` gives them; None: they are listed.
 
     Raises:
         OutputError: a part cannot be read or written.
     """
-    sizes = region_parts(output) if sizes is None else sizes
+    sizes = region_parts(output)
     if not sizes:
         return
     ledger.guard()

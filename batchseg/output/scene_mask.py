@@ -29,7 +29,7 @@ from batchseg.output import layout, publish
 from batchseg.output.cog import Piece, sidecar_is_whole, vrt_of, write_cog
 from batchseg.output.fragments import fragment_file, fragment_folder, scene_folder
 from batchseg.output.layout import Layer
-from batchseg.output.lock import check_epoch
+from batchseg.output.lock import check_work_goes_on
 from batchseg.output.overviews import (
     Pixels,
     find_damage,
@@ -64,7 +64,7 @@ def finish_scene(
         recipe: the pixel settings.
         product: names, colours, compression, regions.
         shards: the records of all its shards; or its own `done` record, to derive from its mask what differs.
-        epoch: of the run's lock: nothing is published by a run that was taken for dead.
+        epoch: of the run's lock: nothing is published for a run that ended or was taken for dead.
 
     Returns:
         The scene's `done` record, not committed yet, and the seconds it took.
@@ -91,8 +91,7 @@ def finish_scene(
             reason = rooted.with_true_names(_reason(e, folder))
             msg = f"cannot assemble the mask of {scene.source.source_id}: {reason}"
             raise OutputError(msg) from e
-        with publish.output_errors("look at", output):
-            check_epoch(output, epoch)
+        check_work_goes_on(output, epoch)
         if keep and done is not None:
             outputs = [o for o in done.outputs if o.path != done.regions_part]
         else:

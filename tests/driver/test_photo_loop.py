@@ -113,6 +113,7 @@ def run(folder, executor, names, *, stop_after=10, lease_timeout=60):
         stop=lambda: None,
         lease_timeout=lease_timeout,
         stop_after=stop_after,
+        epoch=1,
         superseded={},
     )
     loop.predict(listing(*names))

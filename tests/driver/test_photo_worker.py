@@ -71,6 +71,7 @@ def group_of(images, work="predict", results=None):
         images=to_stream(images),
         results=b"" if results is None else to_stream(results),
         count=images.num_rows,
+        epoch=1,
     )
 
 

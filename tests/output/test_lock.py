@@ -16,7 +16,7 @@ from batchseg.errors import ConfigError, LockedError, OutputError
 from batchseg.output import layout
 from batchseg.output import lock as output_lock
 from batchseg.output.ledger import Ledger
-from batchseg.output.lock import hold, holder
+from batchseg.output.lock import check_work_goes_on, hold, holder
 from batchseg.output.record import SceneRecord
 from batchseg.system import listing
 from batchseg.system.escape import shown
@@ -121,6 +121,32 @@ def test_a_holder_that_slept_too_long_learns_that_it_lost(output, quick):
             assert mine.lost() is None
             mine.check()
             assert "run mine" in holder(output)
+
+
+def test_a_worker_learns_that_its_run_ended_is_ending_or_was_taken_over(output):
+    check_work_goes_on(output, 1)  # where nobody ever held it, nobody ended
+    with hold(output, "first") as lock:
+        check_work_goes_on(output, lock.epoch)
+        lock.end_work()
+        with pytest.raises(OutputError, match="has ended: nothing more of it is published"):
+            check_work_goes_on(output, lock.epoch)
+        assert "run first" in holder(output)
+        with pytest.raises(LockedError), hold(output, "second"):
+            pass
+    with pytest.raises(OutputError, match="has ended"):
+        check_work_goes_on(output, lock.epoch)
+    with hold(output, "second") as second:
+        with pytest.raises(OutputError, match="another run took over"):
+            check_work_goes_on(output, lock.epoch)
+        check_work_goes_on(output, second.epoch)
+
+
+def test_an_output_is_still_ending_after_a_sign_of_life(output, quick):
+    with hold(output, "mine") as lock:
+        lock.end_work()
+        time.sleep(1)
+        with pytest.raises(OutputError, match="has ended"):
+            check_work_goes_on(output, lock.epoch)
 
 
 def test_a_living_holder_keeps_the_output_however_long_it_works(output, quick):

@@ -16,6 +16,7 @@ from batchseg.errors import OutputError
 from batchseg.job.recipe import RegionSettings, Ruleset
 from batchseg.output import photo_results
 from batchseg.output.columns import from_parquet, to_parquet
+from batchseg.output.lock import hold
 from batchseg.output.photo_mask import read_layer
 from batchseg.output.photo_results import is_wanted
 from batchseg.output.record import SCHEMA
@@ -142,6 +143,23 @@ def test_parts_of_other_settings_or_versions_have_other_names(tmp_path):
     written(tmp_path, masks, replace(product, regions=RegionSettings(min_area=2)))
     written(tmp_path, {name: masks[name] for name in list(masks)[:5]}, product)
     assert len(files(tmp_path)) == 5
+
+
+@pytest.mark.parametrize("options", [{"masks": "none"}, {"masks": "all", "regions": None}])
+def test_a_worker_that_outlives_its_run_publishes_nothing(tmp_path, options):
+    with hold(str(tmp_path), "first") as lock:
+        lock.end_work()
+        before = files(tmp_path)
+        with pytest.raises(OutputError, match="has ended"):
+            written(tmp_path, masks_of(), product_of(**options), epoch=lock.epoch)
+        assert files(tmp_path) == before
+    with hold(str(tmp_path), "second") as second:
+        before = files(tmp_path)
+        with pytest.raises(OutputError, match="another run took over"):
+            written(tmp_path, masks_of(), product_of(**options), epoch=lock.epoch)
+        assert files(tmp_path) == before
+        written(tmp_path, masks_of(), product_of(**options), epoch=second.epoch)
+        assert len(files(tmp_path)) > len(before)
 
 
 def test_rows_go_into_a_ledger(tmp_path):

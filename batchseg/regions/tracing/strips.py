@@ -276,8 +276,9 @@ def to_regions(closed: Closed, width: int) -> tuple[Regions, Ints]:
         Regions, with labels for class ids, and (pairs, 2) ids that turned out to be one region's.
     """
     pool, part, region = _rings(closed)
-    stride, begin = width + 1, pool.offsets[part]
-    key = pool.y[begin].astype(np.int64) * stride + pool.x[begin]
+    stride = width + 1
+    # Not where a ring begins: strips decide that, and the order of holes would depend on them.
+    key = _tops(pool, stride)[part]
     first, bottom = np.full(len(closed.found.label), NO_ID), np.zeros(len(closed.found.label), dtype=np.int64)
     np.minimum.at(first, region, key)
     np.maximum.at(bottom, region, _bottoms(pool)[part])
@@ -321,7 +322,7 @@ def _rings(closed: Closed) -> tuple[Edges, Ints, Ints]:
 def _begun_at_top(rings: Edges, stride: int) -> Edges:
     """Each ring from its first edge of the top line on, wherever strips made it begin."""
     starts = rings.offsets[:-1]
-    key = rings.y.astype(np.int64) * stride + rings.x
+    key = _positions(rings, stride)
     begun = key[starts] == np.minimum.reduceat(key, starts)
     if begun.all():
         return rings
@@ -342,6 +343,21 @@ def _has_doubles(pool: Edges) -> Bools:
     if len(held):
         doubles[held] = np.bitwise_or.reduceat(pool.double, pool.offsets[held]) != 0
     return doubles
+
+
+def _positions(edges: Edges, stride: int) -> Ints:
+    """(edges,) each edge's place in row-major order."""
+    positions: Ints = edges.y.astype(np.int64) * stride + edges.x
+    return positions
+
+
+def _tops(pool: Edges, stride: int) -> Ints:
+    """(parts,) the place of each part's first edge in row-major order, -1 of an empty part."""
+    held = np.flatnonzero(np.diff(pool.offsets))
+    tops = np.full(len(pool), -1)
+    if len(held):
+        tops[held] = np.minimum.reduceat(_positions(pool, stride), pool.offsets[held])
+    return tops
 
 
 def _bottoms(pool: Edges) -> Ints:

@@ -33,6 +33,14 @@ def test_nothing_depends_on_strips(ids, rows, chunk):
     assert flat(traced(ids, rows=rows, chunk=chunk)[0]) == flat(traced(ids, rows=len(ids))[0])
 
 
+def test_the_order_of_holes_does_not_depend_on_strips():
+    ids = np.zeros((5, 6), dtype=np.uint8)
+    ids[1:4, 2] = ids[1, 4] = ids[3, 3] = 1
+    found = [polygons_of(batch) for rows in (1, 2, 5) for batch in traced(ids + 1, rows=rows)[0]]
+    holes = [[hole.bounds[:2] for hole in polygon.interiors] for polygon in np.concatenate(found)]
+    assert [some for some in holes if some] == 3 * [[(2, 1), (4, 1)]]
+
+
 @SETTINGS
 @given(rasters, st.integers(1, 12), st.integers(1, 30), st.integers(1, 30))
 def test_pieces_of_a_cut_region_make_it_up_and_share_its_id(ids, rows, chunk, max_vertices):
