@@ -200,7 +200,7 @@ def _remove_objects(fs: Any, paths: Sequence[str]) -> None:
 def clear_scratch(output: str) -> None:
     """Remove what is in the making in a local output. Raises OutputError where a link is in its place.
 
-    What another user's run left stays, as nobody else may remove it.
+    What another user's run left stays, as nobody else may remove it; so do folders too deep to be removed.
     """
     place = layout.scratch_folder(output)
     if place.is_local:
@@ -209,7 +209,7 @@ def clear_scratch(output: str) -> None:
                 rooted.remove_tree(place)
             except rooted.LinkError:
                 raise
-            except OSError:
+            except (OSError, RecursionError):
                 pass
 
 

@@ -166,7 +166,7 @@ def _areas_inside(part: Interest, regions: pa.Table, sizes_wh: NDArray[np.float6
     inside[at[within]] = regions["area_px"].to_numpy()[at[within]]
     crossing = np.flatnonzero(~within & shapely.intersects(polygon, boxes))
     crossing_rows: Any = pa.array(at[crossing])
-    outlines = read_polygons(regions["geometry"].take(crossing_rows), "a region table")
+    outlines = read_polygons(regions["geometry"].take(crossing_rows), "its regions")
     inside[at[crossing]] = shapely.area(shapely.intersection(polygon[crossing], outlines))
     return inside
 

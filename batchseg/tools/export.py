@@ -90,7 +90,7 @@ def export(output: str, target: Path, *, crs: str | None, classes: tuple[str, ..
                 parts = [path for code in codes for path in groups[code]]
                 counts: list[int] = []
                 tables = _tables(output, parts, classes, wanted, counts)
-                own = schema_crs(read_part(output, parts[0]).schema_arrow)
+                own = schema_crs(read_part(output, parts[0]).schema_arrow, parts[0])
                 _write(tables, making, driver, layer, wanted or own)
                 written.append((layer, sum(counts)))
             _check(making, written)
@@ -146,25 +146,32 @@ def _tables(
     ids = pa.array([int(c) for c in classes if c.isdigit()], pa.int32())
     for path in parts:
         part = read_part(output, path)
-        own = schema_crs(part.schema_arrow)
+        own = schema_crs(part.schema_arrow, path)
         for number in range(part.num_row_groups):
             rows = part.read_row_group(number).replace_schema_metadata(None)
             if classes:
                 named = pc.is_in(rows.column("class_name"), value_set=pa.array(classes, pa.string()))
                 rows = rows.filter(pc.or_(named, pc.is_in(rows.column("class_id"), value_set=ids)))
             counts.append(len(rows))
-            yield rows if wanted is None else moved(rows, own, wanted)
+            if wanted is None:
+                # GDAL is not handed what others may have written.
+                read_polygons(rows.column("geometry"), path)
+                yield rows
+            else:
+                yield moved(rows, own, wanted, path)
 
 
-def schema_crs(schema: pa.Schema) -> pyproj.CRS | None:
-    """What a region table's metadata say. Raises OutputError where they are damaged."""
+def schema_crs(schema: pa.Schema, path: str) -> pyproj.CRS | None:
+    """What the metadata of the region table of that path say. Raises OutputError where they are damaged."""
     try:
         geo = parse_json((schema.metadata or {}).get(b"geo", b"{}"))  # photographs' parts may have none
         said = geo["columns"]["geometry"]["crs"] if geo else None
         _refuse_files(said)
         return None if said is None else pyproj.CRS.from_json_dict(said)
     except (ValueError, LookupError, TypeError, CRSError) as e:
-        msg = f"a region table does not say its CRS as GeoParquet does ({type(e).__name__}: {e})"
+        msg = (
+            f"{path} does not say its CRS as GeoParquet does ({type(e).__name__}: {e}); run `batchseg verify`"
+        )
         raise OutputError(msg) from e
 
 
@@ -187,15 +194,19 @@ def _refuse_files(said: Any) -> None:
         _refuse_files(value)
 
 
-def moved(table: pa.Table, own: pyproj.CRS | None, wanted: pyproj.CRS) -> pa.Table:
-    """Geometries and centroids in another CRS; measures stay what they are."""
+def moved(table: pa.Table, own: pyproj.CRS | None, wanted: pyproj.CRS, path: str) -> pa.Table:
+    """Geometries and centroids in another CRS; measures stay what they are.
+
+    Raises:
+        OutputError: the table of that path lacks a column, or holds an outline that is no polygon.
+    """
     if own is None or own == wanted or not len(table):
         return table
     if missing := [name for name in ("centroid_x", "centroid_y") if name not in table.schema.names]:
-        msg = f"a region table has no column {missing[0]}; `batchseg verify` tells more"
+        msg = f"{path} has no column {missing[0]}; `batchseg verify` tells more"
         raise OutputError(msg)
     transformer = pyproj.Transformer.from_crs(own, wanted, always_xy=True)
-    shapes = read_polygons(table.column("geometry"), "a region table")
+    shapes = read_polygons(table.column("geometry"), path)
     coordinates = shapely.get_coordinates(shapes)
     moved = np.stack(transformer.transform(coordinates[:, 0], coordinates[:, 1]), axis=1)
     wkb = pa.array(shapely.to_wkb(shapely.set_coordinates(shapes, moved)), pa.binary())

@@ -69,14 +69,14 @@ def read_regions(output: str, crs: str | None) -> tuple[pa.Table, pyproj.CRS | N
     tables, found = [], {}
     for number, path in enumerate(parts.paths):
         part = read_part(output, path)
-        own = schema_crs(part.schema_arrow)
+        own = schema_crs(part.schema_arrow, path)
         if own is None and wanted is not None:
             msg = f"regions of {output} have no CRS, so they cannot be brought to {crs}; ask for them without"
             raise ConfigError(msg)
         rows = part.read().replace_schema_metadata(None)
         rows = rows.filter(pc.is_in(rows.column("source_id"), value_set=parts.members(number)))
         found[layout.crs_of(path)] = own
-        tables.append(rows if wanted is None else moved(rows, own, wanted))
+        tables.append(rows if wanted is None else moved(rows, own, wanted, path))
     if wanted is None and len(found) > 1:
         msg = f"regions of {output} are in several CRS: {', '.join(found)}; name one to bring them to"
         raise ConfigError(msg)

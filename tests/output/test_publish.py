@@ -1,6 +1,7 @@
 import errno
 import os
 import shutil
+import subprocess
 import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -163,6 +164,20 @@ def test_what_another_users_run_left_stops_no_run(tmp_path, monkeypatch):
     (tmp_path / "_batchseg" / "scratch").symlink_to(tmp_path)
     with pytest.raises(OutputError, match="is a link"):
         publish.clear_scratch(str(tmp_path))
+
+
+def test_folders_too_deep_to_be_removed_stay_in_scratch(tmp_path):
+    scratch = tmp_path / "_batchseg" / "scratch"
+    scratch.mkdir(parents=True)
+    descriptor = os.open(scratch, os.O_RDONLY)
+    for _ in range(3000):
+        os.mkdir("a", dir_fd=descriptor)
+        below = os.open("a", os.O_RDONLY, dir_fd=descriptor)
+        os.close(descriptor)
+        descriptor = below
+    os.close(descriptor)
+    publish.clear_scratch(str(tmp_path))
+    subprocess.run(["rm", "-r", scratch], check=True)  # else pytest fails to remove its folders
 
 
 def test_checking_an_output_writes_nothing(tmp_path):

@@ -1,11 +1,13 @@
 """Region tables to vector files, read back by pyogrio."""
 
 import json
+import struct
 from pathlib import Path
 
 import geopandas
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pyogrio
 import pyproj
 import pytest
@@ -42,8 +44,8 @@ def regions_of(output: Path) -> geopandas.GeoDataFrame:
     ],
 )
 def test_a_crs_that_is_damaged_is_the_output_s(geo: bytes) -> None:
-    with pytest.raises(OutputError, match="does not say its CRS"):
-        schema_crs(pa.schema([]).with_metadata({b"geo": geo}))
+    with pytest.raises(OutputError, match=r"^annotations/a.parquet does not say its CRS"):
+        schema_crs(pa.schema([]).with_metadata({b"geo": geo}), "annotations/a.parquet")
 
 
 def schema_of(crs: pyproj.CRS) -> pa.Schema:
@@ -55,7 +57,7 @@ def test_a_crs_that_names_a_grid_is_refused() -> None:
     for grid in ("http://127.0.0.1:9/x.gsb", "/dev/stdin", "x.gsb"):
         crs = pyproj.CRS(f"+proj=longlat +ellps=bessel +nadgrids={grid} +no_defs")
         with pytest.raises(OutputError, match="names a file"):
-            schema_crs(schema_of(crs))
+            schema_crs(schema_of(crs), "a.parquet")
 
 
 @pytest.mark.parametrize(
@@ -64,7 +66,20 @@ def test_a_crs_that_names_a_grid_is_refused() -> None:
 )
 def test_a_crs_of_numbers_is_read(text: str) -> None:
     crs = pyproj.CRS(text)
-    assert schema_crs(schema_of(crs)) == crs
+    assert schema_crs(schema_of(crs), "a.parquet") == crs
+
+
+@pytest.mark.parametrize("crs", [None, "EPSG:3857"])
+def test_outlines_that_were_planted_are_not_handed_to_gdal(output: Path, tmp_path: Path, crs: str) -> None:
+    part = sorted((output / "annotations").rglob("*.parquet"))[0]
+    table = pq.read_table(part)
+    nested = struct.pack("<BII", 1, 7, 1) * 100_000
+    at = table.schema.get_field_index("geometry")
+    pq.write_table(table.set_column(at, "geometry", pa.array([nested] * len(table), pa.binary())), part)
+    named = part.relative_to(output)
+    with pytest.raises(OutputError, match=f"^{named}: an outline is no WKB polygon; run `batchseg verify`"):
+        export(str(output), tmp_path / "r.gpkg", crs=crs, classes=())
+    assert not (tmp_path / "r.gpkg").exists()
 
 
 @pytest.mark.parametrize("suffix", [".gpkg", ".fgb"])
