@@ -13,7 +13,7 @@ from batchseg.output import layout, publish
 from batchseg.output.columns import PLAIN_OUTPUT, first_output, open_parquet, outputs_of
 from batchseg.output.ledger import Ledger
 from batchseg.output.record import Output
-from batchseg.output.region_parts import read_part
+from batchseg.output.region_parts import read_part, read_rows
 from batchseg.output.state import require_results
 from batchseg.system import fetch, listing, storage
 
@@ -143,7 +143,7 @@ def _found_rows(output: str, paths: Sequence[str]) -> tuple[pa.Table, list[str]]
         if not layout.is_region_table(path):
             continue
         try:
-            ids = read_part(output, path).read(["source_id"])
+            ids = read_rows(read_part(output, path), path, ["source_id"])
         except OutputError as e:
             problems.append(str(e))
             continue
