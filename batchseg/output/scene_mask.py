@@ -211,6 +211,7 @@ def _halving(recipe: Recipe, layer: Layer) -> Callable[[Pixels], Pixels]:
 
 
 def _done_record(scene: Scene, recipe: Recipe, product: Product, shards: Predicted) -> SceneRecord:
+    first = shards[0]
     return SceneRecord(
         status="done",
         source_id=scene.source.source_id,
@@ -218,13 +219,14 @@ def _done_record(scene: Scene, recipe: Recipe, product: Product, shards: Predict
         pixel=recipe.digest,
         product=product.digest,
         encoding=product.encoding,
-        cpu_class=shards[0].cpu_class,
-        grid=shards[0].grid,
+        cpu_class=first.cpu_class,
+        grid=first.grid,
         height=scene.height,
         width=scene.width,
         predicted=sum(shard.predicted for shard in shards),
         bad_pixels=sum(shard.bad_pixels for shard in shards),
         uri=scene.source.uri,
+        recorded=first.recorded if isinstance(first, SceneRecord) else 0,
     )
 
 

@@ -81,7 +81,7 @@ def read_regions(output: str, crs: str | None) -> tuple[pa.Table, pyproj.CRS | N
         msg = f"regions of {output} are in several CRS: {', '.join(found)}; name one to bring them to"
         raise ConfigError(msg)
     if not tables:
-        photographs = state is not None and "fit" in state.pixel
+        photographs = state is not None and state.of_photographs
         return (PHOTO_COLUMNS if photographs else SCENE_COLUMNS).empty_table(), wanted
     return pa.concat_tables(tables), wanted or next(iter(found.values()))
 
