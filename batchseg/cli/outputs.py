@@ -127,6 +127,9 @@ def _verify(arguments: argparse.Namespace, streams: Streams, say: Say) -> Answer
     verdict = f"{len(found.problems)} problems" if found.problems else "all as recorded"
     counts = f"{found.sources} sources, {found.files} files, {human(found.nbytes)}, {found.rows} regions"
     lines += [f"{counts}: {verdict}"]
+    if found.amended:
+        what = f"class names are as recorded in {len(found.amended)} .aux.xml into which others wrote as well"
+        lines += [f"{what}: {found.amended[0]}{' ...' * (len(found.amended) > 1)}"]
     lines += [f"not recorded, left alone: {path}" for path in found.unrecorded]
     return Answer(lines, EXIT_QUARANTINED if found.problems else EXIT_OK)
 

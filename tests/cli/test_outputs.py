@@ -57,7 +57,7 @@ def test_a_job_file_names_its_output(tmp_path: Path, output: str, capfd: pytest.
     job = tmp_path / "job.yaml"
     job.write_text("inputs: in\nmodel: model\noutput: out\n")
     _, out, _ = said(capfd, "status", str(job))
-    assert out.startswith(f"{output}: 1 scenes done")
+    assert out.startswith(f"{output}: 1 photographs done")
 
 
 def test_verify_has_a_verdict_and_a_code(output: str, capfd: pytest.CaptureFixture[str]) -> None:
