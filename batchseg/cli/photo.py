@@ -7,6 +7,7 @@ from typing import Any
 from batchseg.cli.outputs import root_of
 from batchseg.cli.terminal import Answer, Say, Streams
 from batchseg.errors import ConfigError
+from batchseg.system.amounts import counted
 
 LISTED = 20
 """Images that a summary names, unless --images says how many."""
@@ -73,7 +74,7 @@ def _summary(arguments: argparse.Namespace, streams: Streams, say: Say) -> Answe
     if arguments.sheet is not None:
         sheet = write_sheet(found, arguments.sheet)
         hidden = f", {len(sheet.absent)} of them cannot be shown" if sheet.absent else ""
-        note = f"{sheet.path}: {sheet.images} images{hidden}"
+        note = f"{sheet.path}: {counted(sheet.images, 'image')}{hidden}"
         if arguments.json:
             say(note)
         else:

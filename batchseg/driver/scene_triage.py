@@ -130,7 +130,7 @@ def outputs_there(
             return size == made.nbytes
         with publish.output_errors("read", output):
             found = sidecar.content_at(layout.result_file(output, made.path))
-        return found is not None and sidecar.names_in(found) == class_names
+        return found is not None and sidecar.has_names(found, class_names)
 
     def there(record: SourceRecord) -> Literal["all", "mask", "none"]:
         whole = [is_there(made) for made in record.outputs]

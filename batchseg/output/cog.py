@@ -17,7 +17,7 @@ from batchseg.inputs.source import Georeference, Scene
 from batchseg.job.recipe import Product, Recipe
 from batchseg.models.package import ClassInfo
 from batchseg.output.overviews import BLOCK
-from batchseg.output.sidecar import SUFFIX, add_class_table, names_in
+from batchseg.output.sidecar import SUFFIX, add_class_table, has_names
 from batchseg.pixels.grid import Window
 
 
@@ -126,10 +126,10 @@ def sidecar_is_whole(cog: Path, classes: tuple[ClassInfo, ...]) -> bool:
     if not classes:
         return True
     try:
-        found = names_in(cog.with_name(f"{cog.name}{SUFFIX}").read_bytes())
+        found = cog.with_name(f"{cog.name}{SUFFIX}").read_bytes()
     except OSError:
         return False
-    return found == tuple(info.name for info in classes)
+    return has_names(found, [info.name for info in classes])
 
 
 def write_cog(vrt: str, path: Path, product: Product) -> None:

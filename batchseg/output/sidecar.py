@@ -50,6 +50,12 @@ def names_in(data: bytes) -> tuple[str, ...] | None:
     return None if root is None else tuple(name.text or "" for name in root.iter("Category"))
 
 
+def has_names(data: bytes, names: Sequence[str]) -> bool:
+    """Whether such a file has these names, in their order. GDAL drops white space around some."""
+    found = names_in(data)
+    return found is not None and [name.strip() for name in found] == [name.strip() for name in names]
+
+
 def content_at(place: Location) -> bytes | None:
     """Such a file of an output; None where there is none, or a larger one than GDAL writes.
 

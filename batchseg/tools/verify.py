@@ -17,6 +17,7 @@ from batchseg.output.record import Output
 from batchseg.output.region_parts import read_part, read_rows
 from batchseg.output.state import require_results
 from batchseg.system import fetch, listing, storage
+from batchseg.system.amounts import counted
 
 _COLUMNS: dict[str, pa.DataType] = {"source_id": pa.string(), "path": pa.string(), "found": pa.int64()}
 _FOUND = pa.schema(_COLUMNS)
@@ -56,7 +57,7 @@ def verify(output: str, *, quick: bool, say: Callable[[str], None]) -> Verificat
     ledger = Ledger(output)
     recorded = _recorded(ledger.table())
     sizes = {path: size for folder in layout.RESULTS for path, size in _listed(output, folder)}
-    say(f"{len(recorded)} files to compare")
+    say(f"{counted(len(recorded), 'file')} to compare")
     problems = {made.path: problem for made in recorded.values() if (problem := _size_problem(made, sizes))}
     if not quick:
         whole = [made for made in recorded.values() if made.path not in problems]
@@ -91,7 +92,7 @@ def _amended(
         if path in sizes and path.endswith(sidecar.SUFFIX):
             with contextlib.suppress(OSError):  # that is its problem already
                 content = sidecar.content_at(layout.result_file(output, path))
-                if content is not None and sidecar.names_in(content) == classes:
+                if content is not None and classes is not None and sidecar.has_names(content, classes):
                     found.add(path)
     return found
 

@@ -10,7 +10,7 @@ from outputs import check
 from rasterio.errors import RasterioDeprecationWarning
 from runs import mask_bytes, run
 
-from batchseg.output.sidecar import MOST_BYTES, content_at, names_in, with_additions
+from batchseg.output.sidecar import MOST_BYTES, content_at, has_names, names_in, with_additions
 from batchseg.system.location import Location
 from batchseg.tools.verify import Verification
 
@@ -158,3 +158,14 @@ def test_the_classes_alone_are_a_table_for_qgis(mask: Path) -> None:
     ]
     usages = [field.findtext("Usage") for field in table.iter("FieldDefn")]
     assert usages == ["5", "2", "6", "7", "8"], "value, name, red, green, blue"
+
+
+def test_names_with_white_space_around_them_are_known_again(tmp_path: Path, write_job: JobWriter) -> None:
+    write_raster(tmp_path / "in" / "a.tif", reflectance(70, 90))
+    names = [" soil", "water  body ", "<&>", "\u00fc\u68c0"]
+    assert run(write_job(classes=names)).tally.done == 1
+    made = tmp_path / "out" / "masks" / "a.tif.tif"
+    add_statistics(made)
+    assert has_names(beside(made).read_bytes(), names)
+    assert looked_at(made).problems == ()
+    assert run(write_job(classes=names)).skipped == 1
