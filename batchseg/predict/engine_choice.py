@@ -206,7 +206,9 @@ def _bakeable(recipe: Recipe) -> tuple[Recipe, tuple[str, ...]]:
     try:
         network_for(recipe)
     except ModelError as e:
-        return replace(recipe, bake=None), (f"not baked: {str(e).removeprefix('model: ')}",)
+        reason = str(e).removeprefix("model: ")
+        note = f"normalisation and classes stay outside the network: {reason}"
+        return replace(recipe, bake=None), (note,)
     return recipe, ()
 
 
