@@ -67,6 +67,8 @@ def scene_lines(found: SceneSummary) -> list[str]:
     if found.since is not None and found.without_time:
         number = f"{found.without_time:,} were recorded by a version that kept no time"
         aside.append(f"{number}, and are not counted: --since all counts them")
+    if found.gone:
+        aside.append(f"of them {found.gone:,} gone from the inputs: counted until `batchseg prune`")
     if not (found.done or found.unread):
         return [*_nothing(found), *aside]
     scenes = found.done + found.quarantined + found.failed

@@ -20,6 +20,9 @@ from batchseg.output.state import OutputState, require_results
 from batchseg.tools.summary import LISTED, SINCE, Unread, start_of
 from batchseg.tools.tables import class_name, column_of, is_done, recorded_parts
 
+_COUNTS: dict[str, pa.DataType] = {"source_id": pa.string(), "class_id": pa.int32(), "count_all": pa.int64()}
+_REGIONS = pa.schema(_COUNTS)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SceneClass:
@@ -71,6 +74,8 @@ class SceneSummary:
     quarantined: int
     failed: int
     """For a passing reason."""
+    gone: int
+    """Of those that are done: no more among the inputs at the last run, and kept until `prune`."""
     begun: int
     """With some of their pixels recorded, whenever that was."""
     pixels: int
@@ -133,6 +138,7 @@ def summarize_scenes(
     done, undone = table.filter(is_done(table)), table.filter(pc.invert(is_done(table)))
     sizes = pc.multiply(column_of(done, "height").cast(pa.int64()), column_of(done, "width"))
     areas = pc.list_flatten(column_of(done, "class_area_m2"))
+    regions = _regions(output, done)
     return SceneSummary(
         output=output,
         since=start,
@@ -142,15 +148,16 @@ def summarize_scenes(
         done=len(done),
         quarantined=len(undone) - _sum(is_failed),
         failed=_sum(is_failed),
+        gone=_sum(pc.is_in(column_of(done, "source_id"), value_set=pa.array(state.vanished, pa.string()))),
         begun=len(ledger.unfinished()),
         pixels=_sum(sizes),
         valid_pixels=_sum(column_of(done, "valid_pixels")),
         bad_pixels=_sum(column_of(done, "bad_pixels")),
-        regions=_sum(column_of(done, "region_count")),
+        regions=_sum(column_of(regions, "count_all")),
         placed=_sum(pc.greater(pc.list_value_length(column_of(done, "class_area_m2")), pa.scalar(0))),
         area_m2=pc.sum(areas).as_py(),
-        classes=_classes(done, _regions_by_class(output, done), state),
-        scenes=_emptiest(done, sizes, state, scenes),
+        classes=_classes(done, _totals(regions, "class_id"), state),
+        scenes=_emptiest(done, sizes, _totals(regions, "source_id"), state, scenes),
         unread=tuple(
             Unread(source_id=record.source_id, status=record.status, error=record.error)
             for record in sources_of(undone.slice(0, scenes))
@@ -162,20 +169,27 @@ def _sum(values: Any) -> int:
     return pc.sum(values).as_py() or 0
 
 
-def _regions_by_class(output: str, done: pa.Table) -> dict[int, int]:
-    """Rows of the region tables that are of these scenes."""
-    counts: dict[int, int] = {}
+def _regions(output: str, done: pa.Table) -> pa.Table:
+    """How many regions of which class each of these scenes has; those that were cut into rows count once."""
+    found = [_REGIONS.empty_table()]
+    chosen = column_of(done, "source_id").combine_chunks()
     parts = recorded_parts(output)
     for number, path in enumerate(parts.paths):
         members = parts.members(number)
-        members = members.filter(pc.is_in(members, value_set=column_of(done, "source_id").combine_chunks()))
+        members = members.filter(pc.is_in(members, value_set=chosen))
         if not len(members):
             continue
-        rows = read_rows(read_part(output, path), path, ["source_id", "class_id"])
+        rows = read_rows(read_part(output, path), path, ["source_id", "class_id", "region_id"])
         rows = rows.filter(pc.is_in(rows.column("source_id"), value_set=members))
-        for row in pc.value_counts(column_of(rows, "class_id")).to_pylist():
-            counts[row["values"]] = counts.get(row["values"], 0) + row["counts"]
-    return counts
+        each = rows.group_by(["source_id", "class_id", "region_id"]).aggregate([])
+        counts = each.group_by(["source_id", "class_id"]).aggregate([([], "count_all")])
+        found.append(counts.select(_REGIONS.names).cast(_REGIONS))
+    return pa.concat_tables(found)
+
+
+def _totals(regions: pa.Table, key: str) -> dict[Any, int]:
+    sums = regions.group_by([key]).aggregate([("count_all", "sum")])
+    return {row[key]: row["count_all_sum"] for row in sums.to_pylist()}
 
 
 def _classes(done: pa.Table, regions: dict[int, int], state: OutputState) -> tuple[SceneClass, ...]:
@@ -198,16 +212,17 @@ def _classes(done: pa.Table, regions: dict[int, int], state: OutputState) -> tup
     )
 
 
-def _emptiest(done: pa.Table, sizes: Any, state: OutputState, count: int) -> tuple[SceneRow, ...]:
+def _emptiest(
+    done: pa.Table, sizes: Any, regions: dict[str, int], state: OutputState, count: int
+) -> tuple[SceneRow, ...]:
     shares: Any = pc.divide(column_of(done, "valid_pixels").cast(pa.float64()), sizes)
     keys = pa.table({"share": shares, "source_id": done.column("source_id")})
     order: Any = [("share", "ascending"), ("source_id", "ascending")]
-    return tuple(
-        _row(record, state) for record in sources_of(done.take(pc.sort_indices(keys, order)[:count]))
-    )
+    first = sources_of(done.take(pc.sort_indices(keys, order)[:count]))
+    return tuple(_row(record, regions.get(record.source_id, 0), state) for record in first)
 
 
-def _row(record: SourceRecord, state: OutputState) -> SceneRow:
+def _row(record: SourceRecord, regions: int, state: OutputState) -> SceneRow:
     size = max(record.height * record.width, 1)
     pixels, class_id = max(zip(record.class_pixels, record.class_ids, strict=True), default=(0, None))
     return SceneRow(
@@ -215,7 +230,7 @@ def _row(record: SourceRecord, state: OutputState) -> SceneRow:
         pixels=record.height * record.width,
         nodata_share=1 - record.valid_pixels / size,
         bad_share=getattr(record, "bad_pixels", 0) / size,
-        regions=record.region_count,
+        regions=regions,
         largest_class="" if class_id is None else class_name(state, class_id),
         largest_share=pixels / max(record.valid_pixels, 1),
     )

@@ -165,3 +165,20 @@ def test_the_text_fits_the_terminal(tmp_path: Path, output: str) -> None:
     lines = scene_lines(summarize_scenes(output, since="all"))
     assert max(cell_len(line) for line in lines if output not in line) <= COLUMNS
     assert any("km2" in line for line in lines)
+
+
+def test_a_region_that_was_cut_into_rows_counts_once(output: str) -> None:
+    whole = summarize_scenes(output)
+    table = min((Path(output) / "annotations").rglob("*.parquet"))
+    rows = pq.ParquetFile(table).read()
+    pq.write_table(pa.concat_tables([rows, rows.slice(0, 2)]), table)
+    cut = summarize_scenes(output)
+    assert (cut.regions, cut.classes, cut.scenes) == (whole.regions, whole.classes, whole.scenes)
+
+
+def test_scenes_that_are_gone_are_named_as_such(output: str, tmp_path: Path, write_job: JobWriter) -> None:
+    (tmp_path / "in" / "half.tif").unlink()
+    run(write_job())
+    found = summarize_scenes(output)
+    assert (found.done, found.gone) == (3, 1)
+    assert any("of them 1 gone from" in line for line in scene_lines(found))
