@@ -268,7 +268,7 @@ def make_photo_output(
     are folders that the images came from.
     """
     roots = {folder: InputRoot(pattern=folder, name="", prefix=folder) for folder in inputs}
-    save_state(str(output), make_state(classes=classes, colors=colors, roots=roots))
+    save_state(str(output), make_state(pixel={"fit": "tile"}, classes=classes, colors=colors, roots=roots))
     ledger = Ledger(str(output))
     ledger.claim("20260101-000000-abcdef")
     rows = {photo.source_id: region_rows(photo, classes, pixel_size) for photo in photos}

@@ -3,6 +3,7 @@
 import contextlib
 import html
 import math
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -157,7 +158,7 @@ def progress_on(where: Literal[True] | TextIO) -> tuple[list[Listener], Callable
     stream = sys.stderr if where is True else where
     if where is True and _is_notebook():
         drawn = NotebookProgress(sums)
-    elif stream.isatty():
+    elif stream.isatty() and not _is_of_notebook():
         drawn = TerminalProgress(sums, stream)
     else:
         drawn = PlainProgress(sums, partial(_write, stream))
@@ -169,6 +170,16 @@ def _is_notebook() -> bool:
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
     return getattr(shell, "kernel", None) is not None
+
+
+def _is_of_notebook() -> bool:
+    """Whether a notebook's cell shows what is written: it has no cursor that could be moved.
+
+    A cell's `!batchseg run job.yaml` is given a terminal all the same. Jupyter sets the first variable for
+    its kernels, and ipykernel the second wherever it runs, in VS Code too; both are inherited.
+    """
+    kernel = "JPY_PARENT_PID" in os.environ or "matplotlib_inline" in os.environ.get("MPLBACKEND", "")
+    return kernel or _is_notebook()
 
 
 def _shown(line: str) -> str:

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from batchseg.driver.dry_run import DryRun, PhotoPlan
 from batchseg.driver.progress import describe_young, duration
-from batchseg.job.recipe import Recipe
+from batchseg.job.recipe import Recipe, engine_words
+from batchseg.system.amounts import counted, pixels_in_words
 from batchseg.system.escape import shown
 
 
@@ -43,7 +44,8 @@ class Plan:
     object_store_bytes: int | None
     """That Ray is given."""
     seconds: float | None
-    """Of prediction, at the speed of one tile."""
+    """From start to end: starting, prediction at the speed of one tile, finishing masks and regions. Longer
+    where reading is slower than the network."""
     text: str
     """All of it in words."""
 
@@ -93,7 +95,7 @@ def plan_scenes(planned: DryRun) -> Plan:
         bytes_out=numbers.bytes_out,
         in_flight_bytes=numbers.in_flight_bytes,
         object_store_bytes=planned.object_store_bytes,
-        seconds=numbers.seconds,
+        seconds=planned.time.total,
         text=_text(_scene_lines(planned)),
     )
 
@@ -117,7 +119,7 @@ def _photograph_lines(planned: PhotoPlan) -> list[str]:
         f"photos   {planned.predict} to do ({human(planned.file_bytes)}){derived}, {planned.done} done, "
         f"{planned.quarantined} quarantined before, {planned.gone} gone",
         f"values   {describe_values(recipe)}",
-        f"fit      {how} {recipe.tile_size} pixels, on {planned.workers} workers",
+        f"fit      {how} {recipe.tile_size} pixels, on {counted(planned.workers, 'worker')}",
         f"results  {rules}; masks: {options.masks}, as {options.mask_format}",
     ]
     if planned.young:
@@ -138,14 +140,14 @@ def _model_lines(recipe: Recipe, *, undecided: bool) -> list[str]:
 def _scene_lines(planned: DryRun) -> list[str]:
     plan, numbers, recipe = planned.plan, planned.numbers, planned.recipe
     resumed = _begun(planned)
-    seconds = f"about {duration(numbers.seconds)}" if numbers.seconds >= 1 else "under 1 s"
     lines = [
         *_model_lines(recipe, undecided=planned.undecided),
         f"sources  {numbers.scenes} to do ({resumed} begun by earlier runs), {plan.triage.done} done, "
         f"{plan.triage.quarantined} quarantined before, {len(plan.triage.vanished)} gone",
         f"values   {describe_values(recipe)}",
         f"tiles    {numbers.tiles} of {recipe.tile_size} pixels, halo {recipe.halo}: "
-        f"{numbers.source_pixels / 1e6:.1f} Mpx; {seconds} of prediction on {planned.workers} workers",
+        f"{pixels_in_words(numbers.source_pixels)}",
+        f"time     {_time_words(planned)}",
         f"bytes    {human(numbers.bytes_in)} in (decoded), "
         f"at most {human(numbers.bytes_out)} out (uncompressed)",
         f"memory   at most {human(numbers.in_flight_bytes)} of pixels in flight, "
@@ -156,16 +158,29 @@ def _scene_lines(planned: DryRun) -> list[str]:
     if plan.triage.young:
         lines.append(f"young    {describe_young(plan.triage.young, planned.min_age)}")
     if plan.refusals:
-        lines.append(f"refused  {len(plan.refusals)} sources:")
+        lines.append(f"refused  {counted(len(plan.refusals), 'source')}:")
         lines += [f"  {refusal.source.source_id}: {refusal.reason}" for refusal in plan.refusals]
     return lines
+
+
+def _time_words(planned: DryRun) -> str:
+    time = planned.time
+    workers = counted(planned.workers, "worker")
+    if not planned.numbers.scenes:
+        return f"about {_at_least_a_second(time.total)}"
+    parts = {"start": time.start, "prediction": time.predict, "finishing": time.finish}
+    shares = ", ".join(f"{part} {_at_least_a_second(seconds)}" for part, seconds in parts.items())
+    return f"about {duration(max(time.total, 1))} on {workers}: {shares}"
+
+
+def _at_least_a_second(seconds: float) -> str:
+    return duration(seconds) if seconds >= 1 else "under 1 s"
 
 
 def describe_engine(recipe: Recipe, *, undecided: bool) -> str:
     if undecided:
         return "engine chosen by the first run, on its own tiles (`batchseg model bench` tries them now)"
-    baked = ", baked" if recipe.bake is not None else ""
-    return f"{recipe.engine} in {recipe.precision} on {recipe.device}{baked}"
+    return engine_words(recipe.engine, recipe.precision, recipe.device, baked=recipe.bake is not None)
 
 
 def describe_values(recipe: Recipe) -> str:

@@ -12,6 +12,7 @@ import batchseg
 from batchseg.cli.run import verdict_words
 from batchseg.cli.terminal import Answer, Say, Streams, json_lines
 from batchseg.errors import EXIT_OK, EXIT_QUARANTINED, ConfigError
+from batchseg.system.amounts import are, counted, pixels_in_words
 
 if TYPE_CHECKING:
     from batchseg.tools.status import Status
@@ -96,23 +97,23 @@ def _status(arguments: argparse.Namespace, streams: Streams, say: Say) -> Answer
 
 def status_lines(status: "Status") -> list[str]:
     """What an output holds."""
-    from batchseg.driver.bottleneck import share_words
+    from batchseg.driver.bottleneck import bound_words, share_words
 
-    what = "scenes" if status.verdicts is None else "photographs"
-    lines = [f"{status.output}: {status.done} {what} done, {status.pixels_done / 1e6:.1f} Mpx"]
+    done = counted(status.done, "scene" if status.verdicts is None else "photograph")
+    lines = [f"{status.output}: {done} done, {pixels_in_words(status.pixels_done)}"]
     if status.verdicts:
         lines += [f"verdicts: {verdict_words(status.verdicts)}   batchseg summary {status.output}"]
     lines += [f"running now: {status.running or 'nothing'}"]
     for scene in status.unfinished:
-        what = f"{scene.shards_done} shards, {scene.pixels_done / 1e6:.1f} Mpx recorded"
+        what = f"{counted(scene.shards_done, 'shard')}, {pixels_in_words(scene.pixels_done)} recorded"
         lines += [f"  begun: {scene.source_id}: {what}"]
     for damaged in status.damaged:
         lines += [f"  damaged: {damaged.source_id}: {damaged.bad_share:.2%} of it cannot be decoded"]
     if (last := status.last_run) is not None:
-        bound = f"bound by {last.bound_by}: " if last.bound_by else ""
+        bound = bound_words(last.bound_by)
         lines += [f"last run: {share_words(last.shares)}; {bound}{last.advice}"]
-    if status.gone:
-        lines += [f"{len(status.gone)} sources are gone from the inputs, until `batchseg prune`"]
+    if gone := len(status.gone):
+        lines += [f"{counted(gone, 'source')} {are(gone)} gone from the inputs, until `batchseg prune`"]
     return lines + [f"  {source.status}: {source.source_id}: {source.error}" for source in status.refused]
 
 
@@ -124,9 +125,12 @@ def _verify(arguments: argparse.Namespace, streams: Streams, say: Say) -> Answer
     lines = list(found.problems[:PROBLEMS_SHOWN])
     if len(found.problems) > PROBLEMS_SHOWN:
         lines += [f"and {len(found.problems) - PROBLEMS_SHOWN} more"]
-    verdict = f"{len(found.problems)} problems" if found.problems else "all as recorded"
-    counts = f"{found.sources} sources, {found.files} files, {human(found.nbytes)}, {found.rows} regions"
-    lines += [f"{counts}: {verdict}"]
+    verdict = counted(len(found.problems), "problem") if found.problems else "all as recorded"
+    counts = [counted(found.sources, "source"), counted(found.files, "file"), human(found.nbytes)]
+    lines += [f"{', '.join([*counts, counted(found.rows, 'region')])}: {verdict}"]
+    if found.amended:
+        what = f"class names are as recorded in {len(found.amended)} .aux.xml into which others wrote as well"
+        lines += [f"{what}: {found.amended[0]}{' ...' * (len(found.amended) > 1)}"]
     lines += [f"not recorded, left alone: {path}" for path in found.unrecorded]
     return Answer(lines, EXIT_QUARANTINED if found.problems else EXIT_OK)
 
@@ -139,7 +143,9 @@ def _export(arguments: argparse.Namespace, streams: Streams, say: Say) -> Answer
     if target.suffix.lower() == ".json":
         return Answer(_coco_lines(output, target, classes=classes, crs=arguments.crs))
     done = export(output, target, crs=arguments.crs, classes=classes)
-    return Answer([f"{done.path}: layer {layer!r}, {count} regions" for layer, count in done.layers])
+    return Answer(
+        [f"{done.path}: layer {layer!r}, {counted(count, 'region')}" for layer, count in done.layers]
+    )
 
 
 def _coco_lines(output: str, target: Path, *, classes: tuple[str, ...], crs: str | None) -> list[str]:
@@ -150,12 +156,12 @@ def _coco_lines(output: str, target: Path, *, classes: tuple[str, ...], crs: str
         msg = f"--crs {crs}: photographs have no place; COCO is in pixels"
         raise ConfigError(msg)
     done = export_coco(output, target, classes=classes)
-    return [f"{done.path}: {done.images:,} images, {done.annotations:,} annotations"]
+    return [f"{done.path}: {counted(done.images, 'image')}, {counted(done.annotations, 'annotation')}"]
 
 
 def _retry(arguments: argparse.Namespace, streams: Streams, say: Say) -> Answer:
     chosen = batchseg.open(arguments.output).retry(arguments.sources)
-    lines = [f"{len(chosen)} sources will be tried by the next run"]
+    lines = [f"{counted(len(chosen), 'source')} will be tried by the next run"]
     return Answer(lines + [f"  {source_id}" for source_id in chosen])
 
 
@@ -165,7 +171,8 @@ def _prune(arguments: argparse.Namespace, streams: Streams, say: Say) -> Answer:
     output = batchseg.open(arguments.output)
     pruned = output.prune(dry_run=arguments.dry_run, everything=arguments.all)
     done = "would remove" if arguments.dry_run else "removed"
-    what = f"{len(pruned.sources)} sources with {len(pruned.files)} files, {human(pruned.nbytes)}"
+    files = counted(len(pruned.files), "file")
+    what = f"{counted(len(pruned.sources), 'source')} with {files}, {human(pruned.nbytes)}"
     lines = [f"{done} {what}", *(f"  {source_id}" for source_id in pruned.sources)]
     if arguments.dry_run and pruned.files:
         lines += [f"their files, below {output.uri}:", *(f"  {path}" for path in pruned.files)]

@@ -10,6 +10,7 @@ from batchseg.api.own_process import lent, send_chatter_to
 from batchseg.api.stopping import stop_signals
 from batchseg.cli.terminal import Answer, Say, Streams
 from batchseg.errors import EXIT_OK, EXIT_QUARANTINED
+from batchseg.system.amounts import counted
 
 if TYPE_CHECKING:
     from batchseg.driver.report import Report
@@ -107,20 +108,22 @@ def report_lines(report: "Report", *, quiet: bool) -> list[str]:
         lines += [f"  masks: {report.masks}   table: {report.items}"]
         lines += [f"  log:   {report.log}"]
         if report.damaged:
-            lines += [f"{len(report.damaged)} scenes done with damaged blocks (nodata in the mask):"]
+            lines += [
+                f"{counted(len(report.damaged), 'scene')} done with damaged blocks (nodata in the mask):"
+            ]
             lines += _first([f"  {r.source_id}: {describe_damage(r)}" for r in report.damaged], report)
     for kind in ("quarantined", "failed"):
         records = [record for record in report.refused if record.status == kind]
         if records:
             note = "until the file changes" if kind == "quarantined" else "the next run tries again"
-            lines += [f"{len(records)} sources {kind} ({note}):"]
+            lines += [f"{counted(len(records), 'source')} {kind} ({note}):"]
             lines += _first([f"  {record.source_id}: {record.error}" for record in records], report)
     return lines
 
 
 def _counts(report: "Report") -> str:
-    what = "scenes" if report.verdicts is None else "photographs"
-    counts = [f"{report.tally.done} {what} done"]
+    what = "scene" if report.verdicts is None else "photograph"
+    counts = [f"{counted(report.tally.done, what)} done"]
     counts += [f"{report.copied} of them known by content"] if report.copied else []
     counts += [f"{report.rejudged} judged again"] if report.rejudged else []
     counts += [f"{report.skipped} done before"] if report.skipped else []
@@ -131,7 +134,7 @@ def _counts(report: "Report") -> str:
 
 def _speed(report: "Report") -> list[str]:
     """How fast it was, and what would make it faster."""
-    from batchseg.driver.bottleneck import diagnose
+    from batchseg.driver.bottleneck import bound_words, diagnose
     from batchseg.driver.progress import duration
 
     sums = report.sums
@@ -139,10 +142,10 @@ def _speed(report: "Report") -> list[str]:
         return []
     usage = sums.usage()
     found = diagnose(usage)
-    bound = f"bound by {found.bound}: " if found.bound else ""
+    bound = bound_words(found.bound)
     proof = f" ({report.choice.proof})" if report.choice.proof else ""
     return [
-        f"  {sums.tiles} tiles in {duration(sums.elapsed)}: {sums.rates()}",
+        f"  {counted(sums.tiles, 'tile')} in {duration(sums.elapsed)}: {sums.rates()}",
         f"  predictors: {usage.in_words}",
         f"  {bound}{found.advice}",
         f"  engine: {report.choice.summary}{proof}",

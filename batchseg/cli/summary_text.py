@@ -14,10 +14,12 @@ from rich.text import Text
 from batchseg.cli.terminal import json_lines
 from batchseg.system.escape import shown
 from batchseg.tools.outlines import cut
+from batchseg.tools.scene_summary import SceneClass, SceneSummary
 from batchseg.tools.summary import (
     ClassCounts,
     ImageCounts,
     Summary,
+    Unread,
     describe_counts,
     describe_period,
     local_time,
@@ -30,7 +32,7 @@ GROUPS = 30
 """Lines, or values of another attribute, that are printed; --json has all."""
 
 
-def as_json(found: Summary) -> list[str]:
+def as_json(found: Summary | SceneSummary) -> list[str]:
     """All of a summary, in lines; times in ISO 8601."""
 
     def plain(value: Any) -> Any:
@@ -53,11 +55,88 @@ def summary_lines(found: Summary) -> list[str]:
     if found.worst:
         lines += ["", *_worst_lines(found)]
     if found.unread:
-        lines += ["", *_unread_lines(found)]
+        lines += ["", *_unread_lines(found.unread, found.total.quarantined + found.total.failed)]
     return lines
 
 
-def _nothing(found: Summary) -> list[str]:
+def scene_lines(found: SceneSummary) -> list[str]:
+    """A summary of scenes as people read it, at most COLUMNS wide but for paths and reasons."""
+    aside = [f"running now: {found.running}; it goes on counting"] if found.running else []
+    if found.begun:
+        aside.append(f"begun and not finished, whenever: {found.begun:,}; `batchseg status` names them")
+    if found.since is not None and found.without_time:
+        number = f"{found.without_time:,} were recorded by a version that kept no time"
+        aside.append(f"{number}, and are not counted: --since all counts them")
+    if found.gone:
+        aside.append(f"of them {found.gone:,} gone from the inputs: counted until `batchseg prune`")
+    if not (found.done or found.unread):
+        return [*_nothing(found), *aside]
+    scenes = found.done + found.quarantined + found.failed
+    plural = "s" * (scenes != 1)
+    period = "in all" if found.since is None else f"recorded since {local_time(found.since)}"
+    states = {"done": found.done, "quarantined": found.quarantined, "failed": found.failed}
+    counts = ", ".join(f"{count:,} {state}" for state, count in states.items() if count)
+    lines = [f"{found.output}: {scenes:,} scene{plural} {period}: {counts}", *aside]
+    if found.done:
+        lines += [*_totals(found), "", *_scene_class_lines(found), "", *_scene_row_lines(found)]
+    if found.unread:
+        lines += ["", *_unread_lines(found.unread, found.quarantined + found.failed)]
+    return lines
+
+
+def _totals(found: SceneSummary) -> list[str]:
+    size = max(found.pixels, 1)
+    damaged = f", of it {found.bad_pixels / size:.2%} in damaged blocks" if found.bad_pixels else ""
+    nodata = f"{(found.pixels - found.valid_pixels) / size:.2%} nodata{damaged}"
+    place = f", {_area(found.area_m2)}" if found.area_m2 is not None else ""
+    if 0 < found.placed < found.done:
+        place += f" (of the {found.placed:,} that have a CRS)"
+    return [
+        f"  {found.pixels:,} px, {nodata}",
+        f"  valid: {found.valid_pixels:,} px{place}; {found.regions:,} regions",
+    ]
+
+
+def _scene_class_lines(found: SceneSummary) -> list[str]:
+    with_area = found.area_m2 is not None
+    headers = ["id", "class", "scenes", "regions", "px", "share", *(["area"] if with_area else [])]
+    rows = [
+        [
+            str(c.class_id),
+            _cut(c.name, 30),
+            f"{c.scenes:,}",
+            _regions(c),
+            f"{c.pixels:,}",
+            f"{c.share:.2%}",
+        ]
+        + ([_area(c.area_m2)] if with_area else [])
+        for c in found.classes
+    ]
+    return _table(headers, rows, left=2)
+
+
+def _regions(found: SceneClass) -> str:
+    """Class 0 has regions only where the job says so."""
+    return f"{found.regions:,}" if found.class_id or found.regions else ""
+
+
+def _scene_row_lines(found: SceneSummary) -> list[str]:
+    more = f"most nodata, first {len(found.scenes)}" if found.done > len(found.scenes) else "scene"
+    headers = [more, "mostly", "px", "nodata", "regions"]
+    rows = [
+        [
+            _cut(row.source_id, 36),
+            f"{_cut(row.largest_class, 12)} {row.largest_share:.0%}" if row.largest_class else "",
+            f"{row.pixels:,}",
+            f"{row.nodata_share:.1%}",
+            f"{row.regions:,}",
+        ]
+        for row in found.scenes
+    ]
+    return _table(headers, rows, left=2)
+
+
+def _nothing(found: Summary | SceneSummary) -> list[str]:
     if found.since is None or found.last is None:
         return [f"{found.output}: nothing recorded yet"]
     return [
@@ -106,6 +185,8 @@ def _class_lines(classes: Sequence[ClassCounts]) -> list[str]:
 def _area(m2: float | None) -> str:
     if m2 is None:
         return ""
+    if m2 >= 1e6:
+        return f"{m2 / 1e6:,.2f} km2"
     return f"{m2 * 1e6:,.1f} mm2" if m2 < 1 else f"{m2:,.1f} m2"
 
 
@@ -126,10 +207,9 @@ def _worst_lines(found: Summary) -> list[str]:
     return _table(headers, rows, left=4)
 
 
-def _unread_lines(found: Summary) -> list[str]:
-    count = found.total.quarantined + found.total.failed
-    title = f"no result of {count:,}" + (f", first {len(found.unread)}" if count > len(found.unread) else "")
-    rows = [[_cut(u.source_id, 34), u.status, _cut(u.error, 50)] for u in found.unread]
+def _unread_lines(unread: Sequence[Unread], count: int) -> list[str]:
+    title = f"no result of {count:,}" + (f", first {len(unread)}" if count > len(unread) else "")
+    rows = [[_cut(u.source_id, 34), u.status, _cut(u.error, 50)] for u in unread]
     return _table([title, "", "why"], rows, left=3)
 
 

@@ -40,10 +40,24 @@ class Usage:
 
 def share_words(shares: Mapping[str, float]) -> str:
     """
-    >>> share_words({"predicting": 0.853, "reading": 0.145, "ending": 0.002})
-    'predicting 85 %, reading 14 %'
+    >>> share_words({"predicting": 0.803, "reading": 0.145, "ending": 0.05, "writing": 0.002})
+    'predicting 80 %, reading 14 %, idle at the end 5 %'
     """
-    return ", ".join(f"{step} {100 * share:.0f} %" for step, share in shares.items() if share >= 0.005)
+    shown = ((step_words(step), share) for step, share in shares.items() if share >= 0.005)
+    return ", ".join(f"{step} {100 * share:.0f} %" for step, share in shown)
+
+
+def step_words(step: str) -> str:
+    """
+    >>> step_words("ending"), step_words("reading")
+    ('idle at the end', 'reading')
+    """
+    return {"ending": "idle at the end", "starting": "idle at the start"}.get(step, step)
+
+
+def bound_words(bound: str) -> str:
+    """What stands before an advice; empty where nothing bounds a run."""
+    return f"bound by {step_words(bound)}: " if bound else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -78,7 +78,9 @@ class Commits:
     def commit(self) -> list[OfScene]:
         """Commit what waits, and give it back as it was recorded. Raises OutputError."""
         with _timed(self._profile, len(self._waiting)):
-            records, self._waiting = [self._with_outputs(r) for r in self._waiting], []
+            now = int(time.time())
+            records = [_timed_record(self._with_outputs(r), now) for r in self._waiting]
+            self._waiting = []
             stale = {r.source_id: self._stale(r) for r in records if r.status == "quarantined"}
             before = self._clock()
             self._ledger.append(records)
@@ -186,6 +188,11 @@ def _timed(profile: Listener | None, count: int) -> Iterator[None]:
         yield
     if profile is not None and count:
         profile(Committed(records=count, stint=watch.stint("commit")))
+
+
+def _timed_record(record: OfScene, now: int) -> OfScene:
+    """What is derived from a mask keeps when that was made."""
+    return record if isinstance(record, ShardRecord) or record.recorded else replace(record, recorded=now)
 
 
 def _with_earlier_outputs(record: R, ledger: Ledger) -> R:

@@ -12,6 +12,7 @@ from batchseg.job.settings import JobConfig
 from batchseg.output.lock import Lock
 from batchseg.output.state import OutputState, save_state
 from batchseg.predict.engine_choice import Choice
+from batchseg.system.amounts import are, counted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +35,7 @@ class JobContext:
         """Say how many sources the inputs no longer hold, and how many are left to a later run."""
         if gone:
             text = (
-                f"{gone} sources are gone from the inputs; their results are kept until "
+                f"{counted(gone, 'source')} {are(gone)} gone from the inputs; their results are kept until "
                 f"`batchseg prune {self.config.output}`"
             )
             self.emit(Note(text=text))

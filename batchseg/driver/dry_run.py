@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from batchseg.driver.executors.start import object_store_bytes, worker_count
+from batchseg.driver.forecast import Forecast, forecast
 from batchseg.driver.kind import kind_of
 from batchseg.driver.photo_triage import StoredOutputs, triage_photographs
 from batchseg.driver.plan import Estimate, Plan, estimate, make_plan, refuse_unfit_job
@@ -31,6 +32,7 @@ from batchseg.pixels.header import read_header, read_headers_alone
 from batchseg.predict.engine_choice import choose, is_open, try_engines
 from batchseg.predict.engine_trials import Bench
 from batchseg.system import storage
+from batchseg.system.amounts import counted
 from batchseg.system.redact import remember_variables
 from batchseg.system.temp_folders import run_folder
 
@@ -40,6 +42,7 @@ class DryRun:
     recipe: Recipe
     plan: Plan
     numbers: Estimate
+    time: Forecast
     workers: int
     object_store_bytes: int
     min_age: float
@@ -100,7 +103,7 @@ def _dry_run(config: JobConfig, say: Callable[[str], None]) -> DryRun:
     ledger = Ledger(config.output)
     product = make_product(config, recipe)
     triaged = triage_job(config, sources, ledger, recipe, product)
-    say(f"reading {len(triaged.todo)} headers")
+    say(f"reading {counted(len(triaged.todo), 'header')}")
     headers = [read_header(source) for source in triaged.todo]
     doubtful = [header.source for header in headers if isinstance(header, Refusal)]
     if doubtful:
@@ -125,6 +128,13 @@ def _dry_run(config: JobConfig, say: Callable[[str], None]) -> DryRun:
         recipe=recipe,
         plan=plan,
         numbers=numbers,
+        time=forecast(
+            plan,
+            numbers,
+            executor=config.executor,
+            regions=product.regions is not None,
+            workers=workers,
+        ),
         workers=workers,
         object_store_bytes=object_store_bytes(workers, config.max_in_flight),
         min_age=config.min_age,

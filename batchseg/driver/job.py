@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from batchseg.driver.begin import Begun
-from batchseg.driver.bottleneck import diagnose
+from batchseg.driver.bottleneck import bound_words, diagnose
 from batchseg.driver.context import JobContext
 from batchseg.driver.events import Event, Listener
 from batchseg.driver.kind import kind_of
@@ -73,7 +73,7 @@ def run_job(
     if sums.tiles:
         usage = sums.usage()
         found = diagnose(usage)
-        logger.info("predictors: %s; bound by %s: %s", usage.in_words, found.bound or "nothing", found.advice)
+        logger.info("predictors: %s; %s%s", usage.in_words, bound_words(found.bound), found.advice)
     save_summary(config.output, run_id, report, timeline.cpu_seconds if timeline else None)
     return report
 

@@ -33,6 +33,7 @@ from batchseg.output.region_parts import tidy
 from batchseg.output.rejudge import rejudge
 from batchseg.output.state import load_state
 from batchseg.predict.engine_choice import Choice
+from batchseg.system.amounts import are, counted
 from batchseg.system.threads import start_aside, wait_for
 
 LOOKED_AT = 6
@@ -108,9 +109,11 @@ class PhotoRun:
         todo = revision.predict
         if not (todo.num_rows or revision.derive.num_rows):
             remember()
-            context.emit(Note(text=f"nothing to do: {triaged.done} photographs are done"))
+            context.emit(
+                Note(text=f"nothing to do: {counted(triaged.done, 'photograph')} {are(triaged.done)} done")
+            )
             return None
-        context.emit(PhaseStarted(text=f"starting predictors for {todo.num_rows} photographs"))
+        context.emit(PhaseStarted(text=f"starting predictors for {counted(todo.num_rows, 'photograph')}"))
         executor = lazy.start()
         slots = self._start_predictors(executor, recipe, product, todo, is_new=not triaged.done)
         remember()
@@ -150,7 +153,8 @@ class PhotoRun:
             with contextlib.suppress(BatchsegError):
                 context.lock.check()
                 self._write_items(ledger, product, triaged)
-            msg = f"{e} [{loop.tally.done} photographs recorded in this run; the same command goes on]"
+            recorded = counted(loop.tally.done, "photograph")
+            msg = f"{e} [{recorded} recorded in this run; the same command goes on]"
             raise type(e)(msg) from e
         return loop
 
@@ -183,7 +187,9 @@ class PhotoRun:
         self, loop: PhotoLoop, ledger: Ledger, recipe: Recipe, product: Product, todo: pa.Table
     ) -> None:
         """Predict each content once; photographs that share it get results of their own, derived from it."""
-        self._context.emit(PhaseStarted(text=f"comparing the contents of {todo.num_rows} photographs"))
+        self._context.emit(
+            PhaseStarted(text=f"comparing the contents of {counted(todo.num_rows, 'photograph')}")
+        )
         contents = loop.contents(todo)
         copies = find_copies(todo, contents, ledger.table(), pixel=recipe.digest, product=product.digest)
         loop.predict(copies.predict)
@@ -209,7 +215,7 @@ class PhotoRun:
             return
         ledger.append_table(rows)
         self._rejudged = rows.num_rows
-        self._context.emit(Note(text=f"{rows.num_rows} photographs judged again by other rules"))
+        self._context.emit(Note(text=f"{counted(rows.num_rows, 'photograph')} judged again by other rules"))
 
     def _write_items(self, ledger: Ledger, product: Product, triaged: PhotoTriage) -> None:
         gone, names = triaged.vanished.to_pylist(), product.class_names

@@ -23,6 +23,7 @@ from batchseg.driver.events import (
     WorkEnded,
 )
 from batchseg.output.record import SceneRecord
+from batchseg.system.amounts import counted, pixels_in_words
 from batchseg.system.machine import process_began
 from batchseg.system.timing import Stint, host_clock
 
@@ -103,7 +104,7 @@ class Sums:
 
     def rates(self) -> str:
         seconds = max(self.elapsed, 1e-3)
-        return f"{self.counted[0] / seconds:.1f} {self.unit}/s, {self.pixels / seconds / 1e6:.2f} Mpx/s"
+        return f"{self.counted[0] / seconds:.1f} {self.unit}/s, {pixels_in_words(self.pixels / seconds)}/s"
 
     def time_left(self) -> str:
         done, total = self.counted
@@ -142,8 +143,9 @@ def describe(event: Event) -> str | None:
     if isinstance(event, PlanReady):
         skipped = f", {event.skipped} done before" if event.skipped else ""
         if event.images:
-            return f"{event.scenes} photographs to do{skipped}"
-        return f"{event.scenes} scenes, {event.tiles} tiles, {event.pixels / 1e6:.1f} Mpx to do{skipped}"
+            return f"{counted(event.scenes, 'photograph')} to do{skipped}"
+        scenes, tiles = counted(event.scenes, "scene"), counted(event.tiles, "tile")
+        return f"{scenes}, {tiles}, {pixels_in_words(event.pixels)} to do{skipped}"
     if isinstance(event, SceneRefused):
         verdict = "failed, tried again by the next run" if event.transient else "quarantined"
         return f"{verdict}: {event.source_id}: {event.reason}"
@@ -191,9 +193,8 @@ class LogListener:
 
 
 def describe_young(count: int, min_age: float) -> str:
-    plural = "s" * (count > 1)
     age = duration(min_age).removesuffix(" 00 s").removesuffix(" 00 min")
-    return f"{count} source{plural} changed less than {age} ago; a later run does them"
+    return f"{counted(count, 'source')} changed less than {age} ago; a later run does them"
 
 
 def describe_damage(record: SceneRecord) -> str:

@@ -27,6 +27,7 @@ from batchseg.output.ledger import Ledger
 from batchseg.output.record import SceneRecord
 from batchseg.output.region_parts import tidy
 from batchseg.output.state import load_state
+from batchseg.system.amounts import are, counted
 from batchseg.system.threads import start_aside, wait_for
 
 
@@ -71,7 +72,9 @@ class SceneRun:
             if triaged.todo:
                 return self._work(executor, recipe, product, ledger, triaged, remember)
             remember()
-            self._emit(Note(text=f"nothing to do: {triaged.done} sources are done"))
+            self._emit(
+                Note(text=f"nothing to do: {counted(triaged.done, 'source')} {are(triaged.done)} done")
+            )
             return self._end(ledger, product, Tally(), triaged, ())
 
     def _work(
@@ -84,7 +87,7 @@ class SceneRun:
         remember: Callable[[], None],
     ) -> Report:
         config = self._config
-        self._emit(PhaseStarted(text=f"starting predictors, reading {len(triaged.todo)} headers"))
+        self._emit(PhaseStarted(text=f"starting predictors, reading {counted(len(triaged.todo), 'header')}"))
         running = executor.start()
         slots_to_come = start_aside(running.start, recipe, product)  # headers are read while models load
         headers = wait_for(start_aside(lambda: list(running.headers(triaged.todo))), self._stop)
@@ -164,7 +167,8 @@ class SceneRun:
                     self._lock.check()
                     names, gone = product.class_names, plan.triage.vanished
                     write_items(self._config.output, ledger.table(), names, gone)
-                msg = f"{e} [{loop.tally.shards} shards recorded in this run; the same command goes on]"
+                recorded = counted(loop.tally.shards, "shard")
+                msg = f"{e} [{recorded} recorded in this run; the same command goes on]"
                 raise type(e)(msg) from e
             return self._end(ledger, product, loop.tally, plan.triage, _to_report(plan, ledger))
 

@@ -13,9 +13,9 @@ from batchseg.inputs.formats import VRT_REFUSED
 from batchseg.inputs.source import Source
 from batchseg.job.recipe import Product, Recipe
 from batchseg.job.settings import JobConfig
-from batchseg.output import layout, publish
+from batchseg.output import layout, publish, sidecar
 from batchseg.output.ledger import Ledger
-from batchseg.output.record import SourceRecord
+from batchseg.output.record import Output, SourceRecord
 from batchseg.pixels.gdal import UNDECODABLE
 from batchseg.system import listing, storage
 from batchseg.system.location import Location, join
@@ -104,7 +104,7 @@ def triage_job(
         ledger,
         recipe.digest,
         product.digest,
-        outputs_there(config.output),
+        outputs_there(config.output, product.class_names),
         try_again=partial(worth_another_try, config),
     )
 
@@ -115,12 +115,25 @@ def worth_another_try(config: JobConfig, record: SourceRecord) -> bool:
     return forgiven or (config.allow_vrt and record.error.startswith(VRT_REFUSED))
 
 
-def outputs_there(output: str) -> Callable[[SourceRecord], Literal["all", "mask", "none"]]:
-    """What of a source's results is still there, by size. A bucket is listed once, a disk asked each time."""
+def outputs_there(
+    output: str, class_names: tuple[str, ...]
+) -> Callable[[SourceRecord], Literal["all", "mask", "none"]]:
+    """What of a source's results is still there, by size. A bucket is listed once, a disk asked each time.
+
+    A file of class names may have grown by what others wrote into it: it is there while it has the names.
+    """
     size_of = _local_size if Location.of(output).is_local else _ListedSizes(output)
 
+    def is_there(made: Output) -> bool:
+        size = size_of(join(output, made.path))
+        if size is None or size == made.nbytes or not made.path.endswith(sidecar.SUFFIX):
+            return size == made.nbytes
+        with publish.output_errors("read", output):
+            found = sidecar.content_at(layout.result_file(output, made.path))
+        return found is not None and sidecar.has_names(found, class_names)
+
     def there(record: SourceRecord) -> Literal["all", "mask", "none"]:
-        whole = [size_of(join(output, o.path)) == o.nbytes for o in record.outputs]
+        whole = [is_there(made) for made in record.outputs]
         if not whole or not all(
             w for w, o in zip(whole, record.outputs, strict=True) if o.path in record.layers
         ):

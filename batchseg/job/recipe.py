@@ -226,3 +226,13 @@ def _plain(value: Any) -> Any:
 def spread(values: tuple[float, ...], count: int) -> tuple[float, ...]:
     """One value per band, of one for all or one for each."""
     return values * count if len(values) == 1 else values
+
+
+def engine_words(engine: str, precision: str, device: str, *, baked: bool) -> str:
+    """What runs the network, for people.
+
+    >>> engine_words("openvino", "fp32", "cpu", baked=True)
+    'openvino in fp32 on cpu, normalisation and classes inside the network'
+    """
+    inside = ", normalisation and classes inside the network" if baked else ""
+    return f"{engine} in {precision} on {device}{inside}"

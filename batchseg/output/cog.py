@@ -17,6 +17,7 @@ from batchseg.inputs.source import Georeference, Scene
 from batchseg.job.recipe import Product, Recipe
 from batchseg.models.package import ClassInfo
 from batchseg.output.overviews import BLOCK
+from batchseg.output.sidecar import SUFFIX, add_class_table, has_names
 from batchseg.pixels.grid import Window
 
 
@@ -79,7 +80,7 @@ def _add_georeference(root: Element, georeference: Georeference) -> None:
 
 
 def _add_classes(root: Element, band: Element, classes: tuple[ClassInfo, ...]) -> None:
-    """Names twice: as categories, which QGIS shows (GDAL keeps them in .aux.xml), and inside the file.
+    """Names as categories and in a table, which QGIS shows (GDAL keeps both in .aux.xml), and in the file.
 
     GeoTIFF itself has no place for names of classes.
     """
@@ -95,6 +96,7 @@ def _add_classes(root: Element, band: Element, classes: tuple[ClassInfo, ...]) -
         red, green, blue = (str(int(info.color[at : at + 2], 16)) for at in (1, 3, 5))
         SubElement(table, "Entry", c1=red, c2=green, c3=blue, c4="255")
         SubElement(names, "Category").text = info.name
+    add_class_table(band, classes)
 
 
 def _add_piece(band: Element, piece: Piece) -> None:
@@ -124,10 +126,10 @@ def sidecar_is_whole(cog: Path, classes: tuple[ClassInfo, ...]) -> bool:
     if not classes:
         return True
     try:
-        found = ElementTree.parse(cog.with_name(f"{cog.name}.aux.xml"))  # noqa: S314  just made by GDAL
-    except (OSError, ElementTree.ParseError):
+        found = cog.with_name(f"{cog.name}{SUFFIX}").read_bytes()
+    except OSError:
         return False
-    return [name.text for name in found.iter("Category")] == [info.name for info in classes]
+    return has_names(found, [info.name for info in classes])
 
 
 def write_cog(vrt: str, path: Path, product: Product) -> None:

@@ -96,6 +96,9 @@ class SourceRecord:
     """Rows of the source in the region tables."""
     error: str = ""
     uri: str = ""
+    recorded: int = 0
+    """When the row was committed, in seconds since 1970: what "yesterday" means in a summary. 0 in ledgers of
+    earlier versions."""
 
     @property
     def mask(self) -> str:
@@ -154,8 +157,6 @@ class PhotoRecord(SourceRecord):
     """Digest of the file's bytes, where the job says `same_content`."""
     same_as: str = ""
     """Id of the photograph of the same content whose results were copied."""
-    recorded: int = 0
-    """When the row was committed, in seconds since 1970: what "yesterday" means in a summary."""
 
 
 Latest = SceneRecord | PhotoRecord
@@ -263,10 +264,7 @@ def _record(row: dict[str, Any]) -> Record:
 
 
 def _kind(row: Mapping[str, Any]) -> type[Record]:
-    """A photograph's row says when it was recorded, and those of earlier versions something else of its own.
-
-    One that says nothing of its own loses nothing as a scene's.
-    """
+    """A row that says nothing that photographs alone have loses nothing as a scene's."""
     if row["status"] == "shard":
         return ShardRecord
     is_photograph = any(row[name] != _EMPTY[name] for name in _PHOTOGRAPHS_ALONE)

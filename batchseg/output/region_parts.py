@@ -100,6 +100,29 @@ def read_part(output: str, path: str) -> pq.ParquetFile:
     return part
 
 
+def read_rows(
+    part: pq.ParquetFile, path: str, columns: Sequence[str] | None = None, *, group: int | None = None
+) -> pa.Table:
+    """Rows of the region table of that path, without its metadata.
+
+    Args:
+        part: what `read_part` gave.
+        path: for the error.
+        columns: which; None: all.
+        group: number of one row group; None: all.
+
+    Raises:
+        OutputError: it is damaged.
+    """
+    names = None if columns is None else list(columns)
+    try:
+        rows = part.read(names) if group is None else part.read_row_group(group, names)
+    except (OSError, pa.ArrowException) as e:
+        msg = f"cannot read {path}: {' '.join(str(e).split())}; `batchseg verify` tells more"
+        raise OutputError(msg) from e
+    return rows.replace_schema_metadata(None)
+
+
 def region_parts(output: str) -> dict[str, int]:
     """Path below the output and bytes of each part."""
     root = layout.result_folder(output, layout.ANNOTATIONS)
@@ -230,6 +253,6 @@ def _copy_rows(output: str, paths: Sequence[str], ids: Any, target: Path) -> Non
         for path in paths:
             part = read_part(output, path)
             for number in range(part.num_row_groups):
-                rows = part.read_row_group(number)
+                rows = read_rows(part, path, group=number)
                 kept = rows.filter(pc.is_in(rows.column("source_id"), value_set=wanted))
                 writer.write_table(kept.replace_schema_metadata(metadata))

@@ -12,7 +12,7 @@ from batchseg.errors import OutputError
 from batchseg.job.recipe import Ruleset
 from batchseg.output.columns import is_below, outputs_of
 from batchseg.output.layout import ANNOTATIONS
-from batchseg.output.region_parts import read_part
+from batchseg.output.region_parts import read_part, read_rows
 from batchseg.regions.verdicts import NOTHING, Measures, decide, measure, verdicts
 
 LEFT_OUT = -2
@@ -85,11 +85,7 @@ def _measures(output: str, path: str, images: pa.Table, rules: Ruleset) -> Itera
     columns = _NUMBERS + (_OUTLINES if len(rules.parts) > 1 else [])
     part = read_part(output, path)
     for number in range(part.num_row_groups):
-        try:
-            regions = part.read_row_group(number, columns=columns)
-        except (OSError, pa.ArrowException) as e:
-            msg = f"cannot read {path}: {e}"
-            raise OutputError(msg) from e
+        regions = read_rows(part, path, columns, group=number)
         try:
             yield measure(rules, regions, images)
         except OutputError as e:

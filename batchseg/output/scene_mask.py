@@ -39,6 +39,7 @@ from batchseg.output.overviews import (
     make_levels,
 )
 from batchseg.output.record import Output, SceneRecord, ShardRecord
+from batchseg.output.sidecar import SUFFIX, content_at, with_additions
 from batchseg.regions.geodesy import crs_code, row_areas
 from batchseg.regions.scene_table import RegionWriter
 from batchseg.system import fetch, rooted, storage
@@ -95,7 +96,8 @@ def finish_scene(
         if keep and done is not None:
             outputs = [o for o in done.outputs if o.path != done.regions_part]
         else:
-            outputs = [o for name in names for o in _publish(output, scene, name, folder / f"{name}.tif")]
+            made_of = [(name, folder / f"{name}.tif") for name in names]
+            outputs = [o for name, cog in made_of for o in _publish(output, scene, name, cog, done)]
         if made.region_rows:
             path = regions_path(scene)
             outputs.append(publish_output(output, path, made.regions_file))
@@ -211,6 +213,7 @@ def _halving(recipe: Recipe, layer: Layer) -> Callable[[Pixels], Pixels]:
 
 
 def _done_record(scene: Scene, recipe: Recipe, product: Product, shards: Predicted) -> SceneRecord:
+    first = shards[0]
     return SceneRecord(
         status="done",
         source_id=scene.source.source_id,
@@ -218,25 +221,34 @@ def _done_record(scene: Scene, recipe: Recipe, product: Product, shards: Predict
         pixel=recipe.digest,
         product=product.digest,
         encoding=product.encoding,
-        cpu_class=shards[0].cpu_class,
-        grid=shards[0].grid,
+        cpu_class=first.cpu_class,
+        grid=first.grid,
         height=scene.height,
         width=scene.width,
         predicted=sum(shard.predicted for shard in shards),
         bad_pixels=sum(shard.bad_pixels for shard in shards),
         uri=scene.source.uri,
+        recorded=first.recorded if isinstance(first, SceneRecord) else 0,
     )
 
 
-def _publish(output: str, scene: Scene, layer: Layer, cog: Path) -> list[Output]:
-    """The sidecar with the class names first: a mask that is there is complete."""
+def _publish(output: str, scene: Scene, layer: Layer, cog: Path, done: SceneRecord | None) -> list[Output]:
+    """The sidecar with the class names first: a mask that is there is complete.
+
+    What others added to the one that is there stays: all of it where the mask is derived from the `done` one.
+    """
     target = layout.layer_path(scene.source.source_id, layer)
-    sidecar = cog.with_name(cog.name + ".aux.xml")
+    own, place = cog.with_name(cog.name + SUFFIX), layout.result_file(output, target + SUFFIX)
     published = []
-    if sidecar.exists():
-        published.append(publish_output(output, target + ".aux.xml", sidecar))
-    else:
-        publish.remove_files([layout.result_file(output, target + ".aux.xml")])
+    if own.exists():
+        if done is not None or place.is_local:  # else a request for each new scene
+            with publish.output_errors("read", place):
+                there = content_at(place)
+            if there is not None:
+                own.write_bytes(with_additions(own.read_bytes(), there, same_pixels=done is not None))
+        published.append(publish_output(output, target + SUFFIX, own))
+    elif done is None:
+        publish.remove_files([place])
     return [publish_output(output, target, cog), *published]
 
 

@@ -44,6 +44,11 @@ class OutputState:
     vanished: tuple[str, ...] = ()
     """Sources that the last run did not find any more: what `prune` removes."""
 
+    @property
+    def of_photographs(self) -> bool:
+        """Whether the output is of photographs, not of scenes."""
+        return "fit" in self.pixel
+
     def is_input(self, uri: str) -> bool:
         """Whether a file lies below a folder of the job's inputs, as its text says."""
         if unreadable(uri) or re.search(r"[\x00-\x1f]|::|(^|/)\.\.?(/|$)", uri):

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 from batchseg.engines.base import engine
 from batchseg.errors import ModelError
 from batchseg.inputs.source import Source
-from batchseg.job.recipe import Recipe
+from batchseg.job.recipe import Recipe, engine_words
 from batchseg.job.resolve import reference_engine
 from batchseg.job.settings import JobConfig
 from batchseg.models.package import EngineName, Precision
@@ -40,7 +40,7 @@ class Choice:
 
     @property
     def summary(self) -> str:
-        return f"{self.engine} in {self.precision} on {self.device}{', baked' if self.baked else ''}"
+        return engine_words(self.engine, self.precision, self.device, baked=self.baked)
 
     @property
     def proof(self) -> str:
@@ -206,7 +206,9 @@ def _bakeable(recipe: Recipe) -> tuple[Recipe, tuple[str, ...]]:
     try:
         network_for(recipe)
     except ModelError as e:
-        return replace(recipe, bake=None), (f"not baked: {str(e).removeprefix('model: ')}",)
+        reason = str(e).removeprefix("model: ")
+        note = f"normalisation and classes stay outside the network: {reason}"
+        return replace(recipe, bake=None), (note,)
     return recipe, ()
 
 

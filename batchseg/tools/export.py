@@ -13,14 +13,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyproj
 import shapely
-from pyproj.exceptions import CRSError
+from pyproj.exceptions import CRSError, ProjError
 
 from batchseg.errors import ConfigError, OutputError
 from batchseg.output.columns import first_output
 from batchseg.output.layout import ANNOTATIONS
 from batchseg.output.ledger import Ledger
 from batchseg.output.publish import replaced
-from batchseg.output.region_parts import read_part, region_parts
+from batchseg.output.region_parts import read_part, read_rows, region_parts
 from batchseg.output.state import require_results
 from batchseg.regions.wkb import read_polygons
 from batchseg.system.json_text import parse_json
@@ -84,19 +84,15 @@ def export(output: str, target: Path, *, crs: str | None, classes: tuple[str, ..
         raise ConfigError(msg)
     layers = _layers(groups, joined=wanted is not None)
     written = []
-    try:
-        with replaced(target) as making:
-            for layer, codes in layers.items():
-                parts = [path for code in codes for path in groups[code]]
-                counts: list[int] = []
-                tables = _tables(output, parts, classes, wanted, counts)
-                own = schema_crs(read_part(output, parts[0]).schema_arrow, parts[0])
-                _write(tables, making, driver, layer, wanted or own)
-                written.append((layer, sum(counts)))
-            _check(making, written)
-    except pyproj.exceptions.ProjError as e:
-        msg = f"regions cannot be brought to {wanted.to_string() if wanted else 'their CRS'}: {e}; use .gpkg"
-        raise ConfigError(msg) from e
+    with replaced(target) as making:
+        for layer, codes in layers.items():
+            parts = [path for code in codes for path in groups[code]]
+            counts: list[int] = []
+            tables = _tables(output, parts, classes, wanted, counts)
+            own = schema_crs(read_part(output, parts[0]).schema_arrow, parts[0])
+            _write(tables, making, driver, layer, wanted or own)
+            written.append((layer, sum(counts)))
+        _check(making, written)
     return ExportedRegions(path=str(target), layers=tuple(written))
 
 
@@ -115,7 +111,7 @@ def _layers(groups: dict[str, list[str]], *, joined: bool) -> dict[str, list[str
     """CRS codes by the layer that they go to."""
     if joined or len(groups) == 1:
         return {"regions": list(groups)}
-    return {f"regions {code}": [code] for code in groups}
+    return {f"regions_{code.replace('-', '_')}": [code] for code in groups}  # a name that SQL takes unquoted
 
 
 def _parsed(crs: str) -> pyproj.CRS:
@@ -148,7 +144,7 @@ def _tables(
         part = read_part(output, path)
         own = schema_crs(part.schema_arrow, path)
         for number in range(part.num_row_groups):
-            rows = part.read_row_group(number).replace_schema_metadata(None)
+            rows = read_rows(part, path, group=number)
             if classes:
                 named = pc.is_in(rows.column("class_name"), value_set=pa.array(classes, pa.string()))
                 rows = rows.filter(pc.or_(named, pc.is_in(rows.column("class_id"), value_set=ids)))
@@ -198,6 +194,7 @@ def moved(table: pa.Table, own: pyproj.CRS | None, wanted: pyproj.CRS, path: str
     """Geometries and centroids in another CRS; measures stay what they are.
 
     Raises:
+        ConfigError: there is no way from their CRS to the wanted one, or none for some of the outlines.
         OutputError: the table of that path lacks a column, or holds an outline that is no polygon.
     """
     if own is None or own == wanted or not len(table):
@@ -205,18 +202,31 @@ def moved(table: pa.Table, own: pyproj.CRS | None, wanted: pyproj.CRS, path: str
     if missing := [name for name in ("centroid_x", "centroid_y") if name not in table.schema.names]:
         msg = f"{path} has no column {missing[0]}; `batchseg verify` tells more"
         raise OutputError(msg)
-    transformer = pyproj.Transformer.from_crs(own, wanted, always_xy=True)
     shapes = read_polygons(table.column("geometry"), path)
-    coordinates = shapely.get_coordinates(shapes)
-    moved = np.stack(transformer.transform(coordinates[:, 0], coordinates[:, 1]), axis=1)
-    wkb = pa.array(shapely.to_wkb(shapely.set_coordinates(shapes, moved)), pa.binary())
+    corners = shapely.get_coordinates(shapes).T
+    centroids = [table.column(name).to_numpy() for name in ("centroid_x", "centroid_y")]
+    try:
+        transformer = pyproj.Transformer.from_crs(own, wanted, always_xy=True)
+        corners = np.stack(transformer.transform(*corners), axis=1)
+        centroids = transformer.transform(*centroids)
+    except ProjError as e:
+        raise ConfigError(_no_way(own, wanted, path, str(e).rstrip("."))) from e
+    if not np.isfinite(corners).all():
+        raise ConfigError(_no_way(own, wanted, path, "some of their corners lie where it is not defined"))
+    wkb = pa.array(shapely.to_wkb(shapely.set_coordinates(shapes, corners)), pa.binary())
     columns: dict[str, Any] = {"geometry": wkb}
-    centroids = (table.column(name).to_numpy() for name in ("centroid_x", "centroid_y"))
-    columns |= zip(("centroid_x", "centroid_y"), transformer.transform(*centroids), strict=True)
+    columns |= zip(("centroid_x", "centroid_y"), centroids, strict=True)
     for name, values in columns.items():
         at = table.schema.get_field_index(name)
         table = table.set_column(at, table.schema.field(name), pa.array(values))
     return table
+
+
+def _no_way(own: pyproj.CRS, wanted: pyproj.CRS, path: str, reason: str) -> str:
+    return (
+        f"regions cannot be brought to {wanted.to_string()}: those of {path} are in the CRS {own.name!r}: "
+        f"{reason}; export to .gpkg without --crs, which keeps each CRS in a layer of its own"
+    )
 
 
 def _check(path: Path, written: Sequence[tuple[str, int]]) -> None:
@@ -245,8 +255,9 @@ def _write(tables: Iterator[pa.Table], target: Path, driver: str, layer: str, cr
     except ImportError as e:
         msg = "vector files need pyogrio: pip install 'batchseg[vector]'"
         raise ConfigError(msg) from e
-    first = next(tables)  # an error of the first table is raised here, not inside GDAL's writer
-    batches = (batch for table in chain([first], tables) for batch in table.to_batches())
+    first = next(tables)  # of its schema
+    failures: list[Exception] = []
+    batches = (batch for table in chain([first], _kept(tables, failures)) for batch in table.to_batches())
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="'crs' was not provided")
@@ -259,5 +270,20 @@ def _write(tables: Iterator[pa.Table], target: Path, driver: str, layer: str, cr
                 geometry_type="Polygon",
                 crs=None if crs is None else crs.to_wkt(),
             )
-    except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as e:
-        raise OSError(str(e)) from e
+    except Exception as e:
+        if failures:
+            raise failures[0] from e
+        if isinstance(e, pyogrio.errors.DataSourceError | pyogrio.errors.DataLayerError):
+            raise OSError(str(e)) from e
+        raise
+    if failures:
+        raise failures[0]
+
+
+def _kept(tables: Iterator[pa.Table], failures: list[Exception]) -> Iterator[pa.Table]:
+    """The tables; what is raised in them is kept, as Arrow's C interface hands on that it failed, not why."""
+    try:
+        yield from tables
+    except Exception as e:
+        failures.append(e)
+        raise

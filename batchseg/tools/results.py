@@ -11,7 +11,7 @@ from batchseg.errors import ConfigError
 from batchseg.output import layout
 from batchseg.output.columns import first_output
 from batchseg.output.ledger import Ledger
-from batchseg.output.region_parts import read_part
+from batchseg.output.region_parts import read_part, read_rows
 from batchseg.output.state import require_results
 from batchseg.regions.rows import PHOTO_COLUMNS, SCENE_COLUMNS
 from batchseg.regions.wkb import read_polygons
@@ -73,7 +73,7 @@ def read_regions(output: str, crs: str | None) -> tuple[pa.Table, pyproj.CRS | N
         if own is None and wanted is not None:
             msg = f"regions of {output} have no CRS, so they cannot be brought to {crs}; ask for them without"
             raise ConfigError(msg)
-        rows = part.read().replace_schema_metadata(None)
+        rows = read_rows(part, path)
         rows = rows.filter(pc.is_in(rows.column("source_id"), value_set=parts.members(number)))
         found[layout.crs_of(path)] = own
         tables.append(rows if wanted is None else moved(rows, own, wanted, path))
@@ -81,7 +81,7 @@ def read_regions(output: str, crs: str | None) -> tuple[pa.Table, pyproj.CRS | N
         msg = f"regions of {output} are in several CRS: {', '.join(found)}; name one to bring them to"
         raise ConfigError(msg)
     if not tables:
-        photographs = state is not None and "fit" in state.pixel
+        photographs = state is not None and state.of_photographs
         return (PHOTO_COLUMNS if photographs else SCENE_COLUMNS).empty_table(), wanted
     return pa.concat_tables(tables), wanted or next(iter(found.values()))
 

@@ -85,7 +85,7 @@ def read_status(output: str) -> Status:
     return Status(
         output=output,
         running=holder(output),
-        verdicts=verdict_counts(table) if state and "fit" in state.pixel else None,
+        verdicts=verdict_counts(table) if state and state.of_photographs else None,
         done=len(done),
         pixels_done=pc.sum(sizes).as_py() or 0,
         unfinished=tuple(

@@ -1,6 +1,6 @@
-"""`batchseg summary`: what was found lately, as people at the line ask for it in the morning.
+"""`batchseg summary` of photographs: what was found lately, as people at the line ask for it in the morning.
 
-The summary.json of a run is another one: `driver/report` writes it.
+`scene_summary` is that of scenes. The summary.json of a run is another one: `driver/report` writes it.
 """
 
 import datetime as dt
@@ -22,6 +22,11 @@ FOLDER = "folder"
 
 LISTED = 20
 """Images in the list of the worst, and in that of those without a result."""
+
+
+SINCE = "24h"
+"""What is counted unless somebody says: not `run`, as a night may take two, and the last may have found
+nothing to do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +118,7 @@ class Summary:
 def summarize(
     output: str,
     *,
-    since: str = "24h",
+    since: str | None = None,
     by: str | None = None,
     worst: int = LISTED,
     now: dt.datetime | None = None,
@@ -122,7 +127,7 @@ def summarize(
 
     Args:
         output: root of the results.
-        since: what is counted, by the time when it was recorded: see `start_of`.
+        since: what is counted, by the time when it was recorded: see `start_of`. None: SINCE.
         by: an attribute of the manifest, or `folder`; None: `line` where there is one, else `folder`.
         worst: images to name.
         now: for `since`; None: the clock's.
@@ -133,7 +138,7 @@ def summarize(
     """
     items = open_items(output)
     by = _known(by, items)
-    start = start_of(since, now or dt.datetime.now(dt.UTC), output)
+    start = start_of(since or SINCE, now or dt.datetime.now(dt.UTC), output)
     times = column_of(items.read(["recorded_at"]), "recorded_at")
     last = pc.max(times).as_py()
     if start is not None and len(times) and (last is None or not last.timestamp()):

@@ -16,7 +16,7 @@ from batchseg.output import layout
 from batchseg.output.columns import first_output, open_parquet
 from batchseg.output.items import PHOTOGRAPHS
 from batchseg.output.ledger import Ledger
-from batchseg.output.region_parts import read_part
+from batchseg.output.region_parts import read_part, read_rows
 from batchseg.output.state import OutputState, require_results
 from batchseg.regions.rows import PHOTO_COLUMNS
 
@@ -202,7 +202,7 @@ def rows_of(output: str, path: str, source_ids: pa.StringArray, columns: Sequenc
         msg = f"{output} holds regions of scenes, not of photographs; export them as .gpkg, say"
         raise ConfigError(msg)
     for number in range(part.num_row_groups):
-        rows = part.read_row_group(number, columns=list(columns))
+        rows = read_rows(part, path, columns, group=number)
         yield rows.filter(pc.is_in(rows.column("source_id"), value_set=source_ids))
 
 

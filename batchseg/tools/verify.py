@@ -1,7 +1,8 @@
 """`batchseg verify`: every published file against the ledger, every table row against a source."""
 
+import contextlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,13 +10,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batchseg.errors import OutputError
-from batchseg.output import layout, publish
+from batchseg.output import layout, publish, sidecar
 from batchseg.output.columns import PLAIN_OUTPUT, first_output, open_parquet, outputs_of
 from batchseg.output.ledger import Ledger
 from batchseg.output.record import Output
-from batchseg.output.region_parts import read_part
+from batchseg.output.region_parts import read_part, read_rows
 from batchseg.output.state import require_results
 from batchseg.system import fetch, listing, storage
+from batchseg.system.amounts import counted
 
 _COLUMNS: dict[str, pa.DataType] = {"source_id": pa.string(), "path": pa.string(), "found": pa.int64()}
 _FOUND = pa.schema(_COLUMNS)
@@ -33,6 +35,8 @@ class Verification:
     rows: int
     """Of the region tables."""
     problems: tuple[str, ...]
+    amended: tuple[str, ...]
+    """Files of class names into which others wrote, `gdalinfo -stats` or QGIS: the names are as recorded."""
     unrecorded: tuple[str, ...]
     """Files that no record names: left by a run that was killed, or somebody else's."""
 
@@ -53,18 +57,19 @@ def verify(output: str, *, quick: bool, say: Callable[[str], None]) -> Verificat
     ledger = Ledger(output)
     recorded = _recorded(ledger.table())
     sizes = {path: size for folder in layout.RESULTS for path, size in _listed(output, folder)}
-    say(f"{len(recorded)} files to compare")
-    problems = [problem for made in recorded.values() if (problem := _size_problem(made, sizes))]
+    say(f"{counted(len(recorded), 'file')} to compare")
+    problems = {made.path: problem for made in recorded.values() if (problem := _size_problem(made, sizes))}
     if not quick:
-        whole = [made for made in recorded.values() if sizes.get(made.path) == made.nbytes]
+        whole = [made for made in recorded.values() if made.path not in problems]
         answers = storage.at_once(lambda made: _checksum_problem(output, made), whole, output)
-        problems += [problem for problem in answers if problem]
+        problems |= {made.path: problem for made, problem in zip(whole, answers, strict=True) if problem}
+    amended = _amended(output, problems, sizes, state.classes if state else None)
     # A run that was stopped leaves tables that it did not come to record: they count for nobody.
     tables = sizes if ledger.is_settled else {path: sizes[path] for path in sizes if path in recorded}
     rows, row_problems = _region_rows(output, ledger.table(), tables)
-    problems += row_problems
+    found = [problem for path, problem in problems.items() if path not in amended] + row_problems
     if ledger.is_settled and state is not None:  # the items table is written when a run ends
-        problems += _item_problems(output, ledger)
+        found += _item_problems(output, ledger)
     else:
         say("a run is under way or was interrupted: the items table is not compared")
     return Verification(
@@ -72,9 +77,24 @@ def verify(output: str, *, quick: bool, say: Callable[[str], None]) -> Verificat
         files=len(recorded),
         nbytes=sum(made.nbytes for made in recorded.values()),
         rows=rows,
-        problems=tuple(sorted(problems)),
+        problems=tuple(sorted(found)),
+        amended=tuple(sorted(amended)),
         unrecorded=tuple(sorted(set(sizes) - set(recorded))),
     )
+
+
+def _amended(
+    output: str, paths: Iterable[str], sizes: Mapping[str, int], classes: tuple[str, ...] | None
+) -> set[str]:
+    """Those of the paths that differ from their record by what others added alone."""
+    found = set()
+    for path in paths:
+        if path in sizes and path.endswith(sidecar.SUFFIX):
+            with contextlib.suppress(OSError):  # that is its problem already
+                content = sidecar.content_at(layout.result_file(output, path))
+                if content is not None and classes is not None and sidecar.has_names(content, classes):
+                    found.add(path)
+    return found
 
 
 def _recorded(table: pa.Table) -> dict[str, Output]:
@@ -143,7 +163,7 @@ def _found_rows(output: str, paths: Sequence[str]) -> tuple[pa.Table, list[str]]
         if not layout.is_region_table(path):
             continue
         try:
-            ids = read_part(output, path).read(["source_id"])
+            ids = read_rows(read_part(output, path), path, ["source_id"])
         except OutputError as e:
             problems.append(str(e))
             continue

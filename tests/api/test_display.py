@@ -31,6 +31,13 @@ EVENTS: list[Event] = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def no_notebook(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever runs the tests."""
+    for name in ("JPY_PARENT_PID", "MPLBACKEND"):
+        monkeypatch.delenv(name, raising=False)
+
+
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
@@ -48,7 +55,7 @@ def drawn(stream: io.StringIO, events: list[Event] = EVENTS) -> str:
 def test_streams_get_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(display, "PLAIN_SECONDS", 0.0)
     lines = drawn(io.StringIO()).splitlines()
-    assert lines[:2] == ["listing", "2 scenes, 4 tiles, 0.0 Mpx to do"]
+    assert lines[:2] == ["listing", "2 scenes, 4 tiles, 2,000 px to do"]
     assert lines[2].startswith("2/4 tiles, 0/2 scenes, ")
     assert len(lines) == 3, "refusals are listed at the end of a run"
 
@@ -137,3 +144,16 @@ def test_a_stream_of_few_letters_gets_codes() -> None:
     listeners[1](Note(text="gr\xfc\xdfe.tif"))
     close()
     assert stream.buffer.getvalue() == b"gr\\xfc\\xdfe.tif\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("JPY_PARENT_PID", "7"), ("MPLBACKEND", "module://matplotlib_inline.backend_inline")],
+)
+def test_a_notebooks_cell_gets_lines_without_escape_codes(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    """`!batchseg run job.yaml` is given a terminal."""
+    monkeypatch.setenv(name, value)
+    assert "\x1b" not in drawn(Terminal())
+    assert "listing" in drawn(Terminal())

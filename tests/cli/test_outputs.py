@@ -38,12 +38,12 @@ def test_status_in_words() -> None:
         gone=("g",),
     )
     assert status_lines(status) == [
-        "/out: 2 scenes done, 3.0 Mpx",
+        "/out: 2 scenes done, 3.00 Mpx",
         "running now: nothing",
-        "  begun: b: 2 shards, 0.5 Mpx recorded",
+        "  begun: b: 2 shards, 0.50 Mpx recorded",
         "  damaged: d: 5.00% of it cannot be decoded",
         "last run: predicting 90 %; bound by predicting: buy one",
-        "1 sources are gone from the inputs, until `batchseg prune`",
+        "1 source is gone from the inputs, until `batchseg prune`",
         "  quarantined: q: no raster",
     ]
 
@@ -57,15 +57,15 @@ def test_a_job_file_names_its_output(tmp_path: Path, output: str, capfd: pytest.
     job = tmp_path / "job.yaml"
     job.write_text("inputs: in\nmodel: model\noutput: out\n")
     _, out, _ = said(capfd, "status", str(job))
-    assert out.startswith(f"{output}: 1 scenes done")
+    assert out.startswith(f"{output}: 1 photograph done")
 
 
 def test_verify_has_a_verdict_and_a_code(output: str, capfd: pytest.CaptureFixture[str]) -> None:
     code, out, err = said(capfd, "verify", output, "--quick")
-    assert (code, err.splitlines()[0]) == (0, "1 files to compare")
-    assert re.fullmatch(r"1 sources, 1 files, \d.* KiB, 1 regions: all as recorded\n", out)
+    assert (code, err.splitlines()[0]) == (0, "1 file to compare")
+    assert re.fullmatch(r"1 source, 1 file, \d.* KiB, 1 region: all as recorded\n", out)
     code, out, _ = said(capfd, "verify", output)
-    assert (code, out.splitlines()[-1].endswith(": 1 problems")) == (3, True), "no checksum was recorded"
+    assert (code, out.splitlines()[-1].endswith(": 1 problem")) == (3, True), "no checksum was recorded"
 
 
 def test_nothing_to_retry_or_prune(output: str, capfd: pytest.CaptureFixture[str]) -> None:
@@ -78,7 +78,7 @@ def test_export_writes_what_the_files_name_says(
     tmp_path: Path, output: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     code, out, _ = said(capfd, "export", output, str(tmp_path / "r.json"))
-    assert (code, out) == (0, f"{tmp_path}/r.json: 1 images, 1 annotations\n")
+    assert (code, out) == (0, f"{tmp_path}/r.json: 1 image, 1 annotation\n")
     code, _, err = said(capfd, "export", output, str(tmp_path / "r.json"), "--crs", "EPSG:4326")
     assert (code, "photographs have no place" in err) == (2, True)
     assert said(capfd, "export", output, str(tmp_path / "r.doc"))[0] == 2

@@ -51,7 +51,10 @@ def test_speed_is_told_where_tiles_were_predicted() -> None:
     report = dataclasses.replace(REPORT, sums=Sums(tiles=6, pixels=10))
     lines = report_lines(report, quiet=False)
     assert lines[1].startswith("  6 tiles in 0 s: ")
-    assert lines[3:5] == ["  too short a run to tell", "  engine: paddle in fp32 on cpu, baked"]
+    assert lines[3:5] == [
+        "  too short a run to tell",
+        "  engine: paddle in fp32 on cpu, normalisation and classes inside the network",
+    ]
 
 
 def test_the_first_hundred_refusals_are_named_even_where_all_else_is_quiet() -> None:
@@ -61,7 +64,7 @@ def test_the_first_hundred_refusals_are_named_even_where_all_else_is_quiet() -> 
     assert lines[100:] == [
         "  099.tif: reason 99",
         "  and 2 more: batchseg status /out",
-        "1 sources failed (the next run tries again):",
+        "1 source failed (the next run tries again):",
         "  000.tif: reason 0",
     ]
 
@@ -69,5 +72,5 @@ def test_the_first_hundred_refusals_are_named_even_where_all_else_is_quiet() -> 
 def test_damage_is_told_in_shares() -> None:
     damaged = SceneRecord(status="done", source_id="d.tif", tag="", height=10, width=10, bad_pixels=25)
     lines = report_lines(dataclasses.replace(REPORT, damaged=(damaged,)), quiet=False)
-    assert lines[-2] == "1 scenes done with damaged blocks (nodata in the mask):"
+    assert lines[-2] == "1 scene done with damaged blocks (nodata in the mask):"
     assert lines[-1].startswith("  d.tif: ")

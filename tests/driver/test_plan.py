@@ -274,7 +274,7 @@ def test_a_mask_that_was_deleted_is_predicted_again(ledger, tmp_path, product):
     ledger.append(
         [done(scene.source, product=product, outputs=(Output(path="masks/scene.tif", nbytes=1, sha256=""),))]
     )
-    exists = outputs_there(str(tmp_path / "out"))
+    exists = outputs_there(str(tmp_path / "out"), ())
     triaged = triage([scene.source], ledger, PIXEL, PRODUCT, exists)
     assert triaged.todo == (scene.source,)
     (job,) = plan_of([scene], ledger, triaged=triaged).jobs

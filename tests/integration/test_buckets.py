@@ -156,7 +156,7 @@ def test_options_in_the_job_file_reach_every_process(
     monkeypatch.setenv("S3_KEY", "testing")
     done = batchseg("run", job, "--set", "workers=1")
     assert done.returncode == 0, done.stderr
-    assert "1 scenes done" in batchseg("status", job).stdout
+    assert "1 scene done" in batchseg("status", job).stdout
     assert "all as recorded" in batchseg("verify", job).stdout
     assert fs.exists("options/out/masks/a.tif.tif")
 

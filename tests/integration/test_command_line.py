@@ -47,12 +47,12 @@ def test_a_run_says_what_it_does_and_where_the_results_are(tmp_path: Path, write
     scenes(tmp_path, "a.tif")
     done = batchseg("run", write_job(), *INLINE)
     assert done.returncode == 0
-    assert "1 scenes, 6 tiles" in done.stderr
+    assert "1 scene, 6 tiles" in done.stderr
     assert "predictors: " in done.stdout
     assert str(tmp_path / "out" / "masks") in done.stdout
     again = batchseg("run", write_job(), *INLINE)
     assert again.returncode == 0
-    assert "nothing to do: 1 sources are done" in again.stderr
+    assert "nothing to do: 1 source is done" in again.stderr
 
 
 def test_bad_sources_are_quarantined_once_and_the_good_ones_are_done(

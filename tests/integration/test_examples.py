@@ -19,7 +19,7 @@ def test_the_script(tmp_path: Path) -> None:
     assert sum(areas.values()) == 600 * 700
     assert areas["water"] == pytest.approx(200 * 400, rel=0.1)
     assert areas["land"] == pytest.approx(600 * 700 - 200 * 400, rel=0.1)
-    assert "1 scenes, 4 tiles, 0.4 Mpx to do" in done.stderr
+    assert "1 scene, 4 tiles, 0.42 Mpx to do" in done.stderr
 
 
 def test_the_notebook() -> None:

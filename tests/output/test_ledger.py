@@ -127,6 +127,7 @@ OF_SOURCES = SHARED | {
     "outputs": (Output(path="masks/a.tif", nbytes=2**33, sha256="f" * 64),),
     "region_count": 7,
     "error": "line one\nline two",
+    "recorded": 2**40,
 }
 FULL = [
     ShardRecord(
@@ -152,7 +153,6 @@ FULL = [
         attributes='{"line":"7"}',
         content="2" * 16,
         same_as="b.tif",
-        recorded=2**40,
     ),
 ]
 

@@ -13,10 +13,13 @@ import pyproj
 import pytest
 import shapely
 from conftest import JobWriter, batchseg, reflectance, write_raster
+from outputs import check
+from rasterio import Affine
 from runs import run
 
 from batchseg.errors import ConfigError, OutputError
 from batchseg.tools.export import export, schema_crs
+from batchseg.tools.results import read_regions
 
 
 @pytest.fixture
@@ -122,10 +125,10 @@ def test_several_crs_are_layers_or_are_brought_to_one(
     run(write_job())
     done = export(str(output), tmp_path / "all.gpkg", crs=None, classes=())
     layers = dict(pyogrio.list_layers(tmp_path / "all.gpkg"))
-    assert set(layers) == {"regions EPSG-26914", "regions EPSG-32633"} == {name for name, _ in done.layers}
+    assert set(layers) == {"regions_EPSG_26914", "regions_EPSG_32633"} == {name for name, _ in done.layers}
     for name, count in done.layers:
         info = pyogrio.read_info(tmp_path / "all.gpkg", layer=name)
-        assert (info["features"], info["crs"]) == (count, name.removeprefix("regions ").replace("-", ":"))
+        assert (info["features"], info["crs"]) == (count, name.removeprefix("regions_").replace("_", ":"))
     with pytest.raises(ConfigError, match=r"EPSG-26914, EPSG-32633.*--crs"):
         export(str(output), tmp_path / "all.fgb", crs=None, classes=())
     one = export(str(output), tmp_path / "all.fgb", crs="EPSG:4326", classes=())
@@ -151,3 +154,45 @@ def test_an_output_without_regions_says_so(tmp_path: Path, write_job: JobWriter)
     assert done.returncode == 2
     assert "regions: false" in done.stderr
     assert not (tmp_path / "all.gpkg").exists()
+
+
+LOCAL = 'LOCAL_CS["Arbitrary",UNIT["metre",1],AXIS["Easting",EAST],AXIS["Northing",NORTH]]'
+MOON = "+proj=eqc +R=1737400"
+OFF_THE_DISC = {"crs": "+proj=geos +h=35785831 +lon_0=0", "transform": Affine(10, 0, 9e6, 0, -10, 9e6)}
+
+
+@pytest.mark.parametrize(
+    ("odd", "said"),
+    [
+        ({"crs": LOCAL}, "in the CRS 'Arbitrary'"),
+        ({"crs": MOON}, "celestial"),
+        (OFF_THE_DISC, "where it is not defined"),
+    ],
+)
+@pytest.mark.parametrize(("name", "crs"), [("r.geojson", None), ("r.gpkg", "EPSG:3857")])
+def test_one_table_without_a_way_to_the_crs_is_named(
+    output: Path, tmp_path: Path, write_job: JobWriter, odd: dict, said: str, name: str, crs: str | None
+) -> None:
+    write_raster(tmp_path / "in" / "z.tif", reflectance(40, 50), **odd)
+    run(write_job())
+    with pytest.raises(ConfigError, match=f"(?s)those of annotations/crs=.*{said}.*without --crs"):
+        export(str(output), tmp_path / name, crs=crs, classes=())
+    assert not [*tmp_path.glob("*.g*"), *tmp_path.glob(".tmp*")]
+    with pytest.raises(ConfigError, match=said):
+        read_regions(str(output), "EPSG:4326")
+    assert len(export(str(output), tmp_path / "all.gpkg", crs=None, classes=()).layers) == 2
+
+
+def test_a_later_table_that_is_damaged_is_named(output: Path, tmp_path: Path) -> None:
+    part = sorted((output / "annotations").rglob("*.parquet"))[1]
+    data = bytearray(part.read_bytes())
+    data[4:400] = bytes(396)
+    part.write_bytes(data)
+    named = part.relative_to(output)
+    for crs in (None, "EPSG:4326"):
+        with pytest.raises(OutputError, match=f"^cannot read {named}: .*batchseg verify"):
+            export(str(output), tmp_path / "r.gpkg", crs=crs, classes=())
+    assert not (tmp_path / "r.gpkg").exists()
+    with pytest.raises(OutputError, match=f"^cannot read {named}"):
+        read_regions(str(output), None)
+    assert any(problem.startswith(f"cannot read {named}") for problem in check(str(output)).problems)

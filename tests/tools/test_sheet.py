@@ -163,7 +163,7 @@ def test_the_command_draws_so_many_images(
     with pytest.raises(SystemExit) as ended:
         main(["summary", output, "--since", "all", "--sheet", str(target), "--images", "1"])
     assert ended.value.code == 0
-    assert f"{target}: 1 images" in capfd.readouterr().out
+    assert f"{target}: 1 image" in capfd.readouterr().out
     with Image.open(target) as image:
         assert image.height < 2 * ROOM_WH[1]
 

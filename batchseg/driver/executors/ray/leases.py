@@ -128,7 +128,7 @@ class Leases:
             return lost_with_host("predict")
         if is_first:
             return failure_of(cause, "predict")
-        return Failure(kind="lost", step="predict", reason="its predictor died over another lease")
+        return Failure(kind="lost", step="predict", reason="its predictor died over other work")
 
     def lost(self) -> list[Outcome]:
         outcomes: list[Outcome] = []
