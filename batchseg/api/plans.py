@@ -46,6 +46,8 @@ class Plan:
     """Of prediction, at the speed of one tile."""
     text: str
     """All of it in words."""
+    warnings: tuple[str, ...] = ()
+    """What is odd about the scenes, in words: a run would end well and may be wrong."""
 
     def __str__(self) -> str:
         return self.text
@@ -95,6 +97,7 @@ def plan_scenes(planned: DryRun) -> Plan:
         object_store_bytes=planned.object_store_bytes,
         seconds=numbers.seconds,
         text=_text(_scene_lines(planned)),
+        warnings=planned.warnings,
     )
 
 
@@ -151,6 +154,7 @@ def _scene_lines(planned: DryRun) -> list[str]:
         f"memory   at most {human(numbers.in_flight_bytes)} of pixels in flight, "
         f"object store {human(planned.object_store_bytes)}",
     ]
+    lines += planned.scenes
     if recipe.area is not None:
         lines.append(f"aoi      {sum(job.is_outside for job in plan.jobs)} of the scenes lie outside")
     if plan.triage.young:
@@ -158,7 +162,7 @@ def _scene_lines(planned: DryRun) -> list[str]:
     if plan.refusals:
         lines.append(f"refused  {len(plan.refusals)} sources:")
         lines += [f"  {refusal.source.source_id}: {refusal.reason}" for refusal in plan.refusals]
-    return lines
+    return [*lines, *(f"warning  {line}" for line in planned.warnings)]
 
 
 def describe_engine(recipe: Recipe, *, undecided: bool) -> str:
