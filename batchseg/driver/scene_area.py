@@ -31,10 +31,24 @@ def refuse_area_elsewhere(plan: Plan, recipe: Recipe, config: JobConfig) -> None
 
 
 def area_warning(plan: Plan, recipe: Recipe) -> str:
-    """In words where the area meets no scene of this run; empty where it does, or there is none."""
-    if recipe.area is None or not _all_outside(plan):
+    """In words where the area meets no scene of this run, or parts of it are turned; else empty."""
+    if recipe.area is None:
         return ""
-    return f"aoi: it meets no scene of this run, of {len(plan.jobs)}: {_apart(plan, recipe.area)}"
+    if _all_outside(plan):
+        return f"aoi: it meets no scene of this run, of {len(plan.jobs)}: {_apart(plan, recipe.area)}"
+    parts = shapely.get_parts(shapely.from_wkb(recipe.area.wkb))
+    there = _box_of([job.scene for job in plan.jobs], recipe.area.crs)
+    if there is None or len(parts) == 1:
+        return ""
+    left, bottom, right, top = shapely.bounds(parts).T
+    meets = shapely.intersects(shapely.box(left, bottom, right, top), shapely.box(*there))
+    turned = shapely.intersects(shapely.box(bottom, left, top, right), shapely.box(*there)) & ~meets
+    if not turned.any():
+        return ""
+    return (
+        f"aoi: {int(turned.sum())} of its {len(parts)} parts would meet scenes if their axes were swapped, "
+        f"and meet none as they are: write x (longitude, easting) before y"
+    )
 
 
 def _all_outside(plan: Plan) -> bool:

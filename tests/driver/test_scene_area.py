@@ -87,3 +87,11 @@ def test_an_area_that_meets_one_scene_is_none_to_warn_of(tmp_path):
     assert area_warning(plan, recipe) == ""
     everything, recipe = planned(tmp_path, area(5, 52, 6, 53))
     refuse_area_elsewhere(everything, dataclasses.replace(recipe, area=None), CONFIG)
+
+
+def test_parts_whose_axes_are_swapped_are_told(tmp_path):
+    boxes = [(5.04, 52.0, 5.06, 52.2), (52.0, 5.04, 52.2, 5.06), (10, 45, 11, 46)]
+    mixed = shapely.union_all([shapely.box(*box) for box in boxes])
+    plan, recipe = planned(tmp_path, dataclasses.replace(SWAPPED, wkb=shapely.to_wkb(mixed)))
+    refuse_area_elsewhere(plan, recipe, CONFIG)
+    assert "aoi: 1 of its 3 parts would meet scenes if their axes were swapped" in area_warning(plan, recipe)
