@@ -3,7 +3,6 @@
 import os
 import re
 from collections.abc import Iterable
-from pathlib import PurePosixPath
 
 from batchseg.inputs.formats import is_address, names_in_vrt
 from batchseg.system import fetch, listing, storage
@@ -24,13 +23,20 @@ gcore/mdreader: DigitalGlobe, OrbView, GeoEye, EROS, Kompsat)."""
 PICTURES = frozenset(("jpg", "jpeg", "png", "bmp", "gif", "webp", "img"))
 """Suffixes of rasters for which GDAL looks for none of these."""
 
-WORLD_FILE = re.compile(r"\.(tfw|g?tiff?w|jgw|jpe?gw|jpw|pgw|pngw|bpw|bmpw|gfw|gifw|j2w|jp2w|jkw|j2kw|wld)")
-"""Suffixes of world files that are known without their raster."""
+WORLD_FILES = frozenset(
+    (
+        *(".tfw", ".tifw", ".tiffw", ".gfw", ".gtiffw", ".jgw", ".jpw", ".jpgw", ".jpegw", ".pgw", ".pngw"),
+        *(".bpw", ".bmpw", ".gifw", ".j2w", ".jp2w", ".jkw", ".j2kw", ".wld"),
+    )
+)
+"""Suffixes of those of the usual rasters."""
 
-CERTAIN = tuple(BEHIND_EITHER | BEHIND_STEM | OF_SATELLITES - {".xml"})
+CERTAIN = tuple(BEHIND_EITHER | BEHIND_STEM | WORLD_FILES | OF_SATELLITES - {".xml"})
 
-ANY_OTHER = re.compile(r"\.\w{1,6}w|\.xml|\.txt")
-"""Suffixes that may be of a sidecar, and say nothing without its raster."""
+NOTHING_ALONE = (".xml", ".txt", "w")
+"""How names of others end, which say nothing without their raster."""
+
+POSSIBLE = CERTAIN + NOTHING_ALONE
 
 PLEIADES = re.compile(r"....(.+)_r\d+c\d+")
 ALOS = re.compile(r"img-.*")
@@ -38,13 +44,12 @@ ALOS = re.compile(r"img-.*")
 
 def is_sidecar(uri: str) -> bool:
     """Whether a file is one by its name alone, whatever lies beside it."""
-    name = uri.rpartition("/")[2].lower()
-    return name.endswith(CERTAIN) or bool(WORLD_FILE.fullmatch(PurePosixPath(name).suffix))
+    return uri.lower().endswith(CERTAIN)
 
 
 def may_be_sidecar(uri: str) -> bool:
     """Whether a file is one, or may be one of some raster."""
-    return is_sidecar(uri) or bool(ANY_OTHER.fullmatch(PurePosixPath(uri).suffix.lower()))
+    return uri.lower().endswith(POSSIBLE)
 
 
 def belongs(name: str, raster: str) -> bool:
@@ -95,6 +100,8 @@ class Beside:
                 self._by_key.setdefault(_key(info.uri), []).append(info)
 
     def of(self, uri: str) -> list[FileInfo]:
+        if not self._by_key:
+            return []
         folder, _, name = uri.rpartition("/")
         raster = name.lower()
         keys = [_key(uri), *(_key(f"{folder}/{other}") for other in _elsewhere(raster.rpartition(".")[0]))]
