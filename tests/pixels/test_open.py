@@ -12,7 +12,7 @@ from factories import write_raster
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchseg.errors import StoppedError
+from batchseg.errors import SourceError, StoppedError
 from batchseg.pixels import open
 from batchseg.pixels.gdal import gdal
 from batchseg.pixels.open import _RemoteFile, open_raster, storage_failure
@@ -282,3 +282,12 @@ def test_a_raster_in_a_bucket_has_the_place_that_it_has_on_a_disk(
             places.append((dataset.transform, dataset.tags(ns="RPC"), dataset.gcps[0]))
     assert places[0] == places[1]
     assert places[0][0] == PLACE if text in (WORLD, PAM) else places[0][1] or not places[0][0].is_identity
+
+
+@pytest.mark.parametrize("name", ["r.tif.MSK", "R.Ovr"])
+def test_a_mask_of_another_format_is_refused_in_any_case_of_letters(tmp_path, name):
+    path = write_raster(tmp_path / "r.tif", np.ones((1, 30, 40), np.uint8))
+    (tmp_path / name).write_text("<VRTDataset rasterXSize='1' rasterYSize='1'></VRTDataset>")
+    (source,), _ = find(path)
+    with pytest.raises(SourceError, match="beside it is no TIFF"):
+        open_raster(source.uri, source.files)
