@@ -117,7 +117,10 @@ def _bands(scenes: Sequence[Scene], recipe: Recipe) -> Iterator[str]:
                 f"colours of it"
             )
     known = [kind for kind in kinds if len(set(BLUE_FIRST) & set(kind.colors)) > 1]
-    usual = max(known, key=lambda kind: len(kind.scenes), default=None)
+    counts: dict[tuple[str, ...], int] = {}
+    for kind in known:
+        counts[kind.colors] = counts.get(kind.colors, 0) + len(kind.scenes)
+    usual = max(known, key=lambda kind: counts[kind.colors], default=None)
     others = [scene for kind in known if usual and _differs(kind, usual) for scene in kind.scenes]
     if usual and others:
         yield (

@@ -112,6 +112,8 @@ def test_files_of_several_orders_are_told_unless_bands_go_by_name(tmp_path):
         "by name, as in [red, green, blue]"
     )
     assert warned(tmp_path, *scenes, band_names=RGB, all_bands=False) == ()
+    two_kinds = [scene("a", colors=RGB), scene("b", colors=BGR), scene("c", band_names=BGR)]
+    assert "another order of 1 scene (a)" in warned(tmp_path, *two_kinds)[0]
     partly = [scene("a", bands=4, colors=(*RGB, "")), scene("b", bands=4, colors=("blue", "green", "", ""))]
     assert "another order" in warned(tmp_path, *partly, bands=(1, 2, 3), all_bands=False)[0]
 
