@@ -68,8 +68,10 @@ def _type(key: dict[str, Any]) -> str:
     if "$ref" in key:
         return NAMES["object"]
     if key["type"] == "array":
-        inner = _type(key["items"])
-        return f"list of {inner}" if inner in ("integer", "text", "number") else NAMES["array"]
+        inner = _type(key["items"]).split(", ")
+        return (
+            f"list of {' or '.join(inner)}" if {*inner} <= {"integer", "text", "number"} else NAMES["array"]
+        )
     bounds = [f"{sign} {key[name]:g}" for name, sign in BOUNDS.items() if name in key]
     return " ".join([NAMES.get(key["type"], key["type"]), ", ".join(bounds)]).strip()
 

@@ -154,7 +154,7 @@ def test_a_table_has_a_keys_type_default_and_description() -> None:
     assert "| `output` | required | text | A folder on a disk or in a bucket" in table
     assert "| `lease_timeout` | `600` | number > 0 | Seconds after which" in table
     assert "| `compress` | `deflate` | `deflate`, `zstd`, `lzw` |" in table
-    assert "| `bands` |  | list of integer | Band numbers from 1" in table
+    assert "| `bands` |  | list of integer or text | Band numbers from 1" in table
 
 
 def test_exit_codes_are_those_of_the_errors() -> None:

@@ -48,6 +48,8 @@ class Plan:
     where reading is slower than the network."""
     text: str
     """All of it in words."""
+    warnings: tuple[str, ...] = ()
+    """What is odd about the scenes, in words: a run would end well and may be wrong."""
 
     def __str__(self) -> str:
         return self.text
@@ -97,6 +99,7 @@ def plan_scenes(planned: DryRun) -> Plan:
         object_store_bytes=planned.object_store_bytes,
         seconds=planned.time.total,
         text=_text(_scene_lines(planned)),
+        warnings=planned.warnings,
     )
 
 
@@ -153,6 +156,7 @@ def _scene_lines(planned: DryRun) -> list[str]:
         f"memory   at most {human(numbers.in_flight_bytes)} of pixels in flight, "
         f"object store {human(planned.object_store_bytes)}",
     ]
+    lines += planned.scenes
     if recipe.area is not None:
         lines.append(f"aoi      {sum(job.is_outside for job in plan.jobs)} of the scenes lie outside")
     if plan.triage.young:
@@ -160,7 +164,7 @@ def _scene_lines(planned: DryRun) -> list[str]:
     if plan.refusals:
         lines.append(f"refused  {counted(len(plan.refusals), 'source')}:")
         lines += [f"  {refusal.source.source_id}: {refusal.reason}" for refusal in plan.refusals]
-    return lines
+    return [*lines, *(f"warning  {line}" for line in planned.warnings)]
 
 
 def _time_words(planned: DryRun) -> str:

@@ -107,6 +107,7 @@ def report_lines(report: "Report", *, quiet: bool) -> list[str]:
         lines += _speed(report)
         lines += [f"  masks: {report.masks}   table: {report.items}"]
         lines += [f"  log:   {report.log}"]
+        lines += [f"warning: {line}" for line in report.warnings]
         if report.damaged:
             lines += [
                 f"{counted(len(report.damaged), 'scene')} done with damaged blocks (nodata in the mask):"

@@ -14,7 +14,9 @@ from batchseg.driver.photo_triage import StoredOutputs, triage_photographs
 from batchseg.driver.plan import Estimate, Plan, estimate, make_plan, refuse_unfit_job
 from batchseg.driver.prepare import kept_choice, probe_model
 from batchseg.driver.revise import revise
+from batchseg.driver.scene_area import refuse_area_elsewhere
 from batchseg.driver.scene_triage import triage_job
+from batchseg.driver.scene_warnings import describe_scenes, scene_warnings
 from batchseg.inputs.listing import find_sources
 from batchseg.inputs.photo_listing import list_photographs
 from batchseg.inputs.source import Refusal
@@ -48,6 +50,9 @@ class DryRun:
     min_age: float
     undecided: bool
     """The first run will try engines."""
+    scenes: tuple[str, ...] = ()
+    """Lines on their bands and their pixels on the ground."""
+    warnings: tuple[str, ...] = ()
 
 
 def dry_run(config: JobConfig, say: Callable[[str], None]) -> DryRun:
@@ -122,6 +127,7 @@ def _dry_run(config: JobConfig, say: Callable[[str], None]) -> DryRun:
         fragments_exist=partial(fragments_exist, config.output),
     )
     refuse_unfit_job(plan, config)
+    refuse_area_elsewhere(plan, recipe, config)
     publish.check_writable(config.output)
     numbers = estimate(plan, recipe, workers, config.max_in_flight)
     return DryRun(
@@ -139,6 +145,8 @@ def _dry_run(config: JobConfig, say: Callable[[str], None]) -> DryRun:
         object_store_bytes=object_store_bytes(workers, config.max_in_flight),
         min_age=config.min_age,
         undecided=undecided,
+        scenes=describe_scenes(plan, recipe),
+        warnings=scene_warnings(plan, recipe),
     )
 
 

@@ -14,8 +14,10 @@ from batchseg.driver.loop import Tally
 from batchseg.driver.plan import Estimate, Plan, estimate, make_plan, refuse_unfit_job
 from batchseg.driver.prepare import prepare
 from batchseg.driver.report import Report
+from batchseg.driver.scene_area import refuse_area_elsewhere
 from batchseg.driver.scene_loop import SceneLoop
 from batchseg.driver.scene_triage import Triage, triage_job
+from batchseg.driver.scene_warnings import scene_warnings
 from batchseg.driver.tasks import Executor, Slot
 from batchseg.errors import BatchsegError, ModelError, StoppedError
 from batchseg.inputs.listing import find_sources
@@ -43,6 +45,7 @@ class SceneRun:
             context.log,
             context.run_id,
         )
+        self._warnings: tuple[str, ...] = ()
 
     def go(self, *, replace: bool) -> Report:
         config = self._config
@@ -104,6 +107,10 @@ class SceneRun:
             fragments_exist=partial(fragments_exist, config.output),
         )
         refuse_unfit_job(plan, config)
+        refuse_area_elsewhere(plan, recipe, config)
+        self._warnings = scene_warnings(plan, recipe)
+        for line in self._warnings:
+            self._emit(Note(text=f"warning: {line}"))
         remember()
         numbers = estimate(plan, recipe, len(slots), config.max_in_flight)
         self._emit(
@@ -196,6 +203,7 @@ class SceneRun:
             sums=self._sums,
             refused=tuple(record for record in records if record.status != "done"),
             damaged=tuple(record for record in records if record.status == "done" and record.bad_pixels),
+            warnings=self._warnings,
         )
 
 

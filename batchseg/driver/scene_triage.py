@@ -16,6 +16,7 @@ from batchseg.job.settings import JobConfig
 from batchseg.output import layout, publish, sidecar
 from batchseg.output.ledger import Ledger
 from batchseg.output.record import Output, SourceRecord
+from batchseg.pixels.fit import RESOLUTION_REFUSED
 from batchseg.pixels.gdal import UNDECODABLE
 from batchseg.system import listing, storage
 from batchseg.system.location import Location, join
@@ -110,9 +111,13 @@ def triage_job(
 
 
 def worth_another_try(config: JobConfig, record: SourceRecord) -> bool:
-    """Whether a source was quarantined for what the job now allows: a damaged block, or to be a VRT."""
-    forgiven = config.on_bad_block == "nodata" and record.error.startswith(UNDECODABLE)
-    return forgiven or (config.allow_vrt and record.error.startswith(VRT_REFUSED))
+    """Whether a source was quarantined for what the job now allows: a damaged block, to be a VRT, its pixels'
+    size on the ground.
+    """
+    error = record.error
+    forgiven = config.on_bad_block == "nodata" and error.startswith(UNDECODABLE)
+    taken = config.resolution == "any" and error.startswith(RESOLUTION_REFUSED)
+    return forgiven or taken or (config.allow_vrt and error.startswith(VRT_REFUSED))
 
 
 def outputs_there(

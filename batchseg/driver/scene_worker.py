@@ -18,7 +18,7 @@ from batchseg.job.recipe import Recipe
 from batchseg.job.settings import Scale
 from batchseg.output.fragments import write_shards
 from batchseg.output.record import ShardRecord
-from batchseg.pixels.fit import with_own_scale
+from batchseg.pixels.fit import of_scene
 from batchseg.pixels.grid import Shard, Tile, cut_tile
 from batchseg.pixels.read import ShardPixels, read_shards
 from batchseg.predict.predictor import Answer, Predictor, Preparation
@@ -88,7 +88,7 @@ def read_lease(recipe: Recipe, lease: Lease) -> LeasePixels:
     return LeasePixels(
         shards=shards,
         seconds=seconds,
-        scale=with_own_scale(recipe, lease.scene).scale,
+        scale=of_scene(recipe, lease.scene).scale,
         stints=(watch.stint("read"),),
         profiled=lease.profiled,
     )

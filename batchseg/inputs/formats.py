@@ -114,21 +114,29 @@ def local_head(path: Path, count: int = HEAD_BYTES) -> bytes:
         os.close(descriptor)
 
 
-def check_beside(path: Path) -> None:
+def check_beside(path: Path, files: Sequence[str] = ()) -> None:
     """Look at what GDAL reads with a local raster.
+
+    Args:
+        path: of the raster.
+        files: names of what was found beside it; GDAL minds no case of letters.
 
     Raises:
         SourceError: a mask or overview is no TIFF, or metadata are too large or name files.
     """
     for suffix in PICTURES_BESIDE:
-        for name in {f"{path.name}{suffix}", f"{path.stem}{suffix}"}:
+        for name in _named(path, files, suffix):
             head = _head_of(path.with_name(name))
             if head and not SIGNATURES[0][0].match(head):  # TIFF's
                 msg = f"{_shown(name, path)} beside it is no TIFF; remove it, or make it again"
                 raise SourceError(msg)
     for suffix in TEXTS_BESIDE:
-        for name in {f"{path.name}{suffix}", f"{path.stem}{suffix}"}:
+        for name in _named(path, files, suffix):
             _check_text(path.with_name(name), _shown(name, path))
+
+
+def _named(path: Path, files: Sequence[str], suffix: str) -> set[str]:
+    return {f"{path.name}{suffix}", f"{path.stem}{suffix}", *(f for f in files if f.lower().endswith(suffix))}
 
 
 def check_vrt(path: Path) -> None:

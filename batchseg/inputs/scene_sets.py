@@ -9,7 +9,7 @@ from urllib.parse import urljoin
 
 from batchseg.inputs.manifest import member_uri, path_in, read_rows
 from batchseg.inputs.metadata import metadata_files, stac_bands
-from batchseg.inputs.sidecars import Folders, is_sidecar, sidecars
+from batchseg.inputs.sidecars import Beside, Folders, is_sidecar, sidecars
 from batchseg.inputs.source import BandMetadata
 from batchseg.job.settings import SceneSet
 from batchseg.system import fetch, listing
@@ -60,11 +60,12 @@ def literal_folder(given: SceneSet) -> str:
 def _by_patterns(given: SceneSet, allow_vrt: bool) -> Iterator[SceneFiles]:
     """One listing per pattern, whatever the number of scenes."""
     found: list[dict[str, list[FileInfo]]] = []
-    beside: dict[str, FileInfo] = {}
+    listed: dict[str, FileInfo] = {}
     for _, pattern in given.patterns:
         rasters, others = _list_pattern(pattern)
         found.append(rasters)
-        beside |= others
+        listed |= others
+    beside = Beside(listed.values())
     empty = [pattern for (_, pattern), rasters in zip(given.patterns, found, strict=True) if not rasters]
     if empty and any(found):
         # As for one pattern that matches nothing: an unmounted disk must not quarantine a whole archive.
@@ -88,18 +89,19 @@ def _by_patterns(given: SceneSet, allow_vrt: bool) -> Iterator[SceneFiles]:
 
 
 def _list_pattern(pattern: str) -> tuple[dict[str, list[FileInfo]], dict[str, FileInfo]]:
-    """Rasters by scene, and sidecars by URI, by one glob that shows both."""
+    """Rasters by scene, and all files by URI, by one glob that shows sidecars too."""
     scene_of = _pattern_regex(_without_protocol(pattern))
     glob = pattern.replace("{scene}", "*")
     suffix = re.search(r"\.[^./*?\[\]]+$", glob)
     rasters: dict[str, list[FileInfo]] = {}
     others: dict[str, FileInfo] = {}
-    for info in listing.list_files(glob.removesuffix(suffix[0]) + ".*" if suffix else glob):
-        if is_sidecar(info.uri):
-            others[info.uri] = info
-        elif info.uri.rpartition("/")[2].startswith("."):
+    stem = glob.removesuffix(suffix[0]) if suffix else ""
+    # `name*` shows `name_RPC.TXT` too; `**` would go down into folders.
+    for info in listing.list_files(glob if not suffix else stem + (".*" if stem.endswith("*") else "*")):
+        others[info.uri] = info
+        if is_sidecar(info.uri) or info.uri.rpartition("/")[2].startswith("."):
             continue
-        elif match := scene_of.fullmatch(_without_protocol(info.uri)):
+        if match := scene_of.fullmatch(_without_protocol(info.uri)):
             rasters.setdefault(match["scene"], []).append(info)
     return rasters, others
 

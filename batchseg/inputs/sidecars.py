@@ -1,31 +1,112 @@
-"""Files that GDAL reads beside a raster."""
+"""Files that GDAL reads beside a raster, in any case of letters: masks, metadata, and where it lies."""
 
 import os
-from collections.abc import Iterable, Mapping
-from pathlib import PurePosixPath
+import re
+from collections.abc import Iterable
 
 from batchseg.inputs.formats import is_address, names_in_vrt
 from batchseg.system import fetch, listing, storage
 from batchseg.system.file_info import FileInfo, file_info
 from batchseg.system.location import Location
 
-SIDECAR_SUFFIXES = (".msk", ".aux.xml", ".ovr", ".ovr.msk", ".wld", ".prj", ".tfw", ".jgw", ".pgw", ".j2w")
-"""Files beside a raster that GDAL reads with it: `a.tif.msk`, or `a.wld` for the last ones."""
+BEHIND_EITHER = frozenset(
+    (".msk", ".aux.xml", ".ovr", ".ovr.msk", ".wld", ".prj", ".tfw", ".jgw", ".pgw", ".j2w", ".aux")
+)
+"""Behind a raster's whole name or its stem: `a.tif.msk`, `a.wld`."""
+
+BEHIND_STEM = frozenset((".tab", ".ige", ".rrd"))
+
+OF_SATELLITES = frozenset((".rpb", ".imd", ".xml", "_rpc.txt", ".pvl", ".rpc", ".pass"))
+"""Behind the stem of a GeoTIFF or a JPEG 2000 file: rational polynomials, and what GDAL wants with them (its
+gcore/mdreader: DigitalGlobe, OrbView, GeoEye, EROS, Kompsat)."""
+
+PICTURES = frozenset(("jpg", "jpeg", "png", "bmp", "gif", "webp", "img"))
+"""Suffixes of rasters for which GDAL looks for none of these."""
+
+WORLD_FILES = frozenset(
+    (
+        *(".tfw", ".tifw", ".tiffw", ".gfw", ".gtiffw", ".jgw", ".jpw", ".jpgw", ".jpegw", ".pgw", ".pngw"),
+        *(".bpw", ".bmpw", ".gifw", ".j2w", ".jp2w", ".jkw", ".j2kw", ".wld"),
+    )
+)
+"""Suffixes of those of the usual rasters."""
+
+CERTAIN = tuple(BEHIND_EITHER | BEHIND_STEM | WORLD_FILES | OF_SATELLITES - {".xml"})
+
+NOTHING_ALONE = (".xml", ".txt", "w")
+"""How names of others end, which say nothing without their raster."""
+
+POSSIBLE = CERTAIN + NOTHING_ALONE
+
+PLEIADES = re.compile(r"....(.+)_r\d+c\d+")
+ALOS = re.compile(r"img-.*")
 
 
 def is_sidecar(uri: str) -> bool:
-    return uri.lower().endswith(SIDECAR_SUFFIXES)
+    """Whether a file is one by its name alone, whatever lies beside it."""
+    return uri.lower().endswith(CERTAIN)
 
 
-def sidecars(uri: str, listed: Mapping[str, FileInfo], *, allow_vrt: bool = False) -> list[FileInfo]:
-    """Those of a raster, out of the listed files; of a VRT that may be opened its members as well."""
+def may_be_sidecar(uri: str) -> bool:
+    """Whether a file is one, or may be one of some raster."""
+    return uri.lower().endswith(POSSIBLE)
+
+
+def belongs(name: str, raster: str) -> bool:
+    """Whether GDAL 3.10 reads a file with a raster; names without folders, in small letters.
+
+    >>> [belongs(name, "a.tif") for name in ("a.tifw", "a_rpc.txt", "a.tif.msk", "ab.tfw", "a.jgw")]
+    [True, True, True, False, True]
+    """
+    stem, dot, suffix = raster.rpartition(".")
+    stem, suffix = (stem, suffix) if dot else (raster, "")
+    if name.startswith(stem):
+        behind = name[len(stem) :]
+        if behind in BEHIND_EITHER or behind in BEHIND_STEM or name.removeprefix(raster) in BEHIND_EITHER:
+            return True
+        # World files: first and last letter of the raster's suffix and a w, or all of it and a w.
+        if suffix and behind in (f".{suffix[0]}{suffix[-1]}w", f".{suffix}w", ".jpw"):
+            return True
+        return behind in OF_SATELLITES and suffix not in PICTURES
+    return suffix not in PICTURES and name in _elsewhere(stem)
+
+
+def _elsewhere(stem: str) -> tuple[str, ...]:
+    """Names of another stem: the polynomials of Pleiades (`IMG_x_R1C1`) and of ALOS (`IMG-01-x`)."""
+    if found := PLEIADES.fullmatch(stem):
+        return tuple(f"{kind}_{rest}.xml" for kind in ("rpc", "dim") for rest in (found[1], stem[4:]))
+    if ALOS.fullmatch(stem):
+        ends = [f"{kind}{rest}.txt" for kind in ("rpc", "hdr") for rest in (stem[3:], stem[6:])]
+        return (*ends, "summary.txt")
+    return ()
+
+
+def _key(uri: str) -> str:
+    """What a raster's name and those of its sidecars begin with; few others do."""
     folder, _, name = uri.rpartition("/")
-    stem = name.rpartition(".")[0]
-    names = [f"{folder}/{base}{suffix}" for base in (name, stem) for suffix in SIDECAR_SUFFIXES]
-    found = [listed[key] for key in names if key in listed]
-    if allow_vrt and name.lower().endswith(".vrt"):
-        found += [info for member in _vrt_members(uri) if (info := file_info(member))]
-    return found
+    return f"{folder}/{name.lower().partition('.')[0].partition('_rpc')[0]}"
+
+
+class Beside:
+    """Files of some folders, to find those of a raster without looking at all."""
+
+    def __init__(self, infos: Iterable[FileInfo] = ()) -> None:
+        self._by_key: dict[str, list[FileInfo]] = {}
+        self.add(infos)
+
+    def add(self, infos: Iterable[FileInfo]) -> None:
+        for info in infos:
+            if may_be_sidecar(info.uri):
+                self._by_key.setdefault(_key(info.uri), []).append(info)
+
+    def of(self, uri: str) -> list[FileInfo]:
+        if not self._by_key:
+            return []
+        folder, _, name = uri.rpartition("/")
+        raster = name.lower()
+        keys = [_key(uri), *(_key(f"{folder}/{other}") for other in _elsewhere(raster.rpartition(".")[0]))]
+        near = (info for key in dict.fromkeys(keys) for info in self._by_key.get(key, ()))
+        return [info for info in near if belongs(info.uri.rpartition("/")[2].lower(), raster)]
 
 
 class Folders:
@@ -34,33 +115,46 @@ class Folders:
     def __init__(self, *, allow_vrt: bool = False) -> None:
         """`allow_vrt`: files that a VRT names are looked at."""
         self._allow_vrt = allow_vrt
-        self._listed: dict[str, dict[str, FileInfo]] = {}
+        self._listed: dict[str, Beside] = {}
 
     def list_remote(self, uris: Iterable[str]) -> None:
         """List the folders of rasters in buckets side by side: one after the other is a round trip each."""
         folders = {uri.rpartition("/")[0] for uri in uris if not Location.of(uri).is_local}
         missing = sorted(folders - set(self._listed))
         if missing:
-            listed = storage.at_once(_sidecars_in, missing, missing[0])
+            listed = storage.at_once(_beside_in, missing, missing[0])
             self._listed |= zip(missing, listed, strict=True)
 
     def sidecars(self, uri: str) -> list[FileInfo]:
         folder = uri.rpartition("/")[0]
         if folder not in self._listed:
-            self._listed[folder] = _sidecars_in(folder)
+            self._listed[folder] = _beside_in(folder)
         return sidecars(uri, self._listed[folder], allow_vrt=self._allow_vrt)
 
 
-def _sidecars_in(folder: str) -> dict[str, FileInfo]:
+def _beside_in(folder: str) -> Beside:
     if folder.startswith("http"):
-        return {}  # a web server need not show what is in a folder
-    return {info.uri: info for info in listing.list_folder(folder) if is_sidecar(info.uri)}
+        return Beside()  # a web server need not show what is in a folder
+    return Beside(listing.list_folder(folder))
+
+
+def sidecars(uri: str, listed: Beside, *, allow_vrt: bool = False) -> list[FileInfo]:
+    """Those of a raster, out of the listed files; of a VRT that may be opened its members as well."""
+    found = listed.of(uri)
+    if allow_vrt and uri.lower().endswith(".vrt"):
+        found += [info for member in _vrt_members(uri) if (info := file_info(member))]
+    return found
 
 
 def beside(uri: str, files: Iterable[str]) -> list[str]:
     """Those of some files that belong to one raster: it and its sidecars."""
-    stem = uri[: -len(PurePosixPath(uri).suffix) or None]
-    return [file for file in files if file == uri or (file.startswith(stem) and is_sidecar(file))]
+    folder, _, name = uri.rpartition("/")
+    return [file for file in files if file == uri or _is_beside(file, folder, name.lower())]
+
+
+def _is_beside(file: str, folder: str, raster: str) -> bool:
+    where, _, name = file.rpartition("/")
+    return where == folder and belongs(name.lower(), raster)
 
 
 def _vrt_members(uri: str) -> list[str]:

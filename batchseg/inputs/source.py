@@ -107,6 +107,10 @@ class Scene:
     georeference: Georeference
     rescale: tuple[tuple[float, float] | None, ...] = ()
     """Scale and offset to reflectance, one pair per band; None where nothing says them."""
+    band_names: tuple[str, ...] = ()
+    """What the job calls each band's file, else the file's description of it; empty where neither says."""
+    colors: tuple[str, ...] = ()
+    """Colour interpretation of each band, as `red` or `palette`; empty where it says nothing."""
 
     @property
     def band_count(self) -> int:

@@ -90,6 +90,8 @@ class Recipe:
     bands: tuple[int, ...]
     all_bands: bool
     """The job names no bands: a scene must have exactly the model's number, alpha not counted."""
+    band_names: tuple[str, ...] = ()
+    """In place of `bands`, whose numbers are then each scene's own (`fit.of_scene`)."""
     scale: Scale
     normalize: Normalize | None
     nodata: float | str
@@ -109,6 +111,10 @@ class Recipe:
     """Pixels outside it are nodata; those inside are the same with and without it."""
     fit: Fit | None = None
     """How a photograph meets the network; None: scenes."""
+    resolution: float | None = None
+    """Metres of a pixel's side that the network was made for; None: nobody says. It changes no pixel."""
+    any_resolution: bool = False
+    """Scenes are taken whatever their resolution."""
 
     @property
     def answer(self) -> OutputKind:
@@ -152,7 +158,7 @@ class Recipe:
             "engine": self.engine,
             "precision": self.precision,
             "device": self.device,
-            "bands": list(self.bands),
+            "bands": list(self.band_names or self.bands),
             "scale": _plain(dataclasses.asdict(self.scale)),
             "normalize": _plain(normalize),
             "nodata": str(self.nodata),  # NaN differs from itself

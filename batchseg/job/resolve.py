@@ -32,7 +32,9 @@ def make_recipe(
         ConfigError: settings contradict each other or the model.
         ModelError: the model cannot give what the job asks for.
     """
-    bands = config.bands or tuple(range(1, facts.channels + 1))
+    names = tuple(band for band in config.bands or () if isinstance(band, str))
+    numbers = tuple(band for band in config.bands or () if isinstance(band, int))
+    bands = numbers or tuple(range(1, (len(names) or facts.channels) + 1))
     if len(bands) != facts.channels:
         msg = f"{config.path}: `bands` names {len(bands)}, the model takes {facts.channels}; make them agree"
         raise ConfigError(msg)
@@ -55,6 +57,7 @@ def make_recipe(
         facts=facts,
         bands=bands,
         all_bands=config.bands is None,
+        band_names=names,
         scale=scale,
         normalize=normalize,
         nodata=config.nodata,
@@ -69,6 +72,8 @@ def make_recipe(
         on_bad_block=config.on_bad_block,
         area=area,
         fit=config.photographs.fit if config.photographs else None,
+        resolution=model.pixel_size if config.resolution in (None, "any") else float(config.resolution),
+        any_resolution=config.resolution == "any",
     )
 
 

@@ -28,9 +28,9 @@ class JobFile(schema_parts.Strict):
     """
     output: str
     """A folder on a disk or in a bucket (`s3://bucket/results`)."""
-    bands: list[int] | None = None
-    """Band numbers from 1, in the model's order; all bands if not set. A band named here is data, even if the
-    file tags it as alpha.
+    bands: list[int | str] | None = None
+    """Band numbers from 1, or [names](scenes.md#bands) such as `[red, green, blue]`, in the model's order.
+    All bands if not set. A band given here is data, even if the file tags it as alpha.
     """
     tile_size: int | None = Field(default=None, ge=8, le=8192)
     """Pixels per side of the model's input. If not set, the model's own size, else 512."""
@@ -110,6 +110,10 @@ class JobFile(schema_parts.Strict):
     """A vector file of polygons, or `{file: ..., layer: ...}`. What lies outside is not read, not predicted,
     and nodata: [area of interest](scenes.md#area-of-interest).
     """
+    resolution: Annotated[schema_parts.Finite, Field(gt=0)] | Literal["any"] | None = None
+    """Metres of a pixel's side that the model was made for; if not set, what the model's files say. Scenes of
+    [quite another resolution](scenes.md#resolution) are refused; `any` takes them all. Nothing is resampled.
+    """
     on_bad_block: Literal["quarantine", "nodata"] = "quarantine"
     """What becomes of a GeoTIFF with a block that cannot be decoded. `quarantine` refuses the scene; `nodata`
     does it, and [such blocks are nodata](scenes.md#damaged-blocks).
@@ -157,9 +161,18 @@ class JobFile(schema_parts.Strict):
 
     @field_validator("bands")
     @classmethod
-    def _bands_from_one(cls, bands: list[int] | None) -> list[int] | None:
-        if bands is not None and (not bands or min(bands) < 1):
+    def _bands_from_one(cls, bands: list[int | str] | None) -> list[int | str] | None:
+        if bands is None:
+            return None
+        numbers = [band for band in bands if isinstance(band, int)]
+        if not bands or any(number < 1 for number in numbers):
             msg = "bands are numbered from 1; give at least one, such as [1, 2, 3]"
+            raise ValueError(msg)
+        if numbers and len(numbers) < len(bands):
+            msg = f"bands go all by number or all by name; found {', '.join(map(str, bands))}"
+            raise ValueError(msg)
+        if not numbers and not all(str(band).strip() for band in bands):
+            msg = "a band's name is empty; give names such as [red, green, blue]"
             raise ValueError(msg)
         return bands
 
@@ -208,6 +221,11 @@ def _unsuited(job: JobFile) -> str | None:
     """
     checks = {
         "aoi": (job.aoi is not None, "photographs have no place; rules have `region_of_interest`"),
+        "resolution": (job.resolution is not None, "photographs have no place; leave it out"),
+        "bands": (
+            any(isinstance(band, str) for band in job.bands or ()),
+            "those of a photograph go by number, such as [1, 2, 3]",
+        ),
         "scale": (job.scale == "metadata", "photographs say no reflectance; divide or stretch their values"),
         "nodata": (
             isinstance(job.nodata, float),

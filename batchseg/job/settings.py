@@ -172,8 +172,8 @@ class JobConfig:
     """(name; path, folder, glob, manifest or scene set); the name is None unless the job file gives one."""
     model: ModelOptions
     output: str
-    bands: tuple[int, ...] | None
-    """Band numbers from 1 in the model's order; None: all, in the file's order."""
+    bands: tuple[int | str, ...] | None
+    """Band numbers from 1, or names, in the model's order; None: all, in the file's order."""
     tile_size: int | None
     """None: the model's own size, or 512."""
     halo: int
@@ -218,5 +218,7 @@ class JobConfig:
     """Seconds; files that changed less than that ago are left to a later run."""
     photographs: Photographs | None = None
     """None: the inputs are scenes."""
+    resolution: float | Literal["any"] | None = None
+    """Metres of a pixel's side that the network was made for; None: as the model says."""
     variables: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
     """What the job file took from the environment: texts name such a variable, and do not quote it."""

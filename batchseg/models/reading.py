@@ -10,6 +10,7 @@ from batchseg.errors import ModelError
 from batchseg.models.deploy import DEPLOY_FILES, named_stem, read_deploy
 from batchseg.models.encryption import ENCRYPTED, decrypt_file
 from batchseg.models.keys import load_key
+from batchseg.models.mlm import pixel_size_beside
 from batchseg.models.onnx_file import guess_layout, read_onnx
 from batchseg.models.package import (
     LARGEST_AXIS,
@@ -235,7 +236,7 @@ def _package(
         model_name=declared.model_name,
         tile_size=declared.tile_size,
         halo=declared.halo,
-        pixel_size=declared.pixel_size,
+        pixel_size=declared.pixel_size or pixel_size_beside(Path(network)),
         quantized=signature.quantized,
         limits=(*_limits(declared, output, size_hw, batch), *declared.notes),
         **files,

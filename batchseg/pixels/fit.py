@@ -11,11 +11,19 @@ from batchseg.inputs.source import Scene
 from batchseg.job.recipe import Recipe, spread
 from batchseg.job.settings import Scale
 from batchseg.pixels.area import misplacement
+from batchseg.pixels.bands import NoBandError, bands_of, called
 from batchseg.pixels.grid import TileGrid
+from batchseg.pixels.ground import ground_resolution
 
 MAX_TILES = 2_000_000
 """Of one scene, 540,000 pixels square in usual tiles: the driver takes 0.6 GB for it. A file of 122 bytes may
 claim 2e13."""
+
+WARNED_FACTOR, REFUSED_FACTOR = 1.5, 4.0
+"""Between a scene's resolution and the model's."""
+
+RESOLUTION_REFUSED = "has pixels of"
+"""How the reason begins of sources that are refused for it."""
 
 
 def tile_grid(recipe: Recipe, height: int, width: int) -> TileGrid:
@@ -23,14 +31,16 @@ def tile_grid(recipe: Recipe, height: int, width: int) -> TileGrid:
     return TileGrid(height=height, width=width, tile_size=recipe.tile_size, halo=recipe.halo)
 
 
-def with_own_scale(recipe: Recipe, scene: Scene) -> Recipe:
-    """The recipe with the scene's own scale, where the job takes it from metadata.
+def of_scene(recipe: Recipe, scene: Scene) -> Recipe:
+    """The recipe with the scene's own band numbers and scale, where the job leaves them to the scene.
 
     raw * scale + offset is (raw - low) / (high - low), which is exact for Sentinel-2's integers.
 
     Raises:
         ValueError: the scene has none for a band; `mismatch` says so before.
     """
+    if recipe.band_names:
+        recipe = dataclasses.replace(recipe, bands=bands_of(scene, recipe))
     if recipe.scale.kind != "metadata":
         return recipe
     pairs = [scene.rescale[band - 1] for band in recipe.bands]
@@ -51,6 +61,11 @@ def mismatch(scene: Scene, recipe: Recipe) -> str | None:
         if usable != len(recipe.bands):
             alpha = f" (and alpha: band {scene.alpha_bands[0]})" if scene.alpha_bands else ""
             return f"has {usable} bands{alpha}, the model takes {len(recipe.bands)}; name the job's `bands`"
+    elif recipe.band_names:
+        try:
+            recipe = dataclasses.replace(recipe, bands=bands_of(scene, recipe))
+        except NoBandError as e:
+            return str(e)
     elif max(recipe.bands) > count:
         return f"has {count} band{'s' * (count > 1)}, the job asks for band {max(recipe.bands)}"
     if (tiles := tile_grid(recipe, scene.height, scene.width).count) > MAX_TILES:
@@ -61,20 +76,66 @@ def mismatch(scene: Scene, recipe: Recipe) -> str | None:
     if unscaled := _unscaled(scene, recipe):
         return unscaled
     for dtype in sorted({scene.dtypes[band - 1] for band in recipe.bands}):
-        if reason := out_of_scale(dtype, recipe.scale):
+        if reason := out_of_scale(dtype, recipe.scale) or impossible_nodata(dtype, recipe.nodata):
             return reason
+    if reason := _far_resolution(scene, recipe):
+        return reason
     return misplacement(recipe.area, scene) if recipe.area is not None else None
+
+
+def _far_resolution(scene: Scene, recipe: Recipe) -> str | None:
+    if recipe.resolution is None or recipe.any_resolution:
+        return None
+    own = ground_resolution(scene)
+    if own is None or factor(own, recipe.resolution) <= REFUSED_FACTOR:
+        return None
+    return (
+        f"{RESOLUTION_REFUSED} {own:.3g} m on the ground, the model was made for {recipe.resolution:.3g} m: "
+        f"resample it (gdalwarp -tr), or set resolution: any to take every scene as it is"
+    )
+
+
+def factor(one: float, other: float) -> float:
+    """How many times larger the larger of two lengths is.
+
+    >>> factor(10, 2.5), factor(2.5, 10)
+    (4.0, 4.0)
+    """
+    return max(one / other, other / one)
+
+
+def impossible_nodata(dtype: str, nodata: float | str) -> str | None:
+    """Why no pixel of this dtype can have the job's nodata value; None where one can, or it has none."""
+    if isinstance(nodata, str):
+        return None
+    kind = np.dtype(dtype)
+    if kind.kind == "f":
+        with np.errstate(over="ignore"):
+            if not np.isinf(np.array(nodata).astype(kind)) or np.isinf(nodata):
+                return None
+        reach = f"up to {np.finfo(kind).max:.3g}"
+    else:
+        info = np.iinfo(kind)
+        if info.min <= nodata <= info.max and float(nodata).is_integer():
+            return None
+        reach = f"{info.min}..{info.max}"
+    return (
+        f"has {dtype} pixels ({reach}), of which none can be the job's nodata: {nodata:.12g}; name a value "
+        f"that they have, or leave `nodata` to the files"
+    )
 
 
 def _unscaled(scene: Scene, recipe: Recipe) -> str | None:
     if recipe.scale.kind != "metadata":
         return None
-    lacking = [band for band in recipe.bands if not scene.rescale or scene.rescale[band - 1] is None]
+    bands = bands_of(scene, recipe)
+    lacking = [band for band in bands if not scene.rescale or scene.rescale[band - 1] is None]
     if not lacking:
         return None
     return (
-        f"has no scale and offset for band {lacking[0]}: neither a STAC item, Sentinel-2's MTD_MSI*.xml or "
-        f"Landsat's *_MTL.json says them, nor the file itself; set scale: {{divide: 10000}} or alike"
+        f"has no scale and offset for {called(scene, lacking[0])}: neither a STAC item, Sentinel-2's "
+        f"MTD_MSI*.xml or Landsat's *_MTL.json says them, nor the file itself; set scale: {{divide: 10000}} "
+        f"or alike"
     )
 
 
@@ -102,7 +163,7 @@ def out_of_scale(dtype: str, scale: Scale) -> str | None:
 
 def held_dtype(scene: Scene, recipe: Recipe) -> np.dtype[Any]:
     """The type that a scene's pixels have in memory: their own if the scales know it, else float32."""
-    own = np.result_type(*(scene.dtypes[band - 1] for band in recipe.bands))
+    own = np.result_type(*(scene.dtypes[band - 1] for band in bands_of(scene, recipe)))
     return own if own in (np.uint8, np.uint16, np.int16, np.float32) else np.dtype(np.float32)
 
 

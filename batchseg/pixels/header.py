@@ -15,6 +15,11 @@ from batchseg.system import fetch
 from batchseg.system.file_info import file_info
 from batchseg.system.processes import ProcessDiedError, each_in_fresh_process
 
+COLORLESS = (ColorInterp.undefined, ColorInterp.gray)
+
+NAME_CHARACTERS = 60
+"""Of a band's description: a file may hold megabytes there."""
+
 PNG_END = b"IEND\xaeB`\x82"
 
 
@@ -98,7 +103,22 @@ def _scene(source: Source, dataset: rasterio.DatasetReader | Stack) -> Scene:
         block_hw=dataset.block_shapes[0],
         georeference=_georeference(dataset),
         rescale=rescale_of(dataset),
+        band_names=_band_names(source, dataset),
+        colors=tuple("" if what in COLORLESS else what.name for what in dataset.colorinterp),
     )
+
+
+def _band_names(source: Source, dataset: rasterio.DatasetReader | Stack) -> tuple[str, ...]:
+    own = tuple((text or "").strip()[:NAME_CHARACTERS] for text in dataset.descriptions)
+    if not isinstance(dataset, Stack) or not source.names:
+        return own if any(own) else ()
+    members = [member for _, member in dataset.members()]
+    names: list[str] = []
+    for name, member in zip(source.names, members, strict=True):
+        names += (
+            [name] if member.count == 1 else [f"{name} {number}" for number in range(1, member.count + 1)]
+        )
+    return tuple(names)
 
 
 def _georeference(dataset: rasterio.DatasetReader | Stack) -> Georeference:

@@ -3,7 +3,8 @@
 Local files are GDAL's own business. Of a large GeoTIFF on a bucket or a web server only the blocks of
 a window are fetched, all of them side by side: GDAL tells the ranges of a whole window at once to a
 `MultiByteRangeResourceContainer`. One request at a time takes 20 times as long where a request takes
-80 ms. Everything else is copied to the local disk once, sidecars included.
+80 ms. Everything else is copied to the local disk once, sidecars included; so is a TIFF whose place stands
+in a file beside it.
 """
 
 import contextlib
@@ -53,6 +54,10 @@ RAW_BLOCK_BYTES = 512 * 2**20
 
 TIFF = re.compile(r"\.g?tiff?$", re.IGNORECASE)
 
+READ_BY_RANGES = (".msk", ".ovr", ".aux.xml", ".prj")
+"""Sidecars that GDAL reads by ranges too. Others it reads line by line, and nothing of them: of an open file
+that is not at its end rasterio 1.4 says that it is. With such a one a TIFF is copied."""
+
 
 def open_raster(
     uri: str, files: Sequence[str] = (), *, allow_vrt: bool = False, size: int = 0
@@ -72,14 +77,15 @@ def open_raster(
     _failures.clear()
     local = Location.of(uri).path
     if local is not None:
-        return _open_local(local, allow_vrt=allow_vrt)
+        return _open_local(local, files, allow_vrt=allow_vrt)
     if size > WHOLE_BYTES and set(files) == {uri} and _is_read_by_ranges(uri):
         return _open_remote(uri, [FileInfo(uri=uri, size=size, version="", modified=None)])
     infos = storage.at_once(_existing, sorted({uri, *files}), uri)
     main = next(info for info in infos if info.uri == uri)
-    if main.size > WHOLE_BYTES and _is_read_by_ranges(uri):
+    by_ranges = all(file == uri or file.lower().endswith(READ_BY_RANGES) for file in files)
+    if main.size > WHOLE_BYTES and by_ranges and _is_read_by_ranges(uri):
         return _open_remote(uri, infos)
-    return _open_local(Path(_copied(main, infos)), allow_vrt=allow_vrt)
+    return _open_local(Path(_copied(main, infos)), files, allow_vrt=allow_vrt)
 
 
 def _is_read_by_ranges(uri: str) -> bool:
@@ -93,9 +99,9 @@ def _open_remote(uri: str, infos: Sequence[FileInfo]) -> rasterio.DatasetReader:
     return _checked(rasterio.open(uri, driver="GTiff", opener=_Remote(infos, {uri: first}), sharing=False))
 
 
-def _open_local(path: Path, *, allow_vrt: bool) -> rasterio.DatasetReader:
+def _open_local(path: Path, files: Sequence[str], *, allow_vrt: bool) -> rasterio.DatasetReader:
     driver = driver_of(local_head(path), allow_vrt=allow_vrt)
-    check_beside(path)
+    check_beside(path, [file.rpartition("/")[2] for file in files])
     if driver == "VRT":
         check_vrt(path)
     return _checked(rasterio.open(str(path), driver=driver, sharing=False))

@@ -15,7 +15,7 @@ from batchseg.inputs.listing import current_tag
 from batchseg.inputs.source import Scene, Source
 from batchseg.job.recipe import Recipe
 from batchseg.pixels.area import footprint
-from batchseg.pixels.fit import fill_values, held_dtype, with_own_scale
+from batchseg.pixels.fit import fill_values, held_dtype, of_scene
 from batchseg.pixels.gdal import UNDECODABLE, gdal, is_damage, source_errors
 from batchseg.pixels.grid import Shard
 from batchseg.pixels.stack import Stack, open_source
@@ -60,7 +60,7 @@ def read_shards(scene: Scene, recipe: Recipe, shards: tuple[Shard, ...]) -> tupl
     """
     started = time.perf_counter()
     version = _checking(scene.source)
-    recipe = with_own_scale(recipe, scene)
+    recipe = of_scene(recipe, scene)
     try:
         with gdal(), source_errors(_undecodable(scene, recipe), scene.source):
             dataset = _held.open(scene.source)

@@ -197,6 +197,7 @@ class Stack:
         self.nodatavals = tuple(value for file in files for value in file.nodata)
         self.rescale: Rescale = tuple(pair for file in files for pair in file.rescale)
         self.colorinterp = tuple(what for file in files for what in file.dataset.colorinterp)
+        self.descriptions = tuple(text for file in files for text in file.dataset.descriptions)
         self.block_shapes = [shape for file in files for shape in (file.warped or file.dataset).block_shapes]
         # Masks of whole files go through `valid`.
         self.mask_flag_enums: tuple[list[MaskFlags], ...] = ([],) * self.count

@@ -12,7 +12,7 @@ from batchseg.errors import ConfigError, SourceError
 from batchseg.inputs.source import Scene, Source
 from batchseg.job.recipe import Recipe
 from batchseg.job.settings import Scale
-from batchseg.pixels.fit import mismatch, tile_grid, with_own_scale
+from batchseg.pixels.fit import mismatch, of_scene, tile_grid
 from batchseg.pixels.grid import ShardGrid, cut_tile
 from batchseg.pixels.header import read_header
 from batchseg.pixels.read import read_shards
@@ -102,7 +102,7 @@ def _of_scene(scene: Scene, recipe: Recipe, count: int, where: dict[str, str]) -
     """Of twice as many tiles those with the most valid pixels."""
     storage.adopt(where)
     grid = ShardGrid(tiles=tile_grid(recipe, scene.height, scene.width), tiles_hw=(1, 1))
-    scale = with_own_scale(recipe, scene).scale
+    scale = of_scene(recipe, scene).scale
     found: list[tuple[float, Sample]] = []
     for index in _spread(grid.count, 2 * count):
         try:

@@ -32,7 +32,7 @@ def crs_code(georeference: Georeference) -> str:
     crs = known_crs(georeference)
     if crs is None:
         return "none"
-    authority = crs.to_authority(min_confidence=100)
+    authority = crs.to_authority(min_confidence=90)  # 90: equal to it in all but the name
     if authority is not None:
         return "-".join(authority)
     return f"wkt-{hashlib.sha256(crs.to_wkt().encode()).hexdigest()[:8]}"

@@ -74,3 +74,9 @@ def test_damage_is_told_in_shares() -> None:
     lines = report_lines(dataclasses.replace(REPORT, damaged=(damaged,)), quiet=False)
     assert lines[-2] == "1 scene done with damaged blocks (nodata in the mask):"
     assert lines[-1].startswith("  d.tif: ")
+
+
+def test_what_was_odd_about_the_scenes_is_told() -> None:
+    report = dataclasses.replace(REPORT, warnings=("bands: the network gets blue, green, red",))
+    assert report_lines(report, quiet=False)[-1] == "warning: bands: the network gets blue, green, red"
+    assert report_lines(report, quiet=True) == []

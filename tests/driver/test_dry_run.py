@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from conftest import JobWriter, reflectance, write_raster
 from photo_runs import JobMaker, photograph, save
+from rasterio import Affine
 from runs import run
 
+from batchseg.api.plans import plan_scenes
 from batchseg.driver.dry_run import dry_run, plan_photographs
 from batchseg.job.file import load_job
 
@@ -74,3 +76,23 @@ def test_a_type_that_numpy_does_not_know_is_its_scenes_problem(tmp_path: Path, w
     report = run(job)
     assert report.tally.done == 1
     assert "has complex pixels (complex_int16)" in report.refused[0].error
+
+
+def test_what_is_odd_about_scenes_is_in_the_plan_and_in_the_runs_report(
+    tmp_path: Path, write_job: JobWriter
+) -> None:
+    for name, metres in (("a", 10.0), ("b", 2.0), ("c", 100.0)):
+        transform = (metres, 0.0, 500_000.0, 0.0, -metres, 4_600_000.0)
+        write_raster(tmp_path / "in" / f"{name}.tif", reflectance(70, 90), transform=Affine(*transform))
+    job = write_job(executor="inline", workers=1, resolution=5.0)
+    planned = dry_run(load_job(job), lambda line: None)
+    text = str(plan_scenes(planned))
+    assert "ground   2 to 10 m per pixel; the model was made for 5 m" in text
+    assert "c.tif: has pixels of 100 m on the ground, the model was made for 5 m" in text
+    report = run(job)
+    (warning,) = report.warnings
+    assert planned.warnings == plan_scenes(planned).warnings == report.warnings
+    assert f"warning  {warning}" in text
+    assert warning in Path(report.log).read_text()
+    assert warning in Path(report.log).with_name("summary.json").read_text()
+    assert run(job, "resolution=any").tally.done == 1  # what was refused for its resolution alone

@@ -1,12 +1,12 @@
 """What is left to do, by the ledger."""
 
 import pytest
-from factories import make_recipe, make_scene, make_shard_record, make_source
+from factories import make_config, make_recipe, make_scene, make_shard_record, make_source
 from scene_runs import PIXEL, PRODUCT, done
 
-from batchseg.driver.scene_triage import triage
+from batchseg.driver.scene_triage import triage, worth_another_try
 from batchseg.output.ledger import Ledger
-from batchseg.pixels.fit import tile_grid
+from batchseg.pixels.fit import RESOLUTION_REFUSED, tile_grid
 from batchseg.pixels.grid import ShardGrid
 
 
@@ -71,3 +71,10 @@ def test_a_quarantined_source_is_tried_again_where_the_job_has_a_way(ledger):
 def test_sources_that_are_gone_are_named(ledger):
     ledger.append([done(make_source("a.tif")), done(make_source("b.tif"))])
     assert triage([make_source("b.tif")], ledger, PIXEL, PRODUCT).vanished == ("a.tif",)
+
+
+def test_what_was_refused_for_its_resolution_is_tried_again_where_any_is_taken():
+    record = done(make_source(), status="quarantined", error=f"{RESOLUTION_REFUSED} 10 m on the ground")
+    assert worth_another_try(make_config(resolution="any"), record)
+    assert not worth_another_try(make_config(resolution=10.0), record)
+    assert not worth_another_try(make_config(), record)

@@ -358,3 +358,14 @@ def test_scenes_on_other_storages_are_listed(tmp_path):
         assert source.problem == ""
     finally:
         memory.store.clear()
+
+
+def test_patterns_find_world_files_and_polynomials_in_any_case_of_letters(tmp_path):
+    touch(*(tmp_path / "a" / name for name in ("a_red.tif", "a_nir.tif")))
+    before = find_set(bands(tmp_path))[0][0]
+    touch(*(tmp_path / "a" / name for name in ("a_red.TFW", "a_nir_RPC.TXT", "a_red_note.txt")))
+    (source,), _ = find_set(bands(tmp_path))
+    assert {file.rpartition("/")[2] for file in source.files} == {
+        *("a_red.tif", "a_nir.tif", "a_red.TFW", "a_nir_RPC.TXT"),
+    }
+    assert source.tag != before.tag

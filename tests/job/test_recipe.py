@@ -77,3 +77,12 @@ def test_digests_do_not_depend_on_the_order_of_keys():
 def test_a_mask_has_room_for_all_classes_and_nodata(count, dtype, nodata):
     recipe = make_recipe(class_count=count)
     assert (recipe.mask_dtype, recipe.mask_nodata) == (dtype, nodata)
+
+
+def test_a_digest_follows_the_names_of_bands_and_no_resolution():
+    recipe = make_recipe()
+    assert recipe.settings()["bands"] == [1, 2, 3]
+    named = make_recipe(band_names=("red", "green", "blue"))
+    assert named.settings()["bands"] == ["red", "green", "blue"]
+    assert named.digest != recipe.digest
+    assert make_recipe(resolution=10.0, any_resolution=True).digest == recipe.digest

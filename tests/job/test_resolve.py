@@ -67,3 +67,22 @@ def test_where_the_model_gives_ids_the_job_says_how_many():
     assert made(facts=facts).class_count is None
     assert made(facts=facts, num_classes=300).class_count == 300
     assert made(facts=facts, classes=make_product("a", "b").classes).class_count == 2
+
+
+def test_the_jobs_resolution_goes_before_the_models():
+    model = make_package(pixel_size=0.1)
+    assert (made(model=model).resolution, made(model=model).any_resolution) == (0.1, False)
+    assert made(model=model, resolution=2.0).resolution == 2.0
+    assert (made(model=model, resolution="any").resolution, made(resolution="any").any_resolution) == (
+        0.1,
+        True,
+    )
+    assert made().resolution is None
+
+
+def test_bands_by_name_are_counted_and_numbered_by_each_scene():
+    recipe = made(bands=("red", "green", "blue"))
+    assert (recipe.band_names, len(recipe.bands), recipe.all_bands) == (("red", "green", "blue"), 3, False)
+    with pytest.raises(ConfigError, match="`bands` names 2, the model takes 3"):
+        made(bands=("red", "green"))
+    assert made(bands=(3, 2, 1)).band_names == ()

@@ -90,3 +90,33 @@ def test_a_whole_photograph_has_no_halo(tmp_path):
     assert load_job(write_job(tmp_path, fit="tile", tile_size=192)).halo == 64
     with pytest.raises(ConfigError, match="halo 64 leaves no core in tile_size 96"):
         load_job(write_job(tmp_path, fit="tile", tile_size=96))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("bands", [1, "red"], "bands go all by number or all by name; found 1, red"),
+        ("bands", ["red", " "], "a band's name is empty"),
+        ("bands", [], "bands are numbered from 1"),
+        ("bands", [0], "bands are numbered from 1"),
+        ("resolution", 0, "resolution"),
+        ("resolution", -1, "resolution"),
+        ("resolution", "fine", "resolution"),
+    ],
+)
+def test_bands_and_resolutions_that_are_none_are_refused(tmp_path, key, value, words):
+    assert words in refusal(write_job(tmp_path, **{key: value}))
+
+
+def test_bands_go_by_name_and_resolutions_in_metres(tmp_path):
+    config = load_job(write_job(tmp_path, bands=["red", "nir"], resolution=10))
+    assert (config.bands, config.resolution) == (("red", "nir"), 10.0)
+    assert load_job(write_job(tmp_path, resolution="any")).resolution == "any"
+    assert load_job(write_job(tmp_path)).resolution is None
+
+
+def test_photographs_have_no_resolution_and_no_names_of_bands(tmp_path):
+    assert "resolution: photographs have no place" in refusal(write_job(tmp_path, fit="tile", resolution=1))
+    assert "bands: those of a photograph go by number" in refusal(
+        write_job(tmp_path, fit="tile", bands=["red"])
+    )

@@ -2,11 +2,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
+from archives import find
 from conftest import reflectance, write_raster
 from factories import make_recipe, source_of
 
 from batchseg.errors import SourceError, StoppedError
 from batchseg.inputs.source import Refusal, Scene
+from batchseg.job.settings import SceneSet
 from batchseg.pixels import header as headers
 from batchseg.pixels.fit import tile_grid
 from batchseg.pixels.grid import ShardGrid
@@ -103,3 +106,25 @@ def test_a_crs_of_a_grid_at_an_address_is_refused(tmp_path: Path) -> None:
     header = read_header(source_of(path))
     assert isinstance(header, Refusal)
     assert "grid" in header.reason  # PROJ's words, or ours where PROJ_NETWORK lets it take the CRS
+
+
+def test_bands_have_the_files_names_and_colours(tmp_path: Path) -> None:
+    path = write_raster(tmp_path / "a.tif", np.zeros((3, 20, 30), dtype=np.uint8))
+    header = read_header(source_of(path))
+    assert isinstance(header, Scene)
+    assert (header.band_names, header.colors) == ((), ("red", "green", "blue"))
+    with rasterio.open(path, "r+") as dataset:
+        dataset.descriptions = ("B04", "  green ", "x" * 1000)
+    header = read_header(source_of(path))
+    assert isinstance(header, Scene)
+    assert header.band_names == ("B04", "green", "x" * 60)
+
+
+def test_bands_of_several_files_have_the_jobs_names(tmp_path: Path) -> None:
+    for name, count in (("blue", 1), ("rest", 2)):
+        write_raster(tmp_path / f"a_{name}.tif", np.zeros((count, 20, 30), dtype=np.uint16))
+    patterns = tuple((name, f"{tmp_path}/{{scene}}_{name}.tif") for name in ("blue", "rest"))
+    ((source,), _) = find((None, SceneSet(kind="bands", patterns=patterns)))
+    header = read_header(source)
+    assert isinstance(header, Scene)
+    assert header.band_names == ("blue", "rest 1", "rest 2")

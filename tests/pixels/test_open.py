@@ -7,12 +7,14 @@ import fsspec
 import numpy as np
 import pytest
 import rasterio
+from archives import find
 from factories import write_raster
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchseg.errors import StoppedError
+from batchseg.errors import SourceError, StoppedError
 from batchseg.pixels import open
+from batchseg.pixels.gdal import gdal
 from batchseg.pixels.open import _RemoteFile, open_raster, storage_failure
 from batchseg.system import fetch
 from batchseg.system.file_info import FileInfo, file_info
@@ -217,3 +219,75 @@ def test_a_lock_that_leads_to_another_file_stops_the_run(tmp_path, memory, cache
     with pytest.raises(StoppedError, match=r"the lock .*remove it"):
         open_raster(uri)
     assert (tmp_path / "victims").read_text() == "kept"
+
+
+PLACE = rasterio.Affine(10, 0, 500_000, 0, -10, 4_600_000)
+WORLD = "10\n0\n0\n-10\n500005\n4599995\n"
+PAM = "<PAMDataset><GeoTransform>500000, 10, 0, 4600000, 0, -10</GeoTransform></PAMDataset>"
+TAB = (
+    '!table\nDefinition Table\n  File "r.tif"\n  Type "RASTER"\n'
+    '  (500000,4600000) (0,0) Label "1",\n  (500400,4600000) (40,0) Label "2",\n'
+    '  (500000,4599700) (0,30) Label "3"\n  CoordSys Earth Projection 8, 104, "m", 15, 0, 0.9996, 500000, 0\n'
+)
+POLYNOMIALS = "\n".join(
+    [
+        *("LINE_OFF: 15", "SAMP_OFF: 20", "LAT_OFF: 41", "LONG_OFF: 15", "HEIGHT_OFF: 0"),
+        *("LINE_SCALE: 15", "SAMP_SCALE: 20", "LAT_SCALE: 0.1", "LONG_SCALE: 0.1", "HEIGHT_SCALE: 100"),
+        *(
+            f"{name}_COEFF_{number}: {number == 1:d}"
+            for name in ("LINE_NUM", "LINE_DEN", "SAMP_NUM", "SAMP_DEN")
+            for number in range(1, 21)
+        ),
+    ]
+)
+
+
+@pytest.mark.parametrize("whole", [0, 2**30], ids=["ranges", "copy"])
+@pytest.mark.parametrize(
+    ("raster", "driver", "sidecar", "text"),
+    [
+        ("r.tif", "GTiff", "r.TFW", WORLD),
+        ("R.TIF", "GTiff", "R.TFW", WORLD),
+        ("r.tif", "GTiff", "r.tifw", WORLD),
+        ("r.tiff", "GTiff", "r.TIFFW", WORLD),
+        ("r.tif", "GTiff", "r.Wld", WORLD),
+        ("r.tif", "GTiff", "r.TAB", TAB),
+        ("r.tif", "GTiff", "r.tif.aux.xml", PAM),
+        ("r.tif", "GTiff", "r_RPC.TXT", POLYNOMIALS),
+        ("r.tif", "GTiff", "r_rpc.txt", POLYNOMIALS),
+        ("r.tif", "GTiff", "r.rpc", POLYNOMIALS),
+        ("r.jpg", "JPEG", "r.jpgw", WORLD),
+        ("r.JPG", "JPEG", "r.JGW", WORLD),
+        ("r.jpeg", "JPEG", "r.jpegw", WORLD),
+        ("r.png", "PNG", "r.pngw", WORLD),
+        ("r.bmp", "BMP", "r.bpw", WORLD),
+        ("r.gif", "GIF", "r.gfw", WORLD),
+        ("r.jp2", "JP2OpenJPEG", "r.jp2w", WORLD),
+    ],
+)
+def test_a_raster_in_a_bucket_has_the_place_that_it_has_on_a_disk(
+    tmp_path, memory, cache, monkeypatch, whole, raster, driver, sidecar, text
+):
+    monkeypatch.setattr(open, "WHOLE_BYTES", whole)
+    monkeypatch.setattr(open, "PAGE_BYTES", 100)
+    pixels = np.random.default_rng(2).integers(1, 255, (1, 30, 40), dtype=np.uint8)
+    write_raster(tmp_path / "in" / raster, pixels, driver=driver)
+    (tmp_path / "in" / sidecar).write_text(text)
+    put(memory, tmp_path / "in", raster, sidecar)
+    ((local,), _), ((source,), _) = find(tmp_path / "in"), find("memory://b/in")
+    assert len(source.files) == len(local.files) == 2
+    places = []
+    for each in (local, source):
+        with gdal(), open_raster(each.uri, each.files) as dataset:
+            places.append((dataset.transform, dataset.tags(ns="RPC"), dataset.gcps[0]))
+    assert places[0] == places[1]
+    assert places[0][0] == PLACE if text in (WORLD, PAM) else places[0][1] or not places[0][0].is_identity
+
+
+@pytest.mark.parametrize("name", ["r.tif.MSK", "R.Ovr"])
+def test_a_mask_of_another_format_is_refused_in_any_case_of_letters(tmp_path, name):
+    path = write_raster(tmp_path / "r.tif", np.ones((1, 30, 40), np.uint8))
+    (tmp_path / name).write_text("<VRTDataset rasterXSize='1' rasterYSize='1'></VRTDataset>")
+    (source,), _ = find(path)
+    with pytest.raises(SourceError, match="beside it is no TIFF"):
+        open_raster(source.uri, source.files)

@@ -176,3 +176,14 @@ def test_boxes_beyond_a_projection_are_unknown():
     boxes = LonLatBoxes(pyproj.CRS("+proj=ortho"), (1.0, 0.0, 0.0, 0.0, -1.0, 0.0))
     degrees = boxes(np.array([[0, 0, 9, 9], [0, 0, 10**8, 9]]))
     assert np.isfinite(degrees).all(axis=1).tolist() == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        ("+proj=stere +lat_0=-90 +lat_ts=-71 +lon_0=0 +datum=WGS84", "EPSG-3031"),
+        ("+proj=stere +lat_0=90 +lat_ts=70 +lon_0=-45 +datum=WGS84", "EPSG-3413"),
+    ],
+)
+def test_a_crs_that_lacks_its_name_alone_has_its_code(words, code):
+    assert crs_code(georeference(pyproj.CRS(words).to_wkt())) == code
