@@ -265,6 +265,7 @@ def _criterion(
         count=rule.count,
         min_confidence=rule.min_confidence,
         interest=rule.interest,
+        min_valid=rule.min_valid,
     )
 
 

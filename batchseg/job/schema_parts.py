@@ -241,6 +241,8 @@ class Rule(Strict):
     """The verdict where the rule hits."""
     region_of_interest: Interest | None = None
     """[The part of the image](#region-of-interest) that the rule looks at; all of it if not set."""
+    min_valid: Finite = Field(default=1.0, ge=0, le=1)
+    """Share of what the rule looks at that [must have data](#what-was-inspected) for a PASS; 0: any pixel."""
 
     @property
     def class_list(self) -> tuple[str | int, ...] | None:

@@ -135,6 +135,8 @@ class Rule:
     """Mean probability of a region's pixels, 0..1; needs `confidence: true`."""
     interest: Interest | None = None
     """None: the whole image."""
+    min_valid: float = 1.0
+    """Share of the part, 0..1, that must have data for the image to pass; 0: any pixel."""
 
     def least_px(self, pixel_size: float | None) -> float:
         """Pixels that a region needs, by both of its bounds; 0: any region that there is.

@@ -11,6 +11,7 @@ from factories import make_recipe
 from photo_tables import RULES, files, listing_row, masks_of, rows_of, written
 from photographs import product_of
 from polygons import whole_regions
+from rules import box, criterion
 
 from batchseg.errors import OutputError
 from batchseg.job.recipe import RegionSettings, Ruleset
@@ -172,3 +173,22 @@ def test_an_output_that_takes_no_file_is_no_photographs_fault(tmp_path):
     (tmp_path / "masks").write_text("in the way")
     with pytest.raises(OutputError):
         written(tmp_path, masks_of(), product_of())
+
+
+def test_rows_tell_how_much_was_inspected(tmp_path):
+    masks = masks_of()
+    name = list(masks)[7]
+    masks[name][:] = 0
+    masks[name][:9, :9] = 255
+    rules = (criterion(name="corner", interest=box(0, 0, 10, 5)), criterion(name="all", min_valid=0.3))
+    rows = {row["source_id"]: row for row in written(tmp_path, masks, product_of(*rules)).to_pylist()}
+    assert (rows[name]["interests"], rows[name]["interest_valid"]) == (Ruleset(criteria=rules).interests, [5])
+    assert rows[name]["rule"] == "min_valid"
+    assert (
+        rows[name]["review_reason"] == "corner: 10 % of the region of interest has data, min_valid is 100 %"
+    )
+    nothing = rows[list(masks)[3]]
+    assert (nothing["interest_valid"], nothing["verdict"], nothing["rule"]) == ([], "REVIEW", "min_valid")
+    assert [row["interest_valid"] for row in rows.values()].count([]) == len(rows) - 1
+    hit = [row for row in rows.values() if row["verdict"] == "FAIL"]
+    assert hit and all(0 < row["rule_px"] <= row["largest_px"] for row in hit)
