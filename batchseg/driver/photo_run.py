@@ -45,6 +45,7 @@ class PhotoRun:
     def __init__(self, context: JobContext) -> None:
         self._context, self._config = context, context.config
         self._choice: Choice
+        self._listing: pa.Table
         photographs = self._config.photographs
         self._memory = MAX_PHOTO_MEMORY if photographs is None else photographs.max_photo_memory
         self._copied = self._rejudged = 0
@@ -59,7 +60,7 @@ class PhotoRun:
         context.emit(PhaseStarted(text="checking the model and listing inputs"))
         package = read_package(config.model)
         state = load_state(config.output)
-        listing, roots = list_photographs(config, state.roots if state else {})
+        self._listing, roots = list_photographs(config, state.roots if state else {})
         ledger = Ledger(config.output)
         with contextlib.ExitStack() as stack:
             executor = LazyExecutor(config, context.stop, stack, context.emit)
@@ -68,7 +69,7 @@ class PhotoRun:
                 package,
                 state,
                 executor,
-                some_sources(listing),
+                some_sources(self._listing),
                 context.emit,
                 context.stop,
                 replace_all=replace,
@@ -76,7 +77,7 @@ class PhotoRun:
             ledger.claim(context.run_id, context.lock.guard)
             self._choice = choice
             triaged = triage_photographs(
-                listing,
+                self._listing,
                 ledger.table(),
                 pixel=recipe.digest,
                 product=product.digest,
@@ -198,10 +199,11 @@ class PhotoRun:
             loop.derive(images, results)
         if loop.underivable:
             names = pa.array(loop.underivable)
-            loop.predict(images.filter(pc.is_in(images["source_id"], value_set=names)))
+            images = images.filter(pc.is_in(images["source_id"], value_set=names))
+            loop.predict(_as_listed_now(images, self._listing))
 
     def _judge_again(self, ledger: Ledger, product: Product) -> None:
-        """Verdicts by today's rules, for photographs that were judged by others."""
+        """Verdicts by today's rules, for photographs that were judged by others, or passed unseen."""
         if product.rules is None:
             return
         rows = rejudge(self._config.output, ledger, product.rules, product=product.digest)
@@ -209,7 +211,7 @@ class PhotoRun:
             return
         ledger.append_table(rows)
         self._rejudged = rows.num_rows
-        self._context.emit(Note(text=f"{rows.num_rows} photographs judged again by other rules"))
+        self._context.emit(Note(text=f"{rows.num_rows} photographs judged again"))
 
     def _write_items(self, ledger: Ledger, product: Product, triaged: PhotoTriage) -> None:
         gone, names = triaged.vanished.to_pylist(), product.class_names
@@ -243,3 +245,13 @@ class PhotoRun:
             copied=self._copied,
             rejudged=self._rejudged,
         )
+
+
+def _as_listed_now(images: pa.Table, listing: pa.Table) -> pa.Table:
+    """LISTING rows of photographs to be read: rows that come from the ledger do not say how large a file is.
+
+    One that was changed meanwhile, and is too young to be read, is left as it is.
+    """
+    at = pc.index_in(images["source_id"], value_set=listing["source_id"].combine_chunks())
+    images, rows = images.filter(pc.is_valid(at)), listing.take(at.drop_null())
+    return rows.filter(pc.equal(rows["tag"], images["tag"]))

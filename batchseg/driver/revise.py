@@ -17,7 +17,7 @@ from batchseg.inputs.source import compute as pc
 from batchseg.job.recipe import Product, Recipe
 from batchseg.output import layout
 from batchseg.output.columns import is_below, outputs_of
-from batchseg.regions.inspected import are_known
+from batchseg.output.rejudge import lacks_validity
 
 Bools = NDArray[np.bool_]
 
@@ -60,7 +60,7 @@ def revise(
         & np.asarray(pc.equal(before["tag"], again["tag"]))
     )
     lacking = _are_current(known, recipe, product)
-    lacking &= _lacks_mask(known, product) | _lacks_validity(known, product)
+    lacking &= _lacks_mask(known, product) | lacks_validity(known, product.rules)
     unmasked = known.filter(pa.array(lacking))
     unmasked = _without(_without(unmasked, todo["source_id"]), vanished)
     results = pa.concat_tables([before.filter(pa.array(derivable)), unmasked])
@@ -110,13 +110,6 @@ def _are_current(known: pa.Table, recipe: Recipe, product: Product) -> Bools:
 def _lacks_mask(known: pa.Table, product: Product) -> Bools:
     """The job wants a mask that was not kept."""
     return _wants_mask(known, product) & ~_keeps_mask(known)
-
-
-def _lacks_validity(known: pa.Table, product: Product) -> Bools:
-    """Rules look at parts of which it was not recorded how much has data."""
-    if product.rules is None or not product.rules.interests:
-        return np.zeros(known.num_rows, dtype=bool)
-    return ~are_known(product.rules, known)
 
 
 def _wants_mask(known: pa.Table, product: Product) -> Bools:

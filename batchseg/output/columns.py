@@ -35,10 +35,7 @@ Column = Any
 """pa.ChunkedArray, which takes the type of its values in the stubs and none at run time."""
 Constants = dict[tuple[str, Any], Any]
 
-REPEATING = (
-    *("status", "pixel", "product", "encoding", "cpu_class", "grid"),
-    *("verdict", "rule", "judged", "interests"),
-)
+REPEATING = ("status", "pixel", "product", "encoding", "cpu_class", "grid", "verdict", "rule", "judged")
 """Columns of few values: dictionaries in memory, as are the paths and checksums of `outputs`."""
 
 GROUP_ROWS = 2**16

@@ -13,7 +13,7 @@ from batchseg.job.recipe import Ruleset
 from batchseg.output.columns import is_below, outputs_of
 from batchseg.output.layout import ANNOTATIONS
 from batchseg.output.region_parts import read_part
-from batchseg.regions.inspected import ALL_SEEN, uninspected
+from batchseg.regions.inspected import ALL_SEEN, are_known, uninspected
 from batchseg.regions.verdicts import Decision, Measures, decide, measure, verdicts
 
 LEFT_OUT = -2
@@ -54,11 +54,7 @@ def rejudge(output: str, ledger: Recorded, rules: Ruleset, *, product: str | Non
         OutputError: a part cannot be read, or does not hold the regions that the ledger says.
     """
     rows = ledger.table()
-    due = pc.field("status") == "done"
-    if product is not None:
-        due &= pc.field("product") == product
-    rows = rows.filter(due)
-    rows = rows.filter(pa.array(_are_due(rows, rules)))
+    rows = rows.filter(pa.array(_are_due(rows, rules, product)))
     decided = Decision.none(len(rows))
     images = rows.select(_IMAGE).combine_chunks()
     for path, at in _by_part(rows):
@@ -69,14 +65,29 @@ def rejudge(output: str, ledger: Recorded, rules: Ruleset, *, product: str | Non
     return _judged(rows, rules, decided)
 
 
-def _are_due(rows: pa.Table, rules: Ruleset) -> NDArray[np.bool_]:
-    """Which of the rows that are done were judged by other rules, or pass though too little was inspected."""
-    due = np.asarray(pc.not_equal(rows["judged"].cast(pa.string()), pa.scalar(rules.digest)))
-    passed = np.flatnonzero(np.asarray(pc.equal(rows["verdict"].cast(pa.string()), pa.scalar("PASS"))))
+def lacks_validity(rows: pa.Table, rules: Ruleset | None) -> NDArray[np.bool_]:
+    """Which rows do not tell how much has data of the parts that rules look at."""
+    if rules is None or not rules.interests:
+        return np.zeros(len(rows), dtype=bool)
+    return ~are_known(rules, rows)
+
+
+def _are_due(rows: pa.Table, rules: Ruleset, product: str | None) -> NDArray[np.bool_]:
+    """Which rows are done, and were judged by other rules or pass though too little was inspected."""
+    done = _is(rows, "status", "done")
+    if product is not None:
+        done &= _is(rows, "product", product)
+    same = _is(rows, "judged", rules.digest)
+    passed = np.flatnonzero(done & same & _is(rows, "verdict", "PASS"))
     unseen = uninspected(rules, rows.select(_VALIDITY).take(passed)) != ALL_SEEN
-    due = due.copy()
+    due: NDArray[np.bool_] = done & ~same
     due[passed[unseen]] = True
     return due
+
+
+def _is(rows: pa.Table, column: str, value: str) -> NDArray[np.bool_]:
+    """Where a column of words holds one."""
+    return np.array(pc.equal(rows[column], pa.scalar(value)))
 
 
 def _decided(output: str, path: str, images: pa.Table, rules: Ruleset) -> Decision:

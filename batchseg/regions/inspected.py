@@ -109,7 +109,7 @@ def uninspected(rules: Ruleset, images: pa.Table) -> NDArray[np.int64]:
 
 
 def reasons(rules: Ruleset, images: pa.Table, found: NDArray[np.int64]) -> list[str]:
-    """Why each image was not inspected, by what `uninspected` found; empty where it was."""
+    """Why each image was not inspected, by the criterion that `uninspected` found."""
     shares, sizes_wh = valid_shares(rules, images), _sizes(images)
     words = [""] * len(images)
     for number, one in enumerate(rules.criteria):

@@ -23,11 +23,11 @@ def interest_areas(
     Returns:
         Two of shape (N,).
     """
-    sizes, which = np.unique(sizes_wh, axis=0, return_inverse=True)
+    _, first, which = np.unique(_keys(sizes_wh), return_index=True, return_inverse=True)
+    sizes = sizes_wh[first]
     unit_wh = sizes if part.unit == "share" else np.ones((len(sizes), 2))
     polygons = shapely.polygons(np.array(part.corners_xy) * unit_wh[:, None, :])
     inside = shapely.intersection(polygons, shapely.box(0, 0, *sizes.T))
-    which = which.reshape(-1)
     return shapely.area(polygons)[which], shapely.area(inside)[which]
 
 
@@ -61,12 +61,17 @@ def areas_inside(part: Interest, regions: pa.Table, sizes_wh: NDArray[np.float64
 
 def _polygons(corners_xy: NDArray[np.float64], unit_wh: NDArray[np.float64]) -> NDArray[Any]:
     """One polygon for each row of units; equal ones are one object, prepared for many questions."""
-    keys = unit_wh.astype(np.int64) @ (1 << 32, 1)
-    _, first, which = np.unique(keys, return_index=True, return_inverse=True)
+    _, first, which = np.unique(_keys(unit_wh), return_index=True, return_inverse=True)
     polygons = shapely.polygons(corners_xy * unit_wh[first][:, None, :])
     shapely.prepare(polygons)
     shared: NDArray[Any] = polygons[which]
     return shared
+
+
+def _keys(sizes_wh: NDArray[np.float64]) -> NDArray[np.int64]:
+    """One number for each pair of whole ones."""
+    keys: NDArray[np.int64] = sizes_wh.astype(np.int64) @ (1 << 32, 1)
+    return keys
 
 
 def _boxes(regions: pa.Table) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -160,7 +160,9 @@ def verdicts(rules: Ruleset, decision: Decision, images: pa.Table) -> pa.Table:
     unseen = np.where(decision.criterion == NOTHING, uninspected(rules, images), ALL_SEEN)
     at = np.where(decision.criterion == NOTHING, len(rules.criteria), decision.criterion)
     at = np.where(unseen == ALL_SEEN, at, len(rules.criteria) + 1)
-    why = [reason or None for reason in reasons(rules, images, unseen)]
+    rows = np.flatnonzero(unseen != ALL_SEEN)
+    why = np.full(count, None)
+    why[rows] = reasons(rules, images.take(rows), unseen[rows])
     return pa.table(
         {
             "verdict": then.take(at),
