@@ -195,6 +195,15 @@ class RegionSettings:
     """Ids that make regions; None: all but 0."""
     max_vertices: int = 1_000_000
     """Open regions with more are cut into rows with one region_id, neither simplified nor left out."""
+    connectivity: int = 4
+    """4: pixels of a region touch by their sides; 8: by their corners too."""
+
+    def settings(self) -> dict[str, Any]:
+        """In words."""
+        words = asdict(self)
+        if self.connectivity == 4:  # what was made before it was known keeps its digest
+            del words["connectivity"]
+        return words
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -228,7 +237,7 @@ class Product:
 
     @property
     def digest(self) -> str:
-        regions = dataclasses.asdict(self.regions) if self.regions else None
+        regions = self.regions.settings() if self.regions else None
         more = {} if self.photographs is None else {"pixel_size": self.photographs.pixel_size}
         return digest({"encoding": self.encoding, "regions": _plain(regions), **more})
 

@@ -221,6 +221,7 @@ def region_settings(options: RegionOptions | None, classes: Sequence[ClassInfo])
         simplify=options.simplify,
         classes=chosen if options.classes else None,
         max_vertices=options.max_vertices,
+        connectivity=options.connectivity,
     )
 
 

@@ -67,6 +67,10 @@ class RegionKeys(Strict):
     """Names or ids of classes; all but class 0 if not set."""
     max_vertices: int = Field(default=1_000_000, ge=1000)
     """A region with more vertices is cut into several rows of one `region_id`; memory stays bounded."""
+    connectivity: Literal[4, 8] = 4
+    """`4`: pixels of one class are a region where they touch by their sides. `8`: by their corners too; such
+    a region has [a row for each part](outputs.md#regions) that touches by sides, all of one `region_id`.
+    """
 
 
 _SET_KEYS = {

@@ -73,6 +73,8 @@ class RegionOptions:
     """Names or ids; None: all but class 0."""
     max_vertices: int
     """Of a region that is held in memory; one with more stays cut, its pieces sharing the region's id."""
+    connectivity: int = 4
+    """4, or 8: pixels that touch by their corners belong to one region too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

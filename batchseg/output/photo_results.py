@@ -254,14 +254,20 @@ def _annotator(recipe: Recipe, product: Product) -> Annotator | None:
 
 def _add_regions(records: list[PhotoRecord], traced: Traced) -> None:
     """Put what records say of their photographs' regions in their places."""
-    area, class_id = traced.counts.area, traced.regions.class_id
-    confidence = traced.regions.confidence / area / 255
+    area, class_id, sums = traced.counts.area, traced.regions.class_id, traced.regions.confidence
+    _, once, region = np.unique(traced.number, return_index=True, return_inverse=True)
+    is_first = np.zeros(len(area), dtype=bool)
+    is_first[once] = True
+    if len(once) < len(area):  # each piece stands for its whole region
+        area, sums = (np.bincount(region, values)[region].astype(np.int64) for values in (area, sums))
+    confidence = sums / area / 255
     photos, starts = np.unique(traced.photo, return_index=True)
     bounds = [*starts.tolist(), len(area)]
     for number, (start, stop) in zip(photos.tolist(), pairwise(bounds), strict=True):
         largest = start + int(np.argmax(area[start:stop]))
         ids = list(records[number].class_ids)
-        counts = np.bincount(class_id[start:stop], minlength=ids[-1] + 1)[ids]
+        found = class_id[start:stop][is_first[start:stop]]
+        counts = np.bincount(found, minlength=ids[-1] + 1)[ids]
         records[number] = replace(
             records[number],
             region_count=stop - start,

@@ -13,7 +13,7 @@ from factories import (
     make_recipe,
 )
 
-from batchseg.job.recipe import digest
+from batchseg.job.recipe import RegionSettings, digest
 from batchseg.models.package import ClassInfo
 
 
@@ -77,3 +77,10 @@ def test_digests_do_not_depend_on_the_order_of_keys():
 def test_a_mask_has_room_for_all_classes_and_nodata(count, dtype, nodata):
     recipe = make_recipe(class_count=count)
     assert (recipe.mask_dtype, recipe.mask_nodata) == (dtype, nodata)
+
+
+def test_connectivity_changes_a_products_digest_only_where_it_is_not_4():
+    """As it was before the key was known."""
+    four, eight = (make_product("a", regions=RegionSettings(connectivity=n)) for n in (4, 8))
+    assert four.digest == make_product("a", regions=RegionSettings()).digest != eight.digest
+    assert "connectivity" not in RegionSettings().settings()
