@@ -25,7 +25,7 @@ from batchseg.job.recipe import Product, Recipe
 from batchseg.job.settings import MAX_PHOTO_MEMORY
 from batchseg.models.reading import read_package
 from batchseg.output import publish
-from batchseg.output.columns import verdict_counts
+from batchseg.output.columns import uninspected_count, verdict_counts
 from batchseg.output.items import write_items
 from batchseg.output.layout import result_file
 from batchseg.output.ledger import Ledger
@@ -242,6 +242,7 @@ class PhotoRun:
             sums=context.sums,
             refused=tuple(loop.refused) if loop is not None else (),
             verdicts=verdict_counts(ledger.table()),
+            uninspected=uninspected_count(ledger.table()),
             copied=self._copied,
             rejudged=self._rejudged,
         )

@@ -283,7 +283,7 @@ def test_what_was_not_inspected_is_no_pass_whenever_the_rules_change(
         assert all(row["verdict"] == "PASS" or row["rule"] == "min_valid" for row in rows.values())
         assert all((row["mask"] is None) == (row["verdict"] == "PASS") for row in rows.values()), name
     again = run(photo_job(rules=rules))
-    assert (again.tally.done, again.rejudged) == (0, 0)
+    assert (again.tally.done, again.rejudged, again.uninspected) == (0, 0, 2)
     run(photo_job(rules=rules, output="fresh"))
     fresh, told = items(tmp_path / "fresh"), ("verdict", "rule", "review_reason", "valid_share", "mask")
     assert all(rows[key][one] == fresh[key][one] for key in fresh for one in told)
