@@ -104,6 +104,8 @@ def report_lines(report: "Report", *, quiet: bool) -> list[str]:
         if report.verdicts:
             verdicts = verdict_words(report.verdicts)
             lines += [f"  verdicts of all: {verdicts}   batchseg summary {report.output}"]
+        if report.uninspected:
+            lines += [f"  {report.uninspected} of these are REVIEW because too little has data (min_valid)"]
         lines += _speed(report)
         lines += [f"  masks: {report.masks}   table: {report.items}"]
         lines += [f"  log:   {report.log}"]

@@ -54,6 +54,8 @@ def summary_lines(found: Summary) -> list[str]:
         lines += ["", *_class_lines(found.classes)]
     if found.worst:
         lines += ["", *_worst_lines(found)]
+    if found.uninspected:
+        lines += ["", *_uninspected_lines(found)]
     if found.unread:
         lines += ["", *_unread_lines(found.unread, found.total.quarantined + found.total.failed)]
     return lines
@@ -197,8 +199,8 @@ def _worst_lines(found: Summary) -> list[str]:
             _cut(suspect.source_id, 27),
             suspect.verdict,
             _cut(suspect.rule, 20),
-            _cut(suspect.largest_class, 12),
-            f"{suspect.largest_px:,}",
+            _cut(suspect.rule_class, 12),
+            f"{suspect.rule_px:,}",
             f"{suspect.region_count:,}",
             "" if suspect.confidence is None else f"{suspect.confidence:.2f}",
         ]
@@ -207,10 +209,22 @@ def _worst_lines(found: Summary) -> list[str]:
     return _table(headers, rows, left=4)
 
 
+def _uninspected_lines(found: Summary) -> list[str]:
+    count = found.total.uninspected
+    title = _first(f"too little data in {count:,}", found.uninspected, count)
+    rows = [[_cut(source_id, 34), _cut(reason, 62)] for source_id, reason in found.uninspected]
+    return _table([title, "why"], rows, left=2)
+
+
 def _unread_lines(unread: Sequence[Unread], count: int) -> list[str]:
-    title = f"no result of {count:,}" + (f", first {len(unread)}" if count > len(unread) else "")
+    title = _first(f"no result of {count:,}", unread, count)
     rows = [[_cut(u.source_id, 34), u.status, _cut(u.error, 50)] for u in unread]
     return _table([title, "", "why"], rows, left=3)
+
+
+def _first(title: str, listed: Sequence[object], count: int) -> str:
+    """With how many are listed, where that is not all."""
+    return f"{title}, first {len(listed)}" if count > len(listed) else title
 
 
 def _cut(text: str, width: int) -> str:

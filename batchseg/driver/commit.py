@@ -202,7 +202,8 @@ def _with_earlier_outputs(record: R, ledger: Ledger) -> R:
         return record
     kept: dict[str, Any] = {"outputs": before.outputs, "region_count": before.region_count}
     if isinstance(before, PhotoRecord):
-        kept |= {"verdict": before.verdict, "rule": before.rule}
+        judged = ("verdict", "rule", "review_reason", "rule_px", "rule_class")
+        kept |= {name: getattr(before, name) for name in judged}
     return replace(record, **kept)
 
 

@@ -25,7 +25,7 @@ from batchseg.job.recipe import Product, Recipe
 from batchseg.job.settings import MAX_PHOTO_MEMORY
 from batchseg.models.reading import read_package
 from batchseg.output import publish
-from batchseg.output.columns import verdict_counts
+from batchseg.output.columns import uninspected_count, verdict_counts
 from batchseg.output.items import write_items
 from batchseg.output.layout import result_file
 from batchseg.output.ledger import Ledger
@@ -46,6 +46,7 @@ class PhotoRun:
     def __init__(self, context: JobContext) -> None:
         self._context, self._config = context, context.config
         self._choice: Choice
+        self._listing: pa.Table
         photographs = self._config.photographs
         self._memory = MAX_PHOTO_MEMORY if photographs is None else photographs.max_photo_memory
         self._copied = self._rejudged = 0
@@ -60,7 +61,7 @@ class PhotoRun:
         context.emit(PhaseStarted(text="checking the model and listing inputs"))
         package = read_package(config.model)
         state = load_state(config.output)
-        listing, roots = list_photographs(config, state.roots if state else {})
+        self._listing, roots = list_photographs(config, state.roots if state else {})
         ledger = Ledger(config.output)
         with contextlib.ExitStack() as stack:
             executor = LazyExecutor(config, context.stop, stack, context.emit)
@@ -69,7 +70,7 @@ class PhotoRun:
                 package,
                 state,
                 executor,
-                some_sources(listing),
+                some_sources(self._listing),
                 context.emit,
                 context.stop,
                 replace_all=replace,
@@ -77,7 +78,7 @@ class PhotoRun:
             ledger.claim(context.run_id, context.lock.guard)
             self._choice = choice
             triaged = triage_photographs(
-                listing,
+                self._listing,
                 ledger.table(),
                 pixel=recipe.digest,
                 product=product.digest,
@@ -204,10 +205,11 @@ class PhotoRun:
             loop.derive(images, results)
         if loop.underivable:
             names = pa.array(loop.underivable)
-            loop.predict(images.filter(pc.is_in(images["source_id"], value_set=names)))
+            images = images.filter(pc.is_in(images["source_id"], value_set=names))
+            loop.predict(_as_listed_now(images, self._listing))
 
     def _judge_again(self, ledger: Ledger, product: Product) -> None:
-        """Verdicts by today's rules, for photographs that were judged by others."""
+        """Verdicts by today's rules, for photographs that were judged by others, or passed unseen."""
         if product.rules is None:
             return
         rows = rejudge(self._config.output, ledger, product.rules, product=product.digest)
@@ -215,7 +217,7 @@ class PhotoRun:
             return
         ledger.append_table(rows)
         self._rejudged = rows.num_rows
-        self._context.emit(Note(text=f"{counted(rows.num_rows, 'photograph')} judged again by other rules"))
+        self._context.emit(Note(text=f"{counted(rows.num_rows, 'photograph')} judged again"))
 
     def _write_items(self, ledger: Ledger, product: Product, triaged: PhotoTriage) -> None:
         gone, names = triaged.vanished.to_pylist(), product.class_names
@@ -246,6 +248,17 @@ class PhotoRun:
             sums=context.sums,
             refused=tuple(loop.refused) if loop is not None else (),
             verdicts=verdict_counts(ledger.table()),
+            uninspected=uninspected_count(ledger.table()),
             copied=self._copied,
             rejudged=self._rejudged,
         )
+
+
+def _as_listed_now(images: pa.Table, listing: pa.Table) -> pa.Table:
+    """LISTING rows of photographs to be read: rows that come from the ledger do not say how large a file is.
+
+    One that was changed meanwhile, and is too young to be read, is left as it is.
+    """
+    at = pc.index_in(images["source_id"], value_set=listing["source_id"].combine_chunks())
+    images, rows = images.filter(pc.is_valid(at)), listing.take(at.drop_null())
+    return rows.filter(pc.equal(rows["tag"], images["tag"]))

@@ -36,10 +36,12 @@ class Report:
     """Done in this run, with blocks that cannot be decoded."""
     verdicts: Mapping[str, int] | None = None
     """Of photographs: how many of all that are done have which verdict; None: scenes."""
+    uninspected: int = 0
+    """Of these, those that are REVIEW only because too little of them has data."""
     copied: int = 0
     """Photographs whose content was known under another name."""
     rejudged: int = 0
-    """Photographs whose verdict was derived again, by other rules."""
+    """Photographs whose verdict was derived again: by other rules, or because they passed unseen."""
     warnings: tuple[str, ...] = ()
     """What was odd about the scenes, in words."""
 
@@ -80,6 +82,7 @@ def save_summary(
         "engine": as_document(report.choice),
         "skipped": report.skipped,
         **({} if report.verdicts is None else {"verdicts": dict(report.verdicts)}),
+        **({} if report.verdicts is None else {"uninspected": report.uninspected}),
         "young": report.young,
         "warnings": list(report.warnings),
         "bad_pixels": {record.source_id: record.bad_pixels for record in report.damaged},

@@ -17,6 +17,7 @@ from batchseg.inputs.source import compute as pc
 from batchseg.job.recipe import Product, Recipe
 from batchseg.output import layout
 from batchseg.output.columns import is_below, outputs_of
+from batchseg.output.rejudge import lacks_validity
 
 Bools = NDArray[np.bool_]
 
@@ -28,7 +29,8 @@ class Revision:
     predict: pa.Table
     """LISTING rows."""
     derive: pa.Table
-    """LISTING rows of photographs whose names, formats, regions or kept masks are not what the job says."""
+    """LISTING rows of photographs whose names, formats, regions or kept masks are not what the job says, or
+    of which too little is known for its rules."""
     results: pa.Table
     """Ledger rows, aligned with `derive`."""
     superseded: Mapping[str, Sequence[str]]
@@ -57,7 +59,9 @@ def revise(
         & ~_is(before, "product", product.digest)
         & np.asarray(pc.equal(before["tag"], again["tag"]))
     )
-    unmasked = known.filter(pa.array(_lacks_mask(known, recipe, product)))
+    lacking = _are_current(known, recipe, product)
+    lacking &= _lacks_mask(known, product) | lacks_validity(known, product.rules)
+    unmasked = known.filter(pa.array(lacking))
     unmasked = _without(_without(unmasked, todo["source_id"]), vanished)
     results = pa.concat_tables([before.filter(pa.array(derivable)), unmasked])
     derived = again["source_id"].filter(pa.array(derivable))
@@ -94,14 +98,18 @@ def with_attributes(known: pa.Table, listed: pa.Table) -> pa.Table:
     return rows.set_column(number, field, listed["attributes"].cast(field.type))
 
 
-def _lacks_mask(known: pa.Table, recipe: Recipe, product: Product) -> Bools:
-    """Done by today's settings, and the job wants a mask that was not kept."""
-    current = (
+def _are_current(known: pa.Table, recipe: Recipe, product: Product) -> Bools:
+    """Done by today's settings."""
+    return (
         _is(known, "status", "done")
         & _is(known, "pixel", recipe.digest)
         & _is(known, "product", product.digest)
     )
-    return current & _wants_mask(known, product) & ~_keeps_mask(known)
+
+
+def _lacks_mask(known: pa.Table, product: Product) -> Bools:
+    """The job wants a mask that was not kept."""
+    return _wants_mask(known, product) & ~_keeps_mask(known)
 
 
 def _wants_mask(known: pa.Table, product: Product) -> Bools:

@@ -216,7 +216,8 @@ def _photographs(job: JobFile, name: str) -> Photographs | None:
 
 
 def _rule(given: schema_parts.Rule) -> Rule:
-    values = given.model_dump(include={"then", "min_area", "min_area_mm2", "count", "min_confidence"})
+    plain = {"then", "min_area", "min_area_mm2", "count", "min_confidence", "min_valid"}
+    values = given.model_dump(include=plain)
     part = given.region_of_interest
     interest = None if part is None else Interest(corners_xy=part.corners_xy, unit=part.unit)
     return Rule(name=given.title, classes=given.class_list, interest=interest, **values)

@@ -41,11 +41,20 @@ class Criterion:
     count: int
     min_confidence: float
     interest: Interest | None
+    min_valid: float = 1.0
+    """Share of `interest`, 0..1, that must have data for the image to pass; 0: any pixel."""
+
+    def settings(self) -> dict[str, Any]:
+        """In words."""
+        words = asdict(self)
+        if self.min_valid == 1:  # verdicts of before the key was known keep their digest
+            del words["min_valid"]
+        return words
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ruleset:
-    """What decides about a photograph; equal rulesets and equal regions give equal verdicts."""
+    """What decides about a photograph; equal rulesets, regions and validity give equal verdicts."""
 
     criteria: tuple[Criterion, ...] = ()
     """In the order of the job file. None: images get no verdict."""
@@ -53,12 +62,18 @@ class Ruleset:
     @property
     def digest(self) -> str:
         """Of all that a verdict or the name of its rule depends on; empty without rules."""
-        return digest({"rules": [asdict(one) for one in self.criteria]}) if self.criteria else ""
+        return digest({"rules": [one.settings() for one in self.criteria]}) if self.criteria else ""
 
     @property
     def parts(self) -> tuple[Interest | None, ...]:
         """The different parts of an image in which rules measure; the whole image is the first."""
         return tuple(dict.fromkeys((None, *(one.interest for one in self.criteria))))
+
+    @property
+    def interests(self) -> str:
+        """Digest of `parts`, in their order; empty where rules look at whole images alone."""
+        named = [asdict(part) for part in self.parts if part is not None]
+        return digest({"interests": named}) if named else ""
 
 
 def is_simple(interest: Interest) -> bool:
@@ -186,6 +201,15 @@ class RegionSettings:
     """Ids that make regions; None: all but 0."""
     max_vertices: int = 1_000_000
     """Open regions with more are cut into rows with one region_id, neither simplified nor left out."""
+    connectivity: int = 4
+    """4: pixels of a region touch by their sides; 8: by their corners too."""
+
+    def settings(self) -> dict[str, Any]:
+        """In words."""
+        words = asdict(self)
+        if self.connectivity == 4:  # what was made before it was known keeps its digest
+            del words["connectivity"]
+        return words
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -219,7 +243,7 @@ class Product:
 
     @property
     def digest(self) -> str:
-        regions = dataclasses.asdict(self.regions) if self.regions else None
+        regions = self.regions.settings() if self.regions else None
         more = {} if self.photographs is None else {"pixel_size": self.photographs.pixel_size}
         return digest({"encoding": self.encoding, "regions": _plain(regions), **more})
 

@@ -226,6 +226,7 @@ def region_settings(options: RegionOptions | None, classes: Sequence[ClassInfo])
         simplify=options.simplify,
         classes=chosen if options.classes else None,
         max_vertices=options.max_vertices,
+        connectivity=options.connectivity,
     )
 
 
@@ -270,6 +271,7 @@ def _criterion(
         count=rule.count,
         min_confidence=rule.min_confidence,
         interest=rule.interest,
+        min_valid=rule.min_valid,
     )
 
 

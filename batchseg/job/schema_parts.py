@@ -67,6 +67,10 @@ class RegionKeys(Strict):
     """Names or ids of classes; all but class 0 if not set."""
     max_vertices: int = Field(default=1_000_000, ge=1000)
     """A region with more vertices is cut into several rows of one `region_id`; memory stays bounded."""
+    connectivity: Literal[4, 8] = 4
+    """`4`: pixels of one class are a region where they touch by their sides. `8`: by their corners too; such
+    a region has [a row for each part](outputs.md#regions) that touches by sides, all of one `region_id`.
+    """
 
 
 _SET_KEYS = {
@@ -241,6 +245,8 @@ class Rule(Strict):
     """The verdict where the rule hits."""
     region_of_interest: Interest | None = None
     """[The part of the image](#region-of-interest) that the rule looks at; all of it if not set."""
+    min_valid: Finite = Field(default=1.0, ge=0, le=1)
+    """Share of what the rule looks at that [must have data](#what-was-inspected) for a PASS; 0: any pixel."""
 
     @property
     def class_list(self) -> tuple[str | int, ...] | None:

@@ -73,6 +73,8 @@ class RegionOptions:
     """Names or ids; None: all but class 0."""
     max_vertices: int
     """Of a region that is held in memory; one with more stays cut, its pieces sharing the region's id."""
+    connectivity: int = 4
+    """4, or 8: pixels that touch by their corners belong to one region too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,6 +137,8 @@ class Rule:
     """Mean probability of a region's pixels, 0..1; needs `confidence: true`."""
     interest: Interest | None = None
     """None: the whole image."""
+    min_valid: float = 1.0
+    """Share of the part, 0..1, that must have data for the image to pass; 0: any pixel."""
 
     def least_px(self, pixel_size: float | None) -> float:
         """Pixels that a region needs, by both of its bounds; 0: any region that there is.

@@ -290,6 +290,13 @@ def with_part(table: pa.Table, part: Output) -> pa.Table:
     return table.set_column(at, SCHEMA.field("outputs"), lists)
 
 
+def uninspected_count(table: pa.Table) -> int:
+    """How many of those that are done are REVIEW only because too little of them has data."""
+    why: Any = pc.not_equal(table.column("review_reason"), pa.scalar(""))
+    done = pc.equal(table.column("status").cast(pa.string()), pa.scalar("done"))
+    return pc.sum(pc.and_(why, done)).as_py() or 0
+
+
 def verdict_counts(table: pa.Table) -> dict[str, int]:
     """How many of those that are done have which verdict; empty where nothing is judged."""
     done = table.filter(pc.equal(table.column("status").cast(pa.string()), pa.scalar("done")))

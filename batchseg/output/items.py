@@ -39,7 +39,10 @@ _COLUMNS: dict[str, pa.DataType] = {
 }
 _PHOTOGRAPH: dict[str, pa.DataType] = {
     "verdict": pa.string(),  # PASS, FAIL or REVIEW; null without rules
-    "rule": pa.string(),  # that decided; null for a PASS
+    "rule": pa.string(),  # that decided, or `min_valid` if too little was inspected; null for a PASS
+    "review_reason": pa.string(),  # how little was inspected, where `min_valid` decided; else null
+    "rule_px": pa.int64(),  # pixels of the largest region that the rule hit, as it measures; null without
+    "rule_class": pa.string(),  # its class's name
     "region_count": pa.int64(),  # null unless done
     "largest_px": pa.int64(),  # pixels of the largest region; null unless done
     "largest_class": pa.string(),  # its class's name; null without regions
@@ -100,10 +103,13 @@ def items_of(
     columns["gone"] = pc.is_in(table.column("source_id"), value_set=pa.array(list(gone), pa.string()))
     if not photographs:
         return _assembled(columns, SCHEMA)
-    for name in ("verdict", "rule", "same_as", "content"):
+    for name in ("verdict", "rule", "review_reason", "same_as", "content"):
         columns[name] = _or_null(table.column(name))
     for name in ("region_count", "largest_px"):
         columns[name] = _only(done, table.column(name))
+    hit = pc.greater(table.column("rule_px"), pa.scalar(0))
+    columns["rule_px"] = _only(hit, table.column("rule_px"))
+    columns["rule_class"] = _names(class_names, table.column("rule_class"))
     sure = table.column("confidence")
     columns["confidence"] = _only(pc.and_(done, pc.greater(sure, pa.scalar(0, sure.type))), sure)
     when = table.column("recorded").cast(pa.timestamp("s", "UTC")).cast(pa.timestamp("ms", "UTC"))

@@ -170,7 +170,8 @@ class StoredMasks:
         return read_layer(data, size_hw)
 
     def _drawn(self, row: Row, part: Row | None) -> NDArray[Any]:
-        classes = np.zeros((row["height"], row["width"]), self._recipe.mask_dtype)
+        ground = 0 if row["class_ids"] else self._recipe.mask_nodata
+        classes = np.full((row["height"], row["width"]), ground, self._recipe.mask_dtype)
         if row["region_count"] and part is not None:
             regions = self._regions(part["path"], row["source_id"])
             shapes = read_polygons(regions["geometry"], part["path"])

@@ -21,6 +21,7 @@ from batchseg.output.photo_mask import encode_confidence, encode_mask
 from batchseg.output.record import SCHEMA, Output, PhotoRecord, to_table
 from batchseg.output.region_parts import MEMBERS, part_path
 from batchseg.predict.photo import PhotoMask, census
+from batchseg.regions.inspected import valid_areas
 from batchseg.regions.photo_table import Annotator, Traced
 from batchseg.regions.rows import PHOTO_COLUMNS, region_schema
 from batchseg.regions.verdicts import judge
@@ -33,7 +34,8 @@ NOWHERE = Georeference(crs_wkt=None, transform=None, gcps=(), gcps_crs_wkt=None,
 
 Row = dict[str, Any]
 
-IMAGES = pa.schema([SCHEMA.field(name) for name in ("source_id", "height", "width")])
+_IMAGE = ("source_id", "height", "width", "valid_pixels", "interests", "interest_valid")
+IMAGES = pa.schema([SCHEMA.field(name) for name in _IMAGE])
 """What rules ask of photographs."""
 
 
@@ -110,7 +112,7 @@ class ResultWriter:
             regions = self._annotator.rows(traced, [record.source_id for record in records])
             self._regions.append(regions)
             _add_regions(records, traced)
-            records = self._judged(records, regions)
+            records = self._judged(self._with_interests(records, waiting), regions)
         files: list[tuple[str, bytes]] = []
         for number, (finished, record) in enumerate(zip(waiting, records, strict=True)):
             if is_wanted(self._options.masks, record.verdict):
@@ -121,13 +123,32 @@ class ResultWriter:
         self._publish(files)
         self._records += records
 
+    def _with_interests(self, records: list[PhotoRecord], waiting: list[Finished]) -> list[PhotoRecord]:
+        """With what has data in the regions of interest of those photographs of which not all has."""
+        rules = self._product.rules
+        partly = [n for n, one in enumerate(records) if 0 < one.valid_pixels < one.height * one.width]
+        if rules is None or not rules.interests or not partly:
+            return records
+        masks = [waiting[number].mask.classes for number in partly]
+        areas = valid_areas(rules, masks, self._recipe.mask_nodata).tolist()
+        for number, valid in zip(partly, areas, strict=True):
+            records[number] = replace(records[number], interests=rules.interests, interest_valid=tuple(valid))
+        return records
+
     def _judged(self, records: list[PhotoRecord], regions: pa.Table) -> list[PhotoRecord]:
         if self._product.rules is None:
             return records
         images = to_table(records, IMAGES)
         judged = judge(self._product.rules, regions, images).to_pylist()
         return [
-            replace(record, verdict=said["verdict"] or "", rule=said["rule"] or "")
+            replace(
+                record,
+                verdict=said["verdict"] or "",
+                rule=said["rule"] or "",
+                review_reason=said["review_reason"] or "",
+                rule_px=said["rule_px"],
+                rule_class=said["rule_class"],
+            )
             for record, said in zip(records, judged, strict=True)
         ]
 
@@ -233,14 +254,20 @@ def _annotator(recipe: Recipe, product: Product) -> Annotator | None:
 
 def _add_regions(records: list[PhotoRecord], traced: Traced) -> None:
     """Put what records say of their photographs' regions in their places."""
-    area, class_id = traced.counts.area, traced.regions.class_id
-    confidence = traced.regions.confidence / area / 255
+    area, class_id, sums = traced.counts.area, traced.regions.class_id, traced.regions.confidence
+    _, once, region = np.unique(traced.number, return_index=True, return_inverse=True)
+    is_first = np.zeros(len(area), dtype=bool)
+    is_first[once] = True
+    if len(once) < len(area):  # each piece stands for its whole region
+        area, sums = (np.bincount(region, values)[region].astype(np.int64) for values in (area, sums))
+    confidence = sums / area / 255
     photos, starts = np.unique(traced.photo, return_index=True)
     bounds = [*starts.tolist(), len(area)]
     for number, (start, stop) in zip(photos.tolist(), pairwise(bounds), strict=True):
         largest = start + int(np.argmax(area[start:stop]))
         ids = list(records[number].class_ids)
-        counts = np.bincount(class_id[start:stop], minlength=ids[-1] + 1)[ids]
+        found = class_id[start:stop][is_first[start:stop]]
+        counts = np.bincount(found, minlength=ids[-1] + 1)[ids]
         records[number] = replace(
             records[number],
             region_count=stop - start,

@@ -142,9 +142,21 @@ class PhotoRecord(SourceRecord):
     verdict: str = ""
     """PASS, FAIL or REVIEW; empty without rules."""
     rule: str = ""
-    """Name of the rule that decided; empty for a PASS."""
+    """Name of the rule that decided, or `min_valid` where too little was inspected; empty for a PASS."""
+    review_reason: str = ""
+    """How little was inspected, in words, where `min_valid` decided; else empty."""
+    rule_px: int = 0
+    """Pixels of the largest region that the rule hit, as the rule measures them; 0 where none did. Absent
+    from ledgers of earlier versions, as the next one is."""
+    rule_class: int = NO_CLASS
+    """Its class id; NO_CLASS where no rule hit."""
     judged: str = ""
     """Digest of the rules: with others the verdict is derived again from the regions."""
+    interests: str = ""
+    """Digest of the regions of interest that `interest_valid` is of."""
+    interest_valid: tuple[float, ...] = ()
+    """Pixels with data in each of them, in the order of `Ruleset.parts`; a pixel that a border cuts counts by
+    its share. Empty where all or none of the photograph's pixels have data."""
     largest_px: int = 0
     """Pixels of the largest region."""
     largest_class: int = NO_CLASS
@@ -194,7 +206,12 @@ _COLUMNS: dict[str, pa.DataType] = {
     "uri": pa.string(),
     "verdict": pa.string(),
     "rule": pa.string(),
+    "review_reason": pa.string(),
+    "rule_px": pa.int64(),
+    "rule_class": pa.int32(),
     "judged": pa.string(),
+    "interests": pa.string(),
+    "interest_valid": pa.list_(pa.float64()),
     "largest_px": pa.int64(),
     "largest_class": pa.int32(),
     "confidence": pa.float32(),

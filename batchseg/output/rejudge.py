@@ -13,12 +13,15 @@ from batchseg.job.recipe import Ruleset
 from batchseg.output.columns import is_below, outputs_of
 from batchseg.output.layout import ANNOTATIONS
 from batchseg.output.region_parts import read_part, read_rows
-from batchseg.regions.verdicts import NOTHING, Measures, decide, measure, verdicts
+from batchseg.regions.inspected import ALL_SEEN, are_known, uninspected
+from batchseg.regions.verdicts import Decision, Measures, decide, measure, verdicts
 
 LEFT_OUT = -2
 """In place of a criterion's number: an image whose regions are not there to be judged."""
 
 _NUMBERS = ["source_id", "region_id", "class_id", "area_px", "confidence"]
+_VALIDITY = ["height", "width", "valid_pixels", "interests", "interest_valid"]
+_IMAGE = ["source_id", "height", "width", "region_count"]
 _OUTLINES = ["box_x", "box_y", "box_width", "box_height", "geometry"]
 
 
@@ -30,9 +33,10 @@ class Recorded(Protocol):
 
 
 def rejudge(output: str, ledger: Recorded, rules: Ruleset, *, product: str | None = None) -> pa.Table:
-    """New ledger rows for the photographs that were judged by other rules.
+    """New ledger rows for the photographs that were judged by other rules, or pass without inspection.
 
-    One row group of one annotation part is in memory at a time, and numbers of one part's regions.
+    Earlier versions let images pass of which nobody saw a pixel. One row group of one annotation part is in
+    memory at a time, and numbers of one part's regions.
 
     Args:
         output: its root.
@@ -42,34 +46,59 @@ def rejudge(output: str, ledger: Recorded, rules: Ruleset, *, product: str | Non
             None: all rows.
 
     Returns:
-        Rows of the ledger's table whose status is done and whose rules differ, with new `verdict`, `rule`
-        and `judged`. A row whose part is missing is left out: what is missing has to be made again.
+        Rows of the ledger's table whose status is done and whose verdict is due, with new columns as of
+        `verdicts`, and `judged`. A row whose part is missing is left out: what is missing has to be made
+        again. A row that does not tell how much of a region of interest has data gets no PASS.
 
     Raises:
         OutputError: a part cannot be read, or does not hold the regions that the ledger says.
     """
     rows = ledger.table()
-    due = (pc.field("status") == "done") & (pc.field("judged") != rules.digest)
-    if product is not None:
-        due &= pc.field("product") == product
-    rows = rows.filter(due)
-    decided = np.full(len(rows), NOTHING, dtype=np.int64)
-    images = rows.select(["source_id", "height", "width", "region_count"]).combine_chunks()
+    rows = rows.filter(pa.array(_are_due(rows, rules, product)))
+    decided = Decision.none(len(rows))
+    images = rows.select(_IMAGE).combine_chunks()
     for path, at in _by_part(rows):
-        decided[at] = _decided(output, path, images.take(at), rules)
-    there = decided != LEFT_OUT
+        decided.put(at, _decided(output, path, images.take(at), rules))
+    there = decided.criterion != LEFT_OUT
     if not there.all():
-        rows, decided = rows.filter(pa.array(there)), decided[there]
+        rows, decided = rows.filter(pa.array(there)), decided.pick(there)
     return _judged(rows, rules, decided)
 
 
-def _decided(output: str, path: str, images: pa.Table, rules: Ruleset) -> NDArray[np.int64]:
-    """The deciding criterion of each image whose regions one part holds."""
+def lacks_validity(rows: pa.Table, rules: Ruleset | None) -> NDArray[np.bool_]:
+    """Which rows do not tell how much has data of the parts that rules look at."""
+    if rules is None or not rules.interests:
+        return np.zeros(len(rows), dtype=bool)
+    return ~are_known(rules, rows)
+
+
+def _are_due(rows: pa.Table, rules: Ruleset, product: str | None) -> NDArray[np.bool_]:
+    """Which rows are done, and were judged by other rules or pass though too little was inspected."""
+    done = _is(rows, "status", "done")
+    if product is not None:
+        done &= _is(rows, "product", product)
+    same = _is(rows, "judged", rules.digest)
+    passed = np.flatnonzero(done & same & _is(rows, "verdict", "PASS"))
+    unseen = uninspected(rules, rows.select(_VALIDITY).take(passed)) != ALL_SEEN
+    due: NDArray[np.bool_] = done & ~same
+    due[passed[unseen]] = True
+    return due
+
+
+def _is(rows: pa.Table, column: str, value: str) -> NDArray[np.bool_]:
+    """Where a column of words holds one."""
+    return np.array(pc.equal(rows[column], pa.scalar(value)))
+
+
+def _decided(output: str, path: str, images: pa.Table, rules: Ruleset) -> Decision:
+    """What decides about each image whose regions one part holds."""
     try:
         measures = list(_measures(output, path, images, rules))
     except OutputError as e:
         if isinstance(e.__cause__, FileNotFoundError):
-            return np.full(len(images), LEFT_OUT)
+            missing = Decision.none(len(images))
+            missing.criterion[:] = LEFT_OUT
+            return missing
         raise
     found, recorded = sum(len(some.image) for some in measures), pc.sum(images["region_count"]).as_py()
     if found != recorded:
@@ -107,11 +136,14 @@ def _by_part(rows: pa.Table) -> Iterator[tuple[str, NDArray[np.int64]]]:
         yield path, row[order[starts[code] : starts[code + 1]]]
 
 
-def _judged(rows: pa.Table, rules: Ruleset, decided: NDArray[np.int64]) -> pa.Table:
-    judged = verdicts(rules, decided)
+def _judged(rows: pa.Table, rules: Ruleset, decided: Decision) -> pa.Table:
+    judged = verdicts(rules, decided, rows)
     judged = judged.append_column("judged", pa.array([rules.digest] * len(rows), pa.string()))
     for name in judged.column_names:
         field = rows.schema.field(name)
-        column: Any = pc.fill_null(judged[name], pa.scalar("")).cast(field.type)
+        column: Any = judged[name]
+        if pa.types.is_string(column.type):
+            column = pc.fill_null(column, pa.scalar(""))
+        column = column.cast(field.type)
         rows = rows.set_column(rows.schema.get_field_index(name), field, column)
     return rows

@@ -14,7 +14,7 @@ from batchseg.predict.photo import ORIGIN, PhotoMask
 from batchseg.regions.rows import PHOTO_COLUMNS, polygons_of
 from batchseg.regions.scene_table import wanted_classes
 from batchseg.regions.tracing.ragged import Ints
-from batchseg.regions.tracing.rings import Counts, Regions, count
+from batchseg.regions.tracing.rings import Counts, Regions, count, large_enough
 from batchseg.regions.tracing.tracer import RegionTracer
 
 UNCUT = 2**40
@@ -35,6 +35,11 @@ class Traced:
     """(regions,) number of its photograph, ascending."""
     shapes_hw: Ints
     """(photographs, 2)"""
+
+    @property
+    def number(self) -> Ints:
+        """(regions,) of its region among those of all photographs: pieces of one share it."""
+        return _number(self.photo, self.regions)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +86,7 @@ class Annotator:
         regions = joined([regions for regions, _ in stacks])
         photo = np.concatenate([np.zeros(0, np.int64), *(photo for _, photo in stacks)])
         counts = count(regions)
-        kept = np.flatnonzero(counts.area >= self._settings.min_area)
+        kept = np.flatnonzero(large_enough(_number(photo, regions), counts.area, self._settings.min_area))
         return Traced(
             regions=regions.pick(kept),
             counts=counts.pick(kept),
@@ -123,7 +128,12 @@ class Annotator:
             if sums is not None and mask.confidence is not None:
                 sums[here] = mask.confidence[window.slices_within(ORIGIN)]
         tracer = RegionTracer(
-            height, width, wanted=self._wanted, with_confidence=self._with_confidence, max_vertices=UNCUT
+            height,
+            width,
+            wanted=self._wanted,
+            with_confidence=self._with_confidence,
+            max_vertices=UNCUT,
+            connectivity=self._settings.connectivity,
         )
         regions = joined([*tracer.feed(0, ids, sums), tracer.finish()])
         # A region's id is its first pixel in the stack: its row tells the box, and the box the photograph.
@@ -167,6 +177,11 @@ class Annotator:
             for field in PHOTO_COLUMNS
         ]
         return pa.Table.from_arrays(arrays, schema=PHOTO_COLUMNS)
+
+
+def _number(photo: Ints, regions: Regions) -> Ints:
+    number: Ints = photo * 2**40 + regions.region_id
+    return number
 
 
 def joined(parts: Sequence[Regions]) -> Regions:

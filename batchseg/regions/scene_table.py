@@ -16,7 +16,7 @@ from batchseg.inputs.source import Scene
 from batchseg.job.recipe import RegionSettings
 from batchseg.regions.rows import RowMaker
 from batchseg.regions.tracing.ragged import Ints
-from batchseg.regions.tracing.rings import Regions, count
+from batchseg.regions.tracing.rings import Regions, count, large_enough
 from batchseg.regions.tracing.tracer import JoinedIds, RegionTracer
 
 GROUP_ROWS = 2**16
@@ -71,6 +71,7 @@ class RegionWriter:
             wanted=wanted_classes(settings, nodata),
             with_confidence=with_confidence,
             max_vertices=settings.max_vertices,
+            connectivity=settings.connectivity,
         )
         self._rows = RowMaker(
             scene.georeference,
@@ -115,7 +116,8 @@ class RegionWriter:
     def _write(self, regions: Regions) -> None:
         counts = count(regions)
         # A piece of a cut region is part of a large one, however small it is itself.
-        kept = np.flatnonzero((counts.area >= self._settings.min_area) | regions.cut)
+        enough = large_enough(regions.region_id, counts.area, self._settings.min_area)
+        kept = np.flatnonzero(enough | regions.cut)
         if len(kept) < len(regions):
             regions, counts = regions.pick(kept), counts.pick(kept)
         for batch in _batches(regions):
@@ -124,7 +126,10 @@ class RegionWriter:
         self._cut |= zip(
             regions.region_id[regions.cut].tolist(), regions.class_id[regions.cut].tolist(), strict=True
         )
-        ids, numbers = np.unique(regions.class_id[~regions.cut], return_counts=True)
+        whole = np.flatnonzero(~regions.cut)
+        if self._settings.connectivity == 8:  # all pieces of one are here
+            whole = whole[np.unique(regions.region_id[whole], return_index=True)[1]]
+        ids, numbers = np.unique(regions.class_id[whole], return_counts=True)
         self._counts.update(dict(zip(ids.tolist(), numbers.tolist(), strict=True)))
 
 

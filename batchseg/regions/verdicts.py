@@ -2,27 +2,26 @@
 
 A rule hits an image where at least `count` regions of its classes each have enough pixels, and are
 certain enough. FAIL goes before REVIEW, and of several that hit the first in the job file decides.
+An image that none hits is a PASS only where all of them saw enough of it, else REVIEW (`inspected`).
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import shapely
 from numpy.typing import NDArray
 
 from batchseg.job.recipe import Criterion, Ruleset
-from batchseg.job.settings import Interest
-from batchseg.regions.wkb import read_polygons
+from batchseg.regions.inspected import ALL_SEEN, MIN_VALID, ROUNDING, reasons, uninspected
+from batchseg.regions.interest import areas_inside
 
 NOTHING = -1
 """In place of a criterion's number: an image that none hits."""
 
-ROUNDING = 1 - 1e-9
-"""Bounds are multiplied by it: shares of an image's sides give whole pixels only up to rounding."""
+NO_CLASS = -1
+"""In place of a class's id: an image that no rule hits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,19 +38,47 @@ class Measures:
     """(parts, N), pixels: of the region in each of `Ruleset.parts`."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What decides about N images."""
+
+    criterion: NDArray[np.int64]
+    """(N,): a number in `Ruleset.criteria`, or NOTHING."""
+    px: NDArray[np.int64]
+    """(N,): pixels of the largest region that it hits, where it measures them; 0 where nothing decides."""
+    class_id: NDArray[np.int64]
+    """(N,): of that region, or NO_CLASS."""
+
+    @staticmethod
+    def none(count: int) -> "Decision":
+        """No image is hit."""
+        return Decision(
+            criterion=np.full(count, NOTHING, dtype=np.int64),
+            px=np.zeros(count, np.int64),
+            class_id=np.full(count, NO_CLASS, dtype=np.int64),
+        )
+
+    def pick(self, rows: NDArray[np.bool_]) -> "Decision":
+        return Decision(criterion=self.criterion[rows], px=self.px[rows], class_id=self.class_id[rows])
+
+    def put(self, rows: NDArray[np.int64], other: "Decision") -> None:
+        """Take what decides about some images, by their numbers."""
+        self.criterion[rows], self.px[rows] = other.criterion, other.px
+        self.class_id[rows] = other.class_id
+
+
 def judge(rules: Ruleset, regions: pa.Table, images: pa.Table) -> pa.Table:
     """The verdict for each of some images, from all their regions.
 
     Args:
         rules: of the job.
         regions: columns of `rows.ANNOTATIONS`; rows of other images are left aside.
-        images: columns `source_id` (each once), `height` and `width` (pixels).
+        images: columns `source_id` (each once), and those of `inspected.valid_shares`.
 
     Returns:
-        Columns `verdict` (PASS, FAIL, REVIEW; null without rules) and `rule` (the name of the one that
-        decided; null for a PASS), in the order of `images`.
+        As `verdicts`.
     """
-    return verdicts(rules, decide(rules, [measure(rules, regions, images)], len(images)))
+    return verdicts(rules, decide(rules, [measure(rules, regions, images)], len(images)), images)
 
 
 def measure(rules: Ruleset, regions: pa.Table, images: pa.Table) -> Measures:
@@ -72,7 +99,7 @@ def measure(rules: Ruleset, regions: pa.Table, images: pa.Table) -> Measures:
         )
         for number, part in enumerate(rules.parts):
             if part is not None:
-                area[number] = _areas_inside(part, regions, sizes_wh)
+                area[number] = areas_inside(part, regions, sizes_wh)
     return Measures(
         image=at,
         region_id=regions["region_id"].to_numpy(),
@@ -82,39 +109,68 @@ def measure(rules: Ruleset, regions: pa.Table, images: pa.Table) -> Measures:
     )
 
 
-def decide(rules: Ruleset, measures: Sequence[Measures], image_count: int) -> NDArray[np.int64]:
+def decide(rules: Ruleset, measures: Sequence[Measures], image_count: int) -> Decision:
     """Which of `Ruleset.criteria` decides about each image.
 
     Args:
         rules: those that the regions were measured for.
         measures: all regions of the images, in any order.
         image_count: images that they belong to.
-
-    Returns:
-        Shape (image_count,): the criterion's number, or NOTHING.
     """
-    decided = np.full(image_count, NOTHING, dtype=np.int64)
+    decision = Decision.none(image_count)
     if not rules.criteria or not any(len(some.image) for some in measures):
-        return decided
+        return decision
     regions = _joined(measures)
     weight = {"FAIL": 0, "REVIEW": 1}
     # FAIL before REVIEW, and the sort is stable: among equals the first in the job file decides.
     for number, one in sorted(enumerate(rules.criteria), key=lambda item: weight[item[1].then]):
-        meets = _meets(one, regions, regions.area[rules.parts.index(one.interest)])
+        area = regions.area[rules.parts.index(one.interest)]
+        meets = _meets(one, regions, area)
         hits = np.bincount(regions.image[meets], minlength=image_count) >= one.count
-        decided[hits & (decided == NOTHING)] = number
-    return decided
+        hits &= decision.criterion == NOTHING
+        decision.criterion[hits] = number
+        found = np.flatnonzero(meets & hits[regions.image])
+        # The largest comes last, and of several assignments to one image the last stays.
+        found = found[np.argsort(area[found], kind="stable")]
+        decision.px[regions.image[found]] = np.rint(area[found])
+        decision.class_id[regions.image[found]] = regions.class_id[found]
+    return decision
 
 
-def verdicts(rules: Ruleset, decided: NDArray[np.int64]) -> pa.Table:
-    """What `judge` returns, of what `decide` does."""
+def verdicts(rules: Ruleset, decision: Decision, images: pa.Table) -> pa.Table:
+    """Verdicts of images by what decides about them, and by how much of them was inspected.
+
+    Args:
+        rules: of the job.
+        decision: by the images' regions.
+        images: columns as of `inspected.valid_shares`.
+
+    Returns:
+        Columns `verdict` (PASS, FAIL, REVIEW; null without rules), `rule` (the name of the one that decided,
+        or MIN_VALID; null for a PASS), `review_reason` (null unless MIN_VALID decided), `rule_px` and
+        `rule_class` (of `Decision`).
+    """
+    count = len(images)
+    numbers = {"rule_px": decision.px, "rule_class": decision.class_id.astype(np.int32)}
     if not rules.criteria:
-        nothing = pa.nulls(len(decided), pa.string())
-        return pa.table({"verdict": nothing, "rule": nothing})
-    then = pa.array([*(one.then for one in rules.criteria), "PASS"])
-    names = pa.array([*(one.name for one in rules.criteria), None], pa.string())
-    at = np.where(decided == NOTHING, len(rules.criteria), decided)
-    return pa.table({"verdict": then.take(at), "rule": names.take(at)})
+        nothing = pa.nulls(count, pa.string())
+        return pa.table({"verdict": nothing, "rule": nothing, "review_reason": nothing, **numbers})
+    then = pa.array([*(one.then for one in rules.criteria), "PASS", "REVIEW"])
+    names = pa.array([*(one.name for one in rules.criteria), None, MIN_VALID], pa.string())
+    unseen = np.where(decision.criterion == NOTHING, uninspected(rules, images), ALL_SEEN)
+    at = np.where(decision.criterion == NOTHING, len(rules.criteria), decision.criterion)
+    at = np.where(unseen == ALL_SEEN, at, len(rules.criteria) + 1)
+    rows = np.flatnonzero(unseen != ALL_SEEN)
+    why = np.full(count, None)
+    why[rows] = reasons(rules, images.take(rows), unseen[rows])
+    return pa.table(
+        {
+            "verdict": then.take(at),
+            "rule": names.take(at),
+            "review_reason": pa.array(why, pa.string()),
+            **numbers,
+        }
+    )
 
 
 def _meets(one: Criterion, regions: Measures, area: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -141,50 +197,3 @@ def _joined(measures: Sequence[Measures]) -> Measures:
     confidence = np.bincount(piece_of, weights=rows.confidence * rows.area[0]) / area[0]
     taken = {name: columns[name][first] for name in ("image", "region_id", "class_id")}
     return Measures(**taken, confidence=confidence.astype(np.float32), area=area)
-
-
-def _areas_inside(part: Interest, regions: pa.Table, sizes_wh: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Pixels of each region that lie in a part of its image; one that the border cuts counts by its share.
-
-    Args:
-        part: of the image.
-        regions: N rows.
-        sizes_wh: (N, 2), width and height of each region's image.
-
-    Returns:
-        Shape (N,).
-    """
-    unit_wh = sizes_wh if part.unit == "share" else np.ones((1, 2))
-    corners = np.array(part.corners_xy)
-    low, high = _boxes(regions)
-    near = ((high > corners.min(axis=0) * unit_wh) & (low < corners.max(axis=0) * unit_wh)).all(axis=1)
-    inside = np.zeros(len(regions))
-    at = np.flatnonzero(near)
-    polygon = _polygons(corners, np.broadcast_to(unit_wh, sizes_wh.shape)[at])
-    boxes = shapely.box(*low[at].T, *high[at].T)
-    within = shapely.covers(polygon, boxes)
-    inside[at[within]] = regions["area_px"].to_numpy()[at[within]]
-    crossing = np.flatnonzero(~within & shapely.intersects(polygon, boxes))
-    crossing_rows: Any = pa.array(at[crossing])
-    outlines = read_polygons(regions["geometry"].take(crossing_rows), "its regions")
-    inside[at[crossing]] = shapely.area(shapely.intersection(polygon[crossing], outlines))
-    return inside
-
-
-def _polygons(corners_xy: NDArray[np.float64], unit_wh: NDArray[np.float64]) -> NDArray[Any]:
-    """One polygon for each row of units; equal ones are one object, prepared for many questions."""
-    keys = unit_wh.astype(np.int64) @ (1 << 32, 1)
-    _, first, which = np.unique(keys, return_index=True, return_inverse=True)
-    polygons = shapely.polygons(corners_xy * unit_wh[first][:, None, :])
-    shapely.prepare(polygons)
-    shared: NDArray[Any] = polygons[which]
-    return shared
-
-
-def _boxes(regions: pa.Table) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Upper left and lower right corners of the bounding boxes, each (N, 2) as x, y."""
-    low, size = (
-        np.stack([regions[name].to_numpy().astype(np.float64) for name in names], axis=1)
-        for names in (("box_x", "box_y"), ("box_width", "box_height"))
-    )
-    return low, low + size

@@ -20,7 +20,10 @@ from batchseg.output.publish import replaced
 from batchseg.regions.wkb import read_polygons
 from batchseg.tools.tables import Items, class_name, column_of, is_done, open_items, recorded_parts, rows_of
 
-_IMAGE_COLUMNS = ("source_id", "uri", "status", "height", "width", "verdict", "rule", "same_as")
+_IMAGE_COLUMNS = (
+    *("source_id", "uri", "status", "height", "width"),
+    *("verdict", "rule", "review_reason", "same_as"),
+)
 _REGION_COLUMNS = (
     *("source_id", "class_id", "area_px", "box_x", "box_y", "box_width", "box_height"),
     *("confidence", "geometry"),
@@ -107,6 +110,7 @@ def _images(items: Items) -> Iterator[dict[str, Any]]:
                 "uri": row["uri"],
                 "verdict": row["verdict"],
                 "rule": row["rule"],
+                "review_reason": row["review_reason"],
                 "same_as": row["same_as"],
                 "attributes": {name: row[name] for name in items.attributes if row[name] is not None},
             }

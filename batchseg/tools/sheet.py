@@ -86,7 +86,7 @@ class _Shown:
     suspect: Suspect
     image: Image.Image
     largest: str
-    """Class and area of its largest region."""
+    """Class and area of the region that failed it."""
     reason: str
     """Why there is a grey field instead of the image; empty where there is none."""
 
@@ -137,7 +137,7 @@ def _caption(pen: "_Pen", shown: _Shown, left: int, top: int) -> None:
     pen.write((left, top), suspect.source_id, width=ROOM_WH[0])
     verdict = suspect.verdict or "no verdict"
     end = pen.write((left, top + LINE), verdict, ink=VERDICT_INK.get(verdict, INK)) + 8
-    pen.write((end, top + LINE), suspect.rule, width=left + ROOM_WH[0] - end)
+    pen.write((end, top + LINE), suspect.reason or suspect.rule, width=left + ROOM_WH[0] - end)
     pen.write((left, top + 2 * LINE), shown.largest, width=ROOM_WH[0], ink=PALE)
 
 
@@ -190,13 +190,15 @@ def _title(summary: Summary) -> str:
 
 
 def _largest(suspect: Suspect, regions: pa.Table) -> str:
-    """Class and area of the largest region, and how many more there are."""
-    if not suspect.largest_px:
+    """Class and area of the largest region that its rule hit, and how many more there are."""
+    if not suspect.rule_px:
         return ""
     square = pc.max(regions.column("area_mm2")).as_py()
-    area = f"{suspect.largest_px:,} px" + (f" ({square:.3g} mm2)" if square is not None else "")
+    if square is not None:  # of the largest of all, which need not be that one
+        square *= suspect.rule_px / pc.max(regions.column("area_px")).as_py()
+    area = f"{suspect.rule_px:,} px" + (f" ({square:.3g} mm2)" if square is not None else "")
     more = f", {suspect.region_count - 1} more" if suspect.region_count > 1 else ""
-    return f"{suspect.largest_class} {area}{more}".strip()
+    return f"{suspect.rule_class} {area}{more}".strip()
 
 
 def _defects(regions: pa.Table, state: OutputState) -> list[Defect]:

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from batchseg.errors import ConfigError
 from batchseg.output.layout import runs_folder
 from batchseg.output.lock import holder
+from batchseg.regions.inspected import MIN_VALID
 from batchseg.system import listing
 from batchseg.tools.tables import CLASS, FAILURES, Items, column_of, is_done, nulls, open_items
 
@@ -38,6 +39,8 @@ class ImageCounts:
     images: int
     fail: int
     review: int
+    uninspected: int
+    """Of the REVIEWs, those that are none but for how little of them has data."""
     passed: int
     unjudged: int
     """Done without rules."""
@@ -74,6 +77,12 @@ class Suspect:
     tag: str
     verdict: str
     rule: str
+    reason: str
+    """How little of it was inspected, where that decided; else empty."""
+    rule_class: str
+    """Of the largest region that the rule hit; where none did, or the output does not say, of all."""
+    rule_px: int
+    """Its pixels, as the rule measures them."""
     largest_class: str
     largest_px: int
     region_count: int
@@ -110,7 +119,10 @@ class Summary:
     classes: tuple[ClassCounts, ...]
     """By class id; without class 0 unless it makes regions."""
     worst: tuple[Suspect, ...]
-    """FAIL before REVIEW, then the largest defect first; without rules all that have one."""
+    """FAIL before REVIEW, then by the largest region that the rule hit; without rules all that have a region,
+    the largest first."""
+    uninspected: tuple[tuple[str, str], ...]
+    """(source id, reason) of the first LISTED of which too little has data to pass."""
     unread: tuple[Unread, ...]
     """The first LISTED of those that were quarantined or failed."""
 
@@ -156,6 +168,7 @@ def summarize(
         groups=tuple(sorted(counts, key=lambda c: (-c.fail, -c.review, c.name))),
         classes=_class_counts(chosen),
         worst=_worst(chosen, items.attributes, worst),
+        uninspected=_uninspected(chosen),
         unread=_unread(chosen),
     )
 
@@ -171,8 +184,8 @@ def _known(by: str | None, items: Items) -> str:
 
 
 _COLUMNS = (
-    *("source_id", "uri", "tag", "status", "error", "verdict", "rule"),
-    *("region_count", "classes", "largest_px", "largest_class", "confidence"),
+    *("source_id", "uri", "tag", "status", "error", "verdict", "rule", "review_reason"),
+    *("rule_px", "rule_class", "region_count", "classes", "largest_px", "largest_class", "confidence"),
 )
 
 
@@ -188,9 +201,10 @@ def _since(items: Items, times: Any, start: dt.datetime | None) -> pa.Table:
 
 
 def _states(table: pa.Table) -> Any:
-    """The verdict of what is done, else the status."""
+    """The verdict of what is done, or that nobody saw enough for one; else the status."""
     verdict: Any = pc.fill_null(column_of(table, "verdict"), "")
     unjudged = pc.if_else(pc.equal(verdict, pa.scalar("")), "unjudged", verdict)
+    unjudged = pc.if_else(pc.is_valid(column_of(table, "review_reason")), "uninspected", unjudged)
     return pc.if_else(is_done(table), unjudged, column_of(table, "status"))
 
 
@@ -211,7 +225,8 @@ def _counts(table: pa.Table, by: str) -> list[ImageCounts]:
             name=name,
             images=sum(states.values()),
             fail=states.get("FAIL", 0),
-            review=states.get("REVIEW", 0),
+            review=states.get("REVIEW", 0) + states.get("uninspected", 0),
+            uninspected=states.get("uninspected", 0),
             passed=states.get("PASS", 0),
             unjudged=states.get("unjudged", 0),
             quarantined=states.get("quarantined", 0),
@@ -222,7 +237,7 @@ def _counts(table: pa.Table, by: str) -> list[ImageCounts]:
 
 
 def _added(counts: list[ImageCounts]) -> ImageCounts:
-    numbers = ("images", "fail", "review", "passed", "unjudged", "quarantined", "failed")
+    numbers = ("images", "fail", "review", "uninspected", "passed", "unjudged", "quarantined", "failed")
     return ImageCounts(name="", **{number: sum(getattr(c, number) for c in counts) for number in numbers})
 
 
@@ -262,10 +277,11 @@ def _worst(table: pa.Table, attributes: tuple[str, ...], count: int) -> tuple[Su
     judged = pc.any(pc.not_equal(pc.fill_null(column_of(table, "verdict"), ""), pa.scalar(""))).as_py()
     largest: Any = pc.fill_null(column_of(table, "largest_px"), 0)
     suspects = pc.is_valid(rank) if judged else pc.greater(largest, pa.scalar(0))
-    ranked = table.append_column("rank", pc.fill_null(rank, 0)).set_column(
-        table.schema.get_field_index("largest_px"), "largest_px", largest
-    )
-    order: Any = [("rank", "ascending"), ("largest_px", "descending"), ("source_id", "ascending")]
+    # An output of before it was known which region a rule hit has the largest of all.
+    seen = pc.is_null(column_of(table, "review_reason"))
+    px = pc.coalesce(column_of(table, "rule_px"), pc.if_else(seen, largest, 0))
+    ranked = table.append_column("rank", pc.fill_null(rank, 0)).append_column("px", px)
+    order: Any = [("rank", "ascending"), ("px", "descending"), ("source_id", "ascending")]
     chosen = ranked.filter(suspects)
     rows = chosen.take(pc.sort_indices(chosen, order)[:count]).to_pylist()
     return tuple(
@@ -275,14 +291,22 @@ def _worst(table: pa.Table, attributes: tuple[str, ...], count: int) -> tuple[Su
             tag=row["tag"] or "",
             verdict=row["verdict"] or "",
             rule=row["rule"] or "",
+            reason=row["review_reason"] or "",
+            rule_class=(row["largest_class"] if row["rule_px"] is None else row["rule_class"]) or "",
+            rule_px=row["px"],
             largest_class=row["largest_class"] or "",
-            largest_px=row["largest_px"],
+            largest_px=row["largest_px"] or 0,
             region_count=row["region_count"] or 0,
             confidence=row["confidence"] or None,
             attributes={name: row[name] for name in attributes if row[name]},
         )
         for row in rows
     )
+
+
+def _uninspected(table: pa.Table) -> tuple[tuple[str, str], ...]:
+    rows = table.filter(pc.is_valid(column_of(table, "review_reason"))).slice(0, LISTED)
+    return tuple((row["source_id"], row["review_reason"]) for row in rows.to_pylist())
 
 
 def _unread(table: pa.Table) -> tuple[Unread, ...]:
@@ -296,7 +320,8 @@ def describe_counts(total: ImageCounts) -> str:
     """
     Such as `1 FAIL, 0 REVIEW, 1 PASS, 1 quarantined`.
     """
-    verdicts = {"FAIL": total.fail, "REVIEW": total.review, "PASS": total.passed}
+    review = "REVIEW" + (f" ({total.uninspected:,} by {MIN_VALID})" if total.uninspected else "")
+    verdicts = {"FAIL": total.fail, review: total.review, "PASS": total.passed}
     others = {
         "without a verdict": total.unjudged,
         "quarantined": total.quarantined,

@@ -45,6 +45,11 @@ def test_photographs_have_verdicts_and_copies() -> None:
     lines = report_lines(report, quiet=False)
     assert lines[0].endswith(": 3 photographs done, 2 of them known by content, 1 judged again")
     assert lines[1] == "  verdicts of all: 5 PASS, 1 FAIL   batchseg summary /out"
+    assert not any("min_valid" in line for line in lines)
+    seen = dataclasses.replace(report, uninspected=3)
+    assert report_lines(seen, quiet=False)[2] == (
+        "  3 of these are REVIEW because too little has data (min_valid)"
+    )
 
 
 def test_speed_is_told_where_tiles_were_predicted() -> None:

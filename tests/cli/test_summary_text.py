@@ -29,7 +29,9 @@ def test_words_and_json_say_the_same(tmp_path: Path) -> None:
 @given(NAMES)
 @settings(max_examples=20, deadline=None)
 def test_no_name_breaks_a_line_of_a_summary(name: str) -> None:
-    counts = ImageCounts(name=name, images=9, fail=3, review=2, passed=1, unjudged=1, quarantined=1, failed=1)
+    counts = ImageCounts(
+        name=name, images=9, fail=3, review=2, uninspected=1, passed=1, unjudged=1, quarantined=1, failed=1
+    )
     found = Summary(
         output="s3://key:SEC/RET@bucket/out",
         since=None,
@@ -46,6 +48,9 @@ def test_no_name_breaks_a_line_of_a_summary(name: str) -> None:
                 tag="t",
                 verdict=name,
                 rule=name,
+                reason=name,
+                rule_class=name,
+                rule_px=1,
                 largest_class=name,
                 largest_px=1,
                 region_count=1,
@@ -53,6 +58,7 @@ def test_no_name_breaks_a_line_of_a_summary(name: str) -> None:
                 attributes={name: name},
             ),
         ),
+        uninspected=((name, name),),
         unread=(Unread(source_id=name, status=name, error=f"{name} https://u:{'p' * 60}@h/"),),
     )
     usual = dataclasses.replace(found, by="line", groups=(dataclasses.replace(counts, name="a"),) * 2)

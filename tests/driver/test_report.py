@@ -49,5 +49,5 @@ def test_the_figures_are_the_reports(tmp_path):
 def test_verdicts_and_cpu_seconds_are_there_where_there_are_any(tmp_path):
     report = report_of(tmp_path, verdicts={"PASS": 3, "FAIL": 1})
     summary = saved(tmp_path, report, cpu_seconds={"predict": 1.23456})
-    assert summary["verdicts"] == {"PASS": 3, "FAIL": 1}
+    assert (summary["verdicts"], summary["uninspected"]) == ({"PASS": 3, "FAIL": 1}, 0)
     assert summary["cpu_seconds"] == {"predict": 1.235}

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from listings import PART, contents_of, done, ledger_of, listing
 from photographs import product_of
+from rules import box, criterion
 
 from batchseg.driver.revise import find_copies, results_of, revise, surplus, with_attributes
 from batchseg.inputs.source import LISTING
@@ -252,3 +253,26 @@ def test_a_million_contents_need_no_object_each(tmp_path):
     contents = pa.table({"source_id": names, "content": pa.array((np.arange(count) // 2).astype(str))})
     copies = find_copies(todo, contents, ledger_of(tmp_path).table(), pixel="p", product="q")
     assert (len(copies.predict), len(copies.copied)) == (count // 2, count // 2)
+
+
+def test_what_a_rule_must_know_is_read_from_masks_again(tmp_path):
+    """An earlier version, or other rules, did not ask how much of this region of interest has data."""
+    rule = criterion(interest=box(0, 0, 0.5, 1, unit="share"))
+    product = product_of(rule, masks="all")
+    told = {"interests": product.rules.interests, "interest_valid": (6.0,)}
+    size = {"height": 6, "width": 4, "product": product.digest}
+    known = ledger_of(
+        tmp_path,
+        record(NAMES[0], valid_pixels=24, **size),
+        record(NAMES[1], valid_pixels=0, **size),
+        record(NAMES[2], valid_pixels=12, **size),
+        record(NAMES[3], valid_pixels=12, **size, **told),
+        record(NAMES[4], valid_pixels=12, **size, **told | {"interests": "others"}),
+        record(NAMES[5], valid_pixels=12, **size),
+        record(NAMES[6], valid_pixels=12, status="failed", **size),
+    ).table()
+    revision = revise(LISTING.empty_table(), known, RECIPE, product, vanished=pa.array([NAMES[5]]))
+    assert revision.derive["source_id"].to_pylist() == [NAMES[2], NAMES[4]]
+    assert revision.results["source_id"].to_pylist() == [NAMES[2], NAMES[4]]
+    whole = product_of(criterion(), masks="all")
+    assert not revise(LISTING.empty_table(), known, RECIPE, whole, vanished=NOBODY).derive.num_rows

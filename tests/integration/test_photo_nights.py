@@ -250,3 +250,40 @@ def test_on_a_bucket(tmp_path: Path, photo_job: JobMaker, bucket: str) -> None:
     assert {key: (row["verdict"], row["rule"]) for key, row in rows.items()} == {
         key: verdict(image) for key, image in images.items()
     }
+
+
+def framed(number: int) -> Image.Image:
+    """Nothing to find, and so many columns without data at its left."""
+    alpha = np.full((90, 130), 255, np.uint8)
+    alpha[:, :number] = 0
+    return Image.fromarray(np.dstack([np.full((90, 130, 3), 40, np.uint8), alpha]))
+
+
+def test_what_was_not_inspected_is_no_pass_whenever_the_rules_change(
+    tmp_path: Path, photo_job: JobMaker
+) -> None:
+    """A night of other rules, then today's, gives what today's give at once; no sound file is blamed."""
+    (tmp_path / "in").mkdir()
+    for number in (0, 1, 65, 130):
+        framed(number).save(tmp_path / f"in/{number}.png")
+    right = {"box": [0.5, 0, 1, 1], "unit": "share"}
+    beyond = {"box": [100, 0, 140, 90]}
+    rule = {"name": "red", "class": "red"}
+    passing = {
+        "lenient": ([rule | {"min_valid": 0.4}], {"0", "1", "65"}),
+        "strict": ([rule], {"0"}),
+        "right": ([rule | {"region_of_interest": right}], {"0", "1", "65"}),
+        "beyond": ([rule | {"region_of_interest": beyond}], set()),
+        "either": ([rule | {"region_of_interest": right}, {"min_valid": 0.6}], {"0", "1"}),
+    }
+    for name, (rules, expected) in passing.items():
+        assert run(photo_job(rules=rules)).refused == ()
+        rows = items(tmp_path / "out")
+        assert {Path(key).stem for key, row in rows.items() if row["verdict"] == "PASS"} == expected, name
+        assert all(row["verdict"] == "PASS" or row["rule"] == "min_valid" for row in rows.values())
+        assert all((row["mask"] is None) == (row["verdict"] == "PASS") for row in rows.values()), name
+    again = run(photo_job(rules=rules))
+    assert (again.tally.done, again.rejudged, again.uninspected) == (0, 0, 2)
+    run(photo_job(rules=rules, output="fresh"))
+    fresh, told = items(tmp_path / "fresh"), ("verdict", "rule", "review_reason", "valid_share", "mask")
+    assert all(rows[key][one] == fresh[key][one] for key in fresh for one in told)

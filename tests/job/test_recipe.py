@@ -13,7 +13,7 @@ from factories import (
     make_recipe,
 )
 
-from batchseg.job.recipe import digest
+from batchseg.job.recipe import RegionSettings, digest
 from batchseg.models.package import ClassInfo
 
 
@@ -86,3 +86,10 @@ def test_a_digest_follows_the_names_of_bands_and_no_resolution():
     assert named.settings()["bands"] == ["red", "green", "blue"]
     assert named.digest != recipe.digest
     assert make_recipe(resolution=10.0, any_resolution=True).digest == recipe.digest
+
+
+def test_connectivity_changes_a_products_digest_only_where_it_is_not_4():
+    """As it was before the key was known."""
+    four, eight = (make_product("a", regions=RegionSettings(connectivity=n)) for n in (4, 8))
+    assert four.digest == make_product("a", regions=RegionSettings()).digest != eight.digest
+    assert "connectivity" not in RegionSettings().settings()

@@ -201,3 +201,12 @@ def test_many_parts_share_one_allowance():
     with pytest.raises(pa.ArrowInvalid, match="which batchseg does not write"):
         for _ in range(4):
             list(from_parquet(data, allowance))
+
+
+def test_rows_of_before_validity_was_recorded_say_nothing_of_it():
+    late = ["review_reason", "rule_px", "rule_class", "interests", "interest_valid"]
+    record = PhotoRecord(status="done", source_id="a.png", tag="t", verdict="PASS", valid_pixels=9)
+    table = to_table([record]).drop_columns(late)
+    (read,) = from_parquet(to_parquet([table], "r", table.schema))
+    assert read.schema.names == SCHEMA.names
+    assert next(iter(to_records(read))) == record

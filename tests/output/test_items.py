@@ -112,6 +112,9 @@ def test_a_photograph_has_a_verdict_and_what_its_manifest_says(tmp_path):
     own = [
         "verdict",
         "rule",
+        "review_reason",
+        "rule_px",
+        "rule_class",
         "region_count",
         "largest_px",
         "largest_class",
@@ -122,7 +125,20 @@ def test_a_photograph_has_a_verdict_and_what_its_manifest_says(tmp_path):
     ]
     keys = ["day", "line 1", "shift", "tag_"]
     assert list(yes) == [*SCHEMA.names, *own, *keys]
-    assert [yes[name] for name in own] == ["FAIL", "large", 3, 70, "water", 0.75, None, None, None]
+    assert [yes[name] for name in own] == [
+        "FAIL",
+        "large",
+        None,
+        None,
+        None,
+        3,
+        70,
+        "water",
+        0.75,
+        None,
+        None,
+        None,
+    ]
     assert [yes[name] for name in keys] == ["2026-11-02", "x\ny", None, "T-7"]
     assert (yes["mask"], yes["tag"]) == ("masks/c.jpg.png", "t")
     assert [c["regions"] for c in yes["classes"]] == [0, 3]

@@ -11,6 +11,7 @@ from factories import make_recipe
 from photo_tables import RULES, files, listing_row, masks_of, rows_of, written
 from photographs import product_of
 from polygons import whole_regions
+from rules import box, criterion
 
 from batchseg.errors import OutputError
 from batchseg.job.recipe import RegionSettings, Ruleset
@@ -172,3 +173,43 @@ def test_an_output_that_takes_no_file_is_no_photographs_fault(tmp_path):
     (tmp_path / "masks").write_text("in the way")
     with pytest.raises(OutputError):
         written(tmp_path, masks_of(), product_of())
+
+
+def test_rows_tell_how_much_was_inspected(tmp_path):
+    masks = masks_of()
+    name = list(masks)[7]
+    masks[name][:] = 0
+    masks[name][:9, :9] = 255
+    rules = (criterion(name="corner", interest=box(0, 0, 10, 5)), criterion(name="all", min_valid=0.3))
+    rows = {row["source_id"]: row for row in written(tmp_path, masks, product_of(*rules)).to_pylist()}
+    assert (rows[name]["interests"], rows[name]["interest_valid"]) == (Ruleset(criteria=rules).interests, [5])
+    assert rows[name]["rule"] == "min_valid"
+    assert (
+        rows[name]["review_reason"] == "corner: 10 % of the region of interest has data, min_valid is 100 %"
+    )
+    nothing = rows[list(masks)[3]]
+    assert (nothing["interest_valid"], nothing["verdict"], nothing["rule"]) == ([], "REVIEW", "min_valid")
+    assert [row["interest_valid"] for row in rows.values()].count([]) == len(rows) - 1
+    hit = [row for row in rows.values() if row["verdict"] == "FAIL"]
+    assert hit and all(0 < row["rule_px"] <= row["largest_px"] for row in hit)
+
+
+def test_where_corners_connect_rows_and_rules_tell_of_whole_regions(tmp_path):
+    """A crack of single pixels along a diagonal, and another of two."""
+    crack, pair = np.eye(40, 50, dtype=np.uint8), np.zeros((30, 20), np.uint8)
+    pair[3, 4] = pair[4, 5] = pair[9, 9] = 2
+    sure = {"a": np.where(crack, 200, 1).astype(np.uint8), "b": np.where(pair, 100, 1).astype(np.uint8)}
+    sure["b"][4, 5] = 50
+    rule = criterion(name="crack", min_area=40.0)
+    for connectivity, verdict in ((8, "FAIL"), (4, "PASS")):
+        regions = RegionSettings(connectivity=connectivity, min_area=2 if connectivity == 8 else 1)
+        product = product_of(rule, regions=regions)
+        table = written(tmp_path / str(connectivity), {"a": crack, "b": pair}, product, confidences=sure)
+        a, b = table.to_pylist()
+        assert (a["verdict"], a["region_count"]) == (verdict, 40)
+        if connectivity == 8:
+            assert (a["class_regions"], a["largest_px"], a["rule_px"]) == ([0, 1], 40, 40)
+            assert (b["class_regions"], b["largest_px"], b["region_count"]) == ([0, 1], 2, 2)
+            assert b["confidence"] == pytest.approx(75 / 255)
+        else:
+            assert (a["class_regions"], a["largest_px"], b["class_regions"]) == ([0, 40], 1, [0, 3])

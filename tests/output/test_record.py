@@ -38,7 +38,7 @@ def test_columns_of_other_kinds_are_empty():
     (row,) = to_table([SCENE]).to_pylist()
     names = {field.name for field in fields(SceneRecord)}
     others = {name: value for name, value in row.items() if name not in names}
-    assert {name for name, value in others.items() if value} == {"largest_class"}
+    assert {name for name, value in others.items() if value} == {"largest_class", "rule_class"}
     assert row["largest_class"] == -1
 
 

@@ -11,7 +11,7 @@ from rules import box, criterion, tables_of
 from batchseg.errors import OutputError
 from batchseg.job.recipe import Ruleset
 from batchseg.output.ledger import SCHEMA
-from batchseg.output.record import Output, PhotoRecord
+from batchseg.output.record import Output, PhotoRecord, to_records
 from batchseg.output.rejudge import rejudge
 from batchseg.regions.verdicts import judge
 
@@ -62,6 +62,7 @@ def output(tmp_path):
             product="p",
             height=len(masks[name]),
             width=masks[name].shape[1],
+            valid_pixels=masks[name].size,
             outputs=(
                 *(Output(path=f"masks/{name}.png", nbytes=9, sha256="m"),)
                 * (judged[number]["rule"] is not None),
@@ -70,6 +71,8 @@ def output(tmp_path):
             region_count=held.count(name),
             verdict=judged[number]["verdict"],
             rule=judged[number]["rule"] or "",
+            rule_px=judged[number]["rule_px"],
+            rule_class=judged[number]["rule_class"],
             judged=OLD.digest,
         )
         for number, name in enumerate(names)
@@ -82,7 +85,14 @@ def test_verdicts_are_those_of_judging_anew(output):
     rows = rejudge(root, Rows(records[::-1]), NEW).to_pylist()[::-1]
     wanted = [
         dataclasses.asdict(
-            dataclasses.replace(record, verdict=new["verdict"], rule=new["rule"] or "", judged=NEW.digest)
+            dataclasses.replace(
+                record,
+                verdict=new["verdict"],
+                rule=new["rule"] or "",
+                rule_px=new["rule_px"],
+                rule_class=new["rule_class"],
+                judged=NEW.digest,
+            )
         )
         for record, new in zip(records, expected, strict=True)
     ]
@@ -133,3 +143,35 @@ def test_a_part_without_the_regions_that_were_recorded_is_an_error(output, tmp_p
     path.write_bytes(b"PAR1")
     with pytest.raises(OutputError, match=r"part-0+2"):
         rejudge(root, Rows(records), NEW)
+
+
+UNSEEN = {"height": 6, "width": 4, "tag": "t", "status": "done", "judged": NEW.digest, "verdict": "PASS"}
+
+
+def test_what_passed_without_inspection_is_judged_again(tmp_path):
+    """By the same rules: earlier versions did not ask how much of an image has data."""
+    told = {"interests": NEW.interests, "interest_valid": (12.0,)}
+    records = [
+        PhotoRecord(source_id="all.jpg", valid_pixels=24, **UNSEEN),
+        PhotoRecord(source_id="nothing.bmp", valid_pixels=0, **UNSEEN),
+        PhotoRecord(source_id="right half.png", valid_pixels=12, **UNSEEN, **told),
+        PhotoRecord(source_id="who knows.png", valid_pixels=23, **UNSEEN),
+        PhotoRecord(source_id="found.png", valid_pixels=0, **UNSEEN | {"verdict": "REVIEW", "rule": "many"}),
+    ]
+    rows = rejudge(str(tmp_path), Rows(records), NEW)
+    assert rows["source_id"].to_pylist() == ["nothing.bmp", "right half.png", "who knows.png"]
+    assert rows["verdict"].to_pylist() == ["REVIEW"] * 3
+    assert rows["rule"].to_pylist() == ["min_valid"] * 3
+    assert rows["review_reason"].to_pylist() == [
+        "right: nothing of the region of interest has data",
+        "many: 50 % of the image has data, min_valid is 100 %",
+        "right: it was not recorded how much of the region of interest has data",
+    ]
+    lenient = Ruleset(criteria=tuple(dataclasses.replace(one, min_valid=0.5) for one in NEW.criteria))
+    again = list(to_records(rows))
+    rows = rejudge(str(tmp_path), Rows(again), lenient)
+    assert list(zip(rows["verdict"].to_pylist(), rows["review_reason"].to_pylist(), strict=True)) == [
+        ("REVIEW", "right: nothing of the region of interest has data"),
+        ("PASS", ""),
+        ("REVIEW", "right: it was not recorded how much of the region of interest has data"),
+    ]

@@ -114,3 +114,21 @@ def test_a_mask_without_regions_gives_an_empty_table(tmp_path):
     assert (len(frame), counts.rows, counts.regions) == (0, 0, ())
     assert frame.crs == pyproj.CRS("EPSG:32633")
     assert dataclasses.is_dataclass(counts)
+
+
+def test_where_corners_connect_bounds_ask_the_whole_region(tmp_path):
+    """Three pixels on a diagonal, two beside one another, one alone."""
+    mask = np.zeros((9, 12), np.uint8)
+    mask[1, 1] = mask[2, 2] = mask[3, 1] = mask[5, 5] = mask[5, 6] = mask[7, 9] = 2
+    settings = RegionSettings(min_area=2, connectivity=8)
+    counts = write(tmp_path / "a.parquet", mask, place_of("north up"), settings=settings, rows=2)
+    frame = geopandas.read_parquet(tmp_path / "a.parquet")
+    assert sorted(zip(frame["region_id"], frame["area_px"], strict=True)) == [
+        (13, 1),
+        (13, 1),
+        (13, 1),
+        (65, 2),
+    ]
+    assert (counts.rows, counts.regions) == (4, ((2, 2),))
+    sides = write(tmp_path / "b.parquet", mask, place_of("north up"), settings=RegionSettings(min_area=2))
+    assert (sides.rows, sides.regions) == (1, ((2, 1),))

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from polygons import whole_regions
-from rules import CLASSES, REGIONS, box, criterion, tables_of
+from rules import CLASSES, REGIONS, box, criterion, images_of, tables_of
 from strategies import sizes
 
 from batchseg.errors import ConfigError
@@ -19,6 +19,8 @@ from batchseg.job.settings import Interest, Rule
 from batchseg.regions.rows import PHOTO_COLUMNS
 from batchseg.regions.verdicts import decide, judge, measure
 
+WANTED = (np.arange(256) > 0) & (np.arange(256) < 255)
+
 
 def verdict_of(rules, mask, scores=(0.0, 0.3, 0.6, 0.9)):
     """One image's verdict and rule, region after region; boxes by counting pixels, polygons by shapely."""
@@ -26,12 +28,25 @@ def verdict_of(rules, mask, scores=(0.0, 0.3, 0.6, 0.9)):
         for one in rules.criteria:
             if one.then == then and hits(one, mask, scores) >= one.count:
                 return then, one.name
-    return "PASS", None
+    seen = all(inspected(one, mask) for one in rules.criteria)
+    return ("PASS", None) if seen else ("REVIEW", "min_valid")
+
+
+def inspected(one, mask):
+    """Whether enough of a rule's part has data, pixel by pixel."""
+    height, width = mask.shape
+    unit = (width, height) if one.interest and one.interest.unit == "share" else (1, 1)
+    corners = ((0, 0), (width, 0), (width, height), (0, height))
+    part = shapely.Polygon(np.array(one.interest.corners_xy) * unit if one.interest else corners)
+    rows, cols = np.nonzero(mask != 255)
+    pixels = shapely.box(cols, rows, cols + 1, rows + 1)
+    share = shapely.area(shapely.intersection(part, pixels)).sum() / part.area
+    return share > 0 and share >= one.min_valid - 1e-6
 
 
 def hits(one, mask, scores):
     found = 0
-    for class_id, polygon in whole_regions(mask, np.arange(256) > 0).values():
+    for class_id, polygon in whole_regions(mask, WANTED).values():
         area = area_inside(one.interest, polygon, mask.shape)
         fits = one.classes is None or class_id in one.classes
         found += fits and area > 0 and area >= one.min_area and scores[class_id] >= one.min_confidence
@@ -81,6 +96,7 @@ def rulesets(draw):
             count=st.integers(1, 3),
             min_confidence=st.sampled_from([0.0, 0.5, 0.9]),
             interest=interests(),
+            min_valid=st.sampled_from([0.0, 0.31, 0.9, 1.0]),
         )
 
     return Ruleset(criteria=tuple(draw(one(number)) for number in range(draw(st.integers(1, 3)))))
@@ -90,7 +106,7 @@ def rulesets(draw):
 def photographs(draw):
     masks = {}
     for number in range(draw(st.integers(1, 3))):
-        few = st.sampled_from([0, 0, 0, 1, 1, 2, 3])
+        few = st.sampled_from([0, 0, 0, 1, 1, 2, 3, *([255] * draw(st.integers(0, 4)))])
         masks[f"line {number}/a.jpg"] = draw(hnp.arrays(np.uint8, draw(sizes(12)), elements=few))
     return masks
 
@@ -98,7 +114,7 @@ def photographs(draw):
 @settings(deadline=None, max_examples=150)
 @given(rulesets(), photographs())
 def test_verdicts_are_those_of_one_image_after_the_other(rules, masks):
-    judged = judge(rules, *tables_of(masks))
+    judged = judge(rules, tables_of(masks)[0], images_of(masks, rules))
     expected = [verdict_of(rules, mask) for mask in masks.values()]
     assert list(zip(judged["verdict"].to_pylist(), judged["rule"].to_pylist(), strict=True)) == expected
 
@@ -113,12 +129,15 @@ def test_what_is_stricter_and_then_what_comes_first_decides():
         criteria=tuple(criterion(name=name, then=then, min_area=area.get(name, 0.0)) for name, then in names)
     )
     judged = judge(rules, *tables_of(MASKS))
-    assert judged.to_pylist() == [{"verdict": "FAIL", "rule": "large"}, {"verdict": "PASS", "rule": None}]
+    assert judged.select(["verdict", "rule"]).to_pylist() == [
+        {"verdict": "FAIL", "rule": "large"},
+        {"verdict": "PASS", "rule": None},
+    ]
 
 
 def test_without_rules_there_is_no_verdict():
     judged = judge(Ruleset(), *tables_of(MASKS))
-    assert judged.to_pylist() == [{"verdict": None, "rule": None}] * 2
+    assert judged["verdict"].to_pylist() == judged["rule"].to_pylist() == [None, None]
     assert Ruleset().digest == ""
 
 
@@ -129,7 +148,7 @@ def test_a_table_without_rows_is_a_pass_for_all():
 
 
 def test_a_region_outside_the_region_of_interest_does_not_count_however_small_the_rule():
-    for part, verdict in ((box(2, 0, 3, 2), "PASS"), (box(0, 1, 1, 2), "FAIL"), (box(7, 7, 9, 9), "PASS")):
+    for part, verdict in ((box(2, 0, 3, 2), "PASS"), (box(0, 1, 1, 2), "FAIL"), (box(7, 7, 9, 9), "REVIEW")):
         judged = judge(Ruleset(criteria=(criterion(interest=part),)), *tables_of(MASKS))
         assert judged["verdict"][0].as_py() == verdict
 
@@ -169,9 +188,10 @@ def test_row_groups_measured_one_by_one_decide_as_one_table():
     rules = Ruleset(criteria=(criterion(min_area=5.0, count=2, interest=box(0, 0, 0.5, 1, unit="share")),))
     parts = [measure(rules, regions.slice(start, 7), images) for start in range(0, len(regions), 7)]
     whole = measure(rules, regions, images)
-    decided = decide(rules, parts, len(images))
-    assert decided.tolist() == decide(rules, [whole], len(images)).tolist()
-    assert len(set(decided.tolist())) == 2
+    decided, expected = decide(rules, parts, len(images)), decide(rules, [whole], len(images))
+    for name in ("criterion", "px", "class_id"):
+        assert getattr(decided, name).tolist() == getattr(expected, name).tolist()
+    assert len(set(decided.criterion.tolist())) == 2
 
 
 def test_areas_in_square_millimetres_are_pixels_by_the_pixel_size():
@@ -243,6 +263,7 @@ def test_rules_that_cannot_be_asked_are_refused(changes, regions, words):
         {"classes": (1,)},
         {"min_area": 2.0},
         {"count": 2},
+        {"min_valid": 0.99},
         {"min_confidence": 0.5},
         {"interest": box(0, 0, 1, 1)},
         {"interest": box(0, 0, 1, 1, unit="share")},

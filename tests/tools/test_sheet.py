@@ -22,8 +22,9 @@ from batchseg.tools.outlines import (
     as_rgb,
     thumbnail,
 )
-from batchseg.tools.sheet import ROOM_WH, write_sheet
+from batchseg.tools.sheet import ROOM_WH, _largest, write_sheet
 from batchseg.tools.summary import summarize
+from batchseg.tools.tables import regions_of
 
 
 def test_images_keep_their_proportions_and_are_not_blown_up() -> None:
@@ -191,3 +192,15 @@ def test_older_outputs_have_the_palettes_colors(tmp_path: Path) -> None:
     with Image.open(tmp_path / "sheet.png") as image:
         colors = {color for _, color in image.convert("RGB").getcolors(10_000) or []}
     assert ImageColor.getrgb("#f28e2b") in colors
+
+
+def test_a_caption_tells_of_the_region_that_failed_the_image(tmp_path: Path) -> None:
+    """Of a region of interest a rule sees 5 of the 12 pixels of the smaller region."""
+    mask = np.zeros((20, 30), np.uint8)
+    mask[2:18, 2:20] = 1
+    mask[3:6, 22:26] = 2
+    hit = {"rule_px": 5, "rule_class": "crack"}
+    out = make_photo_output(tmp_path / "out", [Photo(source_id="a.png", mask=mask, item=hit)], pixel_size=0.1)
+    (suspect,) = summarize(out, since="all").worst
+    regions = regions_of(out, ["a.png"], ["source_id", "area_px", "area_mm2"])
+    assert _largest(suspect, regions) == "crack 5 px (0.05 mm2), 1 more"

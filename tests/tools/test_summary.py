@@ -48,6 +48,8 @@ ITEM = st.fixed_dictionaries(
         "status": st.sampled_from(["done", "done", "done", "quarantined", "failed"]),
         "verdict": st.sampled_from(["PASS", "FAIL", "REVIEW", "", None]),
         "largest_px": st.integers(0, 3) | st.none(),
+        "rule_px": st.integers(1, 3) | st.none(),
+        "review_reason": st.none() | st.just("nothing of the image has data"),
         "classes": st.lists(CLASS, max_size=4, unique_by=lambda c: c["class_id"]),
     }
 )
@@ -60,15 +62,17 @@ def test_images_are_counted_by_folder_and_state(rows: list[dict]) -> None:
     for row in rows:
         folder = row["source_id"].split("/")[0] if "/" in row["source_id"] else ""
         state = (row["verdict"] or "unjudged") if row["status"] == "done" else row["status"]
+        state = "unseen" if row["status"] == "done" and row["review_reason"] else state
         expected.setdefault(folder, Counter())[state] += 1
     found = {counts.name: counts for counts in _counts(items_table(rows), "folder")}
     assert found.keys() == expected.keys()
     for name, states in expected.items():
         counts = found[name]
         assert counts.images == sum(states.values())
-        assert (counts.fail, counts.review, counts.passed, counts.unjudged) == tuple(
-            states[key] for key in ("FAIL", "REVIEW", "PASS", "unjudged")
+        assert (counts.fail, counts.uninspected, counts.passed, counts.unjudged) == tuple(
+            states[key] for key in ("FAIL", "unseen", "PASS", "unjudged")
         )
+        assert counts.review == states["REVIEW"] + states["unseen"]
         assert (counts.quarantined, counts.failed) == (states["quarantined"], states["failed"])
 
 
@@ -93,7 +97,12 @@ def test_the_worst_come_first(rows: list[dict], count: int) -> None:
     judged = any(row["verdict"] for row in rows)
     rank = {"FAIL": 0, "REVIEW": 1}
     suspects = [row for row in rows if (row["verdict"] in rank if judged else row["largest_px"])]
-    suspects.sort(key=lambda r: (rank.get(r["verdict"], 0), -(r["largest_px"] or 0), r["source_id"]))
+
+    def px(row):
+        """An output of before a rule's region was known has the largest; what nobody saw has none."""
+        return row["rule_px"] or (0 if row["review_reason"] else row["largest_px"] or 0)
+
+    suspects.sort(key=lambda r: (rank.get(r["verdict"], 0), -px(r), r["source_id"]))
     found = _worst(items_table(rows), (), count)
     expected = [(r["source_id"], r["verdict"] or "", r["largest_px"] or 0) for r in suspects[:count]]
     assert [(s.source_id, s.verdict, s.largest_px) for s in found] == expected
@@ -238,3 +247,24 @@ def test_an_output_without_times_is_summed_up_as_a_whole_alone(
 def test_an_output_without_images_has_nothing_to_tell(tmp_path: Path) -> None:
     output = make_photo_output(tmp_path / "empty", [])
     assert "nothing recorded yet" in summary_lines(summarize(output))[0]
+
+
+def test_what_was_not_inspected_is_counted_and_named(tmp_path: Path) -> None:
+    why = "any: 10 % of the image has data, min_valid is 100 %"
+    unseen = {"verdict": "REVIEW", "rule": "min_valid", "review_reason": why}
+    photos = [Photo(source_id=f"{n}.png", mask=blot(0), item=unseen) for n in range(30)]
+    # Of the larger of two regions the rule asked nothing.
+    hit = {"rule_px": 5, "rule_class": "hole"}
+    photos += [Photo(source_id="small.png", mask=blot(9), item=hit), Photo(source_id="x.png", mask=blot(2))]
+    found = summarize(make_photo_output(tmp_path / "out", photos), now=NOW)
+    assert (found.total.review, found.total.uninspected) == (30, 30)
+    assert len(found.uninspected) == 20 and found.uninspected[0] == ("0.png", why)
+    assert [(s.source_id, s.rule_px, s.rule_class) for s in found.worst[:2]] == [
+        ("x.png", 10, "crack"),
+        ("small.png", 5, "hole"),
+    ]
+    lines = summary_lines(found)
+    assert "  2 FAIL, 30 REVIEW (30 by min_valid), 0 PASS" in lines
+    assert any(line.startswith("too little data in 30, first 20") for line in lines)
+    assert any(line.endswith(why) for line in lines)
+    assert json.loads("\n".join(as_json(found)))["uninspected"][0] == ["0.png", why]

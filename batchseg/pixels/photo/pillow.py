@@ -51,6 +51,9 @@ the picture. Pillow keeps four bytes where there are several channels, and gives
 WEBP_BYTES = 9
 """Per pixel, of the two canvases of libwebp's decoder, beside Pillow's image."""
 
+KEPT_CHUNKS = frozenset((b"tRNS", b"acTL", b"fcTL", b"fdAT"))
+"""Of a PNG's chunks that a reader may pass over those that tell of pixels: transparency, other frames."""
+
 DEEP_BYTES = {2: (10, 7, 6), 4: (8, 5, 2), 6: (12, 9, 6)}
 """By the colour type of PNGs of 16 bits: as in MODE_BYTES."""
 
@@ -69,7 +72,9 @@ def read(data: bytes, form: str, limits: Limits) -> Picture:
 
 
 def _read(data: bytes, form: str, limits: Limits) -> Picture:
-    exif = _exif(data, form)
+    exif = _webp_exif(data) if form == "WebP" else None
+    if form == "PNG":
+        data, exif = _bare_png(data)
     if form == "WebP":  # its reader takes memory as soon as it is made
         _check(limits, *_webp_size(data), "RGBA", data, form, orientation_of(exif))
     image = OPENERS[form](io.BytesIO(data))
@@ -117,7 +122,11 @@ def _expanded(image: ImageFile, data: bytes) -> Expanded:
     if mode in ("P", "CMYK"):
         return np.asarray(image.convert("RGB")), None, {"P": "palette"}.get(mode, mode)
     if mode in ("LA", "RGBA"):
-        return _without_alpha(np.asarray(image), {"LA": "grey + alpha"}.get(mode, mode))
+        expanded = _without_alpha(np.asarray(image), {"LA": "grey + alpha"}.get(mode, mode))
+        if isinstance(image, BmpImageFile) and not expanded[1].any():
+            # Who writes 0 throughout means no alpha: Windows and most viewers show the picture.
+            return expanded[0], None, "RGB"
+        return expanded
     # The transparent grey is told in the file's own bits; Pillow's pixels have eight.
     if mode in ("1", "L") and isinstance(image, PngImageFile) and clear is not None and data[24] < 8:
         clear = 255 if mode == "1" and clear else clear * 255 // (2 ** data[24] - 1)
@@ -129,7 +138,7 @@ def _expanded(image: ImageFile, data: bytes) -> Expanded:
     return pixels, None if clear is None else _differs(pixels, clear), kind
 
 
-def _without_alpha(pixels: NDArray[Any], kind: str) -> Expanded:
+def _without_alpha(pixels: NDArray[Any], kind: str) -> tuple[NDArray[Any], NDArray[np.bool_], str]:
     return pixels[:, :, :-1], pixels[:, :, -1] != 0, kind
 
 
@@ -149,18 +158,15 @@ def _deep_png(data: bytes, image: ImageFile) -> Expanded:
     return pixels, None if clear is None else _differs(pixels, clear), "16-bit RGB"
 
 
-def _exif(data: bytes, form: str) -> bytes | None:
-    """The EXIF block of a format that keeps one where Pillow does not see it at once."""
-    return _checked_png(data) if form == "PNG" else _webp_exif(data) if form == "WebP" else None
-
-
-def _checked_png(data: bytes) -> bytes | None:
+def _bare_png(data: bytes) -> tuple[bytes, bytes | None]:
     """Walk a PNG's chunks: all there, and those with pixels sound, which Pillow leaves unchecked.
 
     Returns:
-        The EXIF block, which may also follow the pixels.
+        The PNG without what says nothing of its pixels, and may be damaged; and its EXIF block, which may
+        also follow the pixels, if that is sound.
     """
-    at, exif = 8, None
+    at, start, exif = 8, 0, None
+    kept: list[bytes] = []
     while at + 12 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, at)
         body = memoryview(data)[at + 4 : at + 8 + length]
@@ -168,13 +174,18 @@ def _checked_png(data: bytes) -> bytes | None:
         if len(check) < 4:
             break
         # What no picture can do without begins with a capital letter. The checksum covers name and body.
-        if kind[:1].isupper() and zlib.crc32(body) != int.from_bytes(check, "big"):
+        needed = kind[:1].isupper() or kind in KEPT_CHUNKS
+        sound = (needed or kind == b"eXIf") and zlib.crc32(body) == int.from_bytes(check, "big")
+        if needed and not sound:
             msg = f"damaged (PNG: wrong checksum of {kind.decode('latin-1')})"
             raise SourceError(msg)
         if kind == b"IEND":
-            return exif
-        exif = bytes(body[4:]) if kind == b"eXIf" else exif
+            return b"".join((*kept, data[start:])) if kept else data, exif
+        exif = bytes(body[4:]) if kind == b"eXIf" and sound else exif
         at += 12 + length
+        if not needed:
+            kept.append(data[start : at - 12 - length])
+            start = at
     msg = "cut off: the PNG has no end"
     raise SourceError(msg)
 

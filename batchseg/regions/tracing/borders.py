@@ -61,6 +61,26 @@ class Walks:
     links: Ints
     """(links, 2) pairs of walks of one region: a hole's, and that of the border to its left."""
 
+    def minus_x(self, width: int) -> Ints:
+        """(edges,) column of each edge's minus corner; `width` of the raster."""
+        held = np.flatnonzero(np.diff(self.offsets))
+        first, last = self.offsets[held], self.offsets[held + 1] - 1
+        minus_x = np.append(self.x[1:], 0)[: len(self.x)].astype(np.int64)
+        side_x = (self.end[held] % (2 * width + 2)) // 2
+        minus_x[last] = np.where(self.end[held] < 0, self.x[first], side_x)
+        return minus_x
+
+    def contacts(self, width: int) -> Ints:
+        """(pairs, 2) walks of pixels with one label that meet across a diagonal; `width` of the raster."""
+        walk = np.repeat(np.arange(len(self.offsets) - 1), np.diff(self.offsets))
+        pairs = [np.zeros((0, 2), dtype=np.int64)]
+        for bit, x in ((DOUBLE_PLUS, self.x), (DOUBLE_MINUS, self.minus_x(width))):
+            at = np.flatnonzero(self.double & bit)
+            # At one point there are two of each kind, one for each pixel of the diagonal.
+            at = at[np.lexsort((x[at], self.y[at]))]
+            pairs.append(walk[at].reshape(-1, 2))
+        return np.concatenate(pairs)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Vertices:

@@ -54,7 +54,7 @@ class Regions:
     confidence: Ints
     """(regions,) sum over the pixels; 0 where none was given."""
     cut: Bools
-    """(regions,) a piece of a region."""
+    """(regions,) a piece of a region that was cut, to bound memory."""
     x: NDArray[np.int32]
     """(edges,) columns: ring corners are (x[i], y[i]), (x[i + 1], y[i]), (x[i + 1], y[i + 1]) ..."""
     y: NDArray[np.int32]
@@ -80,6 +80,15 @@ class Regions:
             rings=rings,
             polygons=polygons,
         )
+
+
+def large_enough(region: Ints, area: Ints, least: int) -> Bools:
+    """(N,) whether the region of each piece, by its number, has so many pixels, all its pieces together."""
+    enough: Bools = area >= least
+    if enough.all():
+        return enough
+    _, which = np.unique(region, return_inverse=True)
+    return np.asarray(np.bincount(which, area)[which] >= least)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,6 @@
 """What a strip leaves open, joined to the next strip's walks; and what is closed, as regions."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -19,10 +19,15 @@ class Found:
     confidence: Ints
     origin: Ints
     """Region id of a region that was cut, else NO_ID."""
+    family: Ints
+    """Shared by those that meet across diagonals, where that connects; else each has its own."""
 
     def pick(self, regions: Ints | Bools) -> "Found":
         return Found(
-            label=self.label[regions], confidence=self.confidence[regions], origin=self.origin[regions]
+            label=self.label[regions],
+            confidence=self.confidence[regions],
+            origin=self.origin[regions],
+            family=self.family[regions],
         )
 
 
@@ -79,11 +84,13 @@ def nothing_open() -> Open:
         double=none.astype(np.uint8),
         offsets=offsets_of(none),
     )
-    found = Found(label=none, confidence=none, origin=none)
+    found = Found(label=none, confidence=none, origin=none, family=none)
     return Open(pieces=edges, start=none, end=none, region=none, found=found)
 
 
-def join(carried: Open, walks: Walks, origins: Ints, width: int) -> tuple[Closed, Open, Ints]:
+def join(
+    carried: Open, walks: Walks, origins: Ints, width: int, contacts: Ints | None = None
+) -> tuple[Closed, Open, Ints]:
     """What the strip before left open, and the next strip's walks.
 
     Args:
@@ -91,6 +98,7 @@ def join(carried: Open, walks: Walks, origins: Ints, width: int) -> tuple[Closed
         walks: of the next strip.
         origins: (pairs, 2) walks and the ids of cut regions that theirs go on with.
         width: of the raster.
+        contacts: (pairs, 2) walks that meet across a diagonal, where that connects; None: it does not.
 
     Returns:
         What is closed, what is open, and (pairs, 2) ids that turned out to be one region's.
@@ -100,6 +108,8 @@ def join(carried: Open, walks: Walks, origins: Ints, width: int) -> tuple[Closed
     pairs = np.concatenate([region_pairs, regions + walks.links])
     group = _components(pairs, regions + len(walks.label))
     found, same = _combine(carried.found, walks, origins, group)
+    if contacts is not None:
+        found = replace(found, family=_families(carried.found.family, group, regions + contacts))
     group_of = np.concatenate([group[carried.region], group[regions:]])
     alone = np.concatenate([np.arange(len(carried.start), olds), olds + np.flatnonzero(walks.start < 0)])
     pieces = np.concatenate([alone, links.pieces])
@@ -107,7 +117,8 @@ def join(carried: Open, walks: Walks, origins: Ints, width: int) -> tuple[Closed
     is_strand = np.concatenate([np.zeros(len(alone), dtype=bool), links.start >= 0])
     region = group_of[pieces[offsets_of(counts)[:-1]]]
     is_open = np.zeros(len(found.label), dtype=bool)
-    is_open[region[is_strand]] = True
+    is_open[found.family[region[is_strand]]] = True
+    is_open = is_open[found.family]
     pool = carried.pieces + Edges(x=walks.x, y=walks.y, double=walks.double, offsets=walks.offsets)
 
     done = np.flatnonzero(~is_open[region])
@@ -183,6 +194,13 @@ def _components(pairs: Ints, nodes: int) -> Ints:
     return group
 
 
+def _families(carried: Ints, group: Ints, contacts: Ints) -> Ints:
+    """(groups,) which meet across diagonals, now or as carried regions did; in `group` walks follow those."""
+    _, first, which = np.unique(carried, return_index=True, return_inverse=True)
+    before = np.stack([np.arange(len(carried)), first[which]], axis=1)
+    return _components(group[np.concatenate([before, contacts])], int(group.max(initial=-1)) + 1)
+
+
 def _combine(carried: Found, walks: Walks, origins: Ints, group: Ints) -> tuple[Found, Ints]:
     """The groups' attributes, and pairs of ids of cut regions that met."""
     groups = int(group.max(initial=-1)) + 1
@@ -190,6 +208,7 @@ def _combine(carried: Found, walks: Walks, origins: Ints, group: Ints) -> tuple[
         label=np.zeros(groups, dtype=np.int64),
         confidence=np.zeros(groups, dtype=np.int64),
         origin=np.full(groups, NO_ID),
+        family=np.arange(groups),
     )
     np.maximum.at(found.label, group, np.concatenate([carried.label, walks.label]))
     np.add.at(found.confidence, group, np.concatenate([carried.confidence, walks.confidence]))
@@ -254,7 +273,7 @@ def _with_origin(carried: Open, regions: Bools, width: int) -> Found:
     ids = edges.y.astype(np.int64) * width + edges.x
     origin = carried.found.origin.copy()
     np.minimum.at(origin, np.repeat(carried.region[parts], np.diff(edges.offsets)), ids)
-    return Found(label=carried.found.label, confidence=carried.found.confidence.copy(), origin=origin)
+    return replace(carried.found, confidence=carried.found.confidence.copy(), origin=origin)
 
 
 def _without(carried: Open, regions: Bools) -> Open:
@@ -283,10 +302,13 @@ def to_regions(closed: Closed, width: int) -> tuple[Regions, Ints]:
     np.minimum.at(first, region, key)
     np.maximum.at(bottom, region, _bottoms(pool)[part])
     here = np.flatnonzero(first != NO_ID)
-    found, first = closed.found.pick(here), first[here]
-    own_id = first // stride * width + first % stride
-    region_id = np.minimum(own_id, found.origin)
-    ranked = np.lexsort((first, region_id, bottom[here]))
+    found, first, bottom = closed.found.pick(here), first[here], bottom[here]
+    region_id, is_cut = np.minimum(first // stride * width + first % stride, found.origin), found.origin
+    if (np.diff(found.family) <= 0).any():
+        family = np.unique(found.family, return_inverse=True)[1]
+        region_id, bottom = _least(region_id, family), -_least(-bottom, family)
+        is_cut = _least(is_cut, family)
+    ranked = np.lexsort((first, region_id, bottom))
     rank = np.empty(len(closed.found.label), dtype=np.int64)
     rank[here[ranked]] = np.arange(len(here))
     rings = _begun_at_top(pool.pick(part[np.lexsort((key, rank[region]))]), stride)
@@ -295,14 +317,21 @@ def to_regions(closed: Closed, width: int) -> tuple[Regions, Ints]:
         region_id=region_id,
         class_id=found.label,
         confidence=found.confidence,
-        cut=found.origin != NO_ID,
+        cut=is_cut[ranked] != NO_ID,
         x=rings.x,
         y=rings.y,
         rings=rings.offsets,
         polygons=offsets_of(np.bincount(rank[region], minlength=len(here))),
     )
     same = np.stack([region_id, found.origin], axis=1)
-    return regions, same[regions.cut & (same[:, 0] != same[:, 1])]
+    return regions, same[(found.origin != NO_ID) & (same[:, 0] != same[:, 1])]
+
+
+def _least(values: Ints, family: Ints) -> Ints:
+    """Of each one's family."""
+    least = np.full(family.max(initial=-1) + 1, NO_ID)
+    np.minimum.at(least, family, values)
+    return least[family]
 
 
 def _rings(closed: Closed) -> tuple[Edges, Ints, Ints]:

@@ -1,6 +1,7 @@
 """Regions of a class raster: strips in, from the top, finished regions out, in memory bounded by both.
 
-A region is a largest set of 4-connected pixels of one class. What a strip leaves open is carried as
+A region is a largest set of 4-connected pixels of one class. One of 8-connected pixels comes out in a piece
+for each of these, all of one id, together. What a strip leaves open is carried as
 *strands*, walks that end at the strip's lower border, and joined to the next strip's. Regions come out by
 their last row, then by region id: neither their order nor their rings depend on the strips.
 """
@@ -33,6 +34,7 @@ class RegionTracer:
         wanted: (256,) or (65536,) by pixel value, whether it makes regions.
         with_confidence: whether strips come with confidence.
         max_vertices: an open region that has more is cut, at a row that depends on `width` alone.
+        connectivity: 4, or 8: pixels that meet across a diagonal belong to one region too.
     """
 
     def __init__(
@@ -43,8 +45,10 @@ class RegionTracer:
         wanted: Bools,
         with_confidence: bool = False,
         max_vertices: int = 1_000_000,
+        connectivity: int = 4,
     ) -> None:
         self._height, self._width, self._max_vertices = height, width, max_vertices
+        self._diagonal = connectivity == 8
         self._classes = np.concatenate([[-1], np.flatnonzero(wanted)])
         dtype = np.uint8 if len(self._classes) <= 256 else np.uint16
         self._label_of = np.zeros(len(wanted), dtype=dtype)
@@ -111,8 +115,9 @@ class RegionTracer:
         strip = np.zeros((len(labels) + 1, self._width + 1), dtype=labels.dtype)
         strip[0, 1:], strip[1:, 1:] = self._above, labels
         walks = walk_strip(strip, line_off=self._line, integral=integral)
-        origin = _origins(walks, self._cuts, labels[0], self._line)
-        closed, self._open, same = join(self._open, walks, origin, self._width)
+        origin = _origins(walks, self._cuts, labels[0], self._line, (-1, 0, 1) if self._diagonal else (0,))
+        contacts = walks.contacts(self._width) if self._diagonal else None
+        closed, self._open, same = join(self._open, walks, origin, self._width, contacts)
         self.joined.add(same)
         self._above = labels[-1].copy()
         self._cuts = None
@@ -136,8 +141,9 @@ class RegionTracer:
         return integral
 
     def _cut(self) -> Iterator[Regions]:
+        family = np.unique(self._open.found.family, return_inverse=True)[1]
         size = np.bincount(
-            self._open.region, 2 * np.diff(self._open.pieces.offsets), len(self._open.found.label)
+            family[self._open.region], 2 * np.diff(self._open.pieces.offsets), family.max(initial=-1) + 1
         )
         smallest = np.argsort(size, kind="stable")
         # Together they are bounded as well: the largest go until the rest fits.
@@ -145,7 +151,9 @@ class RegionTracer:
         too_large[smallest] |= np.cumsum(size[smallest]) > CARRIED * self._max_vertices
         if not too_large.any():
             return
-        closed, self._open, cuts, same = cut(self._open, too_large, self._line, self._width, self._integral)
+        closed, self._open, cuts, same = cut(
+            self._open, too_large[family], self._line, self._width, self._integral
+        )
         self.joined.add(same)
         # To the next strip what was cut is no region: what goes on below is new, and `_origins` names it.
         self._cuts = cuts, self._above.copy()
@@ -153,20 +161,22 @@ class RegionTracer:
         yield self._emit(closed)
 
 
-def _origins(walks: Walks, cuts: tuple[Cuts, Labels] | None, labels: Labels, line: int) -> Ints:
-    """(pairs, 2) walks and the ids of cut regions that theirs go on with: an upper side lies on the cut."""
+def _origins(
+    walks: Walks, cuts: tuple[Cuts, Labels] | None, labels: Labels, line: int, steps: tuple[int, ...]
+) -> Ints:
+    """(pairs, 2) walks and the ids of cut regions that theirs go on with: an upper side lies on the cut.
+
+    `steps` are from a pixel's column to those of the pixels below that it is connected to.
+    """
     if cuts is None:
         return np.zeros((0, 2), dtype=np.int64)
     runs, above = cuts
-    columns, run = _columns(runs)
-    goes_on = labels[columns] == above[columns]
-    columns, run = columns[goes_on], run[goes_on]
-    held = np.flatnonzero(np.diff(walks.offsets))
-    first, last = walks.offsets[held], walks.offsets[held + 1] - 1
-    minus_x = np.append(walks.x[1:], 0)[: len(walks.x)]
-    side_x = (walks.end[held] % (2 * len(labels) + 2)) // 2
-    minus_x[last] = np.where(walks.end[held] < 0, walks.x[first], side_x)
-    uppers = np.flatnonzero((walks.y == line) & (minus_x > walks.x))
+    cut_columns, cut_run = _columns(runs)
+    below = np.pad(labels, 1)
+    going_on = [below[cut_columns + 1 + step] == above[cut_columns] for step in steps]
+    columns = np.concatenate([cut_columns[on] + step for on, step in zip(going_on, steps, strict=True)])
+    run = np.concatenate([cut_run[on] for on in going_on])
+    uppers = np.flatnonzero((walks.y == line) & (walks.minus_x(len(labels)) > walks.x))
     uppers = uppers[np.argsort(walks.x[uppers])]
     edge = uppers[np.searchsorted(walks.x[uppers], columns, side="right") - 1]
     walk = np.searchsorted(walks.offsets, edge, side="right") - 1

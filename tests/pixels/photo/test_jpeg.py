@@ -1,4 +1,5 @@
 import io
+import struct
 import time
 
 import cv2
@@ -10,6 +11,7 @@ from PIL import Image
 
 from batchseg.errors import SourceError
 from batchseg.pixels.photo.decode import decode
+from batchseg.pixels.photo.jpeg import orientation_of
 
 
 def test_a_jpeg_of_unusual_subsampling_is_pillows():
@@ -109,3 +111,47 @@ def test_jpegs_are_opencvs_to_the_last_bit():
         expected = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
         pixels = decode(data, path.name).pixels
         assert np.array_equal(np.broadcast_to(pixels, expected.shape), expected)
+
+
+EXIF = Image.Exif()
+EXIF[0x010E] = "a word of the photographer's"
+EXIF[0x0112] = 6
+BLOCK = EXIF.tobytes()
+DAMAGED = {
+    "junk": b"Exif\0\0" + bytes(range(60, 200)),
+    "no byte order": b"Exif\0\0ZZ" + BLOCK[8:],
+    "three bytes": BLOCK[:9],
+    "cut in the directory": BLOCK[:20],
+    "a directory beyond the end": BLOCK[:10] + b"\xff\xff\xff\xf0" + BLOCK[14:],
+}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_an_orientation_is_pillows():
+    for order in (b"II*\0", b"MM\0*"):
+        ways = "<" if order[:1] == b"I" else ">"
+        for kind, count, value in ((3, 1, 6), (4, 1, 8), (1, 1, 3), (2, 2, 6), (3, 2, 6), (3, 1, 99)):
+            packed = struct.pack(ways + {3: "H", 4: "I"}.get(kind, "B"), value)
+            body = packed.ljust(4, b"\0")
+            entry = struct.pack(f"{ways}HHI", 0x0112, kind, count) + body
+            block = order + struct.pack(f"{ways}IH", 8, 1) + entry + bytes(4)
+            read = Image.Exif()
+            read.load(block)
+            expected = read.get(0x0112)
+            assert orientation_of(block) == (expected if isinstance(expected, int) else 1), (order, kind)
+            assert orientation_of(b"Exif\0\0" + block) == orientation_of(block)
+    assert orientation_of(None) == orientation_of(b"") == 1
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("damage", DAMAGED)
+def test_damaged_exif_condemns_no_picture(form, damage):
+    picture = Image.open(io.BytesIO(WHOLE["JPEG"]))
+    plain, spoilt, cut = io.BytesIO(), io.BytesIO(), io.BytesIO()
+    picture.save(plain, form)
+    picture.save(spoilt, form, exif=DAMAGED[damage])
+    assert np.array_equal(decode(spoilt.getvalue(), "x").pixels, decode(plain.getvalue(), "x").pixels)
+    # What lies behind the orientation may be missing.
+    picture.save(cut, form, exif=BLOCK[:-20])
+    turned = decode(cut.getvalue(), "x").pixels
+    assert np.array_equal(turned, np.rot90(decode(plain.getvalue(), "x").pixels, -1))

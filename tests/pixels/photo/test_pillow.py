@@ -1,3 +1,6 @@
+import struct
+import zlib
+
 import numpy as np
 import pytest
 from encoded import CMYK, DEEP, GREY, HEIGHT, RGB, WHOLE, WIDTH, by_gdal, by_pillow
@@ -51,3 +54,44 @@ def test_a_wrong_checksum_is_damage():
     data[-30] ^= 1
     with pytest.raises(SourceError, match="wrong checksum of IDAT"):
         decode(bytes(data), "x.png")
+
+
+def with_chunk(kind, body, checksum=None):
+    """A PNG with one chunk more, behind its header."""
+    data = WHOLE["PNG"]
+    check = zlib.crc32(kind + body) if checksum is None else checksum
+    return data[:33] + struct.pack(">I", len(body)) + kind + body + struct.pack(">I", check) + data[33:]
+
+
+@pytest.mark.parametrize("checksum", [None, 7])
+@pytest.mark.parametrize("kind", [b"eXIf", b"iCCP", b"zTXt", b"tEXt", b"pHYs", b"gAMA", b"prIV"])
+def test_what_says_nothing_of_pixels_condemns_no_png(kind, checksum):
+    for body in (b"", bytes(range(50, 250))):
+        data = with_chunk(kind, body, checksum)
+        assert np.array_equal(decode(data, "x.png").pixels, decode(WHOLE["PNG"], "x.png").pixels)
+
+
+def test_a_png_whose_transparency_is_damaged_is():
+    with pytest.raises(SourceError, match="wrong checksum of tRNS"):
+        decode(with_chunk(b"tRNS", bytes(6), 7), "x.png")
+
+
+def bmp_of(rgba):
+    """32 bits a pixel with a V4 header that names an alpha mask, from the bottom up."""
+    height, width = rgba.shape[:2]
+    v4 = struct.pack("<IiiHHIIiiII", 108, width, height, 1, 32, 3, rgba.nbytes, 2835, 2835, 0, 0)
+    v4 = (v4 + struct.pack("<IIII", 0xFF, 0xFF00, 0xFF0000, 0xFF000000)).ljust(108, b"\0")
+    head = struct.pack("<2sIHHI", b"BM", 122 + rgba.nbytes, 0, 0, 122)
+    return head + v4 + rgba[::-1].tobytes()
+
+
+def test_a_bmp_whose_alpha_is_0_throughout_has_none():
+    rgba = np.random.default_rng(2).integers(0, 256, (7, 9, 4), dtype=np.uint8)
+    rgba[..., 3] = 0
+    picture = decode(bmp_of(rgba), "x.bmp")
+    assert (picture.valid, picture.kind) == (None, "RGB")
+    assert np.array_equal(picture.pixels, rgba[..., :3])
+    rgba[2, 3, 3] = 1
+    picture = decode(bmp_of(rgba), "x.bmp")
+    assert picture.valid is not None and picture.valid.sum() == 1 and picture.valid[2, 3]
+    assert not decode(by_pillow(Image.fromarray(rgba * 0), "PNG"), "x.png").valid.any()

@@ -6,6 +6,7 @@ import shapely
 from hypothesis import given
 from hypothesis import strategies as st
 from polygons import rings, spiral, whole_regions
+from scipy import ndimage
 from traced import NODATA, SETTINGS, polygons_of, rasters, traced, wanted
 
 from batchseg.regions.tracing import tracer as trace
@@ -127,3 +128,53 @@ def test_joined_ids_are_the_smallest():
     assert not joined
     joined.add(np.array([[5, 7], [3, 7], [2, 5]]))
     assert joined.resolve(np.array([7, 5, 4, 3, 2])).tolist() == [2, 2, 4, 2, 2]
+
+
+def by_corners(ids, which):
+    """(class id, pixels, smaller parts) by region id: scipy's components of the whole raster."""
+    found = {}
+    for class_id in np.flatnonzero(which[np.unique(ids)]):
+        value = np.unique(ids)[class_id]
+        labels, count_of = ndimage.label(ids == value, structure=np.ones((3, 3)))
+        parts, _ = ndimage.label(ids == value)
+        for number in range(1, count_of + 1):
+            pixels = np.flatnonzero(labels.ravel() == number)
+            sets = len(np.unique(parts.ravel()[pixels]))
+            found[int(pixels[0])] = (int(value), len(pixels), sets)
+    return found
+
+
+@SETTINGS
+@given(rasters, st.integers(1, 12), st.integers(1, 100))
+def test_regions_that_touch_by_corners_share_an_id_and_come_out_together(ids, rows, chunk):
+    batches, tracer = traced(ids, rows=rows, chunk=chunk, connectivity=8)
+    found = {}
+    for batch in batches:
+        polygons = polygons_of(batch)
+        assert shapely.is_valid(polygons).all() and not batch.cut.any()
+        for region_id in np.unique(batch.region_id).tolist():
+            assert region_id not in found
+            own = batch.region_id == region_id
+            (class_id,) = np.unique(batch.class_id[own]).tolist()
+            found[region_id] = (class_id, int(count(batch).area[own].sum()), int(own.sum()))
+    assert found == by_corners(ids, wanted()) and not tracer.joined
+    # Its parts are the regions that touch by sides.
+    sides = [polygon for _, polygon in whole_regions(ids, wanted()).values()]
+    assert sum(len(batch) for batch in batches) == len(sides)
+    again, _ = traced(ids, rows=len(ids), connectivity=8)
+    one, other = (np.concatenate([batch.region_id for batch in some]) for some in (batches, again))
+    assert one.tolist() == other.tolist()
+
+
+@SETTINGS
+@given(rasters, st.integers(1, 12), st.integers(1, 60), st.integers(4, 30))
+def test_regions_that_touch_by_corners_are_cut_and_joined_again(ids, rows, chunk, most):
+    batches, tracer = traced(ids, rows=rows, chunk=chunk, connectivity=8, max_vertices=most)
+    found = {}
+    for batch in batches:
+        names = tracer.joined.resolve(batch.region_id).tolist()
+        for region_id, class_id, area in zip(names, batch.class_id.tolist(), count(batch).area, strict=True):
+            known = found.get(region_id, (class_id, 0))
+            assert known[0] == class_id
+            found[region_id] = (class_id, known[1] + int(area))
+    assert found == {key: value[:2] for key, value in by_corners(ids, wanted()).items()}
