@@ -115,30 +115,67 @@ def _upload(fs: Any, local: Path, path: str) -> None:
 
 
 _EXISTS = frozenset(("PreconditionFailed", "412", "ConditionalRequestConflict", "409"))
+_NOT_KNOWN = frozenset(("NotImplemented", "501"))
 
 
 def create(place: Location, data: bytes) -> bool:
-    """Write a file only if it is absent; False where another one is there. Raises OutputError.
+    """Write a file only if it is absent; False where another one is there.
 
     The data must be unlike what anybody else would write there: a client sends a request again whose
     reply was lost, and is then told that the file exists. It is its own.
+
+    Raises:
+        OutputError: it cannot be written.
+        ConfigError: the storage cannot do that, see `check_condition`.
     """
     with output_errors("create", place):
         if not place.is_local:
-            fs, path = filesystem(place)
-            try:
-                patiently(lambda: fs.pipe_file(path, data, mode="create"))
-            except OSError as e:
-                # Servers word it in several ways, of which s3fs knows Amazon's alone; a conflict is another's
-                # request at the same moment.
-                told = isinstance(e, FileExistsError) or code_of(e) in _EXISTS
-                if not told:
-                    raise
-                return bool(read_bytes(place) == data)
-            return True
+            return _put_if_absent(place, data) or bool(read_bytes(place) == data)
         with making(place) as made:
             made.write(data, durable=True)
             return made.add()
+
+
+def check_condition(place: Location, data: bytes) -> None:
+    """Look whether "only if absent" means anything to a storage: servers pass over what they do not know.
+
+    Args:
+        place: a file that is there.
+        data: what it holds, as a server that passes over the condition writes it again.
+
+    Raises:
+        ConfigError: it does not.
+        OutputError: the storage fails.
+    """
+    with output_errors("create", place):
+        if not place.is_local and _put_if_absent(place, data):
+            raise _without_condition(place, "it replaced what was there")
+
+
+def _put_if_absent(place: Location, data: bytes) -> bool:
+    fs, path = filesystem(place)
+    try:
+        patiently(lambda: fs.pipe_file(path, data, mode="create"))
+    except OSError as e:
+        # Servers word it in several ways, of which s3fs knows Amazon's alone; a conflict is another's
+        # request at the same moment.
+        if isinstance(e, FileExistsError) or code_of(e) in _EXISTS:
+            return False
+        if (code := code_of(e)) in _NOT_KNOWN:
+            beside = f"{path}.plain"  # the condition may not be what the server lacks: who knows it tells
+            patiently(lambda: fs.pipe_file(beside, data))
+            fs.rm_file(beside)
+            raise _without_condition(place, f"it answered {code}") from e
+        raise
+    return True
+
+
+def _without_condition(place: Location, seen: str) -> ConfigError:
+    msg = (
+        f"output: the storage cannot create {place} only if it is absent (S3's `If-None-Match: *`): {seen}. "
+        f"So nothing would keep two runs from working on this output at once"
+    )
+    return ConfigError(msg, "Write to a disk and copy the output to the bucket, or use a server that can.")
 
 
 @contextlib.contextmanager

@@ -6,11 +6,15 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
+import fsspec
 import pytest
+from moto.server import DomainDispatcherApplication, create_backend_app
 from names import acts
 from stored import put
+from werkzeug.serving import make_server
 
 from batchseg.errors import ConfigError, LockedError, OutputError
 from batchseg.output import layout
@@ -332,3 +336,65 @@ def test_a_planted_holder_says_nothing_that_acts(tmp_path, document):
         assert not acts(shown(line))
         assert len(line) < 1000
         assert holder(str(tmp_path)) in line
+
+
+REFUSAL = (
+    b"<Error><Code>NotImplemented</Code><Message>A header implies what is not implemented</Message></Error>"
+)
+
+
+@pytest.fixture
+def careless_bucket(request, bucket, monkeypatch):
+    """A bucket whose server passes over `If-None-Match`, or answers 501 to it, or to all that is written."""
+    application = DomainDispatcherApplication(create_backend_app)
+
+    def serve(environ, start):
+        is_put = environ["REQUEST_METHOD"] == "PUT"
+        is_conditional = is_put and "HTTP_IF_NONE_MATCH" in environ
+        if request.param == "passes over":
+            environ.pop("HTTP_IF_NONE_MATCH", None)
+        elif is_conditional or (is_put and request.param == "501 to all"):
+            environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
+            start("501 Not Implemented", [("Content-Type", "application/xml")])
+            return [REFUSAL]
+        return application(environ, start)
+
+    server = make_server("127.0.0.1", 0, serve, threaded=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    options = fsspec.config.conf["s3"] | {"endpoint_url": f"http://127.0.0.1:{server.port}"}
+    for spelling in ("s3", "s3a"):
+        monkeypatch.setitem(fsspec.config.conf, spelling, options)
+    yield bucket
+    server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("careless_bucket", "seen"),
+    [("passes over", "it replaced what was there"), ("501", "it answered NotImplemented")],
+    indirect=["careless_bucket"],
+)
+def test_a_bucket_that_creates_what_is_there_is_refused_and_keeps_nothing(careless_bucket, seen):
+    output = careless_bucket + "/out"
+    with pytest.raises(ConfigError, match="only if it is absent.*" + seen) as caught, hold(output, "mine"):
+        pass
+    assert "copy the output to the bucket" in caught.value.lines[1]
+    assert list(listing.list_folder(layout.locks_folder(output))) == []
+
+
+@pytest.mark.parametrize("careless_bucket", ["501 to all"], indirect=True)
+def test_what_a_server_refuses_in_every_write_is_no_matter_of_the_condition(careless_bucket):
+    refused = pytest.raises(ConfigError, match=r"cannot write to .* not implemented; check")
+    with refused, hold(careless_bucket + "/out", "mine"):
+        pass
+
+
+def test_of_two_that_one_epoch_was_given_to_the_first_finds_out(bucket, monkeypatch):
+    """By a server that looks whether an object is there, and then writes it."""
+    output = bucket + "/out"
+    with hold(output, "first") as first:
+        first.check()
+        put(layout.epoch_file(output, 1).uri, b'{"token": "1", "holder": "second", "released": false}')
+        with pytest.raises(OutputError, match=r"another run holds .* \(second\)"):
+            first.check()
+        with pytest.raises(OutputError, match="another run holds"):
+            first.end_work()
