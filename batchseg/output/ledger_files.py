@@ -18,7 +18,11 @@ def parts_there(output: str) -> tuple[dict[int, int], dict[int, int]]:
     with publish.output_errors("list", folder):
         infos = sorted(listing.list_folder(folder), key=lambda info: info.uri)
     snapshots, segments = (
-        {number: info.size for info in infos if (number := layout.ledger_number(info.uri, kind)) is not None}
+        {
+            number: info.size or 0
+            for info in infos
+            if (number := layout.ledger_number(info.uri, kind)) is not None
+        }
         for kind in ("snapshot", "segment")
     )
     return snapshots, segments
