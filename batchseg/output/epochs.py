@@ -1,6 +1,8 @@
 """The epochs of an output, as they are on its storage: who holds it, or held it last."""
 
+import os
 from dataclasses import dataclass
+from pathlib import Path
 
 from batchseg.errors import OutputError
 from batchseg.output import layout
@@ -22,6 +24,8 @@ class Epoch:
     released: bool
     ending: bool
     """Its workers are to publish nothing more."""
+    scope: str
+    """Where a flock on its file tells whether its holder lives, see `flock_scope`; empty: everywhere."""
     modified: float | None
 
 
@@ -51,6 +55,7 @@ def read(place: Location, modified: float | None = None) -> Epoch | None:
             text=_text(loaded["holder"]),
             released=loaded["released"] is True,
             ending=loaded.get("ending") is True,
+            scope=_text(loaded.get("scope", "")),
             modified=modified,
         )
     except FileNotFoundError:
@@ -59,9 +64,18 @@ def read(place: Location, modified: float | None = None) -> Epoch | None:
         msg = f"cannot read {place}: {e}"
         raise OutputError(msg) from e
     except (AttributeError, ValueError, KeyError, TypeError, RecursionError):
-        # A power cut leaves an empty file; whether its run lives is seen as of any other.
+        # A power cut leaves an empty file, and so does, for a moment, who creates one without hard links.
         text = f"unknown, as {place} is damaged"
-        return Epoch(token="", text=text, released=False, ending=False, modified=modified)
+        return Epoch(token="", text=text, released=False, ending=False, scope="", modified=modified)
+
+
+def flock_scope(descriptor: int) -> str:
+    """Who sees a flock on an open file: processes of one kernel that have it from one mounted file system.
+
+    Others may have their own: FUSE keeps flocks in each host's kernel, and for each mount.
+    """
+    kernel = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return f"{kernel}:{os.fstat(descriptor).st_dev:x}"
 
 
 def _text(value: object) -> str:

@@ -71,6 +71,8 @@ class Lock:
     text: str
     _file: Any = None
     """The flocked file of a local output."""
+    _scope: str = "nowhere"
+    """Who sees that it is flocked."""
     _lost: str | None = None
     _beaten: tuple[float, float] = field(default_factory=lambda: _clocks())
     _over: threading.Event = field(default_factory=threading.Event)
@@ -221,7 +223,7 @@ def holder(output: str) -> str | None:
     found = epochs.found(output, newest)
     if found is None or found.released:
         return None
-    if (is_held := _is_flocked(output, newest)) is not None:
+    if (is_held := _is_flocked(output, newest, found)) is not None:
         return found.text if is_held else None
     # Nothing is written to ask the storage's clock: who only looks may be unable to.
     is_silent = found.modified is not None and abs(time.time() - found.modified) > STALE_SECONDS
@@ -270,7 +272,7 @@ def _is_last(lock: Lock) -> bool:
 
 def _is_free(output: str, epoch: int, found: epochs.Epoch, now: Callable[[], float]) -> bool:
     """Released, its process dead, or silent for too long."""
-    if found.released or _is_flocked(output, epoch) is False:
+    if found.released or _is_flocked(output, epoch, found) is False:
         return True
     if found.modified is None:
         return False
@@ -300,6 +302,8 @@ def _now(output: str) -> float:
 
 def _document(lock: Lock, *, released: bool) -> bytes:
     said = {"token": lock.token, "holder": lock.text, "released": released, "ending": lock._ending}
+    if lock._file is not None:
+        said["scope"] = lock._scope
     return json.dumps(said).encode()
 
 
@@ -321,16 +325,17 @@ def _write(lock: Lock, *, released: bool) -> None:
 
 def _create(lock: Lock) -> bool:
     """Write the epoch only if nobody has. A local file appears flocked, so it is never taken for dead."""
-    place, data = layout.epoch_file(lock.output, lock.epoch), _document(lock, released=False)
+    place = layout.epoch_file(lock.output, lock.epoch)
     path = place.path
     if path is None:
-        return publish.create(place, data)
+        return publish.create(place, _document(lock, released=False))
     try:
         with publish.making(place, keep_open=True) as made:
             lock._file = os.fdopen(made.descriptor, "r+b")
-            made.write(data, durable=False)
             with contextlib.suppress(OSError):  # a disk without flock still has signs of life
                 fcntl.flock(lock._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                lock._scope = epochs.flock_scope(made.descriptor)
+            made.write(_document(lock, released=False), durable=False)
             return made.add()
     except FileNotFoundError:  # who was first removed ours, see _take
         return False
@@ -341,13 +346,19 @@ def _create(lock: Lock) -> bool:
         raise OutputError(said) from e
 
 
-def _is_flocked(output: str, epoch: int) -> bool | None:
-    """Whether a local holder's process is there, however it sleeps. None: other storages do not tell."""
+def _is_flocked(output: str, epoch: int, found: epochs.Epoch) -> bool | None:
+    """Whether a local holder's process is there, however it sleeps.
+
+    None: nothing tells. It is no disk, the holder is on another host or came by another mount, or the file is
+    damaged, or just begun and not flocked yet.
+    """
     place = layout.epoch_file(output, epoch)
-    if not place.is_local:
+    if not place.is_local or not found.token:
         return None
     try:
         with os.fdopen(rooted.open_file(place), "rb") as file:
+            if found.scope not in ("", epochs.flock_scope(file.fileno())):
+                return None
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             return False
     except BlockingIOError:

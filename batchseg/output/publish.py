@@ -250,6 +250,19 @@ def clear_scratch(output: str) -> None:
                 pass
 
 
+_NO_LINKS = frozenset(
+    (
+        errno.EPERM,  # exFAT, FAT
+        errno.EOPNOTSUPP,  # SMB
+        errno.ENOSYS,  # gcsfuse, libfuse without `link`
+        errno.EIO,  # rclone mount
+        errno.EMLINK,
+        errno.EXDEV,  # unions of disks
+    )
+)
+"""What link() answers on file systems that have no hard links. If it means something else, so does O_EXCL."""
+
+
 @dataclass(frozen=True, slots=True)
 class Making:
     """A new file by a temporary name on the file system of its place."""
@@ -276,13 +289,35 @@ class Making:
         os.rename(self._temporary, self._name, src_dir_fd=self._scratch, dst_dir_fd=self._above)
 
     def add(self) -> bool:
-        """Put it in its place if that is free; False where it is taken."""
+        """Put it in its place if that is free; False where it is taken.
+
+        Where a disk has no hard links the place is taken first, by an empty file: that is what one finds who
+        reads just then, or after a crash just there.
+        """
         at = {"src_dir_fd": self._scratch, "dst_dir_fd": self._above}
         try:
             # link fails if the name exists, which rename does not
             os.link(self._temporary, self._name, follow_symlinks=False, **at)
         except FileExistsError:
             return False
+        except OSError as e:
+            if e.errno not in _NO_LINKS:
+                raise
+            return self._take()
+        return True
+
+    def _take(self) -> bool:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            os.close(os.open(self._name, flags, 0o666, dir_fd=self._above))
+        except FileExistsError:
+            return False
+        try:
+            self.replace()
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(self._name, dir_fd=self._above)
+            raise
         return True
 
 

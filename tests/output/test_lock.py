@@ -244,7 +244,7 @@ def test_a_lock_that_a_power_cut_damaged_is_as_old_as_any_other(output, quick, l
 
 @pytest.mark.parametrize("hours", [-1, 1])
 def test_where_no_flock_tells_a_lock_of_another_hour_is_stale(tmp_path, quick, monkeypatch, hours):
-    monkeypatch.setattr(output_lock, "_is_flocked", lambda output, epoch: None)
+    monkeypatch.setattr(output_lock, "_is_flocked", lambda *arguments: None)
     path = tmp_path / "_batchseg" / "locks" / "epoch-00000003.json"
     put(path, b'{"token": "", "holder": "other", "released": false}')
     then = time.time() + 3600 * hours
@@ -254,7 +254,7 @@ def test_where_no_flock_tells_a_lock_of_another_hour_is_stale(tmp_path, quick, m
 
 
 def test_a_lock_from_the_future_that_is_written_again_is_held(tmp_path, quick, monkeypatch):
-    monkeypatch.setattr(output_lock, "_is_flocked", lambda output, epoch: None)
+    monkeypatch.setattr(output_lock, "_is_flocked", lambda *arguments: None)
     ahead = iter(range(3600, 7200))
     real = file_info
     monkeypatch.setattr(
@@ -398,3 +398,63 @@ def test_of_two_that_one_epoch_was_given_to_the_first_finds_out(bucket, monkeypa
             first.check()
         with pytest.raises(OutputError, match="another run holds"):
             first.end_work()
+
+
+KILLED = """
+import errno, os, sys
+from batchseg.errors import OutputError
+from batchseg.output import lock
+from batchseg.output.ledger import Ledger
+from batchseg.output.record import SceneRecord
+
+def link(*_, **__):
+    raise OSError(errno.EPERM, "no hard links here")
+
+os.link, rename = link, os.rename
+if sys.argv[2] == "epoch":
+    os.rename = lambda *_, **__: os._exit(9)
+with lock.hold(sys.argv[1], "killed"):
+    ledger = Ledger(sys.argv[1])
+    ledger.claim("killed")
+    ledger.append([SceneRecord(status="failed", source_id="a", tag="1")])
+    os.rename = lambda *_, **__: os._exit(9)
+    ledger.append([SceneRecord(status="failed", source_id="b", tag="1")])
+"""
+"""A run on a disk without hard links, killed between the two steps in which a file is created there."""
+
+
+@pytest.mark.parametrize(("over", "kept"), [("epoch", []), ("segment", ["a"])])
+def test_without_hard_links_a_kill_amid_a_creation_loses_nothing_that_was_recorded(
+    tmp_path, quick, over, kept
+):
+    output = str(tmp_path / "out")
+    done = subprocess.run([sys.executable, "-c", KILLED, output, over], check=False)
+    assert done.returncode == 9
+    empty = [path for path in (tmp_path / "out" / "_batchseg").rglob("*-*") if not path.stat().st_size]
+    assert [path.name.partition("-")[0] for path in empty] == [over]
+    with taken_over(output) as mine:
+        assert [record.source_id for record in Ledger(output).sources()] == kept
+        ledger = Ledger(output)
+        ledger.claim("mine", mine.guard)
+        ledger.append([SceneRecord(status="failed", source_id="b", tag="1")])
+        ledger.merge()
+    assert [record.source_id for record in Ledger(output).sources()] == [*kept, "b"]
+
+
+def test_an_epoch_that_is_only_begun_is_not_taken_for_a_dead_ones(tmp_path):
+    place = layout.epoch_file(str(tmp_path), 1)
+    put(place.uri, b"")
+    with pytest.raises(LockedError, match="damaged"), hold(str(tmp_path), "mine"):
+        pass
+
+
+def test_a_holder_that_came_by_another_mount_is_told_by_its_signs_of_life(tmp_path, quick, monkeypatch):
+    """Its flock is seen there alone, as on FUSE: here it looks as if its process had died."""
+    place = layout.epoch_file(str(tmp_path), 1)
+    said = {"token": "1", "holder": "other", "released": False, "ending": False, "scope": "elsewhere:1"}
+    put(place.uri, json.dumps(said).encode())
+    assert holder(str(tmp_path)) == "other"
+    with pytest.raises(LockedError, match="other"), hold(str(tmp_path), "mine"):
+        pass
+    with taken_over(str(tmp_path)) as mine:
+        assert mine.epoch == 2
