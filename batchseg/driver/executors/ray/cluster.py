@@ -30,6 +30,9 @@ waits 30 s, and then says that it is overloaded. A session of 2.60 has 55 files 
 
 LOOPBACK_SECONDS = 3.0
 
+NO_NODE = "No node info found"
+"""As Ray 2.60 words it."""
+
 QUIET = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": False}
 
 
@@ -175,9 +178,11 @@ def check_loopback() -> None:
 
 
 def _because_of(error: BaseException) -> str:
-    """The cause that Ray hides behind "Failed to connect": a token that does not fit, for one."""
+    """The cause that Ray hides behind "Failed to connect"."""
     while error.__cause__ is not None:
         error = error.__cause__
+    if isinstance(error, RuntimeError) and NO_NODE in str(error):
+        return "; no Ray node of it runs on this host: `ray start --address` makes one"
     return f" ({first_line(error)})" if isinstance(error, ray_errors.AuthenticationError) else ""
 
 

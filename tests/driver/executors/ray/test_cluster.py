@@ -87,6 +87,10 @@ def test_what_hinders_is_told_and_leaves_nothing(cluster_of, tmp_path, monkeypat
     refused.__cause__ = ray_errors.AuthenticationError("the token is another one")
     with pytest.raises(ConfigError, match=r"Failed to connect \(.*the token is another one"):
         cluster_of(NoRay(refused), "head:6379")
+    outside = ConnectionError("Failed to connect")
+    outside.__cause__ = RuntimeError("No node info found matching attributes: '' when trying")
+    with pytest.raises(ConfigError, match="Failed to connect; no Ray node of it runs on this host"):
+        cluster_of(NoRay(outside), "head:6379")
     monkeypatch.setattr(ray_cluster, "full_disks", lambda: ["/tmp is full"])
     with pytest.raises(StoppedError, match=r"cannot start Ray on this machine: no \(/tmp is full; make room"):
         cluster_of(NoRay(Exception("no"), Exception("no")))
