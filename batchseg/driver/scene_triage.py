@@ -160,7 +160,7 @@ class _ListedSizes:
             roots = [layout.result_folder(self._output, folder) for folder in layout.RESULTS]
             with publish.output_errors("list", self._output):
                 listed = storage.at_once(listing.list_below, roots, self._output)
-            self._sizes = {info.uri: info.size for infos in listed for info in infos}
+            self._sizes = {info.uri: info.size or 0 for infos in listed for info in infos}
         return self._sizes.get(uri)
 
 

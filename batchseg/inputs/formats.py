@@ -78,6 +78,9 @@ def driver_of(head: bytes, *, allow_vrt: bool) -> str:
     Raises:
         SourceError: it is of no kind that is opened.
     """
+    if not head:
+        msg = "the file is empty"
+        raise SourceError(msg)
     for pattern, driver in SIGNATURES:
         if pattern.match(head):
             return driver

@@ -238,7 +238,7 @@ def _scene_source(
         uri=uri,
         files=tuple(info.uri for info in infos),
         tag="",
-        size=sum(info.size for info in scene.rasters),
+        size=_together(scene.rasters),
         problem=unspeakable or in_utf8(scene.problem)[0],
         rasters=tuple(info.uri for info in scene.rasters),
         names=names,
@@ -249,6 +249,12 @@ def _scene_source(
         young=any(map(is_young, infos)),
     )
     return dataclasses.replace(source, tag=_tag(source, infos))
+
+
+def _together(infos: Sequence[FileInfo]) -> int | None:
+    """Bytes of all; None where those of one are not said."""
+    sizes = [info.size for info in infos if info.size is not None]
+    return sum(sizes) if len(sizes) == len(infos) else None
 
 
 def _tag(source: Source, infos: Sequence[FileInfo]) -> str:

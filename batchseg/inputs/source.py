@@ -38,8 +38,8 @@ class Source:
     """Rasters, sidecars and metadata: all that the tag covers."""
     tag: str
     """Digest of the files' sizes and versions (ETag or mtime): another tag, another version."""
-    size: int
-    """Bytes of the raster, or of all of them."""
+    size: int | None
+    """Bytes of the raster, or of all of them; None where a web server does not say."""
     problem: str = ""
     """What already the listing shows to be wrong with it."""
     rasters: tuple[str, ...] = ()
@@ -146,7 +146,7 @@ LISTING = pa.schema(
         "source_id": pa.string(),
         "uri": pa.string(),
         "tag": pa.string(),  # size and version of the file: another tag, another version
-        "size": pa.int64(),  # bytes of the file
+        "size": pa.int64(),  # bytes of the file; 0 also where a web server does not say
         "young": pa.bool_(),  # changed less than the job's `min_age` ago
         "problem": pa.string(),  # what already the listing shows to be wrong with it; empty: nothing
         "attributes": pa.string(),  # JSON object of strings, keys sorted; empty: the input says nothing more

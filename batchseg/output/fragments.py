@@ -55,7 +55,7 @@ def fragments_exist(output: str, records: Sequence[ShardRecord]) -> list[bool]:
     first = records[0]
     folder = fragment_folder(output, first.source_id, first.tag, first.pixel, first.grid, first.cpu_class)
     with publish.output_errors("list", folder):
-        sizes = {info.uri.rpartition("/")[2]: info.size for info in listing.list_folder(folder)}
+        sizes = {info.uri.rpartition("/")[2]: info.size or 0 for info in listing.list_folder(folder)}
 
     def held(record: ShardRecord) -> int:
         files = (fragment_file(folder, record.window, layer) for layer in LAYERS)

@@ -18,7 +18,11 @@ def parts_there(output: str) -> tuple[dict[int, int], dict[int, int]]:
     with publish.output_errors("list", folder):
         infos = sorted(listing.list_folder(folder), key=lambda info: info.uri)
     snapshots, segments = (
-        {number: info.size for info in infos if (number := layout.ledger_number(info.uri, kind)) is not None}
+        {
+            number: info.size or 0
+            for info in infos
+            if (number := layout.ledger_number(info.uri, kind)) is not None
+        }
         for kind in ("snapshot", "segment")
     )
     return snapshots, segments
@@ -30,7 +34,11 @@ def read_snapshot(file: Location) -> Iterator[pa.Table]:
 
 
 def read_parts(files: Sequence[Location]) -> Iterator[Iterator[pa.Table]]:
-    """Rows of each part, in the order of the parts."""
+    """Rows of each part, in the order of the parts.
+
+    A segment of a disk that has no byte has no rows: its driver was killed between two steps of
+    `publish.create`, or is about to do the second. What it did is done again.
+    """
     try:
         parts = fetch.read_many(files)
     except FileNotFoundError:
@@ -40,7 +48,7 @@ def read_parts(files: Sequence[Location]) -> Iterator[Iterator[pa.Table]]:
         raise OutputError(msg) from e
     allowance = Allowance(sum(len(data) for data in parts))  # of all: many small parts are as bad as one
     for file, data in zip(files, parts, strict=True):
-        yield _tables(file, data, allowance)
+        yield iter(()) if not data and file.is_local else _tables(file, data, allowance)
 
 
 def _tables(

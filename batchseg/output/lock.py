@@ -22,31 +22,27 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from batchseg.errors import (
+    ConfigError,
     CredentialsError,
     LockedError,
     OutputError,
     SourceIOError,
     StoppedError,
 )
-from batchseg.output import layout, publish
-from batchseg.system import fetch, listing, rooted, storage
+from batchseg.output import epochs, layout, publish
+from batchseg.system import rooted, storage
 from batchseg.system.disks import describe, is_failing
-from batchseg.system.file_info import FileInfo, file_info
-from batchseg.system.json_text import parse_json
-from batchseg.system.location import Location
+from batchseg.system.file_info import file_info
 from batchseg.system.retry import is_passing
 
 BEAT_SECONDS = 5.0
 STALE_SECONDS = 30.0
 """A holder that gave no sign of life for so long is taken to be gone: six beats."""
 
-HOLDER_CHARACTERS = 500
-"""Of who holds an output, at most; batchseg's own words are a fifth of it."""
-
 
 def check_epoch(output: str, epoch: int) -> None:
     """Raises OutputError where another run has taken the output over since that epoch."""
-    if max(_epochs(output), default=0) > epoch:
+    if epochs.newest(output) > epoch:
         msg = f"another run took over {output}, because this one had given no sign of life"
         raise OutputError(msg)
 
@@ -59,7 +55,7 @@ def check_work_goes_on(output: str, epoch: int) -> None:
     """
     with publish.output_errors("look at", output):
         check_epoch(output, epoch)
-        found = _read(layout.epoch_file(output, epoch))
+        found = epochs.read(layout.epoch_file(output, epoch))
     if found is not None and (found.released or found.ending):
         msg = f"the run that this belongs to has ended: nothing more of it is published in {output}"
         raise OutputError(msg)
@@ -75,6 +71,8 @@ class Lock:
     text: str
     _file: Any = None
     """The flocked file of a local output."""
+    _scope: str = "nowhere"
+    """Who sees that it is flocked."""
     _lost: str | None = None
     _beaten: tuple[float, float] = field(default_factory=lambda: _clocks())
     _over: threading.Event = field(default_factory=threading.Event)
@@ -114,12 +112,22 @@ class Lock:
 
     def _look(self) -> None:
         check_epoch(self.output, self.epoch)
+        place = layout.epoch_file(self.output, self.epoch)
         if self._file is not None:
-            place = layout.epoch_file(self.output, self.epoch)
-            found = rooted.look(place)
-            if found is None or not os.path.samestat(found, os.fstat(self._file.fileno())):
-                msg = f"{place} is gone: was {self.output} moved or removed during the run? Run again"
-                raise OutputError(msg)
+            seen = rooted.look(place)
+            if seen is not None and os.path.samestat(seen, os.fstat(self._file.fileno())):
+                return
+        # A storage that looks first and creates then gives one epoch to two runs of the same moment.
+        try:
+            found = epochs.read(place)
+        except OutputError as e:  # which may pass
+            raise SourceIOError(*e.lines) from e
+        if found is None:
+            msg = f"{place} is gone: was {self.output} moved or removed during the run? Run again"
+            raise OutputError(msg)
+        if found.token not in ("", self.token):
+            msg = f"another run holds {self.output} too ({found.text}): run again when it has ended"
+            raise OutputError(msg)
 
     def guard(self) -> None:
         """As `check`, but asks only after a silence: for what is done often.
@@ -159,7 +167,7 @@ class Lock:
         if self._file is not None:
             self._file.close()
         with contextlib.suppress(OutputError, SourceIOError):
-            found = _found(self.output, self.epoch)
+            found = epochs.found(self.output, self.epoch)
             if found is not None and found.token == self.token:
                 publish.remove_files([layout.epoch_file(self.output, self.epoch)])
 
@@ -209,53 +217,62 @@ def hold(output: str, run_id: str, also: Callable[[], None] = lambda: None) -> I
 
 def holder(output: str) -> str | None:
     """Who works on the output now, in words; None: nobody."""
-    epochs = _epochs(output)
-    if not epochs:
+    newest = epochs.newest(output)
+    if not newest:
         return None
-    found = _found(output, max(epochs))
+    found = epochs.found(output, newest)
     if found is None or found.released:
         return None
-    if (is_held := _is_flocked(output, max(epochs))) is not None:
+    if (is_held := _is_flocked(output, newest, found)) is not None:
         return found.text if is_held else None
     # Nothing is written to ask the storage's clock: who only looks may be unable to.
     is_silent = found.modified is not None and abs(time.time() - found.modified) > STALE_SECONDS
     return None if is_silent else found.text
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Found:
-    """Somebody's epoch as it is on the storage."""
-
-    token: str
-    text: str
-    released: bool
-    ending: bool
-    """Its workers are to publish nothing more."""
-    modified: float | None
-
-
 def _take(output: str, text: str) -> Lock:
-    epochs = _epochs(output)
-    newest = max(epochs, default=0)
-    found = _found(output, newest) if newest else None
+    newest = epochs.newest(output)
+    found = epochs.found(output, newest) if newest else None
     if found is not None and not _is_free(output, newest, found, lambda: _now(output)):
         msg = f"another run holds {output} ({found.text}); wait for it or stop it"
         raise LockedError(msg)
     lock = Lock(output=output, epoch=newest + 1, token=secrets.token_hex(8), text=text)
-    if not _create(lock) or max(_epochs(output), default=0) > lock.epoch:
+    if not _create(lock) or not _is_last(lock):
         # The number may have been free again: others took and left the output since it was looked at.
         lock.abandon()
         msg = f"another run holds {output} (begun at the same moment); wait for it or stop it"
         raise LockedError(msg)
     own, folder = layout.epoch_file(output, lock.epoch), layout.locks_folder(output)
-    others = (name for info in _listed(output) if (name := info.uri.rpartition("/")[2]) != own.name)
+    others = (name for info in epochs.listed(output) if (name := info.uri.rpartition("/")[2]) != own.name)
     publish.remove_files([folder.listed(name) for name in others])
     return lock
 
 
-def _is_free(output: str, epoch: int, found: _Found, now: Callable[[], float]) -> bool:
+def _is_last(lock: Lock) -> bool:
+    """Whether no later epoch is there, and this one was created by a storage that keeps its word.
+
+    Raises:
+        ConfigError: it does not.
+        OutputError: it fails.
+    """
+    place = layout.epoch_file(lock.output, lock.epoch)
+    try:
+        if place.is_local:
+            return epochs.newest(lock.output) <= lock.epoch
+        from batchseg.system.threads import start_aside  # a hundredth of a second that local runs are spared
+
+        trying = start_aside(publish.check_condition, place, _document(lock, released=False))
+        newest = epochs.newest(lock.output)
+        trying.result()
+    except (ConfigError, StoppedError, SourceIOError):
+        lock.abandon()
+        raise
+    return newest <= lock.epoch
+
+
+def _is_free(output: str, epoch: int, found: epochs.Epoch, now: Callable[[], float]) -> bool:
     """Released, its process dead, or silent for too long."""
-    if found.released or _is_flocked(output, epoch) is False:
+    if found.released or _is_flocked(output, epoch, found) is False:
         return True
     if found.modified is None:
         return False
@@ -283,18 +300,10 @@ def _now(output: str) -> float:
     return info.modified if info is not None and info.modified is not None else time.time()
 
 
-def _listed(output: str) -> list[FileInfo]:
-    """Epochs, and what starts were killed over: files in the making, and those that asked for the time."""
-    return list(listing.list_folder(layout.locks_folder(output)))
-
-
-def _epochs(output: str) -> list[int]:
-    numbers = (layout.epoch_number(info.uri) for info in _listed(output))
-    return sorted(number for number in numbers if number is not None)
-
-
 def _document(lock: Lock, *, released: bool) -> bytes:
     said = {"token": lock.token, "holder": lock.text, "released": released, "ending": lock._ending}
+    if lock._file is not None:
+        said["scope"] = lock._scope
     return json.dumps(said).encode()
 
 
@@ -314,54 +323,19 @@ def _write(lock: Lock, *, released: bool) -> None:
         raise OutputError(msg) from e
 
 
-def _found(output: str, epoch: int) -> _Found | None:
-    place = layout.epoch_file(output, epoch)
-    info = file_info(place)
-    return _read(place, info.modified if info else None)
-
-
-def _read(place: Location, modified: float | None = None) -> _Found | None:
-    """Raises OutputError where it cannot be read."""
-    try:
-        loaded = parse_json(fetch.read_bytes(place))
-        return _Found(
-            token=_text(loaded["token"]),
-            text=_text(loaded["holder"]),
-            released=loaded["released"] is True,
-            ending=loaded.get("ending") is True,
-            modified=modified,
-        )
-    except FileNotFoundError:
-        return None
-    except OSError as e:
-        msg = f"cannot read {place}: {e}"
-        raise OutputError(msg) from e
-    except (AttributeError, ValueError, KeyError, TypeError, RecursionError):
-        # A power cut leaves an empty file; whether its run lives is seen as of any other.
-        text = f"unknown, as {place} is damaged"
-        return _Found(token="", text=text, released=False, ending=False, modified=modified)
-
-
-def _text(value: object) -> str:
-    """Of an epoch, which whoever may write to the output can have written. Raises TypeError."""
-    if not isinstance(value, str) or len(value) > HOLDER_CHARACTERS:
-        msg = f"no text of up to {HOLDER_CHARACTERS} characters"
-        raise TypeError(msg)
-    return value
-
-
 def _create(lock: Lock) -> bool:
     """Write the epoch only if nobody has. A local file appears flocked, so it is never taken for dead."""
-    place, data = layout.epoch_file(lock.output, lock.epoch), _document(lock, released=False)
+    place = layout.epoch_file(lock.output, lock.epoch)
     path = place.path
     if path is None:
-        return publish.create(place, data)
+        return publish.create(place, _document(lock, released=False))
     try:
         with publish.making(place, keep_open=True) as made:
             lock._file = os.fdopen(made.descriptor, "r+b")
-            made.write(data, durable=False)
             with contextlib.suppress(OSError):  # a disk without flock still has signs of life
                 fcntl.flock(lock._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                lock._scope = epochs.flock_scope(made.descriptor)
+            made.write(_document(lock, released=False), durable=False)
             return made.add()
     except FileNotFoundError:  # who was first removed ours, see _take
         return False
@@ -372,13 +346,19 @@ def _create(lock: Lock) -> bool:
         raise OutputError(said) from e
 
 
-def _is_flocked(output: str, epoch: int) -> bool | None:
-    """Whether a local holder's process is there, however it sleeps. None: other storages do not tell."""
+def _is_flocked(output: str, epoch: int, found: epochs.Epoch) -> bool | None:
+    """Whether a local holder's process is there, however it sleeps.
+
+    None: nothing tells. It is no disk, the holder is on another host or came by another mount, or the file is
+    damaged, or just begun and not flocked yet.
+    """
     place = layout.epoch_file(output, epoch)
-    if not place.is_local:
+    if not place.is_local or not found.token:
         return None
     try:
         with os.fdopen(rooted.open_file(place), "rb") as file:
+            if found.scope not in ("", epochs.flock_scope(file.fileno())):
+                return None
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             return False
     except BlockingIOError:

@@ -115,30 +115,67 @@ def _upload(fs: Any, local: Path, path: str) -> None:
 
 
 _EXISTS = frozenset(("PreconditionFailed", "412", "ConditionalRequestConflict", "409"))
+_NOT_KNOWN = frozenset(("NotImplemented", "501"))
 
 
 def create(place: Location, data: bytes) -> bool:
-    """Write a file only if it is absent; False where another one is there. Raises OutputError.
+    """Write a file only if it is absent; False where another one is there.
 
     The data must be unlike what anybody else would write there: a client sends a request again whose
     reply was lost, and is then told that the file exists. It is its own.
+
+    Raises:
+        OutputError: it cannot be written.
+        ConfigError: the storage cannot do that, see `check_condition`.
     """
     with output_errors("create", place):
         if not place.is_local:
-            fs, path = filesystem(place)
-            try:
-                patiently(lambda: fs.pipe_file(path, data, mode="create"))
-            except OSError as e:
-                # Servers word it in several ways, of which s3fs knows Amazon's alone; a conflict is another's
-                # request at the same moment.
-                told = isinstance(e, FileExistsError) or code_of(e) in _EXISTS
-                if not told:
-                    raise
-                return bool(read_bytes(place) == data)
-            return True
+            return _put_if_absent(place, data) or bool(read_bytes(place) == data)
         with making(place) as made:
             made.write(data, durable=True)
             return made.add()
+
+
+def check_condition(place: Location, data: bytes) -> None:
+    """Look whether "only if absent" means anything to a storage: servers pass over what they do not know.
+
+    Args:
+        place: a file that is there.
+        data: what it holds, as a server that passes over the condition writes it again.
+
+    Raises:
+        ConfigError: it does not.
+        OutputError: the storage fails.
+    """
+    with output_errors("create", place):
+        if not place.is_local and _put_if_absent(place, data):
+            raise _without_condition(place, "it replaced what was there")
+
+
+def _put_if_absent(place: Location, data: bytes) -> bool:
+    fs, path = filesystem(place)
+    try:
+        patiently(lambda: fs.pipe_file(path, data, mode="create"))
+    except OSError as e:
+        # Servers word it in several ways, of which s3fs knows Amazon's alone; a conflict is another's
+        # request at the same moment.
+        if isinstance(e, FileExistsError) or code_of(e) in _EXISTS:
+            return False
+        if (code := code_of(e)) in _NOT_KNOWN:
+            beside = f"{path}.plain"  # the condition may not be what the server lacks: who knows it tells
+            patiently(lambda: fs.pipe_file(beside, data))
+            fs.rm_file(beside)
+            raise _without_condition(place, f"it answered {code}") from e
+        raise
+    return True
+
+
+def _without_condition(place: Location, seen: str) -> ConfigError:
+    msg = (
+        f"output: the storage cannot create {place} only if it is absent (S3's `If-None-Match: *`): {seen}. "
+        f"So nothing would keep two runs from working on this output at once"
+    )
+    return ConfigError(msg, "Write to a disk and copy the output to the bucket, or use a server that can.")
 
 
 @contextlib.contextmanager
@@ -213,6 +250,19 @@ def clear_scratch(output: str) -> None:
                 pass
 
 
+_NO_LINKS = frozenset(
+    (
+        errno.EPERM,  # exFAT, FAT
+        errno.EOPNOTSUPP,  # SMB
+        errno.ENOSYS,  # gcsfuse, libfuse without `link`
+        errno.EIO,  # rclone mount
+        errno.EMLINK,
+        errno.EXDEV,  # unions of disks
+    )
+)
+"""What link() answers on file systems that have no hard links. If it means something else, so does O_EXCL."""
+
+
 @dataclass(frozen=True, slots=True)
 class Making:
     """A new file by a temporary name on the file system of its place."""
@@ -239,13 +289,35 @@ class Making:
         os.rename(self._temporary, self._name, src_dir_fd=self._scratch, dst_dir_fd=self._above)
 
     def add(self) -> bool:
-        """Put it in its place if that is free; False where it is taken."""
+        """Put it in its place if that is free; False where it is taken.
+
+        Where a disk has no hard links the place is taken first, by an empty file: that is what one finds who
+        reads just then, or after a crash just there.
+        """
         at = {"src_dir_fd": self._scratch, "dst_dir_fd": self._above}
         try:
             # link fails if the name exists, which rename does not
             os.link(self._temporary, self._name, follow_symlinks=False, **at)
         except FileExistsError:
             return False
+        except OSError as e:
+            if e.errno not in _NO_LINKS:
+                raise
+            return self._take()
+        return True
+
+    def _take(self) -> bool:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            os.close(os.open(self._name, flags, 0o666, dir_fd=self._above))
+        except FileExistsError:
+            return False
+        try:
+            self.replace()
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(self._name, dir_fd=self._above)
+            raise
         return True
 
 

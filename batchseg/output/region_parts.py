@@ -128,7 +128,7 @@ def region_parts(output: str) -> dict[str, int]:
     root = layout.result_folder(output, layout.ANNOTATIONS)
     with publish.output_errors("list", root):
         infos = listing.list_below(root)
-    sizes = {info.uri.removeprefix(output + "/"): info.size for info in infos}
+    sizes = {info.uri.removeprefix(output + "/"): info.size or 0 for info in infos}
     return {path: size for path, size in sizes.items() if path.endswith(".parquet")}
 
 

@@ -63,7 +63,8 @@ def content_at(place: Location) -> bytes | None:
         OSError: it cannot be read.
     """
     info = file_info(place)
-    return None if info is None or info.size > MOST_BYTES else fetch.read_bytes(place)
+    is_small = info is not None and info.size is not None and info.size <= MOST_BYTES
+    return fetch.read_bytes(place) if is_small else None
 
 
 def with_additions(own: bytes, there: bytes, *, same_pixels: bool) -> bytes:

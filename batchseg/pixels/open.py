@@ -60,7 +60,7 @@ that is not at its end rasterio 1.4 says that it is. With such a one a TIFF is c
 
 
 def open_raster(
-    uri: str, files: Sequence[str] = (), *, allow_vrt: bool = False, size: int = 0
+    uri: str, files: Sequence[str] = (), *, allow_vrt: bool = False, size: int | None = None
 ) -> rasterio.DatasetReader:
     """Open a raster that nobody else holds open.
 
@@ -78,12 +78,13 @@ def open_raster(
     local = Location.of(uri).path
     if local is not None:
         return _open_local(local, files, allow_vrt=allow_vrt)
-    if size > WHOLE_BYTES and set(files) == {uri} and _is_read_by_ranges(uri):
+    if size is not None and size > WHOLE_BYTES and set(files) == {uri} and _is_read_by_ranges(uri):
         return _open_remote(uri, [FileInfo(uri=uri, size=size, version="", modified=None)])
     infos = storage.at_once(_existing, sorted({uri, *files}), uri)
     main = next(info for info in infos if info.uri == uri)
     by_ranges = all(file == uri or file.lower().endswith(READ_BY_RANGES) for file in files)
-    if main.size > WHOLE_BYTES and by_ranges and _is_read_by_ranges(uri):
+    is_large = main.size is not None and main.size > WHOLE_BYTES
+    if is_large and by_ranges and _is_read_by_ranges(uri):
         return _open_remote(uri, infos)
     return _open_local(Path(_copied(main, infos)), files, allow_vrt=allow_vrt)
 
@@ -147,7 +148,7 @@ class _RemoteFile:
     """One file of a container, as GDAL reads it: by ranges, or in small pieces."""
 
     def __init__(self, info: FileInfo, first: bytes = b"") -> None:
-        self._uri, self._size = info.uri, info.size
+        self._uri, self._size = info.uri, info.size or 0
         self._position = 0
         self._pages: OrderedDict[int, bytes] = OrderedDict({0: first} if first else {})
 
@@ -239,7 +240,7 @@ class _Remote(MultiByteRangeResourceContainer):  # type: ignore[misc]  # rasteri
         raise PermissionError(path)
 
     def size(self, path: str) -> int:
-        return self._infos[path].size if path in self._infos else 0
+        return (self._infos[path].size or 0) if path in self._infos else 0
 
 
 def _copied(main: FileInfo, infos: Sequence[FileInfo]) -> str:
@@ -256,7 +257,7 @@ def _copied(main: FileInfo, infos: Sequence[FileInfo]) -> str:
         # The machine's other processes wait for this copy instead of fetching one each.
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not folder.is_dir():
-            _make_room(root, sum(info.size for info in infos))
+            _make_room(root, sum(info.size or 0 for info in infos))
             making = root / f"{key}.making"
             shutil.rmtree(making, ignore_errors=True)
             making.mkdir(mode=0o700, exist_ok=True)

@@ -203,6 +203,9 @@ def sha256(where: str | Location) -> str:
     checksum = hashlib.sha256()
     with as_os_error():
         size = patiently(lambda: ask(fs, remote))["size"]
+        if size is None:
+            with open_file(place.uri) as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
     for start in range(0, size, PIECE_BYTES):
         checksum.update(read_ranges(place.uri, [start], [min(start + PIECE_BYTES, size)])[0])
     return checksum.hexdigest()

@@ -22,13 +22,15 @@ from batchseg.system.storage import as_os_error, at_once, filesystem
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileInfo:
     uri: str
-    size: int
-    """Bytes."""
+    size: int | None
+    """Bytes; None where a web server does not say, as it sends the file in chunks."""
     version: str
     """ETag, or modification time: changes when the content is written again."""
     modified: float | None = None
     """By the storage's clock, seconds since 1970; None where it does not say."""
 
+
+PIECE_BYTES = 2**20
 
 ABSENT = "absent"
 """Version of a file that is named and not there."""
@@ -125,7 +127,27 @@ def to_file_info(fs: Any, name: str, info: dict[str, Any]) -> FileInfo:
         return FileInfo(uri=uri, size=target.st_size, version=str(modified), modified=modified)
     keys = ("ETag", "etag", "mtime", "LastModified", "last_modified", "Last-Modified")
     version = next((str(info[key]) for key in keys if info.get(key)), "")
-    return FileInfo(uri=uri, size=info["size"] or 0, version=version, modified=modified_at(info))
+    if info["size"] is None and not version:
+        return _read_through(fs, name, uri)
+    return FileInfo(uri=uri, size=info["size"], version=version, modified=modified_at(info))
+
+
+def _read_through(fs: Any, path: str, uri: str) -> FileInfo:
+    """A file of which nothing is said, by its content: or else no change would be seen."""
+
+    def read() -> FileInfo:
+        digest, size = hashlib.sha256(), 0
+        with fs.open(path) as file:
+            while piece := file.read(PIECE_BYTES):
+                digest.update(piece)
+                size += len(piece)
+        return FileInfo(uri=uri, size=size, version=digest.hexdigest())
+
+    try:
+        with as_os_error():
+            return patiently(read)
+    except OSError:  # one file's problem, which who opens it will meet
+        return FileInfo(uri=uri, size=None, version="")
 
 
 def modified_at(info: Mapping[str, Any]) -> float | None:

@@ -41,7 +41,7 @@ class Files:
 
     uris: list[str] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
-    """Bytes; 0 where the file is absent."""
+    """Bytes; 0 where the file is absent, or a web server does not say."""
     tags: list[str | None] = field(default_factory=list)
     """Size and version (mtime in nanoseconds, or ETag); None where the file is absent."""
     modified: list[float | None] = field(default_factory=list)
@@ -57,7 +57,7 @@ class Files:
         if info is None:
             self.add(uri, 0, None, None)
         else:
-            self.add(uri, info.size, _tag_of(info), info.modified)
+            self.add(uri, info.size or 0, _tag_of(info), info.modified)
 
 
 def _local_tag(facts: os.stat_result) -> str:
@@ -65,7 +65,7 @@ def _local_tag(facts: os.stat_result) -> str:
 
 
 def _tag_of(info: FileInfo) -> str:
-    return f"{info.size:x}-" + info.version.strip('"')
+    return f"{info.size or 0:x}-" + info.version.strip('"')
 
 
 def _any_name(name: str) -> bool:

@@ -109,7 +109,7 @@ def _listed(output: str, folder: str) -> Iterator[tuple[str, int]]:
         infos = listing.list_below(root)
     # A name that is no UTF-8 is nobody's result: it is shown as tables can hold it.
     paths = (info.uri.removeprefix(output + "/").encode(errors="surrogateescape") for info in infos)
-    sizes = (info.size for info in infos)
+    sizes = (info.size or 0 for info in infos)
     return zip((path.decode(errors="backslashreplace") for path in paths), sizes, strict=True)
 
 

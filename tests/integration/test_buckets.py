@@ -10,7 +10,8 @@ from pathlib import Path
 
 import fsspec
 import pytest
-from conftest import JobWriter, batchseg, reflectance, write_raster
+from chunked import chunked_server
+from conftest import JobWriter, batchseg, read_mask, reflectance, spectral_mask, write_raster
 from runs import run, run_on_ray
 from stored import put
 
@@ -238,3 +239,16 @@ def test_listing_a_web_servers_file_fetches_nothing_of_it(tmp_path: Path) -> Non
         list(listing.list_files(uri))
     # fsspec asks with GET for what HEAD did not find.
     assert set(fetched) <= {"/b.tif"}
+
+
+@pytest.mark.parametrize("etag", [True, False])
+def test_a_server_that_says_no_length_gives_whole_scenes(tmp_path: Path, write_job: JobWriter, etag) -> None:
+    write_raster(tmp_path / "in" / "a.tif", reflectance(70, 80))
+    (tmp_path / "in" / "empty.tif").touch()
+    with chunked_server(tmp_path / "in", etag=etag) as web:
+        (tmp_path / "list.txt").write_text(f"{web}/a.tif\n{web}/empty.tif\n")
+        job = write_job(inputs="list.txt", executor="inline")
+        done = batchseg("run", job, "--quiet")
+    assert (done.returncode, done.stdout.splitlines()[1:]) == (3, ["  empty.tif: the file is empty"])
+    expected = spectral_mask(reflectance(70, 80), 10_000)
+    assert (read_mask(tmp_path / "out", "a.tif") == expected).all()

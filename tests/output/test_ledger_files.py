@@ -62,3 +62,20 @@ def test_parts_that_would_take_too_much_memory_are_an_error_of_the_output(root, 
     for read in (lambda: [list(tables) for tables in read_parts([uri])], lambda: list(read_snapshot(uri))):
         with pytest.raises(OutputError, match="which batchseg does not write; restore it from a backup"):
             read()
+
+
+def test_a_segment_of_a_disk_that_was_only_begun_has_no_rows_and_a_snapshot_is_damaged(tmp_path):
+    segment = ledger_file(str(tmp_path), "segment", 1)
+    put(segment.uri, b"")
+    assert [list(rows) for rows in read_parts([segment])] == [[]]
+    snapshot = ledger_file(str(tmp_path), "snapshot", 1)
+    put(snapshot.uri, b"")
+    with pytest.raises(OutputError, match="restore it from a backup"):
+        list(read_snapshot(snapshot))
+
+
+def test_a_segment_of_a_bucket_that_holds_nothing_is_damaged():
+    segment = ledger_file("memory://root", "segment", 1)
+    put(segment.uri, b"")
+    with pytest.raises(OutputError, match="restore it from a backup"):
+        list(next(read_parts([segment])))

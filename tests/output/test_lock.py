@@ -6,11 +6,15 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
+import fsspec
 import pytest
+from moto.server import DomainDispatcherApplication, create_backend_app
 from names import acts
 from stored import put
+from werkzeug.serving import make_server
 
 from batchseg.errors import ConfigError, LockedError, OutputError
 from batchseg.output import layout
@@ -240,7 +244,7 @@ def test_a_lock_that_a_power_cut_damaged_is_as_old_as_any_other(output, quick, l
 
 @pytest.mark.parametrize("hours", [-1, 1])
 def test_where_no_flock_tells_a_lock_of_another_hour_is_stale(tmp_path, quick, monkeypatch, hours):
-    monkeypatch.setattr(output_lock, "_is_flocked", lambda output, epoch: None)
+    monkeypatch.setattr(output_lock, "_is_flocked", lambda *arguments: None)
     path = tmp_path / "_batchseg" / "locks" / "epoch-00000003.json"
     put(path, b'{"token": "", "holder": "other", "released": false}')
     then = time.time() + 3600 * hours
@@ -250,7 +254,7 @@ def test_where_no_flock_tells_a_lock_of_another_hour_is_stale(tmp_path, quick, m
 
 
 def test_a_lock_from_the_future_that_is_written_again_is_held(tmp_path, quick, monkeypatch):
-    monkeypatch.setattr(output_lock, "_is_flocked", lambda output, epoch: None)
+    monkeypatch.setattr(output_lock, "_is_flocked", lambda *arguments: None)
     ahead = iter(range(3600, 7200))
     real = file_info
     monkeypatch.setattr(
@@ -332,3 +336,125 @@ def test_a_planted_holder_says_nothing_that_acts(tmp_path, document):
         assert not acts(shown(line))
         assert len(line) < 1000
         assert holder(str(tmp_path)) in line
+
+
+REFUSAL = (
+    b"<Error><Code>NotImplemented</Code><Message>A header implies what is not implemented</Message></Error>"
+)
+
+
+@pytest.fixture
+def careless_bucket(request, bucket, monkeypatch):
+    """A bucket whose server passes over `If-None-Match`, or answers 501 to it, or to all that is written."""
+    application = DomainDispatcherApplication(create_backend_app)
+
+    def serve(environ, start):
+        is_put = environ["REQUEST_METHOD"] == "PUT"
+        is_conditional = is_put and "HTTP_IF_NONE_MATCH" in environ
+        if request.param == "passes over":
+            environ.pop("HTTP_IF_NONE_MATCH", None)
+        elif is_conditional or (is_put and request.param == "501 to all"):
+            environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
+            start("501 Not Implemented", [("Content-Type", "application/xml")])
+            return [REFUSAL]
+        return application(environ, start)
+
+    server = make_server("127.0.0.1", 0, serve, threaded=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    options = fsspec.config.conf["s3"] | {"endpoint_url": f"http://127.0.0.1:{server.port}"}
+    for spelling in ("s3", "s3a"):
+        monkeypatch.setitem(fsspec.config.conf, spelling, options)
+    yield bucket
+    server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("careless_bucket", "seen"),
+    [("passes over", "it replaced what was there"), ("501", "it answered NotImplemented")],
+    indirect=["careless_bucket"],
+)
+def test_a_bucket_that_creates_what_is_there_is_refused_and_keeps_nothing(careless_bucket, seen):
+    output = careless_bucket + "/out"
+    with pytest.raises(ConfigError, match="only if it is absent.*" + seen) as caught, hold(output, "mine"):
+        pass
+    assert "copy the output to the bucket" in caught.value.lines[1]
+    assert list(listing.list_folder(layout.locks_folder(output))) == []
+
+
+@pytest.mark.parametrize("careless_bucket", ["501 to all"], indirect=True)
+def test_what_a_server_refuses_in_every_write_is_no_matter_of_the_condition(careless_bucket):
+    refused = pytest.raises(ConfigError, match=r"cannot write to .* not implemented; check")
+    with refused, hold(careless_bucket + "/out", "mine"):
+        pass
+
+
+def test_of_two_that_one_epoch_was_given_to_the_first_finds_out(bucket, monkeypatch):
+    """By a server that looks whether an object is there, and then writes it."""
+    output = bucket + "/out"
+    with hold(output, "first") as first:
+        first.check()
+        put(layout.epoch_file(output, 1).uri, b'{"token": "1", "holder": "second", "released": false}')
+        with pytest.raises(OutputError, match=r"another run holds .* \(second\)"):
+            first.check()
+        with pytest.raises(OutputError, match="another run holds"):
+            first.end_work()
+
+
+KILLED = """
+import errno, os, sys
+from batchseg.errors import OutputError
+from batchseg.output import lock
+from batchseg.output.ledger import Ledger
+from batchseg.output.record import SceneRecord
+
+def link(*_, **__):
+    raise OSError(errno.EPERM, "no hard links here")
+
+os.link, rename = link, os.rename
+if sys.argv[2] == "epoch":
+    os.rename = lambda *_, **__: os._exit(9)
+with lock.hold(sys.argv[1], "killed"):
+    ledger = Ledger(sys.argv[1])
+    ledger.claim("killed")
+    ledger.append([SceneRecord(status="failed", source_id="a", tag="1")])
+    os.rename = lambda *_, **__: os._exit(9)
+    ledger.append([SceneRecord(status="failed", source_id="b", tag="1")])
+"""
+"""A run on a disk without hard links, killed between the two steps in which a file is created there."""
+
+
+@pytest.mark.parametrize(("over", "kept"), [("epoch", []), ("segment", ["a"])])
+def test_without_hard_links_a_kill_amid_a_creation_loses_nothing_that_was_recorded(
+    tmp_path, quick, over, kept
+):
+    output = str(tmp_path / "out")
+    done = subprocess.run([sys.executable, "-c", KILLED, output, over], check=False)
+    assert done.returncode == 9
+    empty = [path for path in (tmp_path / "out" / "_batchseg").rglob("*-*") if not path.stat().st_size]
+    assert [path.name.partition("-")[0] for path in empty] == [over]
+    with taken_over(output) as mine:
+        assert [record.source_id for record in Ledger(output).sources()] == kept
+        ledger = Ledger(output)
+        ledger.claim("mine", mine.guard)
+        ledger.append([SceneRecord(status="failed", source_id="b", tag="1")])
+        ledger.merge()
+    assert [record.source_id for record in Ledger(output).sources()] == [*kept, "b"]
+
+
+def test_an_epoch_that_is_only_begun_is_not_taken_for_a_dead_ones(tmp_path):
+    place = layout.epoch_file(str(tmp_path), 1)
+    put(place.uri, b"")
+    with pytest.raises(LockedError, match="damaged"), hold(str(tmp_path), "mine"):
+        pass
+
+
+def test_a_holder_that_came_by_another_mount_is_told_by_its_signs_of_life(tmp_path, quick, monkeypatch):
+    """Its flock is seen there alone, as on FUSE: here it looks as if its process had died."""
+    place = layout.epoch_file(str(tmp_path), 1)
+    said = {"token": "1", "holder": "other", "released": False, "ending": False, "scope": "elsewhere:1"}
+    put(place.uri, json.dumps(said).encode())
+    assert holder(str(tmp_path)) == "other"
+    with pytest.raises(LockedError, match="other"), hold(str(tmp_path), "mine"):
+        pass
+    with taken_over(str(tmp_path)) as mine:
+        assert mine.epoch == 2

@@ -186,3 +186,46 @@ def test_checking_an_output_writes_nothing(tmp_path):
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(ConfigError, match="is not a folder"):
         publish.check_writable(str(tmp_path / "file" / "below"))
+
+
+NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EIO)
+
+
+def refuse_links(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    def link(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "link", link)
+
+
+@pytest.mark.parametrize("number", NO_LINKS)
+def test_a_disk_without_hard_links_creates_what_is_absent_and_only_that(tmp_path, monkeypatch, number):
+    refuse_links(monkeypatch, number)
+    place = below(tmp_path, "folder/file")
+    assert publish.create(place, b"first")
+    assert not publish.create(place, b"second")
+    assert fetch.read_bytes(place) == b"first"
+    assert names_in(tmp_path / "folder") == ["file"]
+    assert names_in(tmp_path / "_batchseg" / "scratch") == []
+
+
+def test_of_many_who_create_a_file_without_hard_links_one_succeeds(tmp_path, monkeypatch):
+    refuse_links(monkeypatch, errno.EPERM)
+    place = below(tmp_path, "file")
+    with ThreadPoolExecutor(8) as pool:
+        won = list(pool.map(lambda n: publish.create(place, bytes([n])), range(8)))
+    assert sum(won) == 1
+    assert fetch.read_bytes(place) == bytes([won.index(True)])
+
+
+def test_what_else_hinders_a_creation_is_said_and_the_name_stays_free(tmp_path, monkeypatch):
+    refuse_links(monkeypatch, errno.EPERM)
+    place = below(tmp_path, "file")
+
+    def rename(*_: object, **__: object) -> None:
+        raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+
+    with monkeypatch.context() as patch, pytest.raises(OutputError, match="quota"):
+        patch.setattr(os, "rename", rename)
+        publish.create(place, b"first")
+    assert publish.create(place, b"second")

@@ -1,8 +1,9 @@
 import os
 
 import pytest
+from chunked import chunked_server
 
-from batchseg.system import listing
+from batchseg.system import fetch, listing
 from batchseg.system.file_info import FileInfo, digest_of, file_info
 
 
@@ -38,3 +39,22 @@ def test_the_digest_covers_names_sizes_and_versions_and_no_order():
         [a, FileInfo(uri="/x/b", size=3, version="2")],
     ]
     assert digest not in [digest_of(infos) for infos in others]
+
+
+def test_a_file_whose_length_no_server_says_has_a_version_nevertheless(tmp_path, hasty):
+    (tmp_path / "a.bin").write_bytes(b"a" * 5000)
+    (tmp_path / "torn.bin").write_bytes(b"a" * 5000)
+    with chunked_server(tmp_path, etag=True) as web:
+        first = file_info(f"{web}/a.bin")
+        assert first.size is None
+        assert first.version
+        assert listing.is_folder(f"{web}/a.bin") is False
+    with chunked_server(tmp_path, etag=False) as web:
+        before = file_info(f"{web}/a.bin")
+        assert before.size == 5000
+        (tmp_path / "a.bin").write_bytes(b"b" * 5000)
+        (after,) = listing.list_files(f"{web}/a.bin")
+        assert (after.size, after.version != before.version) == (5000, True)
+        assert file_info(f"{web}/torn.bin").size is None
+        assert file_info(f"{web}/none.bin") is None
+        assert fetch.sha256(f"{web}/a.bin") == after.version

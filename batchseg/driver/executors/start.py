@@ -2,17 +2,27 @@
 
 import contextlib
 import math
+import multiprocessing
 import os
+import time
+from concurrent.futures import Future, wait
 
 from batchseg.driver.events import Listener, Note
 from batchseg.driver.executors.inline import InlineExecutor
-from batchseg.driver.executors.watched import START_SECONDS, WatchedExecutor
+from batchseg.driver.executors.watched import CHECK_SECONDS, START_SECONDS, WatchedExecutor
 from batchseg.driver.plan import in_flight_bound
 from batchseg.driver.tasks import Executor, Stop
+from batchseg.errors import StoppedError
 from batchseg.job.settings import JobConfig
 from batchseg.system.disks import SHARED_MEMORY, free_bytes
 from batchseg.system.temp_folders import socket_root
-from batchseg.system.threads import start_aside
+from batchseg.system.threads import Helper, start_aside
+
+JOIN_SECONDS, OWN_SECONDS = 90.0, 300.0
+"""Of joining a cluster, whose head has answered after 30 s or never; of starting one, in two tries."""
+
+GRACE_SECONDS = 12.0
+"""More for a cluster of the run's own when the run is told to stop."""
 
 
 class LazyExecutor:
@@ -27,9 +37,41 @@ class LazyExecutor:
             if (line := describe_small_memory(self._config)) is not None:
                 self._emit(Note(text=line))
             # Not in the main thread: see RayExecutor. The thread stays, as Ray's processes end with it.
-            self._executor = start_aside(make_executor, self._config, self._stop, stay=True).result()
+            starting = start_aside(make_executor, self._config, self._stop, stay=True)
+            self._executor = self._started(starting)
             self._stack.callback(self._executor.close)
         return self._executor
+
+    def _started(self, starting: Future[Executor]) -> Executor:
+        """The executor; to stop is heard meanwhile, and what hangs is given up.
+
+        Raises:
+            StoppedError: told to stop, or Ray gave no answer.
+        """
+        joins = self._config.ray_address is not None
+        seconds = JOIN_SECONDS if joins else OWN_SECONDS
+        until = time.monotonic() + seconds
+        while not wait([starting], timeout=CHECK_SECONDS).done:
+            reason = self._stop()
+            if reason is None and time.monotonic() > until:
+                reason = (
+                    f"Ray gave no answer for {seconds:.0f} s while it was {'joined' if joins else 'started'}"
+                )
+            # A cluster that is nearly there is soon ended in order.
+            if reason and not wait([starting], timeout=0.0 if joins else GRACE_SECONDS).done:
+                _give_up()
+                raise StoppedError(reason)
+        return starting.result()
+
+
+def _give_up() -> None:
+    """Leave a start that hangs to its thread, and nothing of it behind."""
+    from batchseg.driver.executors.ray.cluster import give_up_starts
+
+    give_up_starts()
+    for process in multiprocessing.active_children():
+        process.kill()
+    Helper.given_up += 1
 
 
 def describe_small_memory(config: JobConfig) -> str | None:

@@ -11,6 +11,7 @@ from factories import make_config
 
 from batchseg.driver.executors import start
 from batchseg.driver.executors.inline import InlineExecutor
+from batchseg.driver.executors.ray import cluster
 from batchseg.driver.executors.start import (
     LazyExecutor,
     describe_small_memory,
@@ -19,6 +20,8 @@ from batchseg.driver.executors.start import (
     object_store_bytes,
     worker_count,
 )
+from batchseg.errors import StoppedError
+from batchseg.system.threads import Helper
 
 MIB = 2**20
 
@@ -75,3 +78,45 @@ def test_an_executor_is_started_once_in_a_thread_of_its_own_and_closed_with_the_
         assert made[0] is not threading.main_thread()
         assert closed == []
     assert closed == [1]
+
+
+@pytest.fixture
+def hangs(monkeypatch):
+    """An executor whose start does not end before it is told to; and whether its cluster was given up."""
+    ended, given_up = threading.Event(), []
+
+    def make(config, stop):
+        ended.wait(30)
+        return SimpleNamespace(close=lambda: None)
+
+    monkeypatch.setattr(start, "make_executor", make)
+    monkeypatch.setattr(start, "describe_small_memory", lambda config: None)
+    monkeypatch.setattr(start, "GRACE_SECONDS", 0.2)
+    monkeypatch.setattr(cluster, "give_up_starts", lambda: given_up.append(1))
+    yield SimpleNamespace(end=ended.set, given_up=given_up)
+    ended.set()
+
+
+@pytest.mark.parametrize("address", [None, "head:6379"])
+def test_to_stop_is_heard_while_ray_starts(hangs, address):
+    config = make_config(executor="ray", ray_address=address)
+    lazy = LazyExecutor(config, lambda: "stopped by SIGTERM", contextlib.ExitStack(), lambda note: None)
+    with pytest.raises(StoppedError, match=r"^stopped by SIGTERM$"):
+        lazy.start()
+    assert (hangs.given_up, Helper.given_up) == ([1], 1)
+
+
+def test_a_cluster_that_is_nearly_there_when_the_run_is_stopped_ends_in_order(hangs, monkeypatch):
+    monkeypatch.setattr(start, "GRACE_SECONDS", 20.0)
+    lazy = LazyExecutor(make_config(executor="ray"), lambda: "stopped", contextlib.ExitStack(), print)
+    threading.Timer(0.3, hangs.end).start()
+    assert lazy.start().close() is None
+    assert (hangs.given_up, Helper.given_up) == ([], 0)
+
+
+def test_ray_is_not_waited_for_without_end(hangs, monkeypatch):
+    monkeypatch.setattr(start, "OWN_SECONDS", 0.3)
+    lazy = LazyExecutor(make_config(executor="ray"), lambda: None, contextlib.ExitStack(), print)
+    with pytest.raises(StoppedError, match=r"Ray gave no answer for .* while it was started"):
+        lazy.start()
+    assert hangs.given_up == [1]

@@ -8,6 +8,7 @@ import os
 import secrets
 import shutil
 import signal
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from subprocess import Popen
@@ -18,13 +19,19 @@ from ray import exceptions as ray_errors
 from ray._private import node, ray_constants, services
 
 from batchseg.driver.executors.ray.failures import first_line
-from batchseg.errors import ConfigError, StoppedError
+from batchseg.driver.executors.ray.head import meet
+from batchseg.errors import BatchsegError, ConfigError, StoppedError
 from batchseg.system.disks import check_room, full_disks
 from batchseg.system.temp_folders import RAY_PREFIX, end_cluster, held_folder, socket_root
 
 NEEDED_BYTES, NEEDED_FILES = 4 * 2**20, 100
 """Of the temporary folder's disk, before Ray is started there: where its processes cannot write their logs it
 waits 30 s, and then says that it is overloaded. A session of 2.60 has 55 files and 130 KiB from the first."""
+
+LOOPBACK_SECONDS = 3.0
+
+NO_NODE = "No node info found"
+"""As Ray 2.60 words it."""
 
 QUIET = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": False}
 
@@ -48,22 +55,28 @@ class Cluster:
         self._cpus, self._object_store_bytes = cpus, object_store_bytes
         self._folder: Path | None = None
         self._lock: Any = None
+        self._given_up = False
+        _starting.append(self)
         self.is_own = False
         """Whether it was started here."""
         try:
             self._connect(address)
         except Exception as e:  # Ray raises ConnectionError, ValueError, RuntimeError and bare Exception
             self._remove_folder()
-            if isinstance(e, StoppedError):
+            if isinstance(e, BatchsegError):
                 raise
             where = f"connect to the Ray cluster at {address}" if address else "start Ray on this machine"
             msg = f"cannot {where}: {e}{_because_of(e)}"
             if not address and (left := full_disks()):
                 msg += f" ({'; '.join(left)}; make room there, or name another folder in TMPDIR)"
             raise (ConfigError if address else StoppedError)(msg) from e
+        finally:
+            _starting.remove(self)
 
     def _connect(self, address: str | None) -> None:
         if address is not None or ray.is_initialized():
+            if address is not None and not ray.is_initialized():
+                meet(address)
             ray.init(address=address or None, ignore_reinit_error=True, **QUIET)
             return
         self.is_own = True
@@ -71,11 +84,14 @@ class Cluster:
             self._start()
         except StoppedError:
             raise
-        except Exception:  # noqa: BLE001  its raylet gets 30 s, which a busy machine may exceed
+        except Exception:  # its raylet gets 30 s, which a busy machine may exceed
+            if self._given_up:
+                raise
             self._remove_folder()
             self._start()
 
     def _start(self) -> None:
+        check_loopback()
         root = socket_root()
         check_room(root, "Ray", nbytes=NEEDED_BYTES, files=NEEDED_FILES)
         self._folder, self._lock = held_folder(RAY_PREFIX, root=root)
@@ -83,6 +99,7 @@ class Cluster:
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
         with lean_head():
             ray.init(
+                address="local",  # whatever RAY_ADDRESS says
                 _node_ip_address="127.0.0.1",
                 num_cpus=self._cpus or len(os.sched_getaffinity(0)),
                 include_dashboard=False,
@@ -123,6 +140,13 @@ class Cluster:
                     os.kill(process.pid, signal.SIGKILL)
         self._remove_folder()
 
+    def give_up(self) -> None:
+        """End what was begun to be started, from another thread than the one that waits for it."""
+        self._given_up = True
+        if self._folder is not None:
+            end_cluster(self._folder)
+            shutil.rmtree(self._folder, ignore_errors=True)
+
     def _remove_folder(self) -> None:
         if self._folder is not None:
             end_cluster(self._folder)
@@ -131,10 +155,34 @@ class Cluster:
             self._folder = None
 
 
+_starting: list[Cluster] = []
+
+
+def give_up_starts() -> None:
+    """End what of clusters is being started in other threads, which hang."""
+    for cluster in tuple(_starting):
+        cluster.give_up()
+
+
+def check_loopback() -> None:
+    """Raises StoppedError where processes of this machine cannot connect to each other on 127.0.0.1."""
+    try:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            socket.create_connection(server.getsockname(), timeout=LOOPBACK_SECONDS).close()
+    except OSError as e:
+        msg = (
+            f"cannot start Ray on this machine: nothing can connect to 127.0.0.1 ({e.strerror or e}); bring "
+            f"the loopback interface up (ip link set lo up), or allow it in the firewall"
+        )
+        raise StoppedError(msg) from e
+
+
 def _because_of(error: BaseException) -> str:
-    """The cause that Ray hides behind "Failed to connect": a token that does not fit, for one."""
+    """The cause that Ray hides behind "Failed to connect"."""
     while error.__cause__ is not None:
         error = error.__cause__
+    if isinstance(error, RuntimeError) and NO_NODE in str(error):
+        return "; no Ray node of it runs on this host: `ray start --address` makes one"
     return f" ({first_line(error)})" if isinstance(error, ray_errors.AuthenticationError) else ""
 
 

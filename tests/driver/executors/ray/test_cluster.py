@@ -1,6 +1,8 @@
 """What a local Ray cluster starts without, and what is said where there is none. One test starts Ray."""
 
 import contextlib
+import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -45,6 +47,7 @@ def cluster_of(monkeypatch, tmp_path):
     monkeypatch.setattr(ray_cluster, "socket_root", lambda: tmp_path)
     monkeypatch.setattr(ray_cluster, "lean_head", contextlib.nullcontext)
     monkeypatch.setattr(ray_cluster, "full_disks", list)
+    monkeypatch.setattr(ray_cluster, "meet", lambda address: None)
     monkeypatch.setenv("RAY_AUTH_TOKEN", "0" * 64)
     return make
 
@@ -64,6 +67,7 @@ def test_a_cluster_of_the_run_is_tried_twice_and_goes_with_its_folder(cluster_of
     folders = {Path(options["_temp_dir"]).parent for options in ray.inits}
     assert len(folders) == 2
     assert (cluster.is_own, ray.inits[1]["num_cpus"]) == (True, 3)
+    assert {options["address"] for options in ray.inits} == {"local"}  # whatever RAY_ADDRESS says
     assert [path for path in folders if path.exists()] == [Path(ray.inits[1]["_temp_dir"]).parent]
     cluster.close()
     assert ray.shut_down
@@ -83,6 +87,10 @@ def test_what_hinders_is_told_and_leaves_nothing(cluster_of, tmp_path, monkeypat
     refused.__cause__ = ray_errors.AuthenticationError("the token is another one")
     with pytest.raises(ConfigError, match=r"Failed to connect \(.*the token is another one"):
         cluster_of(NoRay(refused), "head:6379")
+    outside = ConnectionError("Failed to connect")
+    outside.__cause__ = RuntimeError("No node info found matching attributes: '' when trying")
+    with pytest.raises(ConfigError, match="Failed to connect; no Ray node of it runs on this host"):
+        cluster_of(NoRay(outside), "head:6379")
     monkeypatch.setattr(ray_cluster, "full_disks", lambda: ["/tmp is full"])
     with pytest.raises(StoppedError, match=r"cannot start Ray on this machine: no \(/tmp is full; make room"):
         cluster_of(NoRay(Exception("no"), Exception("no")))
@@ -128,25 +136,58 @@ from batchseg.driver.executors.ray import tasks
 from batchseg.driver.executors.ray.cluster import Cluster
 import ray
 
-STRANGER = (
-    "import sys; from ray._raylet import GcsClient; "
-    "GcsClient(address=sys.argv[1]).internal_kv_keys(b'', None, timeout=20)"
-)
+STRANGER = '''
+import sys
+from batchseg.driver.executors.ray.cluster import lean_head
+from batchseg.driver.executors.ray.head import meet
+with lean_head():  # or else 127.0.0.1 is another address of this host to Ray
+    meet(sys.argv[1])
+'''
 cluster = Cluster(None, cpus=1, object_store_bytes=80 * 2**20)
 address = ray.get_runtime_context().gcs_address
 environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
 environment["HOME"] = sys.argv[1]
-asked = subprocess.run(
-    [sys.executable, "-c", STRANGER, address], env=environment, capture_output=True, text=True
-)
-print(asked.returncode, asked.stderr)
+for tokens in ({}, {"RAY_AUTH_TOKEN": "0" * 64}, {"RAY_AUTH_TOKEN": os.environ["RAY_AUTH_TOKEN"]}):
+    asked = subprocess.run(
+        [sys.executable, "-c", STRANGER, address], env=environment | tokens, capture_output=True, text=True
+    )
+    print(asked.returncode, asked.stderr.splitlines()[-2:])
 cluster.close()
 """
-"""A cluster as a run has it, and a process of this host that knows its address and not its token."""
+"""A cluster as a run has it, and processes of this host that know its address: without its token, with
+another, and with its token."""
 
 
 def test_who_has_not_the_runs_token_gets_no_answer(tmp_path):
     command = [sys.executable, "-c", RUN_AND_STRANGER, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stdout.startswith("1 ")
-    assert "AuthenticationError" in done.stdout
+    without, other, right = done.stdout.splitlines()
+    assert re.match(r"1 .*ConfigError: the Ray cluster at .* asks for a token, and there is none in", without)
+    assert re.match(r"1 .*asks for a token, another one than is in RAY_AUTH_TOKEN", other)
+    assert right.startswith("0 ")
+
+
+def test_where_nothing_can_connect_to_loopback_nothing_is_started(cluster_of, monkeypatch):
+    def unreachable(*_, **__):
+        raise OSError(101, "Network is unreachable")
+
+    monkeypatch.setattr(socket, "create_connection", unreachable)
+    ray = NoRay()
+    with pytest.raises(StoppedError, match=r"127\.0\.0\.1 \(Network is unreachable\); bring the loopback"):
+        cluster_of(ray)
+    assert ray.inits == []
+
+
+def test_a_start_that_is_given_up_is_not_tried_again(cluster_of, tmp_path):
+    class Hanging(NoRay):
+        def init(self, **options):
+            super().init(**options)
+            ray_cluster.give_up_starts()
+            raise ConnectionError("its processes are gone")
+
+    ray = Hanging()
+    with pytest.raises(StoppedError, match="its processes are gone"):
+        cluster_of(ray)
+    assert len(ray.inits) == 1
+    assert not any(path.is_dir() for path in tmp_path.iterdir())
+    ray_cluster.give_up_starts()
