@@ -150,7 +150,7 @@ class PhotoRun:
             with contextlib.suppress(BatchsegError):
                 context.lock.check()
                 self._write_items(ledger, product, triaged)
-            msg = f"{e} [{loop.tally.done} photographs recorded in this run; the same command goes on]"
+            msg = f"{e} [{loop.tally.done} photographs recorded in this run; {context.way_on}]"
             raise type(e)(msg) from e
         return loop
 

@@ -98,7 +98,7 @@ def make_plan(
     shard_tiles: int | None,
     fragments_exist: Callable[[Sequence[ShardRecord]], list[bool]] = lambda records: [True] * len(records),
 ) -> Plan:
-    """Turn headers into jobs and refusals, unfinished scenes first.
+    """Turn headers into jobs and refusals: unfinished scenes first, last those that failed before.
 
     Args:
         triaged: the sources.
@@ -126,9 +126,14 @@ def make_plan(
         there = fragments_exist(job.committed)
         kept = (record for record, is_there in zip(job.committed, there, strict=True) if is_there)
         jobs.append(replace(job, committed=tuple(kept)))
-    jobs.sort(key=lambda job: (not job.committed, job.scene.source.source_id))
-    refusals.sort(key=lambda refusal: refusal.source.source_id)
+    jobs.sort(key=lambda job: _turn(job.scene.source.source_id, triaged, begun=bool(job.committed)))
+    refusals.sort(key=lambda refusal: _turn(refusal.source.source_id, triaged))
     return Plan(triage=triaged, jobs=tuple(jobs), refusals=tuple(refusals))
+
+
+def _turn(source_id: str, triaged: Triage, *, begun: bool = False) -> tuple[bool, bool, str]:
+    """Sorts sources as they are done. What ended a run must not stand before the rest in the next one."""
+    return source_id in triaged.failed, not begun, source_id
 
 
 def _told_apart(headers: Iterable[Scene | Refusal], recipe: Recipe) -> tuple[list[Scene], list[Refusal]]:

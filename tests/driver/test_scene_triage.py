@@ -71,3 +71,11 @@ def test_a_quarantined_source_is_tried_again_where_the_job_has_a_way(ledger):
 def test_sources_that_are_gone_are_named(ledger):
     ledger.append([done(make_source("a.tif")), done(make_source("b.tif"))])
     assert triage([make_source("b.tif")], ledger, PIXEL, PRODUCT).vanished == ("a.tif",)
+
+
+def test_what_failed_is_told_apart_unless_it_is_another_version_now(ledger):
+    sources = [make_source("a.tif"), make_source("b.tif"), make_source("c.tif")]
+    tags = {"a.tif": sources[0].tag, "b.tif": "old"}
+    ledger.append([done(s, status="failed", tag=tags[s.source_id]) for s in sources[:2]])
+    answer = triage(sources, ledger, PIXEL, PRODUCT)
+    assert (answer.todo, answer.failed) == (tuple(sources), {"a.tif"})
