@@ -448,3 +448,13 @@ def test_names_of_files_act_on_no_terminal_and_in_no_log(tmp_path: Path, write_j
         lines = text.split("\n")
         assert not any(map(acts, lines))
         assert not any(line.startswith("batchseg: run 1") for line in lines)
+
+
+def test_names_mean_the_same_under_every_locale(tmp_path: Path, write_job: JobWriter) -> None:
+    scenes(tmp_path, "Zürich.tif", "影像.tif")
+    ascii_only = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = batchseg("run", write_job(), *INLINE, env=ascii_only)
+    assert done.returncode == 0, done.stderr
+    assert "nothing to do: 2 sources are done" in batchseg("run", write_job(), *INLINE).stderr
+    table = pq.read_table(tmp_path / "out" / "items" / "items.parquet")
+    assert sorted(table["source_id"].to_pylist()) == ["Zürich.tif", "影像.tif"]
