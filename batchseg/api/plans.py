@@ -120,6 +120,8 @@ def _photograph_lines(planned: PhotoPlan) -> list[str]:
         f"fit      {how} {recipe.tile_size} pixels, on {planned.workers} workers",
         f"results  {rules}; masks: {options.masks}, as {options.mask_format}",
     ]
+    if planned.limits:
+        lines.append(f"limits   {planned.limits}")
     if planned.young:
         lines.append(f"young    {describe_young(planned.young, planned.min_age)}")
     return lines
@@ -151,6 +153,8 @@ def _scene_lines(planned: DryRun) -> list[str]:
         f"memory   at most {human(numbers.in_flight_bytes)} of pixels in flight, "
         f"object store {human(planned.object_store_bytes)}",
     ]
+    if planned.limits:
+        lines.append(f"limits   {planned.limits}")
     if recipe.area is not None:
         lines.append(f"aoi      {sum(job.is_outside for job in plan.jobs)} of the scenes lie outside")
     if plan.triage.young:

@@ -31,6 +31,7 @@ from batchseg.pixels.header import read_header, read_headers_alone
 from batchseg.predict.engine_choice import choose, is_open, try_engines
 from batchseg.predict.engine_trials import Bench
 from batchseg.system import storage
+from batchseg.system.machine import describe_limits
 from batchseg.system.redact import remember_variables
 from batchseg.system.temp_folders import run_folder
 
@@ -45,6 +46,8 @@ class DryRun:
     min_age: float
     undecided: bool
     """The first run will try engines."""
+    limits: str = ""
+    """Of this machine, in words; empty: none."""
 
 
 def dry_run(config: JobConfig, say: Callable[[str], None]) -> DryRun:
@@ -126,6 +129,7 @@ def _dry_run(config: JobConfig, say: Callable[[str], None]) -> DryRun:
         plan=plan,
         numbers=numbers,
         workers=workers,
+        limits=_limits(config),
         object_store_bytes=object_store_bytes(workers, config.max_in_flight),
         min_age=config.min_age,
         undecided=undecided,
@@ -152,6 +156,8 @@ class PhotoPlan:
     workers: int
     undecided: bool
     """The first run will try engines."""
+    limits: str = ""
+    """Of this machine, in words; empty: none."""
 
 
 def plan_photographs(config: JobConfig, say: Callable[[str], None]) -> PhotoPlan:
@@ -198,5 +204,11 @@ def plan_photographs(config: JobConfig, say: Callable[[str], None]) -> PhotoPlan
             young=triaged.young,
             min_age=config.min_age,
             workers=worker_count(config),
+            limits=_limits(config),
             undecided=undecided,
         )
+
+
+def _limits(config: JobConfig) -> str:
+    """Those of this machine, where it is the one that works."""
+    return describe_limits() if config.ray_address is None else ""

@@ -4,7 +4,6 @@ Pure functions of sources, settings and ledger: which scenes, in which shards, a
 `batchseg plan` is `dry_run`.
 """
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -20,6 +19,7 @@ from batchseg.output.record import SceneRecord, ShardRecord
 from batchseg.pixels.area import footprint
 from batchseg.pixels.fit import held_dtype, mismatch, tile_grid
 from batchseg.pixels.grid import Shard, ShardGrid, Window
+from batchseg.system.machine import memory_bytes
 
 SHARD_SECONDS, SHARDS_PER_SECOND = 0.5, 512
 """Aim of a shard's prediction: what a kill can cost, and how even the end of a run is. More where all
@@ -258,8 +258,7 @@ class Estimate:
 
 def in_flight_bound(workers: int, asked: int | None) -> int:
     """Bytes in flight: each predictor's leases at their largest, at most a quarter of the memory here."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return asked or min(workers * LEASES_PER_WORKER * (SHARD_BYTES + SHARD_BYTES // 2), memory // 4)
+    return asked or min(workers * LEASES_PER_WORKER * (SHARD_BYTES + SHARD_BYTES // 2), memory_bytes() // 4)
 
 
 def estimate(plan: Plan, recipe: Recipe, workers: int, max_in_flight: int | None) -> Estimate:

@@ -2,7 +2,6 @@
 
 import contextlib
 import math
-import os
 
 from batchseg.driver.events import Listener, Note
 from batchseg.driver.executors.inline import InlineExecutor
@@ -11,6 +10,7 @@ from batchseg.driver.plan import in_flight_bound
 from batchseg.driver.tasks import Executor, Stop
 from batchseg.job.settings import JobConfig
 from batchseg.system.disks import SHARED_MEMORY, free_bytes
+from batchseg.system.machine import core_count, predictor_count
 from batchseg.system.temp_folders import socket_root
 from batchseg.system.threads import start_aside
 
@@ -51,8 +51,8 @@ def describe_small_memory(config: JobConfig) -> str | None:
 
 
 def worker_count(config: JobConfig) -> int:
-    """Predictors on this machine: one per core it may use, unless the job says."""
-    return config.workers or len(os.sched_getaffinity(0))
+    """Predictors on this machine, or inline threads: one per core it may use, unless the job says."""
+    return config.workers or (core_count() if config.executor == "inline" else predictor_count())
 
 
 def driver_timeout(config: JobConfig) -> float:
