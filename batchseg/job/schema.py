@@ -81,8 +81,8 @@ class JobFile(schema_parts.Strict):
     ray_address: str | None = None
     """The address of a Ray cluster. If not set, a run starts a local one and ends it."""
     workers: int | None = Field(default=None, ge=1)
-    """Predictors. If not set, one per core; on GPU machines one per GPU. In a container by its limits (cgroups):
-    its CPUs, rounded up, and 1 GiB of its memory for each."""
+    """Predictors. If not set, one per core; on GPU machines one per GPU. In a container by its limits
+    (cgroups): its CPUs, rounded up, and 1 GiB of its memory for each."""
     gpus_per_worker: schema_parts.Number = Field(default=1.0, gt=0)
     """GPUs that a predictor takes; may be a fraction."""
     batch_size: int | None = Field(default=None, ge=1)

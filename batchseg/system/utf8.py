@@ -30,7 +30,7 @@ def restart_in_utf8() -> None:
         return
     os.environ["PYTHONUTF8"] = "1"
     try:
-        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])  # noqa: S606  itself
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])  # noqa: S606  this program
     except OSError as e:
         msg = f"cannot start {sys.executable} in UTF-8 mode: {e.strerror}; set PYTHONUTF8=1"
         raise ConfigError(msg) from e

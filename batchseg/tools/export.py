@@ -243,7 +243,7 @@ def _write(tables: Iterator[pa.Table], target: Path, driver: str, layer: str, cr
     try:
         import pyogrio
     except ImportError as e:
-        msg = "vector files need pyogrio: pip install 'batchseg[vector]'"
+        msg = "vector files need pyogrio: `pip install '.[vector]'` in batchseg's clone"
         raise ConfigError(msg) from e
     first = next(tables)  # an error of the first table is raised here, not inside GDAL's writer
     batches = (batch for table in chain([first], tables) for batch in table.to_batches())
