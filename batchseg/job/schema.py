@@ -96,7 +96,8 @@ class JobFile(schema_parts.Strict):
     deadline: str | None = None
     """When the run stops: `06:00`, `7.5h`, `90m`."""
     stop_after: int = Field(default=10, ge=2)
-    """Sources in a row that fail alike before the run stops and blames none of them."""
+    """Sources in a row that the storage does not give, or over which processes end, with the same error: then
+    the run stops and blames none of them."""
     allow_empty: bool = False
     """Accept an input that matches nothing. Otherwise that is an error: it may be an unmounted disk."""
     allow_vrt: bool = False
