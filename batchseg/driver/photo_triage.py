@@ -32,8 +32,8 @@ class PhotoTriage:
 
     todo: pa.Table
     """LISTING rows, sorted by id: new, changed, predicted with other settings, or with results that are no
-    longer there; behind them those that failed when they were last tried. One with a `problem` is to be
-    quarantined, not read."""
+    longer there; behind them, in any order, those that failed when they were last tried. One with a
+    `problem` is to be quarantined, not read."""
     done: int
     quarantined: int
     """In earlier runs, and unchanged since."""
@@ -103,7 +103,7 @@ def triage_photographs(
     present = np.zeros(len(ledger.table), dtype=bool)
     verdicts = [_judge(rows, ledger, present) for rows in _slices(listing)]
     return PhotoTriage(
-        todo=pa.concat_tables([_chosen(verdicts, "ripe"), _chosen(verdicts, "failed")]),
+        todo=pa.concat_tables([_chosen(verdicts, "ripe"), _shuffled(_chosen(verdicts, "failed"))]),
         done=_count(verdicts, "done"),
         quarantined=_count(verdicts, "quarantined"),
         young=_count(verdicts, "young"),
@@ -177,6 +177,11 @@ def _chosen(verdicts: list[_Verdicts], name: str) -> pa.Table:
         if flags.any():
             tables.append(verdict.rows if flags.all() else verdict.rows.filter(pa.array(flags)))
     return pa.concat_tables(tables)
+
+
+def _shuffled(rows: pa.Table) -> pa.Table:
+    """Of those that failed none must end run after run before the others are tried."""
+    return rows.take(np.random.default_rng().permutation(rows.num_rows))
 
 
 def _whole(column: Column) -> Column:

@@ -6,6 +6,7 @@ Pure functions of sources, settings and ledger: which scenes, in which shards, a
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from random import random
 
 import numpy as np
 
@@ -98,7 +99,7 @@ def make_plan(
     shard_tiles: int | None,
     fragments_exist: Callable[[Sequence[ShardRecord]], list[bool]] = lambda records: [True] * len(records),
 ) -> Plan:
-    """Turn headers into jobs and refusals: unfinished scenes first, last those that failed before.
+    """Turn headers into jobs and refusals: unfinished scenes first, last those that failed, in any order.
 
     Args:
         triaged: the sources.
@@ -131,9 +132,13 @@ def make_plan(
     return Plan(triage=triaged, jobs=tuple(jobs), refusals=tuple(refusals))
 
 
-def _turn(source_id: str, triaged: Triage, *, begun: bool = False) -> tuple[bool, bool, str]:
-    """Sorts sources as they are done. What ended a run must not stand before the rest in the next one."""
-    return source_id in triaged.failed, not begun, source_id
+def _turn(source_id: str, triaged: Triage, *, begun: bool = False) -> tuple[bool, bool, float, str]:
+    """Sorts sources as they are done. What ended a run must not stand before the rest in the next one.
+
+    Nor before others that failed, every time: their order is another one in each run.
+    """
+    failed = source_id in triaged.failed
+    return failed, not begun, random() if failed else 0.0, source_id  # noqa: S311  no secret
 
 
 def _told_apart(headers: Iterable[Scene | Refusal], recipe: Recipe) -> tuple[list[Scene], list[Refusal]]:
