@@ -56,14 +56,14 @@ STOP = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 def stop_signals() -> Callable[[], str | None]:
     """Install handlers for the signals of STOP in this process; the answer gives the reason to stop, or None.
 
-    A second signal ends the process at once, as the user then means it; but not a SIGHUP, which shells and
-    terminals send several times. Under nohup, which has it ignored, it stays so.
+    A second signal ends the process at once, as the user then means it. SIGHUP does not count, as shells and
+    sessions send it more than once, and before or after SIGTERM. Under nohup it stays ignored.
     """
     heard = [number for number in STOP if number != signal.SIGHUP or not _is_ignored(number)]
     received: list[str] = []
 
     def on_signal(number: int, frame: FrameType | None) -> None:
-        if received and number != signal.SIGHUP:
+        if number != signal.SIGHUP and any(name != signal.SIGHUP.name for name in received):
             os._exit(5)
         received.append(signal.Signals(number).name)
 

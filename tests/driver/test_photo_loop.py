@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchseg.driver import photo_inspection
+from batchseg.driver.loop import GivenUpError
 from batchseg.driver.photo_failures import MOST_ATTEMPTS
 from batchseg.driver.photo_loop import PhotoLoop
 from batchseg.driver.tasks import (
@@ -357,3 +358,14 @@ def test_groups_that_all_end_their_predictors_blame_none(tmp_path):
     with pytest.raises(StoppedError, match="predictors died or hung over 11 groups in a row"):
         run(tmp_path, Executor(kills=names), names)
     assert set(statuses_in(tmp_path).values()) == {"failed"}
+
+
+def test_what_an_inline_run_hung_over_is_done_last_by_the_next(tmp_path):
+    class Hung(Executor):
+        def _answer(self, names):
+            fatal = GivenUpError("the network gave no answer")
+            return Failure(kind="timeout", step="group", reason="no answer", fatal=fatal)
+
+    with pytest.raises(StoppedError, match="the network gave no answer"):
+        run(tmp_path, Hung(), ["a.png", "b.png"])
+    assert statuses_in(tmp_path) == {"a.png": "failed", "b.png": "failed"}
