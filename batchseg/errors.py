@@ -4,6 +4,7 @@
     ├── ConfigError             2  the job file or its inputs are wrong
     ├── ModelError              4  the model cannot be used
     ├── StoppedError            5  stopped in time or by the environment; the same command resumes
+    │   ├── DeadlineError       5  at the deadline; `--deadline-exit-code` gives it another
     │   ├── OutputError         5  the output or its ledger cannot be written or read
     │   └── CredentialsError    5  a storage refuses the credentials
     ├── LockedError             6  another run holds this output
@@ -56,6 +57,10 @@ class StoppedError(BatchsegError):
     """The run ended early (signal, deadline, failing environment); what was done is recorded."""
 
     exit_code = 5
+
+
+class DeadlineError(StoppedError):
+    """The run ended at its deadline, and nothing else was wrong."""
 
 
 class OutputError(StoppedError):

@@ -14,6 +14,7 @@ from batchseg.job.settings import JobConfig
 from batchseg.system import storage
 from batchseg.system.escape import errors_shown
 from batchseg.system.redact import hidden
+from batchseg.system.utf8 import check_utf8
 
 if TYPE_CHECKING:
     import geopandas
@@ -34,8 +35,10 @@ def open(output: str | os.PathLike[str] | JobConfig) -> "Output":
             options of its storage.
 
     Raises:
-        batchseg.errors.ConfigError: the job file cannot be read, or is wrong.
+        batchseg.errors.ConfigError: the job file cannot be read, or is wrong; or this process takes names of
+            files for another charset than UTF-8.
     """
+    check_utf8()
     if isinstance(output, JobConfig):
         return Output(output.output, storage=output.storage)
     given = os.fspath(output)

@@ -34,6 +34,7 @@ from batchseg.api.stopping import stop_signals
 from batchseg.errors import BatchsegError, StoppedError
 from batchseg.system.disks import disk_failures
 from batchseg.system.escape import make_shown, shown, shown_traceback
+from batchseg.system.utf8 import check_utf8
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -101,6 +102,7 @@ def call(function: Callable[..., T], *args: Any, hear: Callable[[Any], None] | N
         What the function returns, which must be picklable.
 
     Raises:
+        ConfigError: this process takes names of files for another charset than UTF-8.
         KeyboardInterrupt: in this process, after the function has stopped. A second one ends its process.
         StoppedError: the function's process ended without an answer, or could not be started.
         Exception: what the function raises, or `hear`; then the function has stopped.
@@ -108,6 +110,7 @@ def call(function: Callable[..., T], *args: Any, hear: Callable[[Any], None] | N
     if _lent:
         here = _lent[-1]
         return function(*args, Host(tell=hear or _nothing, stop=here.stop, chatter=here.chatter))
+    check_utf8()
     answer: T = _Aside(function, args, hear).answer()
     return answer
 

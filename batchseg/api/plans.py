@@ -125,6 +125,8 @@ def _photograph_lines(planned: PhotoPlan) -> list[str]:
         f"fit      {how} {recipe.tile_size} pixels, on {counted(planned.workers, 'worker')}",
         f"results  {rules}; masks: {options.masks}, as {options.mask_format}",
     ]
+    if planned.limits:
+        lines.append(f"limits   {planned.limits}")
     if planned.young:
         lines.append(f"young    {describe_young(planned.young, planned.min_age)}")
     return lines
@@ -157,6 +159,8 @@ def _scene_lines(planned: DryRun) -> list[str]:
         f"object store {human(planned.object_store_bytes)}",
     ]
     lines += planned.scenes
+    if planned.limits:
+        lines.append(f"limits   {planned.limits}")
     if recipe.area is not None:
         lines.append(f"aoi      {sum(job.is_outside for job in plan.jobs)} of the scenes lie outside")
     if plan.triage.young:

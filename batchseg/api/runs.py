@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TextIO
 from batchseg.api.own_process import Host, call
 from batchseg.api.stopping import Deadline, deadline_of
 from batchseg.driver.begin import begin
+from batchseg.errors import DeadlineError, StoppedError
 from batchseg.job.settings import JobConfig
 
 if TYPE_CHECKING:
@@ -65,7 +66,8 @@ def run(
         batchseg.errors.ConfigError: the job or its inputs are wrong; nothing was started.
         batchseg.errors.ModelError: the model cannot be used.
         batchseg.errors.LockedError: another run holds the output.
-        batchseg.errors.StoppedError: it stopped at the deadline or by the environment; the same call resumes.
+        batchseg.errors.DeadlineError: it stopped at the deadline; the same call resumes.
+        batchseg.errors.StoppedError: the environment stopped it; the same call resumes.
         TypeError: `job` is no job.
         KeyboardInterrupt: after Ctrl-C, once what is finished is recorded and the output is free; the same
             call resumes. Another Ctrl-C ends the run at once, which costs the shards under way.
@@ -113,14 +115,19 @@ def _run(job: JobConfig, replace: bool, profile: bool, until: Deadline | None, h
         host.chatter(begun.chatter)
         from batchseg.driver.job import run_job
 
-        return run_job(
-            job,
-            begun,
-            listeners=[host.tell],
-            stop=lambda: host.stop() or (until() if until else None),
-            replace=replace,
-            profile=profile,
-        )
+        try:
+            return run_job(
+                job,
+                begun,
+                listeners=[host.tell],
+                stop=lambda: host.stop() or (until() if until else None),
+                replace=replace,
+                profile=profile,
+            )
+        except StoppedError as e:
+            if until is not None and until.is_why(e):
+                raise DeadlineError(*e.lines) from e
+            raise
 
 
 def _plan(job: JobConfig, host: Host) -> "Plan":

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from types import FrameType
 
-from batchseg.errors import ConfigError
+from batchseg.errors import ConfigError, StoppedError
 from batchseg.job.schema import seconds_until
 
 
@@ -23,7 +23,15 @@ class Deadline:
     """Of time.monotonic()."""
 
     def __call__(self) -> str | None:
-        return f"stopped at the deadline {self.text}" if time.monotonic() >= self.ends else None
+        return self._reason if time.monotonic() >= self.ends else None
+
+    def is_why(self, error: StoppedError) -> bool:
+        """Whether it is what stopped a run."""
+        return type(error) is StoppedError and error.lines[0].startswith(self._reason)
+
+    @property
+    def _reason(self) -> str:
+        return f"stopped at the deadline {self.text}"
 
 
 def deadline_of(text: str) -> Deadline:
@@ -41,20 +49,26 @@ def deadline_of(text: str) -> Deadline:
         raise ConfigError(str(e)) from e
 
 
-def stop_signals() -> Callable[[], str | None]:
-    """Install handlers for SIGTERM and SIGINT in this process; the answer gives the reason to stop, or None.
+STOP = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""SIGHUP comes where a terminal or an ssh session ends."""
 
-    A second signal ends the process at once, as the user then means it.
+
+def stop_signals() -> Callable[[], str | None]:
+    """Install handlers for the signals of STOP in this process; the answer gives the reason to stop, or None.
+
+    A second signal ends the process at once, as the user then means it. SIGHUP does not count, as shells and
+    sessions send it more than once, and before or after SIGTERM. Under nohup it stays ignored.
     """
+    heard = [number for number in STOP if number != signal.SIGHUP or not _is_ignored(number)]
     received: list[str] = []
 
     def on_signal(number: int, frame: FrameType | None) -> None:
-        if received:
+        if number != signal.SIGHUP and any(name != signal.SIGHUP.name for name in received):
             os._exit(5)
         received.append(signal.Signals(number).name)
 
     def listen() -> None:
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in heard:
             signal.signal(number, on_signal)
 
     def reason() -> str | None:
@@ -66,9 +80,13 @@ def stop_signals() -> Callable[[], str | None]:
     return reason
 
 
+def _is_ignored(number: signal.Signals) -> bool:
+    return signal.getsignal(number) == signal.SIG_IGN
+
+
 def keep_exit_code() -> None:
     """Let no signal change how the process ends: Python gives signals back to the system before the process
     has gone, and libraries may take another second to end."""
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in STOP:
         if callable(signal.getsignal(number)):
             signal.signal(number, signal.SIG_IGN)

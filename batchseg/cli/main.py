@@ -23,10 +23,13 @@ from batchseg.cli.terminal import Action, Answer, Parser, Streams
 from batchseg.errors import EXIT_DEFECT, BatchsegError, ConfigError
 from batchseg.system.disks import disk_failures
 from batchseg.system.escape import shown, shown_traceback
+from batchseg.system.utf8 import restart_in_utf8
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point of the console script: parse, run, print, exit."""
+    if argv is None:
+        restart_in_utf8()
     streams = Streams()
     arguments = _parser().parse_args(argv)
     try:

@@ -9,7 +9,7 @@ import batchseg
 from batchseg.api.own_process import lent, send_chatter_to
 from batchseg.api.stopping import stop_signals
 from batchseg.cli.terminal import Answer, Say, Streams
-from batchseg.errors import EXIT_OK, EXIT_QUARANTINED
+from batchseg.errors import EXIT_OK, EXIT_QUARANTINED, DeadlineError, StoppedError
 from batchseg.system.amounts import counted
 
 if TYPE_CHECKING:
@@ -51,6 +51,13 @@ def add_run_commands(commands: Any, job: argparse.ArgumentParser) -> None:
         "--deadline", metavar="TIME", help="stop at a time or after a while: 06:00, 7.5h or 90m; exit code 5"
     )
     run.add_argument(
+        "--deadline-exit-code",
+        type=_exit_code,
+        default=StoppedError.exit_code,
+        metavar="CODE",
+        help="of a run that its deadline ended, in place of 5, for schedulers that tell codes apart",
+    )
+    run.add_argument(
         "--replace",
         action="store_true",
         help="predict everything again where settings differ from the output's",
@@ -77,15 +84,26 @@ def _run(arguments: argparse.Namespace, streams: Streams, say: Say) -> Answer:
     job = batchseg.load_job(arguments.job, overrides=overrides)
     stop = stop_signals()
     streams.take()
-    with lent(stop=stop, chatter=send_chatter_to):
-        report = batchseg.run(
-            job,
-            progress=False if arguments.quiet else streams.err,
-            replace=arguments.replace,
-            profile=arguments.profile,
-        )
+    try:
+        with lent(stop=stop, chatter=send_chatter_to):
+            report = batchseg.run(
+                job,
+                progress=False if arguments.quiet else streams.err,
+                replace=arguments.replace,
+                profile=arguments.profile,
+            )
+    except DeadlineError as e:
+        e.exit_code = arguments.deadline_exit_code
+        raise
     code = EXIT_QUARANTINED if report.refused else EXIT_OK
     return Answer(report_lines(report, quiet=arguments.quiet), code)
+
+
+def _exit_code(text: str) -> int:
+    code = int(text)
+    if not 0 <= code <= 255:
+        raise ValueError(text)
+    return code
 
 
 def _plan(arguments: argparse.Namespace, streams: Streams, say: Say) -> Answer:

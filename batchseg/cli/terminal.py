@@ -14,6 +14,7 @@ from batchseg.api.own_process import send_chatter_to
 from batchseg.errors import EXIT_OK
 from batchseg.system.escape import shown
 from batchseg.system.redact import hidden
+from batchseg.system.utf8 import terminal_encoding
 
 UNKNOWN = "backslashreplace"
 """How a stream writes what its encoding lacks, such as an umlaut in ASCII: as its code, not with an error."""
@@ -36,7 +37,7 @@ class Streams:
         sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115, PTH123
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):
-                stream.reconfigure(errors=UNKNOWN)
+                stream.reconfigure(encoding=terminal_encoding(), errors=UNKNOWN)
         self.out: TextIO = sys.stdout
         self.err: TextIO = sys.stderr
         self._saved: list[int] = []

@@ -15,7 +15,8 @@ from typing import Any, Generic, Protocol, TypeVar
 import pyarrow as pa
 
 from batchseg.driver.events import Committed, Listener, SceneRefused
-from batchseg.errors import OutputError, StoppedError
+from batchseg.driver.loop import GivenUpError
+from batchseg.errors import OutputError
 from batchseg.inputs.source import Source, words
 from batchseg.inputs.source import compute as pc
 from batchseg.output import publish
@@ -219,7 +220,7 @@ class _Takes(Protocol[R_contra]):
 
 
 class Refusals(Generic[R]):
-    """Sources that cannot be done: told at once, and recorded unless they are all alike.
+    """Sources that cannot be done: told at once, and quarantined unless they are all alike.
 
     Args:
         stop_after: sources in a row with the same error that end the run, none of them quarantined.
@@ -240,9 +241,8 @@ class Refusals(Generic[R]):
             tiles: of it that will not be predicted.
 
         Raises:
-            StoppedError: so many sources in a row failed in the same way.
+            GivenUpError: so many sources in a row failed in the same way.
         """
-        self._commits.add(*([record] if is_single else self._streak.add(record)))
         self._emit(
             SceneRefused(
                 source_id=record.source_id,
@@ -251,6 +251,15 @@ class Refusals(Generic[R]):
                 tiles=tiles,
             )
         )
+        if is_single:
+            self.flush()  # its storage answered, and so did what reads it
+            self._commits.add(record)
+            return
+        try:
+            self._commits.add(*self._streak.add(record))
+        except GivenUpError:
+            self._commits.add(*(replace(held, status="failed") for held in self._streak.flush()))
+            raise
 
     def flush(self) -> None:
         """A success, or the end: those held back were single cases after all."""
@@ -284,7 +293,7 @@ class Streak(Generic[R]):
         """Take a refusal; give back those that can be recorded.
 
         Raises:
-            StoppedError: `limit` sources in a row failed in the same way.
+            GivenUpError: `limit` sources in a row failed in the same way. They are held still.
         """
         name = record.uri.rsplit("/", 1)[-1]
         kind = re.sub(r"\d+", "#", record.error.replace(record.uri, "").replace(name, ""))
@@ -292,11 +301,12 @@ class Streak(Generic[R]):
         self._held.append(record)
         self._kind = kind
         if len(self._held) >= self.limit:
+            first, last = self._held[0].source_id, record.source_id
             msg = (
-                f"{len(self._held)} sources in a row failed alike, none is quarantined: {record.error}. "
-                f"Mend the cause and run again, or raise stop_after if these files are really bad"
+                f"{len(self._held)} sources in a row failed alike, from {first} to {last}, and none is "
+                f"quarantined: {record.error}. Mend the cause and run again: the next run does them last"
             )
-            raise StoppedError(msg)
+            raise GivenUpError(msg)
         return released
 
     def flush(self) -> list[R]:

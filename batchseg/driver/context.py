@@ -1,7 +1,9 @@
 """What every run has at hand, over scenes and over photographs alike."""
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from batchseg.driver.events import Listener, Note
 from batchseg.driver.progress import Sums, describe_young
@@ -30,6 +32,14 @@ class JobContext:
     """URI of the run's log."""
     profile: bool = False
     """Whether the times of all steps are wanted."""
+
+    @property
+    def way_on(self) -> str:
+        """What the user does after a stop, in words; a job made in Python has no file."""
+        path = self.config.path
+        if Path(path).is_file():
+            return f"the same command goes on: batchseg run {shlex.quote(path)}, with the options that it had"
+        return "the same command goes on"
 
     def note_left_out(self, *, gone: int, young: int) -> None:
         """Say how many sources the inputs no longer hold, and how many are left to a later run."""

@@ -35,6 +35,7 @@ from batchseg.predict.engine_choice import choose, is_open, try_engines
 from batchseg.predict.engine_trials import Bench
 from batchseg.system import storage
 from batchseg.system.amounts import counted
+from batchseg.system.machine import describe_limits
 from batchseg.system.redact import remember_variables
 from batchseg.system.temp_folders import run_folder
 
@@ -53,6 +54,8 @@ class DryRun:
     scenes: tuple[str, ...] = ()
     """Lines on their bands and their pixels on the ground."""
     warnings: tuple[str, ...] = ()
+    limits: str = ""
+    """Of this machine, in words; empty: none."""
 
 
 def dry_run(config: JobConfig, say: Callable[[str], None]) -> DryRun:
@@ -142,6 +145,7 @@ def _dry_run(config: JobConfig, say: Callable[[str], None]) -> DryRun:
             workers=workers,
         ),
         workers=workers,
+        limits=_limits(config),
         object_store_bytes=object_store_bytes(workers, config.max_in_flight),
         min_age=config.min_age,
         undecided=undecided,
@@ -170,6 +174,8 @@ class PhotoPlan:
     workers: int
     undecided: bool
     """The first run will try engines."""
+    limits: str = ""
+    """Of this machine, in words; empty: none."""
 
 
 def plan_photographs(config: JobConfig, say: Callable[[str], None]) -> PhotoPlan:
@@ -216,5 +222,11 @@ def plan_photographs(config: JobConfig, say: Callable[[str], None]) -> PhotoPlan
             young=triaged.young,
             min_age=config.min_age,
             workers=worker_count(config),
+            limits=_limits(config),
             undecided=undecided,
         )
+
+
+def _limits(config: JobConfig) -> str:
+    """Those of this machine, where it is the one that works."""
+    return describe_limits() if config.ray_address is None else ""

@@ -1,11 +1,12 @@
 """What the loops over scenes and over photographs share: how long they wait, and what they count."""
 
 import time
-from collections.abc import Callable, Iterable, Sized
+from collections.abc import Callable, Iterable, Sequence, Sized
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from batchseg.driver.tasks import Failure, Outcome, SlotsChanged, Step
+from batchseg.errors import StoppedError
 from batchseg.output.record import Record
 
 POLL_SECONDS = 0.2
@@ -15,6 +16,20 @@ DRAIN_SECONDS = 8.0
 
 LOST_LIMIT = 20
 """Times that the work on one scene or one group is lost (node, memory) before the environment is given up."""
+
+
+class GivenUpError(StoppedError):
+    """The environment is given up over some sources, of which none is blamed: the next run does them last.
+
+    Args:
+        message: in words.
+        over: the scene or the groups that are to be left to the next run, if that was not done yet.
+        reason: what became of them at last.
+    """
+
+    def __init__(self, message: str, over: Sequence[Any] = (), reason: str = "") -> None:
+        super().__init__(message)
+        self.over, self.reason = over, reason
 
 
 @dataclass(slots=True)

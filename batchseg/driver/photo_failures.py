@@ -6,14 +6,13 @@ still ends its predictor when it is alone is to blame. Lost work (a host, a neig
 Where group after group fails, nobody is at fault but the environment, and the run ends.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from batchseg.driver.loop import LOST_LIMIT
+from batchseg.driver.loop import LOST_LIMIT, GivenUpError
 from batchseg.driver.photo_queue import PhotoWork
 from batchseg.driver.tasks import Failure
-from batchseg.errors import StoppedError
-from batchseg.inputs.source import Doubt
+from batchseg.inputs.source import Doubt, words
 from batchseg.output.record import PhotoRecord
 
 MOST_ATTEMPTS = 3
@@ -47,28 +46,33 @@ class PhotoFailures:
     """
 
     def __init__(self, stop_after: int, slots: int) -> None:
-        self._failed_in_a_row = 0
+        self._in_a_row: list[PhotoWork] = []
         self._most_failed = max(stop_after, FAILED_PER_SLOT * slots)
 
     def note_success(self) -> None:
         """A group came back."""
-        self._failed_in_a_row = 0
+        self._in_a_row = []
 
     def of_group(self, work: PhotoWork, failure: Failure) -> NextStep:
-        """Raises StoppedError where the environment is given up."""
+        """Raises GivenUpError where the environment is given up; other fatal failures as they are."""
+        if isinstance(failure.fatal, GivenUpError):
+            raise GivenUpError(str(failure.fatal), [work], failure.reason) from failure.fatal
+        if failure.fatal is not None:
+            raise failure.fatal
         if failure.kind == "lost":
             work.lost += 1
             if work.lost > LOST_LIMIT:
-                msg = f"a group of photographs was lost {work.lost} times, lately: {failure.reason}"
-                raise StoppedError(msg)
+                msg = f"the work on {names_of([work])} was lost {work.lost} times, lately: {failure.reason}"
+                raise GivenUpError(msg, [work], failure.reason)
             return NextStep(again=(work,))
-        self._failed_in_a_row += 1
-        if self._failed_in_a_row > self._most_failed:
+        self._in_a_row.append(work)
+        if len(self._in_a_row) > self._most_failed:
             msg = (
-                f"predictors died or hung over {self._failed_in_a_row} groups in a row; no photograph is "
-                f"quarantined for it. The last reason: {failure.reason}. Check model, memory and output"
+                f"predictors died or hung over {len(self._in_a_row)} groups in a row, "
+                f"{names_of(self._in_a_row)}, and none is quarantined. The last reason: {failure.reason}. "
+                f"Check model, memory and output, and run again: the next run does them last"
             )
-            raise StoppedError(msg)
+            raise GivenUpError(msg, self._in_a_row, failure.reason)
         work.attempts += 1
         if work.how == "derive" and failure.kind == "error":
             return NextStep(underivable=work)
@@ -83,6 +87,12 @@ class PhotoFailures:
             return NextStep(again=tuple(replace(part, attempts=MOST_ATTEMPTS - 1) for part in parts))
         only = work.images["source_id"][0].as_py()
         return NextStep(doubt=Doubt(source_id=only, reason=failure.reason, transient=failure.transient))
+
+
+def names_of(works: Sequence[PhotoWork]) -> str:
+    """The first and the last by id, of groups that come in any order."""
+    ids = sorted(name for work in works for name in words(work.images["source_id"]))
+    return f"{ids[0]} to {ids[-1]}" if len(ids) > 1 else str(ids[0])
 
 
 def refusal_records(work: PhotoWork, doubts: Iterable[Doubt]) -> Iterator[tuple[Doubt, PhotoRecord]]:

@@ -5,9 +5,10 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from batchseg.driver.loop import GivenUpError
+from batchseg.driver.photo_failures import names_of
 from batchseg.driver.photo_queue import PhotoWork
 from batchseg.driver.tasks import Executor, InspectionTask
-from batchseg.errors import StoppedError
 from batchseg.job.settings import MAX_PHOTO_MEMORY
 from batchseg.system.processes import START_SECONDS
 
@@ -82,11 +83,12 @@ class Inspections:
         return self._under_way.pop(number, None)
 
     def add_again(self, lost: Inspection, reason: str) -> None:
-        """One that gave no answer. Raises StoppedError where that is so again and again."""
+        """One that gave no answer. Raises GivenUpError where that is so again and again."""
         lost.work.lost += 1
         if lost.work.lost > LOST_INSPECTIONS:
-            msg = f"looking at photographs alone failed {lost.work.lost} times: {reason}"
-            raise StoppedError(msg)
+            names = names_of([lost.work])
+            msg = f"looking at photographs alone ({names}) failed {lost.work.lost} times: {reason}"
+            raise GivenUpError(msg, [lost.work], reason)
         self.add(lost.work, had_success=lost.had_success)
 
     def give_up_late(self) -> None:

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from batchseg.driver.commit import PhotoCommits, Refusals
 from batchseg.driver.events import GroupDone, Listener, Retried
-from batchseg.driver.loop import POLL_SECONDS, Tally, drain, is_failure, late
+from batchseg.driver.loop import POLL_SECONDS, GivenUpError, Tally, drain, is_failure, late
 from batchseg.driver.photo_failures import PhotoFailures, refusal_records
 from batchseg.driver.photo_inspection import Inspections
 from batchseg.driver.photo_queue import GROUP_SECONDS, GroupSizes, PhotoQueue, PhotoWork
@@ -100,6 +100,8 @@ class PhotoLoop:
         self._heard_of: dict[int, float] = {}
         """When each slot last answered."""
         self._hashes: list[pa.Table] = []
+        self._some_are_there = False
+        """Whether the listing found the files of some."""
         self.tally = Tally()
         self.refused: list[PhotoRecord] = []
         """All that this run refused."""
@@ -113,6 +115,7 @@ class PhotoLoop:
             StoppedError: told to stop, or the environment fails; what was done is recorded.
             ModelError: the network gives what no mask can hold.
         """
+        self._some_are_there = bool(pc.any(pc.equal(todo["problem"], "")).as_py())
         self._run(PhotoWork(images=todo))
 
     def derive(self, images: pa.Table, results: pa.Table) -> None:
@@ -147,6 +150,9 @@ class PhotoLoop:
                 if not (self._queue or self._flights or self._inspections):
                     break
             self._refusals.flush()
+        except GivenUpError as e:
+            self._leave((work for work in e.over if work.how != "derive"), e.reason)
+            raise
         finally:
             self._commit()
 
@@ -231,12 +237,10 @@ class PhotoLoop:
 
     def _on_failure(self, work: PhotoWork, failure: Failure) -> None:
         """A group that does not come back."""
-        if failure.fatal is not None:
-            raise failure.fatal
+        step = self._failures.of_group(work, failure)
         first = work.images["source_id"][0].as_py()
         self._emit(Retried(source_id=f"{first} and {work.count - 1} more", reason=failure.reason))
         self.tally.repeated += work.count
-        step = self._failures.of_group(work, failure)
         for part in step.again:
             self._queue.add_again(part)
         if step.inspect is not None:
@@ -267,8 +271,20 @@ class PhotoLoop:
             self._queue.add_again(work.pick(sound))
 
     def _refuse(self, work: PhotoWork, doubts: Iterable[Doubt], *, had_success: bool) -> None:
+        unlisted = set(words(work.images.filter(pc.not_equal(work.images["problem"], ""))["source_id"]))
         for doubt, record in refusal_records(work, doubts):
-            self._refusals.add(record, is_single=had_success or doubt.is_no_image)
+            # That all rows of a list name nothing may be a mount's fault.
+            is_own = self._some_are_there if doubt.source_id in unlisted else doubt.is_own
+            self._refusals.add(record, is_single=had_success or is_own)
+
+    def _leave(self, works: Iterable[PhotoWork], reason: str) -> None:
+        """Photographs over which the environment is given up: the next run does them last."""
+        ids: set[str] = set()
+        for work in works:
+            new = [name for name in words(work.images["source_id"]) if name not in ids]
+            ids.update(new)
+            doubts = (Doubt(source_id=name, reason=reason, transient=True) for name in new)
+            self._commits.add(*(record for _, record in refusal_records(work, doubts)))
 
     def _give_up_late(self) -> None:
         now = time.monotonic()

@@ -155,7 +155,7 @@ class PhotoRun:
                 context.lock.check()
                 self._write_items(ledger, product, triaged)
             recorded = counted(loop.tally.done, "photograph")
-            msg = f"{e} [{recorded} recorded in this run; the same command goes on]"
+            msg = f"{e} [{recorded} recorded in this run; {context.way_on}]"
             raise type(e)(msg) from e
         return loop
 

@@ -31,8 +31,9 @@ class PhotoTriage:
     """Photographs sorted by what the ledger says of them."""
 
     todo: pa.Table
-    """LISTING rows, sorted by id: new, changed, transiently failed, predicted with other settings, or with
-    results that are no longer there. One with a `problem` is to be quarantined, not read."""
+    """LISTING rows, sorted by id: new, changed, predicted with other settings, or with results that are no
+    longer there; behind them, in any order, those that failed when they were last tried. One with a
+    `problem` is to be quarantined, not read."""
     done: int
     quarantined: int
     """In earlier runs, and unchanged since."""
@@ -53,6 +54,7 @@ class _Known:
     current: Flags
     """Done, with these settings, and the results are there."""
     quarantined: Flags
+    failed: Flags
 
     def stretch(self, first: str, last: str) -> slice:
         ids = self.table["source_id"]
@@ -71,6 +73,8 @@ class _Verdicts:
     quarantined: Flags
     young: Flags
     ripe: Flags
+    failed: Flags
+    """When they were last tried, and have not changed since."""
     other_attributes: Flags
 
 
@@ -99,7 +103,7 @@ def triage_photographs(
     present = np.zeros(len(ledger.table), dtype=bool)
     verdicts = [_judge(rows, ledger, present) for rows in _slices(listing)]
     return PhotoTriage(
-        todo=_chosen(verdicts, "ripe"),
+        todo=pa.concat_tables([_chosen(verdicts, "ripe"), _shuffled(_chosen(verdicts, "failed"))]),
         done=_count(verdicts, "done"),
         quarantined=_count(verdicts, "quarantined"),
         young=_count(verdicts, "young"),
@@ -126,6 +130,7 @@ def _sorted_out(table: pa.Table, pixel: str, product: str, outputs_there: Output
         table=table,
         current=fits & there,
         quarantined=_flags(pc.equal(table["status"], "quarantined")),
+        failed=_flags(pc.equal(table["status"], "failed")),
     )
 
 
@@ -149,13 +154,14 @@ def _judge(rows: pa.Table, ledger: _Known, present: Flags) -> _Verdicts:
     done = same_tag & of_known(ledger.current)
     quarantined = same_tag & of_known(ledger.quarantined)
     young = _flags(rows["young"])
-    settled = done | quarantined
+    settled, failed = done | quarantined, same_tag & of_known(ledger.failed) & ~young
     return _Verdicts(
         rows=rows,
         done=done,
         quarantined=quarantined,
         young=~settled & young,
-        ripe=~settled & ~young,
+        ripe=~settled & ~young & ~failed,
+        failed=failed,
         other_attributes=settled & _flags(said),
     )
 
@@ -171,6 +177,11 @@ def _chosen(verdicts: list[_Verdicts], name: str) -> pa.Table:
         if flags.any():
             tables.append(verdict.rows if flags.all() else verdict.rows.filter(pa.array(flags)))
     return pa.concat_tables(tables)
+
+
+def _shuffled(rows: pa.Table) -> pa.Table:
+    """Of those that failed none must end run after run before the others are tried."""
+    return rows.take(np.random.default_rng().permutation(rows.num_rows))
 
 
 def _whole(column: Column) -> Column:

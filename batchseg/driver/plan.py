@@ -4,9 +4,9 @@ Pure functions of sources, settings and ledger: which scenes, in which shards, a
 `batchseg plan` is `dry_run`.
 """
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from random import random
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from batchseg.output.record import SceneRecord, ShardRecord
 from batchseg.pixels.area import footprint
 from batchseg.pixels.fit import held_dtype, mismatch, tile_grid
 from batchseg.pixels.grid import Shard, ShardGrid, Window
+from batchseg.system.machine import memory_bytes
 
 SHARD_SECONDS, SHARDS_PER_SECOND = 0.5, 512
 """Aim of a shard's prediction: what a kill can cost, and how even the end of a run is. More where all
@@ -98,7 +99,7 @@ def make_plan(
     shard_tiles: int | None,
     fragments_exist: Callable[[Sequence[ShardRecord]], list[bool]] = lambda records: [True] * len(records),
 ) -> Plan:
-    """Turn headers into jobs and refusals, unfinished scenes first.
+    """Turn headers into jobs and refusals: unfinished scenes first, last those that failed, in any order.
 
     Args:
         triaged: the sources.
@@ -126,9 +127,18 @@ def make_plan(
         there = fragments_exist(job.committed)
         kept = (record for record, is_there in zip(job.committed, there, strict=True) if is_there)
         jobs.append(replace(job, committed=tuple(kept)))
-    jobs.sort(key=lambda job: (not job.committed, job.scene.source.source_id))
-    refusals.sort(key=lambda refusal: refusal.source.source_id)
+    jobs.sort(key=lambda job: _turn(job.scene.source.source_id, triaged, begun=bool(job.committed)))
+    refusals.sort(key=lambda refusal: _turn(refusal.source.source_id, triaged))
     return Plan(triage=triaged, jobs=tuple(jobs), refusals=tuple(refusals))
+
+
+def _turn(source_id: str, triaged: Triage, *, begun: bool = False) -> tuple[bool, bool, float, str]:
+    """Sorts sources as they are done. What ended a run must not stand before the rest in the next one.
+
+    Nor before others that failed, every time: their order is another one in each run.
+    """
+    failed = source_id in triaged.failed
+    return failed, not begun, random() if failed else 0.0, source_id  # noqa: S311  no secret
 
 
 def _told_apart(headers: Iterable[Scene | Refusal], recipe: Recipe) -> tuple[list[Scene], list[Refusal]]:
@@ -253,8 +263,7 @@ class Estimate:
 
 def in_flight_bound(workers: int, asked: int | None) -> int:
     """Bytes in flight: each predictor's leases at their largest, at most a quarter of the memory here."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return asked or min(workers * LEASES_PER_WORKER * (SHARD_BYTES + SHARD_BYTES // 2), memory // 4)
+    return asked or min(workers * LEASES_PER_WORKER * (SHARD_BYTES + SHARD_BYTES // 2), memory_bytes() // 4)
 
 
 def estimate(plan: Plan, recipe: Recipe, workers: int, max_in_flight: int | None) -> Estimate:

@@ -8,7 +8,7 @@ that writes blames nobody either: the output is not the source's.
 from dataclasses import dataclass
 
 from batchseg.driver.in_flight import LeaseInFlight
-from batchseg.driver.loop import LOST_LIMIT
+from batchseg.driver.loop import LOST_LIMIT, GivenUpError
 from batchseg.driver.scene_queue import Retry, SceneWork
 from batchseg.driver.tasks import Failure, Isolation
 from batchseg.errors import StoppedError
@@ -54,11 +54,11 @@ class SceneFailures:
         """How the lease's shards are tried again; None: the source is to blame.
 
         Raises:
-            BatchsegError: the failure is about no source, or the environment is given up.
+            GivenUpError: its work comes to nothing again and again.
+            BatchsegError: the failure is about no source.
         """
         work = flight.work
-        if failure.fatal is not None:
-            raise failure.fatal
+        _raise_fatal(work, failure)
         lost = failure.kind == "lost" or failure.step == "write"
         if failure.memory:
             work.starved += 1
@@ -69,7 +69,7 @@ class SceneFailures:
             work.lost += 1
             if work.lost > LOST_LIMIT:
                 msg = f"the work on {work.source_id} was lost {work.lost} times, lately: {failure.reason}"
-                raise StoppedError(msg)
+                raise GivenUpError(msg, [work], failure.reason)
         isolation: Isolation = "predict" if failure.step == "predict" else "read"
         if lost:
             isolation = flight.isolation
@@ -90,11 +90,11 @@ class SceneFailures:
         """Why a scene is left to the next run; None: it is finished again.
 
         Raises:
-            BatchsegError: the failure is about no source, or the environment is given up.
+            GivenUpError: it comes to nothing again and again.
+            BatchsegError: the failure is about no source.
         """
         work.lost += 1
-        if failure.fatal is not None:
-            raise failure.fatal
+        _raise_fatal(work, failure)
         if failure.kind == "error":
             return FailedFinish(reason=failure.reason, is_damaged=True)
         if failure.kind != "lost" and work.lost >= (LATE_LIMIT if failure.kind == "timeout" else DEATHS):
@@ -102,7 +102,7 @@ class SceneFailures:
             return FailedFinish(reason=reason, is_damaged=False)
         if work.lost > LOST_LIMIT:
             msg = f"finishing {work.source_id} failed {work.lost} times: {failure.reason}"
-            raise StoppedError(msg)
+            raise GivenUpError(msg, [work], failure.reason)
         return None
 
     def count_late(self, what: str) -> None:
@@ -114,3 +114,10 @@ class SceneFailures:
                 f"the last one was {what}; check {self._output} and run again"
             )
             raise StoppedError(msg)
+
+
+def _raise_fatal(work: SceneWork, failure: Failure) -> None:
+    if isinstance(failure.fatal, GivenUpError):
+        raise GivenUpError(str(failure.fatal), [work], failure.reason) from failure.fatal
+    if failure.fatal is not None:
+        raise failure.fatal

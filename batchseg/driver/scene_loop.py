@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from batchseg.driver.commit import Commits, Refusals, refusal_record
 from batchseg.driver.events import Listener, Note, Retried, SceneDone, ShardsDone
 from batchseg.driver.in_flight import LeaseInFlight, LeasesInFlight
-from batchseg.driver.loop import POLL_SECONDS, Tally, drain, is_failure, late
+from batchseg.driver.loop import POLL_SECONDS, GivenUpError, Tally, drain, is_failure, late
 from batchseg.driver.plan import SceneJob
 from batchseg.driver.progress import describe_damage
 from batchseg.driver.scene_failures import SceneFailures
@@ -110,11 +110,12 @@ class SceneLoop:
             StoppedError: told to stop, or the environment fails; what was done is recorded.
             ModelError: the model gives what no mask can hold.
         """
+        jobs = list(jobs)
         self._queue.add(jobs)
         try:
             for record in refusals:
-                # A header that is wrong is that file's; a storage that fails may be everybody's.
-                self._refusals.add(record, is_single=record.status == "quarantined")
+                # A header that is wrong is that file's; a storage that gave none at all may be everybody's.
+                self._refusals.add(record, is_single=record.status == "quarantined" or bool(jobs))
             while True:
                 if reason := self._stop():
                     self._drain()
@@ -127,6 +128,10 @@ class SceneLoop:
                 if not (self._queue.waits or self._queue.begun or self.flights):
                     break
             self._refusals.flush()
+        except GivenUpError as e:
+            for work in e.over:
+                self._refuse(work, e.reason, transient=True, is_single=True)
+            raise
         finally:
             self._finishes.stop()
             self._commit()
@@ -193,7 +198,9 @@ class SceneLoop:
         work, retry = flight.work, self._failures.of_lease(flight, failure)
         if retry is None:
             left = self._queue.end(work) + flight.lease.tiles
-            self._refuse(work, failure.reason, transient=failure.transient, tiles=left)
+            self._refuse(
+                work, failure.reason, transient=failure.transient, is_single=failure.is_own, tiles=left
+            )
             return
         self._queue.retries.add(retry)
         self._emit(Retried(source_id=work.source_id, reason=failure.reason))

@@ -175,7 +175,7 @@ class SceneRun:
                     names, gone = product.class_names, plan.triage.vanished
                     write_items(self._config.output, ledger.table(), names, gone)
                 recorded = counted(loop.tally.shards, "shard")
-                msg = f"{e} [{recorded} recorded in this run; the same command goes on]"
+                msg = f"{e} [{recorded} recorded in this run; {self._context.way_on}]"
                 raise type(e)(msg) from e
             return self._end(ledger, product, loop.tally, plan.triage, _to_report(plan, ledger))
 

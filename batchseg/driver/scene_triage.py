@@ -36,6 +36,8 @@ class Triage:
     """Ids of `todo` whose mask is there, and something that is made of it is not."""
     vanished: tuple[str, ...]
     """Ids that the ledger knows and the inputs no longer hold; their outputs are kept."""
+    failed: frozenset[str] = frozenset()
+    """Ids of `todo` that failed when they were last tried, and have not changed since: they are done last."""
     young: int = 0
     """Sources with work to do that are left to a later run: they may still be written."""
 
@@ -60,12 +62,16 @@ def triage(
         try_again: asked for sources that are quarantined; True where the job now has a way with them.
     """
     todo = []
+    failed: set[str] = set()
     missing: dict[str, set[str]] = {"mask": set(), "none": set()}
     done = quarantined = 0
     for source in sources:
         record = ledger.source(source.source_id)
-        if record is None or record.tag != source.tag or record.status == "failed":
+        if record is None or record.tag != source.tag:
             todo.append(source)
+        elif record.status == "failed":
+            todo.append(source)
+            failed.add(source.source_id)
         elif record.status == "quarantined":
             if try_again(record):
                 todo.append(source)
@@ -89,6 +95,7 @@ def triage(
         lost=frozenset(missing["none"]),
         incomplete=frozenset(missing["mask"]),
         vanished=vanished,
+        failed=frozenset(failed),
         young=len(todo) - len(ripe),
     )
 

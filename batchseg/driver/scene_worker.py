@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from batchseg.errors import StoppedError
+from batchseg.errors import SourceError, StoppedError
 from batchseg.inputs.source import Scene
 from batchseg.job.recipe import Recipe
 from batchseg.job.settings import Scale
 from batchseg.output.fragments import write_shards
 from batchseg.output.record import ShardRecord
 from batchseg.pixels.fit import of_scene
+from batchseg.pixels.gdal import check_bytes
 from batchseg.pixels.grid import Shard, Tile, cut_tile
 from batchseg.pixels.read import ShardPixels, read_shards
 from batchseg.predict.predictor import Answer, Predictor, Preparation
@@ -104,10 +105,20 @@ def read_lease_alone(recipe: Recipe, lease: Lease, timeout: float) -> LeasePixel
     # All bands of the lease twice over, in the widest type, beside what any file may need.
     memory = MEMORY_BYTES + 64 * sum(shard.read.height * shard.read.width for shard in lease.shards)
     try:
-        return call_in_fresh_process(read_lease, recipe, lease, timeout=timeout, memory=memory)
+        return call_in_fresh_process(_read_doubtful, recipe, lease, timeout=timeout, memory=memory)
     except MemoryError as e:
         msg = f"took more than {memory / 2**30:.1f} GiB of memory"
         raise ProcessDiedError(msg) from e
+
+
+def _read_doubtful(recipe: Recipe, lease: Lease) -> LeasePixels:
+    """`read_lease`; content is only called damaged if its bytes can be read."""
+    try:
+        return read_lease(recipe, lease)
+    except SourceError as e:
+        if not e.transient:
+            check_bytes(lease.scene.source)
+        raise
 
 
 def predict_lease(

@@ -118,6 +118,8 @@ class Failure:
     reason: str
     transient: bool = False
     """Of a source's error: the storage failed, not the content."""
+    is_own: bool = False
+    """Of a source's error: its content is to blame, as the storage gave it."""
     memory: bool = False
     """Lost because the machine's memory ran out: what recurs may be the source's fault after all."""
     fatal: BatchsegError | None = None
@@ -126,7 +128,8 @@ class Failure:
     @classmethod
     def of(cls, error: BatchsegError, step: Step) -> "Failure":
         if isinstance(error, SourceError):
-            return cls(kind="error", step=step, reason=str(error), transient=error.transient)
+            transient = error.transient
+            return cls(kind="error", step=step, reason=str(error), transient=transient, is_own=not transient)
         return cls(kind="error", step=step, reason=str(error), fatal=error)
 
 

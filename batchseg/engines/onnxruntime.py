@@ -20,10 +20,13 @@ from batchseg.models.package import Format, ModelPackage, Network, Precision
 
 Provider = Literal["CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"]
 
-NOT_INSTALLED = "ONNX Runtime is not installed: `pip install batchseg[onnx]`"
+NOT_INSTALLED = "ONNX Runtime is not installed: `pip install '.[onnx]'` in batchseg's clone"
 NOT_QUANTIZED = "the model is not quantised"
 QUANTIZED = "the model arrived quantised: it runs as int8 here"
-NO_PROVIDER = "this ONNX Runtime has no {provider}; `pip install batchseg[onnx-gpu]` in place of onnxruntime"
+NO_PROVIDER = (
+    "this ONNX Runtime has no {provider}; `pip uninstall onnxruntime`, then `pip install '.[onnx-gpu]'` in "
+    "batchseg's clone"
+)
 
 
 class OnnxRuntime:

@@ -18,7 +18,7 @@ from batchseg.system.machine import has_fast_bf16
 COMPILED_SHAPES = 8
 """Kept per session: one tile size at a few batch sizes. Each costs the network's weights once more."""
 
-NOT_INSTALLED = "OpenVINO is not installed: `pip install batchseg[openvino]`"
+NOT_INSTALLED = "OpenVINO is not installed: `pip install '.[openvino]'` in batchseg's clone"
 HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
 """INFERENCE_PRECISION_HINT; int8 operators come from a quantised graph, and the rest of it runs in this."""
 

@@ -141,8 +141,8 @@ def import_paddle() -> Any:
             import paddle.inference as inference
         except ImportError as e:
             msg = (
-                f"Paddle cannot be imported ({e}); install the CPU build with `pip install batchseg[cpu]`, "
-                f"or the GPU build as docs/engines.md says"
+                f"Paddle cannot be imported ({e}); install the CPU build with `pip install '.[cpu]'` in "
+                f"batchseg's clone, or the GPU build as docs/engines.md says"
             )
             raise ModelError(msg) from e
     return inference

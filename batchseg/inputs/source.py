@@ -6,7 +6,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute
 
-from batchseg.errors import MismatchError, NoImageError, SourceError
+from batchseg.errors import MismatchError, SourceError
 from batchseg.system.location import Location
 
 Affine6 = tuple[float, float, float, float, float, float]
@@ -172,8 +172,8 @@ class Doubt:
     """The storage failed, or the file changed: the next run tries again."""
     is_mismatch: bool = False
     """The file is sound, and the model takes other bands or values."""
-    is_no_image: bool = False
-    """The file's first bytes show it: any number of such may lie in a folder."""
+    is_own: bool = False
+    """The content is to blame, as the storage gave it: any number of photographs may be so."""
 
     @classmethod
     def of(cls, source_id: str, error: SourceError) -> "Doubt":
@@ -183,5 +183,5 @@ class Doubt:
             reason=str(error),
             transient=error.transient,
             is_mismatch=isinstance(error, MismatchError),
-            is_no_image=isinstance(error, NoImageError),
+            is_own=not error.transient,
         )

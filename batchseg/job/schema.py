@@ -81,7 +81,8 @@ class JobFile(schema_parts.Strict):
     ray_address: str | None = None
     """The address of a Ray cluster. If not set, a run starts a local one and ends it."""
     workers: int | None = Field(default=None, ge=1)
-    """Predictors. If not set, one per core; on GPU machines one per GPU."""
+    """Predictors. If not set, one per core; on GPU machines one per GPU. In a container by its limits
+    (cgroups): its CPUs, rounded up, and 1 GiB of its memory for each."""
     gpus_per_worker: schema_parts.Number = Field(default=1.0, gt=0)
     """GPUs that a predictor takes; may be a fraction."""
     batch_size: int | None = Field(default=None, ge=1)
@@ -95,7 +96,8 @@ class JobFile(schema_parts.Strict):
     deadline: str | None = None
     """When the run stops: `06:00`, `7.5h`, `90m`."""
     stop_after: int = Field(default=10, ge=2)
-    """Sources in a row that fail alike before the run stops and blames none of them."""
+    """Sources in a row that the storage does not give, or over which processes end, with the same error: then
+    the run stops and blames none of them."""
     allow_empty: bool = False
     """Accept an input that matches nothing. Otherwise that is an error: it may be an unmounted disk."""
     allow_vrt: bool = False

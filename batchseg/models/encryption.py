@@ -86,7 +86,8 @@ def _cipher(key: ModelKey, package_id: bytes) -> tuple[Any, bytes]:
 def _check_cryptography() -> None:
     if importlib.util.find_spec("cryptography") is None:
         msg = (
-            "model: encrypted models need `cryptography`; install it with `pip install batchseg[encryption]`"
+            "model: encrypted models need `cryptography`; install it with `pip install '.[encryption]'` in "
+            "batchseg's clone"
         )
         raise ModelError(msg)
 

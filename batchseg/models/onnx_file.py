@@ -100,7 +100,10 @@ def _parse(content: bytes, path: Path) -> Any:
         import onnx
         from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
     except ImportError as e:
-        msg = f"model: {path} needs the package onnx ({e}); install it with `pip install 'batchseg[onnx]'`"
+        msg = (
+            f"model: {path} needs the package onnx ({e}); install it with `pip install '.[onnx]'` in "
+            f"batchseg's clone"
+        )
         raise ModelError(msg) from e
     try:
         model = onnx.ModelProto.FromString(content)

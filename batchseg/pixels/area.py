@@ -76,7 +76,10 @@ def _read_vector(file: AreaFile, where: str) -> tuple[str | None, Sequence[bytes
     try:
         return read_layer(file.uri, file.layer)
     except ImportError as e:
-        msg = f"{where}: reading vector files needs pyogrio; install it with `pip install batchseg[vector]`"
+        msg = (
+            f"{where}: reading vector files needs pyogrio; install it with `pip install '.[vector]'` in "
+            f"batchseg's clone"
+        )
         raise ConfigError(msg) from e
     except (OSError, RuntimeError, ValueError) as e:
         msg = f"{where} cannot be read: {e}"

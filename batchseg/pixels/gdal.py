@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+import time
 import warnings
 from collections.abc import Iterator
 
@@ -15,6 +16,7 @@ from batchseg.pixels.stack import FileError
 from batchseg.system import fetch
 from batchseg.system.disks import describe, is_full
 from batchseg.system.file_info import file_info
+from batchseg.system.location import Location
 from batchseg.system.temp_folders import cache_root
 
 BLOCK_CACHE_BYTES = 96 * 2**20
@@ -39,6 +41,10 @@ GONE = "the file is gone"
 NOT_GIVEN = "the storage does not give the file"
 
 
+READ_BYTES, READ_SECONDS = 8 * 2**20, 30.0
+"""At a time, and at most, of a file in which something is damaged."""
+
+
 UNDECODABLE = "damaged or cut off: pixels cannot be decoded"
 """How the reason begins of sources that are refused for it."""
 
@@ -57,7 +63,7 @@ def source_errors(doing: str, source: Source) -> Iterator[None]:
     storage_failure()  # of a read before
     try:
         yield
-    except (FileError, RasterioError, rasterio._err.CPLE_BaseError, ValueError, MemoryError) as e:
+    except (FileError, RasterioError, rasterio._err.CPLE_BaseError, ValueError) as e:
         root: BaseException = e
         while root.__cause__ is not None:
             if isinstance(root, FileError):
@@ -106,6 +112,27 @@ def storage_problem(source: Source) -> str | None:
     except (OSError, SourceIOError) as e:
         return f"{NOT_GIVEN}: {getattr(e, 'strerror', None) or e}"
     return None
+
+
+def check_bytes(source: Source) -> None:
+    """Read a source's local rasters through, as far as READ_SECONDS go: GDAL calls a disk that fails damage.
+
+    Of other storages each reply was looked at when it came.
+
+    Raises:
+        SourceIOError: the storage does not give them.
+    """
+    until = time.monotonic() + READ_SECONDS
+    for uri in source.rasters or (source.uri,):
+        if (path := Location.of(uri).path) is None:
+            continue
+        try:
+            with path.open("rb", buffering=0) as file:
+                while time.monotonic() < until and file.read(READ_BYTES):
+                    pass
+        except OSError as e:
+            msg = f"{NOT_GIVEN}: {e.strerror or e}"
+            raise SourceIOError(msg) from e
 
 
 def is_damage(source: Source) -> bool:

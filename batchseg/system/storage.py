@@ -18,6 +18,7 @@ from batchseg.errors import BatchsegError, ConfigError, CredentialsError, Stoppe
 from batchseg.system.location import PROTOCOLS, Location
 from batchseg.system.redact import remember_user
 from batchseg.system.retry import S3_CLIENT, code_of, is_passing
+from batchseg.system.utf8 import check_worker
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -60,7 +61,12 @@ def environment() -> dict[str, str]:
 
 
 def adopt(variables: Mapping[str, str]) -> None:
-    """Take over the `environment` of the process that gives this one its work."""
+    """Take over the `environment` of the process that gives this one its work.
+
+    Raises:
+        StoppedError: this one takes names of files for another charset than that one does.
+    """
+    check_worker()
     if environment() != variables:
         os.environ.update(variables)
         fsspec.config.set_conf_env(fsspec.config.conf, dict(variables))

@@ -253,7 +253,7 @@ def _write(tables: Iterator[pa.Table], target: Path, driver: str, layer: str, cr
     try:
         import pyogrio
     except ImportError as e:
-        msg = "vector files need pyogrio: pip install 'batchseg[vector]'"
+        msg = "vector files need pyogrio: `pip install '.[vector]'` in batchseg's clone"
         raise ConfigError(msg) from e
     first = next(tables)  # of its schema
     failures: list[Exception] = []

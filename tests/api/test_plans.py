@@ -31,6 +31,7 @@ def test_a_plan_of_photographs_is_numbers_and_words() -> None:
         min_age=60.0,
         workers=2,
         undecided=False,
+        limits="1.5 of 8 CPUs (/g/cpu.max)",
     )
     plan = plan_photographs(planned)
     assert (plan.photographs, plan.todo, plan.derive, plan.done, plan.gone) == (True, 5, 2, 7, 3)
@@ -39,4 +40,5 @@ def test_a_plan_of_photographs_is_numbers_and_words() -> None:
     assert lines[2] == (
         "photos   5 to do (2.0 KiB), 2 to derive from stored results, 7 done, 1 quarantined before, 3 gone"
     )
+    assert lines[-2] == "limits   1.5 of 8 CPUs (/g/cpu.max)"
     assert lines[-1].startswith("young    1 source changed less than 1 min ago")

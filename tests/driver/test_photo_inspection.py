@@ -57,7 +57,7 @@ def test_one_without_answer_is_repeated_and_ends_the_run_at_last(monkeypatch):
         inspections.give_up_late()
         assert executor.abandoned[-1] == number
     inspections.start(most=1)
-    with pytest.raises(StoppedError, match="looking at photographs alone failed"):
+    with pytest.raises(StoppedError, match=r"looking at photographs alone \(a\.jpg\) failed"):
         inspections.give_up_late()
 
 

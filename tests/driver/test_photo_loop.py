@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchseg.driver import photo_inspection
+from batchseg.driver.loop import GivenUpError
 from batchseg.driver.photo_failures import MOST_ATTEMPTS
 from batchseg.driver.photo_loop import PhotoLoop
 from batchseg.driver.tasks import (
@@ -45,16 +46,20 @@ def listing(*names: str) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=LISTING)
 
 
-def doubts_of(names: set[str]) -> tuple[Doubt, ...]:
-    return tuple(Doubt(source_id=n, reason=f"bad: {n}", transient=False) for n in sorted(names))
+def doubts_of(names: set[str], is_own: bool = False) -> tuple[Doubt, ...]:
+    return tuple(
+        Doubt(source_id=n, reason=f"bad: {n}", transient=False, is_own=is_own) for n in sorted(names)
+    )
 
 
 class Executor:
     """Answers at once: `kills` end a predictor, `bad` cannot be decoded, `slow` groups do one image each."""
 
-    def __init__(self, *, kills=(), decoder_kills=(), bad=(), lost=0, slow=False, most_inspected=1000):
+    def __init__(
+        self, *, kills=(), decoder_kills=(), bad=(), is_own=False, lost=0, slow=False, most_inspected=1000
+    ):
         self.kills, self.decoder_kills, self.bad = set(kills), set(decoder_kills), set(bad)
-        self.lost, self.slow = lost, slow
+        self.is_own, self.lost, self.slow = is_own, lost, slow
         self.outcomes = []
         self.abandoned, self.silent_inspections, self.most_inspected = 0, 0, most_inspected
         self.groups: list[list[str]] = []
@@ -79,7 +84,7 @@ class Executor:
         begun, left = (names[:1], names[1:]) if self.slow else (names, [])
         good = [name for name in begun if name not in self.bad]
         done = [PhotoRecord(status="done", source_id=n, tag="t", verdict="PASS") for n in good]
-        doubts = doubts_of(set(begun) & self.bad)
+        doubts = doubts_of(set(begun) & self.bad, self.is_own)
         return GroupAnswer(rows=to_table(done), doubts=doubts, left=tuple(left), predict_seconds=0.1)
 
     def inspect(self, group: Group) -> None:
@@ -88,7 +93,7 @@ class Executor:
             return
         listed = from_stream(group.images)["source_id"].to_pylist()
         names, left = listed[: self.most_inspected], tuple(listed[self.most_inspected :])
-        doubts = doubts_of(set(names) & (self.bad | self.decoder_kills))
+        doubts = doubts_of(set(names) & (self.bad | self.decoder_kills), self.is_own)
         self.outcomes.append(InspectionOutcome(group_id=group.id, result=Inspected(doubts=doubts, left=left)))
 
     def abandon(self, task: GroupTask | InspectionTask) -> str:
@@ -101,7 +106,7 @@ class Executor:
         return outcomes
 
 
-def run(folder, executor, names, *, stop_after=10, lease_timeout=60):
+def run(folder, executor, names=(), *, listed=None, stop_after=10, lease_timeout=60):
     ledger = Ledger(str(folder))
     ledger.claim("run")
     loop = PhotoLoop(
@@ -116,7 +121,7 @@ def run(folder, executor, names, *, stop_after=10, lease_timeout=60):
         epoch=1,
         superseded={},
     )
-    loop.predict(listing(*names))
+    loop.predict(listing(*names) if listed is None else listed)
     return {record.source_id: record.status for record in ledger.sources()}
 
 
@@ -202,9 +207,35 @@ def test_a_photograph_that_ends_its_predictor_is_tried_a_few_times(tmp_path):
 
 def test_the_same_error_on_many_blames_none(tmp_path):
     names = [f"{number:02d}.png" for number in range(32)]
-    with pytest.raises(StoppedError, match="10 sources in a row failed alike"):
+    with pytest.raises(StoppedError, match=r"10 sources in a row failed alike, from 00\.png to 09\.png"):
         run(tmp_path, Executor(bad=names), names)
-    assert not len(Ledger(str(tmp_path)).table())
+    assert statuses_in(tmp_path) == dict.fromkeys(names[:10], "failed")
+
+
+def test_faults_of_content_end_no_run_however_many_there_are(tmp_path):
+    names = [f"{number:02d}.png" for number in range(90)]
+    statuses = run(tmp_path, Executor(bad=names[:60], is_own=True), names, stop_after=2)
+    assert list(statuses.values()) == ["quarantined"] * 60 + ["done"] * 30
+
+
+@pytest.mark.parametrize(("missing", "ends"), [(60, True), (59, False)])
+def test_a_list_of_which_no_row_names_a_file_may_be_a_mounts_fault(tmp_path, missing, ends):
+    names = [f"{number:02d}.png" for number in range(60)]
+    executor = Executor(bad=names[:missing], is_own=True)
+    listed = listing(*names)
+    problems = ["there is no such file"] * missing + [""] * (60 - missing)
+    listed = listed.set_column(listed.schema.get_field_index("problem"), "problem", pa.array(problems))
+    if ends:
+        with pytest.raises(StoppedError, match="10 sources in a row"):
+            run(tmp_path, executor, listed=listed)
+        assert statuses_in(tmp_path) == dict.fromkeys(names[:10], "failed")
+    else:
+        statuses = run(tmp_path, executor, listed=listed)
+        assert list(statuses.values()) == ["quarantined"] * missing + ["done"]
+
+
+def statuses_in(folder):
+    return {record.source_id: record.status for record in Ledger(str(folder)).sources()}
 
 
 def test_bad_ones_among_good_ones_are_single_cases(tmp_path):
@@ -326,4 +357,15 @@ def test_groups_that_all_end_their_predictors_blame_none(tmp_path):
     names = [f"{number:02d}.png" for number in range(40)]
     with pytest.raises(StoppedError, match="predictors died or hung over 11 groups in a row"):
         run(tmp_path, Executor(kills=names), names)
-    assert not len(Ledger(str(tmp_path)).table())
+    assert set(statuses_in(tmp_path).values()) == {"failed"}
+
+
+def test_what_an_inline_run_hung_over_is_done_last_by_the_next(tmp_path):
+    class Hung(Executor):
+        def _answer(self, names):
+            fatal = GivenUpError("the network gave no answer")
+            return Failure(kind="timeout", step="group", reason="no answer", fatal=fatal)
+
+    with pytest.raises(StoppedError, match="the network gave no answer"):
+        run(tmp_path, Hung(), ["a.png", "b.png"])
+    assert statuses_in(tmp_path) == {"a.png": "failed", "b.png": "failed"}

@@ -193,14 +193,14 @@ def troubled(tmp_path):
 
 
 EXPECTED = {
-    "1 cut.jpg": ("cut off", {}),
-    "2 empty.jpg": ("the file is empty", {"is_no_image"}),
-    "3 text.jpg": ("no image: it begins with text", {"is_no_image"}),
-    "4 heic.jpg": ("is a HEIC picture", {"is_no_image"}),
+    "1 cut.jpg": ("cut off", {"is_own"}),
+    "2 empty.jpg": ("the file is empty", {"is_own"}),
+    "3 text.jpg": ("no image: it begins with text", {"is_own"}),
+    "4 heic.jpg": ("is a HEIC picture", {"is_own"}),
     "5 gone.jpg": ("the file is gone", {"transient"}),
     "6 changed.jpg": ("the file changed", {"transient"}),
-    "7 other.tif": ("bands, the job asks for band 3", {"is_mismatch"}),
-    "8 named.jpg": ("there is no such file", {}),
+    "7 other.tif": ("bands, the job asks for band 3", {"is_mismatch", "is_own"}),
+    "8 named.jpg": ("there is no such file", {"is_own"}),
     "x": ("the storage does not give the file: Is a directory", {"transient"}),
 }
 
@@ -210,7 +210,7 @@ def check(doubts):
     for doubt in doubts:
         reason, flags = EXPECTED[doubt.source_id]
         assert reason in doubt.reason.replace("1 band,", "bands,")
-        set_ = {name for name in ("transient", "is_mismatch", "is_no_image") if getattr(doubt, name)}
+        set_ = {name for name in ("transient", "is_mismatch", "is_own") if getattr(doubt, name)}
         assert set_ == set(flags), doubt
 
 

@@ -301,3 +301,30 @@ def test_the_bound_of_memory_holds_the_largest_shard(ledger, asked, expected):
     plan = plan_of([scene], ledger, shard_tiles=2)
     largest = max(shard_bytes(shard.read, scene, recipe) for shard in plan.jobs[0].grid)
     assert estimate(plan, recipe, 2, asked).in_flight_bytes == (expected or largest)
+
+
+def test_what_failed_before_stands_behind_the_rest_whatever_was_begun(ledger):
+    names = ["a.tif", "b.tif", "c.tif", "d.tif"]
+    scenes = [make_scene(source=make_source(name)) for name in names]
+    for scene in scenes[::3]:
+        shard = ShardGrid(tiles=tile_grid(make_recipe(), 27, 43), tiles_hw=(1, 2)).shard(0)
+        ledger.append([make_shard_record(scene, make_recipe(), shard, "1x2")])
+    triaged = Triage(
+        todo=(),
+        done=0,
+        quarantined=0,
+        lost=frozenset(),
+        incomplete=frozenset(),
+        vanished=(),
+        failed=frozenset(["a.tif", "b.tif"]),
+    )
+    plan = plan_of(scenes, ledger, triaged=triaged)
+    assert [job.scene.source.source_id for job in plan.jobs] == ["d.tif", "c.tif", "a.tif", "b.tif"]
+    orders = set()
+    refused = [Refusal(source=scene.source, reason="gone") for scene in scenes]
+    for _ in range(50):
+        plan = plan_of(refused, ledger, triaged=triaged)
+        order = [refusal.source.source_id for refusal in plan.refusals]
+        assert order[:2] == ["c.tif", "d.tif"]
+        orders.add(tuple(order[2:]))
+    assert orders == {("a.tif", "b.tif"), ("b.tif", "a.tif")}  # none stands before the other for ever

@@ -8,7 +8,7 @@ from scene_runs import Run, bound_for, bounds, failure, job, properties, slots, 
 
 from batchseg.driver.events import SceneDone, ShardsDone
 from batchseg.driver.tasks import Slot
-from batchseg.errors import ModelError, OutputError
+from batchseg.errors import ModelError, OutputError, StoppedError
 from batchseg.output.ledger import Ledger
 from batchseg.output.record import SceneRecord
 
@@ -33,8 +33,34 @@ def test_all_goes_well(tmp_path_factory, jobs, slots, asked, seed):
 
 def test_one_error_on_source_after_source_ends_the_run_and_quarantines_none(tmp_path):
     jobs = [job(f"{n}.tif", tiles_hw=(3, 5)) for n in range(8)]
-    run = Run(tmp_path, jobs, answer=lambda *_: failure()).stopped("3 sources in a row failed alike")
-    assert run.statuses() == {}
+    words = r"3 sources in a row failed alike, from 0\.tif to 2\.tif"
+    run = Run(tmp_path, jobs, answer=lambda *_: failure()).stopped(words)
+    assert run.statuses() == dict.fromkeys(["0.tif", "1.tif", "2.tif"], "failed")
+
+
+def test_faults_of_content_end_no_run_however_many_there_are(tmp_path):
+    jobs = [job(f"{n}.tif", tiles_hw=(3, 5)) for n in range(8)]
+
+    def answer(lease, *_):
+        return failure(is_own=True) if int(lease.scene.source.source_id[0]) < 6 else None
+
+    run = Run(tmp_path, jobs, answer=answer).go()
+    assert list(run.statuses().values()) == ["quarantined"] * 6 + ["done"] * 2
+
+
+@pytest.mark.parametrize("good", [0, 1])
+def test_headers_that_no_storage_gives_end_a_run_unless_it_gave_others(tmp_path, good):
+    run = Run(tmp_path, [job("9.tif")][:good])
+    refused = [
+        SceneRecord(status="failed", source_id=f"{n}.tif", tag="t", error="no answer") for n in range(6)
+    ]
+    if good:
+        run.loop.run(run.jobs, refused)
+        assert Counter(run.statuses().values()) == {"failed": 6, "done": 1}
+        return
+    with pytest.raises(StoppedError, match=r"from 0\.tif to 2\.tif"):
+        run.loop.run(run.jobs, refused)
+    assert Counter(run.statuses().values()) == {"failed": 3}
 
 
 def test_what_is_done_in_between_ends_a_row_of_errors(tmp_path):

@@ -78,3 +78,11 @@ def test_what_was_refused_for_its_resolution_is_tried_again_where_any_is_taken()
     assert worth_another_try(make_config(resolution="any"), record)
     assert not worth_another_try(make_config(resolution=10.0), record)
     assert not worth_another_try(make_config(), record)
+
+
+def test_what_failed_is_told_apart_unless_it_is_another_version_now(ledger):
+    sources = [make_source("a.tif"), make_source("b.tif"), make_source("c.tif")]
+    tags = {"a.tif": sources[0].tag, "b.tif": "old"}
+    ledger.append([done(s, status="failed", tag=tags[s.source_id]) for s in sources[:2]])
+    answer = triage(sources, ledger, PIXEL, PRODUCT)
+    assert (answer.todo, answer.failed) == (tuple(sources), {"a.tif"})

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchseg import errors
-from batchseg.errors import MismatchError, NoImageError, SourceError
+from batchseg.errors import MismatchError, SourceError
 from batchseg.inputs.source import LISTING, ControlPoint, Doubt, Georeference, Refusal, compute, words
 
 KINDS = [
@@ -25,7 +25,7 @@ def test_a_refusal_and_a_doubt_say_what_the_error_says(kind):
     doubt = Doubt.of("a.jpg", error)
     assert (doubt.source_id, doubt.reason, doubt.transient) == ("a.jpg", refusal.reason, refusal.transient)
     assert doubt.is_mismatch == (kind is MismatchError)
-    assert doubt.is_no_image == (kind is NoImageError)
+    assert doubt.is_own != kind.transient
 
 
 def test_sources_and_scenes_are_values_in_every_process():

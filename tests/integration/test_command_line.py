@@ -215,7 +215,14 @@ def test_a_deadline_stops_a_run_that_the_same_command_resumes(tmp_path: Path, wr
     )
 
 
-@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number",
+    [
+        pytest.param(signal.SIGINT, marks=pytest.mark.slow),
+        pytest.param(signal.SIGHUP, marks=pytest.mark.slow),
+        signal.SIGTERM,
+    ],
+)
 def test_signals_stop_an_inline_run(tmp_path: Path, write_job: JobWriter, number: signal.Signals) -> None:
     scenes(tmp_path, "a.tif")
     process = subprocess.Popen(
@@ -249,19 +256,29 @@ def test_a_full_disk_stops_the_run_and_blames_no_source(tmp_path: Path, write_jo
 
 
 @pytest.mark.slow
-def test_the_same_error_on_many_sources_quarantines_none(tmp_path: Path, write_job: JobWriter) -> None:
-    scenes(tmp_path, "a.tif")
+@pytest.mark.parametrize("executor", ["inline", "ray"])
+def test_damaged_content_ends_no_run_however_much_there_is(
+    tmp_path: Path, write_job: JobWriter, executor: str
+) -> None:
+    scenes(tmp_path, "a.tif", "z.tif")
     whole = write_raster(tmp_path / "whole.tif", reflectance(300, 400), compress="lzw").read_bytes()
     broken = bytearray(whole)
     broken[3000:60000] = b"\xff" * 57000
     for number in range(5):
         (tmp_path / "in" / f"b{number}.tif").write_bytes(broken)
-    stopped = batchseg("run", write_job(stop_after=4), *INLINE)
-    assert stopped.returncode == 5, stopped.stderr
-    assert "4 sources in a row failed alike" in stopped.stderr
+    finished = batchseg("run", write_job(stop_after=2, workers=1), "--executor", executor)
+    assert finished.returncode == 3, finished.stderr
     status = json.loads(batchseg("status", tmp_path / "out", "--json").stdout)
-    assert (status["done"], status["refused"]) == (1, [])
-    assert batchseg("run", write_job(stop_after=9), *INLINE).returncode == 3
+    assert (status["done"], len(status["refused"])) == (2, 5)
+
+
+def test_a_deadline_has_the_exit_code_that_it_is_given(tmp_path: Path, write_job: JobWriter) -> None:
+    scenes(tmp_path, "a.tif")
+    stopped = batchseg("run", write_job(), *INLINE, "--deadline", "0s", "--deadline-exit-code", "75")
+    assert stopped.returncode == 75, stopped.stderr
+    assert "stopped at the deadline 0s" in stopped.stderr
+    refused = batchseg("run", write_job(), *INLINE, "--deadline-exit-code", "256")
+    assert (refused.returncode, "invalid" in refused.stderr) == (2, True)
 
 
 def test_plan_shows_everything_and_writes_nothing(tmp_path: Path, write_job: JobWriter) -> None:
@@ -436,3 +453,12 @@ def test_names_of_files_act_on_no_terminal_and_in_no_log(tmp_path: Path, write_j
         lines = text.split("\n")
         assert not any(map(acts, lines))
         assert not any(line.startswith("batchseg: run 1") for line in lines)
+
+
+def test_names_mean_the_same_under_every_locale(tmp_path: Path, write_job: JobWriter) -> None:
+    scenes(tmp_path, "Zürich.tif", "影像.tif")
+    ascii_only = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = batchseg("run", write_job(), *INLINE, env=ascii_only)
+    assert done.returncode == 0, done.stderr
+    table = pq.read_table(tmp_path / "out" / "items" / "items.parquet")
+    assert sorted(table["source_id"].to_pylist()) == ["Zürich.tif", "影像.tif"]

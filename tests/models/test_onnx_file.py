@@ -223,4 +223,4 @@ def test_two_onnx_files_in_a_folder_are_refused(tmp_path):
 def test_without_onnx_the_extra_is_named(tmp_path, monkeypatch):
     path = write_onnx(tmp_path / "net.onnx")
     monkeypatch.setitem(sys.modules, "onnx", None)
-    assert "pip install 'batchseg[onnx]'" in refusal(path)
+    assert "pip install '.[onnx]'" in refusal(path)

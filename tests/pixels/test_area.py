@@ -336,7 +336,7 @@ def test_without_pyogrio_the_remedy_is_named(tmp_path: Path) -> None:
         "read_area(AreaFile(uri='a.gpkg', layer=None))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert "pip install batchseg[vector]" in done.stderr
+    assert "pip install '.[vector]'" in done.stderr
 
 
 def test_scenes_without_place_do_not_fit_a_job_with_an_area(tmp_path: Path) -> None:

@@ -3,10 +3,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import write_raster
-from factories import make_recipe, scene_of
+from factories import make_recipe, make_source, scene_of
 
-from batchseg.errors import SourceError
+from batchseg.errors import SourceError, SourceIOError
 from batchseg.pixels.fit import tile_grid
+from batchseg.pixels.gdal import check_bytes
 from batchseg.pixels.grid import ShardGrid
 from batchseg.pixels.read import read_shards
 
@@ -21,3 +22,13 @@ def test_a_jpeg_that_is_cut_off_is_refused_though_gdal_makes_up_the_rest(tmp_pat
     path.write_bytes(whole[: len(whole) // 2] + whole[-2:])
     with pytest.raises(SourceError, match="damaged or cut off"):
         read_shards(scene_of(path), recipe, shards)
+
+
+def test_content_is_not_called_damaged_where_its_bytes_cannot_be_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    path.write_bytes(bytes(1000))
+    check_bytes(make_source(uri=str(path)))
+    path.unlink()
+    path.symlink_to("/proc/self/mem")  # opens, and gives EIO where it is read
+    with pytest.raises(SourceIOError, match="the storage does not give the file: Input/output error"):
+        check_bytes(make_source(uri=str(path)))

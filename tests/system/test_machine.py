@@ -1,10 +1,12 @@
 """What the processor and the environment say of bf16 and of the last bits."""
 
 import os
+from pathlib import Path
 
 import pytest
 
 from batchseg.system import machine
+from batchseg.system.cgroups import Limit
 from batchseg.system.machine import cpu_class, has_fast_bf16
 
 
@@ -34,15 +36,27 @@ def test_paddle_agrees_on_this_machine() -> None:
     assert has_fast_bf16() == bool(paddle.base.core.supports_bfloat16_fast_performance())
 
 
-def test_memory_is_that_of_the_container(tmp_path, monkeypatch):
-    monkeypatch.setattr(machine, "CONTAINER_LIMITS", ())
-    whole = machine.memory_bytes()
-    assert whole > 2**28
-    (tmp_path / "memory.max").write_text("max\n")
-    (tmp_path / "limit_in_bytes").write_text("9223372036854771712\n")
-    limits = tuple(tmp_path / name for name in ("memory.max", "limit_in_bytes", "absent"))
-    monkeypatch.setattr(machine, "CONTAINER_LIMITS", limits)
-    assert machine.memory_bytes() == whole
-    (tmp_path / "memory.max").write_text("600000000\n")
-    assert machine.memory_bytes() == 600_000_000
-    assert machine.memory_share() * 3 * len(os.sched_getaffinity(0)) <= 600_000_000
+@pytest.mark.parametrize(
+    ("cpus", "gib", "cores", "predictors", "said"),
+    [
+        (None, None, 8, 8, ""),
+        (1.5, None, 2, 2, "1.5 of 8 CPUs (/g/cpu.max)"),
+        (0.25, None, 1, 1, "0.25 of 8 CPUs (/g/cpu.max)"),
+        (16.0, 64, 8, 8, ""),
+        (None, 3, 8, 3, "3.0 of 32.0 GiB of memory (/g/memory.max)"),
+        (2.0, 0.5, 2, 1, "2 of 8 CPUs (/g/cpu.max), 0.5 of 32.0 GiB of memory (/g/memory.max)"),
+    ],
+)
+def test_a_container_has_as_many_predictors_as_its_limits_allow(
+    monkeypatch, cpus, gib, cores, predictors, said
+):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    monkeypatch.setattr(machine, "_host_memory", lambda: 32 * 2**30)
+    cpu = None if cpus is None else Limit(cpus, Path("/g/cpu.max"))
+    memory = None if gib is None else Limit(gib * 2**30, Path("/g/memory.max"))
+    monkeypatch.setattr(machine, "cpu_limit", lambda: cpu)
+    monkeypatch.setattr(machine, "memory_limit", lambda: memory)
+    assert (machine.core_count(), machine.predictor_count()) == (cores, predictors)
+    assert machine.describe_limits() == said
+    assert machine.memory_bytes() == min(32, gib or 32) * 2**30
+    assert machine.memory_share() == machine.memory_bytes() // (3 * cores)

@@ -14,6 +14,7 @@ from functools import partial
 from typing import Literal
 
 from batchseg.driver.executors.inline_steps import Steps
+from batchseg.driver.loop import GivenUpError
 from batchseg.driver.tasks import (
     Failure,
     FinishTask,
@@ -119,7 +120,7 @@ class InlineExecutor:
         Time limits are kept here, not by the driver: of what waits behind another step nothing is late.
 
         Raises:
-            StoppedError: a step hangs that only the end of the process can end.
+            StoppedError: a step that writes hangs, and only the end of the process can end it.
         """
         if self._current is None:
             self._begin_next()
@@ -153,18 +154,20 @@ class InlineExecutor:
         self._helper = Helper()
         task, doing = current.task, self._steps.doing
         reason = f"no answer within lease_timeout ({current.seconds:.0f} s)"
-        if isinstance(task, LeaseTask) and doing == "read":
-            self._steps.leave_read(task.lease.id)
-            failure = Failure(kind="timeout", step="read", reason=reason)
-            return LeaseOutcome(lease_id=task.lease.id, result=failure)
-        if isinstance(task, GroupTask) and not self._steps.is_predicting:
-            self._steps.leave_group()
-            failure = Failure(kind="timeout", step="group", reason=reason)
-            return GroupOutcome(group_id=task.group.id, result=failure)
         msg = (
             f"{_name_of(task)}: the step `{doing}` gave no answer within {current.seconds:.0f} s, and an "
             f"inline run cannot end it; `executor: ray` finds what is to blame and goes on with the rest"
         )
+        if isinstance(task, LeaseTask) and doing in ("read", "predict"):
+            fatal = None if doing == "read" else GivenUpError(msg)
+            self._steps.leave_read(task.lease.id)
+            failure = Failure(kind="timeout", step=doing, reason=reason, fatal=fatal)
+            return LeaseOutcome(lease_id=task.lease.id, result=failure)
+        if isinstance(task, GroupTask):
+            fatal = GivenUpError(msg) if self._steps.is_predicting else None
+            self._steps.leave_group()
+            failure = Failure(kind="timeout", step="group", reason=reason, fatal=fatal)
+            return GroupOutcome(group_id=task.group.id, result=failure)
         raise StoppedError(msg)
 
     def close(self) -> None:

@@ -3,7 +3,6 @@
 import contextlib
 import math
 import multiprocessing
-import os
 import time
 from concurrent.futures import Future, wait
 
@@ -15,6 +14,7 @@ from batchseg.driver.tasks import Executor, Stop
 from batchseg.errors import StoppedError
 from batchseg.job.settings import JobConfig
 from batchseg.system.disks import SHARED_MEMORY, free_bytes
+from batchseg.system.machine import core_count, predictor_count
 from batchseg.system.temp_folders import socket_root
 from batchseg.system.threads import Helper, start_aside
 
@@ -93,8 +93,8 @@ def describe_small_memory(config: JobConfig) -> str | None:
 
 
 def worker_count(config: JobConfig) -> int:
-    """Predictors on this machine: one per core it may use, unless the job says."""
-    return config.workers or len(os.sched_getaffinity(0))
+    """Predictors on this machine, or inline threads: one per core it may use, unless the job says."""
+    return config.workers or (core_count() if config.executor == "inline" else predictor_count())
 
 
 def driver_timeout(config: JobConfig) -> float:

@@ -61,7 +61,10 @@ def _convert(network: str, params: str, target: Path, size_hw: tuple[int, int] |
         try:
             import paddle2onnx
         except ImportError as e:
-            msg = f"a Paddle network runs here through paddle2onnx ({e}): `pip install batchseg[onnx]`"
+            msg = (
+                f"a Paddle network runs here through paddle2onnx ({e}): `pip install '.[onnx]'` in "
+                f"batchseg's clone"
+            )
             raise ModelError(msg) from e
         with tempfile.TemporaryDirectory() as folder:
             program = side_by_side(network, params, Path(folder))

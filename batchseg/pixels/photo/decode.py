@@ -59,10 +59,11 @@ def decode(data: bytes, name: str, *, limits: Limits = USUAL) -> Picture:
         SourceError: it is too large, cut off, damaged, of several frames or pages, or of a kind that is not
             expanded; in words for the owner of the file.
         NoRoomError: the limits have no room for it now.
+        MemoryError: the process may take no more.
     """
     try:
         return _decoded(data, limits)
-    except NoRoomError:
+    except (NoRoomError, MemoryError):  # a machine without memory says nothing of the file
         raise
     except SourceError as e:
         e.add_note(name)

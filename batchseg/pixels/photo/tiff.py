@@ -74,7 +74,9 @@ def read(data: bytes, limits: Limits) -> Picture:
 
 
 def _check(limits: Limits, dataset: rasterio.DatasetReader, tags: dict[int, Any], file_bytes: int) -> None:
-    """Raises SourceError and NoRoomError as `Limits.check` does."""
+    """Raises SourceError and NoRoomError as `Limits.check` does, and of types that numpy has not."""
+    if "complex" in dataset.dtypes[0]:  # complex_int16 is GDAL's alone
+        raise SourceError(_unsupported(dataset.dtypes[0]))
     dtype, photometric = np.dtype(dataset.dtypes[0]), tags.get(PHOTOMETRIC, MIN_IS_BLACK)
     has_alpha = ColorInterp.alpha in dataset.colorinterp
     used = 3 if photometric in (PALETTE, CMYK) else max(1, dataset.count - has_alpha)
@@ -179,8 +181,11 @@ def _known_type(pixels: NDArray[Any], nbits: int) -> NDArray[Any]:
         return pixels
     if str(pixels.dtype) in EXACT_IN_FLOAT32:
         return pixels.astype(np.float32, copy=False)
-    msg = f"has {pixels.dtype} pixels, which are not supported; save it with 8 or 16 bits, or as float32"
-    raise SourceError(msg)
+    raise SourceError(_unsupported(str(pixels.dtype)))
+
+
+def _unsupported(dtype: str) -> str:
+    return f"has {dtype} pixels, which are not supported; save it with 8 or 16 bits, or as float32"
 
 
 def _inverted(pixels: NDArray[Any], nbits: int) -> NDArray[Any]:

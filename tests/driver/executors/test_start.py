@@ -2,7 +2,6 @@
 
 import contextlib
 import math
-import os
 import threading
 from types import SimpleNamespace
 
@@ -21,6 +20,7 @@ from batchseg.driver.executors.start import (
     worker_count,
 )
 from batchseg.errors import StoppedError
+from batchseg.system.machine import core_count, predictor_count
 from batchseg.system.threads import Helper
 
 MIB = 2**20
@@ -28,7 +28,8 @@ MIB = 2**20
 
 def test_predictors_are_as_many_as_cores_unless_the_job_says():
     assert worker_count(make_config(workers=3)) == 3
-    assert worker_count(make_config(workers=None)) == len(os.sched_getaffinity(0))
+    assert worker_count(make_config(workers=None, executor="inline")) == core_count()
+    assert worker_count(make_config(workers=None)) == predictor_count()
 
 
 def test_the_inline_executor_keeps_time_limits_itself():

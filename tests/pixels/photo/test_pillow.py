@@ -39,6 +39,7 @@ def test_of_several_frames_none_is_chosen(form, words):
         (by_pillow(Image.fromarray(RGB).convert("LAB"), "TIFF"), "is CIELab"),
         (by_gdal(GREY.astype(np.int32)), "has int32 pixels"),
         (by_gdal(GREY.astype(np.complex64)), "has complex64 pixels"),
+        (by_gdal(GREY.astype(np.complex64), dtype="complex_int16"), "has complex_int16 pixels"),
         (by_gdal(np.zeros((HEIGHT, WIDTH), np.uint8), sparse_ok=True), "parts that were never written"),
         (by_pillow(GREY, "TIFF", tiffinfo={254: 1}), "is a preview"),
         (by_pillow(CMYK, "TIFF", tiffinfo={274: 6}), "is CMYK or YCbCr, and turned"),

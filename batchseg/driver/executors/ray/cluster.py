@@ -22,6 +22,7 @@ from batchseg.driver.executors.ray.failures import first_line
 from batchseg.driver.executors.ray.head import meet
 from batchseg.errors import BatchsegError, ConfigError, StoppedError
 from batchseg.system.disks import check_room, full_disks
+from batchseg.system.machine import predictor_count
 from batchseg.system.temp_folders import RAY_PREFIX, end_cluster, held_folder, socket_root
 
 NEEDED_BYTES, NEEDED_FILES = 4 * 2**20, 100
@@ -43,7 +44,7 @@ class Cluster:
 
     Args:
         address: of a cluster that is there; None: one is started, unless this process is connected to one.
-        cpus: of one that is started; None: as many as this process may use.
+        cpus: of one that is started; None: as many as this machine has room for predictors.
         object_store_bytes: of one that is started.
 
     Raises:
@@ -101,7 +102,7 @@ class Cluster:
             ray.init(
                 address="local",  # whatever RAY_ADDRESS says
                 _node_ip_address="127.0.0.1",
-                num_cpus=self._cpus or len(os.sched_getaffinity(0)),
+                num_cpus=self._cpus or predictor_count(),
                 include_dashboard=False,
                 object_store_memory=self._object_store_bytes,
                 _temp_dir=str(self._folder / "r"),  # which Ray opens to everybody

@@ -4,7 +4,6 @@ It puts the parts together, gives each task to the part for its kind, and waits 
 """
 
 import math
-import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -40,6 +39,7 @@ from batchseg.inputs.source import Refusal, Scene, Source
 from batchseg.job.recipe import Product, Recipe
 from batchseg.predict.predictor import usual_batch
 from batchseg.system import storage
+from batchseg.system.machine import core_count
 
 WARM_WORKERS, WARM_SECONDS = 2, 0.5
 """One to read and one to write. An idle worker costs 1 % of a core, so not more than are of use at first."""
@@ -126,7 +126,7 @@ class RayExecutor:
             )
             capacity = Capacity(self._hosts, asked=self._asked_workers, device=recipe.device, gpus=self._gpus)
             count = capacity.wanted
-            cores = len(os.sched_getaffinity(0)) if self._cluster.is_own else count
+            cores = core_count() if self._cluster.is_own else count
             maker = PredictorMaker(
                 context=context,
                 device=recipe.device,

@@ -50,9 +50,9 @@ class PredictorActor:
 
     def do_group(self, where: Where, group: Group) -> GroupAnswer | Failure:
         """Photographs are read where they are predicted: their pixels cross no process."""
-        storage.adopt(where)
         assert self._worker is not None  # noqa: S101  groups come of photographs alone, which have one
         try:
+            storage.adopt(where)
             return self._worker(group)
         except BatchsegError as e:
             return Failure.of(e, "group")

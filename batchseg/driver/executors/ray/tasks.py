@@ -95,8 +95,8 @@ def headers_alone(where: Where, sources: list[Source], timeout: float) -> Iterat
 
 @ray.remote(num_cpus=0, max_retries=0)
 def read(where: Where, recipe: Recipe, lease: Lease, isolated: bool, timeout: float) -> LeasePixels | Failure:
-    storage.adopt(where)
     try:
+        storage.adopt(where)
         if isolated:
             # Shorter than the driver waits: this process must outlive the fresh one to end it.
             return read_lease_alone(recipe, lease, 0.8 * timeout)
@@ -132,8 +132,8 @@ def finish(where: Where, output: str, recipe: Recipe, product: Product, task: Fi
 def inspect_group(where: Where, recipe: Recipe, group: Group, timeout: float) -> Inspected | Failure:
     from batchseg.driver.photo_worker import inspect_photos
 
-    storage.adopt(where)
     try:
+        storage.adopt(where)
         rows = from_stream(group.images).to_pylist()
         return inspect_photos(rows, recipe, timeout, memory=group.memory, alone=group.alone)
     except BatchsegError as e:
