@@ -28,9 +28,11 @@ from batchseg.inputs.ids import (
     source_id_of,
     unfit_name,
 )
+from batchseg.inputs.left_out import LeftOut
 from batchseg.inputs.manifest_parts import BATCH_ROWS
 from batchseg.inputs.photo_manifest import read_manifest
-from batchseg.inputs.sidecars import is_sidecar
+from batchseg.inputs.places import Places
+from batchseg.inputs.selection import InputSelection
 from batchseg.inputs.source import LISTING, Column, Source
 from batchseg.inputs.source import compute as pc
 from batchseg.job.settings import JobConfig, SceneSet
@@ -38,7 +40,12 @@ from batchseg.system import listing, storage, walk
 from batchseg.system.location import PATH_BYTES, unreadable
 from batchseg.system.redact import public
 
-PHOTOGRAPH_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif"))
+PHOTOGRAPH_SUFFIXES = frozenset(
+    (
+        *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".gif"),
+        *(".pgm", ".ppm", ".pnm", ".jp2", ".j2k", ".jpx", ".jpf", ".avif", ".heic", ".heif", ".hif"),
+    )
+)
 """What counts as a photograph in a folder. A glob takes whatever it matches."""
 
 ABSENT = "absent"
@@ -71,22 +78,24 @@ class _Clock:
 
 
 def list_photographs(
-    config: JobConfig, recorded: Mapping[str, InputRoot]
+    config: JobConfig, recorded: Mapping[str, InputRoot], left_out: LeftOut | None = None
 ) -> tuple[pa.Table, dict[str, InputRoot]]:
     """List all inputs.
 
     Args:
         config: the job.
         recorded: roots of the output's earlier runs, by pattern.
+        left_out: told what of the folders and manifests is no input.
 
     Returns:
         Columns as in `LISTING`, sorted by id, each id once; and the roots of this run, by pattern. A file
         that two inputs hold is the photograph of the first one, and has that one's attributes.
 
     Raises:
-        ConfigError: an input matches nothing, a manifest cannot be read or contradicts itself, or two
-            files would have one id.
+        ConfigError: an input matches nothing, a manifest cannot be read, or files of two inputs would have
+            one id.
     """
+    left_out = left_out or LeftOut()
     if not config.inputs:
         msg = f"{config.path}: inputs: the list is empty; name a file, a folder, a glob or a manifest"
         raise ConfigError(msg)
@@ -102,7 +111,7 @@ def list_photographs(
                 f"or a manifest, or leave out `fit`"
             )
             raise ConfigError(msg)
-        found = _listed(given, config, clock)
+        found = _listed(given, config, clock, left_out)
         key = input_key(given)
         if key not in roots:
             prefix = literal_prefix(given, partial(_folder_of, found, given))
@@ -110,16 +119,20 @@ def list_photographs(
             roots[key] = new_root(key, given_name, prefix, roots, taken=taken, config=config)
         tables.append(_with_ids(_unknown(found, tables), roots[key]))
         del found  # see _sorted
-    return _each_once(_sorted(tables), config), roots
+    present = [roots[input_key(given)] for _, given in config.inputs]
+    return _each_once(_sorted(tables), present, config), roots
 
 
-def _listed(pattern: str, config: JobConfig, clock: _Clock) -> pa.Table:
+def _listed(pattern: str, config: JobConfig, clock: _Clock, left_out: LeftOut) -> pa.Table:
     """What an input holds, without ids. Raises ConfigError."""
     try:
         if pattern.startswith("http") and any(c in pattern for c in "*["):
             msg = "web servers have no listings; name single URLs, or put them in a manifest"
             raise ValueError(msg)
-        found = _members(pattern, clock) if is_manifest(pattern) else _walked(pattern, config.output, clock)
+        if is_manifest(pattern):
+            found = _members(pattern, clock, left_out)
+        else:
+            found = _walked(pattern, config.output, clock, left_out)
     except (SourceIOError, CredentialsError, ImportError, OSError, ValueError) as e:
         raise storage.refusal(e, f"{config.path}: inputs: cannot list {pattern}: {e}") from e
     outside = pc.invert(pc.starts_with(found["uri"], config.output.rstrip("/") + "/"))
@@ -135,22 +148,40 @@ def _listed(pattern: str, config: JobConfig, clock: _Clock) -> pa.Table:
             f"{config.path}: inputs: {pattern} matches no photograph; check the path and that its disk is "
             f"mounted, or set allow_empty: true if an empty night is normal"
         )
-        raise ConfigError(msg)
+        raise ConfigError(msg, *left_out.lines())
     return rows
 
 
-def _is_photograph(name: str) -> bool:
-    return name[name.rfind(".") :].lower() in PHOTOGRAPH_SUFFIXES and not name.startswith(".")
+def _walked(pattern: str, output: str, clock: _Clock, left_out: LeftOut) -> pa.Table:
+    places = Places()
+    selection = InputSelection(
+        pattern,
+        output,
+        PHOTOGRAPH_SUFFIXES,
+        left_out,
+        whole_folder=listing.is_folder(pattern),
+        notice=places.notice,
+    )
+    batches = walk.walk(pattern, selection=selection, without=output)
+    found = pa.concat_tables([_FOUND.empty_table(), *(_columns(files, clock) for files in batches)])
+    for folder in selection.results:  # what was found before it was seen that its folder is an output
+        found = found.filter(pc.invert(pc.starts_with(found["uri"], f"{folder}/")))
+    return _with_places(found, places)
 
 
-def _is_wanted(name: str) -> bool:
-    return not is_sidecar(name) and not name.startswith(".")
-
-
-def _walked(pattern: str, output: str, clock: _Clock) -> pa.Table:
-    wanted = _is_photograph if listing.is_folder(pattern) else _is_wanted
-    batches = walk.walk(pattern, wanted=wanted, without=output)
-    return pa.concat_tables([_FOUND.empty_table(), *(_columns(files, clock) for files in batches)])
+def _with_places(found: pa.Table, places: Places) -> pa.Table:
+    """Photographs beside which a georeference lies have a problem."""
+    if not places:
+        return found
+    lower = pc.utf8_lower(found["uri"])
+    refused = places.problems(lower.filter(pc.is_in(lower, value_set=pa.array(list(places)))).to_pylist())
+    if not refused:
+        return found
+    reasons = pa.array(list(refused.values()), pa.string()).take(
+        pc.index_in(lower, value_set=pa.array(list(refused), pa.string()))
+    )
+    problems = pc.if_else(pc.equal(found["problem"], ""), pc.fill_null(reasons, ""), found["problem"])
+    return found.set_column(found.schema.get_field_index("problem"), _FOUND.field("problem"), problems)
 
 
 def _columns(files: walk.Files, clock: _Clock) -> pa.Table:
@@ -179,9 +210,9 @@ def _found(uris: Column, files: walk.Files, problems: Column, attributes: Column
     return pa.table(columns, schema=_FOUND)
 
 
-def _members(manifest: str, clock: _Clock) -> pa.Table:
+def _members(manifest: str, clock: _Clock, left_out: LeftOut) -> pa.Table:
     """A manifest's rows; one that names no file stays, as a photograph that cannot be done."""
-    rows = [batch for batch in read_manifest(manifest) if batch]
+    rows = [batch for batch in read_manifest(manifest, left_out) if batch]
     on_disk = not any(pc.any(pc.match_substring(batch["uri"], "://")).as_py() for batch in rows)
     if not on_disk and rows:  # in buckets each folder is listed once, for all its members
         rows = [pa.concat_tables(rows).combine_chunks()]
@@ -297,18 +328,32 @@ def _sorted(tables: list[pa.Table]) -> pa.Table:
     return pa.table(columns, schema=LISTING)
 
 
-def _each_once(table: pa.Table, config: JobConfig) -> pa.Table:
-    """Rows that say the same count once; others of one id are refused."""
+def _each_once(table: pa.Table, roots: list[InputRoot], config: JobConfig) -> pa.Table:
+    """Rows that say the same count once. Others of one id are one photograph that has a problem.
+
+    Raises:
+        ConfigError: files of two inputs have one id.
+    """
     equal = _like_the_next(table, "source_id")
     if not equal.any():
         return table
     repeated = equal & _like_the_next(table, "uri") & _like_the_next(table, "attributes")
     table = table.filter(pa.array(np.append(~repeated, True)))
-    equal = _like_the_next(table, "source_id")
-    if equal.any():
-        one, other = table.slice(int(np.argmax(equal)), 2).to_pylist()
-        raise ConfigError(f"{config.path}: inputs: " + _contradiction(one, other))
-    return table
+    again = np.append(False, _like_the_next(table, "source_id"))
+    firsts = np.flatnonzero(np.append(again[1:], False) & ~again)
+    if not len(firsts):
+        return table
+    rows = []
+    for at in firsts:
+        one, other = table.slice(int(at), 2).to_pylist()
+        problem = _contradiction(one, other, roots, config)
+        # By another tag: once the list is mended, it is another version, which is done.
+        rows.append(one | {"problem": one["problem"] or problem, "tag": f"{one['tag']}-twice"})
+    clear = ~again
+    clear[firsts] = False
+    return pa.concat_tables(
+        [table.filter(pa.array(clear)), pa.Table.from_pylist(rows, schema=LISTING)]
+    ).sort_by("source_id")
 
 
 def _like_the_next(table: pa.Table, name: str) -> np.ndarray:
@@ -316,16 +361,23 @@ def _like_the_next(table: pa.Table, name: str) -> np.ndarray:
     return np.asarray(pc.equal(column[:-1], column[1:]), dtype=bool)
 
 
-def _contradiction(one: dict[str, str], other: dict[str, str]) -> str:
+def _contradiction(
+    one: dict[str, str], other: dict[str, str], roots: list[InputRoot], config: JobConfig
+) -> str:
+    """What is wrong with two rows of one id. Raises ConfigError where it is wrong with the inputs."""
     if one["uri"] == other["uri"]:
         return (
-            f"{one['uri']} is listed twice, with {one['attributes'] or 'nothing'} and with "
+            f"is listed twice, with {one['attributes'] or 'nothing'} and with "
             f"{other['attributes'] or 'nothing'}; keep one row"
         )
-    return (
-        f"{one['uri']} and {other['uri']} would both be called {one['source_id']}; give the inputs names, "
-        f"as in `inputs: {{north: ..., south: ...}}`"
-    )
+    both = f"{public(one['uri'])} and {public(other['uri'])} would both be called {one['source_id']}"
+    for root in roots:
+        if all(
+            source_id_of(relative_path(row["uri"], root), root) == row["source_id"] for row in (one, other)
+        ):
+            return f"{both}; rename one, or keep one row"
+    msg = f"{config.path}: inputs: {both}; give the inputs names, as in `inputs: {{north: ..., south: ...}}`"
+    raise ConfigError(msg)
 
 
 def some_sources(listing: pa.Table) -> list[Source]:

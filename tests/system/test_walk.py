@@ -81,7 +81,11 @@ def test_a_walk_finds_what_a_listing_finds(tree, pattern):
 
 
 def test_what_is_not_wanted_and_the_output_are_not_looked_at(tree):
-    names = {Path(uri).name for uri in listed(str(tree), wanted=lambda n: n > "b", without=f"{tree}/x/y")}
+    class FromB(listing.Selection):
+        def wants(self, folder, name):
+            return name > "b"
+
+    names = {Path(uri).name for uri in listed(str(tree), selection=FromB(), without=f"{tree}/x/y")}
     assert names == {"b.PNG", "e.txt", "f.jpg", "link.jpg", "broken.jpg"}
 
 
