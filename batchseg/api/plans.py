@@ -44,6 +44,8 @@ class Plan:
     """That Ray is given."""
     seconds: float | None
     """Of prediction, at the speed of one tile."""
+    left_out: tuple[str, ...]
+    """What of the inputs' folders and lists is no input, in lines."""
     text: str
     """All of it in words."""
 
@@ -70,6 +72,7 @@ def plan_photographs(planned: PhotoPlan) -> Plan:
         in_flight_bytes=None,
         object_store_bytes=None,
         seconds=None,
+        left_out=planned.left_out,
         text=_text(_photograph_lines(planned)),
     )
 
@@ -94,6 +97,7 @@ def plan_scenes(planned: DryRun) -> Plan:
         in_flight_bytes=numbers.in_flight_bytes,
         object_store_bytes=planned.object_store_bytes,
         seconds=numbers.seconds,
+        left_out=planned.left_out,
         text=_text(_scene_lines(planned)),
     )
 
@@ -122,7 +126,7 @@ def _photograph_lines(planned: PhotoPlan) -> list[str]:
     ]
     if planned.young:
         lines.append(f"young    {describe_young(planned.young, planned.min_age)}")
-    return lines
+    return [*lines, *(f"inputs   {line}" for line in planned.left_out)]
 
 
 def _model_lines(recipe: Recipe, *, undecided: bool) -> list[str]:
@@ -155,6 +159,7 @@ def _scene_lines(planned: DryRun) -> list[str]:
         lines.append(f"aoi      {sum(job.is_outside for job in plan.jobs)} of the scenes lie outside")
     if plan.triage.young:
         lines.append(f"young    {describe_young(plan.triage.young, planned.min_age)}")
+    lines += [f"inputs   {line}" for line in planned.left_out]
     if plan.refusals:
         lines.append(f"refused  {len(plan.refusals)} sources:")
         lines += [f"  {refusal.source.source_id}: {refusal.reason}" for refusal in plan.refusals]

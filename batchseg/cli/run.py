@@ -106,6 +106,7 @@ def report_lines(report: "Report", *, quiet: bool) -> list[str]:
         lines += _speed(report)
         lines += [f"  masks: {report.masks}   table: {report.items}"]
         lines += [f"  log:   {report.log}"]
+        lines += [f"  {line}" for line in report.left_out]
         if report.damaged:
             lines += [f"{len(report.damaged)} scenes done with damaged blocks (nodata in the mask):"]
             lines += _first([f"  {r.source_id}: {describe_damage(r)}" for r in report.damaged], report)

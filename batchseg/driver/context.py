@@ -30,8 +30,10 @@ class JobContext:
     profile: bool = False
     """Whether the times of all steps are wanted."""
 
-    def note_left_out(self, *, gone: int, young: int) -> None:
-        """Say how many sources the inputs no longer hold, and how many are left to a later run."""
+    def note_left_out(self, lines: tuple[str, ...], *, gone: int, young: int) -> None:
+        """Say what of the inputs is none, how many are gone, and how many are left to a later run."""
+        for line in lines:
+            self.emit(Note(text=line))
         if gone:
             text = (
                 f"{gone} sources are gone from the inputs; their results are kept until "

@@ -14,6 +14,7 @@ from batchseg.driver.plan import Estimate, Plan, estimate, make_plan, refuse_unf
 from batchseg.driver.prepare import kept_choice, probe_model
 from batchseg.driver.revise import revise
 from batchseg.driver.scene_triage import triage_job
+from batchseg.inputs.left_out import LeftOut
 from batchseg.inputs.listing import find_sources
 from batchseg.inputs.photo_listing import list_photographs
 from batchseg.inputs.source import Refusal
@@ -45,6 +46,8 @@ class DryRun:
     min_age: float
     undecided: bool
     """The first run will try engines."""
+    left_out: tuple[str, ...] = ()
+    """What of the inputs' folders and lists is no input, in lines."""
 
 
 def dry_run(config: JobConfig, say: Callable[[str], None]) -> DryRun:
@@ -96,7 +99,8 @@ def _dry_run(config: JobConfig, say: Callable[[str], None]) -> DryRun:
     if not undecided:
         recipe, _ = choose(config, recipe, kept, (), workers=worker_count(config), say=say)
         check_pixel_settings(state, recipe.settings(), config.output)
-    sources, _ = find_sources(config, state.roots if state else {})
+    left_out = LeftOut()
+    sources, _ = find_sources(config, state.roots if state else {}, left_out)
     ledger = Ledger(config.output)
     product = make_product(config, recipe)
     triaged = triage_job(config, sources, ledger, recipe, product)
@@ -129,6 +133,7 @@ def _dry_run(config: JobConfig, say: Callable[[str], None]) -> DryRun:
         object_store_bytes=object_store_bytes(workers, config.max_in_flight),
         min_age=config.min_age,
         undecided=undecided,
+        left_out=left_out.lines(),
     )
 
 
@@ -152,6 +157,8 @@ class PhotoPlan:
     workers: int
     undecided: bool
     """The first run will try engines."""
+    left_out: tuple[str, ...] = ()
+    """What of the inputs' folders and lists is no input, in lines."""
 
 
 def plan_photographs(config: JobConfig, say: Callable[[str], None]) -> PhotoPlan:
@@ -175,7 +182,8 @@ def plan_photographs(config: JobConfig, say: Callable[[str], None]) -> PhotoPlan
             check_pixel_settings(state, recipe.settings(), config.output)
         product = make_product(config, recipe)
         say("listing inputs")
-        listing, _ = list_photographs(config, state.roots if state else {})
+        left_out = LeftOut()
+        listing, _ = list_photographs(config, state.roots if state else {}, left_out)
         known = Ledger(config.output).table()
         triaged = triage_photographs(
             listing,
@@ -199,4 +207,5 @@ def plan_photographs(config: JobConfig, say: Callable[[str], None]) -> PhotoPlan
             min_age=config.min_age,
             workers=worker_count(config),
             undecided=undecided,
+            left_out=left_out.lines(),
         )

@@ -19,6 +19,7 @@ from batchseg.driver.report import Report
 from batchseg.driver.revise import Revision, find_copies, results_of, revise, surplus, with_attributes
 from batchseg.driver.tasks import Executor, Slot
 from batchseg.errors import BatchsegError, ConfigError, ModelError, StoppedError
+from batchseg.inputs.left_out import LeftOut
 from batchseg.inputs.photo_listing import list_photographs, some_sources
 from batchseg.inputs.source import compute as pc
 from batchseg.job.recipe import Product, Recipe
@@ -45,6 +46,7 @@ class PhotoRun:
     def __init__(self, context: JobContext) -> None:
         self._context, self._config = context, context.config
         self._choice: Choice
+        self._left_out: tuple[str, ...]
         photographs = self._config.photographs
         self._memory = MAX_PHOTO_MEMORY if photographs is None else photographs.max_photo_memory
         self._copied = self._rejudged = 0
@@ -58,8 +60,9 @@ class PhotoRun:
         context, config = self._context, self._config
         context.emit(PhaseStarted(text="checking the model and listing inputs"))
         package = read_package(config.model)
-        state = load_state(config.output)
-        listing, roots = list_photographs(config, state.roots if state else {})
+        state, left_out = load_state(config.output), LeftOut()
+        listing, roots = list_photographs(config, state.roots if state else {}, left_out)
+        self._left_out = left_out.lines()
         ledger = Ledger(config.output)
         with contextlib.ExitStack() as stack:
             executor = LazyExecutor(config, context.stop, stack, context.emit)
@@ -83,7 +86,7 @@ class PhotoRun:
                 outputs_there=StoredOutputs(config.output),
             )
             vanished = tuple(triaged.vanished.to_pylist())
-            context.note_left_out(gone=len(vanished), young=triaged.young)
+            context.note_left_out(self._left_out, gone=len(vanished), young=triaged.young)
             remember = partial(
                 context.remember, recipe, product, roots=roots, choice=choice, vanished=vanished, before=state
             )
@@ -238,6 +241,7 @@ class PhotoRun:
             vanished=tuple(triaged.vanished.to_pylist()),
             young=triaged.young,
             sums=context.sums,
+            left_out=self._left_out,
             refused=tuple(loop.refused) if loop is not None else (),
             verdicts=verdict_counts(ledger.table()),
             copied=self._copied,

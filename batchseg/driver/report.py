@@ -40,6 +40,8 @@ class Report:
     """Photographs whose content was known under another name."""
     rejudged: int = 0
     """Photographs whose verdict was derived again, by other rules."""
+    left_out: tuple[str, ...] = ()
+    """What of the inputs' folders and lists is no input, in lines."""
 
     @property
     def run_id(self) -> str:
@@ -79,6 +81,7 @@ def save_summary(
         "skipped": report.skipped,
         **({} if report.verdicts is None else {"verdicts": dict(report.verdicts)}),
         "young": report.young,
+        "left_out": list(report.left_out),
         "bad_pixels": {record.source_id: record.bad_pixels for record in report.damaged},
         "tiles": sums.tiles,
         "pixels": sums.pixels,

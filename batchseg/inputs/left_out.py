@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from batchseg.inputs.ids import in_utf8
 from batchseg.system.redact import public
 
 RECORDS = "_batchseg"
@@ -31,16 +32,21 @@ class LeftOut:
         parts = []
         if self.kinds:
             count = sum(self.kinds.values())
-            kinds = [f"{ending or 'without ending'} {n}" for ending, n in self.kinds.most_common()]
+            kinds = [f"{ending or 'without ending'} {n}" for ending, n in _most_first(self.kinds)]
             parts.append(f"{count} file{_s(count)} of other kinds: {_first(kinds)}")
         if self.folders:
             names = Counter(folder.rpartition("/")[2] for folder in self.folders)
             count = len(self.folders)
-            shown = [name if n == 1 else f"{name} {n}" for name, n in names.most_common()]
+            shown = [name if n == 1 else f"{name} {n}" for name, n in _most_first(names)]
             parts.append(f"{count} hidden or system folder{_s(count)}: {_first(shown)}")
         if self.results:
-            parts.append(f"results of other jobs: {_first(sorted(self.results))}")
-        return (*([f"left out: {'; '.join(parts)}"] if parts else []), *self.rows)
+            parts.append(f"results of other jobs: {_first(sorted(map(public, self.results)))}")
+        lines = ([f"left out: {'; '.join(parts)}"] if parts else []) + self.rows
+        return tuple(in_utf8(line)[0] for line in lines)
+
+
+def _most_first(counts: Counter[str]) -> list[tuple[str, int]]:
+    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
 
 
 def rows_left_out(manifest: str, rows: Iterable[int], why: str, kind: str = "row") -> str:
