@@ -39,7 +39,7 @@ def read(data: bytes, limits: Limits) -> Picture:
     stored = np.dtype(np.uint8 if most < 256 else ">u2")
     picture = channels * stored.itemsize
     copied = 0 if most == 255 else picture
-    limits.check(height, width, decoding=copied, picture=copied + 1, file_bytes=len(data))
+    limits.check(height, width, decoding=copied, picture=picture + 1, file_bytes=len(data))
     count, at = height * width * channels, header.end()
     if len(data) - at < count * stored.itemsize:
         msg = "cut off: the file ends before its picture does"
