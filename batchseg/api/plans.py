@@ -29,7 +29,7 @@ class Plan:
     young: int
     """Changed less than `min_age` ago: left to a later run."""
     refused: tuple[tuple[str, str], ...]
-    """(source id, why) of scenes that would be quarantined."""
+    """(source id, why) of those that would be quarantined, as far as headers and the listing tell."""
     workers: int
     """Predictors."""
     bytes_in: int
@@ -63,7 +63,7 @@ def plan_photographs(planned: PhotoPlan) -> Plan:
         quarantined=planned.quarantined,
         gone=planned.gone,
         young=planned.young,
-        refused=(),
+        refused=planned.refused,
         workers=planned.workers,
         bytes_in=planned.file_bytes,
         tiles=None,
@@ -126,7 +126,11 @@ def _photograph_lines(planned: PhotoPlan) -> list[str]:
     ]
     if planned.young:
         lines.append(f"young    {describe_young(planned.young, planned.min_age)}")
-    return [*lines, *(f"inputs   {line}" for line in planned.left_out)]
+    lines += [f"inputs   {line}" for line in planned.left_out]
+    if planned.refused:
+        lines.append(f"refused  {len(planned.refused)} sources:")
+        lines += [f"  {source_id}: {reason}" for source_id, reason in planned.refused]
+    return lines
 
 
 def _model_lines(recipe: Recipe, *, undecided: bool) -> list[str]:

@@ -1,6 +1,6 @@
 """`batchseg plan`: everything that `run` decides before its first tile, and nothing written.
 
-Headers of scenes are read; no photograph is opened.
+Headers of scenes are read; of photographs a few are looked at, where the output has none yet.
 """
 
 from collections.abc import Callable
@@ -9,6 +9,7 @@ from functools import partial
 
 from batchseg.driver.executors.start import object_store_bytes, worker_count
 from batchseg.driver.kind import kind_of
+from batchseg.driver.photo_inspection import refuse_unfit_photographs
 from batchseg.driver.photo_triage import StoredOutputs, triage_photographs
 from batchseg.driver.plan import Estimate, Plan, estimate, make_plan, refuse_unfit_job
 from batchseg.driver.prepare import kept_choice, probe_model
@@ -159,13 +160,15 @@ class PhotoPlan:
     """The first run will try engines."""
     left_out: tuple[str, ...] = ()
     """What of the inputs' folders and lists is no input, in lines."""
+    refused: tuple[tuple[str, str], ...] = ()
+    """(source id, why) of those that already the listing shows to be wrong."""
 
 
 def plan_photographs(config: JobConfig, say: Callable[[str], None]) -> PhotoPlan:
     """Plan a job on this machine.
 
     Raises:
-        BatchsegError: what `run` would refuse before it reads a photograph, with the same words.
+        BatchsegError: what `run` would refuse before its first prediction, with the same words.
     """
     storage.configure(config.storage)
     remember_variables(config.variables)
@@ -194,6 +197,10 @@ def plan_photographs(config: JobConfig, say: Callable[[str], None]) -> PhotoPlan
         )
         revision = revise(triaged.todo, known, recipe, product, vanished=triaged.vanished)
         publish.check_writable(config.output)
+        todo, photographs = revision.predict, config.photographs
+        if todo.num_rows and photographs is not None and not triaged.done:
+            refuse_unfit_photographs(config, todo, recipe, memory=photographs.max_photo_memory)
+        wrong = todo.filter(pc.not_equal(todo["problem"], "")).select(["source_id", "problem"])
         return PhotoPlan(
             recipe=recipe,
             product=product,
@@ -208,4 +215,5 @@ def plan_photographs(config: JobConfig, say: Callable[[str], None]) -> PhotoPlan
             workers=worker_count(config),
             undecided=undecided,
             left_out=left_out.lines(),
+            refused=tuple((row["source_id"], row["problem"]) for row in wrong.to_pylist()),
         )

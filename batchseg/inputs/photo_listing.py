@@ -14,7 +14,6 @@ import pyarrow as pa
 
 from batchseg.errors import ConfigError, CredentialsError, SourceIOError
 from batchseg.inputs.ids import (
-    NAME_BYTES,
     InputRoot,
     check_names,
     common_folder,
@@ -24,12 +23,9 @@ from batchseg.inputs.ids import (
     lies_inside,
     literal_prefix,
     new_root,
-    relative_path,
-    source_id_of,
-    unfit_name,
 )
 from batchseg.inputs.left_out import LeftOut
-from batchseg.inputs.manifest_parts import BATCH_ROWS
+from batchseg.inputs.photo_ids import each_once, with_ids
 from batchseg.inputs.photo_manifest import read_manifest
 from batchseg.inputs.places import Places
 from batchseg.inputs.selection import InputSelection
@@ -37,7 +33,7 @@ from batchseg.inputs.source import LISTING, Column, Source
 from batchseg.inputs.source import compute as pc
 from batchseg.job.settings import JobConfig, SceneSet
 from batchseg.system import listing, storage, walk
-from batchseg.system.location import PATH_BYTES, unreadable
+from batchseg.system.location import PATH_BYTES, Location, unreadable
 from batchseg.system.redact import public
 
 PHOTOGRAPH_SUFFIXES = frozenset(
@@ -55,15 +51,6 @@ SAMPLED = 64
 """Photographs that engines may be tried on."""
 
 _FOUND = pa.schema([field for field in LISTING if field.name != "source_id"])
-
-_ODD_ID = r"(^|/)\.{0,2}(/|$)"
-"""Parts that an id must not have."""
-
-_ODD_URI = r"^\w+://.*[?@]"
-"""Those that may hold credentials, which no id may have."""
-
-_DOUBTFUL_NAME = rf"[^/]{{{NAME_BYTES // 4},}}|[\x00-\x1f\x7f-\x{{9f}}]"
-"""Characters have up to four bytes: such a name may be too long. Or it holds a control character."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,10 +104,10 @@ def list_photographs(
             prefix = literal_prefix(given, partial(_folder_of, found, given))
             taken = _first_parts(tables)
             roots[key] = new_root(key, given_name, prefix, roots, taken=taken, config=config)
-        tables.append(_with_ids(_unknown(found, tables), roots[key]))
+        tables.append(with_ids(_unknown(found, tables), roots[key]))
         del found  # see _sorted
     present = [roots[input_key(given)] for _, given in config.inputs]
-    return _each_once(_sorted(tables), present, config), roots
+    return each_once(_sorted(tables), present, config), roots
 
 
 def _listed(pattern: str, config: JobConfig, clock: _Clock, left_out: LeftOut) -> pa.Table:
@@ -216,7 +203,12 @@ def _members(manifest: str, clock: _Clock, left_out: LeftOut) -> pa.Table:
     on_disk = not any(pc.any(pc.match_substring(batch["uri"], "://")).as_py() for batch in rows)
     if not on_disk and rows:  # in buckets each folder is listed once, for all its members
         rows = [pa.concat_tables(rows).combine_chunks()]
-    return pa.concat_tables([_FOUND.empty_table(), *(_looked_at(batch, clock) for batch in rows)])
+    found = pa.concat_tables([_FOUND.empty_table(), *(_looked_at(batch, clock) for batch in rows)])
+    places = Places()
+    folders = pc.unique(pc.replace_substring_regex(found["uri"], "(?s)/[^/]*$", "")).to_pylist()
+    for folder in (folder for folder in folders if Location.of(folder).is_local):
+        places.notice_all(folder)
+    return _with_places(found, places)
 
 
 def _looked_at(rows: pa.Table, clock: _Clock) -> pa.Table:
@@ -279,36 +271,6 @@ def _unknown(found: pa.Table, tables: list[pa.Table]) -> pa.Table:
     return found
 
 
-def _with_ids(found: pa.Table, root: InputRoot) -> pa.Table:
-    batches = [_named(batch, root) for batch in found.to_batches(max_chunksize=BATCH_ROWS)]
-    return pa.Table.from_batches(batches, schema=LISTING)
-
-
-def _named(found: pa.RecordBatch, root: InputRoot) -> pa.RecordBatch:
-    uris: Column = found["uri"]
-    prefix = root.prefix.rstrip("/") + "/"
-    ids = pc.utf8_slice_codeunits(uris, len(prefix))
-    if root.name:
-        ids = pc.binary_join_element_wise(root.name, ids, "/")
-    odd = pc.or_(pc.invert(pc.starts_with(uris, prefix)), pc.match_substring_regex(ids, _ODD_ID))
-    odd = pc.or_(odd, pc.match_substring_regex(uris, _ODD_URI))
-    if pc.any(odd).as_py():
-        others = [source_id_of(relative_path(uri, root), root) for uri in uris.filter(odd).to_pylist()]
-        ids = pc.replace_with_mask(ids, odd, pa.array(others, pa.string()))
-    columns = {"source_id": ids, **dict(zip(found.schema.names, found.columns, strict=True))}
-    columns["problem"] = _unfit_names_too(ids, columns["problem"])
-    return pa.record_batch(columns, schema=LISTING)
-
-
-def _unfit_names_too(ids: Column, problems: Column) -> Column:
-    doubtful = pc.match_substring_regex(ids, _DOUBTFUL_NAME)
-    if not pc.any(doubtful).as_py():
-        return problems
-    pairs = zip(ids.filter(doubtful).to_pylist(), problems.filter(doubtful).to_pylist(), strict=True)
-    others = [problem or unfit_name(source_id) for source_id, problem in pairs]
-    return pc.replace_with_mask(problems, doubtful, pa.array(others, pa.string()))
-
-
 def _sorted(tables: list[pa.Table]) -> pa.Table:
     """One table, sorted by id. The list is emptied: each column goes once its sorted form is there."""
     whole = pa.concat_tables(tables)
@@ -326,58 +288,6 @@ def _sorted(tables: list[pa.Table]) -> pa.Table:
         # Else Arrow keeps the old column's memory to itself while the next one is sorted.
         pool.release_unused()
     return pa.table(columns, schema=LISTING)
-
-
-def _each_once(table: pa.Table, roots: list[InputRoot], config: JobConfig) -> pa.Table:
-    """Rows that say the same count once. Others of one id are one photograph that has a problem.
-
-    Raises:
-        ConfigError: files of two inputs have one id.
-    """
-    equal = _like_the_next(table, "source_id")
-    if not equal.any():
-        return table
-    repeated = equal & _like_the_next(table, "uri") & _like_the_next(table, "attributes")
-    table = table.filter(pa.array(np.append(~repeated, True)))
-    again = np.append(False, _like_the_next(table, "source_id"))
-    firsts = np.flatnonzero(np.append(again[1:], False) & ~again)
-    if not len(firsts):
-        return table
-    rows = []
-    for at in firsts:
-        one, other = table.slice(int(at), 2).to_pylist()
-        problem = _contradiction(one, other, roots, config)
-        # By another tag: once the list is mended, it is another version, which is done.
-        rows.append(one | {"problem": one["problem"] or problem, "tag": f"{one['tag']}-twice"})
-    clear = ~again
-    clear[firsts] = False
-    return pa.concat_tables(
-        [table.filter(pa.array(clear)), pa.Table.from_pylist(rows, schema=LISTING)]
-    ).sort_by("source_id")
-
-
-def _like_the_next(table: pa.Table, name: str) -> np.ndarray:
-    column = table[name]
-    return np.asarray(pc.equal(column[:-1], column[1:]), dtype=bool)
-
-
-def _contradiction(
-    one: dict[str, str], other: dict[str, str], roots: list[InputRoot], config: JobConfig
-) -> str:
-    """What is wrong with two rows of one id. Raises ConfigError where it is wrong with the inputs."""
-    if one["uri"] == other["uri"]:
-        return (
-            f"is listed twice, with {one['attributes'] or 'nothing'} and with "
-            f"{other['attributes'] or 'nothing'}; keep one row"
-        )
-    both = f"{public(one['uri'])} and {public(other['uri'])} would both be called {one['source_id']}"
-    for root in roots:
-        if all(
-            source_id_of(relative_path(row["uri"], root), root) == row["source_id"] for row in (one, other)
-        ):
-            return f"{both}; rename one, or keep one row"
-    msg = f"{config.path}: inputs: {both}; give the inputs names, as in `inputs: {{north: ..., south: ...}}`"
-    raise ConfigError(msg)
 
 
 def some_sources(listing: pa.Table) -> list[Source]:

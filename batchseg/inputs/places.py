@@ -1,5 +1,6 @@
 """Georeferences that lie beside photographs: their results would lose them without a word."""
 
+import os
 import re
 from collections.abc import Collection, Iterator, Mapping
 
@@ -30,6 +31,7 @@ _IN_TEXT = {
 
 _ALONE = frozenset((".wld", "_rpc.txt", ".rpb", ".tab"))
 _LAST = frozenset((".xml", ".txt", ".rpb", ".tab", ".wld", *(f".{ending}" for ending in _WORLD_FILES)))
+_ENDS = frozenset(letter for ending in _LAST for letter in (ending[-1], ending[-1].upper()))
 TEXT_BYTES = 2**16
 """At the beginning of a text, in which a place stands."""
 
@@ -50,6 +52,16 @@ class Places:
             return
         for photograph in _named_by(match["stem"], ending):
             self._found[f"{folder}/{photograph}".lower()] = (f"{folder}/{name}", ending)
+
+    def notice_all(self, folder: str) -> None:
+        """What lies in a folder on a disk, whose photographs a list names."""
+        try:
+            names = os.listdir(folder)  # noqa: PTH208  a Path takes five times as long
+        except (OSError, ValueError):
+            return
+        for name in names:
+            if name[-1:] in _ENDS:  # no photograph's
+                self.notice(folder, name)
 
     def problems(self, uris: Collection[str]) -> Mapping[str, str]:
         """Why photographs are refused, by those of their URIs that are, in small letters.

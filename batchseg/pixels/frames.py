@@ -58,10 +58,24 @@ def _is_animated_webp(path: Path) -> bool:
 
 
 def _is_animated_gif(path: Path) -> bool:
-    from PIL.GifImagePlugin import GifImageFile
+    """GIF89a, appendix A: whether a second image descriptor (2C) follows."""
+    data = path.read_bytes()
+    at, images = 13 + _color_table(data[10:11]), 0
+    while at < len(data) and data[at] in (0x21, 0x2C):
+        is_image = data[at] == 0x2C
+        images += is_image
+        if images > 1:
+            return True
+        at += 11 + _color_table(data[at + 9 : at + 10]) if is_image else 2
+        while data[at : at + 1] not in (b"", b"\0"):
+            at += 1 + data[at]
+        at += 1
+    return False
 
-    with path.open("rb") as file:
-        return bool(GifImageFile(file).is_animated)
+
+def _color_table(flags: bytes) -> int:
+    """Bytes of a table of colours, by the byte that tells of it."""
+    return 3 << ((flags[0] & 7) + 1) if flags and flags[0] & 0x80 else 0
 
 
 _ANIMATED = {"PNG": _is_animated_png, "WEBP": _is_animated_webp, "GIF": _is_animated_gif}

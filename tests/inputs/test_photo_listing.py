@@ -153,7 +153,7 @@ def test_rows_that_say_the_same_count_once_and_others_are_that_photograph_s_prob
     rows = {row["source_id"]: row for row in listed(path).to_pylist()}
     assert list(rows) == ["in/b/x.tif", "in/z.jpg"]
     assert re.search('is listed twice, with .*"1".* and with .*"7"', rows["in/z.jpg"]["problem"])
-    assert rows["in/b/x.tif"]["problem"] == ""
+    assert "twice" not in rows["in/b/x.tif"]["problem"]
     path.write_text("uri,line\nin/z.jpg,1\n")  # mended, it is another version, which is done
     (mended,) = listed(path).to_pylist()
     assert mended["problem"] == ""
