@@ -62,6 +62,15 @@ def rows_left_out(manifest: str, rows: Iterable[int], why: str, kind: str = "row
     return f"{_name(manifest)}: {kind}{_s(len(numbers))} {_first(numbers)} {are} left out: {why}"
 
 
+def some_left_out(manifest: str, count: int, why: str) -> str:
+    """The same where nobody knows their numbers.
+
+    >>> some_left_out("/in/list.csv", 3, "no path")
+    'list.csv: 3 rows are left out: no path'
+    """
+    return f"{_name(manifest)}: {count} row{_s(count)} {'is' if count == 1 else 'are'} left out: {why}"
+
+
 def scene_left_out(listing: str, name: str) -> str:
     """Of a scene whose name cannot name its mask."""
     return f"{_name(listing)}: the scene {name[:60]!r} is left out: no file can have that name; rename it"

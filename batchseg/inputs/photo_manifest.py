@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
-from batchseg.inputs.left_out import LeftOut, rows_left_out
+from batchseg.inputs.left_out import LeftOut, rows_left_out, some_left_out
 from batchseg.inputs.manifest import LONGEST, ending_of, member_uri
 from batchseg.inputs.manifest_parts import (
     LINE,
@@ -31,6 +31,9 @@ from batchseg.system.redact import MAY_HOLD_CREDENTIALS, public
 
 NAMES_BYTES = 2**26
 """Of the names that the attributes of some rows repeat."""
+
+TEXT_SHOWN = 80
+"""Characters of a row that is left out."""
 
 _PANDAS_INDEX = "__index_level_"
 """What pandas calls an index that it writes as a column: it says nothing of an image, and changes."""
@@ -79,9 +82,18 @@ def read_manifest(uri: str, left_out: LeftOut | None = None) -> Iterator[pa.Tabl
                 yield table
             first_row += len(whole)
             check_count(first_row - 1)
-    for rows, why in ((without, "no path"), (odd.longer, "more cells than columns")):
-        if rows and left_out is not None:
-            left_out.rows.append(rows_left_out(uri, rows, why))
+    if left_out is not None:
+        left_out.rows += _told(uri, without, odd)
+
+
+def _told(uri: str, without: list[int], odd: "_OddRows") -> Iterator[str]:
+    """Which rows are left out; Arrow does not count those of another length: numbers behind one are wrong."""
+    if without and odd.count:
+        yield some_left_out(uri, len(without), "no path")
+    elif without:
+        yield rows_left_out(uri, without, "no path")
+    if odd.longer:
+        yield some_left_out(uri, len(odd.longer), f"more cells than columns, the first {odd.longer[0]!r}")
 
 
 def _in_words(batches: Iterator[pa.Table], uri: str, *, is_csv: bool) -> Iterator[pa.Table]:
@@ -105,17 +117,20 @@ class _OddRows:
     """Rows of another length than the header: those that end early have empty cells at their end."""
 
     def __init__(self) -> None:
-        self.longer: list[int] = []
+        self.longer: list[str] = []
+        """The beginnings of rows that have cells too many."""
+        self.count = 0
         self._shorter: list[list[str]] = []
         self._columns = 0
 
     def __call__(self, row: pacsv.InvalidRow) -> Literal["skip"]:
         self._columns = row.expected_columns
+        self.count += 1
         cells = next(csv.reader([row.text]), [])
         while len(cells) > self._columns and not cells[-1].strip():
             cells.pop()
         if len(cells) > self._columns:
-            self.longer.append((row.number or 1) - 1)  # Arrow counts the header
+            self.longer.append(row.text[:TEXT_SHOWN])
         else:
             self._shorter.append(cells)
         return "skip"
@@ -159,11 +174,12 @@ def _csv_rows(file: BinaryIO, odd: _OddRows) -> Iterator[pa.Table]:
     first_row = 1
     place = header.index("uri")
     for batch in reader:
-        check_cells(batch, first_row)
-        first_row += batch.num_rows
         for table in (pa.Table.from_batches([batch]), odd.take(header)):
             if table is not None:
+                for part in table.to_batches():
+                    check_cells(part, first_row)
                 yield table.set_column(place, "uri", pc.utf8_trim_whitespace(table["uri"]))
+        first_row += batch.num_rows
 
 
 def _lines(file: BinaryIO, odd: _OddRows) -> Iterator[pa.Table]:

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchseg.inputs import manifest_parts, photo_manifest
+from batchseg.inputs.left_out import LeftOut
 from batchseg.inputs.manifest import member_uri
 from batchseg.inputs.photo_manifest import _absolute, attributes_of, read_manifest
 
@@ -160,3 +161,44 @@ def test_an_attribute_loses_what_signs_an_address_and_no_more():
     found = attributes_of({"from": pa.chunked_array([pa.array(cells)])}, 5).to_pylist()
     kept = ["s3://b/a.png", "https://h/a.png?id=4", "https://h:80/a@b", "a@b"]
     assert [text and json.loads(text)["from"] for text in found] == [*kept, ""]
+
+
+def test_rows_as_excel_writes_them_spare_all_others(tmp_path):
+    """Blank rows at the end; cells left out at a row's end; one row with a comma too many."""
+    lines = [
+        "uri,line,serial",
+        "a.jpg,1,7",
+        ",,",
+        "b.jpg",
+        "c.jpg,2,8,9,x",
+        "  ,,",
+        "d.jpg,3,9,,",
+        "e.jpg,4,",
+        ",5,6",
+    ]
+    (tmp_path / "m.CSV").write_text("\r\n".join(lines) + "\r\n\r\n,,\r\n", encoding="utf-8-sig")
+    left_out = LeftOut()
+    tables = list(read_manifest(str(tmp_path / "m.CSV"), left_out))
+    found = {row["uri"].rpartition("/")[2]: row["attributes"] for t in tables for row in t.to_pylist()}
+    assert {name: json.loads(text or "{}") for name, text in found.items()} == {
+        "a.jpg": {"line": "1", "serial": "7"},
+        "b.jpg": {},
+        "d.jpg": {"line": "3", "serial": "9"},
+        "e.jpg": {"line": "4"},
+    }
+    assert left_out.lines() == (
+        "m.CSV: 4 rows are left out: no path",
+        "m.CSV: 1 row is left out: more cells than columns, the first 'c.jpg,2,8,9,x'",
+    )
+
+
+def test_a_table_s_rows_without_path_are_left_out(tmp_path):
+    pq.write_table(
+        pa.table({"uri": ["a.jpg", None, "", "b.jpg"], "line": ["1", "2", "3", "4"]}), tmp_path / "m.parquet"
+    )
+    left_out = LeftOut()
+    found = [
+        row["uri"] for t in read_manifest(str(tmp_path / "m.parquet"), left_out) for row in t.to_pylist()
+    ]
+    assert found == [f"{tmp_path}/a.jpg", f"{tmp_path}/b.jpg"]
+    assert left_out.lines() == ("m.parquet: rows 2, 3 are left out: no path",)
