@@ -3,6 +3,7 @@
 import csv
 import json
 from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import BinaryIO, Literal
 
 import numpy as np
@@ -171,15 +172,14 @@ def _csv_rows(file: BinaryIO, odd: _OddRows) -> Iterator[pa.Table]:
             column_types=dict.fromkeys(header, pa.string()), strings_can_be_null=True, null_values=[""]
         ),
     )
-    first_row = 1
-    place = header.index("uri")
-    for batch in reader:
-        for table in (pa.Table.from_batches([batch]), odd.take(header)):
-            if table is not None:
-                for part in table.to_batches():
-                    check_cells(part, first_row)
+    first_row, place = 1, header.index("uri")
+    for batch in chain(reader, (None,)):  # at the end too: rows of another length alone make no batch
+        for table in (batch and pa.Table.from_batches([batch]), odd.take(header)):
+            for part in table.to_batches() if table else ():
+                check_cells(part, first_row)
+                first_row += part.num_rows
+            if table:
                 yield table.set_column(place, "uri", pc.utf8_trim_whitespace(table["uri"]))
-        first_row += batch.num_rows
 
 
 def _lines(file: BinaryIO, odd: _OddRows) -> Iterator[pa.Table]:

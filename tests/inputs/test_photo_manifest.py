@@ -202,3 +202,8 @@ def test_a_table_s_rows_without_path_are_left_out(tmp_path):
     ]
     assert found == [f"{tmp_path}/a.jpg", f"{tmp_path}/b.jpg"]
     assert left_out.lines() == ("m.parquet: rows 2, 3 are left out: no path",)
+
+
+def test_a_table_of_short_rows_alone_is_read_to_its_end(tmp_path):
+    (tmp_path / "m.csv").write_text("uri,line\na.jpg\nb.jpg\n")
+    assert rows(tmp_path / "m.csv") == [(f"{tmp_path}/a.jpg", ""), (f"{tmp_path}/b.jpg", "")]
