@@ -10,7 +10,7 @@ from batchseg.system.redact import public
 RECORDS = "_batchseg"
 """The folder in an output that holds what is known of its results."""
 
-SHOWN = 6
+SHOWN = 10
 """Kinds, folders or rows that a line names."""
 
 
@@ -54,8 +54,8 @@ def rows_left_out(manifest: str, rows: Iterable[int], why: str, kind: str = "row
 
     >>> rows_left_out("/in/list.csv", [3], "no path")
     'list.csv: row 3 is left out: no path'
-    >>> rows_left_out("/in/list.csv", range(2, 10), "no path")
-    'list.csv: rows 2, 3, 4, 5, 6, 7 and 2 more are left out: no path'
+    >>> rows_left_out("/in/list.csv", range(2, 14), "no path")
+    'list.csv: rows 2, 3, 4, 5, 6, 7, 8, 9, 10, 11 and 2 more are left out: no path'
     """
     numbers = [str(row) for row in rows]
     are = "is" if len(numbers) == 1 else "are"

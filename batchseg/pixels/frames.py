@@ -14,6 +14,9 @@ HEAD_BYTES = 2**16
 _IMAGEJ = re.compile(r"\AImageJ=[^\n]*\n(?:.*\n)*?images=(\d+)")
 """ImageJ writes one directory for a stack that is larger than 4 GB; its planes follow each other."""
 
+_TRUNCATED = re.compile(r'\A\{"shape": \[[^{}]*"truncated": true')
+"""tifffile writes the same of stacks whose directories it left out but for the first."""
+
 _ONE_EACH = "save each as a file of its own"
 
 
@@ -27,6 +30,9 @@ def check_one_page(dataset: rasterio.DatasetReader) -> None:
     stack = _IMAGEJ.match(description[:4096])
     if stack and int(stack[1]) > dataset.count:
         msg = f"is an ImageJ stack of {int(stack[1])} images; {_ONE_EACH}"
+        raise SourceError(msg)
+    if _TRUNCATED.match(description[:4096]):
+        msg = f"is a stack with a directory of its first image alone; {_ONE_EACH}"
         raise SourceError(msg)
 
 

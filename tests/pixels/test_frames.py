@@ -44,6 +44,12 @@ def test_a_stack_of_imagej_is_told_by_its_description(tmp_path):
     refusal = saved(tmp_path / "a.tif", "TIFF", 1, tiffinfo={270: "ImageJ=1.53t\nimages=7\nslices=7\n"})
     assert isinstance(refusal, Refusal)
     assert "is an ImageJ stack of 7 images" in refusal.reason
+    refusal = saved(
+        tmp_path / "c.tif", "TIFF", 1, tiffinfo={270: '{"shape": [7, 40, 30], "truncated": true}'}
+    )
+    assert isinstance(refusal, Refusal)
+    whole = saved(tmp_path / "d.tif", "TIFF", 1, tiffinfo={270: '{"shape": [40, 30]}'})
+    assert isinstance(whole, Scene)
     colour = saved(tmp_path / "b.tif", "TIFF", 1, tiffinfo={270: "ImageJ=1.53t\nimages=3\nchannels=3\n"})
     assert isinstance(colour, Scene)
 
