@@ -22,9 +22,7 @@ SYSTEM_FOLDERS = frozenset(
         "found.000",
         "lost+found",
         "network trash folder",
-        "recycler",
         "system volume information",
-        "temporary items",
         "~snapshot",
     )
 )
