@@ -139,7 +139,9 @@ def _fault(error: Exception) -> str:
         root = root.__cause__
     text = getattr(root, "errmsg", None) or str(root) or type(root).__name__
     text = " ".join(text.split())
-    detail = re.sub(r"(/vsimem/[^:,]*?)?(image\.tif|<[^>]* object at [^>]*>)(: ?)?", "", text).strip(" .")
+    detail = re.sub(
+        r"'?(/vsimem/[^:,]*?)?(image\.(?:tif|jp2)|<[^>]* object at [^>]*>)'?(: ?)?", "", text
+    ).strip(" .")
     if ENDED.search(text):
         return f"cut off: the file ends before its picture does ({detail})"
     return f"damaged or cut off ({detail})"

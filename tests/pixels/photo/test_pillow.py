@@ -91,7 +91,7 @@ def test_heic_is_read_where_its_decoder_is_installed():
     heif.register_heif_opener()
     turned = Image.Exif()
     turned[0x0112] = 6
-    picture = decode(by_pillow(RGB, "HEIF", quality=-1, exif=turned), "x.heic")
+    picture = decode(by_pillow(RGB, "HEIF", quality=-1, exif=turned.tobytes()), "x.heic")
     assert np.abs(picture.pixels.astype(int) - np.rot90(RGB, -1)).mean() < 2
     clear = decode(by_pillow(np.dstack([RGB, ALPHA]), "HEIF", quality=-1), "x.heic")
     assert np.array_equal(clear.valid, ALPHA > 0)
