@@ -251,13 +251,16 @@ def publish_output(output: str, path: str, local: Path) -> Output:
 @contextlib.contextmanager
 def scratch_folder(output: str) -> Iterator[Path]:
     """A folder for files in the making: on a local output's file system, so that publishing is a rename."""
-    own, copies = layout.scratch_folder(output), layout.copies_folder(str(cache_root()))
-    root = own if own.is_local else copies
+    own = layout.scratch_folder(output)
     with contextlib.ExitStack() as stack:
-        with publish.output_errors("write", root):
-            try:
-                folder = stack.enter_context(rooted.private_folder(root))
-            except rooted.NotOwnError:  # on a disk without owners: files are made elsewhere, and copied there
+        folder = None
+        if own.is_local:
+            # On a disk without owners files are made elsewhere, and copied there.
+            with publish.output_errors("write", own), contextlib.suppress(rooted.NotOwnError):
+                folder = stack.enter_context(rooted.private_folder(own))
+        if folder is None:  # asked for only here, as it makes a folder that stays on a cluster's other hosts
+            copies = layout.copies_folder(str(cache_root()))
+            with publish.output_errors("write", copies):
                 folder = stack.enter_context(rooted.private_folder(copies))
         yield folder
 

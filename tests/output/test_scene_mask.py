@@ -1,5 +1,6 @@
 import dataclasses
 import hashlib
+import tempfile
 
 import numpy as np
 import pytest
@@ -16,11 +17,13 @@ from batchseg.inputs.source import ControlPoint, Georeference
 from batchseg.output.fragments import write_shards
 from batchseg.output.layout import layer_path
 from batchseg.output.record import SceneRecord
-from batchseg.output.scene_mask import Census, discard_fragments, finish_scene
+from batchseg.output.scene_mask import Census, discard_fragments, finish_scene, scratch_folder
 from batchseg.pixels.fit import tile_grid
 from batchseg.pixels.grid import ShardGrid
 from batchseg.predict.stitch import ShardMask
 from batchseg.regions.geodesy import row_areas
+from batchseg.system import rooted
+from batchseg.system.temp_folders import CACHE_VARIABLE
 
 HEIGHT, WIDTH = 1100, 730
 UTM = CRS.from_epsg(32632).to_wkt()
@@ -250,3 +253,31 @@ def test_strips_add_up_to_the_masks_pixels_and_areas(seed, rows, wide):
     expected = [float(((mask == i).sum(axis=1) * areas).sum()) for i in present]
     assert record.class_area_m2 == pytest.approx(expected, rel=1e-12)
     assert record.valid_pixels == np.count_nonzero(mask != recipe.mask_nodata)
+
+
+def test_a_local_output_needs_no_folder_for_copies(tmp_path, monkeypatch):
+    """It would stay on the other hosts of a cluster."""
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.delenv(CACHE_VARIABLE, raising=False)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    with scratch_folder(str(tmp_path / "out")) as folder:
+        assert folder.resolve().parent == tmp_path / "out" / "_batchseg" / "scratch"
+        assert not list((tmp_path / "tmp").iterdir())
+    with scratch_folder("s3://bucket/out") as folder:
+        assert folder.resolve().is_relative_to(tmp_path / "tmp")
+
+
+def test_on_a_disk_without_owners_files_are_made_elsewhere(tmp_path, monkeypatch):
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.delenv(CACHE_VARIABLE, raising=False)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    real = rooted._check_own
+
+    def without_owners(descriptor, shown):
+        if "_batchseg" in shown:
+            raise rooted.NotOwnError(shown)
+        real(descriptor, shown)
+
+    monkeypatch.setattr(rooted, "_check_own", without_owners)
+    with scratch_folder(str(tmp_path / "out")) as folder:
+        assert folder.resolve().is_relative_to(tmp_path / "tmp")
