@@ -22,6 +22,8 @@ class LeftOut:
     """Files in listed folders by their ending, in small letters; empty: they have none."""
     folders: set[str] = field(default_factory=set)
     """Hidden ones, and those in which systems keep snapshots, thumbnails or what was deleted."""
+    links: set[str] = field(default_factory=set)
+    """To folders."""
     results: set[str] = field(default_factory=set)
     """Outputs of other jobs."""
     rows: list[str] = field(default_factory=list)
@@ -34,11 +36,11 @@ class LeftOut:
             count = sum(self.kinds.values())
             kinds = [f"{ending or 'without ending'} {n}" for ending, n in _most_first(self.kinds)]
             parts.append(f"{count} file{_s(count)} of other kinds: {_first(kinds)}")
-        if self.folders:
-            names = Counter(folder.rpartition("/")[2] for folder in self.folders)
-            count = len(self.folders)
-            shown = [name if n == 1 else f"{name} {n}" for name, n in _most_first(names)]
-            parts.append(f"{count} hidden or system folder{_s(count)}: {_first(shown)}")
+        for folders, what in ((self.folders, "hidden or system"), (self.links, "linked")):
+            if folders:
+                names = Counter(folder.rpartition("/")[2] for folder in folders)
+                shown = [name if n == 1 else f"{name} {n}" for name, n in _most_first(names)]
+                parts.append(f"{len(folders)} {what} folder{_s(len(folders))}: {_first(shown)}")
         if self.results:
             parts.append(f"results of other jobs: {_first(sorted(map(public, self.results)))}")
         lines = ([f"left out: {'; '.join(parts)}"] if parts else []) + self.rows

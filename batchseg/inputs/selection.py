@@ -77,6 +77,9 @@ class InputSelection(listing.Selection):
             self._results.add(above)
             self._left_out.results.add(above)
 
+    def sees_link(self, folder: str) -> None:
+        self._left_out.links.add(folder)
+
     def enters(self, folder: str) -> bool:
         above, _, name = folder.rpartition("/")
         if name == RECORDS or folder in self._results or above in self._results:
@@ -90,15 +93,17 @@ class InputSelection(listing.Selection):
         return folder == part or (part[0] not in listing.WILDCARDS and PurePosixPath(folder).match(part))
 
     def wants(self, folder: str, name: str) -> bool:
-        if name[name.rfind(".") :].lower() in self._kinds:
-            return not name.startswith(".")
+        dot = name.rfind(".")
+        ending = name[dot:].lower() if dot > 0 else ""
+        if ending in self._kinds:
+            return name[0] != "."
         self.passes(folder, name)
         if is_sidecar(name):
             return self._sidecars
         if name.startswith("."):
             return False
         if self._whole_folder:
-            self._left_out.kinds[PurePosixPath(name).suffix.lower()] += 1
+            self._left_out.kinds[ending] += 1
         return not self._whole_folder
 
     def passes(self, folder: str, name: str) -> None:

@@ -26,6 +26,9 @@ class Selection:
     def sees(self, folder: str) -> None:
         """A folder lies in one that is walked, whether it is entered or not."""
 
+    def sees_link(self, folder: str) -> None:
+        """A link to a folder lies in one that is walked; such are not entered."""
+
     def enters(self, folder: str) -> bool:
         """Asked for each folder, the first one too, after all that lies beside it was seen."""
         return True

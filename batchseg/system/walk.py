@@ -170,13 +170,18 @@ class _Fitting(listing.Selection):
     """Of what is wanted the files whose names fit a glob's last part."""
 
     def __init__(self, selection: listing.Selection, fits: re.Pattern[str]) -> None:
-        self.sees, self.enters, self.passes = selection.sees, selection.enters, selection.passes  # type: ignore[method-assign]
-        self._wants, self._fits = selection.wants, fits.match
+        self._whole, self._fits = selection, fits.match
+
+    def sees(self, folder: str) -> None:
+        self._whole.sees(folder)
+
+    def enters(self, folder: str) -> bool:
+        return self._whole.enters(folder)
 
     def wants(self, folder: str, name: str) -> bool:
         if self._fits(name):
-            return self._wants(folder, name)
-        self.passes(folder, name)
+            return self._whole.wants(folder, name)
+        self._whole.passes(folder, name)
         return False
 
 
@@ -210,6 +215,8 @@ def _scan(folders: list[str], selection: listing.Selection, without: str, *, dee
                         selection.sees(prefix + entry.name)
                         if deep:
                             pending.append(prefix + entry.name)
+                    elif deep and entry.is_symlink() and _is_folder(entry):
+                        selection.sees_link(prefix + entry.name)
                     elif selection.wants(folder, entry.name):
                         _add_entry(files, prefix + entry.name, entry)
                         if len(files.uris) == BATCH:
@@ -218,6 +225,13 @@ def _scan(folders: list[str], selection: listing.Selection, without: str, *, dee
         except OSError as e:
             _refuse_unless_passed_over(e, folder)
     yield files
+
+
+def _is_folder(link: os.DirEntry[str]) -> bool:
+    try:
+        return link.is_dir()
+    except OSError:  # a link to itself
+        return False
 
 
 def _add_entry(files: Files, path: str, entry: os.DirEntry[str]) -> None:

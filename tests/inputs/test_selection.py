@@ -125,3 +125,12 @@ def test_other_stores_are_asked_for_no_hidden_folder():
         assert listed("memory://in")["uri"].to_pylist() == ["memory:///in/x/a.tif"]
     finally:
         memory.store.clear()
+
+
+def test_linked_folders_are_told(tmp_path):
+    touch(tmp_path / "elsewhere" / "a.tif", tmp_path / "in" / "b.tif")
+    (tmp_path / "in" / "2023").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "in" / "loop").symlink_to(tmp_path / "in" / "loop")
+    found, said = both(f"{tmp_path}/in")
+    assert found == ["b.tif"]
+    assert all("1 linked folder: 2023" in left_out.lines()[0] for left_out in said)
