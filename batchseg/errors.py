@@ -108,7 +108,7 @@ class GridError(SourceError):
 
 
 class NoImageError(SourceError):
-    """A file's first bytes show that it is no photograph of a kind that is taken, or that it is empty."""
+    """A file's first bytes show that it is no photograph of a kind that can be read, or that it is empty."""
 
 
 class MismatchError(SourceError):

@@ -55,10 +55,10 @@ def load_job(path: str | os.PathLike[str], *, overrides: Sequence[str] = (), **k
     """Read a job file.
 
     Args:
-        path: of the YAML file. Relative paths, also in what replaces its keys, are relative to its folder.
+        path: of the YAML file. Its relative paths are relative to its folder.
         overrides: `KEY=VALUE` words as the command line's `--set` takes them: values are YAML, dots descend
-            (`scale.divide=10000`).
-        **keys: values that replace those of the file: `halo=32`.
+            (`scale.divide=10000`), relative paths are relative to the current folder.
+        **keys: values that replace those of the file: `halo=32`. Relative paths are relative to its folder.
 
     Returns:
         The job.

@@ -30,7 +30,7 @@ class Plan:
     young: int
     """Changed less than `min_age` ago: left to a later run."""
     refused: tuple[tuple[str, str], ...]
-    """(source id, why) of scenes that would be quarantined."""
+    """(source id, why) of those that would be quarantined, as far as headers and the listing tell."""
     workers: int
     """Predictors."""
     bytes_in: int
@@ -46,6 +46,8 @@ class Plan:
     seconds: float | None
     """From start to end: starting, prediction at the speed of one tile, finishing masks and regions. Longer
     where reading is slower than the network."""
+    left_out: tuple[str, ...]
+    """What of the inputs' folders and lists is no input, in lines."""
     text: str
     """All of it in words."""
     warnings: tuple[str, ...] = ()
@@ -65,7 +67,7 @@ def plan_photographs(planned: PhotoPlan) -> Plan:
         quarantined=planned.quarantined,
         gone=planned.gone,
         young=planned.young,
-        refused=(),
+        refused=planned.refused,
         workers=planned.workers,
         bytes_in=planned.file_bytes,
         tiles=None,
@@ -74,6 +76,7 @@ def plan_photographs(planned: PhotoPlan) -> Plan:
         in_flight_bytes=None,
         object_store_bytes=None,
         seconds=None,
+        left_out=planned.left_out,
         text=_text(_photograph_lines(planned)),
     )
 
@@ -98,6 +101,7 @@ def plan_scenes(planned: DryRun) -> Plan:
         in_flight_bytes=numbers.in_flight_bytes,
         object_store_bytes=planned.object_store_bytes,
         seconds=planned.time.total,
+        left_out=planned.left_out,
         text=_text(_scene_lines(planned)),
         warnings=planned.warnings,
     )
@@ -129,6 +133,10 @@ def _photograph_lines(planned: PhotoPlan) -> list[str]:
         lines.append(f"limits   {planned.limits}")
     if planned.young:
         lines.append(f"young    {describe_young(planned.young, planned.min_age)}")
+    lines += [f"inputs   {line}" for line in planned.left_out]
+    if planned.refused:
+        lines.append(f"refused  {len(planned.refused)} sources:")
+        lines += [f"  {source_id}: {reason}" for source_id, reason in planned.refused]
     return lines
 
 
@@ -165,6 +173,7 @@ def _scene_lines(planned: DryRun) -> list[str]:
         lines.append(f"aoi      {sum(job.is_outside for job in plan.jobs)} of the scenes lie outside")
     if plan.triage.young:
         lines.append(f"young    {describe_young(plan.triage.young, planned.min_age)}")
+    lines += [f"inputs   {line}" for line in planned.left_out]
     if plan.refusals:
         lines.append(f"refused  {counted(len(plan.refusals), 'source')}:")
         lines += [f"  {refusal.source.source_id}: {refusal.reason}" for refusal in plan.refusals]

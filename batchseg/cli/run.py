@@ -128,6 +128,7 @@ def report_lines(report: "Report", *, quiet: bool) -> list[str]:
         lines += [f"  masks: {report.masks}   table: {report.items}"]
         lines += [f"  log:   {report.log}"]
         lines += [f"warning: {line}" for line in report.warnings]
+        lines += [f"  {line}" for line in report.left_out]
         if report.damaged:
             lines += [
                 f"{counted(len(report.damaged), 'scene')} done with damaged blocks (nodata in the mask):"

@@ -41,8 +41,10 @@ class JobContext:
             return f"the same command goes on: batchseg run {shlex.quote(path)}, with the options that it had"
         return "the same command goes on"
 
-    def note_left_out(self, *, gone: int, young: int) -> None:
-        """Say how many sources the inputs no longer hold, and how many are left to a later run."""
+    def note_left_out(self, lines: tuple[str, ...], *, gone: int, young: int) -> None:
+        """Say what of the inputs is none, how many are gone, and how many are left to a later run."""
+        for line in lines:
+            self.emit(Note(text=line))
         if gone:
             text = (
                 f"{counted(gone, 'source')} {are(gone)} gone from the inputs; their results are kept until "

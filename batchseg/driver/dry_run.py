@@ -1,6 +1,6 @@
 """`batchseg plan`: everything that `run` decides before its first tile, and nothing written.
 
-Headers of scenes are read; no photograph is opened.
+Headers of scenes are read; of photographs a few are looked at, where the output has none yet.
 """
 
 from collections.abc import Callable
@@ -10,6 +10,7 @@ from functools import partial
 from batchseg.driver.executors.start import object_store_bytes, worker_count
 from batchseg.driver.forecast import Forecast, forecast
 from batchseg.driver.kind import kind_of
+from batchseg.driver.photo_inspection import refuse_unfit_photographs
 from batchseg.driver.photo_triage import StoredOutputs, triage_photographs
 from batchseg.driver.plan import Estimate, Plan, estimate, make_plan, refuse_unfit_job
 from batchseg.driver.prepare import kept_choice, probe_model
@@ -17,6 +18,7 @@ from batchseg.driver.revise import revise
 from batchseg.driver.scene_area import refuse_area_elsewhere
 from batchseg.driver.scene_triage import triage_job
 from batchseg.driver.scene_warnings import describe_scenes, scene_warnings
+from batchseg.inputs.left_out import LeftOut
 from batchseg.inputs.listing import find_sources
 from batchseg.inputs.photo_listing import list_photographs
 from batchseg.inputs.source import Refusal
@@ -56,6 +58,8 @@ class DryRun:
     warnings: tuple[str, ...] = ()
     limits: str = ""
     """Of this machine, in words; empty: none."""
+    left_out: tuple[str, ...] = ()
+    """What of the inputs' folders and lists is no input, in lines."""
 
 
 def dry_run(config: JobConfig, say: Callable[[str], None]) -> DryRun:
@@ -107,7 +111,8 @@ def _dry_run(config: JobConfig, say: Callable[[str], None]) -> DryRun:
     if not undecided:
         recipe, _ = choose(config, recipe, kept, (), workers=worker_count(config), say=say)
         check_pixel_settings(state, recipe.settings(), config.output)
-    sources, _ = find_sources(config, state.roots if state else {})
+    left_out = LeftOut()
+    sources, _ = find_sources(config, state.roots if state else {}, left_out)
     ledger = Ledger(config.output)
     product = make_product(config, recipe)
     triaged = triage_job(config, sources, ledger, recipe, product)
@@ -151,6 +156,7 @@ def _dry_run(config: JobConfig, say: Callable[[str], None]) -> DryRun:
         undecided=undecided,
         scenes=describe_scenes(plan, recipe),
         warnings=scene_warnings(plan, recipe),
+        left_out=left_out.lines(),
     )
 
 
@@ -176,13 +182,17 @@ class PhotoPlan:
     """The first run will try engines."""
     limits: str = ""
     """Of this machine, in words; empty: none."""
+    left_out: tuple[str, ...] = ()
+    """What of the inputs' folders and lists is no input, in lines."""
+    refused: tuple[tuple[str, str], ...] = ()
+    """(source id, why) of those that already the listing shows to be wrong."""
 
 
 def plan_photographs(config: JobConfig, say: Callable[[str], None]) -> PhotoPlan:
     """Plan a job on this machine.
 
     Raises:
-        BatchsegError: what `run` would refuse before it reads a photograph, with the same words.
+        BatchsegError: what `run` would refuse before its first prediction, with the same words.
     """
     storage.configure(config.storage)
     remember_variables(config.variables)
@@ -199,7 +209,8 @@ def plan_photographs(config: JobConfig, say: Callable[[str], None]) -> PhotoPlan
             check_pixel_settings(state, recipe.settings(), config.output)
         product = make_product(config, recipe)
         say("listing inputs")
-        listing, _ = list_photographs(config, state.roots if state else {})
+        left_out = LeftOut()
+        listing, _ = list_photographs(config, state.roots if state else {}, left_out)
         known = Ledger(config.output).table()
         triaged = triage_photographs(
             listing,
@@ -210,6 +221,10 @@ def plan_photographs(config: JobConfig, say: Callable[[str], None]) -> PhotoPlan
         )
         revision = revise(triaged.todo, known, recipe, product, vanished=triaged.vanished)
         publish.check_writable(config.output)
+        todo, photographs = revision.predict, config.photographs
+        if todo.num_rows and photographs is not None and not triaged.done:
+            refuse_unfit_photographs(config, todo, recipe, memory=photographs.max_photo_memory)
+        wrong = todo.filter(pc.not_equal(todo["problem"], "")).select(["source_id", "problem"])
         return PhotoPlan(
             recipe=recipe,
             product=product,
@@ -224,6 +239,8 @@ def plan_photographs(config: JobConfig, say: Callable[[str], None]) -> PhotoPlan
             workers=worker_count(config),
             limits=_limits(config),
             undecided=undecided,
+            left_out=left_out.lines(),
+            refused=tuple((row["source_id"], row["problem"]) for row in wrong.to_pylist()),
         )
 
 

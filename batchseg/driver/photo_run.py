@@ -11,14 +11,15 @@ from batchseg.driver.context import JobContext
 from batchseg.driver.events import Note, PhaseStarted, PlanReady, WorkEnded
 from batchseg.driver.executors.start import LazyExecutor, driver_timeout
 from batchseg.driver.loop import Tally
+from batchseg.driver.photo_inspection import refuse_unfit_photographs
 from batchseg.driver.photo_loop import PhotoLoop
 from batchseg.driver.photo_triage import PhotoTriage, StoredOutputs, triage_photographs
-from batchseg.driver.photo_worker import inspect_photos
 from batchseg.driver.prepare import prepare
 from batchseg.driver.report import Report
 from batchseg.driver.revise import Revision, find_copies, results_of, revise, surplus, with_attributes
 from batchseg.driver.tasks import Executor, Slot
-from batchseg.errors import BatchsegError, ConfigError, ModelError, StoppedError
+from batchseg.errors import BatchsegError, ModelError, StoppedError
+from batchseg.inputs.left_out import LeftOut
 from batchseg.inputs.photo_listing import list_photographs, some_sources
 from batchseg.inputs.source import compute as pc
 from batchseg.job.recipe import Product, Recipe
@@ -36,9 +37,6 @@ from batchseg.predict.engine_choice import Choice
 from batchseg.system.amounts import are, counted
 from batchseg.system.threads import start_aside, wait_for
 
-LOOKED_AT = 6
-"""Photographs that are looked at before predictors start: a job that fits none of them is wrong."""
-
 
 class PhotoRun:
     """One run, in the order of `go`."""
@@ -47,6 +45,7 @@ class PhotoRun:
         self._context, self._config = context, context.config
         self._choice: Choice
         self._listing: pa.Table
+        self._left_out: tuple[str, ...]
         photographs = self._config.photographs
         self._memory = MAX_PHOTO_MEMORY if photographs is None else photographs.max_photo_memory
         self._copied = self._rejudged = 0
@@ -60,8 +59,9 @@ class PhotoRun:
         context, config = self._context, self._config
         context.emit(PhaseStarted(text="checking the model and listing inputs"))
         package = read_package(config.model)
-        state = load_state(config.output)
-        self._listing, roots = list_photographs(config, state.roots if state else {})
+        state, left_out = load_state(config.output), LeftOut()
+        self._listing, roots = list_photographs(config, state.roots if state else {}, left_out)
+        self._left_out = left_out.lines()
         ledger = Ledger(config.output)
         with contextlib.ExitStack() as stack:
             executor = LazyExecutor(config, context.stop, stack, context.emit)
@@ -85,7 +85,7 @@ class PhotoRun:
                 outputs_there=StoredOutputs(config.output),
             )
             vanished = tuple(triaged.vanished.to_pylist())
-            context.note_left_out(gone=len(vanished), young=triaged.young)
+            context.note_left_out(self._left_out, gone=len(vanished), young=triaged.young)
             remember = partial(
                 context.remember, recipe, product, roots=roots, choice=choice, vanished=vanished, before=state
             )
@@ -164,25 +164,12 @@ class PhotoRun:
     ) -> Sequence[Slot]:
         """Load them; of an output that is new a few photographs are looked at meanwhile."""
         slots_to_come = start_aside(executor.start, recipe, product)
-        looking = start_aside(self._look, todo, recipe) if todo.num_rows and is_new else None
+        look = partial(refuse_unfit_photographs, self._config, todo, recipe, memory=self._memory)
+        looking = start_aside(look) if todo.num_rows and is_new else None
         slots = wait_for(slots_to_come, self._context.stop)
         if looking is not None:
             wait_for(looking, self._context.stop)
         return slots
-
-    def _look(self, todo: pa.Table, recipe: Recipe) -> None:
-        """A job that fits none of its photographs is wrong; one that does not fit a few has odd ones.
-
-        Raises:
-            ConfigError: those that are sound are not what the model takes.
-        """
-        few = todo.take(sorted({n * todo.num_rows // LOOKED_AT for n in range(LOOKED_AT)})).to_pylist()
-        doubts = inspect_photos(few, recipe, self._config.lease_timeout, memory=self._memory).doubts
-        reasons = {doubt.reason for doubt in doubts if doubt.is_mismatch}
-        if reasons and all(doubt.is_mismatch for doubt in doubts) and len(doubts) == len(few):
-            first = doubts[0]
-            msg = f"{self._config.path} fits none of its inputs: {first.source_id} {first.reason}"
-            raise ConfigError(msg)
 
     def _without_copies(
         self, loop: PhotoLoop, ledger: Ledger, recipe: Recipe, product: Product, todo: pa.Table
@@ -246,6 +233,7 @@ class PhotoRun:
             vanished=tuple(triaged.vanished.to_pylist()),
             young=triaged.young,
             sums=context.sums,
+            left_out=self._left_out,
             refused=tuple(loop.refused) if loop is not None else (),
             verdicts=verdict_counts(ledger.table()),
             uninspected=uninspected_count(ledger.table()),

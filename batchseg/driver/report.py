@@ -44,6 +44,8 @@ class Report:
     """Photographs whose verdict was derived again: by other rules, or because they passed unseen."""
     warnings: tuple[str, ...] = ()
     """What was odd about the scenes, in words."""
+    left_out: tuple[str, ...] = ()
+    """What of the inputs' folders and lists is no input, in lines."""
 
     @property
     def run_id(self) -> str:
@@ -85,6 +87,7 @@ def save_summary(
         **({} if report.verdicts is None else {"uninspected": report.uninspected}),
         "young": report.young,
         "warnings": list(report.warnings),
+        "left_out": list(report.left_out),
         "bad_pixels": {record.source_id: record.bad_pixels for record in report.damaged},
         "tiles": sums.tiles,
         "pixels": sums.pixels,

@@ -20,6 +20,7 @@ from batchseg.driver.scene_triage import Triage, triage_job
 from batchseg.driver.scene_warnings import scene_warnings
 from batchseg.driver.tasks import Executor, Slot
 from batchseg.errors import BatchsegError, ModelError, StoppedError
+from batchseg.inputs.left_out import LeftOut
 from batchseg.inputs.listing import find_sources
 from batchseg.job.recipe import Product, Recipe
 from batchseg.models.reading import read_package
@@ -51,8 +52,9 @@ class SceneRun:
         config = self._config
         self._emit(PhaseStarted(text="checking the model and listing inputs"))
         package = read_package(config.model)
-        state = load_state(config.output)
-        sources, roots = find_sources(config, state.roots if state else {})
+        state, left_out = load_state(config.output), LeftOut()
+        sources, roots = find_sources(config, state.roots if state else {}, left_out)
+        self._left_out = left_out.lines()
         ledger = Ledger(config.output)
         with contextlib.ExitStack() as stack:
             executor = LazyExecutor(config, self._stop, stack, self._emit)
@@ -62,7 +64,7 @@ class SceneRun:
             ledger.claim(self._run_id, self._lock.guard)
             triaged = triage_job(config, sources, ledger, recipe, product)
             self._choice = choice
-            self._context.note_left_out(gone=len(triaged.vanished), young=triaged.young)
+            self._context.note_left_out(self._left_out, gone=len(triaged.vanished), young=triaged.young)
             remember = partial(
                 self._context.remember,
                 recipe,
@@ -201,6 +203,7 @@ class SceneRun:
             vanished=triaged.vanished,
             young=triaged.young,
             sums=self._sums,
+            left_out=self._left_out,
             refused=tuple(record for record in records if record.status != "done"),
             damaged=tuple(record for record in records if record.status == "done" and record.bad_pixels),
             warnings=self._warnings,

@@ -6,7 +6,6 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from pathlib import PurePosixPath
 
 from batchseg.errors import ConfigError, CredentialsError, SourceIOError
 from batchseg.inputs.ids import (
@@ -24,13 +23,15 @@ from batchseg.inputs.ids import (
     source_id_of,
     unfit_name,
 )
+from batchseg.inputs.left_out import LeftOut, scene_left_out
 from batchseg.inputs.manifest import member_uri, paths_of
 from batchseg.inputs.metadata import metadata_files
 from batchseg.inputs.scene_sets import SceneFiles, list_scenes, literal_folder
-from batchseg.inputs.sidecars import Folders, is_sidecar
+from batchseg.inputs.selection import selected_files
+from batchseg.inputs.sidecars import Folders
 from batchseg.inputs.source import Source
 from batchseg.job.settings import JobConfig, SceneSet
-from batchseg.system import listing, storage
+from batchseg.system import storage
 from batchseg.system.file_info import ABSENT, FileInfo, digest_of, file_info, file_infos
 from batchseg.system.location import unreadable
 from batchseg.system.redact import public
@@ -56,13 +57,14 @@ RASTER_SUFFIXES = frozenset(
 
 
 def find_sources(
-    config: JobConfig, recorded: Mapping[str, InputRoot]
+    config: JobConfig, recorded: Mapping[str, InputRoot], left_out: LeftOut | None = None
 ) -> tuple[list[Source], dict[str, InputRoot]]:
     """List all inputs.
 
     Args:
         config: the job.
         recorded: roots of the output's earlier runs, by pattern.
+        left_out: told what of the folders is no input.
 
     Returns:
         Sources sorted by id, each id once; and the roots of this run, by pattern.
@@ -70,6 +72,7 @@ def find_sources(
     Raises:
         ConfigError: an input matches nothing, or a manifest cannot be read.
     """
+    left_out = left_out or LeftOut()
     roots = dict(recorded)
     sources: dict[str, Source] = {}
     folders = Folders(allow_vrt=config.allow_vrt)
@@ -78,10 +81,11 @@ def find_sources(
         raise ConfigError(msg)
     check_names(config, recorded)
     known_files: set[tuple[str, ...]] = set()
+    owners: dict[str, str] = {}
     is_young = partial(_is_young, min_age=config.min_age, now=time.time())
     # Known inputs first: a new one gets a name that none of their folders has.
     for given_name, given in sorted(config.inputs, key=lambda item: input_key(item[1]) not in recorded):
-        scenes, key = _listed(given, config), input_key(given)
+        scenes, key = _listed(given, config, left_out), input_key(given)
         if key not in roots:
             prefix = _literal_prefix(given, scenes)
             taken = {key.split("/")[0] for key in sources}
@@ -96,39 +100,51 @@ def find_sources(
                 continue  # another input holds it as well
             known_files |= {files} if not scene.problem else set()
             if isinstance(given, SceneSet):
-                source = _scene_source(scene, roots[key], given, names, is_young, allow_vrt=config.allow_vrt)
+                source_id = _scene_id(scene, roots[key])
+                if not source_id:
+                    left_out.rows.append(scene_left_out(given.path, scene.name))
+                    continue
+                source = _scene_source(scene, source_id, given, names, is_young, allow_vrt=config.allow_vrt)
             else:
                 source = _file_source(scene.rasters[0], roots[key], folders, config, is_young)
-            _add(sources, source, config)
+            _add(sources, source, config, is_own=owners.setdefault(source.source_id, key) == key)
     return [sources[key] for key in sorted(sources)], roots
 
 
-def _add(sources: dict[str, Source], source: Source, config: JobConfig) -> None:
+def _add(sources: dict[str, Source], source: Source, config: JobConfig, *, is_own: bool) -> None:
+    """`is_own`: the same input holds the other source of that id, whose problem it is then."""
     other = sources.setdefault(source.source_id, source)
     if other == source:
         return
-    msg = f"{config.path}: inputs: {other.uri} and {source.uri} would both be called {source.source_id}; "
+    msg = f"{public(other.uri)} and {public(source.uri)} would both be called {source.source_id}; "
+    if is_own:
+        problem = other.problem or f"{msg}give every scene a name of its own"
+        # By another tag: once the list is mended, it is another version, which is done.
+        tag = f"{other.tag.removesuffix('-twice')}-twice"
+        sources[source.source_id] = dataclasses.replace(other, problem=problem, tag=tag)
+        return
     if source.rasters:
         msg += "give every scene a name of its own, or the inputs names, as in `inputs: {north: ...}`"
     else:
         msg += "give the inputs names, as in `inputs: {north: ..., south: ...}`"
-    raise ConfigError(msg)
+    raise ConfigError(f"{config.path}: inputs: {msg}")  # noqa: EM102
 
 
-def _listed(given: str | SceneSet, config: JobConfig) -> list[SceneFiles]:
+def _listed(given: str | SceneSet, config: JobConfig, left_out: LeftOut) -> list[SceneFiles]:
     key = input_key(given)
     try:
         if isinstance(given, SceneSet):
-            found = list(list_scenes(given, allow_vrt=config.allow_vrt))
+            found = list(list_scenes(given, config.output, left_out, allow_vrt=config.allow_vrt))
         else:
-            found = [SceneFiles(name="", uri=i.uri, rasters=(i,)) for i in _expand(given, config)]
+            found = [SceneFiles(name="", uri=i.uri, rasters=(i,)) for i in _expand(given, config, left_out)]
     except (SourceIOError, CredentialsError, ImportError, OSError, ValueError) as e:
         raise storage.refusal(e, f"{config.path}: inputs: cannot list {key}: {e}") from e
     scenes = [scene for scene in found if not any(lies_inside(i.uri, config.output) for i in scene.rasters)]
-    if found and not scenes:
+    is_inside = not isinstance(given, SceneSet) and lies_inside(f"{given}/", config.output)
+    if not scenes and (found or is_inside):
         msg = (
-            f"{config.path}: inputs: all {len(found)} rasters of {key} lie inside the output "
-            f"{config.output}; choose an output beside them or below them"
+            f"{config.path}: inputs: all rasters of {key} lie inside the output {config.output}; choose an "
+            f"output beside them or below them"
         )
         raise ConfigError(msg)
     if not scenes and not config.allow_empty:
@@ -136,30 +152,23 @@ def _listed(given: str | SceneSet, config: JobConfig) -> list[SceneFiles]:
             f"{config.path}: inputs: {key} matches no raster; check the path and that its disk is "
             f"mounted, or set allow_empty: true if an empty night is normal"
         )
-        raise ConfigError(msg)
+        raise ConfigError(msg, *left_out.lines())
     return scenes
 
 
-def _expand(pattern: str, config: JobConfig) -> list[FileInfo]:
+def _expand(pattern: str, config: JobConfig, left_out: LeftOut) -> Sequence[FileInfo]:
     if pattern.startswith("http") and any(c in pattern for c in "*["):
         msg = "web servers have no listings; name single URLs, or put them in a manifest"
         raise ValueError(msg)
     if is_manifest(pattern):
-        return list(_manifest(pattern, config))
-    whole_folder = listing.is_folder(pattern)
-    return [
-        info
-        for info in listing.list_files(pattern)
-        if not is_sidecar(info.uri)
-        and not info.uri.rpartition("/")[2].startswith(".")
-        and (not whole_folder or PurePosixPath(info.uri).suffix.lower() in RASTER_SUFFIXES)
-    ]
+        return list(_manifest(pattern, config, left_out))
+    return selected_files(pattern, config.output, RASTER_SUFFIXES, left_out)
 
 
-def _manifest(uri: str, config: JobConfig) -> Iterator[FileInfo]:
+def _manifest(uri: str, config: JobConfig, left_out: LeftOut) -> Iterator[FileInfo]:
     """One URI per line of a text file (# comments), or the column `uri` of a Parquet or CSV file."""
     try:
-        names = paths_of(uri)
+        names = paths_of(uri, left_out)
     except OSError as e:
         msg = f"{config.path}: inputs: cannot read the manifest {uri}: {e.strerror or e}"
         raise storage.refusal(e, msg) from e
@@ -216,21 +225,23 @@ def _metadata_of(uri: str) -> FileInfo | None:
     return next((info for file in metadata_files(uri) if (info := file_info(file))), None)
 
 
+def _scene_id(scene: SceneFiles, root: InputRoot) -> str:
+    """Empty where no file can have the scene's name."""
+    name = "".join(c if c.isprintable() else "_" for c in scene.name) or relative_path(scene.uri, root)
+    source_id = source_id_of(name, root)
+    longest = max(len(part.encode()) for part in source_id.split("/"))
+    return "" if source_id == root.name or longest > NAME_BYTES else source_id
+
+
 def _scene_source(
     scene: SceneFiles,
-    root: InputRoot,
+    source_id: str,
     given: SceneSet,
     names: tuple[str, ...],
     is_young: Callable[[FileInfo], bool],
     *,
     allow_vrt: bool,
 ) -> Source:
-    name = "".join(c if c.isprintable() else "_" for c in scene.name) or relative_path(scene.uri, root)
-    source_id = source_id_of(name, root)
-    longest = max(len(part.encode()) for part in source_id.split("/"))
-    if source_id in ("", root.name) or longest > NAME_BYTES:
-        msg = f"inputs: a scene of {given.key} is called {scene.name!r}, which cannot name a file; rename it"
-        raise ConfigError(msg)
     infos = list({info.uri: info for info in (*scene.rasters, *scene.beside)}.values())
     uri, unspeakable = in_utf8(scene.uri)
     source = Source(

@@ -2,11 +2,13 @@
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import PurePosixPath
 from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from batchseg.inputs.left_out import LeftOut, rows_left_out
 from batchseg.inputs.manifest_parts import (
     check_columns,
     check_count,
@@ -22,34 +24,53 @@ LONGEST = 2**16
 """Characters of a path; what has more is no list of paths."""
 
 
-def paths_of(uri: str) -> list[str]:
+def ending_of(uri: str) -> str:
+    """Of a manifest, which decides how it is read, in small letters: Windows writes `LIST.CSV`."""
+    return PurePosixPath(uri).suffix.lower()
+
+
+def paths_of(uri: str, left_out: LeftOut | None = None) -> list[str]:
     """Lines of a text file (# comments), or the column `uri` of a Parquet or CSV file.
+
+    Args:
+        uri: of the manifest.
+        left_out: told which rows have no path.
 
     Raises:
         OSError: it cannot be read.
         ValueError: it is no such file, or too large for one.
     """
-    if uri.endswith(".csv"):
-        return _texts((row["uri"] or "").strip() for row in read_rows(uri, ["uri"]))
-    with fetch.open_file(uri) as file:
-        if uri.endswith(".parquet"):
-            columns = (batch.column("uri") for batch in _parquet_batches(file, ["uri"]))
-            return _texts(name for column in columns for name in plain(column).to_pylist())
-        lines = (line.strip() for line in lines_of(file))
-        return _texts(line for line in lines if line and not line.startswith("#"))
+    without: list[int] = []
+    if ending_of(uri) == ".csv":
+        texts = _texts(((row["uri"] or "").strip() for row in read_rows(uri, ["uri"])), without)
+    else:
+        with fetch.open_file(uri) as file:
+            if ending_of(uri) == ".parquet":
+                columns = (batch.column("uri") for batch in _parquet_batches(file, ["uri"]))
+                texts = _texts((name for column in columns for name in plain(column).to_pylist()), without)
+            else:
+                lines = (line.strip() for line in lines_of(file))
+                texts = _texts((line for line in lines if line and not line.startswith("#")), without)
+    if without and left_out is not None:
+        left_out.rows.append(rows_left_out(uri, without, "no path"))
+    return texts
 
 
-def _texts(names: Iterator[object]) -> list[str]:
+def _texts(names: Iterator[object], without: list[int]) -> list[str]:
+    """Those that are there; the numbers of the others are added to `without`."""
     texts: list[str] = []
-    for name in names:
-        if not isinstance(name, str) or not name:
+    for number, name in enumerate(names, start=1):
+        check_count(number)
+        if name is None or name == "":
+            without.append(number)
+            continue
+        if not isinstance(name, str):
             msg = f"uri: expected paths, found {name!r}"
             raise ValueError(msg)
         if len(name) > LONGEST:
             msg = f"one of its paths has {len(name):,} characters"
             raise ValueError(msg)
         texts.append(name)
-        check_count(len(texts))
     return texts
 
 
@@ -61,7 +82,7 @@ def read_rows(uri: str, columns: Sequence[str]) -> Iterator[Mapping[str, Any]]:
         ValueError: it is no table, lacks a column, or is too large for a manifest.
     """
     with fetch.open_file(uri) as file:
-        rows = _parquet_rows(file, columns) if uri.endswith(".parquet") else _csv_rows(file, columns)
+        rows = _parquet_rows(file, columns) if ending_of(uri) == ".parquet" else _csv_rows(file, columns)
         for number, row in enumerate(rows, start=1):
             check_count(number)
             yield row

@@ -14,7 +14,6 @@ import pyarrow as pa
 
 from batchseg.errors import ConfigError, CredentialsError, SourceIOError
 from batchseg.inputs.ids import (
-    NAME_BYTES,
     InputRoot,
     check_names,
     common_folder,
@@ -24,21 +23,25 @@ from batchseg.inputs.ids import (
     lies_inside,
     literal_prefix,
     new_root,
-    relative_path,
-    source_id_of,
-    unfit_name,
 )
-from batchseg.inputs.manifest_parts import BATCH_ROWS
+from batchseg.inputs.left_out import LeftOut
+from batchseg.inputs.photo_ids import each_once, with_ids
 from batchseg.inputs.photo_manifest import read_manifest
-from batchseg.inputs.sidecars import is_sidecar
+from batchseg.inputs.places import Places
+from batchseg.inputs.selection import InputSelection
 from batchseg.inputs.source import LISTING, Column, Source
 from batchseg.inputs.source import compute as pc
 from batchseg.job.settings import JobConfig, SceneSet
 from batchseg.system import listing, storage, walk
-from batchseg.system.location import PATH_BYTES, unreadable
+from batchseg.system.location import PATH_BYTES, Location, unreadable
 from batchseg.system.redact import public
 
-PHOTOGRAPH_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif"))
+PHOTOGRAPH_SUFFIXES = frozenset(
+    (
+        *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".gif"),
+        *(".pgm", ".ppm", ".pnm", ".jp2", ".j2k", ".jpx", ".jpf", ".avif", ".heic", ".heif", ".hif"),
+    )
+)
 """What counts as a photograph in a folder. A glob takes whatever it matches."""
 
 ABSENT = "absent"
@@ -48,15 +51,6 @@ SAMPLED = 64
 """Photographs that engines may be tried on."""
 
 _FOUND = pa.schema([field for field in LISTING if field.name != "source_id"])
-
-_ODD_ID = r"(^|/)\.{0,2}(/|$)"
-"""Parts that an id must not have."""
-
-_ODD_URI = r"^\w+://.*[?@]"
-"""Those that may hold credentials, which no id may have."""
-
-_DOUBTFUL_NAME = rf"[^/]{{{NAME_BYTES // 4},}}|[\x00-\x1f\x7f-\x{{9f}}]"
-"""Characters have up to four bytes: such a name may be too long. Or it holds a control character."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,22 +65,24 @@ class _Clock:
 
 
 def list_photographs(
-    config: JobConfig, recorded: Mapping[str, InputRoot]
+    config: JobConfig, recorded: Mapping[str, InputRoot], left_out: LeftOut | None = None
 ) -> tuple[pa.Table, dict[str, InputRoot]]:
     """List all inputs.
 
     Args:
         config: the job.
         recorded: roots of the output's earlier runs, by pattern.
+        left_out: told what of the folders and manifests is no input.
 
     Returns:
         Columns as in `LISTING`, sorted by id, each id once; and the roots of this run, by pattern. A file
         that two inputs hold is the photograph of the first one, and has that one's attributes.
 
     Raises:
-        ConfigError: an input matches nothing, a manifest cannot be read or contradicts itself, or two
-            files would have one id.
+        ConfigError: an input matches nothing, a manifest cannot be read, or files of two inputs would have
+            one id.
     """
+    left_out = left_out or LeftOut()
     if not config.inputs:
         msg = f"{config.path}: inputs: the list is empty; name a file, a folder, a glob or a manifest"
         raise ConfigError(msg)
@@ -102,24 +98,28 @@ def list_photographs(
                 f"or a manifest, or leave out `fit`"
             )
             raise ConfigError(msg)
-        found = _listed(given, config, clock)
+        found = _listed(given, config, clock, left_out)
         key = input_key(given)
         if key not in roots:
             prefix = literal_prefix(given, partial(_folder_of, found, given))
             taken = _first_parts(tables)
             roots[key] = new_root(key, given_name, prefix, roots, taken=taken, config=config)
-        tables.append(_with_ids(_unknown(found, tables), roots[key]))
+        tables.append(with_ids(_unknown(found, tables), roots[key]))
         del found  # see _sorted
-    return _each_once(_sorted(tables), config), roots
+    present = [roots[input_key(given)] for _, given in config.inputs]
+    return each_once(_sorted(tables), present, config), roots
 
 
-def _listed(pattern: str, config: JobConfig, clock: _Clock) -> pa.Table:
+def _listed(pattern: str, config: JobConfig, clock: _Clock, left_out: LeftOut) -> pa.Table:
     """What an input holds, without ids. Raises ConfigError."""
     try:
         if pattern.startswith("http") and any(c in pattern for c in "*["):
             msg = "web servers have no listings; name single URLs, or put them in a manifest"
             raise ValueError(msg)
-        found = _members(pattern, clock) if is_manifest(pattern) else _walked(pattern, config.output, clock)
+        if is_manifest(pattern):
+            found = _members(pattern, clock, left_out)
+        else:
+            found = _walked(pattern, config.output, clock, left_out)
     except (SourceIOError, CredentialsError, ImportError, OSError, ValueError) as e:
         raise storage.refusal(e, f"{config.path}: inputs: cannot list {pattern}: {e}") from e
     outside = pc.invert(pc.starts_with(found["uri"], config.output.rstrip("/") + "/"))
@@ -135,22 +135,40 @@ def _listed(pattern: str, config: JobConfig, clock: _Clock) -> pa.Table:
             f"{config.path}: inputs: {pattern} matches no photograph; check the path and that its disk is "
             f"mounted, or set allow_empty: true if an empty night is normal"
         )
-        raise ConfigError(msg)
+        raise ConfigError(msg, *left_out.lines())
     return rows
 
 
-def _is_photograph(name: str) -> bool:
-    return name[name.rfind(".") :].lower() in PHOTOGRAPH_SUFFIXES and not name.startswith(".")
+def _walked(pattern: str, output: str, clock: _Clock, left_out: LeftOut) -> pa.Table:
+    places = Places()
+    selection = InputSelection(
+        pattern,
+        output,
+        PHOTOGRAPH_SUFFIXES,
+        left_out,
+        whole_folder=listing.is_folder(pattern),
+        notice=places.notice,
+    )
+    batches = walk.walk(pattern, selection=selection, without=output)
+    found = pa.concat_tables([_FOUND.empty_table(), *(_columns(files, clock) for files in batches)])
+    for folder in selection.results:  # what was found before it was seen that its folder is an output
+        found = found.filter(pc.invert(pc.starts_with(found["uri"], f"{folder}/")))
+    return _with_places(found, places)
 
 
-def _is_wanted(name: str) -> bool:
-    return not is_sidecar(name) and not name.startswith(".")
-
-
-def _walked(pattern: str, output: str, clock: _Clock) -> pa.Table:
-    wanted = _is_photograph if listing.is_folder(pattern) else _is_wanted
-    batches = walk.walk(pattern, wanted=wanted, without=output)
-    return pa.concat_tables([_FOUND.empty_table(), *(_columns(files, clock) for files in batches)])
+def _with_places(found: pa.Table, places: Places) -> pa.Table:
+    """Photographs beside which a georeference lies have a problem."""
+    if not places:
+        return found
+    lower = pc.utf8_lower(found["uri"])
+    refused = places.problems(lower.filter(pc.is_in(lower, value_set=pa.array(list(places)))).to_pylist())
+    if not refused:
+        return found
+    reasons = pa.array(list(refused.values()), pa.string()).take(
+        pc.index_in(lower, value_set=pa.array(list(refused), pa.string()))
+    )
+    problems = pc.if_else(pc.equal(found["problem"], ""), pc.fill_null(reasons, ""), found["problem"])
+    return found.set_column(found.schema.get_field_index("problem"), _FOUND.field("problem"), problems)
 
 
 def _columns(files: walk.Files, clock: _Clock) -> pa.Table:
@@ -179,13 +197,18 @@ def _found(uris: Column, files: walk.Files, problems: Column, attributes: Column
     return pa.table(columns, schema=_FOUND)
 
 
-def _members(manifest: str, clock: _Clock) -> pa.Table:
+def _members(manifest: str, clock: _Clock, left_out: LeftOut) -> pa.Table:
     """A manifest's rows; one that names no file stays, as a photograph that cannot be done."""
-    rows = [batch for batch in read_manifest(manifest) if batch]
+    rows = [batch for batch in read_manifest(manifest, left_out) if batch]
     on_disk = not any(pc.any(pc.match_substring(batch["uri"], "://")).as_py() for batch in rows)
     if not on_disk and rows:  # in buckets each folder is listed once, for all its members
         rows = [pa.concat_tables(rows).combine_chunks()]
-    return pa.concat_tables([_FOUND.empty_table(), *(_looked_at(batch, clock) for batch in rows)])
+    found = pa.concat_tables([_FOUND.empty_table(), *(_looked_at(batch, clock) for batch in rows)])
+    places = Places()
+    folders = pc.unique(pc.replace_substring_regex(found["uri"], "(?s)/[^/]*$", "")).to_pylist()
+    for folder in (folder for folder in folders if Location.of(folder).is_local):
+        places.notice_all(folder)
+    return _with_places(found, places)
 
 
 def _looked_at(rows: pa.Table, clock: _Clock) -> pa.Table:
@@ -248,36 +271,6 @@ def _unknown(found: pa.Table, tables: list[pa.Table]) -> pa.Table:
     return found
 
 
-def _with_ids(found: pa.Table, root: InputRoot) -> pa.Table:
-    batches = [_named(batch, root) for batch in found.to_batches(max_chunksize=BATCH_ROWS)]
-    return pa.Table.from_batches(batches, schema=LISTING)
-
-
-def _named(found: pa.RecordBatch, root: InputRoot) -> pa.RecordBatch:
-    uris: Column = found["uri"]
-    prefix = root.prefix.rstrip("/") + "/"
-    ids = pc.utf8_slice_codeunits(uris, len(prefix))
-    if root.name:
-        ids = pc.binary_join_element_wise(root.name, ids, "/")
-    odd = pc.or_(pc.invert(pc.starts_with(uris, prefix)), pc.match_substring_regex(ids, _ODD_ID))
-    odd = pc.or_(odd, pc.match_substring_regex(uris, _ODD_URI))
-    if pc.any(odd).as_py():
-        others = [source_id_of(relative_path(uri, root), root) for uri in uris.filter(odd).to_pylist()]
-        ids = pc.replace_with_mask(ids, odd, pa.array(others, pa.string()))
-    columns = {"source_id": ids, **dict(zip(found.schema.names, found.columns, strict=True))}
-    columns["problem"] = _unfit_names_too(ids, columns["problem"])
-    return pa.record_batch(columns, schema=LISTING)
-
-
-def _unfit_names_too(ids: Column, problems: Column) -> Column:
-    doubtful = pc.match_substring_regex(ids, _DOUBTFUL_NAME)
-    if not pc.any(doubtful).as_py():
-        return problems
-    pairs = zip(ids.filter(doubtful).to_pylist(), problems.filter(doubtful).to_pylist(), strict=True)
-    others = [problem or unfit_name(source_id) for source_id, problem in pairs]
-    return pc.replace_with_mask(problems, doubtful, pa.array(others, pa.string()))
-
-
 def _sorted(tables: list[pa.Table]) -> pa.Table:
     """One table, sorted by id. The list is emptied: each column goes once its sorted form is there."""
     whole = pa.concat_tables(tables)
@@ -295,37 +288,6 @@ def _sorted(tables: list[pa.Table]) -> pa.Table:
         # Else Arrow keeps the old column's memory to itself while the next one is sorted.
         pool.release_unused()
     return pa.table(columns, schema=LISTING)
-
-
-def _each_once(table: pa.Table, config: JobConfig) -> pa.Table:
-    """Rows that say the same count once; others of one id are refused."""
-    equal = _like_the_next(table, "source_id")
-    if not equal.any():
-        return table
-    repeated = equal & _like_the_next(table, "uri") & _like_the_next(table, "attributes")
-    table = table.filter(pa.array(np.append(~repeated, True)))
-    equal = _like_the_next(table, "source_id")
-    if equal.any():
-        one, other = table.slice(int(np.argmax(equal)), 2).to_pylist()
-        raise ConfigError(f"{config.path}: inputs: " + _contradiction(one, other))
-    return table
-
-
-def _like_the_next(table: pa.Table, name: str) -> np.ndarray:
-    column = table[name]
-    return np.asarray(pc.equal(column[:-1], column[1:]), dtype=bool)
-
-
-def _contradiction(one: dict[str, str], other: dict[str, str]) -> str:
-    if one["uri"] == other["uri"]:
-        return (
-            f"{one['uri']} is listed twice, with {one['attributes'] or 'nothing'} and with "
-            f"{other['attributes'] or 'nothing'}; keep one row"
-        )
-    return (
-        f"{one['uri']} and {other['uri']} would both be called {one['source_id']}; give the inputs names, "
-        f"as in `inputs: {{north: ..., south: ...}}`"
-    )
 
 
 def some_sources(listing: pa.Table) -> list[Source]:

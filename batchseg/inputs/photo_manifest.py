@@ -1,15 +1,18 @@
 """Manifests of photographs in columns: paths, and what else their rows say, as text."""
 
+import csv
 import json
 from collections.abc import Callable, Iterator
-from pathlib import PurePosixPath
-from typing import BinaryIO
+from itertools import chain
+from typing import BinaryIO, Literal
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
-from batchseg.inputs.manifest import LONGEST, member_uri
+from batchseg.inputs.left_out import LeftOut, rows_left_out, some_left_out
+from batchseg.inputs.manifest import LONGEST, ending_of, member_uri
 from batchseg.inputs.manifest_parts import (
     LINE,
     check_cells,
@@ -30,6 +33,9 @@ from batchseg.system.redact import MAY_HOLD_CREDENTIALS, public
 NAMES_BYTES = 2**26
 """Of the names that the attributes of some rows repeat."""
 
+TEXT_SHOWN = 80
+"""Characters of a row that is left out."""
+
 _PANDAS_INDEX = "__index_level_"
 """What pandas calls an index that it writes as a column: it says nothing of an image, and changes."""
 
@@ -40,11 +46,15 @@ _MUST_BE_ESCAPED = r'[\x00-\x1f"\\]'
 """In JSON's strings."""
 
 
-def read_manifest(uri: str) -> Iterator[pa.Table]:
+def read_manifest(uri: str, left_out: LeftOut | None = None) -> Iterator[pa.Table]:
     """Rows of a manifest, in batches.
 
     Text has a path per line (# comments); CSV (with a header) and Parquet have a column `uri`. All
     other columns are what the manifest says of an image: numbers and dates as text, empty cells left out.
+
+    Args:
+        uri: of the manifest.
+        left_out: told which rows have no path, or more cells than there are columns.
 
     Yields:
         uri: string, absolute; attributes: string, a JSON object of strings with sorted keys, or empty.
@@ -53,12 +63,14 @@ def read_manifest(uri: str) -> Iterator[pa.Table]:
         OSError: it cannot be read.
         ValueError: it is no manifest, or too large for one.
     """
-    suffix = PurePosixPath(uri).suffix.lower()
+    suffix, odd = ending_of(uri), _OddRows()
+    without: list[int] = []
     with fetch.open_file(uri) as file:
-        batches = {".parquet": _parquet_rows, ".csv": _csv_rows}.get(suffix, _lines)(file)
+        batches = {".parquet": _parquet_rows, ".csv": _csv_rows}.get(suffix, _lines)(file, odd)
         first_row, nbytes = 1, 0
-        for batch in _in_words(batches, uri, is_csv=suffix == ".csv"):
-            paths = _absolute(_paths(batch["uri"], first_row), uri)
+        for whole in _in_words(batches, uri, is_csv=suffix == ".csv"):
+            batch = _with_paths(whole, first_row, without)
+            paths = _absolute(batch["uri"], uri)
             said = [name for name in batch.column_names if name != "uri" and _PANDAS_INDEX not in name]
             # Each row says the columns' names again.
             step = max(1, NAMES_BYTES // (1 + sum(len(name.encode()) for name in said)))
@@ -69,8 +81,20 @@ def read_manifest(uri: str) -> Iterator[pa.Table]:
                 nbytes += table.nbytes
                 check_whole(nbytes)
                 yield table
-            first_row += len(batch)
+            first_row += len(whole)
             check_count(first_row - 1)
+    if left_out is not None:
+        left_out.rows += _told(uri, without, odd)
+
+
+def _told(uri: str, without: list[int], odd: "_OddRows") -> Iterator[str]:
+    """Which rows are left out; Arrow does not count those of another length: numbers behind one are wrong."""
+    if without and odd.count:
+        yield some_left_out(uri, len(without), "no path")
+    elif without:
+        yield rows_left_out(uri, without, "no path")
+    if odd.longer:
+        yield some_left_out(uri, len(odd.longer), f"more cells than columns, the first {odd.longer[0]!r}")
 
 
 def _in_words(batches: Iterator[pa.Table], uri: str, *, is_csv: bool) -> Iterator[pa.Table]:
@@ -90,14 +114,46 @@ def _in_words(batches: Iterator[pa.Table], uri: str, *, is_csv: bool) -> Iterato
         raise ValueError(msg) from e
 
 
-def _parquet_rows(file: BinaryIO) -> Iterator[pa.Table]:
+class _OddRows:
+    """Rows of another length than the header: those that end early have empty cells at their end."""
+
+    def __init__(self) -> None:
+        self.longer: list[str] = []
+        """The beginnings of rows that have cells too many."""
+        self.count = 0
+        self._shorter: list[list[str]] = []
+        self._columns = 0
+
+    def __call__(self, row: pacsv.InvalidRow) -> Literal["skip"]:
+        self._columns = row.expected_columns
+        self.count += 1
+        cells = next(csv.reader([row.text]), [])
+        while len(cells) > self._columns and not cells[-1].strip():
+            cells.pop()
+        if len(cells) > self._columns:
+            self.longer.append(row.text[:TEXT_SHOWN])
+        else:
+            self._shorter.append(cells)
+        return "skip"
+
+    def take(self, names: list[str]) -> pa.Table | None:
+        """Those that end early, whole; None: none came since the last time."""
+        rows, self._shorter = self._shorter, []
+        if not rows:
+            return None
+        cells = [[*row, *[""] * (self._columns - len(row))] for row in rows]
+        columns = ([cell or None for cell in column] for column in zip(*cells, strict=True))
+        return pa.table({name: pa.array(c, pa.string()) for name, c in zip(names, columns, strict=True)})
+
+
+def _parquet_rows(file: BinaryIO, odd: _OddRows) -> Iterator[pa.Table]:
     _check_header(pq.read_schema(file).names)
     file.seek(0)
     for batch in parquet_batches(file):
         yield pa.Table.from_batches([batch])
 
 
-def _csv_rows(file: BinaryIO) -> Iterator[pa.Table]:
+def _csv_rows(file: BinaryIO, odd: _OddRows) -> Iterator[pa.Table]:
     """All cells as text: 007 stays 007."""
     rows = csv_rows(file)
     header = next(rows, [])
@@ -111,21 +167,22 @@ def _csv_rows(file: BinaryIO) -> Iterator[pa.Table]:
     reader = pacsv.open_csv(
         file,
         read_options=pacsv.ReadOptions(block_size=LINE),
-        parse_options=pacsv.ParseOptions(newlines_in_values=True),
+        parse_options=pacsv.ParseOptions(newlines_in_values=True, invalid_row_handler=odd),
         convert_options=pacsv.ConvertOptions(
             column_types=dict.fromkeys(header, pa.string()), strings_can_be_null=True, null_values=[""]
         ),
     )
-    first_row = 1
-    for batch in reader:
-        check_cells(batch, first_row)
-        first_row += batch.num_rows
-        table = pa.Table.from_batches([batch])
-        place = table.column_names.index("uri")
-        yield table.set_column(place, "uri", pc.utf8_trim_whitespace(table["uri"]))
+    first_row, place = 1, header.index("uri")
+    for batch in chain(reader, (None,)):  # at the end too: rows of another length alone make no batch
+        for table in (batch and pa.Table.from_batches([batch]), odd.take(header)):
+            for part in table.to_batches() if table else ():
+                check_cells(part, first_row)
+                first_row += part.num_rows
+            if table:
+                yield table.set_column(place, "uri", pc.utf8_trim_whitespace(table["uri"]))
 
 
-def _lines(file: BinaryIO) -> Iterator[pa.Table]:
+def _lines(file: BinaryIO, odd: _OddRows) -> Iterator[pa.Table]:
     if not file.read(1):
         return
     file.seek(0)
@@ -133,7 +190,7 @@ def _lines(file: BinaryIO) -> Iterator[pa.Table]:
         file,
         read_options=pacsv.ReadOptions(column_names=["uri"], block_size=LINE),
         # Paths do not hold this character, so a line is one cell whatever commas and quotes are in it.
-        parse_options=pacsv.ParseOptions(delimiter="\x1f", quote_char=False),
+        parse_options=pacsv.ParseOptions(delimiter="\x1f", quote_char=False, invalid_row_handler=odd),
         convert_options=pacsv.ConvertOptions(column_types={"uri": pa.string()}),
     )
     for batch in reader:
@@ -153,8 +210,9 @@ def _check_header(names: list[str]) -> None:
     raise ValueError(msg)
 
 
-def _paths(column: Column, first_row: int) -> Column:
-    column = plain(column)
+def _with_paths(rows: pa.Table, first_row: int, without: list[int]) -> pa.Table:
+    """Rows that have a path; the numbers of the others are added to `without`."""
+    column = plain(rows["uri"])
     if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
         msg = f"its column uri holds {column.type}; expected paths"
         raise ValueError(msg)
@@ -163,11 +221,12 @@ def _paths(column: Column, first_row: int) -> Column:
     if longest > LONGEST:
         msg = f"one of its paths has {longest:,} bytes"
         raise ValueError(msg)
+    rows = rows.set_column(rows.schema.get_field_index("uri"), "uri", paths)
     empty = pc.fill_null(pc.equal(paths, ""), fill_value=True)
-    if (row := pc.index(empty, True).as_py()) >= 0:
-        msg = f"its row {first_row + row} has no uri; give every row a path"
-        raise ValueError(msg)
-    return paths
+    if not pc.any(empty).as_py():
+        return rows
+    without += [first_row + int(at) for at in np.flatnonzero(empty)]
+    return rows.filter(pc.invert(empty))
 
 
 def _absolute(paths: Column, manifest: str) -> Column:

@@ -7,8 +7,10 @@ from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import urljoin
 
+from batchseg.inputs.left_out import LeftOut, rows_left_out
 from batchseg.inputs.manifest import member_uri, path_in, read_rows
 from batchseg.inputs.metadata import metadata_files, stac_bands
+from batchseg.inputs.selection import selected_files
 from batchseg.inputs.sidecars import Beside, Folders, is_sidecar, sidecars
 from batchseg.inputs.source import BandMetadata
 from batchseg.job.settings import SceneSet
@@ -39,16 +41,26 @@ class SceneFiles:
     problem: str = ""
 
 
-def list_scenes(given: SceneSet, *, allow_vrt: bool = False) -> Iterator[SceneFiles]:
+def list_scenes(
+    given: SceneSet, output: str, left_out: LeftOut, *, allow_vrt: bool = False
+) -> Iterator[SceneFiles]:
     """The scenes of a set, in the order of its file, or sorted by name; those that lack a file as well.
+
+    Args:
+        given: the set.
+        output: of the job.
+        left_out: told which folders and rows are left out.
+        allow_vrt: files that a VRT names are looked at.
 
     Raises:
         OSError, SourceIOError: the storage cannot be listed.
         ValueError: the manifest or the item collection is not what it should be.
     """
     if given.kind == "bands":
-        return _by_patterns(given, allow_vrt)
-    return _by_manifest(given, allow_vrt) if given.kind == "manifest" else _by_items(given, allow_vrt)
+        return _by_patterns(given, output, left_out, allow_vrt=allow_vrt)
+    if given.kind == "manifest":
+        return _by_manifest(given, left_out, allow_vrt=allow_vrt)
+    return _by_items(given, left_out, allow_vrt=allow_vrt)
 
 
 def literal_folder(given: SceneSet) -> str:
@@ -57,12 +69,12 @@ def literal_folder(given: SceneSet) -> str:
     return text.rpartition("/")[0]
 
 
-def _by_patterns(given: SceneSet, allow_vrt: bool) -> Iterator[SceneFiles]:
+def _by_patterns(given: SceneSet, output: str, left_out: LeftOut, *, allow_vrt: bool) -> Iterator[SceneFiles]:
     """One listing per pattern, whatever the number of scenes."""
     found: list[dict[str, list[FileInfo]]] = []
     listed: dict[str, FileInfo] = {}
     for _, pattern in given.patterns:
-        rasters, others = _list_pattern(pattern)
+        rasters, others = _list_pattern(pattern, output, left_out)
         found.append(rasters)
         listed |= others
     beside = Beside(listed.values())
@@ -88,7 +100,9 @@ def _by_patterns(given: SceneSet, allow_vrt: bool) -> Iterator[SceneFiles]:
         )
 
 
-def _list_pattern(pattern: str) -> tuple[dict[str, list[FileInfo]], dict[str, FileInfo]]:
+def _list_pattern(
+    pattern: str, output: str, left_out: LeftOut
+) -> tuple[dict[str, list[FileInfo]], dict[str, FileInfo]]:
     """Rasters by scene, and all files by URI, by one glob that shows sidecars too."""
     scene_of = _pattern_regex(_without_protocol(pattern))
     glob = pattern.replace("{scene}", "*")
@@ -97,9 +111,10 @@ def _list_pattern(pattern: str) -> tuple[dict[str, list[FileInfo]], dict[str, Fi
     others: dict[str, FileInfo] = {}
     stem = glob.removesuffix(suffix[0]) if suffix else ""
     # `name*` shows `name_RPC.TXT` too; `**` would go down into folders.
-    for info in listing.list_files(glob if not suffix else stem + (".*" if stem.endswith("*") else "*")):
+    every = glob if not suffix else stem + (".*" if stem.endswith("*") else "*")
+    for info in selected_files(every, output, frozenset(), left_out, sidecars=True):
         others[info.uri] = info
-        if is_sidecar(info.uri) or info.uri.rpartition("/")[2].startswith("."):
+        if is_sidecar(info.uri):
             continue
         if match := scene_of.fullmatch(_without_protocol(info.uri)):
             rasters.setdefault(match["scene"], []).append(info)
@@ -140,16 +155,20 @@ def _band_problem(band: tuple[str, str], scene: str, infos: Sequence[FileInfo]) 
     return ""
 
 
-def _by_manifest(given: SceneSet, allow_vrt: bool) -> Iterator[SceneFiles]:
+def _by_manifest(given: SceneSet, left_out: LeftOut, *, allow_vrt: bool) -> Iterator[SceneFiles]:
     columns = [*given.columns, *([given.id_column] if given.id_column else [])]
     rows = read_rows(given.path, columns)
     folders, metadata = Folders(allow_vrt=allow_vrt), _Metadata([])
+    empty, nameless = [], []
     for number, row in enumerate(rows, start=1):
         cells = [path_in(row, column, number) for column in given.columns]
         name = str(row[given.id_column] or "").strip() if given.id_column else ""
+        if not name and not any(cells):
+            empty.append(number)
+            continue
         if given.id_column and not name:
-            msg = f"row {number} has no {given.id_column}; name every scene"
-            raise ValueError(msg)
+            nameless.append(number)
+            continue
         uris = [member_uri(cell, given.path) if cell else "" for cell in cells]
         yield _listed_scene(
             name=name,
@@ -159,12 +178,15 @@ def _by_manifest(given: SceneSet, allow_vrt: bool) -> Iterator[SceneFiles]:
             sidecars_of=folders.sidecars,
             metadata=metadata,
         )
+    for numbers, why in ((empty, "no path"), (nameless, f"no {given.id_column}")):
+        if numbers:
+            left_out.rows.append(rows_left_out(given.path, numbers, why))
 
 
-def _by_items(given: SceneSet, allow_vrt: bool) -> Iterator[SceneFiles]:
+def _by_items(given: SceneSet, left_out: LeftOut, *, allow_vrt: bool) -> Iterator[SceneFiles]:
     document = parse_json(fetch.read_bytes(given.path))
     folders, metadata = Folders(allow_vrt=allow_vrt), _Metadata([])
-    for item in _items(document):
+    for item in _items(document, given.path, left_out):
         try:
             base = _base(item, given.path)
             assets = item.get("assets") or {}
@@ -186,17 +208,20 @@ def _by_items(given: SceneSet, allow_vrt: bool) -> Iterator[SceneFiles]:
         )
 
 
-def _items(document: Any) -> list[dict[str, Any]]:
+def _items(document: Any, path: str, left_out: LeftOut) -> list[dict[str, Any]]:
     kind = document.get("type") if isinstance(document, dict) else type(document).__name__
     items = document.get("features") if kind == "FeatureCollection" else [document]
     if kind not in ("Feature", "FeatureCollection") or not isinstance(items, list):
         msg = f"is a {kind}; expected a STAC item (Feature) or an item collection (FeatureCollection)"
         raise ValueError(msg)
-    for number, item in enumerate(items, start=1):
-        if not isinstance(item, dict) or not isinstance(item.get("id"), str) or not item["id"].strip():
-            msg = f"feature {number} has no id, which a STAC item must have"
-            raise ValueError(msg)
-    return items
+    nameless = [number for number, item in enumerate(items, start=1) if not _has_id(item)]
+    if nameless:
+        left_out.rows.append(rows_left_out(path, nameless, "no id, which a STAC item must have", "feature"))
+    return [item for item in items if _has_id(item)]
+
+
+def _has_id(item: Any) -> bool:
+    return isinstance(item, dict) and isinstance(item.get("id"), str) and bool(item["id"].strip())
 
 
 def _base(item: Mapping[str, Any], path: str) -> str:

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from batchseg.errors import ConfigError
 from batchseg.job import schema_parts
 from batchseg.job.messages import explain
+from batchseg.job.overrides import absolute, apply, locate
 from batchseg.job.schema import OF_PHOTOGRAPHS, JobFile
 from batchseg.job.settings import (
     AreaFile,
@@ -28,7 +29,7 @@ from batchseg.job.settings import (
 )
 from batchseg.job.variables import as_written, fill_in, names_in, plain
 from batchseg.models.package import PALETTE, ClassInfo, ModelOptions, Normalize
-from batchseg.system.yaml_text import YAML_BYTES, TooLargeError, parse_yaml, read_yaml
+from batchseg.system.yaml_text import YAML_BYTES, TooLargeError, read_yaml
 
 
 def load_job(
@@ -42,7 +43,8 @@ def load_job(
 
     Args:
         path: the YAML file; its relative paths are relative to its folder.
-        overrides: `key=value` words of --set; values are YAML, dots descend (`scale.divide=10000`).
+        overrides: `key=value` words of --set; values are YAML, dots descend (`scale.divide=10000`), paths are
+            relative to the current folder.
         today: what `${DATE}` stands for; the local date unless given.
         keys: values that replace those of the file, and of `overrides`, as they are.
 
@@ -65,11 +67,11 @@ def load_job(
             f"{path} must hold keys and values (inputs: ..., model: ..., output: ...), found {_kind(loaded)}"
         )
         raise ConfigError(msg)
-    for override in overrides:
-        _apply_override(loaded, override)
+    said = [apply(loaded, override) for override in overrides]
     variables = {**os.environ, "DATE": (today or dt.date.today()).isoformat()}
-    filled = fill_in(loaded, variables, str(path)) | dict(keys)
-    config = make_job(filled, name=str(path), folder=path.resolve().parent)
+    filled = fill_in(loaded, variables, str(path))
+    locate(filled, said, Path.cwd())
+    config = make_job(filled | dict(keys), name=str(path), folder=path.resolve().parent)
     used = names_in(loaded) - {"DATE"}
     return replace(config, variables={name: variables[name] for name in sorted(used)})
 
@@ -85,6 +87,7 @@ def make_job(keys: Mapping[str, Any], *, name: str, folder: Path) -> JobConfig:
     Raises:
         ConfigError: a key or a value is wrong.
     """
+    _check_keys(keys, name, ())
     try:
         return _to_config(JobFile.model_validate(keys), name, folder)
     except ValidationError as e:
@@ -93,22 +96,23 @@ def make_job(keys: Mapping[str, Any], *, name: str, folder: Path) -> JobConfig:
         raise ConfigError(*(as_written(line, keys) for line in e.lines)) from e.__cause__
 
 
-def _apply_override(tree: dict[str, Any], override: str) -> None:
-    key, equals, value = override.partition("=")
-    if not equals or not key.strip():
-        msg = f"--set wants key=value, found {override!r}"
-        raise ConfigError(msg)
-    *parents, leaf = key.strip().split(".")
-    for parent in parents:
-        child = tree.get(parent)
-        if not isinstance(child, dict):
-            child = tree[parent] = {}
-        tree = child
-    try:
-        tree[leaf] = parse_yaml(value)
-    except ValueError as e:
-        msg = f"--set {key}=...: the value is not YAML: {e}"
-        raise ConfigError(msg) from None
+def _check_keys(keys: Mapping[Any, Any], name: str, above: tuple[str, ...]) -> None:
+    """Raises ConfigError where a key is no text: YAML takes `51,5` in braces for two entries."""
+    before: Any = None
+    for key, value in keys.items():
+        if not isinstance(key, str):
+            where = ": ".join((name, *above))
+            if value is None and isinstance(key, int) and isinstance(before, int):
+                hint = f"a comma begins another entry: if {before},{key} is a number, write {before}.{key}"
+            else:
+                hint = "keys are names; if this is one, put it in quotes"
+            msg = f"{where}: found the key {key!r}: {hint}"
+            raise ConfigError(msg)
+        if key != "storage":  # what stands there may be a secret
+            for item in value if isinstance(value, list) else [value]:
+                if isinstance(item, Mapping):
+                    _check_keys(item, name, (*above, key))
+        before = value
 
 
 def _kind(value: Any) -> str:
@@ -130,7 +134,7 @@ def _to_config(job: JobFile, name: str, folder: Path) -> JobConfig:
         "inputs": tuple((name, _input(given, folder)) for name, given in inputs),
         "model": _model_options(job.model, folder),
         "gate": Gate(**job.gate.model_dump()),
-        "output": _absolute(job.output, folder).rstrip("/"),
+        "output": absolute(job.output, folder).rstrip("/"),
         "bands": None if job.bands is None else tuple(job.bands),
         "scale": _scale(job.scale),
         "normalize": job.normalize
@@ -147,26 +151,15 @@ def _to_config(job: JobFile, name: str, folder: Path) -> JobConfig:
     return config
 
 
-def _absolute(uri: str, folder: Path) -> str:
-    """A path made absolute against the job file's folder; URIs with a protocol stay as they are."""
-    if "://" in uri:
-        return uri.removeprefix("file://")
-    try:
-        return os.path.normpath(folder / Path(uri).expanduser())
-    except RuntimeError as e:
-        msg = f"{uri}: there is no such home folder for this user; write the path without ~"
-        raise ConfigError(msg) from e
-
-
 def _input(given: schema_parts.Input, folder: Path) -> str | SceneSet:
     if isinstance(given, str):
-        return _absolute(given, folder)
+        return absolute(given, folder)
     if given.bands is not None:
-        patterns = tuple((name, _absolute(pattern, folder)) for name, pattern in given.bands.items())
+        patterns = tuple((name, absolute(pattern, folder)) for name, pattern in given.bands.items())
         return SceneSet(kind="bands", patterns=patterns, resampling=given.resampling)
     return SceneSet(
         kind="stac" if given.stac is not None else "manifest",
-        path=_absolute(given.stac or given.manifest or "", folder),
+        path=absolute(given.stac or given.manifest or "", folder),
         columns=tuple(given.assets or given.columns or ()),
         id_column=given.id,
         resampling=given.resampling,
@@ -175,8 +168,8 @@ def _input(given: schema_parts.Input, folder: Path) -> str | SceneSet:
 
 def _model_options(given: str | schema_parts.Model, folder: Path) -> ModelOptions:
     model = given if isinstance(given, schema_parts.Model) else schema_parts.Model(path=given)
-    key_file = None if model.key_file is None else _absolute(model.key_file, folder)
-    values = model.model_dump() | {"path": _absolute(model.path, folder), "key_file": key_file}
+    key_file = None if model.key_file is None else absolute(model.key_file, folder)
+    values = model.model_dump() | {"path": absolute(model.path, folder), "key_file": key_file}
     return ModelOptions(**values)
 
 
@@ -184,7 +177,7 @@ def _area_file(aoi: str | schema_parts.Area | None, folder: Path) -> AreaFile | 
     if aoi is None:
         return None
     area = aoi if isinstance(aoi, schema_parts.Area) else schema_parts.Area(file=aoi)
-    return AreaFile(uri=_absolute(area.file, folder), layer=area.layer)
+    return AreaFile(uri=absolute(area.file, folder), layer=area.layer)
 
 
 def _scale(scale: str | schema_parts.Divide | schema_parts.Stretch) -> Scale:

@@ -127,7 +127,9 @@ class JobFile(schema_parts.Strict):
     whole image to the model's input, and there is no `halo` then.
     """
     rules: list[schema_parts.Rule] | None = None
-    """When a photograph fails: a list of [rules](photographs.md#rules)."""
+    """When a photograph fails: a list of [rules](photographs.md#rules). They too say that the inputs are
+    photographs; the keys below need `fit` or `rules`.
+    """
     pixel_size: schema_parts.Finite | None = Field(default=None, gt=0)
     """Millimetres per pixel of a photograph."""
     masks: Literal["all", "failed", "none"] | None = None
@@ -143,7 +145,7 @@ class JobFile(schema_parts.Strict):
 
     @property
     def of_photographs(self) -> bool:
-        return any(getattr(self, key) is not None for key in OF_PHOTOGRAPHS)
+        return any(getattr(self, key) is not None for key in SAYS_PHOTOGRAPHS)
 
     @field_validator("min_age")
     @classmethod
@@ -190,7 +192,7 @@ class JobFile(schema_parts.Strict):
 
     @model_validator(mode="after")
     def _suits_photographs(self) -> "JobFile":
-        unsuited = _unsuited(self) if self.of_photographs else None
+        unsuited = _unsuited(self) if self.of_photographs else _for_photographs(self)
         if unsuited is not None:
             raise ValueError(unsuited)
         if self.fit == "resize":
@@ -213,7 +215,21 @@ OF_PHOTOGRAPHS = (
     "same_content",
     "max_photo_memory",
 )
-"""Any of them says that the inputs are photographs."""
+"""Keys that photographs alone have."""
+
+SAYS_PHOTOGRAPHS = ("fit", "rules")
+"""Either of them says that the inputs are photographs. Another key would make such of scenes by accident."""
+
+
+def _for_photographs(job: JobFile) -> str | None:
+    """Which key is for photographs, where nothing says that the inputs are such; None: there is none."""
+    key = next((key for key in OF_PHOTOGRAPHS if getattr(job, key) is not None), None)
+    if key is None:
+        return None
+    return (
+        f"{key}: is for photographs; add `fit: tile` if the inputs are such, whose results have no place on "
+        f"the ground, else leave {key} out"
+    )
 
 
 def _unsuited(job: JobFile) -> str | None:
@@ -250,7 +266,7 @@ def _unsuited(job: JobFile) -> str | None:
         "allow_vrt": (job.allow_vrt, "a photograph is never a VRT; leave it out"),
         "masks": (job.masks == "failed" and not job.rules, "nothing fails without `rules`; name some"),
     }
-    said = next(key for key in OF_PHOTOGRAPHS if getattr(job, key) is not None)
+    said = next(key for key in SAYS_PHOTOGRAPHS if getattr(job, key) is not None)
     return next(
         (
             f"{key}: {why} (`{said}` says that the inputs are photographs)"

@@ -21,6 +21,7 @@ import re
 from typing import Literal
 
 from batchseg.errors import OutputError
+from batchseg.inputs.left_out import RECORDS
 from batchseg.system.location import Location, misplaced, shortened
 
 Layer = Literal["mask", "confidence"]
@@ -33,7 +34,7 @@ RESULTS = (MASKS, CONFIDENCE, ANNOTATIONS)
 ITEMS_TABLE = "items/items.parquet"
 
 _FOLDERS: dict[Layer, str] = {"mask": MASKS, "confidence": CONFIDENCE}
-_OWN = "_batchseg"
+_OWN = RECORDS
 _SCRATCH = "scratch"
 
 

@@ -8,6 +8,7 @@ from rasterio.enums import ColorInterp
 from batchseg.errors import BatchsegError, GridError, SourceError
 from batchseg.inputs.formats import check_crs
 from batchseg.inputs.source import ControlPoint, Georeference, Refusal, Scene, Source
+from batchseg.pixels.frames import check_one_frame
 from batchseg.pixels.gdal import NOT_GIVEN, gdal, source_errors, storage_problem
 from batchseg.pixels.open import storage_failure
 from batchseg.pixels.stack import Stack, open_source, rescale_of
@@ -90,6 +91,7 @@ def _scene(source: Source, dataset: rasterio.DatasetReader | Stack) -> Scene:
         if member.driver == "PNG" and PNG_END not in fetch.read_tail(uri, 4096):
             msg = "the PNG has no end: it was cut off"  # GDAL reads such files without a word
             raise SourceError(msg)
+        check_one_frame(member)
     return Scene(
         source=source,
         driver=dataset.driver,

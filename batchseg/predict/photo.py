@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchseg.errors import MismatchError
+from batchseg.inputs.places import place_refused
 from batchseg.job.recipe import Recipe
 from batchseg.models import resize
 from batchseg.pixels.fit import fill_values, out_of_scale
@@ -69,8 +70,10 @@ class Fitting:
         """Take a picture's bands.
 
         Raises:
-            MismatchError: its bands or its values are not what the model takes.
+            MismatchError: its bands or its values are not what the model takes, or it has a place.
         """
+        if picture.place:
+            raise MismatchError(place_refused(picture.place))
         pixels = bands_of(picture, len(recipe.bands), None if recipe.all_bands else recipe.bands)
         if reason := out_of_scale(str(pixels.dtype), recipe.scale):
             raise MismatchError(reason)

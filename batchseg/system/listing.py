@@ -1,6 +1,7 @@
 """What lies in a folder of any storage: files by pattern, below a folder, or directly in it."""
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from batchseg.errors import SourceIOError
@@ -17,6 +18,30 @@ from batchseg.system.retry import patiently
 from batchseg.system.storage import as_os_error, filesystem
 
 WILDCARDS = "*?["
+
+
+class Selection:
+    """What of the folders that a walk comes to is wanted: all of it, unless a subclass says less."""
+
+    def sees(self, folder: str) -> None:
+        """A folder lies in one that is walked, whether it is entered or not."""
+
+    def sees_link(self, folder: str) -> None:
+        """A link to a folder lies in one that is walked; such are not entered."""
+
+    def enters(self, folder: str) -> bool:
+        """Asked for each folder, the first one too, after all that lies beside it was seen."""
+        return True
+
+    def wants(self, folder: str, name: str) -> bool:
+        """Asked for each file; what it declines is not looked at."""
+        return True
+
+    def passes(self, folder: str, name: str) -> None:
+        """A file lies there that a glob does not match."""
+
+
+EVERYTHING = Selection()
 
 
 def list_files(pattern: str) -> Iterator[FileInfo]:
@@ -176,3 +201,57 @@ def is_folder(uri: str) -> bool:
     except OSError as e:
         msg = f"cannot look at {uri}: {e}"
         raise SourceIOError(msg) from e
+
+
+def pages(folder: str, selection: Selection, *, deep: bool) -> Iterator[list[FileInfo]]:
+    """What lies in a folder of an object store, or anywhere below it; nothing where there is no such one."""
+    try:
+        with as_os_error():
+            fs, path = filesystem(folder)
+            if "s3" in fs.protocol:
+                yield from _s3_pages(fs, path, selection, deep=deep)
+            else:
+                yield from _folder_pages(fs, path, selection, deep=deep)
+    except FileNotFoundError:
+        return
+    except OSError as e:
+        msg = f"cannot list {folder}: {e}"
+        raise SourceIOError(msg) from e
+
+
+def _s3_pages(fs: Any, path: str, selection: Selection, *, deep: bool) -> Iterator[list[FileInfo]]:
+    """s3fs itself holds a dict for every object of a listing until the last page."""
+    bucket, _, key = path.partition("/")
+    asked = {"Bucket": bucket, "Prefix": f"{key.rstrip('/')}/" if key else ""}
+    if not deep:
+        asked["Delimiter"] = "/"
+    while True:
+        answer = patiently(partial(fs.call_s3, "list_objects_v2", **asked))
+        for below in answer.get("CommonPrefixes", ()):
+            selection.sees(fs.unstrip_protocol(f"{bucket}/{below['Prefix'].rstrip('/')}"))
+        objects = [entry for entry in answer.get("Contents", ()) if not entry["Key"].endswith("/")]
+        yield [
+            to_file_info(fs, f"{bucket}/{entry['Key']}", {**entry, "size": entry["Size"]})
+            for entry in objects
+        ]
+        if not answer.get("IsTruncated"):
+            return
+        asked["ContinuationToken"] = answer["NextContinuationToken"]
+
+
+def _folder_pages(fs: Any, path: str, selection: Selection, *, deep: bool) -> Iterator[list[FileInfo]]:
+    pending = [path]
+    while pending:
+        folder = pending.pop()
+        if folder != path and not selection.enters(fs.unstrip_protocol(folder)):
+            continue
+        try:
+            entries = patiently(partial(fs.ls, folder, detail=True))
+        except FileNotFoundError:
+            continue
+        below = [e["name"].rstrip("/") for e in entries if e["type"] == "directory"]
+        for name in below:
+            selection.sees(fs.unstrip_protocol(name))
+        yield [to_file_info(fs, e["name"], e) for e in entries if e["type"] == "file"]
+        if deep:
+            pending += below

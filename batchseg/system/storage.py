@@ -104,6 +104,12 @@ def filesystem(where: str | Location) -> tuple[Any, str]:
     return fs, str(path)
 
 
+def spelt(uri: str) -> str:
+    """An address as listings of its storage spell it: `s3a://` is `s3://` there. Raises OSError."""
+    fs, path = filesystem(uri)
+    return str(fs.unstrip_protocol(path))
+
+
 def connect(uri: str) -> None:
     """Make the client of a storage, which the next calls use; nothing is asked of it.
 

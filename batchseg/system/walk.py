@@ -10,18 +10,16 @@ import os
 import re
 import stat
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
+from itertools import compress
 from pathlib import Path
-from typing import Any
 
 from batchseg.errors import SourceIOError
 from batchseg.system import listing, storage
-from batchseg.system.file_info import FileInfo, file_infos, to_file_info
+from batchseg.system.file_info import ABSENT, FileInfo, file_infos
 from batchseg.system.location import Location
-from batchseg.system.retry import patiently
 
 BATCH = 16_384
 """Files in one batch at most: what a walk holds, about 5 MB."""
@@ -46,6 +44,8 @@ class Files:
     """Size and version (mtime in nanoseconds, or ETag); None where the file is absent."""
     modified: list[float | None] = field(default_factory=list)
     """Seconds since 1970; None where the storage does not say, or the file is absent."""
+    versions: list[str] = field(default_factory=list)
+    """As `FileInfo.version`; empty where all lie on a local disk, where it is the time."""
 
     def add(self, uri: str, size: int, tag: str | None, modified: float | None) -> None:
         self.uris.append(uri)
@@ -58,6 +58,16 @@ class Files:
             self.add(uri, 0, None, None)
         else:
             self.add(uri, info.size or 0, _tag_of(info), info.modified)
+            self.versions.append(info.version)
+
+    def infos(self) -> Iterator[FileInfo]:
+        """One by one, as `listing.list_files` has them. Of files of one storage."""
+        versions = self.versions or [
+            ABSENT if tag is None else str(modified)
+            for tag, modified in zip(self.tags, self.modified, strict=True)
+        ]
+        for uri, size, version, modified in zip(self.uris, self.sizes, versions, self.modified, strict=True):
+            yield FileInfo(uri=uri, size=size, version=version, modified=modified)
 
 
 def _local_tag(facts: os.stat_result) -> str:
@@ -68,16 +78,14 @@ def _tag_of(info: FileInfo) -> str:
     return f"{info.size or 0:x}-" + info.version.strip('"')
 
 
-def _any_name(name: str) -> bool:
-    return True
-
-
-def walk(pattern: str, *, wanted: Callable[[str], bool] = _any_name, without: str = "") -> Iterator[Files]:
+def walk(
+    pattern: str, *, selection: listing.Selection = listing.EVERYTHING, without: str = ""
+) -> Iterator[Files]:
     """Regular files of a path, a folder (all below it) or a glob, in no order, in batches.
 
     Args:
         pattern: as `listing.list_files` takes it.
-        wanted: asked for each file's name, folder left out; what it declines is not looked at.
+        selection: told what there is, and asked what of it is wanted.
         without: a folder that is not entered.
 
     Raises:
@@ -86,12 +94,13 @@ def walk(pattern: str, *, wanted: Callable[[str], bool] = _any_name, without: st
     """
     place = Location.of(pattern)
     plain = str(place.path or pattern)
-    tree = _Tree(wanted, without, is_local=place.is_local)
+    folder, _, name = plain.rpartition("/")
+    tree = _Tree(selection, without, is_local=place.is_local)
     if listing.is_folder(pattern):
         yield from tree.below(plain)
     elif listing.is_glob(pattern):
         yield from tree.matching(plain)
-    elif wanted(plain.rpartition("/")[2]):
+    elif selection.wants(folder, name):
         found = look([plain])
         if found.tags[0] is not None:
             yield found
@@ -100,13 +109,14 @@ def walk(pattern: str, *, wanted: Callable[[str], bool] = _any_name, without: st
 class _Tree:
     """Folders of one storage, of which some files are wanted."""
 
-    def __init__(self, wanted: Callable[[str], bool], without: str, *, is_local: bool) -> None:
-        self._wanted, self._without, self._is_local = wanted, without, is_local
+    def __init__(self, selection: listing.Selection, without: str, *, is_local: bool) -> None:
+        self._selection, self._without, self._is_local = selection, without, is_local
 
     def below(self, folder: str) -> Iterator[Files]:
         if self._is_local:
-            return _scan([folder], self._wanted, self._without, deep=True)
-        return _chosen(_pages(folder, deep=True), self._wanted, self._without)
+            return _scan([folder], self._selection, self._without, deep=True)
+        pages = listing.pages(folder, self._selection, deep=True)
+        return _chosen(pages, storage.spelt(folder), self._selection, self._without)
 
     def matching(self, pattern: str) -> Iterator[Files]:
         """Level by level down to the pattern's last part, or to its `**`, below which all is listed."""
@@ -118,29 +128,31 @@ class _Tree:
         for part in parts[first:last]:
             folders = self._one_level_down(folders, part)
         if stars is None:
-            yield from self._directly_in(folders, storage.glob_regex(parts[-1]))
+            fitting = _Fitting(self._selection, storage.glob_regex(parts[-1]))
+            yield from self._directly_in(folders, fitting)
             return
         whole = storage.glob_regex(pattern).match
         for folder in folders:
             for files in self.below(folder):
                 yield _filtered(files, [bool(whole(uri)) for uri in files.uris])
 
-    def _directly_in(self, folders: list[str], fits: re.Pattern[str]) -> Iterator[Files]:
-        def wanted(name: str) -> bool:
-            return bool(fits.match(name)) and self._wanted(name)
-
+    def _directly_in(self, folders: list[str], selection: listing.Selection) -> Iterator[Files]:
         if self._is_local:
-            yield from _scan(folders, wanted, self._without, deep=False)
+            yield from _scan(folders, selection, self._without, deep=False)
             return
         for folder in folders:
-            yield from _chosen(_pages(folder, deep=False), wanted, self._without)
+            pages = listing.pages(folder, selection, deep=False)
+            yield from _chosen(pages, storage.spelt(folder), selection, self._without)
 
     def _one_level_down(self, folders: list[str], part: str) -> list[str]:
+        entered = [folder for folder in folders if self._selection.enters(folder)]
+        listed = storage.at_once(self._subfolders, entered, entered[0] if entered else "")
+        for folder in (below for lower in listed for below in lower):
+            self._selection.sees(folder)
         if any(c in part for c in listing.WILDCARDS):
             fits = storage.glob_regex(part).match
-            listed = storage.at_once(self._subfolders, folders, folders[0] if folders else "")
             return [below for lower in listed for below in lower if fits(below.rpartition("/")[2])]
-        lower = [f"{folder}/{part}" for folder in folders]
+        lower = [f"{folder}/{part}" for folder in entered]
         return [folder for folder in lower if not self._is_local or _is_real_folder(folder)]
 
     def _subfolders(self, folder: str) -> list[str]:
@@ -154,6 +166,25 @@ class _Tree:
             return []
 
 
+class _Fitting(listing.Selection):
+    """Of what is wanted the files whose names fit a glob's last part."""
+
+    def __init__(self, selection: listing.Selection, fits: re.Pattern[str]) -> None:
+        self._whole, self._fits = selection, fits.match
+
+    def sees(self, folder: str) -> None:
+        self._whole.sees(folder)
+
+    def enters(self, folder: str) -> bool:
+        return self._whole.enters(folder)
+
+    def wants(self, folder: str, name: str) -> bool:
+        if self._fits(name):
+            return self._whole.wants(folder, name)
+        self._whole.passes(folder, name)
+        return False
+
+
 def _is_real_folder(path: str) -> bool:
     return Path(path).is_dir() and not Path(path).is_symlink()
 
@@ -163,26 +194,30 @@ def _filtered(files: Files, keep: Sequence[bool]) -> Files:
     for entry in zip(keep, files.uris, files.sizes, files.tags, files.modified, strict=True):
         if entry[0]:
             chosen.add(*entry[1:])
+    chosen.versions.extend(compress(files.versions, keep))
     return chosen
 
 
-def _scan(folders: list[str], wanted: Callable[[str], bool], without: str, *, deep: bool) -> Iterator[Files]:
+def _scan(folders: list[str], selection: listing.Selection, without: str, *, deep: bool) -> Iterator[Files]:
     """Files in local folders, and in those below them where `deep`."""
     left_out = str(Location.of(without).path or "") if without else ""
     files = Files()
     pending = folders[::-1]
     while pending:
         folder = pending.pop()
-        if folder == left_out:
+        if folder == left_out or not selection.enters(folder):
             continue
         try:
             with os.scandir(folder or "/") as entries:
                 prefix = folder.rstrip("/") + "/"
                 for entry in entries:
                     if entry.is_dir(follow_symlinks=False):
+                        selection.sees(prefix + entry.name)
                         if deep:
                             pending.append(prefix + entry.name)
-                    elif wanted(entry.name):
+                    elif deep and entry.is_symlink() and _is_folder(entry):
+                        selection.sees_link(prefix + entry.name)
+                    elif selection.wants(folder, entry.name):
                         _add_entry(files, prefix + entry.name, entry)
                         if len(files.uris) == BATCH:
                             yield files
@@ -190,6 +225,13 @@ def _scan(folders: list[str], wanted: Callable[[str], bool], without: str, *, de
         except OSError as e:
             _refuse_unless_passed_over(e, folder)
     yield files
+
+
+def _is_folder(link: os.DirEntry[str]) -> bool:
+    try:
+        return link.is_dir()
+    except OSError:  # a link to itself
+        return False
 
 
 def _add_entry(files: Files, path: str, entry: os.DirEntry[str]) -> None:
@@ -211,61 +253,28 @@ def _refuse_unless_passed_over(error: OSError, path: str) -> None:
         raise SourceIOError(msg) from error
 
 
-def _chosen(pages: Iterable[list[FileInfo]], wanted: Callable[[str], bool], without: str) -> Iterator[Files]:
+def _chosen(
+    pages: Iterable[list[FileInfo]], top: str, selection: listing.Selection, without: str
+) -> Iterator[Files]:
     left_out = without.rstrip("/") + "/"
+    entered: dict[str, bool] = {}
+
+    def is_entered(folder: str) -> bool:
+        if folder not in entered:
+            above = len(folder) <= len(top) or is_entered(folder.rpartition("/")[0])
+            if above and len(folder) > len(top):
+                selection.sees(folder)
+            entered[folder] = above and selection.enters(folder)
+        return entered[folder]
+
     for page in pages:
         files = Files()
         for info in page:
             inside = without and info.uri.startswith(left_out)
-            if not inside and wanted(info.uri.rpartition("/")[2]):
+            folder, _, name = info.uri.rpartition("/")
+            if not inside and is_entered(folder) and selection.wants(folder, name):
                 files.add_info(info.uri, info)
         yield files
-
-
-def _pages(folder: str, *, deep: bool) -> Iterator[list[FileInfo]]:
-    """What lies in a folder of an object store, or anywhere below it; nothing where there is no such one."""
-    try:
-        with storage.as_os_error():
-            fs, path = storage.filesystem(folder)
-            if "s3" in fs.protocol:
-                yield from _s3_pages(fs, path, deep=deep)
-            else:
-                yield from _folder_pages(fs, path, deep=deep)
-    except FileNotFoundError:
-        return
-    except OSError as e:
-        msg = f"cannot list {folder}: {e}"
-        raise SourceIOError(msg) from e
-
-
-def _s3_pages(fs: Any, path: str, *, deep: bool) -> Iterator[list[FileInfo]]:
-    """s3fs itself holds a dict for every object of a listing until the last page."""
-    bucket, _, key = path.partition("/")
-    asked = {"Bucket": bucket, "Prefix": f"{key.rstrip('/')}/" if key else ""}
-    if not deep:
-        asked["Delimiter"] = "/"
-    while True:
-        answer = patiently(partial(fs.call_s3, "list_objects_v2", **asked))
-        objects = [entry for entry in answer.get("Contents", ()) if not entry["Key"].endswith("/")]
-        yield [
-            to_file_info(fs, f"{bucket}/{entry['Key']}", {**entry, "size": entry["Size"]})
-            for entry in objects
-        ]
-        if not answer.get("IsTruncated"):
-            return
-        asked["ContinuationToken"] = answer["NextContinuationToken"]
-
-
-def _folder_pages(fs: Any, path: str, *, deep: bool) -> Iterator[list[FileInfo]]:
-    pending = [path]
-    while pending:
-        try:
-            entries = patiently(partial(fs.ls, pending.pop(), detail=True))
-        except FileNotFoundError:
-            continue
-        yield [to_file_info(fs, e["name"], e) for e in entries if e["type"] == "file"]
-        if deep:
-            pending += [e["name"] for e in entries if e["type"] == "directory"]
 
 
 def look(uris: Sequence[str]) -> Files:
@@ -298,7 +307,9 @@ def _asked(uris: Sequence[str]) -> list[_Facts]:
     many = {f for f, count in counts.items() if count >= LISTED_FROM and not f.startswith("http")}
     asked_for = set(uris) if many else set()
     for folder in sorted(many):
-        for files in _chosen(_pages(folder, deep=False), _any_name, ""):
+        for files in _chosen(
+            listing.pages(folder, listing.EVERYTHING, deep=False), folder, listing.EVERYTHING, ""
+        ):
             columns = zip(files.sizes, files.tags, files.modified, strict=True)
             pairs = zip(files.uris, columns, strict=True)
             known |= ((uri, facts) for uri, facts in pairs if uri in asked_for)

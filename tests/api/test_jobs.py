@@ -39,7 +39,9 @@ def test_keys_replace_those_of_the_file(tmp_path: Path) -> None:
     path.write_text(yaml.safe_dump(KEYS))
     job = batchseg.load_job(path, overrides=["halo=16", "scale.divide=255"], halo=32, output=Path("other"))
     assert (job.halo, job.scale.high) == (32, (255.0,))
-    assert job.output == str(tmp_path / "other"), "relative to the file's folder, as `--set` is"
+    assert job.output == str(tmp_path / "other"), "relative to the file's folder"
+    there = batchseg.load_job(path, overrides=["output=other"]).output
+    assert there == str(Path.cwd() / "other"), "relative to the current folder, as paths on command lines"
 
 
 def test_what_is_wrong_is_said_of_the_job() -> None:

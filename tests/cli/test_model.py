@@ -52,7 +52,9 @@ def test_a_baked_model_gives_the_same_mask(tmp_path: Path, write_job: JobWriter,
     assert "uint8, NHWC" in baked.stdout
     job = conv_job(tmp_path, write_job, models, confidence=True)
     for number, words in enumerate([(), ("bake=false",), (f"model={tmp_path / 'baked'}",)]):
-        options = [option for word in (f"output=out{number}", *words) for option in ("--set", word)]
+        options = [
+            option for word in (f"output={tmp_path}/out{number}", *words) for option in ("--set", word)
+        ]
         done = batchseg("run", job, *options)
         assert done.returncode == 0, done.stderr
     masks = [read_mask(tmp_path / f"out{number}", "a.tif") for number in range(3)]

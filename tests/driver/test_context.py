@@ -30,11 +30,11 @@ def context_of(folder, told):
 def test_sources_that_are_left_out_are_told_of(tmp_path):
     told = []
     context = context_of(tmp_path, told)
-    context.note_left_out(gone=0, young=0)
+    context.note_left_out((), gone=0, young=0)
     assert told == []
-    context.note_left_out(gone=3, young=1)
-    assert [note.text.split(" ")[0] for note in told] == ["3", "1"]
-    assert f"batchseg prune {tmp_path}" in told[0].text
+    context.note_left_out(("left out: 1 file",), gone=3, young=1)
+    assert [note.text.split(" ")[0] for note in told] == ["left", "3", "1"]
+    assert f"batchseg prune {tmp_path}" in told[1].text
 
 
 def test_an_output_remembers_how_it_is_made_and_is_not_written_again(tmp_path):

@@ -4,13 +4,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 from conftest import JobWriter, reflectance, write_raster
 from photo_runs import JobMaker, photograph, save
 from rasterio import Affine
 from runs import run
 
 from batchseg.api.plans import plan_scenes
+from batchseg.cli.run import report_lines
 from batchseg.driver.dry_run import dry_run, plan_photographs
+from batchseg.errors import ConfigError
 from batchseg.job.file import load_job
 
 
@@ -96,3 +99,47 @@ def test_what_is_odd_about_scenes_is_in_the_plan_and_in_the_runs_report(
     assert warning in Path(report.log).read_text()
     assert warning in Path(report.log).with_name("summary.json").read_text()
     assert run(job, "resolution=any").tally.done == 1  # what was refused for its resolution alone
+
+
+def test_what_is_no_input_is_told_by_plan_and_run(tmp_path: Path, write_job: JobWriter) -> None:
+    """Another job's masks were scenes like any other, and what lies in the bin was done each night."""
+    for name in ("a.tif", "results/masks/a.tif.tif", ".Trash-1000/files/b.tif", "@eaDir/a.tif/c.tif"):
+        write_raster(tmp_path / "in" / name, reflectance(70, 90))
+    (tmp_path / "in" / "results" / "_batchseg").mkdir()
+    (tmp_path / "in" / "notes.txt").write_text("x")
+    job = write_job(inputs="in", executor="inline", workers=1)
+    planned = dry_run(load_job(job), lambda line: None)
+    assert planned.numbers.scenes == 1
+    assert planned.left_out == (
+        "left out: 1 file of other kinds: .txt 1; 2 hidden or system folders: .Trash-1000, @eaDir; "
+        f"results of other jobs: {tmp_path}/in/results",
+    )
+    report = run(job)
+    assert (report.tally.done, report.refused, report.left_out) == (1, (), planned.left_out)
+    assert planned.left_out[0] in Path(report.log).read_text()
+    assert planned.left_out[0] in "\n".join(report_lines(report, quiet=False))
+
+
+def test_photographs_with_a_place_are_refused_and_never_lose_it(tmp_path: Path, photo_job: JobMaker) -> None:
+    profile = {"driver": "GTiff", "height": 90, "width": 130, "count": 3, "dtype": "uint8"}
+    place = {"crs": "EPSG:32633", "transform": rasterio.Affine(10, 0, 5e5, 0, -10, 4.6e6)}
+    (tmp_path / "in").mkdir()
+    for number in range(3):
+        with rasterio.open(tmp_path / "in" / f"{number}.tif", "w", **profile, **place) as dataset:
+            dataset.write(np.moveaxis(photograph(number, red=1)[:90, :130], 2, 0))
+    job = photo_job(executor="inline", workers=1)
+    for attempt in (lambda: plan_photographs(load_job(job), lambda line: None), lambda: run(job)):
+        with pytest.raises(
+            ConfigError, match=r"fits none of its inputs: 0\.tif has a place on the ground \(CRS"
+        ):
+            attempt()
+    save(tmp_path / "in" / "p.png", photograph(3))
+    save(tmp_path / "in" / "q.jpg", photograph(4))
+    (tmp_path / "in" / "q.jgw").write_text("1\n0\n0\n-1\n5\n9\n")
+    planned = plan_photographs(load_job(job), lambda line: None)
+    assert [source_id for source_id, _ in planned.refused] == ["q.jpg"]
+    report = run(job)
+    assert report.tally.done == 1
+    reasons = {record.source_id: record.error for record in report.refused}
+    assert set(reasons) == {"0.tif", "1.tif", "2.tif", "q.jpg"}
+    assert all("has a place on the ground" in reason for reason in reasons.values())

@@ -3,9 +3,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from archives import find, ids, touch
+from factories import make_config
 
 from batchseg.errors import ConfigError
-from batchseg.inputs.listing import current_tag
+from batchseg.inputs.left_out import LeftOut
+from batchseg.inputs.listing import current_tag, find_sources
+from batchseg.job.settings import SceneSet
 
 
 def test_text_manifests_hold_one_path_per_line(tmp_path):
@@ -22,9 +25,7 @@ def test_parquet_manifests_have_a_column_uri(tmp_path):
     assert ids(manifest) == ["a.tif", "b.tif"]
 
 
-@pytest.mark.parametrize(
-    "table", [{"path": ["a.tif"]}, {"uri": [1, 2]}, {"uri": ["a.tif", None]}], ids=["name", "type", "null"]
-)
+@pytest.mark.parametrize("table", [{"path": ["a.tif"]}, {"uri": [1, 2]}], ids=["name", "type"])
 def test_a_table_that_is_no_manifest_is_refused(tmp_path, table):
     manifest = tmp_path / "list.parquet"
     pq.write_table(pa.table(table), manifest)
@@ -65,3 +66,39 @@ def test_a_line_without_end_is_refused_by_its_number(tmp_path, name):
     (tmp_path / name).write_bytes(b"uri\na.tif\n" + b"a" * 2**21)
     with pytest.raises(ConfigError, match=r"not a manifest \(line 3 has more than 1,048,576 characters"):
         find(tmp_path / name)
+
+
+def test_rows_without_a_path_are_left_out_and_told_by_number(tmp_path):
+    touch(tmp_path / "a.tif", tmp_path / "b.tif")
+    (tmp_path / "LIST.CSV").write_text(
+        "\ufeffuri,line\r\na.tif,1\r\n,\r\n\r\nb.tif\r\n  ,\r\n,3\r\n", encoding="utf-8"
+    )
+    left_out = LeftOut()
+    sources, _ = find_sources(make_config(inputs=((None, f"{tmp_path}/LIST.CSV"),)), {}, left_out)
+    assert [source.source_id for source in sources] == ["a.tif", "b.tif"]
+    assert left_out.lines() == ("LIST.CSV: rows 2, 4, 5 are left out: no path",)
+    pq.write_table(pa.table({"uri": ["a.tif", None, ""]}), tmp_path / "LIST.PARQUET")
+    assert ids(tmp_path / "LIST.PARQUET") == ["a.tif"]
+
+
+@pytest.mark.parametrize("ending", ["csv", "CSV", "parquet", "Parquet"])
+def test_how_a_manifest_is_read_does_not_depend_on_the_case_of_its_name(tmp_path, ending):
+    touch(tmp_path / "a.tif", tmp_path / "b.tif")
+    path = tmp_path / f"list.{ending}"
+    if ending.lower() == "csv":
+        path.write_text("uri,red\na.tif,b.tif\n")
+    else:
+        pq.write_table(pa.table({"uri": ["a.tif"], "red": ["b.tif"]}), path)
+    assert ids(path) == ["a.tif"]
+    given = SceneSet(kind="manifest", path=str(path), columns=("red",))
+    assert [s.source_id for s in find_sources(make_config(inputs=((None, given),)), {})[0]] == ["b.tif"]
+
+
+def test_rows_of_scenes_without_name_or_path_are_left_out(tmp_path):
+    touch(tmp_path / "r.tif")
+    (tmp_path / "m.csv").write_text("name,red\na,r.tif\n,\n,r.tif\nb,\n")
+    given = SceneSet(kind="manifest", path=f"{tmp_path}/m.csv", columns=("red",), id_column="name")
+    left_out = LeftOut()
+    sources, _ = find_sources(make_config(inputs=((None, given),)), {}, left_out)
+    assert [(s.source_id, bool(s.problem)) for s in sources] == [("a", False), ("b", True)]
+    assert left_out.lines() == ("m.csv: row 2 is left out: no path", "m.csv: row 3 is left out: no name")

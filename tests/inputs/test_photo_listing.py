@@ -1,6 +1,7 @@
 import http.server
 import json
 import os
+import re
 import shutil
 import sys
 import threading
@@ -144,13 +145,19 @@ def test_a_server_that_does_not_answer_is_no_server_without_the_file(tmp_path, h
         listed(tmp_path / "m.txt")
 
 
-def test_rows_that_say_the_same_count_once_and_others_are_refused(archive):
+def test_rows_that_say_the_same_count_once_and_others_are_that_photograph_s_problem(archive):
     path = archive / "m.csv"
     path.write_text("uri,line\nin/z.jpg,1\nin/c/../z.jpg,1\nin/b/x.tif,2\nin/z.jpg,1\n")
     assert ids(path) == ["in/b/x.tif", "in/z.jpg"]
-    path.write_text("uri,line\nin/z.jpg,1\nin/b/x.tif,2\nin/z.jpg,7\n")
-    with pytest.raises(ConfigError, match=r'z\.jpg is listed twice, with .*"1".* and with .*"7"'):
-        listed(path)
+    path.write_text("uri,line\nin/z.jpg,1\nin/b/x.tif,2\nin/z.jpg,7\nin/z.jpg,8\n")
+    rows = {row["source_id"]: row for row in listed(path).to_pylist()}
+    assert list(rows) == ["in/b/x.tif", "in/z.jpg"]
+    assert re.search('is listed twice, with .*"1".* and with .*"7"', rows["in/z.jpg"]["problem"])
+    assert "twice" not in rows["in/b/x.tif"]["problem"]
+    path.write_text("uri,line\nin/z.jpg,1\n")  # mended, it is another version, which is done
+    (mended,) = listed(path).to_pylist()
+    assert mended["problem"] == ""
+    assert mended["tag"] != rows["in/z.jpg"]["tag"]
 
 
 def test_a_file_of_two_inputs_has_what_the_first_says(archive):
@@ -177,15 +184,19 @@ def test_ids_of_a_manifest_keep_the_folder_of_its_first_members_line(archive):
 
 def test_a_folder_s_photographs_are_of_every_kind_that_is_decoded(tmp_path):
     names = [f"a.{ending}" for ending in ("JPG", "bmp", "gif", "jpeg", "png", "tif", "tiff", "webp")]
-    touch(tmp_path, *names, "a.heic", "a.csv")
+    names = sorted([*names, "a.heic", "a.AVIF", "a.mpo", "a.pgm", "a.ppm", "a.jp2"])
+    touch(tmp_path, *names, "a.csv")
     assert ids(tmp_path) == names
 
 
-def test_two_files_that_would_have_one_id_are_refused(archive, bucket):
-    for key in ("in/a.jpg", "in//a.jpg"):
+def test_two_files_that_would_have_one_id_have_a_problem(archive, bucket):
+    for key in ("in/a.jpg", "in//a.jpg", "in/b.jpg"):
         fsspec.filesystem("s3").call_s3("put_object", Bucket=bucket[5:], Key=key, Body=b"x")
-    with pytest.raises(ConfigError, match=r"in//?a\.jpg and .*in//?a\.jpg would both be called a\.jpg"):
-        listed(f"{bucket}/in")
+    problems = dict(
+        zip(*(listed(f"{bucket}/in")[n].to_pylist() for n in ("source_id", "problem")), strict=True)
+    )
+    assert re.search(r"in//?a\.jpg and .*in//?a\.jpg would both be called a\.jpg", problems["a.jpg"])
+    assert problems["b.jpg"] == ""
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchseg.inputs import manifest_parts, photo_manifest
+from batchseg.inputs.left_out import LeftOut
 from batchseg.inputs.manifest import member_uri
 from batchseg.inputs.photo_manifest import _absolute, attributes_of, read_manifest
 
@@ -114,7 +115,6 @@ def test_names_that_every_row_says_again_are_counted(tmp_path, monkeypatch):
         ("m.csv", "path,line\na.jpg,1\n", "no column 'uri'"),
         ("m.csv", "", "no column 'uri'"),
         ("m.csv", "uri,line,line\na.jpg,1,2\n", "several columns 'line'"),
-        ("m.csv", "uri,line\na.jpg,1\n,2\n", "row 2"),
         ("m.csv", b"uri" * 2**19, "line 1 has more than 1,048,576 characters"),
         ("m.csv", b"uri,line\na.jpg,1\nb.jpg," + b"a" * 2**22, "line 3 has more than 1,048,576 characters"),
         ("m.csv", b'uri,line\na.jpg,"' + b"12345\n" * 2**20, "line .* has a cell of more than 131,072"),
@@ -126,7 +126,6 @@ def test_names_that_every_row_says_again_are_counted(tmp_path, monkeypatch):
         ("m.csv", b"uri" + b",a" * 1000, "has 1,001 columns"),
         ("m.txt", b"a.jpg\n\nb.jpg\n" + b"a" * 2**22, "line 4 has more than 1,048,576 characters"),
         ("m.parquet", {"uri": ["a.jpg"], "line": ["a" * 2**17]}, "row 1, column 'line': a cell of 131,072"),
-        ("m.csv", "uri,line\na.jpg\n", "2 columns"),
         ("m.csv", b"uri\n\xff\xfe\n", "save it as UTF-8"),
         ("m.csv", "uri,line\na.jpg,Prüfung\n".encode("cp1252"), "save it as UTF-8"),
         ("m.csv", "uri\na.jpg\n".encode("utf-16"), "save it as UTF-8"),
@@ -137,7 +136,6 @@ def test_names_that_every_row_says_again_are_counted(tmp_path, monkeypatch):
         ("m.parquet", b"PAR1 not", "Parquet"),
         ("m.parquet", {"path": ["a.jpg"]}, "no column 'uri'"),
         ("m.parquet", {"uri": [1]}, "int64"),
-        ("m.parquet", {"uri": ["a.jpg", None]}, "row 2"),
         ("m.parquet", {"uri": ["a.jpg"], "box": [[1, 2]]}, "'box'"),
         ("m.parquet", {"uri": ["a.jpg"], "raw": [b"1"]}, "'raw'"),
     ],
@@ -163,3 +161,49 @@ def test_an_attribute_loses_what_signs_an_address_and_no_more():
     found = attributes_of({"from": pa.chunked_array([pa.array(cells)])}, 5).to_pylist()
     kept = ["s3://b/a.png", "https://h/a.png?id=4", "https://h:80/a@b", "a@b"]
     assert [text and json.loads(text)["from"] for text in found] == [*kept, ""]
+
+
+def test_rows_as_excel_writes_them_spare_all_others(tmp_path):
+    """Blank rows at the end; cells left out at a row's end; one row with a comma too many."""
+    lines = [
+        "uri,line,serial",
+        "a.jpg,1,7",
+        ",,",
+        "b.jpg",
+        "c.jpg,2,8,9,x",
+        "  ,,",
+        "d.jpg,3,9,,",
+        "e.jpg,4,",
+        ",5,6",
+    ]
+    (tmp_path / "m.CSV").write_text("\r\n".join(lines) + "\r\n\r\n,,\r\n", encoding="utf-8-sig")
+    left_out = LeftOut()
+    tables = list(read_manifest(str(tmp_path / "m.CSV"), left_out))
+    found = {row["uri"].rpartition("/")[2]: row["attributes"] for t in tables for row in t.to_pylist()}
+    assert {name: json.loads(text or "{}") for name, text in found.items()} == {
+        "a.jpg": {"line": "1", "serial": "7"},
+        "b.jpg": {},
+        "d.jpg": {"line": "3", "serial": "9"},
+        "e.jpg": {"line": "4"},
+    }
+    assert left_out.lines() == (
+        "m.CSV: 4 rows are left out: no path",
+        "m.CSV: 1 row is left out: more cells than columns, the first 'c.jpg,2,8,9,x'",
+    )
+
+
+def test_a_table_s_rows_without_path_are_left_out(tmp_path):
+    pq.write_table(
+        pa.table({"uri": ["a.jpg", None, "", "b.jpg"], "line": ["1", "2", "3", "4"]}), tmp_path / "m.parquet"
+    )
+    left_out = LeftOut()
+    found = [
+        row["uri"] for t in read_manifest(str(tmp_path / "m.parquet"), left_out) for row in t.to_pylist()
+    ]
+    assert found == [f"{tmp_path}/a.jpg", f"{tmp_path}/b.jpg"]
+    assert left_out.lines() == ("m.parquet: rows 2, 3 are left out: no path",)
+
+
+def test_a_table_of_short_rows_alone_is_read_to_its_end(tmp_path):
+    (tmp_path / "m.csv").write_text("uri,line\na.jpg\nb.jpg\n")
+    assert rows(tmp_path / "m.csv") == [(f"{tmp_path}/a.jpg", ""), (f"{tmp_path}/b.jpg", "")]

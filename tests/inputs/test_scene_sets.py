@@ -12,6 +12,7 @@ from factories import make_config
 
 from batchseg.errors import ConfigError
 from batchseg.inputs import scene_sets
+from batchseg.inputs.left_out import LeftOut
 from batchseg.inputs.listing import current_tag, find_sources
 from batchseg.inputs.source import BandMetadata
 from batchseg.job.settings import SceneSet
@@ -81,14 +82,15 @@ def test_each_pattern_is_listed_once(tmp_path, monkeypatch):
     asked = []
 
     def counting(function):
-        def counted(uri):
+        def counted(uri, *others, **options):
             asked.append(uri)
-            return function(uri)
+            return function(uri, *others, **options)
 
         return counted
 
-    for name in ("list_files", "list_folder", "is_folder"):
+    for name in ("list_files", "list_folder"):
         monkeypatch.setattr(listing, name, counting(getattr(listing, name)))
+    monkeypatch.setattr(scene_sets, "selected_files", counting(scene_sets.selected_files))
     monkeypatch.setattr(scene_sets, "file_info", counting(scene_sets.file_info))
     patterns = tuple((name, f"{tmp_path}/{{scene}}.SAFE/{name}.jp2") for name in ("B04", "B08"))
     sources, _ = find_set(bands(tmp_path, patterns=patterns))
@@ -209,24 +211,25 @@ def test_scene_sets_and_files_live_beside_each_other(tmp_path):
 def test_the_name_of_a_scene_does_not_lead_out_of_the_output(tmp_path, name):
     touch(tmp_path / "r.tif")
     given = stac(tmp_path / "items.json", [item(name, red="r.tif")], "red")
-    try:
-        sources, _ = find_set(given)
-    except ConfigError as e:
-        assert "cannot name a file" in str(e)
-    else:
-        parts = sources[0].source_id.split("/")
-        assert not {"", ".", ".."} & set(parts)
-        assert sources[0].source_id.isprintable()
+    left_out = LeftOut()
+    sources, _ = find_sources(make_config(inputs=((None, given),)), {}, left_out)
+    if not sources:
+        assert "no file can have that name" in left_out.lines()[0]
+    for source in sources:
+        assert not {"", ".", ".."} & set(source.source_id.split("/"))
+        assert source.source_id.isprintable()
 
 
-def test_scenes_of_one_name_are_refused_and_the_same_scene_twice_is_one(tmp_path):
+def test_scenes_of_one_name_have_a_problem_and_the_same_scene_twice_is_one(tmp_path):
     touch(tmp_path / "r.tif", tmp_path / "s.tif")
     path = tmp_path / "items.json"
     twice = [item("a", red="r.tif"), item("a", red="r.tif"), item("c", nir="r.tif"), item("c", nir="r.tif")]
     sources, _ = find_set(stac(path, twice, "red"))
     assert [s.source_id for s in sources] == ["a", "c"]
-    with pytest.raises(ConfigError, match="would both be called a; give every scene"):
-        find_set(stac(path, [item("a", red="r.tif"), item("a", red="s.tif")], "red"))
+    given = stac(path, [item("a", red="r.tif"), item("a", red="s.tif"), item("b", red="s.tif")], "red")
+    problems = {s.source_id: s.problem for s in find_set(given)[0]}
+    assert "would both be called a; give every scene" in problems.pop("a")
+    assert not any(problems.values())
 
 
 @pytest.mark.parametrize(
@@ -292,7 +295,7 @@ def test_what_an_item_says_of_its_bands_is_kept_and_tagged(tmp_path):
         ("{", "cannot list"),
         ("[]", "is a list"),
         ('{"type": "Collection"}', "is a Collection"),
-        ('{"type": "FeatureCollection", "features": [{"assets": {}}]}', "feature 1 has no id"),
+        ('{"type": "FeatureCollection", "features": [{"assets": {}}]}', "feature 1 is left out: no id"),
         ('{"type": "Feature", "id": "a", "assets": {"red": {}}}', "not made as STAC says.*href"),
         ('{"type": "Feature", "id": "a", "assets": ["red"]}', "not made as STAC says"),
         ('{"type": "Feature", "id": "a", "assets": []}', "has no asset 'red'"),
@@ -314,7 +317,7 @@ def test_what_is_no_stac_is_refused(tmp_path, text, word):
     [
         ("name,red\n", "has no column 'nir'; it has name, red"),
         ("", "it has none"),
-        ("red,nir,name\na.tif,b.tif,\n", "row 1 has no name"),
+        ("red,nir,name\na.tif,b.tif,\n", "row 1 is left out: no name"),
         (b"\xff\xfe", "cannot list"),
         (None, "cannot list"),
     ],

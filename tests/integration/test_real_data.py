@@ -174,7 +174,7 @@ def test_every_odd_raster_gets_a_mask_in_its_place_or_a_reason(
     many = batchseg("run", job, "--ray-address", ray_cluster)
     assert many.returncode == 3, many.stderr
     one_band = ("--set", f"model={models / 'one'}", "--set", "bands=[1]")
-    one = batchseg("run", job, "--ray-address", ray_cluster, *one_band, "--set", "output=one")
+    one = batchseg("run", job, "--ray-address", ray_cluster, *one_band, "--set", f"output={tmp_path}/one")
     assert one.returncode == 3, one.stderr
     rows = {}
     for output in (tmp_path / "one", tmp_path / "out"):

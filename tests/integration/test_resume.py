@@ -45,7 +45,9 @@ WHOLE: dict[str, bytes] = {}
 def undisturbed(job: Path) -> dict[str, bytes]:
     if WHOLE:
         return WHOLE
-    done = batchseg("run", job, "--executor", "inline", "--set", "output=whole", "--set", "shard_tiles=3")
+    done = batchseg(
+        "run", job, "--executor", "inline", "--set", f"output={job.parent}/whole", "--set", "shard_tiles=3"
+    )
     assert done.returncode == 0, done.stderr
     WHOLE.update(mask_bytes(job.parent / "whole"))
     return WHOLE

@@ -5,6 +5,7 @@ import pytest
 from factories import write_job
 from job_files import RED, photographs, refusal
 
+from batchseg.errors import ConfigError
 from batchseg.job.file import load_job
 from batchseg.job.settings import Scale, SceneSet
 from batchseg.models.package import ModelOptions
@@ -129,3 +130,28 @@ def test_rules_ask_for_regions_down_to_the_smallest_that_are_recorded(tmp_path):
     assert photographs(tmp_path, rules=rules[::2], regions={"min_area": 30}) is not None
     metric = {"rules": [{"min_area_mm2": 0.3}], "pixel_size": 0.1}  # 30 px, and 29.999999999999993 in floats
     assert photographs(tmp_path, **metric, regions={"min_area": 30}) is not None
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ("fit: tile\nrules: [{min_area: 51,5}]", "rules: found the key 5: .*if 51,5 is a number, write 51.5"),
+        ("regions: {min_area: 51,5}", "regions: found the key 5: .*write 51.5"),
+        ("scale: {divide: 51,5}", "scale: found the key 5: .*write 51.5"),
+        ("rules: [{region_of_interest: {on: 1}}]", "rules: region_of_interest: found the key True: keys are"),
+        ("2024: in", "found the key 2024: keys are names; if this is one, put it in quotes"),
+    ],
+)
+def test_a_decimal_comma_and_other_keys_that_are_no_names_are_told_in_words(tmp_path, keys, words):
+    path = tmp_path / "job.yaml"
+    path.write_text(f"inputs: in\nmodel: m\noutput: out\n{keys}\n")
+    with pytest.raises(ConfigError, match=words):
+        load_job(path)
+
+
+def test_what_stands_below_storage_is_not_quoted(tmp_path):
+    path = tmp_path / "job.yaml"
+    path.write_text("inputs: in\nmodel: m\noutput: out\nstorage: {s3: {secret: 7700,8811}}\n")
+    with pytest.raises(ConfigError) as caught:
+        load_job(path)
+    assert "8811" not in str(caught.value)

@@ -20,15 +20,34 @@ def test_a_halo_that_leaves_no_core_is_refused(tmp_path):
         load_job(write_job(tmp_path, tile_size=128))
 
 
-def test_scenes_are_no_photographs_and_one_key_makes_them_such(tmp_path):
+def test_scenes_are_no_photographs_and_fit_or_rules_make_them_such(tmp_path):
     assert photographs(tmp_path) is None
     assert photographs(tmp_path, fit="resize") == Photographs(fit="resize")
-    assert photographs(tmp_path, pixel_size=0.05) == Photographs(pixel_size=0.05)
-    assert photographs(tmp_path, masks="none") == Photographs(masks="none")
-    assert photographs(tmp_path, max_photo_memory="4GiB") == Photographs(max_photo_memory=2**32)
-    assert photographs(tmp_path, "same_content=true", mask_format="tif") == Photographs(
+    assert photographs(tmp_path, fit="tile", pixel_size=0.05) == Photographs(pixel_size=0.05)
+    assert photographs(tmp_path, rules=[], masks="none") == Photographs(masks="none")
+    assert photographs(tmp_path, fit="tile", max_photo_memory="4GiB") == Photographs(max_photo_memory=2**32)
+    assert photographs(tmp_path, "same_content=true", fit="tile", mask_format="tif") == Photographs(
         same_content=True, mask_format="tif"
     )
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"mask_format": "tif"},
+        {"mask_format": "png"},
+        {"pixel_size": 0.05},
+        {"masks": "all"},
+        {"same_content": False},
+        {"max_photo_memory": "4GiB"},
+    ],
+    ids=str,
+)
+def test_no_other_key_makes_photographs_of_scenes(tmp_path, keys):
+    """Their masks would lose CRS and transform."""
+    (key,) = keys
+    assert re.search(f"{key}: is for photographs; add `fit: tile`", refusal(write_job(tmp_path, **keys)))
+    assert load_job(write_job(tmp_path, fit="tile", **keys)).photographs is not None
 
 
 @pytest.mark.parametrize(
@@ -73,6 +92,7 @@ def test_keys_of_scenes_are_refused_with_photographs(tmp_path, keys, words):
 
 def test_keys_that_go_with_photographs_are_taken(tmp_path):
     given = {
+        "fit": "tile",
         "confidence": True,
         "nodata": "none",
         "compress": "zstd",

@@ -75,13 +75,19 @@ def test_a_walk_finds_what_a_listing_finds(tree, pattern):
     found = listed(f"{tree}/{pattern}".rstrip("/"))
     infos = list(listing.list_files(f"{tree}/{pattern}".rstrip("/")))
     assert {uri: size for uri, (size, _) in found.items()} == {info.uri: info.size for info in infos}
+    walked = [i for files in walk.walk(f"{tree}/{pattern}".rstrip("/")) for i in files.infos()]
+    assert sorted(walked, key=lambda info: info.uri) == infos  # versions too: tags are made of them
     assert list(found) or pattern in ("absent", "absent/*.jpg", "pipe.jpg", "*/linked/*.jpg")
     uris = sorted(found)
     assert walk.current_tags(uris) == [found[uri][1] for uri in uris]
 
 
 def test_what_is_not_wanted_and_the_output_are_not_looked_at(tree):
-    names = {Path(uri).name for uri in listed(str(tree), wanted=lambda n: n > "b", without=f"{tree}/x/y")}
+    class FromB(listing.Selection):
+        def wants(self, folder, name):
+            return name > "b"
+
+    names = {Path(uri).name for uri in listed(str(tree), selection=FromB(), without=f"{tree}/x/y")}
     assert names == {"b.PNG", "e.txt", "f.jpg", "link.jpg", "broken.jpg"}
 
 
@@ -138,6 +144,9 @@ def test_a_bucket_is_walked_page_by_page_and_names_stay_as_they_are(bucket, monk
     monkeypatch.setattr(type(fs), "call_s3", lambda self, *a, **k: real(self, *a, **(k | {"MaxKeys": 5})))
     whole = listed(f"{bucket}/in")
     assert set(whole) == {f"{bucket}/in/{f}{n}" for f in ("x 1#/", "x 2/", "other/y/") for n in NAMES}
+    walked = [info for files in walk.walk(f"{bucket}/in") for info in files.infos()]
+    infos = [info for info in listing.list_files(f"{bucket}/in") if not info.uri.endswith("/")]
+    assert sorted(walked, key=lambda info: info.uri) == infos
     assert {fetch.read_bytes(uri).decode() for uri in whole} == {"in/x 1#/", "in/x 2/", "in/other/y/"}
     assert listed(f"{bucket}/in/x*/*.jpg") == {uri: f for uri, f in whole.items() if "/in/x" in uri}
     assert listed(f"{bucket}/in/**/照*") == {uri: f for uri, f in whole.items() if "照" in uri}

@@ -1,13 +1,13 @@
 """Bytes of a photograph to upright pixels. Whatever a decoder says of a file becomes a SourceError here.
 
-JPEG goes the quickest way (`jpeg`), TIFF through GDAL (`tiff`), the rest through Pillow
-(`pillow`). The content decides, never the name.
+JPEG goes the quickest way (`jpeg`), TIFF and JPEG 2000 through GDAL (`tiff`, `jp2`), PGM and PPM as they
+are (`netpbm`), the rest through Pillow (`pillow`). The content decides, never the name.
 """
 
 import re
 
 from batchseg.errors import NoImageError, SourceError
-from batchseg.pixels.photo import jpeg, pillow, tiff
+from batchseg.pixels.photo import jp2, jpeg, netpbm, pillow, tiff
 from batchseg.pixels.photo.limits import Limits, NoRoomError
 from batchseg.pixels.photo.picture import Picture
 
@@ -20,14 +20,24 @@ FORMATS = (
     (re.compile(rb"II[*+]\0|MM\0[*+]"), "TIFF"),
     (re.compile(rb"RIFF....WEBP", re.DOTALL), "WebP"),
     (re.compile(rb"GIF8[79]a"), "GIF"),
+    (re.compile(rb"P[56][\s#]"), "Netpbm"),
+    (re.compile(rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51"), "JPEG 2000"),
 )
-"""How the taken formats begin."""
+"""How the taken formats begin; HEIC and AVIF are told by their brands."""
+
+BRANDS = {
+    b"avif": "AVIF",
+    b"avis": "AVIF",
+    b"heic": "HEIC",
+    b"heix": "HEIC",
+    b"hevc": "HEIC",
+    b"mif1": "HEIC",
+}
+"""ISO/IEC 23008-12 and AVIF 1.1, the more telling first."""
 
 STRANGERS = (
-    (re.compile(rb"....ftyp(hei|hev|mif)", re.DOTALL), "a HEIC picture"),
-    (re.compile(rb"....ftypavi", re.DOTALL), "an AVIF picture"),
-    (re.compile(rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51"), "a JPEG 2000 picture"),
     (re.compile(rb"\0\0\0\x0cJXL |\xff\x0a"), "a JPEG XL picture"),
+    (re.compile(rb"P[12347f][\s#]"), "a Netpbm file other than a binary PGM or PPM"),
     (re.compile(rb"8BPS"), "a Photoshop file"),
     (re.compile(rb"%PDF"), "a PDF"),
     (re.compile(rb"PK\x03\x04"), "a ZIP archive"),
@@ -40,12 +50,14 @@ ENDED = re.compile(
 """How Pillow and GDAL say that there should have been more."""
 
 TAKEN = "JPEG, PNG, BMP, TIFF, WebP or GIF"
+"""Of the formats that are taken those that everything writes."""
 
 
 def decode(data: bytes, name: str, *, limits: Limits = USUAL) -> Picture:
     """Decode a photograph, whole and upright.
 
-    Grey, RGB, palette and CMYK of JPEG, PNG, BMP, TIFF, WebP and GIF; 16 bits are kept. Transparent pixels
+    Grey, RGB, palette and CMYK of JPEG, PNG, BMP, TIFF, WebP, GIF, PGM, PPM, JPEG 2000, AVIF and HEIC; 16
+    bits are kept, but those of AVIF and HEIC become 8. Of an MPO it is the first picture. Transparent pixels
     (alpha 0) are invalid, other values of alpha are not looked at. Colour profiles and gamma are not
     applied: networks are trained on the numbers in the files.
 
@@ -76,8 +88,8 @@ def decode(data: bytes, name: str, *, limits: Limits = USUAL) -> Picture:
 
 def _decoded(data: bytes, limits: Limits) -> Picture:
     form = _format(data)
-    if form == "TIFF":
-        return tiff.read(data, limits)
+    if form in _READERS:
+        return _READERS[form](data, limits)
     if form == "JPEG":
         try:
             return jpeg.read(data, limits)
@@ -86,10 +98,19 @@ def _decoded(data: bytes, limits: Limits) -> Picture:
     return pillow.read(data, form, limits)
 
 
+_READERS = {"TIFF": tiff.read, "Netpbm": netpbm.read, "JPEG 2000": jp2.read}
+
+
 def _format(data: bytes) -> str:
     for pattern, form in FORMATS:
         if pattern.match(data):
             return form
+    if data[4:8] == b"ftyp":
+        brands = data[8 : min(int.from_bytes(data[:4], "big"), 256)]
+        named = {brands[at : at + 4] for at in (0, *range(8, len(brands), 4))}
+        known = next((form for brand, form in BRANDS.items() if brand in named), None)
+        if known:
+            return known
     if not data:
         msg = "the file is empty"
         raise NoImageError(msg)
@@ -118,7 +139,10 @@ def _fault(error: Exception) -> str:
     while root.__cause__ is not None:
         root = root.__cause__
     text = getattr(root, "errmsg", None) or str(root) or type(root).__name__
-    detail = re.sub(r"(/vsimem/[^:,]*?)?(image\.tif|<[^>]* object at [^>]*>)(: ?)?", "", text).strip(" .")
+    text = " ".join(text.split())
+    detail = re.sub(
+        r"'?(/vsimem/[^:,]*?)?(image\.(?:tif|jp2)|<[^>]* object at [^>]*>)'?(: ?)?", "", text
+    ).strip(" .")
     if ENDED.search(text):
         return f"cut off: the file ends before its picture does ({detail})"
     return f"damaged or cut off ({detail})"

@@ -11,7 +11,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from batchseg.errors import SourceChangedError, SourceError, SourceIOError
+from batchseg.errors import MismatchError, SourceChangedError, SourceError, SourceIOError
+from batchseg.inputs.places import HAS_PLACE
 from batchseg.inputs.source import Doubt
 from batchseg.pixels.photo.decode import USUAL, decode
 from batchseg.pixels.photo.limits import Limits, NoRoomError
@@ -117,7 +118,8 @@ def _large(row: Row) -> Loaded:
 def _read(row: Row, with_content: bool) -> _Read:
     """Raises SourceError."""
     if row["problem"]:
-        raise SourceError(row["problem"])
+        wrong_job = row["problem"].startswith(HAS_PLACE)
+        raise MismatchError(row["problem"]) if wrong_job else SourceError(row["problem"])
     if row["size"] > MAX_FILE_BYTES:
         msg = f"is a file of {row['size']:,} bytes, at most {MAX_FILE_BYTES:,} are taken for a photograph"
         raise SourceError(msg)

@@ -27,6 +27,8 @@ class Picture:
     """Shape (height, width), True where the pixel is usable; None: all are."""
     kind: str
     """What the file holds, in a word for messages: grey, RGB, palette, CMYK, RGBA, 16-bit grey ..."""
+    place: str = ""
+    """What the file says of its place on the ground, in words; empty: nothing."""
 
     @property
     def size_hw(self) -> tuple[int, int]:
@@ -40,7 +42,12 @@ def turning_bytes(orientation: object, picture: float) -> float:
 
 
 def make_picture(
-    pixels: NDArray[Any], valid: NDArray[np.bool_] | None, kind: str, *, orientation: Any
+    pixels: NDArray[Any],
+    valid: NDArray[np.bool_] | None,
+    kind: str,
+    *,
+    orientation: Any = 1,
+    place: str = "",
 ) -> Picture:
     """A picture of what a file stores.
 
@@ -49,6 +56,7 @@ def make_picture(
         valid: (height, width) as stored, or None.
         kind: see `Picture.kind`.
         orientation: EXIF's number, 1 to 8; anything else stands for 1, as EXIF 2.32 (4.6.4) has it.
+        place: see `Picture.place`.
     """
     if pixels.ndim == 2:
         pixels = pixels[:, :, None]
@@ -60,6 +68,7 @@ def make_picture(
         if valid is None
         else _upright(valid[:, :, None].view(np.uint8), orientation)[:, :, 0] > 0,
         kind=kind,
+        place=place,
     )
 
 

@@ -1,4 +1,4 @@
-"""PNG, BMP, WebP and GIF by Pillow, and the JPEGs that `jpeg` leaves.
+"""PNG, BMP, WebP, GIF, AVIF and HEIC by Pillow, and the JPEGs that `jpeg` leaves.
 
 Pillow checks less than it could and reduces colour of 16 bits to 8: a PNG's checksums are looked at
 here, and its colour of 16 bits is read by GDAL.
@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import AvifImagePlugin
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.GifImagePlugin import GifImageFile
 from PIL.ImageFile import ImageFile
@@ -20,7 +21,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 from rasterio.io import MemoryFile
 
-from batchseg.errors import SourceError
+from batchseg.errors import NoImageError, SourceError
 from batchseg.pixels.gdal import BLOCK_CACHE_BYTES, gdal
 from batchseg.pixels.photo.jpeg import coefficient_bytes, orientation_of
 from batchseg.pixels.photo.limits import Limits
@@ -53,6 +54,8 @@ WEBP_BYTES = 9
 
 KEPT_CHUNKS = frozenset((b"tRNS", b"acTL", b"fcTL", b"fdAT"))
 """Of a PNG's chunks that a reader may pass over those that tell of pixels: transparency, other frames."""
+VIDEO_BYTES = 13
+"""Per pixel, of the planes of an AVIF's or HEIC's decoder, which may have 12 bits, and of its RGBA."""
 
 DEEP_BYTES = {2: (10, 7, 6), 4: (8, 5, 2), 6: (12, 9, 6)}
 """By the colour type of PNGs of 16 bits: as in MODE_BYTES."""
@@ -64,6 +67,7 @@ def read(data: bytes, form: str, limits: Limits) -> Picture:
     Raises:
         SourceError: too large, animated, cut off, or of a kind that is not expanded. What Pillow and GDAL
             raise besides has no common base.
+        NoImageError: it is of a format whose decoder is not installed.
         NoRoomError: the limits have no room for it now.
     """
     with warnings.catch_warnings():
@@ -77,15 +81,42 @@ def _read(data: bytes, form: str, limits: Limits) -> Picture:
         data, exif = _bare_png(data)
     if form == "WebP":  # its reader takes memory as soon as it is made
         _check(limits, *_webp_size(data), "RGBA", data, form, orientation_of(exif))
-    image = OPENERS[form](io.BytesIO(data))
+    image = _opener(form)(io.BytesIO(data))
     orientation = orientation_of(exif or image.info.get("exif"))
     if form != "WebP":
         _check(limits, image.height, image.width, image.mode, data, form, orientation)
     if getattr(image, "is_animated", False):
-        msg = f"is an animated {form}; save one frame of it"
+        msg = (
+            "holds several pictures; save one of them"
+            if form == "HEIC"
+            else f"is an animated {form}; save one frame of it"
+        )
         raise SourceError(msg)
     pixels, valid, kind = _deep_png(data, image) if _is_deep(data, form) else _expanded(image, data)
     return make_picture(pixels, valid, kind, orientation=orientation)
+
+
+def _opener(form: str) -> type[ImageFile]:
+    """Raises NoImageError where what reads the format is not installed."""
+    if form == "AVIF":
+        if not AvifImagePlugin.SUPPORTED:
+            msg = "is an AVIF picture, which this Pillow was built without; save it as PNG"
+            raise NoImageError(msg)
+        AvifImagePlugin.DEFAULT_MAX_THREADS = 1
+        return AvifImagePlugin.AvifImageFile
+    if form == "HEIC":
+        try:
+            import pillow_heif
+        except ImportError as e:
+            msg = (
+                "is a HEIC picture; install pillow-heif (the extra `heic`) and run `batchseg retry`, or save "
+                "it as JPEG"
+            )
+            raise NoImageError(msg) from e
+        pillow_heif.options.DECODE_THREADS = 1
+        opener: type[ImageFile] = pillow_heif.HeifImageFile
+        return opener
+    return OPENERS[form]
 
 
 def _is_deep(data: bytes, form: str) -> bool:
@@ -105,6 +136,8 @@ def _check(
         loading += coefficient_bytes(data, 4)
     elif form == "WebP":
         loading, beside = loading + WEBP_BYTES, beside + WEBP_BYTES
+    elif form in ("AVIF", "HEIC"):
+        loading += VIDEO_BYTES
     decoding = max(loading, beside + turning_bytes(orientation, picture))
     more = min(BLOCK_CACHE_BYTES, 8 * height * width) if deep else 0
     limits.check(height, width, decoding=decoding, picture=picture + 1, file_bytes=2 * len(data), more=more)

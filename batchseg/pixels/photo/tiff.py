@@ -13,6 +13,7 @@ from rasterio.io import MemoryFile
 
 from batchseg.errors import SourceError
 from batchseg.inputs.formats import check_bands, check_elsewhere
+from batchseg.pixels.frames import check_one_page
 from batchseg.pixels.gdal import BLOCK_CACHE_BYTES, gdal
 from batchseg.pixels.photo.limits import Limits
 from batchseg.pixels.photo.picture import Picture, make_picture, turning_bytes
@@ -20,6 +21,9 @@ from batchseg.pixels.photo.picture import Picture, make_picture, turning_bytes
 WIDTH, HEIGHT, BITS, PHOTOMETRIC, ORIENTATION = 256, 257, 258, 262, 274
 SUBFILE, STRIP_BYTES, TILE_BYTES, INK_SET, DNG_VERSION = 254, 279, 325, 332, 50706
 """Tags of TIFF 6.0, and of DNG."""
+
+PLACE_TAGS = (33550, 33922, 34264, 34735, 50844)
+"""ModelPixelScale, ModelTiepoint, ModelTransformation and GeoKeyDirectory of GeoTIFF 1.1, and GDAL's RPCs."""
 
 MIN_IS_WHITE, MIN_IS_BLACK, RGB, PALETTE, CMYK, YCBCR = 0, 1, 2, 3, 5, 6
 OTHERS = {
@@ -53,9 +57,7 @@ def read(data: bytes, limits: Limits) -> Picture:
     with gdal(), MemoryFile(data, filename="image.tif") as memory, memory.open(driver="GTiff") as dataset:
         check_bands(dataset.count)
         check_elsewhere(dataset.tags(ns="OVERVIEWS"))
-        if len(dataset.subdatasets) > 1:
-            msg = f"holds {len(dataset.subdatasets)} pages; save each as a file of its own"
-            raise SourceError(msg)
+        check_one_page(dataset)
         _check(limits, dataset, tags, len(data))
         # A strip or tile of no bytes: GDAL fills it with 0 and says nothing.
         if dataset.nodata is None and 0 in np.atleast_1d(tags.get(STRIP_BYTES, tags.get(TILE_BYTES, 1))):
@@ -68,9 +70,10 @@ def read(data: bytes, limits: Limits) -> Picture:
             )
             raise SourceError(msg)
         bands = dataset.read()
-        pixels, kind = _expanded(dataset, bands, tags.get(PHOTOMETRIC, MIN_IS_BLACK))
-        valid = _valid(dataset, bands)
-    return make_picture(pixels, valid, kind, orientation=orientation)
+        pixels, kind = expanded(dataset, bands, tags.get(PHOTOMETRIC, MIN_IS_BLACK))
+        valid = valid_of(dataset, bands)
+        place = place_of(dataset) if any(tag in tags for tag in PLACE_TAGS) else ""
+    return make_picture(pixels, valid, kind, orientation=orientation, place=place)
 
 
 def _check(limits: Limits, dataset: rasterio.DatasetReader, tags: dict[int, Any], file_bytes: int) -> None:
@@ -110,7 +113,8 @@ def _tags(data: bytes) -> dict[int, Any]:
         stream.seek(directory.next)
         directory.load(stream)
         wanted = (WIDTH, HEIGHT, BITS, PHOTOMETRIC, ORIENTATION, SUBFILE, STRIP_BYTES, TILE_BYTES, INK_SET)
-        return {tag: directory[tag] for tag in (*wanted, DNG_VERSION) if tag in directory}
+        found = {tag: directory[tag] for tag in (*wanted, DNG_VERSION) if tag in directory}
+        return found | {tag: True for tag in PLACE_TAGS if tag in directory}
 
 
 def _refuse(tags: dict[int, Any]) -> None:
@@ -129,12 +133,24 @@ def _refuse(tags: dict[int, Any]) -> None:
         raise SourceError(msg.replace(",,", ","))
 
 
+def place_of(dataset: rasterio.DatasetReader) -> str:
+    """What a file itself says of its place on the ground, in words; empty: nothing."""
+    points, _ = dataset.gcps
+    said = {
+        "CRS": bool(dataset.crs),
+        "geotransform": not dataset.transform.is_identity,
+        "ground control points": bool(points),
+        "RPCs": bool(dataset.tags(ns="RPC")),
+    }
+    return ", ".join(what for what, is_there in said.items() if is_there)
+
+
 def _converted(dataset: rasterio.DatasetReader) -> bool:
     """Whether libtiff makes RGBA of other colours: it then turns strips, not the picture."""
     return dataset.count == 4 and "SOURCE_COLOR_SPACE" in dataset.tags(ns="IMAGE_STRUCTURE")
 
 
-def _expanded(
+def expanded(
     dataset: rasterio.DatasetReader, bands: NDArray[Any], photometric: int
 ) -> tuple[NDArray[Any], str]:
     """(height, width, channels) and `Picture.kind`, of bands (bands, height, width) as GDAL gives them."""
@@ -196,7 +212,7 @@ def _inverted(pixels: NDArray[Any], nbits: int) -> NDArray[Any]:
     return np.asarray(most - pixels).astype(pixels.dtype)
 
 
-def _valid(dataset: rasterio.DatasetReader, bands: NDArray[Any]) -> NDArray[np.bool_] | None:
+def valid_of(dataset: rasterio.DatasetReader, bands: NDArray[Any]) -> NDArray[np.bool_] | None:
     """Shape (height, width), or None; in the order of GDAL's masks: the file's own, nodata, alpha."""
     flags = dataset.mask_flag_enums[0]
     valid: NDArray[np.bool_] | None = None

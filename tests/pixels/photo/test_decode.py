@@ -125,6 +125,11 @@ LOSSLESS = {
     ),
     "webp RGB": (by_opencv(RGB, ".webp", (cv2.IMWRITE_WEBP_QUALITY, 101)), RGB, None, "RGB"),
     "webp RGBA": (by_pillow(RGBA, "WEBP", lossless=True, exact=True), RGB, ALPHA > 0, "RGBA"),
+    "ppm": (by_pillow(RGB, "PPM"), RGB, None, "RGB"),
+    "pgm": (by_pillow(GREY, "PPM"), GREY, None, "grey"),
+    "jp2 grey": (by_pillow(GREY, "JPEG2000"), GREY, None, "grey"),
+    "jp2 RGB": (by_pillow(RGB, "JPEG2000"), RGB, None, "RGB"),
+    "jp2 RGBA": (by_pillow(RGBA, "JPEG2000"), RGB, ALPHA > 0, "RGBA"),
     "tiff grey": (by_pillow(GREY, "TIFF"), GREY, None, "grey"),
     "tiff RGB": (by_pillow(RGB, "TIFF", compression="tiff_lzw"), RGB, None, "RGB"),
     "tiff RGBA": (by_pillow(RGBA, "TIFF"), RGB, ALPHA > 0, "RGBA"),
@@ -358,8 +363,8 @@ def test_an_absurd_size_is_refused_by_the_header(form):
         ("Prüfprotokoll der Nacht".encode(), r"no image: it begins with text(?!, )"),
         (bytes(4096), "no image: it begins with zero bytes"),
         (b"\x01\x9b\xfe\x00\x80\x81\x82\x83" * 9, "no image: it begins with the bytes 01 9b fe"),
-        (b"\0\0\0\x18ftypheic\0\0\0\0", "is a HEIC picture; save it as JPEG"),
-        (by_gdal(RGB[:, :, 0], driver="JP2OpenJPEG"), "is a JPEG 2000 picture"),
+        (b"P2\n1 1\n255\n3\n", "is a Netpbm file other than a binary PGM or PPM; save it as JPEG"),
+        (b"\0\0\0\x0cJXL \r\n", "is a JPEG XL picture; save it as JPEG"),
     ],
 )
 def test_what_is_no_photograph_is_told_in_words(data, words):

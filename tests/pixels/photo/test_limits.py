@@ -98,6 +98,10 @@ def test_decoding_takes_what_the_header_says_and_not_much_less(tmp_path):
         "plain.gif": encoded(base, "GIF"),
         "plain.webp": encoded(rgba, "WEBP", method=0),
         "plain.tif": encoded(rgb, "TIFF", compression="tiff_lzw"),
+        "plain.ppm": encoded(rgb, "PPM"),
+        "plain.jp2": encoded(rgb, "JPEG2000"),
+        "plain.avif": encoded(rgb, "AVIF", speed=10),
+        "clear.avif": encoded(rgba, "AVIF", speed=10),
     }
     for name, data in files.items():
         (tmp_path / name).write_bytes(data)

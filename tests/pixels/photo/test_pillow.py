@@ -1,12 +1,13 @@
 import struct
+import sys
 import zlib
 
 import numpy as np
 import pytest
-from encoded import CMYK, DEEP, GREY, HEIGHT, RGB, WHOLE, WIDTH, by_gdal, by_pillow
+from encoded import ALPHA, CMYK, DEEP, GREY, HEIGHT, RGB, WHOLE, WIDTH, by_gdal, by_pillow
 from PIL import Image
 
-from batchseg.errors import SourceError
+from batchseg.errors import NoImageError, SourceError
 from batchseg.pixels.photo.decode import decode
 
 
@@ -96,3 +97,47 @@ def test_a_bmp_whose_alpha_is_0_throughout_has_none():
     picture = decode(bmp_of(rgba), "x.bmp")
     assert picture.valid is not None and picture.valid.sum() == 1 and picture.valid[2, 3]
     assert not decode(by_pillow(Image.fromarray(rgba * 0), "PNG"), "x.png").valid.any()
+
+
+def test_avif_comes_upright_and_a_sequence_is_no_picture():
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    picture = decode(by_pillow(RGB, "AVIF", quality=100, subsampling="4:4:4", exif=turned), "x.avif")
+    assert np.abs(picture.pixels.astype(int) - np.rot90(RGB, -1)).mean() < 2
+    with pytest.raises(SourceError, match="is an animated AVIF"):
+        decode(frames("AVIF"), "x.avif")
+
+
+def test_of_an_mpo_the_first_picture_is_done():
+    assert np.abs(decode(frames("MPO"), "x.mpo").pixels.astype(int) - RGB).mean() < 9
+
+
+HEIC = b"\0\0\0\x1cftypheic\0\0\0\0mif1heicmiaf"
+
+
+@pytest.mark.parametrize(
+    "head", [HEIC, HEIC.replace(b"ftypheic", b"ftypmif1"), HEIC.replace(b"heic", b"heix")]
+)
+def test_heic_without_its_decoder_is_told_by_name(monkeypatch, head):
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    with pytest.raises(NoImageError, match=r"is a HEIC picture; install pillow-heif .*`batchseg retry`"):
+        decode(head + bytes(99), "x.jpg")
+
+
+def test_avif_without_its_decoder_is_told_by_name(monkeypatch):
+    monkeypatch.setattr("PIL.AvifImagePlugin.SUPPORTED", False)
+    with pytest.raises(NoImageError, match="is an AVIF picture, which this Pillow was built without"):
+        decode(b"\0\0\0\x1cftypavif\0\0\0\0mif1avifmiaf", "x.avif")
+
+
+def test_heic_is_read_where_its_decoder_is_installed():
+    heif = pytest.importorskip("pillow_heif")
+    heif.register_heif_opener()
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    picture = decode(by_pillow(RGB, "HEIF", quality=-1, exif=turned.tobytes()), "x.heic")
+    assert np.abs(picture.pixels.astype(int) - np.rot90(RGB, -1)).mean() < 2
+    clear = decode(by_pillow(np.dstack([RGB, ALPHA]), "HEIF", quality=-1), "x.heic")
+    assert np.array_equal(clear.valid, ALPHA > 0)
+    with pytest.raises(SourceError, match="holds several pictures"):
+        decode(frames("HEIF"), "x.heic")
