@@ -10,6 +10,9 @@ from batchseg.job import schema_parts
 from batchseg.job.settings import Fit
 from batchseg.models.package import EngineName, Precision
 
+LARGEST_TILE = 8192
+"""Pixels per side."""
+
 
 class JobFile(schema_parts.Strict):
     """A job file as it is written. docs/jobs.md shows what stands below its keys."""
@@ -32,10 +35,12 @@ class JobFile(schema_parts.Strict):
     """Band numbers from 1, in the model's order; all bands if not set. A band named here is data, even if the
     file tags it as alpha.
     """
-    tile_size: int | None = Field(default=None, ge=8, le=8192)
+    tile_size: int | None = Field(default=None, ge=8, le=LARGEST_TILE)
     """Pixels per side of the model's input. If not set, the model's own size, else 512."""
     halo: int = Field(default=64, ge=0)
-    """Pixels dropped on each side of a tile. A mask has no seams from half the model's receptive field on."""
+    """Pixels dropped on each side of a tile. It and the core (`tile_size` less two halos) must be multiples
+    of the network's stride. [How wide it should be](models.md#halo-and-seams).
+    """
     scale: Literal["transforms", "metadata"] | schema_parts.Divide | schema_parts.Stretch = "transforms"
     """How raw values become the model's unit. `transforms`: as the model's Normalize says (it divides uint8
     by 255; without it values go in as they are; `batchseg plan` shows which). `metadata`: reflectance, by
@@ -248,10 +253,7 @@ def _has_scenes(inputs: Any) -> bool:
 
 
 def no_core(tile_size: int, halo: int) -> str:
-    return (
-        f"halo {halo} leaves no core in tile_size {tile_size} (need tile_size > 2 * halo); "
-        f"raise tile_size or lower halo"
-    )
+    return f"halo {halo} leaves no core in tile_size {tile_size} (need tile_size > 2 * halo); raise tile_size"
 
 
 def seconds_until(deadline: str, now: dt.datetime) -> float:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from batchseg.engines.base import Device, Offer, engine, telling_line
 from batchseg.engines.graphs.cache import cache_key, cached_folder
 from batchseg.engines.graphs.derive import prepare_network
+from batchseg.engines.graphs.strides import stride_of
 from batchseg.engines.paddle import gpu_name
 from batchseg.errors import ModelError, StoppedError
 from batchseg.job.recipe import Recipe
@@ -55,9 +56,15 @@ def probe(
     Raises:
         ModelError: the model cannot be loaded, crashes, or is no segmentation network.
     """
-    answer: tuple[ModelFacts, Device] = _alone(
-        package, _probe, package, channels, tile_size, device, tuple(engines)
-    )
+    question = (package, channels, tile_size, device, tuple(engines))
+    answer: tuple[ModelFacts, Device]
+    try:
+        answer = _alone(package, _probe, *question, True)
+    except ModelError as e:
+        if not isinstance(e.__cause__, ProcessDiedError) or e.__cause__.hung:
+            raise
+        # A model that runs is not refused because its library cannot show its inside.
+        answer = _alone(package, _probe, *question, False)
     return answer
 
 
@@ -122,7 +129,12 @@ def _try_out(recipe: Recipe) -> None:
 
 
 def _probe(
-    package: ModelPackage, channels: int | None, tile_size: int, device: str, engines: tuple[EngineName, ...]
+    package: ModelPackage,
+    channels: int | None,
+    tile_size: int,
+    device: str,
+    engines: tuple[EngineName, ...],
+    look_inside: bool,
 ) -> tuple[ModelFacts, Device]:
     silence_stdout()
     name = reference_engine(package)
@@ -155,7 +167,12 @@ def _probe(
         engine=f"{name} {engine(name).version()}",
         device=where,
         seconds_per_tile=seconds / len(batch),
+        stride=0,
     )
+    # Where transforms resize a tile, the network's pixels are no pixels of the raster.
+    if look_inside and _answer_hw(package, tile_size) == (tile_size, tile_size):
+        stride = stride_of(package, network, channels=channels, side=tile_size)
+        facts = dataclasses.replace(facts, stride=stride)
     return facts, job_device
 
 
@@ -240,7 +257,7 @@ def _scores_kind(scores: NDArray[Any], package: ModelPackage) -> tuple[OutputKin
     return ("probabilities" if likely and package.output != "logits" else "logits"), count
 
 
-VERSION = 1
+VERSION = 2
 """Of what a probe looks at: another number, and nothing kept before is used."""
 
 
