@@ -253,7 +253,7 @@ def _has_scenes(inputs: Any) -> bool:
 
 
 def no_core(tile_size: int, halo: int) -> str:
-    return f"halo {halo} leaves no core in tile_size {tile_size} (need tile_size > 2 * halo); raise tile_size"
+    return f"halo {halo} leaves no core in tile_size {tile_size}; raise tile_size above two halos, {2 * halo}"
 
 
 def seconds_until(deadline: str, now: dt.datetime) -> float:

@@ -128,6 +128,9 @@ def choose(
         _check_offer(recipe)
         try_out(recipe)
         compared = is_own(recipe)
+        if not compared and sources is None:
+            own = reference_engine(recipe.model)
+            say(f"the first run compares {recipe.engine} with {own} on its own tiles")
     choice = Choice(
         engine=recipe.engine,
         precision=recipe.precision,
@@ -184,15 +187,8 @@ def _prove(config: JobConfig, recipe: Recipe, sources: Sequence[Source], say: Ca
 
 def _remedies(recipe: Recipe, trial: Trial) -> list[str]:
     """What to do about an engine that did not pass, a line each."""
-    own, lines = reference_engine(recipe.model), []
-    stride = recipe.facts.stride or 1
-    if recipe.tile_size % stride:
-        size = -(-recipe.tile_size // stride) * stride
-        lines.append(
-            f"tile_size {recipe.tile_size} is no multiple of {stride}, the network's stride, where engines "
-            f"often differ: try tile_size: {size}"
-        )
-    lines.append(f"use the model's own: engine: {own}; engine: auto takes another only if it agrees")
+    own = reference_engine(recipe.model)
+    lines = [f"use the model's own, engine: {own}, or engine: auto, which takes another only if it agrees"]
     if recipe.precision != "fp32":
         lines.append(f"or {recipe.engine} in another precision, such as fp32")
     if trial.agreement is not None:

@@ -61,9 +61,9 @@ def probe(
     try:
         answer = _alone(package, _probe, *question, True)
     except ModelError as e:
-        if not isinstance(e.__cause__, ProcessDiedError) or e.__cause__.hung:
+        if not isinstance(e.__cause__, ProcessDiedError):
             raise
-        # A model that runs is not refused because its library cannot show its inside.
+        # A model that runs is not refused because its library crashes or hangs where its inside is looked at.
         answer = _alone(package, _probe, *question, False)
     return answer
 

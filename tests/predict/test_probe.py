@@ -6,13 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from factories import make_package
+from factories import make_facts, make_package
 
 from batchseg.errors import ModelError
 from batchseg.models.reading import read_model
 from batchseg.predict import probe as probe_module
 from batchseg.predict.probe import output_kind, probe
 from batchseg.system.machine import cpu_class
+from batchseg.system.processes import ProcessDiedError, ProcessHungError
 
 
 def probed(folder: Path, channels: int | None = None):
@@ -128,3 +129,26 @@ def test_refusals_encrypted_models_and_gpus_are_not_kept(models: Path, monkeypat
     monkeypatch.setattr(probe_module, "has_gpu_nodes", lambda: True)
     with pytest.raises(AssertionError):
         ask(package)
+
+
+def test_the_probe_finds_the_stride_and_keeps_it(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = read_model(str(models / "coarse"))
+    facts, _ = ask(package, channels=3)
+    assert facts.stride == 4
+    forbid(monkeypatch)
+    assert ask(package, channels=3)[0] == facts
+
+
+@pytest.mark.parametrize("hung", [False, True])
+def test_a_library_that_dies_while_it_shows_its_inside_refuses_no_model(monkeypatch, hung: bool) -> None:
+    asked: list[bool] = []
+
+    def alone(package, function, *arguments):
+        asked.append(arguments[-1])
+        if arguments[-1]:
+            raise ModelError from (ProcessHungError() if hung else ProcessDiedError())
+        return make_facts(stride=0), "cpu"
+
+    monkeypatch.setattr(probe_module, "_alone", alone)
+    facts, _ = probe(make_package(), channels=3, tile_size=64, device="cpu")
+    assert (facts.stride, asked) == (0, [True, False])
