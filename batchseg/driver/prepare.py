@@ -71,7 +71,7 @@ def check_tiles(
         say(
             f"tiles do not line up, so masks break at their borders: {misalignment(recipe)}. "
             + (
-                f"This output is finished as it was begun; for one without such breaks name another "
+                f"This output is finished as it was begun; for one whose tiles line up name another "
                 f"`output`, and set {keys}"
                 if keys
                 else f"{recipe.model.network} takes {recipe.tile_size} pixels: no halo mends it"

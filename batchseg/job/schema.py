@@ -66,8 +66,8 @@ class JobFile(schema_parts.Strict):
     regions: bool | schema_parts.RegionKeys = True
     """Write polygons of the mask as GeoParquet. A mapping says [which regions](#keys-of-regions)."""
     engine: EngineName | Literal["auto"] | None = None
-    """What runs the network. If not set, `paddle` for Paddle models and `onnxruntime` for ONNX files. `auto`
-    [tries all and takes the fastest that agrees](engines.md).
+    """What runs the network. If not set, `paddle` for Paddle models and `onnxruntime` for ONNX files. Any
+    other must pass the `gate`; `auto` [tries all and takes the fastest that does](engines.md).
     """
     precision: Precision | Literal["auto"] | None = None
     """`fp32` if not set. `bf16` needs a CPU with fast bf16, `fp16` a GPU, `int8` a model that arrives
@@ -78,7 +78,9 @@ class JobFile(schema_parts.Strict):
     `false` is faster on CPUs where classes are many and the halo is wide: a graph classifies the halo too.
     """
     gate: schema_parts.Gate = schema_parts.Gate()
-    """How near to the reference `auto` wants an engine, and [how it tries one](#keys-of-gate)."""
+    """How near to the reference an engine must come that is not the model's own, and [how it is
+    tried](#keys-of-gate).
+    """
     device: Literal["auto", "cpu", "gpu"] = "auto"
     """`auto` takes a GPU where the model's engine finds one."""
     executor: Literal["ray", "inline"] = "ray"

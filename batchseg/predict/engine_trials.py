@@ -236,7 +236,9 @@ class _Course:
             return replace(trial, reason=str(e).removeprefix("model: "))
         except Exception as e:  # noqa: BLE001  engines raise what they like, and none of it may end the run
             return replace(trial, reason=telling_line(e))
-        return replace(trial, agreement=found, tiles_per_second=speed, reason=shortfall(found, self.gate))
+        exact = recipe.precision == "fp32" and not recipe.model.quantized
+        reason = shortfall(found, self.gate, exact=exact)
+        return replace(trial, agreement=found, tiles_per_second=speed, reason=reason)
 
     def time_again(self, recipe: Recipe, trial: Trial) -> Trial:
         """With the higher of two speeds: whatever else the machine does only slows."""
