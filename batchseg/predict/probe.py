@@ -8,6 +8,7 @@ import json
 import os
 import time
 from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,7 +24,7 @@ from batchseg.errors import ModelError, StoppedError
 from batchseg.job.recipe import Recipe
 from batchseg.job.resolve import reference_engine
 from batchseg.models import resize
-from batchseg.models.package import EngineName, Layout, ModelFacts, ModelPackage, OutputKind
+from batchseg.models.package import EngineName, Layout, ModelFacts, ModelPackage, OutputKind, Padding
 from batchseg.predict.predictor import Preparation, load_predictor
 from batchseg.system.json_text import parse_json
 from batchseg.system.machine import cpu_class, has_gpu_nodes
@@ -169,11 +170,25 @@ def _probe(
         seconds_per_tile=seconds / len(batch),
         stride=0,
     )
-    # Where transforms resize a tile, the network's pixels are no pixels of the raster.
-    if look_inside and _answer_hw(package, tile_size) == (tile_size, tile_size):
-        stride = stride_of(package, network, channels=channels, side=tile_size)
-        facts = dataclasses.replace(facts, stride=stride)
+    if look_inside:
+        height, _ = _answer_hw(package, tile_size)
+        stride = stride_of(package, network, channels=channels, side=height)
+        facts = dataclasses.replace(facts, stride=raster_stride(package, stride, tile_size))
     return facts, job_device
+
+
+def raster_stride(package: ModelPackage, stride: int, tile_size: int) -> int:
+    """A network's stride in pixels of the raster, where transforms resize a tile before.
+
+    The smallest whole number that is a multiple of it: 32 of 512 pixels are 62.5 of a tile of 1000, and every
+    125 pixels two cells end. 0: borders are added, or both sides scaled differently, and nothing lines up.
+    """
+    height, width = _answer_hw(package, tile_size)
+    if (height, width) == (tile_size, tile_size):
+        return stride
+    if height != width or any(isinstance(step, Padding) for step in package.geometry):
+        return 0
+    return Fraction(stride * tile_size, height).numerator
 
 
 def _device(asked: str, engines: Sequence[EngineName], package: ModelPackage) -> Device:

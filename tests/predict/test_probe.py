@@ -9,9 +9,10 @@ import pytest
 from factories import make_facts, make_package
 
 from batchseg.errors import ModelError
+from batchseg.models.package import Padding, Resize
 from batchseg.models.reading import read_model
 from batchseg.predict import probe as probe_module
-from batchseg.predict.probe import output_kind, probe
+from batchseg.predict.probe import output_kind, probe, raster_stride
 from batchseg.system.machine import cpu_class
 from batchseg.system.processes import ProcessDiedError, ProcessHungError
 
@@ -152,3 +153,21 @@ def test_a_library_that_dies_while_it_shows_its_inside_refuses_no_model(monkeypa
     monkeypatch.setattr(probe_module, "_alone", alone)
     facts, _ = probe(make_package(), channels=3, tile_size=64, device="cpu")
     assert (facts.stride, asked) == (0, [True, False])
+
+
+RESIZED = (Resize(target_hw=(512, 512)),)
+
+
+@pytest.mark.parametrize(
+    ("geometry", "tile_size", "expected"),
+    [
+        ((), 500, 32),
+        (RESIZED, 512, 32),
+        (RESIZED, 1024, 64),
+        (RESIZED, 1000, 125),
+        ((Padding(target_hw=(640, 640), value=(0.0,)),), 500, 0),
+        ((Resize(target_hw=(512, 256)),), 512, 0),
+    ],
+)
+def test_a_stride_is_told_in_pixels_of_the_raster(geometry, tile_size, expected):
+    assert raster_stride(make_package(geometry=geometry), 32, tile_size) == expected
