@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchseg.engines.base import readable
-from batchseg.engines.graphs.bake_onnx import read_onnx
+from batchseg.engines.graphs.bake_onnx import show_tensors
 from batchseg.engines.graphs.bake_paddle import side_by_side
+from batchseg.engines.onnxruntime import plain_session
 from batchseg.models.package import ModelPackage, Network
 from batchseg.system.processes import captured_output
 
@@ -89,7 +90,9 @@ def _opened(package: ModelPackage, network: Network) -> Iterator[Run]:
     """The network as something that gives the shapes of all its tensors for a batch."""
     with readable(network) as (program, params), tempfile.TemporaryDirectory() as folder:
         if package.format == "onnx":
-            yield _onnx(program, package.layout)
+            session = plain_session(show_tensors(program, package.layout))
+            name = session.get_inputs()[0].name
+            yield lambda batch: [np.shape(value) for value in session.run(None, {name: batch})]
             return
         import paddle
 
@@ -101,33 +104,6 @@ def _opened(package: ModelPackage, network: Network) -> Iterator[Run]:
             yield _paddle(stem) if package.format == "pir" else _paddle_legacy(stem)
         finally:
             paddle.disable_static()
-
-
-def _onnx(path: str, layout: str) -> Run:
-    """Sizes that the file fixes are opened: most such networks run at others as well."""
-    import onnx
-    import onnxruntime
-
-    proto = read_onnx(path)
-    graph = proto.graph
-    shown = {value.name for value in graph.output}
-    for node in graph.node:
-        graph.output.extend(
-            onnx.ValueInfoProto(name=name) for name in node.output if name not in {"", *shown}
-        )
-    weights = {tensor.name for tensor in graph.initializer}
-    (image,) = (value for value in graph.input if value.name not in weights)
-    for axis in (1, 2) if layout == "NHWC" else (2, 3):
-        image.type.tensor_type.shape.dim[axis].dim_param = f"side{axis}"
-    del graph.value_info[:]
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 4
-    session = onnxruntime.InferenceSession(
-        proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
-    return lambda batch: [np.shape(value) for value in session.run(None, {image.name: batch})]
 
 
 def _paddle(stem: str) -> Run:
