@@ -93,7 +93,7 @@ def test_a_run_refuses_tiles_that_do_not_line_up_and_its_remedy_is_right(
         "scale": {"divide": 1},
     }
     job = write_job(**keys, halo=6)
-    with pytest.raises(ConfigError, match=r"network's stride is 4: .* Set halo: 8$"):
+    with pytest.raises(ConfigError, match=r"network's stride is 4\. .* Set halo: 8$"):
         run(job)
     assert not (tmp_path / "out" / "_batchseg" / "output.json").exists()
     assert run(job, "halo=8").tally.done == 1
