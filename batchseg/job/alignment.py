@@ -68,7 +68,7 @@ def check_alignment(config: JobConfig, recipe: Recipe) -> None:
     if is_aligned(recipe) or not (keys := remedy(recipe)):
         return
     msg = (
-        f"{config.path}: {misalignment(recipe)}. Halo and core must be multiples of it, or each tile sees the "
-        f"raster through a grid of its own, and masks break at the borders of tiles. Set {keys}"
+        f"{config.path}: {misalignment(recipe)}. Halo and core must be multiples of it, or each tile sees "
+        f"the raster through a grid of its own, and masks break at the borders of tiles. Set {keys}"
     )
     raise ConfigError(msg)
