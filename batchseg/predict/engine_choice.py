@@ -108,29 +108,18 @@ def choose(
     recipe, notes = _bakeable(with_engine(recipe, recipe.engine, recipe.precision))
     for note in notes:
         say(note)
-    trials: tuple[Mapping[str, Any], ...] = ()
-    compared = True
+    trials: tuple[Mapping[str, Any], ...]
     if "auto" in (config.engine, config.precision):
         found = try_engines(config, recipe, sources or (), workers=workers, say=say)
-        best = found.chosen
-        recipe = replace(with_engine(recipe, best.engine, best.precision), device=best.device)
-        if best.bare:
-            recipe = replace(recipe, bake=None)
-            notes = (*notes, "nothing else agrees with the bare network")
-            say(notes[-1])
-        trials = tuple(figures(trial) for trial in found.trials)
+        recipe = _chosen(recipe, found)
         for line in describe_bench(found):
             say(f"  {line}")
-    elif not is_own(recipe) and sources:
-        _check_offer(recipe)
-        trials = (figures(_prove(config, recipe, sources, say)),)
-    elif not is_own(recipe) or recipe.precision != "fp32":
-        _check_offer(recipe)
-        try_out(recipe)
-        compared = is_own(recipe)
-        if not compared and sources is None:
-            own = reference_engine(recipe.model)
-            say(f"the first run compares {recipe.engine} with {own} on its own tiles")
+        if found.chosen.bare:
+            notes = (*notes, "nothing else agrees with the bare network")
+            say(notes[-1])
+        trials, compared = tuple(figures(trial) for trial in found.trials), True
+    else:
+        trials, compared = _named(config, recipe, sources, say)
     choice = Choice(
         engine=recipe.engine,
         precision=recipe.precision,
@@ -145,6 +134,34 @@ def choose(
     if trials:
         say(f"chosen: {choice.summary}")
     return recipe, choice
+
+
+def _chosen(recipe: Recipe, found: Bench) -> Recipe:
+    """The recipe as the trial that was chosen ran it."""
+    best = found.chosen
+    recipe = replace(with_engine(recipe, best.engine, best.precision), device=best.device)
+    return replace(recipe, bake=None) if best.bare else recipe
+
+
+def _named(
+    config: JobConfig, recipe: Recipe, sources: Sequence[Source] | None, say: Callable[[str], None]
+) -> tuple[tuple[Mapping[str, Any], ...], bool]:
+    """What a named engine showed, and whether it may be trusted; nothing where it is the model's own.
+
+    Raises:
+        ModelError: this machine cannot run it, or it answers otherwise than the model's own.
+        ConfigError: no source gives a tile to compare them with.
+    """
+    own = reference_engine(recipe.model)
+    if (recipe.engine, recipe.precision) == (own, "fp32"):
+        return (), True
+    _check_offer(recipe)
+    if not is_own(recipe) and sources:
+        return (figures(_prove(config, recipe, sources, say)),), True
+    try_out(recipe)
+    if not is_own(recipe) and sources is None:
+        say(f"the first run compares {recipe.engine} with {own} on its own tiles")
+    return (), is_own(recipe)
 
 
 def is_own(recipe: Recipe) -> bool:

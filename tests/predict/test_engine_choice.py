@@ -158,7 +158,9 @@ def test_an_onnx_file_beside_the_network_must_pass_the_gate_even_where_the_job_n
     job = job_with_onnx_beside("other", tmp_path, write_job, models)
     refused = batchseg("run", job)
     assert refused.returncode == 4
-    assert re.search(r"onnxruntime fp32: \d+\.\d+% of the pixels agree", refused.stderr)
+    assert re.search(
+        r"otherwise than paddle, the model's own engine: \d+\.\d+% of the pixels", refused.stderr
+    )
     assert not (tmp_path / "out").exists()
 
 
