@@ -107,6 +107,18 @@ class Adaptive(paddle.nn.Layer):
         return self.conv(x) + paddle.nn.functional.interpolate(cells, x.shape[2:], mode="bilinear")
 
 
+class Coarse(paddle.nn.Layer):
+    """Sees cells of 4 x 4 pixels: by their mean, three bands in and three classes out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.zero = self.create_parameter([1], default_initializer=paddle.nn.initializer.Constant(0.0))
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        cells = paddle.nn.functional.avg_pool2d(x, 4) + self.zero
+        return paddle.nn.functional.interpolate(cells, scale_factor=4, mode="nearest")
+
+
 DEPLOY = """Deploy:
   input_shape: [-1, {bands}, -1, -1]
   model: model.pdmodel
@@ -134,3 +146,4 @@ if __name__ == "__main__":
     export(Glow(), 3, root / "glow")
     export(Pooled(), 3, root / "pooled")
     export(Adaptive(), 3, root / "adaptive")
+    export(Coarse(), 3, root / "coarse")

@@ -72,6 +72,7 @@ def test_scripts_stand_alone():
             [
                 "engines.graphs.bake_paddle",
                 "engines.graphs.baked_layer",
+                "engines.graphs.strides",
                 "engines.graphs.to_onnx",
                 "engines.paddle",
                 "engines.paddle_tensorrt",

@@ -143,9 +143,10 @@ def _photograph_lines(planned: PhotoPlan) -> list[str]:
 def _model_lines(recipe: Recipe, *, undecided: bool) -> list[str]:
     facts = recipe.facts
     count = f"{facts.class_count} classes" if facts.class_count else "class ids"
+    stride = "" if recipe.fit == "resize" else f", stride {facts.stride or 'unknown'}"
     return [
         f"model    {recipe.model.network}",
-        f"         {facts.channels} bands in, {facts.output} out ({count}), "
+        f"         {facts.channels} bands in, {facts.output} out ({count}){stride}, "
         f"{describe_engine(recipe, undecided=undecided)}",
     ]
 

@@ -102,9 +102,7 @@ def _advice(bound: str, usage: Usage) -> str:
 
 def _faster_network(setting: Setting) -> str:
     if setting.kept < MOSTLY_HALO:
-        return (
-            f"{100 * (1 - setting.kept):.0f} % of each tile is halo: a larger `tile_size`, a smaller `halo`"
-        )
+        return f"{100 * (1 - setting.kept):.0f} % of each tile is halo: a larger `tile_size` makes it less"
     if setting.engine_open:
         other = "fp16" if setting.gpu else "bf16"
         return f"`engine: auto` looks for a faster engine and precision ({other}); else more cores or GPUs"

@@ -13,7 +13,7 @@ from batchseg.driver.kind import kind_of
 from batchseg.driver.photo_inspection import refuse_unfit_photographs
 from batchseg.driver.photo_triage import StoredOutputs, triage_photographs
 from batchseg.driver.plan import Estimate, Plan, estimate, make_plan, refuse_unfit_job
-from batchseg.driver.prepare import kept_choice, probe_model
+from batchseg.driver.prepare import check_tiles, kept_choice, probe_model
 from batchseg.driver.revise import revise
 from batchseg.driver.scene_area import refuse_area_elsewhere
 from batchseg.driver.scene_triage import triage_job
@@ -106,10 +106,11 @@ def _dry_run(config: JobConfig, say: Callable[[str], None]) -> DryRun:
     facts, device = probe_model(config, package)
     recipe = make_recipe(config, package, facts, device, area)
     state = load_state(config.output)
+    check_tiles(config, recipe, state, say)
     kept = kept_choice(package, state)
     undecided = is_open(config, kept)
     if not undecided:
-        recipe, _ = choose(config, recipe, kept, (), workers=worker_count(config), say=say)
+        recipe, _ = choose(config, recipe, kept, None, workers=worker_count(config), say=say)
         check_pixel_settings(state, recipe.settings(), config.output)
     left_out = LeftOut()
     sources, _ = find_sources(config, state.roots if state else {}, left_out)
@@ -202,10 +203,11 @@ def plan_photographs(config: JobConfig, say: Callable[[str], None]) -> PhotoPlan
         facts, device = probe_model(config, package)
         recipe = make_recipe(config, package, facts, device)
         state = load_state(config.output)
+        check_tiles(config, recipe, state, say)
         kept = kept_choice(package, state)
         undecided = is_open(config, kept)
         if not undecided:
-            recipe, _ = choose(config, recipe, kept, (), workers=worker_count(config), say=say)
+            recipe, _ = choose(config, recipe, kept, None, workers=worker_count(config), say=say)
             check_pixel_settings(state, recipe.settings(), config.output)
         product = make_product(config, recipe)
         say("listing inputs")

@@ -3,7 +3,7 @@
 A model is probed only where no earlier run on a machine of this kind has done it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from batchseg.driver.events import Listener, Note
@@ -11,13 +11,9 @@ from batchseg.driver.executors.start import LazyExecutor, worker_count
 from batchseg.driver.tasks import Stop
 from batchseg.engines.base import Device
 from batchseg.inputs.source import Source
+from batchseg.job.alignment import check_alignment, is_aligned, misalignment, remedy
 from batchseg.job.recipe import Product, Recipe
-from batchseg.job.resolve import (
-    make_product,
-    make_recipe,
-    named_engine,
-    tile_size,
-)
+from batchseg.job.resolve import make_product, make_recipe, named_engine, tile_size
 from batchseg.job.settings import JobConfig
 from batchseg.models.package import ModelFacts, ModelPackage
 from batchseg.output.state import OutputState, check_pixel_settings
@@ -44,22 +40,43 @@ def prepare(
     kept = None if replace_all else kept_choice(package, state)
     facts, device = _facts(config, package, state, executor, stop, quiet=is_open(config, kept))
     recipe = make_recipe(config, package, facts, device, area)
+
+    def say(line: str) -> None:
+        emit(Note(text=line))
+
+    check_tiles(config, recipe, None if replace_all else state, say)
     product = make_product(config, recipe)
     choosing = start_aside(
-        partial(
-            choose,
-            config,
-            recipe,
-            kept,
-            sources,
-            workers=worker_count(config),
-            say=lambda line: emit(Note(text=line)),
-        )
+        partial(choose, config, recipe, kept, sources, workers=worker_count(config), say=say)
     )
     recipe, choice = wait_for(choosing, stop)
     if not replace_all:
         check_pixel_settings(state, recipe.settings(), config.output)
     return recipe, product, choice
+
+
+def check_tiles(
+    config: JobConfig, recipe: Recipe, state: OutputState | None, say: Callable[[str], None]
+) -> None:
+    """Refuse tiles that do not line up; what was begun with them is finished, and `say` told so.
+
+    Raises:
+        ConfigError: names the next halo and tile that do.
+    """
+    asked = {"model": recipe.model.digest, "tile_size": recipe.tile_size, "halo": recipe.halo}
+    if state is None or any(state.pixel.get(key) != value for key, value in asked.items()):
+        check_alignment(config, recipe)
+    if not is_aligned(recipe):
+        keys = remedy(recipe)
+        say(
+            f"tiles do not line up, so masks break at their borders: {misalignment(recipe)}. "
+            + (
+                f"This output is finished as it was begun; for one whose tiles line up name another "
+                f"`output`, and set {keys}"
+                if keys
+                else f"{recipe.model.network} takes {recipe.tile_size} pixels: no halo mends it"
+            )
+        )
 
 
 def kept_choice(package: ModelPackage, state: OutputState | None) -> Choice | None:
@@ -105,7 +122,15 @@ def _same_model(config: JobConfig, model: ModelPackage, state: OutputState) -> b
         "model": model.digest,
         "tile_size": tile_size(config, model),
     }
+    # An earlier version did not look for the stride.
+    is_whole = state.facts.stride is not None
     same_bands = config.bands is None or len(config.bands) == state.facts.channels
     same_device = config.device in ("auto", state.device)
     same_cpu = state.device != "cpu" or state.facts.cpu_class == cpu_class()
-    return same_bands and same_device and same_cpu and all(state.pixel.get(k) == v for k, v in asked.items())
+    return (
+        is_whole
+        and same_bands
+        and same_device
+        and same_cpu
+        and all(state.pixel.get(k) == v for k, v in asked.items())
+    )

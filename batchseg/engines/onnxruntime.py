@@ -116,6 +116,15 @@ class OnnxSession:
         return answers
 
 
+def plain_session(model: bytes) -> Any:
+    """An onnxruntime.InferenceSession on the CPU that computes the graph as it is written, nothing fused."""
+    import onnxruntime
+
+    return onnxruntime.InferenceSession(
+        model, session_options(1, simulated=True), providers=["CPUExecutionProvider"]
+    )
+
+
 def onnxruntime_version() -> str | None:
     """Of the CPU or the GPU wheel, without importing it."""
     for name in ("onnxruntime", "onnxruntime-gpu"):

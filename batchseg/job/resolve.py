@@ -6,15 +6,15 @@ from typing import Literal
 
 from batchseg.errors import ConfigError, ModelError
 from batchseg.job.recipe import Area, Criterion, Product, Recipe, RegionSettings, Ruleset, is_simple, spread
-from batchseg.job.schema import no_core
+from batchseg.job.schema import LARGEST_TILE, no_core
 from batchseg.job.settings import JobConfig, Photographs, RegionOptions, Rule, Scale
 from batchseg.models import resize
 from batchseg.models.package import PALETTE, Bake, ClassInfo, EngineName, ModelFacts, ModelPackage, Normalize
 
 DEFAULT_TILE_SIZE = 512
 
-LARGEST_SIDE = 8192
-"""Of a tile and of what a Resize makes of it: beyond, one tile of float32 takes gigabytes."""
+LARGEST_SIDE = LARGEST_TILE
+"""Of what a Resize makes of a tile, too: beyond, one tile of float32 takes gigabytes."""
 
 
 def make_recipe(
@@ -120,6 +120,8 @@ def tile_size(config: JobConfig, model: ModelPackage) -> int:
         raise ConfigError(msg)
     if size <= 2 * config.halo:
         msg = f"{config.path}: {no_core(size, config.halo)}"
+        if fixed:
+            msg = f"{config.path}: {model.network} takes {size} pixels; set a halo below {size // 2}"
         raise ConfigError(msg)
     return size
 

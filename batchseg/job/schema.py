@@ -10,6 +10,9 @@ from batchseg.job import schema_parts
 from batchseg.job.settings import Fit
 from batchseg.models.package import EngineName, Precision
 
+LARGEST_TILE = 8192
+"""Pixels per side."""
+
 
 class JobFile(schema_parts.Strict):
     """A job file as it is written. docs/jobs.md shows what stands below its keys."""
@@ -32,10 +35,12 @@ class JobFile(schema_parts.Strict):
     """Band numbers from 1, or [names](scenes.md#bands) such as `[red, green, blue]`, in the model's order.
     All bands if not set. A band given here is data, even if the file tags it as alpha.
     """
-    tile_size: int | None = Field(default=None, ge=8, le=8192)
+    tile_size: int | None = Field(default=None, ge=8, le=LARGEST_TILE)
     """Pixels per side of the model's input. If not set, the model's own size, else 512."""
     halo: int = Field(default=64, ge=0)
-    """Pixels dropped on each side of a tile. A mask has no seams from half the model's receptive field on."""
+    """Pixels dropped on each side of a tile. It and the core (`tile_size` less two halos) must be multiples
+    of the network's stride. [How wide it should be](models.md#halo-and-seams).
+    """
     scale: Literal["transforms", "metadata"] | schema_parts.Divide | schema_parts.Stretch = "transforms"
     """How raw values become the model's unit. `transforms`: as the model's Normalize says (it divides uint8
     by 255; without it values go in as they are; `batchseg plan` shows which). `metadata`: reflectance, by
@@ -61,8 +66,8 @@ class JobFile(schema_parts.Strict):
     regions: bool | schema_parts.RegionKeys = True
     """Write polygons of the mask as GeoParquet. A mapping says [which regions](#keys-of-regions)."""
     engine: EngineName | Literal["auto"] | None = None
-    """What runs the network. If not set, `paddle` for Paddle models and `onnxruntime` for ONNX files. `auto`
-    [tries all and takes the fastest that agrees](engines.md).
+    """What runs the network. If not set, `paddle` for Paddle models and `onnxruntime` for ONNX files. Any
+    other must pass the `gate`; `auto` [tries all and takes the fastest that does](engines.md).
     """
     precision: Precision | Literal["auto"] | None = None
     """`fp32` if not set. `bf16` needs a CPU with fast bf16, `fp16` a GPU, `int8` a model that arrives
@@ -73,7 +78,9 @@ class JobFile(schema_parts.Strict):
     `false` is faster on CPUs where classes are many and the halo is wide: a graph classifies the halo too.
     """
     gate: schema_parts.Gate = schema_parts.Gate()
-    """How near to the reference `auto` wants an engine, and [how it tries one](#keys-of-gate)."""
+    """How near to the reference an engine must come that is not the model's own, and [how it is
+    tried](#keys-of-gate).
+    """
     device: Literal["auto", "cpu", "gpu"] = "auto"
     """`auto` takes a GPU where the model's engine finds one."""
     executor: Literal["ray", "inline"] = "ray"
@@ -284,10 +291,7 @@ def _has_scenes(inputs: Any) -> bool:
 
 
 def no_core(tile_size: int, halo: int) -> str:
-    return (
-        f"halo {halo} leaves no core in tile_size {tile_size} (need tile_size > 2 * halo); "
-        f"raise tile_size or lower halo"
-    )
+    return f"halo {halo} leaves no core in tile_size {tile_size}; raise tile_size above two halos, {2 * halo}"
 
 
 def seconds_until(deadline: str, now: dt.datetime) -> float:

@@ -79,7 +79,7 @@ class RegionOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gate:
-    """How near an engine must come to the reference to be chosen by itself."""
+    """How near an engine must come to the reference, if it is not the model's own."""
 
     equal_pixels: float = 0.999
     """Share of pixels that have the reference's class."""

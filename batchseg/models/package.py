@@ -240,6 +240,10 @@ class ModelFacts:
     device: Literal["cpu", "gpu"] = "cpu"
     """Where the reference ran."""
     seconds_per_tile: float
+    stride: int | None = None
+    """Pixels of the raster between two cells of the network's coarsest grid: halo and core must be multiples.
+    0: it does not show. None: an earlier version did not look.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

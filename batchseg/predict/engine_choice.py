@@ -1,18 +1,19 @@
 """Which engine, precision and graph an output is made with: decided once per output, then kept."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
 from batchseg.engines.base import engine
-from batchseg.errors import ModelError
+from batchseg.errors import ConfigError, ModelError
 from batchseg.inputs.source import Source
 from batchseg.job.recipe import Recipe, engine_words
 from batchseg.job.resolve import reference_engine
 from batchseg.job.settings import JobConfig
 from batchseg.models.package import EngineName, Precision
-from batchseg.predict.engine_trials import Bench, Trial, bench
+from batchseg.predict.engine_trials import Bench, Trial, bench, compare
 from batchseg.predict.predictor import network_for, with_engine
 from batchseg.predict.probe import offers, try_out
 from batchseg.predict.samples import sample_tiles
@@ -35,7 +36,11 @@ class Choice:
     conversion: str | None = None
     """sha256 of the ONNX file beside a Paddle network, where it is what runs."""
     trials: tuple[Mapping[str, Any], ...] = ()
-    """Of `auto`: engine, precision, tiles per second, agreement, reason."""
+    """Engine, precision, tiles per second (where several were tried), agreement, reason."""
+    compared: bool | None = None
+    """Whether the engine is the model's own, or passed the gate. False: there was no source to try it with,
+    and the next run decides anew. None: made by an earlier version, which trusted an engine that was named.
+    """
     notes: tuple[str, ...] = field(default=())
 
     @property
@@ -48,8 +53,10 @@ class Choice:
         mine = next(
             (t for t in self.trials if (t["engine"], t["precision"]) == (self.engine, self.precision)), None
         )
-        if mine is None or not mine["tiles_per_second"]:
+        if mine is None or mine["equal"] is None:
             return ""
+        if not mine["tiles_per_second"]:
+            return f"{mine['equal']:.3%} of pixels equal when tried"
         first = self.trials[0]
         ratio = ""
         if mine != first and first["tiles_per_second"]:
@@ -73,45 +80,46 @@ def choose(
     config: JobConfig,
     recipe: Recipe,
     kept: Choice | None,
-    sources: Sequence[Source],
+    sources: Sequence[Source] | None,
     *,
     workers: int,
     say: Callable[[str], None],
 ) -> tuple[Recipe, Choice]:
-    """Settle how the network is run.
+    """Settle how the network is run. An engine that is not the model's own must pass the gate, named or not.
 
     Args:
         config: the job.
         recipe: with the reference engine, or the one that the job names.
         kept: what an earlier run of this output chose, for the same model and settings.
-        sources: where probe tiles come from.
+        sources: where probe tiles come from; None: a named engine is not compared, as in a plan.
         workers: predictors at work at the same time.
         say: told what is being tried, and what was chosen.
 
     Raises:
-        ModelError: the network cannot be run as the job asks, or no longer as the output was made.
+        ModelError: the network cannot be run as the job asks, or no longer as the output was made; or the
+            engine that it names answers otherwise than the model's own.
         ConfigError: no source gives a tile to try engines with.
     """
-    if kept is not None:
-        return _as_before(config, recipe, kept), kept
+    if kept is not None and (kept.compared is not False or not sources):
+        recipe = _as_before(config, recipe, kept)
+        if kept.compared is None and not kept.trials and not is_own(recipe):
+            say(_never_compared(config, recipe))
+        return recipe, kept
     recipe, notes = _bakeable(with_engine(recipe, recipe.engine, recipe.precision))
     for note in notes:
         say(note)
-    trials: tuple[Mapping[str, Any], ...] = ()
-    if is_open(config, kept) or _takes_owners_conversion(recipe):
-        found = try_engines(config, recipe, sources, workers=workers, say=say)
-        best = found.chosen
-        recipe = replace(with_engine(recipe, best.engine, best.precision), device=best.device)
-        if best.bare:
-            recipe = replace(recipe, bake=None)
-            notes = (*notes, "nothing else agrees with the bare network")
-            say(notes[-1])
-        trials = tuple(figures(trial) for trial in found.trials)
+    trials: tuple[Mapping[str, Any], ...]
+    if "auto" in (config.engine, config.precision):
+        found = try_engines(config, recipe, sources or (), workers=workers, say=say)
+        recipe = _chosen(recipe, found)
         for line in describe_bench(found):
             say(f"  {line}")
-    elif (recipe.engine, recipe.precision) != (reference_engine(recipe.model), "fp32"):
-        _check_offer(recipe)
-        try_out(recipe)
+        if found.chosen.bare:
+            notes = (*notes, "nothing else agrees with the bare network")
+            say(notes[-1])
+        trials, compared = tuple(figures(trial) for trial in found.trials), True
+    else:
+        trials, compared = _named(config, recipe, sources, say)
     choice = Choice(
         engine=recipe.engine,
         precision=recipe.precision,
@@ -120,11 +128,94 @@ def choose(
         asked=asked_for(config),
         conversion=_conversion_digest(recipe),
         trials=trials,
+        compared=compared,
         notes=notes,
     )
     if trials:
         say(f"chosen: {choice.summary}")
     return recipe, choice
+
+
+def _chosen(recipe: Recipe, found: Bench) -> Recipe:
+    """The recipe as the trial that was chosen ran it."""
+    best = found.chosen
+    recipe = replace(with_engine(recipe, best.engine, best.precision), device=best.device)
+    return replace(recipe, bake=None) if best.bare else recipe
+
+
+def _named(
+    config: JobConfig, recipe: Recipe, sources: Sequence[Source] | None, say: Callable[[str], None]
+) -> tuple[tuple[Mapping[str, Any], ...], bool]:
+    """What a named engine showed, and whether it may be trusted; nothing where it is the model's own.
+
+    Raises:
+        ModelError: this machine cannot run it, or it answers otherwise than the model's own.
+        ConfigError: no source gives a tile to compare them with.
+    """
+    own = reference_engine(recipe.model)
+    if (recipe.engine, recipe.precision) == (own, "fp32"):
+        return (), True
+    _check_offer(recipe)
+    if not is_own(recipe) and sources:
+        return (figures(_prove(config, recipe, sources, say)),), True
+    try_out(recipe)
+    if not is_own(recipe) and sources is None:
+        say(f"the first run compares {recipe.engine} with {own} on its own tiles")
+    return (), is_own(recipe)
+
+
+def is_own(recipe: Recipe) -> bool:
+    """Whether the network runs on the runtime that it was made for."""
+    return recipe.engine == reference_engine(recipe.model)
+
+
+def _never_compared(config: JobConfig, recipe: Recipe) -> str:
+    own = reference_engine(recipe.model)
+    return (
+        f"{recipe.engine} was named for this output and never compared with {own}, the model's own engine: "
+        f"`batchseg model bench {config.path}` does it"
+    )
+
+
+def _prove(config: JobConfig, recipe: Recipe, sources: Sequence[Source], say: Callable[[str], None]) -> Trial:
+    """The trial that a named engine passed.
+
+    Raises:
+        ModelError: it answers otherwise than the model's own engine, crashes or hangs.
+        ConfigError: no source gives a tile to compare them with.
+    """
+    own = reference_engine(recipe.model)
+    try:
+        samples = sample_tiles(recipe, sources, config.gate.tiles)
+    except ConfigError as e:
+        msg = (
+            f"{config.path}: engine: {recipe.engine} must be compared with {own}, the model's own, first: {e}"
+        )
+        raise ConfigError(msg) from e
+    found = compare(recipe, samples, gate=config.gate, say=say)
+    for line in describe_bench(found):
+        say(f"  {line}")
+    trial = found.chosen
+    if trial.reason is None:
+        return trial
+    msg = f"model: {trial.name} answers otherwise than {own}, the model's own engine: {trial.reason}"
+    raise ModelError(msg, *_remedies(recipe, trial))
+
+
+def _remedies(recipe: Recipe, trial: Trial) -> list[str]:
+    """What to do about an engine that did not pass, a line each."""
+    own = reference_engine(recipe.model)
+    lines = [f"use the model's own, engine: {own}, or engine: auto, which takes another only if it agrees"]
+    if recipe.precision != "fp32":
+        lines.append(f"or {recipe.engine} in another precision, such as fp32")
+    if trial.agreement is not None:
+        # Below what is asked for by default, where confidences of another network would not pass.
+        equal, iou = (
+            min(math.floor(value * 1000) / 1000, 0.998)
+            for value in (trial.agreement.equal_share, trial.agreement.worst_iou[1])
+        )
+        lines.append(f"or, if that is near enough for you, gate: {{equal_pixels: {equal:g}, iou: {iou:g}}}")
+    return lines
 
 
 def try_engines(

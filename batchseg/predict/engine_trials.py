@@ -98,17 +98,9 @@ def bench(
     Raises:
         ModelError: the reference itself fails.
     """
-    base = replace(
-        recipe, engine=reference_engine(recipe.model), precision="fp32", device=recipe.facts.device
-    )
+    base = _reference_recipe(recipe)
     workers = min(workers, MAX_PROCESSES)
-    with tempfile.TemporaryDirectory(prefix="bench-", dir=cache_root()) as folder:
-        path = save_samples(samples, Path(folder))
-        say(f"reference: {base.engine} fp32, {len(samples)} tiles")
-        started = time.perf_counter()
-        reference = _reference(base, path)
-        limit = START_SECONDS + PATIENCE * (time.perf_counter() - started) + gate.seconds
-        course = _Course(path=path, reference=reference, workers=workers, gate=gate, limit=limit)
+    with _course(base, samples, workers=workers, gate=gate, say=say) as course:
         trials: list[Trial] = []
         recipes: dict[str, Recipe] = {}
         for tried, reason in _candidates(recipe, base, engines, precisions):
@@ -132,8 +124,59 @@ def bench(
         tiles=len(samples),
         workers=workers,
         class_count=recipe.class_count,
-        classes_seen=len(set().union(*(np.unique(one.classes).tolist() for one in reference))),
+        classes_seen=course.classes_seen,
     )
+
+
+def compare(
+    recipe: Recipe, samples: Sequence[Sample], *, gate: Gate, say: Callable[[str], None] = lambda line: None
+) -> Bench:
+    """Hold a recipe's engine and precision against the reference; no speed is measured.
+
+    Args:
+        recipe: of the job, with its engine.
+        samples: the job's own tiles.
+        gate: how near to the reference the engine must come.
+        say: told what is being tried.
+
+    Returns:
+        One trial, which says whether it passed.
+
+    Raises:
+        ModelError: the reference itself fails.
+    """
+    trial = Trial(engine=recipe.engine, precision=recipe.precision, device=recipe.device)
+    with _course(_reference_recipe(recipe), samples, workers=1, gate=gate, say=say) as course:
+        say(f"comparing {trial.name}")
+        trial = course.run(recipe, trial, timed=False)
+    return Bench(
+        trials=(trial,),
+        chosen=trial,
+        tiles=len(samples),
+        workers=1,
+        class_count=recipe.class_count,
+        classes_seen=course.classes_seen,
+    )
+
+
+def _reference_recipe(recipe: Recipe) -> Recipe:
+    return replace(
+        recipe, engine=reference_engine(recipe.model), precision="fp32", device=recipe.facts.device
+    )
+
+
+@contextlib.contextmanager
+def _course(
+    base: Recipe, samples: Sequence[Sample], *, workers: int, gate: Gate, say: Callable[[str], None]
+) -> Iterator["_Course"]:
+    """The samples on the disk, and what the reference says of them."""
+    with tempfile.TemporaryDirectory(prefix="bench-", dir=cache_root()) as folder:
+        path = save_samples(samples, Path(folder))
+        say(f"reference: {base.engine} fp32, {len(samples)} tiles")
+        started = time.perf_counter()
+        reference = _reference(base, path)
+        limit = START_SECONDS + PATIENCE * (time.perf_counter() - started) + gate.seconds
+        yield _Course(path=path, reference=reference, workers=workers, gate=gate, limit=limit)
 
 
 def save_samples(samples: Sequence[Sample], folder: Path) -> str:
@@ -176,19 +219,26 @@ class _Course:
     limit: float
     """Seconds that one process may take."""
 
-    def run(self, recipe: Recipe, trial: Trial) -> Trial:
+    @property
+    def classes_seen(self) -> int:
+        """By the reference."""
+        return len(set().union(*(np.unique(one.classes).tolist() for one in self.reference)))
+
+    def run(self, recipe: Recipe, trial: Trial, *, timed: bool = True) -> Trial:
         """The trial with its figures, or with what went wrong."""
         try:
             labels = call_in_fresh_process(_labels, recipe, self.path, timeout=self.limit)
             found = agreement(self.reference, labels)
-            speed = self._speed(recipe)
+            speed = self._speed(recipe) if timed else None
         except ProcessDiedError as e:
             return replace(trial, reason=f"its process {e}")
         except BatchsegError as e:
             return replace(trial, reason=str(e).removeprefix("model: "))
         except Exception as e:  # noqa: BLE001  engines raise what they like, and none of it may end the run
             return replace(trial, reason=telling_line(e))
-        return replace(trial, agreement=found, tiles_per_second=speed, reason=shortfall(found, self.gate))
+        exact = recipe.precision == "fp32" and not recipe.model.quantized
+        reason = shortfall(found, self.gate, exact=exact)
+        return replace(trial, agreement=found, tiles_per_second=speed, reason=reason)
 
     def time_again(self, recipe: Recipe, trial: Trial) -> Trial:
         """With the higher of two speeds: whatever else the machine does only slows."""

@@ -8,6 +8,7 @@ import json
 import os
 import time
 from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,12 +18,13 @@ from numpy.typing import NDArray
 from batchseg.engines.base import Device, Offer, engine, telling_line
 from batchseg.engines.graphs.cache import cache_key, cached_folder
 from batchseg.engines.graphs.derive import prepare_network
+from batchseg.engines.graphs.strides import stride_of
 from batchseg.engines.paddle import gpu_name
 from batchseg.errors import ModelError, StoppedError
 from batchseg.job.recipe import Recipe
 from batchseg.job.resolve import reference_engine
 from batchseg.models import resize
-from batchseg.models.package import EngineName, Layout, ModelFacts, ModelPackage, OutputKind
+from batchseg.models.package import EngineName, Layout, ModelFacts, ModelPackage, OutputKind, Padding
 from batchseg.predict.predictor import Preparation, load_predictor
 from batchseg.system.json_text import parse_json
 from batchseg.system.machine import cpu_class, has_gpu_nodes
@@ -55,9 +57,15 @@ def probe(
     Raises:
         ModelError: the model cannot be loaded, crashes, or is no segmentation network.
     """
-    answer: tuple[ModelFacts, Device] = _alone(
-        package, _probe, package, channels, tile_size, device, tuple(engines)
-    )
+    question = (package, channels, tile_size, device, tuple(engines))
+    answer: tuple[ModelFacts, Device]
+    try:
+        answer = _alone(package, _probe, *question, True)
+    except ModelError as e:
+        if not isinstance(e.__cause__, ProcessDiedError):
+            raise
+        # A model that runs is not refused because its library crashes or hangs where its inside is looked at.
+        answer = _alone(package, _probe, *question, False)
     return answer
 
 
@@ -122,7 +130,12 @@ def _try_out(recipe: Recipe) -> None:
 
 
 def _probe(
-    package: ModelPackage, channels: int | None, tile_size: int, device: str, engines: tuple[EngineName, ...]
+    package: ModelPackage,
+    channels: int | None,
+    tile_size: int,
+    device: str,
+    engines: tuple[EngineName, ...],
+    look_inside: bool,
 ) -> tuple[ModelFacts, Device]:
     silence_stdout()
     name = reference_engine(package)
@@ -155,8 +168,27 @@ def _probe(
         engine=f"{name} {engine(name).version()}",
         device=where,
         seconds_per_tile=seconds / len(batch),
+        stride=0,
     )
+    if look_inside:
+        height, _ = _answer_hw(package, tile_size)
+        stride = stride_of(package, network, channels=channels, side=height)
+        facts = dataclasses.replace(facts, stride=raster_stride(package, stride, tile_size))
     return facts, job_device
+
+
+def raster_stride(package: ModelPackage, stride: int, tile_size: int) -> int:
+    """A network's stride in pixels of the raster, where transforms resize a tile before.
+
+    The smallest whole number that is a multiple of it: 32 of 512 pixels are 62.5 of a tile of 1000, and every
+    125 pixels two cells end. 0: borders are added, or both sides scaled differently, and nothing lines up.
+    """
+    height, width = _answer_hw(package, tile_size)
+    if (height, width) == (tile_size, tile_size):
+        return stride
+    if height != width or any(isinstance(step, Padding) for step in package.geometry):
+        return 0
+    return Fraction(stride * tile_size, height).numerator
 
 
 def _device(asked: str, engines: Sequence[EngineName], package: ModelPackage) -> Device:
@@ -240,7 +272,7 @@ def _scores_kind(scores: NDArray[Any], package: ModelPackage) -> tuple[OutputKin
     return ("probabilities" if likely and package.output != "logits" else "logits"), count
 
 
-VERSION = 1
+VERSION = 2
 """Of what a probe looks at: another number, and nothing kept before is used."""
 
 

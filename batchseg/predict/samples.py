@@ -48,11 +48,12 @@ def sample_tiles(recipe: Recipe, sources: Sequence[Source], count: int) -> list[
     try:
         samples = (_of_scenes if recipe.fit is None else _of_photographs)(recipe, tried, count)
     except ProcessDiedError as e:
-        msg = f"the process that read tiles to try engines with {e}; name an `engine` and a `precision`"
+        msg = f"the process that read tiles to try engines with {e}; name the model's own `engine` and fp32"
         raise ConfigError(msg) from e
     if not samples:
         msg = (
-            "no source gave a tile to try engines with; name an `engine` and a `precision`, or look at `plan`"
+            "no source gave a tile to try engines with; look at `plan`, or name the model's own `engine` and "
+            "`precision: fp32`"
         )
         raise ConfigError(msg)
     return samples

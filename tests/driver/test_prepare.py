@@ -1,17 +1,21 @@
 """What a run decides before it plans: which of an output's earlier decisions still hold."""
 
 import dataclasses
+import re
 from pathlib import Path
 
+import numpy as np
 import pytest
-from conftest import JobWriter, reflectance, write_raster
-from factories import make_facts, make_recipe
+from conftest import JobWriter, read_mask, reflectance, write_raster
+from factories import make_config, make_facts, make_package, make_recipe
 from runs import run
 
 from batchseg.driver import prepare as prepare_module
-from batchseg.driver.prepare import kept_choice
+from batchseg.driver.prepare import check_tiles, kept_choice
+from batchseg.errors import ConfigError
 from batchseg.output.state import OutputState
 from batchseg.predict.engine_choice import Choice
+from batchseg.system.machine import cpu_class
 
 CHOICE = Choice(engine="paddle", precision="fp32", device="cpu", baked=False, asked={})
 
@@ -52,3 +56,56 @@ def test_a_second_run_probes_no_model(
     assert run(job).skipped == 1
     with pytest.raises(AssertionError):
         run(job, "tile_size=48")
+
+
+def test_tiles_that_do_not_line_up_are_refused_for_what_is_new_and_finished_where_begun() -> None:
+    recipe = make_recipe(facts=make_facts(stride=4), tile_size=64, halo=6)
+    config, said = make_config(tile_size=64, halo=6), []
+    begun = state_of(pixel=recipe.settings())
+    check_tiles(config, recipe, begun, said.append)
+    assert re.search(
+        r"This output is finished as it was begun; .* another `output`, and set halo: 8", said[0]
+    )
+    for state in (None, state_of(pixel={**recipe.settings(), "halo": 8})):
+        with pytest.raises(ConfigError, match="Set halo: 8"):
+            check_tiles(config, recipe, state, said.append)
+    check_tiles(config, make_recipe(facts=make_facts(stride=4), tile_size=64, halo=8), None, said.append)
+    assert len(said) == 1
+
+
+def test_a_network_of_one_odd_size_runs_and_says_what_its_masks_are() -> None:
+    model = make_package(size_hw=(62, 62))
+    recipe = make_recipe(model=model, facts=make_facts(stride=4), tile_size=62, halo=8)
+    said: list[str] = []
+    check_tiles(make_config(), recipe, None, said.append)
+    assert re.search(r"a core of 46 pixels .* takes 62 pixels: no halo mends it", said[0])
+
+
+def test_a_run_refuses_tiles_that_do_not_line_up_and_its_remedy_is_right(
+    tmp_path: Path, write_job: JobWriter, models: Path
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 150, 190), dtype=np.uint8)
+    write_raster(tmp_path / "in" / "a.tif", pixels)
+    keys = {
+        "model": str(models / "coarse"),
+        "bands": None,
+        "classes": ["a", "b", "c"],
+        "scale": {"divide": 1},
+    }
+    job = write_job(**keys, halo=6)
+    with pytest.raises(ConfigError, match=r"network's stride is 4\. .* Set halo: 8$"):
+        run(job)
+    assert not (tmp_path / "out" / "_batchseg" / "output.json").exists()
+    assert run(job, "halo=8").tally.done == 1
+    # Cells of 4 x 4 pixels, whichever tile saw them: no border of a tile shows.
+    cells = pixels[:, :148, :188].astype(np.float32).reshape(3, 37, 4, 47, 4).mean(axis=(2, 4))
+    expected = cells.argmax(axis=0).repeat(4, axis=0).repeat(4, axis=1)
+    np.testing.assert_array_equal(read_mask(tmp_path / "out", "a.tif")[:148, :188], expected)
+
+
+def test_facts_of_a_version_that_did_not_look_for_the_stride_are_asked_for_again() -> None:
+    config = make_config()
+    model = make_recipe().model
+    for stride, known in ((None, False), (0, True), (4, True)):
+        state = state_of(facts=make_facts(stride=stride, cpu_class=cpu_class()))
+        assert prepare_module._same_model(config, model, state) is known

@@ -126,7 +126,7 @@ WRONG = {
         {"halo": 40},
         [],
         2,
-        ["halo 40 leaves no core in tile_size 64", "raise tile_size or lower halo"],
+        ["halo 40 leaves no core in tile_size 64", "raise tile_size above two halos, 80"],
     ),
     "no model": ({"model": "nowhere"}, [], 4, ["nowhere", "does not exist"]),
     "band out of range": ({"bands": [1, 2, 3, 9]}, [], 2, ["in/scene.tif"[3:], "has 4 bands", "band 9"]),

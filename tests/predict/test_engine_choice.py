@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import JobWriter, batchseg, read_mask, write_raster
-from factories import make_config, make_facts, make_package
+from factories import make_config, make_facts, make_package, make_source
 
 from batchseg.engines.graphs.to_onnx import to_onnx
 from batchseg.errors import ModelError
 from batchseg.job.resolve import make_recipe as recipe_of
+from batchseg.job.settings import Gate
 from batchseg.models.reading import read_model
+from batchseg.predict import engine_choice as choice_module
 from batchseg.predict.engine_choice import (
     Choice,
     as_document,
@@ -23,8 +25,8 @@ from batchseg.predict.engine_choice import (
     from_document,
     is_open,
 )
-from batchseg.predict.engine_trials import Trial
-from batchseg.predict.gate import Agreement
+from batchseg.predict.engine_trials import Bench, Trial
+from batchseg.predict.gate import Agreement, shortfall
 
 KEPT = Choice(
     engine="onnxruntime",
@@ -156,7 +158,9 @@ def test_an_onnx_file_beside_the_network_must_pass_the_gate_even_where_the_job_n
     job = job_with_onnx_beside("other", tmp_path, write_job, models)
     refused = batchseg("run", job)
     assert refused.returncode == 4
-    assert re.search(r"onnxruntime fp32: \d+\.\d+% of the pixels agree", refused.stderr)
+    assert re.search(
+        r"otherwise than paddle, the model's own engine: \d+\.\d+% of the pixels", refused.stderr
+    )
     assert not (tmp_path / "out").exists()
 
 
@@ -173,3 +177,66 @@ def test_an_onnx_file_that_is_exchanged_after_it_was_chosen_is_refused(
         4,
         True,
     )
+
+
+def named(monkeypatch: pytest.MonkeyPatch, agreement: Agreement | None, reason: str | None = None):
+    """A config that names ONNX Runtime for a Paddle network, and what comparing it gives."""
+    config = make_config(engine="onnxruntime", tile_size=64, halo=8, normalize="none", bake=False)
+    trial = Trial(engine="onnxruntime", precision="fp32", agreement=agreement, reason=reason)
+    bench = Bench(trials=(trial,), chosen=trial, tiles=1, workers=1, class_count=4, classes_seen=4)
+    monkeypatch.setattr(choice_module, "sample_tiles", lambda recipe, sources, count: [])
+    monkeypatch.setattr(choice_module, "compare", lambda recipe, samples, **options: bench)
+    return config, recipe_of(config, make_package(), make_facts(class_count=4), "cpu")
+
+
+EQUAL = Agreement(pixels=1000, equal=1000, iou=((0, 1.0),), confidence_difference=None)
+OFF = Agreement(pixels=10000, equal=9817, iou=((0, 0.99), (3, 0.9398)), confidence_difference=None)
+
+
+def test_a_named_engine_is_compared_once_and_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    config, recipe = named(monkeypatch, EQUAL)
+    _, choice = choose(config, recipe, None, [make_source()], workers=1, say=lambda line: None)
+    assert (choice.compared, choice.trials[0]["equal"]) == (True, 1)
+    assert choice.proof == "100.000% of pixels equal when tried"
+    kept = from_document(json.loads(json.dumps(as_document(choice))))
+    assert choose(config, recipe, kept, [make_source()], workers=1, say=never)[1] == choice
+
+
+def test_a_named_engine_that_answers_otherwise_is_refused_with_what_to_do(monkeypatch) -> None:
+    config, recipe = named(monkeypatch, OFF, "98.1700% of the pixels agree, 99.90% are asked for")
+    with pytest.raises(ModelError) as caught:
+        choose(config, recipe, None, [make_source()], workers=1, say=lambda line: None)
+    assert caught.value.lines == (
+        "model: onnxruntime fp32 answers otherwise than paddle, the model's own engine: "
+        "98.1700% of the pixels agree, 99.90% are asked for",
+        "use the model's own, engine: paddle, or engine: auto, which takes another only if it agrees",
+        "or, if that is near enough for you, gate: {equal_pixels: 0.981, iou: 0.939}",
+    )
+    assert shortfall(OFF, Gate(equal_pixels=0.981, iou=0.939)) is None
+
+
+def test_a_named_engine_that_met_no_source_is_compared_by_the_next_run(monkeypatch) -> None:
+    config, recipe = named(monkeypatch, OFF, "98.1700% of the pixels agree, 99.90% are asked for")
+    monkeypatch.setattr(choice_module, "try_out", lambda recipe: None)
+    _, choice = choose(config, recipe, None, (), workers=1, say=never)
+    assert choice.compared is False
+    with pytest.raises(ModelError, match="answers otherwise"):
+        choose(config, recipe, choice, [make_source()], workers=1, say=lambda line: None)
+
+
+def test_an_output_that_trusted_a_named_engine_goes_on_and_says_so(monkeypatch) -> None:
+    config, recipe = named(monkeypatch, OFF, "98.1700% of the pixels agree, 99.90% are asked for")
+    kept = Choice(engine="onnxruntime", precision="fp32", device="cpu", baked=False, asked=asked_for(config))
+    said: list[str] = []
+    _, choice = choose(config, recipe, kept, [make_source()], workers=1, say=said.append)
+    assert choice == kept
+    assert "never compared with paddle, the model's own engine: `batchseg model bench" in said[0]
+
+
+def test_a_plan_compares_nothing_and_says_that_the_run_will(monkeypatch) -> None:
+    config, recipe = named(monkeypatch, None)
+    monkeypatch.setattr(choice_module, "try_out", lambda recipe: None)
+    monkeypatch.delattr(choice_module, "compare")
+    said: list[str] = []
+    choose(config, recipe, None, None, workers=1, say=said.append)
+    assert said == ["the first run compares onnxruntime with paddle on its own tiles"]

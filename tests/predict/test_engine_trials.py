@@ -17,7 +17,8 @@ from batchseg.job.resolve import make_recipe as recipe_of
 from batchseg.job.settings import Gate
 from batchseg.models.reading import read_model
 from batchseg.predict import engine_trials as bench_module
-from batchseg.predict.engine_trials import Trial, bench
+from batchseg.predict.engine_trials import Trial, bench, compare
+from batchseg.predict.predictor import with_engine
 from batchseg.predict.samples import Sample
 
 GATE = Gate(seconds=0.1)
@@ -124,3 +125,11 @@ def test_where_nothing_agrees_the_bare_network_itself_is_taken(models: Path) -> 
 def test_where_none_passes_every_reason_is_said():
     with pytest.raises(ModelError, match=r"paddle fp32: lies\n  openvino bf16: crawls"):
         bench_module._choose([trial("paddle fp32", 10, "lies"), trial("openvino bf16", None, "crawls")])
+
+
+def test_an_engine_is_compared_without_being_timed(models: Path) -> None:
+    recipe = with_engine(conv_recipe(models), "onnxruntime", "fp32")
+    (trial,) = compare(recipe, noise(recipe, 1), gate=GATE).trials
+    assert (trial.name, trial.reason, trial.tiles_per_second) == ("onnxruntime fp32", None, None)
+    assert trial.agreement is not None
+    assert trial.agreement.equal_share >= 0.999

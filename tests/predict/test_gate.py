@@ -67,3 +67,12 @@ def test_the_gate_says_what_is_missing(equal, iou, word):
 def test_the_gate_can_be_set():
     found = Agreement(pixels=1000, equal=950, iou=((0, 0.9),), confidence_difference=None)
     assert shortfall(found, Gate(equal_pixels=0.95, iou=0.9)) is None
+
+
+def test_one_class_alone_proves_nothing_and_confidences_in_fp32_do() -> None:
+    found = Agreement(pixels=100, equal=100, iou=((0, 1.0),), confidence_difference=0.06)
+    assert shortfall(found, Gate()) is None
+    assert "confidences differ by up to 0.060" in (shortfall(found, Gate(), exact=True) or "")
+    assert shortfall(found, Gate(equal_pixels=0.998), exact=True) is None
+    near = Agreement(pixels=100, equal=100, iou=((0, 1.0),), confidence_difference=1 / 255)
+    assert shortfall(near, Gate(), exact=True) is None

@@ -6,13 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from factories import make_package
+from factories import make_facts, make_package
 
 from batchseg.errors import ModelError
+from batchseg.models.package import Padding, Resize
 from batchseg.models.reading import read_model
 from batchseg.predict import probe as probe_module
-from batchseg.predict.probe import output_kind, probe
+from batchseg.predict.probe import output_kind, probe, raster_stride
 from batchseg.system.machine import cpu_class
+from batchseg.system.processes import ProcessDiedError, ProcessHungError
 
 
 def probed(folder: Path, channels: int | None = None):
@@ -128,3 +130,44 @@ def test_refusals_encrypted_models_and_gpus_are_not_kept(models: Path, monkeypat
     monkeypatch.setattr(probe_module, "has_gpu_nodes", lambda: True)
     with pytest.raises(AssertionError):
         ask(package)
+
+
+def test_the_probe_finds_the_stride_and_keeps_it(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = read_model(str(models / "coarse"))
+    facts, _ = ask(package, channels=3)
+    assert facts.stride == 4
+    forbid(monkeypatch)
+    assert ask(package, channels=3)[0] == facts
+
+
+@pytest.mark.parametrize("hung", [False, True])
+def test_a_library_that_dies_while_it_shows_its_inside_refuses_no_model(monkeypatch, hung: bool) -> None:
+    asked: list[bool] = []
+
+    def alone(package, function, *arguments):
+        asked.append(arguments[-1])
+        if arguments[-1]:
+            raise ModelError from (ProcessHungError() if hung else ProcessDiedError())
+        return make_facts(stride=0), "cpu"
+
+    monkeypatch.setattr(probe_module, "_alone", alone)
+    facts, _ = probe(make_package(), channels=3, tile_size=64, device="cpu")
+    assert (facts.stride, asked) == (0, [True, False])
+
+
+RESIZED = (Resize(target_hw=(512, 512)),)
+
+
+@pytest.mark.parametrize(
+    ("geometry", "tile_size", "expected"),
+    [
+        ((), 500, 32),
+        (RESIZED, 512, 32),
+        (RESIZED, 1024, 64),
+        (RESIZED, 1000, 125),
+        ((Padding(target_hw=(640, 640), value=(0.0,)),), 500, 0),
+        ((Resize(target_hw=(512, 256)),), 512, 0),
+    ],
+)
+def test_a_stride_is_told_in_pixels_of_the_raster(geometry, tile_size, expected):
+    assert raster_stride(make_package(geometry=geometry), 32, tile_size) == expected

@@ -48,7 +48,7 @@ def test_tiles_are_the_rasters_own_pixels_and_bad_files_are_passed_over(tmp_path
 
 def test_where_no_source_gives_a_tile_the_job_must_name_an_engine(tmp_path: Path) -> None:
     (tmp_path / "a.tif").write_text("no raster")
-    with pytest.raises(ConfigError, match="name an `engine`"):
+    with pytest.raises(ConfigError, match="name the model's own `engine`"):
         sample_tiles(make_recipe(), sources(tmp_path), 4)
 
 

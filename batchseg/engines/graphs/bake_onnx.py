@@ -66,6 +66,31 @@ def read_onnx(model: str | bytes) -> Any:
         raise ModelError(msg) from e
 
 
+def show_tensors(model: str | bytes, layout: Layout) -> bytes:
+    """The graph with every tensor as an output, for inputs of any height and width.
+
+    Sizes that a file fixes are opened: most such networks run at others as well.
+
+    Raises:
+        ModelError: the file cannot be read.
+        ValueError: it is larger than protobuf's 2 GB.
+    """
+    import onnx
+
+    proto = read_onnx(model)
+    graph = proto.graph
+    shown = {"", *(value.name for value in graph.output)}
+    for node in graph.node:
+        graph.output.extend(onnx.ValueInfoProto(name=name) for name in node.output if name not in shown)
+    weights = {tensor.name for tensor in graph.initializer}
+    for image in (value for value in graph.input if value.name not in weights):
+        for axis in (1, 2) if layout == "NHWC" else (2, 3):
+            image.type.tensor_type.shape.dim[axis].dim_param = f"side{axis}"
+    del graph.value_info[:]  # of the sizes that were fixed
+    content: bytes = proto.SerializeToString()
+    return content
+
+
 def files_of(path: Path) -> list[Path]:
     """An ONNX file and the files beside it that hold its weights. Raises ModelError."""
     try:

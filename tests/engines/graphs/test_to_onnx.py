@@ -51,3 +51,24 @@ def test_the_telling_lines_are_quoted() -> None:
     text = "Start\n\x1b[31m[ERROR][Paddle2ONNX] [OP: pd_op.pool2d] Adaptive only support x.\x1b[0m\nmore\n"
     assert _what_it_said(text) == "[ERROR][Paddle2ONNX] [OP: pd_op.pool2d] Adaptive only support x."
     assert _what_it_said("") == "paddle2onnx gave no reason"
+
+
+@pytest.mark.parametrize(("side", "conversion_is_right"), [(64, True), (50, False)])
+def test_paddle_pools_to_cells_at_any_size_and_a_conversion_only_where_they_divide_it(
+    models: Path, tmp_path: Path, side: int, conversion_is_right: bool
+) -> None:
+    """Which side is wrong where engines differ: paddle2onnx writes one kernel for cells of several sizes."""
+    package = paddle_package(models / "adaptive", 3)
+    to_onnx(package, tmp_path / "fixed.onnx", size_hw=(side, side))
+    network = Network(format="onnx", path=str(tmp_path / "fixed.onnx"), bands=3)
+    own = engine("paddle").load(plain(package), precision="fp32", device="cpu", threads=1)
+    converted = engine("onnxruntime").load(network, precision="fp32", device="cpu", threads=1)
+    image = np.random.default_rng(0).random((1, 3, side, side), dtype=np.float32)
+    # The first of 2 x 4 cells is the mean of rows 0..ceil(side / 2) and columns 0..ceil(side / 4).
+    cell = image[:, :, : -(-side // 2), : -(-side // 4)].mean(axis=(2, 3), keepdims=True)
+    # At the first pixel the answer is conv(pixel) + conv(cell); an image of one colour has both alike.
+    flat = [np.broadcast_to(colour, image.shape) for colour in (image[:, :, :1, :1], cell)]
+    expected = sum(own.run(np.ascontiguousarray(colours))[0][0, :, 0, 0] for colours in flat) / 2
+    first = [session.run(image)[0][0, :, 0, 0] for session in (own, converted)]
+    np.testing.assert_allclose(first[0], expected, atol=1e-5)
+    assert np.allclose(first[1], expected, atol=1e-5) is conversion_is_right
