@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from batchseg.driver.dry_run import DryRun, PhotoPlan
 from batchseg.driver.progress import describe_young, duration
+from batchseg.driver.value_check import Looked
 from batchseg.job.recipe import Recipe
 from batchseg.system.escape import shown
 
@@ -117,6 +118,7 @@ def _photograph_lines(planned: PhotoPlan) -> list[str]:
         f"photos   {planned.predict} to do ({human(planned.file_bytes)}){derived}, {planned.done} done, "
         f"{planned.quarantined} quarantined before, {planned.gone} gone",
         f"values   {describe_values(recipe)}",
+        *_value_lines(planned.looked),
         f"fit      {how} {recipe.tile_size} pixels, on {planned.workers} workers",
         f"results  {rules}; masks: {options.masks}, as {options.mask_format}",
     ]
@@ -144,6 +146,7 @@ def _scene_lines(planned: DryRun) -> list[str]:
         f"sources  {numbers.scenes} to do ({resumed} begun by earlier runs), {plan.triage.done} done, "
         f"{plan.triage.quarantined} quarantined before, {len(plan.triage.vanished)} gone",
         f"values   {describe_values(recipe)}",
+        *_value_lines(planned.looked),
         f"tiles    {numbers.tiles} of {recipe.tile_size} pixels, halo {recipe.halo}: "
         f"{numbers.source_pixels / 1e6:.1f} Mpx; {seconds} of prediction on {planned.workers} workers",
         f"bytes    {human(numbers.bytes_in)} in (decoded), "
@@ -159,6 +162,12 @@ def _scene_lines(planned: DryRun) -> list[str]:
         lines.append(f"refused  {len(plan.refusals)} sources:")
         lines += [f"  {refusal.source.source_id}: {refusal.reason}" for refusal in plan.refusals]
     return lines
+
+
+def _value_lines(looked: Looked) -> list[str]:
+    """What samples of the sources hold."""
+    warning = [f"warning: {looked.warning}"] if looked.warning else []
+    return [f"         {line}" for line in (*looked.lines, *warning)]
 
 
 def describe_engine(recipe: Recipe, *, undecided: bool) -> str:

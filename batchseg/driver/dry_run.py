@@ -1,26 +1,30 @@
 """`batchseg plan`: everything that `run` decides before its first tile, and nothing written.
 
-Headers of scenes are read; no photograph is opened.
+Headers of scenes are read, and samples of a few scenes or photographs.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
+
+import pyarrow as pa
 
 from batchseg.driver.executors.start import object_store_bytes, worker_count
 from batchseg.driver.kind import kind_of
+from batchseg.driver.photo_look import judge_photographs, look_at_photographs
 from batchseg.driver.photo_triage import StoredOutputs, triage_photographs
 from batchseg.driver.plan import Estimate, Plan, estimate, make_plan, refuse_unfit_job
 from batchseg.driver.prepare import kept_choice, probe_model
 from batchseg.driver.revise import revise
 from batchseg.driver.scene_triage import triage_job
+from batchseg.driver.value_check import Looked, judge, look_at_scenes
 from batchseg.inputs.listing import find_sources
 from batchseg.inputs.photo_listing import list_photographs
 from batchseg.inputs.source import Refusal
 from batchseg.inputs.source import compute as pc
 from batchseg.job.recipe import Product, Recipe
 from batchseg.job.resolve import make_product, make_recipe
-from batchseg.job.settings import JobConfig
+from batchseg.job.settings import JobConfig, Photographs
 from batchseg.models.reading import read_package
 from batchseg.output import publish
 from batchseg.output.fragments import fragments_exist
@@ -28,6 +32,7 @@ from batchseg.output.ledger import Ledger
 from batchseg.output.state import check_pixel_settings, load_state
 from batchseg.pixels.area import read_area
 from batchseg.pixels.header import read_header, read_headers_alone
+from batchseg.pixels.value_samples import sample_alone
 from batchseg.predict.engine_choice import choose, is_open, try_engines
 from batchseg.predict.engine_trials import Bench
 from batchseg.system import storage
@@ -45,6 +50,8 @@ class DryRun:
     min_age: float
     undecided: bool
     """The first run will try engines."""
+    looked: Looked = field(default_factory=Looked)
+    """What samples of the scenes hold."""
 
 
 def dry_run(config: JobConfig, say: Callable[[str], None]) -> DryRun:
@@ -118,7 +125,9 @@ def _dry_run(config: JobConfig, say: Callable[[str], None]) -> DryRun:
         shard_tiles=config.shard_tiles,
         fragments_exist=partial(fragments_exist, config.output),
     )
-    refuse_unfit_job(plan, config)
+    say("looking at the values of some scenes")
+    looked = judge(look_at_scenes(headers, recipe, sample_alone), recipe, config)
+    refuse_unfit_job(plan, config, looked.remedy)
     publish.check_writable(config.output)
     numbers = estimate(plan, recipe, workers, config.max_in_flight)
     return DryRun(
@@ -127,6 +136,7 @@ def _dry_run(config: JobConfig, say: Callable[[str], None]) -> DryRun:
         numbers=numbers,
         workers=workers,
         object_store_bytes=object_store_bytes(workers, config.max_in_flight),
+        looked=looked,
         min_age=config.min_age,
         undecided=undecided,
     )
@@ -152,6 +162,8 @@ class PhotoPlan:
     workers: int
     undecided: bool
     """The first run will try engines."""
+    looked: Looked = field(default_factory=Looked)
+    """What some photographs hold."""
 
 
 def plan_photographs(config: JobConfig, say: Callable[[str], None]) -> PhotoPlan:
@@ -186,6 +198,7 @@ def plan_photographs(config: JobConfig, say: Callable[[str], None]) -> PhotoPlan
         )
         revision = revise(triaged.todo, known, recipe, product, vanished=triaged.vanished)
         publish.check_writable(config.output)
+        looked = _looked_at_photographs(config, recipe, revision.predict, say, is_new=not triaged.done)
         return PhotoPlan(
             recipe=recipe,
             product=product,
@@ -199,4 +212,16 @@ def plan_photographs(config: JobConfig, say: Callable[[str], None]) -> PhotoPlan
             min_age=config.min_age,
             workers=worker_count(config),
             undecided=undecided,
+            looked=looked,
         )
+
+
+def _looked_at_photographs(
+    config: JobConfig, recipe: Recipe, todo: pa.Table, say: Callable[[str], None], *, is_new: bool
+) -> Looked:
+    if not todo.num_rows:
+        return Looked()
+    say("looking at some photographs")
+    photographs = config.photographs or Photographs()
+    seen = look_at_photographs(todo, recipe, config.lease_timeout, photographs.max_photo_memory)
+    return judge_photographs(seen, recipe, config, is_new=is_new)

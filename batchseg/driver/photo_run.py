@@ -11,14 +11,14 @@ from batchseg.driver.context import JobContext
 from batchseg.driver.events import Note, PhaseStarted, PlanReady, WorkEnded
 from batchseg.driver.executors.start import LazyExecutor, driver_timeout
 from batchseg.driver.loop import Tally
+from batchseg.driver.photo_look import judge_photographs, look_at_photographs
 from batchseg.driver.photo_loop import PhotoLoop
 from batchseg.driver.photo_triage import PhotoTriage, StoredOutputs, triage_photographs
-from batchseg.driver.photo_worker import inspect_photos
 from batchseg.driver.prepare import prepare
 from batchseg.driver.report import Report
 from batchseg.driver.revise import Revision, find_copies, results_of, revise, surplus, with_attributes
 from batchseg.driver.tasks import Executor, Slot
-from batchseg.errors import BatchsegError, ConfigError, ModelError, StoppedError
+from batchseg.errors import BatchsegError, ModelError, StoppedError
 from batchseg.inputs.photo_listing import list_photographs, some_sources
 from batchseg.inputs.source import compute as pc
 from batchseg.job.recipe import Product, Recipe
@@ -34,9 +34,6 @@ from batchseg.output.rejudge import rejudge
 from batchseg.output.state import load_state
 from batchseg.predict.engine_choice import Choice
 from batchseg.system.threads import start_aside, wait_for
-
-LOOKED_AT = 6
-"""Photographs that are looked at before predictors start: a job that fits none of them is wrong."""
 
 
 class PhotoRun:
@@ -157,27 +154,18 @@ class PhotoRun:
     def _start_predictors(
         self, executor: Executor, recipe: Recipe, product: Product, todo: pa.Table, *, is_new: bool
     ) -> Sequence[Slot]:
-        """Load them; of an output that is new a few photographs are looked at meanwhile."""
+        """Load them; a few photographs are looked at meanwhile."""
+        config, stop = self._config, self._context.stop
         slots_to_come = start_aside(executor.start, recipe, product)
-        looking = start_aside(self._look, todo, recipe) if todo.num_rows and is_new else None
-        slots = wait_for(slots_to_come, self._context.stop)
+        looking = None
+        if todo.num_rows:
+            looking = start_aside(look_at_photographs, todo, recipe, config.lease_timeout, self._memory)
+        slots = wait_for(slots_to_come, stop)
         if looking is not None:
-            wait_for(looking, self._context.stop)
+            self._context.tell_values(
+                judge_photographs(wait_for(looking, stop), recipe, config, is_new=is_new)
+            )
         return slots
-
-    def _look(self, todo: pa.Table, recipe: Recipe) -> None:
-        """A job that fits none of its photographs is wrong; one that does not fit a few has odd ones.
-
-        Raises:
-            ConfigError: those that are sound are not what the model takes.
-        """
-        few = todo.take(sorted({n * todo.num_rows // LOOKED_AT for n in range(LOOKED_AT)})).to_pylist()
-        doubts = inspect_photos(few, recipe, self._config.lease_timeout, memory=self._memory).doubts
-        reasons = {doubt.reason for doubt in doubts if doubt.is_mismatch}
-        if reasons and all(doubt.is_mismatch for doubt in doubts) and len(doubts) == len(few):
-            first = doubts[0]
-            msg = f"{self._config.path} fits none of its inputs: {first.source_id} {first.reason}"
-            raise ConfigError(msg)
 
     def _without_copies(
         self, loop: PhotoLoop, ledger: Ledger, recipe: Recipe, product: Product, todo: pa.Table

@@ -17,6 +17,7 @@ from batchseg.driver.report import Report
 from batchseg.driver.scene_loop import SceneLoop
 from batchseg.driver.scene_triage import Triage, triage_job
 from batchseg.driver.tasks import Executor, Slot
+from batchseg.driver.value_check import judge, look_at_scenes
 from batchseg.errors import BatchsegError, ModelError, StoppedError
 from batchseg.inputs.listing import find_sources
 from batchseg.job.recipe import Product, Recipe
@@ -88,7 +89,9 @@ class SceneRun:
         running = executor.start()
         slots_to_come = start_aside(running.start, recipe, product)  # headers are read while models load
         headers = wait_for(start_aside(lambda: list(running.headers(triaged.todo))), self._stop)
+        looking = start_aside(look_at_scenes, headers, recipe, running.samples)
         slots = wait_for(slots_to_come, self._stop)
+        looked = judge(wait_for(looking, self._stop), recipe, config)
         plan = make_plan(
             triaged,
             headers,
@@ -100,7 +103,8 @@ class SceneRun:
             shard_tiles=config.shard_tiles,
             fragments_exist=partial(fragments_exist, config.output),
         )
-        refuse_unfit_job(plan, config)
+        refuse_unfit_job(plan, config, looked.remedy)
+        self._context.tell_values(looked)
         remember()
         numbers = estimate(plan, recipe, len(slots), config.max_in_flight)
         self._emit(

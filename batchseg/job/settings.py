@@ -218,5 +218,7 @@ class JobConfig:
     """Seconds; files that changed less than that ago are left to a later run."""
     photographs: Photographs | None = None
     """None: the inputs are scenes."""
+    check_values: bool = True
+    """Refuse values that cannot be meant, by samples of the data."""
     variables: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
     """What the job file took from the environment: texts name such a variable, and do not quote it."""

@@ -58,11 +58,8 @@ def mismatch(scene: Scene, recipe: Recipe) -> str | None:
             f"claims {scene.height:,} x {scene.width:,} pixels, which are {tiles:,} tiles; at most "
             f"{MAX_TILES:,} are taken of one scene"
         )
-    if unscaled := _unscaled(scene, recipe):
-        return unscaled
-    for dtype in sorted({scene.dtypes[band - 1] for band in recipe.bands}):
-        if reason := out_of_scale(dtype, recipe.scale):
-            return reason
+    if reason := value_mismatch(scene, recipe):
+        return reason
     return misplacement(recipe.area, scene) if recipe.area is not None else None
 
 
@@ -74,7 +71,7 @@ def _unscaled(scene: Scene, recipe: Recipe) -> str | None:
         return None
     return (
         f"has no scale and offset for band {lacking[0]}: neither a STAC item, Sentinel-2's MTD_MSI*.xml or "
-        f"Landsat's *_MTL.json says them, nor the file itself; set scale: {{divide: 10000}} or alike"
+        f"Landsat's *_MTL.json says them, nor the file itself; {_usual_scales(scene.dtypes[lacking[0] - 1])}"
     )
 
 
@@ -86,7 +83,7 @@ def out_of_scale(dtype: str, scale: Scale) -> str | None:
         words = f"complex pixels ({dtype})" if "complex" in dtype else f"{dtype} pixels"
         return f"has {words}, which no scale can bring to the model"
     kind = np.dtype(dtype)
-    remedy = "set scale: {divide: 10000} or {stretch: [low, high]} to the data's own range"
+    remedy = _usual_scales(dtype)
     if scale.kind == "transforms":
         if dtype != "uint8":
             return f"has {dtype} pixels, the model's transforms expect uint8 (0..255); {remedy}"
@@ -95,8 +92,31 @@ def out_of_scale(dtype: str, scale: Scale) -> str | None:
         if max(scale.high) > info.max or min(scale.low) < info.min:
             reach = f"{min(scale.low):g}..{max(scale.high):g}"
             return f"has {dtype} pixels ({info.min}..{info.max}), scale reaches {reach}; {remedy}"
-        if scale.kind == "divide" and info.max > 255 and 1 < max(scale.high) <= 255:
+        if scale.kind == "divide" and info.max > 255 and 100 <= max(scale.high) <= 256:
             return f"has {dtype} pixels, scale divides by {max(scale.high):g} as for uint8; {remedy}"
+    return None
+
+
+def _usual_scales(dtype: str) -> str:
+    """What to write for pixels of which only the type is known. `value_remedy` looks at the values."""
+    if dtype == "uint8":
+        return "set scale: {divide: 255}, or leave `scale` out"
+    if dtype.startswith("float"):
+        ways = "{divide: 1} for 0..1, {divide: 10000} for 0..10000"
+    else:
+        ways = (
+            "{divide: 10000} for reflectance in integers, {divide: 4095} or {divide: 65535} for 12 or 16 bits"
+        )
+    return f"set `scale` by what they hold: {ways}, else {{stretch: [low, high]}}"
+
+
+def value_mismatch(scene: Scene, recipe: Recipe) -> str | None:
+    """Why this scene's values cannot be brought to the model's unit, as far as its header tells."""
+    if unscaled := _unscaled(scene, recipe):
+        return unscaled
+    for dtype in sorted({scene.dtypes[band - 1] for band in recipe.bands}):
+        if reason := out_of_scale(dtype, recipe.scale):
+            return reason
     return None
 
 
