@@ -94,7 +94,7 @@ def _plan(arguments: argparse.Namespace, streams: Streams, say: Say) -> Answer:
 
 
 def report_lines(report: "Report", *, quiet: bool) -> list[str]:
-    """What a run did. `quiet`: only what was refused."""
+    """What a run did. `quiet`: only what was refused, and what is odd."""
     from batchseg.driver.progress import describe_damage
 
     lines = []
@@ -103,12 +103,15 @@ def report_lines(report: "Report", *, quiet: bool) -> list[str]:
         if report.verdicts:
             verdicts = verdict_words(report.verdicts)
             lines += [f"  verdicts of all: {verdicts}   batchseg summary {report.output}"]
+        lines += _classes(report)
         lines += _speed(report)
         lines += [f"  masks: {report.masks}   table: {report.items}"]
         lines += [f"  log:   {report.log}"]
         if report.damaged:
             lines += [f"{len(report.damaged)} scenes done with damaged blocks (nodata in the mask):"]
             lines += _first([f"  {r.source_id}: {describe_damage(r)}" for r in report.damaged], report)
+    if report.classes.warning:
+        lines += [f"warning: {report.classes.warning}"]
     for kind in ("quarantined", "failed"):
         records = [record for record in report.refused if record.status == kind]
         if records:
@@ -127,6 +130,16 @@ def _counts(report: "Report") -> str:
     counts += [f"{report.still_quarantined} quarantined before"] if report.still_quarantined else []
     counts += [f"{report.young} too young"] if report.young else []
     return ", ".join(counts)
+
+
+def _classes(report: "Report") -> list[str]:
+    """What the pixels of this run are."""
+    if not report.classes.shares:
+        return []
+    doubt = ""
+    if report.classes.only_class is not None and not report.classes.warning:
+        doubt = " (if that cannot be, `batchseg plan` shows what the network gets)"
+    return [f"  classes: {report.classes.in_words}{doubt}"]
 
 
 def _speed(report: "Report") -> list[str]:

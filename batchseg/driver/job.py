@@ -70,6 +70,9 @@ def run_job(
         if timeline is not None:
             timeline.close()
     logger.info("finished: %s", report.tally)
+    logger.info("classes: %s", report.classes.in_words or "none")
+    if report.classes.warning:
+        logger.warning("%s", report.classes.warning)
     if sums.tiles:
         usage = sums.usage()
         found = diagnose(usage)

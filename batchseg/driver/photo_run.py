@@ -3,10 +3,12 @@
 import contextlib
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import pyarrow as pa
 
 from batchseg.driver.bottleneck import setting_of
+from batchseg.driver.class_shares import class_shares
 from batchseg.driver.context import JobContext
 from batchseg.driver.events import Note, PhaseStarted, PlanReady, WorkEnded
 from batchseg.driver.executors.start import LazyExecutor, driver_timeout
@@ -25,6 +27,7 @@ from batchseg.job.recipe import Product, Recipe
 from batchseg.job.settings import MAX_PHOTO_MEMORY
 from batchseg.models.reading import read_package
 from batchseg.output import publish
+from batchseg.output.class_sums import ClassSums, class_sums
 from batchseg.output.columns import verdict_counts
 from batchseg.output.items import write_items
 from batchseg.output.layout import result_file
@@ -45,6 +48,7 @@ class PhotoRun:
         photographs = self._config.photographs
         self._memory = MAX_PHOTO_MEMORY if photographs is None else photographs.max_photo_memory
         self._copied = self._rejudged = 0
+        self._before = ClassSums()
 
     def go(self, *, replace: bool) -> Report:
         """Do what is left.
@@ -89,7 +93,10 @@ class PhotoRun:
             self._judge_again(ledger, product)
             revision = revise(triaged.todo, ledger.table(), recipe, product, vanished=triaged.vanished)
             loop = self._work(executor, ledger, recipe, product, triaged, revision, remember)
-            return self._end(ledger, product, loop, triaged)
+            parts = [
+                part.column("source_id").combine_chunks() for part in (revision.predict, revision.derive)
+            ]
+            return self._end(ledger, product, loop, triaged, pa.concat_arrays(parts))
 
     def _work(
         self,
@@ -109,6 +116,7 @@ class PhotoRun:
             return None
         context.emit(PhaseStarted(text=f"starting predictors for {todo.num_rows} photographs"))
         executor = lazy.start()
+        self._before = class_sums(ledger.table())
         slots = self._start_predictors(executor, recipe, product, todo, is_new=not triaged.done)
         remember()
         context.emit(
@@ -203,7 +211,14 @@ class PhotoRun:
         gone, names = triaged.vanished.to_pylist(), product.class_names
         write_items(self._config.output, ledger.table(), names, gone, photographs=True)
 
-    def _end(self, ledger: Ledger, product: Product, loop: PhotoLoop | None, triaged: PhotoTriage) -> Report:
+    def _end(
+        self,
+        ledger: Ledger,
+        product: Product,
+        loop: PhotoLoop | None,
+        triaged: PhotoTriage,
+        worked: Any,
+    ) -> Report:
         context, output = self._context, self._config.output
         context.lock.end_work()
         rows, paths = surplus(ledger.table(), product)
@@ -226,6 +241,7 @@ class PhotoRun:
             vanished=tuple(triaged.vanished.to_pylist()),
             young=triaged.young,
             sums=context.sums,
+            classes=class_shares(class_sums(ledger.table(), worked), self._before, product.class_names),
             refused=tuple(loop.refused) if loop is not None else (),
             verdicts=verdict_counts(ledger.table()),
             copied=self._copied,

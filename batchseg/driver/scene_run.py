@@ -5,7 +5,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
+import pyarrow as pa
+
 from batchseg.driver.bottleneck import is_badly_tiled, setting_of
+from batchseg.driver.class_shares import class_shares
 from batchseg.driver.commit import refusal_record
 from batchseg.driver.context import JobContext
 from batchseg.driver.events import Note, PhaseStarted, PlanReady, Setting, WorkEnded
@@ -22,6 +25,7 @@ from batchseg.errors import BatchsegError, ModelError, StoppedError
 from batchseg.inputs.listing import find_sources
 from batchseg.job.recipe import Product, Recipe
 from batchseg.models.reading import read_package
+from batchseg.output.class_sums import ClassSums, class_sums
 from batchseg.output.fragments import discard_leftovers, fragments_exist
 from batchseg.output.items import write_items
 from batchseg.output.ledger import Ledger
@@ -36,6 +40,7 @@ class SceneRun:
 
     def __init__(self, context: JobContext) -> None:
         self._context = context
+        self._before = ClassSums()
         self._config, self._lock, self._sums = context.config, context.lock, context.sums
         self._stop, self._emit, self._log, self._run_id = (
             context.stop,
@@ -88,6 +93,7 @@ class SceneRun:
         self._emit(PhaseStarted(text=f"starting predictors, reading {len(triaged.todo)} headers"))
         running = executor.start()
         slots_to_come = start_aside(running.start, recipe, product)  # headers are read while models load
+        self._before = class_sums(ledger.table())
         headers = wait_for(start_aside(lambda: list(running.headers(triaged.todo))), self._stop)
         looking = start_aside(look_at_scenes, headers, recipe, running.samples)
         slots = wait_for(slots_to_come, self._stop)
@@ -183,6 +189,8 @@ class SceneRun:
         self._lock.guard()
         ledger.merge()  # last: a ledger that is merged says that the run came to its end
         self._emit(WorkEnded())
+        done_now = pa.array([source.source_id for source in triaged.todo], pa.string())
+        now = class_sums(ledger.table(), done_now)
         swept.result()
         return Report(
             output=self._config.output,
@@ -194,6 +202,7 @@ class SceneRun:
             vanished=triaged.vanished,
             young=triaged.young,
             sums=self._sums,
+            classes=class_shares(now, self._before, product.class_names),
             refused=tuple(record for record in records if record.status != "done"),
             damaged=tuple(record for record in records if record.status == "done" and record.bad_pixels),
         )
