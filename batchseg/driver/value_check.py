@@ -13,9 +13,10 @@ from batchseg.inputs.source import Refusal, Scene
 from batchseg.job.recipe import Recipe
 from batchseg.job.settings import JobConfig
 from batchseg.pixels.fit import mismatch, out_of_scale, value_mismatch
+from batchseg.pixels.value_problems import hint_of, odd_sample, problem_of, trained_for
 from batchseg.pixels.value_remedy import remedy_for
 from batchseg.pixels.value_samples import chosen_scenes
-from batchseg.pixels.values import Given, Held, ValueSample, hint_of, hold, number, problem_of
+from batchseg.pixels.values import Given, Held, ValueSample, hold, number, reach
 
 BANDS_SHOWN = 16
 
@@ -56,7 +57,7 @@ def judge(samples: Sequence[ValueSample], recipe: Recipe, config: JobConfig) -> 
     if held is None:
         return Looked()
     plain = recipe.normalize is None and recipe.scale.kind == "transforms"
-    if recipe.scale.kind == "metadata" and any(sample.scale is recipe.scale for sample in held.samples):
+    if recipe.scale.kind == "metadata" and any(sample.said is None for sample in held.samples):
         return Looked(remedy=_remedy_of(held, plain=False))
     if any(out_of_scale(sample.dtype, sample.scale) for sample in held.samples):
         return Looked(remedy=_remedy_of(held, plain=plain))
@@ -65,7 +66,8 @@ def judge(samples: Sequence[ValueSample], recipe: Recipe, config: JobConfig) -> 
     problem = problem_of(held, given)
     if problem is None:
         odd = hint_of(held, given)
-        return Looked(lines=lines, warning=_odd(held, given, odd, plain=plain) if odd else "")
+        warning = _odd(held, given, odd, plain=plain) if odd else odd_sample(held) or ""
+        return Looked(lines=lines, warning=warning)
     if not config.check_values:
         return Looked(lines=lines, warning=f"the job says check_values: false, and {problem}")
     remedy = remedy_for(held, plain=plain)
@@ -80,17 +82,16 @@ def judge(samples: Sequence[ValueSample], recipe: Recipe, config: JobConfig) -> 
 
 def _remedy_of(held: Held, *, plain: bool) -> str:
     """Of pixels that the header already refuses."""
-    low, high = number(float(held.values.min())), number(float(held.values.max()))
     remedy = remedy_for(held, plain=plain)
     said = f": {remedy}" if remedy else ""
-    return f"Samples hold {low}..{high}{said}."
+    return f"Samples hold {reach(held.pixels[:, held.judged])}{said}."
 
 
 def _odd(held: Held, given: Given, odd: str, *, plain: bool) -> str:
     """A remedy is named only if it makes the difference."""
-    remedy = remedy_for(held, plain=plain) if given.normalize is not None else None
+    remedy = remedy_for(held, plain=plain, surely=True) if given.normalize is not None else None
     said = f"; {remedy}, if that is what they hold" if remedy else ""
-    return f"the network was trained for {given.trained_for}, and gets {odd}: look at `scale`{said}"
+    return f"the network was trained for {trained_for(held, given)}, and gets {odd}: look at `scale`{said}"
 
 
 def _table(held: Held, given: Given) -> list[str]:
@@ -98,17 +99,12 @@ def _table(held: Held, given: Given) -> list[str]:
     dtypes = ", ".join(held.dtypes)
     lines = [
         f"samples of {count} source{'s' * (count > 1)} ({dtypes}, {held.pixels.shape[1]:,} pixels); "
-        f"the network was trained for {given.trained_for}:"
+        f"the network was trained for {trained_for(held, given)}:"
     ]
     for band, raw, values in zip(held.recipe.bands, held.pixels, given.values, strict=True):
-        fed = _range(values)
         lines.append(
-            f"  band {band}: {_range(raw)} -> {fed}, mean {number(float(np.mean(values)))}, "
+            f"  band {band}: {reach(raw)} -> {reach(values)}, mean {number(float(np.mean(values)))}, "
             f"deviation {number(float(np.std(values)))}"
         )
     more = len(lines) - 1 - BANDS_SHOWN
     return [*lines[: BANDS_SHOWN + 1], f"  and {more} bands more"] if more > 0 else lines
-
-
-def _range(values: np.ndarray) -> str:
-    return f"{number(float(values.min()))}..{number(float(values.max()))}"

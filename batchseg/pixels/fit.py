@@ -45,6 +45,17 @@ def with_own_scale(recipe: Recipe, scene: Scene) -> Recipe:
 
 def mismatch(scene: Scene, recipe: Recipe) -> str | None:
     """Why this scene cannot be segmented by this recipe, in words; None where it can."""
+    if reason := _other_shape(scene, recipe) or _other_values(scene, recipe):
+        return reason
+    return misplacement(recipe.area, scene) if recipe.area is not None else None
+
+
+def value_mismatch(scene: Scene, recipe: Recipe) -> str | None:
+    """Why only this scene's values keep it from the recipe, as far as its header tells; else None."""
+    return None if _other_shape(scene, recipe) else _other_values(scene, recipe)
+
+
+def _other_shape(scene: Scene, recipe: Recipe) -> str | None:
     count = scene.band_count
     if recipe.all_bands:
         usable = count - len(scene.alpha_bands)
@@ -58,9 +69,16 @@ def mismatch(scene: Scene, recipe: Recipe) -> str | None:
             f"claims {scene.height:,} x {scene.width:,} pixels, which are {tiles:,} tiles; at most "
             f"{MAX_TILES:,} are taken of one scene"
         )
-    if reason := value_mismatch(scene, recipe):
-        return reason
-    return misplacement(recipe.area, scene) if recipe.area is not None else None
+    return None
+
+
+def _other_values(scene: Scene, recipe: Recipe) -> str | None:
+    if unscaled := _unscaled(scene, recipe):
+        return unscaled
+    for dtype in sorted({scene.dtypes[band - 1] for band in recipe.bands}):
+        if reason := out_of_scale(dtype, recipe.scale):
+            return reason
+    return None
 
 
 def _unscaled(scene: Scene, recipe: Recipe) -> str | None:
@@ -108,16 +126,6 @@ def _usual_scales(dtype: str) -> str:
             "{divide: 10000} for reflectance in integers, {divide: 4095} or {divide: 65535} for 12 or 16 bits"
         )
     return f"set `scale` by what they hold: {ways}, else {{stretch: [low, high]}}"
-
-
-def value_mismatch(scene: Scene, recipe: Recipe) -> str | None:
-    """Why this scene's values cannot be brought to the model's unit, as far as its header tells."""
-    if unscaled := _unscaled(scene, recipe):
-        return unscaled
-    for dtype in sorted({scene.dtypes[band - 1] for band in recipe.bands}):
-        if reason := out_of_scale(dtype, recipe.scale):
-            return reason
-    return None
 
 
 def held_dtype(scene: Scene, recipe: Recipe) -> np.dtype[Any]:

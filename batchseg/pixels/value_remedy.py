@@ -11,10 +11,20 @@ import numpy as np
 from batchseg.job.settings import Scale
 from batchseg.models.package import Normalize
 from batchseg.pixels.fit import out_of_scale
-from batchseg.pixels.values import DIVISORS, UNIT_MEAN, Given, Held, hint_of, problem_of
+from batchseg.pixels.value_problems import RANGES, UNIT_MEAN, declared, hint_of, problem_of, values_of
+from batchseg.pixels.values import Given, Held, ValueSample
 
 BITS = {255.0: "8 bits", 1023.0: "10 bits", 4095.0: "12 bits", 16383.0: "14 bits", 65535.0: "16 bits"}
 REFLECTANCE = 10000.0
+
+METADATA = "scale: metadata"
+
+LANDSAT = Scale(kind="stretch", low=(7272.727,), high=(43636.364,))
+"""Reflectance 0..1 of Landsat Collection 2 Level 2, whose integers times 0.0000275 less 0.2 are reflectance
+(USGS LSDS-1619, 4.1)."""
+
+LANDSAT_RANGE = (6500, 55000)
+"""Of such integers; they are never lower where there is data."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,23 +38,31 @@ class _Candidate:
     """Keys of the job file."""
 
 
-def remedy_for(held: Held, *, plain: bool) -> str | None:
+def remedy_for(held: Held, *, plain: bool, surely: bool = False) -> str | None:
     """What to write into the job instead, in words; None where nothing usual helps.
 
     Args:
         held: the samples.
         plain: the network takes pixels as they are (0..255), or nobody knows what it takes.
+        surely: only what leaves nothing odd.
     """
+    own, normalize = declared(held), held.recipe.normalize
+    if normalize is None and own is not None:
+        return "leave `normalize` out, as the model says itself how it normalises"
     if plain:
         return _as_they_are(held)
     usable = [one for one in _candidates(held) if not problem_of(held, one.given)]
+    fine = [one for one in usable if not hint_of(held, one.given)]
+    usable = fine if fine or surely else usable
     if not usable:
         return None
-    if held.recipe.normalize is None:
-        best = [one for one in usable if not hint_of(held, one.given)] or usable[:1]
+    if normalize is None:
+        best = usable[:1] if usable[0].keys == METADATA or not fine else fine
         ways = [f"{one.keys}{f' for {one.meaning}' if one.meaning else ''}" for one in best[:3]]
         return f"set {' or '.join(ways)}: the network then gets {best[0].given.in_words}"
     best_one = min(usable, key=lambda one: _distance(held, one.given) + 0.5 * one.changes)
+    said = [one for one in usable if one.keys == METADATA]
+    best_one = said[0] if said else best_one
     return f"set {best_one.keys}: the network then gets {best_one.given.in_words}"
 
 
@@ -65,21 +83,28 @@ def _candidates(held: Held) -> Iterator[_Candidate]:
             if keys:
                 yield _Candidate(
                     keys=" and ".join(keys),
-                    given=held.given(scale, normalize),
+                    given=held.given_by(scale, normalize),
                     meaning=meaning,
                     changes=changed + (normalize != held.recipe.normalize),
                 )
 
 
-def _scales(held: Held) -> Iterator[tuple[Scale, str, str]]:
-    """Those that are accepted of such files: the job's own first."""
+def _scales(held: Held) -> Iterator[tuple[Scale | None, str, str]]:
+    """Those that are accepted of such files, the job's own first. None: each scene's."""
     own = held.recipe.scale
     if own.kind != "metadata" and _accepted(held, own):
         yield own, "", ""
+    if own.kind != "metadata" and held.recipe.fit is None and all(map(_says_more, held.samples)):
+        yield None, METADATA, ""
     if held.dtypes == ["uint8"]:
         yield _divide(255.0), "scale: {divide: 255}", ""
-        yield _divide(1.0), "scale: {divide: 1}", ""
+        if len(_normalizations(held.recipe.normalize)) == 1:
+            yield _divide(1.0), "scale: {divide: 1}", ""
         return
+    values = values_of(held)
+    if held.dtypes == ["uint16"] and LANDSAT_RANGE[0] <= values.low <= values.top <= LANDSAT_RANGE[1]:
+        text = f"scale: {{stretch: [{LANDSAT.low[0]}, {LANDSAT.high[0]}]}}"
+        yield LANDSAT, text, "reflectance of Landsat Collection 2"
     for high in _highs(held):
         scale, text = _divide(high), f"scale: {{divide: {_plain(high)}}}"
         if not _accepted(held, scale):  # 8 bits in a wider type
@@ -91,9 +116,10 @@ def _scales(held: Held) -> Iterator[tuple[Scale, str, str]]:
 
 def _highs(held: Held) -> list[float]:
     """What 1 may stand for in such data, the likelier first."""
-    end = held.range_end
+    values = values_of(held)
+    end = values.range_end
     highs = [end]
-    if end != 1.0 and end < REFLECTANCE < held.top * 100 and end > 255:
+    if 255 < end < REFLECTANCE < values.top * 100:
         highs.append(REFLECTANCE)
     elif end == 16383.0:
         highs.insert(0, REFLECTANCE)
@@ -106,17 +132,18 @@ def _highs(held: Held) -> list[float]:
 
 def _as_they_are(held: Held) -> str | None:
     """For a network that takes values of 0..255, or whose unit nobody said."""
-    end = held.range_end
+    end = values_of(held).range_end
     unit, byte = _divide(end), _divide(end / 255)
     said = []
     if _accepted(held, byte):
         said.append(
             f"scale: {{divide: {_plain(end / 255)}}} if the network takes 0..255 (it then gets "
-            f"{held.given(byte).in_words})"
+            f"{held.given_by(byte, None).in_words})"
         )
     if not held.recipe.model.declares_transforms and _accepted(held, unit):
         said.append(
-            f"scale: {{divide: {_plain(end)}}} if it takes 0..1 (it then gets {held.given(unit).in_words})"
+            f"scale: {{divide: {_plain(end)}}} if it takes 0..1 (it then gets "
+            f"{held.given_by(unit, None).in_words})"
         )
     return f"set {', or '.join(said)}" if said else None
 
@@ -126,7 +153,7 @@ def _accepted(held: Held, scale: Scale) -> bool:
 
 
 def _normalizations(own: Normalize | None) -> list[Normalize | None]:
-    if own is None or not UNIT_MEAN < max(map(abs, own.mean)) <= DIVISORS[0]:
+    if own is None or not UNIT_MEAN < max(map(abs, own.mean)) <= RANGES[0]:
         return [own]
     shrunk = (tuple(float(f"{value / 255:.4g}") for value in values) for values in (own.mean, own.std))
     mean, std = shrunk
@@ -136,6 +163,12 @@ def _normalizations(own: Normalize | None) -> list[Normalize | None]:
 def _words(normalize: Normalize) -> str:
     mean, std = (", ".join(f"{v:g}" for v in values) for values in (normalize.mean, normalize.std))
     return f"{{mean: [{mean}], std: [{std}]}}"
+
+
+def _says_more(sample: ValueSample) -> bool:
+    """Whether metadata hold another scale than that of reflectance itself."""
+    said = sample.said
+    return said is not None and not (set(said.low) == {0.0} and set(said.high) == {1.0})
 
 
 def _divide(high: float) -> Scale:

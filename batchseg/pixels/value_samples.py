@@ -33,6 +33,8 @@ and of a PNG or a JPEG all that lies above a window is decoded with it."""
 
 SEQUENTIAL = frozenset(("PNG", "JPEG", "WEBP", "GIF", "BMP"))
 
+METADATA = Scale(kind="metadata", low=(0.0,), high=(1.0,))
+
 SAMPLE_SECONDS = 30.0
 """For all of it: a run does not wait longer for a storage that is slow."""
 
@@ -86,7 +88,8 @@ def _sample_scene(scene: Scene, recipe: Recipe) -> ValueSample | None:
         source_id=scene.source.source_id,
         dtype=next(iter(dtypes)) if len(dtypes) == 1 else str(np.result_type(*dtypes)),
         pixels=np.concatenate(parts, axis=1),
-        scale=_scale(scene, recipe),
+        scale=_own_scale(scene, recipe) or recipe.scale,
+        said=_own_scale(scene, replace(recipe, scale=METADATA)),
     )
 
 
@@ -96,11 +99,14 @@ def _valid(held: ShardPixels) -> NDArray[np.generic]:
     return pixels if held.valid is None else pixels[:, held.valid.ravel()]
 
 
-def _scale(scene: Scene, recipe: Recipe) -> Scale:
+def _own_scale(scene: Scene, recipe: Recipe) -> Scale | None:
+    """None where the recipe takes it from metadata, and the scene has none."""
+    if recipe.scale.kind == "metadata" and not scene.rescale:
+        return None
     try:
         return with_own_scale(recipe, scene).scale
-    except ValueError:  # it has none
-        return recipe.scale
+    except ValueError:
+        return None
 
 
 def _windows(scene: Scene, recipe: Recipe) -> list[Shard]:

@@ -1,7 +1,4 @@
-"""What samples of the data hold, what the network gets of them, and whether that can be meant.
-
-All samples are judged together, and so are all bands: one scene may be all sea, and one band dark.
-"""
+"""What samples of the data hold, and what the network gets of them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,30 +13,9 @@ from batchseg.models.package import Normalize
 
 Floats = NDArray[np.float64]
 
-CLOSE = 0.01
-"""Values that differ by less than this share of their size, or of the network's unit, are one value to it."""
-
-FAR = 10.0
-"""Deviations from its mean that a network was surely not trained for."""
-
-LEAST_STD = 0.1
-"""No picture of 0..1 deviates less. Smaller ones stand for another unit: 1/255 makes 0..255 of 0..1."""
-
-UNIT_MEAN = 2.0
-"""A mean that values of 0..1 cannot have."""
-
 FILL_SHARE = 0.01
 """Pixels that hold the lowest value in all bands, or the highest, are taken for untagged nodata from this
 share of all on: they are shown, and not judged."""
-
-CONTRAST = 0.05
-"""Deviation, as a share of the range that the values fill, of what is no even surface."""
-
-FRACTIONS_AT_MOST = 50.0
-"""Divisor from which on values with fractions below 2 cannot be of its unit."""
-
-DIVISORS = (255.0, 1023.0, 4095.0, 10000.0, 16383.0, 65535.0)
-"""Highest values of 8, 10, 12, 14 and 16 bits, and of reflectance in integers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +28,9 @@ class ValueSample:
     pixels: NDArray[np.generic]
     """(bands, n), raw."""
     scale: Scale
-    """The recipe's, or the scene's own."""
+    """The recipe's, or the scene's own where the recipe takes it from metadata."""
+    said: Scale | None = None
+    """What metadata say of the scene, whatever the recipe takes; None: nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,38 +50,23 @@ class Given:
         return self.scale.kind == "metadata" or (self.scale.low, self.scale.high) != ((0.0,), (1.0,))
 
     @property
-    def trained_for(self) -> str:
-        if self.normalize is not None:
-            return "mean 0, deviation 1"
-        return "0..1" if self.divides else "raw values"
-
-    @property
-    def mean(self) -> float:
-        """Of the bands' means the mean."""
-        return float(self.values.mean())
-
-    @property
-    def deviation(self) -> float:
-        """Of the bands' deviations the mean."""
-        return float(self.values.std(axis=1).mean())
-
-    @property
     def in_words(self) -> str:
         if self.normalize is not None:
-            return f"mean {number(self.mean)}, deviation {number(self.deviation)}"
-        return f"{number(float(self.values.min()))}..{number(float(self.values.max()))}"
+            deviation = number(float(self.values.std(axis=1).mean()))
+            return f"mean {number(float(self.values.mean()))}, deviation {deviation}"
+        return reach(self.values)
 
 
 @dataclass(frozen=True)
 class Held:
-    """Pixels of all samples, those without data left out."""
+    """Pixels of all samples, with the recipe that is to make something of them."""
 
     samples: tuple[ValueSample, ...]
     recipe: Recipe
 
     @cached_property
     def pixels(self) -> Floats:
-        """(bands, n)"""
+        """(bands, n), raw."""
         return np.concatenate([sample.pixels for sample in self.samples], axis=1).astype(np.float64)
 
     @cached_property
@@ -116,54 +79,28 @@ class Held:
                 keep &= ~is_edge
         return keep if keep.any() else np.ones_like(keep)
 
-    @cached_property
-    def values(self) -> Floats:
-        """All that is judged, of all bands."""
-        return self.pixels[:, self.judged].ravel()
-
-    @cached_property
-    def top(self) -> float:
-        """The value that one in a thousand exceeds."""
-        return float(np.quantile(self.values, 0.999))
-
-    @cached_property
-    def has_fractions(self) -> bool:
-        return bool(np.mean(self.values != np.rint(self.values)) > 0.1)
-
     @property
     def dtypes(self) -> list[str]:
         return sorted({sample.dtype for sample in self.samples})
 
-    @cached_property
-    def range_end(self) -> float:
-        """Of the smallest usual range that holds the values."""
-        if self.has_fractions and self.top <= UNIT_MEAN:
-            return 1.0
-        return next((end for end in DIVISORS if self.top <= end), self.top)
+    def alone(self) -> "list[Held]":
+        """Each sample for itself."""
+        return [replace(self, samples=(sample,)) for sample in self.samples]
 
-    def has_contrast(self, high: float) -> bool:
-        """Whether they fill a usual range as pictures do. Night, sea and snow do not, nor does what is even.
+    def given(self) -> Given:
+        """What the network gets by the recipe."""
+        return self._given([sample.scale for sample in self.samples], self.recipe.normalize)
 
-        Args:
-            high: what the scale makes 1 of. Fractions below 2 are no dark part of a range of thousands.
-        """
-        deviation, end = float(self.values.std()), self.range_end
-        if end == 1.0:
-            fills = self.top > end / 2 or high >= FRACTIONS_AT_MOST
-            return fills and deviation > CONTRAST * abs(float(self.values.mean()))
-        return self.top > end / 2 and deviation > CONTRAST * end
+    def given_by(self, scale: Scale | None, normalize: Normalize | None) -> Given:
+        """What it would get of another scale (None: what metadata say of each) and normalisation."""
+        scales = [scale or sample.said or sample.scale for sample in self.samples]
+        return self._given(scales, normalize)
 
-    def given(self, scale: Scale | None = None, normalize: Normalize | None = None) -> Given:
-        """What the network gets. Without a scale each sample's own counts, and the recipe's normalisation."""
-        normalize = self.recipe.normalize if scale is None else normalize
-        parts = [_scaled(sample.pixels, scale or sample.scale) for sample in self.samples]
+    def _given(self, scales: Sequence[Scale], normalize: Normalize | None) -> Given:
+        parts = [_scaled(s.pixels, scale) for s, scale in zip(self.samples, scales, strict=True)]
         scaled = np.concatenate(parts, axis=1)
-        return Given(
-            scale=scale or self.samples[0].scale,
-            normalize=normalize,
-            scaled=scaled,
-            values=_normalized(scaled, normalize),
-        )
+        values = _normalized(scaled, normalize)
+        return Given(scale=scales[0], normalize=normalize, scaled=scaled, values=values)
 
 
 def hold(samples: Sequence[ValueSample], recipe: Recipe) -> Held | None:
@@ -190,83 +127,8 @@ def _normalized(scaled: Floats, normalize: Normalize | None) -> Floats:
     return normalized
 
 
-def problem_of(held: Held, given: Given) -> str | None:
-    """Why what the network gets cannot be meant, in words; None where it can."""
-    judged = held.judged
-    return (
-        _mean_of_another_unit(held, given, given.scaled[:, judged])
-        or _one_value(held, given, given.values[:, judged])
-        or _too_far(held, given, given.scaled[:, judged])
-    )
-
-
-def _mean_of_another_unit(held: Held, given: Given, scaled: Floats) -> str | None:
-    if given.normalize is None:
-        return None
-    mean = max(given.normalize.mean, key=abs)
-    if abs(mean) <= UNIT_MEAN:
-        return None
-    always = given.scale.kind == "transforms" or given.scale.clips  # whatever the values are
-    divided = max(given.scale.high) >= DIVISORS[0] or held.has_fractions
-    low, high = np.quantile(scaled, (0.001, 0.999))
-    if always or (divided and low >= -0.5 and high <= 1.5 and np.ptp(held.values)):
-        return f"normalize takes a mean of {mean:g} from values of 0..1"
-    return None
-
-
-def _one_value(held: Held, given: Given, values: Floats) -> str | None:
-    """One value to the network, though the data is not even."""
-    if given.normalize is None and not given.divides:
-        return None
-    reach = np.ptp(values, axis=1)
-    if (reach > CLOSE * np.maximum(1, np.abs(values).mean(axis=1))).any():
-        return None
-    if not (held.has_contrast(max(given.scale.high)) or _is_saturated(held, given)):
-        return None
-    low, high = number(float(values.min())), number(float(values.max()))
-    return f"in each band the network gets values within 1 % of each other (all bands: {low}..{high})"
-
-
-def _is_saturated(held: Held, given: Given) -> bool:
-    """Clipped to one value, and so far above it that it is no cloud."""
-    high = max(given.scale.high)
-    above = high * (2 if high <= 256 else 10)
-    return given.scale.clips and float(np.quantile(held.values, 0.1)) > above
-
-
-def _too_far(held: Held, given: Given, scaled: Floats) -> str | None:
-    if not np.ptp(held.values):
-        return None  # of one value nobody knows what it stands for
-    if given.normalize is not None:
-        mean, std = (
-            np.array(spread(v, len(scaled)))[:, None] for v in (given.normalize.mean, given.normalize.std)
-        )
-        share = float(np.mean(np.abs(scaled - mean) / np.maximum(np.abs(std), LEAST_STD) > FAR))
-        if share > 0.9:
-            return f"{share:.0%} of the values are more than {FAR:.0f} deviations from the mean"
-        return None
-    middle = float(np.quantile(np.abs(scaled), 0.5))
-    usual = set(given.scale.high) <= set(DIVISORS)
-    if given.divides and middle > (4 if usual else FAR):
-        return f"half of the values are above {number(middle)} where `scale` makes 0..1"
-    return None
-
-
-def hint_of(held: Held, given: Given) -> str | None:
-    """What is odd about values that may be meant, in words."""
-    judged = given.values[:, held.judged]
-    if not np.ptp(held.values):
-        return None
-    if given.normalize is not None:
-        mean, deviation = float(judged.mean()), float(judged.std())
-        if abs(mean) > 3 or not 0.1 <= deviation <= FAR:
-            return f"mean {number(mean)}, deviation {number(deviation)}"
-        return None
-    if given.divides:
-        low, top = np.quantile(judged, (0.001, 0.999))
-        if top < 0.1 or top > 2 or low < -1:
-            return f"{number(float(low))}..{number(float(top))}"
-    return None
+def reach(values: Floats) -> str:
+    return f"{number(float(values.min()))}..{number(float(values.max()))}"
 
 
 def number(value: float) -> str:

@@ -96,7 +96,7 @@ class InlineExecutor:
     def samples(self, scenes: Sequence[Scene], recipe: Recipe) -> list[ValueSample]:
         helper = Helper()
         reading = helper.start(partial(sample_scenes, scenes, recipe))
-        if not wait([reading], timeout=SAMPLE_SECONDS).done:
+        if not wait([reading], timeout=min(self._timeout, SAMPLE_SECONDS)).done:
             helper.give_up()
             return []
         helper.close()

@@ -86,7 +86,7 @@ class HeaderReader:
         """
         reference = self._task(tasks.samples).remote(self._where, recipe, list(scenes))
         try:
-            if self._ready_in_time([reference], SAMPLE_SECONDS):
+            if self._ready_in_time([reference], min(self._timeout, SAMPLE_SECONDS)):
                 found: list[ValueSample] = ray.get(reference)
                 return found
             ray.cancel(reference, force=True)
