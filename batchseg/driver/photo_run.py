@@ -20,6 +20,7 @@ from batchseg.driver.prepare import prepare
 from batchseg.driver.report import Report
 from batchseg.driver.revise import Revision, find_copies, results_of, revise, surplus, with_attributes
 from batchseg.driver.tasks import Executor, Slot
+from batchseg.driver.value_check import judge_unseen
 from batchseg.errors import BatchsegError, ModelError, StoppedError
 from batchseg.inputs.photo_listing import list_photographs, some_sources
 from batchseg.inputs.source import compute as pc
@@ -162,17 +163,21 @@ class PhotoRun:
     def _start_predictors(
         self, executor: Executor, recipe: Recipe, product: Product, todo: pa.Table, *, is_new: bool
     ) -> Sequence[Slot]:
-        """Load them; a few photographs are looked at meanwhile."""
+        """Load them; of an output that is new a few photographs are looked at meanwhile.
+
+        To look at some takes a process of its own, most of a second: too much for each night of a job that was
+        looked at on its first.
+        """
         config, stop = self._config, self._context.stop
         slots_to_come = start_aside(executor.start, recipe, product)
-        looking = None
-        if todo.num_rows:
+        if not (todo.num_rows and is_new):
+            looked = judge_unseen(recipe, config)
+            slots = wait_for(slots_to_come, stop)
+        else:
             looking = start_aside(look_at_photographs, todo, recipe, config.lease_timeout, self._memory)
-        slots = wait_for(slots_to_come, stop)
-        if looking is not None:
-            self._context.tell_values(
-                judge_photographs(wait_for(looking, stop), recipe, config, is_new=is_new)
-            )
+            slots = wait_for(slots_to_come, stop)
+            looked = judge_photographs(wait_for(looking, stop), recipe, config, is_new=is_new)
+        self._context.tell_values(looked)
         return slots
 
     def _without_copies(

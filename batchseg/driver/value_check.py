@@ -13,7 +13,7 @@ from batchseg.inputs.source import Refusal, Scene
 from batchseg.job.recipe import Recipe
 from batchseg.job.settings import JobConfig
 from batchseg.pixels.fit import mismatch, out_of_scale, value_mismatch
-from batchseg.pixels.value_problems import hint_of, odd_sample, problem_of, trained_for
+from batchseg.pixels.value_problems import contradiction_of, hint_of, odd_sample, problem_of, trained_for
 from batchseg.pixels.value_remedy import remedy_for
 from batchseg.pixels.value_samples import chosen_scenes
 from batchseg.pixels.values import Given, Held, ValueSample, hold, number, reach
@@ -78,6 +78,17 @@ def judge(samples: Sequence[ValueSample], recipe: Recipe, config: JobConfig) -> 
         *([f"{remedy[0].upper()}{remedy[1:]}."] if remedy else []),
         "If it is meant, set check_values: false.",
     )
+
+
+def judge_unseen(recipe: Recipe, config: JobConfig) -> Looked:
+    """What can be told without looking at the data. Raises as `judge`."""
+    problem = contradiction_of(recipe.scale, recipe.normalize)
+    if problem is None:
+        return Looked()
+    if not config.check_values:
+        return Looked(warning=f"the job says check_values: false, and {problem}")
+    msg = f"{config.path}: its values cannot be meant: {problem}"
+    raise ConfigError(msg, "`batchseg plan` shows what mends it. If it is meant, set check_values: false.")
 
 
 def _remedy_of(held: Held, *, plain: bool) -> str:

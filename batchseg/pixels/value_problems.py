@@ -10,6 +10,7 @@ from functools import cached_property
 import numpy as np
 
 from batchseg.job.recipe import spread
+from batchseg.job.settings import Scale
 from batchseg.models.package import Normalize
 from batchseg.pixels.values import Floats, Given, Held, number, reach
 
@@ -109,10 +110,19 @@ def problem_of(held: Held, given: Given) -> str | None:
     if given.normalize is None:
         return _one_value(held, given, values) or _too_high(held, given, scaled, values)
     return (
-        _mean_of_another_unit(given, scaled, values)
+        contradiction_of(given.scale, given.normalize)
+        or _mean_of_another_unit(given, scaled, values)
         or _one_value(held, given, values)
         or _too_far(held, given.normalize, scaled)
     )
+
+
+def contradiction_of(scale: Scale, normalize: Normalize | None) -> str | None:
+    """Why a scale and a normalisation cannot be meant, whatever the values are; None where they can."""
+    if normalize is None or not (scale.kind == "transforms" or scale.clips):
+        return None
+    mean = max(normalize.mean, key=abs)
+    return None if abs(mean) <= UNIT_MEAN else f"normalize takes a mean of {mean:g} from values of 0..1"
 
 
 def _mean_of_another_unit(given: Given, scaled: Floats, values: Values) -> str | None:
@@ -120,10 +130,9 @@ def _mean_of_another_unit(given: Given, scaled: Floats, values: Values) -> str |
     mean = max(given.normalize.mean, key=abs)
     if abs(mean) <= UNIT_MEAN:
         return None
-    always = given.scale.kind == "transforms" or given.scale.clips  # whatever the values are
     divided = max(given.scale.high) >= RANGES[0] or values.has_fractions
     low, high = np.quantile(scaled, (0.001, 0.999))
-    if always or (divided and low >= -0.5 and high <= 1.5 and not values.are_equal):
+    if divided and low >= -0.5 and high <= 1.5 and not values.are_equal:
         return f"normalize takes a mean of {mean:g} from values of 0..1"
     return None
 

@@ -46,6 +46,14 @@ def test_photographs_of_more_bits_are_told_what_they_hold(tmp_path: Path, photo_
     assert "set scale: {divide: 65535}: the network then gets mean" in str(refused.value)
 
 
+def test_on_later_nights_what_no_photograph_can_mend_is_refused(tmp_path: Path, photo_job: JobMaker) -> None:
+    write_photographs(tmp_path)
+    assert run(photo_job(normalize=IN_BYTES, check_values=False)).tally.done == 3
+    save(tmp_path / "in" / "9.png", photograph(9))
+    with pytest.raises(ConfigError, match=r"mean of 123[.]675 from values of 0[.][.]1"):
+        run(photo_job(normalize=IN_BYTES))
+
+
 def test_black_frames_end_no_night(tmp_path: Path, photo_job: JobMaker) -> None:
     for number in range(3):
         save(tmp_path / "in" / f"{number}.png", np.full((80, 90, 3), number % 2, np.uint8))
