@@ -20,7 +20,7 @@ from batchseg.driver.prepare import prepare
 from batchseg.driver.report import Report
 from batchseg.driver.revise import Revision, find_copies, results_of, revise, surplus, with_attributes
 from batchseg.driver.tasks import Executor, Slot
-from batchseg.driver.value_check import judge_unseen
+from batchseg.driver.value_check import Looked, judge_unseen
 from batchseg.errors import BatchsegError, ModelError, StoppedError
 from batchseg.inputs.photo_listing import list_photographs, some_sources
 from batchseg.inputs.source import compute as pc
@@ -165,13 +165,13 @@ class PhotoRun:
     ) -> Sequence[Slot]:
         """Load them; of an output that is new a few photographs are looked at meanwhile.
 
-        To look at some takes a process of its own, most of a second: too much for each night of a job that was
-        looked at on its first.
+        To look at some takes a process of its own, most of a second: too much for each night of a job whose
+        first one did.
         """
         config, stop = self._config, self._context.stop
         slots_to_come = start_aside(executor.start, recipe, product)
         if not (todo.num_rows and is_new):
-            looked = judge_unseen(recipe, config)
+            looked = judge_unseen(recipe, config) if todo.num_rows else Looked()
             slots = wait_for(slots_to_come, stop)
         else:
             looking = start_aside(look_at_photographs, todo, recipe, config.lease_timeout, self._memory)
