@@ -13,7 +13,14 @@ from batchseg.inputs.source import Refusal, Scene
 from batchseg.job.recipe import Recipe
 from batchseg.job.settings import JobConfig
 from batchseg.pixels.fit import mismatch, out_of_scale, value_mismatch
-from batchseg.pixels.value_problems import contradiction_of, hint_of, odd_sample, problem_of, trained_for
+from batchseg.pixels.value_problems import (
+    contradiction_of,
+    declared,
+    hint_of,
+    odd_sample,
+    problem_of,
+    trained_for,
+)
 from batchseg.pixels.value_remedy import remedy_for
 from batchseg.pixels.value_samples import chosen_scenes
 from batchseg.pixels.values import Given, Held, ValueSample, hold, number, reach
@@ -100,7 +107,9 @@ def _remedy_of(held: Held, *, plain: bool) -> str:
 
 def _odd(held: Held, given: Given, odd: str, *, plain: bool) -> str:
     """A remedy is named only if it makes the difference."""
-    remedy = remedy_for(held, plain=plain, surely=True) if given.normalize is not None else None
+    remedy = (
+        remedy_for(held, plain=plain, surely=True) if given.normalize is not None or declared(held) else None
+    )
     said = f"; {remedy}, if that is what they hold" if remedy else ""
     return f"the network was trained for {trained_for(held, given)}, and gets {odd}: look at `scale`{said}"
 

@@ -12,7 +12,7 @@ import numpy as np
 from batchseg.job.recipe import spread
 from batchseg.job.settings import Scale
 from batchseg.models.package import Normalize
-from batchseg.pixels.values import Floats, Given, Held, number, reach
+from batchseg.pixels.values import Floats, Given, Held, ValueSample, number, reach
 
 CLOSE = 0.01
 """Values that differ by less than this share of their size, or of the network's unit, are one value to it."""
@@ -34,6 +34,12 @@ FRACTIONS_AT_MOST = 50.0
 
 RANGES = (255.0, 1023.0, 4095.0, 10000.0, 16383.0, 65535.0)
 """Highest values of 8, 10, 12, 14 and 16 bits, and of reflectance in integers."""
+
+REFLECTANCE = 10000.0
+"""Of them, the one that is no range of bits."""
+
+ODD_MEAN, ODD_DEVIATION = 3.0, 0.05
+"""Of what the network gets: beyond, a warning."""
 
 ABOVE = 4.0
 """Of what such a range makes 0..1: half of the values are not above it."""
@@ -163,7 +169,7 @@ def _too_far(held: Held, normalize: Normalize, scaled: Floats) -> str | None:
     is_far = np.abs(scaled - mean) / np.maximum(np.abs(std), LEAST_STD) > FAR
     for band, share, values in zip(held.recipe.bands, is_far.mean(axis=1), scaled, strict=True):
         if share > NEARLY_ALL and np.ptp(values):
-            return f"{share:.0%} of band {band} is more than {FAR:.0f} deviations from the mean"
+            return f"{100 * share:.0f} % of band {band} is more than {FAR:.0f} deviations from the mean"
     return None
 
 
@@ -180,18 +186,43 @@ def _too_high(held: Held, given: Given, scaled: Floats, values: Values) -> str |
 
 def hint_of(held: Held, given: Given) -> str | None:
     """What is odd about values that may be meant, in words."""
-    judged = given.values[:, held.judged]
-    if values_of(held).are_equal:
+    judged, values = given.values[:, held.judged], values_of(held)
+    if values.are_equal:
         return None
+    if given.normalize is None and declared(held) is not None:
+        return f"{reach(judged)}, as the job leaves out how the model's files normalise"
     if given.normalize is not None:
         mean, deviation = float(judged.mean()), float(judged.std(axis=1).mean())
-        if abs(mean) > 3 or not 0.1 <= deviation <= FAR:
+        if abs(mean) > ODD_MEAN or not ODD_DEVIATION <= deviation <= FAR:
             return f"mean {number(mean)}, deviation {number(deviation)}"
     elif given.divides:
         low, top = np.quantile(judged, (0.001, 0.999))
         if top < 0.1 or top > 2 or low < -1:
             return f"{number(float(low))}..{number(float(top))}"
-    return _flat_band(held, given)
+    return _mostly_unused(held, given, values) or _other_metadata(held, given) or _flat_band(held, given)
+
+
+def _mostly_unused(held: Held, given: Given, values: Values) -> str | None:
+    """A range of bits of which the values fill less than a quarter. Reflectance may."""
+    high = max(given.scale.high)
+    if given.scale.kind != "divide" or high not in RANGES or high == REFLECTANCE or 4 * values.top >= high:
+        return None
+    return f"values that end at {number(values.top)} of {number(high)}" if values.has_contrast(high) else None
+
+
+def _other_metadata(held: Held, given: Given) -> str | None:
+    """A division that is not what metadata beside the scenes say: of Sentinel-2 they have an offset."""
+    if given.scale.kind != "divide" or held.recipe.fit is not None or not all(map(says_more, held.samples)):
+        return None
+    said = held.given_by(None, given.normalize).scaled
+    apart = float(np.abs(said - given.scaled)[:, held.judged].mean())
+    return f"reflectance that is {number(apart)} off what `scale: metadata` says" if apart > 0.05 else None
+
+
+def says_more(sample: ValueSample) -> bool:
+    """Whether metadata hold another scale than that of reflectance itself."""
+    said = sample.said
+    return said is not None and not (set(said.low) == {0.0} and set(said.high) == {1.0})
 
 
 def _flat_band(held: Held, given: Given) -> str | None:

@@ -11,12 +11,19 @@ import numpy as np
 from batchseg.job.settings import Scale
 from batchseg.models.package import Normalize
 from batchseg.pixels.fit import out_of_scale
-from batchseg.pixels.value_problems import RANGES, UNIT_MEAN, declared, hint_of, problem_of, values_of
-from batchseg.pixels.values import Given, Held, ValueSample
+from batchseg.pixels.value_problems import (
+    RANGES,
+    REFLECTANCE,
+    UNIT_MEAN,
+    declared,
+    hint_of,
+    problem_of,
+    says_more,
+    values_of,
+)
+from batchseg.pixels.values import Given, Held
 
 BITS = {255.0: "8 bits", 1023.0: "10 bits", 4095.0: "12 bits", 16383.0: "14 bits", 65535.0: "16 bits"}
-REFLECTANCE = 10000.0
-
 METADATA = "scale: metadata"
 
 LANDSAT = Scale(kind="stretch", low=(7272.727,), high=(43636.364,))
@@ -53,17 +60,27 @@ def remedy_for(held: Held, *, plain: bool, surely: bool = False) -> str | None:
         return _as_they_are(held)
     usable = [one for one in _candidates(held) if not problem_of(held, one.given)]
     fine = [one for one in usable if not hint_of(held, one.given)]
-    usable = fine if fine or surely else usable
-    if not usable:
+    if not usable or (surely and not fine):
         return None
-    if normalize is None:
-        best = usable[:1] if usable[0].keys == METADATA or not fine else fine
-        ways = [f"{one.keys}{f' for {one.meaning}' if one.meaning else ''}" for one in best[:3]]
-        return f"set {' or '.join(ways)}: the network then gets {best[0].given.in_words}"
-    best_one = min(usable, key=lambda one: _distance(held, one.given) + 0.5 * one.changes)
-    said = [one for one in usable if one.keys == METADATA]
-    best_one = said[0] if said else best_one
-    return f"set {best_one.keys}: the network then gets {best_one.given.in_words}"
+    ways = _ways(held, fine or usable)
+    said = " or ".join(
+        f"{one.keys}{f' for {one.meaning}' if one.meaning and ways[1:] else ''}" for one in ways
+    )
+    return f"set {said}: the network then gets {' or '.join(one.given.in_words for one in ways)}"
+
+
+def _ways(held: Held, usable: list[_Candidate]) -> list[_Candidate]:
+    """What metadata say; else the nearest to what the network was trained for, and others of a known meaning.
+
+    Whether integers are bits or reflectance their owner alone knows.
+    """
+    if usable[0].keys == METADATA:
+        return usable[:1]
+    if held.recipe.normalize is None:
+        return usable[:1] if not usable[0].meaning else [one for one in usable if one.meaning][:3]
+    best = min(usable, key=lambda one: _distance(held, one.given) + 0.5 * one.changes)
+    others = [one for one in usable if one.meaning and one.changes == best.changes and one is not best]
+    return [best, *others[:2]] if best.meaning else [best]
 
 
 def _distance(held: Held, given: Given) -> float:
@@ -94,7 +111,7 @@ def _scales(held: Held) -> Iterator[tuple[Scale | None, str, str]]:
     own = held.recipe.scale
     if own.kind != "metadata" and _accepted(held, own):
         yield own, "", ""
-    if own.kind != "metadata" and held.recipe.fit is None and all(map(_says_more, held.samples)):
+    if own.kind != "metadata" and held.recipe.fit is None and all(map(says_more, held.samples)):
         yield None, METADATA, ""
     if held.dtypes == ["uint8"]:
         yield _divide(255.0), "scale: {divide: 255}", ""
@@ -119,9 +136,7 @@ def _highs(held: Held) -> list[float]:
     values = values_of(held)
     end = values.range_end
     highs = [end]
-    if 255 < end < REFLECTANCE < values.top * 100:
-        highs.append(REFLECTANCE)
-    elif end == 16383.0:
+    if held.recipe.fit is None and (255 < end < REFLECTANCE < values.top * 100 or end == 16383.0):
         highs.insert(0, REFLECTANCE)
     if held.recipe.normalize is not None:
         highs.append(1.0)
@@ -163,12 +178,6 @@ def _normalizations(own: Normalize | None) -> list[Normalize | None]:
 def _words(normalize: Normalize) -> str:
     mean, std = (", ".join(f"{v:g}" for v in values) for values in (normalize.mean, normalize.std))
     return f"{{mean: [{mean}], std: [{std}]}}"
-
-
-def _says_more(sample: ValueSample) -> bool:
-    """Whether metadata hold another scale than that of reflectance itself."""
-    said = sample.said
-    return said is not None and not (set(said.low) == {0.0} and set(said.high) == {1.0})
 
 
 def _divide(high: float) -> Scale:

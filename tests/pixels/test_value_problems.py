@@ -1,5 +1,6 @@
 """What cannot be meant is refused; night, sea, snow and what is even are not."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -112,7 +113,7 @@ def test_a_scene_of_another_unit_than_the_others_is_named() -> None:
     ("raw", "scale", "normalize", "words"),
     [
         (TWELVE, divide(65535), None, "..0.0625"),
-        (TWELVE, divide(65535), IMAGENET, "deviation 0.0"),
+        (TWELVE, divide(65535), IMAGENET, "values that end at 4095 of 65535"),
         (SENTINEL, divide(1000), None, "..4.5"),
     ],
 )
@@ -120,6 +121,14 @@ def test_what_is_odd_is_told(raw: Any, scale: Scale, normalize: Normalize | None
     one = held(raw, scale, normalize)
     assert problem_of(one, one.given()) is None
     assert words in str(hint_of(one, one.given()))
+
+
+def test_metadata_that_say_another_scale_are_told() -> None:
+    said = Scale(kind="metadata", low=(1000.0,) * 3, high=(11000.0,) * 3)
+    one = held(SENTINEL, divide(10000), LAND)
+    samples = [replace(sample, said=said) for sample in one.samples]
+    one = replace(one, samples=tuple(samples))
+    assert "0.1 off what `scale: metadata` says" in str(hint_of(one, one.given()))
 
 
 def test_a_job_that_leaves_out_the_models_own_normalisation_is_refused() -> None:

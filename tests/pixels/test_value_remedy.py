@@ -95,7 +95,12 @@ def test_a_remedy_gives_what_the_network_was_trained_for(name: str) -> None:
 
 def test_bits_and_reflectance_are_both_named_where_only_the_owner_can_tell() -> None:
     remedy = str(remedy_for(held(TWELVE.astype("float64"), divide(1e9), None), plain=False))
-    assert "{divide: 4095} for 12 bits or scale: {divide: 10000} for reflectance in integers" in remedy
+    assert "{divide: 10000} for reflectance in integers or scale: {divide: 4095} for 12 bits" in remedy
+
+
+def test_photographs_hold_bits() -> None:
+    one = held(TWELVE, TRANSFORMS, IMAGENET, fit="tile")
+    assert str(remedy_for(one, plain=False)).startswith("set scale: {divide: 4095}: the network then gets")
 
 
 def test_bytes_are_never_told_10000() -> None:
