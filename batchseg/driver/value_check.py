@@ -110,7 +110,8 @@ def _odd(held: Held, given: Given, odd: str, *, plain: bool) -> str:
     remedy = (
         remedy_for(held, plain=plain, surely=True) if given.normalize is not None or declared(held) else None
     )
-    said = f"; {remedy}, if that is what they hold" if remedy else ""
+    condition = ", if that is what they hold" if remedy and "{" in remedy else ""
+    said = f"; {remedy}{condition}" if remedy else ""
     return f"the network was trained for {trained_for(held, given)}, and gets {odd}: look at `scale`{said}"
 
 
