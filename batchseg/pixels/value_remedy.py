@@ -46,23 +46,23 @@ class _Candidate:
 
 
 def remedy_for(held: Held, *, plain: bool, surely: bool = False) -> str | None:
-    """What to write into the job instead, in words; None where nothing usual helps.
+    """What to write into the job instead, in words; None where there is nothing to say.
 
     Args:
         held: the samples.
         plain: the network takes pixels as they are (0..255), or nobody knows what it takes.
-        surely: only what leaves nothing odd.
+        surely: only a key that helps.
     """
     own, normalize = declared(held), held.recipe.normalize
     if normalize is None and own is not None:
         return "leave `normalize` out, as the model says itself how it normalises"
     if plain:
         return _as_they_are(held)
-    usable = [one for one in _candidates(held) if not problem_of(held, one.given)]
-    fine = [one for one in usable if not hint_of(held, one.given)]
-    if not usable or (surely and not fine):
-        return None
-    ways = _ways(held, fine or usable)
+    passing = [one for one in _candidates(held) if not problem_of(held, one.given)]
+    fine = [one for one in passing if not hint_of(held, one.given)]
+    if not fine:
+        return None if surely else "look at `normalize` and `bands` too: no usual `scale` alone helps"
+    ways = _ways(held, fine)
     said = " or ".join(
         f"{one.keys}{f' for {one.meaning}' if one.meaning and ways[1:] else ''}" for one in ways
     )

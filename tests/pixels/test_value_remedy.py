@@ -103,6 +103,11 @@ def test_photographs_hold_bits() -> None:
     assert str(remedy_for(one, plain=False)).startswith("set scale: {divide: 4095}: the network then gets")
 
 
+def test_where_no_usual_scale_helps_none_is_named() -> None:
+    odd = Normalize(mean=(0.5,) * 3, std=(127.5,) * 3)
+    assert str(remedy_for(held(TWELVE, TRANSFORMS, odd), plain=False)).startswith("look at `normalize`")
+
+
 def test_bytes_are_never_told_10000() -> None:
     for normalize in (None, IMAGENET, LAND, IN_BYTES):
         assert "10000" not in str(remedy_for(held(BYTES, divide(65535), normalize), plain=False))
