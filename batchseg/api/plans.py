@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from batchseg.driver.dry_run import DryRun, PhotoPlan
 from batchseg.driver.progress import describe_young, duration
+from batchseg.driver.value_check import Looked
 from batchseg.job.recipe import Recipe, engine_words
 from batchseg.system.amounts import counted, pixels_in_words
 from batchseg.system.escape import shown
@@ -126,6 +127,7 @@ def _photograph_lines(planned: PhotoPlan) -> list[str]:
         f"photos   {planned.predict} to do ({human(planned.file_bytes)}){derived}, {planned.done} done, "
         f"{planned.quarantined} quarantined before, {planned.gone} gone",
         f"values   {describe_values(recipe)}",
+        *_value_lines(planned.looked),
         f"fit      {how} {recipe.tile_size} pixels, on {counted(planned.workers, 'worker')}",
         f"results  {rules}; masks: {options.masks}, as {options.mask_format}",
     ]
@@ -159,6 +161,7 @@ def _scene_lines(planned: DryRun) -> list[str]:
         f"sources  {numbers.scenes} to do ({resumed} begun by earlier runs), {plan.triage.done} done, "
         f"{plan.triage.quarantined} quarantined before, {len(plan.triage.vanished)} gone",
         f"values   {describe_values(recipe)}",
+        *_value_lines(planned.looked),
         f"tiles    {numbers.tiles} of {recipe.tile_size} pixels, halo {recipe.halo}: "
         f"{pixels_in_words(numbers.source_pixels)}",
         f"time     {_time_words(planned)}",
@@ -193,6 +196,12 @@ def _time_words(planned: DryRun) -> str:
 
 def _at_least_a_second(seconds: float) -> str:
     return duration(seconds) if seconds >= 1 else "under 1 s"
+
+
+def _value_lines(looked: Looked) -> list[str]:
+    """What samples of the sources hold."""
+    warning = [f"warning: {looked.warning}"] if looked.warning else []
+    return [f"         {line}" for line in (*looked.lines, *warning)]
 
 
 def describe_engine(recipe: Recipe, *, undecided: bool) -> str:

@@ -113,7 +113,7 @@ def _plan(arguments: argparse.Namespace, streams: Streams, say: Say) -> Answer:
 
 
 def report_lines(report: "Report", *, quiet: bool) -> list[str]:
-    """What a run did. `quiet`: only what was refused."""
+    """What a run did. `quiet`: only what was refused, and what is odd."""
     from batchseg.driver.progress import describe_damage
 
     lines = []
@@ -124,6 +124,7 @@ def report_lines(report: "Report", *, quiet: bool) -> list[str]:
             lines += [f"  verdicts of all: {verdicts}   batchseg summary {report.output}"]
         if report.uninspected:
             lines += [f"  {report.uninspected} of these are REVIEW because too little has data (min_valid)"]
+        lines += _classes(report)
         lines += _speed(report)
         lines += [f"  masks: {report.masks}   table: {report.items}"]
         lines += [f"  log:   {report.log}"]
@@ -134,6 +135,8 @@ def report_lines(report: "Report", *, quiet: bool) -> list[str]:
                 f"{counted(len(report.damaged), 'scene')} done with damaged blocks (nodata in the mask):"
             ]
             lines += _first([f"  {r.source_id}: {describe_damage(r)}" for r in report.damaged], report)
+    if report.classes.warning:
+        lines += [f"warning: {report.classes.warning}"]
     for kind in ("quarantined", "failed"):
         records = [record for record in report.refused if record.status == kind]
         if records:
@@ -152,6 +155,16 @@ def _counts(report: "Report") -> str:
     counts += [f"{report.still_quarantined} quarantined before"] if report.still_quarantined else []
     counts += [f"{report.young} too young"] if report.young else []
     return ", ".join(counts)
+
+
+def _classes(report: "Report") -> list[str]:
+    """What the pixels of this run are."""
+    if not report.classes.shares:
+        return []
+    doubt = ""
+    if report.classes.only_class is not None and not report.classes.warning:
+        doubt = " (if that cannot be, `batchseg plan` shows what the network gets)"
+    return [f"  classes: {report.classes.in_words}{doubt}"]
 
 
 def _speed(report: "Report") -> list[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from batchseg.driver.events import Listener, Note
 from batchseg.driver.progress import Sums, describe_young
 from batchseg.driver.tasks import Stop
+from batchseg.driver.value_check import Looked
 from batchseg.inputs.ids import InputRoot
 from batchseg.job.recipe import Product, Recipe
 from batchseg.job.settings import JobConfig
@@ -53,6 +54,11 @@ class JobContext:
             self.emit(Note(text=text))
         if young:
             self.emit(Note(text=describe_young(young, self.config.min_age)))
+
+    def tell_values(self, looked: Looked) -> None:
+        """Say what the files hold and what the network gets of it."""
+        for line in (*looked.lines, *([f"warning: {looked.warning}"] if looked.warning else [])):
+            self.emit(Note(text=line))
 
     def remember(
         self,

@@ -1,16 +1,18 @@
 """`batchseg plan`: everything that `run` decides before its first tile, and nothing written.
 
-Headers of scenes are read; of photographs a few are looked at, where the output has none yet.
+Headers of scenes are read, and samples of a few scenes or photographs.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
+
+import pyarrow as pa
 
 from batchseg.driver.executors.start import object_store_bytes, worker_count
 from batchseg.driver.forecast import Forecast, forecast
 from batchseg.driver.kind import kind_of
-from batchseg.driver.photo_inspection import refuse_unfit_photographs
+from batchseg.driver.photo_look import judge_photographs, look_at_photographs
 from batchseg.driver.photo_triage import StoredOutputs, triage_photographs
 from batchseg.driver.plan import Estimate, Plan, estimate, make_plan, refuse_unfit_job
 from batchseg.driver.prepare import check_tiles, kept_choice, probe_model
@@ -18,6 +20,7 @@ from batchseg.driver.revise import revise
 from batchseg.driver.scene_area import refuse_area_elsewhere
 from batchseg.driver.scene_triage import triage_job
 from batchseg.driver.scene_warnings import describe_scenes, scene_warnings
+from batchseg.driver.value_check import Looked, judge, look_at_scenes
 from batchseg.inputs.left_out import LeftOut
 from batchseg.inputs.listing import find_sources
 from batchseg.inputs.photo_listing import list_photographs
@@ -25,7 +28,7 @@ from batchseg.inputs.source import Refusal
 from batchseg.inputs.source import compute as pc
 from batchseg.job.recipe import Product, Recipe
 from batchseg.job.resolve import make_product, make_recipe
-from batchseg.job.settings import JobConfig
+from batchseg.job.settings import JobConfig, Photographs
 from batchseg.models.reading import read_package
 from batchseg.output import publish
 from batchseg.output.fragments import fragments_exist
@@ -33,6 +36,7 @@ from batchseg.output.ledger import Ledger
 from batchseg.output.state import check_pixel_settings, load_state
 from batchseg.pixels.area import read_area
 from batchseg.pixels.header import read_header, read_headers_alone
+from batchseg.pixels.value_samples import sample_alone
 from batchseg.predict.engine_choice import choose, is_open, try_engines
 from batchseg.predict.engine_trials import Bench
 from batchseg.system import storage
@@ -60,6 +64,8 @@ class DryRun:
     """Of this machine, in words; empty: none."""
     left_out: tuple[str, ...] = ()
     """What of the inputs' folders and lists is no input, in lines."""
+    looked: Looked = field(default_factory=Looked)
+    """What samples of the scenes hold."""
 
 
 def dry_run(config: JobConfig, say: Callable[[str], None]) -> DryRun:
@@ -135,7 +141,9 @@ def _dry_run(config: JobConfig, say: Callable[[str], None]) -> DryRun:
         shard_tiles=config.shard_tiles,
         fragments_exist=partial(fragments_exist, config.output),
     )
-    refuse_unfit_job(plan, config)
+    say("looking at the values of some scenes")
+    looked = judge(look_at_scenes(headers, recipe, sample_alone), recipe, config)
+    refuse_unfit_job(plan, config, looked.remedy)
     refuse_area_elsewhere(plan, recipe, config)
     publish.check_writable(config.output)
     numbers = estimate(plan, recipe, workers, config.max_in_flight)
@@ -153,6 +161,7 @@ def _dry_run(config: JobConfig, say: Callable[[str], None]) -> DryRun:
         workers=workers,
         limits=_limits(config),
         object_store_bytes=object_store_bytes(workers, config.max_in_flight),
+        looked=looked,
         min_age=config.min_age,
         undecided=undecided,
         scenes=describe_scenes(plan, recipe),
@@ -187,6 +196,8 @@ class PhotoPlan:
     """What of the inputs' folders and lists is no input, in lines."""
     refused: tuple[tuple[str, str], ...] = ()
     """(source id, why) of those that already the listing shows to be wrong."""
+    looked: Looked = field(default_factory=Looked)
+    """What some photographs hold."""
 
 
 def plan_photographs(config: JobConfig, say: Callable[[str], None]) -> PhotoPlan:
@@ -223,9 +234,8 @@ def plan_photographs(config: JobConfig, say: Callable[[str], None]) -> PhotoPlan
         )
         revision = revise(triaged.todo, known, recipe, product, vanished=triaged.vanished)
         publish.check_writable(config.output)
-        todo, photographs = revision.predict, config.photographs
-        if todo.num_rows and photographs is not None and not triaged.done:
-            refuse_unfit_photographs(config, todo, recipe, memory=photographs.max_photo_memory)
+        todo = revision.predict
+        looked = _looked_at_photographs(config, recipe, todo, say, is_new=not triaged.done)
         wrong = todo.filter(pc.not_equal(todo["problem"], "")).select(["source_id", "problem"])
         return PhotoPlan(
             recipe=recipe,
@@ -241,9 +251,21 @@ def plan_photographs(config: JobConfig, say: Callable[[str], None]) -> PhotoPlan
             workers=worker_count(config),
             limits=_limits(config),
             undecided=undecided,
+            looked=looked,
             left_out=left_out.lines(),
             refused=tuple((row["source_id"], row["problem"]) for row in wrong.to_pylist()),
         )
+
+
+def _looked_at_photographs(
+    config: JobConfig, recipe: Recipe, todo: pa.Table, say: Callable[[str], None], *, is_new: bool
+) -> Looked:
+    if not todo.num_rows:
+        return Looked()
+    say("looking at some photographs")
+    photographs = config.photographs or Photographs()
+    seen = look_at_photographs(todo, recipe, config.lease_timeout, photographs.max_photo_memory)
+    return judge_photographs(seen, recipe, config, is_new=is_new)
 
 
 def _limits(config: JobConfig) -> str:

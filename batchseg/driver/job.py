@@ -1,5 +1,6 @@
 """One run of a job that has begun: its events' listeners, its errors in the log, its summary."""
 
+import logging
 from collections.abc import Sequence
 
 from batchseg.driver.begin import Begun
@@ -70,12 +71,20 @@ def run_job(
         if timeline is not None:
             timeline.close()
     logger.info("finished: %s", report.tally)
+    _log_classes(logger, report)
     if sums.tiles:
         usage = sums.usage()
         found = diagnose(usage)
         logger.info("predictors: %s; %s%s", usage.in_words, bound_words(found.bound), found.advice)
     save_summary(config.output, run_id, report, timeline.cpu_seconds if timeline else None)
     return report
+
+
+def _log_classes(logger: logging.Logger, report: Report) -> None:
+    if report.classes.shares:
+        logger.info("classes: %s", report.classes.in_words)
+    if report.classes.warning:
+        logger.warning("%s", report.classes.warning)
 
 
 def _cause(lock: Lock, error: Exception) -> Exception:

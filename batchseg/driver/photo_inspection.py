@@ -1,49 +1,19 @@
-"""Photographs looked at one by one in fresh processes: a few before all others, those whose group failed."""
+"""Photographs looked at one by one in fresh processes: those whose group failed."""
 
 import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import pyarrow as pa
-
 from batchseg.driver.loop import GivenUpError
 from batchseg.driver.photo_failures import names_of
 from batchseg.driver.photo_queue import PhotoWork
-from batchseg.driver.photo_worker import inspect_photos
 from batchseg.driver.tasks import Executor, InspectionTask
-from batchseg.errors import ConfigError
-from batchseg.job.recipe import Recipe
-from batchseg.job.settings import MAX_PHOTO_MEMORY, JobConfig
+from batchseg.job.settings import MAX_PHOTO_MEMORY
 from batchseg.system.processes import START_SECONDS
 
 LOST_INSPECTIONS = 5
 """Times that looking at the same photographs is lost before the environment is given up."""
-
-
-LOOKED_AT = 6
-"""Photographs that are looked at before predictors start: a job that fits none of them is wrong."""
-
-
-def refuse_unfit_photographs(config: JobConfig, todo: pa.Table, recipe: Recipe, *, memory: int) -> None:
-    """A job that fits none of its photographs is wrong; one that does not fit a few has odd ones.
-
-    Args:
-        config: the job.
-        todo: LISTING rows, one at least.
-        recipe: the pixel settings.
-        memory: bytes that one photograph may take.
-
-    Raises:
-        ConfigError: those that are sound are not what the model takes.
-    """
-    few = todo.take(sorted({n * todo.num_rows // LOOKED_AT for n in range(LOOKED_AT)})).to_pylist()
-    doubts = inspect_photos(few, recipe, config.lease_timeout, memory=memory).doubts
-    reasons = {doubt.reason for doubt in doubts if doubt.is_mismatch}
-    if reasons and all(doubt.is_mismatch for doubt in doubts) and len(doubts) == len(few):
-        first = doubts[0]
-        msg = f"{config.path} fits none of its inputs: {first.source_id} {first.reason}"
-        raise ConfigError(msg)
 
 
 @dataclass(frozen=True, slots=True)

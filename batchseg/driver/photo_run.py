@@ -3,21 +3,24 @@
 import contextlib
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import pyarrow as pa
 
 from batchseg.driver.bottleneck import setting_of
+from batchseg.driver.class_shares import class_shares
 from batchseg.driver.context import JobContext
 from batchseg.driver.events import Note, PhaseStarted, PlanReady, WorkEnded
 from batchseg.driver.executors.start import LazyExecutor, driver_timeout
 from batchseg.driver.loop import Tally
-from batchseg.driver.photo_inspection import refuse_unfit_photographs
+from batchseg.driver.photo_look import judge_photographs, look_at_photographs
 from batchseg.driver.photo_loop import PhotoLoop
 from batchseg.driver.photo_triage import PhotoTriage, StoredOutputs, triage_photographs
 from batchseg.driver.prepare import prepare
 from batchseg.driver.report import Report
 from batchseg.driver.revise import Revision, find_copies, results_of, revise, surplus, with_attributes
 from batchseg.driver.tasks import Executor, Slot
+from batchseg.driver.value_check import Looked, judge_unseen
 from batchseg.errors import BatchsegError, ModelError, StoppedError
 from batchseg.inputs.left_out import LeftOut
 from batchseg.inputs.photo_listing import list_photographs, some_sources
@@ -26,6 +29,7 @@ from batchseg.job.recipe import Product, Recipe
 from batchseg.job.settings import MAX_PHOTO_MEMORY
 from batchseg.models.reading import read_package
 from batchseg.output import publish
+from batchseg.output.class_sums import ClassSums, class_sums
 from batchseg.output.columns import uninspected_count, verdict_counts
 from batchseg.output.items import write_items
 from batchseg.output.layout import result_file
@@ -49,6 +53,7 @@ class PhotoRun:
         photographs = self._config.photographs
         self._memory = MAX_PHOTO_MEMORY if photographs is None else photographs.max_photo_memory
         self._copied = self._rejudged = 0
+        self._before = ClassSums()
 
     def go(self, *, replace: bool) -> Report:
         """Do what is left.
@@ -94,7 +99,10 @@ class PhotoRun:
             self._judge_again(ledger, product)
             revision = revise(triaged.todo, ledger.table(), recipe, product, vanished=triaged.vanished)
             loop = self._work(executor, ledger, recipe, product, triaged, revision, remember)
-            return self._end(ledger, product, loop, triaged)
+            parts = [
+                part.column("source_id").combine_chunks() for part in (revision.predict, revision.derive)
+            ]
+            return self._end(ledger, product, loop, triaged, pa.concat_arrays(parts))
 
     def _work(
         self,
@@ -116,6 +124,7 @@ class PhotoRun:
             return None
         context.emit(PhaseStarted(text=f"starting predictors for {counted(todo.num_rows, 'photograph')}"))
         executor = lazy.start()
+        self._before = class_sums(ledger.table())
         slots = self._start_predictors(executor, recipe, product, todo, is_new=not triaged.done)
         remember()
         context.emit(
@@ -162,13 +171,21 @@ class PhotoRun:
     def _start_predictors(
         self, executor: Executor, recipe: Recipe, product: Product, todo: pa.Table, *, is_new: bool
     ) -> Sequence[Slot]:
-        """Load them; of an output that is new a few photographs are looked at meanwhile."""
+        """Load them; of an output that is new a few photographs are looked at meanwhile.
+
+        To look at some takes a process of its own, most of a second: too much for each night of a job whose
+        first one did.
+        """
+        config, stop = self._config, self._context.stop
         slots_to_come = start_aside(executor.start, recipe, product)
-        look = partial(refuse_unfit_photographs, self._config, todo, recipe, memory=self._memory)
-        looking = start_aside(look) if todo.num_rows and is_new else None
-        slots = wait_for(slots_to_come, self._context.stop)
-        if looking is not None:
-            wait_for(looking, self._context.stop)
+        if not (todo.num_rows and is_new):
+            looked = judge_unseen(recipe, config) if todo.num_rows else Looked()
+            slots = wait_for(slots_to_come, stop)
+        else:
+            looking = start_aside(look_at_photographs, todo, recipe, config.lease_timeout, self._memory)
+            slots = wait_for(slots_to_come, stop)
+            looked = judge_photographs(wait_for(looking, stop), recipe, config, is_new=is_new)
+        self._context.tell_values(looked)
         return slots
 
     def _without_copies(
@@ -210,7 +227,14 @@ class PhotoRun:
         gone, names = triaged.vanished.to_pylist(), product.class_names
         write_items(self._config.output, ledger.table(), names, gone, photographs=True)
 
-    def _end(self, ledger: Ledger, product: Product, loop: PhotoLoop | None, triaged: PhotoTriage) -> Report:
+    def _end(
+        self,
+        ledger: Ledger,
+        product: Product,
+        loop: PhotoLoop | None,
+        triaged: PhotoTriage,
+        worked: Any,
+    ) -> Report:
         context, output = self._context, self._config.output
         context.lock.end_work()
         rows, paths = surplus(ledger.table(), product)
@@ -234,6 +258,7 @@ class PhotoRun:
             young=triaged.young,
             sums=context.sums,
             left_out=self._left_out,
+            classes=class_shares(class_sums(ledger.table(), worked), self._before, product.class_names),
             refused=tuple(loop.refused) if loop is not None else (),
             verdicts=verdict_counts(ledger.table()),
             uninspected=uninspected_count(ledger.table()),

@@ -274,7 +274,7 @@ def inspect_photos(
     answers = each_in_fresh_process(_look, rows, *given, timeout=each, memory=most)
     for count, (row, answer) in enumerate(zip(rows, answers, strict=True), start=1):
         if isinstance(answer, ProcessDiedError):
-            doubts.append(_died(row, answer))
+            doubts.append(died(row, answer))
         elif answer is not None:
             doubts.append(answer)
         if time.monotonic() > until:
@@ -282,7 +282,7 @@ def inspect_photos(
     return Inspected(doubts=tuple(doubts))
 
 
-def _died(row: Row, error: ProcessDiedError) -> Doubt:
+def died(row: Row, error: ProcessDiedError) -> Doubt:
     """A photograph whose server does not answer is not blamed."""
     transient = error.hung and not Location.of(row["uri"]).is_local
     return Doubt(

@@ -313,8 +313,13 @@ def bytes_per_pixel_in_flight(scene: Scene, recipe: Recipe) -> int:
     return bytes_per_pixel(scene, recipe) + 1 + np.dtype(recipe.mask_dtype).itemsize + recipe.confidence
 
 
-def refuse_unfit_job(plan: Plan, config: JobConfig) -> None:
+def refuse_unfit_job(plan: Plan, config: JobConfig, remedy: str = "") -> None:
     """A job that fits none of its sources is wrong; one that does not fit a few has odd sources.
+
+    Args:
+        plan: of the job.
+        config: the job.
+        remedy: what samples of the sources tell to write into it.
 
     Raises:
         ConfigError: every source is sound and none fits the job, nor ever did.
@@ -325,4 +330,4 @@ def refuse_unfit_job(plan: Plan, config: JobConfig) -> None:
     first = mismatches[0]
     more = f" (and {len(mismatches) - 1} more like it)" if len(mismatches) > 1 else ""
     msg = f"{config.path} fits none of its inputs: {first.source.source_id} {first.reason}{more}"
-    raise ConfigError(msg)
+    raise ConfigError(msg, *([remedy] if remedy else []))

@@ -4,9 +4,10 @@ import dataclasses
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from batchseg.driver.bottleneck import diagnose
+from batchseg.driver.class_shares import ClassShares
 from batchseg.driver.loop import Tally
 from batchseg.driver.progress import Sums
 from batchseg.output import layout, publish
@@ -34,6 +35,8 @@ class Report:
     refused: tuple[SourceRecord, ...]
     damaged: tuple[SceneRecord, ...] = ()
     """Done in this run, with blocks that cannot be decoded."""
+    classes: ClassShares = field(default_factory=ClassShares)
+    """Of the pixels that this run did."""
     verdicts: Mapping[str, int] | None = None
     """Of photographs: how many of all that are done have which verdict; None: scenes."""
     uninspected: int = 0
@@ -85,8 +88,9 @@ def save_summary(
         "skipped": report.skipped,
         **({} if report.verdicts is None else {"verdicts": dict(report.verdicts)}),
         **({} if report.verdicts is None else {"uninspected": report.uninspected}),
+        "classes": {name: round(share, 6) for name, share in report.classes.shares.items()},
         "young": report.young,
-        "warnings": list(report.warnings),
+        "warnings": [*report.warnings, *([report.classes.warning] if report.classes.warning else [])],
         "left_out": list(report.left_out),
         "bad_pixels": {record.source_id: record.bad_pixels for record in report.damaged},
         "tiles": sums.tiles,

@@ -5,7 +5,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
+import pyarrow as pa
+
 from batchseg.driver.bottleneck import is_badly_tiled, setting_of
+from batchseg.driver.class_shares import class_shares
 from batchseg.driver.commit import refusal_record
 from batchseg.driver.context import JobContext
 from batchseg.driver.events import Note, PhaseStarted, PlanReady, Setting, WorkEnded
@@ -19,11 +22,13 @@ from batchseg.driver.scene_loop import SceneLoop
 from batchseg.driver.scene_triage import Triage, triage_job
 from batchseg.driver.scene_warnings import scene_warnings
 from batchseg.driver.tasks import Executor, Slot
+from batchseg.driver.value_check import judge, look_at_scenes
 from batchseg.errors import BatchsegError, ModelError, StoppedError
 from batchseg.inputs.left_out import LeftOut
 from batchseg.inputs.listing import find_sources
 from batchseg.job.recipe import Product, Recipe
 from batchseg.models.reading import read_package
+from batchseg.output.class_sums import ClassSums, class_sums
 from batchseg.output.fragments import discard_leftovers, fragments_exist
 from batchseg.output.items import write_items
 from batchseg.output.ledger import Ledger
@@ -39,6 +44,7 @@ class SceneRun:
 
     def __init__(self, context: JobContext) -> None:
         self._context = context
+        self._before = ClassSums()
         self._config, self._lock, self._sums = context.config, context.lock, context.sums
         self._stop, self._emit, self._log, self._run_id = (
             context.stop,
@@ -95,8 +101,11 @@ class SceneRun:
         self._emit(PhaseStarted(text=f"starting predictors, reading {counted(len(triaged.todo), 'header')}"))
         running = executor.start()
         slots_to_come = start_aside(running.start, recipe, product)  # headers are read while models load
+        self._before = class_sums(ledger.table())
         headers = wait_for(start_aside(lambda: list(running.headers(triaged.todo))), self._stop)
+        looking = start_aside(look_at_scenes, headers, recipe, running.samples)
         slots = wait_for(slots_to_come, self._stop)
+        looked = judge(wait_for(looking, self._stop), recipe, config)
         plan = make_plan(
             triaged,
             headers,
@@ -108,8 +117,9 @@ class SceneRun:
             shard_tiles=config.shard_tiles,
             fragments_exist=partial(fragments_exist, config.output),
         )
-        refuse_unfit_job(plan, config)
+        refuse_unfit_job(plan, config, looked.remedy)
         refuse_area_elsewhere(plan, recipe, config)
+        self._context.tell_values(looked)
         self._warnings = scene_warnings(plan, recipe)
         for line in self._warnings:
             self._emit(Note(text=f"warning: {line}"))
@@ -192,6 +202,8 @@ class SceneRun:
         self._lock.guard()
         ledger.merge()  # last: a ledger that is merged says that the run came to its end
         self._emit(WorkEnded())
+        done_now = pa.array([source.source_id for source in triaged.todo], pa.string())
+        now = class_sums(ledger.table(), done_now)
         swept.result()
         return Report(
             output=self._config.output,
@@ -204,6 +216,7 @@ class SceneRun:
             young=triaged.young,
             sums=self._sums,
             left_out=self._left_out,
+            classes=class_shares(now, self._before, product.class_names),
             refused=tuple(record for record in records if record.status != "done"),
             damaged=tuple(record for record in records if record.status == "done" and record.bad_pixels),
             warnings=self._warnings,

@@ -22,6 +22,7 @@ from batchseg.job.recipe import Product, Recipe
 from batchseg.job.settings import MAX_PHOTO_MEMORY
 from batchseg.output.record import SceneRecord, ShardRecord
 from batchseg.output.scene_mask import finish_scene
+from batchseg.pixels.values import ValueSample
 from batchseg.system.processes import NotStartedError, ProcessDiedError
 from batchseg.system.timing import Stint, Stopwatch
 
@@ -253,6 +254,10 @@ class Executor(Protocol):
 
     def headers(self, sources: Sequence[Source]) -> Iterator[Scene | Refusal]:
         """Read headers; a file that ends its reader's process is refused like any other bad one."""
+        ...
+
+    def samples(self, scenes: Sequence[Scene], recipe: Recipe) -> list[ValueSample]:
+        """Read a few pixels of each. What cannot be read, or not in `SAMPLE_SECONDS`, is left out."""
         ...
 
     def start(self, recipe: Recipe, product: Product) -> Sequence[Slot]:

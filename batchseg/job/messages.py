@@ -97,7 +97,7 @@ _EXPECTED = {
     "gate": "{equal_pixels: 0.999, iou: 0.99, tiles: 8, seconds: 3}",
     "engine": "auto, " + ", ".join(get_args(EngineName)),
     "precision": "auto, " + ", ".join(get_args(Precision)),
-    "scale": "transforms, metadata, {divide: 10000} or {stretch: [low, high]}",
+    "scale": "transforms, metadata, {divide: NUMBER} or {stretch: [low, high]}",
     "normalize": "model, none or {mean: [...], std: [...]}",
     "nodata": "source, none or a number",
     "classes": "a list of names or of {name: ..., color: '#rrggbb'}",

@@ -51,6 +51,10 @@ class JobFile(schema_parts.Strict):
     """`model`: as `deploy.yaml` or `inference.yml` says. `{mean: [...], std: [...]}`: a number per band.
     Without a `deploy.yaml` nothing says how the input was normalised, and the job must.
     """
+    check_values: bool = True
+    """Look at samples of the data before anything is predicted, and refuse values that
+    [cannot be meant](scenes.md#values). `false`: they are meant; what the network gets is shown all the same.
+    """
     nodata: schema_parts.Number | Literal["source", "none"] = "source"
     """`source`: what the files say (nodata values, masks, alpha). A number, where the files do not say it.
     `none`: every pixel counts.

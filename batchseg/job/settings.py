@@ -224,5 +224,7 @@ class JobConfig:
     """None: the inputs are scenes."""
     resolution: float | Literal["any"] | None = None
     """Metres of a pixel's side that the network was made for; None: as the model says."""
+    check_values: bool = True
+    """Refuse values that cannot be meant, by samples of the data."""
     variables: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
     """What the job file took from the environment: texts name such a variable, and do not quote it."""

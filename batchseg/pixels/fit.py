@@ -55,6 +55,21 @@ def of_scene(recipe: Recipe, scene: Scene) -> Recipe:
 
 def mismatch(scene: Scene, recipe: Recipe) -> str | None:
     """Why this scene cannot be segmented by this recipe, in words; None where it can."""
+    if (
+        reason := _other_shape(scene, recipe)
+        or _other_values(scene, recipe)
+        or _far_resolution(scene, recipe)
+    ):
+        return reason
+    return misplacement(recipe.area, scene) if recipe.area is not None else None
+
+
+def value_mismatch(scene: Scene, recipe: Recipe) -> str | None:
+    """Why only this scene's values keep it from the recipe, as far as its header tells; else None."""
+    return None if _other_shape(scene, recipe) else _other_values(scene, recipe)
+
+
+def _other_shape(scene: Scene, recipe: Recipe) -> str | None:
     count = scene.band_count
     if recipe.all_bands:
         usable = count - len(scene.alpha_bands)
@@ -63,7 +78,7 @@ def mismatch(scene: Scene, recipe: Recipe) -> str | None:
             return f"has {usable} bands{alpha}, the model takes {len(recipe.bands)}; name the job's `bands`"
     elif recipe.band_names:
         try:
-            recipe = dataclasses.replace(recipe, bands=bands_of(scene, recipe))
+            bands_of(scene, recipe)
         except NoBandError as e:
             return str(e)
     elif max(recipe.bands) > count:
@@ -73,14 +88,16 @@ def mismatch(scene: Scene, recipe: Recipe) -> str | None:
             f"claims {scene.height:,} x {scene.width:,} pixels, which are {tiles:,} tiles; at most "
             f"{MAX_TILES:,} are taken of one scene"
         )
+    return None
+
+
+def _other_values(scene: Scene, recipe: Recipe) -> str | None:
     if unscaled := _unscaled(scene, recipe):
         return unscaled
-    for dtype in sorted({scene.dtypes[band - 1] for band in recipe.bands}):
+    for dtype in sorted({scene.dtypes[band - 1] for band in bands_of(scene, recipe)}):
         if reason := out_of_scale(dtype, recipe.scale) or impossible_nodata(dtype, recipe.nodata):
             return reason
-    if reason := _far_resolution(scene, recipe):
-        return reason
-    return misplacement(recipe.area, scene) if recipe.area is not None else None
+    return None
 
 
 def _far_resolution(scene: Scene, recipe: Recipe) -> str | None:
@@ -134,8 +151,8 @@ def _unscaled(scene: Scene, recipe: Recipe) -> str | None:
         return None
     return (
         f"has no scale and offset for {called(scene, lacking[0])}: neither a STAC item, Sentinel-2's "
-        f"MTD_MSI*.xml or Landsat's *_MTL.json says them, nor the file itself; set scale: {{divide: 10000}} "
-        f"or alike"
+        f"MTD_MSI*.xml or Landsat's *_MTL.json says them, nor the file itself; "
+        f"{_usual_scales(scene.dtypes[lacking[0] - 1])}"
     )
 
 
@@ -147,7 +164,7 @@ def out_of_scale(dtype: str, scale: Scale) -> str | None:
         words = f"complex pixels ({dtype})" if "complex" in dtype else f"{dtype} pixels"
         return f"has {words}, which no scale can bring to the model"
     kind = np.dtype(dtype)
-    remedy = "set scale: {divide: 10000} or {stretch: [low, high]} to the data's own range"
+    remedy = _usual_scales(dtype)
     if scale.kind == "transforms":
         if dtype != "uint8":
             return f"has {dtype} pixels, the model's transforms expect uint8 (0..255); {remedy}"
@@ -156,9 +173,22 @@ def out_of_scale(dtype: str, scale: Scale) -> str | None:
         if max(scale.high) > info.max or min(scale.low) < info.min:
             reach = f"{min(scale.low):g}..{max(scale.high):g}"
             return f"has {dtype} pixels ({info.min}..{info.max}), scale reaches {reach}; {remedy}"
-        if scale.kind == "divide" and info.max > 255 and 1 < max(scale.high) <= 255:
+        if scale.kind == "divide" and info.max > 255 and 100 <= max(scale.high) <= 256:
             return f"has {dtype} pixels, scale divides by {max(scale.high):g} as for uint8; {remedy}"
     return None
+
+
+def _usual_scales(dtype: str) -> str:
+    """What to write for pixels of which only the type is known. `value_remedy` looks at the values."""
+    if dtype == "uint8":
+        return "set scale: {divide: 255}, or leave `scale` out"
+    if dtype.startswith("float"):
+        ways = "{divide: 1} for 0..1, {divide: 10000} for 0..10000"
+    else:
+        ways = (
+            "{divide: 10000} for reflectance in integers, {divide: 4095} or {divide: 65535} for 12 or 16 bits"
+        )
+    return f"set `scale` by what they hold: {ways}, else {{stretch: [low, high]}}"
 
 
 def held_dtype(scene: Scene, recipe: Recipe) -> np.dtype[Any]:

@@ -77,7 +77,7 @@ class Fitting:
         pixels = bands_of(picture, len(recipe.bands), None if recipe.all_bands else recipe.bands)
         if reason := out_of_scale(str(pixels.dtype), recipe.scale):
             raise MismatchError(reason)
-        self._recipe, self._valid = recipe, _valid(picture, pixels, recipe)
+        self._recipe, self._valid = recipe, valid_pixels(picture, pixels, recipe)
         if self._valid is not None:
             fill = fill_values(recipe, str(pixels.dtype))
             pixels = np.where(self._valid, pixels, fill[:, None, None])
@@ -248,7 +248,7 @@ def census(classes: Ids, nodata: int) -> tuple[list[int], list[int]]:
     return ids.tolist(), counts[ids].tolist()
 
 
-def _valid(picture: Picture, pixels: NDArray[Any], recipe: Recipe) -> Bools | None:
+def valid_pixels(picture: Picture, pixels: NDArray[Any], recipe: Recipe) -> Bools | None:
     """(H, W) of the pixels that hold data, None where all do; as `read` tells it of scenes.
 
     Args:

@@ -90,7 +90,7 @@ def test_a_fill_value_beyond_the_dtype_is_its_nearest_value():
         ),
         ({"dtypes": ("float99",) * 3}, {"scale": REFLECTANCE}, "float99"),
         ({"dtypes": ("uint16",) * 3}, {"scale": METADATA}, "no scale and offset for band 1"),
-        ({"rescale": ((0.1, 0.0), None, (0.1, 0.0))}, {"scale": METADATA}, "for band 2.*divide: 10000"),
+        ({"rescale": ((0.1, 0.0), None, (0.1, 0.0))}, {"scale": METADATA}, "for band 2.*divide: 255"),
         (
             {"rescale": ((0.1, 0.0), None, (0.1, 0.0))},
             {"scale": METADATA, "bands": (3, 1, 1), "all_bands": False},

@@ -35,6 +35,8 @@ from batchseg.inputs.source import Refusal, Scene, Source, words
 from batchseg.job.recipe import Product, Recipe
 from batchseg.pixels.header import read_header, read_headers_alone
 from batchseg.pixels.read import release
+from batchseg.pixels.value_samples import SAMPLE_SECONDS, sample_scenes
+from batchseg.pixels.values import ValueSample
 from batchseg.predict.predictor import usual_batch
 from batchseg.system.processes import START_SECONDS
 from batchseg.system.threads import Helper
@@ -91,6 +93,15 @@ class InlineExecutor:
         helper.close()
         if doubtful:  # a refusal stands only if it recurs in a fresh process
             yield from read_headers_alone(doubtful, self._timeout)
+
+    def samples(self, scenes: Sequence[Scene], recipe: Recipe) -> list[ValueSample]:
+        helper = Helper()
+        reading = helper.start(partial(sample_scenes, scenes, recipe))
+        if not wait([reading], timeout=min(self._timeout, SAMPLE_SECONDS)).done:
+            helper.give_up()
+            return []
+        helper.close()
+        return reading.result()
 
     def start(self, recipe: Recipe, product: Product) -> Sequence[Slot]:
         self._steps = Steps(

@@ -10,6 +10,8 @@ from batchseg.driver.tasks import Executor, Outcome, Slot, Step, Task
 from batchseg.errors import StoppedError
 from batchseg.inputs.source import Refusal, Scene, Source
 from batchseg.job.recipe import Product, Recipe
+from batchseg.pixels.value_samples import SAMPLE_SECONDS
+from batchseg.pixels.values import ValueSample
 from batchseg.system.threads import Helper
 
 T = TypeVar("T")
@@ -63,6 +65,14 @@ class WatchedExecutor:
         ) is not None:
             yield header
         helper.close()
+
+    def samples(self, scenes: Sequence[Scene], recipe: Recipe) -> list[ValueSample]:
+        helper = Helper()  # beside the start, as above
+        found = self._waited(
+            helper, partial(self._engine.samples, scenes, recipe), SAMPLE_SECONDS + CALL_SECONDS
+        )
+        helper.close()
+        return found
 
     def start(self, recipe: Recipe, product: Product) -> Sequence[Slot]:
         return self._waited(self._helper, partial(self._engine.start, recipe, product), START_SECONDS)

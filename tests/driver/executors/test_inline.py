@@ -141,3 +141,12 @@ def test_what_waits_behind_a_slow_step_is_not_late(executor, monkeypatch):
     for number in range(3):
         executor.submit(LeaseTask(lease=lease(number, f"{number}.tif"), slot=SLOT))
     assert not any(isinstance(outcome_of(executor), Failure) for _ in range(3))
+
+
+def test_samples_that_do_not_come_in_time_are_left_out(monkeypatch):
+    given_up = Helper.given_up
+    monkeypatch.setattr(inline, "sample_scenes", hang)
+    executor = InlineExecutor("/out", threads=1, batch_size=None, timeout=0.05, stop=lambda: False)
+    assert executor.samples([], make_recipe()) == []
+    assert Helper.given_up == given_up + 1
+    Helper.given_up = given_up

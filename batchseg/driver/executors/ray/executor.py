@@ -37,6 +37,7 @@ from batchseg.driver.tasks import (
 )
 from batchseg.inputs.source import Refusal, Scene, Source
 from batchseg.job.recipe import Product, Recipe
+from batchseg.pixels.values import ValueSample
 from batchseg.predict.predictor import usual_batch
 from batchseg.system import storage
 from batchseg.system.machine import core_count
@@ -113,6 +114,9 @@ class RayExecutor:
         if self._cluster.is_own and sources and not sources[0].is_local:
             self._warm(REMOTE_READS - WARM_WORKERS, [sources[0].uri, self._output])
         yield from self._headers.read(sources)
+
+    def samples(self, scenes: Sequence[Scene], recipe: Recipe) -> list[ValueSample]:
+        return self._headers.samples(scenes, recipe)
 
     def start(self, recipe: Recipe, product: Product) -> Sequence[Slot]:
         batch_size = self._asked_batch or usual_batch(recipe)

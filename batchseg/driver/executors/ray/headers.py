@@ -1,4 +1,4 @@
-"""Headers of many files, read by tasks of a Ray cluster.
+"""Headers of many files, and samples of a few, read by tasks of a Ray cluster.
 
 Most are read by the batch. A file that is refused, or over which its reader gives no answer or ends, is
 looked at again in a process of its own, so that its neighbours are not blamed.
@@ -18,6 +18,9 @@ from batchseg.driver.executors.ray.failures import cause_of, first_line
 from batchseg.driver.executors.ray.hosts import Hosts
 from batchseg.errors import StoppedError
 from batchseg.inputs.source import Refusal, Scene, Source
+from batchseg.job.recipe import Recipe
+from batchseg.pixels.value_samples import SAMPLE_SECONDS, sample_alone
+from batchseg.pixels.values import ValueSample
 from batchseg.system.processes import START_SECONDS
 
 HEADERS_PER_TASK = 64
@@ -74,6 +77,22 @@ class HeaderReader:
                 doubtful += [a.source for a in answers if isinstance(a, Refusal)]
                 yield from (a for a in answers if isinstance(a, Scene))
         yield from self._read_alone(doubtful)
+
+    def samples(self, scenes: Sequence[Scene], recipe: Recipe) -> list[ValueSample]:
+        """Pixels of a few scenes; none where their reader gives no answer.
+
+        Raises:
+            StoppedError: the run is closing.
+        """
+        reference = self._task(tasks.samples).remote(self._where, recipe, list(scenes))
+        try:
+            if self._ready_in_time([reference], min(self._timeout, SAMPLE_SECONDS)):
+                found: list[ValueSample] = ray.get(reference)
+                return found
+            ray.cancel(reference, force=True)
+        except ray_errors.RayError:  # a scene ended it: its lease will tell which
+            return sample_alone(scenes, recipe)
+        return []
 
     def _read_alone(self, doubtful: list[Source]) -> Iterator[Scene | Refusal]:
         task, lost = self._task(tasks.headers_alone), 0

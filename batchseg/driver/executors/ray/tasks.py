@@ -46,6 +46,8 @@ from batchseg.errors import BatchsegError
 from batchseg.inputs.source import Refusal, Scene, Source
 from batchseg.job.recipe import Product, Recipe
 from batchseg.pixels.header import read_header, read_headers_alone
+from batchseg.pixels.value_samples import sample_scenes
+from batchseg.pixels.values import ValueSample
 from batchseg.system import storage
 from batchseg.system.processes import ProcessDiedError
 
@@ -91,6 +93,12 @@ def headers(where: Where, sources: list[Source]) -> list[Scene | Refusal]:
 def headers_alone(where: Where, sources: list[Source], timeout: float) -> Iterator[Scene | Refusal]:
     storage.adopt(where)
     yield from read_headers_alone(sources, timeout)
+
+
+@ray.remote(num_cpus=0, max_retries=0)
+def samples(where: Where, recipe: Recipe, scenes: list[Scene]) -> list[ValueSample]:
+    storage.adopt(where)
+    return sample_scenes(scenes, recipe)
 
 
 @ray.remote(num_cpus=0, max_retries=0)

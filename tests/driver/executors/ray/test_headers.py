@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 from conftest import reflectance, write_raster
-from factories import make_source, source_of
+from factories import make_recipe, make_source, source_of
 from ray_fakes import FakeHosts, FakeRay
 
 from batchseg.driver.executors.ray import headers
@@ -13,6 +13,7 @@ from batchseg.driver.executors.ray.headers import LOST_LIMIT, HeaderReader
 from batchseg.driver.executors.ray.hosts import Hosts
 from batchseg.errors import StoppedError
 from batchseg.inputs.source import Refusal, Scene
+from batchseg.pixels.header import read_header
 
 
 def test_good_headers_come_first_and_a_bad_file_is_refused(ray_cluster, tmp_path):
@@ -103,3 +104,15 @@ def test_a_run_that_is_closing_waits_for_no_header(monkeypatch, ray):
     with pytest.raises(StoppedError, match="stopped while headers were read"):
         next(reader.read([make_source()]))
     reader.close()
+
+
+def test_samples_are_read_on_the_cluster_and_a_slow_storage_gives_none(ray_cluster, monkeypatch, tmp_path):
+    scene = read_header(source_of(write_raster(tmp_path / "a.tif", reflectance(70, 80))))
+    recipe = make_recipe(bands=(1, 2, 3, 4), normalize=None)
+    hosts = Hosts({})
+    reader = HeaderReader({}, hosts, 60.0, threading.Event())
+    (sample,) = reader.samples([scene], recipe)
+    assert (sample.source_id, sample.pixels.shape[0]) == (scene.source.source_id, 4)
+    monkeypatch.setattr(headers, "SAMPLE_SECONDS", 0.0)
+    assert reader.samples([scene], recipe) == []
+    hosts.close()
