@@ -114,6 +114,7 @@ def ray_cluster() -> Iterator[str]:
     import batchseg.driver.executors.ray.executor  # noqa: F401  its environment settings come before Ray starts
 
     ray.init(
+        address="local",  # whatever runs on this machine
         num_cpus=2,
         include_dashboard=False,
         log_to_driver=False,
