@@ -15,6 +15,7 @@ from batchseg.cli.terminal import json_lines
 from batchseg.system.escape import shown
 from batchseg.tools.outlines import cut
 from batchseg.tools.scene_summary import SceneClass, SceneSummary
+from batchseg.tools.since import local_time
 from batchseg.tools.summary import (
     ClassCounts,
     ImageCounts,
@@ -22,7 +23,6 @@ from batchseg.tools.summary import (
     Unread,
     describe_counts,
     describe_period,
-    local_time,
 )
 
 COLUMNS = 100

@@ -3,7 +3,7 @@
 Headers of scenes are read, and samples of a few scenes or photographs.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -24,7 +24,7 @@ from batchseg.driver.value_check import Looked, judge, look_at_scenes
 from batchseg.inputs.left_out import LeftOut
 from batchseg.inputs.listing import find_sources
 from batchseg.inputs.photo_listing import list_photographs
-from batchseg.inputs.source import Refusal
+from batchseg.inputs.source import Refusal, Scene, Source
 from batchseg.inputs.source import compute as pc
 from batchseg.job.recipe import Product, Recipe
 from batchseg.job.resolve import make_product, make_recipe
@@ -124,11 +124,7 @@ def _dry_run(config: JobConfig, say: Callable[[str], None]) -> DryRun:
     product = make_product(config, recipe)
     triaged = triage_job(config, sources, ledger, recipe, product)
     say(f"reading {counted(len(triaged.todo), 'header')}")
-    headers = [read_header(source) for source in triaged.todo]
-    doubtful = [header.source for header in headers if isinstance(header, Refusal)]
-    if doubtful:
-        sound = [header for header in headers if not isinstance(header, Refusal)]
-        headers = [*sound, *read_headers_alone(doubtful, config.lease_timeout)]
+    headers = _headers(triaged.todo, config)
     workers = worker_count(config)
     plan = make_plan(
         triaged,
@@ -168,6 +164,16 @@ def _dry_run(config: JobConfig, say: Callable[[str], None]) -> DryRun:
         warnings=scene_warnings(plan, recipe),
         left_out=left_out.lines(),
     )
+
+
+def _headers(sources: Sequence[Source], config: JobConfig) -> list[Scene | Refusal]:
+    """Of those that cannot be read it is seen whether they can be in a fresh process."""
+    headers = [read_header(source) for source in sources]
+    doubtful = [header.source for header in headers if isinstance(header, Refusal)]
+    if not doubtful:
+        return headers
+    sound = [header for header in headers if not isinstance(header, Refusal)]
+    return [*sound, *read_headers_alone(doubtful, config.lease_timeout)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

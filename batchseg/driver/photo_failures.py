@@ -111,3 +111,13 @@ def refusal_records(work: PhotoWork, doubts: Iterable[Doubt]) -> Iterator[tuple[
                 error=doubt.reason,
             ),
         )
+
+
+def left_over(works: Iterable[PhotoWork], reason: str) -> Iterator[PhotoRecord]:
+    """Records of photographs over which the environment is given up: the next run does them last."""
+    ids: set[str] = set()
+    for work in works:
+        new = [name for name in words(work.images["source_id"]) if name not in ids]
+        ids.update(new)
+        doubts = (Doubt(source_id=name, reason=reason, transient=True) for name in new)
+        yield from (record for _, record in refusal_records(work, doubts))

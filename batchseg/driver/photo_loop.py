@@ -17,7 +17,7 @@ import pyarrow as pa
 from batchseg.driver.commit import PhotoCommits, Refusals
 from batchseg.driver.events import GroupDone, Listener, Retried
 from batchseg.driver.loop import POLL_SECONDS, GivenUpError, Tally, drain, is_failure, late
-from batchseg.driver.photo_failures import PhotoFailures, refusal_records
+from batchseg.driver.photo_failures import PhotoFailures, left_over, refusal_records
 from batchseg.driver.photo_inspection import Inspections
 from batchseg.driver.photo_queue import GROUP_SECONDS, GroupSizes, PhotoQueue, PhotoWork
 from batchseg.driver.tasks import (
@@ -151,7 +151,7 @@ class PhotoLoop:
                     break
             self._refusals.flush()
         except GivenUpError as e:
-            self._leave((work for work in e.over if work.how != "derive"), e.reason)
+            self._commits.add(*left_over((work for work in e.over if work.how != "derive"), e.reason))
             raise
         finally:
             self._commit()
@@ -276,15 +276,6 @@ class PhotoLoop:
             # That all rows of a list name nothing may be a mount's fault.
             is_own = self._some_are_there if doubt.source_id in unlisted else doubt.is_own
             self._refusals.add(record, is_single=had_success or is_own)
-
-    def _leave(self, works: Iterable[PhotoWork], reason: str) -> None:
-        """Photographs over which the environment is given up: the next run does them last."""
-        ids: set[str] = set()
-        for work in works:
-            new = [name for name in words(work.images["source_id"]) if name not in ids]
-            ids.update(new)
-            doubts = (Doubt(source_id=name, reason=reason, transient=True) for name in new)
-            self._commits.add(*(record for _, record in refusal_records(work, doubts)))
 
     def _give_up_late(self) -> None:
         now = time.monotonic()

@@ -138,20 +138,7 @@ class PhotoRun:
                 setting=setting_of(config, recipe, product),
             )
         )
-        loop = PhotoLoop(
-            output=config.output,
-            ledger=ledger,
-            executor=executor,
-            slots=slots,
-            emit=context.emit,
-            stop=context.stop,
-            lease_timeout=driver_timeout(config),
-            stop_after=config.stop_after,
-            epoch=context.lock.epoch,
-            superseded=revision.superseded,
-            memory=self._memory,
-            profile=context.profile,
-        )
+        loop = self._loop(ledger, executor, slots, revision)
         try:
             if product.photo_options.same_content:
                 self._without_copies(loop, ledger, recipe, product, todo)
@@ -167,6 +154,25 @@ class PhotoRun:
             msg = f"{e} [{recorded} recorded in this run; {context.way_on}]"
             raise type(e)(msg) from e
         return loop
+
+    def _loop(
+        self, ledger: Ledger, executor: Executor, slots: Sequence[Slot], revision: Revision
+    ) -> PhotoLoop:
+        context, config = self._context, self._config
+        return PhotoLoop(
+            output=config.output,
+            ledger=ledger,
+            executor=executor,
+            slots=slots,
+            emit=context.emit,
+            stop=context.stop,
+            lease_timeout=driver_timeout(config),
+            stop_after=config.stop_after,
+            epoch=context.lock.epoch,
+            superseded=revision.superseded,
+            memory=self._memory,
+            profile=context.profile,
+        )
 
     def _start_predictors(
         self, executor: Executor, recipe: Recipe, product: Product, todo: pa.Table, *, is_new: bool

@@ -17,7 +17,8 @@ from batchseg.output.lock import holder
 from batchseg.output.record import SourceRecord, sources_of
 from batchseg.output.region_parts import read_part, read_rows
 from batchseg.output.state import OutputState, require_results
-from batchseg.tools.summary import LISTED, SINCE, Unread, start_of
+from batchseg.tools.since import SINCE, start_of
+from batchseg.tools.summary import LISTED, Unread
 from batchseg.tools.tables import class_name, column_of, is_done, recorded_parts
 
 _COUNTS: dict[str, pa.DataType] = {"source_id": pa.string(), "class_id": pa.int32(), "count_all": pa.int64()}
@@ -109,7 +110,7 @@ def summarize_scenes(
 
     Args:
         output: root of the results.
-        since: what is counted, by the time when it was recorded: see `summary.start_of`. None: SINCE, or
+        since: what is counted, by the time when it was recorded: see `since.start_of`. None: SINCE, or
             everything where no scene's time was recorded.
         scenes: to name, of those that are done and of those that are not.
         now: for `since`; None: the clock's.
@@ -158,10 +159,14 @@ def summarize_scenes(
         area_m2=pc.sum(areas).as_py(),
         classes=_classes(done, _totals(regions, "class_id"), state),
         scenes=_emptiest(done, sizes, _totals(regions, "source_id"), state, scenes),
-        unread=tuple(
-            Unread(source_id=record.source_id, status=record.status, error=record.error)
-            for record in sources_of(undone.slice(0, scenes))
-        ),
+        unread=_unread(undone.slice(0, scenes)),
+    )
+
+
+def _unread(table: pa.Table) -> tuple[Unread, ...]:
+    return tuple(
+        Unread(source_id=record.source_id, status=record.status, error=record.error)
+        for record in sources_of(table)
     )
 
 

@@ -19,7 +19,8 @@ from batchseg.system import fetch
 from batchseg.system.redact import hidden
 from batchseg.system.walk import current_tags
 from batchseg.tools.outlines import MARGIN, Defect, cut, drawable, load_font, thumbnail
-from batchseg.tools.summary import Summary, Suspect, describe_counts, describe_period, local_time
+from batchseg.tools.since import local_time
+from batchseg.tools.summary import Summary, Suspect, describe_counts, describe_period
 from batchseg.tools.tables import class_color, class_name, column_of, regions_of
 
 COLUMNS = 4

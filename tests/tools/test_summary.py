@@ -19,7 +19,7 @@ from batchseg.errors import ConfigError, OutputError
 from batchseg.output.state import save_state
 from batchseg.system.location import join
 from batchseg.tools.outlines import cut
-from batchseg.tools.summary import _class_counts, _counts, _worst, start_of, summarize
+from batchseg.tools.summary import _class_counts, _counts, _worst, summarize
 from batchseg.tools.tables import ITEM_COLUMNS
 
 NOW = dt.datetime(2026, 11, 20, 7, tzinfo=dt.UTC)
@@ -162,26 +162,6 @@ def test_a_quiet_night_says_when_the_last_image_came(output: str) -> None:
     assert "nothing recorded since" in lines[0]
     last = dt.datetime(2026, 11, 20, 3, tzinfo=dt.UTC).astimezone()
     assert lines[0].endswith(f"last at {last:%Y-%m-%d %H:%M}")
-
-
-def test_times_are_local_and_words_have_meanings(output: str) -> None:
-    assert start_of("90m", NOW, output) == NOW - dt.timedelta(minutes=90)
-    assert start_of("7d", NOW, output) == NOW - dt.timedelta(days=7)
-    assert start_of("2026-11-19", NOW, output) == dt.datetime(2026, 11, 19).astimezone()
-    assert start_of("2026-11-19T22:00", NOW, output) == dt.datetime(2026, 11, 19, 22).astimezone()
-    local = NOW.astimezone()
-    midnight = local.replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None)
-    assert start_of("today", NOW, output) == midnight.astimezone()
-    assert start_of("yesterday", NOW, output) == (midnight - dt.timedelta(days=1)).astimezone()
-    assert start_of("all", NOW, output) is None
-    with pytest.raises(ConfigError, match="keeps no log of a run"):
-        start_of("run", NOW, output)
-    for run in ("20261118-220000-aaaaaa", "20261119-220001-bbbbbb"):
-        (Path(output) / "_batchseg" / "runs" / run).mkdir(parents=True)
-    assert start_of("run", NOW, output) == dt.datetime(2026, 11, 19, 22, 0, 1).astimezone()
-    for wrong in ("tomorrow", "24", "", "5w"):
-        with pytest.raises(ConfigError, match="--since"):
-            start_of(wrong, NOW, output)
 
 
 def test_the_text_fits_the_terminal_and_shows_odd_names(tmp_path: Path) -> None:
