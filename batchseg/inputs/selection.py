@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import PurePosixPath
 
 from batchseg.inputs.left_out import RECORDS, LeftOut
-from batchseg.inputs.sidecars import is_sidecar, may_be_sidecar
+from batchseg.inputs.sidecars import is_sidecar
 from batchseg.system import listing
 from batchseg.system.file_info import FileInfo
 from batchseg.system.walk import walk
@@ -102,7 +102,7 @@ class InputSelection(listing.Selection):
             return self._sidecars
         if name.startswith("."):
             return False
-        if self._whole_folder and not may_be_sidecar(name):
+        if self._whole_folder:
             self._left_out.kinds[ending] += 1
         return not self._whole_folder
 
