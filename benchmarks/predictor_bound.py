@@ -152,7 +152,7 @@ def _measure(job: Path, precision: str, options: Options) -> tuple[list[Figure],
             below=tuple(tiles * bare for bare in cpu[: len(noted)]),
             above_unit="s",
             below_unit="s",
-            note="what is baked into the graph counts as everything else",
+            note="what is made part of the graph counts as everything else",
         ),
         Figure(
             what=f"{precision}: the same run with regions / bare predictors",

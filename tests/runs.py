@@ -19,9 +19,15 @@ from batchseg.job.file import load_job
 
 
 def run(job: Path, *overrides: str, replace: bool = False) -> Report:
-    config = load_job(job, ["executor=inline", "workers=1", *overrides])
+    config = load_job(job, ["executor=inline", "workers=1", *(_beside(job, word) for word in overrides)])
     with begin(config) as begun:
         return run_job(config, begun, listeners=[], stop=lambda: None, replace=replace)
+
+
+def _beside(job: Path, override: str) -> str:
+    """Results below the job's folder, not the shell's."""
+    name = override.removeprefix("output=")
+    return f"output={job.parent / name}" if name != override and "://" not in name else override
 
 
 def run_on_ray(job: Path, address: str, *overrides: str) -> Report:

@@ -136,7 +136,7 @@ def test_the_same_bytes_from_a_web_server(
     (tmp_path / "paths.txt").write_text("\n".join(str(path) for path in scenes))
     job = write_job(inputs="paths.txt")
     run(job)
-    run(job, "inputs=urls.txt", "output=web")
+    run(job, f"inputs={tmp_path}/urls.txt", "output=web")
     local, remote = results(str(tmp_path / "out")), results(str(tmp_path / "web"))
     masks = [sorted(v for k, v in files.items() if k.startswith("/masks")) for files in (local, remote)]
     assert masks[0] == masks[1]

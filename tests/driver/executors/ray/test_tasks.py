@@ -59,7 +59,9 @@ def test_an_output_that_cannot_be_written_ends_the_run(monkeypatch):
 def test_tasks_reserve_nothing_and_ray_repeats_none():
     named = (value for value in vars(tasks).values() if hasattr(value, "_function"))
     options = {task._function.__name__: task._default_options for task in named}
-    assert options.keys() == {"warm", "headers", "headers_alone", "read", "write", "finish", "inspect_group"}
+    assert options.keys() == {
+        *("warm", "headers", "headers_alone", "samples", "read", "write", "finish", "inspect_group")
+    }
     assert all((told["num_cpus"], told["max_retries"]) == (0, 0) for told in options.values())
 
 
