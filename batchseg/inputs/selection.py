@@ -17,23 +17,30 @@ SYSTEM_FOLDERS = frozenset(
         "@eadir",
         "@recently-snapshot",
         "@recycle",
+        "@sharebin",
+        "@snapshot",
         "@tmp",
         "__macosx",
+        "_gsdata_",
         "found.000",
         "lost+found",
+        "lost.dir",
         "network trash folder",
+        "recycled",
+        "recycler",
         "system volume information",
         "~snapshot",
     )
 )
-"""In small letters: of Synology, QNAP, NetApp, Windows, macOS and Linux. Others are hidden: `.snapshot`."""
+"""In small letters: of Synology, QNAP, NetApp, Windows, macOS, Linux, Android and GoodSync. Others are
+hidden: `.snapshot`."""
 
 
 def is_hidden(folder: str) -> bool:
     """Whether a folder of this name is hidden, or a system's own.
 
-    >>> [is_hidden(name) for name in (".Trash-1000", "@eaDir", "$RECYCLE.BIN", "2024")]
-    [True, True, True, False]
+    >>> [is_hidden(name) for name in (".Trash-1000", "@eaDir", "$RECYCLE.BIN", "RECYCLER", "2024")]
+    [True, True, True, True, False]
     """
     return folder.startswith(".") or folder.lower() in SYSTEM_FOLDERS
 

@@ -36,6 +36,7 @@ records = st.builds(
     source_id=st.sampled_from(["a", "b", "ü/c d", "\U0001f600", "￿"]),
     tag=st.sampled_from(["t1", "t2"]),
     rule=st.sampled_from(["", "crack"]),
+    judged=st.just("rules"),  # what says nothing that photographs alone have is read as a scene's
     class_ids=st.lists(st.integers(0, 3), max_size=3).map(tuple),
     outputs=st.lists(outputs, max_size=3).map(tuple),
     confidence=st.sampled_from([0.0, 0.5]),

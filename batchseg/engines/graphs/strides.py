@@ -22,8 +22,9 @@ from batchseg.engines.onnxruntime import plain_session
 from batchseg.models.package import ModelPackage, Network
 from batchseg.system.processes import captured_output
 
-SIDE = 128
-"""Pixels of the smaller of both runs: the largest stride that they show."""
+SIDES = (128, 240, 336)
+"""Pixels of the smaller of both runs: about the largest stride that they show. The others are taken where a
+map does not divide the first: strides such as 10, 24 and 40 divide the second, 7, 14 and 28 the third."""
 
 SMALLEST_MAP = 8
 """Cells per side, of a network that runs at one size alone: a map of so few may be the whole tile pooled to
@@ -51,12 +52,33 @@ def stride_of(package: ModelPackage, network: Network, *, channels: int, side: i
     """
     # What fails here says nothing of the model, which has just answered: its inside stays unknown.
     with contextlib.suppress(Exception), captured_output(), _opened(package, network) as run:
-        small = math.lcm(SIDE, package.size_divisor)
         with contextlib.suppress(Exception):
-            once, twice = (run(_noise(package, channels, at)) for at in (small, 2 * small))
-            return math.lcm(*_grown(once, twice, small))
+            return _at_two_sizes(package, run, channels)
         return math.lcm(*_at_one_size(run(_noise(package, channels, side)), side))
     return 0
+
+
+def _at_two_sizes(package: ModelPackage, run: Run, channels: int) -> int:
+    """0 where no side is divided by all maps, and those that are divided show nothing."""
+    best = 1
+    for side in SIDES:
+        small = math.lcm(side, package.size_divisor)
+        once, twice = (run(_noise(package, channels, at)) for at in (small, 2 * small))
+        best = math.lcm(*_grown(once, twice, small))
+        if not _is_cut(once, twice, small):
+            return best
+    return best if best > 1 else 0
+
+
+def _is_cut(once: Shapes, twice: Shapes, side: int) -> bool:
+    """Whether a map grows with the input and does not divide it: a part of its last cell was cut off, or
+    padded."""
+    return any(
+        abs(more - 2 * cells) <= 1 and cells < side and more > cells and (more != 2 * cells or side % cells)
+        for shape, larger in zip(once, twice, strict=True)
+        for cells, more in zip(shape, larger, strict=True)
+        if cells > 1
+    )
 
 
 def _grown(once: Shapes, twice: Shapes, side: int) -> Iterator[int]:

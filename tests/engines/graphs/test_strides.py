@@ -60,6 +60,15 @@ def write_net(path: Path, *strides: int, size: Sequence[Any] = ("h", "w"), cells
     return onnx_package(path, bands=3, size_hw=hw)
 
 
+@pytest.mark.parametrize("stride", [7, 10, 12, 14, 20, 24, 28, 40, 48])
+def test_a_stride_that_is_no_power_of_two_is_found(tmp_path: Path, stride: int) -> None:
+    assert found(write_net(tmp_path / "a.onnx", stride)) == stride
+
+
+def test_a_stride_that_divides_none_of_the_sides_is_not_called_1(tmp_path: Path) -> None:
+    assert found(write_net(tmp_path / "a.onnx", 11)) == 0
+
+
 @pytest.mark.parametrize("steps", [(1,), (2,), (2, 2, 2, 2), (4, 4, 2), (2, 64)])
 def test_the_stride_is_the_product_of_all_steps(tmp_path: Path, steps: tuple[int, ...]) -> None:
     assert found(write_net(tmp_path / "net.onnx", *steps)) == np.prod(steps)
