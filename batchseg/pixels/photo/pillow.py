@@ -76,7 +76,7 @@ def read(data: bytes, form: str, limits: Limits) -> Picture:
 
 
 def _read(data: bytes, form: str, limits: Limits) -> Picture:
-    exif = _webp_exif(data) if form == "WebP" else None
+    exif, given = _webp_exif(data) if form == "WebP" else None, data
     if form == "PNG":
         data, exif = _bare_png(data)
     if form == "WebP":  # its reader takes memory as soon as it is made
@@ -84,7 +84,8 @@ def _read(data: bytes, form: str, limits: Limits) -> Picture:
     image = _opener(form)(io.BytesIO(data))
     orientation = orientation_of(exif or image.info.get("exif"))
     if form != "WebP":
-        _check(limits, image.height, image.width, image.mode, data, form, orientation)
+        copied = 0 if data is given else len(data)
+        _check(limits, image.height, image.width, image.mode, data, form, orientation, copied=copied)
     if getattr(image, "is_animated", False):
         msg = (
             "holds several pictures; save one of them"
@@ -125,9 +126,17 @@ def _is_deep(data: bytes, form: str) -> bool:
 
 
 def _check(
-    limits: Limits, height: int, width: int, mode: str, data: bytes, form: str, orientation: int
+    limits: Limits,
+    height: int,
+    width: int,
+    mode: str,
+    data: bytes,
+    form: str,
+    orientation: int,
+    *,
+    copied: int = 0,
 ) -> None:
-    """Raises SourceError and NoRoomError as `Limits.check` does."""
+    """Raises SourceError and NoRoomError as `Limits.check` does. `copied`: bytes of the file, once more."""
     deep = _is_deep(data, form)
     loading, beside, picture = DEEP_BYTES[data[25]] if deep else MODE_BYTES.get(mode, (16, 8, 4))
     if deep and data[28]:  # interlaced: GDAL has a whole copy
@@ -140,7 +149,9 @@ def _check(
         loading += VIDEO_BYTES
     decoding = max(loading, beside + turning_bytes(orientation, picture))
     more = min(BLOCK_CACHE_BYTES, 8 * height * width) if deep else 0
-    limits.check(height, width, decoding=decoding, picture=picture + 1, file_bytes=2 * len(data), more=more)
+    limits.check(
+        height, width, decoding=decoding, picture=picture + 1, file_bytes=2 * len(data) + copied, more=more
+    )
 
 
 Expanded = tuple[NDArray[Any], NDArray[np.bool_] | None, str]
@@ -199,10 +210,11 @@ def _bare_png(data: bytes) -> tuple[bytes, bytes | None]:
         also follow the pixels, if that is sound.
     """
     at, start, exif = 8, 0, None
-    kept: list[bytes] = []
+    kept: list[memoryview] = []
+    whole = memoryview(data)
     while at + 12 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, at)
-        body = memoryview(data)[at + 4 : at + 8 + length]
+        body = whole[at + 4 : at + 8 + length]
         check = data[at + 8 + length : at + 12 + length]
         if len(check) < 4:
             break
@@ -213,11 +225,11 @@ def _bare_png(data: bytes) -> tuple[bytes, bytes | None]:
             msg = f"damaged (PNG: wrong checksum of {kind.decode('latin-1')})"
             raise SourceError(msg)
         if kind == b"IEND":
-            return b"".join((*kept, data[start:])) if kept else data, exif
+            return b"".join((*kept, whole[start:])) if kept else data, exif
         exif = bytes(body[4:]) if kind == b"eXIf" and sound else exif
         at += 12 + length
         if not needed:
-            kept.append(data[start : at - 12 - length])
+            kept.append(whole[start : at - 12 - length])
             start = at
     msg = "cut off: the PNG has no end"
     raise SourceError(msg)
