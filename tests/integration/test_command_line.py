@@ -95,6 +95,7 @@ def test_bad_sources_are_quarantined_once_and_the_good_ones_are_done(
     assert (tmp_path / "out" / "masks" / "empty.tif.tif").exists()
 
 
+@pytest.mark.slow
 def test_a_file_that_ends_its_readers_process_is_quarantined(tmp_path: Path, write_job: JobWriter) -> None:
     scenes(tmp_path, "a.tif", "poison.tif", "z.tif")
     no_home = {**faults(tmp_path, abort="poison"), "HOME": "/nonexistent"}

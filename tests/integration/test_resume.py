@@ -135,6 +135,7 @@ def test_everything_killed_at_once(tmp_path: Path, job: Path) -> None:
     assert mask_bytes(output) == expected
 
 
+@pytest.mark.slow
 def test_sigterm_records_and_leaves_within_25_seconds(tmp_path: Path, job: Path) -> None:
     expected = undisturbed(job)
     environment = faults(tmp_path, slow=0.15)

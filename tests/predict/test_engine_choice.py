@@ -107,6 +107,7 @@ def test_a_trial_is_one_line() -> None:
     )
 
 
+@pytest.mark.slow
 def test_the_first_run_chooses_and_the_second_keeps(
     tmp_path: Path, write_job: JobWriter, models: Path
 ) -> None:
