@@ -137,7 +137,7 @@ def _photograph_lines(planned: PhotoPlan) -> list[str]:
         lines.append(f"young    {describe_young(planned.young, planned.min_age)}")
     lines += [f"inputs   {line}" for line in planned.left_out]
     if planned.refused:
-        lines.append(f"refused  {len(planned.refused)} sources:")
+        lines.append(f"refused  {counted(len(planned.refused), 'source')}:")
         lines += [f"  {source_id}: {reason}" for source_id, reason in planned.refused]
     return lines
 

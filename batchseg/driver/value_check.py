@@ -24,6 +24,7 @@ from batchseg.pixels.value_problems import (
 from batchseg.pixels.value_remedy import remedy_for
 from batchseg.pixels.value_samples import chosen_scenes
 from batchseg.pixels.values import Given, Held, ValueSample, hold, number, reach
+from batchseg.system.amounts import counted
 
 BANDS_SHOWN = 16
 
@@ -119,7 +120,7 @@ def _table(held: Held, given: Given) -> list[str]:
     count = len({sample.source_id for sample in held.samples})
     dtypes = ", ".join(held.dtypes)
     lines = [
-        f"samples of {count} source{'s' * (count > 1)} ({dtypes}, {held.pixels.shape[1]:,} pixels); "
+        f"samples of {counted(count, 'source')} ({dtypes}, {held.pixels.shape[1]:,} pixels); "
         f"the network was trained for {trained_for(held, given)}:"
     ]
     for band, raw, values in zip(held.recipe.bands, held.pixels, given.values, strict=True):

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from batchseg.inputs.ids import in_utf8
+from batchseg.system.amounts import are, counted
 from batchseg.system.redact import public
 
 RECORDS = "_batchseg"
@@ -35,12 +36,12 @@ class LeftOut:
         if self.kinds:
             count = sum(self.kinds.values())
             kinds = [f"{ending or 'without ending'} {n}" for ending, n in _most_first(self.kinds)]
-            parts.append(f"{count} file{_s(count)} of other kinds: {_first(kinds)}")
+            parts.append(f"{counted(count, 'file')} of other kinds: {_first(kinds)}")
         for folders, what in ((self.folders, "hidden or system"), (self.links, "linked")):
             if folders:
                 names = Counter(folder.rpartition("/")[2] for folder in folders)
                 shown = [name if n == 1 else f"{name} {n}" for name, n in _most_first(names)]
-                parts.append(f"{len(folders)} {what} folder{_s(len(folders))}: {_first(shown)}")
+                parts.append(f"{counted(len(folders), f'{what} folder')}: {_first(shown)}")
         if self.results:
             parts.append(f"results of other jobs: {_first(sorted(map(public, self.results)))}")
         lines = ([f"left out: {'; '.join(parts)}"] if parts else []) + self.rows
@@ -60,8 +61,8 @@ def rows_left_out(manifest: str, rows: Iterable[int], why: str, kind: str = "row
     'list.csv: rows 2, 3, 4, 5, 6, 7, 8, 9, 10, 11 and 2 more are left out: no path'
     """
     numbers = [str(row) for row in rows]
-    are = "is" if len(numbers) == 1 else "are"
-    return f"{_name(manifest)}: {kind}{_s(len(numbers))} {_first(numbers)} {are} left out: {why}"
+    count = len(numbers)
+    return f"{_name(manifest)}: {kind}{'s' * (count != 1)} {_first(numbers)} {are(count)} left out: {why}"
 
 
 def some_left_out(manifest: str, count: int, why: str) -> str:
@@ -70,7 +71,7 @@ def some_left_out(manifest: str, count: int, why: str) -> str:
     >>> some_left_out("/in/list.csv", 3, "no path")
     'list.csv: 3 rows are left out: no path'
     """
-    return f"{_name(manifest)}: {count} row{_s(count)} {'is' if count == 1 else 'are'} left out: {why}"
+    return f"{_name(manifest)}: {counted(count, 'row')} {are(count)} left out: {why}"
 
 
 def scene_left_out(listing: str, name: str) -> str:
@@ -80,10 +81,6 @@ def scene_left_out(listing: str, name: str) -> str:
 
 def _name(uri: str) -> str:
     return public(uri).rpartition("/")[2]
-
-
-def _s(count: int) -> str:
-    return "s" * (count != 1)
 
 
 def _first(words: list[str]) -> str:
