@@ -1,6 +1,8 @@
 # Two commands do everything on a machine with git, make and Python 3.11 or 3.12.
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
 BIN := .venv/bin
+# Processes that share the tests: make test JOBS=0 runs them in one, with pytest's usual output.
+JOBS ?= 2
 
 .PHONY: demo test check audit slow slow-faults faults reliability bench clean
 
@@ -8,7 +10,7 @@ demo: .venv/installed
 	$(BIN)/python jobs/demo.py
 
 test: .venv/installed check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 check: .venv/installed
 	$(BIN)/ruff format --check .

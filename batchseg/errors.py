@@ -13,7 +13,6 @@
         ├── SourceIOError       5  the storage failed, not the content; ends a run only outside of any source
         ├── DamagedResultError  -  its mask, from which something is to be derived, is not the recorded one
         ├── GridError           -  a scene's files lie on grids that the job does not say how to join
-        ├── NoImageError        -  a photograph's first bytes are those of something else
         └── MismatchError       -  a sound photograph, of other bands or values than the model takes
 
 Exit code 0 means all done or nothing to do; 3 means finished with sources newly quarantined or failed.
@@ -105,10 +104,6 @@ class SourceIOError(SourceError):
 
 class GridError(SourceError):
     """A scene's files are sound, but lie on several grids, and nothing says how to join them."""
-
-
-class NoImageError(SourceError):
-    """A file's first bytes show that it is no photograph of a kind that can be read, or that it is empty."""
 
 
 class MismatchError(SourceError):

@@ -16,6 +16,7 @@ from pathlib import Path
 from benchmarks.options import Options
 from benchmarks.page import table, update
 from benchmarks.record import RECORDS, SkippedError, measured, save
+from benchmarks.rows import ROWS
 
 CASES = {
     "a": "predictor_bound",
@@ -43,7 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if unknown := [name for name in names if name not in CASES]:
         print(f"--case: there is no {', '.join(unknown)}; there are {', '.join(CASES)}", file=sys.stderr)
         return 2
-    fields = {name: value for name, value in vars(given).items() if name not in ("case", "out")}
+    if given.only and (names != ["a"] or given.out == RECORDS):
+        parser.error("--only: takes rows of case a: say --case a, and --out, as the page has all rows")
+    fields = {name: value for name, value in vars(given).items() if name != "case"}
     options = Options(**fields, say=lambda text: print(text, flush=True))
     ends = [_one(name, options, given.out) for name in names]
     if "kept" in ends:
@@ -82,17 +85,29 @@ def _count(text: str) -> int:
     return count
 
 
+def _rows(text: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in text.split(","))
+    known = [row.name for row in ROWS]
+    if unknown := [name for name in names if name not in known]:
+        msg = f"there is no {', '.join(unknown)}; there are {', '.join(known)}"
+        raise argparse.ArgumentTypeError(msg)
+    return names
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
     add("--case", default="", metavar="a,b", help="all of them without it")
+    add("--only", type=_rows, default=(), metavar="landcover-fp32", help="these rows of a")
     add("--rounds", type=_count, default=5, help="of each comparison; the table has medians")
     add("--workers", type=_count, default=len(os.sched_getaffinity(0)), help="predictors: one per core")
-    add("--data", type=Path, help="a folder with imagery")
-    add("--scene", type=Path, help="an RGB GeoTIFF for a and g; else the largest below --data")
-    add("--model", type=Path, help="PP-LiteSeg-STDC1 of 19 classes, for a and g")
+    data = os.environ.get("BATCHSEG_DATA") or None
+    add("--data", type=Path, default=data, help="a folder with imagery and models; else $BATCHSEG_DATA")
+    add("--scene", type=Path, help="an RGB GeoTIFF; a and h make one else, g takes the largest of --data")
+    add("--scene-size", type=_count, default=6560, help="pixels per side of the scene that a and h make")
+    add("--model", type=Path, help="PP-LiteSeg-STDC1 of 19 classes, for a, f and g")
     add("--s3", help="endpoint of an S3 server for c; keys as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
     add("--paddleseg", type=Path, help="an interpreter that has PaddleSeg, for g")
     add("--work", type=Path, default=WORK, help="generated inputs are kept there, else in ~/.cache")

@@ -66,6 +66,7 @@ SPECTRAL: Settings = {
 
 LANDCOVER: Settings = {
     "model": "landcover",
+    "resolution": "any",  # scenes of all kinds
     "bands": [1, 2, 3],
     "tile_size": 512,
     "halo": 64,

@@ -1,12 +1,13 @@
 """What an output of batchseg holds, as digests, and how two of them differ. Knows only the layout of outputs.
 
-    files      sha256 of the bytes of all below masks/ and confidence/
+    files      sha256 of the bytes of all below masks/ and confidence/, by their sources' ids
     parts      sha256 of the bytes of the region tables, by path
     regions    by CRS: the tables' columns and metadata; by source: how many rows, and sha256 of their values
     items      the items table: its columns, and each row's values
 
 Region tables of photographs are compared by their rows, not by name and bytes: which photographs come into
-one table depends on how fast they were. `recorded_at` of an item is a time, and left out.
+one table depends on how fast they were. `recorded_at` of an item is a time, and left out. Versions name the
+masks of a source differently, so what is a source's is called by its id, in the column `mask` too.
 """
 
 import hashlib
@@ -28,6 +29,8 @@ SHOWN = 40
 TIMES = ("recorded_at",)
 """Columns of the items table that differ from run to run."""
 
+LAYERS, SIDECAR = ("masks", "confidence"), ".aux.xml"
+
 MEMBERS = b"batchseg:members"
 """Metadata of a shared part: the sources in it."""
 
@@ -39,14 +42,34 @@ def digest_output(output: Path, places: Mapping[str, str]) -> Digest:
         output: a folder.
         places: folders that may lie elsewhere next time, and what stands for them in texts.
     """
-    layers = [path for layer in ("masks", "confidence") for path in files_below(output / layer)]
+    layers = [path for layer in LAYERS for path in files_below(output / layer)]
     tables = [path for path in files_below(output / "annotations") if path.suffix == ".parquet"]
+    items = _items(output / "items" / "items.parquet", places)
+    sources = _sources(items)
     return {
-        "files": {str(path.relative_to(output)): sha256(path) for path in layers},
+        "files": {_by_id(str(path.relative_to(output)), sources): sha256(path) for path in layers},
         "parts": {str(path.relative_to(output)): sha256(path) for path in tables},
         "regions": _regions(tables),
-        "items": _items(output / "items" / "items.parquet", places),
+        "items": items,
     }
+
+
+def _sources(items: Digest) -> dict[str, str]:
+    """Ids of sources by the path of each one's mask below the folder of masks; the items then name the id."""
+    sources = {}
+    for source_id, row in items["rows"].items():
+        if row.get("mask"):
+            sources[row["mask"].partition("/")[2]] = source_id
+            row["mask"] = _by_id(row["mask"], sources)
+    return sources
+
+
+def _by_id(path: str, sources: Mapping[str, str]) -> str:
+    """A path with the source's id in place of the mask's name; as it is where it is no source's."""
+    folder, _, name = path.partition("/")
+    mask = name.removesuffix(SIDECAR)
+    beside = SIDECAR if mask != name else ""
+    return f"{folder}/{sources[mask]}{beside}" if mask in sources else path
 
 
 def files_below(folder: Path) -> list[Path]:

@@ -21,7 +21,8 @@ from batchseg.driver.dry_run import bench_job
 from batchseg.driver.executors.start import worker_count
 from batchseg.driver.prepare import probe_model
 from batchseg.errors import BatchsegError
-from batchseg.inputs.listing import find_sources
+from batchseg.inputs.listing import list_inputs
+from batchseg.inputs.scene_rows import some_sources
 from batchseg.job.file import load_job
 from batchseg.job.recipe import Recipe
 from batchseg.job.resolve import make_recipe
@@ -53,7 +54,7 @@ def many_threads(config: JobConfig, seconds: float) -> dict[str, float | str]:
     package = read_package(config.model)
     facts, device = probe_model(config, package)
     recipe: Recipe = make_recipe(config, package, facts, device)
-    samples = sample_tiles(recipe, find_sources(config, {})[0], config.gate.tiles)
+    samples = sample_tiles(recipe, some_sources(list_inputs(config, {})[0], config), config.gate.tiles)
     found: dict[str, float | str] = {}
     with tempfile.TemporaryDirectory() as folder:
         path = save_samples(samples, Path(folder))

@@ -1,4 +1,4 @@
-"""Peak RssAnon of every process of a run, sampled, and the object store's use against `plan`'s bound.
+"""Peak RssAnon of every process of a run, sampled, and the use of Ray's object store.
 
     python -m benchmarks.memory JOB.yaml [--set key=value ...]
 

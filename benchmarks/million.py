@@ -88,12 +88,12 @@ def settings_of(results: Path) -> dict[str, str]:
 
 def ledger_rows(folder: Path, manifest: Path, job: Any, digests: dict[str, str]) -> Iterator[pa.Table]:
     """Rows as a run leaves them: the first 99 % of the listing done, masks and parts published."""
-    from batchseg.inputs.photo_listing import list_photographs
+    from batchseg.inputs.listing import list_inputs
     from batchseg.output.record import SCHEMA
     from batchseg.output.state import load_state
 
     state = load_state(str(folder / "results"))
-    listing, _ = list_photographs(job(manifest), state.roots if state else {})
+    listing, _ = list_inputs(job(manifest), state.roots if state else {})
     done = listing.slice(0, int(DONE * len(listing)))
     results = folder / "results"
     for start in range(0, len(done), ROWS):
@@ -154,21 +154,22 @@ def make_job(folder: Path) -> Callable[[Path], Any]:
 
 def compare(folder: Path, inputs: Path) -> None:
     """List, load, compare, and print; to be run in a process of its own."""
-    from batchseg.driver.photo_triage import StoredOutputs, triage_photographs
-    from batchseg.inputs.photo_listing import list_photographs
+    from batchseg.driver.stored_outputs import StoredOutputs
+    from batchseg.driver.triage import triage
+    from batchseg.inputs.listing import list_inputs
     from batchseg.output.state import load_state
 
     job = make_job(folder)(inputs)
     times = [time.monotonic()]
     before = memory("VmRSS")
     state = load_state(str(folder / "results"))
-    listing, _ = list_photographs(job, state.roots if state else {})
+    listing, _ = list_inputs(job, state.roots if state else {})
     times.append(time.monotonic())
     listed = memory("VmRSS")
     known = load_ledger(folder / "results")
     times.append(time.monotonic())
     digests = settings_of(folder / "results")
-    triage = triage_photographs(
+    triaged = triage(
         listing,
         known,
         pixel=digests["pixel"],
@@ -180,9 +181,9 @@ def compare(folder: Path, inputs: Path) -> None:
     print(
         f"{inputs.name}: listed {seconds[0]:.1f} s, ledger {seconds[1]:.1f} s, compared {seconds[2]:.1f} s, "
         f"together {sum(seconds):.1f} s "
-        f"({time.process_time():.1f} s of CPU, start included); {len(triage.todo):,} to do, "
-        f"{triage.done:,} done, "
-        f"{triage.changed_attributes.num_rows:,} with other attributes, {len(triage.vanished):,} gone"
+        f"({time.process_time():.1f} s of CPU, start included); {len(triaged.todo):,} to do, "
+        f"{triaged.done:,} done, "
+        f"{triaged.changed_attributes.num_rows:,} with other attributes, {len(triaged.vanished):,} gone"
     )
     print(
         f"  MiB: {before} at the start, {listed} with the listing "

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.record import SkippedError
+from benchmarks.record import RECORDS, SkippedError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -13,7 +13,13 @@ class Options:
 
     work: Path
     """Generated inputs, which are kept, and outputs, which are not."""
+    out: Path = RECORDS
+    """Files of what was measured."""
     rounds: int = 5
+    only: tuple[str, ...] = ()
+    """Rows of case a; none: all."""
+    scene_size: int = 6560
+    """Pixels per side of case a's scene."""
     data: Path | None = None
     scene: Path | None = None
     model: Path | None = None

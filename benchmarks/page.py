@@ -21,7 +21,8 @@ def table(case: Case) -> str:
     lines = [_line(figure) for figure in case.figures]
     notes = sorted({figure.note for figure in case.figures if figure.note})
     parts = [f"### {case.name}: {case.title}", "", _when(case), "", HEAD, "|" + "---|" * 8, *lines]
-    return "\n".join([*parts, *(["", _wrapped("; ".join(notes) + ".")] if notes else [])])
+    notes += case.extra.get("left_out", ())
+    return "\n".join([*parts, *(["", wrapped("; ".join(notes) + ".")] if notes else [])])
 
 
 def _line(figure: Figure) -> str:
@@ -69,7 +70,7 @@ def _when(case: Case) -> str:
     versions = ", ".join(
         f"{name} {text}" for name, text in machine.items() if name not in ("cpu", "cores", "memory")
     )
-    return _wrapped(
+    return wrapped(
         f"{case.date} UTC, {case.seconds / 60:.0f} min; {machine['cores']} cores {machine['cpu']}, "
         f"{machine['memory']}; {versions}; commit {case.commit}. Load average {quiet['load_start']} at the "
         f"start, {quiet['load_end']} at the end; {quiet['busy_before']:.0%} of the cores busy in the second "
@@ -77,7 +78,7 @@ def _when(case: Case) -> str:
     )
 
 
-def _wrapped(text: str) -> str:
+def wrapped(text: str) -> str:
     return textwrap.fill(text, 110)
 
 

@@ -1,169 +1,168 @@
 """Case a: a run that is bound by its predictors, against as many bare ones.
 
-The run is the console script on a local Ray, from its first lease to the last mask and table published. The
-bare predictors are processes of one thread each that run the network as its owner ships it, nothing baked, on
-the same tiles, cut and normalised beforehand and held in memory; of its answers they make nothing.
+The run is the console script on a local Ray, from its first lease to the last mask and table published
+(benchmarks/bare.py has the bare predictors). In each round all sides of a network are measured in turn: bare
+predictors, a run of each row, a run of each row that is looked into, and an inline run of a small part.
 """
 
-import multiprocessing
-import statistics
-import time
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 
+import rasterio
+
+from benchmarks.bare import bare_rate
 from benchmarks.options import Options
-from benchmarks.record import Figure, in_turn
-from benchmarks.runs import Run, run_afresh, write_job
+from benchmarks.profiles import save_page
+from benchmarks.record import Figure, SkippedError, in_turn
+from benchmarks.rows import ROWS, Row, check, job_of
+from benchmarks.runs import Run, run_afresh
+from benchmarks.scenes import city_scene, part_of
+from benchmarks.start_up import LIMITS as FIRST_TILE
 
 TITLE = "Bound by the predictors"
 
-NOTED_RUNS = 3
-"""Beside the timed ones: looking at all processes ten times a second takes a twentieth of a core."""
+CPU_LIMITS = (0.045, 0.03)
+"""At most, and aim: CPU seconds outside the network per megapixel."""
 
-LIMITS = {"fp32": (0.92, 0.97), "bf16": (0.87, 0.95)}
-
-
-def bare(job: Path, part: int, parts: int, barrier, results) -> None:
-    """One predictor on every `parts`-th tile of the scene: how many, seconds, CPU seconds."""
-    from batchseg.driver.prepare import probe_model
-    from batchseg.engines.base import engine
-    from batchseg.engines.graphs.derive import prepare_network
-    from batchseg.inputs.listing import find_sources
-    from batchseg.job.file import load_job
-    from batchseg.job.resolve import make_recipe
-    from batchseg.models.reading import read_package
-    from batchseg.pixels.fit import tile_grid
-    from batchseg.pixels.grid import ShardGrid, cut_tile
-    from batchseg.pixels.header import read_header
-    from batchseg.pixels.read import read_shards
-    from batchseg.predict.predictor import Preparation
-
-    config = load_job(job)
-    package = read_package(config.model)
-    facts, device = probe_model(config, package)
-    recipe = replace(make_recipe(config, package, facts, device), bake=None)
-    scene = read_header(find_sources(config, {})[0][0])
-    network = prepare_network(
-        package, engine=engine(recipe.engine), bake=None, precision=recipe.precision, device="cpu"
-    )
-    session = engine(recipe.engine).load(network, precision=recipe.precision, device="cpu", threads=1)
-    prepare = Preparation(recipe)
-    mine, number = [], 0
-    for shard in ShardGrid(tiles=tile_grid(recipe, scene.height, scene.width), tiles_hw=(4, 4)):
-        (held,), _ = read_shards(scene, recipe, (shard,))
-        for tile in shard.tiles:
-            number += 1
-            if number % parts == part:
-                batch = prepare.buffer(1)
-                prepare(cut_tile(held.pixels, shard.read, tile), batch[0])
-                mine.append(batch)
-    session.run(mine[0])
-    barrier.wait()
-    started, cpu = time.perf_counter(), time.process_time()
-    for batch in mine:
-        session.run(batch)
-    results.put((len(mine), time.perf_counter() - started, time.process_time() - cpu))
+PART_SIDE = 1536
+"""Pixels per side of what inline runs take: the first tile is all that is looked at."""
 
 
-def bare_rate(job: Path, count: int) -> tuple[float, float]:
-    """Tiles a second of `count` bare predictors, and CPU seconds per tile."""
-    context = multiprocessing.get_context("spawn")
-    barrier, results = context.Barrier(count), context.Queue()
-    processes = [context.Process(target=bare, args=(job, i, count, barrier, results)) for i in range(count)]
-    for process in processes:
-        process.start()
-    answers = [results.get() for _ in processes]
-    for process in processes:
-        process.join()
-    tiles = sum(answer[0] for answer in answers)
-    rate = tiles / max(seconds for _, seconds, _ in answers)
-    return rate, sum(cpu for _, _, cpu in answers) / tiles
+@dataclass(slots=True, kw_only=True)
+class Measured:
+    """Of one network in one precision, by round."""
 
-
-def job_of(options: Options, case: str, precision: str, workers: int) -> Path:
-    return write_job(
-        options.folder(case) / f"{precision}-{workers}.yaml",
-        inputs=str(options.need_scene()),
-        model=str(options.need_model()),
-        output="results",
-        bands=[1, 2, 3],
-        tile_size=512,
-        halo=64,
-        workers=workers,
-        precision=precision,
-        regions=False,
-    )
+    megapixels: float
+    sides: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    """Tiles a second: `bare`, and a row's name."""
+    bare_cpu: list[float] = field(default_factory=list)
+    """CPU seconds per tile."""
+    noted: dict[str, list[Run]] = field(default_factory=dict)
+    """By row."""
+    inline: list[Run] = field(default_factory=list)
 
 
 def measure(options: Options) -> tuple[Sequence[Figure], Mapping[str, object]]:
     """All of case a."""
-    figures, extra = [], {}
-    for precision in ("fp32", "bf16"):
-        job = job_of(options, "a", precision, options.workers)
-        found, steps = _measure(job, precision, options)
-        figures += found
-        extra[precision] = steps
-    return figures, extra
+    scene = scene_of(options)
+    figures: list[Figure] = []
+    left_out: list[str] = []
+    for rows in _groups(options):
+        try:
+            check(rows[0], options)
+        except SkippedError as e:
+            left_out.append(f"{', '.join(row.name for row in rows)} left out: {e}")
+            options.say(f"  {left_out[-1]}")
+            continue
+        found = _measure(rows, options, scene)
+        for row in rows:
+            figures += _figures(row, found)
+            page = save_page(options.out / "profiles" / f"{row.name}.md", row.name, found.noted[row.name])
+            options.say(f"  profile: {page}")
+    if not figures:
+        raise SkippedError("; ".join(left_out))
+    return figures, {"scene": scene.name, "left_out": left_out}
 
 
-def _measure(job: Path, precision: str, options: Options) -> tuple[list[Figure], Mapping[str, object]]:
-    runs: list[Run] = []
-    cpu: list[float] = []
+def scene_of(options: Options) -> Path:
+    """--scene, else imagery of the kind that models/landcover was made for, else noise."""
+    if options.scene is not None:
+        return options.scene.resolve()
+    return city_scene(options.folder("scenes"), options.scene_size, options.data)
 
-    def run() -> float:
-        runs.append(run_afresh(job, noted=False))
-        return runs[-1].summary["tiles"] / runs[-1].work_seconds
 
-    def predictors() -> float:
-        rate, seconds = bare_rate(job, options.workers)
-        cpu.append(seconds)
+def _groups(options: Options) -> Iterator[list[Row]]:
+    """Rows that are wanted, by network and precision."""
+    for _, rows in groupby(ROWS, lambda row: (row.network, row.precision)):
+        if wanted := [row for row in rows if not options.only or row.name in options.only]:
+            yield wanted
+
+
+def _measure(rows: Sequence[Row], options: Options, scene: Path) -> Measured:
+    found = Measured(megapixels=_megapixels(scene), noted={row.name: [] for row in rows})
+    jobs = {row.name: job_of(row, options, "a", scene, options.workers) for row in rows}
+    part = part_of(scene, options.folder("scenes"), min(PART_SIDE, *_shape_hw(scene)))
+    small = job_of(rows[0], options, "a", part, options.workers)
+
+    def bare() -> float:
+        rate, cpu = bare_rate(jobs[rows[0].name], options.workers)
+        found.bare_cpu.append(cpu)
         return rate
 
-    run_afresh(job, noted=False)  # graphs are derived and kept
-    sides = in_turn(options.rounds, {"bare": predictors, "run": run}, _saying(options, f"{precision} "))
-    with_regions = run_afresh(job, "--set", "regions=true", noted=False)
-    noted = [run_afresh(job) for _ in range(min(options.rounds, NOTED_RUNS))]
-    at_least, aim = LIMITS[precision]
-    bound = {"at_most": 0.15, "aim": 0.08} if precision == "bf16" else {}
-    within = tuple(one.predictors_cpu for one in noted)
-    tiles = runs[0].summary["tiles"]
-    found = [
-        Figure(
-            what=f"{precision}: run after start-up, tail included / bare predictors",
-            above=sides["run"],
-            below=sides["bare"],
-            above_unit="tiles/s",
-            below_unit="tiles/s",
-            at_least=at_least,
-            aim=aim,
-        ),
-        Figure(
-            what=f"{precision}: CPU seconds of everything else / within the predictors",
-            above=tuple(one.cpu - inside for one, inside in zip(noted, within, strict=True)),
-            below=within,
-            above_unit="s",
-            below_unit="s",
-            **bound,
-        ),
-        Figure(
-            what=f"{precision}: all CPU seconds beyond the bare predictors' / theirs",
-            above=tuple(one.cpu - tiles * bare for one, bare in zip(noted, cpu, strict=False)),
-            below=tuple(tiles * bare for bare in cpu[: len(noted)]),
-            above_unit="s",
-            below_unit="s",
-            note="what is made part of the graph counts as everything else",
-        ),
-        Figure(
-            what=f"{precision}: the same run with regions / bare predictors",
-            above=(with_regions.summary["tiles"] / with_regions.work_seconds,),
-            below=(statistics.median(sides["bare"]),),
-            above_unit="tiles/s",
-            below_unit="tiles/s",
-        ),
-    ]
-    return found, {"tiles": tiles, "step_seconds": [one.summary["step_seconds"] for one in runs]}
+    def run(job: Path) -> float:
+        one = run_afresh(job, noted=False)
+        return float(one.summary["tiles"]) / one.work_seconds
+
+    def noted(row: Row) -> float:
+        found.noted[row.name].append(run_afresh(jobs[row.name]))
+        return cpu_outside(found.noted[row.name][-1], found.megapixels)
+
+    def inline() -> float:
+        found.inline.append(run_afresh(small, "--executor", "inline"))
+        return found.inline[-1].seconds_to_first_tile
+
+    sides: dict[str, Callable[[], float]] = {"bare": bare}
+    for row in rows:
+        sides[row.name] = lambda row=row: run(jobs[row.name])
+        sides[f"{row.name}, CPU s/Mpx"] = lambda row=row: noted(row)
+    if not all(row.regions for row in rows):
+        sides["inline, s to first tile"] = inline
+    run_afresh(jobs[rows[0].name], noted=False)  # graphs are derived and kept
+    say = f"  {rows[0].network}-{rows[0].precision} "
+    found.sides = in_turn(options.rounds, sides, lambda text: options.say(say + text))
+    return found
 
 
-def _saying(options: Options, name: str):
-    return lambda text: options.say(f"  {name}{text}")
+def cpu_outside(run: Run, megapixels: float) -> float:
+    """CPU seconds per megapixel of all that is not the network, from the first lease to the last table."""
+    return (run.cpu - run.predictors_cpu) / megapixels
+
+
+def _figures(row: Row, found: Measured) -> Iterator[Figure]:
+    runs, pixels = found.noted[row.name], found.megapixels
+    at_most, aim = (None, None) if row.regions else CPU_LIMITS
+    yield Figure(
+        what=f"{row.name}: run after start-up, tail included / bare predictors",
+        above=found.sides[row.name],
+        below=found.sides["bare"],
+        above_unit="tiles/s",
+        below_unit="tiles/s",
+        at_least=row.at_least,
+        aim=row.aim,
+    )
+    yield Figure(
+        what=f"{row.name}: CPU seconds outside the network per megapixel",
+        above=tuple(cpu_outside(run, pixels) for run in runs),
+        above_unit="s/Mpx",
+        at_most=at_most,
+        aim=aim,
+    )
+    pairs = zip(runs, found.bare_cpu, strict=True)
+    yield Figure(
+        what=f"{row.name}: all CPU seconds beyond the bare predictors' per megapixel",
+        above=tuple((run.cpu - run.summary["tiles"] * bare) / pixels for run, bare in pairs),
+        above_unit="s/Mpx",
+        note="what is made part of the graph counts as beyond the bare predictors'",
+    )
+    if row.regions:
+        return
+    for executor, ended in (("ray", runs), ("inline", found.inline)):
+        yield Figure(
+            what=f"{row.name}: command to first tile, {executor}",
+            above=tuple(run.seconds_to_first_tile for run in ended),
+            above_unit="s",
+            at_most=FIRST_TILE[executor][0],
+            aim=FIRST_TILE[executor][1],
+        )
+
+
+def _shape_hw(scene: Path) -> tuple[int, int]:
+    with rasterio.open(scene) as dataset:
+        return dataset.height, dataset.width
+
+
+def _megapixels(scene: Path) -> float:
+    height, width = _shape_hw(scene)
+    return height * width / 1e6

@@ -2,7 +2,7 @@
 
     python benchmarks/ray_calls.py [LEASES]
 
-A lease is three calls (read, predict, write) and one answer, as in driver/executors/ray/leases.py.
+A lease is one call of its predictor and one answer, as in driver/executors/ray/calls.py.
 """
 
 import sys
@@ -63,13 +63,14 @@ def measure(count: int) -> None:
     lease = make_lease()
 
     @ray.remote(num_cpus=0, max_retries=0)
-    def step(where: dict[str, str], lease: Lease, something: int) -> int:
+    def finish(where: dict[str, str], lease: Lease, something: int) -> int:
         return something
 
-    @ray.remote(num_cpus=1)
+    @ray.remote(num_cpus=1, concurrency_groups={"leases": 3})
     class Predictor:
-        def predict(self, something: int) -> int:
-            return something
+        @ray.method(concurrency_group="leases")
+        def do_lease(self, where: dict[str, str], lease: Lease, isolation: str) -> str:
+            return isolation
 
         def sleep(self) -> None:
             time.sleep(600)
@@ -79,8 +80,7 @@ def measure(count: int) -> None:
     def leases(count: int) -> None:
         waiting = []
         for number in range(count):
-            read = step.remote({}, lease, number)
-            waiting.append(step.remote({}, lease, actors[number % 2].predict.remote(read)))
+            waiting.append(actors[number % 2].do_lease.remote({}, lease, "none"))
             if len(waiting) == 8:
                 ready, waiting = ray.wait(waiting, num_returns=1, fetch_local=False)
                 ray.get(ready)
@@ -88,7 +88,7 @@ def measure(count: int) -> None:
 
     def finishes(count: int) -> None:
         for _ in range(count // 4):
-            ray.get([step.remote({}, lease, 0) for _ in range(4)])
+            ray.get([finish.remote({}, lease, 0) for _ in range(4)])
 
     for name, function in (("lease", leases), ("finish", finishes)):
         function(count // 4)  # worker processes start

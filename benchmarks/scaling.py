@@ -7,25 +7,25 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmarks import scheduler
+from benchmarks.bare import bare_rate
 from benchmarks.options import Options
-from benchmarks.predictor_bound import bare_rate, job_of
+from benchmarks.predictor_bound import scene_of
 from benchmarks.record import Figure, in_turn
+from benchmarks.rows import ROWS, job_of
 from benchmarks.runs import run_afresh
 
 TITLE = "Scaling"
 
 
 def measure(options: Options) -> tuple[Sequence[Figure], Mapping[str, object]]:
-    """All of case h; without a scene or a model the simulation alone."""
+    """All of case h."""
     figures, extra = scheduler.measure(options)
-    if options.model is None or (options.scene is None and options.data is None):
-        options.say("  one and several workers are left out: they need --model, and --scene or --data")
-        return figures, extra
     return [*_here(options), *figures], extra
 
 
 def _here(options: Options) -> list[Figure]:
-    jobs = {count: job_of(options, "h", "fp32", count) for count in (1, options.workers)}
+    row, scene = ROWS[0], scene_of(options)
+    jobs = {count: job_of(row, options, "h", scene, count) for count in (1, options.workers)}
     sides = {f"run, {count}": lambda job=job: _rate(job) for count, job in jobs.items()}
     sides |= {f"bare, {n}": lambda job=job, n=n: bare_rate(job, n)[0] for n, job in jobs.items()}
     run_afresh(jobs[1], noted=False)  # graphs are derived and kept
@@ -38,7 +38,7 @@ def _here(options: Options) -> list[Figure]:
         "run with 1 worker / 1 bare predictor": ("run, 1", "bare, 1"),
     }
     return [
-        Figure(what=f"fp32: {what}", above=found[above], below=found[below], **units)
+        Figure(what=f"{row.name}: {what}", above=found[above], below=found[below], **units)
         for what, (above, below) in pairs.items()
     ]
 

@@ -1,5 +1,6 @@
 """Scenes of any size that compress as imagery does, and where to find real ones."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
+from PIL import Image
 from rasterio.enums import ColorInterp
 from rasterio.transform import Affine
 from rasterio.windows import Window
@@ -42,24 +44,72 @@ class Kind:
         return {**tiled, **shape, **coding, "interleave": "pixel", "bigtiff": "if_safer"}
 
 
+CITY = Kind(dtype="uint8", bands=3, compress="deflate")
+
+CITY_IMAGES = "dubai-mbrsc/*/Tile 7/images/*.jpg"
+"""Nine neighbours, three by three, which training and its choices never read (models/landcover)."""
+
+
 def make_scene(folder: Path, kind: Kind, shape_hw: tuple[int, int], data: Path | None) -> Path:
     """A GeoTIFF of the user's imagery, or of noise, mirrored side by side; made once."""
     height, width = shape_hw
     content = None if data is None else real_crop(data, kind)
     path = folder / f"{'noise' if content is None else 'real'}-{kind.name}-{height}x{width}.tif"
-    if path.exists():
-        return path
-    crop = smooth_noise(kind) if content is None else content
+    if not path.exists():
+        write_scene(path, kind, shape_hw, smooth_noise(kind) if content is None else content)
+    return path
+
+
+def city_scene(folder: Path, side: int, data: Path | None) -> Path:
+    """What models/landcover was made for, pixels of 1 m: images of the city that it never saw, mirrored side
+    by side; noise where the data folder has none. Made once."""
+    tiles = [] if data is None else sorted(data.glob(CITY_IMAGES))
+    path = folder / f"{'city' if tiles else 'noise'}-{side}x{side}.tif"
+    if not path.exists():
+        content = _joined(tiles) if tiles else smooth_noise(CITY)
+        write_scene(path, CITY, (side, side), content, pixel=1.0)
+    return path
+
+
+def part_of(scene: Path, folder: Path, side: int) -> Path:
+    """The first rows and columns of a scene of three bands, as a scene of its own; made once."""
+    path = folder / f"{scene.stem}-{side}.tif"
+    if not path.exists():
+        with rasterio.open(scene) as dataset:
+            pixels = dataset.read([1, 2, 3], window=Window(0, 0, side, side))
+            pixel = abs(dataset.transform.a)
+        write_scene(path, CITY, pixels.shape[1:], pixels, pixel=pixel)
+    return path
+
+
+def _joined(images: Sequence[Path]) -> NDArray[np.uint8]:
+    """(bands, height, width) of neighbouring images, which are numbered row by row; they differ by a pixel in
+    size."""
+    pixels = [np.asarray(Image.open(path).convert("RGB")) for path in images]
+    height, width = (min(image.shape[axis] for image in pixels) for axis in (0, 1))
+    across = max(1, math.isqrt(len(pixels)))
+    rows = [
+        np.concatenate([image[:height, :width] for image in pixels[first : first + across]], axis=1)
+        for first in range(0, across * across, across)
+    ]
+    return np.ascontiguousarray(np.moveaxis(np.concatenate(rows), -1, 0))
+
+
+def write_scene(
+    path: Path, kind: Kind, shape_hw: tuple[int, int], crop: NDArray[np.generic], *, pixel: float = 10.0
+) -> None:
+    """A crop of (bands, height, width), mirrored side by side; `pixel` is the side of one in metres."""
+    height, width = shape_hw
     rows, cols = mirrored(height, crop.shape[1]), mirrored(width, crop.shape[2])
     part = path.with_suffix(".part.tif")
-    place = {"crs": "EPSG:32633", "transform": Affine(10, 0, 500_000, 0, -10, 5_400_000)}
+    place = {"crs": "EPSG:32633", "transform": Affine(pixel, 0, 500_000, 0, -pixel, 5_400_000)}
     with rasterio.open(
         part, "w", height=height, width=width, num_threads="ALL_CPUS", **kind.profile(), **place
     ) as dataset:
         for top in range(0, height, BLOCK):
             strip = crop[:, rows[top : top + BLOCK]][:, :, cols]
             dataset.write(strip, window=Window(0, top, width, strip.shape[1]))
-    return part.rename(path)
+    part.rename(path)
 
 
 def mirrored(length: int, size: int) -> NDArray[np.intp]:

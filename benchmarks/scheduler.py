@@ -37,16 +37,19 @@ import pyarrow as pa
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-from factories import make_product
+from factories import make_config, make_product
 
 from batchseg.driver.events import SceneDone, ShardsDone
 from batchseg.driver.executors.watched import WatchedExecutor
-from batchseg.driver.plan import LEASES_PER_WORKER, estimate, make_plan
+from batchseg.driver.plan import Measured, Planner
 from batchseg.driver.progress import LogListener, Sums
 from batchseg.driver.scene_loop import SceneLoop
 from batchseg.driver.scene_scheduler import LEASE_SECONDS, LEASES_PER_SECOND
-from batchseg.driver.scene_triage import triage
+from batchseg.driver.tasks import LEASES_AT_ONCE
+from batchseg.driver.triage import PREDICT, triage
 from batchseg.errors import StoppedError
+from batchseg.inputs.scene_rows import to_sources
+from batchseg.inputs.source import LISTING
 from batchseg.output.ledger import Ledger
 from batchseg.output.record import SCHEMA, to_table
 from batchseg.pixels.fit import tile_grid
@@ -128,23 +131,17 @@ class Stretch:
         self._marks: list[Mark] = []
         self._seconds = seconds
         lease = max(LEASE_SECONDS, gpus / LEASES_PER_SECOND)
-        self._warm = 10 + LEASES_PER_WORKER * lease
+        self._warm = 10 + LEASES_AT_ONCE * lease
         fill_ledger(folder, known, load)
         ledger = Ledger(str(folder))
         ledger.claim("run")
         tiles = tile_grid(recipe, load.side, load.side).count
         scenes = gpus * load.tiles_per_second * (self._warm + seconds) / tiles
         sources = [make_source(known + number) for number in range(min(30_000, int(scenes) + 5 * gpus))]
-        self._plan = make_plan(
-            triage(sources, ledger, recipe.digest, product.digest),
-            (make_scene(source, load.side) for source in sources),
-            recipe=recipe,
-            product=product,
-            ledger=ledger,
-            cpu_classes=["gpu"],
-            workers=gpus,
-            shard_tiles=None,
-        )
+        planner = Planner(recipe=recipe, ledger=ledger, cpu_classes=["gpu"], workers=gpus, shard_tiles=None)
+        headers = [make_scene(source, load.side) for source in sources]
+        planner.share_out(headers, len(headers))
+        self._jobs = [planner.job(scene, PREDICT) for scene in headers]
         self._listeners: list[Callable[[Any], None]] = [Sums(), LogListener(make_logger(folder))]
         self._engine = SimulatedRay(str(folder), self._cluster, self._clock, gpus, product)
         self._ledger, self._append = ledger, ledger.append
@@ -156,7 +153,7 @@ class Stretch:
             "slots": self._engine.slots,
             "emit": self._emit,
             "stop": self._stop,
-            "in_flight_bytes": gpus * LEASES_PER_WORKER * LEASE_BYTES,
+            "in_flight_bytes": gpus * LEASES_AT_ONCE * LEASE_BYTES,
             "lease_timeout": 600.0,
             "stop_after": 10,
             "epoch": 1,
@@ -171,7 +168,7 @@ class Stretch:
         self._started = self._clock()
         self._profiler = profiler if profile else None
         with contextlib.suppress(StoppedError):
-            driver.run(self._plan.jobs)
+            driver.run(self._jobs)
         return self._marks[0], self._marks[1], profiler
 
     def _append_slowly(self, records: Any) -> None:
@@ -320,6 +317,14 @@ def resident() -> int:
     return int(next(line for line in status.splitlines() if line.startswith("VmRSS")).split()[1]) << 10
 
 
+def make_listing(first: int, last: int) -> pa.Table:
+    """LISTING of scenes that the ledger does not know, as they stand in a bucket."""
+    sources = (make_source(number) for number in range(first, last))
+    rows = [(s.source_id, s.uri, s.tag, s.size, False, "", "", "") for s in sources]
+    columns = zip(LISTING.names, zip(*rows, strict=True), strict=True)
+    return pa.table({name: list(cells) for name, cells in columns}, schema=LISTING).sort_by("source_id")
+
+
 def plan_costs(count: int, load: Load, gpus: int) -> dict[str, dict[str, float]]:
     """Microseconds and bytes per scene of what comes before the first lease, and of the ledger."""
     recipe, product = make_recipe(load), make_product()
@@ -336,23 +341,19 @@ def plan_costs(count: int, load: Load, gpus: int) -> dict[str, dict[str, float]]
         fill_ledger(Path(folder), count, load)
         ledger = step("ledger, read", lambda: Ledger(folder))
         step("ledger, sorted", ledger.table)
-        sources = step("sources", lambda: [make_source(count + number) for number in range(count)])
-        triaged = step("triage", lambda: triage(sources, ledger, recipe.digest, product.digest))
-        headers = step("headers", lambda: [make_scene(source, load.side) for source in sources])
-        plan = step(
-            "plan",
-            lambda: make_plan(
-                triaged,
-                headers,
-                recipe=recipe,
-                product=product,
-                ledger=ledger,
-                cpu_classes=["gpu"],
-                workers=gpus,
-                shard_tiles=None,
-            ),
-        )
-        step("estimate", lambda: estimate(plan, recipe, gpus, None))
+        listing = step("listing", lambda: make_listing(count, 2 * count))
+        digests = {"pixel": recipe.digest, "product": product.digest}
+        triaged = step("triage", lambda: triage(listing, ledger.table(), **digests))
+        sources = step("sources, while leases run", lambda: to_sources(triaged.todo, make_config()))
+        headers = [make_scene(source, load.side) for source in sources]
+        planner = Planner(recipe=recipe, ledger=ledger, cpu_classes=["gpu"], workers=gpus, shard_tiles=None)
+        measured = Measured(recipe)
+
+        def plan() -> None:
+            for scene in headers:
+                measured.add(planner.job(scene, PREDICT))
+
+        step("jobs, while leases run", plan)
         ledger.claim("run")
         step("ledger, merged", ledger.merge)
     return found

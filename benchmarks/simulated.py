@@ -12,7 +12,7 @@ from typing import Any
 from factories import make_facts
 from factories import make_recipe as small_recipe
 
-from batchseg.driver.executors.ray import executor, finishes, leases, tasks
+from batchseg.driver.executors.ray import calls, executor, side_tasks, tasks
 from batchseg.driver.executors.ray.fleet import Capacity
 from batchseg.driver.executors.ray.hosts import Hosts
 from batchseg.driver.executors.ray.tasks import RunContext
@@ -26,7 +26,7 @@ from batchseg.pixels.grid import Shard
 GPUS_PER_HOST = 8
 
 LEASE_CALLS, FINISH_CALLS, PER_REFERENCE = 0.85e-3, 0.3e-3, 0.3e-6
-"""CPU seconds of the thread that calls Ray 2.60: for a lease's three tasks and its answer,
+"""CPU seconds of the thread that calls Ray 2.60: for a lease's call and its answer,
 for a finish, and for each reference that is waited for (ray_calls.py, 2-core EPYC). Ray's own threads in the
 driver's process take the next two beside it, without Python's lock."""
 
@@ -155,30 +155,23 @@ class Cluster:
         heapq.heappush(self._due, (at, self._made, ref))
         return ref
 
-    def read(self, where: Any, recipe: Recipe, lease: Lease, isolated: bool, timeout: float) -> Ref:
+    def do_lease(self, actor: "Actor", lease: Lease) -> Ref:
         pickle.dumps(lease)
         self._clock.charge(LEASE_CALLS, LEASE_BESIDE)
         with self._clock.aside():
-            return self._ref(self._clock() + self._load.read * lease.tiles, lease.tiles)
-
-    def predict(self, actor: "Actor", read: Ref) -> Ref:
-        with self._clock.aside():
-            seconds = read.value / self._load.tiles_per_second
-            actor.free = max(actor.free, read.at) + seconds
-            return Ref(actor.free, seconds)
-
-    def write(self, where: Any, output: str, recipe: Recipe, lease: Lease, masks: Ref) -> Ref:
-        pickle.dumps(lease)
-        with self._clock.aside():
+            # One reader per predictor, and each step behind those of the leases before.
+            actor.read = max(actor.read, self._clock()) + self._load.read * lease.tiles
+            seconds = lease.tiles / self._load.tiles_per_second
+            actor.free = max(actor.free, actor.read) + seconds
             result = LeaseResult(
                 records=[self._record(lease, shard) for shard in lease.shards],
                 read_seconds=0.1,
-                predict_seconds=masks.value,
+                predict_seconds=seconds,
                 stitch_seconds=0.0,
                 write_seconds=0.1,
                 pixel_bytes=1,
             )
-            at = masks.at + self._load.write * len(lease.shards)
+            at = actor.free + self._load.write * len(lease.shards)
             return self._ref(at, data=pickle.dumps(result))
 
     def _record(self, lease: Lease, shard: Shard) -> ShardRecord:
@@ -210,9 +203,10 @@ class Actor:
     """A GPU's predictor."""
 
     def __init__(self, cluster: Cluster) -> None:
-        self.free = 0.0
+        self.read = self.free = 0.0
+        """Until when it reads, and predicts."""
         self.hello = SimpleNamespace(remote=lambda: None)
-        self.predict = SimpleNamespace(remote=lambda read: cluster.predict(self, read))
+        self.do_lease = SimpleNamespace(remote=lambda where, lease, isolation: cluster.do_lease(self, lease))
 
 
 class Task:
@@ -266,7 +260,7 @@ class SimulatedRay(executor.RayExecutor):
             object_store_bytes=0,
         )
         hosts: Any = self._hosts
-        maker: Any = SimpleNamespace(make=lambda: Actor(cluster))
+        maker: Any = SimpleNamespace(readers=1, make=lambda: Actor(cluster))
         context = RunContext(where={}, output=output, recipe=None, product=product, timeout=600.0)
         self._build(context, Capacity(hosts, asked=gpus, device="gpu", gpus=1.0), maker)
         self._seats.keep(gpus)
@@ -281,14 +275,13 @@ class SimulatedRay(executor.RayExecutor):
 def stand_in(cluster: Cluster, clock: Clock, gpus: int) -> None:
     """Put a simulated cluster in Ray's place, and its clock in that of the time."""
     whole: Any = executor
+    whole.check_hosts = lambda hosts: None
     whole.Cluster = lambda *_, **__: SimpleNamespace(is_own=False, own_processes=dict)
     whole.Hosts = lambda own: SimulatedHosts(gpus)
     whole.time = SimpleNamespace(monotonic=clock, sleep=lambda seconds: clock.wait_until(clock() + seconds))
-    for module in (whole, leases, finishes):
+    for module in (whole, calls, side_tasks):
         module.ray = cluster
         module.tasks = SimpleNamespace(
-            read=Task(cluster.read),
-            write=Task(cluster.write),
             finish=Task(cluster.finish),
             FETCH_SECONDS=tasks.FETCH_SECONDS,
         )

@@ -15,7 +15,7 @@ from rasterio.windows import Window
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SCENE = REPOSITORY / "demo" / "scenes" / "generated.tif"
-MASK = REPOSITORY / "demo" / "results" / "masks" / "generated.tif.tif"
+MASK = REPOSITORY / "demo" / "results" / "masks" / "generated.tif"
 JOB = REPOSITORY / "configs" / "demo.yaml"
 PICTURE = REPOSITORY / "docs" / "images" / "mask.webp"
 

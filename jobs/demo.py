@@ -8,6 +8,8 @@ from pathlib import Path
 import demo_scene
 from accuracy import accuracy, table
 
+import batchseg
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 DEMO = REPOSITORY / "demo"
 NAME = "generated.tif"
@@ -25,10 +27,10 @@ def main() -> None:
         export = [sys.executable, "-W", "ignore", str(REPOSITORY / "jobs" / "spectral.py"), str(model)]
         subprocess.run(export, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     job = REPOSITORY / "configs" / "demo.yaml"
-    batchseg = Path(sys.executable).with_name("batchseg")
-    print(f"$ {os.path.relpath(batchseg)} run {os.path.relpath(job)}", flush=True)
-    subprocess.run([str(batchseg), "run", str(job)], check=True)
-    mask = DEMO / "results" / "masks" / f"{NAME}.tif"
+    command = Path(sys.executable).with_name("batchseg")
+    print(f"$ {os.path.relpath(command)} run {os.path.relpath(job)}", flush=True)
+    subprocess.run([str(command), "run", str(job)], check=True)
+    mask = Path(batchseg.open(DEMO / "results").masks()[NAME])
     print(f"\nmask {mask} against the generator's truth:")
     print(table(accuracy(mask, truth)))
 

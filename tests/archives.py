@@ -2,9 +2,7 @@
 
 from pathlib import Path
 
-from factories import make_config
-
-from batchseg.inputs.listing import find_sources
+from factories import find_sources, make_config
 
 
 def touch(*paths: Path) -> None:

@@ -55,7 +55,7 @@ def chunked_server(folder: Path, *, etag: bool) -> Iterator[str]:
     """Its address."""
     kind = type("Handler", (Chunked,), {"etag": etag})
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(kind, directory=str(folder)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     try:
         yield f"http://127.0.0.1:{server.server_port}"
     finally:

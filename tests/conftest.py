@@ -1,5 +1,6 @@
 """Models exported once, one Ray cluster for all tests, scenes made on the spot."""
 
+import copy
 import errno
 import json
 import os
@@ -19,12 +20,17 @@ import pytest
 import rasterio
 import yaml
 from graphs import write_nchw
+from hypothesis import settings
 from numpy.typing import NDArray
 from packages import onnx_package
 from photo_runs import RULES, JobMaker
 from rasterio.transform import Affine
 
+from batchseg.api.stopping import STOP
+from batchseg.cli.main import main
 from batchseg.models.package import ModelPackage
+from batchseg.output.mask_names import mask_name
+from batchseg.output.state import load_state
 from batchseg.system import retry
 from batchseg.system.threads import Helper
 
@@ -37,7 +43,25 @@ SHARED = Path(os.environ.get("BATCHSEG_DATA", REPOSITORY.parent / "shared" / "da
 collect_ignore = ["paddleseg_reference.py"]
 """Runs in an interpreter that has paddleseg."""
 
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")  # 0.2 s an example is much, but not on a busy machine
+
 UTM = Affine(10.0, 0.0, 600_000.0, 0.0, -10.0, 5_000_000.0)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable() -> Iterator[dict[str, Any] | None]:
+    """pytest-xdist sends what a test logged as UTF-8; a name that is none would end the whole run."""
+    return _as_utf8((yield))
+
+
+def _as_utf8(value: Any) -> Any:
+    """The same report, with escapes in place of the bytes that are no UTF-8."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode("utf-8")
+    if isinstance(value, dict):
+        return {key: _as_utf8(held) for key, held in value.items()}
+    return type(value)(map(_as_utf8, value)) if isinstance(value, list | tuple) else value
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -55,7 +79,7 @@ def _no_thread_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def _signals_as_they_were() -> Iterator[None]:
     """`main` leaves signals ignored, as its process is about to end: the next test's would not be heard."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: signal.getsignal(number) for number in STOP}
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
@@ -112,17 +136,20 @@ def ray_cluster() -> Iterator[str]:
     import ray
 
     import batchseg.driver.executors.ray.executor  # noqa: F401  its environment settings come before Ray starts
+    from batchseg.driver.executors.ray.cluster import own_token
 
-    ray.init(
-        address="local",  # whatever runs on this machine
-        num_cpus=2,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level="ERROR",
-        object_store_memory=512 * 2**20,
-    )
-    yield ray.get_runtime_context().gcs_address
-    ray.shutdown()
+    ray.shutdown()  # what a call of Ray's outside of any cluster starts by itself
+    with own_token():
+        ray.init(
+            address="local",  # whatever runs on this machine
+            num_cpus=2,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level="ERROR",
+            object_store_memory=512 * 2**20,
+        )
+        yield ray.get_runtime_context().gcs_address
+        ray.shutdown()
 
 
 @pytest.fixture(scope="session")
@@ -225,6 +252,28 @@ def batchseg(*arguments: object, **options: Any) -> subprocess.CompletedProcess[
     )
 
 
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def command(capfd: pytest.CaptureFixture[str]) -> Iterator[Command]:
+    """`main` within this process, which is spared the start of another: what it prints and exits with."""
+
+    def call(*words: object) -> subprocess.CompletedProcess[str]:
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main([str(word) for word in words])
+        return subprocess.CompletedProcess(words, int(str(ended.value.code or 0)), *capfd.readouterr())
+
+    # What a job says of storages holds for all of its process.
+    variables, options = dict(os.environ), copy.deepcopy(fsspec.config.conf)
+    yield call
+    os.environ.clear()
+    os.environ.update(variables)
+    fsspec.config.conf.clear()
+    fsspec.config.conf.update(options)
+
+
 def spectral_mask(
     pixels: NDArray[Any], divisor: float, valid: NDArray[np.bool_] | None = None
 ) -> NDArray[np.uint8]:
@@ -237,7 +286,9 @@ def spectral_mask(
 
 
 def read_mask(output: Path, source_id: str, layer: str = "masks") -> NDArray[Any]:
-    with rasterio.open(output / layer / f"{source_id}.tif") as dataset:
+    state = load_state(str(output))
+    assert state is not None
+    with rasterio.open(output / layer / mask_name(source_id, "tif", state.mask_names)) as dataset:
         mask: NDArray[Any] = dataset.read(1)
     return mask
 

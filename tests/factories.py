@@ -14,7 +14,8 @@ import yaml
 from numpy.typing import NDArray
 
 from batchseg.inputs.ids import InputRoot
-from batchseg.inputs.listing import find_sources
+from batchseg.inputs.listing import list_inputs
+from batchseg.inputs.scene_rows import to_sources
 from batchseg.inputs.source import Georeference, Scene, Source
 from batchseg.job.recipe import Product, Recipe, RegionSettings
 from batchseg.job.settings import Gate, JobConfig, Photographs, Rule, Scale
@@ -349,6 +350,13 @@ def write_model(
     if deploy is not None:
         (folder / deploy_name).write_text(yaml.safe_dump(deploy), encoding="utf-8")
     return folder
+
+
+def find_sources(config, recorded, left_out=None):
+    """A job's inputs as scenes, and their roots."""
+    config = dataclasses.replace(config, photographs=None)
+    listing, roots = list_inputs(config, recorded, left_out)
+    return to_sources(listing, config), roots
 
 
 def source_of(path: Path, **changes: Any) -> Source:

@@ -1,9 +1,9 @@
 """Listings of photographs and ledgers that know some of them."""
 
 import pyarrow as pa
-from factories import make_config
+from factories import make_config, make_photographs
 
-from batchseg.inputs.photo_listing import list_photographs
+from batchseg.inputs.listing import list_inputs
 from batchseg.inputs.source import LISTING
 from batchseg.output.ledger import Ledger
 from batchseg.output.record import Output, PhotoRecord
@@ -21,6 +21,7 @@ def listing(*names):
             "young": False,
             "problem": "",
             "attributes": "",
+            "more": "",
         }
         for name in names
     ]
@@ -49,11 +50,12 @@ NAMES = ["a b.jpg", "50%.jpg", "no#1.jpg", "Prüfling ö.jpg", "照片.jpg", "a%
 
 
 def job(*inputs, **changes):
-    return make_config(inputs=tuple(i if isinstance(i, tuple) else (None, str(i)) for i in inputs), **changes)
+    given = tuple(i if isinstance(i, tuple) else (None, str(i)) for i in inputs)
+    return make_config(inputs=given, photographs=make_photographs(), **changes)
 
 
 def listed(*inputs, recorded=None, **changes) -> pa.Table:
-    table = list_photographs(job(*inputs, **changes), recorded or {})[0]
+    table = list_inputs(job(*inputs, **changes), recorded or {})[0]
     assert table.schema == LISTING
     ids = table["source_id"].to_pylist()
     assert ids == sorted(set(ids))

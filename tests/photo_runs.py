@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from rasterio.features import rasterize
 
+from batchseg.output.layout import layer_path
+from batchseg.output.state import load_state
 from batchseg.tools.verify import verify
 
 JobMaker = Callable[..., Path]
@@ -67,6 +69,8 @@ def check(output: Path, images: dict[str, NDArray[np.uint8]]) -> None:
     """Every table and file shows these images, each once, and nothing else."""
     found = verify(str(output), quick=False, say=lambda line: None)
     assert (found.problems, found.unrecorded) == ((), ())
+    state = load_state(str(output))
+    assert state is not None
     rows = {key: row for key, row in items(output).items() if row["status"] == "done"}
     assert set(rows) == set(images)
     regions = pq.read_table(output / "annotations").to_pandas() if (output / "annotations").exists() else None
@@ -85,9 +89,10 @@ def check(output: Path, images: dict[str, NDArray[np.uint8]]) -> None:
                 rasterize(list(zip(shapely.from_wkb(mine.geometry), mine.class_id, strict=True)), out=drawn)
             np.testing.assert_array_equal(drawn, expected)
             assert len(mine) == row["region_count"]
-        mask = output / "masks" / f"{name}.png"
+        path = layer_path(name, "mask", "png", names=state.mask_names)
+        mask = output / path
         assert mask.exists() == (row["verdict"] != "PASS")
-        assert row["mask"] == (f"masks/{name}.png" if mask.exists() else None)
+        assert row["mask"] == (path if mask.exists() else None)
         if mask.exists():
             np.testing.assert_array_equal(np.asarray(Image.open(mask)), expected)
     assert regions is None or shown == len(regions)

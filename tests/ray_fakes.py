@@ -47,10 +47,22 @@ class FakeActor:
     """A predictor, whose methods give references."""
 
     def __init__(self, ray):
-        self.hello, self.predict, self.do_group = (
-            SimpleNamespace(remote=lambda *_, name=name: ray.reference(name))
-            for name in ("hello", "masks", "group")
+        self.calls = []
+        """Leases with their other arguments."""
+        self.step = "predict"
+        """What it says it is at; None: nothing."""
+        self.hello, self.do_group = (
+            SimpleNamespace(remote=lambda *_, name=name: ray.reference(name)) for name in ("hello", "group")
         )
+        self.do_lease = SimpleNamespace(
+            remote=lambda *given: self.calls.append(given) or ray.reference("lease")
+        )
+        self.step_of = SimpleNamespace(remote=lambda lease_id: self._answer(ray))
+
+    def _answer(self, ray):
+        reference = ray.reference("step")
+        ray.answers[reference] = self.step
+        return reference
 
 
 class FakeTask:
@@ -72,7 +84,7 @@ class FakeTask:
 
 def fake_tasks(ray):
     """Stands for the module `ray_tasks`."""
-    names = ("warm", "read", "write", "finish", "inspect_group")
+    names = ("warm", "finish", "inspect_group")
     tasks = {name: FakeTask(ray, name) for name in names}
     return SimpleNamespace(**tasks, FETCH_SECONDS=FETCH_SECONDS, RunContext=RunContext)
 

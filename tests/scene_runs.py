@@ -49,6 +49,8 @@ class FakeExecutor:
         self.waiting, self.in_flight = [], {}
         self.most_bytes = 0
         self.hangs_in = "predict"
+        self.finishes_leases = False
+        """Whether it finishes scenes in the leases that hold all of them, as real ones do."""
 
     def submit(self, task):
         if isinstance(task, FinishTask):
@@ -74,6 +76,7 @@ class FakeExecutor:
                 stitch_seconds=0.1,
                 write_seconds=0.1,
                 pixel_bytes=1,
+                done=done(lease.scene.source) if lease.is_whole and self.finishes_leases else None,
             )
         if answer != SILENCE:
             self.waiting.append(LeaseOutcome(lease_id=lease.id, result=answer))
@@ -102,6 +105,9 @@ class FakeExecutor:
             self.abandoned.append(task.scene.source.source_id)
             return "finish"
         return self.abandon_lease(task.lease.id)
+
+    def withdraw(self, task):
+        self.abandon_lease(task.lease.id)
 
     def abandon_lease(self, lease_id):
         self.abandoned.append(lease_id)

@@ -5,11 +5,10 @@ from pathlib import Path
 
 import numpy as np
 from conftest import UTM
-from factories import make_config, make_recipe
+from factories import find_sources, make_config, make_recipe
 from numpy.typing import NDArray
 from rasterio.transform import Affine
 
-from batchseg.inputs.listing import find_sources
 from batchseg.inputs.source import Scene, Source
 from batchseg.job.settings import SceneSet
 from batchseg.pixels.fit import tile_grid
@@ -44,7 +43,8 @@ def scene_of(*paths: Path, **keys) -> Scene:
 
 def read(scene: Scene, tiles_hw=(99, 99), **changes) -> tuple[NDArray, NDArray]:
     """Pixels and validity of a whole scene, read shard by shard."""
-    recipe = make_recipe(normalize=None, **{"bands": tuple(range(1, scene.band_count + 1)), **changes})
+    bands = tuple(range(1, scene.band_count + 1))
+    recipe = make_recipe(normalize=None, **{"bands": bands, "all_bands": False, **changes})
     grid = tile_grid(recipe, scene.height, scene.width)
     pixels = valid = None
     for shard in ShardGrid(tiles=grid, tiles_hw=tiles_hw):

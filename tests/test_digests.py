@@ -13,7 +13,7 @@ from conftest import REPOSITORY, SHARED, reflectance, write_raster
 from benchmarks import digest_jobs, digests
 from benchmarks.digest_output import differences, digest_output
 
-MASK = "masks/naip/a.tif.tif"
+MASK = "masks/naip/a.tif"
 
 
 @pytest.fixture(scope="module")
@@ -170,3 +170,19 @@ def test_a_killed_run_is_resumed_to_the_same_digests(tmp_path: Path, capsys) -> 
     given = ["--begun-by", str(REPOSITORY), "--tree", str(REPOSITORY), "--data", str(SHARED)]
     assert digests.main(["resume", *given, "--to", str(tmp_path / "to")]) == 0
     assert capsys.readouterr().out.endswith("no difference\n")
+
+
+def test_masks_are_compared_whatever_they_are_called(made: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    shutil.copytree(made / "outputs" / "spectral-infrared", output)
+    before = digest_output(output, {})
+    for file in (MASK, f"{MASK}.aux.xml", MASK.replace("masks", "confidence")):
+        (output / file).rename(output / file.replace("a.tif", "a.tif.tif"))
+    items = output / "items" / "items.parquet"
+    table = pq.read_table(items)
+    masks = [mask and mask.replace("a.tif", "a.tif.tif") for mask in table["mask"].to_pylist()]
+    column = pa.array(masks, table.schema.field("mask").type)
+    pq.write_table(table.set_column(table.column_names.index("mask"), "mask", column), items)
+    assert differences(before, digest_output(output, {})) == []
+    (output / "masks" / "naip" / "a.tif.tif").write_bytes(b"")
+    assert [line for line in differences(before, digest_output(output, {})) if f"file {MASK}: " in line]

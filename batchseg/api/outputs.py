@@ -142,7 +142,8 @@ class Output:
             everything: also where the last run found no source at all.
 
         Raises:
-            batchseg.errors.ConfigError: the last run found no source, and `everything` is not set.
+            batchseg.errors.ConfigError: the last run found no source, and `everything` is not set; or what it
+                did not find may be among rows of lists, or folders, that it could not read.
             batchseg.errors.LockedError: a run is under way.
         """
         from batchseg.tools.maintain import prune

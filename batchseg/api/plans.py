@@ -42,8 +42,6 @@ class Plan:
     """Masks before compression, at most."""
     in_flight_bytes: int | None
     """Of pixels and masks in memory at a time, at most."""
-    object_store_bytes: int | None
-    """That Ray is given."""
     seconds: float | None
     """From start to end: starting, prediction at the speed of one tile, finishing masks and regions. Longer
     where reading is slower than the network."""
@@ -75,10 +73,10 @@ def plan_photographs(planned: PhotoPlan) -> Plan:
         pixels=None,
         bytes_out=None,
         in_flight_bytes=None,
-        object_store_bytes=None,
         seconds=None,
         left_out=planned.left_out,
         text=_text(_photograph_lines(planned)),
+        warnings=planned.warnings,
     )
 
 
@@ -91,7 +89,7 @@ def plan_scenes(planned: DryRun) -> Plan:
         derive=0,
         done=plan.triage.done,
         quarantined=plan.triage.quarantined,
-        gone=len(plan.triage.vanished),
+        gone=planned.gone,
         young=plan.triage.young,
         refused=tuple((refusal.source.source_id, refusal.reason) for refusal in plan.refusals),
         workers=planned.workers,
@@ -100,7 +98,6 @@ def plan_scenes(planned: DryRun) -> Plan:
         pixels=numbers.source_pixels,
         bytes_out=numbers.bytes_out,
         in_flight_bytes=numbers.in_flight_bytes,
-        object_store_bytes=planned.object_store_bytes,
         seconds=planned.time.total,
         left_out=planned.left_out,
         text=_text(_scene_lines(planned)),
@@ -139,7 +136,7 @@ def _photograph_lines(planned: PhotoPlan) -> list[str]:
     if planned.refused:
         lines.append(f"refused  {counted(len(planned.refused), 'source')}:")
         lines += [f"  {source_id}: {reason}" for source_id, reason in planned.refused]
-    return lines
+    return [*lines, *(f"warning  {line}" for line in planned.warnings)]
 
 
 def _model_lines(recipe: Recipe, *, undecided: bool) -> list[str]:
@@ -159,7 +156,7 @@ def _scene_lines(planned: DryRun) -> list[str]:
     lines = [
         *_model_lines(recipe, undecided=planned.undecided),
         f"sources  {numbers.scenes} to do ({resumed} begun by earlier runs), {plan.triage.done} done, "
-        f"{plan.triage.quarantined} quarantined before, {len(plan.triage.vanished)} gone",
+        f"{plan.triage.quarantined} quarantined before, {planned.gone} gone",
         f"values   {describe_values(recipe)}",
         *_value_lines(planned.looked),
         f"tiles    {numbers.tiles} of {recipe.tile_size} pixels, halo {recipe.halo}: "
@@ -167,8 +164,7 @@ def _scene_lines(planned: DryRun) -> list[str]:
         f"time     {_time_words(planned)}",
         f"bytes    {human(numbers.bytes_in)} in (decoded), "
         f"at most {human(numbers.bytes_out)} out (uncompressed)",
-        f"memory   at most {human(numbers.in_flight_bytes)} of pixels in flight, "
-        f"object store {human(planned.object_store_bytes)}",
+        f"memory   at most {human(numbers.in_flight_bytes)} of pixels in flight",
     ]
     lines += planned.scenes
     if planned.limits:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import batchseg
-from batchseg.cli.run import verdict_words
+from batchseg.cli.run import broken_lines, verdict_words
 from batchseg.cli.terminal import Answer, Say, Streams, json_lines
 from batchseg.errors import EXIT_OK, EXIT_QUARANTINED, ConfigError
 from batchseg.system.amounts import are, counted, pixels_in_words
@@ -114,7 +114,8 @@ def status_lines(status: "Status") -> list[str]:
         lines += [f"last run: {share_words(last.shares)}; {bound}{last.advice}"]
     if gone := len(status.gone):
         lines += [f"{counted(gone, 'source')} {are(gone)} gone from the inputs, until `batchseg prune`"]
-    return lines + [f"  {source.status}: {source.source_id}: {source.error}" for source in status.refused]
+    lines += [f"  {source.status}: {source.source_id}: {source.error}" for source in status.refused]
+    return lines + broken_lines(status.broken_rows)
 
 
 def _verify(arguments: argparse.Namespace, streams: Streams, say: Say) -> Answer:
@@ -124,7 +125,8 @@ def _verify(arguments: argparse.Namespace, streams: Streams, say: Say) -> Answer
     found = batchseg.open(arguments.output).verify(quick=arguments.quick, say=say)
     lines = list(found.problems[:PROBLEMS_SHOWN])
     if len(found.problems) > PROBLEMS_SHOWN:
-        lines += [f"and {len(found.problems) - PROBLEMS_SHOWN} more"]
+        more = len(found.problems) - PROBLEMS_SHOWN
+        lines += [f"and {more} more: batchseg.open({arguments.output!r}).verify().problems in Python has all"]
     verdict = counted(len(found.problems), "problem") if found.problems else "all as recorded"
     counts = [counted(found.sources, "source"), counted(found.files, "file"), human(found.nbytes)]
     lines += [f"{', '.join([*counts, counted(found.rows, 'region')])}: {verdict}"]

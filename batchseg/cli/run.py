@@ -20,7 +20,7 @@ exit codes:
   0  all done, or nothing to do
   1  a defect of batchseg
   2  wrong configuration or inputs; nothing was started
-  3  finished; some sources newly quarantined or failed
+  3  finished; some sources newly quarantined or failed, or rows of lists left out because they are broken
   4  the model cannot be used
   5  stopped in time or by the environment (signal, deadline, output failing); the same command resumes
   6  another run holds this output
@@ -45,7 +45,9 @@ def add_run_commands(commands: Any, job: argparse.ArgumentParser) -> None:
         allow_abbrev=False,
     )
     run.add_argument("--quiet", action="store_true", help="print nothing at all when all is well")
-    run.add_argument("--executor", choices=("ray", "inline"), help="override the job's `executor`")
+    run.add_argument(
+        "--executor", choices=("ray", "processes", "inline"), help="override the job's `executor`"
+    )
     run.add_argument("--ray-address", metavar="ADDRESS", help="use this Ray cluster instead of a local one")
     run.add_argument(
         "--deadline", metavar="TIME", help="stop at a time or after a while: 06:00, 7.5h or 90m; exit code 5"
@@ -95,7 +97,7 @@ def _run(arguments: argparse.Namespace, streams: Streams, say: Say) -> Answer:
     except DeadlineError as e:
         e.exit_code = arguments.deadline_exit_code
         raise
-    code = EXIT_QUARANTINED if report.refused else EXIT_OK
+    code = EXIT_QUARANTINED if report.refused or report.broken_rows else EXIT_OK
     return Answer(report_lines(report, quiet=arguments.quiet), code)
 
 
@@ -124,18 +126,20 @@ def report_lines(report: "Report", *, quiet: bool) -> list[str]:
             lines += [f"  verdicts of all: {verdicts}   batchseg summary {report.output}"]
         if report.uninspected:
             lines += [f"  {report.uninspected} of these are REVIEW because too little has data (min_valid)"]
+        if report.unlike:
+            lines += [f"  {report.unlike} of these are REVIEW for their values or bands (check_values)"]
         lines += _classes(report)
         lines += _speed(report)
         lines += [f"  masks: {report.masks}   table: {report.items}"]
         lines += [f"  log:   {report.log}"]
         lines += [f"warning: {line}" for line in report.warnings]
-        lines += [f"  {line}" for line in report.left_out]
+        lines += [f"  {line}" for line in report.left_out if line not in report.broken_rows]
         if report.damaged:
             lines += [
                 f"{counted(len(report.damaged), 'scene')} done with damaged blocks (nodata in the mask):"
             ]
             lines += _first([f"  {r.source_id}: {describe_damage(r)}" for r in report.damaged], report)
-    if report.classes.warning:
+    elif report.classes.warning:
         lines += [f"warning: {report.classes.warning}"]
     for kind in ("quarantined", "failed"):
         records = [record for record in report.refused if record.status == kind]
@@ -143,7 +147,14 @@ def report_lines(report: "Report", *, quiet: bool) -> list[str]:
             note = "until the file changes" if kind == "quarantined" else "the next run tries again"
             lines += [f"{counted(len(records), 'source')} {kind} ({note}):"]
             lines += _first([f"  {record.source_id}: {record.error}" for record in records], report)
-    return lines
+    return lines + broken_lines(report.broken_rows)
+
+
+def broken_lines(rows: Sequence[str]) -> list[str]:
+    """What is said of rows of lists that are broken."""
+    return ["rows of lists are not done (until the list is mended):", *(f"  {row}" for row in rows)] * bool(
+        rows
+    )
 
 
 def _counts(report: "Report") -> str:

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from batchseg.cli.run import broken_lines
 from batchseg.cli.terminal import json_lines
 from batchseg.system.escape import shown
 from batchseg.tools.outlines import cut
@@ -20,7 +21,6 @@ from batchseg.tools.summary import (
     ClassCounts,
     ImageCounts,
     Summary,
-    Unread,
     describe_counts,
     describe_period,
 )
@@ -44,10 +44,10 @@ def as_json(found: Summary | SceneSummary) -> list[str]:
 
 
 def summary_lines(found: Summary) -> list[str]:
-    """A summary as people read it, at most COLUMNS wide."""
+    """A summary as people read it, at most COLUMNS wide but for paths and reasons."""
     running = [f"running now: {found.running}; what it does is counted when it ends"] if found.running else []
     if not found.total.images:
-        return [*_nothing(found), *running]
+        return [*_nothing(found), *running, *broken_lines(found.broken_rows)]
     lines = [f"{found.output}: {describe_period(found)}", f"  {describe_counts(found.total)}", *running]
     lines += ["", *_group_lines(found)]
     if found.classes:
@@ -55,10 +55,15 @@ def summary_lines(found: Summary) -> list[str]:
     if found.worst:
         lines += ["", *_worst_lines(found)]
     if found.uninspected:
-        lines += ["", *_uninspected_lines(found)]
+        lines += [
+            "",
+            *_reviewed_lines(found, "too little data in", found.uninspected, found.total.uninspected),
+        ]
+    if found.unlike:
+        lines += ["", *_reviewed_lines(found, "other values or bands in", found.unlike, found.total.unlike)]
     if found.unread:
-        lines += ["", *_unread_lines(found.unread, found.total.quarantined + found.total.failed)]
-    return lines
+        lines += ["", *_unread_lines(found, found.total.quarantined + found.total.failed)]
+    return lines + _broken_lines(found)
 
 
 def scene_lines(found: SceneSummary) -> list[str]:
@@ -72,7 +77,7 @@ def scene_lines(found: SceneSummary) -> list[str]:
     if found.gone:
         aside.append(f"of them {found.gone:,} gone from the inputs: counted until `batchseg prune`")
     if not (found.done or found.unread):
-        return [*_nothing(found), *aside]
+        return [*_nothing(found), *aside, *broken_lines(found.broken_rows)]
     scenes = found.done + found.quarantined + found.failed
     plural = "s" * (scenes != 1)
     period = "in all" if found.since is None else f"recorded since {local_time(found.since)}"
@@ -82,8 +87,13 @@ def scene_lines(found: SceneSummary) -> list[str]:
     if found.done:
         lines += [*_totals(found), "", *_scene_class_lines(found), "", *_scene_row_lines(found)]
     if found.unread:
-        lines += ["", *_unread_lines(found.unread, found.quarantined + found.failed)]
-    return lines
+        lines += ["", *_unread_lines(found, found.quarantined + found.failed)]
+    return lines + _broken_lines(found)
+
+
+def _broken_lines(found: Summary | SceneSummary) -> list[str]:
+    lines = broken_lines(found.broken_rows)
+    return ["", *lines] if lines else []
 
 
 def _totals(found: SceneSummary) -> list[str]:
@@ -209,17 +219,22 @@ def _worst_lines(found: Summary) -> list[str]:
     return _table(headers, rows, left=4)
 
 
-def _uninspected_lines(found: Summary) -> list[str]:
-    count = found.total.uninspected
-    title = _first(f"too little data in {count:,}", found.uninspected, count)
-    rows = [[_cut(source_id, 34), _cut(reason, 62)] for source_id, reason in found.uninspected]
-    return _table([title, "why"], rows, left=2)
+def _reviewed_lines(found: Summary, title: str, reviewed: Sequence[tuple[str, str]], count: int) -> list[str]:
+    title = _first(f"{title} {count:,}", reviewed, count)
+    lines = [title, *(f"  {source_id}: {reason}" for source_id, reason in reviewed)]
+    if count > len(reviewed):
+        more = count - len(reviewed)
+        lines.append(f"  and {more:,} more: column review_reason of {found.table}")
+    return lines
 
 
-def _unread_lines(unread: Sequence[Unread], count: int) -> list[str]:
-    title = _first(f"no result of {count:,}", unread, count)
-    rows = [[_cut(u.source_id, 34), u.status, _cut(u.error, 50)] for u in unread]
-    return _table([title, "", "why"], rows, left=3)
+def _unread_lines(found: Summary | SceneSummary, count: int) -> list[str]:
+    """Ids and reasons are whole, in whatever width: who searches them in a file or a pipe must find them."""
+    title = _first(f"no result of {count:,}", found.unread, count)
+    lines = [title, *(f"  {u.source_id}: {u.status}: {u.error}" for u in found.unread)]
+    if count > len(found.unread):
+        lines.append(f"  and {count - len(found.unread):,} more: batchseg status {found.output}")
+    return lines
 
 
 def _first(title: str, listed: Sequence[object], count: int) -> str:

@@ -6,6 +6,7 @@ hold pixels. `executors` is where they run; `tasks` says what an executor is.
 
 The way of a run: `begin`, `job`, `kind`, then `scene_run` or `photo_run`, its loop, `commit`, `report`. A
 loop takes work from its queue, hands it to an executor, commits what comes back, and asks who is to blame for
-what does not (`scene_failures`, `photo_failures`). `batchseg plan` is `dry_run`; `plan` cuts scenes into
-shards. A run's summary.json is written by `report`.
+what does not (`scene_failures`, `photo_failures`). Headers of scenes come in meanwhile (`intake`), and `plan`
+cuts the scenes into shards. `batchseg plan` is `dry_run`, which prepares what a run prepares (`prepare`). A
+run's summary.json is written by `report`.
 """

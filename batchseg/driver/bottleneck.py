@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from batchseg.driver.events import GroupDone, PlanReady, SceneDone, Setting, ShardsDone
+from batchseg.job.alignment import other_tile
 from batchseg.job.recipe import Product, Recipe
 from batchseg.job.settings import JobConfig
 from batchseg.system.timing import Stint, host_clock
@@ -102,7 +103,10 @@ def _advice(bound: str, usage: Usage) -> str:
 
 def _faster_network(setting: Setting) -> str:
     if setting.kept < MOSTLY_HALO:
-        return f"{100 * (1 - setting.kept):.0f} % of each tile is halo: a larger `tile_size` makes it less"
+        size = f" ({setting.larger_tile})" if setting.larger_tile else ""
+        return (
+            f"{100 * (1 - setting.kept):.0f} % of each tile is halo: a larger `tile_size`{size} makes it less"
+        )
     if setting.engine_open:
         other = "fp16" if setting.gpu else "bf16"
         return f"`engine: auto` looks for a faster engine and precision ({other}); else more cores or GPUs"
@@ -249,4 +253,5 @@ def setting_of(config: JobConfig, recipe: Recipe, product: Product) -> Setting:
         inline=config.executor == "inline",
         kept=1.0 if recipe.fit == "resize" else (1 - 2 * recipe.halo / side) ** 2,
         regions=product.regions is not None,
+        larger_tile=other_tile(recipe, 2),
     )

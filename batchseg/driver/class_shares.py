@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from batchseg.output.class_sums import ClassSums
 
 CHANCE = 0.01
-"""With which as many sources have one class each though nothing is wrong, by the share of earlier ones that
-had several: below it a run is warned about. Good nights of a camera have no defect."""
+"""With which as many sources have one class and no other though nothing is wrong, by the share of earlier
+ones that were so: below it a run is warned about. Good nights of a camera have no defect."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,34 +28,41 @@ class ClassShares:
         return ", ".join(f"{name} {_percent(share)}" for name, share in self.shares.items())
 
 
-def class_shares(now: ClassSums, before: ClassSums, names: Sequence[str]) -> ClassShares:
+def class_shares(
+    now: ClassSums, before: ClassSums, names: Sequence[str], *, photographs: bool = False
+) -> ClassShares:
     """The shares of this run, seen beside those of earlier ones.
 
     Args:
         now: of the sources that this run did.
         before: of all that was done when it began.
         names: of the classes, by id.
+        photographs: of which a few tell little, unlike scenes: most scenes have several classes.
     """
     total = sum(now.pixels.values())
     largest_first = sorted(now.pixels.items(), key=lambda item: -item[1])
     return ClassShares(
         shares={_name(number, names): pixels / total for number, pixels in largest_first},
-        warning=_warning(now, before, names),
+        warning=_warning(now, before, names, few_tell=not photographs),
     )
 
 
-def _warning(now: ClassSums, before: ClassSums, names: Sequence[str]) -> str:
+def _warning(now: ClassSums, before: ClassSums, names: Sequence[str], *, few_tell: bool) -> str:
     only = now.only_class
     others = [number for number in before.pixels if number != only]
-    if only is None or not others:
-        return ""
-    if before.mixed and (1 - before.mixed / before.sources) ** now.sources > CHANCE:
+    if only is None or not others or _chance(only, now, before, few_tell=few_tell) > CHANCE:
         return ""
     known = ", ".join(_name(number, names) for number in others[:5]) + ", ..." * (len(others) > 5)
     return (
         f"every pixel of this run is {_name(only, names)}; earlier runs of this output found {known} too: "
         f"look at what the network gets, as `batchseg plan` and the run's log show it"
     )
+
+
+def _chance(only: int, now: ClassSums, before: ClassSums, *, few_tell: bool) -> float:
+    """That all sources of a run have this class alone, if they are as earlier ones."""
+    more = 0 if few_tell else 1  # one good photograph, after one with a defect, is nothing odd
+    return ((before.alone.get(only, 0) + more) / (before.sources + more)) ** now.sources
 
 
 def _name(number: int, names: Sequence[str]) -> str:

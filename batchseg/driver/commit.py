@@ -24,6 +24,7 @@ from batchseg.output.layout import result_file
 from batchseg.output.ledger import Ledger
 from batchseg.output.record import PhotoRecord, SceneRecord, ShardRecord, SourceRecord
 from batchseg.output.scene_mask import discard_fragments
+from batchseg.pixels.own_values import VALUES_REFUSED
 from batchseg.system.location import Location
 from batchseg.system.timing import Stopwatch
 
@@ -83,12 +84,17 @@ class Commits:
             records = [_timed_record(self._with_outputs(r), now) for r in self._waiting]
             self._waiting = []
             stale = {r.source_id: self._stale(r) for r in records if r.status == "quarantined"}
+            begun = {r.source_id for r in records if isinstance(r, ShardRecord)}
+            begun |= {r.source_id for r in records if self._ledger.shards(r.source_id)}
             before = self._clock()
             self._ledger.append(records)
             self._last = self._clock()
             self._took = self._last - before
             for record in records:
-                if record.status in ("done", "quarantined"):
+                # What was predicted of one that is refused for its values stays: its owner may mean them.
+                kept = record.status == "quarantined" and record.error.startswith(VALUES_REFUSED)
+                left = record.source_id in begun or stale.get(record.source_id)
+                if record.status in ("done", "quarantined") and left and not kept:
                     self._sweeper.submit(self._sweep, record.source_id, stale.get(record.source_id, ()))
         return records
 
@@ -203,7 +209,7 @@ def _with_earlier_outputs(record: R, ledger: Ledger) -> R:
         return record
     kept: dict[str, Any] = {"outputs": before.outputs, "region_count": before.region_count}
     if isinstance(before, PhotoRecord):
-        judged = ("verdict", "rule", "review_reason", "rule_px", "rule_class")
+        judged = ("verdict", "rule", "review_reason", "rule_px", "rule_class", "unlike")
         kept |= {name: getattr(before, name) for name in judged}
     return replace(record, **kept)
 

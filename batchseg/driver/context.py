@@ -1,20 +1,18 @@
 """What every run has at hand, over scenes and over photographs alike."""
 
 import shlex
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from batchseg.driver.events import Listener, Note
+from batchseg.driver.gone import Gone
 from batchseg.driver.progress import Sums, describe_young
 from batchseg.driver.tasks import Stop
 from batchseg.driver.value_check import Looked
-from batchseg.inputs.ids import InputRoot
-from batchseg.job.recipe import Product, Recipe
 from batchseg.job.settings import JobConfig
 from batchseg.output.lock import Lock
 from batchseg.output.state import OutputState, save_state
-from batchseg.predict.engine_choice import Choice
+from batchseg.pixels.usual_values import Usual
 from batchseg.system.amounts import are, counted
 
 
@@ -42,13 +40,13 @@ class JobContext:
             return f"the same command goes on: batchseg run {shlex.quote(path)}, with the options that it had"
         return "the same command goes on"
 
-    def note_left_out(self, lines: tuple[str, ...], *, gone: int, young: int) -> None:
+    def note_left_out(self, gone: Gone, *, young: int) -> None:
         """Say what of the inputs is none, how many are gone, and how many are left to a later run."""
-        for line in lines:
+        for line in gone.left_out:
             self.emit(Note(text=line))
-        if gone:
+        if count := len(gone.ids):
             text = (
-                f"{counted(gone, 'source')} {are(gone)} gone from the inputs; their results are kept until "
+                f"{counted(count, 'source')} {are(count)} gone from the inputs; their results are kept until "
                 f"`batchseg prune {self.config.output}`"
             )
             self.emit(Note(text=text))
@@ -60,27 +58,13 @@ class JobContext:
         for line in (*looked.lines, *([f"warning: {looked.warning}"] if looked.warning else [])):
             self.emit(Note(text=line))
 
-    def remember(
-        self,
-        recipe: Recipe,
-        product: Product,
-        *,
-        roots: Mapping[str, InputRoot],
-        choice: Choice,
-        vanished: tuple[str, ...],
-        before: OutputState | None,
-    ) -> None:
-        """Record how the output is made, if that is not what `before` says. Raises OutputError."""
-        new = OutputState(
-            pixel=recipe.settings(),
-            device=recipe.device,
-            facts=recipe.facts,
-            roots=roots,
-            choice=choice,
-            classes=product.class_names,
-            colors=tuple(info.color for info in product.classes),
-            vanished=vanished,
-        )
+    def remember(self, before: OutputState | None, new: OutputState, usual: tuple[Usual, ...] = ()) -> None:
+        """Record how the output is made, and what its first sources held, if `before` says another thing.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        new = replace(new, usual=usual)
         if new != before:
             self.lock.guard()
             save_state(self.config.output, new)

@@ -3,41 +3,37 @@
 Headers of scenes are read, and samples of a few scenes or photographs.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import pyarrow as pa
 
-from batchseg.driver.executors.start import object_store_bytes, worker_count
+from batchseg.driver.events import Event, Listener, Note
+from batchseg.driver.executors.start import worker_count
 from batchseg.driver.forecast import Forecast, forecast
-from batchseg.driver.kind import kind_of
+from batchseg.driver.intake import FIRST, Intake
 from batchseg.driver.photo_look import judge_photographs, look_at_photographs
-from batchseg.driver.photo_triage import StoredOutputs, triage_photographs
-from batchseg.driver.plan import Estimate, Plan, estimate, make_plan, refuse_unfit_job
-from batchseg.driver.prepare import check_tiles, kept_choice, probe_model
+from batchseg.driver.plan import Estimate, Plan, Planner
+from batchseg.driver.prepare import Prepared, prepare, probe_model
 from batchseg.driver.revise import revise
-from batchseg.driver.scene_area import refuse_area_elsewhere
-from batchseg.driver.scene_triage import triage_job
-from batchseg.driver.scene_warnings import describe_scenes, scene_warnings
+from batchseg.driver.scene_warnings import describe_scenes
 from batchseg.driver.value_check import Looked, judge, look_at_scenes
-from batchseg.inputs.left_out import LeftOut
-from batchseg.inputs.listing import find_sources
-from batchseg.inputs.photo_listing import list_photographs
-from batchseg.inputs.source import Refusal, Scene, Source
+from batchseg.inputs.listing import list_inputs
+from batchseg.inputs.scene_rows import some_sources
 from batchseg.inputs.source import compute as pc
 from batchseg.job.recipe import Product, Recipe
-from batchseg.job.resolve import make_product, make_recipe
+from batchseg.job.resolve import make_recipe
 from batchseg.job.settings import JobConfig, Photographs
 from batchseg.models.reading import read_package
 from batchseg.output import publish
 from batchseg.output.fragments import fragments_exist
-from batchseg.output.ledger import Ledger
-from batchseg.output.state import check_pixel_settings, load_state
 from batchseg.pixels.area import read_area
-from batchseg.pixels.header import read_header, read_headers_alone
+from batchseg.pixels.band_order import turned_warning
+from batchseg.pixels.header import read_headers_here
 from batchseg.pixels.value_samples import sample_alone
-from batchseg.predict.engine_choice import choose, is_open, try_engines
+from batchseg.predict.engine_choice import try_engines
 from batchseg.predict.engine_trials import Bench
 from batchseg.system import storage
 from batchseg.system.amounts import counted
@@ -52,8 +48,8 @@ class DryRun:
     plan: Plan
     numbers: Estimate
     time: Forecast
+    gone: int
     workers: int
-    object_store_bytes: int
     min_age: float
     undecided: bool
     """The first run will try engines."""
@@ -99,81 +95,67 @@ def bench_job(config: JobConfig, say: Callable[[str], None], *, everything: bool
         facts, device = probe_model(config, package)
         area = read_area(config.aoi) if config.aoi else None
         recipe = make_recipe(config, package, facts, device, area)
-        sources = kind_of(config).some_sources(config)
+        sources = some_sources(list_inputs(config, {})[0], config)
         return try_engines(
             config, recipe, sources, workers=worker_count(config), say=say, everything=everything
         )
 
 
 def _dry_run(config: JobConfig, say: Callable[[str], None]) -> DryRun:
-    area = read_area(config.aoi) if config.aoi else None
-    say("checking the model with one tile")
-    package = read_package(config.model)
-    facts, device = probe_model(config, package)
-    recipe = make_recipe(config, package, facts, device, area)
-    state = load_state(config.output)
-    check_tiles(config, recipe, state, say)
-    kept = kept_choice(package, state)
-    undecided = is_open(config, kept)
-    if not undecided:
-        recipe, _ = choose(config, recipe, kept, None, workers=worker_count(config), say=say)
-        check_pixel_settings(state, recipe.settings(), config.output)
-    left_out = LeftOut()
-    sources, _ = find_sources(config, state.roots if state else {}, left_out)
-    ledger = Ledger(config.output)
-    product = make_product(config, recipe)
-    triaged = triage_job(config, sources, ledger, recipe, product)
-    say(f"reading {counted(len(triaged.todo), 'header')}")
-    headers = _headers(triaged.todo, config)
-    workers = worker_count(config)
-    plan = make_plan(
-        triaged,
-        headers,
-        recipe=recipe,
-        product=product,
-        ledger=ledger,
-        cpu_classes=[facts.cpu_class],
-        workers=workers,
-        shard_tiles=config.shard_tiles,
-        fragments_exist=partial(fragments_exist, config.output),
-    )
-    say("looking at the values of some scenes")
-    looked = judge(look_at_scenes(headers, recipe, sample_alone), recipe, config)
-    refuse_unfit_job(plan, config, looked.remedy)
-    refuse_area_elsewhere(plan, recipe, config)
+    prepared = _prepared(config, say)
+    recipe, triaged, workers = prepared.recipe, prepared.triaged, worker_count(config)
+    say(f"reading {counted(triaged.todo.num_rows, 'header')}")
+    read = partial(read_headers_here, timeout=config.lease_timeout)
+    with contextlib.closing(Intake(config, triaged, recipe, read, _teller(say), lambda: None)) as intake:
+        headers = intake.gather(lambda: False, most=triaged.todo.num_rows + 1)
+        say("looking at the values of some scenes")
+        looked = judge(look_at_scenes(headers, recipe, sample_alone), recipe, config)
+        planner = Planner(
+            recipe=recipe,
+            ledger=prepared.ledger,
+            cpu_classes=[recipe.facts.cpu_class],
+            workers=workers,
+            shard_tiles=config.shard_tiles,
+            fragments_exist=partial(fragments_exist, config.output),
+        )
+        plan = intake.begin(planner, looked.remedy)
+        while intake.goes_on:
+            taken = intake.take(FIRST, 1.0)
+            jobs, refusals = (*plan.jobs, *taken.jobs), (*plan.refusals, *taken.refused)
+            plan = replace(plan, jobs=jobs, refusals=refusals)
+        numbers, warnings = intake.numbers, intake.warnings
     publish.check_writable(config.output)
-    numbers = estimate(plan, recipe, workers, config.max_in_flight)
+    regions = prepared.product.regions is not None
     return DryRun(
         recipe=recipe,
         plan=plan,
         numbers=numbers,
-        time=forecast(
-            plan,
-            numbers,
-            executor=config.executor,
-            regions=product.regions is not None,
-            workers=workers,
-        ),
+        time=forecast(plan, numbers, executor=config.executor, regions=regions, workers=workers),
         workers=workers,
         limits=_limits(config),
-        object_store_bytes=object_store_bytes(workers, config.max_in_flight),
         looked=looked,
         min_age=config.min_age,
-        undecided=undecided,
+        undecided=prepared.choice is None,
         scenes=describe_scenes(plan, recipe),
-        warnings=scene_warnings(plan, recipe),
-        left_out=left_out.lines(),
+        warnings=warnings,
+        gone=len(prepared.gone.ids),
+        left_out=prepared.gone.left_out,
     )
 
 
-def _headers(sources: Sequence[Source], config: JobConfig) -> list[Scene | Refusal]:
-    """Of those that cannot be read it is seen whether they can be in a fresh process."""
-    headers = [read_header(source) for source in sources]
-    doubtful = [header.source for header in headers if isinstance(header, Refusal)]
-    if not doubtful:
-        return headers
-    sound = [header for header in headers if not isinstance(header, Refusal)]
-    return [*sound, *read_headers_alone(doubtful, config.lease_timeout)]
+def _prepared(config: JobConfig, say: Callable[[str], None]) -> Prepared:
+    say("checking the model with one tile, and listing inputs")
+    return prepare(config, _teller(say), lambda: None)
+
+
+def _teller(say: Callable[[str], None]) -> Listener:
+    """Says what has words."""
+
+    def tell(event: Event) -> None:
+        if isinstance(event, Note):
+            say(event.text)
+
+    return tell
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,6 +186,7 @@ class PhotoPlan:
     """(source id, why) of those that already the listing shows to be wrong."""
     looked: Looked = field(default_factory=Looked)
     """What some photographs hold."""
+    warnings: tuple[str, ...] = ()
 
 
 def plan_photographs(config: JobConfig, say: Callable[[str], None]) -> PhotoPlan:
@@ -215,33 +198,13 @@ def plan_photographs(config: JobConfig, say: Callable[[str], None]) -> PhotoPlan
     storage.configure(config.storage)
     remember_variables(config.variables)
     with run_folder():
-        say("checking the model with one tile")
-        package = read_package(config.model)
-        facts, device = probe_model(config, package)
-        recipe = make_recipe(config, package, facts, device)
-        state = load_state(config.output)
-        check_tiles(config, recipe, state, say)
-        kept = kept_choice(package, state)
-        undecided = is_open(config, kept)
-        if not undecided:
-            recipe, _ = choose(config, recipe, kept, None, workers=worker_count(config), say=say)
-            check_pixel_settings(state, recipe.settings(), config.output)
-        product = make_product(config, recipe)
-        say("listing inputs")
-        left_out = LeftOut()
-        listing, _ = list_photographs(config, state.roots if state else {}, left_out)
-        known = Ledger(config.output).table()
-        triaged = triage_photographs(
-            listing,
-            known,
-            pixel=recipe.digest,
-            product=product.digest,
-            outputs_there=StoredOutputs(config.output),
-        )
+        prepared = _prepared(config, say)
+        recipe, product, triaged = prepared.recipe, prepared.product, prepared.triaged
+        known = prepared.ledger.table()
         revision = revise(triaged.todo, known, recipe, product, vanished=triaged.vanished)
         publish.check_writable(config.output)
         todo = revision.predict
-        looked = _looked_at_photographs(config, recipe, todo, say, is_new=not triaged.done)
+        looked, warnings = _looked_at_photographs(config, recipe, todo, say, is_new=not triaged.done)
         wrong = todo.filter(pc.not_equal(todo["problem"], "")).select(["source_id", "problem"])
         return PhotoPlan(
             recipe=recipe,
@@ -251,27 +214,32 @@ def plan_photographs(config: JobConfig, say: Callable[[str], None]) -> PhotoPlan
             file_bytes=pc.sum(revision.predict["size"]).as_py() or 0,
             done=triaged.done,
             quarantined=triaged.quarantined,
-            gone=len(triaged.vanished),
+            gone=len(prepared.gone.ids),
             young=triaged.young,
             min_age=config.min_age,
             workers=worker_count(config),
             limits=_limits(config),
-            undecided=undecided,
+            undecided=prepared.choice is None,
             looked=looked,
-            left_out=left_out.lines(),
+            warnings=warnings,
+            left_out=prepared.gone.left_out,
             refused=tuple((row["source_id"], row["problem"]) for row in wrong.to_pylist()),
         )
 
 
 def _looked_at_photographs(
     config: JobConfig, recipe: Recipe, todo: pa.Table, say: Callable[[str], None], *, is_new: bool
-) -> Looked:
+) -> tuple[Looked, tuple[str, ...]]:
+    """What they hold, and warnings that a run has at its end."""
     if not todo.num_rows:
-        return Looked()
+        return Looked(), ()
     say("looking at some photographs")
     photographs = config.photographs or Photographs()
     seen = look_at_photographs(todo, recipe, config.lease_timeout, photographs.max_photo_memory)
-    return judge_photographs(seen, recipe, config, is_new=is_new)
+    looked = judge_photographs(seen, recipe, config, is_new=is_new)
+    some_rgb = next((one.source_id for one in seen if one.is_rgb and one.doubt is None), "")
+    turned = turned_warning(some_rgb, recipe) if config.check_values else ""
+    return looked, (turned,) if turned else ()
 
 
 def _limits(config: JobConfig) -> str:

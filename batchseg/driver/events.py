@@ -27,6 +27,8 @@ class Setting:
     """Share of the pixels that are in scenes of strips or huge blocks, 0..1."""
     kept: float = 1.0
     """Share of a tile that is no halo, 0..1."""
+    larger_tile: int | None = None
+    """Twice as large, and lined up; None: not known."""
     regions: bool = False
 
 
@@ -36,7 +38,7 @@ class PlanReady:
     """To do in this run."""
     tiles: int
     pixels: int
-    """Of the source rasters, in the shards to be done."""
+    """Of the source rasters, in the shards to be done; both a guess where headers are still to be read."""
     skipped: int
     """Done by earlier runs."""
     images: bool = False
@@ -44,6 +46,14 @@ class PlanReady:
     slots: int = 1
     """Predictors at work."""
     setting: Setting = field(default_factory=Setting)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replanned:
+    """More headers were read: so much more is to do than was thought; less where it is below 0."""
+
+    tiles: int
+    pixels: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,6 +143,7 @@ class Note:
 Event = (
     PhaseStarted
     | PlanReady
+    | Replanned
     | ShardsDone
     | GroupDone
     | SceneDone

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from batchseg.driver.plan import Estimate, Plan
 
-START_SECONDS = {"inline": 2.5, "ray": 6.6}
+START_SECONDS = {"inline": 2.5, "processes": 4.0, "ray": 6.6}
 """Command to first tile, by executor (docs/speed.md)."""
 
 IDLE_SECONDS = 0.7
@@ -42,7 +42,7 @@ def forecast(plan: Plan, numbers: Estimate, *, executor: str, regions: bool, wor
     Args:
         plan: what is to be done.
         numbers: of it.
-        executor: `inline` or `ray`.
+        executor: `inline`, `processes` or `ray`.
         regions: whether regions are traced.
         workers: predictors. Their cores finish masks too; the last scene's is finished by one.
     """

@@ -4,10 +4,10 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from heapq import heappop, heappush
 
-from batchseg.driver.plan import LEASES_PER_WORKER
 from batchseg.driver.scene_queue import SceneWork
 from batchseg.driver.scene_worker import Lease
 from batchseg.driver.tasks import Isolation, LeaseTask, Slot
+from batchseg.system.processes import START_SECONDS
 
 
 @dataclass(slots=True)
@@ -58,12 +58,13 @@ class LeasesInFlight:
     @property
     def most(self) -> int:
         """Leases that the slots take together."""
-        return LEASES_PER_WORKER * len(self.slots)
+        return self._most
 
     def change_slots(self, slots: Iterable[Slot]) -> None:
         """Other predictors take leases from now on; what is under way stays known."""
         self.slots = list(slots)
         self.classes = {slot.cpu_class for slot in self.slots}
+        self._most = sum(slot.leases for slot in self.slots)
         self._places = {slot.id: place for place, slot in enumerate(self.slots)}
         self._room: dict[str, list[tuple[int, int]]] = {}
         """Heaps of load and place in `slots` by class of CPU, some of them of a slot's earlier load."""
@@ -93,7 +94,7 @@ class LeasesInFlight:
 
     def _offer(self, slot: Slot) -> None:
         load, place = self._load(slot.id), self._places.get(slot.id)
-        if place is not None and load < LEASES_PER_WORKER:
+        if place is not None and load < self.slots[place].leases:
             heappush(self._room.setdefault(slot.cpu_class, []), (load, place))
 
     def add(self, flight: LeaseInFlight) -> None:
@@ -117,6 +118,10 @@ class LeasesInFlight:
     def heard_of(self, slot: Slot, now: float) -> None:
         self._heard_of[slot.id] = now
 
+    def is_new(self, slot: Slot) -> bool:
+        """Whether a slot had no lease so far."""
+        return slot.id not in self._queues and slot.id not in self._heard_of
+
     def of(self, work: SceneWork) -> list[LeaseInFlight]:
         """A scene's; for what is rare, as all are looked at."""
         return [flight for flight in self._by_id.values() if flight.work is work]
@@ -131,6 +136,8 @@ class LeasesInFlight:
         for place, flight in enumerate(self._queues[slot].values()):
             alone = flight.isolation == "predict"
             heard_of = 0.0 if alone else self._heard_of.get(slot, 0.0)
-            if (alone or place == 0) and now - max(flight.submitted, heard_of) > timeout:
+            # A fresh process, which is not there yet, keeps the limit itself.
+            limit = timeout + START_SECONDS if flight.isolation == "read" else timeout
+            if (alone or place == 0) and now - max(flight.submitted, heard_of) > limit:
                 return flight
         return None

@@ -4,12 +4,10 @@ A run over scenes is spared the modules that photographs need, and the other way
 of imports. So each kind imports its own when it is asked for something.
 """
 
-from collections.abc import Sequence
 from typing import Protocol
 
 from batchseg.driver.context import JobContext
 from batchseg.driver.report import Report
-from batchseg.inputs.source import Source
 from batchseg.job.settings import JobConfig
 
 
@@ -22,10 +20,6 @@ class Kind(Protocol):
 
     def run(self, context: JobContext) -> Run: ...
 
-    def some_sources(self, config: JobConfig) -> Sequence[Source]:
-        """Sources of the job to try engines with; of scenes all of them. Raises ConfigError."""
-        ...
-
 
 class SceneKind:
     def run(self, context: JobContext) -> Run:
@@ -33,22 +27,12 @@ class SceneKind:
 
         return SceneRun(context)
 
-    def some_sources(self, config: JobConfig) -> Sequence[Source]:
-        from batchseg.inputs.listing import find_sources
-
-        return find_sources(config, {})[0]
-
 
 class PhotoKind:
     def run(self, context: JobContext) -> Run:
         from batchseg.driver.photo_run import PhotoRun
 
         return PhotoRun(context)
-
-    def some_sources(self, config: JobConfig) -> Sequence[Source]:
-        from batchseg.inputs.photo_listing import list_photographs, some_sources
-
-        return some_sources(list_photographs(config, {})[0])
 
 
 def kind_of(config: JobConfig) -> Kind:

@@ -10,6 +10,7 @@ from batchseg.driver.photo_failures import names_of
 from batchseg.driver.photo_queue import PhotoWork
 from batchseg.driver.tasks import Executor, InspectionTask
 from batchseg.job.settings import MAX_PHOTO_MEMORY
+from batchseg.pixels.usual_values import Usual
 from batchseg.system.processes import START_SECONDS
 
 LOST_INSPECTIONS = 5
@@ -36,13 +37,19 @@ class Inspections:
         timeout: seconds that one may take beside the start of its processes.
         ids: of tasks, unique among the executor's.
         memory: bytes that one photograph may take.
+        usual: what the output's first photographs held.
     """
 
     def __init__(
-        self, executor: Executor, timeout: float, ids: Iterator[int], memory: int = MAX_PHOTO_MEMORY
+        self,
+        executor: Executor,
+        timeout: float,
+        ids: Iterator[int],
+        memory: int = MAX_PHOTO_MEMORY,
+        usual: tuple[Usual, ...] = (),
     ) -> None:
         self._executor, self._limit, self._ids = executor, timeout + START_SECONDS, ids
-        self._memory = memory
+        self._memory, self._usual = memory, usual
         self._waiting: deque[tuple[PhotoWork, bool]] = deque()
         self._under_way: dict[int, Inspection] = {}
 
@@ -74,7 +81,7 @@ class Inspections:
             alone = alone and not work.alone
             number = next(self._ids)
             until = time.monotonic() + self._limit
-            task = InspectionTask(group=work.group(number, memory=self._memory))
+            task = InspectionTask(group=work.group(number, memory=self._memory, usual=self._usual))
             self._under_way[number] = Inspection(work, task, had_success, until)
             self._executor.submit(task)
 

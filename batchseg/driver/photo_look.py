@@ -1,7 +1,9 @@
 """A few photographs that are looked at before predictors work: whether they fit the job, and their values."""
 
+import itertools
+import random
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
@@ -11,6 +13,7 @@ from batchseg.errors import ConfigError, SourceError
 from batchseg.inputs.source import Doubt
 from batchseg.job.recipe import Recipe
 from batchseg.job.settings import JobConfig
+from batchseg.pixels.band_order import given_colors, is_other_order, way_out
 from batchseg.pixels.photo.limits import Limits
 from batchseg.pixels.photo.load import Row, load
 from batchseg.pixels.photo.room import Claim
@@ -34,6 +37,11 @@ class Seen:
 
     doubt: Doubt | None = None
     sample: ValueSample | None = None
+    source_id: str = ""
+    colors: tuple[str, ...] = ()
+    """Of its channels, where the file says them."""
+    is_rgb: bool = False
+    """As `Picture` has it."""
 
 
 def look_at_photographs(todo: pa.Table, recipe: Recipe, timeout: float, memory: int) -> list[Seen]:
@@ -45,7 +53,7 @@ def look_at_photographs(todo: pa.Table, recipe: Recipe, timeout: float, memory: 
         timeout: seconds after which no more of them are looked at. One that hangs gets a third of that.
         memory: bytes that one may take.
     """
-    few = todo.take(sorted({n * todo.num_rows // LOOKED_AT for n in range(LOOKED_AT)})).to_pylist()
+    few = todo.take(_places(todo.num_rows)).to_pylist()
     timeout = min(timeout, LOOK_SECONDS)
     until, each = time.monotonic() + timeout, max(5.0, timeout / 3)
     given = recipe, storage.environment(), memory, memory_share()
@@ -57,6 +65,13 @@ def look_at_photographs(todo: pa.Table, recipe: Recipe, timeout: float, memory: 
         if time.monotonic() > until:
             break
     return seen
+
+
+def _places(count: int) -> list[int]:
+    """One at random of each of equal parts, the same each time: names repeat by fours and by tens."""
+    bounds = [part * count // LOOKED_AT for part in range(LOOKED_AT + 1)]
+    chance = random.Random(count)  # noqa: S311  no secret
+    return [chance.randrange(low, high) for low, high in itertools.pairwise(bounds) if low < high]
 
 
 def _see(row: Row, recipe: Recipe, where: dict[str, str], memory: int, share: float) -> Seen:
@@ -73,7 +88,18 @@ def _see(row: Row, recipe: Recipe, where: dict[str, str], memory: int, share: fl
         Fitting(loaded.picture, recipe)
     except SourceError as e:
         doubt = Doubt.of(row["source_id"], e)
-    return Seen(doubt=doubt, sample=sample)
+    return Seen(
+        doubt=doubt,
+        sample=sample,
+        source_id=row["source_id"],
+        colors=loaded.picture.colors,
+        is_rgb=loaded.picture.is_rgb,
+    )
+
+
+def fitting_samples(seen: list[Seen]) -> list[ValueSample]:
+    """Of those that fit the job."""
+    return [one.sample for one in seen if one.sample is not None and one.doubt is None]
 
 
 def judge_photographs(seen: list[Seen], recipe: Recipe, config: JobConfig, *, is_new: bool) -> Looked:
@@ -89,9 +115,11 @@ def judge_photographs(seen: list[Seen], recipe: Recipe, config: JobConfig, *, is
         ConfigError: those that are sound are not what the model takes, or the network would get what cannot
             be meant.
     """
-    fitting = [one.sample for one in seen if one.sample is not None and one.doubt is None]
+    fitting = fitting_samples(seen)
     if fitting or not is_new:
-        return judge(fitting, recipe, config)
+        looked = judge(fitting, recipe, config)
+        odd = "; ".join(filter(None, (looked.warning, _other_order(seen, recipe))))
+        return replace(looked, warning=odd)
     doubts = [one.doubt for one in seen if one.doubt is not None]
     if doubts and len(doubts) == len(seen) and all(doubt.is_mismatch for doubt in doubts):
         samples = [one.sample for one in seen if one.sample is not None]
@@ -100,3 +128,16 @@ def judge_photographs(seen: list[Seen], recipe: Recipe, config: JobConfig, *, is
         msg = f"{config.path} fits none of its inputs: {first.source_id} {first.reason}"
         raise ConfigError(msg, *([remedy] if remedy else []))
     return Looked()
+
+
+def _other_order(seen: list[Seen], recipe: Recipe) -> str:
+    """Photographs go by number: where one says that the network of three bands gets no red, green, blue."""
+    for one in seen:
+        given = given_colors(one.colors, recipe)
+        if not is_other_order(given):
+            continue
+        return (
+            f"bands: the network gets {', '.join(color or 'unknown' for color in given)} of {one.source_id}, "
+            f"as the file says itself{way_out(one.colors)}"
+        )
+    return ""

@@ -31,12 +31,14 @@ from batchseg.driver.tasks import (
     Slot,
     SlotsChanged,
 )
+from batchseg.driver.unlike import Unlike
 from batchseg.errors import StoppedError
 from batchseg.inputs.source import LISTING, Doubt, words
 from batchseg.inputs.source import compute as pc
 from batchseg.job.settings import MAX_PHOTO_MEMORY
 from batchseg.output.ledger import Ledger
 from batchseg.output.record import PhotoRecord
+from batchseg.pixels.usual_values import Usual
 
 PATIENCE = 2.0
 """Times GROUP_SECONDS that a group goes on with images that take longer than the last ones."""
@@ -68,6 +70,7 @@ class PhotoLoop:
         superseded: paths below the output of masks of earlier versions, by id.
         memory: bytes that one photograph may take.
         profile: ask for the times of each step.
+        usual: what the output's first photographs held.
     """
 
     def __init__(
@@ -85,16 +88,17 @@ class PhotoLoop:
         superseded: Mapping[str, Sequence[str]],
         memory: int = MAX_PHOTO_MEMORY,
         profile: bool = False,
+        usual: tuple[Usual, ...] = (),
     ) -> None:
         self._executor, self._emit, self._stop = executor, emit, stop
         self._slots, self._timeout, self._profile = list(slots), lease_timeout, profile
-        self._memory, self._epoch = memory, epoch
+        self._memory, self._epoch, self._usual = memory, epoch, usual
         self._commits = PhotoCommits(output, ledger, superseded, emit if profile else None)
         self._refusals = Refusals(stop_after, self._commits, emit)
         self._failures = PhotoFailures(stop_after, len(slots))
         self._sizes = GroupSizes()
         self._ids = itertools.count(1)
-        self._inspections = Inspections(executor, lease_timeout, self._ids, memory)
+        self._inspections = Inspections(executor, lease_timeout, self._ids, memory, usual)
         self._queue = PhotoQueue(PhotoWork(images=LISTING.empty_table()))
         self._flights: dict[int, _GroupInFlight] = {}
         self._heard_of: dict[int, float] = {}
@@ -105,6 +109,9 @@ class PhotoLoop:
         self.tally = Tally()
         self.refused: list[PhotoRecord] = []
         """All that this run refused."""
+        self.unlike = Unlike("photograph")
+        self.turned = ""
+        """Id of a photograph as `GroupAnswer.turned` has it."""
         self.underivable: list[str] = []
         """Ids of photographs whose stored results do not hold enough."""
 
@@ -172,7 +179,14 @@ class PhotoLoop:
     def _submit(self, work: PhotoWork, slot: Slot) -> None:
         number, submitted = next(self._ids), time.monotonic()
         seconds = PATIENCE * GROUP_SECONDS if work.how == "predict" else math.inf
-        group = work.group(number, seconds, epoch=self._epoch, memory=self._memory, profiled=self._profile)
+        group = work.group(
+            number,
+            seconds,
+            epoch=self._epoch,
+            memory=self._memory,
+            profiled=self._profile,
+            usual=self._usual,
+        )
         task = GroupTask(group=group, slot=slot)
         self._flights[number] = _GroupInFlight(work, task, submitted)
         self._executor.submit(task)
@@ -201,10 +215,13 @@ class PhotoLoop:
             self._hashes.append(answer.rows)
             return
         done = answer.rows.num_rows
+        self.turned = self.turned or answer.turned
         if not work.alone:
             self._sizes.learn(answer)
         if done:
             self._commits.add_rows(answer.rows)
+            odd = answer.rows.filter(pc.not_equal(answer.rows["unlike"], ""))
+            self.unlike.add(zip(words(odd["source_id"]), words(odd["unlike"]), strict=True))
             self._refusals.flush()
         self.tally.done += done
         self.tally.predicted += answer.tiles

@@ -10,6 +10,7 @@ import pyarrow as pa
 from batchseg.driver.tasks import Group, GroupAnswer, Work, to_stream
 from batchseg.inputs.source import compute as pc
 from batchseg.job.settings import MAX_PHOTO_MEMORY
+from batchseg.pixels.usual_values import Usual
 
 GROUP_BYTES = 256 * 2**20
 """Of a group's files, unless one has more."""
@@ -57,6 +58,7 @@ class PhotoWork:
         epoch: int = 0,
         memory: int = MAX_PHOTO_MEMORY,
         profiled: bool = False,
+        usual: tuple[Usual, ...] = (),
     ) -> Group:
         """As it goes to a worker, which begins no image of it after so many seconds, takes for none more
         memory than so many bytes, and publishes nothing once the output is no longer of this epoch."""
@@ -71,6 +73,7 @@ class PhotoWork:
             profiled=profiled,
             memory=memory,
             alone=self.alone,
+            usual=usual,
         )
 
 

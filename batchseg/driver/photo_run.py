@@ -12,31 +12,30 @@ from batchseg.driver.class_shares import class_shares
 from batchseg.driver.context import JobContext
 from batchseg.driver.events import Note, PhaseStarted, PlanReady, WorkEnded
 from batchseg.driver.executors.start import LazyExecutor, driver_timeout
+from batchseg.driver.gone import Gone
 from batchseg.driver.loop import Tally
-from batchseg.driver.photo_look import judge_photographs, look_at_photographs
+from batchseg.driver.photo_look import fitting_samples, judge_photographs, look_at_photographs
 from batchseg.driver.photo_loop import PhotoLoop
-from batchseg.driver.photo_triage import PhotoTriage, StoredOutputs, triage_photographs
-from batchseg.driver.prepare import prepare
+from batchseg.driver.prepare import prepare_run
 from batchseg.driver.report import Report
 from batchseg.driver.revise import Revision, find_copies, results_of, revise, surplus, with_attributes
 from batchseg.driver.tasks import Executor, Slot
+from batchseg.driver.triage import Triage
 from batchseg.driver.value_check import Looked, judge_unseen
 from batchseg.errors import BatchsegError, ModelError, StoppedError
-from batchseg.inputs.left_out import LeftOut
-from batchseg.inputs.photo_listing import list_photographs, some_sources
 from batchseg.inputs.source import compute as pc
 from batchseg.job.recipe import Product, Recipe
 from batchseg.job.settings import MAX_PHOTO_MEMORY
-from batchseg.models.reading import read_package
 from batchseg.output import publish
 from batchseg.output.class_sums import ClassSums, class_sums
-from batchseg.output.columns import uninspected_count, verdict_counts
+from batchseg.output.columns import verdict_counts
 from batchseg.output.items import write_items
 from batchseg.output.layout import result_file
 from batchseg.output.ledger import Ledger
 from batchseg.output.region_parts import tidy
-from batchseg.output.rejudge import rejudge
-from batchseg.output.state import load_state
+from batchseg.output.rejudge import rejudge, review_counts
+from batchseg.pixels.band_order import turned_warning
+from batchseg.pixels.usual_values import Usual, usual_of
 from batchseg.predict.engine_choice import Choice
 from batchseg.system.amounts import are, counted
 from batchseg.system.threads import start_aside, wait_for
@@ -49,11 +48,13 @@ class PhotoRun:
         self._context, self._config = context, context.config
         self._choice: Choice
         self._listing: pa.Table
-        self._left_out: tuple[str, ...]
         photographs = self._config.photographs
         self._memory = MAX_PHOTO_MEMORY if photographs is None else photographs.max_photo_memory
         self._copied = self._rejudged = 0
+        self._gone = Gone()
         self._before = ClassSums()
+        self._usual: tuple[Usual, ...] = ()
+        """What the output's first photographs held."""
 
     def go(self, *, replace: bool) -> Report:
         """Do what is left.
@@ -63,37 +64,14 @@ class PhotoRun:
         """
         context, config = self._context, self._config
         context.emit(PhaseStarted(text="checking the model and listing inputs"))
-        package = read_package(config.model)
-        state, left_out = load_state(config.output), LeftOut()
-        self._listing, roots = list_photographs(config, state.roots if state else {}, left_out)
-        self._left_out = left_out.lines()
-        ledger = Ledger(config.output)
         with contextlib.ExitStack() as stack:
             executor = LazyExecutor(config, context.stop, stack, context.emit)
-            recipe, product, choice = prepare(
-                config,
-                package,
-                state,
-                executor,
-                some_sources(self._listing),
-                context.emit,
-                context.stop,
-                replace_all=replace,
-            )
-            ledger.claim(context.run_id, context.lock.guard)
-            self._choice = choice
-            triaged = triage_photographs(
-                self._listing,
-                ledger.table(),
-                pixel=recipe.digest,
-                product=product.digest,
-                outputs_there=StoredOutputs(config.output),
-            )
-            vanished = tuple(triaged.vanished.to_pylist())
-            context.note_left_out(self._left_out, gone=len(vanished), young=triaged.young)
-            remember = partial(
-                context.remember, recipe, product, roots=roots, choice=choice, vanished=vanished, before=state
-            )
+            prepared = prepare_run(context, executor, replace_all=replace)
+            recipe, product, ledger = prepared.recipe, prepared.product, prepared.ledger
+            triaged, self._gone, self._choice = prepared.triaged, prepared.gone, prepared.chosen
+            self._usual = prepared.usual
+            self._listing = prepared.listing
+            remember = partial(context.remember, prepared.state, prepared.new_state)
             if triaged.changed_attributes.num_rows:
                 ledger.append_table(with_attributes(ledger.table(), triaged.changed_attributes))
             self._judge_again(ledger, product)
@@ -102,7 +80,8 @@ class PhotoRun:
             parts = [
                 part.column("source_id").combine_chunks() for part in (revision.predict, revision.derive)
             ]
-            return self._end(ledger, product, loop, triaged, pa.concat_arrays(parts))
+            odd = self._odd_sources(loop, recipe)
+            return self._end(ledger, product, loop, triaged, pa.concat_arrays(parts), odd)
 
     def _work(
         self,
@@ -110,14 +89,14 @@ class PhotoRun:
         ledger: Ledger,
         recipe: Recipe,
         product: Product,
-        triaged: PhotoTriage,
+        triaged: Triage,
         revision: Revision,
-        remember: Callable[[], None],
+        remember: Callable[..., None],
     ) -> PhotoLoop | None:
         context, config = self._context, self._config
         todo = revision.predict
         if not (todo.num_rows or revision.derive.num_rows):
-            remember()
+            remember(usual=self._usual)
             context.emit(
                 Note(text=f"nothing to do: {counted(triaged.done, 'photograph')} {are(triaged.done)} done")
             )
@@ -126,7 +105,7 @@ class PhotoRun:
         executor = lazy.start()
         self._before = class_sums(ledger.table())
         slots = self._start_predictors(executor, recipe, product, todo, is_new=not triaged.done)
-        remember()
+        remember(usual=self._usual)
         context.emit(
             PlanReady(
                 scenes=todo.num_rows + revision.derive.num_rows,
@@ -149,7 +128,7 @@ class PhotoRun:
             # The table shows what there is; the snapshot waits for a run that is not in a hurry.
             with contextlib.suppress(BatchsegError):
                 context.lock.check()
-                self._write_items(ledger, product, triaged)
+                self._write_items(ledger, product)
             recorded = counted(loop.tally.done, "photograph")
             msg = f"{e} [{recorded} recorded in this run; {context.way_on}]"
             raise type(e)(msg) from e
@@ -172,25 +151,30 @@ class PhotoRun:
             superseded=revision.superseded,
             memory=self._memory,
             profile=context.profile,
+            usual=self._usual,
         )
 
     def _start_predictors(
         self, executor: Executor, recipe: Recipe, product: Product, todo: pa.Table, *, is_new: bool
     ) -> Sequence[Slot]:
-        """Load them; of an output that is new a few photographs are looked at meanwhile.
+        """Load them; of an output that is new, or of which it is not known what its first photographs held, a
+        few photographs are looked at meanwhile.
 
         To look at some takes a process of its own, most of a second: too much for each night of a job whose
         first one did.
         """
         config, stop = self._config, self._context.stop
         slots_to_come = start_aside(executor.start, recipe, product)
-        if not (todo.num_rows and is_new):
+        if not (todo.num_rows and (is_new or (config.check_values and not self._usual))):
             looked = judge_unseen(recipe, config) if todo.num_rows else Looked()
             slots = wait_for(slots_to_come, stop)
         else:
             looking = start_aside(look_at_photographs, todo, recipe, config.lease_timeout, self._memory)
             slots = wait_for(slots_to_come, stop)
-            looked = judge_photographs(wait_for(looking, stop), recipe, config, is_new=is_new)
+            seen = wait_for(looking, stop)
+            looked = judge_photographs(seen, recipe, config, is_new=is_new)
+            if is_new or not self._usual:
+                self._usual = usual_of(fitting_samples(seen))
         self._context.tell_values(looked)
         return slots
 
@@ -229,17 +213,25 @@ class PhotoRun:
         self._rejudged = rows.num_rows
         self._context.emit(Note(text=f"{counted(rows.num_rows, 'photograph')} judged again"))
 
-    def _write_items(self, ledger: Ledger, product: Product, triaged: PhotoTriage) -> None:
-        gone, names = triaged.vanished.to_pylist(), product.class_names
-        write_items(self._config.output, ledger.table(), names, gone, photographs=True)
+    def _write_items(self, ledger: Ledger, product: Product) -> None:
+        output, names = self._config.output, product.class_names
+        write_items(output, ledger.table(), names, self._gone.ids, photographs=True)
+
+    def _odd_sources(self, loop: PhotoLoop | None, recipe: Recipe) -> tuple[str, ...]:
+        """Warnings on what this run saw of its photographs."""
+        if loop is None or not self._config.check_values:
+            return ()
+        turned = turned_warning(loop.turned, recipe)
+        return (*loop.unlike.warnings, *([turned] if turned else []))
 
     def _end(
         self,
         ledger: Ledger,
         product: Product,
         loop: PhotoLoop | None,
-        triaged: PhotoTriage,
+        triaged: Triage,
         worked: Any,
+        odd_sources: tuple[str, ...],
     ) -> Report:
         context, output = self._context, self._config.output
         context.lock.end_work()
@@ -249,10 +241,11 @@ class PhotoRun:
             publish.remove_files([result_file(output, path) for path in paths])
         tidy(output, ledger)
         context.lock.guard()
-        self._write_items(ledger, product, triaged)
+        self._write_items(ledger, product)
         context.lock.check()
         ledger.merge()  # last: a ledger that is merged says that the run came to its end
         context.emit(WorkEnded())
+        uninspected, unlike = review_counts(ledger.table())
         return Report(
             output=output,
             log=context.log,
@@ -260,14 +253,19 @@ class PhotoRun:
             tally=loop.tally if loop is not None else Tally(),
             skipped=triaged.done,
             still_quarantined=triaged.quarantined,
-            vanished=tuple(triaged.vanished.to_pylist()),
+            vanished=self._gone.ids,
             young=triaged.young,
             sums=context.sums,
-            left_out=self._left_out,
-            classes=class_shares(class_sums(ledger.table(), worked), self._before, product.class_names),
+            left_out=self._gone.left_out,
+            broken_rows=self._gone.broken,
+            classes=class_shares(
+                class_sums(ledger.table(), worked), self._before, product.class_names, photographs=True
+            ),
             refused=tuple(loop.refused) if loop is not None else (),
             verdicts=verdict_counts(ledger.table()),
-            uninspected=uninspected_count(ledger.table()),
+            uninspected=uninspected,
+            unlike=unlike,
+            odd_sources=odd_sources,
             copied=self._copied,
             rejudged=self._rejudged,
         )

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
+from batchseg.driver.photo_fitting import fit_photo
 from batchseg.driver.tasks import Group, GroupAnswer, Inspected, from_stream
 from batchseg.errors import DamagedResultError, SourceError
 from batchseg.inputs.source import Doubt, words
@@ -19,9 +20,11 @@ from batchseg.job.recipe import Product, Recipe
 from batchseg.job.settings import MAX_PHOTO_MEMORY
 from batchseg.output.photo_mask import StoredMasks
 from batchseg.output.photo_results import Finished, ResultWriter
+from batchseg.pixels.band_order import turns
 from batchseg.pixels.photo.limits import Limits
 from batchseg.pixels.photo.load import Loaded, Row, listed_digest, load, read_ahead
 from batchseg.pixels.photo.room import Claim
+from batchseg.pixels.usual_values import Usual
 from batchseg.predict.photo import Fitting, answer_bytes
 from batchseg.predict.predictor import Predictor, Preparation
 from batchseg.system import storage
@@ -42,6 +45,7 @@ class _Clock:
     doubts: list[Doubt] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
     large: list[str] = field(default_factory=list)
+    turned: str = ""
 
 
 class GroupWorker:
@@ -90,7 +94,8 @@ class GroupWorker:
         writer = ResultWriter(self._output, self._recipe, self._product, self._cpu_class, group.epoch)
         if group.work == "predict":
             ahead = self._ahead(images, clock, group)
-            masks = self._predicted(images, ahead, clock, until=time.monotonic() + group.seconds)
+            until = time.monotonic() + group.seconds
+            masks = self._predicted(images, ahead, clock, group.usual, until=until)
         else:
             masks = self._derived(images, from_stream(group.results), clock)
         before = time.perf_counter()
@@ -107,6 +112,7 @@ class GroupWorker:
             doubts=tuple(clock.doubts),
             left=tuple(clock.left),
             large=tuple(clock.large),
+            turned=clock.turned,
             tiles=clock.tiles,
             pixels=clock.pixels,
             read_seconds=read,
@@ -117,22 +123,29 @@ class GroupWorker:
         )
 
     def _predicted(
-        self, images: pa.Table, ahead: Iterator[Loaded], clock: _Clock, *, until: float
+        self,
+        images: pa.Table,
+        ahead: Iterator[Loaded],
+        clock: _Clock,
+        usual: Sequence[Usual],
+        *,
+        until: float,
     ) -> Iterator[Finished]:
         """Masks in the order of the images; a batch holds tiles of as many images as it takes.
 
         Images are begun until `until`, of time.monotonic, at least one.
         """
-        open_: deque[tuple[Loaded, Fitting]] = deque()
+        open_: deque[tuple[Loaded, Fitting, str]] = deque()
         batch: list[tuple[Fitting, int]] = []
         for at, loaded in enumerate(ahead):
             if at and time.monotonic() > until:
                 clock.left += words(images["source_id"].slice(at))
                 break
-            fitting = self._fitting(loaded, clock)
-            if fitting is None:
+            fitted = self._fitted(loaded, clock, usual)
+            if fitted is None:
                 continue
-            open_.append((loaded, fitting))
+            fitting, unlike = fitted
+            open_.append((loaded, fitting, unlike))
             for number in range(fitting.inputs):
                 self._preparation(fitting.tile(number), self._buffer[len(batch)])
                 batch.append((fitting, number))
@@ -145,7 +158,7 @@ class GroupWorker:
         for item in open_:
             yield _finished(*item)
 
-    def _fitting(self, loaded: Loaded, clock: _Clock) -> Fitting | None:
+    def _fitted(self, loaded: Loaded, clock: _Clock, usual: Sequence[Usual]) -> tuple[Fitting, str] | None:
         if loaded.is_large:
             clock.large.append(loaded.row["source_id"])
         if loaded.doubt is not None:
@@ -153,13 +166,15 @@ class GroupWorker:
         if loaded.picture is None:
             return None
         try:
-            fitting = Fitting(loaded.picture, self._recipe)
+            fitting, unlike = fit_photo(loaded.row["source_id"], loaded.picture, self._recipe, usual)
         except SourceError as e:
             clock.doubts.append(Doubt.of(loaded.row["source_id"], e))
             return None
+        if not clock.turned and loaded.picture.is_rgb and turns(self._recipe):
+            clock.turned = loaded.row["source_id"]
         clock.tiles += fitting.inputs
         clock.pixels += fitting.shape_hw[0] * fitting.shape_hw[1]
-        return fitting
+        return fitting, unlike
 
     def _run(self, batch: list[tuple[Fitting, int]], clock: _Clock) -> None:
         if not batch:
@@ -200,6 +215,7 @@ class GroupWorker:
                 mask=mask,
                 content=known["content"] or "",
                 same_as=known["source_id"] if is_copy else known["same_as"] or "",
+                unlike=known["unlike"] or "",
                 recorded=0 if is_copy else known["recorded"],
             )
 
@@ -220,12 +236,16 @@ class GroupWorker:
         return GroupAnswer(rows=table, doubts=())
 
 
-def _finished(loaded: Loaded, fitting: Fitting) -> Finished:
-    return Finished(row=loaded.row, mask=fitting.mask(), content=loaded.content)
+def _finished(loaded: Loaded, fitting: Fitting, unlike: str) -> Finished:
+    return Finished(row=loaded.row, mask=fitting.mask(), content=loaded.content, unlike=unlike)
 
 
 def look_at(
-    row: Row, recipe: Recipe, memory: int = MAX_PHOTO_MEMORY, share: float = math.inf
+    row: Row,
+    recipe: Recipe,
+    memory: int = MAX_PHOTO_MEMORY,
+    share: float = math.inf,
+    usual: Sequence[Usual] = (),
 ) -> Doubt | None:
     """Read, decode and fit one photograph; why it cannot be done, None where it can.
 
@@ -234,6 +254,7 @@ def look_at(
         recipe: the pixel settings.
         memory: bytes that it may take.
         share: bytes that it may take beside others; what takes more is left to be done alone.
+        usual: what the output's first photographs held.
     """
     if row["size"] > share:
         return None
@@ -242,7 +263,7 @@ def look_at(
     if loaded.picture is None:
         return loaded.doubt
     try:
-        Fitting(loaded.picture, recipe)
+        fit_photo(row["source_id"], loaded.picture, recipe, usual)
     except SourceError as e:
         return Doubt.of(row["source_id"], e)
     return None
@@ -255,6 +276,7 @@ def inspect_photos(
     *,
     memory: int = MAX_PHOTO_MEMORY,
     alone: bool = False,
+    usual: Sequence[Usual] = (),
 ) -> Inspected:
     """Look at photographs one by one in a fresh process; one that ends or stops it is in doubt.
 
@@ -265,11 +287,12 @@ def inspect_photos(
             at most, twice.
         memory: bytes that one may take.
         alone: whether nothing that takes very much memory is under way beside; else such are not decoded.
+        usual: what the output's first photographs held.
     """
     until = time.monotonic() + timeout
     doubts: list[Doubt] = []
     each = max(5.0, min(60.0, timeout / 3))
-    given = recipe, storage.environment(), memory, math.inf if alone else memory_share()
+    given = recipe, storage.environment(), memory, math.inf if alone else memory_share(), usual
     most = max(MEMORY_BYTES, memory + BESIDE_BYTES)
     answers = each_in_fresh_process(_look, rows, *given, timeout=each, memory=most)
     for count, (row, answer) in enumerate(zip(rows, answers, strict=True), start=1):
@@ -290,6 +313,13 @@ def died(row: Row, error: ProcessDiedError) -> Doubt:
     )
 
 
-def _look(row: Row, recipe: Recipe, where: dict[str, str], memory: int, share: float) -> Doubt | None:
+def _look(
+    row: Row,
+    recipe: Recipe,
+    where: dict[str, str],
+    memory: int,
+    share: float,
+    usual: Sequence[Usual],
+) -> Doubt | None:
     storage.adopt(where)
-    return look_at(row, recipe, memory, share)
+    return look_at(row, recipe, memory, share, usual)

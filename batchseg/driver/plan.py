@@ -1,19 +1,19 @@
-"""What a run over scenes will do, decided before it does anything.
+"""What is to be done of scenes whose headers are known: in which shards, and what that takes.
 
-Pure functions of sources, settings and ledger: which scenes, in which shards, and what that takes.
-`batchseg plan` is `dry_run`.
+Headers come while leases run (`intake`); the first ones decide how large shards are. `batchseg plan` is
+`dry_run`.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from random import random
 
 import numpy as np
 
-from batchseg.driver.scene_triage import Triage
+from batchseg.driver.tasks import LEASES_AT_ONCE
+from batchseg.driver.triage import PREDICT, REMAKE, Triage
 from batchseg.errors import ConfigError
 from batchseg.inputs.source import Refusal, Scene
-from batchseg.job.recipe import Product, Recipe
+from batchseg.job.recipe import Recipe
 from batchseg.job.settings import JobConfig
 from batchseg.output.ledger import Ledger
 from batchseg.output.record import SceneRecord, ShardRecord
@@ -34,9 +34,6 @@ SHARD_BYTES = 32 * 2**20
 
 SHARD_TILES = 64
 
-LEASES_PER_WORKER = 3
-"""One predicted, one read and waiting, one being read or written."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SceneJob:
@@ -48,6 +45,8 @@ class SceneJob:
     """Its shards that earlier runs recorded."""
     encoded: SceneRecord | None
     """Its done record, where only names, colours or format changed: nothing is predicted."""
+    is_grazed: bool = False
+    """The area of interest touches it, and holds no pixel's centre: it is outside."""
 
     @property
     def grid_name(self) -> str:
@@ -56,7 +55,7 @@ class SceneJob:
 
     @property
     def is_outside(self) -> bool:
-        """Whether the area of interest does not touch it."""
+        """Whether the area of interest holds none of its pixels."""
         return self.grid.wanted is not None and not any(self.grid.wanted)
 
     @property
@@ -80,129 +79,138 @@ class SceneJob:
         return (shard for shard in self.grid if shard.core not in windows)
 
 
+Read = tuple[int, Scene | Refusal]
+"""What was read of a row of `Triage.todo`."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
+    """What is known of a run's work by the headers that were read."""
+
     triage: Triage
     jobs: tuple[SceneJob, ...]
     refusals: tuple[Refusal, ...]
+    unread: int = 0
+    """Rows of `triage.todo` whose headers were not read yet."""
 
 
-def make_plan(
-    triaged: Triage,
-    headers: Iterable[Scene | Refusal],
-    *,
-    recipe: Recipe,
-    product: Product,
-    ledger: Ledger,
-    cpu_classes: Sequence[str],
-    workers: int,
-    shard_tiles: int | None,
-    fragments_exist: Callable[[Sequence[ShardRecord]], list[bool]] = lambda records: [True] * len(records),
-) -> Plan:
-    """Turn headers into jobs and refusals: unfinished scenes first, last those that failed, in any order.
+class Planner:
+    """Makes jobs of headers, whenever they come.
 
     Args:
-        triaged: the sources.
-        headers: what was read of those to do, in any order.
         recipe: pixel settings.
-        product: names, colours, format.
         ledger: what is committed.
         cpu_classes: of the predictors at hand; shards of another class cannot be joined with theirs.
         workers: number of predictors.
         shard_tiles: tiles per shard side; None: chosen per scene.
+        leases: that all predictors take at once; None: as usual.
         fragments_exist: asked for a scene's committed shards; somebody may have cleaned up.
     """
-    jobs: list[SceneJob] = []
-    scenes, refusals = _told_apart(headers, recipe)
-    pixel = recipe.digest
-    tiles = sum(tile_grid(recipe, scene.height, scene.width).count for scene in scenes)
-    seconds = max(SHARD_SECONDS, workers / SHARDS_PER_SECOND)
-    share = min(tiles // (4 * workers), _tiles_in_time(seconds, recipe.facts.seconds_per_tile))
-    for scene in scenes:
-        job = _job(scene, recipe, pixel, product, ledger, cpu_classes, share, shard_tiles)
-        if scene.source.source_id in triaged.lost:
-            job = replace(job, encoded=None)
-        elif scene.source.source_id in triaged.incomplete:
-            job = replace(job, encoded=_to_encode_again(scene, pixel, ledger))
-        there = fragments_exist(job.committed)
-        kept = (record for record, is_there in zip(job.committed, there, strict=True) if is_there)
-        jobs.append(replace(job, committed=tuple(kept)))
-    jobs.sort(key=lambda job: _turn(job.scene.source.source_id, triaged, begun=bool(job.committed)))
-    refusals.sort(key=lambda refusal: _turn(refusal.source.source_id, triaged))
-    return Plan(triage=triaged, jobs=tuple(jobs), refusals=tuple(refusals))
+
+    def __init__(
+        self,
+        *,
+        recipe: Recipe,
+        ledger: Ledger,
+        cpu_classes: Sequence[str],
+        workers: int,
+        shard_tiles: int | None,
+        leases: int | None = None,
+        fragments_exist: Callable[[Sequence[ShardRecord]], list[bool]] = lambda records: (
+            [True] * len(records)
+        ),
+    ) -> None:
+        self.recipe, self.workers = recipe, workers
+        self.leases = leases or LEASES_AT_ONCE * workers
+        self._ledger, self._cpu_classes = ledger, cpu_classes
+        self._shard_tiles, self._fragments_exist = shard_tiles, fragments_exist
+        seconds = max(SHARD_SECONDS, workers / SHARDS_PER_SECOND)
+        self._share = _tiles_in_time(seconds, recipe.facts.seconds_per_tile)
+
+    def share_out(self, scenes: Sequence[Scene], count: int) -> None:
+        """Choose shards with which all predictors have several of the whole job.
+
+        Args:
+            scenes: those of which headers were read.
+            count: scenes of the whole job.
+        """
+        tiles = sum(tile_grid(self.recipe, scene.height, scene.width).count for scene in scenes)
+        if scenes:
+            self._share = min(self._share, tiles * count // len(scenes) // (4 * self.workers))
+
+    def job(self, scene: Scene, stored: int) -> SceneJob:
+        """What is to be done of a scene. `stored`: PREDICT, ENCODE or REMAKE."""
+        source, recipe = scene.source, self.recipe
+        committed = [
+            record
+            for record in self._ledger.shards(source.source_id)
+            if (record.tag, record.pixel) == (source.tag, recipe.digest)
+            and record.cpu_class in self._cpu_classes
+        ]
+        # A scene that was begun keeps its shards, whatever the job asks for now.
+        shape = shard_shape(scene, recipe, self._share, self._shard_tiles)
+        tiles_hw = committed[0].grid_hw if committed else shape
+        there = self._fragments_exist(committed) if committed else []
+        wanted, is_grazed = wanted_tiles(scene, recipe)
+        return SceneJob(
+            scene=scene,
+            grid=ShardGrid(
+                tiles=tile_grid(recipe, scene.height, scene.width), tiles_hw=tiles_hw, wanted=wanted
+            ),
+            is_grazed=is_grazed,
+            committed=tuple(record for record, is_there in zip(committed, there, strict=True) if is_there),
+            encoded=None if stored == PREDICT else self._encoded(scene, again=stored == REMAKE),
+        )
+
+    def _encoded(self, scene: Scene, *, again: bool) -> SceneRecord | None:
+        """The scene's done record; `again`: as if its mask were of another format, so that all that is made
+        of it is made again."""
+        done = self._ledger.source(scene.source.source_id)
+        if not isinstance(done, SceneRecord):
+            return None
+        return replace(done, encoding="") if again else done
 
 
-def _turn(source_id: str, triaged: Triage, *, begun: bool = False) -> tuple[bool, bool, float, str]:
-    """Sorts sources as they are done. What ended a run must not stand before the rest in the next one.
+def make_plan(triaged: Triage, read: Iterable[Read], planner: Planner) -> Plan:
+    """Turn headers into jobs and refusals, in the order of their rows."""
+    scenes, refusals = told_apart(sorted(read, key=lambda each: each[0]), planner.recipe)
+    count = triaged.todo.num_rows
+    planner.share_out([scene for _, scene in scenes], count - len(refusals))
+    return Plan(
+        triage=triaged,
+        jobs=tuple(planner.job(scene, int(triaged.stored[row])) for row, scene in scenes),
+        refusals=tuple(refusals),
+        unread=count - len(scenes) - len(refusals),
+    )
 
-    Nor before others that failed, every time: their order is another one in each run.
-    """
-    failed = source_id in triaged.failed
-    return failed, not begun, random() if failed else 0.0, source_id  # noqa: S311  no secret
 
-
-def _told_apart(headers: Iterable[Scene | Refusal], recipe: Recipe) -> tuple[list[Scene], list[Refusal]]:
+def told_apart(read: Iterable[Read], recipe: Recipe) -> tuple[list[tuple[int, Scene]], list[Refusal]]:
+    """Scenes that fit the job, and what does not or could not be read."""
     scenes, refusals = [], []
-    for header in headers:
+    for row, header in read:
         if isinstance(header, Refusal):
             refusals.append(header)
         elif reason := mismatch(header, recipe):
             refusals.append(Refusal(source=header.source, reason=reason, mismatch=True))
         else:
-            scenes.append(header)
+            scenes.append((row, header))
     return scenes, refusals
 
 
-def _job(
-    scene: Scene,
-    recipe: Recipe,
-    pixel: str,
-    product: Product,
-    ledger: Ledger,
-    cpu_classes: Sequence[str],
-    share: int,
-    shard_tiles: int | None,
-) -> SceneJob:
-    source = scene.source
-    tiles = tile_grid(recipe, scene.height, scene.width)
-    committed = [
-        record
-        for record in ledger.shards(source.source_id)
-        if (record.tag, record.pixel) == (source.tag, pixel) and record.cpu_class in cpu_classes
-    ]
-    # A scene that was begun keeps its shards, whatever the job asks for now.
-    tiles_hw = committed[0].grid_hw if committed else shard_shape(scene, recipe, share, shard_tiles)
-    done = _usable(scene, pixel, ledger)
-    return SceneJob(
-        scene=scene,
-        grid=ShardGrid(tiles=tiles, tiles_hw=tiles_hw, wanted=_wanted(scene, recipe)),
-        committed=tuple(committed),
-        encoded=done if done is not None and done.product != product.digest else None,
-    )
+def wanted_tiles(scene: Scene, recipe: Recipe) -> tuple[bytes | None, bool]:
+    """The tiles whose core touches the area of interest, as ShardGrid takes them; none where it is grazed.
 
-
-def _usable(scene: Scene, pixel: str, ledger: Ledger) -> SceneRecord | None:
-    """The scene's done record, if its mask is of this version and these pixel settings."""
-    done = ledger.source(scene.source.source_id)
-    if not isinstance(done, SceneRecord) or done.status != "done":
-        return None
-    return done if (done.tag, done.pixel) == (scene.source.tag, pixel) else None
-
-
-def _to_encode_again(scene: Scene, pixel: str, ledger: Ledger) -> SceneRecord | None:
-    """The same, as if its mask were of another format: all that is made of it is made again."""
-    done = _usable(scene, pixel, ledger)
-    return None if done is None else replace(done, encoding="")
-
-
-def _wanted(scene: Scene, recipe: Recipe) -> bytes | None:
-    """The tiles whose core touches the area of interest, as ShardGrid takes them."""
+    And whether it is: touched at an edge, or by less than a pixel.
+    """
     if recipe.area is None:
-        return None
+        return None, False
     grid = tile_grid(recipe, scene.height, scene.width)
     rows, cols = grid.shape_hw
     cores = [grid.cores(row, row + 1, col, col + 1) for row in range(rows) for col in range(cols)]
-    return np.packbits(footprint(recipe.area, scene).touches(cores)).tobytes()
+    there = footprint(recipe.area, scene)
+    touched = there.touches(cores)
+    is_grazed = bool(touched.any()) and not there.holds_a_pixel([cores[n] for n in np.flatnonzero(touched)])
+    return np.packbits(touched & (not is_grazed)).tobytes(), is_grazed
 
 
 def shard_shape(scene: Scene, recipe: Recipe, share: int, shard_tiles: int | None) -> tuple[int, int]:
@@ -256,37 +264,60 @@ class Estimate:
     bytes_out: int
     """Masks before compression, and their overviews."""
     in_flight_bytes: int
-    """Bound of pixels and masks between reading and writing: the object store is made for it."""
+    """Bound of pixels and masks between reading and writing."""
     seconds: float
     """Prediction alone, at the probe tile's speed."""
 
 
-def in_flight_bound(workers: int, asked: int | None) -> int:
-    """Bytes in flight: each predictor's leases at their largest, at most a quarter of the memory here."""
-    return asked or min(workers * LEASES_PER_WORKER * (SHARD_BYTES + SHARD_BYTES // 2), memory_bytes() // 4)
+def in_flight_bound(leases: int, asked: int | None) -> int:
+    """Bytes in flight: all predictors' leases at their largest, at most a quarter of the memory here."""
+    return asked or min(leases * (SHARD_BYTES + SHARD_BYTES // 2), memory_bytes() // 4)
 
 
-def estimate(plan: Plan, recipe: Recipe, workers: int, max_in_flight: int | None) -> Estimate:
-    tiles = pixels = bytes_in = bytes_out = largest = 0
-    out_size = np.dtype(recipe.mask_dtype).itemsize + recipe.confidence
-    for job in plan.jobs:
-        scene = job.scene
-        own_tiles, own_pixels, read, largest_read = _sums(job)
-        tiles, pixels = tiles + own_tiles, pixels + own_pixels
-        bytes_in += read * bytes_per_pixel(scene, recipe)
+class Measured:
+    """What jobs take, summed up as they come."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self._recipe = recipe
+        self._out_size = np.dtype(recipe.mask_dtype).itemsize + recipe.confidence
+        self.heard = 0
+        """Headers that were read, of what is refused too."""
+        self._sums = np.zeros(5, np.int64)
+        """Scenes, tiles, pixels, bytes in, bytes out."""
+        self._whole = np.zeros(5, np.int64)
+        """The same, as if nothing were committed: what the others are likely to be."""
+        self._largest = 0
+
+    def add(self, job: SceneJob) -> None:
+        scene, recipe = job.scene, self._recipe
+        tiles, pixels, read, largest = _sums(job)
         # Overviews add a quarter, a sixteenth and so on: a third.
-        bytes_out += scene.height * scene.width * out_size * 4 // 3
-        largest = max(largest, largest_read * bytes_per_pixel_in_flight(scene, recipe))
-    bound = max(in_flight_bound(workers, max_in_flight), largest)
-    return Estimate(
-        scenes=len(plan.jobs),
-        tiles=tiles,
-        source_pixels=pixels,
-        bytes_in=bytes_in,
-        bytes_out=bytes_out,
-        in_flight_bytes=bound,
-        seconds=tiles * recipe.facts.seconds_per_tile / workers,
-    )
+        out = scene.height * scene.width * self._out_size * 4 // 3
+        own = (1, tiles, pixels, read * bytes_per_pixel(scene, recipe), out)
+        self._sums += own
+        self._whole += _sized(own, job.tiles_at_most) if job.committed else own
+        self._largest = max(self._largest, largest * bytes_per_pixel_in_flight(scene, recipe))
+        self.heard += 1
+
+    def estimate(self, unread: int, planner: Planner, max_in_flight: int | None) -> Estimate:
+        """Numbers of all, with so many scenes of which nothing is known."""
+        more = self._whole * (unread / max(self.heard, 1))
+        scenes, tiles, pixels, bytes_in, bytes_out = (int(n) for n in self._sums + more.astype(np.int64))
+        return Estimate(
+            scenes=scenes,
+            tiles=tiles,
+            source_pixels=pixels,
+            bytes_in=bytes_in,
+            bytes_out=bytes_out,
+            in_flight_bytes=max(in_flight_bound(planner.leases, max_in_flight), self._largest),
+            seconds=tiles * self._recipe.facts.seconds_per_tile / planner.workers,
+        )
+
+
+def _sized(own: tuple[int, ...], tiles: int) -> tuple[int, ...]:
+    """Sums of what is left of a scene, enlarged to those of all its tiles."""
+    scenes, left, *others, out = own
+    return scenes, tiles, *(value * tiles // max(left, 1) for value in others), out
 
 
 def _sums(job: SceneJob) -> tuple[int, int, int, int]:
@@ -328,6 +359,7 @@ def refuse_unfit_job(plan: Plan, config: JobConfig, remedy: str = "") -> None:
     if not mismatches or plan.jobs or plan.triage.done:
         return
     first = mismatches[0]
-    more = f" (and {len(mismatches) - 1} more like it)" if len(mismatches) > 1 else ""
-    msg = f"{config.path} fits none of its inputs: {first.source.source_id} {first.reason}{more}"
+    msg = f"{config.path} fits none of its inputs: {first.source.source_id} {first.reason}"
+    if more := len(mismatches) - 1:
+        msg += f" (and {more} more like it: `batchseg plan` with `--set inputs=FILE` says why of one)"
     raise ConfigError(msg, *([remedy] if remedy else []))

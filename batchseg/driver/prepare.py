@@ -1,40 +1,161 @@
-"""What a run decides before it plans: recipe, product and engine, and what of earlier runs still holds.
+"""What a run is before it begins: recipe, product, engine and inputs, and what of earlier runs still holds.
 
-A model is probed only where no earlier run on a machine of this kind has done it.
+`batchseg plan` prepares the same and claims nothing. A model is probed only where no earlier run on a machine
+of this kind has done it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
+import pyarrow as pa
+
+from batchseg.driver.context import JobContext
 from batchseg.driver.events import Listener, Note
 from batchseg.driver.executors.start import LazyExecutor, worker_count
+from batchseg.driver.gone import Gone, gone_of
 from batchseg.driver.tasks import Stop
+from batchseg.driver.triage import Triage, triage_job
 from batchseg.engines.base import Device
-from batchseg.inputs.source import Source
+from batchseg.errors import ConfigError
+from batchseg.inputs.ids import InputRoot
+from batchseg.inputs.left_out import LeftOut
+from batchseg.inputs.listing import list_inputs
+from batchseg.inputs.scene_rows import some_sources
 from batchseg.job.alignment import check_alignment, is_aligned, misalignment, remedy
 from batchseg.job.recipe import Product, Recipe
 from batchseg.job.resolve import make_product, make_recipe, named_engine, tile_size
 from batchseg.job.settings import JobConfig
 from batchseg.models.package import ModelFacts, ModelPackage
-from batchseg.output.state import OutputState, check_pixel_settings
+from batchseg.models.reading import read_package
+from batchseg.output.columns import first_output
+from batchseg.output.layout import CONFIDENCE, MASKS, result_folder
+from batchseg.output.ledger import Ledger
+from batchseg.output.mask_names import first_rule, shown_rule
+from batchseg.output.state import OutputState, check_pixel_settings, load_state
 from batchseg.pixels.area import read_area
+from batchseg.pixels.usual_values import Usual
 from batchseg.predict.engine_choice import ENGINES, Choice, choose, is_open
 from batchseg.predict.probe import probed_once
 from batchseg.system.machine import cpu_class
 from batchseg.system.threads import start_aside, wait_for
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A job before anything of its sources is read, or anything is written."""
+
+    state: OutputState | None
+    """What earlier runs recorded of the output."""
+    roots: Mapping[str, InputRoot]
+    listing: pa.Table
+    """LISTING."""
+    ledger: Ledger
+    recipe: Recipe
+    product: Product
+    choice: Choice | None
+    """None: the first run will try engines, and this is none."""
+    triaged: Triage
+    gone: Gone
+    usual: tuple[Usual, ...]
+    """What the output's first sources held, unless all are to be replaced."""
+
+    @property
+    def new_state(self) -> OutputState:
+        """What a run is to record of the output."""
+        return OutputState(
+            pixel=self.recipe.settings(),
+            device=self.recipe.device,
+            facts=self.recipe.facts,
+            roots=self.roots,
+            choice=self.choice,
+            classes=self.product.class_names,
+            colors=tuple(info.color for info in self.product.classes),
+            vanished=self.gone.ids,
+            unseen=self.gone.why,
+            broken_rows=self.gone.broken,
+            mask_names=self.product.mask_names,
+        )
+
+    @property
+    def chosen(self) -> Choice:
+        """Of a run, which has tried engines where that was to be."""
+        assert self.choice is not None  # noqa: S101  as above
+        return self.choice
+
+
 def prepare(
+    config: JobConfig,
+    emit: Listener,
+    stop: Stop,
+    *,
+    executor: LazyExecutor | None = None,
+    claim: Callable[[Ledger], None] = lambda ledger: None,
+    replace_all: bool = False,
+) -> Prepared:
+    """List the inputs, and find out what is to be done of them, and how.
+
+    Args:
+        config: the job.
+        emit: hears of what is odd about it.
+        stop: asked often; a reason ends the run.
+        executor: started while the model is probed; None: nothing is started, and no engines are tried.
+        claim: takes the ledger over for a run, before results are looked at.
+        replace_all: earlier results are of other pixel settings, and are to be replaced.
+
+    Raises:
+        BatchsegError: one of errors.py; its exit code says how the run ended.
+    """
+    package = read_package(config.model)
+    state, left_out = load_state(config.output), LeftOut()
+    listing, roots = list_inputs(config, state.roots if state else {}, left_out)
+    ledger = Ledger(config.output)
+    recipe, product, choice = _recipe_of(
+        config, package, state, executor, listing, emit, stop, replace_all=replace_all
+    )
+    product = with_mask_names(product, config, state, ledger.table(), roots)
+    claim(ledger)
+    triaged = triage_job(config, listing, ledger, recipe, product)
+    return Prepared(
+        state=state,
+        roots=roots,
+        listing=listing,
+        ledger=ledger,
+        recipe=recipe,
+        product=product,
+        choice=choice,
+        triaged=triaged,
+        gone=gone_of(triaged.vanished.to_pylist(), ledger.table(), left_out),
+        usual=() if state is None or replace_all else state.usual,
+    )
+
+
+def prepare_run(context: JobContext, executor: LazyExecutor, *, replace_all: bool) -> Prepared:
+    """The same for a run, which takes the ledger over. Says what of the inputs is left out."""
+    prepared = prepare(
+        context.config,
+        context.emit,
+        context.stop,
+        executor=executor,
+        claim=lambda ledger: ledger.claim(context.run_id, context.lock.guard),
+        replace_all=replace_all,
+    )
+    context.note_left_out(prepared.gone, young=prepared.triaged.young)
+    return prepared
+
+
+def _recipe_of(
     config: JobConfig,
     package: ModelPackage,
     state: OutputState | None,
-    executor: LazyExecutor,
-    sources: Sequence[Source],
+    executor: LazyExecutor | None,
+    listing: pa.Table,
     emit: Listener,
     stop: Stop,
     *,
     replace_all: bool,
-) -> tuple[Recipe, Product, Choice]:
+) -> tuple[Recipe, Product, Choice | None]:
     """Recipe, product and engine, checked against what the output was made with."""
     area = read_area(config.aoi) if config.aoi else None
     kept = None if replace_all else kept_choice(package, state)
@@ -46,6 +167,9 @@ def prepare(
 
     check_tiles(config, recipe, None if replace_all else state, say)
     product = make_product(config, recipe)
+    if executor is None and is_open(config, kept):
+        return recipe, product, None
+    sources = None if executor is None else some_sources(listing, config)
     choosing = start_aside(
         partial(choose, config, recipe, kept, sources, workers=worker_count(config), say=say)
     )
@@ -79,6 +203,49 @@ def check_tiles(
         )
 
 
+def with_mask_names(
+    product: Product,
+    config: JobConfig,
+    state: OutputState | None,
+    known: pa.Table,
+    roots: Mapping[str, InputRoot],
+) -> Product:
+    """A product whose masks are named as the output began.
+
+    Args:
+        product: of the job.
+        config: the job.
+        state: None: the output is new, or what it remembers was lost; what is recorded tells then.
+        known: the ledger's rows.
+        roots: of the inputs.
+
+    Raises:
+        ConfigError: masks would take the places of their sources.
+    """
+    if state is None:
+        ids, paths = known["source_id"].to_pylist(), first_output(known, MASKS).to_pylist()
+        recorded = shown_rule((str(key), path) for key, path in zip(ids, paths, strict=True))
+        names = recorded or first_rule(given for _, given in config.inputs)
+    else:
+        names = state.mask_names
+    for root in roots.values() if names == "kept" else ():
+        for folder in (result_folder(config.output, layer) for layer in (MASKS, CONFIDENCE)):
+            if folder.path is not None and _is_same(folder.path / root.name, root.prefix):
+                msg = (
+                    f"{config.path}: inputs: {root.prefix} is the folder {folder} of the output by another "
+                    f"name, where masks would replace their sources; choose another output"
+                )
+                raise ConfigError(msg)
+    return replace(product, mask_names=names)
+
+
+def _is_same(folder: Path, other: str) -> bool:
+    try:
+        return folder.samefile(other)
+    except (OSError, ValueError):  # one is not there, or is no path
+        return False
+
+
 def kept_choice(package: ModelPackage, state: OutputState | None) -> Choice | None:
     """What the output's earlier runs chose for this model."""
     if state is None or state.pixel.get("model") != package.digest:
@@ -90,7 +257,7 @@ def _facts(
     config: JobConfig,
     package: ModelPackage,
     state: OutputState | None,
-    executor: LazyExecutor,
+    executor: LazyExecutor | None,
     stop: Stop,
     *,
     quiet: bool,
@@ -100,7 +267,7 @@ def _facts(
         return state.facts, state.device
     # Ray takes 4 s to start, the probe 3 s: side by side. The probe forks nothing of Ray's.
     answer = start_aside(probe_model, config, package)
-    if not quiet:
+    if executor is not None and not quiet:
         executor.start()
     return wait_for(answer, stop)
 

@@ -16,6 +16,7 @@ from batchseg.driver.events import (
     Note,
     PhaseStarted,
     PlanReady,
+    Replanned,
     Retried,
     SceneDone,
     SceneRefused,
@@ -60,6 +61,8 @@ class Sums:
             self.scenes_total, self.tiles_total, self.images = event.scenes, event.tiles, event.images
             self.first_lease = time.monotonic()
             self.busy.begin(event, self.first_lease)
+        elif isinstance(event, Replanned):
+            self.tiles_total += event.tiles
         elif isinstance(event, ShardsDone | GroupDone):
             self.tiles += event.tiles
             self.pixels += event.pixels
@@ -188,7 +191,7 @@ class LogListener:
             self._logger.warning("%s: sent again: %s", event.source_id, event.reason)
         elif isinstance(event, SceneRefused):
             self._logger.error("%s", describe(event))
-        elif not isinstance(event, Committed | WorkEnded):
+        elif not isinstance(event, Committed | Replanned | WorkEnded):
             self._logger.info("%s", describe(event))
 
 

@@ -41,14 +41,26 @@ class Report:
     """Of photographs: how many of all that are done have which verdict; None: scenes."""
     uninspected: int = 0
     """Of these, those that are REVIEW only because too little of them has data."""
+    unlike: int = 0
+    """Of these, those that are REVIEW only because they may be of another unit than the first ones."""
     copied: int = 0
     """Photographs whose content was known under another name."""
     rejudged: int = 0
     """Photographs whose verdict was derived again: by other rules, or because they passed unseen."""
-    warnings: tuple[str, ...] = ()
-    """What was odd about the scenes, in words."""
+    odd_sources: tuple[str, ...] = ()
+    """What was odd about the sources, in words."""
     left_out: tuple[str, ...] = ()
     """What of the inputs' folders and lists is no input, in lines."""
+
+    broken_rows: tuple[str, ...] = ()
+    """Of these lines those of rows that are broken, and of scenes that a closed folder may hide: work that is
+    not done."""
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What was odd about the sources, and about what the run made of them, in words."""
+        made = (self.classes.warning,) if self.classes.warning else ()
+        return (*self.odd_sources, *made)
 
     @property
     def run_id(self) -> str:
@@ -87,11 +99,12 @@ def save_summary(
         "engine": as_document(report.choice),
         "skipped": report.skipped,
         **({} if report.verdicts is None else {"verdicts": dict(report.verdicts)}),
-        **({} if report.verdicts is None else {"uninspected": report.uninspected}),
+        **({} if report.verdicts is None else {"uninspected": report.uninspected, "unlike": report.unlike}),
         "classes": {name: round(share, 6) for name, share in report.classes.shares.items()},
         "young": report.young,
-        "warnings": [*report.warnings, *([report.classes.warning] if report.classes.warning else [])],
+        "warnings": list(report.warnings),
         "left_out": list(report.left_out),
+        "broken_rows": list(report.broken_rows),
         "bad_pixels": {record.source_id: record.bad_pixels for record in report.damaged},
         "tiles": sums.tiles,
         "pixels": sums.pixels,

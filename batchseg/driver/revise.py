@@ -160,6 +160,7 @@ def _as_listed(rows: pa.Table) -> pa.Table:
         "size": pa.array(np.zeros(count, np.int64)),
         "young": pa.array(np.zeros(count, dtype=bool)),
         "problem": pa.repeat(pa.scalar(""), count),
+        "more": pa.repeat(pa.scalar(""), count),
     }
     return pa.table({name: columns[name] for name in LISTING.names}, schema=LISTING)
 

@@ -8,6 +8,7 @@ import shapely
 from pyproj.exceptions import ProjError
 
 from batchseg.driver.plan import Plan
+from batchseg.driver.scene_words import count_of, examples
 from batchseg.errors import ConfigError
 from batchseg.inputs.source import Affine6, Scene
 from batchseg.job.recipe import Area, Recipe
@@ -17,27 +18,66 @@ Box = tuple[float, float, float, float]
 """Least x, least y, greatest x, greatest y."""
 
 
-def refuse_area_elsewhere(plan: Plan, recipe: Recipe, config: JobConfig) -> None:
+def refuse_area_elsewhere(plan: Plan, recipe: Recipe, config: JobConfig, beyond: int = 0) -> None:
     """An area that meets no scene is wrong, unless earlier runs have done some.
 
+    Args:
+        plan: of the job.
+        recipe: pixel settings.
+        config: the job.
+        beyond: scenes outside the area that are not in the plan.
+
     Raises:
-        ConfigError: there are scenes, and none of them, now or earlier, has a tile that the area touches.
+        ConfigError: there are scenes, and none of them, now or earlier, has a pixel in the area.
     """
-    if recipe.area is None or plan.triage.done or not _all_outside(plan):
+    if recipe.area is None or plan.triage.done or plan.unread > beyond or not _all_outside(plan):
         return
     where = f"{config.path}: aoi: {_file(config.aoi)}"
-    msg = f"{where} meets no scene, of {len(plan.jobs)}: {_apart(plan, recipe.area)}"
+    msg = f"{where} meets no scene, of {len(plan.jobs) + beyond}: {_apart(plan, recipe.area)}"
     raise ConfigError(msg)
 
 
 def area_warning(plan: Plan, recipe: Recipe) -> str:
-    """In words where the area meets no scene of this run, or parts of it are turned; else empty."""
+    """In words where the area meets no scene of this run, only grazes some, or parts of it are turned."""
     if recipe.area is None:
         return ""
-    if _all_outside(plan):
-        return f"aoi: it meets no scene of this run, of {len(plan.jobs)}: {_apart(plan, recipe.area)}"
-    parts = shapely.get_parts(shapely.from_wkb(recipe.area.wkb))
-    there = _box_of([job.scene for job in plan.jobs], recipe.area.crs)
+    if not plan.unread and _all_outside(plan):
+        return outside_warning(plan, recipe.area, len(plan.jobs))
+    return _grazed(plan, recipe.area) or _turned(plan, recipe.area)
+
+
+def outside_warning(plan: Plan, area: Area, count: int) -> str:
+    """In words that the area meets none of so many scenes, of which the plan has some."""
+    return f"aoi: it meets no scene of this run, of {count}: {_apart(plan, area)}"
+
+
+def crossing_warning(recipe: Recipe) -> str:
+    """In words where polygons of the area cross themselves."""
+    if recipe.area is None or not recipe.area.crossed:
+        return ""
+    return (
+        f"aoi: {recipe.area.crossed}: what its outline goes around twice counts as outside, and a corner out "
+        f"of order leaves parts out; mend it (in QGIS: Check validity), and the warning is gone"
+    )
+
+
+def _grazed(plan: Plan, area: Area) -> str:
+    """Where the area holds no pixel's centre of scenes that it touches."""
+    scenes = [job.scene for job in plan.jobs if job.is_grazed]
+    if not scenes:
+        return ""
+    where = f"of {count_of(scenes)} that it touches ({examples(scenes)}) no pixel's centre lies in it"
+    there = _box_of(scenes, area.crs)
+    boxes = f"it lies at {_words(shapely.from_wkb(area.wkb).bounds)}" + (
+        f", they at {_words(there)}" if there else ""
+    )
+    return f"aoi: {where}, so their masks are nodata: {boxes}"
+
+
+def _turned(plan: Plan, area: Area) -> str:
+    """Where parts of the area would meet scenes if their axes were swapped."""
+    parts = shapely.get_parts(shapely.from_wkb(area.wkb))
+    there = _box_of([job.scene for job in plan.jobs], area.crs)
     if there is None or len(parts) == 1:
         return ""
     left, bottom, right, top = shapely.bounds(parts).T
@@ -70,6 +110,12 @@ def _apart(plan: Plan, area: Area) -> str:
     left, bottom, right, top = own
     if shapely.box(bottom, left, top, right).intersects(shapely.box(*there)):
         words += "; its axes are swapped: write x (longitude, easting) before y"
+    grazed = [job.scene for job in plan.jobs if job.is_grazed]
+    if grazed:
+        words += (
+            f"; it touches {count_of(grazed)} ({examples(grazed)}), and no pixel's centre lies in it: it is "
+            f"smaller than a pixel there, or ends at their edges. Widen it by a pixel to have them"
+        )
     return words
 
 

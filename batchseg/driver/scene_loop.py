@@ -5,11 +5,12 @@
 """
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from batchseg.driver.commit import Commits, Refusals, refusal_record
 from batchseg.driver.events import Listener, Note, Retried, SceneDone, ShardsDone
 from batchseg.driver.in_flight import LeaseInFlight, LeasesInFlight
+from batchseg.driver.intake import Later, Nothing
 from batchseg.driver.loop import POLL_SECONDS, GivenUpError, Tally, drain, is_failure, late
 from batchseg.driver.plan import SceneJob
 from batchseg.driver.progress import describe_damage
@@ -27,13 +28,20 @@ from batchseg.driver.tasks import (
     Slot,
     SlotsChanged,
 )
+from batchseg.driver.unlike import SceneReaches
 from batchseg.errors import StoppedError
 from batchseg.job.recipe import Recipe
 from batchseg.output.ledger import Ledger
 from batchseg.output.record import SceneRecord
+from batchseg.pixels.usual_values import Usual
+from batchseg.system.timing import Stint
 
 LOOK_SECONDS = 1.0
 """Between looks for leases and finishes that are late, or a tenth of the time that a lease has."""
+
+SCENES_AHEAD, SCENES_AHEAD_PER_SLOT = 256, 8
+"""Scenes that wait at most, the second for each predictor, so that none waits for headers: some seconds of
+work of the smallest scenes."""
 
 
 class SceneLoop:
@@ -54,6 +62,7 @@ class SceneLoop:
         stop_after: int,
         epoch: int,
         profile: bool = False,
+        usual: Sequence[Usual] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Prepare a run.
@@ -71,19 +80,20 @@ class SceneLoop:
             stop_after: sources in a row with the same error that end the run, none of them quarantined.
             epoch: of the lock, which is looked at before a mask is replaced.
             profile: ask for the times of each step.
+            usual: what the output's first scenes held.
             clock: seconds.
         """
         self._executor, self._stop, self._emit, self._clock = executor, stop, emit, clock
         self._lease_timeout = lease_timeout
-        self.tally = Tally()
+        self.tally, self.reaches = Tally(), SceneReaches(usual)
         self.flights = LeasesInFlight(slots)
         self._queue = SceneQueue(recipe)
         self._failures = SceneFailures(output)
         self._commits = Commits(output, ledger, clock, emit if profile else None)
         self._refusals: Refusals[SceneRecord] = Refusals(stop_after, self._commits, emit)
-        usual = self.flights.slots[0].cpu_class
+        usual_class = self.flights.slots[0].cpu_class
         self._finishes = SceneFinishes(
-            executor, recipe, epoch=epoch, usual_class=usual, timeout=lease_timeout, clock=clock
+            executor, recipe, epoch=epoch, usual_class=usual_class, timeout=lease_timeout, clock=clock
         )
         self._scheduler = LeaseScheduler(
             executor=executor,
@@ -95,16 +105,23 @@ class SceneLoop:
             seconds_per_tile=recipe.facts.seconds_per_tile,
             clock=clock,
             profiled=profile,
+            epoch=epoch,
             tally=self.tally,
         )
         self._looked_at = clock()
 
-    def run(self, jobs: Iterable[SceneJob], refusals: Iterable[SceneRecord] = ()) -> None:
+    def run(
+        self,
+        jobs: Iterable[SceneJob],
+        refusals: Iterable[SceneRecord] = (),
+        later: Later = Nothing(),  # noqa: B008  it holds nothing
+    ) -> None:
         """Do all jobs.
 
         Args:
-            jobs: in the order in which they are to be started.
+            jobs: the first, in the order in which they are to be started.
             refusals: sources whose header showed that they cannot be done.
+            later: gives further ones while leases run.
 
         Raises:
             StoppedError: told to stop, or the environment fails; what was done is recorded.
@@ -112,6 +129,7 @@ class SceneLoop:
         """
         jobs = list(jobs)
         self._queue.add(jobs)
+        self._queue.tiles_to_come = later.tiles
         try:
             for record in refusals:
                 # A header that is wrong is that file's; a storage that gave none at all may be everybody's.
@@ -120,12 +138,14 @@ class SceneLoop:
                 if reason := self._stop():
                     self._drain()
                     raise StoppedError(reason)
+                self._take_more(later)
                 self._scheduler.fill()
                 self._handle(self._executor.poll(POLL_SECONDS))
                 self._give_up_late()
-                if self._commits.is_due(hurry=self._finishes.waits):
+                waits = self._finishes.waits
+                if self._commits.is_due(hurry=waits) or (waits and not self.flights):
                     self._commit()
-                if not (self._queue.waits or self._queue.begun or self.flights):
+                if not (later.goes_on or self._is_busy):
                     break
             self._refusals.flush()
         except GivenUpError as e:
@@ -135,6 +155,26 @@ class SceneLoop:
         finally:
             self._finishes.stop()
             self._commit()
+
+    @property
+    def _is_busy(self) -> bool:
+        return bool(self._queue.waits or self._queue.begun or self.flights)
+
+    def _take_more(self, later: Later) -> None:
+        """Scenes whose headers have come, as many as are soon begun."""
+        ahead = max(SCENES_AHEAD, SCENES_AHEAD_PER_SLOT * len(self.flights.slots))
+        if not later.goes_on or self._queue.waits >= ahead:
+            return
+        taken = later.take(ahead - self._queue.waits, 0.0 if self._is_busy else POLL_SECONDS)
+        for refusal in taken.refused:
+            record = refusal_record(refusal.source, refusal.reason, transient=refusal.transient)
+            # A storage that no longer gives headers gives no leases their pixels either, for all the others.
+            self._refusals.add(record, is_single=record.status == "quarantined")
+        if taken.jobs:
+            self._refusals.flush()
+        self._queue.add(taken.jobs)
+        self._queue.tiles_to_come = later.tiles
+        self._scheduler.allow(taken.in_flight_bytes)
 
     def close(self) -> None:
         """Wait until what recorded sources no longer need is removed: in a bucket that takes a while."""
@@ -167,8 +207,10 @@ class SceneLoop:
         self._scheduler.note_speed(result)
         self.tally.predicted += predicted
         self.tally.shards += len(result.records)
-        work.records += result.records
-        self._commits.add(*result.records)
+        self.reaches.add(work.source_id, result.reach)
+        if result.done is None:
+            work.records += result.records
+            self._commits.add(*result.records)
         self._emit(
             ShardsDone(
                 source_id=work.source_id,
@@ -190,13 +232,19 @@ class SceneLoop:
         work.lost = 0
         self._failures.note_success()
         self._queue.release(work)
-        if not work.finishing and work.is_predicted:
-            self._refusals.flush()  # a whole scene was read: those held back are single cases
+        if result.done is None and (work.finishing or not work.is_predicted):
+            return
+        self.reaches.end(work.source_id)
+        self._refusals.flush()  # a whole scene was read: those held back are single cases
+        if result.done is None:
             self._finishes.add(work)
+        else:
+            self._end(work, result.done, result.finish_seconds)
 
     def _on_failure(self, flight: LeaseInFlight, failure: Failure) -> None:
         work, retry = flight.work, self._failures.of_lease(flight, failure)
         if retry is None:
+            self._scheduler.withdraw(work)  # they would fail in the same way, one time limit after the other
             left = self._queue.end(work) + flight.lease.tiles
             self._refuse(
                 work, failure.reason, transient=failure.transient, is_single=failure.is_own, tiles=left
@@ -214,12 +262,17 @@ class SceneLoop:
         if isinstance(outcome.result, Failure):
             self._on_failed_finish(work, outcome.result)
             return
-        record, seconds = outcome.result
         self._failures.note_success()
+        self._end(work, *outcome.result, outcome.stints)
+
+    def _end(
+        self, work: SceneWork, record: SceneRecord, seconds: float, stints: tuple[Stint, ...] = ()
+    ) -> None:
+        """A scene is finished."""
         self._queue.end(work)
         self._commits.add(record)
         self.tally.done += 1
-        self._emit(SceneDone(source_id=work.source_id, finish_seconds=seconds, stints=outcome.stints))
+        self._emit(SceneDone(source_id=work.source_id, finish_seconds=seconds, stints=stints))
         if record.bad_pixels:
             self._emit(Note(text=f"{work.source_id}: {describe_damage(record)}"))
 

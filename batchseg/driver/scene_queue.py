@@ -125,6 +125,8 @@ class SceneQueue:
         self._classes: Counter[str] = Counter()
         """Scenes begun by the class of CPU that they belong to."""
         self._tiles_left = 0
+        self.tiles_to_come = 0
+        """That scenes are likely to have whose headers were not read yet."""
         self.retries = Retries()
 
     def add(self, jobs: Iterable[SceneJob]) -> None:
@@ -134,9 +136,9 @@ class SceneQueue:
         self._tiles_left += sum(job.tiles_at_most for job in jobs)
 
     @property
-    def waits(self) -> bool:
-        """Whether there are scenes that were not begun."""
-        return bool(self._waiting)
+    def waits(self) -> int:
+        """Scenes that were not begun."""
+        return len(self._waiting)
 
     @property
     def begun(self) -> int:
@@ -145,8 +147,8 @@ class SceneQueue:
 
     @property
     def tiles_left(self) -> int:
-        """Tiles that nobody was given yet, of scenes that wait at most."""
-        return self._tiles_left
+        """Tiles that nobody was given yet, of scenes that wait at most, of others by guess."""
+        return self._tiles_left + self.tiles_to_come
 
     def begin(self) -> SceneWork:
         """Begin the next scene that waits."""

@@ -37,6 +37,7 @@ class LeaseScheduler:
         seconds_per_tile: of prediction, as far as it is known.
         clock: seconds.
         profiled: ask for the times of each step.
+        epoch: of the run's lock.
         tally: counts tiles that are sent again.
     """
 
@@ -52,11 +53,12 @@ class LeaseScheduler:
         seconds_per_tile: float,
         clock: Callable[[], float],
         profiled: bool,
+        epoch: int,
         tally: Tally,
     ) -> None:
         self._executor, self._queue, self._flights, self._finishes = executor, queue, flights, finishes
         self._emit, self._clock, self._profiled, self._tally = emit, clock, profiled, tally
-        self._in_flight_bytes, self._seconds_per_tile = in_flight_bytes, seconds_per_tile
+        self._in_flight_bytes, self._seconds_per_tile, self._epoch = in_flight_bytes, seconds_per_tile, epoch
         self._next_lease = 0
         self._class_seen: dict[str, float] = {}
         """When a class of CPU last lost a predictor."""
@@ -72,6 +74,10 @@ class LeaseScheduler:
                 stuck.clear()
             else:
                 stuck.add(slot.cpu_class)
+
+    def allow(self, nbytes: int) -> None:
+        """So many bytes may be in flight, if it were less: a scene with larger shards came."""
+        self._in_flight_bytes = max(self._in_flight_bytes, nbytes)
 
     def change_slots(self, slots: Iterable[Slot]) -> None:
         """Predictors came or went."""
@@ -89,9 +95,13 @@ class LeaseScheduler:
     def take_back(self, work: SceneWork) -> None:
         """Take back a scene's other leases until one of its own has come through: they may hang as well."""
         work.held = True
+        self.withdraw(work)
+
+    def withdraw(self, work: SceneWork) -> None:
+        """Take back a scene's leases that are under way."""
         for flight in self._flights.of(work):
             self._flights.pop(flight.lease.id)
-            self._executor.abandon(flight.task)
+            self._executor.withdraw(flight.task)
             self._queue.put_back(work, flight.lease.shards)
 
     def _give_lease(self, slot: Slot) -> bool:
@@ -101,7 +111,7 @@ class LeaseScheduler:
             self._submit(retry, slot)
             return True
         work = self._scene_for(slot)
-        shards = () if work is None else self._cut(work)
+        shards = () if work is None else self._cut(work, is_first=self._flights.is_new(slot))
         if work is None or not shards:
             return False
         self._queue.assign(work, slot.cpu_class)
@@ -133,14 +143,17 @@ class LeaseScheduler:
                 return True
         return False
 
-    def _cut(self, work: SceneWork) -> tuple[Shard, ...]:
-        """Consecutive open shards worth a lease, fewer towards the end; none: no room in memory."""
+    def _cut(self, work: SceneWork, *, is_first: bool) -> tuple[Shard, ...]:
+        """Consecutive open shards worth a lease, fewer towards the end; none: no room in memory.
+
+        The first one of a predictor is a shard, as it predicts nothing until that is read.
+        """
         flights = self._flights
         share = self._queue.tiles_left // flights.most
         limit = int(self._lease_seconds / max(self._seconds_per_tile, 1e-6))
         if work.tiles_open <= REST * limit:
             limit = work.tiles_open
-        limit = max(1, min(share, limit))
+        limit = 1 if is_first else max(1, min(share, limit))
         free, most = self._in_flight_bytes - flights.nbytes, self._in_flight_bytes // flights.most
         taken: list[Shard] = []
         tiles = nbytes = 0
@@ -168,6 +181,8 @@ class LeaseScheduler:
             grid=work.job.grid_name,
             cpu_class=slot.cpu_class,
             shards=shards,
+            is_whole=len(shards) + len(work.outside) == work.job.grid.count,
+            epoch=self._epoch,
             profiled=self._profiled,
         )
         self._next_lease += 1

@@ -3,24 +3,25 @@
 `plan` shows it, a run says it when it begins, and its report repeats it.
 """
 
+import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
+from batchseg.driver.band_warnings import band_warnings
 from batchseg.driver.plan import Plan
-from batchseg.driver.scene_area import area_warning
+from batchseg.driver.scene_area import area_warning, crossing_warning, outside_warning
+from batchseg.driver.scene_words import count_of, examples
 from batchseg.inputs.source import Scene
 from batchseg.job.recipe import Recipe
-from batchseg.pixels.bands import bands_of, called, color_of, describe_bands
-from batchseg.pixels.fit import WARNED_FACTOR, factor, impossible_nodata
-from batchseg.pixels.ground import body, ground_resolution
-
-SHOWN = 3
-"""Examples of scenes in one warning."""
-
-BLUE_FIRST = ("blue", "green", "red")
+from batchseg.pixels.bands import bands_of, describe_bands
+from batchseg.pixels.fit import WARNED_FACTOR, impossible_nodata
+from batchseg.pixels.ground import body, ground_resolution, metres, most_apart
 
 LAYOUTS_SHOWN = 5
 """Different kinds of bands that a plan shows."""
+
+COMPARED = 8
+"""First scenes of a run with which its later ones are compared."""
 
 
 def scene_warnings(plan: Plan, recipe: Recipe) -> tuple[str, ...]:
@@ -28,13 +29,68 @@ def scene_warnings(plan: Plan, recipe: Recipe) -> tuple[str, ...]:
     scenes = [job.scene for job in plan.jobs if not job.is_outside]
     found = [
         area_warning(plan, recipe),
+        crossing_warning(recipe),
         *_resolution(scenes, recipe),
-        *_bands(scenes, recipe),
+        *band_warnings(scenes, recipe),
         _nodata(scenes, recipe),
         _bodies(scenes),
         _places(scenes),
     ]
     return tuple(filter(None, found))
+
+
+class SceneWarnings:
+    """Warnings of a run whose headers come while it works: each kind is told once, when it shows."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self._recipe = recipe
+        self._lines: list[str] = []
+        self._kinds: set[str] = set()
+        self._begun_with: Plan | None = None
+        """Some of the first scenes, with which later ones are compared."""
+        self._outside = 0
+        self._is_met = False
+        """Whether the area of interest meets any scene."""
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        return tuple(self._lines)
+
+    def begin(self, plan: Plan) -> None:
+        """Take the first scenes of a run."""
+        self._begun_with = replace(plan, jobs=plan.jobs[:COMPARED], refusals=())
+        self._is_met = not all(job.is_outside for job in plan.jobs)
+        self._outside = len(plan.jobs)
+        self._lines = list(scene_warnings(plan, self._recipe))
+        ids = [job.scene.source.source_id for job in plan.jobs] if self._lines else []
+        self._kinds = {_kind(line, ids) for line in self._lines}
+
+    def add(self, plan: Plan) -> list[str]:
+        """Take further scenes; what was not told yet of their kind."""
+        first = self._begun_with or plan
+        compared = replace(plan, jobs=(*first.jobs, *plan.jobs), unread=1)
+        news = self._note(scene_warnings(compared, self._recipe), compared)
+        self._is_met = self._is_met or not all(job.is_outside for job in plan.jobs)
+        self._outside += len(plan.jobs)
+        if self._recipe.area is not None and not (plan.unread or self._is_met):
+            news += self._note([outside_warning(compared, self._recipe.area, self._outside)], compared)
+        return news
+
+    def _note(self, lines: Sequence[str], plan: Plan) -> list[str]:
+        ids = [job.scene.source.source_id for job in plan.jobs] if lines else []
+        kinds = {_kind(line, ids): line for line in lines}
+        news = [line for kind, line in kinds.items() if kind not in self._kinds]
+        self._kinds |= kinds.keys()
+        self._lines += news
+        return news
+
+
+def _kind(line: str, ids: Sequence[str]) -> str:
+    """A warning without the numbers and names that it would have of other scenes alike."""
+    names = "|".join(map(re.escape, sorted(ids, key=len, reverse=True)))
+    line = re.sub(rf"(?<![\w/.])({names})(?![\w/])", "@", line)
+    line = re.sub(r"@(, (@|\.\.\.))*", "@", line)
+    return re.sub(r"[\d.]+(e[+-]?\d+)?", "#", line).replace("scenes", "scene")
 
 
 def describe_scenes(plan: Plan, recipe: Recipe) -> tuple[str, ...]:
@@ -46,22 +102,26 @@ def describe_scenes(plan: Plan, recipe: Recipe) -> tuple[str, ...]:
     for scene in scenes:
         kinds.setdefault(describe_bands(scene), []).append(scene)
     layouts = sorted(kinds.items(), key=lambda kind: -len(kind[1]))
-    lines = [f"bands    {words}: {_count(alike)}" for words, alike in layouts[:LAYOUTS_SHOWN]]
+    lines = [f"bands    {words}: {count_of(alike)}" for words, alike in layouts[:LAYOUTS_SHOWN]]
     if len(layouts) > LAYOUTS_SHOWN:
-        lines.append(f"         and {len(layouts) - LAYOUTS_SHOWN} other kinds of scenes")
-    lines.append(f"         the network gets {', '.join(map(str, recipe.band_names or recipe.bands))}")
+        rest = [scene for _, alike in layouts[LAYOUTS_SHOWN:] for scene in alike[:1]]
+        lines.append(
+            f"         and {len(rest)} other kinds of scenes ({examples(rest)}): `batchseg plan` with"
+        )
+        lines.append("         `--set inputs=FILE` shows those of one")
+    given: Sequence[object] = recipe.band_names or recipe.bands
+    if recipe.all_bands:
+        several = {bands_of(scene, recipe) for scene in scenes}
+        given = several.pop() if len(several) == 1 else ("all bands but alpha",)
+    lines.append(f"         the network gets {', '.join(map(str, given))}")
     made_for = f"; the model was made for {recipe.resolution:.3g} m" if recipe.resolution else ""
     sizes = [size for scene in scenes if (size := ground_resolution(scene)) is not None]
     if not sizes:
         return (*lines, f"ground   nothing says how large the pixels are{made_for}")
-    least, most = (f"{size:.3g}" for size in (min(sizes), max(sizes)))
-    between = least if least == most else f"{least} to {most}"
-    return (*lines, f"ground   {between} m per pixel{made_for}")
-
-
-def _examples(scenes: Sequence[Scene]) -> str:
-    names = [scene.source.source_id for scene in scenes[:SHOWN]]
-    return ", ".join([*names, "..."] if len(scenes) > SHOWN else names)
+    sides = [side for size in sizes for side in size]
+    words = {metres(size) for size in sizes}
+    between = words.pop() if len(words) == 1 else f"{min(sides):.3g} to {max(sides):.3g} m"
+    return (*lines, f"ground   {between} per pixel{made_for}")
 
 
 def _resolution(scenes: Sequence[Scene], recipe: Recipe) -> Iterator[str]:
@@ -70,94 +130,25 @@ def _resolution(scenes: Sequence[Scene], recipe: Recipe) -> Iterator[str]:
         return
     sizes = [(ground_resolution(scene), scene) for scene in scenes]
     begin = f"resolution: the model was made for pixels of {made_for:.3g} m; "
-    far = [(factor(size, made_for), size, scene) for size, scene in sizes if size]
+    far = [(most_apart(size, made_for), size, scene) for size, scene in sizes if size]
     far = [each for each in far if each[0] > WARNED_FACTOR]
     if far:
         _, size, scene = max(far, key=lambda each: each[0])
         yield (
-            f"{begin}{len(far)} of {_count(scenes)} have others ({scene.source.source_id}: {size:.3g} m), in "
-            f"which all things have another size; resample them (gdalwarp -tr)"
+            f"{begin}{len(far)} of {count_of(scenes)} have others ({scene.source.source_id}: "
+            f"{metres(size)}), in which all things have another size; resample them (gdalwarp -tr)"
         )
     unknown = [scene for size, scene in sizes if size is None]
     if unknown:
         yield (
-            f"{begin}nothing says how large those of {len(unknown)} of {_count(scenes)} are "
-            f"({_examples(unknown)})"
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Alike:
-    """Scenes whose bands have the same names and colours."""
-
-    scenes: list[Scene]
-    bands: tuple[int, ...]
-    """That the network gets."""
-
-    @property
-    def first(self) -> Scene:
-        return self.scenes[0]
-
-    @property
-    def colors(self) -> tuple[str, ...]:
-        return tuple(color_of(self.first, band) for band in self.bands)
-
-
-def _bands(scenes: Sequence[Scene], recipe: Recipe) -> Iterator[str]:
-    by_look: dict[tuple[tuple[str, ...], ...], list[Scene]] = {}
-    for scene in scenes:
-        by_look.setdefault((scene.band_names, scene.colors), []).append(scene)
-    kinds = [_Alike(scenes=alike, bands=bands_of(alike[0], recipe)) for alike in by_look.values()]
-    for kind in kinds:
-        colors = kind.first.colors
-        if palette := next((n for n in kind.bands if colors and colors[n - 1] == "palette"), 0):
-            yield (
-                f"bands: {called(kind.first, palette)} of {_count(kind.scenes)} ({_examples(kind.scenes)}) "
-                f"holds places in a table of colours, no brightness; `gdal_translate -expand rgb` makes "
-                f"colours of it"
-            )
-    known = [kind for kind in kinds if len(set(BLUE_FIRST) & set(kind.colors)) > 1]
-    counts: dict[tuple[str, ...], int] = {}
-    for kind in known:
-        counts[kind.colors] = counts.get(kind.colors, 0) + len(kind.scenes)
-    usual = max(known, key=lambda kind: counts[kind.colors], default=None)
-    others = [scene for kind in known if usual and _differs(kind, usual) for scene in kind.scenes]
-    if usual and others:
-        yield (
-            f"bands: the network gets {_in_words(usual)} of {_examples(usual.scenes)}, and another order of "
-            f"{_count(others)} ({_examples(others)}); give `bands` by name, as in [red, green, blue]"
-        )
-    elif not recipe.band_names:
-        yield from _blue_first(kinds)
-
-
-def _differs(one: _Alike, other: _Alike) -> bool:
-    pairs = zip(one.colors, other.colors, strict=True)
-    return any(mine and yours and mine != yours for mine, yours in pairs)
-
-
-def _in_words(kind: _Alike) -> str:
-    return ", ".join(color or called(kind.first, n) for n, color in zip(kind.bands, kind.colors, strict=True))
-
-
-def _blue_first(kinds: Sequence[_Alike]) -> Iterator[str]:
-    """Most networks of three bands take red first, and few jobs turn files that are red, green and blue."""
-    turned = [
-        kind
-        for kind in kinds
-        if kind.colors[:3] == BLUE_FIRST and (len(kind.bands) == 3 or kind.bands[0] > kind.bands[2])
-    ]
-    if turned:
-        bands, scenes = turned[0].bands, [scene for kind in turned for scene in kind.scenes]
-        other = ", ".join(map(str, (*bands[2::-1], *bands[3:])))
-        yield (
-            f"bands: the network gets blue, green, red (bands {', '.join(map(str, bands[:3]))}) of "
-            f"{_count(scenes)} ({_examples(scenes)}); if it was trained on red, green, blue, set "
-            f"bands: [{other}]"
+            f"{begin}nothing says how large those of {len(unknown)} of {count_of(scenes)} are "
+            f"({examples(unknown)})"
         )
 
 
 def _nodata(scenes: Sequence[Scene], recipe: Recipe) -> str:
+    if isinstance(recipe.nodata, float | int):
+        return _two_nodatas(scenes, recipe, recipe.nodata)
     if recipe.nodata != "source":
         return ""
     kinds: dict[tuple[object, ...], list[Scene]] = {}
@@ -169,8 +160,26 @@ def _nodata(scenes: Sequence[Scene], recipe: Recipe) -> str:
         return ""
     value = next(value for value in void[0].nodata if value is not None)
     return (
-        f"nodata: the files of {_count(void)} ({_examples(void)}) name {value:.12g}, which none of their "
+        f"nodata: the files of {count_of(void)} ({examples(void)}) name {value:.12g}, which none of their "
         f"{void[0].dtypes[0]} pixels can be; if another value stands for no data, set `nodata`"
+    )
+
+
+def _two_nodatas(scenes: Sequence[Scene], recipe: Recipe, asked: float) -> str:
+    """The job's value and the files' own: a user of GDAL may think that his replaces theirs."""
+    said: dict[str, list[Scene]] = {}
+    for scene in scenes:
+        own = {value for band in bands_of(scene, recipe) if (value := scene.nodata[band - 1]) is not None}
+        words = [f"{value:.12g}" for value in sorted(own) if value != asked]
+        words += ["alpha"] if scene.alpha_bands and not own else []
+        if words:
+            said.setdefault(" and ".join(words), []).append(scene)
+    if not said:
+        return ""
+    files = ", ".join(f"{words} ({count_of(alike)}: {examples(alike)})" for words, alike in said.items())
+    return (
+        f"nodata: the job says {asked:.12g}, and files say {files}: both count as no data; where a file's "
+        f"own is wrong, take it out of the file (gdal_edit.py -unsetnodata)"
     )
 
 
@@ -189,7 +198,7 @@ def _bodies(scenes: Sequence[Scene]) -> str:
     usual = max(by_body, key=lambda where: len(by_body[where]))
     where, others = next((where, alike) for where, alike in by_body.items() if where != usual)
     return (
-        f"CRS: {_count(others)} of {where} ({_examples(others)}), {len(by_body[usual])} of {usual}; look at "
+        f"CRS: {count_of(others)} of {where} ({examples(others)}), {len(by_body[usual])} of {usual}; look at "
         f"what `gdalinfo` says of their CRS"
     )
 
@@ -200,7 +209,7 @@ def _places(scenes: Sequence[Scene]) -> str:
         return ""  # pictures that lie nowhere
     web = "; files beside a raster on a web server are not read" if any(map(_is_on_web, lost)) else ""
     return (
-        f"place: nothing says where {len(lost)} of {_count(scenes)} lie ({_examples(lost)}): their masks "
+        f"place: nothing says where {len(lost)} of {count_of(scenes)} lie ({examples(lost)}): their masks "
         f"have no geotransform, their regions are in pixels{web}"
     )
 
@@ -212,7 +221,3 @@ def _has_place(scene: Scene) -> bool:
 
 def _is_on_web(scene: Scene) -> bool:
     return scene.source.uri.startswith(("http://", "https://"))
-
-
-def _count(scenes: Sequence[object]) -> str:
-    return "1 scene" if len(scenes) == 1 else f"{len(scenes)} scenes"

@@ -14,17 +14,27 @@ from numpy.typing import NDArray
 
 from batchseg.errors import SourceError, StoppedError
 from batchseg.inputs.source import Scene
-from batchseg.job.recipe import Recipe
+from batchseg.job.recipe import Product, Recipe
 from batchseg.job.settings import Scale
-from batchseg.output.fragments import write_shards
-from batchseg.output.record import ShardRecord
+from batchseg.output.fragments import shard_record, write_shards
+from batchseg.output.record import SceneRecord, ShardRecord
+from batchseg.output.scene_mask import finish_scene
 from batchseg.pixels.fit import of_scene
 from batchseg.pixels.gdal import check_bytes
 from batchseg.pixels.grid import Shard, Tile, cut_tile
+from batchseg.pixels.own_values import check_values, may_contradict
 from batchseg.pixels.read import ShardPixels, read_shards
+from batchseg.pixels.usual_values import Reach, reach_of
+from batchseg.pixels.value_samples import sample_read
 from batchseg.predict.predictor import Answer, Predictor, Preparation
 from batchseg.predict.stitch import ShardMask, Stitcher
-from batchseg.system.processes import MEMORY_BYTES, ProcessDiedError, call_in_fresh_process
+from batchseg.system import storage
+from batchseg.system.processes import (
+    MEMORY_BYTES,
+    NotStartedError,
+    ProcessDiedError,
+    each_in_fresh_process,
+)
 from batchseg.system.threads import Helper
 from batchseg.system.timing import Stint, Stopwatch
 
@@ -40,6 +50,10 @@ class Lease:
     cpu_class: str
     """Of the predictors that may work on this scene."""
     shards: tuple[Shard, ...]
+    is_whole: bool = False
+    """Nothing else of the scene is to be predicted, or was: it is finished here, without fragments."""
+    epoch: int = 0
+    """Of the run's lock, for a scene that is finished."""
     profiled: bool = False
     """Whether each step's times are wanted, not only a stint's as a whole."""
 
@@ -54,6 +68,8 @@ class LeasePixels:
     seconds: float
     scale: Scale
     """The recipe's, or the scene's own."""
+    reach: Reach | None = None
+    """How far the values reach, of a thinned part of them; None where nobody asks."""
     stints: tuple[Stint, ...] = ()
     profiled: bool = False
 
@@ -66,6 +82,7 @@ class LeaseMasks:
     stitch_seconds: float
     """Cutting, scaling, classifying and placing tiles."""
     pixel_bytes: int
+    reach: Reach | None = None
     stints: tuple[Stint, ...] = ()
     profiled: bool = False
 
@@ -73,52 +90,84 @@ class LeaseMasks:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeaseResult:
     records: list[ShardRecord]
+    """Of a scene that is done they are not to be recorded: no fragment is there."""
     read_seconds: float
     predict_seconds: float
     stitch_seconds: float
     write_seconds: float
     pixel_bytes: int
+    done: SceneRecord | None = None
+    """Of the whole scene, which is finished."""
+    finish_seconds: float = 0.0
+    reach: Reach | None = None
     stints: tuple[Stint, ...] = ()
     """Of its reader, predictor and writer."""
 
 
 def read_lease(recipe: Recipe, lease: Lease) -> LeasePixels:
+    """Raises SourceError where the content cannot be decoded, or its values cannot be meant."""
     watch = Stopwatch("reader", profiled=lease.profiled)
     with watch.step("read"):
         shards, seconds = read_shards(lease.scene, recipe, lease.shards)
+        reach = _judged(shards, recipe, lease.scene)
     return LeasePixels(
         shards=shards,
         seconds=seconds,
         scale=of_scene(recipe, lease.scene).scale,
+        reach=reach,
         stints=(watch.stint("read"),),
         profiled=lease.profiled,
     )
 
 
+def _judged(shards: list[ShardPixels], recipe: Recipe, scene: Scene) -> Reach | None:
+    """How far the values reach. Raises MismatchError where they cannot be meant."""
+    is_bytes = str(shards[0].pixels.dtype) == "uint8"
+    if not recipe.check_values or (is_bytes and not may_contradict("uint8", recipe.scale, recipe)):
+        return None
+    sample = sample_read(scene, recipe, shards)
+    if sample is None:
+        return None
+    check_values(sample, recipe)
+    return None if is_bytes else reach_of(sample)
+
+
 def read_lease_alone(recipe: Recipe, lease: Lease, timeout: float) -> LeasePixels:
-    """The same in a fresh process.
+    """The same in a fresh process, whose start is not counted.
 
     Raises:
-        SourceError: as `read_lease`.
+        Exception: as `read_lease`.
         ProcessDiedError: the process crashed, hung, or took memory without end.
+        NotStartedError: there was none.
     """
     # All bands of the lease twice over, in the widest type, beside what any file may need.
     memory = MEMORY_BYTES + 64 * sum(shard.read.height * shard.read.width for shard in lease.shards)
+    given = recipe, storage.environment()
     try:
-        return call_in_fresh_process(_read_doubtful, recipe, lease, timeout=timeout, memory=memory)
-    except MemoryError as e:
-        msg = f"took more than {memory / 2**30:.1f} GiB of memory"
-        raise ProcessDiedError(msg) from e
-
-
-def _read_doubtful(recipe: Recipe, lease: Lease) -> LeasePixels:
-    """`read_lease`; content is only called damaged if its bytes can be read."""
-    try:
-        return read_lease(recipe, lease)
-    except SourceError as e:
-        if not e.transient:
-            check_bytes(lease.scene.source)
+        (answer,) = each_in_fresh_process(_read_doubtful, [lease], *given, timeout=timeout, memory=memory)
+    except StoppedError as e:
+        if isinstance(e.__cause__, ProcessDiedError):
+            raise NotStartedError(str(e.__cause__)) from e
         raise
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
+
+
+def _read_doubtful(lease: Lease, recipe: Recipe, where: dict[str, str]) -> LeasePixels | Exception:
+    """`read_lease`, or its error; content is only called damaged if its bytes can be read."""
+    storage.adopt(where)
+    try:
+        try:
+            return read_lease(recipe, lease)
+        except SourceError as e:
+            if not e.transient:
+                check_bytes(lease.scene.source)
+            raise
+    except (MemoryError, StoppedError):
+        raise  # the process says so in words of its own
+    except Exception as e:  # noqa: BLE001  whatever it is, it is raised where the lease is
+        return e
 
 
 def predict_lease(
@@ -176,6 +225,7 @@ def predict_lease(
         predict_seconds=run.seconds,
         stitch_seconds=max(0.0, time.perf_counter() - started - run.seconds),
         pixel_bytes=sum(held.pixels.nbytes for held in pixels.shards),
+        reach=pixels.reach,
         stints=(*pixels.stints, *predictor.take_loading(), watch.stint("predict")),
         profiled=pixels.profiled,
     )
@@ -260,16 +310,34 @@ def _core_valid(held: ShardPixels, tile: Tile) -> NDArray[np.bool_] | bool:
     return valid if valid.any() else False
 
 
-def write_lease(output: str, recipe: Recipe, lease: Lease, masks: LeaseMasks) -> LeaseResult:
+def write_lease(
+    output: str, recipe: Recipe, product: Product, lease: Lease, masks: LeaseMasks
+) -> LeaseResult:
+    """Publish what was predicted: the mask where it is of a whole scene, fragments of it else.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
     watch = Stopwatch("writer", profiled=lease.profiled)
-    with watch.step("write"):
-        records, seconds = write_shards(output, lease.scene, recipe, lease.grid, lease.cpu_class, masks.masks)
+    scene, grid, cpu_class, done = lease.scene, lease.grid, lease.cpu_class, None
+    writing = finishing = 0.0
+    with watch.step("finish" if lease.is_whole else "write"):
+        if lease.is_whole:
+            records = [shard_record(scene, recipe, grid, cpu_class, mask) for mask in masks.masks]
+            done, finishing = finish_scene(
+                output, scene, recipe, product, tuple(records), lease.epoch, masks.masks
+            )
+        else:
+            records, writing = write_shards(output, scene, recipe, grid, cpu_class, masks.masks)
     return LeaseResult(
         records=records,
         read_seconds=masks.read_seconds,
         predict_seconds=masks.predict_seconds,
         stitch_seconds=masks.stitch_seconds,
-        write_seconds=seconds,
+        write_seconds=writing,
+        finish_seconds=finishing,
         pixel_bytes=masks.pixel_bytes,
+        done=done,
+        reach=masks.reach,
         stints=(*masks.stints, watch.stint("write")),
     )

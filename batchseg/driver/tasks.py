@@ -10,7 +10,7 @@ is, and the driver decides whom it counts against.
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import pyarrow as pa
 
@@ -22,6 +22,7 @@ from batchseg.job.recipe import Product, Recipe
 from batchseg.job.settings import MAX_PHOTO_MEMORY
 from batchseg.output.record import SceneRecord, ShardRecord
 from batchseg.output.scene_mask import finish_scene
+from batchseg.pixels.usual_values import Usual
 from batchseg.pixels.values import ValueSample
 from batchseg.system.processes import NotStartedError, ProcessDiedError
 from batchseg.system.timing import Stint, Stopwatch
@@ -52,6 +53,8 @@ class Group:
     """Bytes that one photograph may take."""
     alone: bool = False
     """It is one photograph that takes very much, and no other such is under way."""
+    usual: tuple[Usual, ...] = ()
+    """What the output's first photographs held."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +68,8 @@ class GroupAnswer:
     """Ids of those that were not begun, because the group's seconds were over."""
     large: tuple[str, ...] = ()
     """Ids of those that take too much memory to be done beside others."""
+    turned: str = ""
+    """Id of one that is red, green, blue by its format, where the job turns such."""
     tiles: int = 0
     pixels: int = 0
     read_seconds: float = 0.0
@@ -96,12 +101,18 @@ def from_stream(data: bytes) -> pa.Table:
     return pa.ipc.open_stream(data).read_all()
 
 
+LEASES_AT_ONCE = 3
+"""Of a predictor: one is predicted, one read and waiting, one being read or written."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slot:
-    """One predictor and what its answers' last bits depend on."""
+    """One predictor, what its answers' last bits depend on, and how much it is given ahead."""
 
     id: int
     cpu_class: str
+    leases: int = LEASES_AT_ONCE
+    """That it takes at once."""
 
 
 Step = Literal["read", "predict", "write", "finish", "group"]
@@ -213,6 +224,30 @@ class SlotsChanged:
 Outcome = LeaseOutcome | FinishOutcome | GroupOutcome | InspectionOutcome | SlotsChanged
 
 
+def outcome_of(task: Task, result: Any) -> Outcome:
+    """What came of a task: a Failure, or what its kind of outcome holds."""
+    match task:
+        case LeaseTask():
+            return LeaseOutcome(lease_id=task.lease.id, result=result)
+        case FinishTask():
+            return FinishOutcome(source_id=task.scene.source.source_id, result=result)
+        case GroupTask():
+            return GroupOutcome(group_id=task.group.id, result=result)
+        case InspectionTask():
+            return InspectionOutcome(group_id=task.group.id, result=result)
+
+
+def presumed_step(task: Task) -> Step:
+    """What works on a task, as far as it is known without asking: a lease's predictor predicts."""
+    match task:
+        case LeaseTask():
+            return "predict"
+        case FinishTask():
+            return "finish"
+        case GroupTask() | InspectionTask():
+            return "group"
+
+
 def died_reading(lease: Lease, error: ProcessDiedError) -> Failure:
     """A fresh process ended over a lease. A source whose server does not answer is not blamed."""
     transient = error.hung and not lease.scene.source.is_local
@@ -252,8 +287,12 @@ def finish_limit(scene: Scene, timeout: float) -> float:
 class Executor(Protocol):
     """Tasks in, outcomes out, in any order."""
 
-    def headers(self, sources: Sequence[Source]) -> Iterator[Scene | Refusal]:
-        """Read headers; a file that ends its reader's process is refused like any other bad one."""
+    def headers(self, sources: Iterator[Source]) -> Iterator[Scene | Refusal]:
+        """Read headers, in any order and in a thread of the caller's, also while leases run.
+
+        Sources are taken as they can be read: who asks for no more headers has a bounded number of them read.
+        A file that ends its reader's process is refused like any other bad one.
+        """
         ...
 
     def samples(self, scenes: Sequence[Scene], recipe: Recipe) -> list[ValueSample]:
@@ -276,6 +315,10 @@ class Executor(Protocol):
         Returns:
             The step that it was in; lost where that is not why it gave no answer: its host gave none.
         """
+        ...
+
+    def withdraw(self, task: LeaseTask) -> None:
+        """Take a lease back that nothing is wrong with. No outcome follows."""
         ...
 
     def poll(self, timeout: float) -> list[Outcome]:

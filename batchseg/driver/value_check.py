@@ -13,6 +13,7 @@ from batchseg.inputs.source import Refusal, Scene
 from batchseg.job.recipe import Recipe
 from batchseg.job.settings import JobConfig
 from batchseg.pixels.fit import mismatch, out_of_scale, value_mismatch
+from batchseg.pixels.usual_values import odd_one
 from batchseg.pixels.value_problems import (
     contradiction_of,
     declared,
@@ -74,7 +75,8 @@ def judge(samples: Sequence[ValueSample], recipe: Recipe, config: JobConfig) -> 
     problem = problem_of(held, given)
     if problem is None:
         odd = hint_of(held, given)
-        warning = _odd(held, given, odd, plain=plain) if odd else odd_sample(held) or ""
+        apart = odd_sample(held) or odd_one(held.samples, surely=recipe.fit is None)
+        warning = _odd(held, given, odd, plain=plain) if odd else apart
         return Looked(lines=lines, warning=warning)
     if not config.check_values:
         return Looked(lines=lines, warning=f"the job says check_values: false, and {problem}")
@@ -128,5 +130,11 @@ def _table(held: Held, given: Given) -> list[str]:
             f"  band {band}: {reach(raw)} -> {reach(values)}, mean {number(float(np.mean(values)))}, "
             f"deviation {number(float(np.std(values)))}"
         )
-    more = len(lines) - 1 - BANDS_SHOWN
-    return [*lines[: BANDS_SHOWN + 1], f"  and {more} bands more"] if more > 0 else lines
+    if len(lines) - 1 <= BANDS_SHOWN:
+        return lines
+    rest = held.recipe.bands[BANDS_SHOWN:]
+    raw, values = held.pixels[BANDS_SHOWN:], given.values[BANDS_SHOWN:]
+    return [
+        *lines[: BANDS_SHOWN + 1],
+        f"  {len(rest)} more, bands {rest[0]} to {rest[-1]}, together: {reach(raw)} -> {reach(values)}",
+    ]

@@ -13,10 +13,10 @@ from batchseg.system.location import has_control_character
 from batchseg.system.redact import public
 
 NAME_BYTES = 230
-"""File systems take 255 in one name; the mask's has `.tif.aux.xml` behind the scene's."""
+"""File systems take 255 in one name; the mask's may have `.mask.tif.aux.xml` behind the scene's."""
 
 
-MANIFEST_SUFFIXES = frozenset((".txt", ".lst", ".csv", ".parquet"))
+MANIFEST_SUFFIXES = frozenset((".txt", ".lst", ".csv", ".tsv", ".parquet"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,8 +27,25 @@ class LeftOut:
     """To folders."""
     results: set[str] = field(default_factory=set)
     """Outputs of other jobs."""
+    closed: set[str] = field(default_factory=set)
+    """Folders that this user may not read, or in which are files that he may not even look at."""
     rows: list[str] = field(default_factory=list)
     """Of manifests, in words: which, and why."""
+    unread: list[str] = field(default_factory=list)
+    """Of these rows those that may name a source, in the same words: it may be one of an earlier run."""
+    comments: list[tuple[str, str]] = field(default_factory=list)
+    """Lists of text, and their lines that begin with #, which may be paths."""
+    hidden: Counter[str] = field(default_factory=Counter)
+    """Hidden files that would be inputs, by their ending."""
+
+    def add_unread(self, line: str) -> None:
+        """Rows that may name a source, in words."""
+        self.rows.append(line)
+        self.unread.append(line)
+
+    def broken(self) -> tuple[str, ...]:
+        """Of `lines` those of rows that are broken: work that is not done."""
+        return tuple(in_utf8(line)[0] for line in self.unread)
 
     def lines(self) -> tuple[str, ...]:
         """One line for the folders, one for each manifest; none where nothing was left out."""
@@ -37,6 +54,9 @@ class LeftOut:
             count = sum(self.kinds.values())
             kinds = [f"{ending or 'without ending'} {n}" for ending, n in _most_first(self.kinds)]
             parts.append(f"{counted(count, 'file')} of other kinds: {_first(kinds)}")
+        if self.hidden:
+            kinds = [f"{ending} {n}" for ending, n in _most_first(self.hidden)]
+            parts.append(f"{counted(sum(self.hidden.values()), 'hidden file')}: {_first(kinds)}")
         for folders, what in ((self.folders, "hidden or system"), (self.links, "linked")):
             if folders:
                 names = Counter(folder.rpartition("/")[2] for folder in folders)
@@ -44,6 +64,8 @@ class LeftOut:
                 parts.append(f"{counted(len(folders), f'{what} folder')}: {_first(shown)}")
         if self.results:
             parts.append(f"results of other jobs: {_first(sorted(map(public, self.results)))}")
+        if self.closed:
+            parts.append(closed_folders(self.closed))
         lines = ([f"left out: {'; '.join(parts)}"] if parts else []) + self.rows
         return tuple(in_utf8(line)[0] for line in lines)
 
@@ -65,18 +87,62 @@ def rows_left_out(manifest: str, rows: Iterable[int], why: str, kind: str = "row
     return f"{_name(manifest)}: {kind}{'s' * (count != 1)} {_first(numbers)} {are(count)} left out: {why}"
 
 
-def some_left_out(manifest: str, count: int, why: str) -> str:
-    """The same where nobody knows their numbers.
+def short_rows(manifest: str, lines: Iterable[int]) -> str:
+    """Which lines of a manifest have fewer cells than its header; they are read.
 
-    >>> some_left_out("/in/list.csv", 3, "no path")
-    'list.csv: 3 rows are left out: no path'
+    >>> short_rows("/in/list.csv", [3])
+    'list.csv: line 3 has fewer cells than columns; the last columns count as empty'
     """
-    return f"{_name(manifest)}: {counted(count, 'row')} {are(count)} left out: {why}"
+    numbers = [str(line) for line in lines]
+    which = f"line {numbers[0]} has" if len(numbers) == 1 else f"lines {_first(numbers)} have"
+    return f"{_name(manifest)}: {which} fewer cells than columns; the last columns count as empty"
+
+
+def comments_in(manifest: str, count: int) -> str:
+    """How many lines of a manifest are taken for comments.
+
+    >>> comments_in("/in/list.txt", 3)
+    '3 lines of list.txt begin with #: taken for comments; ./#name is a path'
+    """
+    begin, what = ("begins", "a comment") if count == 1 else ("begin", "comments")
+    return (
+        f"{counted(count, 'line')} of {_name(manifest)} {begin} with #: taken for {what}; ./#name is a path"
+    )
+
+
+def commented_lines(lists: Iterable[str]) -> str:
+    """Where lines that begin with # name sources of earlier runs.
+
+    >>> commented_lines(["/in/list.txt", "/in/list.txt"])
+    'lines of list.txt begin with # and name them: where these are paths, write ./#name'
+    """
+    names = sorted({_name(uri) for uri in lists})
+    return f"lines of {_first(names)} begin with # and name them: where these are paths, write ./#name"
+
+
+def closed_folders(folders: Iterable[str]) -> str:
+    """Those that this user may not read, in words.
+
+    >>> closed_folders({"/in/private"})
+    '1 folder closed to this user: /in/private'
+    """
+    names = sorted(folders)
+    return f"{counted(len(names), 'folder')} closed to this user: {_first(names)}"
 
 
 def scene_left_out(listing: str, name: str) -> str:
     """Of a scene whose name cannot name its mask."""
     return f"{_name(listing)}: the scene {name[:60]!r} is left out: no file can have that name; rename it"
+
+
+def scenes_unseen(names: list[str]) -> str:
+    """Of scenes of several files that were not all found.
+
+    >>> scenes_unseen(["north", "south"])
+    '2 scenes are left out: files of theirs may lie in a folder that is closed to this user: north, south'
+    """
+    where = "files of theirs may lie in a folder that is closed to this user"
+    return f"{counted(len(names), 'scene')} {are(len(names))} left out: {where}: {_first(names)}"
 
 
 def _name(uri: str) -> str:

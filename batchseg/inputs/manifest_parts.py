@@ -1,8 +1,6 @@
 """Manifests piece by piece: no line, cell or table of one takes more memory than a list of paths needs."""
 
-import csv
-import io
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import BinaryIO
 
 import pyarrow as pa
@@ -40,80 +38,6 @@ CHUNKS = 1_000_000
 _DICTIONARIES = frozenset(("RLE_DICTIONARY", "PLAIN_DICTIONARY"))
 
 
-class Lines:
-    """Lines of a text in UTF-8 with their ends, one after the other.
-
-    Args:
-        file: the text, with a byte order mark or without. It stays open.
-
-    Raises:
-        UnicodeDecodeError: by iterating: it is another encoding.
-        ValueError: by iterating: a line, or the lines of a row together, have more than LINE characters.
-    """
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
-        self._number, self._held = 0, 0
-
-    def __iter__(self) -> "Lines":
-        return self
-
-    def __next__(self) -> str:
-        line = self._text.readline(LINE - self._held + 1)
-        if not line:
-            raise StopIteration
-        self._number += 1
-        self._held += len(line)
-        if self._held > LINE:
-            many = self._held > len(line)
-            what = f"the row that ends or goes on in line {self._number}" if many else f"line {self._number}"
-            hint = "is a quote left open?" if many else "is it a list of files?"
-            msg = f"{what} has more than {LINE:,} characters; {hint}"
-            raise ValueError(msg)
-        return line
-
-    def begin_row(self) -> None:
-        """What follows is counted anew."""
-        self._held = 0
-
-    def release(self) -> None:
-        """Leave the file open and alone."""
-        if not self._text.closed:
-            self._text.detach()
-
-
-def lines_of(file: BinaryIO) -> Iterator[str]:
-    """Lines of a text, as `str.splitlines` parts them. Raises as `Lines`."""
-    lines = Lines(file)
-    try:
-        for line in lines:
-            lines.begin_row()
-            yield from line.splitlines()
-    finally:
-        lines.release()
-
-
-def csv_rows(file: BinaryIO) -> Generator[list[str], None, None]:
-    """Rows of a CSV file, the header too. Raises as `Lines`, and ValueError where it is no CSV."""
-    lines = Lines(file)
-    reader = csv.reader(lines)
-    try:
-        while True:
-            lines.begin_row()
-            row = next(reader, None)
-            if row is None:
-                return
-            yield row
-    except csv.Error as e:
-        what = str(e)
-        if "field larger" in what:
-            what = f"has a cell of more than {csv.field_size_limit():,} characters; is a quote left open?"
-        msg = f"line {reader.line_num}: {what}"
-        raise ValueError(msg) from e
-    finally:
-        lines.release()
-
-
 def parquet_batches(file: BinaryIO, wanted: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
     """Rows of a Parquet file; cells that repeat stay dictionaries.
 
@@ -142,7 +66,7 @@ def parquet_batches(file: BinaryIO, wanted: Sequence[str] | None = None) -> Iter
     with pq.ParquetFile(file, metadata=metadata, read_dictionary=texts, buffer_size=LINE) as opened:
         row, total = 1, 0
         for batch in opened.iter_batches(batch_size=BATCH_ROWS, columns=names):
-            total += check_cells(batch, row)
+            total += check_cells(batch, range(row, row + batch.num_rows))
             check_whole(total)
             row += batch.num_rows
             yield batch
@@ -188,12 +112,13 @@ def check_kind(name: str, kind: pa.DataType) -> None:
         raise ValueError(msg)
 
 
-def check_cells(batch: pa.RecordBatch, first_row: int) -> int:
+def check_cells(batch: pa.RecordBatch, numbers: Sequence[int], unit: str = "row") -> int:
     """Look at the lengths of a batch's texts, before any dictionary is expanded.
 
     Args:
         batch: columns of simple types.
-        first_row: the batch's first row is the manifest's row of this number.
+        numbers: of the batch's rows, as a message names them.
+        unit: what these are numbers of.
 
     Returns:
         Bytes of all texts together.
@@ -207,13 +132,13 @@ def check_cells(batch: pa.RecordBatch, first_row: int) -> int:
         if lengths is None or (longest := pc.max(lengths).as_py() or 0) == 0:
             continue
         if longest > CELL:
-            row = first_row + pc.index(lengths, longest).as_py()
-            msg = f"row {row}, column {name!r}: a cell of {longest:,} bytes; at most {CELL:,} are taken"
+            row = numbers[pc.index(lengths, longest).as_py()]
+            msg = f"{unit} {row}, column {name!r}: a cell of {longest:,} bytes; at most {CELL:,} are taken"
             raise ValueError(msg)
         total += pc.sum(lengths).as_py()
     if total > BATCH_BYTES:
         msg = (
-            f"its rows from {first_row} to {first_row + batch.num_rows - 1} hold {total:,} bytes, at most "
+            f"its {unit}s from {numbers[0]} to {numbers[-1]} hold {total:,} bytes, at most "
             f"{BATCH_BYTES:,} are taken; leave out what says nothing of the files"
         )
         raise ValueError(msg)
@@ -261,5 +186,5 @@ def spoken(names: Iterable[object]) -> str:
     'uri, line'
     """
     texts = [name if len(name) <= 60 else f"{name[:60]}..." for name in map(str, names)]
-    more = f" and {len(texts) - 20:,} more" if len(texts) > 20 else ""
+    more = f" and {len(texts) - 20:,} more in its header" if len(texts) > 20 else ""
     return (", ".join(texts[:20]) or "none") + more

@@ -111,14 +111,17 @@ def _landsat(document: Mapping[str, Any], raster: str) -> BandMetadata:
     groups = document["LANDSAT_METADATA_FILE"]
     level = "LEVEL2_SURFACE_REFLECTANCE_PARAMETERS" if found and found[1] else "LEVEL1_RADIOMETRIC_RESCALING"
     values = groups.get(level, {})
+    image = groups.get("IMAGE_ATTRIBUTES", {})
+    spacecraft = " ".join(str(image.get(key, "")) for key in ("SPACECRAFT_ID", "SENSOR_ID")).strip()
     band = found[2] if found else ""
     if f"REFLECTANCE_MULT_BAND_{band}" not in values:
-        return BandMetadata()
+        return BandMetadata(spacecraft=spacecraft)
     factor, addend = f"REFLECTANCE_MULT_BAND_{band}", f"REFLECTANCE_ADD_BAND_{band}"
     return _checked(
         BandMetadata(
             scale=_above_zero(values[factor], factor),
             offset=_number(values[addend], addend),
+            spacecraft=spacecraft,
         )
     )
 

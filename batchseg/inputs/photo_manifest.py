@@ -1,46 +1,35 @@
 """Manifests of photographs in columns: paths, and what else their rows say, as text."""
 
-import csv
 import json
-from collections.abc import Callable, Iterator
-from itertools import chain
-from typing import BinaryIO, Literal
+from collections.abc import Iterator, Sequence
+from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
-from batchseg.inputs.left_out import LeftOut, rows_left_out, some_left_out
-from batchseg.inputs.manifest import LONGEST, ending_of, member_uri
+from batchseg.inputs.csv_lists import CsvList
+from batchseg.inputs.left_out import LeftOut
+from batchseg.inputs.manifest import LONGEST, absolute, ending_of, replaced, unit_of
 from batchseg.inputs.manifest_parts import (
-    LINE,
     check_cells,
-    check_columns,
     check_count,
     check_whole,
-    csv_rows,
-    lines_of,
     parquet_batches,
     plain,
     spoken,
 )
 from batchseg.inputs.source import Column
 from batchseg.inputs.source import compute as pc
+from batchseg.inputs.text_lists import OddLines, path_blocks
 from batchseg.system import fetch
 from batchseg.system.redact import MAY_HOLD_CREDENTIALS, public
 
 NAMES_BYTES = 2**26
 """Of the names that the attributes of some rows repeat."""
 
-TEXT_SHOWN = 80
-"""Characters of a row that is left out."""
-
 _PANDAS_INDEX = "__index_level_"
 """What pandas calls an index that it writes as a column: it says nothing of an image, and changes."""
-
-_ODD_PATH = r"//|(^|/)\.\.?(/|$)|/$"
-"""Not normal: `os.path.normpath` would change it."""
 
 _MUST_BE_ESCAPED = r'[\x00-\x1f"\\]'
 """In JSON's strings."""
@@ -54,7 +43,7 @@ def read_manifest(uri: str, left_out: LeftOut | None = None) -> Iterator[pa.Tabl
 
     Args:
         uri: of the manifest.
-        left_out: told which rows have no path, or more cells than there are columns.
+        left_out: told which rows are left out.
 
     Yields:
         uri: string, absolute; attributes: string, a JSON object of strings with sorted keys, or empty.
@@ -63,14 +52,14 @@ def read_manifest(uri: str, left_out: LeftOut | None = None) -> Iterator[pa.Tabl
         OSError: it cannot be read.
         ValueError: it is no manifest, or too large for one.
     """
-    suffix, odd = ending_of(uri), _OddRows()
-    without: list[int] = []
+    odd, unit = OddLines(), unit_of(uri)
     with fetch.open_file(uri) as file:
-        batches = {".parquet": _parquet_rows, ".csv": _csv_rows}.get(suffix, _lines)(file, odd)
-        first_row, nbytes = 1, 0
-        for whole in _in_words(batches, uri, is_csv=suffix == ".csv"):
-            batch = _with_paths(whole, first_row, without)
-            paths = _absolute(batch["uri"], uri)
+        count, nbytes = 0, 0
+        for numbers, whole in _READERS.get(ending_of(uri), _lines)(file, odd):
+            count += len(whole)
+            check_count(count)
+            batch = _with_paths(whole, numbers, odd)
+            paths = absolute(batch["uri"], uri)
             said = [name for name in batch.column_names if name != "uri" and _PANDAS_INDEX not in name]
             # Each row says the columns' names again.
             step = max(1, NAMES_BYTES // (1 + sum(len(name.encode()) for name in said)))
@@ -81,122 +70,45 @@ def read_manifest(uri: str, left_out: LeftOut | None = None) -> Iterator[pa.Tabl
                 nbytes += table.nbytes
                 check_whole(nbytes)
                 yield table
-            first_row += len(whole)
-            check_count(first_row - 1)
     if left_out is not None:
-        left_out.rows += _told(uri, without, odd)
+        odd.tell(left_out, uri, unit)
 
 
-def _told(uri: str, without: list[int], odd: "_OddRows") -> Iterator[str]:
-    """Which rows are left out; Arrow does not count those of another length: numbers behind one are wrong."""
-    if without and odd.count:
-        yield some_left_out(uri, len(without), "no path")
-    elif without:
-        yield rows_left_out(uri, without, "no path")
-    if odd.longer:
-        yield some_left_out(uri, len(odd.longer), f"more cells than columns, the first {odd.longer[0]!r}")
+_Numbered = Iterator[tuple[Sequence[int], pa.Table]]
+"""Rows, and the numbers by which messages name them."""
 
 
-def _in_words(batches: Iterator[pa.Table], uri: str, *, is_csv: bool) -> Iterator[pa.Table]:
-    """Raises ValueError where they are of a text in another encoding, or have a row that never ends."""
-    try:
-        yield from batches
-    except (UnicodeDecodeError, pa.ArrowInvalid) as e:
-        if "straddl" in str(e):  # Arrow does not say which row has no room in its block
-            with fetch.open_file(uri) as file:  # anew: a thread of Arrow's may still read the other one
-                for _ in csv_rows(file) if is_csv else lines_of(file):
-                    pass
-            msg = f"one of its rows has more than {LINE:,} bytes"
-            raise ValueError(msg) from e
-        if not isinstance(e, UnicodeDecodeError) and "invalid UTF8" not in str(e):
-            raise
-        msg = f"it is not UTF-8 ({e}); save it as UTF-8"
-        raise ValueError(msg) from e
-
-
-class _OddRows:
-    """Rows of another length than the header: those that end early have empty cells at their end."""
-
-    def __init__(self) -> None:
-        self.longer: list[str] = []
-        """The beginnings of rows that have cells too many."""
-        self.count = 0
-        self._shorter: list[list[str]] = []
-        self._columns = 0
-
-    def __call__(self, row: pacsv.InvalidRow) -> Literal["skip"]:
-        self._columns = row.expected_columns
-        self.count += 1
-        cells = next(csv.reader([row.text]), [])
-        while len(cells) > self._columns and not cells[-1].strip():
-            cells.pop()
-        if len(cells) > self._columns:
-            self.longer.append(row.text[:TEXT_SHOWN])
-        else:
-            self._shorter.append(cells)
-        return "skip"
-
-    def take(self, names: list[str]) -> pa.Table | None:
-        """Those that end early, whole; None: none came since the last time."""
-        rows, self._shorter = self._shorter, []
-        if not rows:
-            return None
-        cells = [[*row, *[""] * (self._columns - len(row))] for row in rows]
-        columns = ([cell or None for cell in column] for column in zip(*cells, strict=True))
-        return pa.table({name: pa.array(c, pa.string()) for name, c in zip(names, columns, strict=True)})
-
-
-def _parquet_rows(file: BinaryIO, odd: _OddRows) -> Iterator[pa.Table]:
+def _parquet_rows(file: BinaryIO, odd: OddLines) -> _Numbered:
     _check_header(pq.read_schema(file).names)
     file.seek(0)
+    first = 1
     for batch in parquet_batches(file):
-        yield pa.Table.from_batches([batch])
+        yield range(first, first + batch.num_rows), pa.Table.from_batches([batch])
+        first += batch.num_rows
 
 
-def _csv_rows(file: BinaryIO, odd: _OddRows) -> Iterator[pa.Table]:
+def _csv_rows(file: BinaryIO, odd: OddLines) -> _Numbered:
     """All cells as text: 007 stays 007."""
-    rows = csv_rows(file)
-    header = next(rows, [])
-    rows.close()
-    check_columns(header)
-    if len(header) == 1 and ";" in header[0]:
-        msg = f"its columns seem to be separated by semicolons ({header[0][:100]!r}); save it with commas"
-        raise ValueError(msg)
-    _check_header(header)
-    file.seek(0)
-    reader = pacsv.open_csv(
-        file,
-        read_options=pacsv.ReadOptions(block_size=LINE),
-        parse_options=pacsv.ParseOptions(newlines_in_values=True, invalid_row_handler=odd),
-        convert_options=pacsv.ConvertOptions(
-            column_types=dict.fromkeys(header, pa.string()), strings_can_be_null=True, null_values=[""]
-        ),
-    )
-    first_row, place = 1, header.index("uri")
-    for batch in chain(reader, (None,)):  # at the end too: rows of another length alone make no batch
-        for table in (batch and pa.Table.from_batches([batch]), odd.take(header)):
-            for part in table.to_batches() if table else ():
-                check_cells(part, first_row)
-                first_row += part.num_rows
-            if table:
-                yield table.set_column(place, "uri", pc.utf8_trim_whitespace(table["uri"]))
+    listed = CsvList(file, ["uri"], odd)
+    try:
+        _check_header(listed.names)
+        place = listed.names.index("uri")
+        for numbers, table in listed.tables():
+            at = 0
+            for part in table.to_batches():
+                check_cells(part, numbers[at : at + part.num_rows], "line")
+                at += part.num_rows
+            yield numbers, table.set_column(place, "uri", pc.utf8_trim_whitespace(table["uri"]))
+    finally:
+        listed.close()
 
 
-def _lines(file: BinaryIO, odd: _OddRows) -> Iterator[pa.Table]:
-    if not file.read(1):
-        return
-    file.seek(0)
-    reader = pacsv.open_csv(
-        file,
-        read_options=pacsv.ReadOptions(column_names=["uri"], block_size=LINE),
-        # Paths do not hold this character, so a line is one cell whatever commas and quotes are in it.
-        parse_options=pacsv.ParseOptions(delimiter="\x1f", quote_char=False, invalid_row_handler=odd),
-        convert_options=pacsv.ConvertOptions(column_types={"uri": pa.string()}),
-    )
-    for batch in reader:
-        lines = pc.utf8_trim_whitespace(batch["uri"])
-        kept = pc.invert(pc.or_(pc.equal(lines, ""), pc.starts_with(lines, "#")))
-        yield pa.table({"uri": lines.filter(kept)})
+def _lines(file: BinaryIO, odd: OddLines) -> _Numbered:
+    for paths in path_blocks(file, odd):
+        yield range(len(paths)), pa.table({"uri": pa.chunked_array([pa.array(paths, pa.string())])})
+
+
+_READERS = {".parquet": _parquet_rows, ".csv": _csv_rows, ".tsv": _csv_rows}
 
 
 def _check_header(names: list[str]) -> None:
@@ -210,8 +122,8 @@ def _check_header(names: list[str]) -> None:
     raise ValueError(msg)
 
 
-def _with_paths(rows: pa.Table, first_row: int, without: list[int]) -> pa.Table:
-    """Rows that have a path; the numbers of the others are added to `without`."""
+def _with_paths(rows: pa.Table, numbers: Sequence[int], odd: OddLines) -> pa.Table:
+    """Rows that have a path; the numbers of the others are noted."""
     column = plain(rows["uri"])
     if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
         msg = f"its column uri holds {column.type}; expected paths"
@@ -225,30 +137,12 @@ def _with_paths(rows: pa.Table, first_row: int, without: list[int]) -> pa.Table:
     empty = pc.fill_null(pc.equal(paths, ""), fill_value=True)
     if not pc.any(empty).as_py():
         return rows
-    without += [first_row + int(at) for at in np.flatnonzero(empty)]
+    without = [numbers[int(at)] for at in np.flatnonzero(empty)]
+    odd.without += without
+    others = rows.filter(empty).to_pylist()
+    cells = ([str(cell) for cell in row.values() if cell is not None] for row in others)
+    odd.blank |= {n for n, row in zip(without, cells, strict=True) if not any(map(str.strip, row))}
     return rows.filter(pc.invert(empty))
-
-
-def _absolute(paths: Column, manifest: str) -> Column:
-    """As `manifest.member_uri` makes one path absolute, in columns where a path is normal."""
-    has_protocol = pc.match_substring(paths, "://")
-    is_file = pc.starts_with(paths, "file://")
-    odd = pc.or_(pc.and_not(pc.match_substring_regex(paths, _ODD_PATH), has_protocol), is_file)
-    relative = pc.invert(pc.or_(has_protocol, pc.starts_with(paths, "/")))
-    if pc.any(relative).as_py():
-        folder = manifest.rpartition("/")[0]
-        paths = pc.if_else(pc.and_not(relative, odd), pc.binary_join_element_wise(folder, paths, "/"), paths)
-    return _replaced(paths, odd, lambda path: member_uri(path, manifest))
-
-
-def _replaced(texts: Column, where: Column, function: Callable[[str], str]) -> Column:
-    """A column in which a few texts are replaced one by one."""
-    if not pc.any(where).as_py():
-        return texts
-    others = [function(text) for text in texts.filter(where).to_pylist()]
-    return pa.chunked_array(
-        [pc.replace_with_mask(texts.combine_chunks(), where.combine_chunks(), pa.array(others, pa.string()))]
-    )
 
 
 def attributes_of(columns: dict[str, Column], count: int) -> Column:
@@ -280,8 +174,8 @@ def _members(name: str, column: Column) -> Column:
     texts = pc.if_else(pc.equal(texts, ""), None, texts)
     if pc.any(pc.match_substring(texts, "://")).as_py():
         private = pc.fill_null(pc.match_substring_regex(texts, MAY_HOLD_CREDENTIALS), fill_value=False)
-        texts = _replaced(texts, private, public)  # here, so that a later run finds them as they are recorded
+        texts = replaced(texts, private, public)  # here, so that a later run finds them as they are recorded
     odd = pc.fill_null(pc.match_substring_regex(texts, _MUST_BE_ESCAPED), fill_value=False)
-    texts = _replaced(texts, odd, lambda text: json.dumps(text, ensure_ascii=False)[1:-1])
+    texts = replaced(texts, odd, lambda text: json.dumps(text, ensure_ascii=False)[1:-1])
     label = json.dumps(name, ensure_ascii=False)
     return pc.binary_join_element_wise(f'{label}: "', texts, '"', "")

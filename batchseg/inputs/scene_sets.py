@@ -7,12 +7,13 @@ from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import urljoin
 
-from batchseg.inputs.left_out import LeftOut, rows_left_out
-from batchseg.inputs.manifest import member_uri, path_in, read_rows
+from batchseg.inputs.left_out import LeftOut, rows_left_out, scenes_unseen
+from batchseg.inputs.manifest import member_uri, path_in, read_rows, unit_of
 from batchseg.inputs.metadata import metadata_files, stac_bands
 from batchseg.inputs.selection import selected_files
 from batchseg.inputs.sidecars import Beside, Folders, is_sidecar, sidecars
 from batchseg.inputs.source import BandMetadata
+from batchseg.inputs.text_lists import OddLines
 from batchseg.job.settings import SceneSet
 from batchseg.system import fetch, listing
 from batchseg.system.file_info import FileInfo, file_info, file_infos
@@ -73,6 +74,7 @@ def _by_patterns(given: SceneSet, output: str, left_out: LeftOut, *, allow_vrt: 
     """One listing per pattern, whatever the number of scenes."""
     found: list[dict[str, list[FileInfo]]] = []
     listed: dict[str, FileInfo] = {}
+    closed = len(left_out.closed)
     for _, pattern in given.patterns:
         rasters, others = _list_pattern(pattern, output, left_out)
         found.append(rasters)
@@ -84,7 +86,14 @@ def _by_patterns(given: SceneSet, output: str, left_out: LeftOut, *, allow_vrt: 
         msg = f"nothing matches {empty[0]}, other bands have files; check it, and that its disk is mounted"
         raise ValueError(msg)
     metadata = _Metadata([pattern.replace("{scene}", "*") for _, pattern in given.patterns])
-    for name in sorted(set().union(*found)):
+    names = sorted(set().union(*found))
+    if len(left_out.closed) > closed:
+        # Its results stay: nobody knows whether it lacks a file.
+        unseen = [name for name in names if not all(name in rasters for rasters in found)]
+        names = [name for name in names if all(name in rasters for rasters in found)]
+        if unseen:
+            left_out.add_unread(scenes_unseen(unseen))
+    for name in names:
         lists = [rasters.get(name, []) for rasters in found]
         problems = [
             _band_problem(band, name, infos) for band, infos in zip(given.patterns, lists, strict=True)
@@ -157,14 +166,15 @@ def _band_problem(band: tuple[str, str], scene: str, infos: Sequence[FileInfo]) 
 
 def _by_manifest(given: SceneSet, left_out: LeftOut, *, allow_vrt: bool) -> Iterator[SceneFiles]:
     columns = [*given.columns, *([given.id_column] if given.id_column else [])]
-    rows = read_rows(given.path, columns)
+    odd = OddLines()
+    rows = read_rows(given.path, columns, odd, paths=given.columns)
     folders, metadata = Folders(allow_vrt=allow_vrt), _Metadata([])
-    empty, nameless = [], []
-    for number, row in enumerate(rows, start=1):
+    nameless = []
+    for number, row in rows:
         cells = [path_in(row, column, number) for column in given.columns]
         name = str(row[given.id_column] or "").strip() if given.id_column else ""
         if not name and not any(cells):
-            empty.append(number)
+            odd.without.append(number)
             continue
         if given.id_column and not name:
             nameless.append(number)
@@ -178,9 +188,10 @@ def _by_manifest(given: SceneSet, left_out: LeftOut, *, allow_vrt: bool) -> Iter
             sidecars_of=folders.sidecars,
             metadata=metadata,
         )
-    for numbers, why in ((empty, "no path"), (nameless, f"no {given.id_column}")):
-        if numbers:
-            left_out.rows.append(rows_left_out(given.path, numbers, why))
+    unit = unit_of(given.path)
+    odd.tell(left_out, given.path, unit)
+    if nameless:
+        left_out.add_unread(rows_left_out(given.path, nameless, f"no {given.id_column}", unit))
 
 
 def _by_items(given: SceneSet, left_out: LeftOut, *, allow_vrt: bool) -> Iterator[SceneFiles]:
@@ -216,7 +227,7 @@ def _items(document: Any, path: str, left_out: LeftOut) -> list[dict[str, Any]]:
         raise ValueError(msg)
     nameless = [number for number, item in enumerate(items, start=1) if not _has_id(item)]
     if nameless:
-        left_out.rows.append(rows_left_out(path, nameless, "no id, which a STAC item must have", "feature"))
+        left_out.add_unread(rows_left_out(path, nameless, "no id, which a STAC item must have", "feature"))
     return [item for item in items if _has_id(item)]
 
 

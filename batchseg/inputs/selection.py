@@ -103,6 +103,8 @@ class InputSelection(listing.Selection):
         dot = name.rfind(".")
         ending = name[dot:].lower() if dot > 0 else ""
         if ending in self._kinds:
+            if name[0] == ".":
+                self._left_out.hidden[ending] += 1
             return name[0] != "."
         self.passes(folder, name)
         if is_sidecar(name):
@@ -116,6 +118,9 @@ class InputSelection(listing.Selection):
     def passes(self, folder: str, name: str) -> None:
         if self._notice is not None:
             self._notice(folder, name)
+
+    def is_closed(self, folder: str) -> None:
+        self._left_out.closed.add(folder)
 
     def is_result(self, uri: str) -> bool:
         """Of another job: what was found before it was seen that its folder is an output."""

@@ -2,8 +2,9 @@
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
+from batchseg.errors import SourceIOError
 from batchseg.inputs.formats import is_address, names_in_vrt
 from batchseg.system import fetch, listing, storage
 from batchseg.system.file_info import FileInfo, file_info
@@ -37,6 +38,12 @@ NOTHING_ALONE = (".xml", ".txt", "w")
 """How names of others end, which say nothing without their raster."""
 
 POSSIBLE = CERTAIN + NOTHING_ALONE
+
+_LAST_LETTERS = frozenset(letter for end in POSSIBLE for letter in (end[-1], end[-1].upper()))
+"""Few rasters' names end in one."""
+
+MOST_LISTED = 100_000
+"""Folders of which it is remembered what lies in them."""
 
 PLEIADES = re.compile(r"....(.+)_r\d+c\d+")
 ALOS = re.compile(r"img-.*")
@@ -99,6 +106,9 @@ class Beside:
             if may_be_sidecar(info.uri):
                 self._by_key.setdefault(_key(info.uri), []).append(info)
 
+    def __bool__(self) -> bool:
+        return bool(self._by_key)
+
     def of(self, uri: str) -> list[FileInfo]:
         if not self._by_key:
             return []
@@ -117,25 +127,41 @@ class Folders:
         self._allow_vrt = allow_vrt
         self._listed: dict[str, Beside] = {}
 
-    def list_remote(self, uris: Iterable[str]) -> None:
-        """List the folders of rasters in buckets side by side: one after the other is a round trip each."""
-        folders = {uri.rpartition("/")[0] for uri in uris if not Location.of(uri).is_local}
-        missing = sorted(folders - set(self._listed))
-        if missing:
-            listed = storage.at_once(_beside_in, missing, missing[0])
-            self._listed |= zip(missing, listed, strict=True)
-
     def sidecars(self, uri: str) -> list[FileInfo]:
         folder = uri.rpartition("/")[0]
         if folder not in self._listed:
             self._listed[folder] = _beside_in(folder)
         return sidecars(uri, self._listed[folder], allow_vrt=self._allow_vrt)
 
+    def of_all(self, uris: Sequence[str]) -> Mapping[int, list[FileInfo]]:
+        """Sidecars of many rasters, by the place of those that have any."""
+        if len(self._listed) > MOST_LISTED:
+            self._listed.clear()
+        folders = {uri.rpartition("/")[0] for uri in uris}
+        missing = sorted(folders - set(self._listed))
+        # In buckets side by side: one after the other is a round trip each.
+        remote = next((folder for folder in missing if not Location.of(folder).is_local), "")
+        self._listed |= zip(missing, storage.at_once(_beside_in, missing, remote), strict=True)
+        if not self._allow_vrt and not any(self._listed[folder] for folder in folders):
+            return {}
+        found = ((place, self.sidecars(uri)) for place, uri in enumerate(uris))
+        return {place: infos for place, infos in found if infos}
+
 
 def _beside_in(folder: str) -> Beside:
     if folder.startswith("http"):
         return Beside()  # a web server need not show what is in a folder
-    return Beside(listing.list_folder(folder))
+    if not Location.of(folder).is_local:
+        return Beside(listing.list_folder(folder))
+    try:
+        names = os.listdir(folder.removeprefix("file://") or "/")  # noqa: PTH208  a Path takes five times as long
+    except (FileNotFoundError, NotADirectoryError):
+        return Beside()
+    except OSError as e:
+        msg = f"cannot list {folder}: {e}"
+        raise SourceIOError(msg) from e
+    possible = [name for name in names if name[-1:] in _LAST_LETTERS and may_be_sidecar(name)]
+    return Beside(info for name in possible if (info := file_info(f"{folder}/{name}")) is not None)
 
 
 def sidecars(uri: str, listed: Beside, *, allow_vrt: bool = False) -> list[FileInfo]:

@@ -20,6 +20,8 @@ class BandMetadata:
     """Reflectance is raw * scale + offset."""
     offset: float = 0.0
     nodata: float | None = None
+    spacecraft: str = ""
+    """And its sensor, of Landsat: `LANDSAT_5 TM`. It says what the numbers of bands mean."""
 
 
 Said = tuple[tuple[BandMetadata, ...], ...]
@@ -88,6 +90,10 @@ class Georeference:
     """GDAL's RPC metadata items."""
 
 
+Box = tuple[float, float, float, float]
+"""Top, left, bottom and right of what may reach beyond a scene, in its pixels."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scene:
     """One source raster, as its header says."""
@@ -109,8 +115,14 @@ class Scene:
     """Scale and offset to reflectance, one pair per band; None where nothing says them."""
     band_names: tuple[str, ...] = ()
     """What the job calls each band's file, else the file's description of it; empty where neither says."""
+    roles: tuple[str, ...] = ()
+    """What each band is by the numbers of its product, as `red` or `swir1`; empty where it says nothing."""
+    satellite: str = ""
+    """Whose numbers these are, as `Landsat 5`."""
     colors: tuple[str, ...] = ()
     """Colour interpretation of each band, as `red` or `palette`; empty where it says nothing."""
+    boxes: tuple[Box, ...] = ()
+    """Per band where its file lies, in pixels of the scene; empty: all files lie on its grid."""
 
     @property
     def band_count(self) -> int:
@@ -146,14 +158,15 @@ LISTING = pa.schema(
         "source_id": pa.string(),
         "uri": pa.string(),
         "tag": pa.string(),  # size and version of the file: another tag, another version
-        "size": pa.int64(),  # bytes of the file; 0 also where a web server does not say
+        "size": pa.int64(),  # bytes of its rasters; where a web server does not say: null, of photographs 0
         "young": pa.bool_(),  # changed less than the job's `min_age` ago
         "problem": pa.string(),  # what already the listing shows to be wrong with it; empty: nothing
         "attributes": pa.string(),  # JSON object of strings, keys sorted; empty: the input says nothing more
+        "more": pa.string(),  # what a scene has beyond one file, as `scene_rows` writes it; empty: nothing
     }
 )
-"""One row per photograph as the listing shows it, sorted by `source_id`, each id once. Photographs travel as
-tables of these columns: a million of them must not be a million objects."""
+"""One row per scene or photograph as the listing shows it, sorted by `source_id`, each id once. Ten million
+must not be ten million objects: a `Source` is made of a row when it is needed."""
 
 
 def words(column: Column) -> list[Any]:

@@ -12,6 +12,9 @@ from batchseg.job.schema import LARGEST_TILE
 from batchseg.job.settings import JobConfig
 from batchseg.models.package import ModelPackage
 
+USUAL_STRIDE = 32
+"""Of most networks: numbers that are named where the stride does not show."""
+
 
 def is_aligned(recipe: Recipe) -> bool:
     """Whether all tiles begin at one phase of the network's stride; also where no stride is known."""
@@ -27,15 +30,18 @@ def next_aligned(tile_size: int, halo: int, stride: int, model: ModelPackage) ->
     The halo is made larger, never smaller, as long as a core is left; so is the tile, unless the network
     takes one size alone, or the largest tile is reached.
     """
-    # A tile of another size than the model's transforms make would be resized by them.
-    is_fixed = bool(model.geometry) or any(side is not None for side in model.size_hw)
     step = math.lcm(stride, model.size_divisor)
     halo = -(-halo // stride) * stride
-    size = tile_size if is_fixed else -(-max(tile_size, 2 * halo + stride) // step) * step
+    size = tile_size if _is_fixed(model) else -(-max(tile_size, 2 * halo + stride) // step) * step
     size = min(size, LARGEST_TILE // step * step)
     if size % stride or size < stride:
         return None
     return size, min(halo, (size - stride) // 2 // stride * stride)
+
+
+def _is_fixed(model: ModelPackage) -> bool:
+    """A tile of another size than the model's transforms make would be resized by them."""
+    return bool(model.geometry) or any(side is not None for side in model.size_hw)
 
 
 def misalignment(recipe: Recipe) -> str:
@@ -52,11 +58,46 @@ def misalignment(recipe: Recipe) -> str:
 
 def remedy(recipe: Recipe) -> str:
     """The keys of a job whose tiles line up, as `tile_size: 512 and halo: 64`; empty where there are none."""
-    found = next_aligned(recipe.tile_size, recipe.halo, recipe.facts.stride or 1, recipe.model)
+    return _keys(recipe.tile_size, recipe.halo, recipe.facts.stride or 1, recipe.model)
+
+
+def _keys(tile_size: int, halo: int, stride: int, model: ModelPackage) -> str:
+    found = next_aligned(tile_size, halo, stride, model)
     if found is None:
         return ""
-    keys = {"tile_size": (recipe.tile_size, found[0]), "halo": (recipe.halo, found[1])}
+    keys = {"tile_size": (tile_size, found[0]), "halo": (halo, found[1])}
     return " and ".join(f"{key}: {new}" for key, (old, new) in keys.items() if new != old)
+
+
+def check_core(config: JobConfig, model: ModelPackage, tile_size: int, stride: int | None) -> None:
+    """Refuse a halo of which nothing is left of a tile.
+
+    Raises:
+        ConfigError: names the next halo and tile that leave a core and line up.
+    """
+    if tile_size > 2 * config.halo:
+        return
+    keys = _keys(tile_size, config.halo, stride or USUAL_STRIDE, model)
+    if not keys:  # a network of one size that is no multiple of its own stride
+        keys = f"a halo below {(tile_size + 1) // 2}"
+    msg = f"{config.path}: halo {config.halo} leaves no core in tile_size {tile_size}. Set {keys}"
+    raise ConfigError(msg)
+
+
+def other_tile(recipe: Recipe, factor: float) -> int | None:
+    """A tile of about so many times the size that lines up with the recipe's halo; None where none does.
+
+    Args:
+        recipe: whose tiles line up.
+        factor: above 1 the next size from there on, below 1 the next down to there.
+    """
+    model, stride = recipe.model, recipe.facts.stride or USUAL_STRIDE
+    if recipe.fit == "resize" or _is_fixed(model) or recipe.halo % stride:
+        return None
+    step = math.lcm(stride, model.size_divisor)
+    wanted = recipe.tile_size * factor / step
+    size = step * (math.ceil(wanted) if factor > 1 else math.floor(wanted))
+    return size if max(2 * recipe.halo, 7) < size <= LARGEST_TILE else None
 
 
 def check_alignment(config: JobConfig, recipe: Recipe) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import shapely
 
-from batchseg.job.settings import Fit, Interest, Photographs, Scale
+from batchseg.job.settings import Fit, Interest, MaskNames, Photographs, Scale
 from batchseg.models.package import (
     Bake,
     ClassInfo,
@@ -58,6 +58,9 @@ class Ruleset:
 
     criteria: tuple[Criterion, ...] = ()
     """In the order of the job file. None: images get no verdict."""
+    check_values: bool = True
+    """What may be of another unit than the output's first images is no PASS. Not in the digest: who was kept
+    from passing is recorded."""
 
     @property
     def digest(self) -> str:
@@ -90,6 +93,8 @@ class Area:
     """As pyproj reads it: EPSG:25832, or WKT."""
     digest: str
     """Of the polygons as they are in the file, in any order, and of the CRS."""
+    crossed: str = ""
+    """Which of the polygons cross themselves, in words: what is inside them is a guess. Empty: none."""
 
 
 ALGORITHM = 1
@@ -110,7 +115,7 @@ class Recipe:
     scale: Scale
     normalize: Normalize | None
     nodata: float | str
-    """`source`, `none`, or the value that stands for no data whatever the file says."""
+    """`source`, `none`, or the value that stands for no data beside what the file says."""
     tile_size: int
     halo: int
     engine: EngineName = "paddle"
@@ -130,6 +135,8 @@ class Recipe:
     """Metres of a pixel's side that the network was made for; None: nobody says. It changes no pixel."""
     any_resolution: bool = False
     """Scenes are taken whatever their resolution."""
+    check_values: bool = True
+    """Sources whose values cannot be meant are refused where they are read. It changes no pixel."""
 
     @property
     def answer(self) -> OutputKind:
@@ -160,6 +167,8 @@ class Recipe:
             more["fit"] = self.fit
         if self.bake is not None:
             more["bake"] = self.bake.pixels
+        if not isinstance(self.nodata, str):
+            more["nodata of the files"] = "counts too"  # the job's alone did in an earlier version
         if self.model.geometry:
             more["geometry"] = [
                 {"type": type(step).__name__, **_plain(dataclasses.asdict(step))}
@@ -223,6 +232,8 @@ class Product:
     photographs: Photographs | None = None
     rules: Ruleset | None = None
     """Of photographs: what makes a verdict. Not in the digest: verdicts follow from regions."""
+    mask_names: MaskNames = "kept"
+    """The output's rule, which stays as it began. Not in the digest: no mask is made again for its name."""
 
     @property
     def photo_options(self) -> Photographs:

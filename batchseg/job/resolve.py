@@ -2,11 +2,13 @@
 
 import difflib
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
 
 from batchseg.errors import ConfigError, ModelError
+from batchseg.job.alignment import check_core
 from batchseg.job.recipe import Area, Criterion, Product, Recipe, RegionSettings, Ruleset, is_simple, spread
-from batchseg.job.schema import LARGEST_TILE, no_core
+from batchseg.job.schema import LARGEST_TILE
 from batchseg.job.settings import JobConfig, Photographs, RegionOptions, Rule, Scale
 from batchseg.models import resize
 from batchseg.models.package import PALETTE, Bake, ClassInfo, EngineName, ModelFacts, ModelPackage, Normalize
@@ -47,6 +49,8 @@ def make_recipe(
     if config.model.threshold is not None and facts.output != "sigmoid":
         msg = f"{config.path}: model: threshold: is for one band of scores; this model gives {facts.output}"
         raise ConfigError(msg)
+    size = tile_size(config, model)
+    check_core(config, model, size, facts.stride)
     normalize = _normalize(config, model, len(bands))
     scale = _scale(config, normalize, len(bands))
     if model.dtype == "uint8" and (scale.kind != "transforms" or normalize is not None):
@@ -61,7 +65,7 @@ def make_recipe(
         scale=scale,
         normalize=normalize,
         nodata=config.nodata,
-        tile_size=tile_size(config, model),
+        tile_size=size,
         halo=config.halo,
         engine=named_engine(config, model),
         precision="fp32" if config.precision is None or config.precision == "auto" else config.precision,
@@ -74,6 +78,7 @@ def make_recipe(
         fit=config.photographs.fit if config.photographs else None,
         resolution=model.pixel_size if config.resolution in (None, "any") else float(config.resolution),
         any_resolution=config.resolution == "any",
+        check_values=config.check_values,
     )
 
 
@@ -93,7 +98,7 @@ def tile_size(config: JobConfig, model: ModelPackage) -> int:
     """Pixels per side of the network's window: the job's, the network's own, its owner's advice, or 512.
 
     Raises:
-        ConfigError: the network takes another size, or the halo leaves no core in it.
+        ConfigError: the network takes another size.
     """
     height, width = model.size_hw
     fixed = {side for side in (height, width) if side is not None}
@@ -117,11 +122,6 @@ def tile_size(config: JobConfig, model: ModelPackage) -> int:
         raise ModelError(msg)
     if not model.geometry and size % model.size_divisor:
         msg = f"{config.path}: tile_size: {size} is no multiple of {model.size_divisor}, as the model needs"
-        raise ConfigError(msg)
-    if size <= 2 * config.halo:
-        msg = f"{config.path}: {no_core(size, config.halo)}"
-        if fixed:
-            msg = f"{config.path}: {model.network} takes {size} pixels; set a halo below {size // 2}"
         raise ConfigError(msg)
     return size
 
@@ -304,7 +304,9 @@ def make_product(config: JobConfig, recipe: Recipe) -> Product:
         compress=config.compress,
         regions=regions,
         photographs=photographs,
-        rules=None if photographs is None else resolve_rules(photographs, named, regions),
+        rules=None
+        if photographs is None
+        else replace(resolve_rules(photographs, named, regions), check_values=config.check_values),
     )
 
 

@@ -52,12 +52,14 @@ class JobFile(schema_parts.Strict):
     Without a `deploy.yaml` nothing says how the input was normalised, and the job must.
     """
     check_values: bool = True
-    """Look at samples of the data before anything is predicted, and refuse values that
-    [cannot be meant](scenes.md#values). `false`: they are meant; what the network gets is shown all the same.
+    """Look at samples of the data before anything is predicted, and at each source where it is read, and
+    refuse values that [cannot be meant](scenes.md#values); a photograph of other values than the first ones
+    [is no PASS](photographs.md#other-values). `false`: they are meant; what the network gets is shown all the
+    same.
     """
     nodata: schema_parts.Number | Literal["source", "none"] = "source"
-    """`source`: what the files say (nodata values, masks, alpha). A number, where the files do not say it.
-    `none`: every pixel counts.
+    """`source`: what the files say (nodata values, masks, alpha). A number, where the files do not say it;
+    what they say [counts too](scenes.md#nodata). `none`: every pixel counts.
     """
     classes: list[schema_parts.ClassName | schema_parts.Class] = Field(default_factory=list)
     """Names, or `{name: water, color: "#2b6cb0"}`, by class id; the model's own if empty."""
@@ -87,8 +89,10 @@ class JobFile(schema_parts.Strict):
     """
     device: Literal["auto", "cpu", "gpu"] = "auto"
     """`auto` takes a GPU where the model's engine finds one."""
-    executor: Literal["ray", "inline"] = "ray"
-    """`ray` spreads the work over processes and hosts. `inline` does every step in the calling process."""
+    executor: Literal["ray", "processes", "inline"] = "ray"
+    """`ray` spreads the work over processes and hosts, `processes` over processes of this machine, which
+    predict on CPUs, without Ray. `inline` does every step in the calling process.
+    """
     ray_address: str | None = None
     """The address of a Ray cluster. If not set, a run starts a local one and ends it."""
     workers: int | None = Field(default=None, ge=1)
@@ -202,18 +206,22 @@ class JobFile(schema_parts.Strict):
         return rules
 
     @model_validator(mode="after")
+    def _suits_executor(self) -> "JobFile":
+        if self.executor == "processes" and self.ray_address is not None:
+            msg = "executor: processes is of this machine alone; leave ray_address out, or set executor: ray"
+            raise ValueError(msg)
+        if self.executor == "processes" and self.device == "gpu":
+            msg = "executor: processes predicts on CPUs; set executor: ray for GPUs, or device: cpu"
+            raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
     def _suits_photographs(self) -> "JobFile":
         unsuited = _unsuited(self) if self.of_photographs else _for_photographs(self)
         if unsuited is not None:
             raise ValueError(unsuited)
         if self.fit == "resize":
             self.halo = 0
-        return self
-
-    @model_validator(mode="after")
-    def _halo_leaves_core(self) -> "JobFile":
-        if self.tile_size is not None and self.tile_size <= 2 * self.halo:
-            raise ValueError(no_core(self.tile_size, self.halo))
         return self
 
 
@@ -292,10 +300,6 @@ def _has_scenes(inputs: Any) -> bool:
     """Whether an input says how several files make a scene."""
     given = inputs.values() if isinstance(inputs, dict) else inputs if isinstance(inputs, list) else [inputs]
     return any(isinstance(one, schema_parts.SceneSet) for one in given)
-
-
-def no_core(tile_size: int, halo: int) -> str:
-    return f"halo {halo} leaves no core in tile_size {tile_size}; raise tile_size above two halos, {2 * halo}"
 
 
 def seconds_until(deadline: str, now: dt.datetime) -> float:

@@ -31,6 +31,11 @@ class Scale:
 Resampling = Literal["none", "nearest", "bilinear", "cubic", "average"]
 
 
+MaskNames = Literal["added", "kept"]
+"""Which rule names an output's masks (`output/mask_names`): a suffix is added to every source id; or what
+ends in it already keeps its name."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SceneSet:
     """An input whose scenes have several files each."""
@@ -198,7 +203,7 @@ class JobConfig:
     """Normalisation, argmax and confidence as parts of the graph, where the model allows it."""
     gate: Gate
     device: Literal["auto", "cpu", "gpu"]
-    executor: Literal["ray", "inline"]
+    executor: Literal["ray", "processes", "inline"]
     ray_address: str | None
     workers: int | None
     gpus_per_worker: float

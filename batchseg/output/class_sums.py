@@ -17,8 +17,8 @@ class ClassSums:
     """By class id, ascending; classes without a pixel are left out."""
     sources: int = 0
     """That have a valid pixel."""
-    mixed: int = 0
-    """Of them, those that have several classes."""
+    alone: Mapping[int, int] = field(default_factory=dict)
+    """Of them, those that have one class only, by its id, ascending."""
 
     @property
     def only_class(self) -> int | None:
@@ -44,8 +44,10 @@ def class_sums(table: pa.Table, among: Any = None) -> ClassSums:
     sums = np.zeros(len(ids), np.int64)
     np.add.at(sums, where, pixels.to_numpy())
     in_source = counts.to_numpy()
+    starts = np.cumsum(in_source) - in_source
+    only, alone = np.unique(classes.to_numpy()[starts[in_source == 1]], return_counts=True)
     return ClassSums(
         pixels={int(c): int(n) for c, n in zip(ids, sums, strict=True) if n},
         sources=int(np.count_nonzero(in_source)),
-        mixed=int(np.count_nonzero(in_source > 1)),
+        alone={int(c): int(n) for c, n in zip(only, alone, strict=True)},
     )

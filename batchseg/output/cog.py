@@ -134,7 +134,9 @@ def sidecar_is_whole(cog: Path, classes: tuple[ClassInfo, ...]) -> bool:
 
 def write_cog(vrt: str, path: Path, product: Product) -> None:
     """Copy a mosaic, given as VRT text, to a Cloud Optimized GeoTIFF."""
-    with rasterio.open(vrt) as mosaic:
+    # From 3.12 on GDAL would put the table of classes into the TIFF, where earlier ones, and QGIS with them,
+    # do not look.
+    with rasterio.Env(GTIFF_WRITE_RAT_TO_PAM=True), rasterio.open(vrt) as mosaic:
         rasterio.shutil.copy(
             mosaic,
             str(path),

@@ -35,7 +35,18 @@ Column = Any
 """pa.ChunkedArray, which takes the type of its values in the stubs and none at run time."""
 Constants = dict[tuple[str, Any], Any]
 
-REPEATING = ("status", "pixel", "product", "encoding", "cpu_class", "grid", "verdict", "rule", "judged")
+REPEATING = (
+    "kind",
+    "status",
+    "pixel",
+    "product",
+    "encoding",
+    "cpu_class",
+    "grid",
+    "verdict",
+    "rule",
+    "judged",
+)
 """Columns of few values: dictionaries in memory, as are the paths and checksums of `outputs`."""
 
 GROUP_ROWS = 2**16
@@ -288,13 +299,6 @@ def with_part(table: pa.Table, part: Output) -> pa.Table:
     lists = pa.ListArray.from_arrays(pa.array(np.concatenate([[0], ends]), pa.int32()), structs)
     at = table.schema.get_field_index("outputs")
     return table.set_column(at, SCHEMA.field("outputs"), lists)
-
-
-def uninspected_count(table: pa.Table) -> int:
-    """How many of those that are done are REVIEW only because too little of them has data."""
-    why: Any = pc.not_equal(table.column("review_reason"), pa.scalar(""))
-    done = pc.equal(table.column("status").cast(pa.string()), pa.scalar("done"))
-    return pc.sum(pc.and_(why, done)).as_py() or 0
 
 
 def verdict_counts(table: pa.Table) -> dict[str, int]:

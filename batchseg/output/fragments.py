@@ -1,9 +1,10 @@
 """A shard's predicted cores to fragment files: small GeoTIFFs that exist until the scene is finished."""
 
+import contextlib
 import re
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -76,60 +77,72 @@ def write_shards(
         OutputError: a fragment cannot be written.
     """
     started = time.perf_counter()
-    source, pixel = scene.source, recipe.digest
-    folder = fragment_folder(output, source.source_id, source.tag, pixel, grid, cpu_class)
+    source = scene.source
+    folder = fragment_folder(output, source.source_id, source.tag, recipe.digest, grid, cpu_class)
     records, files = [], []
     for mask in masks:
         core, size = mask.shard.core, 0
         for layer, pixels in zip(LAYERS, (mask.classes, mask.confidence), strict=True):
             if pixels is not None:
-                data = _geotiff(pixels)
+                with as_geotiff(pixels, compress="zstd") as made:
+                    data = bytes(made.read())
                 files.append((fragment_file(folder, core, layer), data))
                 size += len(data)
-        records.append(
-            ShardRecord(
-                source_id=source.source_id,
-                tag=source.tag,
-                pixel=pixel,
-                cpu_class=cpu_class,
-                grid=grid,
-                row_off=core.row_off,
-                col_off=core.col_off,
-                height=core.height,
-                width=core.width,
-                empty=mask.classes is None,
-                predicted=mask.predicted,
-                fragment_bytes=size,
-                bad_pixels=mask.bad_pixels,
-                uri=source.uri,
-            )
-        )
+        records.append(shard_record(scene, recipe, grid, cpu_class, mask, size))
     storage.at_once(lambda file: publish.publish(*file, durable=False), files, output)
     return records, time.perf_counter() - started
 
 
-def _geotiff(array: NDArray[np.unsignedinteger[Any]]) -> bytes:
+def shard_record(
+    scene: Scene, recipe: Recipe, grid: str, cpu_class: str, mask: ShardMask, fragment_bytes: int = 0
+) -> ShardRecord:
+    """What is recorded of a shard: 0 bytes are of one that is empty, or never is a fragment."""
+    source, core = scene.source, mask.shard.core
+    return ShardRecord(
+        source_id=source.source_id,
+        tag=source.tag,
+        pixel=recipe.digest,
+        cpu_class=cpu_class,
+        grid=grid,
+        row_off=core.row_off,
+        col_off=core.col_off,
+        height=core.height,
+        width=core.width,
+        empty=mask.classes is None,
+        predicted=mask.predicted,
+        fragment_bytes=fragment_bytes,
+        bad_pixels=mask.bad_pixels,
+        uri=source.uri,
+    )
+
+
+@contextlib.contextmanager
+def as_geotiff(array: NDArray[np.unsignedinteger[Any]], *, compress: str | None) -> Iterator[MemoryFile]:
+    """A GeoTIFF in memory, of one band without a place; its `name` is what GDAL opens.
+
+    Args:
+        array: (H, W).
+        compress: zstd is done at its fastest: 0.1 s for 22 megapixels of mask, and read back once.
+    """
     height, width = array.shape
-    profile = {
+    profile: dict[str, Any] = {
         "driver": "GTiff",
         "height": height,
         "width": width,
         "count": 1,
         "dtype": array.dtype,
-        # zstd at its fastest: 0.1 s for 22 megapixels of mask, and read back once.
-        "compress": "zstd",
-        "zstd_level": 1,
         "tiled": True,
         "blockxsize": 256,
         "blockysize": 256,
     }
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        with MemoryFile() as memory:
+    if compress is not None:
+        profile |= {"compress": compress, "zstd_level": 1}
+    with MemoryFile() as memory:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
             with memory.open(**profile) as dataset:
                 dataset.write(array, 1)
-            data: bytes = memory.read()
-    return data
+        yield memory
 
 
 def discard_leftovers(output: str, unfinished: Sequence[str]) -> None:

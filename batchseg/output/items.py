@@ -39,8 +39,8 @@ _COLUMNS: dict[str, pa.DataType] = {
 }
 _PHOTOGRAPH: dict[str, pa.DataType] = {
     "verdict": pa.string(),  # PASS, FAIL or REVIEW; null without rules
-    "rule": pa.string(),  # that decided, or `min_valid` if too little was inspected; null for a PASS
-    "review_reason": pa.string(),  # how little was inspected, where `min_valid` decided; else null
+    "rule": pa.string(),  # that decided, or `min_valid` or `check_values`; null for a PASS
+    "review_reason": pa.string(),  # why, where one of these two decided; else null
     "rule_px": pa.int64(),  # pixels of the largest region that the rule hit, as it measures; null without
     "rule_class": pa.string(),  # its class's name
     "region_count": pa.int64(),  # null unless done

@@ -1,7 +1,7 @@
 """Where everything of an output lies. No other module spells the name of a folder.
 
-    masks/<source id>.tif                           a scene's mask; .png too for photographs
-    confidence/<source id>.tif                      beside it, where the job says `confidence`
+    masks/<name>.tif                                a scene's mask; .png too for photographs
+    confidence/<name>.tif                           the same, where the job says `confidence`
     annotations/crs=<code>/scene-<digest>.parquet   regions of one scene
     annotations/crs=<code>/part-<digest>.parquet    regions of many sources; crs=none of photographs
     items/items.parquet                             one row per source
@@ -13,6 +13,8 @@
     _batchseg/fragments/<digest>/<digest>/          predicted shards of scenes that are not finished
     _batchseg/scratch/                              files in the making, of local outputs
 
+The name is the source id's, by one of two rules (`mask_names`).
+
 A "path" is relative to the output, as the ledger records it; a "file" or "folder" is its Location, whose
 root is the output: whoever may write there must not lead a run elsewhere, so no link below it is followed.
 """
@@ -22,6 +24,8 @@ from typing import Literal
 
 from batchseg.errors import OutputError
 from batchseg.inputs.left_out import RECORDS
+from batchseg.job.settings import MaskNames
+from batchseg.output.mask_names import mask_name
 from batchseg.system.location import Location, misplaced, shortened
 
 Layer = Literal["mask", "confidence"]
@@ -38,9 +42,9 @@ _OWN = RECORDS
 _SCRATCH = "scratch"
 
 
-def layer_path(source_id: str, layer: Layer, suffix: str = "tif") -> str:
-    """The mask of a source, or its confidence."""
-    return f"{_FOLDERS[layer]}/{source_id}.{suffix}"
+def layer_path(source_id: str, layer: Layer, suffix: str = "tif", *, names: MaskNames) -> str:
+    """The mask of a source, or its confidence, by the output's rule for names."""
+    return f"{_FOLDERS[layer]}/{mask_name(source_id, suffix, names)}"
 
 
 def is_layer(path: str) -> bool:

@@ -27,6 +27,7 @@ from batchseg.output.columns import HELD, from_parquet, latest, to_parquet
 from batchseg.output.ledger_files import parts_there, read_parts, read_snapshot
 from batchseg.output.record import SCHEMA, Latest, Record, ShardRecord, sources_of, to_records, to_table
 from batchseg.pixels.grid import Window
+from batchseg.pixels.own_values import VALUES_REFUSED
 from batchseg.system.redact import MAY_HOLD_CREDENTIALS, impersonal, public
 from batchseg.system.threads import start_aside
 
@@ -80,10 +81,13 @@ class Ledger:
             newest = layout.ledger_file(self._output, "snapshot", self._last)
             ends = [self._replay(rows) for rows in read_snapshot(newest)]
             self._settled = pa.concat_tables([self._settled, *ends])  # sorted, each source once
+        self._has_news = False
         for tables in read_parts(
             [layout.ledger_file(self._output, "segment", number) for number in self._tail]
         ):
-            self._appended += [self._replay(rows) for rows in tables]
+            for rows in tables:
+                self._has_news = self._has_news or bool(len(rows))
+                self._appended.append(self._replay(rows))
         self._last = max(self._tail, default=self._last)
 
     def table(self) -> pa.Table:
@@ -129,6 +133,14 @@ class Ledger:
     def is_settled(self) -> bool:
         """Whether the last run came to its end; else one is under way, or was killed."""
         return not self._tail
+
+    @property
+    def has_news(self) -> bool:
+        """Whether something was recorded, when the ledger was read, since a run last came to its end.
+
+        A run that is under way, or was killed, before it recorded anything left all as it was.
+        """
+        return self._has_news or not (self._snapshot_bytes or self.is_settled)
 
     def claim(self, run_id: str, guard: Callable[[], None] | None = None) -> None:
         """Take the ledger over for a run: from now on nobody else's commits succeed.
@@ -258,7 +270,8 @@ class _OpenShards:
             if _generation(other) != _generation(record):
                 shards.clear()  # a new version of the source, or a run with --replace: what was is void
             shards[record.window] = record
-        elif record.status != "failed":  # a transient failure keeps what was predicted
+        # A transient failure keeps what was predicted, and so do values that their owner may mean.
+        elif record.status != "failed" and not record.error.startswith(VALUES_REFUSED):
             self._shards.pop(record.source_id, None)
 
 

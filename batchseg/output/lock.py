@@ -76,6 +76,8 @@ class Lock:
     _lost: str | None = None
     _beaten: tuple[float, float] = field(default_factory=lambda: _clocks())
     _over: threading.Event = field(default_factory=threading.Event)
+    _writing: threading.RLock = field(default_factory=threading.RLock)
+    """A sign of life must not follow the word that the output is released, nor meet a closed file."""
     _forgotten: bool = False
     _ending: bool = False
 
@@ -101,7 +103,8 @@ class Lock:
         """
         self.check()
         self._ending = True
-        _write(self, released=False)
+        with self._writing:
+            _write(self, released=False)
 
     def check(self) -> None:
         """Ask the storage now. Raises OutputError where the output is no longer held."""
@@ -115,7 +118,11 @@ class Lock:
         place = layout.epoch_file(self.output, self.epoch)
         if self._file is not None:
             seen = rooted.look(place)
-            if seen is not None and os.path.samestat(seen, os.fstat(self._file.fileno())):
+            with self._writing:
+                if self._file.closed:
+                    return  # released meanwhile
+                held = os.fstat(self._file.fileno())
+            if seen is not None and os.path.samestat(seen, held):
                 return
         # A storage that looks first and creates then gives one epoch to two runs of the same moment.
         try:
@@ -151,7 +158,10 @@ class Lock:
                 self._late(e)
                 continue
             try:
-                _write(self, released=False)
+                with self._writing:
+                    if self._over.is_set():
+                        return
+                    _write(self, released=False)
                 self._beaten = _clocks()
                 also()
             except StoppedError as e:
@@ -173,12 +183,13 @@ class Lock:
 
     def release(self) -> None:
         self._over.set()
-        with contextlib.suppress(StoppedError, SourceIOError):
-            if not self._forgotten:
-                self.check()
-                _write(self, released=True)
-        if self._file is not None:
-            self._file.close()
+        with self._writing:
+            with contextlib.suppress(StoppedError, SourceIOError):
+                if not self._forgotten:
+                    self.check()
+                    _write(self, released=True)
+            if self._file is not None:
+                self._file.close()
 
 
 @contextlib.contextmanager

@@ -34,7 +34,7 @@ NOWHERE = Georeference(crs_wkt=None, transform=None, gcps=(), gcps_crs_wkt=None,
 
 Row = dict[str, Any]
 
-_IMAGE = ("source_id", "height", "width", "valid_pixels", "interests", "interest_valid")
+_IMAGE = ("source_id", "height", "width", "valid_pixels", "interests", "interest_valid", "unlike")
 IMAGES = pa.schema([SCHEMA.field(name) for name in _IMAGE])
 """What rules ask of photographs."""
 
@@ -48,6 +48,8 @@ class Finished:
     mask: PhotoMask
     content: str = ""
     same_as: str = ""
+    unlike: str = ""
+    """Why it may be of another unit than the output's first photographs; empty: it is alike."""
     recorded: int = 0
     """When the results that it is derived from were recorded; 0: it is new."""
 
@@ -159,8 +161,8 @@ class ResultWriter:
         ]
         if mask.confidence is not None:
             layers.append(("confidence", encode_confidence(mask.confidence, self._product)))
-        suffix = self._options.mask_format
-        return [(layer_path(source_id, layer, suffix), data) for layer, data in layers]
+        suffix, names = self._options.mask_format, self._product.mask_names
+        return [(layer_path(source_id, layer, suffix, names=names), data) for layer, data in layers]
 
     def _publish(self, files: list[tuple[str, bytes]]) -> None:
         before = time.perf_counter()
@@ -221,6 +223,7 @@ class ResultWriter:
             class_regions=(0,) * len(ids),
             content=finished.content,
             same_as=finished.same_as,
+            unlike=finished.unlike,
             recorded=finished.recorded,
         )
 

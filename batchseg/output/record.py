@@ -32,6 +32,7 @@ class ShardRecord:
     """A predicted shard, its fragments published. Its key is (source_id, tag, pixel, grid, window)."""
 
     status: ClassVar[Literal["shard"]] = "shard"
+    kind: ClassVar[str] = "scene"
     source_id: str
     tag: str
     pixel: str = ""
@@ -120,6 +121,7 @@ class SourceRecord:
 class SceneRecord(SourceRecord):
     """The latest of a scene."""
 
+    kind: ClassVar[str] = "scene"
     grid: str = ""
     """Of its shards."""
     bad_pixels: int = 0
@@ -135,6 +137,7 @@ class SceneRecord(SourceRecord):
 class PhotoRecord(SourceRecord):
     """The latest of a photograph."""
 
+    kind: ClassVar[str] = "photograph"
     empty: bool = False
     """No valid pixel."""
     class_regions: tuple[int, ...] = ()
@@ -142,9 +145,13 @@ class PhotoRecord(SourceRecord):
     verdict: str = ""
     """PASS, FAIL or REVIEW; empty without rules."""
     rule: str = ""
-    """Name of the rule that decided, or `min_valid` where too little was inspected; empty for a PASS."""
+    """Name of the rule that decided; `min_valid` where too little was inspected, `check_values` where
+    `unlike` kept it from passing; empty for a PASS."""
     review_reason: str = ""
-    """How little was inspected, in words, where `min_valid` decided; else empty."""
+    """How little was inspected, in words, where `min_valid` decided; `unlike` where that did; else empty."""
+    unlike: str = ""
+    """Why it may be of another unit than the output's first photographs, or of another order of bands than
+    the job reads, in words; else empty. Absent from ledgers of earlier versions."""
     rule_px: int = 0
     """Pixels of the largest region that the rule hit, as the rule measures them; 0 where none did. Absent
     from ledgers of earlier versions, as the next one is."""
@@ -179,6 +186,7 @@ Record = ShardRecord | Latest
 
 _OUTPUT: dict[str, pa.DataType] = {"path": pa.string(), "nbytes": pa.int64(), "sha256": pa.string()}
 _COLUMNS: dict[str, pa.DataType] = {
+    "kind": pa.string(),
     "status": pa.string(),
     "source_id": pa.string(),
     "tag": pa.string(),
@@ -207,6 +215,7 @@ _COLUMNS: dict[str, pa.DataType] = {
     "verdict": pa.string(),
     "rule": pa.string(),
     "review_reason": pa.string(),
+    "unlike": pa.string(),
     "rule_px": pa.int64(),
     "rule_class": pa.int32(),
     "judged": pa.string(),
@@ -225,7 +234,7 @@ _LISTS = tuple(name for name, kind in _COLUMNS.items() if pa.types.is_list(kind)
 _KINDS = (ShardRecord, SceneRecord, PhotoRecord)
 _NAMES = {kind: tuple(field.name for field in fields(kind)) for kind in _KINDS}
 _PHOTOGRAPHS_ALONE = tuple(name for name in _NAMES[PhotoRecord] if name not in _NAMES[SceneRecord])
-_EMPTY: dict[str, Any] = {field.name: field.default for kind in _KINDS for field in fields(kind)}
+_EMPTY: dict[str, Any] = {"kind": ""} | {f.name: f.default for kind in _KINDS for f in fields(kind)}
 """What a column holds in rows of kinds that do not have it."""
 
 BATCH_ROWS = 4096
@@ -281,8 +290,11 @@ def _record(row: dict[str, Any]) -> Record:
 
 
 def _kind(row: Mapping[str, Any]) -> type[Record]:
-    """A row that says nothing that photographs alone have loses nothing as a scene's."""
+    """What a row is of, as it says; rows of earlier versions do not."""
     if row["status"] == "shard":
         return ShardRecord
+    if row["kind"]:
+        return PhotoRecord if row["kind"] == PhotoRecord.kind else SceneRecord
+    # A row that says nothing that photographs alone have loses nothing as a scene's.
     is_photograph = any(row[name] != _EMPTY[name] for name in _PHOTOGRAPHS_ALONE)
     return PhotoRecord if is_photograph else SceneRecord

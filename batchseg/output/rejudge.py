@@ -13,8 +13,8 @@ from batchseg.job.recipe import Ruleset
 from batchseg.output.columns import is_below, outputs_of
 from batchseg.output.layout import ANNOTATIONS
 from batchseg.output.region_parts import read_part, read_rows
-from batchseg.regions.inspected import ALL_SEEN, are_known, uninspected
-from batchseg.regions.verdicts import Decision, Measures, decide, measure, verdicts
+from batchseg.regions.inspected import ALL_SEEN, CHECK_VALUES, MIN_VALID, are_known, uninspected
+from batchseg.regions.verdicts import Decision, Measures, are_unlike, decide, measure, verdicts
 
 LEFT_OUT = -2
 """In place of a criterion's number: an image whose regions are not there to be judged."""
@@ -72,8 +72,18 @@ def lacks_validity(rows: pa.Table, rules: Ruleset | None) -> NDArray[np.bool_]:
     return ~are_known(rules, rows)
 
 
+def review_counts(table: pa.Table) -> tuple[int, int]:
+    """How many of those that are done are REVIEW only because too little of them has data, and how many only
+    because they may be of another unit than the first ones."""
+    why: Any = pc.not_equal(table["review_reason"], pa.scalar(""))
+    judged = _is(table, "status", "done") & np.array(why)
+    few, odd = (np.count_nonzero(judged & _is(table, "rule", name)) for name in (MIN_VALID, CHECK_VALUES))
+    return int(few), int(odd)
+
+
 def _are_due(rows: pa.Table, rules: Ruleset, product: str | None) -> NDArray[np.bool_]:
-    """Which rows are done, and were judged by other rules or pass though too little was inspected."""
+    """Which rows are done, and were judged by other rules, pass though too little was inspected or though
+    they are unlike the first, or do not pass for that alone though the job no longer asks."""
     done = _is(rows, "status", "done")
     if product is not None:
         done &= _is(rows, "product", product)
@@ -82,6 +92,9 @@ def _are_due(rows: pa.Table, rules: Ruleset, product: str | None) -> NDArray[np.
     unseen = uninspected(rules, rows.select(_VALIDITY).take(passed)) != ALL_SEEN
     due: NDArray[np.bool_] = done & ~same
     due[passed[unseen]] = True
+    due[passed] |= are_unlike(rules, rows.select(["unlike"]).take(passed))
+    if not rules.check_values:
+        due |= done & _is(rows, "rule", CHECK_VALUES)
     return due
 
 

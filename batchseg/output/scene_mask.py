@@ -8,7 +8,7 @@ import errno
 import hashlib
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,13 +21,12 @@ from PIL import Image
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window as RasterioWindow
 
-from batchseg.errors import DamagedResultError, OutputError, SourceError
-from batchseg.inputs.formats import driver_of, local_head
+from batchseg.errors import DamagedResultError, OutputError
 from batchseg.inputs.source import Scene
 from batchseg.job.recipe import Product, Recipe
 from batchseg.output import layout, publish
 from batchseg.output.cog import Piece, sidecar_is_whole, vrt_of, write_cog
-from batchseg.output.fragments import fragment_file, fragment_folder, scene_folder
+from batchseg.output.fragments import scene_folder
 from batchseg.output.layout import Layer
 from batchseg.output.lock import check_work_goes_on
 from batchseg.output.overviews import (
@@ -38,24 +37,28 @@ from batchseg.output.overviews import (
     look_at,
     make_levels,
 )
-from batchseg.output.record import Output, SceneRecord, ShardRecord
+from batchseg.output.record import Output, SceneRecord
+from batchseg.output.scene_pieces import Predicted, held_pieces, stored_pieces
 from batchseg.output.sidecar import SUFFIX, content_at, with_additions
+from batchseg.predict.stitch import ShardMask
 from batchseg.regions.geodesy import crs_code, row_areas
 from batchseg.regions.scene_table import RegionWriter
-from batchseg.system import fetch, rooted, storage
+from batchseg.system import fetch, rooted
 from batchseg.system.disks import describe, full_disk
-from batchseg.system.location import Location
 from batchseg.system.temp_folders import cache_root
-
-Predicted = tuple[ShardRecord | SceneRecord, ...]
-"""All shards of a scene; or the scene's own record alone, to derive from its mask what differs."""
 
 _ASSEMBLY_ERRORS = (RasterioError, rasterio._err.CPLE_BaseError, SystemError, OSError, pa.ArrowException)
 """rasterio raises SystemError where GDAL failed and says no reason, as on a full disk."""
 
 
 def finish_scene(
-    output: str, scene: Scene, recipe: Recipe, product: Product, shards: Predicted, epoch: int
+    output: str,
+    scene: Scene,
+    recipe: Recipe,
+    product: Product,
+    shards: Predicted,
+    epoch: int,
+    held: Sequence[ShardMask] = (),
 ) -> tuple[SceneRecord, float]:
     """Assemble, publish and measure one scene's mask.
 
@@ -66,6 +69,7 @@ def finish_scene(
         product: names, colours, compression, regions.
         shards: the records of all its shards; or its own `done` record, to derive from its mask what differs.
         epoch: of the run's lock: nothing is published for a run that ended or was taken for dead.
+        held: the shards' pixels, where they never were fragments.
 
     Returns:
         The scene's `done` record, not committed yet, and the seconds it took.
@@ -75,29 +79,34 @@ def finish_scene(
         DamagedResultError: the mask to derive from is not the recorded one.
     """
     started = time.perf_counter()
-    names: list[Layer] = ["mask", "confidence"] if recipe.confidence else ["mask"]
+    layers: list[Layer] = ["mask", "confidence"] if recipe.confidence else ["mask"]
+    source_id = scene.source.source_id
+    paths = {layer: layout.layer_path(source_id, layer, names=product.mask_names) for layer in layers}
     record = _done_record(scene, recipe, product, shards)
     done = shards[0] if isinstance(shards[0], SceneRecord) else None
     if done is not None:
         _check_layers(output, done)
-    with scratch_folder(output) as folder:
-        single = len(names) == 1
-        layers = {name: _pieces(output, scene, shards, name, folder, single=single) for name in names}
-        made = _Scene(scene, recipe, product, layers, folder)
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(scratch_folder(output))
+        if held:
+            pieces = {layer: stack.enter_context(held_pieces(held, layer)) for layer in layers}
+        else:
+            pieces = stored_pieces(output, scene, shards, paths, folder)
+        made = _Scene(scene, recipe, product, pieces, folder)
         keep = done is not None and done.encoding == product.encoding
         try:
             with _gdal_for_output():
                 record = made.count(record) if keep else made.encode(record)
         except _ASSEMBLY_ERRORS as e:
             reason = rooted.with_true_names(_reason(e, folder))
-            msg = f"cannot assemble the mask of {scene.source.source_id}: {reason}"
+            msg = f"cannot assemble the mask of {source_id}: {reason}"
             raise OutputError(msg) from e
         check_work_goes_on(output, epoch)
         if keep and done is not None:
             outputs = [o for o in done.outputs if o.path != done.regions_part]
         else:
-            made_of = [(name, folder / f"{name}.tif") for name in names]
-            outputs = [o for name, cog in made_of for o in _publish(output, scene, name, cog, done)]
+            made_of = [(path, folder / f"{layer}.tif") for layer, path in paths.items()]
+            outputs = [o for path, cog in made_of for o in _publish(output, path, cog, done)]
         if made.region_rows:
             path = regions_path(scene)
             outputs.append(publish_output(output, path, made.regions_file))
@@ -232,12 +241,11 @@ def _done_record(scene: Scene, recipe: Recipe, product: Product, shards: Predict
     )
 
 
-def _publish(output: str, scene: Scene, layer: Layer, cog: Path, done: SceneRecord | None) -> list[Output]:
+def _publish(output: str, target: str, cog: Path, done: SceneRecord | None) -> list[Output]:
     """The sidecar with the class names first: a mask that is there is complete.
 
     What others added to the one that is there stays: all of it where the mask is derived from the `done` one.
     """
-    target = layout.layer_path(scene.source.source_id, layer)
     own, place = cog.with_name(cog.name + SUFFIX), layout.result_file(output, target + SUFFIX)
     published = []
     if own.exists():
@@ -282,58 +290,6 @@ def _gdal_for_output() -> Iterator[None]:
     with rasterio.Env(GDAL_CACHEMAX=96 * 1024**2, GDAL_NUM_THREADS="ALL_CPUS"), warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         yield
-
-
-def _pieces(
-    output: str, scene: Scene, shards: Predicted, layer: Layer, scratch: Path, *, single: bool
-) -> list[Piece]:
-    first, source = shards[0], scene.source
-    sizes: dict[Location, int] = {}
-    if isinstance(first, SceneRecord):
-        windows = {layout.result_file(output, layout.layer_path(source.source_id, layer)): first.window}
-    else:
-        folder = fragment_folder(
-            output, source.source_id, source.tag, first.pixel, first.grid, first.cpu_class
-        )
-        held = [shard for shard in shards if isinstance(shard, ShardRecord) and not shard.empty]
-        windows = {fragment_file(folder, shard.window, layer): shard.window for shard in held}
-        if single:  # what is recorded is of all layers
-            sizes = dict(zip(windows, (shard.fragment_bytes for shard in held), strict=True))
-    pieces = scratch / f"{layer}-pieces"
-    pieces.mkdir()
-    paths = storage.at_once(partial(_readable, folder=pieces, sizes=sizes), list(windows), output)
-    if isinstance(first, SceneRecord):
-        _check_is_geotiff(Path(paths[0]), source.source_id)
-    return [Piece(path=path, window=window) for path, window in zip(paths, windows.values(), strict=True)]
-
-
-def _check_is_geotiff(mask: Path, source_id: str) -> None:
-    """Whoever may write to the output may have recorded something else as a mask."""
-    try:
-        driver = driver_of(local_head(mask), allow_vrt=True)
-    except SourceError:
-        driver = ""
-    if driver != "GTiff":
-        msg = f"the mask of {source_id} is no GeoTIFF; the next run predicts it again"
-        raise DamagedResultError(msg)
-
-
-def _readable(file: Location, folder: Path, sizes: Mapping[Location, int]) -> str:
-    """Where GDAL can read it and nobody can exchange it: another name of a local file, in `folder`; of a
-    bucket's file, a copy. A known size is not asked for."""
-    path = folder / file.name
-    try:
-        if file.is_local:
-            rooted.put_aside(file, path)
-        else:
-            fetch.fetch(file.uri, path, sizes.get(file))
-    except FileNotFoundError as e:
-        msg = f"{file} is recorded but missing"
-        raise OutputError(msg) from e
-    except OSError as e:
-        msg = f"cannot read {file}: {e}"
-        raise OutputError(msg) from e
-    return str(path)
 
 
 def discard_fragments(output: str, source_id: str) -> None:

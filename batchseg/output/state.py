@@ -11,8 +11,10 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 from batchseg.errors import ConfigError, OutputError
 from batchseg.inputs.ids import InputRoot, lies_inside
 from batchseg.job.recipe import digest
+from batchseg.job.settings import MaskNames
 from batchseg.models.package import ModelFacts
 from batchseg.output import layout, publish
+from batchseg.pixels.usual_values import Usual
 from batchseg.predict.engine_choice import Choice, as_document, from_document
 from batchseg.system import fetch, listing
 from batchseg.system.json_text import parse_json
@@ -43,6 +45,14 @@ class OutputState:
     """#rrggbb by class id; empty in outputs of earlier versions."""
     vanished: tuple[str, ...] = ()
     """Sources that the last run did not find any more: what `prune` removes."""
+    unseen: tuple[str, ...] = ()
+    """Why others that it did not find may be there still, in lines; empty where there are none."""
+    broken_rows: tuple[str, ...] = ()
+    """What the last run left out of lists because it is broken, in lines."""
+    usual: tuple[Usual, ...] = ()
+    """What its first sources held; empty where none was looked at that shows it."""
+    mask_names: MaskNames = "kept"
+    """How its masks are named, from its beginning on."""
 
     @property
     def of_photographs(self) -> bool:
@@ -61,7 +71,7 @@ def load_state(output: str) -> OutputState | None:
 
     Raises:
         OutputError: it cannot be read.
-        ConfigError: it was made by another format of batchseg.
+        ConfigError: it was made by another format of batchseg, or by a newer one.
     """
     uri = layout.state_file(output)
     try:
@@ -78,6 +88,10 @@ def load_state(output: str) -> OutputState | None:
             classes=_texts(loaded["classes"]),
             colors=_colors(loaded.get("colors", [])),
             vanished=_texts(loaded.get("vanished", [])),
+            unseen=_texts(loaded.get("unseen", [])),
+            broken_rows=_texts(loaded.get("broken_rows", [])),
+            usual=tuple(_typed(Usual(**one)) for one in loaded.get("usual", [])),
+            mask_names=_mask_names(loaded, output),
         )
     except FileNotFoundError:
         return None
@@ -93,6 +107,18 @@ def load_state(output: str) -> OutputState | None:
             f"and run the job with the settings that it had: what is done stays done"
         )
         raise OutputError(msg) from e
+
+
+def _mask_names(loaded: Mapping[str, Any], output: str) -> MaskNames:
+    names = loaded.get("mask_names", "added")  # outputs of earlier versions do not say it
+    if not isinstance(names, str):
+        msg = "mask_names is of another type"
+        raise TypeError(msg)
+    known: dict[str, MaskNames] = {name: name for name in get_args(MaskNames)}
+    if names not in known:
+        msg = f"{output} names its masks by a rule that this batchseg does not know ({names[:20]!r})"
+        raise ConfigError(msg)
+    return known[names]
 
 
 def _typed(value: _Value) -> _Value:
@@ -149,6 +175,10 @@ def save_state(output: str, state: OutputState) -> None:
         "classes": list(state.classes),
         "colors": list(state.colors),
         "vanished": list(state.vanished),
+        "unseen": list(state.unseen),
+        "broken_rows": list(state.broken_rows),
+        "usual": [dataclasses.asdict(one) for one in state.usual],
+        "mask_names": state.mask_names,
     }
     publish.publish(layout.state_file(output), json.dumps(document, indent=1, sort_keys=True).encode())
 

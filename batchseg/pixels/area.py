@@ -1,9 +1,11 @@
 """The area of interest: polygons of a vector file, and which pixels of a scene lie in them.
 
-A pixel lies inside where its centre does. Edges are straight in the vector file's own CRS.
+A pixel lies inside where its centre does. Edges are straight in the vector file's own CRS. An area without
+the centre of a pixel gets none.
 """
 
 import hashlib
+import re
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
@@ -28,6 +30,11 @@ BLOCK = 512
 
 TOLERANCE = 0.01
 """Pixels by which an edge may leave its true course between two of its points."""
+
+SLIVER = 1e-3
+"""Share of a polygon that crossing sides may cut off, as rounding does, without a word."""
+
+_CROSSING = re.compile(r"Self-intersection\[(\S+) ([^]\s]+)")
 
 POLYGON = 3
 """shapely's type id."""
@@ -68,7 +75,33 @@ def read_area(file: AreaFile) -> Area:
         raise ConfigError(msg) from e
     content = [crs.encode(), *sorted(shapely.to_wkb(polygons, byte_order=1, output_dimension=2))]
     digest = hashlib.sha256(b"\0".join(content)).hexdigest()[:16]
-    return Area(wkb=shapely.to_wkb(union, byte_order=1, output_dimension=2), crs=crs, digest=digest)
+    return Area(
+        wkb=shapely.to_wkb(union, byte_order=1, output_dimension=2),
+        crs=crs,
+        digest=digest,
+        crossed=_crossed(polygons),
+    )
+
+
+def _crossed(polygons: NDArray[Any]) -> str:
+    """Polygons whose sides cross so that more than a sliver may be meant or not, in words."""
+    odd = [polygon for polygon in polygons[~shapely.is_valid(polygons)] if _is_a_guess(polygon)]
+    if not odd:
+        return ""
+    place = _CROSSING.match(shapely.is_valid_reason(odd[0]))
+    where = " near x {:.10g}, y {:.10g}".format(*map(float, place.groups())) if place else ""
+    return f"{len(odd)} of its {len(polygons)} polygons cross{'es' * (len(odd) == 1)} itself{where}"
+
+
+def _is_a_guess(polygon: BaseGeometry) -> bool:
+    """Whether lobes beside the largest, or what is gone around twice, are more than SLIVER of it."""
+    if not _CROSSING.match(shapely.is_valid_reason(polygon)):
+        return False
+    taken = shapely.make_valid(polygon)
+    other = shapely.make_valid(polygon, method="structure", keep_collapsed=False)
+    areas = np.sort(shapely.area(_polygons(taken)))
+    doubt = areas[:-1].sum() + shapely.area(shapely.symmetric_difference(taken, other))
+    return bool(doubt > SLIVER * areas.sum())
 
 
 def _read_vector(file: AreaFile, where: str) -> tuple[str | None, Sequence[bytes | None]]:
@@ -103,11 +136,16 @@ class Footprint:
     def touches(self, windows: Sequence[Window]) -> NDArray[np.bool_]:
         """Which windows have a part of the area in them, shape (windows,).
 
-        A window that the area only grazes, without the centre of a pixel, counts too.
+        A window that the area only grazes, without the centre of a pixel, counts too: `holds_a_pixel` tells.
         """
         edges = np.array([(w.col_off, w.row_off, w.col_stop, w.row_stop) for w in windows]).reshape(-1, 4)
         touched: NDArray[np.bool_] = shapely.intersects(self._geometry, shapely.box(*edges.T))
         return touched
+
+    def holds_a_pixel(self, windows: Sequence[Window]) -> bool:
+        """Whether the centre of any pixel of these windows lies in the area."""
+        parts = (self.inside(window) for window in windows)
+        return any(part is None or bool(part.any()) for part in parts)
 
     def inside(self, at: Window) -> NDArray[np.bool_] | None:
         """Pixels of a window whose centre lies in the area, shape (height, width); None: all of them."""

@@ -9,18 +9,19 @@ from numpy.typing import NDArray
 
 from batchseg.inputs.source import Scene
 from batchseg.job.recipe import Recipe, spread
-from batchseg.job.settings import Scale
+from batchseg.job.settings import Fit, Scale
 from batchseg.pixels.area import misplacement
-from batchseg.pixels.bands import NoBandError, bands_of, called
+from batchseg.pixels.bands import NoBandError, bands_of, called, misnamed
 from batchseg.pixels.grid import TileGrid
-from batchseg.pixels.ground import ground_resolution
+from batchseg.pixels.ground import ground_resolution, metres, most_apart
+from batchseg.pixels.overlap import apart
 
 MAX_TILES = 2_000_000
 """Of one scene, 540,000 pixels square in usual tiles: the driver takes 0.6 GB for it. A file of 122 bytes may
 claim 2e13."""
 
 WARNED_FACTOR, REFUSED_FACTOR = 1.5, 4.0
-"""Between a scene's resolution and the model's."""
+"""Between either side of a scene's pixels and the model's."""
 
 RESOLUTION_REFUSED = "has pixels of"
 """How the reason begins of sources that are refused for it."""
@@ -39,8 +40,9 @@ def of_scene(recipe: Recipe, scene: Scene) -> Recipe:
     Raises:
         ValueError: the scene has none for a band; `mismatch` says so before.
     """
-    if recipe.band_names:
-        recipe = dataclasses.replace(recipe, bands=bands_of(scene, recipe))
+    bands = bands_of(scene, recipe)
+    if bands != recipe.bands:
+        recipe = dataclasses.replace(recipe, bands=bands)
     if recipe.scale.kind != "metadata":
         return recipe
     pairs = [scene.rescale[band - 1] for band in recipe.bands]
@@ -83,6 +85,9 @@ def _other_shape(scene: Scene, recipe: Recipe) -> str | None:
             return str(e)
     elif max(recipe.bands) > count:
         return f"has {count} band{'s' * (count > 1)}, the job asks for band {max(recipe.bands)}"
+    bands = bands_of(scene, recipe)
+    if reason := misnamed(scene, bands) or apart(scene, bands):
+        return reason
     if (tiles := tile_grid(recipe, scene.height, scene.width).count) > MAX_TILES:
         return (
             f"claims {scene.height:,} x {scene.width:,} pixels, which are {tiles:,} tiles; at most "
@@ -104,21 +109,12 @@ def _far_resolution(scene: Scene, recipe: Recipe) -> str | None:
     if recipe.resolution is None or recipe.any_resolution:
         return None
     own = ground_resolution(scene)
-    if own is None or factor(own, recipe.resolution) <= REFUSED_FACTOR:
+    if own is None or most_apart(own, recipe.resolution) <= REFUSED_FACTOR:
         return None
     return (
-        f"{RESOLUTION_REFUSED} {own:.3g} m on the ground, the model was made for {recipe.resolution:.3g} m: "
-        f"resample it (gdalwarp -tr), or set resolution: any to take every scene as it is"
+        f"{RESOLUTION_REFUSED} {metres(own)} on the ground, the model was made for {recipe.resolution:.3g} "
+        f"m: resample it (gdalwarp -tr), or set resolution: any to take every scene as it is"
     )
-
-
-def factor(one: float, other: float) -> float:
-    """How many times larger the larger of two lengths is.
-
-    >>> factor(10, 2.5), factor(2.5, 10)
-    (4.0, 4.0)
-    """
-    return max(one / other, other / one)
 
 
 def impossible_nodata(dtype: str, nodata: float | str) -> str | None:
@@ -156,34 +152,57 @@ def _unscaled(scene: Scene, recipe: Recipe) -> str | None:
     )
 
 
-def out_of_scale(dtype: str, scale: Scale) -> str | None:
-    """Why pixels of this dtype cannot be brought to the model's unit; None where they can."""
-    if not re.fullmatch(
-        r"u?int(8|16|32|64)|float(16|32|64)", dtype
-    ):  # numpy does not know all of rasterio's names
+def out_of_scale(dtype: str, scale: Scale, fit: Fit | None = None, stored: str = "") -> str | None:
+    """Why pixels of this dtype cannot be brought to the model's unit, and what to write; None where they can.
+
+    Args:
+        dtype: of the pixels.
+        scale: the recipe's.
+        fit: the recipe's; None: scenes.
+        stored: the file's, where it is another one.
+    """
+    wrong = misfit(dtype, scale, stored)
+    if wrong is None or not is_number(dtype):
+        return wrong
+    return f"{wrong}; {_usual_scales(dtype, fit)}"
+
+
+def is_number(dtype: str) -> bool:
+    """Whether a scale can bring it to the model; numpy does not know all of rasterio's names."""
+    return re.fullmatch(r"u?int(8|16|32|64)|float(16|32|64)", dtype) is not None
+
+
+def misfit(dtype: str, scale: Scale, stored: str = "") -> str | None:
+    """Why pixels of this dtype cannot be brought to the model's unit; None where they can.
+
+    Arguments as of `out_of_scale`.
+    """
+    if not is_number(dtype):
         words = f"complex pixels ({dtype})" if "complex" in dtype else f"{dtype} pixels"
         return f"has {words}, which no scale can bring to the model"
     kind = np.dtype(dtype)
-    remedy = _usual_scales(dtype)
     if scale.kind == "transforms":
         if dtype != "uint8":
-            return f"has {dtype} pixels, the model's transforms expect uint8 (0..255); {remedy}"
+            return f"has {stored or dtype} pixels, the model's transforms expect uint8 (0..255)"
     elif kind.kind in "ui" and scale.kind != "metadata":
         info = np.iinfo(kind)
         if max(scale.high) > info.max or min(scale.low) < info.min:
             reach = f"{min(scale.low):g}..{max(scale.high):g}"
-            return f"has {dtype} pixels ({info.min}..{info.max}), scale reaches {reach}; {remedy}"
+            return f"has {dtype} pixels ({info.min}..{info.max}), scale reaches {reach}"
         if scale.kind == "divide" and info.max > 255 and 100 <= max(scale.high) <= 256:
-            return f"has {dtype} pixels, scale divides by {max(scale.high):g} as for uint8; {remedy}"
+            return f"has {dtype} pixels, scale divides by {max(scale.high):g} as for uint8"
     return None
 
 
-def _usual_scales(dtype: str) -> str:
+def _usual_scales(dtype: str, fit: Fit | None = None) -> str:
     """What to write for pixels of which only the type is known. `value_remedy` looks at the values."""
     if dtype == "uint8":
         return "set scale: {divide: 255}, or leave `scale` out"
     if dtype.startswith("float"):
-        ways = "{divide: 1} for 0..1, {divide: 10000} for 0..10000"
+        more = "{divide: 255} for 0..255" if fit else "{divide: 10000} for 0..10000"
+        ways = f"{{divide: 1}} for 0..1, {more}"
+    elif fit:
+        ways = "{divide: 1023}, {divide: 4095}, {divide: 16383} or {divide: 65535} for 10, 12, 14 or 16 bits"
     else:
         ways = (
             "{divide: 10000} for reflectance in integers, {divide: 4095} or {divide: 65535} for 12 or 16 bits"

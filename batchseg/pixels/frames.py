@@ -1,53 +1,84 @@
 """Files that hold several pictures: of such GDAL gives the first and says nothing."""
 
-import re
+from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
 import rasterio
 
 from batchseg.errors import SourceError
 from batchseg.inputs.formats import local_head
+from batchseg.pixels.described_stacks import stack_of
+from batchseg.pixels.tiff_pages import Read, hidden_picture
+from batchseg.system import fetch
 
 HEAD_BYTES = 2**16
 """Of a PNG, in which it says that it is animated: before its pixels."""
 
-_IMAGEJ = re.compile(r"\AImageJ=[^\n]*\n(?:.*\n)*?images=(\d+)")
-"""ImageJ writes one directory for a stack that is larger than 4 GB; its planes follow each other."""
-
-_TRUNCATED = re.compile(r'\A\{"shape": \[[^{}]*"truncated": true')
-"""tifffile writes the same of stacks whose directories it left out but for the first."""
-
 _ONE_EACH = "save each as a file of its own"
 
+_ITEM_BYTES = {"int16": 2, "uint16": 2, "int32": 4, "uint32": 4, "float32": 4, "float64": 8}
 
-def check_one_page(dataset: rasterio.DatasetReader) -> None:
-    """Raises SourceError where a TIFF holds several pictures; overviews and masks are none."""
+
+def check_one_page(dataset: rasterio.DatasetReader, read: Read | None, nbytes: int | None = None) -> None:
+    """Look at a TIFF that is open; overviews and masks are no pictures.
+
+    Args:
+        dataset: the TIFF.
+        read: gives its bytes; None: nobody asks for them.
+        nbytes: how many it has; None: not known.
+
+    Raises:
+        SourceError: it holds several pictures.
+    """
     pages = len(dataset.subdatasets)
     if pages > 1:
         msg = f"holds {pages} pages; {_ONE_EACH}"
         raise SourceError(msg)
+    if read is not None and (hidden := hidden_picture(read)):
+        msg = f"holds {hidden}; {_ONE_EACH}"
+        raise SourceError(msg)
     description = dataset.tags().get("TIFFTAG_IMAGEDESCRIPTION", "")
-    stack = _IMAGEJ.match(description[:4096])
-    if stack and int(stack[1]) > dataset.count:
-        msg = f"is an ImageJ stack of {int(stack[1])} images; {_ONE_EACH}"
-        raise SourceError(msg)
-    if _TRUNCATED.match(description[:4096]):
-        msg = f"is a stack with a directory of its first image alone; {_ONE_EACH}"
+    stack = description and stack_of(
+        description,
+        (dataset.count, dataset.height, dataset.width),
+        nbytes=nbytes,
+        itemsize=_ITEM_BYTES.get(dataset.dtypes[0], 1),
+    )
+    if stack:
+        msg = f"is {stack}; {_ONE_EACH}"
         raise SourceError(msg)
 
 
-def check_one_frame(dataset: rasterio.DatasetReader) -> None:
+def check_one_frame(uri: str, dataset: rasterio.DatasetReader) -> None:
     """Look at a raster that is open.
+
+    Of a TIFF in a bucket the directories are asked for only where GDAL has overviews of about full size.
 
     Raises:
         SourceError: it holds several pictures.
         OSError: it is gone.
     """
     if dataset.driver == "GTiff":
-        check_one_page(dataset)
+        path = Path(dataset.name)
+        if not path.is_file():
+            is_odd = any(factor <= 1 for factor in dataset.overviews(1))
+            check_one_page(dataset, partial(_ranges, uri) if is_odd else None)
+            return
+        with path.open("rb") as file:
+            check_one_page(dataset, partial(_part, file), path.stat().st_size)
     elif dataset.driver in _ANIMATED and _ANIMATED[dataset.driver](Path(dataset.name)):
         msg = f"is an animated {dataset.driver}; save one frame of it"
         raise SourceError(msg)
+
+
+def _part(file: BinaryIO, offset: int, count: int) -> bytes:
+    file.seek(offset)
+    return file.read(count)
+
+
+def _ranges(uri: str, offset: int, count: int) -> bytes:
+    return fetch.read_ranges(uri, [offset], [offset + count])[0]
 
 
 def _is_animated_png(path: Path) -> bool:

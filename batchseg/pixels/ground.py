@@ -15,6 +15,8 @@ from batchseg.inputs.source import Affine6, Georeference, Scene
 RADIUS = re.compile(r'(?:SPHEROID|ELLIPSOID)\["[^"]*",\s*([\d.eE+]+)')
 """Of a CRS's ellipsoid, in WKT."""
 
+Sides = tuple[float, float]
+
 BODIES = {"the Earth": 6_378_137.0, "the Moon": 1_737_400.0, "Mars": 3_396_190.0, "Venus": 6_051_800.0}
 """Equatorial radii in metres (IAU 2015, Archinal et al. 2018; of the Earth WGS 84)."""
 
@@ -22,11 +24,10 @@ SAME_BODY = 0.01
 """Share by which the radii of two ellipsoids of one body may differ."""
 
 
-def ground_resolution(scene: Scene) -> float | None:
-    """Metres of a pixel's side at the scene's centre, along the ellipsoid.
+def ground_resolution(scene: Scene) -> Sides | None:
+    """Metres of a pixel's two sides, across and down, at the scene's centre, along the ellipsoid.
 
-    The geometric mean of both sides. None where nothing says it: there is no CRS, or neither a geotransform
-    nor three control points.
+    None where nothing says it: there is no CRS, or neither a geotransform nor three control points.
     """
     wkt, transform = _placed(scene.georeference)
     if not wkt or transform is None:
@@ -39,8 +40,25 @@ def ground_resolution(scene: Scene) -> float | None:
         sides = _sides(wkt, points)
     except ProjError:
         return None
-    size = math.sqrt(abs(sides[0] * sides[1]))
-    return size if math.isfinite(size) and size > 0 else None
+    return sides if all(math.isfinite(side) and side > 0 for side in sides) else None
+
+
+def metres(sides: Sides) -> str:
+    """A pixel's size for people: one number where it is square.
+
+    >>> metres((10.001, 10.0)), metres((2.5, 40.0))
+    ('10 m', '2.5 x 40 m')
+    """
+    return " x ".join(dict.fromkeys(f"{side:.3g}" for side in sides)) + " m"
+
+
+def most_apart(sides: Sides, made_for: float) -> float:
+    """How many times larger or smaller than metres of the model the side is that differs most.
+
+    >>> most_apart((2.5, 40.0), 10.0), most_apart((10.0, 5.0), 10.0)
+    (4.0, 2.0)
+    """
+    return max(max(side / made_for, made_for / side) for side in sides)
 
 
 def _placed(place: Georeference) -> tuple[str | None, Affine6 | None]:
@@ -54,7 +72,7 @@ def _placed(place: Georeference) -> tuple[str | None, Affine6 | None]:
     return place.gcps_crs_wkt, (a, b, c, d, e, f)
 
 
-def _sides(wkt: str, points: list[tuple[float, float]]) -> tuple[float, float]:
+def _sides(wkt: str, points: list[tuple[float, float]]) -> Sides:
     """Metres from the first point to each of the two others."""
     crs, there, degree = _way(wkt)
     if there is None:

@@ -1,6 +1,8 @@
 """What a source says of itself: its size, bands, types and place, or why it is refused."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from concurrent.futures import wait
+from functools import partial
 
 import rasterio
 from rasterio.enums import ColorInterp
@@ -8,13 +10,16 @@ from rasterio.enums import ColorInterp
 from batchseg.errors import BatchsegError, GridError, SourceError
 from batchseg.inputs.formats import check_crs
 from batchseg.inputs.source import ControlPoint, Georeference, Refusal, Scene, Source
+from batchseg.pixels import landsat
+from batchseg.pixels.band_colors import colors_of_names
 from batchseg.pixels.frames import check_one_frame
 from batchseg.pixels.gdal import NOT_GIVEN, gdal, source_errors, storage_problem
 from batchseg.pixels.open import storage_failure
 from batchseg.pixels.stack import Stack, open_source, rescale_of
-from batchseg.system import fetch
+from batchseg.system import fetch, storage
 from batchseg.system.file_info import file_info
 from batchseg.system.processes import ProcessDiedError, each_in_fresh_process
+from batchseg.system.threads import Helper
 
 COLORLESS = (ColorInterp.undefined, ColorInterp.gray)
 
@@ -59,6 +64,36 @@ def _unforeseen(source: Source, error: Exception) -> Refusal:
     return Refusal(source=source, reason=f"opening it failed: {type(error).__name__}: {line}")
 
 
+def read_some_headers(sources: Sequence[Source]) -> list[Scene | Refusal]:
+    """Headers in the sources' order; of those in buckets side by side, as each takes some round trips."""
+    remote = next((source.uri for source in sources if not source.is_local), "")
+    return storage.at_once(read_header, sources, remote)
+
+
+def read_headers_here(sources: Iterable[Source], timeout: float) -> Iterator[Scene | Refusal]:
+    """Headers read in this process, one after the other; refusals come last.
+
+    Args:
+        sources: each is asked for when the one before it was read.
+        timeout: seconds for each; one that hangs is left to its thread.
+    """
+    doubtful: list[Source] = []
+    helper = Helper()  # the others load the model meanwhile
+    for source in sources:
+        reading = helper.start(partial(read_header, source))
+        if not wait([reading], timeout=timeout).done:
+            helper.give_up()
+            helper = Helper()
+            doubtful.append(source)
+        elif isinstance(answer := reading.result(), Scene):
+            yield answer
+        else:
+            doubtful.append(source)
+    helper.close()
+    if doubtful:  # a refusal stands only if it recurs in a fresh process
+        yield from read_headers_alone(doubtful, timeout)
+
+
 def read_headers_alone(sources: Sequence[Source], timeout: float) -> Iterator[Scene | Refusal]:
     """Headers read in a fresh process, in the sources' order; one that ends or stops it is refused.
 
@@ -91,7 +126,10 @@ def _scene(source: Source, dataset: rasterio.DatasetReader | Stack) -> Scene:
         if member.driver == "PNG" and PNG_END not in fetch.read_tail(uri, 4096):
             msg = "the PNG has no end: it was cut off"  # GDAL reads such files without a word
             raise SourceError(msg)
-        check_one_frame(member)
+        check_one_frame(uri, member)
+    roles, satellite = _roles(source, dataset)
+    alpha = _alpha_bands(source, dataset, roles)
+    names = _band_names(source, dataset, alpha)
     return Scene(
         source=source,
         driver=dataset.driver,
@@ -99,28 +137,73 @@ def _scene(source: Source, dataset: rasterio.DatasetReader | Stack) -> Scene:
         width=dataset.width,
         dtypes=tuple(dataset.dtypes),
         nodata=tuple(dataset.nodatavals),
-        alpha_bands=tuple(
-            number for number, what in enumerate(dataset.colorinterp, start=1) if what == ColorInterp.alpha
-        ),
+        alpha_bands=alpha,
         block_hw=dataset.block_shapes[0],
         georeference=_georeference(dataset),
         rescale=rescale_of(dataset),
-        band_names=_band_names(source, dataset),
+        band_names=names,
+        roles=roles if any(roles) else (),
+        satellite=satellite,
+        boxes=dataset.boxes if isinstance(dataset, Stack) else (),
         colors=tuple("" if what in COLORLESS else what.name for what in dataset.colorinterp),
     )
 
 
-def _band_names(source: Source, dataset: rasterio.DatasetReader | Stack) -> tuple[str, ...]:
-    own = tuple((text or "").strip()[:NAME_CHARACTERS] for text in dataset.descriptions)
+def _alpha_bands(
+    source: Source, dataset: rasterio.DatasetReader | Stack, roles: Sequence[str]
+) -> tuple[int, ...]:
+    """Numbers from 1 of the bands that are tagged as alpha and that nothing calls a colour.
+
+    GDAL calls the fourth band of any 8-bit file alpha, near infrared too. What the job calls a file is the
+    colour of its only band; of several bands each file's own descriptions count.
+    """
+    named: tuple[str, ...] = ()
+    if isinstance(dataset, Stack):
+        by_job = iter(colors_of_names(source.names) or ("",) * len(source.rasters))
+        for _, member in dataset.members():
+            color = next(by_job)
+            own = colors_of_names(_descriptions(member)) or ("",) * member.count
+            named += (color or own[0],) if member.count == 1 else own
+    else:
+        named = colors_of_names(_descriptions(dataset)) or ("",) * dataset.count
+    look = zip(dataset.colorinterp, named, roles, strict=True)
+    return tuple(
+        number
+        for number, (what, color, role) in enumerate(look, start=1)
+        if what == ColorInterp.alpha and not (color or role)
+    )
+
+
+def _band_names(
+    source: Source, dataset: rasterio.DatasetReader | Stack, alpha: Collection[int]
+) -> tuple[str, ...]:
+    """What the job calls a file is the name of its only band of data; others count: `rgb 1`, `rgb 2`."""
+    own = _descriptions(dataset)
     if not isinstance(dataset, Stack) or not source.names:
         return own if any(own) else ()
-    members = [member for _, member in dataset.members()]
     names: list[str] = []
-    for name, member in zip(source.names, members, strict=True):
-        names += (
-            [name] if member.count == 1 else [f"{name} {number}" for number in range(1, member.count + 1)]
-        )
+    for name, (_, member) in zip(source.names, dataset.members(), strict=True):
+        numbers = range(1, member.count + 1)
+        data = [number for number in numbers if len(names) + number not in alpha]
+        only = data[0] if len(data) == 1 else 1 if member.count == 1 else 0
+        names += [name if number == only else f"{name} {number}" for number in numbers]
     return tuple(names)
+
+
+def _roles(source: Source, dataset: rasterio.DatasetReader | Stack) -> tuple[tuple[str, ...], str]:
+    """Of all files' bands, and the satellite of the first that is known."""
+    if not isinstance(dataset, Stack):
+        return landsat.roles(source.uri, _descriptions(dataset))
+    found = [
+        landsat.roles(uri, _descriptions(member), spacecraft=spacecraft)
+        for (uri, member), spacecraft in zip(dataset.members(), dataset.spacecrafts, strict=True)
+    ]
+    satellites = [satellite for _, satellite in found if satellite]
+    return tuple(role for roles, _ in found for role in roles), satellites[0] if satellites else ""
+
+
+def _descriptions(dataset: rasterio.DatasetReader | Stack) -> tuple[str, ...]:
+    return tuple((text or "").strip()[:NAME_CHARACTERS] for text in dataset.descriptions)
 
 
 def _georeference(dataset: rasterio.DatasetReader | Stack) -> Georeference:

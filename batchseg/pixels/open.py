@@ -13,6 +13,7 @@ import hashlib
 import os
 import re
 import shutil
+import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -74,7 +75,7 @@ def open_raster(
         OSError: the storage does not give it.
         SourceError: it is of no kind that is opened, or points at other files. Else what rasterio raises.
     """
-    _failures.clear()
+    _failures.seen.clear()
     local = Location.of(uri).path
     if local is not None:
         return _open_local(local, files, allow_vrt=allow_vrt)
@@ -127,14 +128,21 @@ def storage_failure() -> str | None:
     Raises:
         CredentialsError: it refused the credentials.
     """
-    failure = _failures[-1] if _failures else None
-    _failures.clear()
+    failure = _failures.seen[-1] if _failures.seen else None
+    _failures.seen.clear()
     if isinstance(failure, CredentialsError):
         raise failure
     return None if failure is None else str(failure)
 
 
-_failures: list[Exception] = []
+class _Failures(threading.local):
+    """What storages failed to give a thread, which reads one source at a time."""
+
+    def __init__(self) -> None:
+        self.seen: list[Exception] = []
+
+
+_failures = _Failures()
 
 
 def _existing(uri: str) -> FileInfo:
@@ -147,8 +155,8 @@ def _existing(uri: str) -> FileInfo:
 class _RemoteFile:
     """One file of a container, as GDAL reads it: by ranges, or in small pieces."""
 
-    def __init__(self, info: FileInfo, first: bytes = b"") -> None:
-        self._uri, self._size = info.uri, info.size or 0
+    def __init__(self, info: FileInfo, failures: list[Exception], first: bytes = b"") -> None:
+        self._uri, self._size, self._failures = info.uri, info.size or 0, failures
         self._position = 0
         self._pages: OrderedDict[int, bytes] = OrderedDict({0: first} if first else {})
 
@@ -161,10 +169,10 @@ class _RemoteFile:
         try:
             return fetch.read_ranges(self._uri, starts, stops)
         except CredentialsError as e:
-            _failures.append(e)
+            self._failures.append(e)
             return [bytes(stop - start) for start, stop in zip(starts, stops, strict=True)]
         except OSError as e:
-            _failures.append(OSError(f"{self._uri.rsplit('/', 1)[-1]}: {e or type(e).__name__}"))
+            self._failures.append(OSError(f"{self._uri.rsplit('/', 1)[-1]}: {e or type(e).__name__}"))
             return [bytes(stop - start) for start, stop in zip(starts, stops, strict=True)]
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
@@ -190,9 +198,9 @@ class _RemoteFile:
         missing = [page for page in range(first, last + 1) if page not in self._pages]
         if missing:
             start, stop = missing[0] * PAGE_BYTES, min((missing[-1] + 1) * PAGE_BYTES, self._size)
-            failures = len(_failures)
+            failures = len(self._failures)
             data = self._read([start], [stop])[0]
-            if len(_failures) > failures:
+            if len(self._failures) > failures:
                 # Zeros in place of what the storage did not give: no pages to be kept.
                 return bytes((last - first + 1) * PAGE_BYTES)
             for page in range(missing[0], missing[-1] + 1):
@@ -218,11 +226,13 @@ class _Remote(MultiByteRangeResourceContainer):  # type: ignore[misc]  # rasteri
 
     def __init__(self, infos: Sequence[FileInfo], first: Mapping[str, bytes]) -> None:
         self._infos, self._first = {info.uri: info for info in infos}, first
+        # Of the thread that opens it and reads it, whichever of GDAL's own threads asks for bytes.
+        self._failures = _failures.seen
 
     def open(self, path: str, mode: str = "r", **_: Any) -> _RemoteFile:
         if path not in self._infos:
             raise FileNotFoundError(path)
-        return _RemoteFile(self._infos[path], self._first.get(path, b""))
+        return _RemoteFile(self._infos[path], self._failures, self._first.get(path, b""))
 
     def isfile(self, path: str) -> bool:
         return path in self._infos

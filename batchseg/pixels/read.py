@@ -11,7 +11,7 @@ import rasterio
 from numpy.typing import NDArray
 
 from batchseg.errors import SourceChangedError, SourceError
-from batchseg.inputs.listing import current_tag
+from batchseg.inputs.scene_rows import current_tag
 from batchseg.inputs.source import Scene, Source
 from batchseg.job.recipe import Recipe
 from batchseg.pixels.area import footprint
@@ -63,7 +63,7 @@ def read_shards(scene: Scene, recipe: Recipe, shards: tuple[Shard, ...]) -> tupl
     recipe = of_scene(recipe, scene)
     try:
         with gdal(), source_errors(_undecodable(scene, recipe), scene.source):
-            dataset = _held.open(scene.source)
+            dataset = _held.open(scene.source, recipe.nodata)
             if (dataset.height, dataset.width) != (scene.height, scene.width):
                 msg = "the file changed while the run was going on; the next run does the new version"
                 raise SourceChangedError(msg)
@@ -95,19 +95,20 @@ class _Held(threading.local):
     """
 
     def __init__(self) -> None:
-        self._source: Source | None = None
+        self._key: tuple[Source, str] | None = None
         self._dataset: rasterio.DatasetReader | Stack | None = None
 
-    def open(self, source: Source) -> rasterio.DatasetReader | Stack:
-        if self._dataset is None or self._source != source:
+    def open(self, source: Source, nodata: float | str) -> rasterio.DatasetReader | Stack:
+        key = (source, str(nodata))  # NaN differs from itself
+        if self._dataset is None or self._key != key:
             self.close()
-            self._dataset, self._source = open_source(source), source
+            self._dataset, self._key = open_source(source, nodata), key
         return self._dataset
 
     def close(self) -> None:
         if self._dataset is not None:
             self._dataset.close()
-        self._dataset = self._source = None
+        self._dataset = self._key = None
 
 
 _held = _Held()

@@ -13,6 +13,7 @@ from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window as RasterioWindow
 
 from batchseg.errors import GridError
+from batchseg.inputs.source import Box
 
 SAME_GRID = 1e-6
 """Pixels by which the corners of equal grids may differ."""
@@ -33,11 +34,11 @@ def finest(datasets: Sequence[DatasetReader]) -> DatasetReader:
 
 
 def same_grid(one: DatasetReader, reference: DatasetReader) -> bool:
-    """Size, CRS and geotransform are equal; a raster without geotransform of equal size lies on any grid."""
+    """Size, CRS and geotransform are equal; without any geotransform size is all that says it."""
     if one.shape != reference.shape:
         return False
     if one.transform.is_identity:
-        return True
+        return bool(reference.transform.is_identity)
     corners = [(0, 0), (one.width, 0), (0, one.height), (one.width, one.height)]
     there = [_at(~reference.transform, *_at(one.transform, *corner)) for corner in corners]
     apart = np.abs(np.subtract(there, corners)).max()
@@ -47,6 +48,13 @@ def same_grid(one: DatasetReader, reference: DatasetReader) -> bool:
 def _at(transform: Affine, x: Any, y: Any) -> tuple[Any, Any]:
     """Points, or arrays of them, through an affine transform."""
     return transform.a * x + transform.b * y + transform.c, transform.d * x + transform.e * y + transform.f
+
+
+def box_on(one: DatasetReader, reference: DatasetReader) -> Box:
+    """Where a raster lies, in pixels of another one of its CRS; of one that lies turned its bounds."""
+    corners = [(0, 0), (one.width, 0), (0, one.height), (one.width, one.height)]
+    cols, rows = zip(*(_at(~reference.transform, *_at(one.transform, *at)) for at in corners), strict=True)
+    return float(min(rows)), float(min(cols)), float(max(rows)), float(max(cols))
 
 
 def warp(
@@ -69,17 +77,22 @@ def warp(
     Raises:
         GridError: resampling is `none`, or nothing says how they lie to each other.
     """
-    grids = f"{_describe(one)}, {_describe(reference)}"
-    if one.transform.is_identity or reference.transform.is_identity or not one.crs or not reference.crs:
-        msg = f"its files differ in size and no georeference says how they lie: {grids}"
+    apart = _differences(one, reference)
+    lacking = [each for each in (one, reference) if each.transform.is_identity or not each.crs]
+    if lacking:
+        what = "geotransform" if lacking[0].transform.is_identity else "CRS"
+        msg = (
+            f"its files differ in {apart}, and {file_name(lacking[0])} has no {what} that says how they lie; "
+            f"write it into the file (gdal_edit.py -a_srs, -a_ullr)"
+        )
         raise GridError(msg)
     if one.crs != reference.crs:
-        msg = f"its files have different CRSs: {grids}; bring them to one CRS first"
+        msg = f"its files differ in {apart}; bring them to one CRS first (gdalwarp -t_srs)"
         raise GridError(msg)
     if resampling == "none":
         msg = (
-            f"its files have different grids: {grids}; set `resampling: bilinear` (or nearest, cubic, "
-            f"average) beside the input's bands, columns or assets to bring all to the finest"
+            f"its files differ in {apart}; set `resampling: bilinear` (or nearest, cubic, average) beside "
+            f"the input's bands, columns or assets to bring all to the finest grid"
         )
         raise GridError(msg)
     if len({value for value in nodata if value is None or not math.isnan(value)}) > 1:
@@ -146,15 +159,35 @@ def covered(one: DatasetReader, transform: Affine, window: RasterioWindow) -> ND
     return np.concatenate([inside(rows[top : top + STRIP], cols) for top in range(0, len(rows), STRIP)])
 
 
-def _describe(one: DatasetReader) -> str:
-    size = f"{file_name(one)} has {one.width} x {one.height} pixels"
-    if one.transform.is_identity:
-        return size
-    across, down = (math.hypot(*one.transform.column_vectors[axis]) for axis in (0, 1))
-    crs = one.crs.to_string() if one.crs else "no CRS"
-    crs = crs if len(crs) < 40 else crs[:40] + "..."
-    origin = f"from ({one.transform.c:.10g}, {one.transform.f:.10g})"
-    return f"{size} of {across:.6g} x {down:.6g} {origin} in {crs}"
+def _differences(one: DatasetReader, other: DatasetReader) -> str:
+    """What of two grids differs, with both values: size, CRS, pixel size, origin, direction of the axes."""
+    sizes, crs, *places = zip(_grid_words(one), _grid_words(other), strict=True)
+    kinds = {"size": sizes, "CRS": crs}
+    if one.transform.is_identity != other.transform.is_identity:
+        mine, yours = ("none" if each.transform.is_identity else "one" for each in (one, other))
+        kinds["geotransform"] = (mine, yours)
+    elif not one.transform.is_identity:
+        kinds |= dict(zip(("pixel size", "origin", "axes"), places, strict=True))
+    found = [
+        f"{kind} ({file_name(one)}: {mine}, {file_name(other)}: {yours})"
+        for kind, (mine, yours) in kinds.items()
+        if mine != yours or (kind == "CRS" and one.crs != other.crs)
+    ]
+    return " and ".join(found) or "grid by less than their numbers show"
+
+
+def _grid_words(one: DatasetReader) -> tuple[str, str, str, str, str]:
+    transform = one.transform
+    across, down = (math.hypot(*transform.column_vectors[axis]) for axis in (0, 1))
+    crs = one.crs.to_string() if one.crs else "none"
+    turned = [f"{math.degrees(math.atan2(*vector[::-1])):.9g}" for vector in transform.column_vectors[:2]]
+    return (
+        f"{one.width} x {one.height} pixels",
+        crs if len(crs) < 40 else crs[:40] + "...",
+        f"{across:.9g} x {down:.9g}",
+        f"{transform.c:.12g}, {transform.f:.12g}",
+        " and ".join(turned) + " degrees",
+    )
 
 
 def file_name(dataset: DatasetReader) -> str:

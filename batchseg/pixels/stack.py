@@ -21,15 +21,19 @@ from rasterio.windows import Window as RasterioWindow
 from batchseg.errors import SourceError, SourceIOError
 from batchseg.inputs.metadata import read_metadata
 from batchseg.inputs.sidecars import beside
-from batchseg.inputs.source import BandMetadata, Source
+from batchseg.inputs.source import BandMetadata, Box, Source
 from batchseg.pixels.open import open_raster
-from batchseg.pixels.regrid import covered, file_name, finest, read_warped, same_grid, warp
+from batchseg.pixels.regrid import box_on, covered, file_name, finest, read_warped, same_grid, warp
 
 Rescale = tuple[tuple[float, float] | None, ...]
 
 
-def open_source(source: Source) -> "DatasetReader | Stack":
+def open_source(source: Source, nodata: float | str = "source") -> "DatasetReader | Stack":
     """Open a source's file, or its files as one.
+
+    Args:
+        source: what to open.
+        nodata: the job's; a number is that of each of several files that has none of its own.
 
     Raises:
         GridError: they lie on several grids, and no resampling is declared or possible.
@@ -49,7 +53,13 @@ def open_source(source: Source) -> "DatasetReader | Stack":
             if file and (file, uri) not in read:
                 read[file, uri] = read_metadata(file, uri)
             opened.append(
-                _File(uri=uri, dataset=dataset, said=_per_band(said, read.get((file, uri)), dataset))
+                _File(
+                    uri=uri,
+                    dataset=dataset,
+                    said=_per_band(said, read.get((file, uri)), dataset),
+                    spacecraft=read[file, uri].spacecraft if file else "",
+                    asked=None if isinstance(nodata, str) else float(nodata),
+                )
             )
         return Stack(opened, source.resampling)
     except BaseException:
@@ -112,6 +122,10 @@ class _File:
     uri: str
     dataset: DatasetReader
     said: tuple[BandMetadata, ...]
+    spacecraft: str = ""
+    """By the file's metadata."""
+    asked: float | None = None
+    """The job's nodata."""
     warped: WarpedVRT | None = None
 
     @property
@@ -128,6 +142,15 @@ class _File:
         values = zip(self.dataset.nodatavals, self.said, self.dataset.dtypes, strict=True)
         rounded = [_rounded(said.nodata if own is None else own, dtype) for own, said, dtype in values]
         return tuple(rounded)
+
+    @property
+    def filled(self) -> float | None:
+        """The job's nodata, as the pixels' type rounds it, where the file has none of its own."""
+        own = (*self.dataset.nodatavals, *(band.nodata for band in self.said))
+        if self.asked is None or any(value is not None for value in own):
+            return None
+        (dtype, *others) = set(self.dataset.dtypes)
+        return None if others or not _holds(dtype, self.asked) else _rounded(self.asked, dtype)
 
     @property
     def rescale(self) -> Rescale:
@@ -155,6 +178,31 @@ class _File:
         if self.warped is None:
             return None
         return covered(self.dataset, self.warped.transform, window)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """What one file of a stack holds of the bands that are read."""
+
+    at: tuple[int, ...]
+    """Places among these bands, from 0."""
+    alpha: frozenset[int]
+    """Numbers of the file's alpha bands in the stack, from 1."""
+    masked: bool
+    """A mask of the whole file says what is valid: `Stack.valid` gives it."""
+    filled: float | None
+    """The job's nodata, which counts beside the file's mask and alpha; None: the file has a value itself."""
+
+
+def _holds(dtype: str, value: float) -> bool:
+    """Whether pixels of this type can have a value, and GDAL takes it for theirs."""
+    if is_float(dtype):
+        rounded = _rounded(value, dtype)
+        return rounded is not None and not math.isinf(rounded)
+    if not value.is_integer() or not dtype.startswith(("int", "uint")):
+        return False
+    info = np.iinfo(dtype)
+    return bool(info.min <= value <= info.max)
 
 
 def _rounded(value: float | None, dtype: str) -> float | None:
@@ -185,7 +233,10 @@ class Stack:
                     file.dataset,
                     reference,
                     resampling=resampling,
-                    nodata=file.nodata,
+                    # The warper takes a mask or values: pixels that the mask holds are data to it.
+                    nodata=file.nodata
+                    if file.masked or file.filled is None
+                    else (file.filled,) * file.dataset.count,
                     alpha=file.masked,
                 )
         self._bands = [(file, band) for file in files for band in range(1, file.dataset.count + 1)]
@@ -198,9 +249,9 @@ class Stack:
         self.rescale: Rescale = tuple(pair for file in files for pair in file.rescale)
         self.colorinterp = tuple(what for file in files for what in file.dataset.colorinterp)
         self.descriptions = tuple(text for file in files for text in file.dataset.descriptions)
+        self.spacecrafts = tuple(file.spacecraft for file in files)
+        self.boxes = self._boxes() if any(file.warped is not None for file in files) else ()
         self.block_shapes = [shape for file in files for shape in (file.warped or file.dataset).block_shapes]
-        # Masks of whole files go through `valid`.
-        self.mask_flag_enums: tuple[list[MaskFlags], ...] = ([],) * self.count
 
     def __enter__(self) -> "Stack":
         return self
@@ -213,6 +264,14 @@ class Stack:
             if file.warped is not None:
                 file.warped.close()
             file.dataset.close()
+
+    def _boxes(self) -> tuple[Box, ...]:
+        """Per band where its file lies, in pixels of the stack."""
+        whole = (0.0, 0.0, float(self.height), float(self.width))
+        boxes = [whole if f.warped is None else box_on(f.dataset, self._reference) for f in self._files]
+        return tuple(
+            box for box, file in zip(boxes, self._files, strict=True) for _ in range(file.dataset.count)
+        )
 
     def members(self) -> Iterator[tuple[str, DatasetReader]]:
         """URI and dataset of each file."""
@@ -251,16 +310,16 @@ class Stack:
         found = [part for part in parts if part is not None]
         return np.logical_and.reduce(found) if found else None
 
-    def alpha_of(self, bands: Sequence[int]) -> set[int]:
-        """Alpha bands of the files that hold these bands."""
-        files = self._of(bands)
-        return {
-            number
-            for number, ((file, _), what) in enumerate(
-                zip(self._bands, self.colorinterp, strict=True), start=1
+    def parts(self, bands: Sequence[int]) -> Iterator["Part"]:
+        """The files that hold these bands, each with those that it holds."""
+        for file in self._of(bands):
+            numbers = [number for number, (holder, _) in enumerate(self._bands, start=1) if holder is file]
+            yield Part(
+                at=tuple(at for at, band in enumerate(bands) if band in numbers),
+                alpha=frozenset(n for n in numbers if self.colorinterp[n - 1] == ColorInterp.alpha),
+                masked=file.masked,
+                filled=file.filled,
             )
-            if what == ColorInterp.alpha and any(file is holder for holder in files)
-        }
 
     def _of(self, bands: Sequence[int]) -> list[_File]:
         wanted = {id(self._bands[band - 1][0]) for band in bands}

@@ -35,8 +35,16 @@ FRACTIONS_AT_MOST = 50.0
 RANGES = (255.0, 1023.0, 4095.0, 10000.0, 16383.0, 65535.0)
 """Highest values of 8, 10, 12, 14 and 16 bits, and of reflectance in integers."""
 
+BITS = {255.0: "8 bits", 1023.0: "10 bits", 4095.0: "12 bits", 16383.0: "14 bits", 65535.0: "16 bits"}
+
+BYTE_ENDS = (255.0, 256.0)
+"""Ends of a stretch for 8 bits: what lies beyond is of more."""
+
 REFLECTANCE = 10000.0
 """Of them, the one that is no range of bits."""
+
+LEAST_DEVIATION = 0.02
+"""Of what a network gets that was trained for 1: no picture with contrast has less in all bands."""
 
 ODD_MEAN, ODD_DEVIATION = 3.0, 0.05
 """Of what the network gets: beyond, a warning."""
@@ -144,18 +152,45 @@ def _mean_of_another_unit(given: Given, scaled: Floats, values: Values) -> str |
 
 
 def _one_value(held: Held, given: Given, values: Values) -> str | None:
-    """One value to the network in each band, though the data is not even."""
+    """One value to the network in a band, though the data is not even."""
+    judged = given.values[:, held.judged]
+    flat, raw = _is_flat(judged), held.pixels[:, held.judged]
+    high = max(given.scale.high)
+    if flat.all():
+        shows = (raw.std(axis=1) > CONTRAST * np.abs(raw.mean(axis=1))).any()  # a coloured field does not
+        if shows and _is_lost(values, given.scale, high):
+            return (
+                f"in each band the network gets values within 1 % of each other (all bands: {reach(judged)})"
+            )
+        return None
     if given.normalize is None and not given.divides:
         return None
-    judged = given.values[:, held.judged]
-    if not _is_flat(judged).all():
+    for number_, band, its, is_flat in zip(held.recipe.bands, raw, judged, flat, strict=True):
+        if is_flat and _is_lost(Values(band), given.scale, high):
+            return (
+                f"the network gets values within 1 % of each other ({reach(its)}) in band {number_}, which "
+                f"holds {reach(band)}"
+            )
+    return _hardly_deviates(given, judged, values, high)
+
+
+def _is_lost(band: Values, scale: Scale, high: float) -> bool:
+    """Whether what values show is gone where the network gets one of them: what is even has nothing to lose,
+    and cloud saturates a stretch that ends below it."""
+    if not scale.clips or (low := float(np.quantile(band.raw, 0.1))) < high:
+        return band.has_contrast(high)
+    if high in BYTE_ENDS:
+        return float(band.raw.std()) > CONTRAST * band.top
+    return low > high * (2 if high < RANGES[0] else 10) and not band.are_equal
+
+
+def _hardly_deviates(given: Given, judged: Floats, values: Values, high: float) -> str | None:
+    if given.normalize is None or not values.has_contrast(high):
         return None
-    high = max(given.scale.high)
-    # Clipped, and so far above it that it is no cloud.
-    saturated = given.scale.clips and float(np.quantile(values.raw, 0.1)) > high * (2 if high <= 256 else 10)
-    if not (values.has_contrast(high) or (saturated and not values.are_equal)):
+    deviation = float(judged.std(axis=1).max())
+    if deviation >= LEAST_DEVIATION:
         return None
-    return f"in each band the network gets values within 1 % of each other (all bands: {reach(judged)})"
+    return f"the network gets a deviation of {number(deviation)} at most, and was trained for 1"
 
 
 def _is_flat(judged: Floats) -> np.ndarray:
@@ -199,15 +234,27 @@ def hint_of(held: Held, given: Given) -> str | None:
         low, top = np.quantile(judged, (0.001, 0.999))
         if top < 0.1 or top > 2 or low < -1:
             return f"{number(float(low))}..{number(float(top))}"
-    return _mostly_unused(held, given, values) or _other_metadata(held, given) or _flat_band(held, given)
+    return _mostly_unused(held, given, values) or _other_metadata(held, given)
 
 
 def _mostly_unused(held: Held, given: Given, values: Values) -> str | None:
-    """A range of bits of which the values fill less than a quarter. Reflectance may."""
-    high = max(given.scale.high)
-    if given.scale.kind != "divide" or high not in RANGES or high == REFLECTANCE or 4 * values.top >= high:
+    """A range of bits of which the values fill less than a quarter, or end as fewer bits do. Reflectance may
+    fill less."""
+    high, top = max(given.scale.high), values.top
+    if given.scale.kind not in ("divide", "stretch") or high not in RANGES or any(given.scale.low):
         return None
-    return f"values that end at {number(values.top)} of {number(high)}" if values.has_contrast(high) else None
+    if high == REFLECTANCE:
+        end = next((end for end in RANGES if end < high and _are_bits(held, end)), 0.0)
+        return f"values of {BITS[end]}, which end at {number(end)}, for reflectance" if end > 255 else None
+    if 4 * top >= high:
+        return None
+    return f"values that end at {number(top)} of {number(high)}" if values.has_contrast(high) else None
+
+
+def _are_bits(held: Held, end: float) -> bool:
+    """Whether samples end exactly where so many bits do."""
+    pixels = held.pixels
+    return float(pixels.max()) == end and int(np.count_nonzero(pixels == end)) >= 3
 
 
 def _other_metadata(held: Held, given: Given) -> str | None:
@@ -223,19 +270,6 @@ def says_more(sample: ValueSample) -> bool:
     """Whether metadata hold another scale than that of reflectance itself."""
     said = sample.said
     return said is not None and not (set(said.low) == {0.0} and set(said.high) == {1.0})
-
-
-def _flat_band(held: Held, given: Given) -> str | None:
-    """A band in another unit than the others."""
-    if given.normalize is None and not given.divides:
-        return None
-    judged = held.pixels[:, held.judged]
-    for number_, raw, flat in zip(
-        held.recipe.bands, judged, _is_flat(given.values[:, held.judged]), strict=True
-    ):
-        if flat and Values(raw).has_contrast(max(given.scale.high)):
-            return f"values within 1 % of each other in band {number_}, which holds {reach(raw)}"
-    return None
 
 
 def odd_sample(held: Held) -> str | None:

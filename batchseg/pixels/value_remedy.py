@@ -12,6 +12,7 @@ from batchseg.job.settings import Scale
 from batchseg.models.package import Normalize
 from batchseg.pixels.fit import out_of_scale
 from batchseg.pixels.value_problems import (
+    BITS,
     RANGES,
     REFLECTANCE,
     UNIT_MEAN,
@@ -23,7 +24,6 @@ from batchseg.pixels.value_problems import (
 )
 from batchseg.pixels.values import Given, Held
 
-BITS = {255.0: "8 bits", 1023.0: "10 bits", 4095.0: "12 bits", 16383.0: "14 bits", 65535.0: "16 bits"}
 METADATA = "scale: metadata"
 
 LANDSAT = Scale(kind="stretch", low=(7272.727,), high=(43636.364,))

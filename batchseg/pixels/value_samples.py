@@ -1,5 +1,6 @@
 """A few pixels of a few scenes, read before a run begins, to see what their values are."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -21,6 +22,9 @@ from batchseg.system.processes import ProcessDiedError, each_in_fresh_process
 
 SCENES = 3
 """That are looked at."""
+
+READ_PIXELS = 10_000
+"""Of what is read at once, that are looked at."""
 
 WINDOW, WINDOWS = 64, 4
 """Pixels per side of a window, and windows that are read of a scene."""
@@ -84,11 +88,29 @@ def _sample_scene(scene: Scene, recipe: Recipe) -> ValueSample | None:
         return None
     if not parts:
         return None
+    return _sample(scene, recipe, np.concatenate(parts, axis=1))
+
+
+def sample_read(scene: Scene, recipe: Recipe, shards: Sequence[ShardPixels]) -> ValueSample | None:
+    """Valid pixels of what was read of one scene, thinned to some READ_PIXELS; None where there are none."""
+    size = sum(held.pixels.shape[1] * held.pixels.shape[2] for held in shards)
+    step = max(1, math.ceil(math.sqrt(size / READ_PIXELS)))
+    parts = []
+    for held in shards:
+        down, across = (min(step // 2, (side - 1) // 2) for side in held.pixels.shape[1:])
+        rows, columns = slice(down, None, step), slice(across, None, step)
+        valid = None if held.valid is None else held.valid[rows, columns]
+        parts.append(_valid(replace(held, pixels=held.pixels[:, rows, columns], valid=valid)))
+    pixels = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+    return _sample(scene, recipe, pixels) if pixels.size else None
+
+
+def _sample(scene: Scene, recipe: Recipe, pixels: NDArray[np.generic]) -> ValueSample:
     dtypes = {scene.dtypes[band - 1] for band in bands_of(scene, recipe)}
     return ValueSample(
         source_id=scene.source.source_id,
         dtype=next(iter(dtypes)) if len(dtypes) == 1 else str(np.result_type(*dtypes)),
-        pixels=np.concatenate(parts, axis=1),
+        pixels=pixels,
         scale=_own_scale(scene, recipe) or recipe.scale,
         said=_own_scale(scene, replace(recipe, scale=METADATA)),
     )

@@ -75,7 +75,7 @@ class Fitting:
         if picture.place:
             raise MismatchError(place_refused(picture.place))
         pixels = bands_of(picture, len(recipe.bands), None if recipe.all_bands else recipe.bands)
-        if reason := out_of_scale(str(pixels.dtype), recipe.scale):
+        if reason := out_of_scale(str(pixels.dtype), recipe.scale, recipe.fit, picture.stored):
             raise MismatchError(reason)
         self._recipe, self._valid = recipe, valid_pixels(picture, pixels, recipe)
         if self._valid is not None:
@@ -97,6 +97,16 @@ class Fitting:
     @property
     def is_complete(self) -> bool:
         return not self._open
+
+    @property
+    def pixels(self) -> NDArray[Any]:
+        """(C, H, W), raw; filled where they hold no data. Not to be written to."""
+        return self._pixels
+
+    @property
+    def valid(self) -> Bools | None:
+        """(H, W) of the pixels that hold data; None: all do."""
+        return self._valid
 
     def tile(self, number: int) -> NDArray[np.generic]:
         """The raw pixels of one of `inputs` tiles: (C, tile_size, tile_size), perhaps a view."""
@@ -256,12 +266,12 @@ def valid_pixels(picture: Picture, pixels: NDArray[Any], recipe: Recipe) -> Bool
         pixels: (C, H, W), the bands that the network takes.
         recipe: says what stands for no data.
     """
-    valid = picture.valid if recipe.nodata == "source" else None
+    masks = [picture.valid] if recipe.nodata != "none" and picture.valid is not None else []
     if isinstance(recipe.nodata, float | int):
-        valid = np.any(pixels != recipe.nodata, axis=0)
+        masks.append(np.any(pixels != recipe.nodata, axis=0))
     if pixels.dtype.kind == "f":
-        finite = np.isfinite(pixels).all(axis=0)
-        valid = finite if valid is None else valid & finite
+        masks.append(np.isfinite(pixels).all(axis=0))
+    valid: Bools | None = np.logical_and.reduce(masks) if masks else None
     return None if valid is None or valid.all() else valid
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from batchseg.engines.base import Session, engine, is_out_of_memory, telling_line
 from batchseg.engines.graphs.derive import prepare_network
 from batchseg.errors import ModelError, StoppedError
+from batchseg.job.alignment import other_tile
 from batchseg.job.recipe import Recipe, spread
 from batchseg.models import resize
 from batchseg.models.package import EngineName, Network, Precision
@@ -132,9 +133,12 @@ class Predictor:
 def _no_room(recipe: Recipe, tiles: int, error: BaseException) -> str:
     """What to do about a device without memory: all tiles are of one size, so no source is to blame."""
     what = f"{tiles} tile{'s' * (tiles > 1)} of {recipe.tile_size} pixels"
+    smaller = other_tile(recipe, 0.5)
+    size = f" (tile_size: {smaller})" if smaller else ""
     return (
-        f"the {recipe.device.upper()} has no memory for {what}: {telling_line(error)}; make `tile_size` "
-        f"smaller, run fewer predictors (`workers`, `gpus_per_worker`), or end what else uses the memory"
+        f"the {recipe.device.upper()} has no memory for {what}: {telling_line(error)}; make "
+        f"`tile_size` smaller{size}, run fewer predictors (`workers`, `gpus_per_worker`), or end what "
+        f"else uses the memory"
     )
 
 

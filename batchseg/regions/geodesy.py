@@ -1,5 +1,6 @@
 """Metres and degrees of pixels: areas, lengths, and boxes in longitude and latitude."""
 
+import functools
 import hashlib
 import math
 from dataclasses import dataclass
@@ -21,8 +22,13 @@ def known_crs(georeference: Georeference) -> pyproj.CRS | None:
     """The CRS that a raster's geotransform leads to; None without either, or where the text is no CRS."""
     if georeference.transform is None or not georeference.crs_wkt:
         return None
+    return _crs_of(georeference.crs_wkt)
+
+
+@functools.lru_cache(maxsize=64)  # half a millisecond each, and a small scene's result asks for six
+def _crs_of(wkt: str) -> pyproj.CRS | None:
     try:
-        return pyproj.CRS.from_wkt(georeference.crs_wkt)
+        return pyproj.CRS.from_wkt(wkt)
     except pyproj.exceptions.CRSError:
         return None
 
@@ -30,12 +36,16 @@ def known_crs(georeference: Georeference) -> pyproj.CRS | None:
 def crs_code(georeference: Georeference) -> str:
     """A CRS's name in paths: authority and code, `wkt-` and eight digits where it has none, or `none`."""
     crs = known_crs(georeference)
-    if crs is None:
-        return "none"
+    return "none" if crs is None else _code_of(crs.to_wkt())
+
+
+@functools.lru_cache(maxsize=64)  # a search of PROJ's database
+def _code_of(wkt: str) -> str:
+    crs = pyproj.CRS.from_wkt(wkt)
     authority = crs.to_authority(min_confidence=90)  # 90: equal to it in all but the name
     if authority is not None:
         return "-".join(authority)
-    return f"wkt-{hashlib.sha256(crs.to_wkt().encode()).hexdigest()[:8]}"
+    return f"wkt-{hashlib.sha256(wkt.encode()).hexdigest()[:8]}"
 
 
 def row_areas(georeference: Georeference, *, height: int, width: int) -> Floats | None:

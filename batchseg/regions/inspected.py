@@ -21,6 +21,9 @@ from batchseg.regions.photo_table import Annotator
 MIN_VALID = "min_valid"
 """In place of a rule's name, where too little was inspected."""
 
+CHECK_VALUES = "check_values"
+"""In place of a rule's name, where an image may be of another unit than the output's first ones."""
+
 ALL_SEEN = -1
 """In place of a criterion's number: an image of which every rule saw enough."""
 

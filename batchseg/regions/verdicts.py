@@ -7,6 +7,7 @@ An image that none hits is a PASS only where all of them saw enough of it, else 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +15,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from batchseg.job.recipe import Criterion, Ruleset
-from batchseg.regions.inspected import ALL_SEEN, MIN_VALID, ROUNDING, reasons, uninspected
+from batchseg.regions.inspected import ALL_SEEN, CHECK_VALUES, MIN_VALID, ROUNDING, reasons, uninspected
 from batchseg.regions.interest import areas_inside
 
 NOTHING = -1
@@ -143,26 +144,29 @@ def verdicts(rules: Ruleset, decision: Decision, images: pa.Table) -> pa.Table:
     Args:
         rules: of the job.
         decision: by the images' regions.
-        images: columns as of `inspected.valid_shares`.
+        images: columns as of `inspected.valid_shares`, and `unlike` as a ledger's; without it all are alike.
 
     Returns:
         Columns `verdict` (PASS, FAIL, REVIEW; null without rules), `rule` (the name of the one that decided,
-        or MIN_VALID; null for a PASS), `review_reason` (null unless MIN_VALID decided), `rule_px` and
-        `rule_class` (of `Decision`).
+        MIN_VALID or CHECK_VALUES; null for a PASS), `review_reason` (null unless one of these two decided),
+        `rule_px` and `rule_class` (of `Decision`).
     """
     count = len(images)
     numbers = {"rule_px": decision.px, "rule_class": decision.class_id.astype(np.int32)}
     if not rules.criteria:
         nothing = pa.nulls(count, pa.string())
         return pa.table({"verdict": nothing, "rule": nothing, "review_reason": nothing, **numbers})
-    then = pa.array([*(one.then for one in rules.criteria), "PASS", "REVIEW"])
-    names = pa.array([*(one.name for one in rules.criteria), None, MIN_VALID], pa.string())
+    then = pa.array([*(one.then for one in rules.criteria), "PASS", "REVIEW", "REVIEW"])
+    names = pa.array([*(one.name for one in rules.criteria), None, MIN_VALID, CHECK_VALUES], pa.string())
     unseen = np.where(decision.criterion == NOTHING, uninspected(rules, images), ALL_SEEN)
     at = np.where(decision.criterion == NOTHING, len(rules.criteria), decision.criterion)
     at = np.where(unseen == ALL_SEEN, at, len(rules.criteria) + 1)
     rows = np.flatnonzero(unseen != ALL_SEEN)
     why = np.full(count, None)
     why[rows] = reasons(rules, images.take(rows), unseen[rows])
+    odd = np.flatnonzero((at == len(rules.criteria)) & are_unlike(rules, images))
+    at[odd] = len(rules.criteria) + 2
+    why[odd] = images["unlike"].take(odd).to_pylist() if len(odd) else []
     return pa.table(
         {
             "verdict": then.take(at),
@@ -171,6 +175,15 @@ def verdicts(rules: Ruleset, decision: Decision, images: pa.Table) -> pa.Table:
             **numbers,
         }
     )
+
+
+def are_unlike(rules: Ruleset, images: pa.Table) -> NDArray[np.bool_]:
+    """Which images may be of another unit than the output's first ones, and may not pass for it."""
+    if not rules.check_values or "unlike" not in images.column_names:
+        return np.zeros(len(images), dtype=bool)
+    why: Any = images["unlike"]
+    found: NDArray[np.bool_] = np.array(pc.fill_null(pc.not_equal(why, pa.scalar("")), False))
+    return found
 
 
 def _meets(one: Criterion, regions: Measures, area: NDArray[np.float64]) -> NDArray[np.bool_]:

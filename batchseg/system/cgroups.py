@@ -12,6 +12,8 @@ from pathlib import Path, PurePosixPath
 
 PROCESS = Path("/proc/self")
 
+VMSTAT = Path("/proc/vmstat")
+
 
 @dataclass(frozen=True, slots=True)
 class Limit:
@@ -35,6 +37,22 @@ def memory_limit(process: Path = PROCESS) -> Limit | None:
     """Bytes that the processes of its groups may take together; above `high` they are slowed down."""
     files = ("memory.max", "memory.high", "memory.limit_in_bytes")
     return _smallest(process, "memory", dict.fromkeys(files, _bytes))
+
+
+def memory_kills(process: Path = PROCESS, host: Path = VMSTAT) -> int:
+    """Processes so far that the kernel ended for want of memory: of its group, or else of the machine."""
+    for folder in _folders(process, "memory"):
+        for name in ("memory.events", "memory.oom_control"):
+            with contextlib.suppress(OSError, LookupError, ValueError):
+                return _number_of(folder / name)
+    with contextlib.suppress(OSError, LookupError, ValueError):
+        return _number_of(host)
+    return 0
+
+
+def _number_of(file: Path, key: str = "oom_kill") -> int:
+    words = dict(line.split(maxsplit=1) for line in file.read_text(encoding="ascii").splitlines())
+    return int(words[key])
 
 
 def _smallest(process: Path, controller: str, files: dict[str, Callable[[Path], float]]) -> Limit | None:

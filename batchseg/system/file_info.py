@@ -175,6 +175,17 @@ def _parsed_time(text: str) -> dt.datetime | None:
 
 def digest_of(infos: list[FileInfo]) -> str:
     """Source tag: a digest of names, sizes and versions. Content is not read, a URL's signature no part."""
-    lines = sorted(f"{public(info.uri).rsplit('/', 1)[-1]}\t{info.size}\t{info.version}" for info in infos)
+    lines = sorted(f"{public(info.uri).rpartition('/')[2]}\t{info.size}\t{info.version}" for info in infos)
+    return _digest("\n".join(lines))
+
+
+def digests_of(uris: Sequence[str], sizes: Sequence[int | None], versions: Sequence[str]) -> list[str]:
+    """The same of each of many files."""
+    names = (uri.rpartition("/")[2] if "://" not in uri else public(uri).rpartition("/")[2] for uri in uris)
+    facts = zip(names, sizes, versions, strict=True)
+    return [_digest(f"{name}\t{size}\t{version}") for name, size, version in facts]
+
+
+def _digest(text: str) -> str:
     # Names that are not UTF-8 come from the file system as lone surrogates.
-    return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()[:16]
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]

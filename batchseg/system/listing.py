@@ -40,6 +40,9 @@ class Selection:
     def passes(self, folder: str, name: str) -> None:
         """A file lies there that a glob does not match."""
 
+    def is_closed(self, folder: str) -> None:
+        """A folder is closed to this user, or files in it are: what lies there stays unknown."""
+
 
 EVERYTHING = Selection()
 

@@ -52,16 +52,13 @@ class ProcessHungError(ProcessDiedError):
     hung = True
 
 
-def call_in_fresh_process(
-    function: Callable[..., T], *args: object, timeout: float, memory: int | None = None
-) -> T:
+def call_in_fresh_process(function: Callable[..., T], *args: object, timeout: float) -> T:
     """Run a picklable function in a new interpreter.
 
     Args:
         function: what to run.
         args: of the function.
         timeout: seconds until the process is ended.
-        memory: bytes that the process may take; more raises MemoryError there. None: as many as there are.
 
     Raises:
         ProcessDiedError: the process crashed, or gave no answer within `timeout` seconds.
@@ -73,7 +70,7 @@ def call_in_fresh_process(
         max_workers=1,
         mp_context=context,
         initializer=_begin,
-        initargs=(os.getpid(), memory),
+        initargs=(os.getpid(), None),
     )
     try:
         pool = new_pool()
@@ -236,10 +233,17 @@ def captured_output(path: Path | None = None) -> Iterator[Callable[[], str]]:
 
 
 def _begin(parent: int, memory: int | None) -> None:
-    """A caller that is killed takes the process along: what hangs in it would stay for ever."""
     if memory is not None:
         # Private memory that can be written, not what is mapped: RLIMIT_AS would count that as well.
         resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
+    end_with(parent)
+
+
+def end_with(parent: int) -> None:
+    """A parent that is killed takes this process along: what hangs in it would stay for ever.
+
+    It ends with the thread that started it, too.
+    """
     with contextlib.suppress(AttributeError, OSError):
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it died while this process started

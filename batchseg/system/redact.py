@@ -5,6 +5,7 @@ text, so this process remembers them: the user part of addresses that it uses, w
 their protocol, and what the job file took from the environment.
 """
 
+import functools
 import os
 import re
 import urllib.parse
@@ -133,15 +134,20 @@ def _without_signature(query: re.Match[str]) -> str:
     return "?" + "&".join(kept) if kept else ""
 
 
-def _secrets() -> set[str]:
+def _secrets() -> frozenset[str]:
     """Of the environment, by the names of its variables; a job's storage options are there as well."""
+    return _secrets_of(tuple(os.environ.items()))
+
+
+@functools.lru_cache(maxsize=1)  # a line of the log would cost a millisecond
+def _secrets_of(environment: tuple[tuple[str, str], ...]) -> frozenset[str]:
     found = set()
-    for name, value in os.environ.items():
+    for name, value in environment:
         if name.startswith("FSSPEC_"):
             found |= set(_in_options(value))
         elif _NAMED_SECRET.fullmatch(name):
             found.add(value)
-    return {value for value in found if len(value) >= SHORTEST and not value.isspace()}
+    return frozenset(value for value in found if len(value) >= SHORTEST and not value.isspace())
 
 
 def _in_options(text: str) -> Iterator[str]:

@@ -36,14 +36,21 @@ def start_aside(function: Callable[..., T], *args: object, stay: bool = False) -
 
 
 class Helper:
-    """One daemon thread that runs functions one after the other: libraries keep state per thread."""
+    """Daemon threads that run functions in the order in which they come: libraries keep state per thread.
+
+    Args:
+        threads: one, unless functions may run side by side.
+        at_end: run in each thread when it is closed.
+    """
 
     given_up = 0
     """Threads of this process that hang, and that nobody waits for."""
 
-    def __init__(self) -> None:
+    def __init__(self, threads: int = 1, *, at_end: Callable[[], None] = lambda: None) -> None:
         self._todo: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = queue.SimpleQueue()
-        threading.Thread(target=self._work, daemon=True).start()
+        self._threads, self._at_end = threads, at_end
+        for _ in range(threads):
+            threading.Thread(target=self._work, daemon=True).start()
 
     def start(self, function: Callable[[], T]) -> Future[T]:
         future: Future[T] = Future()
@@ -51,11 +58,12 @@ class Helper:
         return future
 
     def close(self) -> None:
-        """End the thread once it is through."""
-        self._todo.put(None)
+        """End the threads once they are through."""
+        for _ in range(self._threads):
+            self._todo.put(None)
 
     def give_up(self) -> None:
-        """Leave the thread to what it hangs in."""
+        """Leave the threads to what they hang in."""
         Helper.given_up += 1
         self.close()
 
@@ -66,6 +74,9 @@ class Helper:
                 future.set_result(function())
             except BaseException as e:  # noqa: BLE001  it is raised where the result is asked for
                 future.set_exception(e)
+            # What they hold, a lease's pixels for one, would stay until the next one comes.
+            del item, future, function
+        self._at_end()
 
 
 def wait_for(future: Future[T], stop: Callable[[], str | None]) -> T:

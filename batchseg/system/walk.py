@@ -5,12 +5,14 @@ what is no regular file is left out. On a local disk this asks the system itself
 listed page by page, other object stores folder by folder.
 """
 
+import contextlib
 import errno
 import os
 import re
 import stat
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import compress
@@ -21,14 +23,23 @@ from batchseg.system import listing, storage
 from batchseg.system.file_info import ABSENT, FileInfo, file_infos
 from batchseg.system.location import Location
 
+Notice = Callable[[str, str], None]
+"""Told the folder and the name of a file."""
+
 BATCH = 16_384
 """Files in one batch at most: what a walk holds, about 5 MB."""
 
 LISTED_FROM = 64
 """Members of one folder of a bucket from which on the folder is listed (1000 files per request)."""
 
-_PASSED_OVER = frozenset((errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.ELOOP))
-"""Gone meanwhile, or closed to this user: that entry is left out, as `listing` does."""
+TRIED, QUICK_SECONDS = 256, 20e-6
+"""Files that are asked for first, and what one takes at most where the disk is a local one."""
+
+_GONE = frozenset((errno.ENOENT, errno.ENOTDIR, errno.ELOOP))
+"""Meanwhile: that entry is left out, as `listing` does."""
+
+_CLOSED = frozenset((errno.EACCES, errno.EPERM))
+"""To this user: it is left out, too, and who asked is told."""
 
 _ABSENT = frozenset((errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG))
 
@@ -38,8 +49,8 @@ class Files:
     """Some files, column by column; one entry per file in each list."""
 
     uris: list[str] = field(default_factory=list)
-    sizes: list[int] = field(default_factory=list)
-    """Bytes; 0 where the file is absent, or a web server does not say."""
+    sizes: list[int | None] = field(default_factory=list)
+    """Bytes; 0 where the file is absent, None where a web server does not say."""
     tags: list[str | None] = field(default_factory=list)
     """Size and version (mtime in nanoseconds, or ETag); None where the file is absent."""
     modified: list[float | None] = field(default_factory=list)
@@ -47,7 +58,7 @@ class Files:
     versions: list[str] = field(default_factory=list)
     """As `FileInfo.version`; empty where all lie on a local disk, where it is the time."""
 
-    def add(self, uri: str, size: int, tag: str | None, modified: float | None) -> None:
+    def add(self, uri: str, size: int | None, tag: str | None, modified: float | None) -> None:
         self.uris.append(uri)
         self.sizes.append(size)
         self.tags.append(tag)
@@ -56,17 +67,22 @@ class Files:
     def add_info(self, uri: str, info: FileInfo | None) -> None:
         if info is None:
             self.add(uri, 0, None, None)
+            self.versions.append(ABSENT)
         else:
-            self.add(uri, info.size or 0, _tag_of(info), info.modified)
+            self.add(uri, info.size, _tag_of(info), info.modified)
             self.versions.append(info.version)
 
-    def infos(self) -> Iterator[FileInfo]:
-        """One by one, as `listing.list_files` has them. Of files of one storage."""
-        versions = self.versions or [
+    def every_version(self) -> list[str]:
+        """As `FileInfo.version`, of local files too."""
+        return self.versions or [
             ABSENT if tag is None else str(modified)
             for tag, modified in zip(self.tags, self.modified, strict=True)
         ]
-        for uri, size, version, modified in zip(self.uris, self.sizes, versions, self.modified, strict=True):
+
+    def infos(self) -> Iterator[FileInfo]:
+        """One by one, as `listing.list_files` has them."""
+        columns = zip(self.uris, self.sizes, self.every_version(), self.modified, strict=True)
+        for uri, size, version, modified in columns:
             yield FileInfo(uri=uri, size=size, version=version, modified=modified)
 
 
@@ -162,7 +178,7 @@ class _Tree:
             with os.scandir(folder or "/") as entries:
                 return [f"{folder}/{e.name}" for e in entries if e.is_dir(follow_symlinks=False)]
         except OSError as e:
-            _refuse_unless_passed_over(e, folder)
+            _pass_over(e, folder, self._selection)
             return []
 
 
@@ -183,6 +199,9 @@ class _Fitting(listing.Selection):
             return self._whole.wants(folder, name)
         self._whole.passes(folder, name)
         return False
+
+    def is_closed(self, folder: str) -> None:
+        self._whole.is_closed(folder)
 
 
 def _is_real_folder(path: str) -> bool:
@@ -218,12 +237,12 @@ def _scan(folders: list[str], selection: listing.Selection, without: str, *, dee
                     elif deep and entry.is_symlink() and _is_folder(entry):
                         selection.sees_link(prefix + entry.name)
                     elif selection.wants(folder, entry.name):
-                        _add_entry(files, prefix + entry.name, entry)
+                        _add_entry(files, prefix + entry.name, entry, selection)
                         if len(files.uris) == BATCH:
                             yield files
                             files = Files()
         except OSError as e:
-            _refuse_unless_passed_over(e, folder)
+            _pass_over(e, folder, selection)
     yield files
 
 
@@ -234,21 +253,24 @@ def _is_folder(link: os.DirEntry[str]) -> bool:
         return False
 
 
-def _add_entry(files: Files, path: str, entry: os.DirEntry[str]) -> None:
+def _add_entry(files: Files, path: str, entry: os.DirEntry[str], selection: listing.Selection) -> None:
     try:
         facts = entry.stat()
     except OSError as e:
         if e.errno in _ABSENT and entry.is_symlink():
             files.add(path, 0, None, None)
         else:
-            _refuse_unless_passed_over(e, path)
+            _pass_over(e, path, selection, folder=path.rpartition("/")[0])
         return
     if stat.S_ISREG(facts.st_mode):
         files.add(path, facts.st_size, _local_tag(facts), facts.st_mtime)
 
 
-def _refuse_unless_passed_over(error: OSError, path: str) -> None:
-    if error.errno not in _PASSED_OVER:
+def _pass_over(error: OSError, path: str, selection: listing.Selection, folder: str = "") -> None:
+    """Leave out what is gone, or closed: a folder, or what lies in `folder`. Raises SourceIOError else."""
+    if error.errno in _CLOSED:
+        selection.is_closed(folder or path)
+    elif error.errno not in _GONE:
         msg = f"cannot list {path}: {error.strerror or error}"
         raise SourceIOError(msg) from error
 
@@ -277,8 +299,12 @@ def _chosen(
         yield files
 
 
-def look(uris: Sequence[str]) -> Files:
+def look(uris: Sequence[str], notice: Notice | None = None) -> Files:
     """Facts of the files of these names, in their order; local ones in a few threads, for network disks.
+
+    Args:
+        uris: of files.
+        notice: told folder and name of all files in the folders of those in buckets, by several threads.
 
     Raises:
         SourceIOError: a storage does not answer, or denies access.
@@ -286,50 +312,71 @@ def look(uris: Sequence[str]) -> Files:
     remote = [uri for uri in uris if "://" in uri and not Location.of(uri).is_local]
     if not remote:
         return _stat_all(uris)
-    facts = dict(zip(remote, _asked(remote), strict=True))
+    facts = dict(zip(remote, _asked(remote, notice), strict=True))
     local = [uri for uri in uris if uri not in facts]
-    stated = _stat_all(local)
-    columns = zip(stated.sizes, stated.tags, stated.modified, strict=True)
-    facts |= zip(local, columns, strict=True)
+    facts |= zip(local, _facts_of(_stat_all(local)), strict=True)
     files = Files()
     for uri in uris:
-        files.add(uri, *facts[uri])
+        size, tag, modified, version = facts[uri]
+        files.add(uri, size, tag, modified)
+        files.versions.append(version)
     return files
 
 
-_Facts = tuple[int, str | None, float | None]
+_Facts = tuple[int | None, str | None, float | None, str]
+"""Size, tag, time and version, as in Files."""
 
 
-def _asked(uris: Sequence[str]) -> list[_Facts]:
+def _facts_of(files: Files) -> Iterator[_Facts]:
+    return zip(files.sizes, files.tags, files.modified, files.every_version(), strict=True)
+
+
+def _asked(uris: Sequence[str], notice: Notice | None) -> list[_Facts]:
     """Of files in buckets and on web servers: folders of many are listed, others are asked for each."""
     counts = Counter(uri.rpartition("/")[0] for uri in uris)
     known: dict[str, _Facts] = {}
     many = {f for f, count in counts.items() if count >= LISTED_FROM and not f.startswith("http")}
     asked_for = set(uris) if many else set()
     for folder in sorted(many):
-        for files in _chosen(
-            listing.pages(folder, listing.EVERYTHING, deep=False), folder, listing.EVERYTHING, ""
-        ):
-            columns = zip(files.sizes, files.tags, files.modified, strict=True)
-            pairs = zip(files.uris, columns, strict=True)
+        for files in _directly_in_remote(folder, notice):
+            pairs = zip(files.uris, _facts_of(files), strict=True)
             known |= ((uri, facts) for uri, facts in pairs if uri in asked_for)
+    if few := sorted(f for f in counts if notice and f not in many and not f.startswith("http")):
+        storage.at_once(lambda folder: _notice_all(folder, notice), few, few[0])
     single = [uri for uri in uris if uri.rpartition("/")[0] not in many]
     found = Files()
     for uri, info in file_infos(single).items():
         found.add_info(uri, info)
-    known |= zip(found.uris, zip(found.sizes, found.tags, found.modified, strict=True), strict=True)
-    return [known.get(uri, (0, None, None)) for uri in uris]
+    known |= zip(found.uris, _facts_of(found), strict=True)
+    return [known.get(uri, (0, None, None, ABSENT)) for uri in uris]
+
+
+def _notice_all(folder: str, notice: Notice | None) -> None:
+    # A key may read what a list names and list nothing: what is there beside it then stays unknown.
+    with contextlib.suppress(SourceIOError, PermissionError):
+        deque(_directly_in_remote(folder, notice), maxlen=0)
+
+
+def _directly_in_remote(folder: str, notice: Notice | None) -> Iterator[Files]:
+    for files in _chosen(
+        listing.pages(folder, listing.EVERYTHING, deep=False), folder, listing.EVERYTHING, ""
+    ):
+        if notice is not None:
+            for uri in files.uris:
+                notice(folder, uri.rpartition("/")[2])
+        yield files
 
 
 def _stat_all(uris: Sequence[str]) -> Files:
-    """One stat each. On this disk a single thread is 20 % faster, on a network disk 16 are many times so."""
-    size = max(256, -(-len(uris) // storage.REQUESTS))
-    parts = [uris[start : start + size] for start in range(0, len(uris), size)]
-    if len(parts) < 2:
-        return _stat_some(uris)
-    files = Files()
-    with ThreadPoolExecutor(len(parts)) as pool:
-        for part in pool.map(_stat_some, parts):
+    """One stat each. On a local disk a single thread is fastest, on a network disk 16 are many times so."""
+    began = time.monotonic()
+    files, rest = _stat_some(uris[:TRIED]), uris[TRIED:]
+    is_fast = time.monotonic() - began < QUICK_SECONDS * TRIED
+    size = max(TRIED, -(-len(rest) // storage.REQUESTS)) if not is_fast else max(1, len(rest))
+    parts = [rest[start : start + size] for start in range(0, len(rest), size)]
+    with contextlib.ExitStack() as stack:
+        side_by_side = stack.enter_context(ThreadPoolExecutor(len(parts))).map if len(parts) > 1 else map
+        for part in side_by_side(_stat_some, parts):
             files.uris.extend(part.uris)
             files.sizes.extend(part.sizes)
             files.tags.extend(part.tags)
@@ -339,6 +386,7 @@ def _stat_all(uris: Sequence[str]) -> Files:
 
 def _stat_some(uris: Sequence[str]) -> Files:
     files = Files()
+    add_size, add_tag, add_time = files.sizes.append, files.tags.append, files.modified.append
     for uri in uris:
         try:
             facts = os.stat(uri.removeprefix("file://"))  # noqa: PTH116  a Path takes twice as long
@@ -350,9 +398,14 @@ def _stat_some(uris: Sequence[str]) -> Files:
         except ValueError:  # a zero byte: no file can be called so
             facts = None
         if facts is not None and stat.S_ISREG(facts.st_mode):
-            files.add(uri, facts.st_size, _local_tag(facts), facts.st_mtime)
+            add_size(facts.st_size)
+            add_tag(_local_tag(facts))
+            add_time(facts.st_mtime)
         else:
-            files.add(uri, 0, None, None)
+            add_size(0)
+            add_tag(None)
+            add_time(None)
+    files.uris.extend(uris)
     return files
 
 

@@ -14,7 +14,7 @@ from batchseg.output.columns import is_below, outputs_of
 from batchseg.output.fragments import discard_leftovers
 from batchseg.output.items import write_items
 from batchseg.output.ledger import Ledger
-from batchseg.output.lock import hold
+from batchseg.output.lock import Lock, hold
 from batchseg.output.record import filled, sources_of
 from batchseg.output.region_parts import tidy
 from batchseg.output.state import OutputState, require_results, save_state
@@ -46,7 +46,7 @@ def retry(output: str, run_id: str, source_ids: Sequence[str]) -> tuple[str, ...
         ConfigError: there is no such output, or a named source is not quarantined.
         LockedError: a run is under way.
     """
-    with _held(output, run_id) as (ledger, state):
+    with _held(output, run_id) as (ledger, state, lock):
         table = ledger.table()
         table = table.filter(pc.equal(table.column("status"), pa.scalar("quarantined")))
         quarantined = {record.source_id: record for record in sources_of(table)}
@@ -55,6 +55,7 @@ def retry(output: str, run_id: str, source_ids: Sequence[str]) -> tuple[str, ...
             msg = f"{unknown[0]} is not quarantined in {output}; `batchseg status` names those that are"
             raise ConfigError(msg)
         chosen = [quarantined[key] for key in (source_ids or sorted(quarantined))]
+        ledger.claim(run_id, lock.guard)
         ledger.append(replace(record, status="failed") for record in chosen)
         _end(output, ledger, state)
         return tuple(record.source_id for record in chosen)
@@ -70,10 +71,11 @@ def prune(output: str, run_id: str, *, dry_run: bool, everything: bool) -> Prune
         everything: also where the last run found no source at all.
 
     Raises:
-        ConfigError: there is no such output, or no source is left and `everything` is not set.
+        ConfigError: there is no such output; no source is left and `everything` is not set; or those that
+            the last run did not find may be there still.
         LockedError: a run is under way.
     """
-    with _held(output, run_id) as (ledger, state):
+    with _held(output, run_id) as (ledger, state, lock):
         table = ledger.table()
         vanished = pa.array(state.vanished, pa.string())
         rows = table.filter(pc.is_in(table.column("source_id"), value_set=vanished))
@@ -83,6 +85,12 @@ def prune(output: str, run_id: str, *, dry_run: bool, everything: bool) -> Prune
                 f"Run the job again, or prune with --all"
             )
             raise ConfigError(msg)
+        if state.unseen and not len(rows):
+            msg = (
+                f"nothing of {output} counts as gone: what the last run did not find may be among what it "
+                f"could not read. Mend that, run the job again, and prune then"
+            )
+            raise ConfigError(msg, *state.unseen)
         own = outputs_of(rows)
         # Its rows leave their parts, which others may share.
         own = own.filter(pa.array(~is_below(own.column("path"), layout.ANNOTATIONS)))
@@ -92,11 +100,13 @@ def prune(output: str, run_id: str, *, dry_run: bool, everything: bool) -> Prune
             nbytes=pc.sum(own.column("nbytes")).as_py() or 0,
         )
         if not dry_run:
+            ledger.claim(run_id, lock.guard)
             publish.remove_files([layout.result_file(output, path) for path in pruned.files])
             ledger.append_table(_removed(rows))
             tidy(output, ledger)
             discard_leftovers(output, ledger.unfinished())
-            save_state(output, replace(state, vanished=()))
+            state = replace(state, vanished=())
+            save_state(output, state)
             _end(output, ledger, state)
         return pruned
 
@@ -108,18 +118,18 @@ def _removed(rows: pa.Table) -> pa.Table:
 
 
 @contextmanager
-def _held(output: str, run_id: str) -> Iterator[tuple[Ledger, OutputState]]:
+def _held(output: str, run_id: str) -> Iterator[tuple[Ledger, OutputState, Lock]]:
+    """The ledger is not claimed: whoever refuses, or only looks, leaves it as it is."""
     state = require_results(output)
     if state is None:
         msg = f"the first run to {output} has recorded nothing yet; run its job again"
         raise ConfigError(msg)
     with run_folder(), hold(output, run_id) as lock:
-        ledger = Ledger(output)
-        ledger.claim(run_id, lock.guard)
-        yield ledger, state
+        yield Ledger(output), state, lock
 
 
 def _end(output: str, ledger: Ledger, state: OutputState) -> None:
     ledger.guard()
-    write_items(output, ledger.table(), state.classes)
+    photographs = state.of_photographs
+    write_items(output, ledger.table(), state.classes, state.vanished, photographs=photographs)
     ledger.merge()

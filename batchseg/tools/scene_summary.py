@@ -95,6 +95,8 @@ class SceneSummary:
     """The largest share of nodata first."""
     unread: tuple[Unread, ...]
     """The first of those that were quarantined or failed."""
+    broken_rows: tuple[str, ...] = ()
+    """Rows of lists that the last run left out because they are broken, in lines."""
 
 
 def is_of_scenes(output: str) -> bool:
@@ -149,6 +151,7 @@ def summarize_scenes(
         done=len(done),
         quarantined=len(undone) - _sum(is_failed),
         failed=_sum(is_failed),
+        broken_rows=state.broken_rows,
         gone=_sum(pc.is_in(column_of(done, "source_id"), value_set=pa.array(state.vanished, pa.string()))),
         begun=len(ledger.unfinished()),
         pixels=_sum(sizes),

@@ -72,6 +72,8 @@ class Status:
     """The latest that came to its end."""
     gone: tuple[str, ...]
     """Sources that the last run did not find any more; `prune` removes what is left of them."""
+    broken_rows: tuple[str, ...] = ()
+    """Rows of lists that the last run left out because they are broken, in lines."""
 
 
 def read_status(output: str) -> Status:
@@ -112,6 +114,7 @@ def read_status(output: str) -> Status:
         ),
         last_run=_last_run(output),
         gone=state.vanished if state else (),
+        broken_rows=state.broken_rows if state else (),
     )
 
 

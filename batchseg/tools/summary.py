@@ -11,8 +11,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batchseg.errors import ConfigError
+from batchseg.output.layout import items_file
 from batchseg.output.lock import holder
-from batchseg.regions.inspected import MIN_VALID
+from batchseg.output.state import load_state
+from batchseg.regions.inspected import CHECK_VALUES, MIN_VALID
 from batchseg.tools.since import SINCE, local_time, start_of
 from batchseg.tools.tables import CLASS, FAILURES, Items, column_of, is_done, nulls, open_items
 
@@ -34,6 +36,8 @@ class ImageCounts:
     review: int
     uninspected: int
     """Of the REVIEWs, those that are none but for how little of them has data."""
+    unlike: int = 0
+    """Of the REVIEWs, those that are none but for their values."""
     passed: int
     unjudged: int
     """Done without rules."""
@@ -116,8 +120,17 @@ class Summary:
     the largest first."""
     uninspected: tuple[tuple[str, str], ...]
     """(source id, reason) of the first LISTED of which too little has data to pass."""
+    unlike: tuple[tuple[str, str], ...] = ()
+    """The same of those whose values may be of another unit."""
     unread: tuple[Unread, ...]
     """The first LISTED of those that were quarantined or failed."""
+    broken_rows: tuple[str, ...] = ()
+    """Rows of lists that the last run left out because they are broken, in lines."""
+
+    @property
+    def table(self) -> str:
+        """Where all images are listed."""
+        return str(items_file(self.output))
 
 
 def summarize(
@@ -141,7 +154,7 @@ def summarize(
         ConfigError: there is nothing to count, or a value is wrong.
         OutputError: the output cannot be read.
     """
-    items = open_items(output)
+    items, state = open_items(output), load_state(output)
     by = _known(by, items)
     start = start_of(since or SINCE, now or dt.datetime.now(dt.UTC), output)
     times = column_of(items.read(["recorded_at"]), "recorded_at")
@@ -161,8 +174,10 @@ def summarize(
         groups=tuple(sorted(counts, key=lambda c: (-c.fail, -c.review, c.name))),
         classes=_class_counts(chosen),
         worst=_worst(chosen, items.attributes, worst),
-        uninspected=_uninspected(chosen),
+        uninspected=_reviewed(chosen, MIN_VALID),
+        unlike=_reviewed(chosen, CHECK_VALUES),
         unread=_unread(chosen),
+        broken_rows=state.broken_rows if state else (),
     )
 
 
@@ -197,7 +212,8 @@ def _states(table: pa.Table) -> Any:
     """The verdict of what is done, or that nobody saw enough for one; else the status."""
     verdict: Any = pc.fill_null(column_of(table, "verdict"), "")
     unjudged = pc.if_else(pc.equal(verdict, pa.scalar("")), "unjudged", verdict)
-    unjudged = pc.if_else(pc.is_valid(column_of(table, "review_reason")), "uninspected", unjudged)
+    for state, rule in (("uninspected", MIN_VALID), ("unlike", CHECK_VALUES)):
+        unjudged = pc.if_else(_decided(table, rule), state, unjudged)
     return pc.if_else(is_done(table), unjudged, column_of(table, "status"))
 
 
@@ -218,8 +234,9 @@ def _counts(table: pa.Table, by: str) -> list[ImageCounts]:
             name=name,
             images=sum(states.values()),
             fail=states.get("FAIL", 0),
-            review=states.get("REVIEW", 0) + states.get("uninspected", 0),
+            review=sum(states.get(name, 0) for name in ("REVIEW", "uninspected", "unlike")),
             uninspected=states.get("uninspected", 0),
+            unlike=states.get("unlike", 0),
             passed=states.get("PASS", 0),
             unjudged=states.get("unjudged", 0),
             quarantined=states.get("quarantined", 0),
@@ -230,7 +247,17 @@ def _counts(table: pa.Table, by: str) -> list[ImageCounts]:
 
 
 def _added(counts: list[ImageCounts]) -> ImageCounts:
-    numbers = ("images", "fail", "review", "uninspected", "passed", "unjudged", "quarantined", "failed")
+    numbers = (
+        "images",
+        "fail",
+        "review",
+        "uninspected",
+        "unlike",
+        "passed",
+        "unjudged",
+        "quarantined",
+        "failed",
+    )
     return ImageCounts(name="", **{number: sum(getattr(c, number) for c in counts) for number in numbers})
 
 
@@ -297,8 +324,14 @@ def _worst(table: pa.Table, attributes: tuple[str, ...], count: int) -> tuple[Su
     )
 
 
-def _uninspected(table: pa.Table) -> tuple[tuple[str, str], ...]:
-    rows = table.filter(pc.is_valid(column_of(table, "review_reason"))).slice(0, LISTED)
+def _decided(table: pa.Table, rule: str) -> Any:
+    """Where one of the names decided that stand in place of a rule's: they give a reason."""
+    named: Any = pc.fill_null(pc.equal(column_of(table, "rule"), pa.scalar(rule)), False)
+    return pc.and_(pc.is_valid(column_of(table, "review_reason")), named)
+
+
+def _reviewed(table: pa.Table, rule: str) -> tuple[tuple[str, str], ...]:
+    rows = table.filter(_decided(table, rule)).slice(0, LISTED)
     return tuple((row["source_id"], row["review_reason"]) for row in rows.to_pylist())
 
 
@@ -313,7 +346,9 @@ def describe_counts(total: ImageCounts) -> str:
     """
     Such as `1 FAIL, 0 REVIEW, 1 PASS, 1 quarantined`.
     """
-    review = "REVIEW" + (f" ({total.uninspected:,} by {MIN_VALID})" if total.uninspected else "")
+    by = [(total.uninspected, MIN_VALID), (total.unlike, CHECK_VALUES)]
+    words = ", ".join(f"{count:,} by {rule}" for count, rule in by if count)
+    review = "REVIEW" + (f" ({words})" if words else "")
     verdicts = {"FAIL": total.fail, review: total.review, "PASS": total.passed}
     others = {
         "without a verdict": total.unjudged,

@@ -23,6 +23,7 @@ _COLUMNS: dict[str, pa.DataType] = {"source_id": pa.string(), "path": pa.string(
 _FOUND = pa.schema(_COLUMNS)
 _WORDS: dict[str, pa.DataType] = {"source_id": pa.string(), "status": pa.string()}
 _ITEMS = pa.schema(_WORDS)
+_JUDGED = pa.schema({**_WORDS, "verdict": pa.string()})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +69,7 @@ def verify(output: str, *, quick: bool, say: Callable[[str], None]) -> Verificat
     tables = sizes if ledger.is_settled else {path: sizes[path] for path in sizes if path in recorded}
     rows, row_problems = _region_rows(output, ledger.table(), tables)
     found = [problem for path, problem in problems.items() if path not in amended] + row_problems
-    if ledger.is_settled and state is not None:  # the items table is written when a run ends
+    if not ledger.has_news and state is not None:  # the items table is written when a run ends
         found += _item_problems(output, ledger)
     else:
         say("a run is under way or was interrupted: the items table is not compared")
@@ -176,13 +177,18 @@ def _found_rows(output: str, paths: Sequence[str]) -> tuple[pa.Table, list[str]]
 def _item_problems(output: str, ledger: Ledger) -> list[str]:
     path = layout.ITEMS_TABLE
     try:
-        items = open_parquet(layout.items_file(output)).read(["source_id", "status"])
-        items = items.select(["source_id", "status"]).cast(_ITEMS)
+        file = open_parquet(layout.items_file(output))
+        wanted = _JUDGED if "verdict" in file.schema_arrow.names else _ITEMS  # of photographs, of scenes
+        items = file.read(wanted.names).select(wanted.names).cast(wanted)
     except (OSError, pa.ArrowException, KeyError) as e:
         return [f"{path}: cannot be read: {e}"]
-    table = ledger.table().select(["source_id", "status"]).cast(items.schema)
+    table = ledger.table().select(wanted.names).cast(wanted)
+    if "verdict" in wanted.names:  # null in items, empty in the ledger
+        at = wanted.get_field_index("verdict")
+        empty: Any = pa.scalar("")
+        items = items.set_column(at, "verdict", pc.fill_null(items.column(at), empty))
     if items.equals(table):
         return []
     rows, known = (Counter(zip(*t.to_pydict().values(), strict=True)) for t in (items, table))
-    wrong = sorted({source_id for source_id, _ in (rows - known) + (known - rows)})
+    wrong = sorted({source_id for source_id, *_ in (rows - known) + (known - rows)})
     return [f"{path}: {source_id}: its rows are not what the ledger says" for source_id in wrong]

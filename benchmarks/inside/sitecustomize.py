@@ -1,7 +1,9 @@
 """Notes each use of a network in a run's processes: Python imports it where PYTHONPATH has its folder.
 
 BENCHMARK_SESSIONS is a file that gets a line per call: process, begin and end (seconds of the epoch), and the
-CPU seconds of the process meanwhile: an engine that is told to use one thread may have another beside it.
+CPU seconds meanwhile of the calling thread and of the engine's own, which are those that appeared in the
+session's first call: Paddle, told to use one thread, has another beside it, which takes a thirtieth. What
+the process reads and writes meanwhile, in other threads, does not count.
 """
 
 import importlib.abc
@@ -16,11 +18,25 @@ WATCHED = "batchseg.engines.base"
 _within = threading.local()
 
 
+def _threads():
+    """Ids of the process's threads."""
+    return {int(name) for name in os.listdir("/proc/self/task")}  # noqa: PTH208  no pathlib in every process
+
+
+def _cpu_of(thread):
+    """CPU seconds of a thread of this process: Linux makes a clock's number of a thread's id."""
+    try:
+        return time.clock_gettime(~thread << 3 | 6)
+    except OSError:  # it has ended
+        return 0.0
+
+
 class _Noted:
     """A session whose public methods are noted, the outermost call of a thread alone."""
 
     def __init__(self, session, file):
         self._session, self._file = session, file
+        self._threads = None
 
     def __getattr__(self, name):
         found = getattr(self._session, name)
@@ -31,16 +47,23 @@ class _Noted:
             if getattr(_within, "call", False):
                 return found(*arguments, **options)
             _within.call = True
-            began, cpu = time.time(), time.process_time()
+            known = _threads() if self._threads is None else set()
+            began, cpu = time.time(), self._cpu()
             try:
                 return found(*arguments, **options)
             finally:
-                spent, ended = time.process_time() - cpu, time.time()
+                if self._threads is None:
+                    own = {thread.native_id for thread in threading.enumerate()}
+                    self._threads = _threads() - known - own
+                spent, ended = self._cpu() - cpu, time.time()
                 _within.call = False
                 os.write(self._file, f"{os.getpid()} {began:.6f} {ended:.6f} {spent:.6f}\n".encode())
 
         setattr(self, name, call)
         return call
+
+    def _cpu(self):
+        return time.thread_time() + sum(map(_cpu_of, self._threads or ()))
 
 
 class _Loader(importlib.abc.Loader):

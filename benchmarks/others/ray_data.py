@@ -21,7 +21,8 @@ from rasterio.windows import Window
 from batchseg.driver.prepare import probe_model
 from batchseg.engines.base import engine
 from batchseg.engines.graphs.derive import prepare_network
-from batchseg.inputs.listing import find_sources
+from batchseg.inputs.listing import list_inputs
+from batchseg.inputs.scene_rows import some_sources
 from batchseg.job.file import load_job
 from batchseg.job.resolve import make_recipe
 from batchseg.models.reading import read_package
@@ -65,7 +66,7 @@ def main(job: str, mask: str, workers: str) -> dict:
     package = read_package(config.model)
     facts, device = probe_model(config, package)
     recipe = replace(make_recipe(config, package, facts, device), bake=None)
-    scene = find_sources(config, {})[0][0].uri
+    scene = some_sources(list_inputs(config, {})[0], config)[0].uri
     side, halo = recipe.tile_size, recipe.halo
     core = side - 2 * halo
     with rasterio.open(scene) as dataset:

@@ -47,8 +47,6 @@ def test_keys_replace_those_of_the_file(tmp_path: Path) -> None:
 def test_what_is_wrong_is_said_of_the_job() -> None:
     with pytest.raises(ConfigError, match=r"^the job: tilesize: unknown key\. Perhaps you meant 'tile_size'"):
         batchseg.Job(**KEYS, tilesize=3)
-    with pytest.raises(ConfigError, match="halo 40 leaves no core in tile_size 64"):
-        batchseg.Job(**(KEYS | {"halo": 40}), tile_size=64)
     assert batchseg.Job(**(KEYS | {"inputs": "${HOME}/*.tif"})).inputs[0][1].endswith("/${HOME}/*.tif")
 
 

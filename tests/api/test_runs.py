@@ -58,7 +58,9 @@ def unchanged() -> Iterator[list[Event]]:
     assert surroundings() == before
 
 
-@pytest.mark.parametrize("executor", ["inline", pytest.param("ray", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "executor", ["inline", *(pytest.param(name, marks=pytest.mark.slow) for name in ("processes", "ray"))]
+)
 def test_a_run_gives_results_and_leaves_the_process_as_it_was(
     tmp_path: Path, write_job: JobWriter, executor: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -83,7 +85,7 @@ def test_a_run_gives_results_and_leaves_the_process_as_it_was(
         assert output.retry() == ("empty.tif",)
         (tmp_path / "in" / "empty.tif").unlink()
     np.testing.assert_array_equal(read_mask(tmp_path / "out", "a.tif"), spectral_mask(pixels, 10_000))
-    assert masks == {"a.tif": str(tmp_path / "out" / "masks" / "a.tif.tif")}
+    assert masks == {"a.tif": str(tmp_path / "out" / "masks" / "a.tif")}
     assert regions.crs.to_epsg() == 4326
     assert regions.total_bounds[0] == pytest.approx(16.27, abs=0.01)
     assert output.regions().crs.to_epsg() == 32633
@@ -105,7 +107,9 @@ except KeyboardInterrupt:
 """
 
 
-@pytest.mark.parametrize("executor", ["inline", pytest.param("ray", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "executor", ["inline", *(pytest.param(name, marks=pytest.mark.slow) for name in ("processes", "ray"))]
+)
 def test_an_interrupted_run_is_resumed(tmp_path: Path, write_job: JobWriter, executor: str) -> None:
     pixels = reflectance(90, 130)
     write_raster(tmp_path / "in" / "a.tif", pixels)

@@ -2,12 +2,11 @@
 
 import dataclasses
 import json
-import os
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import SHARED, JobWriter, batchseg, read_mask, write_raster
+from conftest import SHARED, Command, JobWriter, batchseg, read_mask, write_raster
 from factories import make_package
 
 from batchseg.cli.model import as_dict, bench_table, describe
@@ -37,11 +36,11 @@ def conv_job(tmp_path: Path, write_job: JobWriter, models: Path, **keys: object)
     return write_job(**(usual | keys))
 
 
-def test_inspect_prints_what_a_model_is(models: Path) -> None:
-    shown = batchseg("model", "inspect", models / "conv")
+def test_inspect_prints_what_a_model_is(models: Path, command: Command) -> None:
+    shown = command("model", "inspect", models / "conv")
     assert shown.returncode == 0
     assert "3 bands, float32, NCHW" in shown.stdout
-    document = json.loads(batchseg("model", "inspect", "--json", models / "conv").stdout)
+    document = json.loads(command("model", "inspect", "--json", models / "conv").stdout)
     assert (document["bands"], document["format"], len(document["digest"])) == (3, "pir", 64)
 
 
@@ -68,26 +67,30 @@ def test_a_baked_model_gives_the_same_mask(tmp_path: Path, write_job: JobWriter,
 
 
 def test_an_encrypted_model_runs_with_its_key_alone(
-    tmp_path: Path, write_job: JobWriter, models: Path
+    tmp_path: Path,
+    write_job: JobWriter,
+    models: Path,
+    command: Command,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     key, hidden = tmp_path / "model.key", tmp_path / "hidden"
-    assert batchseg("model", "key", key).returncode == 0
-    assert batchseg("model", "key", key).returncode == 2  # a key that is overwritten is lost
-    assert batchseg("model", "encrypt", models / "conv", hidden, "--key-file", key).returncode == 0
+    assert command("model", "key", key).returncode == 0
+    assert command("model", "key", key).returncode == 2  # a key that is overwritten is lost
+    assert command("model", "encrypt", models / "conv", hidden, "--key-file", key).returncode == 0
     job = conv_job(tmp_path, write_job, models, bake=False)
-    assert batchseg("run", job).returncode == 0
+    assert command("run", job).returncode == 0
     job = conv_job(tmp_path, write_job, models, model=str(hidden), output="out2")
-    refused = batchseg("run", job)
+    refused = command("run", job)
     assert refused.returncode == 4
     assert "there is no key" in refused.stderr
-    environment = {**os.environ, "BATCHSEG_MODEL_KEY_FILE": str(key)}
-    done = batchseg("run", job, env=environment)
+    monkeypatch.setenv("BATCHSEG_MODEL_KEY_FILE", str(key))
+    done = command("run", job)
     assert done.returncode == 0, done.stderr
     np.testing.assert_array_equal(read_mask(tmp_path / "out2", "a.tif"), read_mask(tmp_path / "out", "a.tif"))
 
 
 def test_an_onnx_file_of_six_bands_channels_last_runs_from_a_job_alone(
-    tmp_path: Path, write_job: JobWriter
+    tmp_path: Path, write_job: JobWriter, command: Command
 ) -> None:
     from onnx import TensorProto, helper, save
 
@@ -119,7 +122,7 @@ def test_an_onnx_file_of_six_bands_channels_last_runs_from_a_job_alone(
         tile_size=None,
         confidence=True,
     )
-    done = batchseg("run", job, "--executor", "inline")
+    done = command("run", job, "--executor", "inline")
     assert done.returncode == 0, done.stderr
     prepared = (pixels[[6, 0, 1, 2, 3, 4]].astype(np.float32) / 10_000 - 0.2) / 0.5
     scores = np.einsum("bhw,bk->khw", prepared, weights)
@@ -144,19 +147,21 @@ def wrong_models() -> dict[str, tuple[str, str]]:
 @pytest.mark.skipif(not (SHARED / "models").is_dir(), reason="needs the shared models")
 @pytest.mark.parametrize("name", wrong_models())
 def test_a_wrong_model_is_exit_4_and_one_line_before_any_source_is_looked_at(
-    name: str, tmp_path: Path, write_job: JobWriter
+    name: str, tmp_path: Path, write_job: JobWriter, command: Command
 ) -> None:
     path, word = wrong_models()[name]
     job = write_job(model=str(SHARED / "models" / path), inputs="nowhere/*.tif")
-    refused = batchseg("run", job)
+    refused = command("run", job)
     assert refused.returncode == 4
     assert refused.stderr.count("\n") <= 2
     assert word in refused.stderr
     assert not (tmp_path / "out").exists()
 
 
-def test_the_wrong_number_of_bands_is_exit_4(tmp_path: Path, write_job: JobWriter, models: Path) -> None:
-    refused = batchseg("run", conv_job(tmp_path, write_job, models, bands=[1, 2]))
+def test_the_wrong_number_of_bands_is_exit_4(
+    tmp_path: Path, write_job: JobWriter, models: Path, command: Command
+) -> None:
+    refused = command("run", conv_job(tmp_path, write_job, models, bands=[1, 2]))
     assert refused.returncode == 4
     assert "takes 3 channels, the job's `bands` names 2" in refused.stderr
 
@@ -177,7 +182,7 @@ def test_the_table_says_who_was_run_and_who_was_not() -> None:
     assert lines[-1].startswith("chosen: openvino bf16: 25.0 tiles/s")
 
 
-def test_an_onnx_file_whose_weights_lie_beside_it_is_refused(tmp_path: Path) -> None:
+def test_an_onnx_file_whose_weights_lie_beside_it_is_refused(tmp_path: Path, command: Command) -> None:
     from onnx import TensorProto, helper, save_model
 
     weights = helper.make_tensor(
@@ -190,8 +195,8 @@ def test_an_onnx_file_whose_weights_lie_beside_it_is_refused(tmp_path: Path) -> 
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
     source = tmp_path / "m.onnx"
     save_model(model, str(source), save_as_external_data=True, location="w.bin", size_threshold=0)
-    assert batchseg("model", "key", tmp_path / "key").returncode == 0
-    refused = batchseg("model", "encrypt", source, tmp_path / "out", "--key-file", tmp_path / "key")
+    assert command("model", "key", tmp_path / "key").returncode == 0
+    refused = command("model", "encrypt", source, tmp_path / "out", "--key-file", tmp_path / "key")
     assert refused.returncode == 4
     assert "keeps weights in w.bin, which would stay plain" in refused.stderr
     assert not (tmp_path / "out").exists()

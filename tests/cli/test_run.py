@@ -3,6 +3,7 @@
 import dataclasses
 
 from batchseg.cli.run import report_lines
+from batchseg.driver.class_shares import ClassShares
 from batchseg.driver.loop import Tally
 from batchseg.driver.progress import Sums
 from batchseg.driver.report import Report
@@ -82,6 +83,12 @@ def test_damage_is_told_in_shares() -> None:
 
 
 def test_what_was_odd_about_the_scenes_is_told() -> None:
-    report = dataclasses.replace(REPORT, warnings=("bands: the network gets blue, green, red",))
+    report = dataclasses.replace(REPORT, odd_sources=("bands: the network gets blue, green, red",))
     assert report_lines(report, quiet=False)[-1] == "warning: bands: the network gets blue, green, red"
     assert report_lines(report, quiet=True) == []
+
+
+def test_one_class_that_has_everything_is_told_once_and_where_all_else_is_quiet() -> None:
+    report = dataclasses.replace(REPORT, classes=ClassShares(shares={"good": 1.0}, warning="every pixel"))
+    for quiet in (False, True):
+        assert report_lines(report, quiet=quiet).count("warning: every pixel") == 1

@@ -68,3 +68,22 @@ def test_no_name_breaks_a_line_of_a_summary(name: str) -> None:
     assert "RET" not in "".join(lines)
     assert "ppp" not in "".join(lines), "a password is hidden before a cell is cut"
     assert json.loads("".join(as_json(found)))["worst"][0]["source_id"] == name
+
+
+def test_ids_and_reasons_are_whole_and_the_rest_is_said_to_be_elsewhere(tmp_path: Path) -> None:
+    reason = "is no raster, " * 30 + "END"
+    unread = tuple(
+        Unread(source_id=f"{'folder/' * 9}{n}.tif", status="failed", error=reason) for n in range(3)
+    )
+    photos = [Photo(source_id="a.png", mask=np.zeros((9, 9), np.uint8))]
+    found = summarize(make_photo_output(tmp_path / "out", photos), since="all")
+    total = dataclasses.replace(found.total, failed=8, uninspected=4)
+    found = dataclasses.replace(
+        found, unread=unread, total=total, uninspected=((unread[0].source_id, reason),)
+    )
+    lines = summary_lines(found)
+    for one in unread:
+        assert f"  {one.source_id}: failed: {reason}" in lines
+    assert f"  {unread[0].source_id}: {reason}" in lines
+    assert f"  and 5 more: batchseg status {found.output}" in lines
+    assert f"  and 3 more: column review_reason of {found.output}/items/items.parquet" in lines

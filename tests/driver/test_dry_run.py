@@ -3,9 +3,10 @@
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import rasterio
-from conftest import JobWriter, reflectance, write_raster
+from conftest import Command, JobWriter, reflectance, write_raster
 from photo_runs import JobMaker, photograph, save
 from rasterio import Affine
 from runs import run
@@ -101,9 +102,25 @@ def test_what_is_odd_about_scenes_is_in_the_plan_and_in_the_runs_report(
     assert run(job, "resolution=any").tally.done == 1  # what was refused for its resolution alone
 
 
+def test_a_pixel_of_two_sizes_is_no_pixel_of_their_mean(
+    tmp_path: Path, write_job: JobWriter, command: Command
+) -> None:
+    for name, across, down in (("square", 10, 10), ("odd", 5, 20), ("far", 2.4, 41), ("wide", 41, 2.4)):
+        transform = Affine(across, 0.0, 500_000.0, 0.0, -down, 4_600_000.0)
+        write_raster(tmp_path / "in" / f"{name}.tif", reflectance(70, 90), transform=transform)
+    done = command("run", write_job(executor="inline", resolution=10.0))
+    assert done.returncode == 3
+    assert "1 of 2 scenes have others (odd.tif: 5 x 20 m)" in done.stderr
+    rows = pq.read_table(tmp_path / "out" / "items" / "items.parquet").to_pylist()
+    errors = {row["source_id"]: row["error"] or "" for row in rows}
+    assert "has pixels of 2.4 x 41 m on the ground, the model was made for 10 m" in errors["far.tif"]
+    assert "has pixels of 41 x 2.4 m on the ground" in errors["wide.tif"]
+    assert errors["odd.tif"] == errors["square.tif"] == ""
+
+
 def test_what_is_no_input_is_told_by_plan_and_run(tmp_path: Path, write_job: JobWriter) -> None:
     """Another job's masks were scenes like any other, and what lies in the bin was done each night."""
-    for name in ("a.tif", "results/masks/a.tif.tif", ".Trash-1000/files/b.tif", "@eaDir/a.tif/c.tif"):
+    for name in ("a.tif", "results/masks/a.tif", ".Trash-1000/files/b.tif", "@eaDir/a.tif/c.tif"):
         write_raster(tmp_path / "in" / name, reflectance(70, 90))
     (tmp_path / "in" / "results" / "_batchseg").mkdir()
     (tmp_path / "in" / "notes.txt").write_text("x")

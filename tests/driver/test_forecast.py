@@ -1,29 +1,18 @@
 """A plan's time, part by part."""
 
 import pytest
-from factories import make_product, make_recipe, make_scene, make_source
+from factories import make_scene, make_source
+from planned_scenes import plan_of
 
 from batchseg.driver import forecast as module
 from batchseg.driver.forecast import forecast
-from batchseg.driver.plan import Estimate, Plan, make_plan
-from batchseg.driver.scene_triage import Triage
+from batchseg.driver.plan import Estimate, Plan
 from batchseg.output.ledger import Ledger
-
-NOTHING = Triage(todo=(), done=3, quarantined=0, lost=frozenset(), incomplete=frozenset(), vanished=())
 
 
 def planned(tmp_path, count: int, side: int = 100) -> Plan:
     scenes = [make_scene(side, side, source=make_source(f"{n}.tif")) for n in range(count)]
-    return make_plan(
-        NOTHING,
-        scenes,
-        recipe=make_recipe(),
-        product=make_product(),
-        ledger=Ledger(str(tmp_path)),
-        cpu_classes=["avx2"],
-        workers=1,
-        shard_tiles=None,
-    )
+    return plan_of(scenes, Ledger(str(tmp_path)))
 
 
 def numbers(seconds: float) -> Estimate:

@@ -5,6 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import rasterio
 from photo_runs import JobMaker, photograph, save
 from runs import run
 
@@ -58,3 +59,23 @@ def test_black_frames_end_no_night(tmp_path: Path, photo_job: JobMaker) -> None:
     for number in range(3):
         save(tmp_path / "in" / f"{number}.png", np.full((80, 90, 3), number % 2, np.uint8))
     assert run(photo_job()).tally.done == 3
+
+
+def test_a_tiff_whose_names_say_another_order_is_told_with_what_mends_it(
+    tmp_path: Path, photo_job: JobMaker
+) -> None:
+    path = tmp_path / "in" / "a.tif"
+    path.parent.mkdir()
+    image = np.moveaxis(photograph(1, red=1), 2, 0)
+    height, width = image.shape[1:]
+    keys = {"driver": "GTiff", "count": 3, "height": height, "width": width, "dtype": "uint8"}
+    with rasterio.open(path, "w", **keys) as dataset:
+        dataset.write(image)
+        dataset.descriptions = ("b", "g", "r")
+    right = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+    given = {"normalize": right, "executor": "inline", "workers": 1}
+    said = plan_photographs(load_job(photo_job(**given)), lambda line: None).looked.warning
+    assert said.startswith("bands: the network gets blue, green, red of a.tif, as the file says itself")
+    assert "a job with an output of its own and bands: [3, 2, 1], or turn them first: gdal_trans" in said
+    mended = photo_job(**given, bands=[3, 2, 1])
+    assert "bands" not in plan_photographs(load_job(mended), lambda line: None).looked.warning

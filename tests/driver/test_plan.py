@@ -6,9 +6,9 @@ import pytest
 import shapely
 from factories import (
     NOWHERE,
+    find_sources,
     make_config,
     make_facts,
-    make_product,
     make_recipe,
     make_scene,
     make_shard_record,
@@ -17,7 +17,8 @@ from factories import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scene_runs import PIXEL, PRODUCT, done
+from planned_scenes import estimate, plan_of, planner_of, triage_of
+from scene_runs import PRODUCT, done
 from strategies import sizes
 
 from batchseg.driver.plan import (
@@ -25,14 +26,12 @@ from batchseg.driver.plan import (
     SHARD_SECONDS,
     SHARD_TILES,
     bytes_per_pixel,
-    estimate,
     in_flight_bound,
     make_plan,
     shard_bytes,
     shard_shape,
 )
-from batchseg.driver.scene_triage import Triage, outputs_there, triage
-from batchseg.inputs.listing import find_sources
+from batchseg.driver.stored_outputs import MASK_ALONE, WHOLE, StoredOutputs
 from batchseg.inputs.source import Refusal
 from batchseg.job.recipe import Area
 from batchseg.job.settings import Scale
@@ -49,19 +48,6 @@ properties = settings(deadline=None, max_examples=60)
 @pytest.fixture
 def ledger(tmp_path) -> Ledger:
     return Ledger(str(tmp_path / "out"))
-
-
-def plan_of(headers, ledger, **changes):
-    arguments = {
-        "recipe": make_recipe(),
-        "product": make_product(),
-        "ledger": ledger,
-        "cpu_classes": ["avx2"],
-        "workers": 1,
-        "shard_tiles": None,
-    }
-    nothing = Triage(todo=(), done=0, quarantined=0, lost=frozenset(), incomplete=frozenset(), vanished=())
-    return make_plan(changes.pop("triaged", nothing), headers, **{**arguments, **changes})
 
 
 def area_of(*corners) -> Area:
@@ -233,7 +219,7 @@ def test_shards_that_cannot_be_joined_are_done_again(ledger, change):
     assert (job.committed, job.open_shards()) == ((), list(job.grid))
 
 
-def test_unfinished_scenes_come_first(ledger):
+def test_jobs_stand_in_the_order_of_triage(ledger):
     recipe = make_recipe()
     scenes = [make_scene(source=make_source(f"{name}.tif")) for name in "cab"]
     grid = ShardGrid(tiles=tile_grid(recipe, 27, 43), tiles_hw=(1, 1))
@@ -250,22 +236,15 @@ def test_refusals_are_kept_and_misfits_refused(ledger):
     assert len(plan.jobs) == 1
 
 
-@pytest.mark.parametrize(
-    ("change", "again"),
-    [
-        ({"product": "old"}, True),
-        ({"product": "old", "tag": "old"}, False),
-        ({"pixel": "old"}, False),
-        ({}, False),
-    ],
-)
-def test_only_a_change_of_the_product_is_encoded_again(ledger, change, again):
+@pytest.mark.parametrize(("there", "encoding"), [(WHOLE, "e"), (MASK_ALONE, "")])
+def test_where_the_mask_stays_nothing_is_predicted(ledger, there, encoding):
     scene = make_scene()
-    record = done(scene.source, **change)
+    record = done(scene.source, product="old", encoding="e")
     ledger.append([record])
-    (job,) = plan_of([scene], ledger).jobs
-    assert job.encoded == (record if again else None)
-    assert (job.open_shards() == []) == again
+    stored = triage_of([scene.source], ledger, outputs_there=lambda _: np.array([there], np.int8))
+    (job,) = plan_of([scene], ledger, triaged=stored).jobs
+    assert job.encoded == dataclasses.replace(record, encoding=encoding)
+    assert job.open_shards() == []
 
 
 @pytest.mark.parametrize("product", [PRODUCT, "old"], ids=["same product", "other product"])
@@ -274,11 +253,18 @@ def test_a_mask_that_was_deleted_is_predicted_again(ledger, tmp_path, product):
     ledger.append(
         [done(scene.source, product=product, outputs=(Output(path="masks/scene.tif", nbytes=1, sha256=""),))]
     )
-    exists = outputs_there(str(tmp_path / "out"), ())
-    triaged = triage([scene.source], ledger, PIXEL, PRODUCT, exists)
-    assert triaged.todo == (scene.source,)
+    triaged = triage_of([scene.source], ledger, outputs_there=StoredOutputs(str(tmp_path / "out")))
     (job,) = plan_of([scene], ledger, triaged=triaged).jobs
     assert job.open_shards() == list(job.grid)
+
+
+@pytest.mark.parametrize("read", [2, 5])
+def test_what_was_not_read_counts_as_the_mean_of_the_others(ledger, read):
+    scenes = [make_scene(27, 43, source=make_source(f"{n}.tif")) for n in range(10)]
+    triaged = triage_of([scene.source for scene in scenes], ledger)
+    some = make_plan(triaged, list(enumerate(scenes[:read])), planner_of(ledger))
+    assert some.unread == 10 - read
+    assert estimate(some, make_recipe(), 1, None) == estimate(plan_of(scenes, ledger), make_recipe(), 1, None)
 
 
 def test_an_estimate_counts_what_is_left(ledger):
@@ -295,36 +281,9 @@ def test_an_estimate_counts_what_is_left(ledger):
     assert numbers.seconds == pytest.approx(numbers.tiles * 0.1 / 2)
 
 
-@pytest.mark.parametrize(("asked", "expected"), [(None, in_flight_bound(2, None)), (2**20, 2**20), (1, None)])
+@pytest.mark.parametrize(("asked", "expected"), [(None, in_flight_bound(6, None)), (2**20, 2**20), (1, None)])
 def test_the_bound_of_memory_holds_the_largest_shard(ledger, asked, expected):
     recipe, scene = make_recipe(), make_scene()
     plan = plan_of([scene], ledger, shard_tiles=2)
     largest = max(shard_bytes(shard.read, scene, recipe) for shard in plan.jobs[0].grid)
     assert estimate(plan, recipe, 2, asked).in_flight_bytes == (expected or largest)
-
-
-def test_what_failed_before_stands_behind_the_rest_whatever_was_begun(ledger):
-    names = ["a.tif", "b.tif", "c.tif", "d.tif"]
-    scenes = [make_scene(source=make_source(name)) for name in names]
-    for scene in scenes[::3]:
-        shard = ShardGrid(tiles=tile_grid(make_recipe(), 27, 43), tiles_hw=(1, 2)).shard(0)
-        ledger.append([make_shard_record(scene, make_recipe(), shard, "1x2")])
-    triaged = Triage(
-        todo=(),
-        done=0,
-        quarantined=0,
-        lost=frozenset(),
-        incomplete=frozenset(),
-        vanished=(),
-        failed=frozenset(["a.tif", "b.tif"]),
-    )
-    plan = plan_of(scenes, ledger, triaged=triaged)
-    assert [job.scene.source.source_id for job in plan.jobs] == ["d.tif", "c.tif", "a.tif", "b.tif"]
-    orders = set()
-    refused = [Refusal(source=scene.source, reason="gone") for scene in scenes]
-    for _ in range(50):
-        plan = plan_of(refused, ledger, triaged=triaged)
-        order = [refusal.source.source_id for refusal in plan.refusals]
-        assert order[:2] == ["c.tif", "d.tif"]
-        orders.add(tuple(order[2:]))
-    assert orders == {("a.tif", "b.tif"), ("b.tif", "a.tif")}  # none stands before the other for ever

@@ -41,7 +41,7 @@ def rows_of(entries: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
     return {f"{name}/{tid}": bars for (name, tid), bars in rows.items()}
 
 
-@pytest.mark.parametrize("executor", ["inline", "ray"])
+@pytest.mark.parametrize("executor", ["inline", "processes", "ray"])
 def test_every_step_is_on_its_process_row_and_none_overlaps(
     tmp_path: Path, write_job: JobWriter, request: pytest.FixtureRequest, executor: str
 ) -> None:

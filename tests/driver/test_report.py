@@ -2,6 +2,7 @@
 
 import json
 
+from batchseg.driver.class_shares import ClassShares
 from batchseg.driver.events import PlanReady, ShardsDone
 from batchseg.driver.loop import Tally
 from batchseg.driver.progress import Sums
@@ -51,3 +52,10 @@ def test_verdicts_and_cpu_seconds_are_there_where_there_are_any(tmp_path):
     summary = saved(tmp_path, report, cpu_seconds={"predict": 1.23456})
     assert (summary["verdicts"], summary["uninspected"]) == ({"PASS": 3, "FAIL": 1}, 0)
     assert summary["cpu_seconds"] == {"predict": 1.235}
+
+
+def test_all_that_is_odd_is_in_one_place(tmp_path):
+    classes = ClassShares(shares={"good": 1.0}, warning="every pixel of this run is good")
+    report = report_of(tmp_path, odd_sources=("bands: blue first",), classes=classes)
+    assert report.warnings == ("bands: blue first", "every pixel of this run is good")
+    assert saved(tmp_path, report)["warnings"] == list(report.warnings)

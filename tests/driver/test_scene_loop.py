@@ -4,7 +4,7 @@ from collections import Counter
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scene_runs import Run, bound_for, bounds, failure, job, properties, slots, some_jobs
+from scene_runs import Run, bound_for, bounds, failure, job, properties, record_of, slots, some_jobs
 
 from batchseg.driver.events import SceneDone, ShardsDone
 from batchseg.driver.tasks import Slot
@@ -29,6 +29,37 @@ def test_all_goes_well(tmp_path_factory, jobs, slots, asked, seed):
     assert run.loop.tally.shards == len(everything)
     assert len(run.events_of(SceneDone)) == len(jobs)
     assert sum(event.shards for event in run.events_of(ShardsDone)) == len(everything)
+
+
+@properties
+@given(some_jobs, slots, bounds, st.integers(0, 10**6))
+def test_a_scene_of_one_lease_is_done_with_it(tmp_path_factory, jobs, slots, asked, seed):
+    """Its shards are not recorded, as they never were fragments; no other scene is taken for whole."""
+    run = Run(
+        tmp_path_factory.mktemp("out"), jobs, slots=slots, in_flight_bytes=bound_for(jobs, asked), seed=seed
+    )
+    run.executor.finishes_leases = True
+    run.go()
+    leased = [lease for lease, _, _ in run.executor.submissions]
+    leases = Counter(lease.scene.source.source_id for lease in leased)
+    assert {lease.scene.source.source_id for lease in leased if lease.is_whole} == {
+        name for name, count in leases.items() if count == 1
+    }
+    finished = {task.scene.source.source_id for task, _ in run.executor.finished}
+    assert finished == {name for name, count in leases.items() if count > 1}
+    assert set(run.statuses().values()) == {"done"}
+    assert len(run.events_of(SceneDone)) == len(jobs) == run.loop.tally.done
+    assert sum(event.shards for event in run.events_of(ShardsDone)) == sum(some.grid.count for some in jobs)
+
+
+def test_the_rest_of_a_scene_is_no_whole_one(tmp_path):
+    some_job = job(tiles_hw=(3, 5))
+    committed = (record_of(some_job, 0),)
+    run = Run(tmp_path, [dataclasses.replace(some_job, committed=committed)])
+    run.executor.finishes_leases = True
+    run.go()
+    assert not any(lease.is_whole for lease, _, _ in run.executor.submissions)
+    assert len(run.executor.finished) == 1
 
 
 def test_one_error_on_source_after_source_ends_the_run_and_quarantines_none(tmp_path):

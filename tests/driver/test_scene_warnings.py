@@ -1,45 +1,11 @@
 import dataclasses
 
-import pyproj
-import pytest
-from factories import NOWHERE, make_product, make_recipe, make_scene, make_source
+from factories import NOWHERE
+from planned_scenes import planned, scene, warned
 
-from batchseg.driver.plan import make_plan
-from batchseg.driver.scene_triage import Triage
-from batchseg.driver.scene_warnings import describe_scenes, scene_warnings
-from batchseg.output.ledger import Ledger
+from batchseg.driver.scene_warnings import describe_scenes
 
-RGB, BGR = ("red", "green", "blue"), ("blue", "green", "red")
-NOTHING = Triage(todo=(), done=0, quarantined=0, lost=frozenset(), incomplete=frozenset(), vanished=())
-
-
-def scene(name, *, metres=1.0, crs="EPSG:32631", uri="", **changes):
-    place = dataclasses.replace(
-        NOWHERE,
-        crs_wkt=pyproj.CRS(crs).to_wkt() if crs else None,
-        transform=(metres, 0.0, 500_000.0, 0.0, -metres, 5e6) if crs else None,
-    )
-    source = make_source(name, **({"uri": uri} if uri else {}))
-    return make_scene(source=source, **({"georeference": place} | changes))
-
-
-def planned(tmp_path, *scenes, **recipe):
-    made = make_recipe(**recipe)
-    plan = make_plan(
-        NOTHING,
-        scenes,
-        recipe=made,
-        product=make_product(),
-        ledger=Ledger(str(tmp_path / "out")),
-        cpu_classes=["avx2"],
-        workers=1,
-        shard_tiles=None,
-    )
-    return plan, made
-
-
-def warned(tmp_path, *scenes, **recipe):
-    return scene_warnings(*planned(tmp_path, *scenes, **recipe))
+RGB = ("red", "green", "blue")
 
 
 def test_scenes_that_are_alike_and_fit_are_no_matter(tmp_path):
@@ -64,6 +30,21 @@ def test_other_resolutions_are_told_from_half_as_large_again(tmp_path):
     assert "1 of 1 scene have others (a: 100 m)" in line
 
 
+def test_either_side_of_a_pixel_is_compared_and_shown(tmp_path):
+    """2.5 x 40 m have a mean of 10 m, and a degree is half as wide as high at 60 degrees north."""
+    sizes = {"a": (10, 10), "b": (7, 14), "c": (5, 20), "d": (20, 5), "e": (6.5, 10), "f": (1.4e-4, 1e-4)}
+    scenes = []
+    for name, (across, down) in sizes.items():
+        one = scene(name, crs="EPSG:4326" if name == "f" else "EPSG:32631")
+        left, top = (5.0, 60.0) if name == "f" else (500_000.0, 5e6)
+        place = dataclasses.replace(one.georeference, transform=(across, 0.0, left, 0.0, -down, top))
+        scenes.append(dataclasses.replace(one, georeference=place))
+    (line,) = warned(tmp_path, *scenes, resolution=10.0)
+    assert "3 of 6 scenes have others (c: 5 x 20 m), in which" in line
+    (*_, shown) = describe_scenes(*planned(tmp_path, scenes[2], resolution=10.0))
+    assert shown == "ground   5 x 20 m per pixel; the model was made for 10 m"
+
+
 def test_a_scene_without_crs_has_an_unknown_resolution_and_not_one_of_a_metre(tmp_path):
     scenes = [
         scene(str(n), georeference=dataclasses.replace(NOWHERE, transform=(1, 0, 0, 0, -1, 0)))
@@ -71,56 +52,6 @@ def test_a_scene_without_crs_has_an_unknown_resolution_and_not_one_of_a_metre(tm
     ]
     (line,) = warned(tmp_path, *scenes, resolution=1.0)
     assert line.endswith("nothing says how large those of 5 of 5 scenes are (0, 1, 2, ...)")
-
-
-@pytest.mark.parametrize(
-    ("look", "recipe", "said"),
-    [
-        (
-            {"colors": RGB},
-            {"bands": (3, 2, 1), "all_bands": False},
-            "(bands 3, 2, 1) of 1 scene (a); if it was",
-        ),
-        ({"colors": BGR}, {}, "set bands: [3, 2, 1]"),
-        ({"band_names": ("Blue", "Green", "Red"), "colors": RGB}, {}, "set bands: [3, 2, 1]"),
-        ({"colors": RGB}, {}, None),
-        ({"colors": BGR}, {"bands": (3, 2, 1), "all_bands": False}, None),
-        ({"colors": BGR}, {"band_names": BGR, "all_bands": False}, None),
-    ],
-)
-def test_blue_first_is_told(tmp_path, look, recipe, said):
-    lines = warned(tmp_path, scene("a", **look), **recipe)
-    assert (
-        lines == () if said is None else "the network gets blue, green, red" in lines[0] and said in lines[0]
-    )
-
-
-def test_four_bands_from_blue_on_are_usual_and_turned_ones_are_told(tmp_path):
-    recipe = {"facts": dataclasses.replace(make_recipe().facts, channels=4), "all_bands": False}
-    landsat = scene("a", bands=4, band_names=("blue", "green", "red", "nir"))
-    assert warned(tmp_path, landsat, bands=(1, 2, 3, 4), **recipe) == ()
-    aerial = scene("a", bands=4, colors=(*RGB, ""))
-    (line,) = warned(tmp_path, aerial, bands=(3, 2, 1, 4), **recipe)
-    assert line.endswith("set bands: [1, 2, 3, 4]")
-
-
-def test_files_of_several_orders_are_told_unless_bands_go_by_name(tmp_path):
-    scenes = [scene("a", colors=RGB), scene("b", colors=RGB), scene("c", colors=BGR)]
-    (line,) = warned(tmp_path, *scenes)
-    assert line == (
-        "bands: the network gets red, green, blue of a, b, and another order of 1 scene (c); give `bands` "
-        "by name, as in [red, green, blue]"
-    )
-    assert warned(tmp_path, *scenes, band_names=RGB, all_bands=False) == ()
-    two_kinds = [scene("a", colors=RGB), scene("b", colors=BGR), scene("c", band_names=BGR)]
-    assert "another order of 1 scene (a)" in warned(tmp_path, *two_kinds)[0]
-    partly = [scene("a", bands=4, colors=(*RGB, "")), scene("b", bands=4, colors=("blue", "green", "", ""))]
-    assert "another order" in warned(tmp_path, *partly, bands=(1, 2, 3), all_bands=False)[0]
-
-
-def test_a_table_of_colours_is_told(tmp_path):
-    (line,) = warned(tmp_path, scene("a", bands=1, colors=("palette",)), bands=(1,))
-    assert line.startswith("bands: band 1 of 1 scene (a) holds places in a table of colours")
 
 
 def test_a_crs_of_another_planet_than_the_others_is_told(tmp_path):
@@ -148,6 +79,21 @@ def test_a_nodata_value_of_the_files_that_no_pixel_can_have_is_told(tmp_path):
     assert warned(tmp_path, *scenes, nodata="none") == ()
 
 
+def test_a_job_whose_nodata_is_another_than_the_files_is_told_both(tmp_path):
+    scenes = [
+        scene("a", nodata=(255.0,) * 3),
+        scene("b", nodata=(0.0,) * 3),
+        scene("c", bands=4, nodata=(None,) * 4, alpha_bands=(4,)),
+        scene("d"),
+    ]
+    (line,) = warned(tmp_path, *scenes, nodata=0.0)
+    assert line.startswith(
+        "nodata: the job says 0, and files say 255 (1 scene: a), alpha (1 scene: c): both count as no data"
+    )
+    assert warned(tmp_path, scenes[1], scenes[3], nodata=0.0) == ()
+    assert warned(tmp_path, *scenes) == ()
+
+
 def test_a_plan_shows_bands_and_pixels(tmp_path):
     scenes = [
         scene("a", colors=RGB),
@@ -164,5 +110,6 @@ def test_a_plan_shows_bands_and_pixels(tmp_path):
         "ground   nothing says how large the pixels are"
     )
     many = [scene(str(n), band_names=(str(n), "", "")) for n in range(9)]
-    assert "         and 4 other kinds of scenes" in describe_scenes(*planned(tmp_path, *many))
+    rest = "         and 4 other kinds of scenes (5, 6, 7, ...): `batchseg plan` with"
+    assert rest in describe_scenes(*planned(tmp_path, *many))
     assert describe_scenes(*planned(tmp_path)) == ()

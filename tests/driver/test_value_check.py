@@ -69,4 +69,5 @@ def test_one_class_after_nights_of_several_is_told(tmp_path: Path, write_job: Jo
     write_scenes(tmp_path, np.full_like(SCENE, 200), ("c",))
     report = run(job)
     assert "earlier runs of this output found" in report.classes.warning
+    assert report.warnings == (report.classes.warning,)
     assert run(job).classes.shares == {}

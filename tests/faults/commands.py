@@ -19,8 +19,6 @@ REPOSITORY = Path(__file__).parents[2]
 ROLES = {
     "driver": "bin/batchseg",
     "predictor": "ray::PredictorActor",
-    "reader": "ray::read",
-    "writer": "ray::write",
     "finisher": "ray::finish",
     "raylet": "raylet/raylet",
     "head": "gcs_server",

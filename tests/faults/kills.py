@@ -38,7 +38,7 @@ ORPHAN_SECONDS = 40
 class Fault:
     """One row of the table: whom to kill, how often, in which job."""
 
-    role: Literal["driver", "predictor", "reader", "writer", "finisher", "raylet", "head", "all"]
+    role: Literal["driver", "predictor", "finisher", "raylet", "head", "all"]
     kind: Kind
     executor: Literal["ray", "inline"] = "ray"
     storage: Literal["disk", "S3"] = "disk"
@@ -47,12 +47,15 @@ class Fault:
     """Trials, where the campaign does not say how many."""
     faults: dict[str, float] = field(default_factory=dict)
     """Of inject/sitecustomize.py, beside `slow`."""
+    at: str = ""
+    """What these faults make it likely to be at."""
 
     @property
     def name(self) -> str:
         whom = {"all": "all processes", "head": "GCS server", "predictor": "predictors"}.get(
             self.role, self.role
         )
+        whom = f"{whom} that {self.at}" if self.at else whom
         return f"SIGKILL of {whom}: {self.kind}, {self.executor}, {self.storage}"
 
     @property
@@ -76,8 +79,8 @@ FAULTS = (
     Fault(role="driver", kind="photographs", kills=4, times=1, faults=PUBLISHED),
     Fault(role="predictor", kind="scenes", kills=7, times=1),
     Fault(role="predictor", kind="photographs", kills=7, times=1, faults={"slow_read": 0.02}),
-    Fault(role="reader", kind="scenes", kills=7, times=1, faults=READ),
-    Fault(role="writer", kind="scenes", kills=7, times=1, faults=PUBLISHED),
+    Fault(role="predictor", at="read", kind="scenes", kills=7, times=1, faults=READ),
+    Fault(role="predictor", at="write", kind="scenes", kills=7, times=1, faults=PUBLISHED),
     Fault(role="finisher", kind="scenes", kills=6, times=1, faults={"slow_published": 2.0}),
     Fault(role="raylet", kind="scenes", kills=3, times=1),
     Fault(role="raylet", kind="photographs", kills=3, times=1),
@@ -88,7 +91,7 @@ FAULTS = (
     Fault(role="driver", kind="scenes", executor="inline", storage="S3", kills=3, times=1),
     Fault(role="driver", kind="photographs", storage="S3", kills=2, times=1),
     Fault(role="predictor", kind="scenes", storage="S3", kills=5, times=1),
-    Fault(role="reader", kind="scenes", storage="S3", kills=4, times=1, faults=READ),
+    Fault(role="predictor", at="read", kind="scenes", storage="S3", kills=4, times=1, faults=READ),
     Fault(role="raylet", kind="scenes", storage="S3", kills=2, times=1),
     Fault(role="all", kind="scenes", storage="S3", kills=1, times=1, faults=PUBLISHED),
 )

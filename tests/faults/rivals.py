@@ -272,8 +272,11 @@ class Bench:
             words = said(here)
             told = str(hurt) in words and "move it away" in words and "Traceback" not in words
             kept = all(path.read_bytes() == data for path, data in masks.items())
-            hurt.unlink()
-            codes = [(refused, {5}), (run(here, "run", job), {0}), (run(here, "verify", output), {0})]
+            ends = {5}
+            if kind == "segment" and how is empty:  # as a driver leaves it that is killed while it makes one
+                told, ends = "Traceback" not in words, {0}
+            hurt.unlink(missing_ok=ends == {0})
+            codes = [(refused, ends), (run(here, "run", job), {0}), (run(here, "verify", output), {0})]
             repeated = sum(here.predicted().values()) - self.made[2]
         found = "" if told and kept else f"{how.__name__}: {words[-300:]}"
         return self.trial(

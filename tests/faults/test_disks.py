@@ -24,6 +24,7 @@ from factories import make_config
 from rasterio.errors import RasterioError
 
 from batchseg.driver.begin import RunLog
+from batchseg.driver.executors import start
 from batchseg.driver.executors.start import describe_small_memory
 from batchseg.engines.graphs.cache import cached_folder
 from batchseg.errors import ModelError, OutputError, StoppedError
@@ -225,11 +226,13 @@ def test_what_is_no_full_disk_is_said_as_it_is(tmp_path: Path) -> None:
     assert full_disk(tmp_path) is None
 
 
-def test_what_does_not_fit_into_shared_memory_is_said_with_the_remedy() -> None:
-    much = 2**50
-    assert "--shm-size=" in str(describe_small_memory(make_config(executor="ray", max_in_flight=much)))
-    assert describe_small_memory(make_config(executor="ray", max_in_flight=2**20, workers=1)) is None
-    assert describe_small_memory(make_config(executor="inline", max_in_flight=much)) is None
+def test_what_does_not_fit_into_shared_memory_is_said_with_the_remedy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert describe_small_memory(make_config(executor="ray")) is None
+    monkeypatch.setattr(start, "OBJECT_STORE_BYTES", 2**50)
+    assert "--shm-size=" in str(describe_small_memory(make_config(executor="ray")))
+    assert describe_small_memory(make_config(executor="inline")) is None
 
 
 def test_an_output_of_a_run_that_stopped_before_it_recorded_anything_is_sound(tmp_path: Path) -> None:

@@ -6,16 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
-from factories import make_config
+from factories import find_sources, make_config, make_photographs
 
-from batchseg.driver.scene_triage import worth_another_try
 from batchseg.errors import ConfigError, SourceError
 from batchseg.inputs.formats import VRT_REFUSED, check_beside, driver_of
-from batchseg.inputs.listing import find_sources
-from batchseg.inputs.photo_listing import list_photographs
+from batchseg.inputs.listing import list_inputs
 from batchseg.inputs.source import Refusal, Scene
 from batchseg.job.file import load_job
-from batchseg.output.record import SceneRecord
 from batchseg.pixels.header import read_header
 from batchseg.system.processes import call_in_fresh_process
 from faults import mutants
@@ -38,13 +35,6 @@ def test_a_vrt_is_known_however_it_begins(head):
     assert driver_of(data, allow_vrt=True) == "VRT"
     with pytest.raises(SourceError, match=VRT_REFUSED):
         driver_of(data, allow_vrt=False)
-
-
-def test_a_job_that_allows_vrts_tries_again_what_was_refused_as_one():
-    error = f"{VRT_REFUSED}; set allow_vrt"
-    record = SceneRecord(status="quarantined", source_id="a.vrt", tag="t", error=error)
-    assert worth_another_try(make_config(allow_vrt=True), record)
-    assert not worth_another_try(make_config(), record)
 
 
 def test_nothing_that_points_elsewhere_is_followed(tmp_path):
@@ -143,10 +133,11 @@ def test_strange_rows_are_those_sources_problem(tmp_path, suffix):
     rows = [*STRANGE_ROWS, "a.tif", *(["nul\0.tif"] if suffix == ".txt" else [])]
     lines = ["uri", *(f'"{row}"' for row in rows)] if suffix == ".csv" else rows
     (tmp_path / f"list{suffix}").write_text("\n".join(lines) + "\n")
-    config = make_config(inputs=((None, str(tmp_path / f"list{suffix}")),))
+    given = ((None, str(tmp_path / f"list{suffix}")),)
+    config = make_config(inputs=given, photographs=make_photographs())
     sources, _ = find_sources(config, {})
     assert [s.source_id for s in sources if isinstance(read_header(s), Scene)] == ["a.tif"]
-    listed, _ = list_photographs(config, {})
+    listed, _ = list_inputs(config, {})
     problems = dict(zip(listed["source_id"].to_pylist(), listed["problem"].to_pylist(), strict=True))
     assert len(problems) == len(sources)
     assert {name for name, problem in problems.items() if not problem} >= {"a.tif"}

@@ -70,6 +70,6 @@ def test_an_error_that_nobody_foresaw_is_its_sources_own(tmp_path: Path, here: P
     seen = workload.outcome("odd")
     case = Case(workload=workload, random=random.Random(0), guilty="scene-00")
     assert _blamed(seen, case)
-    assert "masks/scene-01.tif.tif" in seen.masks
+    assert "masks/scene-01.tif" in seen.masks
     assert "reading it failed: RuntimeError" in said(here)
     assert "Traceback" not in said(here)

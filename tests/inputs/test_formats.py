@@ -10,7 +10,7 @@ from factories import write_raster
 
 from batchseg.errors import SourceError
 from batchseg.inputs.formats import check_crs, check_vrt, driver_of, names_in_vrt
-from batchseg.inputs.listing import current_tag
+from batchseg.inputs.scene_rows import current_tag
 
 
 def vrt_of(path: Path, member: str, relative: int) -> None:

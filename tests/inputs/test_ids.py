@@ -4,13 +4,12 @@ from pathlib import Path
 
 import pytest
 from archives import find, ids, touch
-from factories import write_job
+from factories import find_sources, write_job
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchseg.errors import BatchsegError, ConfigError
 from batchseg.inputs.ids import InputRoot
-from batchseg.inputs.listing import find_sources
 from batchseg.job.file import load_job
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import fsspec
 import pytest
 from archives import find, ids, touch
-from factories import write_job
+from factories import find_sources, write_job
 
 from batchseg.errors import ConfigError
-from batchseg.inputs.listing import current_tag, find_sources
+from batchseg.inputs.scene_rows import current_tag
 from batchseg.inputs.source import Refusal
 from batchseg.job.file import load_job
 from batchseg.job.settings import Scale

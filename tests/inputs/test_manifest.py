@@ -3,11 +3,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from archives import find, ids, touch
-from factories import make_config
+from factories import find_sources, make_config
 
 from batchseg.errors import ConfigError
 from batchseg.inputs.left_out import LeftOut
-from batchseg.inputs.listing import current_tag, find_sources
+from batchseg.inputs.scene_rows import current_tag
 from batchseg.job.settings import SceneSet
 
 
@@ -76,7 +76,10 @@ def test_rows_without_a_path_are_left_out_and_told_by_number(tmp_path):
     left_out = LeftOut()
     sources, _ = find_sources(make_config(inputs=((None, f"{tmp_path}/LIST.CSV"),)), {}, left_out)
     assert [source.source_id for source in sources] == ["a.tif", "b.tif"]
-    assert left_out.lines() == ("LIST.CSV: rows 2, 4, 5 are left out: no path",)
+    assert left_out.lines() == (
+        "LIST.CSV: lines 3, 6, 7 are left out: no path",
+        "LIST.CSV: line 5 has fewer cells than columns; the last columns count as empty",
+    )
     pq.write_table(pa.table({"uri": ["a.tif", None, ""]}), tmp_path / "LIST.PARQUET")
     assert ids(tmp_path / "LIST.PARQUET") == ["a.tif"]
 
@@ -101,4 +104,22 @@ def test_rows_of_scenes_without_name_or_path_are_left_out(tmp_path):
     left_out = LeftOut()
     sources, _ = find_sources(make_config(inputs=((None, given),)), {}, left_out)
     assert [(s.source_id, bool(s.problem)) for s in sources] == [("a", False), ("b", True)]
-    assert left_out.lines() == ("m.csv: row 2 is left out: no path", "m.csv: row 3 is left out: no name")
+    assert left_out.lines() == ("m.csv: line 3 is left out: no path", "m.csv: line 4 is left out: no name")
+
+
+def test_one_bad_row_of_scenes_costs_no_other_and_is_told(tmp_path):
+    """In either kind of list: a quote left open, a letter of another encoding, a cell too many."""
+    touch(tmp_path / "a.tif", tmp_path / "b.tif")
+    text = 'id,uri,note\n1,a.tif,\n2,x.tif,"5 inch\n3,y.tif,früh\n4,z.tif,1,2\n5,b.tif,\n'
+    (tmp_path / "m.csv").write_bytes(text.encode("cp1252"))
+    told = (
+        "m.csv: line 5 is left out: more cells than columns; put a cell that holds a comma in quotes",
+        "m.csv: line 3 is left out: a quote opens there that nothing closes; close it, or leave it out",
+        "m.csv: line 4 is left out: not UTF-8 (character 11 of line 4 is byte 0xfc); save the list as UTF-8",
+    )
+    scenes = SceneSet(kind="manifest", path=f"{tmp_path}/m.csv", columns=("uri",), id_column="id")
+    for given, names in ((f"{tmp_path}/m.csv", ["a.tif", "b.tif"]), (scenes, ["1", "5"])):
+        left_out = LeftOut()
+        sources, _ = find_sources(make_config(inputs=((None, given),)), {}, left_out)
+        assert [source.source_id for source in sources] == names
+        assert left_out.lines() == told

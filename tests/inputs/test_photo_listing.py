@@ -13,13 +13,12 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from factories import make_config
+from factories import find_sources, make_config, make_photographs
 from listings import NAMES, job, listed
 
 from batchseg.errors import ConfigError, StoppedError
 from batchseg.inputs.ids import InputRoot
-from batchseg.inputs.listing import find_sources
-from batchseg.inputs.photo_listing import list_photographs
+from batchseg.inputs.listing import list_inputs
 from batchseg.job.settings import SceneSet
 from batchseg.system import walk
 
@@ -74,8 +73,8 @@ def test_photographs_are_listed_as_scenes_are(archive, inputs):
     touch(archive, "in/lists/m.txt")
     (archive / "in" / "lists" / "m.txt").write_text("../a/x.PNG\n../../other/q.webp\n../a/gone.jpg\n")
     given = [(i[0], str(archive / i[1])) if isinstance(i, tuple) else str(archive / i) for i in inputs]
-    for recorded in ({}, list_photographs(job(*given[:1]), {})[1]):
-        table, roots = list_photographs(job(*given, output=str(archive / "out")), recorded)
+    for recorded in ({}, list_inputs(job(*given[:1]), {})[1]):
+        table, roots = list_inputs(job(*given, output=str(archive / "out")), recorded)
         sources, scene_roots = find_sources(job(*given, output=str(archive / "out")), recorded)
         taken = {(s.source_id, s.uri, s.size) for s in sources if not s.uri.endswith((".txt", ".wld"))}
         rows = zip(*(table[name].to_pylist() for name in ("source_id", "uri", "size")), strict=True)
@@ -130,7 +129,7 @@ def test_a_server_that_does_not_answer_is_no_server_without_the_file(tmp_path, h
             pass
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     address = f"http://127.0.0.1:{server.server_port}"
     (tmp_path / "m.txt").write_text(f"{address}/404.jpg\n{address}/403.jpg\n{address}/410.jpg\n")
     assert listed(tmp_path / "m.txt")["tag"].to_pylist() == ["absent"] * 3
@@ -172,7 +171,7 @@ def test_ids_of_a_manifest_keep_the_folder_of_its_first_members_line(archive):
     path.write_text("in/a/x.PNG\nin/a/y.jpeg\n")
     other.parent.mkdir()
     other.write_text("../in/a/x.PNG\n../in/a/y.jpeg\n")
-    table, roots = list_photographs(job(path), {})
+    table, roots = list_inputs(job(path), {})
     assert table["source_id"].to_pylist() == ["in/a/x.PNG", "in/a/y.jpeg"]
     assert ids(other) == ["x.PNG", "y.jpeg"]
     path.write_text("in/a/x.PNG\nin/b/x.tif\nother/q.webp\n")
@@ -247,7 +246,7 @@ def test_an_input_that_matches_nothing_is_refused_unless_allowed(archive):
 )
 def test_inputs_that_are_none_are_refused(inputs, word):
     with pytest.raises(ConfigError, match=word):
-        list_photographs(make_config(inputs=tuple(inputs)), {})
+        list_inputs(make_config(inputs=tuple(inputs), photographs=make_photographs()), {})
 
 
 def test_a_photograph_is_young_until_its_age(tmp_path):
@@ -294,7 +293,7 @@ def test_a_source_takes_its_texts_and_45_bytes(tmp_path):
 
 
 def listing_of(inputs: Path) -> pa.Table:
-    return list_photographs(job(inputs), {})[0]
+    return list_inputs(job(inputs), {})[0]
 
 
 def test_a_manifest_of_nothing_but_paths_that_no_file_can_have_is_listed(tmp_path):

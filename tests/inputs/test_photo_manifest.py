@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from batchseg.inputs import manifest_parts, photo_manifest
 from batchseg.inputs.left_out import LeftOut
-from batchseg.inputs.manifest import member_uri
-from batchseg.inputs.photo_manifest import _absolute, attributes_of, read_manifest
+from batchseg.inputs.manifest import absolute, member_uri
+from batchseg.inputs.photo_manifest import attributes_of, read_manifest
 
 
 def rows(path) -> list[tuple[str, str]]:
@@ -91,7 +91,7 @@ PATHS = st.builds("{}{}".format, st.sampled_from(["", "/", "s3://b/", "file:///"
 def test_paths_become_absolute_as_members_of_other_manifests_do(names):
     for where in ("/data/night/m.csv", "s3://bucket/night/m.csv"):
         column = pa.chunked_array([names], pa.string())
-        assert _absolute(column, where).to_pylist() == [member_uri(name, where) for name in names]
+        assert absolute(column, where).to_pylist() == [member_uri(name, where) for name in names]
 
 
 def test_names_that_every_row_says_again_are_counted(tmp_path, monkeypatch):
@@ -117,11 +117,11 @@ def test_names_that_every_row_says_again_are_counted(tmp_path, monkeypatch):
         ("m.csv", "uri,line,line\na.jpg,1,2\n", "several columns 'line'"),
         ("m.csv", b"uri" * 2**19, "line 1 has more than 1,048,576 characters"),
         ("m.csv", b"uri,line\na.jpg,1\nb.jpg," + b"a" * 2**22, "line 3 has more than 1,048,576 characters"),
-        ("m.csv", b'uri,line\na.jpg,"' + b"12345\n" * 2**20, "line .* has a cell of more than 131,072"),
+        ("m.csv", b'uri,line\na.jpg,"' + b"12345\n" * 2**20, "line 2: has a cell of more than 131,072"),
         (
             "m.csv",
             b"uri,line\na.jpg,1\nb.jpg," + b"a" * 2**17,
-            "row 2, column 'line': a cell of 131,072 bytes",
+            "line 3, column 'line': a cell of 131,072 bytes",
         ),
         ("m.csv", b"uri" + b",a" * 1000, "has 1,001 columns"),
         ("m.txt", b"a.jpg\n\nb.jpg\n" + b"a" * 2**22, "line 4 has more than 1,048,576 characters"),
@@ -130,7 +130,9 @@ def test_names_that_every_row_says_again_are_counted(tmp_path, monkeypatch):
         ("m.csv", "uri,line\na.jpg,Prüfung\n".encode("cp1252"), "save it as UTF-8"),
         ("m.csv", "uri\na.jpg\n".encode("utf-16"), "save it as UTF-8"),
         ("m.txt", b"\xff\xfe\x00\x01", "save it as UTF-8"),
-        ("m.csv", "uri;line\na.jpg;1\n", "semicolons .*save it with commas"),
+        ("m.csv", "path;line\na.jpg;1\n", "no column 'uri'; its columns are 'path', 'line'"),
+        ("m.txt", "uri\tline\na.jpg\t1\n", r"'uri\\tline' is that of a table; let its name end in .csv"),
+        ("m.txt", "\nsep=;\nuri;line\na.jpg;1\n", "'sep=;' is that of a table"),
         ("m.csv", "URI,line\na.jpg,1\n", "perhaps you meant 'URI' to be 'uri'"),
         ("m.parquet", {"Uri ": ["a.jpg"]}, "perhaps you meant 'Uri ' to be 'uri'"),
         ("m.parquet", b"PAR1 not", "Parquet"),
@@ -187,8 +189,9 @@ def test_rows_as_excel_writes_them_spare_all_others(tmp_path):
         "e.jpg": {"line": "4"},
     }
     assert left_out.lines() == (
-        "m.CSV: 4 rows are left out: no path",
-        "m.CSV: 1 row is left out: more cells than columns, the first 'c.jpg,2,8,9,x'",
+        "m.CSV: lines 3, 6, 9, 11 are left out: no path",
+        "m.CSV: line 5 is left out: more cells than columns; put a cell that holds a comma in quotes",
+        "m.CSV: line 4 has fewer cells than columns; the last columns count as empty",
     )
 
 

@@ -7,7 +7,9 @@ import pytest
 from archives import touch
 from listings import listed
 
+from batchseg.errors import SourceIOError
 from batchseg.inputs.places import HAS_PLACE
+from batchseg.system import walk
 
 SRS = b"<PAMDataset>\n  <SRS>EPSG:4326</SRS>\n</PAMDataset>"
 STATISTICS = b'<PAMDataset><Metadata><MDI key="STATISTICS_MEAN">3</MDI></Metadata></PAMDataset>'
@@ -71,6 +73,32 @@ def test_photographs_of_a_list_have_their_places_beside_them_too(tmp_path):
     lay(put)
     (tmp_path / "m.lst").write_text("\n".join(BESIDE | NONE))
     assert refused(listed(tmp_path / "m.lst")) == set(BESIDE)
+
+
+@pytest.mark.parametrize("listed_from", [1, 64])
+def test_so_have_those_of_a_list_of_files_in_a_bucket(tmp_path, bucket, monkeypatch, listed_from):
+    """Whether or not a folder holds so many of them that it is listed for their sizes."""
+    monkeypatch.setattr(walk, "LISTED_FROM", listed_from)
+    fs = fsspec.filesystem("s3")
+    lay(lambda name, content: fs.pipe_file(f"{bucket}/in/{name}", content))
+    for where, prefix in ((f"{bucket}/in", ""), (tmp_path, f"{bucket}/in/")):
+        text = "\n".join(f"{prefix}{name}" for name in [*BESIDE, *NONE, "gone/x.jpg"])
+        with fsspec.open(f"{where}/m.lst", "w") as file:
+            file.write(text)
+        assert {name.rpartition("/")[2] for name in refused(listed(f"{where}/m.lst"))} == set(BESIDE)
+
+
+def test_a_key_that_may_read_and_not_list_is_enough(bucket, monkeypatch):
+    def deny(*arguments, **options):
+        msg = "access denied"
+        raise SourceIOError(msg)
+
+    fs = fsspec.filesystem("s3")
+    fs.pipe_file(f"{bucket}/in/a.jpg", b"a")
+    fs.pipe_file(f"{bucket}/m.lst", f"{bucket}/in/a.jpg".encode())
+    monkeypatch.setattr(walk.listing, "pages", deny)
+    found = listed(f"{bucket}/m.lst")
+    assert found["problem"].to_pylist() == [""]
 
 
 def test_a_text_beside_a_photograph_that_nobody_can_read_is_no_place(tmp_path):

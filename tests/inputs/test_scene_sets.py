@@ -8,12 +8,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from archives import touch
-from factories import make_config
+from factories import find_sources, make_config
 
 from batchseg.errors import ConfigError
 from batchseg.inputs import scene_sets
 from batchseg.inputs.left_out import LeftOut
-from batchseg.inputs.listing import current_tag, find_sources
+from batchseg.inputs.scene_rows import current_tag
 from batchseg.inputs.source import BandMetadata
 from batchseg.job.settings import SceneSet
 from batchseg.system import listing
@@ -317,7 +317,7 @@ def test_what_is_no_stac_is_refused(tmp_path, text, word):
     [
         ("name,red\n", "has no column 'nir'; it has name, red"),
         ("", "it has none"),
-        ("red,nir,name\na.tif,b.tif,\n", "row 1 is left out: no name"),
+        ("red,nir,name\na.tif,b.tif,\n", "line 2 is left out: no name"),
         (b"\xff\xfe", "cannot list"),
         (None, "cannot list"),
     ],

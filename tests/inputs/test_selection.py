@@ -5,13 +5,12 @@ from pathlib import Path
 import fsspec
 import pytest
 from archives import find, ids, touch
-from factories import make_config
+from factories import find_sources, make_config
 from listings import job, listed
 
 from batchseg.errors import ConfigError
 from batchseg.inputs.left_out import LeftOut
-from batchseg.inputs.listing import find_sources
-from batchseg.inputs.photo_listing import list_photographs
+from batchseg.inputs.listing import list_inputs
 from batchseg.job.settings import SceneSet
 
 KEPT = ["2024/a.tif", "2024/b.tif", "z.tif"]
@@ -57,7 +56,7 @@ def both(pattern: str, output: str = "/elsewhere") -> tuple[list[str], list[Left
     config = make_config(inputs=((None, pattern),), output=output)
     scenes = [source.source_id for source in find_sources(config, {}, said[0])[0]]
     scenes = [name for name in scenes if name.endswith(".tif")]
-    photographs = list_photographs(job(pattern, output=output), {}, said[1])[0]["source_id"].to_pylist()
+    photographs = list_inputs(job(pattern, output=output), {}, said[1])[0]["source_id"].to_pylist()
     assert [name for name in photographs if name.endswith(".tif")] == scenes
     return scenes, said
 
@@ -72,6 +71,8 @@ def test_a_folder_s_own_files_are_found_and_the_rest_is_told(archive):
             *("System Volume Information", ".cache"),
         }
         assert left_out.results == {f"{archive}/results", f"{archive}/2024/results"}
+        assert left_out.hidden == {".tif": 1}
+        assert "1 hidden file: .tif 1" in left_out.lines()[0]
         assert left_out.kinds[".txt"] == left_out.kinds[""] == 1
     assert said[0].kinds[".heic"] == 2
 

@@ -3,7 +3,8 @@ import os
 import pytest
 from archives import find, touch
 
-from batchseg.inputs.listing import RASTER_SUFFIXES, current_tag
+from batchseg.inputs.scene_files import RASTER_SUFFIXES
+from batchseg.inputs.scene_rows import current_tag
 from batchseg.inputs.sidecars import beside, is_sidecar
 
 

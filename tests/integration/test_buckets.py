@@ -11,7 +11,7 @@ from pathlib import Path
 import fsspec
 import pytest
 from chunked import chunked_server
-from conftest import JobWriter, batchseg, read_mask, reflectance, spectral_mask, write_raster
+from conftest import Command, JobWriter, batchseg, read_mask, reflectance, spectral_mask, write_raster
 from runs import run, run_on_ray
 from stored import put
 
@@ -60,7 +60,7 @@ class _Whole(_Ranges):
 def web(request, tmp_path: Path) -> Iterator[str]:
     handler = partial(request.param, directory=str(tmp_path))
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
@@ -72,7 +72,7 @@ def web(request, tmp_path: Path) -> Iterator[str]:
 def by_ranges(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small files are read as large ones are."""
     monkeypatch.setattr(open, "WHOLE_BYTES", 1000)
-    monkeypatch.setattr(open, "PAGE_BYTES", 1000)
+    monkeypatch.setattr(open, "PAGE_BYTES", 4000)
 
 
 @pytest.fixture
@@ -121,7 +121,7 @@ def test_the_same_bytes_from_and_to_buckets(
     assert results(f"{bucket}/local-to-bucket") == expected
     run(job, f"inputs={bucket}/in/**/*.tif", f"output={bucket}/bucket-to-bucket")
     assert results(f"{bucket}/bucket-to-bucket") == expected
-    run_on_ray(job, ray_cluster, f"inputs={bucket}/in", f"output={bucket}/on-ray")
+    run_on_ray(job, ray_cluster, f"inputs={bucket}/in", f"output={bucket}/on-ray", "workers=1")
     assert results(f"{bucket}/on-ray") == expected
     again = run(job, f"inputs={bucket}/in", f"output={bucket}/on-ray")
     assert (again.skipped, again.tally.predicted) == (3, 0)
@@ -159,7 +159,7 @@ def test_options_in_the_job_file_reach_every_process(
     assert done.returncode == 0, done.stderr
     assert "1 scene done" in batchseg("status", job).stdout
     assert "all as recorded" in batchseg("verify", job).stdout
-    assert fs.exists("options/out/masks/a.tif.tif")
+    assert fs.exists("options/out/masks/a.tif")
 
 
 def test_a_storage_that_fails_in_mid_read_is_no_damaged_file(
@@ -183,13 +183,15 @@ def test_a_storage_that_fails_in_mid_read_is_no_damaged_file(
     assert run(job).tally.done == 1
 
 
-def test_a_bucket_that_does_not_exist_is_named(tmp_path: Path, write_job: JobWriter, bucket: str) -> None:
+def test_a_bucket_that_does_not_exist_is_named(
+    tmp_path: Path, write_job: JobWriter, bucket: str, command: Command
+) -> None:
     write_raster(tmp_path / "in" / "a.tif", reflectance(40, 50))
-    done = batchseg("run", write_job(output=f"{bucket}-none/out"), "--executor", "inline")
+    done = command("run", write_job(output=f"{bucket}-none/out"), "--executor", "inline")
     assert done.returncode == 2
     assert f"{bucket}-none/out" in done.stderr
     assert "Traceback" not in done.stderr
-    done = batchseg("run", write_job(inputs=f"{bucket}/nothing/*.tif"), "--executor", "inline")
+    done = command("run", write_job(inputs=f"{bucket}/nothing/*.tif"), "--executor", "inline")
     assert done.returncode == 2
     assert "matches no raster" in done.stderr
 
@@ -204,11 +206,17 @@ def test_a_bucket_that_does_not_exist_is_named(tmp_path: Path, write_job: JobWri
     ],
 )
 def test_wrong_options_are_one_line(
-    tmp_path: Path, write_job: JobWriter, keys: dict[str, object], words: str
+    tmp_path: Path,
+    write_job: JobWriter,
+    keys: dict[str, object],
+    words: str,
+    command: Command,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     write_raster(tmp_path / "in" / "a.tif", reflectance(40, 50))
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("FSSPEC_", "AWS_"))}
-    done = batchseg("run", write_job(**keys), "--executor", "inline", "--quiet", env=environment)
+    for name in [name for name in os.environ if name.startswith(("FSSPEC_", "AWS_"))]:
+        monkeypatch.delenv(name)
+    done = command("run", write_job(**keys), "--executor", "inline", "--quiet")
     assert done.returncode == 2
     assert words in done.stderr
     assert len(done.stderr.splitlines()) == 1
@@ -228,7 +236,7 @@ def test_listing_a_web_servers_file_fetches_nothing_of_it(tmp_path: Path) -> Non
             pass
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Counting, directory=str(tmp_path)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     uri = f"http://127.0.0.1:{server.server_port}/a.tif"
     assert not listing.is_folder(uri)
     assert [(info.uri, info.size) for info in listing.list_files(uri)] == [(uri, 1000)]
@@ -242,13 +250,15 @@ def test_listing_a_web_servers_file_fetches_nothing_of_it(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("etag", [True, False])
-def test_a_server_that_says_no_length_gives_whole_scenes(tmp_path: Path, write_job: JobWriter, etag) -> None:
+def test_a_server_that_says_no_length_gives_whole_scenes(
+    tmp_path: Path, write_job: JobWriter, command: Command, etag: bool
+) -> None:
     write_raster(tmp_path / "in" / "a.tif", reflectance(70, 80))
     (tmp_path / "in" / "empty.tif").touch()
     with chunked_server(tmp_path / "in", etag=etag) as web:
         (tmp_path / "list.txt").write_text(f"{web}/a.tif\n{web}/empty.tif\n")
         job = write_job(inputs="list.txt", executor="inline")
-        done = batchseg("run", job, "--quiet")
+        done = command("run", job, "--quiet")
     assert (done.returncode, done.stdout.splitlines()[1:]) == (3, ["  empty.tif: the file is empty"])
     expected = spectral_mask(reflectance(70, 80), 10_000)
     assert (read_mask(tmp_path / "out", "a.tif") == expected).all()

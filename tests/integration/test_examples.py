@@ -14,7 +14,7 @@ def test_the_script(tmp_path: Path) -> None:
     command = [sys.executable, REPOSITORY / "examples" / "first_steps.py", tmp_path]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     lines = done.stdout.splitlines()
-    assert lines[:2] == ["1 scene done", str(tmp_path / "results" / "masks" / "coast.tif.tif")]
+    assert lines[:2] == ["1 scene done", str(tmp_path / "results" / "masks" / "coast.tif")]
     areas = {words[0]: float(words[1]) for line in lines[3:-1] if len(words := line.split()) == 2}
     assert sum(areas.values()) == 600 * 700
     assert areas["water"] == pytest.approx(200 * 400, rel=0.1)
@@ -33,7 +33,7 @@ def test_the_notebook() -> None:
     assert bar.data["text/plain"].startswith("done: 4/4 tiles, 1/1 scenes")
     assert '<progress value="4" max="4"' in bar.data["text/html"]
     assert said.text == "1 scene done, 4 tiles\n"
-    assert "masks/coast.tif.tif" in items[0].data["text/html"]
+    assert "masks/coast.tif" in items[0].data["text/html"]
     assert "water" in areas[0].data["text/plain"]
     assert counts[0].text.startswith("water: ")
     assert not any(output.get("name") == "stderr" for outputs in shown for output in outputs)

@@ -65,7 +65,7 @@ def test_three_nights(tmp_path: Path, write_job: JobWriter) -> None:
     ids, regions = tables(output)
     assert ids == ["broken.tif", "changes.tif", "goes.tif", "stays.tif"]
     check(output)
-    unchanged = (output / "masks" / "stays.tif.tif").stat().st_mtime_ns
+    unchanged = (output / "masks" / "stays.tif").stat().st_mtime_ns
 
     broken.unlink()
     scene(tmp_path, "new", 10)
@@ -96,7 +96,7 @@ def test_three_nights(tmp_path: Path, write_job: JobWriter) -> None:
         == ((regions.source_id == "stays.tif") & (regions.area_px >= 4)).sum()
     )
     assert mask_bytes(output) == masks
-    assert (output / "masks" / "stays.tif.tif").stat().st_mtime_ns == unchanged
+    assert (output / "masks" / "stays.tif").stat().st_mtime_ns == unchanged
     check(output)
     assert run(job, "regions.min_area=4").skipped == 4
 
@@ -249,13 +249,13 @@ def test_results_that_are_missing_are_made_again_from_the_mask(tmp_path: Path, w
     before = published(output)
     part = next(output.rglob("scene-*.parquet"))
     part.write_bytes(part.read_bytes()[:100])
-    (output / "masks" / "b.tif.tif.aux.xml").unlink()
+    (output / "masks" / "b.tif.aux.xml").unlink()
     report = run(job)
     assert report.tally.predicted == 0
     assert 1 <= report.tally.done <= 2
     check(output)
     assert published(output) == before
-    (output / "confidence" / "a.tif.tif").unlink()
+    (output / "confidence" / "a.tif").unlink()
     assert run(job).tally.predicted == tiles_of(90)
     check(output)
 
@@ -265,7 +265,7 @@ def test_nothing_is_derived_from_a_damaged_mask(tmp_path: Path, write_job: JobWr
     scene(tmp_path, "b", 2)
     job, output = write_job(), tmp_path / "out"
     run(job)
-    mask = output / "masks" / "a.tif.tif"
+    mask = output / "masks" / "a.tif"
     sound = mask.read_bytes()
     mask.write_bytes(sound[:-40] + b"Z" * 40)
     report = run(job, "regions.min_area=5")

@@ -111,7 +111,7 @@ def test_other_rules_predict_nothing(tmp_path: Path, photo_job: JobMaker) -> Non
         green = bool((truth(image) == 2).any())
         before = verdict(image)
         assert rows[name]["verdict"] == ("FAIL" if green else before[0])
-        mask = output / "masks" / f"{name}.png"
+        mask = output / "masks" / name
         assert mask.exists() == (rows[name]["verdict"] != "PASS")
         if mask.exists():
             np.testing.assert_array_equal(np.asarray(Image.open(mask)), truth(image))

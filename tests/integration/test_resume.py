@@ -10,7 +10,7 @@ import pytest
 from conftest import BATCHSEG, JobWriter, batchseg, reflectance, write_raster
 from faults.commands import ROLES
 from killing import faults, kill, processes, wait_for
-from runs import mask_bytes
+from runs import mask_bytes, run
 
 from batchseg.output.ledger import Ledger
 
@@ -45,10 +45,7 @@ WHOLE: dict[str, bytes] = {}
 def undisturbed(job: Path) -> dict[str, bytes]:
     if WHOLE:
         return WHOLE
-    done = batchseg(
-        "run", job, "--executor", "inline", "--set", f"output={job.parent}/whole", "--set", "shard_tiles=3"
-    )
-    assert done.returncode == 0, done.stderr
+    run(job, "output=whole", "shard_tiles=3")
     WHOLE.update(mask_bytes(job.parent / "whole"))
     return WHOLE
 
@@ -79,7 +76,7 @@ RESUMES = {
     [
         pytest.param(0.2, "the same command", marks=pytest.mark.slow),
         pytest.param(0.5, "inline, other shards", marks=pytest.mark.slow),
-        pytest.param(0.77, "one worker", marks=pytest.mark.slow),
+        pytest.param(0.7, "one worker", marks=pytest.mark.slow),
     ],
 )
 def test_a_killed_driver_is_resumed_to_the_same_bytes(
@@ -173,8 +170,7 @@ def cut_short(tmp_path: Path, job: Path) -> Path:
 
 
 def check_finishes(job: Path, output: Path) -> None:
-    again = batchseg("run", job, "--executor", "inline")
-    assert again.returncode == 0, again.stderr
+    assert run(job).tally.done == 1
     assert mask_bytes(output) == undisturbed(job)
 
 

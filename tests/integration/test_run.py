@@ -111,7 +111,7 @@ def test_georeference_is_kept_exactly(tmp_path: Path, write_job: JobWriter, name
     run(write_job())
     with (
         rasterio.open(tmp_path / "in" / "scene.tif") as source,
-        rasterio.open(tmp_path / "out" / "masks" / "scene.tif.tif") as mask,
+        rasterio.open(tmp_path / "out" / "masks" / "scene.tif") as mask,
     ):
         assert mask.crs == source.crs
         assert mask.transform == source.transform
@@ -129,7 +129,7 @@ def test_ground_control_points_are_kept(tmp_path: Path, write_job: JobWriter) ->
     with rasterio.open(path, "r+") as dataset:
         dataset.gcps = (points, CRS.from_epsg(4326))
     run(write_job())
-    with rasterio.open(tmp_path / "out" / "masks" / "scene.tif.tif") as mask:
+    with rasterio.open(tmp_path / "out" / "masks" / "scene.tif") as mask:
         kept, crs = mask.gcps
     assert crs == CRS.from_epsg(4326)
     assert [(p.row, p.col, p.x, p.y, p.z) for p in kept] == [(p.row, p.col, p.x, p.y, p.z) for p in points]
@@ -140,7 +140,7 @@ def test_the_mask_is_a_valid_cog_with_names_and_colours(tmp_path: Path, write_jo
 
     write_raster(tmp_path / "in" / "scene.tif", reflectance(700, 1100))
     run(write_job(classes=["soil", {"name": "water", "color": "#0a0B0c"}, "vegetation", "bright"]))
-    path = tmp_path / "out" / "masks" / "scene.tif.tif"
+    path = tmp_path / "out" / "masks" / "scene.tif"
     valid, errors, warnings = cog_validate(str(path))
     assert (valid, errors, warnings) == (True, [], [])
     with rasterio.open(path) as mask:
@@ -307,7 +307,7 @@ def test_new_class_names_are_written_without_predicting(tmp_path: Path, write_jo
     report = run(write_job(confidence=True, classes=["a", "b", "c", "d"]))
     assert (report.tally.done, report.tally.predicted) == (1, 0)
     np.testing.assert_array_equal(read_mask(tmp_path / "out", "scene.tif"), spectral_mask(pixels, 10_000))
-    with rasterio.open(tmp_path / "out" / "masks" / "scene.tif.tif") as mask:
+    with rasterio.open(tmp_path / "out" / "masks" / "scene.tif") as mask:
         assert mask.tags()["CLASS_3"] == "d"
 
 
@@ -341,8 +341,8 @@ def test_nothing_is_left_behind_but_what_is_documented(tmp_path: Path, write_job
         "_batchseg/output.json",
         "annotations/crs=EPSG-32633/scene-468309d3c1214716.parquet",
         "items/items.parquet",
-        "masks/scene.tif.tif",
-        "masks/scene.tif.tif.aux.xml",
+        "masks/scene.tif",
+        "masks/scene.tif.aux.xml",
     }
     assert len(list((tmp_path / "out" / "_batchseg" / "ledger").iterdir())) == 1
     assert not list(Ledger(str(tmp_path / "out")).unfinished())
@@ -359,7 +359,7 @@ def parquet_manifest(path: Path, scenes: dict[str, list[Path]]) -> None:
     pq.write_table(pa.Table.from_pylist(_rows(scenes)), path)
 
 
-def test_a_scene_of_one_file_per_band_has_the_mask_of_the_stacked_one(
+def test_a_scene_of_one_file_per_band_has_the_stacked_ones_mask_but_where_a_file_is_nodata(
     tmp_path: Path, write_job: JobWriter
 ) -> None:
     write = {
@@ -372,7 +372,7 @@ def test_a_scene_of_one_file_per_band_has_the_mask_of_the_stacked_one(
     for number, scene in enumerate(("a", "b")):
         pixels, valid = reflectance(97, 131, seed=number), collar(97, 131)
         pixels[:, ~valid] = 0
-        pixels[2, 50:60, 50:60] = 0  # nodata in one band alone is data
+        pixels[2, 50:60, 50:60] = 0  # nodata in one band alone is data, but of a file of its own
         path = write_raster(tmp_path / "in" / f"{scene}.tif", pixels, nodata=0)
         for kind in write:
             scenes[kind][scene] = split(path, tmp_path / kind)
@@ -393,13 +393,13 @@ def test_a_scene_of_one_file_per_band_has_the_mask_of_the_stacked_one(
     run(write_job(bands=[4, 3, 2, 1], inputs=turned, output="turned"))
     for output, kinds in (("out", list(inputs)), ("turned", ["stacked", "patterns"])):
         for scene in "ab":
-            masks = {
-                (
-                    tmp_path / output / "masks" / kind / f"{scene}{'.tif' * (kind == 'stacked')}.tif"
-                ).read_bytes()
-                for kind in kinds
-            }
-            assert len(masks) == 1
+            split_kinds = [f"{kind}/{scene}" for kind in kinds if kind != "stacked"]
+            folder = tmp_path / output / "masks"
+            assert len({(folder / f"{kind}.mask.tif").read_bytes() for kind in split_kinds}) == 1
+            mask = read_mask(tmp_path / output, f"stacked/{scene}.tif")
+            assert (mask[50:60, 50:60] != 255).all()
+            mask[50:60, 50:60] = 255
+            np.testing.assert_array_equal(read_mask(tmp_path / output, split_kinds[0]), mask)
     assert not np.array_equal(
         read_mask(tmp_path / "out", "patterns/a"), read_mask(tmp_path / "turned", "patterns/a")
     )
@@ -429,7 +429,9 @@ def test_other_grids_without_resampling_are_refused_before_anything_is_done(
     write_raster(files[3], reflectance(35, 45)[3:], transform=coarse)
     inputs: dict[str, object] = {"bands": {name: f"s/{{scene}}_{name}.tif" for name in BANDS}}
     job = write_job(inputs=inputs)
-    with pytest.raises(ConfigError, match=r"whole_nir.tif has 45 x 35 pixels of 20 x 20.*resampling"):
+    with pytest.raises(
+        ConfigError, match=r"whole_nir.tif: 45 x 35 pixels.*whole_nir.tif: 20 x 20.*resampling"
+    ):
         run(job)
     assert not (tmp_path / "out").exists()
     assert run(write_job(inputs=inputs | {"resampling": "nearest"})).tally.done == 1

@@ -1,13 +1,24 @@
 """Halo and core against a network's stride."""
 
+import dataclasses
 import itertools
 import re
 
 import pytest
 from factories import make_config, make_facts, make_package, make_recipe
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from batchseg.errors import ConfigError
-from batchseg.job.alignment import check_alignment, is_aligned, next_aligned, remedy
+from batchseg.job.alignment import (
+    check_alignment,
+    check_core,
+    is_aligned,
+    next_aligned,
+    other_tile,
+    remedy,
+)
+from batchseg.job.resolve import make_recipe as resolved
 from batchseg.job.schema import LARGEST_TILE
 from batchseg.models.package import Resize
 
@@ -88,3 +99,71 @@ def test_tiles_that_do_not_line_up_are_refused_with_what_to_set():
 
 def test_a_network_of_one_odd_size_is_not_refused():
     check_alignment(make_config(), recipe_of(500, 64, 32, model=make_package(size_hw=(500, 500))))
+
+
+def applied(words: str, tile_size: int, halo: int) -> tuple[int, int]:
+    """The tile and halo of a job in which somebody has set what a message says."""
+    told = {
+        key: int(value) for key, value in re.findall(r"(tile_size|halo): (\d+)", words.partition("Set ")[2])
+    }
+    assert told
+    return told.get("tile_size", tile_size), told.get("halo", halo)
+
+
+@settings(deadline=None, max_examples=400)
+@given(
+    st.integers(8, 2048),
+    st.integers(0, 1100),
+    st.sampled_from([None, 0, 1, 4, 12, 14, 16, 32, 64, 128]),
+    st.sampled_from([1, 4, 32]),
+    st.booleans(),
+)
+def test_a_job_that_does_what_it_is_told_is_taken_at_once(tile_size, halo, stride, divisor, is_fixed):
+    """Whatever is wrong with its numbers, by the way of every run: `make_recipe`, then `check_alignment`."""
+    facts = make_facts(stride=stride)
+    tile_size -= 0 if is_fixed else tile_size % divisor  # no size of this model otherwise
+    model = make_package(size_hw=(tile_size, tile_size)) if is_fixed else make_package(size_divisor=divisor)
+
+    def take(tile_size, halo):
+        config = make_config(tile_size=tile_size, halo=halo)
+        check_alignment(config, resolved(config, model, facts, "cpu"))
+
+    try:
+        take(tile_size, halo)
+    except ConfigError as e:
+        if "a halo below" in str(e):  # of one size that is no multiple of its stride
+            assert is_fixed
+            assert tile_size % (stride or 32)
+            take(tile_size, int(str(e).rpartition(" ")[2]) - 1)
+            return
+        take(*applied(str(e), tile_size, halo))
+
+
+def test_a_halo_that_leaves_no_core_is_told_the_next_tile_that_lines_up():
+    config = make_config(tile_size=256, halo=128)
+    for stride, said in (
+        (32, "tile_size: 288"),
+        (16, "tile_size: 272"),
+        (64, "tile_size: 320"),
+        (None, "tile_size: 288"),
+    ):
+        with pytest.raises(ConfigError, match=f"halo 128 leaves no core in tile_size 256. Set {said}$"):
+            check_core(config, make_package(), 256, stride)
+    check_core(config, make_package(), 257, 32)
+
+
+def test_larger_and_smaller_tiles_that_advice_names_line_up():
+    for size, halo, stride, factor in itertools.product(
+        range(32, 1500, 32), (0, 32, 64, 96), (None, 1, 16, 32, 64), (0.5, 2)
+    ):
+        recipe = recipe_of(size, halo, stride)
+        found = other_tile(recipe, factor)
+        if found is None:
+            continue
+        assert is_aligned(dataclasses.replace(recipe, tile_size=found))
+        assert found > 2 * halo
+        assert (found - size) * (factor - 1) > 0
+    assert other_tile(recipe_of(512, 64, 32), 2) == 1024
+    assert other_tile(recipe_of(512, 64, 32), 0.5) == 256
+    assert other_tile(recipe_of(512, 64, 32, model=make_package(size_hw=(512, 512))), 2) is None
+    assert other_tile(recipe_of(128, 32, 32), 0.5) is None

@@ -4,7 +4,6 @@ import pytest
 from factories import write_job
 from job_files import RED, photographs, refusal
 
-from batchseg.errors import ConfigError
 from batchseg.job.file import load_job
 from batchseg.job.settings import Photographs
 
@@ -13,11 +12,6 @@ from batchseg.job.settings import Photographs
 def test_a_bound_of_memory_that_holds_nothing_is_refused(tmp_path, value):
     assert "max_in_flight" in refusal(write_job(tmp_path, max_in_flight=value))
     assert "max_photo_memory" in refusal(write_job(tmp_path, max_photo_memory=value))
-
-
-def test_a_halo_that_leaves_no_core_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match="halo 64 leaves no core in tile_size 128"):
-        load_job(write_job(tmp_path, tile_size=128))
 
 
 def test_scenes_are_no_photographs_and_fit_or_rules_make_them_such(tmp_path):
@@ -108,8 +102,6 @@ def test_a_whole_photograph_has_no_halo(tmp_path):
     assert (config.halo, config.tile_size) == (0, 96)
     assert load_job(write_job(tmp_path, fit="resize", halo=0)).halo == 0
     assert load_job(write_job(tmp_path, fit="tile", tile_size=192)).halo == 64
-    with pytest.raises(ConfigError, match="halo 64 leaves no core in tile_size 96"):
-        load_job(write_job(tmp_path, fit="tile", tile_size=96))
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,8 @@ def test_pixels_are_summed_by_class_over_what_is_done() -> None:
             record("d", (1,), (9,), status="quarantined"),
         ]
     )
-    assert class_sums(table) == ClassSums(pixels={0: 5, 2: 10}, sources=2, mixed=1)
-    assert class_sums(table, pa.array(["b", "c"])) == ClassSums(pixels={2: 3}, sources=1, mixed=0)
+    assert class_sums(table) == ClassSums(pixels={0: 5, 2: 10}, sources=2, alone={2: 1})
+    assert class_sums(table, pa.array(["b", "c"])) == ClassSums(pixels={2: 3}, sources=1, alone={2: 1})
     assert class_sums(table, pa.array(["b"])).only_class == 2
     assert class_sums(table.slice(0, 0)) == ClassSums()
     assert ClassSums().only_class is None

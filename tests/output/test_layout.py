@@ -45,8 +45,9 @@ def test_no_other_module_spells_a_folder():
 
 
 def test_results_lie_where_earlier_versions_put_them():
-    assert layout.layer_path("l 1/ä#.jpg", "mask", "png") == "masks/l 1/ä#.jpg.png"
-    assert layout.layer_path("a.tif", "confidence") == "confidence/a.tif.tif"
+    assert layout.layer_path("l 1/ä#.jpg", "mask", "png", names="added") == "masks/l 1/ä#.jpg.png"
+    assert layout.layer_path("a.tif", "confidence", names="added") == "confidence/a.tif.tif"
+    assert layout.layer_path("a.tif", "confidence", names="kept") == "confidence/a.tif"
     assert layout.scene_regions_path("EPSG-32633", "ab") == "annotations/crs=EPSG-32633/scene-ab.parquet"
     assert layout.shared_regions_path("none", "ab") == "annotations/crs=none/part-ab.parquet"
     assert layout.ITEMS_TABLE == "items/items.parquet"
@@ -95,7 +96,7 @@ def test_what_is_no_result_has_no_place(path):
 
 
 def test_rasters_of_scenes_are_told_from_what_is_derived_from_them():
-    derived = ["masks/a.tif.tif.aux.xml", "masks/a.jpg.png", layout.scene_regions_path("none", "a")]
+    derived = ["masks/a.tif.aux.xml", "masks/a.jpg.png", layout.scene_regions_path("none", "a")]
     assert [layout.is_layer(path) for path in derived] == [False] * 3
     assert layout.is_layer("masks/a.tif") and layout.is_layer("confidence/b/a.tif")
 

@@ -15,6 +15,7 @@ from batchseg.errors import ConfigError, OutputError
 from batchseg.output import ledger as ledger_module
 from batchseg.output.ledger import Ledger
 from batchseg.output.record import Output, PhotoRecord, SceneRecord, ShardRecord, to_table
+from batchseg.pixels.own_values import VALUES_REFUSED
 
 properties = settings(deadline=None, max_examples=15)
 
@@ -147,6 +148,7 @@ FULL = [
         verdict="FAIL",
         rule="crack",
         review_reason="nothing of the image has data",
+        unlike="its values end at 4095",
         rule_px=2**40,
         rule_class=2,
         judged="1" * 16,
@@ -200,6 +202,16 @@ def test_a_shard_recorded_twice_counts_once(tmp_path):
     ledger = Ledger(str(tmp_path))
     ledger.append([shard(0, predicted=1), shard(0, predicted=2)])
     assert ledger.shards("a.tif") == [shard(0, predicted=2)]
+
+
+def test_values_that_may_be_meant_void_no_shards(tmp_path):
+    ledger = Ledger(str(tmp_path))
+    ledger.append([shard(0), shard(1)])
+    ledger.append([end("quarantined", error=f"{VALUES_REFUSED}: fractions")])
+    for read in (ledger, Ledger(str(tmp_path))):
+        assert read.shards("a.tif") == [shard(0), shard(1)]
+    ledger.merge()
+    assert Ledger(str(tmp_path)).shards("a.tif") == [shard(0), shard(1)]
 
 
 @pytest.mark.parametrize(("status", "kept"), [("done", []), ("quarantined", []), ("failed", [shard(0)])])

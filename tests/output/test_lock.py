@@ -153,6 +153,32 @@ def test_an_output_is_still_ending_after_a_sign_of_life(output, quick):
             check_work_goes_on(output, lock.epoch)
 
 
+def test_no_sign_of_life_follows_the_release(output, monkeypatch):
+    """One that is under way while the output is released is done before, or not at all."""
+    monkeypatch.setattr(output_lock, "BEAT_SECONDS", 0.01)
+    look, looked, go_on = output_lock.Lock._look, threading.Event(), threading.Event()
+
+    def slowly(lock):
+        look(lock)
+        if threading.current_thread() is not threading.main_thread():
+            looked.set()
+            assert go_on.wait(30)
+
+    monkeypatch.setattr(output_lock.Lock, "_look", slowly)
+    before = set(threading.enumerate())
+    with hold(output, "one"):
+        (beating,) = (thread for thread in set(threading.enumerate()) - before if "beat" in thread.name)
+        assert looked.wait(30)
+    go_on.set()
+    beating.join(30)
+    with hold(output, "two"):
+        assert holder(output) is not None
+        (info,) = output_lock.epochs.listed(output)
+    assert output_lock.epochs.found(output, 2).released
+    assert holder(output) is None
+    assert info.uri.endswith("2.json")
+
+
 def test_a_living_holder_keeps_the_output_however_long_it_works(output, quick):
     with hold(output, "mine") as mine:
         time.sleep(3)
@@ -360,7 +386,7 @@ def careless_bucket(request, bucket, monkeypatch):
         return application(environ, start)
 
     server = make_server("127.0.0.1", 0, serve, threaded=True)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     options = fsspec.config.conf["s3"] | {"endpoint_url": f"http://127.0.0.1:{server.port}"}
     for spelling in ("s3", "s3a"):
         monkeypatch.setitem(fsspec.config.conf, spelling, options)

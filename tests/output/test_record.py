@@ -38,13 +38,21 @@ def test_columns_of_other_kinds_are_empty():
     (row,) = to_table([SCENE]).to_pylist()
     names = {field.name for field in fields(SceneRecord)}
     others = {name: value for name, value in row.items() if name not in names}
-    assert {name for name, value in others.items() if value} == {"largest_class", "rule_class"}
+    assert {name for name, value in others.items() if value} == {"kind", "largest_class", "rule_class"}
+    assert row["kind"] == "scene"
     assert row["largest_class"] == -1
 
 
 def test_together_the_kinds_have_all_columns():
     names = {field.name for kind in (ShardRecord, SceneRecord, PhotoRecord) for field in fields(kind)}
-    assert names | {"status"} == set(SCHEMA.names)
+    assert names | {"kind", "status"} == set(SCHEMA.names)
+
+
+@pytest.mark.parametrize("status", ["done", "quarantined", "failed", "removed"])
+def test_a_row_says_what_it_is_of_whatever_else_it_says(status):
+    """A photograph without attributes, rules and regions has nothing that scenes lack."""
+    records = [kind(**KEY, status=status) for kind in (SceneRecord, PhotoRecord)]
+    assert list(map(type, to_records(to_table(records)))) == [SceneRecord, PhotoRecord]
 
 
 @pytest.mark.parametrize(
@@ -53,7 +61,9 @@ def test_together_the_kinds_have_all_columns():
 def test_a_photographs_row_of_an_earlier_version_is_known_by_what_scenes_lack(said):
     """`recorded` came later than the other columns."""
     record = PhotoRecord(**KEY, status="failed", **said)
-    assert list(to_records(to_table([record]))) == [record]
+    table = to_table([record]).drop_columns("kind")
+    columns = dict(zip(table.column_names, table.columns, strict=True))
+    assert list(to_records(filled(columns, 1))) == [record]
 
 
 def test_some_columns_are_enough_where_no_more_is_wanted():

@@ -12,7 +12,7 @@ from batchseg.errors import OutputError
 from batchseg.job.recipe import Ruleset
 from batchseg.output.ledger import SCHEMA
 from batchseg.output.record import Output, PhotoRecord, to_records
-from batchseg.output.rejudge import rejudge
+from batchseg.output.rejudge import rejudge, review_counts
 from batchseg.regions.verdicts import judge
 
 OLD = Ruleset(criteria=(criterion(name="large", min_area=9.0),))
@@ -175,3 +175,28 @@ def test_what_passed_without_inspection_is_judged_again(tmp_path):
         ("PASS", ""),
         ("REVIEW", "right: it was not recorded how much of the region of interest has data"),
     ]
+
+
+def test_what_is_unlike_the_first_photographs_passes_only_where_the_job_means_it(output):
+    root, records, *_ = output
+    passed = [record for record in records if record.verdict == "PASS"]
+    odd = [dataclasses.replace(record, unlike="its values end at 4095") for record in passed]
+    rows = rejudge(root, Rows(odd), OLD).to_pylist()
+    assert {(row["verdict"], row["rule"]) for row in rows} == {("REVIEW", "check_values")}
+    assert {row["review_reason"] for row in rows} == {"its values end at 4095"}
+    assert len(rows) == len(odd) > 0
+    judged = [
+        PhotoRecord(**{**dataclasses.asdict(one), "outputs": one.outputs} | chosen(row))
+        for one, row in zip(odd, rows, strict=True)
+    ]
+    assert rejudge(root, Rows(judged), OLD).num_rows == 0
+    meant = rejudge(root, Rows(judged), dataclasses.replace(OLD, check_values=False)).to_pylist()
+    assert [row["verdict"] for row in meant] == ["PASS"] * len(odd)
+    failed = [dataclasses.replace(r, unlike="odd", judged="") for r in records if r.verdict == "FAIL"]
+    again = rejudge(root, Rows(failed), OLD)
+    assert set(again["verdict"].to_pylist()) == {"FAIL"}
+    assert review_counts(rejudge(root, Rows(odd), OLD)) == (0, len(odd))
+
+
+def chosen(row):
+    return {name: row[name] for name in ("verdict", "rule", "review_reason")}

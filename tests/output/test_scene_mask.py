@@ -14,7 +14,8 @@ from rio_cogeo.cogeo import cog_validate
 
 from batchseg.errors import OutputError
 from batchseg.inputs.source import ControlPoint, Georeference
-from batchseg.output.fragments import write_shards
+from batchseg.job.recipe import RegionSettings
+from batchseg.output.fragments import shard_record, write_shards
 from batchseg.output.layout import layer_path
 from batchseg.output.record import SceneRecord
 from batchseg.output.scene_mask import Census, discard_fragments, finish_scene, scratch_folder
@@ -46,7 +47,12 @@ def mask_of(recipe, seed=5, classes=4) -> np.ndarray:
 
 
 def write(output, scene, recipe, mask, confidence=None):
-    """Fragments of a mask in four shards, those without a valid pixel left out."""
+    """Fragments of a mask in some shards, those without a valid pixel left out."""
+    masks = shards_of(scene, recipe, mask, confidence)
+    return tuple(write_shards(str(output), scene, recipe, "40x30", "avx2", masks)[0])
+
+
+def shards_of(scene, recipe, mask, confidence=None) -> list[ShardMask]:
     grid = ShardGrid(tiles=tile_grid(recipe, scene.height, scene.width), tiles_hw=(40, 30))
     masks = []
     for shard in grid:
@@ -58,7 +64,7 @@ def write(output, scene, recipe, mask, confidence=None):
         )
     assert grid.count > 4
     assert any(m.classes is None for m in masks)
-    return tuple(write_shards(str(output), scene, recipe, "40x30", "avx2", masks)[0])
+    return masks
 
 
 def finished(output, scene, recipe, mask, product=None, confidence=None):
@@ -85,10 +91,27 @@ def test_a_mask_holds_the_shards_pixels_and_the_scenes_place(tmp_path):
         assert dataset.tags()["CLASS_1"] == "water"
         assert dataset.overviews(1)
     assert cog_validate(path, quiet=True)[0]
-    assert record.mask == layer_path("scene.tif", "mask")
+    assert record.mask == layer_path("scene.tif", "mask", names="kept")
     for made in record.outputs:
         content = (tmp_path / made.path).read_bytes()
         assert (made.nbytes, made.sha256) == (len(content), hashlib.sha256(content).hexdigest())
+
+
+@pytest.mark.parametrize("scores", [False, True])
+def test_pixels_that_never_were_fragments_give_the_same_files_and_the_same_record(tmp_path, scores):
+    recipe, scene = make_recipe(confidence=scores), make_scene(HEIGHT, WIDTH, georeference=georeference())
+    mask, product = mask_of(recipe), make_product(regions=RegionSettings())
+    confidence = np.random.default_rng(3).integers(1, 256, mask.shape, np.uint8) if scores else None
+    shards = write(tmp_path / "stored", scene, recipe, mask, confidence)
+    stored, _ = finish_scene(str(tmp_path / "stored"), scene, recipe, product, shards, 1)
+    masks = shards_of(scene, recipe, mask, confidence)
+    records = tuple(shard_record(scene, recipe, "40x30", "avx2", one) for one in masks)
+    held, _ = finish_scene(str(tmp_path / "held"), scene, recipe, product, records, 1, masks)
+    assert held == stored
+    assert {made.path.split("/")[0] for made in held.outputs} >= {"masks", "annotations"}
+    for made in held.outputs:
+        assert (tmp_path / "held" / made.path).read_bytes() == (tmp_path / "stored" / made.path).read_bytes()
+    assert not (tmp_path / "held" / "_batchseg" / "fragments").exists()
 
 
 def test_a_record_counts_each_class(tmp_path):
@@ -141,7 +164,7 @@ def test_confidence_is_a_layer_of_its_own(tmp_path):
     confidence = np.where(mask == 255, 0, 1 + mask * 60).astype(np.uint8)
     record = finished(tmp_path, scene, recipe, mask, confidence=confidence)
     assert record.mask.startswith("masks/")
-    with rasterio.open(tmp_path / layer_path("scene.tif", "confidence")) as dataset:
+    with rasterio.open(tmp_path / layer_path("scene.tif", "confidence", names="kept")) as dataset:
         assert np.array_equal(dataset.read(1), confidence)
         assert dataset.nodata == 0
 
@@ -196,7 +219,7 @@ def test_finishing_leaves_the_mask_and_nothing_in_the_making(tmp_path):
     finished(tmp_path, scene, recipe, mask_of(recipe))
     discard_fragments(str(tmp_path), scene.source.source_id)
     files = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
-    assert files <= {"masks/scene.tif.tif", "masks/scene.tif.tif.aux.xml"}
+    assert files <= {"masks/scene.tif", "masks/scene.tif.aux.xml"}
 
 
 def test_a_missing_fragment_is_an_error_of_the_output(tmp_path):

@@ -40,7 +40,7 @@ def mask(tmp_path: Path, write_job: JobWriter) -> Path:
     """Of a job's one scene."""
     write_raster(tmp_path / "in" / "a.tif", reflectance(70, 90))
     run(write_job())
-    return tmp_path / "out" / "masks" / "a.tif.tif"
+    return tmp_path / "out" / "masks" / "a.tif"
 
 
 def beside(mask: Path) -> Path:
@@ -70,7 +70,7 @@ def test_statistics_are_no_alarm_and_no_work(mask: Path, write_job: JobWriter) -
     there = mask_bytes(mask.parents[1])
     found = looked_at(mask)
     assert found.problems == ()
-    assert found.amended == ("masks/a.tif.tif.aux.xml",)
+    assert found.amended == ("masks/a.tif.aux.xml",)
     report = run(write_job())
     assert (report.tally.done, report.skipped) == (0, 1)
     assert mask_bytes(mask.parents[1]) == there
@@ -84,7 +84,7 @@ def test_names_that_changed_are_an_alarm_and_are_mended(
     text = beside(mask).read_text()
     assert damage in text
     beside(mask).write_text(text.replace(damage, "wasser" if damage == "water" else ""))
-    assert [problem.partition(":")[0] for problem in looked_at(mask).problems] == ["masks/a.tif.tif.aux.xml"]
+    assert [problem.partition(":")[0] for problem in looked_at(mask).problems] == ["masks/a.tif.aux.xml"]
     assert run(write_job()).tally.done == 1
     assert check(mask.parents[1]).problems == ()
     assert list(names_in(beside(mask).read_bytes()) or ()) == NAMES
@@ -164,7 +164,7 @@ def test_names_with_white_space_around_them_are_known_again(tmp_path: Path, writ
     write_raster(tmp_path / "in" / "a.tif", reflectance(70, 90))
     names = [" soil", "water  body ", "<&>", "\u00fc\u68c0"]
     assert run(write_job(classes=names)).tally.done == 1
-    made = tmp_path / "out" / "masks" / "a.tif.tif"
+    made = tmp_path / "out" / "masks" / "a.tif"
     add_statistics(made)
     assert has_names(beside(made).read_bytes(), names)
     assert looked_at(made).problems == ()

@@ -59,6 +59,18 @@ def test_another_format_is_refused(tmp_path):
         load_state(str(tmp_path))
 
 
+def test_what_earlier_versions_recorded_names_masks_as_they_did(tmp_path):
+    save_state(str(tmp_path), make_state())
+    path = tmp_path / "_batchseg" / "output.json"
+    document = json.loads(path.read_text())
+    assert document.pop("mask_names") == "kept"
+    path.write_text(json.dumps(document))
+    assert load_state(str(tmp_path)).mask_names == "added"
+    path.write_text(json.dumps(document | {"mask_names": "newer"}))
+    with pytest.raises(ConfigError, match="'newer'"):
+        load_state(str(tmp_path))
+
+
 @pytest.mark.parametrize(
     "text", ["", "{", "[]", '{"format": 1}', "\xff", "[" * 100_000, '{"format":' * 100_000, "9" * 5000]
 )
@@ -87,6 +99,8 @@ def test_a_damaged_state_is_an_error_of_the_output(tmp_path, text):
         ("colors", ["red"]),
         ("colors", [[]]),
         ("colors", ["#00000"]),
+        ("mask_names", 2),
+        ("mask_names", None),
         ("vanished", [None]),
         ("vanished", {"a": 1}),
         ("choice", []),
@@ -161,7 +175,11 @@ def test_other_settings_are_refused_each_by_name():
     with pytest.raises(ConfigError) as caught:
         check_pixel_settings(make_state(), make_recipe(halo=2, nodata=0.0).settings(), "/results")
     lines = str(caught.value).splitlines()
-    assert lines[1:-1] == ["  halo: 3 -> 2", '  nodata: "source" -> "0.0"']
+    assert lines[1:-1] == [
+        "  halo: 3 -> 2",
+        '  nodata: "source" -> "0.0"',
+        '  nodata of the files: null -> "counts too"',
+    ]
     assert "--replace" in lines[-1]
 
 

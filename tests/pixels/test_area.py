@@ -13,7 +13,7 @@ import pyproj
 import pytest
 import rasterio
 import shapely
-from conftest import UTM, JobWriter, read_mask, reflectance, spectral_mask, write_raster
+from conftest import UTM, Command, JobWriter, read_mask, reflectance, spectral_mask, write_raster
 from damage import corrupt, undecodable
 from factories import make_config, make_recipe, make_scene, scene_of
 from factories import write_job as write_minimal_job
@@ -29,7 +29,7 @@ from shapely.geometry.base import BaseGeometry
 from batchseg.driver.begin import begin
 from batchseg.driver.events import Event, ShardsDone
 from batchseg.driver.job import run_job
-from batchseg.driver.plan import _wanted
+from batchseg.driver.plan import wanted_tiles
 from batchseg.errors import ConfigError, StoppedError
 from batchseg.inputs.source import ControlPoint, Georeference, Scene
 from batchseg.job.file import load_job
@@ -170,7 +170,7 @@ def test_damage_counts_inside_the_area_whatever_the_shards(tmp_path: Path) -> No
     area = area_of(write_vector(tmp_path / "area.gpkg", HOLED))
     recipe, scene = make_recipe(area=area, on_bad_block="nodata"), scene_of(path)
     wanted = inside(area, scene)
-    tiles, touched = tile_grid(recipe, HEIGHT, WIDTH), _wanted(scene, recipe)
+    tiles, (touched, _) = tile_grid(recipe, HEIGHT, WIDTH), wanted_tiles(scene, recipe)
     for tiles_hw in ((1, 1), (4, 5), (99, 99)):
         grid = ShardGrid(tiles=tiles, tiles_hw=tiles_hw, wanted=touched)
         read, _ = read_shards(scene, recipe, tuple(shard for shard in grid if shard.tiles))
@@ -309,6 +309,31 @@ def test_invalid_polygons_are_made_valid_and_other_shapes_left_out(tmp_path: Pat
     assert not mask[200].any()
 
 
+CROSSED = {
+    "corners out of order": ([(10, 10), (110, 110), (110, 10), (10, 110)], True),
+    "gone around twice": ([(60, 5), (95, 110), (5, 45), (115, 45), (25, 110)], True),
+    "in order": ([(10, 10), (110, 10), (110, 110), (10, 110)], False),
+    "a sliver": ([(10, 10), (110, 10), (110, 110), (10.01, 110), (9.99, 109.9), (10.01, 109)], False),
+    "touching itself": ([(10, 10), (60, 60), (10, 110), (110, 110), (60, 60), (110, 10)], False),
+    "there and back": ([(10, 10), (110, 10), (110, 150), (110, 110), (10, 110)], False),
+}
+
+
+@pytest.mark.parametrize("name", CROSSED)
+def test_an_area_that_crosses_itself_is_told_by_plan_and_run(
+    tmp_path: Path, write_job: JobWriter, command: Command, name: str
+) -> None:
+    corners, is_told = CROSSED[name]
+    write_raster(tmp_path / "in" / "a.tif", reflectance(150, 150))
+    write_vector(tmp_path / "a.gpkg", Polygon(in_utm(*corners)), Polygon(in_utm((0, 0), (9, 0), (9, 9))))
+    job = write_job(aoi="a.gpkg", executor="inline")
+    for step in ("plan", "run"):
+        done = command(step, job)
+        assert done.returncode == 0, done.stderr
+        told = "aoi: 1 of its 2 polygons crosses itself near x 6" in done.stdout + done.stderr
+        assert told is is_told
+
+
 def refused(path: Path) -> str:
     with pytest.raises(ConfigError) as caught:
         area_of(path)
@@ -395,7 +420,7 @@ def test_a_mask_is_numpys_inside_and_nodata_outside(tmp_path: Path, write_job: J
         np.testing.assert_array_equal(read_mask(tmp_path / "out", "scene.tif"), expected)
         assert before in ({}, mask_bytes(tmp_path / "out"))
         before = mask_bytes(tmp_path / "out")
-        (tmp_path / "out" / "masks" / "scene.tif.tif").unlink()
+        (tmp_path / "out" / "masks" / "scene.tif").unlink()
     with pytest.raises(ConfigError, match=r"aoi: \"[0-9a-f]{16}\" -> null"):
         run(job, "aoi=null")
 
@@ -455,7 +480,7 @@ def test_what_lies_outside_is_not_read(tmp_path: Path, write_job: JobWriter) -> 
     )
     nothing = read_mask(tmp_path / "out", "away.tif")
     assert (nothing == 255).all()
-    with rasterio.open(tmp_path / "out" / "masks" / "away.tif.tif") as mask:
+    with rasterio.open(tmp_path / "out" / "masks" / "away.tif") as mask:
         assert mask.shape == (HEIGHT, WIDTH)
         assert mask.crs == rasterio.CRS.from_epsg(32633)
     summary = json.loads((Path(report.log).parent / "summary.json").read_text())

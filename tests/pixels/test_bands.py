@@ -27,6 +27,8 @@ def looking(names=(), colors=(), bands=3):
         ((), RGB[::-1], (3, 2, 1)),
         (("Blue", "Green ", "RED"), RGB, (3, 2, 1)),  # GDAL's colours of an 8-bit file say nothing
         (("B04", "B03", "B02"), RGB, (1, 2, 3)),
+        (("B02", "B03", "B04"), RGB, (3, 2, 1)),
+        (("b", "g", "r"), RGB, (3, 2, 1)),
         (("red edge", "blue (490 nm)", "green", "red"), (), (4, 3, 2)),
         (("nir", "red", "green", "blue"), (*RGB, ""), (2, 3, 4)),
     ],
@@ -58,6 +60,7 @@ def test_a_name_that_is_missing_or_twice_is_told(scene, reason):
 def test_bands_in_words():
     assert describe_bands(looking(("B04", "green", ""), RGB)) == "1 B04 (red), 2 green, 3 blue"
     assert describe_bands(looking(bands=1)) == "1 band without names"
+    assert describe_bands(looking(("B02", "B03", "B04"), RGB)) == "1 B02 (blue), 2 B03 (green), 3 B04 (red)"
     assert called(looking(("blue", "", "")), 1) == "band 1 (blue)"
     assert called(looking(("blue", "", "")), 2) == "band 2"
     assert [color_of(looking((), RGB), n) for n in (1, 2, 3)] == list(RGB)

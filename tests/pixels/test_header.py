@@ -5,7 +5,7 @@ import pytest
 import rasterio
 from archives import find
 from conftest import reflectance, write_raster
-from factories import make_recipe, source_of
+from factories import make_recipe, scene_of, source_of
 
 from batchseg.errors import SourceError, StoppedError
 from batchseg.inputs.source import Refusal, Scene
@@ -128,3 +128,11 @@ def test_bands_of_several_files_have_the_jobs_names(tmp_path: Path) -> None:
     header = read_header(source)
     assert isinstance(header, Scene)
     assert header.band_names == ("blue", "rest 1", "rest 2")
+
+
+def test_near_infrared_that_gdal_calls_alpha_is_no_alpha(tmp_path):
+    path = write_raster(tmp_path / "a.tif", np.zeros((4, 9, 9), np.uint8))
+    assert scene_of(path).alpha_bands == (4,)
+    with rasterio.open(path, "r+") as dataset:
+        dataset.descriptions = ("red", "green", "blue", "nir")
+    assert scene_of(path).alpha_bands == ()

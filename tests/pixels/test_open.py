@@ -50,7 +50,7 @@ def test_a_remote_file_reads_as_a_local_one(steps, page, kept):
         patch.setattr(open, "PAGE_BYTES", page)
         patch.setattr(open, "PAGES_KEPT", kept)
         info = FileInfo(uri="memory://reads/file", size=len(CONTENT), version="1")
-        with _RemoteFile(info) as remote:
+        with _RemoteFile(info, []) as remote:
             for position, size in steps:
                 assert remote.seek(position) == remote.tell() == position
                 assert remote.read(size) == CONTENT[position : None if size < 0 else position + size]
@@ -64,7 +64,7 @@ def test_pages_that_are_there_are_not_asked_for_again(memory, monkeypatch):
     real = fetch.read_ranges
     monkeypatch.setattr(fetch, "read_ranges", lambda *a: asked.append(a[1:]) or real(*a))
     monkeypatch.setattr(open, "PAGE_BYTES", 100)
-    remote = _RemoteFile(FileInfo(uri="memory://reads/file", size=1000, version="1"))
+    remote = _RemoteFile(FileInfo(uri="memory://reads/file", size=1000, version="1"), [])
     for position, size in ((0, 4), (10, 50), (90, 20), (150, 300), (0, 450)):
         remote.seek(position)
         remote.read(size)
@@ -73,7 +73,7 @@ def test_pages_that_are_there_are_not_asked_for_again(memory, monkeypatch):
 
 def test_a_failure_is_told_once_and_leaves_no_page(memory, monkeypatch):
     info = FileInfo(uri="memory://reads/gone", size=300, version="1")
-    remote = _RemoteFile(info)
+    remote = _RemoteFile(info, open._failures.seen)
     assert remote.read(10) == bytes(10)
     assert "gone" in storage_failure()
     assert storage_failure() is None

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 import rasterio
 from conftest import UTM, reflectance, write_raster
-from factories import make_config
+from factories import find_sources, make_config
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -21,8 +22,7 @@ from rasterio.windows import Window
 from stacks import GRIDS, read, scene_of, source_of
 
 from batchseg.errors import SourceChangedError, SourceError
-from batchseg.inputs.listing import find_sources
-from batchseg.inputs.source import BandMetadata, Refusal, Source
+from batchseg.inputs.source import BandMetadata, Refusal, Scene, Source
 from batchseg.pixels.gdal import gdal
 from batchseg.pixels.header import read_header
 from batchseg.pixels.stack import Stack, open_source, rescale_of
@@ -88,7 +88,8 @@ def test_grids_that_differ_by_rounding_alone_are_one(tmp_path):
         moved = Affine(10.0, 0.0, UTM.c + shift, 0.0, -10.0, UTM.f)
         paths.append(write_raster(tmp_path / f"{number}.tif", reflectance(60, 80)[:1], transform=moved))
     assert scene_of(*paths[:2]).band_count == 2
-    assert "1.tif has 80 x 60 pixels of 10 x 10" in refusal_of(*paths).reason
+    said = refusal_of(*paths).reason
+    assert f"differ in origin (1.tif: {UTM.c + 1e-4:.12g}, {UTM.f:.12g}, a.tif: {UTM.c:.12g}, " in said
 
 
 def test_without_resampling_another_grid_is_refused_by_name(tmp_path):
@@ -96,7 +97,11 @@ def test_without_resampling_another_grid_is_refused_by_name(tmp_path):
     coarse = write_raster(tmp_path / "coarse.tif", reflectance(30, 40)[:1], transform=GRIDS["twice"])
     refusal = refusal_of(coarse, fine)
     assert refusal.mismatch
-    for words in ("coarse.tif has 40 x 30 pixels of 20 x 20", "fine.tif has 80 x 60", "resampling: bilinear"):
+    for words in (
+        "size (coarse.tif: 40 x 30 pixels, fine.tif: 80 x 60 pixels) and",
+        "pixel size (coarse.tif: 20 x 20, fine.tif: 10 x 10);",
+        "resampling: bilinear",
+    ):
         assert words in refusal.reason
 
 
@@ -120,13 +125,49 @@ def test_files_without_geotransform_need_one_size_alone(tmp_path):
     plain = write_raster(tmp_path / "plain.tif", reflectance(50, 70)[:1], crs=None, transform=None)
     assert len(scene_of(*paths, plain).georeference.gcps) == 3
     placed = write_raster(tmp_path / "placed.tif", reflectance(50, 70)[:1])
-    assert scene_of(plain, placed).georeference.transform == tuple(UTM)[:6]
+    refusal = refusal_of(plain, placed)
+    assert refusal.mismatch
+    assert "(plain.tif: none, placed.tif: one)" in refusal.reason
+    assert "plain.tif has no geotransform that says how they lie" in refusal.reason
+    known = write_raster(tmp_path / "known.tif", reflectance(50, 70)[:1], transform=None)
+    assert "differ in geotransform (known.tif: none, placed.tif: one)" in refusal_of(placed, known).reason
+    assert scene_of(plain).georeference.transform is None
     small = write_raster(tmp_path / "small.tif", reflectance(40, 70)[:1], crs=None, transform=None)
     refusal = refusal_of(placed, small, resampling="bilinear")
-    assert "no georeference says how they lie" in refusal.reason
+    assert "differ in size (small.tif: 70 x 40 pixels, placed.tif: 70 x 50 pixels) and CRS" in refusal.reason
+    assert "small.tif has no geotransform that says how they lie" in refusal.reason
 
 
-def test_no_data_is_where_every_selected_band_holds_its_own_nodata(tmp_path):
+DIFFERENCES = {
+    "origin": {"transform": Affine(10.0, 0.0, UTM.c + 5, 0.0, -10.0, UTM.f)},
+    "pixel size": {"transform": Affine(12.0, 0.0, UTM.c, 0.0, -12.0, UTM.f)},
+    "axes": {"transform": Affine(6.0, 8.0, UTM.c, 8.0, -6.0, UTM.f)},
+    "CRS": {"crs": "EPSG:32634"},
+    "size": {},
+}
+
+
+@pytest.mark.parametrize("resampling", ["none", "bilinear"])
+@pytest.mark.parametrize("kind", DIFFERENCES)
+@pytest.mark.parametrize("crs", ["EPSG:32633", None])
+def test_files_of_two_grids_are_told_what_differs_and_nothing_else(tmp_path, kind, crs, resampling):
+    pixels = reflectance(60, 80)[:1]
+    one = write_raster(tmp_path / "one.tif", pixels, crs=crs)
+    there = {"crs": crs} | DIFFERENCES[kind]
+    other = write_raster(tmp_path / "other.tif", pixels[:, :50] if kind == "size" else pixels, **there)
+    source = source_of(one, other, resampling=resampling)
+    if resampling == "bilinear" and crs and kind != "CRS":
+        assert isinstance(read_header(source), Scene)
+        return
+    said = read_header(source).reason
+    found = re.findall(r"(pixel size|size|origin|axes|CRS) \(\w+\.tif: [^)]*, \w+\.tif: [^)]*\)", said)
+    assert found == [kind]
+    assert said.startswith("its files differ in ")
+    if crs is None and kind != "CRS":
+        assert "has no CRS that says how they lie" in said
+
+
+def test_a_pixel_is_no_data_where_any_file_holds_its_own_nodata(tmp_path):
     shape = (40, 60)
     tenth = 0.1  # float32 holds its rounding
     red, nir = np.ones((1, *shape), np.int32), np.ones((1, *shape), np.float32)
@@ -136,8 +177,8 @@ def test_no_data_is_where_every_selected_band_holds_its_own_nodata(tmp_path):
         write_raster(tmp_path / "nir.tif", nir, nodata=tenth),
     )
     _, valid = read(scene)
-    assert not valid[:20, :30].any()
-    assert valid.sum() == valid.size - 20 * 30
+    assert valid[20:, 30:].all()
+    assert valid.sum() == 20 * 30
     assert read(scene, bands=(1,))[1].sum() == valid.size // 2
     nir[0, 39, 59] = np.nan
     write_raster(tmp_path / "nir.tif", nir, nodata=tenth)

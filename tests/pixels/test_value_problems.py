@@ -38,6 +38,12 @@ REFUSED = {
     "divided twice by 255": (BYTES, TRANSFORMS, Normalize(mean=(0.0,) * 3, std=(255.0,) * 3), "within 1 %"),
     "0..10000 as it is": (SENTINEL.astype("float32"), divide(1), LAND, "of band 1 is more than 10 dev"),
     "0..10000 by 255": (SENTINEL.astype("float32"), divide(255), None, "half of the values are above"),
+    "12 bits by 65535, less a wide deviation": (
+        TWELVE,
+        divide(65535),
+        Normalize(mean=(0.5,) * 3, std=(1.0,) * 3),
+        "a deviation of 0.01",
+    ),
     "12 bits clipped at 255": (TWELVE + np.uint16(600), stretch(0, 255), None, "within 1 %"),
 }
 
@@ -61,6 +67,8 @@ PASSES = {
     "a dark frame of 16 bits": (pixels(90, 300, "uint16"), divide(65535), None),
     "all nodata that nothing tags": (np.full((3, 90), -9999.0), divide(1), LAND),
     "an even sheet": (np.full((3, 90), 200, "uint8"), TRANSFORMS, IMAGENET),
+    "one pixel": (np.array([[193], [88], [107]], "uint8"), divide(1), None),
+    "a coloured wall": (np.repeat([[200], [120], [40]], 90, axis=1).astype("uint8"), divide(255), None),
     "all sea": (pixels(60, 120, "uint16"), divide(10000), None),
     "all sea, as reflectance": (pixels(0.004, 0.009, "float32"), stretch(0, 1), None),
     "all cloud": (pixels(7000, 9000, "uint16"), stretch(0, 3000), None),
@@ -98,8 +106,13 @@ def test_one_band_of_another_unit_is_named() -> None:
     assert "of band 9 is more than 10 deviations" in str(problem_of(one, one.given()))
     raw = np.concatenate([SENTINEL[:2].astype("float32"), UNIT[:1]])
     one = held(raw, divide(10000), LAND, bands=(4, 3, 9))
+    assert "in band 9, which holds" in str(problem_of(one, one.given()))
+    raw = np.concatenate([BYTES[:2].astype("uint16"), TWELVE[:1] + np.uint16(260)])
+    one = held(raw, stretch(0, 255), None, bands=(4, 3, 9))
+    assert "in band 9, which holds" in str(problem_of(one, one.given()))
+    cloudy = np.concatenate([SENTINEL[:2], pixels(4000, 9000, "uint16")[:1]])
+    one = held(cloudy, stretch(0, 3000), None)
     assert problem_of(one, one.given()) is None
-    assert "in band 9, which holds" in str(hint_of(one, one.given()))
 
 
 def test_a_scene_of_another_unit_than_the_others_is_named() -> None:
@@ -115,6 +128,8 @@ def test_a_scene_of_another_unit_than_the_others_is_named() -> None:
         (TWELVE, divide(65535), None, "..0.0625"),
         (TWELVE, divide(65535), IMAGENET, "values that end at 4095 of 65535"),
         (SENTINEL, divide(1000), None, "..4.5"),
+        (TWELVE, stretch(0, 65535), IMAGENET, "values that end at 4095 of 65535"),
+        (TWELVE, divide(10000), LAND, "values of 12 bits, which end at 4095, for reflectance"),
     ],
 )
 def test_what_is_odd_is_told(raw: Any, scale: Scale, normalize: Normalize | None, words: str) -> None:

@@ -4,9 +4,8 @@ from pathlib import Path
 
 import numpy as np
 from conftest import write_raster
-from factories import make_config, make_recipe
+from factories import find_sources, make_config, make_recipe
 
-from batchseg.inputs.listing import find_sources
 from batchseg.inputs.source import Scene
 from batchseg.pixels.header import read_header
 from batchseg.pixels.value_samples import (

@@ -44,7 +44,7 @@ def server() -> Iterator[tuple[str, list[str]]]:
     """Its address, and the paths that were asked for."""
     _Counting.asked = []
     made = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Counting)
-    threading.Thread(target=made.serve_forever, daemon=True).start()
+    threading.Thread(target=made.serve_forever, args=(0.01,), daemon=True).start()
     yield f"http://127.0.0.1:{made.server_port}", _Counting.asked
     made.shutdown()
     made.server_close()
@@ -268,9 +268,9 @@ def test_other_members_that_are_called_so_are_no_hindrance(value: str) -> None:
 
 def test_a_million_members_take_no_square_of_time() -> None:
     data = b"[" + b'{"crs": 1},' * 100_000 + b"0]"
-    started = time.monotonic()
+    started = time.process_time()
     check_crs(data)
-    assert time.monotonic() - started < 10
+    assert time.process_time() - started < 10
 
 
 DOCUMENTS: dict[str, Callable[[str], str]] = {

@@ -250,7 +250,7 @@ def test_damaged_blocks_are_nodata_in_the_mask_and_counted(tmp_path: Path, write
         np.testing.assert_array_equal(
             read_mask(tmp_path / "out", "a.tif"), spectral_mask(pixels, 10_000, ~bad)
         )
-        mask = tmp_path / "out" / "masks" / "a.tif.tif"
+        mask = tmp_path / "out" / "masks" / "a.tif"
         assert before in (b"", mask.read_bytes())
         before = mask.read_bytes()
         mask.unlink()

@@ -9,7 +9,7 @@ import pytest
 from factories import make_facts, make_package
 
 from batchseg.errors import ModelError
-from batchseg.models.package import Padding, Resize
+from batchseg.models.package import ModelFacts, Padding, Resize
 from batchseg.models.reading import read_model
 from batchseg.predict import probe as probe_module
 from batchseg.predict.probe import output_kind, probe, raster_stride
@@ -97,9 +97,20 @@ def forbid(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probe_module, "probe", refuse)
 
 
-def test_a_model_is_probed_once_wherever_it_lies(models: Path, tmp_path: Path, monkeypatch) -> None:
-    first = ask(read_model(str(models / "spectral")))
+@pytest.fixture(scope="module")
+def known(models: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, tuple[ModelFacts, str]]:
+    """A cache that has the model `spectral`, and what was found."""
+    folder = tmp_path_factory.mktemp("known")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BATCHSEG_MODEL_CACHE", str(folder))
+        return folder, ask(read_model(str(models / "spectral")))
+
+
+def test_a_model_is_probed_once_wherever_it_lies(models: Path, tmp_path: Path, monkeypatch, known) -> None:
+    folder, first = known
+    monkeypatch.setenv("BATCHSEG_MODEL_CACHE", str(folder))
     forbid(monkeypatch)
+    assert ask(read_model(str(models / "spectral"))) == first
     shutil.copytree(models / "spectral", tmp_path / "copy")
     assert ask(read_model(str(tmp_path / "copy"))) == first
 
@@ -107,9 +118,9 @@ def test_a_model_is_probed_once_wherever_it_lies(models: Path, tmp_path: Path, m
 @pytest.mark.parametrize(
     "changes", [{"tile_size": 48}, {"channels": 4}, {"device": "cpu"}, {"engines": ("onnxruntime",)}]
 )
-def test_another_question_is_asked_again(models: Path, monkeypatch, changes) -> None:
+def test_another_question_is_asked_again(models: Path, monkeypatch, known, changes) -> None:
     package = read_model(str(models / "spectral"))
-    ask(package)
+    monkeypatch.setenv("BATCHSEG_MODEL_CACHE", str(known[0]))
     forbid(monkeypatch)
     with pytest.raises(AssertionError):
         ask(package, **changes)
@@ -117,13 +128,13 @@ def test_another_question_is_asked_again(models: Path, monkeypatch, changes) -> 
         ask(replace(package, layout="NHWC"))
 
 
-def test_refusals_encrypted_models_and_gpus_are_not_kept(models: Path, monkeypatch) -> None:
+def test_refusals_encrypted_models_and_gpus_are_not_kept(models: Path, monkeypatch, known) -> None:
     with pytest.raises(ModelError):
         ask(read_model(str(models / "pooled")))
     with pytest.raises(ModelError):
         ask(read_model(str(models / "pooled")))
     package = read_model(str(models / "spectral"))
-    ask(package)
+    monkeypatch.setenv("BATCHSEG_MODEL_CACHE", str(known[0]))
     forbid(monkeypatch)
     with pytest.raises(AssertionError):
         ask(replace(package, encrypted=True))

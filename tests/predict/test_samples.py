@@ -4,14 +4,13 @@ import cv2
 import numpy as np
 import pytest
 from conftest import write_raster
-from factories import make_config, make_recipe
+from factories import find_sources, make_config, make_recipe
 from hypothesis import given
 from hypothesis import strategies as st
 from photographs import encoded, listed, spotted
 
 from batchseg.errors import ConfigError
-from batchseg.inputs.listing import find_sources
-from batchseg.inputs.photo_listing import some_sources
+from batchseg.inputs.scene_rows import some_sources
 from batchseg.job.settings import Fit
 from batchseg.predict.samples import _spread, sample_tiles
 
@@ -58,7 +57,7 @@ def test_photographs_give_what_the_network_will_see_of_them(tmp_path: Path, fit:
     for name, data in (("a.png", encoded(grey[..., 0])), ("b.jpg", b"no photograph")):
         (tmp_path / name).write_bytes(data)
     recipe = make_recipe(fit=fit, halo=0 if fit == "resize" else 3)
-    (sample,) = sample_tiles(recipe, some_sources(listed(tmp_path)), 4)
+    (sample,) = sample_tiles(recipe, some_sources(listed(tmp_path), make_config()), 4)
     assert sample.pixels.shape == (3, 16, 16)
     whole = np.repeat(grey, 3, axis=2)
     if fit == "resize":

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from batchseg.system.cgroups import cpu_limit, memory_limit
+from batchseg.system.cgroups import cpu_limit, memory_kills, memory_limit
 
 GIB = 2**30
 
@@ -104,3 +104,28 @@ def test_without_a_limit_there_is_none(tmp_path: Path) -> None:
     )
     assert cpu_limit(here) is memory_limit(here) is None
     assert cpu_limit(tmp_path / "no process") is None
+
+
+@pytest.mark.parametrize(
+    ("groups", "mount", "file", "text"),
+    [
+        ("0::/\n", TWO, "memory.events", "low 0\nmax 40\noom 4\noom_kill 3\n"),
+        (
+            "9:memory:/\n",
+            f"{ONE}{V1[1]}",
+            "memory.oom_control",
+            "under_oom 0\noom_kill 3\n",
+        ),
+    ],
+)
+def test_kills_for_want_of_memory_are_those_of_the_group(
+    tmp_path: Path, groups: str, mount: str, file: str, text: str
+) -> None:
+    host = tmp_path / "vmstat"
+    host.write_text("nr_free_pages 7\noom_kill 8\n")
+    here = process(tmp_path, groups, ("/", "g", mount))
+    assert memory_kills(here, host) == 8  # the whole machine's, where the group has no count of its own
+    (tmp_path / "g").mkdir()
+    (tmp_path / "g" / file).write_text(text)
+    assert memory_kills(here, host) == 3
+    assert memory_kills(here.with_name("none"), here / "none") == 0

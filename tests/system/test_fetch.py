@@ -85,7 +85,7 @@ def test_of_a_server_without_ranges_a_large_file_is_copied_to_the_disk(tmp_path,
     (tmp_path / "a.bin").write_bytes(DATA)
     monkeypatch.setattr(fetch, "PIECE_BYTES", 100)
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     try:
         with fetch.open_file(f"http://127.0.0.1:{server.server_port}/a.bin") as file:
             assert file.fileno()

@@ -161,14 +161,14 @@ def test_a_copy_of_a_signed_file_has_a_plain_and_short_name():
 
 
 def test_photographs_keep_ids_and_lose_signatures(tmp_path, monkeypatch):
-    import batchseg.inputs.photo_listing as module
+    import batchseg.inputs.photo_files as module
 
     uris = [f"https://u:{S}@h/d/{n}.png?X-Amz-Signature={S}{n}" for n in range(3)]
     (tmp_path / "m.txt").write_text("\n".join(uris))
     files = module.walk.Files()
     for uri in uris:
         files.add(uri, 5, "tag", None)
-    monkeypatch.setattr(module.walk, "look", lambda names: files)
+    monkeypatch.setattr(module.walk, "look", lambda names, notice: files)
     table = listed(tmp_path / "m.txt")
     assert table["source_id"].to_pylist() == ["0.png", "1.png", "2.png"]
     assert table["uri"].to_pylist() == uris  # by which they are read

@@ -38,7 +38,7 @@ class _Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch):
     made = _Server()
-    threading.Thread(target=made.serve_forever, daemon=True).start()
+    threading.Thread(target=made.serve_forever, args=(0.01,), daemon=True).start()
     options = {"endpoint_url": f"http://127.0.0.1:{made.server_port}", "key": "k", "secret": "s"}
     monkeypatch.setitem(fsspec.config.conf, "s3", options)
     yield made

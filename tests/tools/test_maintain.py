@@ -2,9 +2,12 @@
 
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from conftest import JobWriter, reflectance, write_raster
+from conftest import Command, JobMaker, JobWriter, reflectance, write_raster
 from outputs import EVERYWHERE, check, items
+from photo_runs import photograph, save
 from runs import run
 
 from batchseg.errors import ConfigError, LockedError
@@ -43,10 +46,10 @@ def test_prune_removes_what_the_last_run_did_not_find(
 
     assert read_status(output).gone == ("c.tif",)
     assert prune(output, "run", dry_run=True, everything=False).sources == ("c.tif",)
-    assert file_info(join(output, "masks", "c.tif.tif")) is not None
+    assert file_info(join(output, "masks", "c.tif")) is not None
     pruned = prune(output, "run", dry_run=False, everything=False)
-    assert (pruned.sources, pruned.files) == (("c.tif",), ("masks/c.tif.tif", "masks/c.tif.tif.aux.xml"))
-    assert file_info(join(output, "masks", "c.tif.tif")) is None
+    assert (pruned.sources, pruned.files) == (("c.tif",), ("masks/c.tif", "masks/c.tif.aux.xml"))
+    assert file_info(join(output, "masks", "c.tif")) is None
     assert {row["source_id"] for row in items(output)} == {"a.tif", "b.tif"}
     assert [record.source_id for record in Ledger(output).sources()] == ["a.tif", "b.tif"]
     assert check(output).problems == ()
@@ -64,6 +67,54 @@ def test_an_archive_that_vanished_as_a_whole_is_not_pruned_by_mistake(
     with pytest.raises(ConfigError, match="not mounted"):
         prune(output, "run", dry_run=False, everything=False)
     assert prune(output, "run", dry_run=False, everything=True).sources == ("a.tif",)
+
+
+def recorded(output: str) -> dict[str, bytes]:
+    """The ledger's files."""
+    return {path.name: path.read_bytes() for path in (Path(output) / "_batchseg" / "ledger").iterdir()}
+
+
+def test_what_refuses_or_only_looks_leaves_the_ledger_alone(
+    tmp_path: Path, photo_job: JobMaker, command: Command
+) -> None:
+    for name in "ab":
+        save(tmp_path / "in" / f"{name}.png", photograph(ord(name)))
+    lines = ["uri,line", "in/a.png,1"]
+    listed = tmp_path / "list.csv"
+    listed.write_text("\n".join([*lines, "in/b.png,1", ""]))
+    job, output = photo_job(inputs=str(listed)), str(tmp_path / "out")
+    run(job)
+    listed.write_text("\n".join([*lines, "in/b.png,1,5", ""]))
+    run(job)
+    before = recorded(output)
+    assert command("prune", output).returncode == 2
+    assert command("prune", output, "--dry-run").returncode == 2
+    assert command("retry", output, "in/a.png").returncode == 2
+    assert command("run", job, "--set", "tile_size=96").returncode == 2
+    assert command("export", output, tmp_path / "x.strange").returncode == 2
+    assert recorded(output) == before
+
+    listed.write_text("\n".join([*lines, ""]))
+    run(job)
+    before = recorded(output)
+    assert command("prune", output, "--dry-run").returncode == 0
+    assert recorded(output) == before
+
+
+def test_verify_compares_the_items_while_nothing_new_is_recorded(
+    tmp_path: Path, photo_job: JobMaker, command: Command
+) -> None:
+    save(tmp_path / "in" / "a.png", photograph(1, red=1))
+    run(photo_job())
+    output = tmp_path / "out"
+    Ledger(str(output)).claim("killed")
+    assert command("verify", output).returncode == 0
+    table = pq.read_table(output / "items" / "items.parquet")
+    at = table.schema.get_field_index("verdict")
+    pq.write_table(table.set_column(at, "verdict", pa.array(["PASS"])), output / "items" / "items.parquet")
+    said = command("verify", output)
+    assert said.returncode == 3
+    assert "items.parquet: a.png: its rows are not what the ledger says" in said.stdout
 
 
 def test_upkeep_waits_for_no_run(tmp_path: Path, write_job: JobWriter) -> None:
@@ -84,6 +135,6 @@ def test_a_version_that_cannot_be_read_takes_the_old_mask_away(tmp_path: Path, w
     run(job)
     scene.write_bytes(b"II*\0 overwritten")
     assert run(job).tally.quarantined == 1
-    assert not (tmp_path / "out" / "masks" / "a.tif.tif").exists()
+    assert not (tmp_path / "out" / "masks" / "a.tif").exists()
     assert check(output).problems == ()
     assert check(output).unrecorded == ()

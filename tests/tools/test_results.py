@@ -37,7 +37,7 @@ def output(tmp_path: Path) -> str:
         path = tmp_path / f"annotations/crs=EPSG-{code}/{code}.parquet"
         path.parent.mkdir(parents=True)
         pq.write_table(pa.Table.from_pylist([row], schema=schema), path)
-        made = [Output(path=f"masks/{code}.tif.tif", nbytes=1, sha256="")]
+        made = [Output(path=f"masks/{code}.tif", nbytes=1, sha256="")]
         made += [Output(path=str(path.relative_to(tmp_path)), nbytes=1, sha256="")]
         ledger.append([SceneRecord(status="done", source_id=f"{code}.tif", tag="", outputs=tuple(made))])
     ledger.append([SceneRecord(status="quarantined", source_id="q.tif", tag="", error="no raster")])
@@ -55,4 +55,4 @@ def test_one_crs_is_named_to_bring_them_to(output: str) -> None:
 
 
 def test_masks_are_of_sources_that_are_done(output: str) -> None:
-    assert mask_uris(output) == {f"{code}.tif": f"{output}/masks/{code}.tif.tif" for code in CODES}
+    assert mask_uris(output) == {f"{code}.tif": f"{output}/masks/{code}.tif" for code in CODES}

@@ -136,7 +136,7 @@ def test_no_address_is_asked_but_those_of_the_job_s_inputs(tmp_path: Path) -> No
             pass
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
+        Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         host = f"http://127.0.0.1:{server.server_port}"
         names = ("admin", "in/../admin", "inner/a.png", "in/a.png")
         photos = [failed_photo(f"{number}.png", f"{host}/{name}") for number, name in enumerate(names)]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
-from batchseg.driver.executors.inline_steps import Steps
+from batchseg.driver.executors.steps import Steps
 from batchseg.driver.loop import GivenUpError
 from batchseg.driver.tasks import (
     Failure,
@@ -33,8 +33,7 @@ from batchseg.driver.tasks import (
 from batchseg.errors import StoppedError
 from batchseg.inputs.source import Refusal, Scene, Source, words
 from batchseg.job.recipe import Product, Recipe
-from batchseg.pixels.header import read_header, read_headers_alone
-from batchseg.pixels.read import release
+from batchseg.pixels.header import read_headers_here
 from batchseg.pixels.value_samples import SAMPLE_SECONDS, sample_scenes
 from batchseg.pixels.values import ValueSample
 from batchseg.predict.predictor import usual_batch
@@ -76,23 +75,10 @@ class InlineExecutor:
         self._waiting: dict[type[Task], deque[Task]] = {kind: deque() for kind in FIRST}
         self._helper = Helper()
         self._current: _Current | None = None
+        self._close_steps: Callable[[], None] = lambda: None
 
-    def headers(self, sources: Sequence[Source]) -> Iterator[Scene | Refusal]:
-        doubtful = []
-        helper = Helper()  # the other one loads the model meanwhile
-        for source in sources:
-            reading = helper.start(partial(read_header, source))
-            if not wait([reading], timeout=self._timeout).done:
-                helper.give_up()
-                helper = Helper()
-                doubtful.append(source)
-            elif isinstance(answer := reading.result(), Scene):
-                yield answer
-            else:
-                doubtful.append(source)
-        helper.close()
-        if doubtful:  # a refusal stands only if it recurs in a fresh process
-            yield from read_headers_alone(doubtful, self._timeout)
+    def headers(self, sources: Iterator[Source]) -> Iterator[Scene | Refusal]:
+        return read_headers_here(sources, self._timeout)
 
     def samples(self, scenes: Sequence[Scene], recipe: Recipe) -> list[ValueSample]:
         helper = Helper()
@@ -109,21 +95,29 @@ class InlineExecutor:
             recipe,
             product,
             threads=self._threads,
+            readers=self._threads,
             batch_size=self._asked_batch or usual_batch(recipe),
             timeout=self._timeout,
             stop=self._stop,
         )
+        self._close_steps = self._steps.close
         return [Slot(id=0, cpu_class=self._steps.cpu_class)]
 
     def submit(self, task: Task) -> None:
         self._waiting[type(task)].append(task)
 
     def abandon(self, task: Task) -> Step | Literal["lost"]:
-        """Forget a lease or a group that waits. What hangs is given up by `poll`."""
-        if isinstance(task, LeaseTask | GroupTask):
-            waiting = self._waiting[type(task)]
-            self._waiting[type(task)] = deque(other for other in waiting if other is not task)
-        return "read" if isinstance(task, LeaseTask) else "group"
+        """Forget a group that waits. What hangs is given up by `poll`."""
+        if isinstance(task, GroupTask):
+            self._forget(task)
+        return "group"
+
+    def withdraw(self, task: LeaseTask) -> None:
+        self._forget(task)
+
+    def _forget(self, task: Task) -> None:
+        waiting = self._waiting[type(task)]
+        self._waiting[type(task)] = deque(other for other in waiting if other is not task)
 
     def poll(self, timeout: float) -> list[Outcome]:
         """Outcomes so far; waits up to `timeout` seconds for the first.
@@ -157,13 +151,16 @@ class InlineExecutor:
         """Seconds until a task's first answer is late."""
         if isinstance(task, FinishTask):
             return finish_limit(task.scene, self._timeout)
-        return self._timeout + (START_SECONDS if isinstance(task, InspectionTask) else 0.0)
+        starts = isinstance(task, InspectionTask) or (
+            isinstance(task, LeaseTask) and task.isolation == "read"
+        )
+        return self._timeout + (START_SECONDS if starts else 0.0)
 
     def _given_up(self, current: _Current) -> Outcome:
         """A step that gives no answer is left to its thread, where another one can go on without it."""
         self._helper.give_up()
         self._helper = Helper()
-        task, doing = current.task, self._steps.doing
+        task, doing = current.task, self._steps.doing_for(current.task)
         reason = f"no answer within lease_timeout ({current.seconds:.0f} s)"
         msg = (
             f"{_name_of(task)}: the step `{doing}` gave no answer within {current.seconds:.0f} s, and an "
@@ -171,7 +168,7 @@ class InlineExecutor:
         )
         if isinstance(task, LeaseTask) and doing in ("read", "predict"):
             fatal = None if doing == "read" else GivenUpError(msg)
-            self._steps.leave_read(task.lease.id)
+            self._steps.leave_lease()
             failure = Failure(kind="timeout", step=doing, reason=reason, fatal=fatal)
             return LeaseOutcome(lease_id=task.lease.id, result=failure)
         if isinstance(task, GroupTask):
@@ -183,7 +180,7 @@ class InlineExecutor:
 
     def close(self) -> None:
         if self._current is None:  # or else it may hang
-            self._helper.start(release)
+            self._close_steps()
         self._helper.close()
         for waiting in self._waiting.values():
             waiting.clear()

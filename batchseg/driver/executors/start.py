@@ -9,7 +9,6 @@ from concurrent.futures import Future, wait
 from batchseg.driver.events import Listener, Note
 from batchseg.driver.executors.inline import InlineExecutor
 from batchseg.driver.executors.watched import CHECK_SECONDS, START_SECONDS, WatchedExecutor
-from batchseg.driver.plan import in_flight_bound
 from batchseg.driver.tasks import Executor, Stop
 from batchseg.errors import StoppedError
 from batchseg.job.settings import JobConfig
@@ -17,6 +16,9 @@ from batchseg.system.disks import SHARED_MEMORY, free_bytes
 from batchseg.system.machine import core_count, predictor_count
 from batchseg.system.temp_folders import socket_root
 from batchseg.system.threads import Helper, start_aside
+
+OBJECT_STORE_BYTES = 128 * 2**20
+"""Of a cluster that is started: for lists of photographs and records of scenes. Ray wants 75 MB at least."""
 
 JOIN_SECONDS, OWN_SECONDS = 90.0, 300.0
 """Of joining a cluster, whose head has answered after 30 s or never; of starting one, in two tries."""
@@ -77,17 +79,16 @@ def _give_up() -> None:
 def describe_small_memory(config: JobConfig) -> str | None:
     """What is to be known of a local Ray cluster whose object store does not fit into shared memory.
 
-    Ray keeps it in files then: containers have 64 MiB of /dev/shm unless told otherwise.
+    Ray keeps it in files then: containers have 64 MiB of /dev/shm unless told otherwise. No pixels go there.
     """
     if config.executor != "ray" or config.ray_address is not None:
         return None
-    needed = object_store_bytes(worker_count(config), config.max_in_flight)
     with contextlib.suppress(OSError):
-        if (free := free_bytes(SHARED_MEMORY)) < needed:
+        if (free := free_bytes(SHARED_MEMORY)) < OBJECT_STORE_BYTES:
             return (
-                f"{SHARED_MEMORY} has {free / 2**20:.0f} MiB free, and {needed / 2**20:.0f} MiB may be in "
-                f"flight: kept in {socket_root()} instead, which is slower; give the container "
-                f"more (docker run --shm-size={math.ceil(needed / 2**20)}m), or lower max_in_flight"
+                f"{SHARED_MEMORY} has {free / 2**20:.0f} MiB free, and Ray's objects may take "
+                f"{OBJECT_STORE_BYTES // 2**20} MiB: kept in {socket_root()} instead; give the container "
+                f"more (docker run --shm-size={OBJECT_STORE_BYTES // 2**20}m)"
             )
     return None
 
@@ -113,6 +114,12 @@ def make_executor(config: JobConfig, stop: Stop) -> Executor:
             timeout=config.lease_timeout,
             stop=lambda: stop() is not None,
         )
+    if config.executor == "processes":
+        from batchseg.driver.executors.processes.executor import ProcessesExecutor
+
+        return ProcessesExecutor(
+            config.output, workers=workers, batch_size=batch_size, timeout=config.lease_timeout
+        )
     from batchseg.driver.executors.ray.executor import RayExecutor
 
     engine = RayExecutor(
@@ -122,13 +129,7 @@ def make_executor(config: JobConfig, stop: Stop) -> Executor:
         gpus_per_worker=config.gpus_per_worker,
         batch_size=batch_size,
         timeout=config.lease_timeout,
-        object_store_bytes=object_store_bytes(workers, config.max_in_flight),
+        object_store_bytes=OBJECT_STORE_BYTES,
     )
     # One file that hangs is read twice before its header is refused.
     return WatchedExecutor(engine, header_seconds=4 * config.lease_timeout + START_SECONDS)
-
-
-def object_store_bytes(workers: int, max_in_flight: int | None) -> int:
-    """Room for what may be in flight, and for what Ray frees late."""
-    bound = max_in_flight or in_flight_bound(workers, None)
-    return int(bound * 1.25) + 64 * 2**20

@@ -6,7 +6,7 @@ from concurrent.futures import wait
 from functools import partial
 from typing import Literal, Protocol, TypeVar
 
-from batchseg.driver.tasks import Executor, Outcome, Slot, Step, Task
+from batchseg.driver.tasks import Executor, LeaseTask, Outcome, Slot, Step, Task
 from batchseg.errors import StoppedError
 from batchseg.inputs.source import Refusal, Scene, Source
 from batchseg.job.recipe import Product, Recipe
@@ -56,15 +56,17 @@ class WatchedExecutor:
         self._helper, self._hangs = Helper(), False
         self._untold: list[Callable[[], None]] = []
 
-    def headers(self, sources: Sequence[Source]) -> Iterator[Scene | Refusal]:
-        # Beside the start, which the other thread is busy with.
+    def headers(self, sources: Iterator[Source]) -> Iterator[Scene | Refusal]:
+        # Beside the start and the leases, which the other thread is busy with.
         helper = Helper()
         answers = self._engine.headers(sources)
-        while (
-            header := self._waited(helper, partial(next, answers, None), self._header_seconds)
-        ) is not None:
-            yield header
-        helper.close()
+        try:
+            while (
+                header := self._waited(helper, partial(next, answers, None), self._header_seconds)
+            ) is not None:
+                yield header
+        finally:
+            helper.close()
 
     def samples(self, scenes: Sequence[Scene], recipe: Recipe) -> list[ValueSample]:
         helper = Helper()  # beside the start, as above
@@ -82,6 +84,9 @@ class WatchedExecutor:
 
     def abandon(self, task: Task) -> Step | Literal["lost"]:
         return self._call(partial(self._engine.abandon, task))
+
+    def withdraw(self, task: LeaseTask) -> None:
+        self._untold.append(partial(self._engine.withdraw, task))
 
     def poll(self, timeout: float) -> list[Outcome]:
         return self._call(partial(self._engine.poll, timeout), timeout)

@@ -6,7 +6,7 @@ are (`netpbm`), the rest through Pillow (`pillow`). The content decides, never t
 
 import re
 
-from batchseg.errors import NoImageError, SourceError
+from batchseg.errors import SourceError
 from batchseg.pixels.photo import jp2, jpeg, netpbm, pillow, tiff
 from batchseg.pixels.photo.limits import Limits, NoRoomError
 from batchseg.pixels.photo.picture import Picture
@@ -67,9 +67,8 @@ def decode(data: bytes, name: str, *, limits: Limits = USUAL) -> Picture:
         limits: what it may take, by what its header says, before memory is taken.
 
     Raises:
-        NoImageError: it is empty, or begins as no format that is taken does.
-        SourceError: it is too large, cut off, damaged, of several frames or pages, or of a kind that is not
-            expanded; in words for the owner of the file.
+        SourceError: it is empty, of a format that is not taken, too large, cut off, damaged, of several
+            frames or pages, or of a kind that is not expanded; in words for the owner of the file.
         NoRoomError: the limits have no room for it now.
         MemoryError: the process may take no more.
     """
@@ -113,13 +112,13 @@ def _format(data: bytes) -> str:
             return known
     if not data:
         msg = "the file is empty"
-        raise NoImageError(msg)
+        raise SourceError(msg)
     for pattern, words in STRANGERS:
         if pattern.match(data):
             msg = f"is {words}; save it as {TAKEN}"
-            raise NoImageError(msg)
+            raise SourceError(msg)
     msg = f"no image: it begins with {_beginning(data)}"
-    raise NoImageError(msg)
+    raise SourceError(msg)
 
 
 def _beginning(data: bytes) -> str:

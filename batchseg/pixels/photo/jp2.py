@@ -1,5 +1,7 @@
 """JPEG 2000 by GDAL, which keeps 16 bits; Pillow reduces colour of 16 bits to 8."""
 
+from dataclasses import replace
+
 import numpy as np
 from rasterio.enums import ColorInterp
 from rasterio.io import MemoryFile
@@ -8,7 +10,16 @@ from batchseg.inputs.formats import check_bands
 from batchseg.pixels.gdal import BLOCK_CACHE_BYTES, gdal
 from batchseg.pixels.photo.limits import Limits
 from batchseg.pixels.photo.picture import Picture, make_picture
-from batchseg.pixels.photo.tiff import MIN_IS_BLACK, PALETTE, RGB, expanded, place_of, valid_of
+from batchseg.pixels.photo.tiff import (
+    MADE_RGB,
+    MIN_IS_BLACK,
+    PALETTE,
+    RGB,
+    colors_of,
+    expanded,
+    place_of,
+    valid_of,
+)
 
 SAMPLE_BYTES = 4
 """OpenJPEG's integers."""
@@ -43,4 +54,6 @@ def read(data: bytes, limits: Limits) -> Picture:
         has_colour = ColorInterp.red in dataset.colorinterp
         photometric = PALETTE if has_palette else RGB if has_colour else MIN_IS_BLACK
         pixels, kind = expanded(dataset, bands, photometric)
-        return make_picture(pixels, valid_of(dataset, bands), kind, place=place_of(dataset))
+        colors = colors_of(dataset) if kind not in MADE_RGB else ()
+        picture = make_picture(pixels, valid_of(dataset, bands), kind, place=place_of(dataset))
+        return replace(picture, colors=colors) if colors else picture

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from batchseg.errors import MismatchError
 from batchseg.models.resize import opencv
+from batchseg.pixels.band_colors import RGB
 
 ROTATED = (5, 6, 7, 8)
 """EXIF orientations in which the stored picture lies on its side."""
@@ -29,6 +30,16 @@ class Picture:
     """What the file holds, in a word for messages: grey, RGB, palette, CMYK, RGBA, 16-bit grey ..."""
     place: str = ""
     """What the file says of its place on the ground, in words; empty: nothing."""
+    colors: tuple[str, ...] = ()
+    """Of a TIFF or JPEG 2000 file that says it: the colour of each channel; empty: unknown."""
+    stored: str = ""
+    """The type of the file's samples, where `pixels` are of another one."""
+
+    @property
+    def is_rgb(self) -> bool:
+        """Whether its channels are red, green, blue by its format, and the file says nothing else of them."""
+        made = "RGB" in self.kind or self.kind.startswith(("palette", "CMYK"))
+        return made and not self.colors and self.pixels.shape[2] == len(RGB)
 
     @property
     def size_hw(self) -> tuple[int, int]:

@@ -21,7 +21,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 from rasterio.io import MemoryFile
 
-from batchseg.errors import NoImageError, SourceError
+from batchseg.errors import SourceError
 from batchseg.pixels.gdal import BLOCK_CACHE_BYTES, gdal
 from batchseg.pixels.photo.jpeg import coefficient_bytes, orientation_of
 from batchseg.pixels.photo.limits import Limits
@@ -65,9 +65,8 @@ def read(data: bytes, form: str, limits: Limits) -> Picture:
     """Decode a file of one frame.
 
     Raises:
-        SourceError: too large, animated, cut off, or of a kind that is not expanded. What Pillow and GDAL
-            raise besides has no common base.
-        NoImageError: it is of a format whose decoder is not installed.
+        SourceError: too large, animated, cut off, of a kind that is not expanded, or of a format whose
+            decoder is not installed. What Pillow and GDAL raise besides has no common base.
         NoRoomError: the limits have no room for it now.
     """
     with warnings.catch_warnings():
@@ -98,11 +97,11 @@ def _read(data: bytes, form: str, limits: Limits) -> Picture:
 
 
 def _opener(form: str) -> type[ImageFile]:
-    """Raises NoImageError where what reads the format is not installed."""
+    """Raises SourceError where what reads the format is not installed."""
     if form == "AVIF":
         if not AvifImagePlugin.SUPPORTED:
             msg = "is an AVIF picture, which this Pillow was built without; save it as PNG"
-            raise NoImageError(msg)
+            raise SourceError(msg)
         AvifImagePlugin.DEFAULT_MAX_THREADS = 1
         return AvifImagePlugin.AvifImageFile
     if form == "HEIC":
@@ -113,7 +112,7 @@ def _opener(form: str) -> type[ImageFile]:
                 "is a HEIC picture; install pillow-heif (the extra `heic`) and run `batchseg retry`, or save "
                 "it as JPEG"
             )
-            raise NoImageError(msg) from e
+            raise SourceError(msg) from e
         pillow_heif.options.DECODE_THREADS = 1
         opener: type[ImageFile] = pillow_heif.HeifImageFile
         return opener

@@ -2,6 +2,7 @@
 
 import io
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from rasterio.io import MemoryFile
 
 from batchseg.errors import SourceError
 from batchseg.inputs.formats import check_bands, check_elsewhere
+from batchseg.pixels.bands import described_colors
 from batchseg.pixels.frames import check_one_page
 from batchseg.pixels.gdal import BLOCK_CACHE_BYTES, gdal
 from batchseg.pixels.photo.limits import Limits
@@ -38,6 +40,9 @@ OTHERS = {
 }
 """Photometric interpretations that are not expanded."""
 
+MADE_RGB = frozenset(("palette", "CMYK"))
+"""Kinds of pictures whose bands are others than the file's."""
+
 EXACT_IN_FLOAT32 = frozenset(("int8", "int16", "float16", "float32", "float64"))
 
 
@@ -57,7 +62,7 @@ def read(data: bytes, limits: Limits) -> Picture:
     with gdal(), MemoryFile(data, filename="image.tif") as memory, memory.open(driver="GTiff") as dataset:
         check_bands(dataset.count)
         check_elsewhere(dataset.tags(ns="OVERVIEWS"))
-        check_one_page(dataset)
+        check_one_page(dataset, lambda at, count: data[at : at + count], len(data))
         _check(limits, dataset, tags, len(data))
         # A strip or tile of no bytes: GDAL fills it with 0 and says nothing.
         if dataset.nodata is None and 0 in np.atleast_1d(tags.get(STRIP_BYTES, tags.get(TILE_BYTES, 1))):
@@ -73,7 +78,10 @@ def read(data: bytes, limits: Limits) -> Picture:
         pixels, kind = expanded(dataset, bands, tags.get(PHOTOMETRIC, MIN_IS_BLACK))
         valid = valid_of(dataset, bands)
         place = place_of(dataset) if any(tag in tags for tag in PLACE_TAGS) else ""
-    return make_picture(pixels, valid, kind, orientation=orientation, place=place)
+        colors = colors_of(dataset) if kind not in MADE_RGB else ()
+    picture = make_picture(pixels, valid, kind, orientation=orientation, place=place)
+    stored = "" if str(bands.dtype) == str(pixels.dtype) else str(bands.dtype)
+    return replace(picture, colors=colors, stored=stored) if colors or stored else picture
 
 
 def _check(limits: Limits, dataset: rasterio.DatasetReader, tags: dict[int, Any], file_bytes: int) -> None:
@@ -148,6 +156,17 @@ def place_of(dataset: rasterio.DatasetReader) -> str:
 def _converted(dataset: rasterio.DatasetReader) -> bool:
     """Whether libtiff makes RGBA of other colours: it then turns strips, not the picture."""
     return dataset.count == 4 and "SOURCE_COLOR_SPACE" in dataset.tags(ns="IMAGE_STRUCTURE")
+
+
+def colors_of(dataset: rasterio.DatasetReader) -> tuple[str, ...]:
+    """The colour of each channel but alpha, as its name or its colour interpretation says; empty: none does.
+
+    What a driver says by itself of three bands counts for nothing.
+    """
+    tags = [color.name for color in dataset.colorinterp]
+    colors = described_colors([name or "" for name in dataset.descriptions], tags)
+    kept = tuple(color for color, tag in zip(colors, tags, strict=False) if tag != "alpha")
+    return kept if any(kept) else ()
 
 
 def expanded(

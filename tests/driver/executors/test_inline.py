@@ -9,7 +9,8 @@ import pyarrow as pa
 import pytest
 from factories import make_recipe, make_scene, make_source
 
-from batchseg.driver.executors import inline, inline_steps
+from batchseg.driver import lease_worker
+from batchseg.driver.executors import inline, steps
 from batchseg.driver.executors.inline import InlineExecutor
 from batchseg.driver.loop import GivenUpError
 from batchseg.driver.scene_worker import Lease
@@ -20,6 +21,14 @@ from batchseg.pixels import header
 from batchseg.pixels.fit import tile_grid
 from batchseg.pixels.grid import ShardGrid
 from batchseg.system.threads import Helper
+
+PLACES = {
+    "read_lease": lease_worker,
+    "predict_lease": lease_worker,
+    "write_lease": lease_worker,
+    "finished": steps,
+}
+"""Modules that call the steps."""
 
 SLOT = Slot(id=0, cpu_class="avx2")
 
@@ -44,10 +53,10 @@ def group(number: int, name: str) -> Group:
 def executor(monkeypatch):
     """One whose steps do nothing, for `hanging.tif` and `hanging.png` for ever."""
     monkeypatch.setattr(Helper, "given_up", 0)
-    monkeypatch.setattr(inline_steps, "cpu_class", lambda: "avx2")
-    monkeypatch.setattr(inline_steps, "load_predictor", lambda *_, **__: SimpleNamespace(is_busy=False))
-    for step in ("read_lease", "predict_lease", "write_lease", "finished"):
-        monkeypatch.setattr(inline_steps, step, lambda *_: "done")
+    monkeypatch.setattr(steps, "cpu_class", lambda: "avx2")
+    monkeypatch.setattr(steps, "load_predictor", lambda *_, **__: SimpleNamespace(is_busy=False))
+    for step, module in PLACES.items():
+        monkeypatch.setattr(module, step, lambda *_: "done")
     made = InlineExecutor("out", threads=1, batch_size=1, timeout=0.3, stop=lambda: False)
     made.start(make_recipe(), SimpleNamespace(photographs=None))
     return made
@@ -62,7 +71,7 @@ def outcome_of(executor):
 
 def test_a_read_that_hangs_is_left_to_its_thread_and_others_go_on(executor, monkeypatch):
     monkeypatch.setattr(
-        inline_steps, "read_lease", lambda _, lease: hang() if "hang" in lease.scene.source.uri else 1
+        lease_worker, "read_lease", lambda _, lease: hang() if "hang" in lease.scene.source.uri else 1
     )
     executor.submit(LeaseTask(lease=lease(0, "hanging.tif"), slot=SLOT))
     executor.submit(LeaseTask(lease=lease(1, "fine.tif"), slot=SLOT))
@@ -78,7 +87,7 @@ def test_a_read_that_hangs_is_left_to_its_thread_and_others_go_on(executor, monk
 def test_what_only_the_end_of_the_process_ends_stops_the_run_with_the_sources_name(
     executor, monkeypatch, step, word
 ):
-    monkeypatch.setattr(inline_steps, step, hang)
+    monkeypatch.setattr(PLACES[step], step, hang)
     monkeypatch.setattr(inline, "finish_limit", lambda scene, timeout: timeout)
     if word == "finish":
         executor.submit(FinishTask(scene=lease(0, "a.tif").scene, shards=(), epoch=1))
@@ -115,14 +124,14 @@ def test_a_header_that_hangs_is_looked_at_alone(executor, monkeypatch):
     def read_header(source):
         return hang() if "hang" in source.uri else make_scene(9, 9, source=source)
 
-    monkeypatch.setattr(inline, "read_header", read_header)
+    monkeypatch.setattr(header, "read_header", read_header)
     monkeypatch.setattr(
-        inline,
+        header,
         "read_headers_alone",
         lambda sources, _: [Refusal.of(source, SourceError("hung")) for source in sources],
     )
     sources = [make_source(name) for name in ("a.tif", "hanging.tif", "b.tif")]
-    answers = list(executor.headers(sources))
+    answers = list(executor.headers(iter(sources)))
     assert [answer.source.uri for answer in answers] == [sources[i].uri for i in (0, 2, 1)]
     assert isinstance(answers[-1], Refusal)
 
@@ -132,12 +141,12 @@ def test_a_header_over_which_an_error_comes_up_ends_no_run(executor, monkeypatch
     monkeypatch.setattr(header, "open_source", lambda source: 1 / 0)
     (tmp_path / "a.tif").write_bytes(b"II*\0 and no more")
     source = make_source(str(tmp_path / "a.tif"))
-    (answer,) = executor.headers([source])  # the fresh process has GDAL's own answer
+    (answer,) = executor.headers(iter([source]))  # the fresh process has GDAL's own answer
     assert isinstance(answer, Refusal)
 
 
 def test_what_waits_behind_a_slow_step_is_not_late(executor, monkeypatch):
-    monkeypatch.setattr(inline_steps, "read_lease", lambda *_: time.sleep(0.2))
+    monkeypatch.setattr(lease_worker, "read_lease", lambda *_: time.sleep(0.2))
     for number in range(3):
         executor.submit(LeaseTask(lease=lease(number, f"{number}.tif"), slot=SLOT))
     assert not any(isinstance(outcome_of(executor), Failure) for _ in range(3))

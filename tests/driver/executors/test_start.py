@@ -16,7 +16,6 @@ from batchseg.driver.executors.start import (
     describe_small_memory,
     driver_timeout,
     make_executor,
-    object_store_bytes,
     worker_count,
 )
 from batchseg.errors import StoppedError
@@ -43,15 +42,10 @@ def test_an_inline_job_starts_no_engine():
     executor.close()
 
 
-def test_the_object_store_has_room_for_more_than_is_in_flight():
-    assert object_store_bytes(2, 400 * MIB) == 564 * MIB
-    assert object_store_bytes(8, None) > object_store_bytes(2, None) > 64 * MIB
-
-
 def test_too_little_shared_memory_is_told_with_what_would_do(monkeypatch):
     monkeypatch.setattr(start, "free_bytes", lambda path: 64 * MIB)
-    config = make_config(executor="ray", ray_address=None, workers=2, max_in_flight=400 * MIB)
-    assert "--shm-size=564m" in describe_small_memory(config)
+    config = make_config(executor="ray", ray_address=None, workers=2)
+    assert "--shm-size=128m" in describe_small_memory(config)
     monkeypatch.setattr(start, "free_bytes", lambda path: 1000 * MIB)
     assert describe_small_memory(config) is None
 

@@ -1,10 +1,12 @@
 """Baked Paddle networks give what the bare ones give, normalised and judged by numpy."""
 
 import dataclasses
+import functools
 import os
 import pickle
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +17,34 @@ from packages import BANDS, bake_of, near_ties, normalized, paddle_package, plai
 from batchseg.engines.base import engine
 from batchseg.engines.graphs.bake_paddle import bake
 from batchseg.errors import ModelError
-from batchseg.models.package import Network
+from batchseg.models.package import Bake, Network
 
 
 def load(network: Network):
     return engine("paddle").load(network, precision="fp32", device="cpu", threads=1)
 
 
+Baked = Callable[[str, Bake], Network]
+
+
+@pytest.fixture(scope="module")
+def baked(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Baked:
+    """Bakes a model of tests/models.py, which takes a process of two seconds, once for all tests."""
+
+    @functools.cache
+    def once(name: str, spec: Bake) -> Network:
+        return bake(paddle_package(models / name), spec, tmp_path_factory.mktemp("baked"))
+
+    return once
+
+
 @pytest.mark.parametrize("name", ["conv", "spectral", "one"])
-def test_baked_scores_give_the_same_classes_and_confidences(name: str, models: Path, tmp_path: Path) -> None:
+def test_baked_scores_give_the_same_classes_and_confidences(name: str, models: Path, baked: Baked) -> None:
     package = paddle_package(models / name)
     # The network `one` tells scores above and below 100.
     fields = {"mean": (0.0,), "std": (1 / 255,)} if name == "one" else {}
     spec = bake_of(BANDS[name], confidence=name != "spectral", **fields)
-    network = bake(package, spec, tmp_path)
+    network = baked(name, spec)
     pixels = tiles(BANDS[name])
     scores = load(plain(package)).run(normalized(pixels, spec))[0]
     answers = load(network).run(pixels)
@@ -43,11 +59,10 @@ def test_baked_scores_give_the_same_classes_and_confidences(name: str, models: P
 
 
 @pytest.mark.parametrize("name", ["conv", "glow"])
-def test_pixels_in_the_networks_own_layout_give_the_same(name: str, models: Path, tmp_path: Path) -> None:
-    package = paddle_package(models / name)
+def test_pixels_in_the_networks_own_layout_give_the_same(name: str, baked: Baked) -> None:
     spec = bake_of(3, output="logits" if name == "conv" else "sigmoid", confidence=True)
-    last = load(bake(package, spec, made(tmp_path / "last"))).run(tiles(3))
-    network = bake(package, dataclasses.replace(spec, layout="NCHW"), made(tmp_path / "first"))
+    last = load(baked(name, spec)).run(tiles(3))
+    network = baked(name, dataclasses.replace(spec, layout="NCHW"))
     assert (network.layout, network.dtype) == ("NCHW", "uint8")
     for ours, theirs in zip(
         load(network).run(np.ascontiguousarray(tiles(3).transpose(0, 3, 1, 2))), last, strict=True
@@ -56,15 +71,10 @@ def test_pixels_in_the_networks_own_layout_give_the_same(name: str, models: Path
 
 
 @pytest.mark.parametrize(("name", "output"), [("conv", "logits"), ("glow", "sigmoid"), ("ids", "classes")])
-def test_a_margin_is_cut_off_before_anything_is_classified(
-    name: str, output: str, models: Path, tmp_path: Path
-) -> None:
-    package = paddle_package(models / name)
+def test_a_margin_is_cut_off_before_anything_is_classified(name: str, output: str, baked: Baked) -> None:
     spec = bake_of(BANDS[name], output=output, confidence=output != "classes")
-    whole = load(bake(package, spec, made(tmp_path / "whole"))).run(tiles(BANDS[name]))
-    cut = load(bake(package, dataclasses.replace(spec, margin=7), made(tmp_path / "cut"))).run(
-        tiles(BANDS[name])
-    )
+    whole = load(baked(name, spec)).run(tiles(BANDS[name]))
+    cut = load(baked(name, dataclasses.replace(spec, margin=7))).run(tiles(BANDS[name]))
     for kept, answer in zip(cut, whole, strict=True):
         np.testing.assert_array_equal(kept, answer[:, 7:-7, 7:-7])
 

@@ -65,6 +65,7 @@ def install():
     seams.PLACE_TILE.around(_place_tile)
     seams.WRITE_LEASE.around(_write_lease)
     seams.FINISH_SCENE.around(_finish_scene)
+    seams.FINISH_IN_LEASE.around(_finish_scene)
     seams.DECODE_PHOTOGRAPH.around(_decode_photograph)
     seams.FIT_PHOTOGRAPH.around(_fit_photograph)
     seams.RUN_BATCH.around(_run_batch)
@@ -168,9 +169,10 @@ def _decode_photograph(call, name):
 
 
 def _fit_photograph(call, loaded):
-    fitting = call()
-    _names[id(fitting)] = loaded.row["source_id"]
-    return fitting
+    fitted = call()
+    if fitted is not None:
+        _names[id(fitted[0])] = loaded.row["source_id"]
+    return fitted
 
 
 def _run_batch(call, batch):

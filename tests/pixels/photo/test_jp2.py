@@ -1,8 +1,11 @@
 import numpy as np
 import pytest
+import rasterio
 from encoded import DEEP, HEIGHT, RGB, WIDTH, by_gdal
 from rasterio import Affine
+from rasterio.enums import ColorInterp
 from rasterio.io import MemoryFile
+from rasterio.shutil import copy
 
 from batchseg.errors import SourceError
 from batchseg.pixels.photo.decode import decode
@@ -26,3 +29,14 @@ def test_its_place_is_told():
         with memory.open(driver="JP2OpenJPEG", transform=Affine(3, 0, 5, 0, -3, 9), **profile) as dataset:
             dataset.write(np.moveaxis(RGB, 2, 0))
         assert decode(bytes(memory.read()), "x.jp2").place == "CRS, geotransform"
+
+
+def test_the_order_of_its_bands_is_known_where_it_says_one(tmp_path):
+    with rasterio.open(
+        tmp_path / "x.tif", "w", driver="GTiff", height=HEIGHT, width=WIDTH, count=3, dtype="uint8"
+    ) as dataset:
+        dataset.write(np.moveaxis(RGB, 2, 0))
+        dataset.colorinterp = (ColorInterp.blue, ColorInterp.green, ColorInterp.red)
+    copy(tmp_path / "x.tif", tmp_path / "x.jp2", driver="JP2OpenJPEG")
+    assert decode((tmp_path / "x.jp2").read_bytes(), "x.jp2").colors == ("blue", "green", "red")
+    assert decode(by_gdal(RGB, driver="JP2OpenJPEG"), "x.jp2").colors == ()

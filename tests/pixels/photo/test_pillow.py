@@ -7,7 +7,7 @@ import pytest
 from encoded import ALPHA, CMYK, DEEP, GREY, HEIGHT, RGB, WHOLE, WIDTH, by_gdal, by_pillow
 from PIL import Image
 
-from batchseg.errors import NoImageError, SourceError
+from batchseg.errors import SourceError
 from batchseg.pixels.photo.decode import decode
 
 
@@ -120,13 +120,13 @@ HEIC = b"\0\0\0\x1cftypheic\0\0\0\0mif1heicmiaf"
 )
 def test_heic_without_its_decoder_is_told_by_name(monkeypatch, head):
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
-    with pytest.raises(NoImageError, match=r"is a HEIC picture; install pillow-heif .*`batchseg retry`"):
+    with pytest.raises(SourceError, match=r"is a HEIC picture; install pillow-heif .*`batchseg retry`"):
         decode(head + bytes(99), "x.jpg")
 
 
 def test_avif_without_its_decoder_is_told_by_name(monkeypatch):
     monkeypatch.setattr("PIL.AvifImagePlugin.SUPPORTED", False)
-    with pytest.raises(NoImageError, match="is an AVIF picture, which this Pillow was built without"):
+    with pytest.raises(SourceError, match="is an AVIF picture, which this Pillow was built without"):
         decode(b"\0\0\0\x1cftypavif\0\0\0\0mif1avifmiaf", "x.avif")
 
 

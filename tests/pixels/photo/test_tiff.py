@@ -39,7 +39,7 @@ def test_overviews_and_masks_are_no_pages(tmp_path):
             "ground",
         ),
     ],
-    ids=str,
+    ids=["none", "crs", "geotransform", "points"],
 )
 def test_its_place_is_told(profile, place):
     found = decode(by_gdal(GREY, **profile), "x.tif").place

@@ -3,7 +3,7 @@
 Enters: tasks. Leaves: outcomes. `executor` puts the parts together:
 
 - `cluster` starts a cluster or joins one, whose `head` it asks first; `hosts` knows which of its hosts
-  answer.
+  answer, and `versions` asks which batchseg they have.
 - `fleet` has as many predictors as there is room for, `seats` the actors and who died, `slots` what the
   driver was told of them; `predictors` is the actor itself.
 - `leases` (with `lease_queue`), `finishes` and `groups` have the tasks of their kind that are under way, and

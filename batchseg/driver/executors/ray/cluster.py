@@ -17,6 +17,7 @@ from typing import Any
 import ray
 from ray import exceptions as ray_errors
 from ray._private import node, ray_constants, services
+from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 
 from batchseg.driver.executors.ray.failures import first_line
 from batchseg.driver.executors.ray.head import meet
@@ -56,6 +57,7 @@ class Cluster:
         self._cpus, self._object_store_bytes = cpus, object_store_bytes
         self._folder: Path | None = None
         self._lock: Any = None
+        self._token = contextlib.ExitStack()
         self._given_up = False
         _starting.append(self)
         self.is_own = False
@@ -96,8 +98,7 @@ class Cluster:
         root = socket_root()
         check_room(root, "Ray", nbytes=NEEDED_BYTES, files=NEEDED_FILES)
         self._folder, self._lock = held_folder(RAY_PREFIX, root=root)
-        # Or else Ray makes one and keeps it in the home folder, of which there may be none.
-        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        self._token.enter_context(own_token())
         with lean_head():
             ray.init(
                 address="local",  # whatever RAY_ADDRESS says
@@ -154,6 +155,7 @@ class Cluster:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._lock.close()
             self._folder = None
+            self._token.close()
 
 
 _starting: list[Cluster] = []
@@ -185,6 +187,26 @@ def _because_of(error: BaseException) -> str:
     if isinstance(error, RuntimeError) and NO_NODE in str(error):
         return "; no Ray node of it runs on this host: `ray start --address` makes one"
     return f" ({first_line(error)})" if isinstance(error, ray_errors.AuthenticationError) else ""
+
+
+@contextlib.contextmanager
+def own_token() -> Iterator[None]:
+    """Within it, this process and those that it starts have one token; clusters joined later have their own.
+
+    Ray would make one and keep it in the home folder, of which there may be none. It also keeps in memory the
+    token of the cluster that this process joined before, and what it sets in the environment stays there.
+    """
+    before = {name: os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_MODE")}
+    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    AuthenticationTokenLoader.instance().reset_cache()
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+        Config.initialize("")  # which has what the environment said of the mode
+        AuthenticationTokenLoader.instance().reset_cache()
 
 
 @contextlib.contextmanager

@@ -7,27 +7,25 @@ import math
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from batchseg.driver.executors.ray import tasks  # sets what Ray reads when it is imported
 
 # isort: split
 import ray
 
+from batchseg.driver.executors.ray.calls import PredictorCalls
 from batchseg.driver.executors.ray.cluster import Cluster
-from batchseg.driver.executors.ray.finishes import Finishes
 from batchseg.driver.executors.ray.fleet import Capacity, Fleet
-from batchseg.driver.executors.ray.groups import GroupInspections, Groups
 from batchseg.driver.executors.ray.headers import HeaderReader
 from batchseg.driver.executors.ray.hosts import Hosts
-from batchseg.driver.executors.ray.leases import REMOTE_READS, Leases
-from batchseg.driver.executors.ray.predictors import PredictorMaker
+from batchseg.driver.executors.ray.predictors import PredictorMaker, leases_at_once
 from batchseg.driver.executors.ray.seats import Seats
+from batchseg.driver.executors.ray.side_tasks import SideTasks
 from batchseg.driver.executors.ray.slots import Slots
+from batchseg.driver.executors.ray.versions import check_hosts
 from batchseg.driver.tasks import (
-    FinishTask,
     GroupTask,
-    InspectionTask,
     LeaseTask,
     Outcome,
     Slot,
@@ -43,7 +41,7 @@ from batchseg.system import storage
 from batchseg.system.machine import core_count
 
 WARM_WORKERS, WARM_SECONDS = 2, 0.5
-"""One to read and one to write. An idle worker costs 1 % of a core, so not more than are of use at first."""
+"""One for headers and one to finish. An idle worker costs 1 % of a core, so not more than are of use."""
 
 IDLE_SECONDS = 0.02
 
@@ -53,24 +51,6 @@ TEND_SECONDS = 0.2
 ASK_SHARE, GATHER_SECONDS = 0.05, 0.1
 """Of the time that asking for what is ready may take, as it asks for all that is under way (0.3 us each, and
 thousands of them): so after the first answer it waits for more, a tenth of a second at most."""
-
-
-class UnderWay(Protocol):
-    """The tasks of one kind that Ray has. References are of what may come next."""
-
-    def submit(self, task: Any) -> None: ...
-
-    def abandon(self, task: Any) -> Step | Literal["lost"]: ...
-
-    def references(self) -> list[Any]: ...
-
-    def ended(self, ready: Sequence[Any]) -> list[Outcome]:
-        """Outcomes of those references that are this kind's, of some that are ready."""
-        ...
-
-    def lost(self) -> list[Outcome]:
-        """Outcomes of what went with a host, which no reference tells in time."""
-        ...
 
 
 class RayExecutor:
@@ -104,16 +84,19 @@ class RayExecutor:
         self._closing, self._starting = threading.Event(), threading.Lock()
         self._cluster = Cluster(address, cpus=workers, object_store_bytes=object_store_bytes)
         self._hosts = Hosts(self._cluster.own_processes())
+        if not self._cluster.is_own:
+            try:
+                check_hosts(self._hosts)
+            except BaseException:
+                self._hosts.close()
+                raise
         self._headers = HeaderReader(self._where, self._hosts, timeout, self._closing)
         self._fleet: Fleet | None = None
-        self._under_way: dict[type[Task], UnderWay] = {}
         self._hellos: list[Any] = []
         self._tended_at, self._gathers = -math.inf, 0.0
 
-    def headers(self, sources: Sequence[Source]) -> Iterator[Scene | Refusal]:
-        if self._cluster.is_own and sources and not sources[0].is_local:
-            self._warm(REMOTE_READS - WARM_WORKERS, [sources[0].uri, self._output])
-        yield from self._headers.read(sources)
+    def headers(self, sources: Iterator[Source]) -> Iterator[Scene | Refusal]:
+        return self._headers.read(sources)
 
     def samples(self, scenes: Sequence[Scene], recipe: Recipe) -> list[ValueSample]:
         return self._headers.samples(scenes, recipe)
@@ -130,7 +113,9 @@ class RayExecutor:
             )
             capacity = Capacity(self._hosts, asked=self._asked_workers, device=recipe.device, gpus=self._gpus)
             count = capacity.wanted
-            cores = core_count() if self._cluster.is_own else count
+            cores = core_count()
+            if not self._cluster.is_own:
+                cores = int(sum(host.cpus for host in self._hosts.all()))
             maker = PredictorMaker(
                 context=context,
                 device=recipe.device,
@@ -149,42 +134,43 @@ class RayExecutor:
         """The parts that know the run's recipe; gives the last of them."""
         hosts, seats = self._hosts, Seats(maker.make, self._hosts)
         self._slots = Slots(seats, hosts)
-        self._leases = Leases(context, hosts, seats, self._slots, maker)
-        self._under_way = {
-            LeaseTask: self._leases,
-            FinishTask: Finishes(context, hosts, self._slots),
-            GroupTask: Groups(context, hosts, seats),
-            InspectionTask: GroupInspections(context, hosts),
-        }
+        self._calls = PredictorCalls(context, hosts, seats, self._slots, maker)
+        self._aside = SideTasks(context, hosts, self._slots)
         self._seats = seats
-        self._fleet = fleet = Fleet(hosts, seats, capacity)
+        self._fleet = fleet = Fleet(hosts, seats, capacity, leases_at_once(maker.readers))
         return fleet
 
     def _warm(self, count: int, uris: list[str]) -> list[Any]:
         return [tasks.warm.remote(self._where, uris, WARM_SECONDS) for _ in range(count)]
 
     def submit(self, task: Task) -> None:
-        self._under_way[type(task)].submit(task)
+        if isinstance(task, LeaseTask | GroupTask):
+            self._calls.submit(task)
+        else:
+            self._aside.submit(task)
 
     def abandon(self, task: Task) -> Step | Literal["lost"]:
-        return self._under_way[type(task)].abandon(task)
+        if isinstance(task, LeaseTask | GroupTask):
+            return self._calls.abandon(task)
+        return self._aside.abandon(task)
+
+    def withdraw(self, task: LeaseTask) -> None:
+        self._calls.withdraw(task)
 
     def poll(self, timeout: float) -> list[Outcome]:
         if self._fleet is None:
             time.sleep(min(timeout, IDLE_SECONDS))
             return []
         outcomes = self._tend(self._fleet)
-        self._leases.launch()
-        parts = self._under_way.values()
-        awaited = [ref for part in parts for ref in part.references()]
+        self._calls.launch()
+        awaited = [*self._calls.references(), *self._aside.references()]
         if outcomes or not awaited:
             time.sleep(0.0 if outcomes else min(timeout, IDLE_SECONDS))
             return outcomes
         ready = self._ready([*awaited, *self._hellos], timeout)
-        outcomes = [outcome for part in parts for outcome in part.ended(ready)]
+        outcomes = [*self._calls.ended(ready), *self._aside.ended(ready)]
         if any(hello in ready for hello in self._hellos):
             self._tended_at = -math.inf
-        self._leases.launch()
         return outcomes
 
     def _ready(self, awaited: list[Any], timeout: float) -> list[Any]:
@@ -208,7 +194,7 @@ class RayExecutor:
         self._hellos = self._seats.hellos()
         live = fleet.live()
         outcomes: list[Outcome] = [SlotsChanged(slots=tuple(live))] if self._slots.tell(live) else []
-        return outcomes + [outcome for part in self._under_way.values() for outcome in part.lost()]
+        return [*outcomes, *self._calls.lost(), *self._aside.lost()]
 
     def check(self) -> None:
         """Raises StoppedError where the cluster's head, or a process of the run's own cluster, is gone."""
@@ -220,7 +206,7 @@ class RayExecutor:
         with self._starting:  # a start under way in another thread ends first
             pass
         if self._fleet is not None:
-            self._leases.close()
+            self._calls.close()
             self._seats.close()
         self._hosts.close()
         self._cluster.close()

@@ -33,9 +33,9 @@ def failure_of(error: BaseException, step: Step) -> Failure:
     A process that touches shared memory on a full disk is ended by SIGBUS: no source is to blame for it.
     """
     if isinstance(error, FULL_ERRORS) or is_full(error) or full_disks():
-        said = describe(error) if isinstance(error, OSError) else first_line(error)
+        said = describe(error) if isinstance(error, OSError) else f"{first_line(error)}; make room, run again"
         left = "; ".join(full_disks()) or "Ray keeps data in /dev/shm and in the temporary folder (TMPDIR)"
-        msg = f"no room for what is in flight: {said} ({left}); make room, or lower max_in_flight"
+        msg = f"no room for Ray's data: {said} ({left})"
         return Failure(kind="lost", step=step, reason=msg, fatal=StoppedError(msg))
     if isinstance(error, LOST_ERRORS):
         memory = isinstance(error, ray_errors.OutOfMemoryError)

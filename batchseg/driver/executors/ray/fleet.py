@@ -7,7 +7,8 @@ from typing import Any
 import ray
 
 from batchseg.driver.executors.ray.hosts import Host, Hosts
-from batchseg.driver.executors.ray.seats import MAX_RESTARTS_IN_A_ROW, Seats
+from batchseg.driver.executors.ray.seats import Seats
+from batchseg.driver.executors.restarts import all_died
 from batchseg.driver.tasks import Slot
 from batchseg.errors import ConfigError, StoppedError
 
@@ -52,10 +53,11 @@ class Fleet:
         hosts: of the cluster.
         seats: none of which is taken yet.
         capacity: how many are wanted.
+        leases: that each takes at once.
     """
 
-    def __init__(self, hosts: Hosts, seats: Seats, capacity: Capacity) -> None:
-        self._hosts, self._seats, self._capacity = hosts, seats, capacity
+    def __init__(self, hosts: Hosts, seats: Seats, capacity: Capacity, leases: int) -> None:
+        self._hosts, self._seats, self._capacity, self._leases = hosts, seats, capacity, leases
         self._lived = time.monotonic()
 
     def start(self, is_closing: Callable[[], bool], warm: list[Any]) -> None:
@@ -94,7 +96,7 @@ class Fleet:
     def live(self) -> list[Slot]:
         """Predictors that take work: loaded, on a host that answers."""
         return [
-            Slot(id=seat.id, cpu_class=seat.cpu_class)
+            Slot(id=seat.id, cpu_class=seat.cpu_class, leases=self._leases)
             for seat in self._seats.ready()
             if self._hosts.state(seat.node) == "here"
         ]
@@ -131,6 +133,4 @@ class Fleet:
     def _give_up_if_closed(self) -> None:
         seats = self._seats.all()
         if seats and all(seat.is_closed for seat in seats):
-            why = next((f" ({seat.why})" for seat in seats if seat.why), "")
-            msg = f"a predictor died {MAX_RESTARTS_IN_A_ROW + 1} times in a row; is there enough memory?{why}"
-            raise StoppedError(msg)
+            raise all_died(seat.why for seat in seats)

@@ -7,8 +7,9 @@ import ray
 
 from batchseg.driver.executors.group_worker import group_worker
 from batchseg.driver.executors.ray.tasks import RunContext, Where
-from batchseg.driver.scene_worker import LeaseMasks, LeasePixels, predict_lease
-from batchseg.driver.tasks import Failure, Group, GroupAnswer
+from batchseg.driver.lease_worker import LeaseStep, LeaseWorker
+from batchseg.driver.scene_worker import Lease, LeaseResult
+from batchseg.driver.tasks import LEASES_AT_ONCE, Failure, Group, GroupAnswer, Isolation
 from batchseg.engines.base import telling_line
 from batchseg.errors import BatchsegError
 from batchseg.job.recipe import Product, Recipe
@@ -18,16 +19,24 @@ from batchseg.system.machine import cpu_class
 
 
 class PredictorActor:
-    """A process that holds a loaded network: it predicts leases, or does whole groups of photographs."""
+    """A process that holds a loaded network: it does whole leases of scenes, or groups of photographs."""
 
-    def __init__(self, recipe: Recipe, batch_size: int, output: str, product: Product, readers: int) -> None:
-        self._recipe, self._batch_size = recipe, batch_size
-        self._predictor = load_predictor(recipe, batch_size=batch_size)
-        self._worker = group_worker(
+    def __init__(
+        self, recipe: Recipe, batch_size: int, output: str, product: Product, readers: int, timeout: float
+    ) -> None:
+        self._recipe = recipe
+        predictor = load_predictor(recipe, batch_size=batch_size)
+        self._leases = LeaseWorker(
+            *(output, recipe, product, predictor),
+            batch_size=batch_size,
+            readers=min(readers, MOST_READERS),
+            timeout=timeout,
+        )
+        self._groups = group_worker(
             output,
             recipe,
             product,
-            self._predictor,
+            predictor,
             batch_size=batch_size,
             readers=readers,
             cpu_class=self.hello()[1],
@@ -38,29 +47,48 @@ class PredictorActor:
         node: str = ray.get_runtime_context().get_node_id()
         return node, cpu_class() if self._recipe.device == "cpu" else self._recipe.facts.cpu_class
 
-    def predict(self, pixels: LeasePixels | Failure) -> LeaseMasks | Failure:
-        if isinstance(pixels, Failure):
-            return pixels
-        try:
-            return predict_lease(self._predictor, self._recipe, pixels, self._batch_size)
-        except BatchsegError as e:
-            return Failure.of(e, "predict")
-        except Exception as e:  # noqa: BLE001  Paddle raises RuntimeError, ValueError, MemoryError
-            return Failure(kind="error", step="predict", reason=f"predicting it: {telling_line(e)}")
-
-    def do_group(self, where: Where, group: Group) -> GroupAnswer | Failure:
-        """Photographs are read where they are predicted: their pixels cross no process."""
-        assert self._worker is not None  # noqa: S101  groups come of photographs alone, which have one
+    @ray.method(concurrency_group="leases")  # type: ignore[untyped-decorator]
+    def do_lease(self, where: Where, lease: Lease, isolation: Isolation) -> LeaseResult | Failure:
+        """Scenes are read and written where they are predicted: their pixels cross no process."""
         try:
             storage.adopt(where)
-            return self._worker(group)
+        except BatchsegError as e:
+            return Failure.of(e, "read")
+        return self._leases(lease, isolation)
+
+    @ray.method(concurrency_group="questions")  # type: ignore[untyped-decorator]
+    def step_of(self, lease_id: int) -> LeaseStep:
+        """What is done for a lease."""
+        return self._leases.step_of(lease_id)
+
+    @ray.method(concurrency_group="groups")  # type: ignore[untyped-decorator]
+    def do_group(self, where: Where, group: Group) -> GroupAnswer | Failure:
+        """So are photographs, one group after the other."""
+        assert self._groups is not None  # noqa: S101  groups come of photographs alone, which have one
+        try:
+            storage.adopt(where)
+            return self._groups(group)
         except BatchsegError as e:
             return Failure.of(e, "group")
-        except Exception as e:  # noqa: BLE001  as above
+        except Exception as e:  # noqa: BLE001  Paddle raises RuntimeError, ValueError, MemoryError
             return Failure(kind="error", step="group", reason=f"predicting it: {telling_line(e)}")
 
 
-remote_predictor: Any = ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0)(PredictorActor)
+MOST_READERS = 6
+"""Threads that read ahead for one GPU: so many cores decode some 500 megapixels a second of deflate."""
+
+
+def leases_at_once(readers: int) -> int:
+    """Of a predictor with so many threads that read: beside theirs one is predicted, and one written."""
+    return max(LEASES_AT_ONCE, min(readers, MOST_READERS) + 2)
+
+
+CONCURRENCY = {"leases": leases_at_once(MOST_READERS), "questions": 1, "groups": 1}
+"""Threads of an actor: the leases that it is given at once wait in it for each other."""
+
+remote_predictor: Any = ray.remote(
+    num_cpus=1, max_restarts=0, max_task_retries=0, concurrency_groups=CONCURRENCY
+)(PredictorActor)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +101,7 @@ class PredictorMaker:
     """That each one reserves where the device is "gpu"; it may be a part of one."""
     batch_size: int
     readers: int
-    """Threads of each that read and decode photographs ahead."""
+    """Threads of each that read ahead."""
 
     def make(self) -> Any:
         """A predictor that reserves its GPU, or its CPU."""
@@ -92,5 +120,5 @@ class PredictorMaker:
     def _make(self, **options: Any) -> Any:
         of = self.context
         return remote_predictor.options(**options).remote(
-            of.recipe, self.batch_size, of.output, of.product, self.readers
+            of.recipe, self.batch_size, of.output, of.product, self.readers, of.timeout
         )

@@ -14,10 +14,8 @@ from ray import exceptions as ray_errors
 
 from batchseg.driver.executors.ray.failures import first_line
 from batchseg.driver.executors.ray.hosts import Hosts
+from batchseg.driver.executors.restarts import is_enough
 from batchseg.errors import ModelError
-
-MAX_RESTARTS_IN_A_ROW = 3
-"""Predictors that die before their first answer, one after the other, before their seat is closed."""
 
 
 @dataclass(slots=True)
@@ -37,7 +35,7 @@ class Seat:
 
     @property
     def is_closed(self) -> bool:
-        return self.died_in_a_row > MAX_RESTARTS_IN_A_ROW
+        return is_enough(self.died_in_a_row)
 
     @property
     def is_ready(self) -> bool:

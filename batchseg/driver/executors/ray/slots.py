@@ -14,23 +14,13 @@ class Slots:
         self._seats, self._hosts = seats, hosts
         self._told: Sequence[Slot] = ()
         self._ids: set[int] = set()
-        self.host_count = 1
-        """That they are on."""
 
     def tell(self, live: Sequence[Slot]) -> bool:
         """Take note of the predictors that take work from now on; whether they are others than before."""
         if list(live) == list(self._told):
             return False
-        seats = [self._seats.get(slot.id) for slot in live]
         self._told, self._ids = live, {slot.id for slot in live}
-        self.host_count = max(1, len({seat.node for seat in seats if seat is not None}))
         return True
-
-    def __len__(self) -> int:
-        return len(self._ids)
-
-    def __contains__(self, slot: int) -> bool:
-        return slot in self._ids
 
     def takes_work(self, slot: int) -> bool:
         """Whether a slot's predictor is there and loaded; one that died may be made anew."""

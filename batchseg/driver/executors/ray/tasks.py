@@ -22,34 +22,22 @@ os.environ.setdefault("RAY_DISABLE_FAILURE_SIGNAL_HANDLER", "1")
 
 import ray
 
-from batchseg.driver.scene_worker import (
-    Lease,
-    LeaseMasks,
-    LeasePixels,
-    LeaseResult,
-    read_lease,
-    read_lease_alone,
-    write_lease,
-)
 from batchseg.driver.tasks import (
     Failure,
     FinishOutcome,
     FinishTask,
     Group,
     Inspected,
-    died_reading,
-    failed_reading,
     finished,
     from_stream,
 )
 from batchseg.errors import BatchsegError
 from batchseg.inputs.source import Refusal, Scene, Source
 from batchseg.job.recipe import Product, Recipe
-from batchseg.pixels.header import read_header, read_headers_alone
+from batchseg.pixels.header import read_headers_alone, read_some_headers
 from batchseg.pixels.value_samples import sample_scenes
 from batchseg.pixels.values import ValueSample
 from batchseg.system import storage
-from batchseg.system.processes import ProcessDiedError
 
 FETCH_SECONDS = 15.0
 """For an answer that lies on another host; it was cut off if that does not do."""
@@ -86,7 +74,7 @@ def warm(where: Where, uris: list[str], seconds: float) -> None:
 @ray.remote(num_cpus=0, max_retries=0)
 def headers(where: Where, sources: list[Source]) -> list[Scene | Refusal]:
     storage.adopt(where)
-    return [read_header(source) for source in sources]
+    return read_some_headers(sources)
 
 
 @ray.remote(num_cpus=0, max_retries=0, num_returns="streaming")
@@ -102,35 +90,6 @@ def samples(where: Where, recipe: Recipe, scenes: list[Scene]) -> list[ValueSamp
 
 
 @ray.remote(num_cpus=0, max_retries=0)
-def read(where: Where, recipe: Recipe, lease: Lease, isolated: bool, timeout: float) -> LeasePixels | Failure:
-    try:
-        storage.adopt(where)
-        if isolated:
-            # Shorter than the driver waits: this process must outlive the fresh one to end it.
-            return read_lease_alone(recipe, lease, 0.8 * timeout)
-        return read_lease(recipe, lease)
-    except BatchsegError as e:
-        return Failure.of(e, "read")
-    except ProcessDiedError as e:
-        return died_reading(lease, e)
-    except Exception as e:  # noqa: BLE001  a defect over one source must not end a night
-        return failed_reading(e)
-
-
-@ray.remote(num_cpus=0, max_retries=0)
-def write(
-    where: Where, output: str, recipe: Recipe, lease: Lease, masks: LeaseMasks | Failure
-) -> LeaseResult | Failure:
-    storage.adopt(where)
-    if isinstance(masks, Failure):
-        return masks
-    try:
-        return write_lease(output, recipe, lease, masks)
-    except BatchsegError as e:
-        return Failure.of(e, "write")
-
-
-@ray.remote(num_cpus=0, max_retries=0)
 def finish(where: Where, output: str, recipe: Recipe, product: Product, task: FinishTask) -> FinishOutcome:
     storage.adopt(where)
     return finished(output, recipe, product, task)
@@ -143,6 +102,8 @@ def inspect_group(where: Where, recipe: Recipe, group: Group, timeout: float) ->
     try:
         storage.adopt(where)
         rows = from_stream(group.images).to_pylist()
-        return inspect_photos(rows, recipe, timeout, memory=group.memory, alone=group.alone)
+        return inspect_photos(
+            rows, recipe, timeout, memory=group.memory, alone=group.alone, usual=group.usual
+        )
     except BatchsegError as e:
         return Failure.of(e, "group")

@@ -48,7 +48,6 @@ def cluster_of(monkeypatch, tmp_path):
     monkeypatch.setattr(ray_cluster, "lean_head", contextlib.nullcontext)
     monkeypatch.setattr(ray_cluster, "full_disks", list)
     monkeypatch.setattr(ray_cluster, "meet", lambda address: None)
-    monkeypatch.setenv("RAY_AUTH_TOKEN", "0" * 64)
     return make
 
 
@@ -135,6 +134,7 @@ import os, subprocess, sys
 from batchseg.driver.executors.ray import tasks
 from batchseg.driver.executors.ray.cluster import Cluster
 import ray
+from ray._raylet import AuthenticationTokenLoader
 
 STRANGER = '''
 import sys
@@ -143,6 +143,9 @@ from batchseg.driver.executors.ray.head import meet
 with lean_head():  # or else 127.0.0.1 is another address of this host to Ray
     meet(sys.argv[1])
 '''
+os.environ.update(RAY_AUTH_TOKEN="1" * 64, RAY_AUTH_MODE="token")
+AuthenticationTokenLoader.instance().has_token()  # as after joining a cluster, which Ray remembers
+del os.environ["RAY_AUTH_TOKEN"], os.environ["RAY_AUTH_MODE"]
 cluster = Cluster(None, cpus=1, object_store_bytes=80 * 2**20)
 address = ray.get_runtime_context().gcs_address
 environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
@@ -153,18 +156,20 @@ for tokens in ({}, {"RAY_AUTH_TOKEN": "0" * 64}, {"RAY_AUTH_TOKEN": os.environ["
     )
     print(asked.returncode, asked.stderr.splitlines()[-2:])
 cluster.close()
+print([name for name in os.environ if name.startswith("RAY_AUTH")])
 """
-"""A cluster as a run has it, and processes of this host that know its address: without its token, with
-another, and with its token."""
+"""A cluster as a run has it in a process that joined another before, and processes of this host that know its
+address: without its token, with another, and with its token."""
 
 
-def test_who_has_not_the_runs_token_gets_no_answer(tmp_path):
+def test_who_has_not_the_runs_token_gets_no_answer_and_it_goes_with_the_run(tmp_path):
     command = [sys.executable, "-c", RUN_AND_STRANGER, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    without, other, right = done.stdout.splitlines()
+    without, other, right, left = done.stdout.splitlines()
     assert re.match(r"1 .*ConfigError: the Ray cluster at .* asks for a token, and there is none in", without)
     assert re.match(r"1 .*asks for a token, another one than is in RAY_AUTH_TOKEN", other)
     assert right.startswith("0 ")
+    assert left == "[]"  # clusters that this process joins later have tokens of their own
 
 
 def test_where_nothing_can_connect_to_loopback_nothing_is_started(cluster_of, monkeypatch):

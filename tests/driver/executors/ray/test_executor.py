@@ -8,8 +8,9 @@ from factories import make_scene, make_source
 from ray import exceptions as ray_errors
 from ray_fakes import CONTEXT, FakeActor, FakeHosts, FakeRay, fake_tasks, make_task
 
+from batchseg.driver.executors.ray import calls as ray_calls
 from batchseg.driver.executors.ray import executor as ray
-from batchseg.driver.executors.ray import failures, finishes, fleet, groups, leases, seats
+from batchseg.driver.executors.ray import failures, fleet, seats, side_tasks
 from batchseg.driver.executors.ray.executor import RayExecutor
 from batchseg.driver.executors.ray.fleet import Capacity
 from batchseg.driver.tasks import (
@@ -45,12 +46,13 @@ class FakeCluster:
 def calls(monkeypatch):
     fake = FakeRay()
     tasks = fake_tasks(fake)
-    for module in (ray, finishes, fleet, groups, leases, seats):
+    for module in (ray, fleet, ray_calls, seats, side_tasks):
         monkeypatch.setattr(module, "ray", fake)
-    for module in (ray, finishes, groups, leases):
+    for module in (ray, ray_calls, side_tasks):
         monkeypatch.setattr(module, "tasks", tasks)
     monkeypatch.setattr(ray, "Cluster", FakeCluster)
     monkeypatch.setattr(ray, "Hosts", lambda own: FakeHosts())
+    monkeypatch.setattr(ray, "check_hosts", lambda hosts: None)
     monkeypatch.setattr(ray, "TEND_SECONDS", 0.0)
     monkeypatch.setattr(failures, "full_disks", list)
     return fake
@@ -73,7 +75,7 @@ def executor(calls):
     """One with two predictors, that are loaded, and of which the driver was told."""
     made = new()
     capacity = Capacity(made._hosts, asked=2, device="cpu", gpus=1.0)
-    made._build(CONTEXT, capacity, SimpleNamespace(make=lambda: FakeActor(calls)))
+    made._build(CONTEXT, capacity, SimpleNamespace(readers=1, make=lambda: FakeActor(calls)))
     made._seats.keep(2)
     for seat, node in zip(made._seats.all(), "ab", strict=True):
         calls.answers[seat.hello] = (node, "avx2")
@@ -86,9 +88,8 @@ def group(number):
 
 
 def reference(executor, name):
-    (ref,) = (
-        ref for part in executor._under_way.values() for ref in part.references() if ref.startswith(name)
-    )
+    references = [*executor._calls.references(), *executor._aside.references()]
+    (ref,) = (ref for ref in references if ref.startswith(name))
     return ref
 
 
@@ -104,16 +105,16 @@ def test_every_kind_of_task_has_its_answer(executor, calls):
     assert executor.poll(0.0) == []
     finished = "what the finish task gives"
     calls.answers |= {
-        reference(executor, "write"): "lease",
+        reference(executor, "lease"): "lease",
         reference(executor, "finish"): finished,
         reference(executor, "group"): "group",
         reference(executor, "inspect"): "inspected",
     }
-    lease, *others = executor.poll(0.0)
+    lease, group_done, *others = executor.poll(0.0)
     assert lease == LeaseOutcome(lease_id=1, result="lease")
+    assert group_done == GroupOutcome(group_id=2, result="group")
     assert others[0] == finished
-    assert others[1] == GroupOutcome(group_id=2, result="group")
-    assert (others[2].group_id, others[2].result) == (3, "inspected")
+    assert (others[1].group_id, others[1].result) == (3, "inspected")
     assert executor.poll(0.0) == []
 
 
@@ -121,8 +122,16 @@ def test_a_task_that_is_given_up_has_none(executor, calls):
     task, inspected = make_task(1), InspectionTask(group=group(3))
     executor.submit(task)
     executor.submit(inspected)
-    assert (executor.abandon(task), executor.abandon(inspected)) == ("read", "group")
+    assert (executor.abandon(task), executor.abandon(inspected)) == ("predict", "group")
+    assert executor.poll(0.0) == [SlotsChanged(slots=(SLOTS[1],))]
     assert executor.poll(0.0) == []
+
+
+def test_a_lease_that_is_taken_back_has_none(executor, calls):
+    executor.submit(make_task(1))
+    executor.withdraw(make_task(1))
+    assert executor.poll(0.0) == []
+    assert calls.killed == []
 
 
 def test_what_went_with_a_host_is_told_with_the_slots_that_are_left(executor):
@@ -135,7 +144,7 @@ def test_what_went_with_a_host_is_told_with_the_slots_that_are_left(executor):
 
 def test_a_predictor_that_died_is_told_and_again_when_another_one_came(executor, calls):
     executor.submit(make_task(1))
-    calls.answers[reference(executor, "write")] = ray_errors.ActorDiedError()
+    calls.answers[reference(executor, "lease")] = ray_errors.ActorDiedError()
     (outcome,) = executor.poll(0.0)
     assert outcome.result.kind == "crash"
     assert executor.poll(0.0) == [SlotsChanged(slots=(SLOTS[1],))]
@@ -165,7 +174,9 @@ def test_a_kill_asks_nobody(executor, calls):
 def test_a_start_under_way_ends_with_the_run(calls, monkeypatch):
     """Predictors that never say hello: closing in one thread ends the wait in another."""
     made = new()
-    monkeypatch.setattr(ray, "PredictorMaker", lambda **_: SimpleNamespace(make=lambda: FakeActor(calls)))
+    monkeypatch.setattr(
+        ray, "PredictorMaker", lambda **_: SimpleNamespace(readers=1, make=lambda: FakeActor(calls))
+    )
     errors = []
 
     def start():

@@ -43,7 +43,7 @@ def test_the_end_of_a_process_is_a_crash():
 def test_no_room_ends_the_run_and_blames_no_source(error):
     failure = failure_of(error, "write")
     assert failure.kind == "lost"
-    assert "max_in_flight" in str(failure.fatal)
+    assert "make room" in str(failure.fatal)
 
 
 def test_a_crash_beside_a_full_disk_is_the_disks(monkeypatch):

@@ -9,7 +9,8 @@ import pytest
 from batchseg.driver.executors.ray import fleet as ray_fleet
 from batchseg.driver.executors.ray.fleet import Capacity, Fleet
 from batchseg.driver.executors.ray.hosts import Hosts
-from batchseg.driver.executors.ray.seats import MAX_RESTARTS_IN_A_ROW, Seats
+from batchseg.driver.executors.ray.seats import Seats
+from batchseg.driver.executors.restarts import MAX_RESTARTS_IN_A_ROW
 from batchseg.errors import ConfigError, ModelError, StoppedError
 
 
@@ -48,7 +49,7 @@ def maker(fail: Any = lambda: None) -> Any:
 
 def started(hosts: Hosts, make: Any = None, asked: int | None = None) -> tuple[Fleet, Seats]:
     seats = Seats(make or maker(), hosts)
-    fleet = Fleet(hosts, seats, Capacity(hosts, asked=asked, device="cpu", gpus=1.0))
+    fleet = Fleet(hosts, seats, Capacity(hosts, asked=asked, device="cpu", gpus=1.0), leases=5)
     fleet.start(lambda: False, [])
     return fleet, seats
 
@@ -121,4 +122,4 @@ def test_a_model_that_cannot_be_loaded_is_told_at_the_start(hosts: Watched) -> N
 def test_a_cluster_without_room_is_refused(hosts: Watched) -> None:
     with pytest.raises(ConfigError, match="no GPU"):
         capacity = Capacity(hosts, asked=None, device="gpu", gpus=1.0)
-        Fleet(hosts, Seats(maker(), hosts), capacity).start(lambda: False, [])
+        Fleet(hosts, Seats(maker(), hosts), capacity, leases=3).start(lambda: False, [])

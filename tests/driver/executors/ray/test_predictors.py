@@ -4,21 +4,22 @@ from types import SimpleNamespace
 
 import pytest
 from factories import make_recipe
-from ray_fakes import CONTEXT
+from ray_fakes import CONTEXT, make_task
 
 from batchseg.driver.executors.ray import predictors
 from batchseg.driver.executors.ray.predictors import PredictorActor, PredictorMaker
-from batchseg.driver.tasks import Failure, Group
-from batchseg.errors import ModelError, SourceIOError
+from batchseg.driver.tasks import Group
+from batchseg.errors import SourceIOError, StoppedError
 
-LOST = Failure(kind="lost", step="read", reason="its host went away")
 SCENES = SimpleNamespace(photographs=None)
 
 
 @pytest.fixture
 def actor(monkeypatch):
     monkeypatch.setattr(predictors, "load_predictor", lambda *_, **__: "network")
-    return PredictorActor(make_recipe(), 4, "out", SCENES, 2)
+    here = SimpleNamespace(get_node_id=lambda: "here")
+    monkeypatch.setattr(predictors.ray, "get_runtime_context", lambda: here)  # which would start Ray
+    return PredictorActor(make_recipe(), 4, "out", SCENES, 2, 60.0)
 
 
 def raising(error):
@@ -28,32 +29,34 @@ def raising(error):
     return step
 
 
-def test_what_was_not_read_is_passed_on(actor):
-    assert actor.predict(LOST) is LOST
+def test_a_lease_is_the_workers(actor, monkeypatch):
+    lease = make_task(0).lease
+    monkeypatch.setattr(actor, "_leases", lambda *given: given)
+    assert actor.do_lease({}, lease, "read") == (lease, "read")
+    monkeypatch.setattr(predictors.storage, "adopt", raising(StoppedError("another charset")))
+    failure = actor.do_lease({}, lease, "none")
+    assert isinstance(failure.fatal, StoppedError)
 
 
-def test_pixels_go_through_the_network(actor, monkeypatch):
-    monkeypatch.setattr(predictors, "predict_lease", lambda *arguments: arguments)
-    assert actor.predict("pixels") == ("network", make_recipe(), "pixels", 4)
+def test_it_says_what_it_is_at_while_it_works(actor, monkeypatch):
+    monkeypatch.setattr(actor, "_leases", SimpleNamespace(step_of=lambda lease_id: f"read {lease_id}"))
+    assert actor.step_of(3) == "read 3"
 
 
-def test_an_error_of_the_network_is_the_leases_and_one_of_the_model_everybodys(actor, monkeypatch):
-    monkeypatch.setattr(predictors, "predict_lease", raising(RuntimeError("\nno kernel")))
-    failure = actor.predict("pixels")
-    assert (failure.kind, failure.step, failure.fatal) == ("error", "predict", None)
-    assert "no kernel" in failure.reason
-    monkeypatch.setattr(predictors, "predict_lease", raising(ModelError("class 300")))
-    assert isinstance(actor.predict("pixels").fatal, ModelError)
+@pytest.mark.parametrize(("readers", "leases"), [(1, 3), (2, 4), (6, 8), (32, 8)])
+def test_as_many_leases_are_read_as_there_are_threads_for(readers, leases):
+    assert predictors.leases_at_once(readers) == leases
+    assert predictors.CONCURRENCY["leases"] >= leases
 
 
 def test_a_group_is_the_workers(actor, monkeypatch):
     group = Group(id=1, work="predict", images=b"", count=1)
-    monkeypatch.setattr(actor, "_worker", lambda group: f"group {group.id}")
+    monkeypatch.setattr(actor, "_groups", lambda group: f"group {group.id}")
     assert actor.do_group({}, group) == "group 1"
-    monkeypatch.setattr(actor, "_worker", raising(SourceIOError("gone")))
+    monkeypatch.setattr(actor, "_groups", raising(SourceIOError("gone")))
     failure = actor.do_group({}, group)
     assert (failure.step, failure.transient, failure.fatal) == ("group", True, None)
-    monkeypatch.setattr(actor, "_worker", raising(MemoryError()))
+    monkeypatch.setattr(actor, "_groups", raising(MemoryError()))
     assert actor.do_group({}, group).kind == "error"
 
 
@@ -71,5 +74,5 @@ def test_only_the_predictors_of_slots_reserve_something(monkeypatch, device, res
     maker = PredictorMaker(context=CONTEXT, device=device, gpus=0.5, batch_size=4, readers=2)
     maker.make()
     maker.make_beside(node="b")
-    arguments = ("recipe", 4, "out", "product", 2)
+    arguments = ("recipe", 4, "out", "product", 2, 60.0)
     assert made == [(reserved, arguments), ({"num_gpus": 0, "num_cpus": 0, "node": "b"}, arguments)]

@@ -5,7 +5,8 @@ from ray import exceptions as ray_errors
 from ray_fakes import FakeActor, FakeHosts, FakeRay, seated
 
 from batchseg.driver.executors.ray import seats as ray_seats
-from batchseg.driver.executors.ray.seats import MAX_RESTARTS_IN_A_ROW, Seats
+from batchseg.driver.executors.ray.seats import Seats
+from batchseg.driver.executors.restarts import MAX_RESTARTS_IN_A_ROW
 
 
 @pytest.fixture
