@@ -14,6 +14,8 @@ import threading
 import time
 
 WATCHED = "batchseg.engines.base"
+ENDING = 0.1
+"""Seconds. A thread that ends is no longer Python's for some milliseconds, and still the system's."""
 
 _within = threading.local()
 
@@ -52,15 +54,22 @@ class _Noted:
             try:
                 return found(*arguments, **options)
             finally:
-                if self._threads is None:
-                    own = {thread.native_id for thread in threading.enumerate()}
-                    self._threads = _threads() - known - own
                 spent, ended = self._cpu() - cpu, time.time()
+                if self._threads is None:
+                    spent += self._find_threads(known)
                 _within.call = False
                 os.write(self._file, f"{os.getpid()} {began:.6f} {ended:.6f} {spent:.6f}\n".encode())
 
         setattr(self, name, call)
         return call
+
+    def _find_threads(self, known):
+        """Find the engine's own threads after the first call. Returns the CPU seconds that they took."""
+        own = {thread.native_id for thread in threading.enumerate()}
+        appeared = {thread: _cpu_of(thread) for thread in _threads() - known - own}
+        time.sleep(ENDING)
+        self._threads = appeared.keys() & _threads()
+        return sum(appeared[thread] for thread in self._threads)
 
     def _cpu(self):
         return time.thread_time() + sum(map(_cpu_of, self._threads or ()))
