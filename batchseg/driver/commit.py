@@ -15,7 +15,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import pyarrow as pa
 
 from batchseg.driver.events import Committed, Listener, SceneRefused
-from batchseg.driver.loop import GivenUpError
+from batchseg.driver.given_up import GivenUpError
 from batchseg.errors import OutputError
 from batchseg.inputs.source import Source, words
 from batchseg.inputs.source import compute as pc

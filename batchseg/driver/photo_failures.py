@@ -9,7 +9,7 @@ Where group after group fails, nobody is at fault but the environment, and the r
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from batchseg.driver.loop import LOST_LIMIT, GivenUpError
+from batchseg.driver.given_up import LOST_LIMIT, GivenUpError
 from batchseg.driver.photo_queue import PhotoWork
 from batchseg.driver.tasks import Failure
 from batchseg.inputs.source import Doubt, words

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from batchseg.driver.loop import GivenUpError
+from batchseg.driver.given_up import GivenUpError
 from batchseg.driver.photo_failures import names_of
 from batchseg.driver.photo_queue import PhotoWork
 from batchseg.driver.tasks import Executor, InspectionTask

@@ -1,13 +1,11 @@
-"""Groups out, ledger rows in: the loop that holds a run over photographs together.
+"""The loop over photographs: groups out, ledger rows in.
 
 `photo_queue` knows what is left and how large a group is, `photo_failures` whose fault a failure is,
 `photo_inspection` looks at photographs whose group failed.
 """
 
-import contextlib
 import itertools
 import math
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +14,8 @@ import pyarrow as pa
 
 from batchseg.driver.commit import PhotoCommits, Refusals
 from batchseg.driver.events import GroupDone, Listener, Retried
-from batchseg.driver.loop import POLL_SECONDS, GivenUpError, Tally, drain, is_failure, late
+from batchseg.driver.given_up import GivenUpError, late
+from batchseg.driver.loop import Loop
 from batchseg.driver.photo_failures import PhotoFailures, left_over, refusal_records
 from batchseg.driver.photo_inspection import Inspections
 from batchseg.driver.photo_queue import GROUP_SECONDS, GroupSizes, PhotoQueue, PhotoWork
@@ -32,7 +31,6 @@ from batchseg.driver.tasks import (
     SlotsChanged,
 )
 from batchseg.driver.unlike import Unlike
-from batchseg.errors import StoppedError
 from batchseg.inputs.source import LISTING, Doubt, words
 from batchseg.inputs.source import compute as pc
 from batchseg.job.settings import MAX_PHOTO_MEMORY
@@ -54,7 +52,7 @@ class _GroupInFlight:
     submitted: float
 
 
-class PhotoLoop:
+class PhotoLoop(Loop):
     """Runs groups on an executor and commits what comes back.
 
     Args:
@@ -90,11 +88,11 @@ class PhotoLoop:
         profile: bool = False,
         usual: tuple[Usual, ...] = (),
     ) -> None:
-        self._executor, self._emit, self._stop = executor, emit, stop
+        self._commits = PhotoCommits(output, ledger, superseded, emit if profile else None)
+        super().__init__(executor, stop, Refusals(stop_after, self._commits, emit))
+        self._emit = emit
         self._slots, self._timeout, self._profile = list(slots), lease_timeout, profile
         self._memory, self._epoch, self._usual = memory, epoch, usual
-        self._commits = PhotoCommits(output, ledger, superseded, emit if profile else None)
-        self._refusals = Refusals(stop_after, self._commits, emit)
         self._failures = PhotoFailures(stop_after, len(slots))
         self._sizes = GroupSizes()
         self._ids = itertools.count(1)
@@ -106,7 +104,6 @@ class PhotoLoop:
         self._hashes: list[pa.Table] = []
         self._some_are_there = False
         """Whether the listing found the files of some."""
-        self.tally = Tally()
         self.refused: list[PhotoRecord] = []
         """All that this run refused."""
         self.unlike = Unlike("photograph")
@@ -140,30 +137,29 @@ class PhotoLoop:
 
     def _run(self, work: PhotoWork) -> None:
         self._queue = PhotoQueue(work)
-        try:
-            while True:
-                if reason := self._stop():
-                    self._drain()
-                    raise StoppedError(reason)
-                self._fill()
-                self._inspections.start(
-                    most=max(1, len(self._slots)), alone=not _is_alone_out(self._flights, self._inspections)
-                )
-                self._handle(self._executor.poll(POLL_SECONDS))
-                self._give_up_late()
-                self._inspections.give_up_late()
-                if self._commits.is_due:
-                    self._commit()
-                if not (self._queue or self._flights or self._inspections):
-                    break
-            self._refusals.flush()
-        except GivenUpError as e:
-            self._commits.add(*left_over((work for work in e.over if work.how != "derive"), e.reason))
-            raise
-        finally:
-            self._commit()
+        self._work_off()
+
+    @property
+    def _is_under_way(self) -> bool:
+        return bool(self._flights)
+
+    @property
+    def _goes_on(self) -> bool:
+        return bool(self._queue or self._flights or self._inspections)
+
+    @property
+    def _is_commit_due(self) -> bool:
+        return self._commits.is_due
+
+    def _leave(self, given_up: GivenUpError) -> None:
+        groups = (work for work in given_up.over if work.how != "derive")
+        self._commits.add(*left_over(groups, given_up.reason))
 
     def _fill(self) -> None:
+        self._give_groups()
+        self._inspections.start(most=max(1, len(self._slots)), alone=self._may_be_alone)
+
+    def _give_groups(self) -> None:
         """Give groups to predictors with room, one to each before any gets a second."""
         load = Counter(flight.task.slot.id for flight in self._flights.values())
         for depth in range(GROUPS_PER_SLOT):
@@ -171,13 +167,13 @@ class PhotoLoop:
                 if load[slot.id] > depth:
                     continue
                 count = self._sizes.images(self._queue.left, len(self._slots))
-                work = self._queue.take(count, alone=not _is_alone_out(self._flights, self._inspections))
+                work = self._queue.take(count, alone=self._may_be_alone)
                 if work is not None:
                     self._submit(work, slot)
                     load[slot.id] += 1
 
     def _submit(self, work: PhotoWork, slot: Slot) -> None:
-        number, submitted = next(self._ids), time.monotonic()
+        number, submitted = next(self._ids), self._clock()
         seconds = PATIENCE * GROUP_SECONDS if work.how == "predict" else math.inf
         group = work.group(
             number,
@@ -191,22 +187,23 @@ class PhotoLoop:
         self._flights[number] = _GroupInFlight(work, task, submitted)
         self._executor.submit(task)
 
-    def _handle(self, outcomes: Iterable[Outcome]) -> None:
-        """Successes first: a failure may end the run."""
-        for outcome in sorted(outcomes, key=is_failure):
-            if isinstance(outcome, SlotsChanged):
-                self._slots = list(outcome.slots)
-            elif isinstance(outcome, InspectionOutcome):
-                self._on_inspected(outcome)
-            elif isinstance(outcome, GroupOutcome):
-                flight = self._flights.pop(outcome.group_id, None)
-                if flight is None:
-                    continue
-                self._heard_of[flight.task.slot.id] = time.monotonic()
-                if isinstance(outcome.result, Failure):
-                    self._on_failure(flight.work, outcome.result)
-                else:
-                    self._on_success(flight, outcome.result)
+    def _take(self, outcome: Outcome) -> None:
+        if isinstance(outcome, SlotsChanged):
+            self._slots = list(outcome.slots)
+        elif isinstance(outcome, InspectionOutcome):
+            self._on_inspected(outcome)
+        elif isinstance(outcome, GroupOutcome):
+            self._on_group(outcome)
+
+    def _on_group(self, outcome: GroupOutcome) -> None:
+        flight = self._flights.pop(outcome.group_id, None)
+        if flight is None:
+            return  # given up before
+        self._heard_of[flight.task.slot.id] = self._clock()
+        if isinstance(outcome.result, Failure):
+            self._on_failure(flight.work, outcome.result)
+        else:
+            self._on_success(flight, outcome.result)
 
     def _on_success(self, flight: _GroupInFlight, answer: GroupAnswer) -> None:
         work = flight.work
@@ -295,7 +292,7 @@ class PhotoLoop:
             self._refusals.add(record, is_single=had_success or is_own)
 
     def _give_up_late(self) -> None:
-        now = time.monotonic()
+        now = self._clock()
         # Of a slot's groups the last one assigned stays in the dict, which from behind is the oldest.
         oldest = {flight.task.slot.id: (key, flight) for key, flight in reversed(self._flights.items())}
         for slot, (key, flight) in oldest.items():
@@ -306,23 +303,16 @@ class PhotoLoop:
             step = self._executor.abandon(flight.task)
             reason = f"no answer within lease_timeout ({self._timeout:.0f} s)"
             self._on_failure(flight.work, late(step, reason))
+        self._inspections.give_up_late()
 
     def _commit(self) -> None:
         refused = self._commits.commit()
         self.refused += refused
         self.tally.count_refused(refused)
 
-    def _drain(self) -> None:
-        """Wait a little for what is under way, then record it."""
-
-        def handle_some() -> None:
-            with contextlib.suppress(StoppedError):
-                self._handle(self._executor.poll(POLL_SECONDS))
-
-        drain(self._flights, handle_some)
-        self._refusals.flush()
-
-
-def _is_alone_out(flights: Mapping[int, _GroupInFlight], inspections: Inspections) -> bool:
-    """Whether a photograph that takes very much memory is with a predictor, or looked at."""
-    return inspections.is_alone_out or any(flight.work.alone for flight in flights.values())
+    @property
+    def _may_be_alone(self) -> bool:
+        """Whether no photograph that takes very much memory is with a predictor, or looked at."""
+        return not (
+            self._inspections.is_alone_out or any(flight.work.alone for flight in self._flights.values())
+        )

@@ -7,8 +7,8 @@ that writes blames nobody either: the output is not the source's.
 
 from dataclasses import dataclass
 
+from batchseg.driver.given_up import LOST_LIMIT, GivenUpError
 from batchseg.driver.in_flight import LeaseInFlight
-from batchseg.driver.loop import LOST_LIMIT, GivenUpError
 from batchseg.driver.scene_queue import Retry, SceneWork
 from batchseg.driver.tasks import Failure, Isolation
 from batchseg.errors import StoppedError

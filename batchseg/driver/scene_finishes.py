@@ -37,7 +37,6 @@ class SceneFinishes:
         self._waiting: list[SceneWork] = []
         self._under_way: dict[str, tuple[SceneWork, FinishTask, float]] = {}
         """Scenes, and when their finish is given up."""
-        self._stopped = False
 
     @property
     def waits(self) -> bool:
@@ -46,18 +45,13 @@ class SceneFinishes:
 
     def add(self, work: SceneWork) -> None:
         """A scene whose shards are all there."""
-        if not self._stopped:
-            work.finishing = True
-            self._waiting.append(work)
-
-    def stop(self) -> None:
-        """Start no finish any more; those under way may come to their end."""
-        self._stopped = True
+        work.finishing = True
+        self._waiting.append(work)
 
     def start(self) -> None:
         """Finish the scenes that wait. All their records are committed."""
         waiting, self._waiting = self._waiting, []
-        for work in waiting if not self._stopped else ():
+        for work in waiting:
             cpu_class = work.cpu_class or self._usual_class
             outside = [outside_record(work.job, shard, self._recipe, cpu_class) for shard in work.outside]
             ordered = tuple(sorted([*work.records, *outside], key=lambda record: record.window))

@@ -1,4 +1,4 @@
-"""Leases out, records in: the loop that holds a run over scenes together. It never sees pixels.
+"""The loop over scenes: leases and finishes out, records in.
 
 `scene_queue` knows what is left, `scene_scheduler` who gets it, `scene_failures` whose fault a failure is,
 `scene_finishes` what becomes of a scene that is predicted.
@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterable, Sequence
 
 from batchseg.driver.commit import Commits, Refusals, refusal_record
 from batchseg.driver.events import Listener, Note, Retried, SceneDone, ShardsDone
+from batchseg.driver.given_up import GivenUpError, late
 from batchseg.driver.in_flight import LeaseInFlight, LeasesInFlight
 from batchseg.driver.intake import Later, Nothing
-from batchseg.driver.loop import POLL_SECONDS, GivenUpError, Tally, drain, is_failure, late
+from batchseg.driver.loop import POLL_SECONDS, Loop
 from batchseg.driver.plan import SceneJob
 from batchseg.driver.progress import describe_damage
 from batchseg.driver.scene_failures import SceneFailures
@@ -29,7 +30,6 @@ from batchseg.driver.tasks import (
     SlotsChanged,
 )
 from batchseg.driver.unlike import SceneReaches
-from batchseg.errors import StoppedError
 from batchseg.job.recipe import Recipe
 from batchseg.output.ledger import Ledger
 from batchseg.output.record import SceneRecord
@@ -44,7 +44,7 @@ SCENES_AHEAD, SCENES_AHEAD_PER_SLOT = 256, 8
 work of the smallest scenes."""
 
 
-class SceneLoop:
+class SceneLoop(Loop):
     """Runs a plan's jobs on an executor and commits what comes back."""
 
     def __init__(
@@ -83,14 +83,15 @@ class SceneLoop:
             usual: what the output's first scenes held.
             clock: seconds.
         """
-        self._executor, self._stop, self._emit, self._clock = executor, stop, emit, clock
-        self._lease_timeout = lease_timeout
-        self.tally, self.reaches = Tally(), SceneReaches(usual)
+        self._commits = Commits(output, ledger, clock, emit if profile else None)
+        super().__init__(executor, stop, Refusals(stop_after, self._commits, emit), clock)
+        self._emit, self._lease_timeout = emit, lease_timeout
+        self.reaches = SceneReaches(usual)
         self.flights = LeasesInFlight(slots)
         self._queue = SceneQueue(recipe)
         self._failures = SceneFailures(output)
-        self._commits = Commits(output, ledger, clock, emit if profile else None)
-        self._refusals: Refusals[SceneRecord] = Refusals(stop_after, self._commits, emit)
+        self._to_refuse: list[SceneRecord] = []
+        self._later: Later = Nothing()
         usual_class = self.flights.slots[0].cpu_class
         self._finishes = SceneFinishes(
             executor, recipe, epoch=epoch, usual_class=usual_class, timeout=lease_timeout, clock=clock
@@ -127,38 +128,39 @@ class SceneLoop:
             StoppedError: told to stop, or the environment fails; what was done is recorded.
             ModelError: the model gives what no mask can hold.
         """
-        jobs = list(jobs)
         self._queue.add(jobs)
         self._queue.tiles_to_come = later.tiles
-        try:
-            for record in refusals:
-                # A header that is wrong is that file's; a storage that gave none at all may be everybody's.
-                self._refusals.add(record, is_single=record.status == "quarantined" or bool(jobs))
-            while True:
-                if reason := self._stop():
-                    self._drain()
-                    raise StoppedError(reason)
-                self._take_more(later)
-                self._scheduler.fill()
-                self._handle(self._executor.poll(POLL_SECONDS))
-                self._give_up_late()
-                waits = self._finishes.waits
-                if self._commits.is_due(hurry=waits) or (waits and not self.flights):
-                    self._commit()
-                if not (later.goes_on or self._is_busy):
-                    break
-            self._refusals.flush()
-        except GivenUpError as e:
-            for work in e.over:
-                self._refuse(work, e.reason, transient=True, is_single=True)
-            raise
-        finally:
-            self._finishes.stop()
-            self._commit()
+        self._to_refuse, self._later = list(refusals), later
+        self._work_off()
+
+    def _leave(self, given_up: GivenUpError) -> None:
+        for work in given_up.over:
+            self._refuse(work, given_up.reason, transient=True, is_single=True)
+
+    @property
+    def _is_under_way(self) -> bool:
+        return bool(self.flights)
+
+    @property
+    def _goes_on(self) -> bool:
+        return self._later.goes_on or self._is_busy
+
+    @property
+    def _is_commit_due(self) -> bool:
+        waits = self._finishes.waits
+        return self._commits.is_due(hurry=waits) or (waits and not self.flights)
 
     @property
     def _is_busy(self) -> bool:
         return bool(self._queue.waits or self._queue.begun or self.flights)
+
+    def _fill(self) -> None:
+        refused, self._to_refuse = self._to_refuse, []
+        for record in refused:
+            # A header that is wrong is that file's; a storage that gave none at all may be everybody's.
+            self._refusals.add(record, is_single=record.status == "quarantined" or self._is_busy)
+        self._take_more(self._later)
+        self._scheduler.fill()
 
     def _take_more(self, later: Later) -> None:
         """Scenes whose headers have come, as many as are soon begun."""
@@ -180,26 +182,25 @@ class SceneLoop:
         """Wait until what recorded sources no longer need is removed: in a bucket that takes a while."""
         self._commits.close()
 
-    def _handle(self, outcomes: Iterable[Outcome]) -> None:
-        """Successes first: a failure may end the run."""
-        for outcome in sorted(outcomes, key=is_failure):
-            if isinstance(outcome, SlotsChanged):
-                self._scheduler.change_slots(outcome.slots)
-            if isinstance(outcome, FinishOutcome):
-                self._on_finish(outcome)
-                continue
-            if not isinstance(outcome, LeaseOutcome):
-                continue  # groups are photographs'
-            flight = self.flights.pop(outcome.lease_id)
-            if flight is None:
-                continue  # given up before; its fragments, if any, hold the same bytes
-            self.flights.heard_of(flight.slot, self._clock())
-            if flight.work.over:
-                continue
-            if isinstance(outcome.result, Failure):
-                self._on_failure(flight, outcome.result)
-            else:
-                self._on_success(flight, outcome.result)
+    def _take(self, outcome: Outcome) -> None:
+        if isinstance(outcome, SlotsChanged):
+            self._scheduler.change_slots(outcome.slots)
+        elif isinstance(outcome, FinishOutcome):
+            self._on_finish(outcome)
+        elif isinstance(outcome, LeaseOutcome):
+            self._on_lease(outcome)
+
+    def _on_lease(self, outcome: LeaseOutcome) -> None:
+        flight = self.flights.pop(outcome.lease_id)
+        if flight is None:
+            return  # given up before; its fragments, if any, hold the same bytes
+        self.flights.heard_of(flight.slot, self._clock())
+        if flight.work.over:
+            return
+        if isinstance(outcome.result, Failure):
+            self._on_failure(flight, outcome.result)
+        else:
+            self._on_success(flight, outcome.result)
 
     def _on_success(self, flight: LeaseInFlight, result: LeaseResult) -> None:
         work = flight.work
@@ -322,10 +323,5 @@ class SceneLoop:
 
     def _commit(self) -> None:
         self.tally.count_refused(self._commits.commit())
-        self._finishes.start()
-
-    def _drain(self) -> None:
-        """Wait a little for what is under way, then record it."""
-        self._finishes.stop()
-        drain(self.flights, lambda: self._handle(self._executor.poll(POLL_SECONDS)), self._clock)
-        self._refusals.flush()
+        if not self._ends:
+            self._finishes.start()

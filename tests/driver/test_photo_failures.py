@@ -3,7 +3,7 @@
 import pytest
 from listings import listing
 
-from batchseg.driver.loop import LOST_LIMIT
+from batchseg.driver.given_up import LOST_LIMIT
 from batchseg.driver.photo_failures import FAILED_PER_SLOT, MOST_ATTEMPTS, PhotoFailures, refusal_records
 from batchseg.driver.photo_queue import PhotoWork
 from batchseg.driver.tasks import Failure

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchseg.driver import photo_inspection
-from batchseg.driver.loop import GivenUpError
+from batchseg.driver.given_up import GivenUpError
 from batchseg.driver.photo_failures import MOST_ATTEMPTS
 from batchseg.driver.photo_loop import PhotoLoop
 from batchseg.driver.tasks import (

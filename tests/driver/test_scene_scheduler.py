@@ -95,7 +95,7 @@ def test_a_scene_whose_class_of_cpu_is_gone_begins_again_on_another(tmp_path, mo
     assert run.executor.shards()["a.tif", record.window] >= 1
 
 
-DRIVER_MODULES = (scene_loop, scene_queue, scene_scheduler, scene_finishes, scene_failures, in_flight)
+DRIVER_MODULES = (loop, scene_loop, scene_queue, scene_scheduler, scene_finishes, scene_failures, in_flight)
 
 
 def lines_per_lease(folder, count) -> float:

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Literal
 
 from batchseg.driver.executors.steps import Steps
-from batchseg.driver.loop import GivenUpError
+from batchseg.driver.given_up import GivenUpError
 from batchseg.driver.tasks import (
     Failure,
     FinishTask,

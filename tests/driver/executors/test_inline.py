@@ -12,7 +12,7 @@ from factories import make_recipe, make_scene, make_source
 from batchseg.driver import lease_worker
 from batchseg.driver.executors import inline, steps
 from batchseg.driver.executors.inline import InlineExecutor
-from batchseg.driver.loop import GivenUpError
+from batchseg.driver.given_up import GivenUpError
 from batchseg.driver.scene_worker import Lease
 from batchseg.driver.tasks import Failure, FinishTask, Group, GroupTask, LeaseTask, Slot, to_stream
 from batchseg.errors import SourceError, StoppedError
