@@ -31,6 +31,9 @@ from batchseg.system.threads import Helper
 
 LeaseStep = Literal["waits", "read", "predict", "write"]
 
+MOST_READERS = 6
+"""Threads that read ahead for one network: so many cores decode some 500 megapixels a second of deflate."""
+
 REMOTE_READERS = 3
 """Threads of a predictor that read from buckets: while one waits for its replies the others decode."""
 
@@ -44,8 +47,8 @@ class LeaseWorker:
         product: what is made of masks.
         predictor: the network.
         batch_size: tiles per run of the network; pixels do not depend on it.
-        readers: threads that read ahead from disks. Each holds its last source open, so that neighbouring
-            leases share its blocks; with one of them they are decoded once.
+        readers: threads that read ahead from disks, MOST_READERS at most. Each holds its last source open, so
+            that neighbouring leases share its blocks; with one of them they are decoded once.
         timeout: seconds that the driver waits for a step.
         stop: asked between batches; True ends a lease.
     """
@@ -64,6 +67,7 @@ class LeaseWorker:
     ) -> None:
         self._output, self._recipe, self._product, self._predictor = output, recipe, product, predictor
         self._batch_size, self._timeout, self._stop = batch_size, timeout, stop
+        readers = min(readers, MOST_READERS)
         self._local = Helper(readers, at_end=release)
         self._remote = Helper(max(readers, REMOTE_READERS), at_end=release)
         self._network = Helper()

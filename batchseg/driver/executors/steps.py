@@ -1,6 +1,6 @@
-"""The steps of a task in the calling process, in the thread that asks: the inline executor's, or a child's.
+"""The steps of a task in the calling process, in the thread that asks, whatever the executor.
 
-Errors become failures here, as in Ray's tasks; how long a step may take is not known here.
+Errors become failures here; how long a step may take is not known here.
 """
 
 from collections.abc import Callable
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from batchseg.driver.executors.group_worker import group_worker
 from batchseg.driver.lease_worker import LeaseStep, LeaseWorker
+from batchseg.driver.scene_worker import Lease, LeaseResult
 from batchseg.driver.tasks import (
     Failure,
     FinishTask,
@@ -19,6 +20,7 @@ from batchseg.driver.tasks import (
     Inspected,
     InspectionOutcome,
     InspectionTask,
+    Isolation,
     LeaseOutcome,
     LeaseTask,
     Outcome,
@@ -61,11 +63,11 @@ class Steps:
         recipe: Recipe,
         product: Product,
         *,
-        threads: int,
+        threads: int = 1,
         readers: int,
         batch_size: int,
         timeout: float,
-        stop: Callable[[], bool],
+        stop: Callable[[], bool] = lambda: False,
     ) -> None:
         self._output, self._recipe, self._product = output, recipe, product
         self._readers, self._batch_size, self._timeout, self._stop = readers, batch_size, timeout, stop
@@ -83,13 +85,29 @@ class Steps:
         """What does a task."""
         match task:
             case LeaseTask():
-                return partial(self._do_lease, task)
+                return lambda: LeaseOutcome(
+                    lease_id=task.lease.id, result=self.lease(task.lease, task.isolation)
+                )
             case FinishTask():
                 return partial(finished, self._output, self._recipe, self._product, task)
             case GroupTask():
-                return partial(self._do_group, task.group)
+                return lambda: GroupOutcome(group_id=task.group.id, result=self.group(task.group))
             case InspectionTask():
                 return partial(self._inspect, task.group)
+
+    def lease(self, lease: Lease, isolation: Isolation) -> LeaseResult | Failure:
+        """A lease of a scene, from its pixels to its fragments or masks."""
+        return self._leases(lease, isolation)
+
+    def group(self, group: Group) -> GroupAnswer | Failure:
+        """A group of photographs, one after the other."""
+        assert self._worker is not None  # noqa: S101  groups come of photographs alone, which have one
+        try:
+            return self._worker(group)
+        except BatchsegError as e:
+            return Failure.of(e, "group")
+        except Exception as e:  # noqa: BLE001  Paddle raises RuntimeError, ValueError, MemoryError
+            return Failure(kind="error", step="group", reason=f"predicting it: {telling_line(e)}")
 
     def step_of(self, lease_id: int) -> LeaseStep:
         """What is done for a lease."""
@@ -142,21 +160,6 @@ class Steps:
             readers=self._readers,
             cpu_class=self.cpu_class,
         )
-
-    def _do_lease(self, task: LeaseTask) -> LeaseOutcome:
-        return LeaseOutcome(lease_id=task.lease.id, result=self._leases(task.lease, task.isolation))
-
-    def _do_group(self, group: Group) -> GroupOutcome:
-        return GroupOutcome(group_id=group.id, result=self._group_result(group))
-
-    def _group_result(self, group: Group) -> GroupAnswer | Failure:
-        assert self._worker is not None  # noqa: S101  groups come of photographs alone, which have one
-        try:
-            return self._worker(group)
-        except BatchsegError as e:
-            return Failure.of(e, "group")
-        except Exception as e:  # noqa: BLE001  as above
-            return Failure(kind="error", step="group", reason=f"predicting it: {telling_line(e)}")
 
     def _inspect(self, group: Group) -> InspectionOutcome:
         from batchseg.driver.photo_worker import inspect_photos

@@ -105,11 +105,9 @@ class Predictor:
                 self._output,
                 recipe,
                 product,
-                threads=1,
                 readers=readers,
                 batch_size=batch_size,
                 timeout=self._timeout,
-                stop=lambda: False,
             )
         except BaseException as e:
             self._loading.set_exception(e)

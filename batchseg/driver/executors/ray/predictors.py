@@ -5,17 +5,14 @@ from typing import Any
 
 import ray
 
-from batchseg.driver.executors.group_worker import group_worker
 from batchseg.driver.executors.ray.tasks import RunContext, Where
-from batchseg.driver.lease_worker import LeaseStep, LeaseWorker
+from batchseg.driver.executors.steps import Steps
+from batchseg.driver.lease_worker import MOST_READERS, LeaseStep
 from batchseg.driver.scene_worker import Lease, LeaseResult
 from batchseg.driver.tasks import LEASES_AT_ONCE, Failure, Group, GroupAnswer, Isolation
-from batchseg.engines.base import telling_line
 from batchseg.errors import BatchsegError
 from batchseg.job.recipe import Product, Recipe
-from batchseg.predict.predictor import load_predictor
 from batchseg.system import storage
-from batchseg.system.machine import cpu_class
 
 
 class PredictorActor:
@@ -24,28 +21,12 @@ class PredictorActor:
     def __init__(
         self, recipe: Recipe, batch_size: int, output: str, product: Product, readers: int, timeout: float
     ) -> None:
-        self._recipe = recipe
-        predictor = load_predictor(recipe, batch_size=batch_size)
-        self._leases = LeaseWorker(
-            *(output, recipe, product, predictor),
-            batch_size=batch_size,
-            readers=min(readers, MOST_READERS),
-            timeout=timeout,
-        )
-        self._groups = group_worker(
-            output,
-            recipe,
-            product,
-            predictor,
-            batch_size=batch_size,
-            readers=readers,
-            cpu_class=self.hello()[1],
-        )
+        self._steps = Steps(output, recipe, product, readers=readers, batch_size=batch_size, timeout=timeout)
 
     def hello(self) -> tuple[str, str]:
         """Node id and CPU class."""
         node: str = ray.get_runtime_context().get_node_id()
-        return node, cpu_class() if self._recipe.device == "cpu" else self._recipe.facts.cpu_class
+        return node, self._steps.cpu_class
 
     @ray.method(concurrency_group="leases")  # type: ignore[untyped-decorator]
     def do_lease(self, where: Where, lease: Lease, isolation: Isolation) -> LeaseResult | Failure:
@@ -54,28 +35,21 @@ class PredictorActor:
             storage.adopt(where)
         except BatchsegError as e:
             return Failure.of(e, "read")
-        return self._leases(lease, isolation)
+        return self._steps.lease(lease, isolation)
 
     @ray.method(concurrency_group="questions")  # type: ignore[untyped-decorator]
     def step_of(self, lease_id: int) -> LeaseStep:
         """What is done for a lease."""
-        return self._leases.step_of(lease_id)
+        return self._steps.step_of(lease_id)
 
     @ray.method(concurrency_group="groups")  # type: ignore[untyped-decorator]
     def do_group(self, where: Where, group: Group) -> GroupAnswer | Failure:
         """So are photographs, one group after the other."""
-        assert self._groups is not None  # noqa: S101  groups come of photographs alone, which have one
         try:
             storage.adopt(where)
-            return self._groups(group)
         except BatchsegError as e:
             return Failure.of(e, "group")
-        except Exception as e:  # noqa: BLE001  Paddle raises RuntimeError, ValueError, MemoryError
-            return Failure(kind="error", step="group", reason=f"predicting it: {telling_line(e)}")
-
-
-MOST_READERS = 6
-"""Threads that read ahead for one GPU: so many cores decode some 500 megapixels a second of deflate."""
+        return self._steps.group(group)
 
 
 def leases_at_once(readers: int) -> int:

@@ -6,6 +6,7 @@ import pytest
 from factories import make_recipe
 from ray_fakes import CONTEXT, make_task
 
+from batchseg.driver.executors import steps
 from batchseg.driver.executors.ray import predictors
 from batchseg.driver.executors.ray.predictors import PredictorActor, PredictorMaker
 from batchseg.driver.tasks import Group
@@ -16,7 +17,7 @@ SCENES = SimpleNamespace(photographs=None)
 
 @pytest.fixture
 def actor(monkeypatch):
-    monkeypatch.setattr(predictors, "load_predictor", lambda *_, **__: "network")
+    monkeypatch.setattr(steps, "load_predictor", lambda *_, **__: "network")
     here = SimpleNamespace(get_node_id=lambda: "here")
     monkeypatch.setattr(predictors.ray, "get_runtime_context", lambda: here)  # which would start Ray
     return PredictorActor(make_recipe(), 4, "out", SCENES, 2, 60.0)
@@ -31,7 +32,7 @@ def raising(error):
 
 def test_a_lease_is_the_workers(actor, monkeypatch):
     lease = make_task(0).lease
-    monkeypatch.setattr(actor, "_leases", lambda *given: given)
+    monkeypatch.setattr(actor._steps, "_leases", lambda *given: given)
     assert actor.do_lease({}, lease, "read") == (lease, "read")
     monkeypatch.setattr(predictors.storage, "adopt", raising(StoppedError("another charset")))
     failure = actor.do_lease({}, lease, "none")
@@ -39,7 +40,7 @@ def test_a_lease_is_the_workers(actor, monkeypatch):
 
 
 def test_it_says_what_it_is_at_while_it_works(actor, monkeypatch):
-    monkeypatch.setattr(actor, "_leases", SimpleNamespace(step_of=lambda lease_id: f"read {lease_id}"))
+    monkeypatch.setattr(actor._steps, "_leases", SimpleNamespace(step_of=lambda lease_id: f"read {lease_id}"))
     assert actor.step_of(3) == "read 3"
 
 
@@ -51,12 +52,12 @@ def test_as_many_leases_are_read_as_there_are_threads_for(readers, leases):
 
 def test_a_group_is_the_workers(actor, monkeypatch):
     group = Group(id=1, work="predict", images=b"", count=1)
-    monkeypatch.setattr(actor, "_groups", lambda group: f"group {group.id}")
+    monkeypatch.setattr(actor._steps, "_worker", lambda group: f"group {group.id}")
     assert actor.do_group({}, group) == "group 1"
-    monkeypatch.setattr(actor, "_groups", raising(SourceIOError("gone")))
+    monkeypatch.setattr(actor._steps, "_worker", raising(SourceIOError("gone")))
     failure = actor.do_group({}, group)
     assert (failure.step, failure.transient, failure.fatal) == ("group", True, None)
-    monkeypatch.setattr(actor, "_groups", raising(MemoryError()))
+    monkeypatch.setattr(actor._steps, "_worker", raising(MemoryError()))
     assert actor.do_group({}, group).kind == "error"
 
 
