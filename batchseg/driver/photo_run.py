@@ -3,16 +3,14 @@
 import contextlib
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 import pyarrow as pa
 
 from batchseg.driver.bottleneck import setting_of
-from batchseg.driver.class_shares import class_shares
+from batchseg.driver.closing import Closing
 from batchseg.driver.context import JobContext
-from batchseg.driver.events import Note, PhaseStarted, PlanReady, WorkEnded
+from batchseg.driver.events import Note, PhaseStarted, PlanReady
 from batchseg.driver.executors.start import LazyExecutor, driver_timeout
-from batchseg.driver.gone import Gone
 from batchseg.driver.loop import Tally
 from batchseg.driver.photo_look import fitting_samples, judge_photographs, look_at_photographs
 from batchseg.driver.photo_loop import PhotoLoop
@@ -22,21 +20,18 @@ from batchseg.driver.revise import Revision, find_copies, results_of, revise, su
 from batchseg.driver.tasks import Executor, Slot
 from batchseg.driver.triage import Triage
 from batchseg.driver.value_check import Looked, judge_unseen
-from batchseg.errors import BatchsegError, ModelError, StoppedError
+from batchseg.inputs.source import Column
 from batchseg.inputs.source import compute as pc
 from batchseg.job.recipe import Product, Recipe
 from batchseg.job.settings import MAX_PHOTO_MEMORY
 from batchseg.output import publish
 from batchseg.output.class_sums import ClassSums, class_sums
 from batchseg.output.columns import verdict_counts
-from batchseg.output.items import write_items
 from batchseg.output.layout import result_file
 from batchseg.output.ledger import Ledger
-from batchseg.output.region_parts import tidy
 from batchseg.output.rejudge import rejudge, review_counts
 from batchseg.pixels.band_order import turned_warning
 from batchseg.pixels.usual_values import Usual, usual_of
-from batchseg.predict.engine_choice import Choice
 from batchseg.system.amounts import are, counted
 from batchseg.system.threads import start_aside, wait_for
 
@@ -46,12 +41,10 @@ class PhotoRun:
 
     def __init__(self, context: JobContext) -> None:
         self._context, self._config = context, context.config
-        self._choice: Choice
         self._listing: pa.Table
         photographs = self._config.photographs
         self._memory = MAX_PHOTO_MEMORY if photographs is None else photographs.max_photo_memory
         self._copied = self._rejudged = 0
-        self._gone = Gone()
         self._before = ClassSums()
         self._usual: tuple[Usual, ...] = ()
         """What the output's first photographs held."""
@@ -68,7 +61,8 @@ class PhotoRun:
             executor = LazyExecutor(config, context.stop, stack, context.emit)
             prepared = prepare_run(context, executor, replace_all=replace)
             recipe, product, ledger = prepared.recipe, prepared.product, prepared.ledger
-            triaged, self._gone, self._choice = prepared.triaged, prepared.gone, prepared.chosen
+            triaged = prepared.triaged
+            self._closing = Closing.of(context, prepared)
             self._usual = prepared.usual
             self._listing = prepared.listing
             remember = partial(context.remember, prepared.state, prepared.new_state)
@@ -76,24 +70,22 @@ class PhotoRun:
                 ledger.append_table(with_attributes(ledger.table(), triaged.changed_attributes))
             self._judge_again(ledger, product)
             revision = revise(triaged.todo, ledger.table(), recipe, product, vanished=triaged.vanished)
-            loop = self._work(executor, ledger, recipe, product, triaged, revision, remember)
+            loop = self._work(executor, recipe, triaged, revision, remember)
             parts = [
                 part.column("source_id").combine_chunks() for part in (revision.predict, revision.derive)
             ]
             odd = self._odd_sources(loop, recipe)
-            return self._end(ledger, product, loop, triaged, pa.concat_arrays(parts), odd)
+            return self._end(loop, pa.concat_arrays(parts), odd)
 
     def _work(
         self,
         lazy: LazyExecutor,
-        ledger: Ledger,
         recipe: Recipe,
-        product: Product,
         triaged: Triage,
         revision: Revision,
         remember: Callable[..., None],
     ) -> PhotoLoop | None:
-        context, config = self._context, self._config
+        context, config, product = self._context, self._config, self._closing.product
         todo = revision.predict
         if not (todo.num_rows or revision.derive.num_rows):
             remember(usual=self._usual)
@@ -103,7 +95,7 @@ class PhotoRun:
             return None
         context.emit(PhaseStarted(text=f"starting predictors for {counted(todo.num_rows, 'photograph')}"))
         executor = lazy.start()
-        self._before = class_sums(ledger.table())
+        self._before = class_sums(self._closing.ledger.table())
         slots = self._start_predictors(executor, recipe, product, todo, is_new=not triaged.done)
         remember(usual=self._usual)
         context.emit(
@@ -117,30 +109,20 @@ class PhotoRun:
                 setting=setting_of(config, recipe, product),
             )
         )
-        loop = self._loop(ledger, executor, slots, revision)
-        try:
+        loop = self._loop(executor, slots, revision)
+        with self._closing.told(lambda: counted(loop.tally.done, "photograph")):
             if product.photo_options.same_content:
-                self._without_copies(loop, ledger, recipe, product, todo)
+                self._without_copies(loop, recipe, todo)
             else:
                 loop.predict(todo)
             self._derive(loop, revision.derive, revision.results)
-        except (StoppedError, ModelError) as e:
-            # The table shows what there is; the snapshot waits for a run that is not in a hurry.
-            with contextlib.suppress(BatchsegError):
-                context.lock.check()
-                self._write_items(ledger, product)
-            recorded = counted(loop.tally.done, "photograph")
-            msg = f"{e} [{recorded} recorded in this run; {context.way_on}]"
-            raise type(e)(msg) from e
         return loop
 
-    def _loop(
-        self, ledger: Ledger, executor: Executor, slots: Sequence[Slot], revision: Revision
-    ) -> PhotoLoop:
+    def _loop(self, executor: Executor, slots: Sequence[Slot], revision: Revision) -> PhotoLoop:
         context, config = self._context, self._config
         return PhotoLoop(
             output=config.output,
-            ledger=ledger,
+            ledger=self._closing.ledger,
             executor=executor,
             slots=slots,
             emit=context.emit,
@@ -178,10 +160,9 @@ class PhotoRun:
         self._context.tell_values(looked)
         return slots
 
-    def _without_copies(
-        self, loop: PhotoLoop, ledger: Ledger, recipe: Recipe, product: Product, todo: pa.Table
-    ) -> None:
+    def _without_copies(self, loop: PhotoLoop, recipe: Recipe, todo: pa.Table) -> None:
         """Predict each content once; photographs that share it get results of their own, derived from it."""
+        ledger, product = self._closing.ledger, self._closing.product
         self._context.emit(
             PhaseStarted(text=f"comparing the contents of {counted(todo.num_rows, 'photograph')}")
         )
@@ -213,10 +194,6 @@ class PhotoRun:
         self._rejudged = rows.num_rows
         self._context.emit(Note(text=f"{counted(rows.num_rows, 'photograph')} judged again"))
 
-    def _write_items(self, ledger: Ledger, product: Product) -> None:
-        output, names = self._config.output, product.class_names
-        write_items(output, ledger.table(), names, self._gone.ids, photographs=True)
-
     def _odd_sources(self, loop: PhotoLoop | None, recipe: Recipe) -> tuple[str, ...]:
         """Warnings on what this run saw of its photographs."""
         if loop is None or not self._config.check_values:
@@ -224,43 +201,20 @@ class PhotoRun:
         turned = turned_warning(loop.turned, recipe)
         return (*loop.unlike.warnings, *([turned] if turned else []))
 
-    def _end(
-        self,
-        ledger: Ledger,
-        product: Product,
-        loop: PhotoLoop | None,
-        triaged: Triage,
-        worked: Any,
-        odd_sources: tuple[str, ...],
-    ) -> Report:
-        context, output = self._context, self._config.output
-        context.lock.end_work()
-        rows, paths = surplus(ledger.table(), product)
+    def _end(self, loop: PhotoLoop | None, worked: Column, odd_sources: tuple[str, ...]) -> Report:
+        closing, output = self._closing, self._config.output
+        ledger = closing.ledger
+        self._context.lock.end_work()
+        rows, paths = surplus(ledger.table(), closing.product)
         if rows.num_rows:
             ledger.append_table(rows)
             publish.remove_files([result_file(output, path) for path in paths])
-        tidy(output, ledger)
-        context.lock.guard()
-        self._write_items(ledger, product)
-        context.lock.check()
-        ledger.merge()  # last: a ledger that is merged says that the run came to its end
-        context.emit(WorkEnded())
+        closing.publish()
         uninspected, unlike = review_counts(ledger.table())
-        return Report(
-            output=output,
-            log=context.log,
-            choice=self._choice,
-            tally=loop.tally if loop is not None else Tally(),
-            skipped=triaged.done,
-            still_quarantined=triaged.quarantined,
-            vanished=self._gone.ids,
-            young=triaged.young,
-            sums=context.sums,
-            left_out=self._gone.left_out,
-            broken_rows=self._gone.broken,
-            classes=class_shares(
-                class_sums(ledger.table(), worked), self._before, product.class_names, photographs=True
-            ),
+        return closing.report(
+            loop.tally if loop is not None else Tally(),
+            worked,
+            self._before,
             refused=tuple(loop.refused) if loop is not None else (),
             verdicts=verdict_counts(ledger.table()),
             uninspected=uninspected,

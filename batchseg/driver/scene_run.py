@@ -8,12 +8,11 @@ from functools import partial
 import pyarrow as pa
 
 from batchseg.driver.bottleneck import is_badly_tiled, setting_of
-from batchseg.driver.class_shares import class_shares
+from batchseg.driver.closing import Closing
 from batchseg.driver.commit import refusal_record
 from batchseg.driver.context import JobContext
-from batchseg.driver.events import Note, PhaseStarted, PlanReady, Setting, WorkEnded
+from batchseg.driver.events import Note, PhaseStarted, PlanReady, Setting
 from batchseg.driver.executors.start import LazyExecutor, driver_timeout
-from batchseg.driver.gone import Gone
 from batchseg.driver.intake import Intake
 from batchseg.driver.loop import Tally
 from batchseg.driver.plan import Plan, Planner
@@ -23,16 +22,12 @@ from batchseg.driver.scene_loop import SceneLoop
 from batchseg.driver.tasks import Executor, Slot
 from batchseg.driver.triage import Triage
 from batchseg.driver.value_check import judge, look_at_scenes
-from batchseg.errors import BatchsegError, ModelError, StoppedError
 from batchseg.inputs.source import Column
 from batchseg.inputs.source import compute as pc
 from batchseg.job.recipe import Product, Recipe
 from batchseg.output.class_sums import ClassSums, class_sums
 from batchseg.output.fragments import discard_leftovers, fragments_exist
-from batchseg.output.items import write_items
-from batchseg.output.ledger import Ledger
 from batchseg.output.record import SceneRecord, sources_of
-from batchseg.output.region_parts import tidy
 from batchseg.pixels.usual_values import Usual, usual_of
 from batchseg.system.amounts import are, counted
 from batchseg.system.threads import start_aside, wait_for
@@ -44,12 +39,11 @@ class SceneRun:
     def __init__(self, context: JobContext) -> None:
         self._context = context
         self._before = ClassSums()
-        self._config, self._lock, self._sums = context.config, context.lock, context.sums
-        self._stop, self._emit, self._log = context.stop, context.emit, context.log
+        self._config, self._lock = context.config, context.lock
+        self._stop, self._emit = context.stop, context.emit
         self._warnings: tuple[str, ...] = ()
         self._usual: tuple[Usual, ...] = ()
         """What the output's first scenes held."""
-        self._gone = Gone()
 
     def go(self, *, replace: bool) -> Report:
         config, context = self._config, self._context
@@ -57,29 +51,27 @@ class SceneRun:
         with contextlib.ExitStack() as stack:
             executor = LazyExecutor(config, self._stop, stack, self._emit)
             prepared = prepare_run(context, executor, replace_all=replace)
-            recipe, product, ledger = prepared.recipe, prepared.product, prepared.ledger
-            triaged, self._gone, self._choice = prepared.triaged, prepared.gone, prepared.chosen
+            recipe, triaged = prepared.recipe, prepared.triaged
+            self._closing = Closing.of(context, prepared)
             self._usual = prepared.usual
             remember = partial(context.remember, prepared.state, prepared.new_state)
             del prepared  # its listing: of what is to be done there are slices
             if triaged.todo.num_rows:
-                return self._work(executor, recipe, product, ledger, triaged, remember)
+                return self._work(executor, recipe, triaged, remember)
             remember(usual=self._usual)
             self._emit(
                 Note(text=f"nothing to do: {counted(triaged.done, 'source')} {are(triaged.done)} done")
             )
-            return self._end(ledger, product, Tally(), triaged)
+            return self._end(Tally())
 
     def _work(
         self,
         executor: "LazyExecutor",
         recipe: Recipe,
-        product: Product,
-        ledger: Ledger,
         triaged: Triage,
         remember: Callable[..., None],
     ) -> Report:
-        config, stop = self._config, self._stop
+        config, stop, product, ledger = self._config, self._stop, self._closing.product, self._closing.ledger
         count = counted(triaged.todo.num_rows, "header")
         self._emit(PhaseStarted(text=f"starting predictors, reading {count}"))
         running = executor.start()
@@ -119,7 +111,7 @@ class SceneRun:
                     setting=self._setting(recipe, product, plan),
                 )
             )
-            return self._drive(running, slots, recipe, product, ledger, plan, intake)
+            return self._drive(running, slots, recipe, plan, intake)
 
     def _setting(self, recipe: Recipe, product: Product, plan: Plan) -> Setting:
         scenes = [job.scene for job in plan.jobs]
@@ -141,15 +133,13 @@ class SceneRun:
         executor: Executor,
         slots: Sequence[Slot],
         recipe: Recipe,
-        product: Product,
-        ledger: Ledger,
         plan: Plan,
         intake: Intake,
     ) -> Report:
         loop = SceneLoop(
             output=self._config.output,
             recipe=recipe,
-            ledger=ledger,
+            ledger=self._closing.ledger,
             executor=executor,
             slots=slots,
             emit=self._emit,
@@ -163,45 +153,23 @@ class SceneRun:
         )
         refused = [refusal_record(r.source, r.reason, transient=r.transient) for r in plan.refusals]
         with contextlib.closing(loop):
-            try:
+            with self._closing.told(lambda: counted(loop.tally.shards, "shard")):
                 loop.run(plan.jobs, refused, intake)
-            except (StoppedError, ModelError) as e:
-                # The table shows what there is; the snapshot waits for a run that is not in a hurry.
-                with contextlib.suppress(BatchsegError):
-                    self._lock.check()
-                    write_items(self._config.output, ledger.table(), product.class_names, self._gone.ids)
-                recorded = counted(loop.tally.shards, "shard")
-                msg = f"{e} [{recorded} recorded in this run; {self._context.way_on}]"
-                raise type(e)(msg) from e
             self._warnings = (*intake.warnings, *loop.reaches.unlike.warnings)
-            return self._end(ledger, product, loop.tally, plan.triage)
+            return self._end(loop.tally)
 
-    def _end(self, ledger: Ledger, product: Product, tally: Tally, triaged: Triage) -> Report:
+    def _end(self, tally: Tally) -> Report:
+        closing = self._closing
         self._lock.end_work()
-        tidy(self._config.output, ledger)
-        self._lock.guard()
-        swept = start_aside(discard_leftovers, self._config.output, ledger.unfinished())
-        write_items(self._config.output, ledger.table(), product.class_names, self._gone.ids)
-        self._lock.guard()
-        ledger.merge()  # last: a ledger that is merged says that the run came to its end
-        self._emit(WorkEnded())
-        worked = triaged.todo["source_id"]
-        now = class_sums(ledger.table(), worked)
-        records = _to_report(ledger.table(), worked)
+        swept = start_aside(discard_leftovers, self._config.output, closing.ledger.unfinished())
+        closing.publish()
+        worked = closing.triaged.todo["source_id"]
+        records = _to_report(closing.ledger.table(), worked)
         swept.result()
-        return Report(
-            output=self._config.output,
-            log=self._log,
-            choice=self._choice,
-            tally=tally,
-            skipped=triaged.done,
-            still_quarantined=triaged.quarantined,
-            vanished=self._gone.ids,
-            young=triaged.young,
-            sums=self._sums,
-            left_out=self._gone.left_out,
-            broken_rows=self._gone.broken,
-            classes=class_shares(now, self._before, product.class_names),
+        return closing.report(
+            tally,
+            worked,
+            self._before,
             refused=tuple(record for record in records if record.status != "done"),
             damaged=tuple(record for record in records if record.status == "done" and record.bad_pixels),
             odd_sources=self._warnings,
