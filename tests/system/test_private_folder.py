@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -356,13 +357,18 @@ def test_somebody_who_takes_and_leaves_the_name_all_the_time_leads_nowhere(share
     ) as rival:
         assert rival.stdout is not None
         rival.stdout.readline()
-        names = set()
-        for _ in range(1000):
-            folder = own_folder(shared, "x")
-            with open_lock(folder / "lock"):
-                assert is_private(folder)
-            names.add(folder == usual)
-            shutil.rmtree(folder)
-        rival.kill()
+        names: set[bool] = set()
+        rounds, until = 0, time.monotonic() + 60
+        try:
+            # On a busy core the rival may wait for long.
+            while rounds < 1000 or (len(names) < 2 and time.monotonic() < until):
+                rounds += 1
+                folder = own_folder(shared, "x")
+                with open_lock(folder / "lock"):
+                    assert is_private(folder)
+                names.add(folder == usual)
+                shutil.rmtree(folder)
+        finally:
+            rival.kill()
     assert list(victims.iterdir()) == []
     assert names == {True, False}, "now the one, now the other was first"
