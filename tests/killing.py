@@ -24,15 +24,16 @@ def faults(tmp_path: Path, **settings: object) -> dict[str, str]:
     }
 
 
-def processes(environment: dict[str, str], command: str = "") -> list[int]:
-    """All processes started in this environment whose command line contains `command`."""
+def processes(environment: dict[str, str], *parts: str) -> list[int]:
+    """All processes started in this environment whose command line or title has one of the parts, if any."""
     found = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
             continue
         try:
             marked = environment["FAULT_MARK"].encode() in (entry / "environ").read_bytes()
-            if marked and command.encode() in (entry / "cmdline").read_bytes():
+            called = (entry / "cmdline").read_bytes() + (entry / "comm").read_bytes()
+            if marked and any(part.encode() in called for part in parts or ("",)):
                 found.append(int(entry.name))
         except OSError:
             continue

@@ -12,19 +12,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from batchseg.driver.executors.processes.child import TITLE
+
 BATCHSEG = str(Path(sys.executable).with_name("batchseg"))
 INJECT = Path(__file__).parent / "inject"
 REPOSITORY = Path(__file__).parents[2]
 
 ROLES = {
-    "driver": "bin/batchseg",
-    "predictor": "ray::PredictorActor",
-    "finisher": "ray::finish",
-    "raylet": "raylet/raylet",
-    "head": "gcs_server",
+    "driver": ("bin/batchseg",),
+    "predictor": ("ray::PredictorActor", TITLE),
+    "finisher": ("ray::finish",),
+    "raylet": ("raylet/raylet",),
+    "head": ("gcs_server",),
 }
-"""Processes of a run by a part of their command line. Ray names a worker after what it does just now, and
-`ray::IDLE` between two tasks."""
+"""Processes of a run by a part of their command line, or by their title. Ray names a worker after what it
+does just now, and `ray::IDLE` between two tasks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,15 +59,17 @@ class Place:
         path = self.count_path
         return Counter(path.read_text().splitlines()) if path.exists() else Counter()
 
-    def processes(self, command: str = "") -> list[int]:
-        """All living processes of this trial whose command line contains `command`."""
+    def processes(self, *parts: str) -> list[int]:
+        """All living processes of this trial whose command line or title has one of the parts, if there are
+        any."""
         found = []
         for entry in Path("/proc").iterdir():
             if not entry.name.isdigit():
                 continue
             with contextlib.suppress(OSError):
                 marked = f"FAULT_MARK={self.mark}".encode() in (entry / "environ").read_bytes()
-                if marked and command.encode() in (entry / "cmdline").read_bytes().replace(b"\0", b" "):
+                called = (entry / "cmdline").read_bytes().replace(b"\0", b" ") + (entry / "comm").read_bytes()
+                if marked and any(part.encode() in called for part in parts or ("",)):
                     found.append(int(entry.name))
         return found
 

@@ -55,12 +55,12 @@ class Case:
 def trials(context: Context) -> Iterator[Trial]:
     for fault, kind, usual, make in FAULTS:
         for seed, chance in context.seeds(fault, usual):
-            workload = _workload(kind, context.work)
+            workload = _workload(kind, context.work, "ray" if fault.endswith(RAY) else "processes")
             yield _tried(fault, seed, make(workload, chance))
 
 
-def _workload(kind: Kind, work: Path) -> Workload:
-    keys = {"lease_timeout": TIMEOUT}
+def _workload(kind: Kind, work: Path, executor: str) -> Workload:
+    keys = {"lease_timeout": TIMEOUT, "executor": executor}
     if kind == "scenes":
         return make_workload("scenes", work / "processes-scenes", size=3, keys=keys)
     return make_workload("photographs", work / "processes-photographs", size=3, keys=keys)
@@ -199,7 +199,7 @@ def _stopped(role: str) -> Callable[[Workload, random.Random], Case]:
         hit: list[int] = []
 
         def strike() -> bool:
-            hit[:] = [pid for pid in here.processes(ROLES[role]) if pid]
+            hit[:] = [pid for pid in here.processes(*ROLES[role]) if pid]
             kill(hit[:1], signal.SIGSTOP)
             return bool(hit)
 
@@ -305,7 +305,9 @@ def _both(name: str, usual: int, make: Any) -> list[tuple[str, Kind, int, Any]]:
     return [(f"{name}, scenes", "scenes", usual, make), (f"{name}, photographs", "photographs", usual, make)]
 
 
-FAULTS: list[tuple[str, Kind, int, Callable[[Workload, random.Random], Case]]] = [
+Faults = list[tuple[str, Kind, int, Callable[[Workload, random.Random], Case]]]
+
+ON_BOTH: Faults = [
     *_both("a FIFO among the inputs", 1, _fifo_listed),
     *_both("a file becomes a FIFO", 2, _fifo_later),
     *_both("a server that never answers for one file", 2, _stalled_server("silent")),
@@ -326,15 +328,26 @@ FAULTS: list[tuple[str, Kind, int, Callable[[Workload, random.Random], Case]]] =
     ("a finish that crashes for one source", "scenes", 2, _at("finish", "segv")),
     ("SIGSTOP of a predictor, scenes", "scenes", 12, _stopped("predictor")),
     ("SIGSTOP of a predictor, photographs", "photographs", 4, _stopped("predictor")),
-    ("SIGSTOP of a finisher", "scenes", 2, _stopped("finisher")),
-    *_both("SIGSTOP of the raylet", 2, _stopped("raylet")),
     ("a reader that grows until it is killed", "scenes", 2, _at("read", "starve")),
     ("a decoder that grows until it is killed", "photographs", 2, _at("decode", "starve")),
     *_both("a predictor that grows until it is killed", 1, _at("predict", "starve")),
+]
+ON_RAY: Faults = [
+    ("SIGSTOP of a finisher", "scenes", 2, _stopped("finisher")),
+    *_both("SIGSTOP of the raylet", 2, _stopped("raylet")),
     ("a reader that grows, ended by Ray", "scenes", 1, _ray_kills("read")),
     ("a decoder that grows, ended by Ray", "photographs", 1, _ray_kills("decode")),
     *_both("a predictor that grows, ended by Ray", 1, _ray_kills("predict")),
+]
+INLINE: Faults = [
     *_both("GPU memory for 3 tiles of 8 (Paddle's words)", 1, _gpu_memory(3, "paddle")),
     *_both("GPU memory for 1 tile of 8 (ONNX Runtime's words)", 1, _gpu_memory(1, "onnxruntime")),
     *_both("GPU memory for no tile", 1, _gpu_memory(0, "paddle")),
 ]
+RAY = ", on Ray"
+FAULTS: Faults = [
+    *ON_BOTH,
+    *((f"{name}{RAY}", kind, usual, make) for name, kind, usual, make in (*ON_BOTH, *ON_RAY)),
+    *INLINE,
+]
+"""Without RAY, and where the job is not inline, in plain processes of this machine."""

@@ -71,10 +71,10 @@ def test_a_run_over_photographs_comes_by_their_seams(tmp_path: Path, photo_job: 
     assert found >= {f"{step} {name}" for step in ("decode", "predict") for name in names}
 
 
-@pytest.mark.parametrize("role", [role for role, name in ROLES.items() if name.startswith("ray::")])
-def test_tasks_of_ray_have_the_names_by_which_their_processes_are_found(role: str) -> None:
-    name = ROLES[role].removeprefix("ray::")
-    assert hasattr(predictors if role == "predictor" else tasks, name)
+@pytest.mark.parametrize(("role", "module"), [("predictor", predictors), ("finisher", tasks)])
+def test_tasks_of_ray_have_the_names_by_which_their_processes_are_found(role: str, module: object) -> None:
+    (name,) = (part for part in ROLES[role] if part.startswith("ray::"))
+    assert hasattr(module, name.removeprefix("ray::"))
 
 
 class Steps:

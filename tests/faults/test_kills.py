@@ -40,7 +40,7 @@ def test_a_run_whose_ray_cluster_is_broken_ends_soon_and_says_so(scenes: Workloa
     with place() as here:
         process = start(here, "run", scenes.job(part, executor="ray"), slow=0.3)
         assert wait_for(lambda: len(here.predicted()) >= 4, 200), said(here)
-        kill(here.processes(ROLES[part]))
+        kill(here.processes(*ROLES[part]))
         assert process.wait(CALL_SECONDS) == 5  # seen at once, not by the time limit of a call to Ray
         assert "was ended by SIGKILL" in said(here)
         assert "the same command goes on" in said(here)

@@ -61,7 +61,7 @@ def test_a_decoder_that_hangs_inline_is_found(workload: Workload, here: Place) -
 @pytest.mark.slow
 def test_a_network_that_hangs_inline_ends_the_run(workload: Workload, here: Place, tmp_path: Path) -> None:
     assert run(here, "run", workload.job("stuck"), at="predict hang 0003") == 5
-    assert "executor: ray" in said(here)
+    assert "executor: auto" in said(here)
 
 
 def test_an_error_that_nobody_foresaw_is_its_sources_own(tmp_path: Path, here: Place) -> None:

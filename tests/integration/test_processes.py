@@ -1,5 +1,6 @@
 """Runs in plain processes of this machine: their results, and what ends them."""
 
+import contextlib
 import json
 import os
 import signal
@@ -13,7 +14,7 @@ from faults.workload import place
 from photo_runs import JobMaker, photograph, save
 from runs import mask_bytes, run
 
-PREDICTOR = "multiprocessing.spawn"
+from batchseg.driver.executors.processes.child import TITLE
 
 
 def scenes(folder: Path, *names: str) -> None:
@@ -22,16 +23,13 @@ def scenes(folder: Path, *names: str) -> None:
 
 
 def predictors(here: Place, driver: int) -> list[int]:
-    """Children of the driver that are no fresh process of the probe's: they lend their memory first."""
+    """Processes of a run that hold, or will hold, a network."""
     found = []
-    for pid in here.processes(PREDICTOR):
-        try:
+    for pid in here.processes(TITLE):
+        with contextlib.suppress(OSError):
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            score = Path(f"/proc/{pid}/oom_score_adj").read_text().strip()
-        except OSError:
-            continue
-        if int(fields[1]) == driver and fields[0] != "Z" and score == "1000":
-            found.append(pid)
+            if int(fields[1]) == driver and fields[0] != "Z":
+                found.append(pid)
     return found
 
 
@@ -131,4 +129,4 @@ def test_a_terminals_interrupt_drains_and_a_kill_leaves_no_process(
         time.sleep(0.5)
         process.kill()
         process.wait()
-        assert wait_for(lambda: not here.processes(PREDICTOR), 10)
+        assert wait_for(lambda: not here.processes(TITLE), 10)

@@ -107,7 +107,7 @@ def test_a_killed_predictor_is_replaced(tmp_path: Path, job: Path) -> None:
     process = start(job, environment)
     output = tmp_path / "out"
     wait_for(lambda: len(recorded(output)) >= 20)
-    victims = processes(environment, ROLES["predictor"])
+    victims = processes(environment, *ROLES["predictor"])
     assert len(victims) == 2
     kill(victims[:1])
     before, known = predicted(environment), recorded(output)

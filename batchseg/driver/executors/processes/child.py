@@ -26,6 +26,9 @@ TO_THE_DRIVER = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 OOM_SCORE = 1000
 """A child is ended before the driver where the kernel needs memory. Ray's workers have the same."""
 
+TITLE = "batchseg-net"
+"""A child's name in `ps` and `top`: 15 bytes at most."""
+
 END_SECONDS = 5.0
 """In which a child that is killed is gone, unless it waits for a disk."""
 
@@ -167,6 +170,7 @@ def _begin(parent: int, module: str, pipe: Connection, given: tuple[object, ...]
     end_with(parent)
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(str(OOM_SCORE))
+        Path("/proc/self/comm").write_text(TITLE)
     # As Ray's workers of one CPU: libraries make no threads beside the network's one.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     import importlib
