@@ -252,26 +252,11 @@ class ShardGrid:
         return (self.shard(index) for index in range(self.count))
 
 
-def reflected(start: int, stop: int, low: int, high: int) -> NDArray[np.intp]:
-    """Indices of `start..stop` mirrored into `low..high`, the border pixel not repeated.
-
-    The rule of `numpy.pad(mode="reflect")`, as often as needed; a single pixel is repeated.
-
-    >>> reflected(-2, 6, 0, 4).tolist()
-    [2, 1, 0, 1, 2, 3, 2, 1]
-    """
-    period = 2 * (high - low - 1)
-    if period == 0:
-        return np.full(stop - start, low, dtype=np.intp)
-    phase = np.abs(np.arange(start - low, stop - low) % period)
-    indices: NDArray[np.intp] = np.minimum(phase, period - phase) + low
-    return indices
-
-
 def cut_tile(array: NDArray[np.generic], held: Window, tile: Tile) -> NDArray[np.generic]:
     """The tile's pixels out of an array (..., H, W) that holds the window `held`.
 
-    Pixels beyond the raster are reflections of the tile's own pixels. Up to the halo's width from a
+    Pixels beyond the raster are reflections of the tile's own pixels, without the border's, as often as
+    needed; a single pixel is repeated. Up to the halo's width from a
     core pixel they equal the reflection of the whole raster, and whatever the shard, they are the
     same: a tile does not depend on what was read beside it.
 
@@ -289,6 +274,7 @@ def cut_tile(array: NDArray[np.generic], held: Window, tile: Tile) -> NDArray[np
     ]
     if inside.shape[-2:] == (window.height, window.width):
         return inside
-    row_index = reflected(window.row_off, window.row_stop, rows.start, rows.stop) - rows.start
-    col_index = reflected(window.col_off, window.col_stop, cols.start, cols.stop) - cols.start
-    return inside[..., row_index[:, None], col_index[None, :]]
+    beyond = [(0, 0)] * (inside.ndim - 2)
+    beyond.append((rows.start - window.row_off, window.row_stop - rows.stop))
+    beyond.append((cols.start - window.col_off, window.col_stop - cols.stop))
+    return np.pad(inside, beyond, mode="reflect")

@@ -3,10 +3,9 @@ import pickle
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
 from strategies import shard_grids, tile_grids
 
-from batchseg.pixels.grid import ShardGrid, TileGrid, Window, cut_tile, reflected
+from batchseg.pixels.grid import ShardGrid, TileGrid, Window, cut_tile
 
 properties = settings(deadline=None, max_examples=60)
 
@@ -121,21 +120,26 @@ def test_a_tile_inside_is_a_view():
     assert np.shares_memory(cut_tile(raster, whole(grid), grid.tile(1, 2)), raster)
 
 
-@properties
-@given(st.integers(-5, 5), st.integers(1, 9), st.integers(0, 30), st.integers(0, 30))
-def test_reflected_is_numpys_reflection(low, length, before, after):
-    high = low + length
-    expected = np.pad(np.arange(low, high), (before, after), mode="reflect")
-    assert reflected(low - before, high + after, low, high).tolist() == expected.tolist()
+def mirrored(index, length):
+    """Where a walk of `index` steps from 0 ends that turns round before each border."""
+    at, step = 0, 1 if index >= 0 else -1
+    for _ in range(abs(index) if length > 1 else 0):
+        step = -step if not 0 <= at + step < length else step
+        at += step
+    return at
 
 
 @properties
-@given(st.integers(1, 9), st.integers(0, 30), st.data())
-def test_any_part_of_a_reflection_is_the_reflection_of_that_part(length, around, data):
-    start = data.draw(st.integers(-around, length + around))
-    stop = data.draw(st.integers(start, length + around))
-    expected = np.pad(np.arange(length), around, mode="reflect")[start + around : stop + around]
-    assert reflected(start, stop, 0, length).tolist() == expected.tolist()
+@given(tile_grids())
+def test_beyond_the_raster_a_tile_is_mirrored_at_its_borders(grid):
+    raster = raster_of(grid)
+    for tile in tiles_of(grid):
+        window, cut = tile.window, cut_tile(raster, whole(grid), tile)
+        rows = range(max(window.row_off, 0), min(window.row_stop, grid.height))
+        cols = range(max(window.col_off, 0), min(window.col_stop, grid.width))
+        at_rows = [rows[mirrored(row - rows[0], len(rows))] for row in range(window.row_off, window.row_stop)]
+        at_cols = [cols[mirrored(col - cols[0], len(cols))] for col in range(window.col_off, window.col_stop)]
+        assert np.array_equal(cut, raster[:, at_rows][:, :, at_cols])
 
 
 @pytest.mark.parametrize(("tile_size", "halo"), [(16, 8), (16, 9), (1, 1)])
