@@ -30,6 +30,7 @@ from batchseg.output.fragments import scene_folder
 from batchseg.output.layout import Layer
 from batchseg.output.lock import check_work_goes_on
 from batchseg.output.overviews import (
+    Look,
     Pixels,
     find_damage,
     halve_classes,
@@ -167,7 +168,7 @@ class _Scene:
         return vrt_of(self._scene, self._recipe, self._product, name, self._layers[name], levels)
 
     @contextlib.contextmanager
-    def _looking(self) -> Iterator[Callable[[int, Pixels], None]]:
+    def _looking(self) -> Iterator[Look]:
         """What sees each strip of the mask, in order."""
         settings = self._product.regions
         if settings is None:

@@ -1,16 +1,20 @@
 """Half-size levels against counting by hand."""
 
+import time
 from collections import Counter
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pytest
 import rasterio
 from conftest import write_raster
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from rasterio.errors import RasterioIOError
 
+from batchseg.output import overviews
 from batchseg.output.overviews import BLOCK, _most_frequent, halve_classes, halve_confidence, make_levels
 
 shapes = st.tuples(st.integers(1, 5), st.integers(1, 7))
@@ -87,3 +91,46 @@ def test_a_raster_of_one_block_has_no_levels_but_is_seen(tmp_path: Path) -> None
     look = lambda row, strip: seen.append(strip)  # noqa: E731
     assert make_levels(str(path), tmp_path, "mask", lambda strip: strip, look).levels == []
     assert [strip.shape for strip in seen] == [(30, BLOCK)]
+
+
+def test_strips_are_seen_in_their_order_however_slow_who_looks(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(overviews, "STRIP_PIXELS", 64 * 600)
+    path = write_raster(tmp_path / "tall.tif", np.zeros((1, 640, 600), dtype=np.uint8))
+    seen = []
+
+    def look(row_off: int, strip: np.ndarray) -> None:
+        time.sleep(0.02 if row_off == 0 else 0)
+        seen.append(row_off)
+
+    make_levels(str(path), tmp_path, "mask", partial(halve_classes, nodata=255), look)
+    assert seen == list(range(0, 640, 64))
+
+
+@pytest.mark.parametrize("row", [0, 576])
+def test_who_looks_may_fail(tmp_path: Path, monkeypatch, row: int) -> None:
+    monkeypatch.setattr(overviews, "STRIP_PIXELS", 64 * 600)
+    path = write_raster(tmp_path / "tall.tif", np.zeros((1, 640, 600), dtype=np.uint8))
+
+    def look(row_off: int, strip: np.ndarray) -> None:
+        if row_off == row:
+            raise OSError("no room for regions")
+
+    with pytest.raises(OSError, match="no room"):
+        make_levels(str(path), tmp_path, "mask", partial(halve_classes, nodata=255), look)
+
+
+def test_nobody_looks_any_more_when_reading_has_failed(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(overviews, "STRIP_PIXELS", 64 * 600)
+    path = write_raster(tmp_path / "tall.tif", np.zeros((1, 640, 600), dtype=np.uint8))
+    ended = []
+
+    def look(row_off: int, strip: np.ndarray) -> None:
+        time.sleep(0.2)
+        ended.append(row_off)
+
+    def halve(strip: np.ndarray) -> np.ndarray:
+        raise RasterioIOError("cut off")
+
+    with pytest.raises(RasterioIOError):
+        make_levels(str(path), tmp_path, "mask", halve, look)
+    assert ended == [0]
