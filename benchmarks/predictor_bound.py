@@ -1,7 +1,7 @@
 """Case a: a run that is bound by its predictors, against as many bare ones.
 
-The run is the console script on a local Ray, from its first lease to the last mask and table published
-(benchmarks/bare.py has the bare predictors). In each round all sides of a network are measured in turn: bare
+The run is the console script in processes of this machine, from its first lease to the last mask and table
+published (benchmarks/bare.py has the bare predictors). In each round all sides of a network are measured in turn: bare
 predictors, a run of each row, a run of each row that is looked into, and an inline run of a small part.
 """
 
@@ -148,7 +148,7 @@ def _figures(row: Row, found: Measured) -> Iterator[Figure]:
     )
     if row.regions:
         return
-    for executor, ended in (("ray", runs), ("inline", found.inline)):
+    for executor, ended in (("processes", runs), ("inline", found.inline)):
         yield Figure(
             what=f"{row.name}: command to first tile, {executor}",
             above=tuple(run.seconds_to_first_tile for run in ended),

@@ -68,11 +68,11 @@ def work(run: Run, until: float | None = None) -> tuple[Line, ...]:
         *(Line(name=step, cpu=seconds) for step, seconds in done.items()),
         Line(name="commit", cpu=commit),
         Line(
-            name="workers, all else (threads of Ray and GDAL)",
+            name="predictors, all else (threads of GDAL and of the executor)",
             cpu=of["workers"] - run.predictors_cpu - sum(done.values()),
         ),
         Line(name="driver, all else", cpu=of["driver"] - commit),
-        Line(name="Ray's own processes", cpu=of["ray"]),
+        Line(name="other processes (fresh ones, Ray's own)", cpu=of["ray"]),
     )
 
 
@@ -85,7 +85,7 @@ def end(run: Run) -> tuple[Line, ...]:
     """From the last commit to the last table, and on to the exit."""
     return (
         _phase(run, "end: tables, tidying", last_commit(run), run.work_ended),
-        _phase(run, "exit: summary, Ray's end", run.work_ended, run.command + run.seconds),
+        _phase(run, "exit: summary, the executor's end", run.work_ended, run.command + run.seconds),
     )
 
 

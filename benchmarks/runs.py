@@ -17,6 +17,8 @@ from typing import Any, Literal
 
 import yaml
 
+from batchseg.driver.executors.processes.child import TITLE
+
 INSIDE = Path(__file__).parent / "inside"
 
 TICK = os.sysconf("SC_CLK_TCK")
@@ -24,7 +26,7 @@ TICK = os.sysconf("SC_CLK_TCK")
 SAMPLE_SECONDS = 0.1
 
 ProcessKind = Literal["driver", "workers", "ray"]
-"""The process that was started, Ray's workers, and all others below it: Ray's own."""
+"""The process that was started, predictors and Ray's workers, and all others below it: Ray's own."""
 
 STAMP = re.compile(r"^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}) ")
 
@@ -268,7 +270,7 @@ class CpuMeter(threading.Thread):
     def _kind(self, process: int, name: str) -> ProcessKind:
         if process == self._root:
             return "driver"
-        return "workers" if name.startswith("ray::") else "ray"
+        return "workers" if name.startswith(("ray::", TITLE)) else "ray"
 
 
 @dataclass(frozen=True, slots=True)

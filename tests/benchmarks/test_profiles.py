@@ -20,9 +20,11 @@ def test_work_is_all_that_the_processes_took() -> None:
     assert sum(lines.values()) == pytest.approx(run.cpu) == pytest.approx(18.0)
     assert lines["network"] == 12.5
     assert lines["finish"] == 0.3
-    assert lines["Ray's own processes"] == pytest.approx(2.0)
+    assert lines["other processes (fresh ones, Ray's own)"] == pytest.approx(2.0)
     assert lines["driver, all else"] == pytest.approx(0.95)
-    assert lines["workers, all else (threads of Ray and GDAL)"] == pytest.approx(15 - 12.5 - 1.35)
+    assert lines["predictors, all else (threads of GDAL and of the executor)"] == pytest.approx(
+        15 - 12.5 - 1.35
+    )
 
 
 def test_start_and_end_are_phases_of_all_processes() -> None:
