@@ -1,8 +1,8 @@
 """Case a: a run that is bound by its predictors, against as many bare ones.
 
 The run is the console script in processes of this machine, from its first lease to the last mask and table
-published (benchmarks/bare.py has the bare predictors). In each round all sides of a network are measured in turn: bare
-predictors, a run of each row, a run of each row that is looked into, and an inline run of a small part.
+published (benchmarks/bare.py has the bare predictors). In each round all sides of a network are measured in
+turn: bare predictors, a run of each row, a run of each row that is looked into, and an inline run of a part.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -46,7 +46,7 @@ def add_run_commands(commands: Any, job: argparse.ArgumentParser) -> None:
     )
     run.add_argument("--quiet", action="store_true", help="print nothing at all when all is well")
     run.add_argument(
-        "--executor", choices=("ray", "processes", "inline"), help="override the job's `executor`"
+        "--executor", choices=("auto", "processes", "ray", "inline"), help="override the job's `executor`"
     )
     run.add_argument("--ray-address", metavar="ADDRESS", help="use this Ray cluster instead of a local one")
     run.add_argument(

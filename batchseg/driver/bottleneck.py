@@ -85,7 +85,7 @@ def _advice(bound: str, usage: Usage) -> str:
     if bound == "reading":
         return _faster_reading(setting)
     if setting.inline and bound in ("writing", "finishing"):
-        return "`executor: ray` does it beside predicting"
+        return "`executor: auto` does it beside predicting"
     if bound in ("finishing", "ending"):
         more = "; `regions: false` or a larger `min_area` shortens it" if setting.regions else ""
         return f"masks are finished after their scenes' last tiles: it matters less with more scenes{more}"
@@ -117,7 +117,7 @@ def _faster_reading(setting: Setting) -> str:
     if setting.badly_tiled > 0.5:
         return "inputs lie in strips or huge blocks: tiled ones (gdal_translate -of COG) are read faster"
     if setting.inline:
-        return "`executor: ray` reads ahead"
+        return "`executor: auto` reads ahead"
     if setting.remote:
         return "inputs copied near the predictors, or a larger `max_in_flight`, so that more is read ahead"
     return "a faster disk for the inputs, or fewer `workers`, which leave cores for decoding"

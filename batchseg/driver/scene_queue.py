@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from heapq import heappop, heappush
 
+from batchseg.driver.open_shards import OpenShards
 from batchseg.driver.plan import SceneJob, bytes_per_pixel_in_flight
 from batchseg.driver.tasks import Isolation
 from batchseg.job.recipe import Recipe
@@ -24,7 +25,7 @@ class SceneWork:
     """In the order in which scenes were begun."""
     job: SceneJob
     records: list[ShardRecord | SceneRecord]
-    open: deque[Shard]
+    open: OpenShards
     outside: list[Shard]
     """Outside the area of interest: not leased, empty in the mask."""
     cpu_class: str | None
@@ -158,7 +159,7 @@ class SceneQueue:
             number=self._next_number,
             job=job,
             records=[job.encoded] if job.encoded is not None else list(job.committed),
-            open=deque(),
+            open=OpenShards(),
             outside=job.outside_shards(),
             cpu_class=job.committed[0].cpu_class if job.committed else None,
             bytes_per_pixel=bytes_per_pixel_in_flight(job.scene, self._recipe),
@@ -175,9 +176,9 @@ class SceneQueue:
         first = [work for key in (cpu_class, None) if (work := self._open.first(key)) is not None]
         return min(first, key=lambda work: work.number, default=None)
 
-    def take(self, work: SceneWork) -> Shard:
-        """The scene's next shard."""
-        shard = work.open.popleft()
+    def take(self, work: SceneWork, slot: int) -> Shard:
+        """The shard that `work.open.first` gave the predictor."""
+        shard = work.open.take(slot)
         self._count(work, -shard.count)
         return shard
 
@@ -188,7 +189,7 @@ class SceneQueue:
     def put_back(self, work: SceneWork, shards: Iterable[Shard]) -> None:
         """Shards come before those that are open."""
         shards = list(shards)
-        work.open.extendleft(reversed(shards))
+        work.open.put(shards)
         self._count(work, sum(shard.count for shard in shards))
         self._open.add(work)
 
@@ -230,7 +231,7 @@ class SceneQueue:
             self._classes[work.cpu_class] -= 1
         self._count(work, -work.tiles_open)
         work.job, work.cpu_class, work.held = replace(work.job, committed=()), None, False
-        work.records, work.outside, work.open = [], work.job.outside_shards(), deque()
+        work.records, work.outside, work.open = [], work.job.outside_shards(), OpenShards()
         self.put_back(work, work.job.open_shards())
 
 

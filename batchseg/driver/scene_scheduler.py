@@ -111,7 +111,7 @@ class LeaseScheduler:
             self._submit(retry, slot)
             return True
         work = self._scene_for(slot)
-        shards = () if work is None else self._cut(work, is_first=self._flights.is_new(slot))
+        shards = () if work is None else self._cut(work, slot)
         if work is None or not shards:
             return False
         self._queue.assign(work, slot.cpu_class)
@@ -143,11 +143,12 @@ class LeaseScheduler:
                 return True
         return False
 
-    def _cut(self, work: SceneWork, *, is_first: bool) -> tuple[Shard, ...]:
+    def _cut(self, work: SceneWork, slot: Slot) -> tuple[Shard, ...]:
         """Consecutive open shards worth a lease, fewer towards the end; none: no room in memory.
 
         The first one of a predictor is a shard, as it predicts nothing until that is read.
         """
+        is_first = self._flights.is_new(slot)
         flights = self._flights
         share = self._queue.tiles_left // flights.most
         limit = int(self._lease_seconds / max(self._seconds_per_tile, 1e-6))
@@ -157,15 +158,15 @@ class LeaseScheduler:
         free, most = self._in_flight_bytes - flights.nbytes, self._in_flight_bytes // flights.most
         taken: list[Shard] = []
         tiles = nbytes = 0
-        while work.open:
-            shard = work.open[0]
+        while work.open and (not taken or work.open.goes_on(slot.id)):
+            shard = work.open.first(slot.id)
             size = shard.read.size * work.bytes_per_pixel
             if taken and (tiles + shard.count > limit or nbytes + size > most):
                 break
             # Where nothing is under way one shard goes out however large it is: else nothing ever would.
             if nbytes + size > free and (taken or flights):
                 break
-            taken.append(self._queue.take(work))
+            taken.append(self._queue.take(work, slot.id))
             tiles, nbytes = tiles + shard.count, nbytes + size
         return tuple(taken)
 

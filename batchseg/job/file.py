@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ValidationError
 
@@ -29,6 +29,7 @@ from batchseg.job.settings import (
 )
 from batchseg.job.variables import as_written, fill_in, names_in, plain
 from batchseg.models.package import PALETTE, ClassInfo, ModelOptions, Normalize
+from batchseg.system.machine import has_gpu_nodes
 from batchseg.system.yaml_text import YAML_BYTES, TooLargeError, read_yaml
 
 
@@ -134,6 +135,7 @@ def _to_config(job: JobFile, name: str, folder: Path) -> JobConfig:
         "inputs": tuple((name, _input(given, folder)) for name, given in inputs),
         "model": _model_options(job.model, folder),
         "gate": Gate(**job.gate.model_dump()),
+        "executor": _executor(job),
         "output": absolute(job.output, folder).rstrip("/"),
         "bands": None if job.bands is None else tuple(job.bands),
         "scale": _scale(job.scale),
@@ -149,6 +151,14 @@ def _to_config(job: JobFile, name: str, folder: Path) -> JobConfig:
     config = JobConfig(**values)
     _check_rules(config)
     return config
+
+
+def _executor(job: JobFile) -> Literal["ray", "processes", "inline"]:
+    """What `auto` is on this machine."""
+    if job.executor != "auto":
+        return job.executor
+    may_find_gpu = job.device == "gpu" or (job.device == "auto" and has_gpu_nodes())
+    return "ray" if job.ray_address is not None or may_find_gpu else "processes"
 
 
 def _input(given: schema_parts.Input, folder: Path) -> str | SceneSet:

@@ -89,12 +89,13 @@ class JobFile(schema_parts.Strict):
     """
     device: Literal["auto", "cpu", "gpu"] = "auto"
     """`auto` takes a GPU where the model's engine finds one."""
-    executor: Literal["ray", "processes", "inline"] = "ray"
-    """`ray` spreads the work over processes and hosts, `processes` over processes of this machine, which
-    predict on CPUs, without Ray. `inline` does every step in the calling process.
+    executor: Literal["auto", "processes", "ray", "inline"] = "auto"
+    """`processes` spreads the work over processes of this machine, which predict on CPUs; `ray` over GPUs,
+    and over the hosts of a cluster. `auto` takes `ray` where there is a `ray_address` or a GPU (and `device`
+    is not `cpu`), else `processes`. `inline` does every step in the calling process.
     """
     ray_address: str | None = None
-    """The address of a Ray cluster. If not set, a run starts a local one and ends it."""
+    """The address of a Ray cluster. If not set, `executor: ray` starts a local one and ends it."""
     workers: int | None = Field(default=None, ge=1)
     """Predictors. If not set, one per core; on GPU machines one per GPU. In a container by its limits
     (cgroups): its CPUs, rounded up, and 1 GiB of its memory for each."""

@@ -204,6 +204,7 @@ class JobConfig:
     gate: Gate
     device: Literal["auto", "cpu", "gpu"]
     executor: Literal["ray", "processes", "inline"]
+    """What the job says, or what its `auto` is on this machine."""
     ray_address: str | None
     workers: int | None
     gpus_per_worker: float

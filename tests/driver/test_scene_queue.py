@@ -16,6 +16,11 @@ def queue_of(*jobs):
     return queue
 
 
+def taken(queue, work, slot=7):
+    work.open.first(slot)
+    return queue.take(work, slot)
+
+
 def retry(work, shard):
     return Retry(work=work, shards=(shard,), isolation="read", tried=frozenset(), deaths=0)
 
@@ -24,14 +29,14 @@ def retry(work, shard):
 @given(st.lists(st.sampled_from(["begin", "take", "put back", "end"]), max_size=40))
 def test_the_tiles_left_are_those_that_nobody_was_given(steps):
     jobs = [job(f"{number}.tif", 100, 90, (1, 1)) for number in range(3)]
-    queue, begun, taken = queue_of(*jobs), [], []
+    queue, begun, given = queue_of(*jobs), [], []
     for step in steps:
         if step == "begin" and queue.waits:
             begun.append(queue.begin())
         elif step == "take" and (work := queue.next_open("avx2")) is not None:
-            taken.append((work, queue.take(work)))
-        elif step == "put back" and taken:
-            work, shard = taken.pop()
+            given.append((work, taken(queue, work)))
+        elif step == "put back" and given:
+            work, shard = given.pop()
             if not work.over:
                 queue.put_back(work, [shard])
         elif step == "end" and begun:
@@ -59,7 +64,7 @@ def test_a_scene_begins_again_without_what_another_class_predicted():
     committed = dataclasses.replace(some_job, committed=(record_of(some_job, 0),))
     queue = queue_of(committed)
     work = queue.begin()
-    queue.retries.add(retry(work, queue.take(work)))
+    queue.retries.add(retry(work, taken(queue, work)))
     assert queue.stranded({"avx2"}) == []
     assert queue.stranded({"amx"}) == [work]
     queue.begin_again(work)
@@ -73,7 +78,7 @@ def test_retries_of_a_scene_that_is_over_are_passed_by():
     first, second = queue.begin(), queue.begin()
     for work in (first, second):
         queue.assign(work, "avx2")
-        queue.retries.add(retry(work, queue.take(work)))
+        queue.retries.add(retry(work, taken(queue, work)))
     queue.end(first)
     assert queue.retries.next("amx") is None
     assert queue.retries.next("avx2").work is second

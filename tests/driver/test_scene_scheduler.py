@@ -11,6 +11,7 @@ from scene_runs import AVX2, MIXED, SILENCE, Brief, Run, failure, first_time, ho
 from batchseg.driver import (
     in_flight,
     loop,
+    open_shards,
     scene_failures,
     scene_finishes,
     scene_loop,
@@ -95,7 +96,16 @@ def test_a_scene_whose_class_of_cpu_is_gone_begins_again_on_another(tmp_path, mo
     assert run.executor.shards()["a.tif", record.window] >= 1
 
 
-DRIVER_MODULES = (loop, scene_loop, scene_queue, scene_scheduler, scene_finishes, scene_failures, in_flight)
+DRIVER_MODULES = (
+    loop,
+    scene_loop,
+    scene_queue,
+    open_shards,
+    scene_scheduler,
+    scene_finishes,
+    scene_failures,
+    in_flight,
+)
 
 
 def lines_per_lease(folder, count) -> float:

@@ -6,6 +6,7 @@ from factories import write_job
 from job_files import RED, photographs, refusal
 
 from batchseg.errors import ConfigError
+from batchseg.job import file
 from batchseg.job.file import load_job
 from batchseg.job.settings import Scale, SceneSet
 from batchseg.models.package import ModelOptions
@@ -155,3 +156,22 @@ def test_what_stands_below_storage_is_not_quoted(tmp_path):
     with pytest.raises(ConfigError) as caught:
         load_job(path)
     assert "8811" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("keys", "gpu", "executor"),
+    [
+        ({}, False, "processes"),
+        ({}, True, "ray"),
+        ({"device": "cpu"}, True, "processes"),
+        ({"device": "gpu"}, False, "ray"),
+        ({"ray_address": "10.0.0.1:6379"}, False, "ray"),
+        ({"device": "cpu", "ray_address": "10.0.0.1:6379"}, True, "ray"),
+        ({"executor": "ray"}, False, "ray"),
+        ({"executor": "inline"}, True, "inline"),
+        ({"executor": "processes"}, True, "processes"),
+    ],
+)
+def test_the_executor_suits_the_machine(tmp_path, monkeypatch, keys, gpu, executor):
+    monkeypatch.setattr(file, "has_gpu_nodes", lambda: gpu)
+    assert load_job(write_job(tmp_path, **keys)).executor == executor

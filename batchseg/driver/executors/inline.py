@@ -164,7 +164,7 @@ class InlineExecutor:
         reason = f"no answer within lease_timeout ({current.seconds:.0f} s)"
         msg = (
             f"{_name_of(task)}: the step `{doing}` gave no answer within {current.seconds:.0f} s, and an "
-            f"inline run cannot end it; `executor: ray` finds what is to blame and goes on with the rest"
+            f"inline run cannot end it; `executor: auto` finds what is to blame and goes on with the rest"
         )
         if isinstance(task, LeaseTask) and doing in ("read", "predict"):
             fatal = None if doing == "read" else GivenUpError(msg)

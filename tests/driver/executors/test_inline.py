@@ -93,7 +93,7 @@ def test_what_only_the_end_of_the_process_ends_stops_the_run_with_the_sources_na
         executor.submit(FinishTask(scene=lease(0, "a.tif").scene, shards=(), epoch=1))
     else:
         executor.submit(LeaseTask(lease=lease(0, "a.tif"), slot=SLOT))
-    words = rf"a\.tif: the step `{word}` gave no answer.*executor: ray"
+    words = rf"a\.tif: the step `{word}` gave no answer.*executor: auto"
     if word == "predict":  # the next run does it last
         failure = outcome_of(executor)
         assert isinstance(failure.fatal, GivenUpError)
