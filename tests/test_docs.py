@@ -256,14 +256,14 @@ def test_runs_by_systemd_and_in_containers_have_no_privileges() -> None:
 def test_the_readmes_speeds_are_those_of_the_benchmarks() -> None:
     section = README.read_text().partition("## How fast\n")[2].partition("\n## ")[0]
     rows = re.findall(r"^\| (?!what|---)(.*) \| (.*) \| (.*) \|$", section, flags=re.MULTILINE)
-    assert len(rows) == 5
+    assert len(rows) == 6
     tables = (REPOSITORY / "docs" / "benchmarks.md").read_text()
     for _, figure, beside in rows:
-        assert figure in tables.replace("**", "")
+        assert figure.removesuffix(" *") in tables.replace("**", "")
         assert f"**{beside.split()[0]}**" in tables or f"**{beside.split()[1]}** s" in tables, beside
-    (date,) = re.findall(r"Measured on (\S+) ", section)
+    dates = re.findall(r"\d{4}-\d\d-\d\d", section)
     records = [json.loads(path.read_text()) for path in (REPOSITORY / "docs" / "benchmarks").glob("*.json")]
-    assert {record["date"][:10] for record in records} == {date}
+    assert {record["date"][:10] for record in records} == set(dates)
 
 
 def test_the_picture_is_small_and_its_script_draws_such(tmp_path: Path) -> None:
