@@ -20,6 +20,9 @@ from batchseg.output.overviews import BLOCK
 from batchseg.output.sidecar import SUFFIX, add_class_table, has_names
 from batchseg.pixels.grid import Window
 
+FEW_BLOCKS = 4
+"""That one thread packs sooner than GDAL has started others."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Piece:
@@ -132,6 +135,11 @@ def sidecar_is_whole(cog: Path, classes: tuple[ClassInfo, ...]) -> bool:
     return has_names(found, [info.name for info in classes])
 
 
+def compression_threads(height: int, width: int) -> str:
+    """For GDAL, which starts as many threads for each file, however small it is."""
+    return "ALL_CPUS" if height * width > FEW_BLOCKS * BLOCK**2 else "1"
+
+
 def write_cog(vrt: str, path: Path, product: Product) -> None:
     """Copy a mosaic, given as VRT text, to a Cloud Optimized GeoTIFF."""
     # From 3.12 on GDAL would put the table of classes into the TIFF, where earlier ones, and QGIS with them,
@@ -145,5 +153,5 @@ def write_cog(vrt: str, path: Path, product: Product) -> None:
             BLOCKSIZE=str(BLOCK),
             OVERVIEWS="FORCE_USE_EXISTING",
             BIGTIFF="IF_SAFER",
-            NUM_THREADS="ALL_CPUS",
+            NUM_THREADS=compression_threads(mosaic.height, mosaic.width),
         )

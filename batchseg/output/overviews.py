@@ -139,7 +139,9 @@ def make_levels(
         look: sees each strip (first row, pixels) of the full size, in order, in a thread of its own: one core
             counts and traces a strip while another reads and halves the next one.
     """
-    with _behind(look) as see:
+    with rasterio.open(mosaic) as full:
+        one_strip = full.height <= _strip_rows(full.width)
+    with contextlib.nullcontext(look) if one_strip or look is None else _behind(look) as see:
         return _make_levels(mosaic, folder, name, halve, see)
 
 
@@ -206,11 +208,8 @@ def look_at(mosaic: str, look: Look) -> None:
 
 
 @contextlib.contextmanager
-def _behind(look: Look | None) -> Iterator[Look | None]:
+def _behind(look: Look) -> Iterator[Look]:
     """The same in a thread of its own, at most one strip behind. Its errors come with the next strip."""
-    if look is None:
-        yield None
-        return
     helper, under_way = Helper(), Future[None]()
     under_way.set_result(None)
 
@@ -228,10 +227,15 @@ def _behind(look: Look | None) -> Iterator[Look | None]:
 
 
 def _strips(dataset: rasterio.DatasetReader) -> Iterator[tuple[int, Pixels]]:
-    rows = max(2, min(2 * BLOCK, STRIP_PIXELS // dataset.width) // 64 * 64)  # even: no pair of rows is cut
+    rows = _strip_rows(dataset.width)
     for row_off in range(0, dataset.height, rows):
         height = min(rows, dataset.height - row_off)
         yield row_off, dataset.read(1, window=RasterioWindow(0, row_off, dataset.width, height))
+
+
+def _strip_rows(width: int) -> int:
+    """Even: no pair of rows is cut."""
+    return max(2, min(2 * BLOCK, STRIP_PIXELS // width) // 64 * 64)
 
 
 def _profile(height: int, width: int, dtype: str) -> dict[str, Any]:

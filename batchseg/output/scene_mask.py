@@ -25,7 +25,7 @@ from batchseg.errors import DamagedResultError, OutputError
 from batchseg.inputs.source import Scene
 from batchseg.job.recipe import Product, Recipe
 from batchseg.output import layout, publish
-from batchseg.output.cog import Piece, sidecar_is_whole, vrt_of, write_cog
+from batchseg.output.cog import Piece, compression_threads, sidecar_is_whole, vrt_of, write_cog
 from batchseg.output.fragments import scene_folder
 from batchseg.output.layout import Layer
 from batchseg.output.lock import check_work_goes_on
@@ -96,7 +96,7 @@ def finish_scene(
         made = _Scene(scene, recipe, product, pieces, folder)
         keep = done is not None and done.encoding == product.encoding
         try:
-            with _gdal_for_output():
+            with _gdal_for_output(scene):
                 record = made.count(record) if keep else made.encode(record)
         except _ASSEMBLY_ERRORS as e:
             reason = rooted.with_true_names(_reason(e, folder))
@@ -287,8 +287,9 @@ def scratch_folder(output: str) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _gdal_for_output() -> Iterator[None]:
-    with rasterio.Env(GDAL_CACHEMAX=96 * 1024**2, GDAL_NUM_THREADS="ALL_CPUS"), warnings.catch_warnings():
+def _gdal_for_output(scene: Scene) -> Iterator[None]:
+    threads = compression_threads(scene.height, scene.width)
+    with rasterio.Env(GDAL_CACHEMAX=96 * 1024**2, GDAL_NUM_THREADS=threads), warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         yield
 
