@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from factories import make_facts
 
+from batchseg.output import region_parts as region_parts_module
 from batchseg.output.columns import with_part
 from batchseg.output.ledger import Ledger
 from batchseg.output.record import SCHEMA, Output, PhotoRecord, SceneRecord, filled, to_table
@@ -179,3 +180,15 @@ def test_verify_counts_the_rows_of_shared_parts(output: Path) -> None:
     ]
     result = verify(str(output), quick=True, say=lambda line: None)
     assert (result.sources, result.rows, result.files) == (10, 20, 4)
+
+
+@pytest.mark.parametrize(("nbytes", "groups"), [(2**20, 1), (1, COMPACT_FROM)])
+def test_rows_that_are_joined_are_few_row_groups(
+    output: Path, monkeypatch: pytest.MonkeyPatch, nbytes: int, groups: int
+) -> None:
+    monkeypatch.setattr(region_parts_module, "GROUP_BYTES", nbytes)
+    ledger, _ = night(output, COMPACT_FROM)
+    tidy(str(output), ledger)
+    ((path, ids),) = living(output).items()
+    assert pq.ParquetFile(output / path).metadata.num_row_groups == groups
+    assert ids == sorted(name for group in groups_of(COMPACT_FROM) for name in group)
