@@ -23,6 +23,10 @@ class FakeChild:
         self.asked.append(((what, *given), future))
         return future
 
+    @property
+    def pid(self):
+        return id(self)
+
     def future(self, what):
         """Of the last question of that name."""
         return next(future for (name, *_), future in reversed(self.asked) if name == what)

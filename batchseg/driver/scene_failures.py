@@ -19,7 +19,8 @@ work; and processes that a scene's finish must end before it is left to the next
 the kernel's out-of-memory killer for one, looks the same: of seven random kills three hit one lease."""
 
 MEMORY_LIMIT = 3
-"""Times that one scene's work is lost for lack of memory before it is looked at alone, as after a crash."""
+"""Processes with work on one scene that are ended for lack of memory before it is looked at alone, as after a
+crash."""
 
 LATE_LIMIT = 3
 """Writes and finishes in a row that hang before the output is taken not to answer; and times that one scene's
@@ -61,8 +62,8 @@ class SceneFailures:
         _raise_fatal(work, failure)
         lost = failure.kind == "lost" or failure.step == "write"
         if failure.memory:
-            work.starved += 1
-            lost = work.starved < MEMORY_LIMIT
+            work.starved.add(failure.process or f"of lease {flight.lease.id}")
+            lost = len(work.starved) < MEMORY_LIMIT
         if failure.kind == "timeout" and failure.step == "write":
             self.count_late(f"the writing of {work.source_id}")
         if lost:

@@ -6,7 +6,7 @@ a driver of hundreds of predictors asks some hundred times a second.
 
 from collections import Counter, deque
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from heapq import heappop, heappush
 
 from batchseg.driver.open_shards import OpenShards
@@ -33,8 +33,8 @@ class SceneWork:
     """Of what is read and in flight."""
     tiles_open: int = 0
     lost: int = 0
-    starved: int = 0
-    """Times that it was lost for lack of memory."""
+    starved: set[str] = field(default_factory=set)
+    """Processes that had work on it when they were ended for lack of memory."""
     over: bool = False
     """Refused or finished: later answers are dropped."""
     finishing: bool = False

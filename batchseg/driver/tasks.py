@@ -134,6 +134,9 @@ class Failure:
     """Of a source's error: its content is to blame, as the storage gave it."""
     memory: bool = False
     """Lost because the machine's memory ran out: what recurs may be the source's fault after all."""
+    process: str = ""
+    """Names the process that ended, with which other leases may have failed; empty: none did, or it is not
+    known."""
     fatal: BatchsegError | None = None
     """Not about one source: ends the run."""
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from scene_runs import SILENCE, Run, bound_for, bounds, failure, first_time, job, properties, slots, some_jobs
 
 from batchseg.driver.events import Retried, SceneRefused, ShardsDone
+from batchseg.driver.scene_failures import MEMORY_LIMIT
 from batchseg.output.ledger import Ledger
 
 FIRST_FAILURES = st.sampled_from(
@@ -192,6 +193,18 @@ def test_writes_that_never_answer_end_the_run_and_blame_nobody(tmp_path):
     run.executor.hangs_in = "write"
     run.stopped("the output does not answer: 4 steps in a row")
     assert run.statuses() == {}
+
+
+def test_leases_that_one_kill_took_along_count_once(tmp_path):
+    def answer(lease, isolation, times):
+        if isolation == "none" and times <= 2:
+            return failure("lost", memory=True, process=f"process {times}")
+        return None
+
+    run = Run(tmp_path, [job("a.tif", tiles_hw=(1, 4))], answer=answer).go()
+    assert run.statuses() == {"a.tif": "done"}
+    assert {isolation for *_, isolation in run.executor.submissions} == {"none"}
+    assert len(run.executor.submissions) > MEMORY_LIMIT
 
 
 def test_memory_that_runs_out_over_one_source_is_looked_at_alone(tmp_path):

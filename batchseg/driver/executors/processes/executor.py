@@ -271,7 +271,8 @@ class ProcessesExecutor:
             return Failure(kind="lost", step=step, reason="its process was ended over other work")
         if error.memory:
             reason = "the machine's memory ran out, and the kernel ended the process"
-            return Failure(kind="lost", step=step, reason=reason, memory=True)
+            assert call.child is not None  # noqa: S101  that is what died
+            return Failure(kind="lost", step=step, reason=reason, memory=True, process=str(call.child.pid))
         if isinstance(call.task, GroupTask):
             if error in self._suspects:
                 return Failure(kind="lost", step=step, reason="its predictor died over other work")

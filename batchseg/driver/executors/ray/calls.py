@@ -6,7 +6,7 @@ for minutes, and does not do it again.
 
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import ray
@@ -167,7 +167,8 @@ class PredictorCalls:
         if lost:
             return lost_with_host(presumed_step(call.task))
         if isinstance(call.task, LeaseTask):
-            return failure_of(cause_of(error), "read" if call.task.isolation == "none" else "predict")
+            failure = failure_of(cause_of(error), "read" if call.task.isolation == "none" else "predict")
+            return replace(failure, process=str(call.actor))
         if is_first:
             return failure_of(cause_of(error), presumed_step(call.task))
         return Failure(
