@@ -5,6 +5,7 @@ read and the one before it is written. The network has one thread, as its librar
 """
 
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Literal
@@ -36,6 +37,10 @@ MOST_READERS = 6
 
 REMOTE_READERS = 3
 """Threads of a predictor that read from buckets: while one waits for its replies the others decode."""
+
+
+TRIM_SECONDS = 1.0
+"""Between two looks for freed memory: each walks all that there is, and the network faults its part in again."""
 
 
 class LeaseWorker:
@@ -77,6 +82,8 @@ class LeaseWorker:
         """Fresh processes one after the other: a predictor that died leaves several doubtful leases."""
         self._changing = threading.Lock()
         self._left = False
+        self._trimmed_at = 0.0
+        """When freed memory was given back last."""
 
     def __call__(self, lease: Lease, isolation: Isolation = "none") -> LeaseResult | Failure:
         """Do a lease. Callers wait for those before them, step by step."""
@@ -85,7 +92,9 @@ class LeaseWorker:
             return self._predicted(lease, self._read(lease, isolation))
         finally:
             del self._steps[lease.id]
-            give_back_freed_memory()
+            if time.monotonic() - self._trimmed_at > TRIM_SECONDS:
+                self._trimmed_at = time.monotonic()
+                give_back_freed_memory()
 
     def step_of(self, lease_id: int) -> LeaseStep:
         """What is done for a lease; of one that is not known here that it waits."""

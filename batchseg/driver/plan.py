@@ -122,6 +122,8 @@ class Planner:
     ) -> None:
         self.recipe, self.workers = recipe, workers
         self.leases = leases or LEASES_AT_ONCE * workers
+        self.memory = memory_bytes()
+        """Of this machine, asked once: limits of control groups are read from a dozen files."""
         self._ledger, self._cpu_classes = ledger, cpu_classes
         self._shard_tiles, self._fragments_exist = shard_tiles, fragments_exist
         seconds = max(SHARD_SECONDS, workers / SHARDS_PER_SECOND)
@@ -269,9 +271,9 @@ class Estimate:
     """Prediction alone, at the probe tile's speed."""
 
 
-def in_flight_bound(leases: int, asked: int | None) -> int:
+def in_flight_bound(leases: int, asked: int | None, memory: int) -> int:
     """Bytes in flight: all predictors' leases at their largest, at most a quarter of the memory here."""
-    return asked or min(leases * (SHARD_BYTES + SHARD_BYTES // 2), memory_bytes() // 4)
+    return asked or min(leases * (SHARD_BYTES + SHARD_BYTES // 2), memory // 4)
 
 
 class Measured:
@@ -303,13 +305,14 @@ class Measured:
         """Numbers of all, with so many scenes of which nothing is known."""
         more = self._whole * (unread / max(self.heard, 1))
         scenes, tiles, pixels, bytes_in, bytes_out = (int(n) for n in self._sums + more.astype(np.int64))
+        bound = in_flight_bound(planner.leases, max_in_flight, planner.memory)
         return Estimate(
             scenes=scenes,
             tiles=tiles,
             source_pixels=pixels,
             bytes_in=bytes_in,
             bytes_out=bytes_out,
-            in_flight_bytes=max(in_flight_bound(planner.leases, max_in_flight), self._largest),
+            in_flight_bytes=max(bound, self._largest),
             seconds=tiles * self._recipe.facts.seconds_per_tile / planner.workers,
         )
 

@@ -9,7 +9,7 @@ import functools
 import os
 import re
 import urllib.parse
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from typing import Any
 
 from batchseg.system.json_text import parse_json
@@ -64,11 +64,13 @@ def public(uri: str) -> str:
 
 def hidden(text: str) -> str:
     """A text for people, without what URLs hold of credentials, and without the secrets of this process."""
-    if not text:
-        return text
+    return _hidden(text, _secrets() | _users) if text else text
+
+
+def _hidden(text: str, secrets: Set[str]) -> str:
     if "://" in text or "?" in text:
         text = _QUERY.sub(_without_signature, _USER.sub(f"{STARS}@", text))
-    for secret in sorted(_secrets() | _users, key=len, reverse=True):
+    for secret in sorted(secrets, key=len, reverse=True):
         text = text.replace(secret, STARS)
     return text
 
@@ -82,10 +84,10 @@ def impersonal(text: str) -> str:
         if "://" in value and _USER.search(value):
             text = _with_name_for(value, text)
     text = _USER.sub(f"{STARS}@", text)
-    parts = _secrets() | _users | _variables.keys()
-    for part in sorted(parts, key=len, reverse=True):
+    secrets = _secrets() | _users
+    for part in sorted(secrets | _variables.keys(), key=len, reverse=True):
         text = _with_name_for(part, text) if part in _variables else text.replace(part, STARS)
-    return hidden(text)
+    return _hidden(text, secrets)
 
 
 def _with_name_for(value: str, text: str) -> str:
@@ -136,13 +138,13 @@ def _without_signature(query: re.Match[str]) -> str:
 
 def _secrets() -> frozenset[str]:
     """Of the environment, by the names of its variables; a job's storage options are there as well."""
-    return _secrets_of(tuple(os.environ.items()))
+    return _secrets_of(tuple(os.environb.items()))  # which decodes nothing
 
 
 @functools.lru_cache(maxsize=1)  # a line of the log would cost a millisecond
-def _secrets_of(environment: tuple[tuple[str, str], ...]) -> frozenset[str]:
+def _secrets_of(environment: tuple[tuple[bytes, bytes], ...]) -> frozenset[str]:
     found = set()
-    for name, value in environment:
+    for name, value in ((os.fsdecode(name), os.fsdecode(value)) for name, value in environment):
         if name.startswith("FSSPEC_"):
             found |= set(_in_options(value))
         elif _NAMED_SECRET.fullmatch(name):

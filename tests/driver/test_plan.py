@@ -41,6 +41,7 @@ from batchseg.pixels.fit import tile_grid
 from batchseg.pixels.grid import ShardGrid
 from batchseg.pixels.header import read_header
 from batchseg.pixels.read import read_shards
+from batchseg.system.machine import memory_bytes
 
 properties = settings(deadline=None, max_examples=60)
 
@@ -281,7 +282,9 @@ def test_an_estimate_counts_what_is_left(ledger):
     assert numbers.seconds == pytest.approx(numbers.tiles * 0.1 / 2)
 
 
-@pytest.mark.parametrize(("asked", "expected"), [(None, in_flight_bound(6, None)), (2**20, 2**20), (1, None)])
+@pytest.mark.parametrize(
+    ("asked", "expected"), [(None, in_flight_bound(6, None, memory_bytes())), (2**20, 2**20), (1, None)]
+)
 def test_the_bound_of_memory_holds_the_largest_shard(ledger, asked, expected):
     recipe, scene = make_recipe(), make_scene()
     plan = plan_of([scene], ledger, shard_tiles=2)
