@@ -40,7 +40,7 @@ REMOTE_READERS = 3
 
 
 TRIM_SECONDS = 1.0
-"""Between two looks for freed memory: each walks all that there is, and the network faults its part in again."""
+"""Between two looks for freed memory: each walks all that there is, and the network faults its part in."""
 
 
 class LeaseWorker:
