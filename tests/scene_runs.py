@@ -50,6 +50,7 @@ class FakeExecutor:
         self.most_bytes = 0
         self.hangs_in = "predict"
         self.finishes_leases = False
+        self.withdrawn = []
         """Whether it finishes scenes in the leases that hold all of them, as real ones do."""
 
     def submit(self, task):
@@ -107,7 +108,8 @@ class FakeExecutor:
         return self.abandon_lease(task.lease.id)
 
     def withdraw(self, task):
-        self.abandon_lease(task.lease.id)
+        """What hangs goes on so; else its outcome comes."""
+        self.withdrawn.append(task.lease.id)
 
     def abandon_lease(self, lease_id):
         self.abandoned.append(lease_id)

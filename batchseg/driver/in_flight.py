@@ -22,6 +22,8 @@ class LeaseInFlight:
     """Steps that were isolated in earlier attempts at these shards."""
     deaths: int
     """Predictors that died over them."""
+    is_withdrawn: bool = False
+    """Taken back: its predictor may be at work with it still, or hang, and nobody waits for its answer."""
 
     @property
     def lease(self) -> Lease:
@@ -47,6 +49,8 @@ class LeasesInFlight:
         """When each slot last answered: what waits behind a slow lease is not late itself."""
         self.nbytes = 0
         """Pixels and masks of all together."""
+        self.awaited = 0
+        """Those that were not withdrawn."""
         self.change_slots(slots)
 
     def __len__(self) -> int:
@@ -101,7 +105,13 @@ class LeasesInFlight:
         self._by_id[flight.lease.id] = flight
         self._queues.setdefault(flight.slot.id, {})[flight.lease.id] = flight
         self.nbytes += flight.nbytes
+        self.awaited += 1
         self._offer(flight.slot)
+
+    def withdraw(self, flight: LeaseInFlight) -> None:
+        """Nobody waits for its answer any more. It keeps its place until that comes, or is late."""
+        flight.is_withdrawn = True
+        self.awaited -= 1
 
     def pop(self, lease_id: int) -> LeaseInFlight | None:
         """Take a flight out; None where it was given up before."""
@@ -112,6 +122,7 @@ class LeasesInFlight:
             if not queue:
                 del self._queues[flight.slot.id]
             self.nbytes -= flight.nbytes
+            self.awaited -= not flight.is_withdrawn
             self._offer(flight.slot)
         return flight
 
@@ -123,8 +134,9 @@ class LeasesInFlight:
         return slot.id not in self._queues and slot.id not in self._heard_of
 
     def of(self, work: SceneWork) -> list[LeaseInFlight]:
-        """A scene's; for what is rare, as all are looked at."""
-        return [flight for flight in self._by_id.values() if flight.work is work]
+        """A scene's that are awaited; for what is rare, as all are looked at."""
+        flights = self._by_id.values()
+        return [flight for flight in flights if flight.work is work and not flight.is_withdrawn]
 
     def late(self, now: float, timeout: float) -> list[LeaseInFlight]:
         """Those that gave no answer in time, one per slot at most: the others only waited behind it."""

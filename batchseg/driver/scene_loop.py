@@ -139,7 +139,7 @@ class SceneLoop(Loop):
 
     @property
     def _is_under_way(self) -> bool:
-        return bool(self.flights)
+        return bool(self.flights.awaited)
 
     @property
     def _goes_on(self) -> bool:
@@ -148,11 +148,11 @@ class SceneLoop(Loop):
     @property
     def _is_commit_due(self) -> bool:
         waits = self._finishes.waits
-        return self._commits.is_due(hurry=waits) or (waits and not self.flights)
+        return self._commits.is_due(hurry=waits) or (waits and not self.flights.awaited)
 
     @property
     def _is_busy(self) -> bool:
-        return bool(self._queue.waits or self._queue.begun or self.flights)
+        return bool(self._queue.waits or self._queue.begun or self.flights.awaited)
 
     def _fill(self) -> None:
         refused, self._to_refuse = self._to_refuse, []
@@ -195,7 +195,7 @@ class SceneLoop(Loop):
         if flight is None:
             return  # given up before; its fragments, if any, hold the same bytes
         self.flights.heard_of(flight.slot, self._clock())
-        if flight.work.over:
+        if flight.work.over or flight.is_withdrawn:
             return
         if isinstance(outcome.result, Failure):
             self._on_failure(flight, outcome.result)
@@ -308,10 +308,10 @@ class SceneLoop(Loop):
 
     def _give_up_lease(self, flight: LeaseInFlight, now: float) -> None:
         if self.flights.pop(flight.lease.id) is None:
-            return  # taken back with another one of its scene
+            return  # its predictor was given up with another one
         self.flights.heard_of(flight.slot, now)
         step = self._executor.abandon(flight.task)
-        if not flight.work.over:
+        if not (flight.work.over or flight.is_withdrawn):
             reason = f"no answer within lease_timeout ({self._lease_timeout:.0f} s)"
             self._on_failure(flight, late(step, reason))
 

@@ -100,7 +100,7 @@ class LeaseScheduler:
     def withdraw(self, work: SceneWork) -> None:
         """Take back a scene's leases that are under way."""
         for flight in self._flights.of(work):
-            self._flights.pop(flight.lease.id)
+            self._flights.withdraw(flight)
             self._executor.withdraw(flight.task)
             self._queue.put_back(work, flight.lease.shards)
 
@@ -164,7 +164,7 @@ class LeaseScheduler:
             if taken and (tiles + shard.count > limit or nbytes + size > most):
                 break
             # Where nothing is under way one shard goes out however large it is: else nothing ever would.
-            if nbytes + size > free and (taken or flights):
+            if nbytes + size > free and (taken or flights.awaited):
                 break
             taken.append(self._queue.take(work, slot.id))
             tiles, nbytes = tiles + shard.count, nbytes + size

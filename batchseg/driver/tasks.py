@@ -240,6 +240,11 @@ def outcome_of(task: Task, result: Any) -> Outcome:
             return InspectionOutcome(group_id=task.group.id, result=result)
 
 
+def taken_back(task: Task) -> Outcome:
+    """Of a task that nobody has begun with."""
+    return outcome_of(task, Failure(kind="lost", step=presumed_step(task), reason="it was taken back"))
+
+
 def presumed_step(task: Task) -> Step:
     """What works on a task, as far as it is known without asking: a lease's predictor predicts."""
     match task:
@@ -321,7 +326,8 @@ class Executor(Protocol):
         ...
 
     def withdraw(self, task: LeaseTask) -> None:
-        """Take a lease back that nothing is wrong with. No outcome follows."""
+        """Take a lease back that nothing is wrong with. Its outcome follows: lost where nobody has begun with
+        it, else as it would have been. What has begun may hang, and is to be abandoned then."""
         ...
 
     def poll(self, timeout: float) -> list[Outcome]:

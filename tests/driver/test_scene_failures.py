@@ -1,5 +1,6 @@
 """Whose fault it is: failures that recur, that do not, and that are everybody's."""
 
+import time
 from collections import Counter
 
 import pytest
@@ -193,6 +194,32 @@ def test_writes_that_never_answer_end_the_run_and_blame_nobody(tmp_path):
     run.executor.hangs_in = "write"
     run.stopped("the output does not answer: 4 steps in a row")
     assert run.statuses() == {}
+
+
+def test_what_hangs_beside_a_lease_that_was_late_is_given_up_in_its_turn(tmp_path):
+    def answer(lease, isolation, times):
+        return SILENCE if isolation == "none" else None
+
+    run = Run(tmp_path, [job("a.tif", tiles_hw=(1, 4))], answer=answer, lease_timeout=0.05).go()
+    assert run.statuses() == {"a.tif": "done"}
+    assert run.executor.withdrawn
+    assert set(run.executor.withdrawn) <= set(run.executor.abandoned)
+    assert not run.loop.flights.awaited
+
+
+def test_nobody_waits_for_what_hangs_of_a_scene_that_is_refused(tmp_path):
+    broken = job("a.tif", tiles_hw=(1, 4))
+
+    def answer(lease, isolation, times):
+        if lease.scene != broken.scene:
+            return None
+        return failure() if lease.shards[0] == broken.grid.shard(0) else SILENCE
+
+    started = time.monotonic()
+    run = Run(tmp_path, [broken, job("b.tif")], answer=answer, lease_timeout=60).go()
+    assert run.statuses() == {"a.tif": "quarantined", "b.tif": "done"}
+    assert run.executor.withdrawn
+    assert time.monotonic() - started < 30
 
 
 def test_leases_that_one_kill_took_along_count_once(tmp_path):

@@ -25,6 +25,7 @@ def main() -> int:
         "--times", type=int, help="trials of each fault; without it as many as the section says"
     )
     parser.add_argument("--only", default="", help="faults whose name contains this")
+    parser.add_argument("--without", help="but not those whose name contains this")
     parser.add_argument(
         "--records", type=Path, default=RECORDS, help="folder of the records, which are appended to"
     )
@@ -37,6 +38,7 @@ def main() -> int:
         seed=options.seed,
         times=options.times,
         only=options.only,
+        without=options.without,
         work=options.work,
         s3_endpoint=options.s3,
     )

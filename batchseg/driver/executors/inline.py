@@ -29,6 +29,7 @@ from batchseg.driver.tasks import (
     Task,
     finish_limit,
     from_stream,
+    taken_back,
 )
 from batchseg.errors import StoppedError
 from batchseg.inputs.source import Refusal, Scene, Source, words
@@ -75,6 +76,7 @@ class InlineExecutor:
         self._waiting: dict[type[Task], deque[Task]] = {kind: deque() for kind in FIRST}
         self._helper = Helper()
         self._current: _Current | None = None
+        self._taken_back: list[Outcome] = []
         self._close_steps: Callable[[], None] = lambda: None
 
     def headers(self, sources: Iterator[Source]) -> Iterator[Scene | Refusal]:
@@ -113,11 +115,14 @@ class InlineExecutor:
         return "group"
 
     def withdraw(self, task: LeaseTask) -> None:
-        self._forget(task)
+        if self._forget(task):
+            self._taken_back.append(taken_back(task))
 
-    def _forget(self, task: Task) -> None:
+    def _forget(self, task: Task) -> bool:
+        """Whether it was waiting."""
         waiting = self._waiting[type(task)]
         self._waiting[type(task)] = deque(other for other in waiting if other is not task)
+        return len(waiting) > len(self._waiting[type(task)])
 
     def poll(self, timeout: float) -> list[Outcome]:
         """Outcomes so far; waits up to `timeout` seconds for the first.
@@ -127,6 +132,9 @@ class InlineExecutor:
         Raises:
             StoppedError: a step that writes hangs, and only the end of the process can end it.
         """
+        if self._taken_back:
+            outcomes, self._taken_back = self._taken_back, []
+            return outcomes
         if self._current is None:
             self._begin_next()
         if (current := self._current) is None:

@@ -51,6 +51,10 @@ class ChildDiedError(Exception):
         super().__init__(self.how)
 
 
+class TakenBackError(Exception):
+    """A question that was taken back before it was begun."""
+
+
 class Child:
     """A process of this machine. It ends with this one, and with the spawner's thread.
 
@@ -104,11 +108,10 @@ class Child:
         return future
 
     def take_back(self, future: Future[Any]) -> None:
-        """Nobody waits for this answer any more. What was not begun is not done."""
+        """Nobody waits for this answer any more. What was not begun is not done: TakenBackError."""
         with self._lock:
             number = next((key for key, asked in self._asked.items() if asked is future), None)
             if number is not None:
-                del self._asked[number]
                 self._sender.start(partial(self._send, next(self._numbers), "forget", (number,)))
 
     def kill(self) -> None:

@@ -12,7 +12,7 @@ from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from typing import Literal
 
-from batchseg.driver.executors.processes.child import Child, ChildDiedError
+from batchseg.driver.executors.processes.child import Child, ChildDiedError, TakenBackError
 from batchseg.driver.executors.processes.headers import CHECK_SECONDS, HeaderReader
 from batchseg.driver.executors.processes.predictor import serve
 from batchseg.driver.executors.processes.seats import Seats
@@ -30,6 +30,7 @@ from batchseg.driver.tasks import (
     Task,
     outcome_of,
     presumed_step,
+    taken_back,
 )
 from batchseg.engines.base import telling_line
 from batchseg.errors import ConfigError, StoppedError
@@ -94,6 +95,8 @@ class ProcessesExecutor:
         self._headers = HeaderReader(self._seats, timeout, self._closing)
         self._told: list[Slot] | None = None
         """The predictors that the driver knows; None: it has not been told of any."""
+        self._taken_back: list[Outcome] = []
+        """Of tasks that were taken back before they were given out."""
         self._suspects: set[ChildDiedError] = set()
         """Ends of processes for which a group is blamed."""
 
@@ -194,10 +197,13 @@ class ProcessesExecutor:
 
     def withdraw(self, task: LeaseTask) -> None:
         """Take a lease back; where its predictor has begun with it, it may end for nothing."""
-        call = self._calls.pop(task.lease.id)
+        call = self._calls.get(task.lease.id)
+        if call is None:
+            return  # its outcome is on its way
         if call.child is None or call.answer is None:
-            return
-        if call.has_own_child:
+            del self._calls[call.key]
+            self._taken_back.append(taken_back(task))
+        elif call.has_own_child:
             call.child.kill()
         else:
             call.child.take_back(call.answer)
@@ -209,7 +215,7 @@ class ProcessesExecutor:
             StoppedError: predictors die again and again before they are loaded.
         """
         self._seats.tend()
-        outcomes: list[Outcome] = []
+        outcomes, self._taken_back = self._taken_back, []
         if self._told is not None and (live := self._live()) != self._told:
             self._told = live
             outcomes.append(SlotsChanged(slots=tuple(live)))
@@ -265,6 +271,8 @@ class ProcessesExecutor:
         step = presumed_step(call.task)
         if isinstance(call.task, LeaseTask) and call.task.isolation == "none":
             step = "read"
+        if isinstance(error, TakenBackError):
+            return Failure(kind="lost", step=step, reason="it was taken back")
         if not isinstance(error, ChildDiedError):
             return Failure(kind="crash", step=step, reason=f"{step}ing it failed: {telling_line(error)}")
         if error.was_ended:

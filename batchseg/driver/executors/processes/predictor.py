@@ -10,6 +10,7 @@ from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any
 
+from batchseg.driver.executors.processes.child import TakenBackError
 from batchseg.driver.executors.steps import Steps
 from batchseg.driver.lease_worker import LeaseStep
 from batchseg.driver.tasks import (
@@ -83,11 +84,10 @@ class Predictor:
                     (self._helpers[type(given[0])] if what == "do" else self._headers).start(answer)
 
     def _answer(self, number: int, function: Callable[[], Any]) -> None:
-        if number in self._forgotten:
-            self._forgotten.discard(number)
-            return
         error, answer = None, None
         try:
+            if number in self._forgotten:
+                raise TakenBackError
             answer = function()
         except Exception as e:  # noqa: BLE001  it is raised where the answer is asked for
             error = e
@@ -95,6 +95,7 @@ class Predictor:
             data = pickle.dumps((number, error, answer))
         except Exception as e:  # noqa: BLE001  a library's error, for one, that holds what cannot be sent
             data = pickle.dumps((number, RuntimeError(f"{type(error or e).__name__}: {error or e}"), None))
+        self._forgotten.discard(number)
         with self._sending:
             self._pipe.send_bytes(data)
 

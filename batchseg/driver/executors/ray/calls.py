@@ -27,6 +27,7 @@ from batchseg.driver.tasks import (
     Step,
     outcome_of,
     presumed_step,
+    taken_back,
 )
 
 ASK_SECONDS = 5.0
@@ -78,6 +79,8 @@ class PredictorCalls:
         self._calls: dict[int, Call] = {}
         self._ending: dict[Any, Call] = {}
         """By reference."""
+        self._taken_back: list[Outcome] = []
+        """Of tasks that were taken back before they were given out."""
         self._waiting: dict[int, Call] = {}
         """By id: those whose predictor is being made anew. They are given out once it is there."""
 
@@ -121,9 +124,15 @@ class PredictorCalls:
 
     def withdraw(self, task: LeaseTask) -> None:
         """Take a lease back; where its predictor has begun with it, it may end for nothing."""
-        call = self._pop(task.lease.id)
-        self._kill_own(call)
-        if call.done is not None and not call.has_own_actor:
+        call = self._calls.get(task.lease.id)
+        if call is None:
+            return  # its outcome is on its way
+        if call.done is None:
+            self._pop(call.id)
+            self._taken_back.append(taken_back(task))
+        elif call.has_own_actor:
+            self._kill_own(call)
+        else:
             ray.cancel(call.done)
 
     def _step_of(self, call: Call) -> Step | Literal["lost"]:
@@ -158,8 +167,11 @@ class PredictorCalls:
         return outcome_of(call.task, result)
 
     def _why_not(self, call: Call, error: ray_errors.RayError) -> Failure:
-        """Its predictor died. Each lease that it had may be why: it is read alone next, and if it was so
-        before, it gets a predictor of its own. Groups are done one by one: the first is the suspect."""
+        """It was taken back in time, or its predictor died. Then each lease that it had may be why: it is
+        read alone next, and if it was so before, it gets a predictor of its own. Groups are done one by one:
+        the first is the suspect."""
+        if isinstance(error, ray_errors.TaskCancelledError):
+            return Failure(kind="lost", step=presumed_step(call.task), reason="it was taken back")
         lost = self._hosts.failed(call.node)
         seat = self._seats.get(call.slot)
         is_first = seat is not None and call.actor is seat.actor
@@ -176,7 +188,7 @@ class PredictorCalls:
         )
 
     def lost(self) -> list[Outcome]:
-        outcomes: list[Outcome] = []
+        outcomes, self._taken_back = self._taken_back, []
         for call in list(self._calls.values()):
             seat = self._seats.get(call.slot)
             waits_in_vain = call.done is None and (seat is None or seat.is_closed)

@@ -125,13 +125,14 @@ def test_a_child_that_is_stopped_holds_nobody_up_and_can_be_ended(make):
     assert large[1].exception(30).was_ended
 
 
-def test_what_is_taken_back_has_no_answer(make):
+def test_what_is_taken_back_too_late_has_its_answer(make):
     child = make()
     answer = child.ask("say", 1)
     child.take_back(answer)
     assert child.ask("say", 2).result(30) == (2,)
-    assert not answer.done()
-    child.take_back(answer)  # once more, or too late: nothing happens
+    assert answer.result(30) == (1,)
+    child.take_back(answer)  # once more: nothing happens
+    assert child.load == 0
 
 
 PARENT = """

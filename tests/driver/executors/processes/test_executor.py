@@ -9,6 +9,7 @@ from factories import make_recipe, make_scene, make_source
 from ray_fakes import make_task
 
 from batchseg.driver.executors.processes import executor as module
+from batchseg.driver.executors.processes.child import TakenBackError
 from batchseg.driver.executors.processes.executor import ProcessesExecutor
 from batchseg.driver.tasks import (
     FinishOutcome,
@@ -247,7 +248,25 @@ def test_a_lease_that_is_taken_back_leaves_its_predictor_in_peace(executor, made
         executor.withdraw(make_task(number, isolation=isolation))
     assert made[0].taken_back == [made[0].future("do")]
     assert [child.is_given_up for child in made] == [False, False, True]
-    assert results(executor) == []
+    assert [failure.kind for failure in results(executor)] == ["lost"]  # the one whose process was ended
+    made[0].future("do").set_exception(TakenBackError())
+    assert [failure.kind for failure in results(executor)] == ["lost"]
+    assert not made[0].is_given_up
+
+
+def test_a_lease_that_nobody_was_given_is_lost_when_it_is_taken_back(executor, made):
+    made[0].die()
+    executor.submit(make_task(1))
+    executor.withdraw(make_task(1))
+    assert [failure.kind for failure in results(executor)] == ["lost"]
+    executor.withdraw(make_task(1))  # its outcome came
+
+
+def test_a_lease_that_hangs_when_it_is_taken_back_can_be_given_up(executor, made):
+    executor.submit(make_task(0))
+    executor.withdraw(make_task(0))
+    executor.abandon(make_task(0))
+    assert made[0].is_given_up
 
 
 def test_an_error_that_nobody_foresaw_is_told(executor, made):

@@ -9,6 +9,7 @@ from factories import make_recipe, make_source
 from ray_fakes import make_task
 
 from batchseg.driver.executors.processes import predictor as module
+from batchseg.driver.executors.processes.child import TakenBackError
 from batchseg.driver.executors.processes.predictor import Predictor, serve
 from batchseg.driver.tasks import LEASES_AT_ONCE
 from batchseg.errors import ModelError
@@ -105,9 +106,10 @@ def test_what_was_not_begun_is_taken_back(driver):
     driver.ask("step_of", 0)
     driver.hear()  # by then it has heard of it
     FakeSteps.go_on.set()
-    answers = {number: begun for number, _, begun in (driver.hear() for _ in range(LEASES_AT_ONCE + 1))}
-    assert answers.keys() == {*leases} - {leases[-2]}
-    assert LEASES_AT_ONCE not in answers[leases[-1]]
+    heard = {number: (error, begun) for number, error, begun in (driver.hear() for _ in leases)}
+    assert heard.keys() == {*leases}
+    assert isinstance(heard[leases[-2]][0], TakenBackError)
+    assert LEASES_AT_ONCE not in heard[leases[-1]][1]
 
 
 def test_a_network_that_cannot_be_loaded_is_told_of_all_that_wait_for_it(driver):

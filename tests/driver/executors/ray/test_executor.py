@@ -127,7 +127,7 @@ def test_a_task_that_is_given_up_has_none(executor, calls):
     assert executor.poll(0.0) == []
 
 
-def test_a_lease_that_is_taken_back_has_none(executor, calls):
+def test_a_lease_that_is_taken_back_waits_for_its_end(executor, calls):
     executor.submit(make_task(1))
     executor.withdraw(make_task(1))
     assert executor.poll(0.0) == []
