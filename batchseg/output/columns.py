@@ -125,9 +125,17 @@ def from_parquet(source: bytes | Location, allowance: Allowance | None = None) -
 
 
 def _ledger_file(file: Any, more: Sequence[str] = ()) -> pq.ParquetFile:
-    """`more`: columns that are read as dictionaries, beside those that always are."""
-    names = [*REPEATING, *_SHARED, *more]
-    return pq.ParquetFile(file, read_dictionary=names, page_checksum_verification=True)
+    """`more`: columns that are read as dictionaries, beside those that always are.
+
+    A file of an earlier version may lack some, and pyarrow refuses names that are not there.
+    """
+    plain = pq.ParquetFile(file)
+    known = {plain.schema.column(number).path for number in range(len(plain.schema))}
+    names = [name for name in (*REPEATING, *_SHARED, *more) if name in known]
+    file.seek(0)
+    return pq.ParquetFile(
+        file, metadata=plain.metadata, read_dictionary=names, page_checksum_verification=True
+    )
 
 
 def open_parquet(file: Location) -> pq.ParquetFile:

@@ -211,3 +211,15 @@ def test_rows_of_before_validity_was_recorded_say_nothing_of_it():
     (read,) = from_parquet(to_parquet([table], "r", table.schema))
     assert read.schema.names == SCHEMA.names
     assert next(iter(to_records(read))) == record
+
+
+@pytest.mark.parametrize(
+    "late", [[name] for name in SCHEMA.names if name not in ("status", "source_id", "tag")]
+)
+def test_a_ledger_that_lacks_a_later_column_is_read(late: list[str]) -> None:
+    """As an earlier version wrote it, whatever columns came later."""
+    record = PhotoRecord(status="done", source_id="a.png", tag="t", judged="rules", verdict="PASS")
+    table = to_table([record, record]).drop_columns(late)
+    (read,) = from_parquet(to_parquet([table], "r", table.schema))
+    assert read.schema.names == SCHEMA.names
+    assert [r.source_id for r in to_records(read)] == ["a.png"] * 2
