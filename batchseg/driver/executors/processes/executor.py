@@ -56,6 +56,8 @@ class Call:
     task: Task
     child: Child | None = None
     answer: Future[Outcome] | None = None
+    is_doubtful: bool = False
+    """A process died over it before, and perhaps for it."""
 
     @property
     def key(self) -> int | str:
@@ -71,7 +73,7 @@ class Call:
     @property
     def has_own_child(self) -> bool:
         """Whether its predictor serves no other task."""
-        return isinstance(self.task, LeaseTask) and self.task.isolation == "predict"
+        return self.is_doubtful or (isinstance(self.task, LeaseTask) and self.task.isolation == "predict")
 
 
 class ProcessesExecutor:
@@ -97,6 +99,8 @@ class ProcessesExecutor:
         """The predictors that the driver knows; None: it has not been told of any."""
         self._taken_back: list[Outcome] = []
         """Of tasks that were taken back before they were given out."""
+        self._died_finishing: set[int | str] = set()
+        """Scenes of whose finishes one may have ended a process: they are finished alone from then on."""
         self._suspects: set[ChildDiedError] = set()
         """Ends of processes for which a group is blamed."""
 
@@ -157,6 +161,7 @@ class ProcessesExecutor:
 
     def submit(self, task: Task) -> None:
         call = Call(task)
+        call.is_doubtful = isinstance(task, FinishTask) and call.key in self._died_finishing
         self._calls[call.key] = call
         self._launch(call)
 
@@ -281,6 +286,8 @@ class ProcessesExecutor:
             reason = "the machine's memory ran out, and the kernel ended the process"
             assert call.child is not None  # noqa: S101  that is what died
             return Failure(kind="lost", step=step, reason=reason, memory=True, process=str(call.child.pid))
+        if isinstance(call.task, FinishTask):
+            self._died_finishing.add(call.key)
         if isinstance(call.task, GroupTask):
             if error in self._suspects:
                 return Failure(kind="lost", step=step, reason="its predictor died over other work")

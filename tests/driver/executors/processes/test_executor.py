@@ -254,6 +254,26 @@ def test_a_lease_that_is_taken_back_leaves_its_predictor_in_peace(executor, made
     assert not made[0].is_given_up
 
 
+def test_a_finish_over_which_a_process_died_is_done_alone(executor, made):
+    tasks = [finish_task("a.tif"), finish_task("b.tif")]
+    for task in tasks:
+        executor.submit(task)
+    for child in made[:2]:
+        child.die()
+    assert [failure.kind for failure in results(executor)] == ["crash", "crash"]
+    for child in made[2:]:
+        child.future("load").set_result("avx2")
+    results(executor)
+    before = len(made)
+    for task in tasks:
+        executor.submit(task)
+    one, other = made[before:]
+    assert [what for child in (one, other) for (what, *_), _ in child.asked] == ["load", "do"] * 2
+    other.die()
+    assert [failure.kind for failure in results(executor)] == ["crash"]
+    assert not one.is_given_up
+
+
 def test_a_lease_that_nobody_was_given_is_lost_when_it_is_taken_back(executor, made):
     made[0].die()
     executor.submit(make_task(1))
