@@ -1,15 +1,13 @@
 """Runs with faults in them: their environment, their processes, and waiting for what they do."""
 
-import contextlib
 import os
-import signal
 import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
 
 from conftest import REPOSITORY
-from faults.commands import INJECT
+from faults.commands import INJECT, marked
 
 
 def faults(tmp_path: Path, **settings: object) -> dict[str, str]:
@@ -26,24 +24,7 @@ def faults(tmp_path: Path, **settings: object) -> dict[str, str]:
 
 def processes(environment: dict[str, str], *parts: str) -> list[int]:
     """All processes started in this environment whose command line or title has one of the parts, if any."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        try:
-            marked = environment["FAULT_MARK"].encode() in (entry / "environ").read_bytes()
-            called = (entry / "cmdline").read_bytes() + (entry / "comm").read_bytes()
-            if marked and any(part.encode() in called for part in parts or ("",)):
-                found.append(int(entry.name))
-        except OSError:
-            continue
-    return found
-
-
-def kill(pids: list[int]) -> None:
-    for pid in pids:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+    return marked(environment["FAULT_MARK"], *parts)
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 300) -> None:

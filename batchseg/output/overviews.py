@@ -139,9 +139,7 @@ def make_levels(
         look: sees each strip (first row, pixels) of the full size, in order, in a thread of its own: one core
             counts and traces a strip while another reads and halves the next one.
     """
-    with rasterio.open(mosaic) as full:
-        one_strip = full.height <= _strip_rows(full.width)
-    with contextlib.nullcontext(look) if one_strip or look is None else _behind(look) as see:
+    with contextlib.nullcontext() if look is None else _behind(look) as see:
         return _make_levels(mosaic, folder, name, halve, see)
 
 
@@ -209,33 +207,38 @@ def look_at(mosaic: str, look: Look) -> None:
 
 @contextlib.contextmanager
 def _behind(look: Look) -> Iterator[Look]:
-    """The same in a thread of its own, at most one strip behind. Its errors come with the next strip."""
-    helper, under_way = Helper(), Future[None]()
+    """The same a strip later, in a thread of its own; the last strip at the end, in this one.
+
+    So a raster of one strip has no thread. Errors come with a later strip, or at the end.
+    """
+    helper: Helper | None = None
+    under_way, last = Future[None](), None
     under_way.set_result(None)
 
     def look_behind(row_off: int, strip: Pixels) -> None:
-        nonlocal under_way
-        under_way.result()
-        under_way = helper.start(partial(look, row_off, strip))
+        nonlocal helper, under_way, last
+        if last is not None:
+            helper = helper or Helper()
+            under_way.result()
+            under_way = helper.start(partial(look, *last))
+        last = row_off, strip
 
     try:
         yield look_behind
         under_way.result()
+        if last is not None:
+            look(*last)
     finally:
         wait([under_way])  # what it looks with is closed next
-        helper.close()
+        if helper is not None:
+            helper.close()
 
 
 def _strips(dataset: rasterio.DatasetReader) -> Iterator[tuple[int, Pixels]]:
-    rows = _strip_rows(dataset.width)
+    rows = max(2, min(2 * BLOCK, STRIP_PIXELS // dataset.width) // 64 * 64)  # even: no pair of rows is cut
     for row_off in range(0, dataset.height, rows):
         height = min(rows, dataset.height - row_off)
         yield row_off, dataset.read(1, window=RasterioWindow(0, row_off, dataset.width, height))
-
-
-def _strip_rows(width: int) -> int:
-    """Even: no pair of rows is cut."""
-    return max(2, min(2 * BLOCK, STRIP_PIXELS // width) // 64 * 64)
 
 
 def _profile(height: int, width: int, dtype: str) -> dict[str, Any]:

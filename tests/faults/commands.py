@@ -29,6 +29,21 @@ ROLES = {
 does just now, and `ray::IDLE` between two tasks."""
 
 
+def marked(mark: str, *parts: str) -> list[int]:
+    """All living processes with FAULT_MARK in their environment whose command line or title has one of the
+    parts, if there are any."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        with contextlib.suppress(OSError):
+            is_marked = f"FAULT_MARK={mark}".encode() in (entry / "environ").read_bytes()
+            called = (entry / "cmdline").read_bytes().replace(b"\0", b" ") + (entry / "comm").read_bytes()
+            if is_marked and any(part.encode() in called for part in parts or ("",)):
+                found.append(int(entry.name))
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """Where a trial's runs have their temporary files, and the mark by which their processes are found."""
@@ -60,18 +75,8 @@ class Place:
         return Counter(path.read_text().splitlines()) if path.exists() else Counter()
 
     def processes(self, *parts: str) -> list[int]:
-        """All living processes of this trial whose command line or title has one of the parts, if there are
-        any."""
-        found = []
-        for entry in Path("/proc").iterdir():
-            if not entry.name.isdigit():
-                continue
-            with contextlib.suppress(OSError):
-                marked = f"FAULT_MARK={self.mark}".encode() in (entry / "environ").read_bytes()
-                called = (entry / "cmdline").read_bytes().replace(b"\0", b" ") + (entry / "comm").read_bytes()
-                if marked and any(part.encode() in called for part in parts or ("",)):
-                    found.append(int(entry.name))
-        return found
+        """As `marked`, of this trial."""
+        return marked(self.mark, *parts)
 
     def left_files(self) -> list[str]:
         """What lies in the temporary folder, and open or dead shared memory."""

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 from conftest import BATCHSEG, JobWriter, batchseg, reflectance, write_raster
-from faults.commands import ROLES
-from killing import faults, kill, processes, wait_for
+from faults.commands import ROLES, kill
+from killing import faults, processes, wait_for
 from runs import mask_bytes, run
 
 from batchseg.output.ledger import Ledger

@@ -1,5 +1,6 @@
 """Half-size levels against counting by hand."""
 
+import threading
 import time
 from collections import Counter
 from functools import partial
@@ -93,6 +94,14 @@ def test_a_raster_of_one_block_has_no_levels_but_is_seen(tmp_path: Path) -> None
     assert [strip.shape for strip in seen] == [(30, BLOCK)]
 
 
+def test_one_strip_is_seen_in_the_calling_thread(tmp_path: Path) -> None:
+    path = write_raster(tmp_path / "small.tif", np.zeros((1, 640, 600), dtype=np.uint8))
+    seen = []
+    look = lambda row, strip: seen.append(threading.current_thread())  # noqa: E731
+    make_levels(str(path), tmp_path, "mask", partial(halve_classes, nodata=255), look)
+    assert seen == [threading.current_thread()]
+
+
 def test_strips_are_seen_in_their_order_however_slow_who_looks(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(overviews, "STRIP_PIXELS", 64 * 600)
     path = write_raster(tmp_path / "tall.tif", np.zeros((1, 640, 600), dtype=np.uint8))
@@ -128,8 +137,13 @@ def test_nobody_looks_any_more_when_reading_has_failed(tmp_path: Path, monkeypat
         time.sleep(0.2)
         ended.append(row_off)
 
+    halved = []
+
     def halve(strip: np.ndarray) -> np.ndarray:
-        raise RasterioIOError("cut off")
+        halved.append(strip)
+        if len(halved) == 2:
+            raise RasterioIOError("cut off")
+        return halve_classes(strip, 255)
 
     with pytest.raises(RasterioIOError):
         make_levels(str(path), tmp_path, "mask", halve, look)

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
-from batchseg.driver.executors.group_worker import group_worker
 from batchseg.driver.lease_worker import LeaseStep, LeaseWorker
 from batchseg.driver.scene_worker import Lease, LeaseResult
 from batchseg.driver.tasks import (
@@ -151,7 +150,12 @@ class Steps:
         )
 
     def _new_worker(self) -> "GroupWorker | None":
-        return group_worker(
+        """What does groups; None: the product is of scenes, which are spared the decoders of photographs."""
+        if self._product.photographs is None:
+            return None
+        from batchseg.driver.photo_worker import GroupWorker
+
+        return GroupWorker(
             self._output,
             self._recipe,
             self._product,

@@ -1,15 +1,20 @@
-"""Errors of steps, and what each is called: without a network."""
+"""Errors of steps, what each is called, and who does groups of photographs."""
 
+import subprocess
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pyarrow as pa
 import pytest
 from factories import make_recipe
+from photographs import network_of, product_of
 from ray_fakes import make_task
 
 from batchseg.driver import lease_worker
 from batchseg.driver.executors import steps as module
 from batchseg.driver.executors.steps import Steps
+from batchseg.driver.photo_worker import GroupWorker
 from batchseg.driver.tasks import FinishOutcome, FinishTask, Group, GroupTask, InspectionTask, Slot, to_stream
 
 
@@ -92,3 +97,22 @@ def test_finishes_and_inspected_photographs_have_their_answers(steps, monkeypatc
     inspect = InspectionTask(group=Group(id=2, work="predict", images=images, count=2))
     outcome = steps.of(inspect)()
     assert (outcome.group_id, outcome.result, steps.doing_for(inspect)) == (2, (2, 48.0), "inspect")
+
+
+@pytest.mark.parametrize("with_photographs", [False, True])
+def test_only_photographs_have_a_worker(models: Path, monkeypatch, with_photographs: bool) -> None:
+    recipe, predictor = network_of(models)
+    monkeypatch.setattr(module, "load_predictor", lambda *_, **__: predictor)
+    product = product_of() if with_photographs else SimpleNamespace(photographs=None)
+    steps = Steps("out", recipe, product, readers=1, batch_size=2, timeout=60.0)
+    assert isinstance(steps._worker, GroupWorker) == with_photographs
+
+
+@pytest.mark.parametrize("executor", ["inline", "processes.predictor", "ray.predictors"])
+def test_executors_load_no_decoder_of_photographs(executor: str) -> None:
+    code = (
+        f"import sys, batchseg.driver.executors.{executor}; "
+        "print([name for name in sys.modules if 'photo_worker' in name or name == 'simplejpeg'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
