@@ -40,12 +40,13 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from factories import make_config, make_product
 
 from batchseg.driver.events import SceneDone, ShardsDone
+from batchseg.driver.executors.ray.predictors import leases_at_once
 from batchseg.driver.executors.watched import WatchedExecutor
+from batchseg.driver.intake import Nothing
 from batchseg.driver.plan import Measured, Planner
 from batchseg.driver.progress import LogListener, Sums
 from batchseg.driver.scene_loop import SceneLoop
 from batchseg.driver.scene_scheduler import LEASE_SECONDS, LEASES_PER_SECOND
-from batchseg.driver.tasks import LEASES_AT_ONCE
 from batchseg.driver.triage import PREDICT, triage
 from batchseg.errors import StoppedError
 from batchseg.inputs.scene_rows import to_sources
@@ -57,6 +58,7 @@ from benchmarks.options import Options
 from benchmarks.record import Figure
 from benchmarks.simulated import (
     LOADS,
+    READERS,
     Clock,
     Cluster,
     Load,
@@ -75,6 +77,8 @@ TITLE = "The driver of many GPUs, simulated"
 
 SUITE_SECONDS, SUITE_SCENES = 20.0, 20_000
 """Of virtual time, and in the ledger, as a part of the suite."""
+
+MOST_SCENES = 120_000
 
 CPU_SECONDS = 20.0
 """Of the driver after which a stretch ends."""
@@ -119,25 +123,31 @@ class Mark:
     seen: Counter[str]
 
 
+class Endless(Nothing):
+    """The scenes that are there are the first of many, whose headers have not come."""
+
+    tiles = 10**12
+
+
 class Stretch:
-    """A run of which a stretch is measured, after as much time as three leases take."""
+    """A run of which a stretch is measured, after as much time as two leases take."""
 
     def __init__(self, folder: Path, load: Load, gpus: int, seconds: float, known: int) -> None:
         recipe, product = make_recipe(load), make_product()
         self._clock = Clock()
-        self._cluster = Cluster(self._clock, load, recipe)
+        self._cluster = Cluster(self._clock, load, recipe, product)
         self._seen: Counter[str] = Counter()
         self._predicted = 0.0
         self._marks: list[Mark] = []
         self._seconds = seconds
         lease = max(LEASE_SECONDS, gpus / LEASES_PER_SECOND)
-        self._warm = 10 + LEASES_AT_ONCE * lease
+        self._warm = 10 + 2 * lease
         fill_ledger(folder, known, load)
         ledger = Ledger(str(folder))
         ledger.claim("run")
         tiles = tile_grid(recipe, load.side, load.side).count
         scenes = gpus * load.tiles_per_second * (self._warm + seconds) / tiles
-        sources = [make_source(known + number) for number in range(min(30_000, int(scenes) + 5 * gpus))]
+        sources = [make_source(known + number) for number in range(min(MOST_SCENES, int(scenes) + 5 * gpus))]
         planner = Planner(recipe=recipe, ledger=ledger, cpu_classes=["gpu"], workers=gpus, shard_tiles=None)
         headers = [make_scene(source, load.side) for source in sources]
         planner.share_out(headers, len(headers))
@@ -153,7 +163,7 @@ class Stretch:
             "slots": self._engine.slots,
             "emit": self._emit,
             "stop": self._stop,
-            "in_flight_bytes": gpus * LEASES_AT_ONCE * LEASE_BYTES,
+            "in_flight_bytes": gpus * leases_at_once(READERS) * LEASE_BYTES,
             "lease_timeout": 600.0,
             "stop_after": 10,
             "epoch": 1,
@@ -168,7 +178,7 @@ class Stretch:
         self._started = self._clock()
         self._profiler = profiler if profile else None
         with contextlib.suppress(StoppedError):
-            driver.run(self._jobs)
+            driver.run(self._jobs, later=Endless())
         return self._marks[0], self._marks[1], profiler
 
     def _append_slowly(self, records: Any) -> None:

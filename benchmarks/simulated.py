@@ -15,6 +15,7 @@ from factories import make_recipe as small_recipe
 from batchseg.driver.executors.ray import calls, executor, side_tasks, tasks
 from batchseg.driver.executors.ray.fleet import Capacity
 from batchseg.driver.executors.ray.hosts import Hosts
+from batchseg.driver.executors.ray.predictors import leases_at_once
 from batchseg.driver.executors.ray.tasks import RunContext
 from batchseg.driver.scene_worker import Lease, LeaseResult
 from batchseg.driver.tasks import FinishOutcome, FinishTask
@@ -23,7 +24,8 @@ from batchseg.job.recipe import Product, Recipe
 from batchseg.output.record import Output, SceneRecord, ShardRecord
 from batchseg.pixels.grid import Shard
 
-GPUS_PER_HOST = 8
+GPUS_PER_HOST, READERS = 8, 8
+"""The second of a predictor: cores that a host has per GPU."""
 
 LEASE_CALLS, FINISH_CALLS, PER_REFERENCE = 0.85e-3, 0.3e-3, 0.3e-6
 """CPU seconds of the thread that calls Ray 2.60: for a lease's call and its answer,
@@ -119,8 +121,8 @@ class Ref:
 class Cluster:
     """Stands for the module `ray`, and for a run's tasks and actors: everything goes well."""
 
-    def __init__(self, clock: Clock, load: Load, recipe: Recipe) -> None:
-        self._clock, self._load, self._recipe = clock, load, recipe
+    def __init__(self, clock: Clock, load: Load, recipe: Recipe, product: Product) -> None:
+        self._clock, self._load, self._recipe, self._product = clock, load, recipe, product
         self._due: list[tuple[float, int, Ref]] = []
         self._made = 0
 
@@ -163,16 +165,36 @@ class Cluster:
             actor.read = max(actor.read, self._clock()) + self._load.read * lease.tiles
             seconds = lease.tiles / self._load.tiles_per_second
             actor.free = max(actor.free, actor.read) + seconds
-            result = LeaseResult(
-                records=[self._record(lease, shard) for shard in lease.shards],
-                read_seconds=0.1,
-                predict_seconds=seconds,
-                stitch_seconds=0.0,
-                write_seconds=0.1,
-                pixel_bytes=1,
-            )
-            at = actor.free + self._load.write * len(lease.shards)
-            return self._ref(at, data=pickle.dumps(result))
+            behind = self._load.finish if lease.is_whole else self._load.write * len(lease.shards)
+            return self._ref(actor.free + behind, data=pickle.dumps(self._result(lease)))
+
+    def do_lot(self, actor: "Actor", leases: tuple[Lease, ...]) -> Ref:
+        pickle.dumps(leases)
+        self._clock.charge(LEASE_CALLS, LEASE_BESIDE)
+        with self._clock.aside():
+            now, tiles = self._clock(), sum(lease.tiles for lease in leases)
+            predicting = tiles / self._load.tiles_per_second
+            aside = tiles * self._load.read + len(leases) * self._load.finish
+            # The network goes on with another lot's scenes while one of this lot is read or finished.
+            actor.free = max(actor.free, now) + predicting
+            thread = heapq.heappop(actor.threads)
+            end = max(actor.free, max(thread, now) + predicting + aside)
+            heapq.heappush(actor.threads, end)
+            return self._ref(end, data=pickle.dumps(tuple(self._result(lease) for lease in leases)))
+
+    def _result(self, lease: Lease) -> LeaseResult:
+        scene, done = lease.scene, None
+        if lease.is_whole:
+            done = done_record(scene.source, scene, self._recipe, self._product, predicted=lease.tiles)
+        return LeaseResult(
+            records=[] if lease.is_whole else [self._record(lease, shard) for shard in lease.shards],
+            read_seconds=0.1,
+            predict_seconds=lease.tiles / self._load.tiles_per_second,
+            stitch_seconds=0.0,
+            write_seconds=0.1,
+            pixel_bytes=1,
+            done=done,
+        )
 
     def _record(self, lease: Lease, shard: Shard) -> ShardRecord:
         return ShardRecord(
@@ -205,8 +227,11 @@ class Actor:
     def __init__(self, cluster: Cluster) -> None:
         self.read = self.free = 0.0
         """Until when it reads, and predicts."""
+        self.threads = [0.0] * leases_at_once(READERS)
+        """Until when each of those is busy that do lots."""
         self.hello = SimpleNamespace(remote=lambda: None)
         self.do_lease = SimpleNamespace(remote=lambda where, lease, isolation: cluster.do_lease(self, lease))
+        self.do_lot = SimpleNamespace(remote=lambda where, leases: cluster.do_lot(self, leases))
 
 
 class Task:
@@ -260,7 +285,7 @@ class SimulatedRay(executor.RayExecutor):
             object_store_bytes=0,
         )
         hosts: Any = self._hosts
-        maker: Any = SimpleNamespace(readers=1, make=lambda: Actor(cluster))
+        maker: Any = SimpleNamespace(readers=READERS, make=lambda: Actor(cluster))
         context = RunContext(where={}, output=output, recipe=None, product=product, timeout=600.0)
         self._build(context, Capacity(hosts, asked=gpus, device="gpu", gpus=1.0), maker)
         self._seats.keep(gpus)
@@ -315,7 +340,9 @@ def make_scene(source: Source, side: int) -> Scene:
     )
 
 
-def done_record(source: Source, scene: Scene, recipe: Recipe, product: Product) -> SceneRecord:
+def done_record(
+    source: Source, scene: Scene, recipe: Recipe, product: Product, predicted: int = 0
+) -> SceneRecord:
     mask = Output(path=f"masks/{source.source_id}", nbytes=10**6, sha256="0" * 64)
     return SceneRecord(
         status="done",
@@ -323,6 +350,7 @@ def done_record(source: Source, scene: Scene, recipe: Recipe, product: Product) 
         tag=source.tag,
         pixel=recipe.digest,
         product=product.digest,
+        predicted=predicted,
         height=scene.height,
         width=scene.width,
         valid_pixels=scene.height * scene.width,

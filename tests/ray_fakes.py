@@ -8,7 +8,7 @@ from batchseg.driver.executors.ray.hosts import Host
 from batchseg.driver.executors.ray.seats import Seats
 from batchseg.driver.executors.ray.tasks import FETCH_SECONDS, RunContext
 from batchseg.driver.scene_worker import Lease
-from batchseg.driver.tasks import LeaseTask, Slot
+from batchseg.driver.tasks import LeaseTask, LotTask, Slot
 
 CONTEXT = RunContext(where={}, output="out", recipe="recipe", product="product", timeout=60.0)
 
@@ -57,6 +57,7 @@ class FakeActor:
         self.do_lease = SimpleNamespace(
             remote=lambda *given: self.calls.append(given) or ray.reference("lease")
         )
+        self.do_lot = SimpleNamespace(remote=lambda *given: self.calls.append(given) or ray.reference("lot"))
         self.step_of = SimpleNamespace(remote=lambda lease_id: self._answer(ray))
 
     def _answer(self, ray):
@@ -134,3 +135,8 @@ def make_task(number, slot=0, isolation="none", **source):
     scene = make_scene(source=make_source(**source))
     lease = Lease(id=number, scene=scene, grid="1x1", cpu_class="avx2", shards=())
     return LeaseTask(lease=lease, slot=Slot(id=slot, cpu_class="avx2"), isolation=isolation)
+
+
+def make_lot(*numbers, slot=0):
+    leases = tuple(make_task(number).lease for number in numbers)
+    return LotTask(leases=leases, slot=Slot(id=slot, cpu_class="avx2"))

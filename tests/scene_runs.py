@@ -14,7 +14,17 @@ from strategies import sizes
 from batchseg.driver.plan import SceneJob, shard_bytes
 from batchseg.driver.scene_loop import SceneLoop
 from batchseg.driver.scene_worker import LeaseResult
-from batchseg.driver.tasks import Failure, FinishOutcome, FinishTask, LeaseOutcome, Slot, SlotsChanged
+from batchseg.driver.tasks import (
+    Failure,
+    FinishOutcome,
+    FinishTask,
+    LeaseOutcome,
+    LotOutcome,
+    LotTask,
+    Slot,
+    SlotsChanged,
+    id_of,
+)
 from batchseg.errors import StoppedError
 from batchseg.output.ledger import Ledger
 from batchseg.output.record import SceneRecord, ShardRecord
@@ -46,7 +56,9 @@ class FakeExecutor:
         self.answer, self.finish_answer = answer, finish_answer
         self.random = random.Random(seed) if seed is not None else None
         self.submissions, self.abandoned, self.finished = [], [], []
-        self.waiting, self.in_flight = [], {}
+        self.waiting, self.in_flight, self.lots, self.polls = [], {}, [], 0
+        self.lot_answer = lambda task: None
+        """A Failure of a whole lot."""
         self.most_bytes = 0
         self.hangs_in = "predict"
         self.finishes_leases = False
@@ -56,13 +68,23 @@ class FakeExecutor:
     def submit(self, task):
         if isinstance(task, FinishTask):
             self.finish(task)
+        elif isinstance(task, LotTask):
+            self.lots.append(task)
+            self.in_flight[task.id] = max(self.bytes_of(lease) for lease in task.leases)
+            answers = tuple(self.answered(lease, task.slot, "none") for lease in task.leases)
+            if SILENCE not in answers:
+                self.waiting.append(LotOutcome(lot_id=task.id, result=self.lot_answer(task) or answers))
         else:
-            self.lease(task.lease, task.slot, task.isolation)
-
-    def lease(self, lease, slot, isolation):
-        self.submissions.append((lease, slot, isolation))
-        self.in_flight[lease.id] = sum(shard_bytes(s.read, lease.scene, self.recipe) for s in lease.shards)
+            self.in_flight[task.lease.id] = self.bytes_of(task.lease)
+            if (answer := self.answered(task.lease, task.slot, task.isolation)) != SILENCE:
+                self.waiting.append(LeaseOutcome(lease_id=task.lease.id, result=answer))
         self.most_bytes = max(self.most_bytes, sum(self.in_flight.values()))
+
+    def bytes_of(self, lease):
+        return sum(shard_bytes(s.read, lease.scene, self.recipe) for s in lease.shards)
+
+    def answered(self, lease, slot, isolation):
+        self.submissions.append((lease, slot, isolation))
         times = sum(lease.shards[0] in other.shards for other, _, _ in self.submissions_of(lease.scene))
         answer = self.answer(lease, isolation, times)
         if answer is None:
@@ -79,8 +101,7 @@ class FakeExecutor:
                 pixel_bytes=1,
                 done=done(lease.scene.source) if lease.is_whole and self.finishes_leases else None,
             )
-        if answer != SILENCE:
-            self.waiting.append(LeaseOutcome(lease_id=lease.id, result=answer))
+        return answer
 
     def submissions_of(self, scene):
         return [entry for entry in self.submissions if entry[0].scene == scene]
@@ -105,7 +126,7 @@ class FakeExecutor:
         if isinstance(task, FinishTask):
             self.abandoned.append(task.scene.source.source_id)
             return "finish"
-        return self.abandon_lease(task.lease.id)
+        return self.abandon_lease(id_of(task))
 
     def withdraw(self, task):
         """What hangs goes on so; else its outcome comes."""
@@ -114,16 +135,16 @@ class FakeExecutor:
     def abandon_lease(self, lease_id):
         self.abandoned.append(lease_id)
         self.in_flight.pop(lease_id)
-        self.waiting = [o for o in self.waiting if getattr(o, "lease_id", None) != lease_id]
+        self.waiting = [o for o in self.waiting if id_of_outcome(o) != lease_id]
         return self.hangs_in
 
     def poll(self, timeout):
+        self.polls += 1
         if not self.waiting:
             return []
         at = self.random.randrange(len(self.waiting)) if self.random else 0
         outcome = self.waiting.pop(at)
-        if isinstance(outcome, LeaseOutcome):
-            self.in_flight.pop(outcome.lease_id, None)
+        self.in_flight.pop(id_of_outcome(outcome), None)
         return [outcome]
 
     def shards(self, isolation=None) -> Counter:
@@ -134,6 +155,10 @@ class FakeExecutor:
             for shard in lease.shards
             if isolation in (None, how)
         )
+
+
+def id_of_outcome(outcome):
+    return getattr(outcome, "lease_id", getattr(outcome, "lot_id", None))
 
 
 class Run:
@@ -238,7 +263,11 @@ def hosts_change(run, changes):
         gone &= set(run.executor.in_flight)
         for lease_id in gone:
             run.executor.abandon_lease(lease_id)
-        lost = [LeaseOutcome(lease_id=n, result=failure("lost", "predict")) for n in sorted(gone)]
+        lots, why = {task.id for task in run.executor.lots}, failure("lost", "predict")
+        lost = [
+            LotOutcome(lot_id=n, result=why) if n in lots else LeaseOutcome(lease_id=n, result=why)
+            for n in sorted(gone)
+        ]
         return [*lost, SlotsChanged(slots=tuple(slots))]
 
     run.executor.poll = poll_hosts

@@ -75,7 +75,7 @@ class ShardsDone:
     submitted: float = 0.0
     """Of time.monotonic(), to the executor."""
     windows: tuple[tuple[int, int], ...] = ()
-    """Row and column of each shard's first pixel."""
+    """Row and column of each shard's first pixel; none but for a profile."""
     stints: tuple[Stint, ...] = ()
 
 

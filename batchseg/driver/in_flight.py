@@ -6,7 +6,7 @@ from heapq import heappop, heappush
 
 from batchseg.driver.scene_queue import SceneWork
 from batchseg.driver.scene_worker import Lease
-from batchseg.driver.tasks import Isolation, LeaseTask, Slot
+from batchseg.driver.tasks import Isolation, LeaseTask, LotTask, Slot
 from batchseg.system.processes import START_SECONDS
 
 
@@ -26,6 +26,10 @@ class LeaseInFlight:
     """Taken back: its predictor may be at work with it still, or hang, and nobody waits for its answer."""
 
     @property
+    def id(self) -> int:
+        return self.task.lease.id
+
+    @property
     def lease(self) -> Lease:
         return self.task.lease
 
@@ -38,12 +42,50 @@ class LeaseInFlight:
         return self.task.isolation
 
 
+@dataclass(frozen=True, slots=True)
+class LotInFlight:
+    """A lot that was sent to an executor: it answers for all its scenes at once."""
+
+    works: tuple[SceneWork, ...]
+    """Of its leases, in their order."""
+    task: LotTask
+    nbytes: int
+    """Of one scene at a time."""
+    submitted: float
+
+    @property
+    def id(self) -> int:
+        return self.task.id
+
+    @property
+    def slot(self) -> Slot:
+        return self.task.slot
+
+    @property
+    def parts(self) -> list[LeaseInFlight]:
+        """Its leases, each as if it had been sent alone."""
+        return [
+            LeaseInFlight(
+                work=work,
+                task=LeaseTask(lease=lease, slot=self.slot),
+                nbytes=self.nbytes,
+                submitted=self.submitted,
+                tried=frozenset({"none"}),
+                deaths=0,
+            )
+            for work, lease in zip(self.works, self.task.leases, strict=True)
+        ]
+
+
+Flight = LeaseInFlight | LotInFlight
+
+
 class LeasesInFlight:
-    """All leases that were sent, by id and by slot; each costs the same, however many there are."""
+    """All leases and lots that were sent, by id and by slot; each costs the same, however many there are."""
 
     def __init__(self, slots: Iterable[Slot]) -> None:
-        self._by_id: dict[int, LeaseInFlight] = {}
-        self._queues: dict[int, dict[int, LeaseInFlight]] = {}
+        self._by_id: dict[int, Flight] = {}
+        self._queues: dict[int, dict[int, Flight]] = {}
         """By slot, in the order in which they were sent."""
         self._heard_of: dict[int, float] = {}
         """When each slot last answered: what waits behind a slow lease is not late itself."""
@@ -51,17 +93,19 @@ class LeasesInFlight:
         """Pixels and masks of all together."""
         self.awaited = 0
         """Those that were not withdrawn."""
+        self.in_lots = 0
+        """Scenes."""
         self.change_slots(slots)
 
     def __len__(self) -> int:
         return len(self._by_id)
 
-    def __contains__(self, lease_id: int) -> bool:
-        return lease_id in self._by_id
+    def __contains__(self, flight_id: int) -> bool:
+        return flight_id in self._by_id
 
     @property
     def most(self) -> int:
-        """Leases that the slots take together."""
+        """Leases or lots that the slots take together."""
         return self._most
 
     def change_slots(self, slots: Iterable[Slot]) -> None:
@@ -101,11 +145,12 @@ class LeasesInFlight:
         if place is not None and load < self.slots[place].leases:
             heappush(self._room.setdefault(slot.cpu_class, []), (load, place))
 
-    def add(self, flight: LeaseInFlight) -> None:
-        self._by_id[flight.lease.id] = flight
-        self._queues.setdefault(flight.slot.id, {})[flight.lease.id] = flight
+    def add(self, flight: Flight) -> None:
+        self._by_id[flight.id] = flight
+        self._queues.setdefault(flight.slot.id, {})[flight.id] = flight
         self.nbytes += flight.nbytes
         self.awaited += 1
+        self.in_lots += _scenes_of_lot(flight)
         self._offer(flight.slot)
 
     def withdraw(self, flight: LeaseInFlight) -> None:
@@ -113,16 +158,17 @@ class LeasesInFlight:
         flight.is_withdrawn = True
         self.awaited -= 1
 
-    def pop(self, lease_id: int) -> LeaseInFlight | None:
+    def pop(self, flight_id: int) -> Flight | None:
         """Take a flight out; None where it was given up before."""
-        flight = self._by_id.pop(lease_id, None)
+        flight = self._by_id.pop(flight_id, None)
         if flight is not None:
             queue = self._queues[flight.slot.id]
-            del queue[lease_id]
+            del queue[flight_id]
             if not queue:
                 del self._queues[flight.slot.id]
             self.nbytes -= flight.nbytes
-            self.awaited -= not flight.is_withdrawn
+            self.awaited -= not _is_withdrawn(flight)
+            self.in_lots -= _scenes_of_lot(flight)
             self._offer(flight.slot)
         return flight
 
@@ -134,22 +180,36 @@ class LeasesInFlight:
         return slot.id not in self._queues and slot.id not in self._heard_of
 
     def of(self, work: SceneWork) -> list[LeaseInFlight]:
-        """A scene's that are awaited; for what is rare, as all are looked at."""
-        flights = self._by_id.values()
+        """A scene's leases that are awaited, none in a lot; for what is rare, as all are looked at."""
+        flights = [flight for flight in self._by_id.values() if isinstance(flight, LeaseInFlight)]
         return [flight for flight in flights if flight.work is work and not flight.is_withdrawn]
 
-    def late(self, now: float, timeout: float) -> list[LeaseInFlight]:
+    def has(self, work: SceneWork) -> bool:
+        """Whether anything of a scene is under way; for what is rare too."""
+        lots = (flight for flight in self._by_id.values() if isinstance(flight, LotInFlight))
+        return bool(self.of(work)) or any(other is work for lot in lots for other in lot.works)
+
+    def late(self, now: float, timeout: float) -> list[Flight]:
         """Those that gave no answer in time, one per slot at most: the others only waited behind it."""
         found = (self._late_of(slot, now, timeout) for slot in self._queues)
         return [flight for flight in found if flight is not None]
 
-    def _late_of(self, slot: int, now: float, timeout: float) -> LeaseInFlight | None:
+    def _late_of(self, slot: int, now: float, timeout: float) -> Flight | None:
         """The first of a slot's flights waits for nobody, nor does one with a predictor of its own."""
         for place, flight in enumerate(self._queues[slot].values()):
-            alone = flight.isolation == "predict"
+            isolation = "none" if isinstance(flight, LotInFlight) else flight.isolation
+            alone = isolation == "predict"
             heard_of = 0.0 if alone else self._heard_of.get(slot, 0.0)
             # A fresh process, which is not there yet, keeps the limit itself.
-            limit = timeout + START_SECONDS if flight.isolation == "read" else timeout
+            limit = timeout + START_SECONDS if isolation == "read" else timeout
             if (alone or place == 0) and now - max(flight.submitted, heard_of) > limit:
                 return flight
         return None
+
+
+def _is_withdrawn(flight: Flight) -> bool:
+    return isinstance(flight, LeaseInFlight) and flight.is_withdrawn
+
+
+def _scenes_of_lot(flight: Flight) -> int:
+    return len(flight.works) if isinstance(flight, LotInFlight) else 0

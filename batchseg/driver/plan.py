@@ -19,7 +19,7 @@ from batchseg.output.ledger import Ledger
 from batchseg.output.record import SceneRecord, ShardRecord
 from batchseg.pixels.area import footprint
 from batchseg.pixels.fit import held_dtype, mismatch, tile_grid
-from batchseg.pixels.grid import Shard, ShardGrid, Window
+from batchseg.pixels.grid import AllShards, Shard, ShardGrid, Window, pixels_in, pixels_read, tiles_in
 from batchseg.system.machine import memory_bytes
 
 SHARD_SECONDS, SHARDS_PER_SECOND = 0.5, 512
@@ -63,10 +63,13 @@ class SceneJob:
         """Tiles that it may take, those of committed shards included."""
         return 0 if self.encoded is not None else self.grid.tiles.count
 
-    def open_shards(self) -> list[Shard]:
+    def open_shards(self) -> Sequence[Shard]:
+        """Those that are to be predicted, in row-major order."""
         if self.encoded is not None:
-            return []
-        return [shard for shard in self._uncommitted() if shard.count]
+            return ()
+        if self.grid.wanted is None and not self.committed:
+            return AllShards(self.grid)
+        return tuple(shard for shard in self._uncommitted() if shard.count)
 
     def outside_shards(self) -> list[Shard]:
         """Those that lie outside the area of interest: nobody reads them."""
@@ -325,16 +328,12 @@ def _sized(own: tuple[int, ...], tiles: int) -> tuple[int, ...]:
 
 def _sums(job: SceneJob) -> tuple[int, int, int, int]:
     """Tiles, pixels of their cores, pixels to be read, and those of the largest shard."""
-    if job.encoded is None and job.grid.wanted is None and not job.committed:  # without making its shards
-        return job.grid.tiles.count, job.scene.height * job.scene.width, *job.grid.reads()
     shards = job.open_shards()
-    reads = [shard.read.size for shard in shards]
-    return (
-        sum(shard.count for shard in shards),
-        sum(shard.pixels for shard in shards),
-        sum(reads),
-        max(reads, default=0),
-    )
+    if isinstance(shards, AllShards):
+        read, most = job.grid.reads()
+    else:
+        read, most = pixels_read(shards), max((shard.read.size for shard in shards), default=0)
+    return tiles_in(shards), pixels_in(shards), read, most
 
 
 def shard_bytes(read: Window, scene: Scene, recipe: Recipe) -> int:

@@ -8,7 +8,7 @@ that writes blames nobody either: the output is not the source's.
 from dataclasses import dataclass
 
 from batchseg.driver.given_up import LOST_LIMIT, GivenUpError
-from batchseg.driver.in_flight import LeaseInFlight
+from batchseg.driver.in_flight import LeaseInFlight, LotInFlight
 from batchseg.driver.scene_queue import Retry, SceneWork
 from batchseg.driver.tasks import Failure, Isolation
 from batchseg.errors import StoppedError
@@ -86,6 +86,18 @@ class SceneFailures:
             tried=flight.tried - {isolation},
             deaths=deaths,
         )
+
+    def of_lot(self, lot: LotInFlight, failure: Failure) -> list[Retry]:
+        """How scenes are tried again whose call came to nothing: one by one, as none of them is suspected.
+
+        Raises:
+            BatchsegError: the failure is about no source.
+        """
+        _raise_fatal(lot.works[0], failure)
+        return [
+            Retry(work=part.work, shards=part.lease.shards, isolation="none", tried=frozenset(), deaths=0)
+            for part in lot.parts
+        ]
 
     def of_finish(self, work: SceneWork, failure: Failure) -> FailedFinish | None:
         """Why a scene is left to the next run; None: it is finished again.

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from batchseg.driver.commit import Commits, Refusals, refusal_record
 from batchseg.driver.events import Listener, Note, Retried, SceneDone, ShardsDone
 from batchseg.driver.given_up import GivenUpError, late
-from batchseg.driver.in_flight import LeaseInFlight, LeasesInFlight
+from batchseg.driver.in_flight import Flight, LeaseInFlight, LeasesInFlight, LotInFlight
 from batchseg.driver.intake import Later, Nothing
 from batchseg.driver.loop import POLL_SECONDS, Loop
 from batchseg.driver.plan import SceneJob
@@ -25,6 +25,7 @@ from batchseg.driver.tasks import (
     Failure,
     FinishOutcome,
     LeaseOutcome,
+    LotOutcome,
     Outcome,
     Slot,
     SlotsChanged,
@@ -33,15 +34,16 @@ from batchseg.driver.unlike import SceneReaches
 from batchseg.job.recipe import Recipe
 from batchseg.output.ledger import Ledger
 from batchseg.output.record import SceneRecord
+from batchseg.pixels.grid import pixels_in
 from batchseg.pixels.usual_values import Usual
 from batchseg.system.timing import Stint
 
 LOOK_SECONDS = 1.0
 """Between looks for leases and finishes that are late, or a tenth of the time that a lease has."""
 
-SCENES_AHEAD, SCENES_AHEAD_PER_SLOT = 256, 8
+SCENES_AHEAD, SCENES_AHEAD_PER_SLOT = 1024, 64
 """Scenes that wait at most, the second for each predictor, so that none waits for headers: some seconds of
-work of the smallest scenes."""
+work of the smallest scenes, which go out by the hundred."""
 
 
 class SceneLoop(Loop):
@@ -85,7 +87,7 @@ class SceneLoop(Loop):
         """
         self._commits = Commits(output, ledger, clock, emit if profile else None)
         super().__init__(executor, stop, Refusals(stop_after, self._commits, emit), clock)
-        self._emit, self._lease_timeout = emit, lease_timeout
+        self._emit, self._lease_timeout, self._profile = emit, lease_timeout, profile
         self.reaches = SceneReaches(usual)
         self.flights = LeasesInFlight(slots)
         self._queue = SceneQueue(recipe)
@@ -189,25 +191,42 @@ class SceneLoop(Loop):
             self._on_finish(outcome)
         elif isinstance(outcome, LeaseOutcome):
             self._on_lease(outcome)
+        elif isinstance(outcome, LotOutcome):
+            self._on_lot(outcome)
 
     def _on_lease(self, outcome: LeaseOutcome) -> None:
         flight = self.flights.pop(outcome.lease_id)
-        if flight is None:
+        if not isinstance(flight, LeaseInFlight):
             return  # given up before; its fragments, if any, hold the same bytes
-        self.flights.heard_of(flight.slot, self._clock())
+        self._scheduler.note_answer(flight.slot, flight.lease.tiles)
+        self._on_result(flight, outcome.result)
+
+    def _on_lot(self, outcome: LotOutcome) -> None:
+        lot = self.flights.pop(outcome.lot_id)
+        if not isinstance(lot, LotInFlight):
+            return
+        self._scheduler.note_answer(lot.slot, sum(lease.tiles for lease in lot.task.leases))
+        if isinstance(outcome.result, Failure):
+            self._on_failed_lot(lot, outcome.result)
+            return
+        ended = zip(lot.parts, outcome.result, strict=True)
+        for part, result in sorted(ended, key=lambda pair: isinstance(pair[1], Failure)):
+            self._on_result(part, result)
+
+    def _on_result(self, flight: LeaseInFlight, result: LeaseResult | Failure) -> None:
         if flight.work.over or flight.is_withdrawn:
             return
-        if isinstance(outcome.result, Failure):
-            self._on_failure(flight, outcome.result)
+        if isinstance(result, Failure):
+            self._on_failure(flight, result)
         else:
-            self._on_success(flight, outcome.result)
+            self._on_success(flight, result)
 
     def _on_success(self, flight: LeaseInFlight, result: LeaseResult) -> None:
         work = flight.work
-        predicted = sum(record.predicted for record in result.records)
+        predicted, shards = result.predicted, flight.lease.shards
         self._scheduler.note_speed(result)
         self.tally.predicted += predicted
-        self.tally.shards += len(result.records)
+        self.tally.shards += len(shards)
         self.reaches.add(work.source_id, result.reach)
         if result.done is None:
             work.records += result.records
@@ -215,10 +234,10 @@ class SceneLoop(Loop):
         self._emit(
             ShardsDone(
                 source_id=work.source_id,
-                shards=len(result.records),
+                shards=len(shards),
                 tiles=predicted,
                 skipped=flight.lease.tiles - predicted,
-                pixels=sum(shard.pixels for shard in flight.lease.shards),
+                pixels=pixels_in(shards),
                 read_seconds=result.read_seconds,
                 predict_seconds=result.predict_seconds,
                 stitch_seconds=result.stitch_seconds,
@@ -226,7 +245,7 @@ class SceneLoop(Loop):
                 lease=flight.lease.id,
                 slot=flight.slot.id,
                 submitted=flight.submitted,
-                windows=tuple((shard.core.row_off, shard.core.col_off) for shard in flight.lease.shards),
+                windows=tuple((s.core.row_off, s.core.col_off) for s in shards) if self._profile else (),
                 stints=result.stints,
             )
         )
@@ -255,6 +274,16 @@ class SceneLoop(Loop):
         self._emit(Retried(source_id=work.source_id, reason=failure.reason))
         if failure.kind == "timeout":
             self._scheduler.take_back(work)
+
+    def _on_failed_lot(self, lot: LotInFlight, failure: Failure) -> None:
+        """Its scenes one by one."""
+        retries = [retry for retry in self._failures.of_lot(lot, failure) if not retry.work.over]
+        for retry in retries:
+            self._queue.retries.add(retry)
+        if retries:
+            first, others = retries[0].work.source_id, len(retries) - 1
+            reason = f"{failure.reason} (and {others} more scenes of its call)" if others else failure.reason
+            self._emit(Retried(source_id=first, reason=reason))
 
     def _on_finish(self, outcome: FinishOutcome) -> None:
         work = self._finishes.pop(outcome.source_id)
@@ -306,14 +335,16 @@ class SceneLoop(Loop):
         for work in self._finishes.late(now):
             self._give_up_finish(work)
 
-    def _give_up_lease(self, flight: LeaseInFlight, now: float) -> None:
-        if self.flights.pop(flight.lease.id) is None:
+    def _give_up_lease(self, flight: Flight, now: float) -> None:
+        if self.flights.pop(flight.id) is None:
             return  # its predictor was given up with another one
         self.flights.heard_of(flight.slot, now)
         step = self._executor.abandon(flight.task)
-        if not (flight.work.over or flight.is_withdrawn):
-            reason = f"no answer within lease_timeout ({self._lease_timeout:.0f} s)"
-            self._on_failure(flight, late(step, reason))
+        failure = late(step, f"no answer within lease_timeout ({self._lease_timeout:.0f} s)")
+        if isinstance(flight, LotInFlight):
+            self._on_failed_lot(flight, failure)
+        else:
+            self._on_result(flight, failure)
 
     def _give_up_finish(self, work: SceneWork) -> None:
         self._finishes.give_up(work)

@@ -5,7 +5,7 @@ a driver of hundreds of predictors asks some hundred times a second.
 """
 
 from collections import Counter, deque
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from heapq import heappop, heappush
 
@@ -14,7 +14,7 @@ from batchseg.driver.plan import SceneJob, bytes_per_pixel_in_flight
 from batchseg.driver.tasks import Isolation
 from batchseg.job.recipe import Recipe
 from batchseg.output.record import SceneRecord, ShardRecord
-from batchseg.pixels.grid import Shard
+from batchseg.pixels.grid import Shard, tiles_in
 
 
 @dataclass(slots=True)
@@ -46,6 +46,11 @@ class SceneWork:
         return self.job.scene.source.source_id
 
     @property
+    def is_untouched(self) -> bool:
+        """Whether nothing of it was given to a predictor yet, nor recorded by an earlier run."""
+        return self.cpu_class is None and not self.records
+
+    @property
     def is_predicted(self) -> bool:
         """Whether all its shards are there."""
         return len(self.records) + len(self.outside) == self.job.grid.count
@@ -56,7 +61,7 @@ class Retry:
     """Shards that are to be tried again, and how."""
 
     work: SceneWork
-    shards: tuple[Shard, ...]
+    shards: Sequence[Shard]
     isolation: Isolation
     tried: frozenset[Isolation]
     """Steps that were isolated in earlier attempts at these shards."""
@@ -182,15 +187,21 @@ class SceneQueue:
         self._count(work, -shard.count)
         return shard
 
+    def take_all(self, work: SceneWork) -> Sequence[Shard]:
+        """All shards that are open, in order."""
+        shards = work.open.rest
+        work.open.clear()
+        self._count(work, -work.tiles_open)
+        return shards
+
     def _count(self, work: SceneWork, tiles: int) -> None:
         work.tiles_open += tiles
         self._tiles_left += tiles
 
-    def put_back(self, work: SceneWork, shards: Iterable[Shard]) -> None:
+    def put_back(self, work: SceneWork, shards: Sequence[Shard]) -> None:
         """Shards come before those that are open."""
-        shards = list(shards)
         work.open.put(shards)
-        self._count(work, sum(shard.count for shard in shards))
+        self._count(work, tiles_in(shards))
         self._open.add(work)
 
     def assign(self, work: SceneWork, cpu_class: str) -> None:

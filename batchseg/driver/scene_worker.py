@@ -21,7 +21,7 @@ from batchseg.output.record import SceneRecord, ShardRecord
 from batchseg.output.scene_mask import finish_scene
 from batchseg.pixels.fit import of_scene
 from batchseg.pixels.gdal import check_bytes
-from batchseg.pixels.grid import Shard, Tile, cut_tile
+from batchseg.pixels.grid import Shard, Tile, cut_tile, tiles_in
 from batchseg.pixels.own_values import check_values, may_contradict
 from batchseg.pixels.read import ShardPixels, read_shards
 from batchseg.pixels.usual_values import Reach, reach_of
@@ -49,7 +49,7 @@ class Lease:
     """Tiles per shard, `down x across`."""
     cpu_class: str
     """Of the predictors that may work on this scene."""
-    shards: tuple[Shard, ...]
+    shards: Sequence[Shard]
     is_whole: bool = False
     """Nothing else of the scene is to be predicted, or was: it is finished here, without fragments."""
     epoch: int = 0
@@ -59,7 +59,7 @@ class Lease:
 
     @property
     def tiles(self) -> int:
-        return sum(shard.count for shard in self.shards)
+        return tiles_in(self.shards)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +90,7 @@ class LeaseMasks:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeaseResult:
     records: list[ShardRecord]
-    """Of a scene that is done they are not to be recorded: no fragment is there."""
+    """None of a scene that is done, as no fragment is there."""
     read_seconds: float
     predict_seconds: float
     stitch_seconds: float
@@ -102,6 +102,11 @@ class LeaseResult:
     reach: Reach | None = None
     stints: tuple[Stint, ...] = ()
     """Of its reader, predictor and writer."""
+
+    @property
+    def predicted(self) -> int:
+        """Tiles."""
+        return sum(record.predicted for record in self.records) if self.done is None else self.done.predicted
 
 
 def read_lease(recipe: Recipe, lease: Lease) -> LeasePixels:
@@ -327,6 +332,7 @@ def write_lease(
             done, finishing = finish_scene(
                 output, scene, recipe, product, tuple(records), lease.epoch, masks.masks
             )
+            records = []
         else:
             records, writing = write_shards(output, scene, recipe, grid, cpu_class, masks.masks)
     return LeaseResult(

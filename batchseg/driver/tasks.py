@@ -162,6 +162,20 @@ class LeaseTask:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LotTask:
+    """Several small scenes for the slot's predictor, each whole, in one call."""
+
+    leases: tuple[Lease, ...]
+    """One per scene."""
+    slot: Slot
+
+    @property
+    def id(self) -> int:
+        """That of its first lease, which no other task has."""
+        return self.leases[0].id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FinishTask:
     """A scene whose shards are all committed, or whose mask is to be encoded again."""
 
@@ -186,13 +200,34 @@ class InspectionTask:
     group: Group
 
 
-Task = LeaseTask | FinishTask | GroupTask | InspectionTask
+Task = LeaseTask | LotTask | FinishTask | GroupTask | InspectionTask
+
+PredictorTask = LeaseTask | LotTask | GroupTask
+"""For the predictor of its slot, and for no other."""
+
+
+def id_of(task: PredictorTask) -> int:
+    """Unique among a run's tasks for predictors: they are leases and lots, or groups."""
+    match task:
+        case LeaseTask():
+            return task.lease.id
+        case LotTask():
+            return task.id
+        case GroupTask():
+            return task.group.id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeaseOutcome:
     lease_id: int
     result: LeaseResult | Failure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LotOutcome:
+    lot_id: int
+    result: tuple[LeaseResult | Failure, ...] | Failure
+    """Of each lease; or why the call gave none of them, which says nothing of any single one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,7 +259,7 @@ class SlotsChanged:
     slots: tuple[Slot, ...]
 
 
-Outcome = LeaseOutcome | FinishOutcome | GroupOutcome | InspectionOutcome | SlotsChanged
+Outcome = LeaseOutcome | LotOutcome | FinishOutcome | GroupOutcome | InspectionOutcome | SlotsChanged
 
 
 def outcome_of(task: Task, result: Any) -> Outcome:
@@ -232,6 +267,8 @@ def outcome_of(task: Task, result: Any) -> Outcome:
     match task:
         case LeaseTask():
             return LeaseOutcome(lease_id=task.lease.id, result=result)
+        case LotTask():
+            return LotOutcome(lot_id=task.id, result=result)
         case FinishTask():
             return FinishOutcome(source_id=task.scene.source.source_id, result=result)
         case GroupTask():
@@ -248,7 +285,7 @@ def taken_back(task: Task) -> Outcome:
 def presumed_step(task: Task) -> Step:
     """What works on a task, as far as it is known without asking: a lease's predictor predicts."""
     match task:
-        case LeaseTask():
+        case LeaseTask() | LotTask():
             return "predict"
         case FinishTask():
             return "finish"

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
@@ -48,7 +49,7 @@ def check_version(source: Source) -> None:
         raise SourceChangedError(msg)
 
 
-def read_shards(scene: Scene, recipe: Recipe, shards: tuple[Shard, ...]) -> tuple[list[ShardPixels], float]:
+def read_shards(scene: Scene, recipe: Recipe, shards: Sequence[Shard]) -> tuple[list[ShardPixels], float]:
     """Read the pixels of some shards of one scene.
 
     Returns:

@@ -80,6 +80,8 @@ def impersonal(text: str) -> str:
 
     A variable may be a part of a secret, or of an address's user part, whose rest is hidden too.
     """
+    if not text:  # as of nearly all records
+        return text
     for value in sorted(_variables, key=len, reverse=True):
         if "://" in value and _USER.search(value):
             text = _with_name_for(value, text)

@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchseg.driver.open_shards import MOST_RUNS, OpenShards
+from batchseg.pixels.grid import AllShards, ShardGrid, TileGrid
 
 
 def of(*shards):
@@ -30,8 +31,21 @@ def test_each_shard_is_given_once_whatever_is_put_back(count, steps):
             shards.put([taken.pop()])
         elif shards:
             taken.append(take(shards, slot))
-        assert sorted([*taken, *shards]) == list(range(count))
+        assert sorted([*taken, *shards.rest]) == list(range(count))
         assert bool(shards) == (len(taken) < count)
+
+
+def test_a_scene_that_nobody_began_with_is_given_out_as_its_grid():
+    whole = AllShards(ShardGrid(tiles=TileGrid(height=40, width=50, tile_size=16, halo=2), tiles_hw=(1, 2)))
+    shards = OpenShards()
+    shards.put(whole)
+    assert (shards.rest, bool(shards)) == (whole, True)
+    assert take(shards, 1) == whole[0]
+    assert sorted(shards.rest, key=lambda shard: (shard.core.row_off, shard.core.col_off)) == list(whole[1:])
+    shards.put([whole[0]])
+    assert take(shards, 2) == whole[0]
+    shards.clear()
+    assert (shards.rest, bool(shards)) == ((), False)
 
 
 def test_a_predictor_alone_takes_all_in_order():

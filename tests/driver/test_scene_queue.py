@@ -41,7 +41,7 @@ def test_the_tiles_left_are_those_that_nobody_was_given(steps):
                 queue.put_back(work, [shard])
         elif step == "end" and begun:
             queue.end(begun.pop())
-    open_tiles = sum(shard.count for work in begun for shard in work.open)
+    open_tiles = sum(shard.count for work in begun for shard in work.open.rest)
     waiting = sum(some_job.tiles_at_most for some_job in jobs[len(jobs) - len(queue._waiting) :])
     assert queue.tiles_left == open_tiles + waiting
     assert queue.begun == len(begun)
@@ -68,7 +68,7 @@ def test_a_scene_begins_again_without_what_another_class_predicted():
     assert queue.stranded({"avx2"}) == []
     assert queue.stranded({"amx"}) == [work]
     queue.begin_again(work)
-    assert (work.cpu_class, work.records, list(work.open)) == (None, [], list(some_job.grid))
+    assert (work.cpu_class, work.records, list(work.open.rest)) == (None, [], list(some_job.grid))
     assert queue.retries.next("avx2") is None
     assert queue.tiles_left == some_job.grid.tiles.count
 

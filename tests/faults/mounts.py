@@ -86,7 +86,7 @@ def small_disk(folder: Path, options: str) -> Iterator[Disk]:
     """A tmpfs over a folder, which is made: `size=300k`, `nr_inodes=40`, `ro`."""
     own_namespace()
     folder.mkdir(parents=True, exist_ok=True)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "none", str(folder)], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"mode=0755,{options}", "none", str(folder)], check=True)
     disk = Disk(folder)
     try:
         yield disk

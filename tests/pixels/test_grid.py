@@ -3,9 +3,19 @@ import pickle
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from strategies import shard_grids, tile_grids
+from hypothesis import strategies as st
+from strategies import shard_grids, sizes, tile_grids
 
-from batchseg.pixels.grid import ShardGrid, TileGrid, Window, cut_tile
+from batchseg.pixels.grid import (
+    AllShards,
+    ShardGrid,
+    TileGrid,
+    Window,
+    cut_tile,
+    pixels_in,
+    pixels_read,
+    tiles_in,
+)
 
 properties = settings(deadline=None, max_examples=60)
 
@@ -168,3 +178,17 @@ def test_a_shard_is_sent_without_its_tiles():
     tiles = TileGrid(height=9000, width=11000, tile_size=512, halo=64)
     one, many = (pickle.dumps(ShardGrid(tiles=tiles, tiles_hw=hw).shard(0)) for hw in ((1, 1), (20, 20)))
     assert len(many) < len(one) + 20
+
+
+@properties
+@given(sizes(most=90), st.tuples(st.integers(1, 4), st.integers(1, 4)), st.integers(0, 3))
+def test_all_shards_are_those_of_the_grid_however_they_are_counted(size, tiles_hw, halo):
+    tiles = TileGrid(height=size[0], width=size[1], tile_size=16, halo=halo)
+    grid = ShardGrid(tiles=tiles, tiles_hw=tiles_hw)
+    lazily, made = AllShards(grid), tuple(grid)
+    assert tuple(lazily) == made == lazily[:]
+    assert (lazily[0], lazily[-1], len(lazily)) == (made[0], made[-1], len(made))
+    for count in (tiles_in, pixels_in, pixels_read):
+        assert count(lazily) == count(made), count.__name__
+    with pytest.raises(IndexError):
+        lazily[len(made)]

@@ -18,17 +18,17 @@ from batchseg.driver.given_up import GivenUpError
 from batchseg.driver.tasks import (
     Failure,
     FinishTask,
-    GroupOutcome,
     GroupTask,
     InspectionTask,
-    LeaseOutcome,
     LeaseTask,
+    LotTask,
     Outcome,
     Slot,
     Step,
     Task,
     finish_limit,
     from_stream,
+    outcome_of,
     taken_back,
 )
 from batchseg.errors import StoppedError
@@ -41,7 +41,7 @@ from batchseg.predict.predictor import usual_batch
 from batchseg.system.processes import START_SECONDS
 from batchseg.system.threads import Helper
 
-FIRST: tuple[type[Task], ...] = (InspectionTask, GroupTask, FinishTask, LeaseTask)
+FIRST: tuple[type[Task], ...] = (InspectionTask, GroupTask, FinishTask, LeaseTask, LotTask)
 """Kinds of tasks, those first that are done first."""
 
 
@@ -174,16 +174,16 @@ class InlineExecutor:
             f"{_name_of(task)}: the step `{doing}` gave no answer within {current.seconds:.0f} s, and an "
             f"inline run cannot end it; `executor: auto` finds what is to blame and goes on with the rest"
         )
-        if isinstance(task, LeaseTask) and doing in ("read", "predict"):
+        if isinstance(task, LeaseTask | LotTask) and doing in ("read", "predict"):
             fatal = None if doing == "read" else GivenUpError(msg)
             self._steps.leave_lease()
             failure = Failure(kind="timeout", step=doing, reason=reason, fatal=fatal)
-            return LeaseOutcome(lease_id=task.lease.id, result=failure)
+            return outcome_of(task, failure)
         if isinstance(task, GroupTask):
             fatal = GivenUpError(msg) if self._steps.is_predicting else None
             self._steps.leave_group()
             failure = Failure(kind="timeout", step="group", reason=reason, fatal=fatal)
-            return GroupOutcome(group_id=task.group.id, result=failure)
+            return outcome_of(task, failure)
         raise StoppedError(msg)
 
     def close(self) -> None:
@@ -201,5 +201,7 @@ def _name_of(task: Task) -> str:
             return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
         case LeaseTask():
             return task.lease.scene.source.source_id
+        case LotTask():
+            return f"{task.leases[0].scene.source.source_id} and {len(task.leases) - 1} more"
         case FinishTask():
             return task.scene.source.source_id

@@ -3,7 +3,7 @@
 Errors become failures here; how long a step may take is not known here.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
@@ -22,6 +22,8 @@ from batchseg.driver.tasks import (
     Isolation,
     LeaseOutcome,
     LeaseTask,
+    LotOutcome,
+    LotTask,
     Outcome,
     Task,
     finished,
@@ -87,6 +89,8 @@ class Steps:
                 return lambda: LeaseOutcome(
                     lease_id=task.lease.id, result=self.lease(task.lease, task.isolation)
                 )
+            case LotTask():
+                return lambda: LotOutcome(lot_id=task.id, result=self.lot(task.leases))
             case FinishTask():
                 return partial(finished, self._output, self._recipe, self._product, task)
             case GroupTask():
@@ -97,6 +101,10 @@ class Steps:
     def lease(self, lease: Lease, isolation: Isolation) -> LeaseResult | Failure:
         """A lease of a scene, from its pixels to its fragments or masks."""
         return self._leases(lease, isolation)
+
+    def lot(self, leases: Sequence[Lease]) -> tuple[LeaseResult | Failure, ...]:
+        """Leases one after the other: what is read ahead, and held, is as much as of one lease at a time."""
+        return tuple(self.lease(lease, "none") for lease in leases)
 
     def group(self, group: Group) -> GroupAnswer | Failure:
         """A group of photographs, one after the other."""
@@ -118,6 +126,9 @@ class Steps:
             case LeaseTask():
                 step = self.step_of(task.lease.id)
                 return "read" if step == "waits" else step
+            case LotTask():
+                steps = (self.step_of(lease.id) for lease in task.leases)
+                return next((step for step in steps if step != "waits"), "read")
             case FinishTask():
                 return "finish"
             case GroupTask():

@@ -14,7 +14,7 @@ from batchseg.driver.executors import inline, steps
 from batchseg.driver.executors.inline import InlineExecutor
 from batchseg.driver.given_up import GivenUpError
 from batchseg.driver.scene_worker import Lease
-from batchseg.driver.tasks import Failure, FinishTask, Group, GroupTask, LeaseTask, Slot, to_stream
+from batchseg.driver.tasks import Failure, FinishTask, Group, GroupTask, LeaseTask, LotTask, Slot, to_stream
 from batchseg.errors import SourceError, StoppedError
 from batchseg.inputs.source import Refusal
 from batchseg.pixels import header
@@ -79,6 +79,17 @@ def test_a_read_that_hangs_is_left_to_its_thread_and_others_go_on(executor, monk
     assert (failure.kind, failure.step) == ("timeout", "read")
     assert outcome_of(executor) == "done"
     assert Helper.given_up == 1
+
+
+def test_a_lot_of_which_a_read_hangs_is_left_to_its_thread_and_others_go_on(executor, monkeypatch):
+    monkeypatch.setattr(
+        lease_worker, "read_lease", lambda _, lease: hang() if "hang" in lease.scene.source.uri else 1
+    )
+    executor.submit(LotTask(leases=(lease(0, "fine.tif"), lease(1, "hanging.tif")), slot=SLOT))
+    executor.submit(LotTask(leases=(lease(2, "b.tif"), lease(3, "c.tif")), slot=SLOT))
+    failure = outcome_of(executor)
+    assert (failure.kind, failure.step) == ("timeout", "read")
+    assert outcome_of(executor) == ("done", "done")
 
 
 @pytest.mark.parametrize(

@@ -24,10 +24,12 @@ from batchseg.driver.tasks import (
     InspectionTask,
     LeaseTask,
     Outcome,
+    PredictorTask,
     Slot,
     SlotsChanged,
     Step,
     Task,
+    id_of,
     outcome_of,
     presumed_step,
     taken_back,
@@ -61,14 +63,14 @@ class Call:
 
     @property
     def key(self) -> int | str:
-        """Unique: a run has leases or groups."""
+        """Unique among what is under way."""
         match self.task:
-            case LeaseTask():
-                return self.task.lease.id
             case FinishTask():
                 return self.task.scene.source.source_id
-            case GroupTask() | InspectionTask():
+            case InspectionTask():
                 return self.task.group.id
+            case _:
+                return id_of(self.task)
 
     @property
     def has_own_child(self) -> bool:
@@ -167,7 +169,7 @@ class ProcessesExecutor:
 
     def _launch(self, call: Call) -> None:
         """Give a task to its predictor, or to the one with the least to do, if it is loaded."""
-        if isinstance(call.task, LeaseTask | GroupTask):
+        if isinstance(call.task, PredictorTask):
             seat = self._seats.get(call.task.slot.id)
         else:
             seat = min(self._seats.ready(), key=lambda seat: seat.child.load, default=self._seats.get(0))
@@ -181,7 +183,7 @@ class ProcessesExecutor:
         """Give up a task, and end its process: no thread of it can be. An inspection ends by itself."""
         call = self._calls.pop(Call(task).key)
         if call.child is None or call.answer is None:
-            return "lost" if isinstance(task, LeaseTask | GroupTask) else presumed_step(call.task)
+            return "lost" if isinstance(task, PredictorTask) else presumed_step(call.task)
         if isinstance(task, InspectionTask):
             call.child.take_back(call.answer)
             return presumed_step(call.task)
@@ -247,7 +249,7 @@ class ProcessesExecutor:
             call
             for call in self._calls.values()
             if call.child is None
-            and isinstance(call.task, LeaseTask | GroupTask)
+            and isinstance(call.task, PredictorTask)
             and self._seats.get(call.task.slot.id).is_closed
         ]
         for call in lost:
@@ -266,7 +268,7 @@ class ProcessesExecutor:
             call.child.kill()
         if (error := call.answer.exception()) is not None:
             return outcome_of(call.task, self._why_not(call, error))
-        if isinstance(call.task, LeaseTask | GroupTask) and not call.has_own_child:
+        if isinstance(call.task, PredictorTask) and not call.has_own_child:
             self._seats.answered(call.task.slot.id)
         return call.answer.result()
 

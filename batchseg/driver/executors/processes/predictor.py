@@ -19,6 +19,7 @@ from batchseg.driver.tasks import (
     GroupTask,
     InspectionTask,
     LeaseTask,
+    LotTask,
     Outcome,
     Task,
 )
@@ -53,8 +54,10 @@ class Predictor:
         self._loads: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._loading: Future[Steps] = Future()
         self._headers = Helper(BATCHES_OF_HEADERS)
+        leases = Helper(LEASES_AT_ONCE)
         self._helpers: dict[type[Task], Helper] = {
-            LeaseTask: Helper(LEASES_AT_ONCE),
+            LeaseTask: leases,
+            LotTask: leases,
             GroupTask: Helper(),
             FinishTask: Helper(FINISHES),
             InspectionTask: Helper(),

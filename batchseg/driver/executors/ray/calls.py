@@ -23,8 +23,11 @@ from batchseg.driver.tasks import (
     Failure,
     GroupTask,
     LeaseTask,
+    LotTask,
     Outcome,
+    PredictorTask,
     Step,
+    id_of,
     outcome_of,
     presumed_step,
     taken_back,
@@ -32,8 +35,6 @@ from batchseg.driver.tasks import (
 
 ASK_SECONDS = 5.0
 """For a predictor's word on what it is at. One that is stopped gives none."""
-
-PredictorTask = LeaseTask | GroupTask
 
 
 @dataclass(slots=True)
@@ -51,7 +52,7 @@ class Call:
 
     @property
     def id(self) -> int:
-        return _id_of(self.task)
+        return id_of(self.task)
 
     @property
     def slot(self) -> int:
@@ -61,11 +62,6 @@ class Call:
     def has_own_actor(self) -> bool:
         """Whether its predictor serves no other task."""
         return isinstance(self.task, LeaseTask) and self.task.isolation == "predict"
-
-
-def _id_of(task: PredictorTask) -> int:
-    """Unique: a run has leases or groups."""
-    return task.lease.id if isinstance(task, LeaseTask) else task.group.id
 
 
 class PredictorCalls:
@@ -103,16 +99,19 @@ class PredictorCalls:
         call.node, call.actor = seat.node, seat.actor
         if call.has_own_actor:
             call.actor = self._maker.make_beside(**self._hosts.pinned_to(seat.node))
-        if isinstance(task, LeaseTask):
-            call.done = call.actor.do_lease.remote(self._where, task.lease, task.isolation)
-        else:
-            call.done = call.actor.do_group.remote(self._where, task.group)
+        match task:
+            case LeaseTask():
+                call.done = call.actor.do_lease.remote(self._where, task.lease, task.isolation)
+            case LotTask():
+                call.done = call.actor.do_lot.remote(self._where, task.leases)
+            case GroupTask():
+                call.done = call.actor.do_group.remote(self._where, task.group)
         self._ending[call.done] = call
         return True
 
     def abandon(self, task: PredictorTask) -> Step | Literal["lost"]:
         """Give up a task, and end its predictor: no thread of it can be."""
-        call = self._pop(_id_of(task))
+        call = self._pop(id_of(task))
         if call.done is None:
             return "lost"  # nobody began with it
         if self._hosts.was_silent(call.node, call.started):
@@ -136,8 +135,8 @@ class PredictorCalls:
             ray.cancel(call.done)
 
     def _step_of(self, call: Call) -> Step | Literal["lost"]:
-        if isinstance(call.task, GroupTask):
-            return "group"
+        if not isinstance(call.task, LeaseTask):
+            return presumed_step(call.task)
         try:
             step: LeaseStep = ray.get(call.actor.step_of.remote(call.id), timeout=ASK_SECONDS)
         except ray_errors.GetTimeoutError:  # one of its own may still load the network
@@ -181,7 +180,7 @@ class PredictorCalls:
         if isinstance(call.task, LeaseTask):
             failure = failure_of(cause_of(error), "read" if call.task.isolation == "none" else "predict")
             return replace(failure, process=str(call.actor))
-        if is_first:
+        if is_first or isinstance(call.task, LotTask):
             return failure_of(cause_of(error), presumed_step(call.task))
         return Failure(
             kind="lost", step=presumed_step(call.task), reason="its predictor died over other work"

@@ -25,9 +25,9 @@ from batchseg.driver.executors.ray.side_tasks import SideTasks
 from batchseg.driver.executors.ray.slots import Slots
 from batchseg.driver.executors.ray.versions import check_hosts
 from batchseg.driver.tasks import (
-    GroupTask,
     LeaseTask,
     Outcome,
+    PredictorTask,
     Slot,
     SlotsChanged,
     Step,
@@ -144,13 +144,13 @@ class RayExecutor:
         return [tasks.warm.remote(self._where, uris, WARM_SECONDS) for _ in range(count)]
 
     def submit(self, task: Task) -> None:
-        if isinstance(task, LeaseTask | GroupTask):
+        if isinstance(task, PredictorTask):
             self._calls.submit(task)
         else:
             self._aside.submit(task)
 
     def abandon(self, task: Task) -> Step | Literal["lost"]:
-        if isinstance(task, LeaseTask | GroupTask):
+        if isinstance(task, PredictorTask):
             return self._calls.abandon(task)
         return self._aside.abandon(task)
 

@@ -37,6 +37,15 @@ class PredictorActor:
             return Failure.of(e, "read")
         return self._steps.lease(lease, isolation)
 
+    @ray.method(concurrency_group="leases")  # type: ignore[untyped-decorator]
+    def do_lot(self, where: Where, leases: tuple[Lease, ...]) -> tuple[LeaseResult | Failure, ...] | Failure:
+        """Several scenes, each in one lease, one after the other."""
+        try:
+            storage.adopt(where)
+        except BatchsegError as e:
+            return Failure.of(e, "read")
+        return self._steps.lot(leases)
+
     @ray.method(concurrency_group="questions")  # type: ignore[untyped-decorator]
     def step_of(self, lease_id: int) -> LeaseStep:
         """What is done for a lease."""

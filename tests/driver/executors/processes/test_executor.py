@@ -6,7 +6,7 @@ import threading
 import pytest
 from children_fakes import FakeChild
 from factories import make_recipe, make_scene, make_source
-from ray_fakes import make_task
+from ray_fakes import make_lot, make_task
 
 from batchseg.driver.executors.processes import executor as module
 from batchseg.driver.executors.processes.child import TakenBackError
@@ -18,6 +18,7 @@ from batchseg.driver.tasks import (
     GroupTask,
     InspectionTask,
     LeaseOutcome,
+    LotOutcome,
     Slot,
     SlotsChanged,
 )
@@ -91,6 +92,21 @@ def test_a_lease_is_one_question_to_the_predictor_of_its_slot(executor, made):
     made[1].future("do").set_result(LeaseOutcome(lease_id=3, result="masks are written"))
     assert results(executor) == ["masks are written"]
     assert results(executor) == []
+
+
+def test_a_lot_is_one_question_and_fails_as_a_whole(executor, made):
+    for first in (4, 6):
+        executor.submit(make_lot(first, first + 1, slot=1))
+    made[1].asked[1][1].set_result(LotOutcome(lot_id=4, result=("four", "five")))
+    assert results(executor) == [("four", "five")]
+    made[1].die()
+    assert found(executor) == [("crash", "predict")]
+
+
+def test_a_lot_that_is_given_up_ends_its_process(executor, made):
+    executor.submit(make_lot(4, 5))
+    assert executor.abandon(make_lot(4, 5)) == "predict"
+    assert made[0].ended is not None
 
 
 def test_finishes_and_inspections_go_to_who_has_the_least_to_do(executor, made):

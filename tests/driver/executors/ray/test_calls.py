@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 from ray import exceptions as ray_errors
-from ray_fakes import CONTEXT, FakeActor, FakeHosts, FakeRay, fake_tasks, make_task, seated
+from ray_fakes import CONTEXT, FakeActor, FakeHosts, FakeRay, fake_tasks, make_lot, make_task, seated
 
 from batchseg.driver.executors.ray import calls, failures, seats
 from batchseg.driver.executors.ray.calls import PredictorCalls
@@ -63,6 +63,26 @@ def test_a_lease_is_one_call_of_its_predictor(work):
     assert work.actor(1).calls == [({}, make_task(0).lease, "read")]
     (reference,) = work.calls.references()
     assert work.end(reference, "masks are written").result == "masks are written"
+    assert work.calls.references() == []
+
+
+def test_a_lot_is_one_call_and_says_nothing_of_single_scenes_where_it_fails(work):
+    lot = make_lot(4, 5, slot=1)
+    work.calls.submit(lot)
+    work.calls.submit(make_lot(6, 7, slot=1))
+    assert work.actor(1).calls[0] == ({}, lot.leases)
+    first, second = work.calls.references()
+    outcome = work.end(first, ("four", "five"))
+    assert (outcome.lot_id, outcome.result) == (4, ("four", "five"))
+    failed = work.end(second, ray_errors.ActorDiedError())
+    assert (failed.lot_id, failed.result.kind) == (6, "crash")
+
+
+def test_a_lot_that_is_given_up_ends_its_predictor(work):
+    work.calls.submit(make_lot(4, 5))
+    before = work.actor(0)
+    assert work.calls.abandon(make_lot(4, 5)) == "predict"
+    assert work.ray.killed == [before]
     assert work.calls.references() == []
 
 
