@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from batchseg.output import layout, publish
 from batchseg.output.columns import first_output, open_parquet, with_part
 from batchseg.output.ledger import Ledger
 from batchseg.output.scene_mask import publish_output, scratch_folder
-from batchseg.system import listing
+from batchseg.system import listing, storage
 from batchseg.system.json_text import parse_json
 
 SMALL_BYTES = 2**20
@@ -204,8 +205,10 @@ def _small_groups(output: str, small: Sequence[str], sizes: Mapping[str, int]) -
         folders[path.rpartition("/")[0]].append(path)
     alike: dict[tuple[str, ...], list[str]] = defaultdict(list)
     for folder, paths in folders.items():
-        for path in paths if len(paths) >= COMPACT_FROM else ():
-            alike[(folder, *read_part(output, path).schema_arrow.names)].append(path)
+        if len(paths) >= COMPACT_FROM:
+            names = storage.in_order(lambda path: read_part(output, path).schema_arrow.names, paths, output)
+            for path, columns in zip(paths, names, strict=True):
+                alike[(folder, *columns)].append(path)
     for paths in alike.values():
         if len(paths) >= COMPACT_FROM:
             yield from _filled(paths, sizes)
@@ -265,8 +268,7 @@ def _gathered(output: str, paths: Sequence[str]) -> Iterator[pa.Table]:
     """All rows of some parts, GROUP_BYTES of them at once: filtering and writing take 1 ms each time."""
     waiting: list[pa.Table] = []
     nbytes = 0
-    for path in paths:
-        part = read_part(output, path)
+    for path, part in zip(paths, storage.in_order(partial(read_part, output), paths, output), strict=True):
         for number in range(part.num_row_groups):
             waiting.append(read_rows(part, path, group=number))
             nbytes += waiting[-1].nbytes

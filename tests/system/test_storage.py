@@ -1,3 +1,4 @@
+import itertools
 import os
 import threading
 
@@ -99,3 +100,21 @@ def test_a_glob_matches_whole_texts():
     assert not storage.glob_regex("a/*.tif").match("a/b/c.tif")
     with pytest.raises(ValueError, match="\\*\\*"):
         storage.glob_regex("a**")
+
+
+def test_requests_without_end_keep_their_order_and_run_a_few_ahead():
+    asked, lock = [], threading.Lock()
+
+    def ask(item):
+        with lock:
+            asked.append(item)
+        return item
+
+    answers = storage.in_order(ask, itertools.count(), "s3://bucket")
+    assert [next(answers) for _ in range(100)] == list(range(100))
+    answers.close()
+    assert 100 <= len(asked) <= 100 + 2 * storage.REQUESTS
+    assert list(storage.in_order(ask, range(5), "s3://bucket")) == list(range(5))
+    asked.clear()
+    here = storage.in_order(ask, itertools.count(), "/data")
+    assert (next(here), asked) == (0, [0]), "one after the other on a local disk"
