@@ -85,7 +85,7 @@ class FakeTask:
 
 def fake_tasks(ray):
     """Stands for the module `ray_tasks`."""
-    names = ("warm", "finish", "inspect_group")
+    names = ("finish", "inspect_group")
     tasks = {name: FakeTask(ray, name) for name in names}
     return SimpleNamespace(**tasks, FETCH_SECONDS=FETCH_SECONDS, RunContext=RunContext)
 

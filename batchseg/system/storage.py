@@ -111,18 +111,6 @@ def spelt(uri: str) -> str:
     return str(fs.unstrip_protocol(path))
 
 
-def connect(uri: str) -> None:
-    """Make the client of a storage, which the next calls use; nothing is asked of it.
-
-    Raises:
-        OSError: as `filesystem`.
-    """
-    fs, _ = filesystem(uri)
-    if hasattr(fs, "connect"):  # s3fs makes its client, 0.3 s of CPU, at its first request
-        with as_os_error():
-            fs.connect()
-
-
 @contextlib.contextmanager
 def as_os_error() -> Iterator[None]:
     """Clients of object stores raise errors of their own, of no common class, and some say nothing.

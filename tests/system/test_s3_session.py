@@ -7,7 +7,6 @@ import fsspec
 import pytest
 from stored import put
 
-from batchseg.system import storage
 from batchseg.system.s3_session import ASKED_BYTES
 
 
@@ -51,10 +50,3 @@ def test_only_large_bodies_wait_to_be_asked_for(server):
         put(f"s3://bucket/{nbytes}.bin", b"x" * nbytes)
     assert [length for length, waits in server.puts if not waits] == [0, 100, ASKED_BYTES - 1]
     assert [length for length, waits in server.puts if waits] == [ASKED_BYTES, ASKED_BYTES + 1]
-
-
-def test_a_client_is_made_before_anything_is_asked(server):
-    storage.connect("s3://bucket/a.tif")
-    assert storage.filesystem("s3://bucket/a.tif")[0].s3 is not None
-    assert server.puts == []
-    storage.connect("/no/such/folder")

@@ -40,9 +40,6 @@ from batchseg.predict.predictor import usual_batch
 from batchseg.system import storage
 from batchseg.system.machine import core_count
 
-WARM_WORKERS, WARM_SECONDS = 2, 0.5
-"""One for headers and one to finish. An idle worker costs 1 % of a core, so not more than are of use."""
-
 IDLE_SECONDS = 0.02
 
 TEND_SECONDS = 0.2
@@ -124,8 +121,7 @@ class RayExecutor:
                 readers=max(1, cores // max(1, count)),
             )
             fleet = self._build(context, capacity, maker)
-            warm = self._warm(WARM_WORKERS, [self._output]) if self._cluster.is_own else []
-            fleet.start(self._closing.is_set, warm)
+            fleet.start(self._closing.is_set)
             live = fleet.live()
             self._slots.tell(live)
             return live
@@ -139,9 +135,6 @@ class RayExecutor:
         self._seats = seats
         self._fleet = fleet = Fleet(hosts, seats, capacity, leases_at_once(maker.readers))
         return fleet
-
-    def _warm(self, count: int, uris: list[str]) -> list[Any]:
-        return [tasks.warm.remote(self._where, uris, WARM_SECONDS) for _ in range(count)]
 
     def submit(self, task: Task) -> None:
         if isinstance(task, PredictorTask):

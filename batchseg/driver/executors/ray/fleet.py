@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from typing import Any
 
 import ray
 
@@ -60,7 +59,7 @@ class Fleet:
         self._hosts, self._seats, self._capacity, self._leases = hosts, seats, capacity, leases
         self._lived = time.monotonic()
 
-    def start(self, is_closing: Callable[[], bool], warm: list[Any]) -> None:
+    def start(self, is_closing: Callable[[], bool]) -> None:
         """Wait for the first predictors: all for which there is room, or after START_TIMEOUT some.
 
         Raises:
@@ -74,7 +73,7 @@ class Fleet:
             raise ConfigError(msg)
         self._seats.keep(self._capacity.wanted)
         until = time.monotonic() + START_TIMEOUT
-        while warm or self._settled() < min(self._capacity.wanted, max(1, self._capacity.room)):
+        while self._settled() < min(self._capacity.wanted, max(1, self._capacity.room)):
             self._hosts.check()
             if is_closing() or (time.monotonic() > until and not self._seats.ready()):
                 wanted = self._capacity.wanted
@@ -84,9 +83,7 @@ class Fleet:
                 raise StoppedError(msg)
             if time.monotonic() > until:
                 break
-            awaited = [*self._seats.hellos(), *warm]
-            ready, _ = ray.wait(awaited, num_returns=1, timeout=0.2)
-            warm = [ref for ref in warm if ref not in ready]
+            ready, _ = ray.wait(self._seats.hellos(), num_returns=1, timeout=0.2)
             self._seats.greet(ready, first=True)
             self._seats.leave_lost_hosts()
             self._seats.keep(self._capacity.wanted)

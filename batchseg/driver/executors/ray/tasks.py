@@ -4,9 +4,7 @@ Tasks reserve no CPU: the predictors hold them all, and a task that asks for one
 retries are off; the driver decides what is done again.
 """
 
-import contextlib
 import os
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -58,17 +56,6 @@ class RunContext:
     """References: they are sent to a host once."""
     timeout: float
     """Seconds until the driver gives a step up."""
-
-
-@ray.remote(num_cpus=0, max_retries=0)
-def warm(where: Where, uris: list[str], seconds: float) -> None:
-    """Hold a worker process, so that Ray starts another for the next task: importing takes a second, and so
-    does a bucket's first client."""
-    storage.adopt(where)
-    for uri in uris:
-        with contextlib.suppress(OSError):  # whoever reads there says so
-            storage.connect(uri)
-    time.sleep(seconds)
 
 
 @ray.remote(num_cpus=0, max_retries=0)

@@ -50,7 +50,7 @@ def maker(fail: Any = lambda: None) -> Any:
 def started(hosts: Hosts, make: Any = None, asked: int | None = None) -> tuple[Fleet, Seats]:
     seats = Seats(make or maker(), hosts)
     fleet = Fleet(hosts, seats, Capacity(hosts, asked=asked, device="cpu", gpus=1.0), leases=5)
-    fleet.start(lambda: False, [])
+    fleet.start(lambda: False)
     return fleet, seats
 
 
@@ -122,4 +122,4 @@ def test_a_model_that_cannot_be_loaded_is_told_at_the_start(hosts: Watched) -> N
 def test_a_cluster_without_room_is_refused(hosts: Watched) -> None:
     with pytest.raises(ConfigError, match="no GPU"):
         capacity = Capacity(hosts, asked=None, device="gpu", gpus=1.0)
-        Fleet(hosts, Seats(maker(), hosts), capacity, leases=3).start(lambda: False, [])
+        Fleet(hosts, Seats(maker(), hosts), capacity, leases=3).start(lambda: False)

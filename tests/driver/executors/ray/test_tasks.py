@@ -1,7 +1,6 @@
 """What Ray runs beside predictors."""
 
 import os
-from types import SimpleNamespace
 
 from batchseg.driver.executors.ray import tasks
 
@@ -13,19 +12,8 @@ def call(task, *arguments):
 def test_tasks_reserve_nothing_and_ray_repeats_none():
     named = (value for value in vars(tasks).values() if hasattr(value, "_function"))
     options = {task._function.__name__: task._default_options for task in named}
-    assert options.keys() == {*("warm", "headers", "headers_alone", "samples", "finish", "inspect_group")}
+    assert options.keys() == {*("headers", "headers_alone", "samples", "finish", "inspect_group")}
     assert all((told["num_cpus"], told["max_retries"]) == (0, 0) for told in options.values())
-
-
-def test_a_worker_is_warm_when_its_storages_are_connected(monkeypatch):
-    def connect(uri):
-        connected.append(uri)
-        raise OSError
-
-    connected: list[str] = []
-    monkeypatch.setattr(tasks, "storage", SimpleNamespace(adopt=lambda where: None, connect=connect))
-    call(tasks.warm, ["s3://a", "s3://b"], 0.0)
-    assert connected == ["s3://a", "s3://b"]
 
 
 def test_ray_reports_to_nobody():
