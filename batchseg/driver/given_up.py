@@ -6,6 +6,10 @@ from typing import Any, Literal
 from batchseg.driver.tasks import Failure, Step
 from batchseg.errors import StoppedError
 
+MEMORY_LIMIT = 3
+"""Processes with work on one scene or one group of photographs that are ended for lack of memory before that
+is looked at alone, as after a crash."""
+
 LOST_LIMIT = 20
 """Times that the work on one scene or one group is lost (node, memory) before the environment is given up."""
 

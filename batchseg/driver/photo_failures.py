@@ -2,14 +2,15 @@
 
 A group has many photographs, so its failure blames none of them. They are looked at one by one in fresh
 processes (`photo_inspection`); what is sound there is tried again, halved if need be, and a photograph that
-still ends its predictor when it is alone is to blame. Lost work (a host, a neighbour's crash) blames nobody.
+still ends its predictor when it is alone is to blame. Lost work (a host, a neighbour's crash) blames nobody;
+processes that end for lack of memory over the same photographs again and again are taken for crashes.
 Where group after group fails, nobody is at fault but the environment, and the run ends.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from batchseg.driver.given_up import LOST_LIMIT, GivenUpError
+from batchseg.driver.given_up import LOST_LIMIT, MEMORY_LIMIT, GivenUpError
 from batchseg.driver.photo_queue import PhotoWork
 from batchseg.driver.tasks import Failure
 from batchseg.inputs.source import Doubt, words
@@ -59,7 +60,8 @@ class PhotoFailures:
             raise GivenUpError(str(failure.fatal), [work], failure.reason) from failure.fatal
         if failure.fatal is not None:
             raise failure.fatal
-        if failure.kind == "lost":
+        work.starved += failure.memory
+        if failure.kind == "lost" and not (failure.memory and work.starved >= MEMORY_LIMIT):
             work.lost += 1
             if work.lost > LOST_LIMIT:
                 msg = f"the work on {names_of([work])} was lost {work.lost} times, lately: {failure.reason}"
@@ -86,7 +88,8 @@ class PhotoFailures:
             parts = work.slice(0, half), work.slice(half, work.count - half)
             return NextStep(again=tuple(replace(part, attempts=MOST_ATTEMPTS - 1) for part in parts))
         only = work.images["source_id"][0].as_py()
-        return NextStep(doubt=Doubt(source_id=only, reason=failure.reason, transient=failure.transient))
+        transient = failure.transient or failure.memory  # the machine may have more by the next run
+        return NextStep(doubt=Doubt(source_id=only, reason=failure.reason, transient=transient))
 
 
 def names_of(works: Sequence[PhotoWork]) -> str:

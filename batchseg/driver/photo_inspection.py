@@ -5,10 +5,11 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from batchseg.driver.given_up import GivenUpError
+from batchseg.driver.given_up import MEMORY_LIMIT, GivenUpError
 from batchseg.driver.photo_failures import names_of
 from batchseg.driver.photo_queue import PhotoWork
 from batchseg.driver.tasks import Executor, InspectionTask
+from batchseg.inputs.source import Doubt
 from batchseg.job.settings import MAX_PHOTO_MEMORY
 from batchseg.pixels.usual_values import Usual
 from batchseg.system.processes import START_SECONDS
@@ -88,6 +89,23 @@ class Inspections:
     def pop(self, number: int) -> Inspection | None:
         """One that came back; None where it was given up before."""
         return self._under_way.pop(number, None)
+
+    def starved(self, lost: Inspection, reason: str) -> Doubt | None:
+        """After one whose process ended for lack of memory its halves are looked at, down to the photograph
+        that takes it. That is left to the next run, as the machine may have more memory then."""
+        work = lost.work
+        work.starved += 1
+        if work.count > 1:
+            half = work.count // 2
+            for part in (work.slice(0, half), work.slice(half, work.count - half)):
+                part.starved = 0
+                self.add(part, had_success=lost.had_success)
+        elif work.starved < MEMORY_LIMIT:
+            self.add(work, had_success=lost.had_success)
+        else:
+            only = work.images["source_id"][0].as_py()
+            return Doubt(source_id=only, reason=f"{reason} ({work.starved} times, alone)", transient=True)
+        return None
 
     def add_again(self, lost: Inspection, reason: str) -> None:
         """One that gave no answer. Raises GivenUpError where that is so again and again."""

@@ -17,7 +17,7 @@ from batchseg.driver.events import GroupDone, Listener, Retried
 from batchseg.driver.given_up import GivenUpError, late
 from batchseg.driver.loop import Loop
 from batchseg.driver.photo_failures import PhotoFailures, left_over, refusal_records
-from batchseg.driver.photo_inspection import Inspections
+from batchseg.driver.photo_inspection import Inspection, Inspections
 from batchseg.driver.photo_queue import GROUP_SECONDS, GroupSizes, PhotoQueue, PhotoWork
 from batchseg.driver.tasks import (
     Executor,
@@ -272,7 +272,7 @@ class PhotoLoop(Loop):
         if isinstance(outcome.result, Failure):
             if outcome.result.fatal is not None:
                 raise outcome.result.fatal
-            self._inspections.add_again(inspection, outcome.result.reason)
+            self._on_lost_inspection(inspection, outcome.result)
             return
         found = outcome.result
         apart = {doubt.source_id for doubt in found.doubts} | set(found.left)
@@ -283,6 +283,12 @@ class PhotoLoop(Loop):
         if sound:
             work.attempts = max(work.attempts, 1)
             self._queue.add_again(work.pick(sound))
+
+    def _on_lost_inspection(self, inspection: Inspection, failure: Failure) -> None:
+        if not failure.memory:
+            self._inspections.add_again(inspection, failure.reason)
+        elif (doubt := self._inspections.starved(inspection, failure.reason)) is not None:
+            self._refuse(inspection.work, [doubt], had_success=inspection.had_success)
 
     def _refuse(self, work: PhotoWork, doubts: Iterable[Doubt], *, had_success: bool) -> None:
         unlisted = set(words(work.images.filter(pc.not_equal(work.images["problem"], ""))["source_id"]))

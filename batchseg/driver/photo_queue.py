@@ -33,6 +33,8 @@ class PhotoWork:
     """derive: ledger rows, aligned with `images`."""
     attempts: int = 0
     lost: int = 0
+    starved: int = 0
+    """Processes that ended over it for lack of memory."""
     alone: bool = False
     """It is one photograph that takes very much memory: of all such one is done at a time."""
 

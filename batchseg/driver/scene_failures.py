@@ -7,7 +7,7 @@ that writes blames nobody either: the output is not the source's.
 
 from dataclasses import dataclass
 
-from batchseg.driver.given_up import LOST_LIMIT, GivenUpError
+from batchseg.driver.given_up import LOST_LIMIT, MEMORY_LIMIT, GivenUpError
 from batchseg.driver.in_flight import LeaseInFlight, LotInFlight
 from batchseg.driver.scene_queue import Retry, SceneWork
 from batchseg.driver.tasks import Failure, Isolation
@@ -17,10 +17,6 @@ DEATHS = 6
 """Predictors that one lease must end before its source is blamed, but for the first with no other lease at
 work; and processes that a scene's finish must end before it is left to the next run. A kill from outside, by
 the kernel's out-of-memory killer for one, looks the same: of seven random kills three hit one lease."""
-
-MEMORY_LIMIT = 3
-"""Processes with work on one scene that are ended for lack of memory before it is looked at alone, as after a
-crash."""
 
 LATE_LIMIT = 3
 """Writes and finishes in a row that hang before the output is taken not to answer; and times that one scene's

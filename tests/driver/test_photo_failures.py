@@ -3,7 +3,7 @@
 import pytest
 from listings import listing
 
-from batchseg.driver.given_up import LOST_LIMIT
+from batchseg.driver.given_up import LOST_LIMIT, MEMORY_LIMIT
 from batchseg.driver.photo_failures import FAILED_PER_SLOT, MOST_ATTEMPTS, PhotoFailures, refusal_records
 from batchseg.driver.photo_queue import PhotoWork
 from batchseg.driver.tasks import Failure
@@ -12,6 +12,7 @@ from batchseg.inputs.source import Doubt
 
 CRASH = Failure(kind="crash", step="group", reason="its process ended")
 LOST = Failure(kind="lost", step="group", reason="the node went away")
+STARVED = Failure(kind="lost", step="group", reason="OutOfMemoryError", memory=True)
 
 
 def work(count, **changes):
@@ -54,6 +55,18 @@ def test_what_is_lost_is_done_again_but_not_for_ever():
     with pytest.raises(StoppedError, match=f"lost {LOST_LIMIT + 1} times"):
         failures.of_group(group, LOST)
     assert group.attempts == 0
+
+
+def test_a_group_that_takes_its_predictors_memory_is_halved_until_the_one_that_does_is_found():
+    failures, group = PhotoFailures(100, 1), work(4)
+    for _ in range(MEMORY_LIMIT - 1):
+        assert failures.of_group(group, STARVED).again == (group,), "a neighbour may have taken it"
+    assert failures.of_group(group, STARVED).inspect is group
+    parts = failures.of_group(group, STARVED).again
+    assert [names(part) for part in parts] == [["0.jpg", "1.jpg"], ["2.jpg", "3.jpg"]]
+    parts = failures.of_group(parts[1], STARVED).again
+    step = failures.of_group(parts[0], STARVED)
+    assert step.doubt == Doubt(source_id="2.jpg", reason=STARVED.reason, transient=True)
 
 
 def test_groups_that_all_fail_end_the_run_unless_one_succeeds():

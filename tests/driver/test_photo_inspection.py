@@ -6,6 +6,7 @@ import pytest
 from listings import listing
 
 from batchseg.driver import photo_inspection
+from batchseg.driver.given_up import MEMORY_LIMIT
 from batchseg.driver.photo_inspection import LOST_INSPECTIONS, Inspections
 from batchseg.driver.photo_queue import PhotoWork
 from batchseg.errors import StoppedError
@@ -59,6 +60,25 @@ def test_one_without_answer_is_repeated_and_ends_the_run_at_last(monkeypatch):
     inspections.start(most=1)
     with pytest.raises(StoppedError, match=r"looking at photographs alone \(a\.jpg\) failed"):
         inspections.give_up_late()
+
+
+def test_of_those_whose_process_ends_for_lack_of_memory_the_one_that_takes_it_is_found():
+    """b.jpg takes all; each inspection that has it is lost."""
+    inspections, numbers = Inspections(Recorder(), 60.0, itertools.count()), itertools.count()
+    inspections.add(work("a.jpg", "b.jpg", "c.jpg", "d.jpg", "e.jpg"), had_success=True)
+    sound, doubts = [], []
+    while inspections:
+        inspections.start(most=1)
+        inspection = inspections.pop(next(numbers))
+        ids = inspection.work.images["source_id"].to_pylist()
+        if "b.jpg" not in ids:
+            sound += ids
+        elif (doubt := inspections.starved(inspection, "OutOfMemoryError")) is not None:
+            doubts.append(doubt)
+            assert inspection.had_success
+    assert sorted(sound) == ["a.jpg", "c.jpg", "d.jpg", "e.jpg"]
+    assert [(doubt.source_id, doubt.transient) for doubt in doubts] == [("b.jpg", True)]
+    assert f"{MEMORY_LIMIT} times, alone" in doubts[0].reason
 
 
 def test_one_that_has_time_left_is_left_alone():

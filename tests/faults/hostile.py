@@ -599,12 +599,12 @@ def _lists() -> list[Case]:
             for suffix in (".txt", ".csv", ".parquet")
         ),
         *((f"odd names of {kind}", 3, _odd_names(kind)) for kind in ("scenes", "photographs")),
-        ("scene names that leave the output", 2, _scene_names),
+        ("scene names that leave the output", 3, _scene_names),
         ("a manifest without its column", 2, _manifest("list.csv", b"path\na.tif\n")),
         ("ragged rows", 3, _manifest("list.csv", b"uri,b\nsound-0.tif\na.tif,1,2,3\n")),
         (
             "ragged rows, photographs",
-            2,
+            3,
             _manifest("list.csv", b"uri,b\nsound-0.tif\na.tif,1,2,3\n", "photographs"),
         ),
         ("embedded NULs", 3, _manifest("list.txt", b"sound-0.tif\na\0b.tif\n")),
@@ -616,10 +616,10 @@ def _lists() -> list[Case]:
             _manifest("list.txt", b"sound-0.tif\n" + b"a" * 100_000_000, "photographs"),
         ),
         ("one cell of 100 MB", 2, _manifest("list.csv", b"uri\n" + b"a" * 100_000_000)),
-        ("not UTF-8", 2, _manifest("list.csv", b"uri\nsound-0.tif\n\xff\xfe\xfa.tif\n")),
+        ("not UTF-8", 3, _manifest("list.csv", b"uri\nsound-0.tif\n\xff\xfe\xfa.tif\n")),
         (
             "not UTF-8, photographs",
-            2,
+            3,
             _manifest("list.csv", b"uri\nsound-0.tif\n\xff\xfe\xfa.tif\n", "photographs"),
         ),
         ("no Parquet", 2, _manifest("list.parquet", b"PAR1" + bytes(1000) + b"PAR1")),

@@ -163,12 +163,14 @@ class Bench:
             woke = sleeper.wait(LIMIT_SECONDS)
             harm = differences(workload.outcome(name), before)
             last = run(second, "run", job, **faults)
-            words = "took" in said(first)
+            # The ledger's snapshot is the last that a run writes: it may have nothing left to find out by.
+            right = {0, 5} if moment.startswith("snapshot") else {5}
+            words = "took" in said(first) or woke == 0
             return self.trial(
                 fault,
                 seed,
                 name,
-                [(taken, {0}), (woke, {5}), (last, {0})],
+                [(taken, {0}), (woke, right), (last, {0})],
                 cost_s=cost,
                 cost="silence and the run that took over",
                 found="" if words else f"says nothing of a take-over: {said(first)[-200:]}",
@@ -184,7 +186,7 @@ class Bench:
                 continue  # the server's clock alone says when
             workload, name = self.made[0], f"stale-{seed}"
             leave_lock(workload, name, kind)
-            if self.where == "S3":
+            if self.where == "S3" or kind not in ("old", "of the future"):  # which says when it was written
                 time.sleep(STALE + 2)
             began = time.monotonic()
             with place() as here:

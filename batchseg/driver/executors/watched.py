@@ -114,6 +114,7 @@ class WatchedExecutor:
     def _waited(self, helper: Helper, function: Callable[[], T], seconds: float) -> T:
         future, until = helper.start(function), time.monotonic() + seconds
         try:
+            self._engine.check()  # where nothing is under way each call ends at once
             while not wait([future], timeout=CHECK_SECONDS).done:
                 self._engine.check()
                 if self._hangs or time.monotonic() > until:

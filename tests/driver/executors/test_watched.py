@@ -93,6 +93,17 @@ def test_a_cluster_that_is_lost_ends_the_wait():
     assert Helper.given_up == 1
 
 
+def test_a_cluster_that_is_lost_is_noticed_though_each_call_ends_at_once():
+    """As it does where nothing is under way any more: its hosts are gone with the head."""
+
+    class Lost(Engine):
+        def check(self):
+            raise StoppedError("the head is gone")
+
+    with pytest.raises(StoppedError, match="the head is gone"):
+        WatchedExecutor(Lost(), header_seconds=1).poll(0.1)
+
+
 def test_errors_come_through():
     class Failing(Engine):
         def poll(self, timeout):
