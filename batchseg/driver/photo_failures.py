@@ -61,7 +61,11 @@ class PhotoFailures:
         if failure.fatal is not None:
             raise failure.fatal
         work.starved += failure.memory
-        if failure.kind == "lost" and not (failure.memory and work.starved >= MEMORY_LIMIT):
+        if (
+            work.starved >= MEMORY_LIMIT
+        ):  # no other suspect beside it: what takes the memory may end neighbours
+            work.starved, work.alone = 0, True
+        elif failure.kind == "lost":
             work.lost += 1
             if work.lost > LOST_LIMIT:
                 msg = f"the work on {names_of([work])} was lost {work.lost} times, lately: {failure.reason}"
@@ -86,7 +90,8 @@ class PhotoFailures:
             # Each was sound alone, together they fail again: halves with one attempt each, down to one image.
             half = work.count // 2
             parts = work.slice(0, half), work.slice(half, work.count - half)
-            return NextStep(again=tuple(replace(part, attempts=MOST_ATTEMPTS - 1) for part in parts))
+            attempts = MOST_ATTEMPTS - 1
+            return NextStep(again=tuple(replace(part, attempts=attempts, lost=0) for part in parts))
         only = work.images["source_id"][0].as_py()
         transient = failure.transient or failure.memory  # the machine may have more by the next run
         return NextStep(doubt=Doubt(source_id=only, reason=failure.reason, transient=transient))

@@ -94,7 +94,7 @@ class Inspections:
         """After one whose process ended for lack of memory its halves are looked at, down to the photograph
         that takes it. That is left to the next run, as the machine may have more memory then."""
         work = lost.work
-        work.starved += 1
+        work.starved, work.alone = work.starved + 1, True
         if work.count > 1:
             half = work.count // 2
             for part in (work.slice(0, half), work.slice(half, work.count - half)):

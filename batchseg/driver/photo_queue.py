@@ -36,7 +36,7 @@ class PhotoWork:
     starved: int = 0
     """Processes that ended over it for lack of memory."""
     alone: bool = False
-    """It is one photograph that takes very much memory: of all such one is done at a time."""
+    """It takes very much memory, or may: of all such one is done at a time."""
 
     @property
     def count(self) -> int:

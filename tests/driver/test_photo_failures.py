@@ -59,13 +59,19 @@ def test_what_is_lost_is_done_again_but_not_for_ever():
 
 def test_a_group_that_takes_its_predictors_memory_is_halved_until_the_one_that_does_is_found():
     failures, group = PhotoFailures(100, 1), work(4)
-    for _ in range(MEMORY_LIMIT - 1):
-        assert failures.of_group(group, STARVED).again == (group,), "a neighbour may have taken it"
-    assert failures.of_group(group, STARVED).inspect is group
-    parts = failures.of_group(group, STARVED).again
+
+    def after_kills(part):
+        for _ in range(MEMORY_LIMIT - 1):
+            assert failures.of_group(part, STARVED).again == (part,), "a neighbour may have taken it"
+        return failures.of_group(part, STARVED)
+
+    assert after_kills(group).inspect is group
+    assert group.alone, "beside another suspect it might be ended for that one"
+    parts = after_kills(group).again
     assert [names(part) for part in parts] == [["0.jpg", "1.jpg"], ["2.jpg", "3.jpg"]]
-    parts = failures.of_group(parts[1], STARVED).again
-    step = failures.of_group(parts[0], STARVED)
+    parts = after_kills(parts[1]).again
+    assert all(part.alone for part in parts)
+    step = after_kills(parts[0])
     assert step.doubt == Doubt(source_id="2.jpg", reason=STARVED.reason, transient=True)
 
 
