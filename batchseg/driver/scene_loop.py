@@ -266,9 +266,9 @@ class SceneLoop(Loop):
         if retry is None:
             self._scheduler.withdraw(work)  # they would fail in the same way, one time limit after the other
             left = self._queue.end(work) + flight.lease.tiles
-            self._refuse(
-                work, failure.reason, transient=failure.transient, is_single=failure.is_own, tiles=left
-            )
+            # The machine may have more memory by the next run.
+            transient = failure.transient or failure.memory
+            self._refuse(work, failure.reason, transient=transient, is_single=failure.is_own, tiles=left)
             return
         self._queue.retries.add(retry)
         self._emit(Retried(source_id=work.source_id, reason=failure.reason))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scene_runs import SILENCE, Run, bound_for, bounds, failure, first_time, job, properties, slots, some_jobs
 
 from batchseg.driver.events import Retried, SceneRefused, ShardsDone
-from batchseg.driver.scene_failures import MEMORY_LIMIT
+from batchseg.driver.given_up import MEMORY_LIMIT
 from batchseg.output.ledger import Ledger
 
 FIRST_FAILURES = st.sampled_from(
@@ -244,3 +244,18 @@ def test_memory_that_runs_out_over_one_source_is_looked_at_alone(tmp_path):
     run = Run(tmp_path, jobs, answer=answer).go()
     assert run.statuses() == {"a.tif": "quarantined", "b.tif": "done"}
     assert len(run.executor.submissions_of(jobs[0].scene)) == 4
+
+
+def test_a_scene_that_is_never_given_memory_is_left_to_the_next_run(tmp_path):
+    """Nobody knows whether it takes it, or something else on the machine does."""
+
+    def answer(lease, isolation, times):
+        if lease.scene != jobs[0].scene:
+            return None
+        return failure("lost", memory=True, process=f"process {times}, {isolation}")
+
+    jobs = [job("a.tif", tiles_hw=(3, 5)), job("b.tif", tiles_hw=(3, 5))]
+    run = Run(tmp_path, jobs, answer=answer).go()
+    assert run.statuses() == {"a.tif": "failed", "b.tif": "done"}
+    isolated = [isolation for _, _, isolation in run.executor.submissions_of(jobs[0].scene)]
+    assert isolated[MEMORY_LIMIT:], "it was tried alone"
