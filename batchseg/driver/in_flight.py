@@ -62,6 +62,15 @@ class LotInFlight:
         return self.task.slot
 
     @property
+    def isolation(self) -> Isolation:
+        return "none"
+
+    @property
+    def is_withdrawn(self) -> bool:
+        """Never, as its scenes have no other leases that could fail."""
+        return False
+
+    @property
     def parts(self) -> list[LeaseInFlight]:
         """Its leases, each as if it had been sent alone."""
         return [
@@ -167,7 +176,7 @@ class LeasesInFlight:
             if not queue:
                 del self._queues[flight.slot.id]
             self.nbytes -= flight.nbytes
-            self.awaited -= not _is_withdrawn(flight)
+            self.awaited -= not flight.is_withdrawn
             self.in_lots -= _scenes_of_lot(flight)
             self._offer(flight.slot)
         return flight
@@ -197,18 +206,13 @@ class LeasesInFlight:
     def _late_of(self, slot: int, now: float, timeout: float) -> Flight | None:
         """The first of a slot's flights waits for nobody, nor does one with a predictor of its own."""
         for place, flight in enumerate(self._queues[slot].values()):
-            isolation = "none" if isinstance(flight, LotInFlight) else flight.isolation
-            alone = isolation == "predict"
+            alone = flight.isolation == "predict"
             heard_of = 0.0 if alone else self._heard_of.get(slot, 0.0)
             # A fresh process, which is not there yet, keeps the limit itself.
-            limit = timeout + START_SECONDS if isolation == "read" else timeout
+            limit = timeout + START_SECONDS if flight.isolation == "read" else timeout
             if (alone or place == 0) and now - max(flight.submitted, heard_of) > limit:
                 return flight
         return None
-
-
-def _is_withdrawn(flight: Flight) -> bool:
-    return isinstance(flight, LeaseInFlight) and flight.is_withdrawn
 
 
 def _scenes_of_lot(flight: Flight) -> int:

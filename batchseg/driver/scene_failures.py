@@ -5,6 +5,7 @@ neighbour's crash, memory) blames nobody and is done again, until so much is los
 that writes blames nobody either: the output is not the source's.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from batchseg.driver.given_up import LOST_LIMIT, MEMORY_LIMIT, GivenUpError
@@ -55,7 +56,7 @@ class SceneFailures:
             BatchsegError: the failure is about no source.
         """
         work = flight.work
-        _raise_fatal(work, failure)
+        _raise_fatal([work], failure)
         lost = failure.kind == "lost" or failure.step == "write"
         if failure.memory:
             work.starved.add(failure.process or f"of lease {flight.lease.id}")
@@ -87,9 +88,10 @@ class SceneFailures:
         """How scenes are tried again whose call came to nothing: one by one, as none of them is suspected.
 
         Raises:
+            GivenUpError: over all of them, as it is not known which one hangs.
             BatchsegError: the failure is about no source.
         """
-        _raise_fatal(lot.works[0], failure)
+        _raise_fatal(lot.works, failure)
         return [
             Retry(work=part.work, shards=part.lease.shards, isolation="none", tried=frozenset(), deaths=0)
             for part in lot.parts
@@ -103,7 +105,7 @@ class SceneFailures:
             BatchsegError: the failure is about no source.
         """
         work.lost += 1
-        _raise_fatal(work, failure)
+        _raise_fatal([work], failure)
         if failure.kind == "error":
             return FailedFinish(reason=failure.reason, is_damaged=True)
         if failure.kind != "lost" and work.lost >= (LATE_LIMIT if failure.kind == "timeout" else DEATHS):
@@ -125,8 +127,8 @@ class SceneFailures:
             raise StoppedError(msg)
 
 
-def _raise_fatal(work: SceneWork, failure: Failure) -> None:
+def _raise_fatal(works: Sequence[SceneWork], failure: Failure) -> None:
     if isinstance(failure.fatal, GivenUpError):
-        raise GivenUpError(str(failure.fatal), [work], failure.reason) from failure.fatal
+        raise GivenUpError(str(failure.fatal), works, failure.reason) from failure.fatal
     if failure.fatal is not None:
         raise failure.fatal

@@ -23,6 +23,7 @@ from scene_runs import (
 )
 
 from batchseg.driver.events import Retried, SceneDone, ShardsDone
+from batchseg.driver.given_up import GivenUpError
 from batchseg.driver.tasks import Slot
 from batchseg.errors import StoppedError
 from batchseg.output.ledger import Ledger
@@ -166,3 +167,13 @@ def test_memory_holds_one_scene_of_a_lot_at_a_time(tmp_path):
     run = Night(tmp_path, many(60), in_flight_bytes=PLENTY).go()
     one = max(run.executor.bytes_of(lease) for task in run.executor.lots for lease in task.leases)
     assert run.executor.most_bytes <= one * run.loop.flights.most
+
+
+def test_all_of_a_call_over_which_the_run_is_given_up_are_left_to_the_next_run(tmp_path):
+    """The one that hangs is among them: done last, it holds up nothing of the next night."""
+    run = Night(tmp_path, many(60), slots=[Slot(id=0, cpu_class="avx2")])
+    fatal = dataclasses.replace(failure("timeout", "predict"), fatal=GivenUpError("the network hangs"))
+    run.executor.lot_answer = lambda task: fatal if task is run.executor.lots[0] else None
+    run.stopped("the network hangs")
+    left = {name for name, status in run.statuses().items() if status == "failed"}
+    assert left == {lease.scene.source.source_id for lease in run.executor.lots[0].leases}
