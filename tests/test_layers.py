@@ -79,7 +79,7 @@ def test_scripts_stand_alone():
             ],
         ),
         ("paddle2onnx", ["engines.graphs.to_onnx"]),
-        ("onnx", ["engines.graphs.bake_onnx", "models.onnx_file"]),
+        ("onnx", ["engines.graphs.bake_onnx", "engines.graphs.open_onnx", "models.onnx_file"]),
         ("cv2", ["models.resize"]),
         ("simplejpeg", ["pixels.photo.jpeg"]),
         (

@@ -82,13 +82,18 @@ def show_tensors(model: str | bytes, layout: Layout) -> bytes:
     shown = {"", *(value.name for value in graph.output)}
     for node in graph.node:
         graph.output.extend(onnx.ValueInfoProto(name=name) for name in node.output if name not in shown)
+    free_sides(graph, layout)
+    content: bytes = proto.SerializeToString()
+    return content
+
+
+def free_sides(graph: Any, layout: Layout) -> None:
+    """Let the inputs of an onnx.GraphProto be of any height and width."""
     weights = {tensor.name for tensor in graph.initializer}
     for image in (value for value in graph.input if value.name not in weights):
         for axis in (1, 2) if layout == "NHWC" else (2, 3):
             image.type.tensor_type.shape.dim[axis].dim_param = f"side{axis}"
     del graph.value_info[:]  # of the sizes that were fixed
-    content: bytes = proto.SerializeToString()
-    return content
 
 
 def files_of(path: Path) -> list[Path]:
@@ -146,7 +151,7 @@ class _Steps:
 def _prepend(graph: Any, steps: _Steps, bake: Bake, layout: Layout) -> None:
     from onnx import TensorProto, helper
 
-    image = _image_input(graph)
+    image = image_input(graph)
     kind = image.type.tensor_type.elem_type
     if kind not in (TensorProto.FLOAT, TensorProto.FLOAT16):
         msg = (
@@ -266,7 +271,8 @@ def _needed(nodes: Sequence[Any], outputs: Sequence[str]) -> list[Any]:
     return kept[::-1]
 
 
-def _image_input(graph: Any) -> Any:
+def image_input(graph: Any) -> Any:
+    """The one input of an onnx.GraphProto that is no weight. Raises ModelError where there are several."""
     weights = {tensor.name for tensor in graph.initializer}
     images = [given for given in graph.input if given.name not in weights]
     if len(images) != 1:
