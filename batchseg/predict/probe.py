@@ -142,7 +142,14 @@ def _probe(
     job_device = _device(device, engines or (name,), package)
     where: Device = "gpu" if job_device == "gpu" and _no_gpu(name, package) is None else "cpu"
     channels = _channels(package, channels)
-    network = prepare_network(package, engine=engine(name), bake=None, precision="fp32", device=where)
+    network = prepare_network(
+        package,
+        engine=engine(name),
+        bake=None,
+        precision="fp32",
+        device=where,
+        size_hw=_answer_hw(package, tile_size),
+    )
     session = engine(name).load(network, precision="fp32", device=where, threads=1)
     noise = np.random.default_rng(0).random((channels, tile_size, tile_size), dtype=np.float32)
     batch = _batch(noise, package)

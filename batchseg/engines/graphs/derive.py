@@ -12,16 +12,26 @@ from batchseg.engines.graphs.bake_onnx import bake_onnx, files_of
 from batchseg.engines.graphs.bake_paddle import bake as bake_paddle
 from batchseg.engines.graphs.bake_paddle import baked_network
 from batchseg.engines.graphs.cache import cache_key, cached_folder
+from batchseg.engines.graphs.open_onnx import NotOpenError, open_sides
 from batchseg.engines.graphs.to_onnx import OPSET, NoConversionError, to_onnx
 from batchseg.errors import ModelError, StoppedError
-from batchseg.models.package import Bake, ModelPackage, Network, Precision
+from batchseg.models.package import Bake, Layout, ModelPackage, Network, Precision
 from batchseg.system.disks import full_disks
+from batchseg.system.processes import (
+    NotStartedError,
+    ProcessDiedError,
+    call_in_fresh_process,
+    captured_output,
+)
 
 VERSION = 1
 """Of the graph surgery here: another number, and nothing cached before is used."""
 
 ONNX_FILE = "model.onnx"
 REFUSAL_FILE = "refused.txt"
+
+OPENING_TIMEOUT = 300.0
+"""Seconds, for five tiles of up to nine times the network's own; ukis-csmask takes two, and the imports."""
 
 
 def prepare_network(
@@ -41,12 +51,13 @@ def prepare_network(
         bake: what goes into the graph; None: nothing.
         precision: of the run; kept for engines whose files depend on it.
         device: likewise.
-        size_hw: of the network's input. A network that can be converted only for a fixed size is converted
-            for this one, and the answer's `size_hw` says so.
+        size_hw: of the network's input; None: its own. A network that can be converted only for a fixed size
+            is converted for this one, and the answer's `size_hw` says so. An ONNX file that fixes another
+            size is opened: the answer takes any.
 
     Raises:
-        ModelError: the engine cannot run this network, or it cannot be converted or baked. Without `bake`
-            the second may succeed.
+        ModelError: the engine cannot run this network, or it cannot be converted, opened or baked. Without
+            `bake` it may still run.
     """
     if package.confidence_output or package.origin == "baked":
         bake = None
@@ -64,11 +75,9 @@ def prepare_network(
         msg = f"model: {package.network} is encrypted: it is never {what}, because that would be kept on disk"
         raise ModelError(msg)
     if not convert:
-        if bake is None:
-            return own_network(package)
-        return (
-            _baked_onnx(package, bake, package.network) if package.format == "onnx" else _baked(package, bake)
-        )
+        if package.format == "onnx":
+            return _own_onnx(package, bake, size_hw)
+        return own_network(package) if bake is None else _baked(package, bake)
     if package.conversion:
         files_of(Path(package.conversion))  # checked as the package's own files were
     converted, fixed_hw = (package.conversion, None) if package.conversion else _converted(package, size_hw)
@@ -98,6 +107,76 @@ def own_network(package: ModelPackage) -> Network:
     )
 
 
+def _own_onnx(package: ModelPackage, bake: Bake | None, size_hw: tuple[int, int] | None) -> Network:
+    """An ONNX file for a size of its input."""
+    is_own = size_hw is None or all(
+        own in (None, side) for own, side in zip(package.size_hw, size_hw, strict=True)
+    )
+    if is_own or package.geometry:
+        return own_network(package) if bake is None else _baked_onnx(package, bake, package.network)
+    if (reason := can_open(package)) is not None:
+        taken = " x ".join("any" if side is None else str(side) for side in package.size_hw)
+        msg = f"model: {package.network} takes {taken} pixels alone: {reason}; leave `tile_size` out"
+        raise ModelError(msg)
+    opened = str(_opened(package) / ONNX_FILE)
+    network = (
+        dataclasses.replace(own_network(package), path=opened)
+        if bake is None
+        else _baked_onnx(package, bake, opened)
+    )
+    return dataclasses.replace(network, size_hw=(None, None))
+
+
+def can_open(package: ModelPackage) -> str | None:
+    """Why a network of one size cannot be run at others; None: it can, or runs at any as it is.
+
+    It is tried once, in a process of its own, and the answer is kept: ask from wherever you are.
+
+    Raises:
+        StoppedError: this machine has no memory or no disk to try it.
+    """
+    if package.size_hw == (None, None):
+        return None
+    if package.format != "onnx":
+        return "only ONNX files are opened for other sizes"
+    if package.geometry:
+        return f"its own {type(package.geometry[0]).__name__} brings every tile to that size"
+    if package.encrypted:
+        return "it is encrypted, and what is derived of it would be kept on disk"
+    try:
+        folder = _opened(package)
+    except ModelError as e:
+        return str(e)
+    refusal = folder / REFUSAL_FILE
+    return refusal.read_text(encoding="utf-8") if refusal.exists() else None
+
+
+def _opened(package: ModelPackage) -> Path:
+    """The folder of the file for any size, or of why there is none."""
+    key = _key("open", package, libraries=("onnx", "onnxruntime", "onnxruntime-gpu"))
+    return cached_folder(key, functools.partial(_open, package))
+
+
+def _open(package: ModelPackage, folder: Path) -> None:
+    try:
+        call_in_fresh_process(
+            _open_silently, package.network, package.layout, package.bands, folder, timeout=OPENING_TIMEOUT
+        )
+    except NotOpenError as e:
+        _refuse(folder, e)
+    except NotStartedError as e:
+        msg = f"the process that tries the model at other sizes {e}"
+        raise StoppedError(msg) from e
+    except ProcessDiedError as e:
+        msg = f"the process that tried other sizes {e}"
+        raise ModelError(msg) from e
+
+
+def _open_silently(network: str, layout: Layout, bands: int | None, folder: Path) -> None:
+    with captured_output():
+        open_sides(network, layout, folder / ONNX_FILE, bands=bands)
+
+
 def _baked(package: ModelPackage, bake: Bake) -> Network:
     def make(folder: Path) -> None:
         bake_paddle(package, bake, folder)
@@ -122,10 +201,15 @@ def _convert(package: ModelPackage, size_hw: tuple[int, int] | None, folder: Pat
     try:
         to_onnx(package, folder / ONNX_FILE, size_hw=size_hw)
     except NoConversionError as e:
-        if left := full_disks():  # the reason may be that; a refusal would be kept
-            msg = f"{e}; {'; '.join(left)}: make room there and run the same command again"
-            raise StoppedError(msg) from e
-        (folder / REFUSAL_FILE).write_text(str(e), encoding="utf-8")
+        _refuse(folder, e)
+
+
+def _refuse(folder: Path, error: ModelError) -> None:
+    """Keep why a network cannot be derived."""
+    if left := full_disks():  # the reason may be that; a refusal would be kept
+        msg = f"{error}; {'; '.join(left)}: make room there and run the same command again"
+        raise StoppedError(msg) from error
+    (folder / REFUSAL_FILE).write_text(str(error), encoding="utf-8")
 
 
 def _baked_onnx(package: ModelPackage, bake: Bake, source: str) -> Network:
