@@ -28,20 +28,32 @@ def next_aligned(tile_size: int, halo: int, stride: int, model: ModelPackage) ->
     """The smallest tile and halo from the job's on with which tiles line up; None where the model has none.
 
     The halo is made larger, never smaller, as long as a core is left; so is the tile, unless the network
-    takes one size alone, or the largest tile is reached.
+    takes one size alone, or the largest tile is reached. An ONNX file's own size is kept, because it may take
+    no other; a job that names another size has one that takes it.
     """
     step = math.lcm(stride, model.size_divisor)
     halo = -(-halo // stride) * stride
-    size = tile_size if _is_fixed(model) else -(-max(tile_size, 2 * halo + stride) // step) * step
+    size = tile_size if _is_fixed(model, tile_size) else -(-max(tile_size, 2 * halo + stride) // step) * step
     size = min(size, LARGEST_TILE // step * step)
     if size % stride or size < stride:
         return None
     return size, min(halo, (size - stride) // 2 // stride * stride)
 
 
-def _is_fixed(model: ModelPackage) -> bool:
-    """A tile of another size than the model's transforms make would be resized by them."""
-    return bool(model.geometry) or any(side is not None for side in model.size_hw)
+def _is_fixed(model: ModelPackage, tile_size: int) -> bool:
+    """Whether a job with tiles of this size has to stay with it.
+
+    A tile of another size than the model's transforms make would be resized by them.
+    """
+    if model.geometry:
+        return True
+    fixed = {side for side in model.size_hw if side is not None}
+    return bool(fixed) and (tile_size in fixed or not may_be_opened(model))
+
+
+def may_be_opened(model: ModelPackage) -> bool:
+    """Whether it is worth a try to run a network of one size at another; see `engines/graphs/open_onnx`."""
+    return model.format == "onnx" and not model.encrypted and not model.geometry
 
 
 def misalignment(recipe: Recipe) -> str:
@@ -92,7 +104,7 @@ def other_tile(recipe: Recipe, factor: float) -> int | None:
         factor: above 1 the next size from there on, below 1 the next down to there.
     """
     model, stride = recipe.model, recipe.facts.stride or USUAL_STRIDE
-    if recipe.fit == "resize" or _is_fixed(model) or recipe.halo % stride:
+    if recipe.fit == "resize" or _is_fixed(model, recipe.tile_size) or recipe.halo % stride:
         return None
     step = math.lcm(stride, model.size_divisor)
     wanted = recipe.tile_size * factor / step

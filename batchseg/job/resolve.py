@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Literal
 
 from batchseg.errors import ConfigError, ModelError
-from batchseg.job.alignment import check_core
+from batchseg.job.alignment import check_core, may_be_opened
 from batchseg.job.recipe import Area, Criterion, Product, Recipe, RegionSettings, Ruleset, is_simple, spread
 from batchseg.job.schema import LARGEST_TILE
 from batchseg.job.settings import JobConfig, Photographs, RegionOptions, Rule, Scale
@@ -97,6 +97,8 @@ def named_engine(config: JobConfig, model: ModelPackage) -> EngineName:
 def tile_size(config: JobConfig, model: ModelPackage) -> int:
     """Pixels per side of the network's window: the job's, the network's own, its owner's advice, or 512.
 
+    An ONNX file may take another size than it says: `prepare_network` tries that.
+
     Raises:
         ConfigError: the network takes another size.
     """
@@ -108,7 +110,7 @@ def tile_size(config: JobConfig, model: ModelPackage) -> int:
         msg = f"{model.network} takes {height} x {width} pixels; tiles are square: export it for a square"
         raise ModelError(msg)
     size = config.tile_size or next(iter(fixed), model.tile_size or _advised(config, model))
-    if fixed and size not in fixed:
+    if fixed and size not in fixed and not may_be_opened(model):
         msg = (
             f"{config.path}: tile_size: {size}, but {model.network} takes {fixed.pop()} pixels; leave it out"
         )

@@ -62,6 +62,11 @@ def test_a_photograph_that_is_resized_has_no_tiles_to_line_up():
         (256, 100, 16, {"size_hw": (256, 256)}, (256, 112)),
         (256, 100, 32, {"size_hw": (256, 256)}, (256, 96)),  # 128 would leave no core, and no tile is larger
         (500, 64, 32, {"size_hw": (500, 500)}, None),
+        # An ONNX file's own size is kept; one that a job names has shown that it takes others.
+        (256, 100, 32, {"size_hw": (256, 256), "format": "onnx"}, (256, 96)),
+        (500, 100, 32, {"size_hw": (256, 256), "format": "onnx"}, (512, 128)),
+        (512, 256, 32, {"size_hw": (256, 256), "format": "onnx"}, (544, 256)),
+        (500, 100, 32, {"size_hw": (256, 256), "format": "onnx", "encrypted": True}, None),
         (500, 64, 32, {"geometry": (Resize(target_hw=(500, 500)),)}, None),
         (8190, 64, 48, {}, (8160, 96)),
     ],
@@ -116,13 +121,16 @@ def applied(words: str, tile_size: int, halo: int) -> tuple[int, int]:
     st.integers(0, 1100),
     st.sampled_from([None, 0, 1, 4, 12, 14, 16, 32, 64, 128]),
     st.sampled_from([1, 4, 32]),
-    st.booleans(),
+    st.sampled_from(["free", "fixed", "opened"]),
 )
-def test_a_job_that_does_what_it_is_told_is_taken_at_once(tile_size, halo, stride, divisor, is_fixed):
+def test_a_job_that_does_what_it_is_told_is_taken_at_once(tile_size, halo, stride, divisor, kind):
     """Whatever is wrong with its numbers, by the way of every run: `make_recipe`, then `check_alignment`."""
-    facts = make_facts(stride=stride)
+    facts, is_fixed = make_facts(stride=stride), kind == "fixed"
     tile_size -= 0 if is_fixed else tile_size % divisor  # no size of this model otherwise
-    model = make_package(size_hw=(tile_size, tile_size)) if is_fixed else make_package(size_divisor=divisor)
+    side = {"free": None, "fixed": tile_size, "opened": 2 * tile_size or None}[kind]
+    model = make_package(
+        format="onnx", size_hw=(side, side), size_divisor=1 if is_fixed else divisor, bands=3
+    )
 
     def take(tile_size, halo):
         config = make_config(tile_size=tile_size, halo=halo)
@@ -167,3 +175,6 @@ def test_larger_and_smaller_tiles_that_advice_names_line_up():
     assert other_tile(recipe_of(512, 64, 32), 0.5) == 256
     assert other_tile(recipe_of(512, 64, 32, model=make_package(size_hw=(512, 512))), 2) is None
     assert other_tile(recipe_of(128, 32, 32), 0.5) is None
+    onnx = make_package(format="onnx", size_hw=(512, 512))
+    assert other_tile(recipe_of(512, 64, 32, model=onnx), 2) is None
+    assert other_tile(recipe_of(1024, 64, 32, model=onnx), 0.5) == 512

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from factories import IMAGENET, make_config, make_facts, make_package, make_product, prepared
@@ -86,3 +88,14 @@ def test_bands_by_name_are_counted_and_numbered_by_each_scene():
     with pytest.raises(ConfigError, match="`bands` names 2, the model takes 3"):
         made(bands=("red", "green"))
     assert made(bands=(3, 2, 1)).band_names == ()
+
+
+def test_an_onnx_file_of_one_size_may_be_asked_for_another():
+    fixed = make_package(format="onnx", params=None, size_hw=(64, 64))
+    assert (made(fixed, tile_size=None).tile_size, made(fixed, tile_size=96).tile_size) == (64, 96)
+    with pytest.raises(ConfigError, match="100 is no multiple of 32"):
+        made(replace(fixed, size_divisor=32), tile_size=100)
+    with pytest.raises(ConfigError, match="takes 64 pixels; leave it out"):
+        made(replace(fixed, encrypted=True), tile_size=96)
+    with pytest.raises(ModelError, match="tiles are square"):
+        made(replace(fixed, size_hw=(64, 96)), tile_size=96)
