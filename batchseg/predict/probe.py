@@ -24,7 +24,7 @@ from batchseg.errors import ModelError, StoppedError
 from batchseg.job.recipe import Recipe
 from batchseg.job.resolve import reference_engine
 from batchseg.models import resize
-from batchseg.models.package import EngineName, Layout, ModelFacts, ModelPackage, OutputKind, Padding
+from batchseg.models.package import EngineName, Layout, ModelFacts, ModelPackage, Network, OutputKind, Padding
 from batchseg.predict.predictor import Preparation, load_predictor
 from batchseg.system.json_text import parse_json
 from batchseg.system.machine import cpu_class, has_gpu_nodes
@@ -57,7 +57,16 @@ def probe(
     Raises:
         ModelError: the model cannot be loaded, crashes, or is no segmentation network.
     """
-    question = (package, channels, tile_size, device, tuple(engines))
+    # Here, as a file that is opened for another size has a time limit of its own.
+    network = prepare_network(
+        package,
+        engine=engine(reference_engine(package)),
+        bake=None,
+        precision="fp32",
+        device="cpu",
+        size_hw=_answer_hw(package, tile_size),
+    )
+    question = (package, network, channels, tile_size, device, tuple(engines))
     answer: tuple[ModelFacts, Device]
     try:
         answer = _alone(package, _probe, *question, True)
@@ -131,6 +140,7 @@ def _try_out(recipe: Recipe) -> None:
 
 def _probe(
     package: ModelPackage,
+    network: Network,
     channels: int | None,
     tile_size: int,
     device: str,
@@ -142,14 +152,6 @@ def _probe(
     job_device = _device(device, engines or (name,), package)
     where: Device = "gpu" if job_device == "gpu" and _no_gpu(name, package) is None else "cpu"
     channels = _channels(package, channels)
-    network = prepare_network(
-        package,
-        engine=engine(name),
-        bake=None,
-        precision="fp32",
-        device=where,
-        size_hw=_answer_hw(package, tile_size),
-    )
     session = engine(name).load(network, precision="fp32", device=where, threads=1)
     noise = np.random.default_rng(0).random((channels, tile_size, tile_size), dtype=np.float32)
     batch = _batch(noise, package)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from factories import make_facts, make_package
+from fixed_graphs import write_fixed
 
 from batchseg.errors import ModelError
 from batchseg.models.package import ModelFacts, Padding, Resize
@@ -182,3 +183,15 @@ RESIZED = (Resize(target_hw=(512, 512)),)
 )
 def test_a_stride_is_told_in_pixels_of_the_raster(geometry, tile_size, expected):
     assert raster_stride(make_package(geometry=geometry), 32, tile_size) == expected
+
+
+def test_an_onnx_file_of_one_size_is_probed_at_the_jobs(tmp_path: Path) -> None:
+    package = read_model(str(write_fixed(tmp_path / "net.onnx", "resize")))
+    assert package.size_hw == (64, 64)
+    for tile_size in (64, 96):
+        facts, _ = probe(package, channels=None, tile_size=tile_size, device="cpu")
+        assert (facts.output, facts.class_count, facts.stride) == ("logits", 5, 4)
+    alone = read_model(str(write_fixed(tmp_path / "alone.onnx", "reshape")))
+    assert probe(alone, channels=None, tile_size=64, device="cpu")[0].class_count == 5
+    with pytest.raises(ModelError, match=r"64 x 64 pixels alone: Reshape .* leave `tile_size` out"):
+        probe(alone, channels=None, tile_size=96, device="cpu")

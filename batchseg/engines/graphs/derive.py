@@ -30,7 +30,7 @@ VERSION = 1
 ONNX_FILE = "model.onnx"
 REFUSAL_FILE = "refused.txt"
 
-OPENING_TIMEOUT = 300.0
+OPENING_TIMEOUT = 600.0
 """Seconds, for five tiles of up to nine times the network's own; ukis-csmask takes two, and the imports."""
 
 
