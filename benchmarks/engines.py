@@ -28,7 +28,7 @@ from batchseg.job.recipe import Recipe
 from batchseg.job.resolve import make_recipe
 from batchseg.job.settings import JobConfig
 from batchseg.models.reading import read_package
-from batchseg.predict.engine_choice import figures
+from batchseg.predict.choice import figures
 from batchseg.predict.engine_trials import Bench, save_samples, tiles_per_second
 from batchseg.predict.samples import sample_tiles
 

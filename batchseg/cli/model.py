@@ -111,7 +111,7 @@ def _inspect(arguments: argparse.Namespace, streams: Streams, say: Say) -> Answe
 
 def _bench(arguments: argparse.Namespace, streams: Streams, say: Say) -> Answer:
     from batchseg.driver.dry_run import bench_job
-    from batchseg.predict.engine_choice import figures
+    from batchseg.predict.choice import figures, halo_figures, side_figures
 
     streams.take()
     found = bench_job(load_job(arguments.job, arguments.overrides), say)
@@ -121,6 +121,10 @@ def _bench(arguments: argparse.Namespace, streams: Streams, say: Say) -> Answer:
             "chosen": found.chosen.name,
             "tiles": found.tiles,
             "workers": found.workers,
+            "tile_size": found.tile_size,
+            "halo": found.halo,
+            "halos": halo_figures(found.halos),
+            "sides": side_figures(found.sides),
         }
         return Answer(json_lines(document))
     return Answer(bench_table(found))
@@ -128,43 +132,92 @@ def _bench(arguments: argparse.Namespace, streams: Streams, say: Say) -> Answer:
 
 def bench_table(found: Bench) -> list[str]:
     """A line per trial: speed, ratio to the reference engine, agreement, verdict."""
-    from batchseg.predict.engine_choice import describe_trial, unproved
-
-    base = found.trials[0].tiles_per_second
-    rows = [("engine", "precision", "tiles/s", "ratio", "equal", "worst IoU", "confidence", "")]
     out: dict[str, list[Trial]] = {}
+    shown = []
     for trial in found.trials:
         if trial.tiles_per_second is None and trial.agreement is None and trial.reason is not None:
             out.setdefault(trial.reason, []).append(trial)
-            continue
-        speed, near = trial.tiles_per_second, trial.agreement
-        difference = near.confidence_difference if near else None
-        rows.append(
-            (
-                trial.engine,
-                trial.precision,
-                f"{speed:.2f}" if speed else "",
-                f"{speed / base:.2f}" if speed and base else "",
-                f"{near.equal_share:.4%}" if near else "",
-                f"{near.worst_iou[1]:.4f}" if near else "",
-                f"{difference:.3f}" if difference is not None else "",
-                "chosen" if trial == found.chosen else trial.reason or "passed",
-            )
-        )
-    widths = [max(len(row[column]) for row in rows) for column in range(7)]
-    lines = [
-        "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[7]]).rstrip()
-        for row in rows
-    ]
+        else:
+            shown.append(trial)
+    lines = _aligned([BENCH_HEADER, *(_bench_row(trial, found) for trial in shown)])
     lines += [f"not run: {_names(trials)}: {reason}" for reason, trials in out.items()]
     plural = "s" * (found.workers > 1)
     lines.append(
-        f"{found.tiles} tiles, {found.workers} worker{plural} of one thread; compared with "
-        f"{found.trials[0].engine} fp32 of the bare network"
+        f"{found.tiles} tiles of {found.tile_size} pixels with a halo of {found.halo}, {found.workers} "
+        f"worker{plural} of one thread; compared with {found.trials[0].engine} fp32 of the bare network"
     )
-    lines += unproved(found)
-    lines.append(f"chosen: {describe_trial(found.chosen)}")
-    return lines
+    return [*lines, *_found_besides(found)]
+
+
+def _found_besides(found: Bench) -> list[str]:
+    """What is not of one trial, and the lines of a job file that take what was chosen."""
+    from batchseg.predict.choice import describe_sides, describe_trial, refused, unproved
+    from batchseg.predict.halo import describe
+
+    chosen = found.chosen
+    lines = describe_sides(found.sides)
+    if found.halos:
+        lines.append(describe(found.halos, found.halo))
+    lines += [*refused(found), *unproved(found)]
+    lines.append(f"chosen: {describe_trial(chosen)}")
+    if chosen.megapixels_per_second and found.scene_megapixels:
+        hours = found.scene_megapixels / chosen.megapixels_per_second / 3600
+        lines.append(f"the job's {found.scene_megapixels:,.0f} Mpx would take {_time(hours)}")
+    keys = f"engine: {chosen.engine}, precision: {chosen.precision}, tile_size: {found.tile_size}"
+    return [*lines, f"in the job file, to have it without trials: {{{keys}, halo: {found.halo}}}"]
+
+
+def _time(hours: float) -> str:
+    """
+    >>> _time(0.001), _time(0.1), _time(30.04)
+    ('4 s', '6 min', '30 h')
+    """
+    if hours < 1 / 20:
+        return f"{max(1, round(3600 * hours))} s"
+    return f"{round(60 * hours)} min" if hours < 2 else f"{hours:.0f} h"
+
+
+BENCH_HEADER = (
+    "engine",
+    "precision",
+    "Mpx/s",
+    "ratio",
+    "equal",
+    "sure but other",
+    "worst IoU",
+    "confidence",
+    "MiB",
+    "",
+)
+"""Of `batchseg model bench`; speeds are of sources, what tiles see twice counts once."""
+
+
+def _bench_row(trial: Trial, found: Bench) -> tuple[str, ...]:
+    base = found.trials[0].tiles_per_second
+    speed, near, memory = trial.tiles_per_second, trial.agreement, trial.memory
+    difference = near.confidence_difference if near else None
+    verdict = "the bare network" if trial.bare else trial.reason or "passed"
+    return (
+        trial.engine,
+        trial.precision,
+        f"{trial.megapixels_per_second:.2f}" if trial.megapixels_per_second else "",
+        f"{speed / base:.2f}" if speed and base else "",
+        f"{near.equal_share:.4%}" if near else "",
+        f"{1 - near.sure_share:.4%}" if near and near.sure is not None else "",
+        f"{near.worst_iou[1]:.4f}" if near and near.worst_iou else "",
+        f"{difference:.3f}" if difference is not None else "",
+        f"{memory / 2**20:.0f}" if memory else "",
+        "chosen" if trial == found.chosen else verdict,
+    )
+
+
+def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    """All columns but the last are filled up."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
+    return [
+        "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]]).rstrip()
+        for row in rows
+    ]
 
 
 def _names(trials: Sequence[Trial]) -> str:

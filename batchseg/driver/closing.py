@@ -20,7 +20,7 @@ from batchseg.output.class_sums import ClassSums, class_sums
 from batchseg.output.items import write_items
 from batchseg.output.ledger import Ledger
 from batchseg.output.region_parts import tidy
-from batchseg.predict.engine_choice import Choice
+from batchseg.predict.choice import Choice
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -33,7 +33,7 @@ from batchseg.pixels.area import read_area
 from batchseg.pixels.band_order import turned_warning
 from batchseg.pixels.header import read_headers_here
 from batchseg.pixels.value_samples import sample_alone
-from batchseg.predict.engine_choice import try_engines
+from batchseg.predict.engine_choice import Occasion, try_engines
 from batchseg.predict.engine_trials import Bench
 from batchseg.system import storage
 from batchseg.system.amounts import counted
@@ -76,13 +76,12 @@ def dry_run(config: JobConfig, say: Callable[[str], None]) -> DryRun:
         return _dry_run(config, say)
 
 
-def bench_job(config: JobConfig, say: Callable[[str], None], *, everything: bool = True) -> Bench:
+def bench_job(config: JobConfig, say: Callable[[str], None]) -> Bench:
     """Try engines on a job's own tiles, and change nothing.
 
     Args:
         config: the job.
         say: told what is being tried.
-        everything: all engines and precisions, whatever the job names.
 
     Raises:
         BatchsegError: what `run` would refuse, with the same words and exit code.
@@ -95,10 +94,11 @@ def bench_job(config: JobConfig, say: Callable[[str], None], *, everything: bool
         facts, device = probe_model(config, package)
         area = read_area(config.aoi) if config.aoi else None
         recipe = make_recipe(config, package, facts, device, area)
-        sources = some_sources(list_inputs(config, {})[0], config)
-        return try_engines(
-            config, recipe, sources, workers=worker_count(config), say=say, everything=everything
+        listing, _ = list_inputs(config, {})
+        occasion = Occasion(
+            sources=some_sources(listing, config), count=listing.num_rows, workers=worker_count(config)
         )
+        return try_engines(config, recipe, occasion, say=say)
 
 
 def _dry_run(config: JobConfig, say: Callable[[str], None]) -> DryRun:

@@ -36,7 +36,8 @@ from batchseg.output.mask_names import first_rule, shown_rule
 from batchseg.output.state import OutputState, check_pixel_settings, load_state
 from batchseg.pixels.area import read_area
 from batchseg.pixels.usual_values import Usual
-from batchseg.predict.engine_choice import ENGINES, Choice, choose, is_open
+from batchseg.predict.choice import Choice
+from batchseg.predict.engine_choice import ENGINES, Occasion, choose, is_open
 from batchseg.predict.probe import probed_once
 from batchseg.system.machine import cpu_class
 from batchseg.system.threads import start_aside, wait_for
@@ -167,14 +168,15 @@ def _recipe_of(
 
     check_tiles(config, recipe, None if replace_all else state, say)
     product = make_product(config, recipe)
-    if executor is None and is_open(config, kept):
-        return recipe, product, None
-    sources = None if executor is None else some_sources(listing, config)
-    choosing = start_aside(
-        partial(choose, config, recipe, kept, sources, workers=worker_count(config), say=say)
+    occasion = Occasion(
+        sources=some_sources(listing, config),
+        count=listing.num_rows,
+        workers=worker_count(config),
+        tries=executor is not None,
     )
+    choosing = start_aside(partial(choose, config, recipe, kept, occasion, say=say))
     recipe, choice = wait_for(choosing, stop)
-    if not replace_all:
+    if not replace_all and choice is not None:
         check_pixel_settings(state, recipe.settings(), config.output)
     return recipe, product, choice
 
@@ -248,9 +250,10 @@ def _is_same(folder: Path, other: str) -> bool:
 
 def kept_choice(package: ModelPackage, state: OutputState | None) -> Choice | None:
     """What the output's earlier runs chose for this model."""
-    if state is None or state.pixel.get("model") != package.digest:
+    if state is None or state.pixel.get("model") != package.digest or state.choice is None:
         return None
-    return state.choice
+    made = state.pixel
+    return replace(state.choice, tile_size=made.get("tile_size"), halo=made.get("halo"))
 
 
 def _facts(

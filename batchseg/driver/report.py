@@ -12,7 +12,7 @@ from batchseg.driver.loop import Tally
 from batchseg.driver.progress import Sums
 from batchseg.output import layout, publish
 from batchseg.output.record import SceneRecord, SourceRecord
-from batchseg.predict.engine_choice import Choice, as_document
+from batchseg.predict.choice import Choice, as_document
 from batchseg.system.location import join
 
 

@@ -81,18 +81,18 @@ def _keys(tile_size: int, halo: int, stride: int, model: ModelPackage) -> str:
     return " and ".join(f"{key}: {new}" for key, (old, new) in keys.items() if new != old)
 
 
-def check_core(config: JobConfig, model: ModelPackage, tile_size: int, stride: int | None) -> None:
+def check_core(config: JobConfig, model: ModelPackage, tile_size: int, halo: int, stride: int | None) -> None:
     """Refuse a halo of which nothing is left of a tile.
 
     Raises:
         ConfigError: names the next halo and tile that leave a core and line up.
     """
-    if tile_size > 2 * config.halo:
+    if tile_size > 2 * halo:
         return
-    keys = _keys(tile_size, config.halo, stride or USUAL_STRIDE, model)
+    keys = _keys(tile_size, halo, stride or USUAL_STRIDE, model)
     if not keys:  # a network of one size that is no multiple of its own stride
         keys = f"a halo below {(tile_size + 1) // 2}"
-    msg = f"{config.path}: halo {config.halo} leaves no core in tile_size {tile_size}. Set {keys}"
+    msg = f"{config.path}: halo {halo} leaves no core in tile_size {tile_size}. Set {keys}"
     raise ConfigError(msg)
 
 

@@ -135,6 +135,8 @@ def _to_config(job: JobFile, name: str, folder: Path) -> JobConfig:
         "inputs": tuple((name, _input(given, folder)) for name, given in inputs),
         "model": _model_options(job.model, folder),
         "gate": Gate(**job.gate.model_dump()),
+        "tile_size": None if job.tile_size == "auto" else job.tile_size,
+        "halo": None if job.halo == "auto" else job.halo,
         "executor": _executor(job),
         "output": absolute(job.output, folder).rstrip("/"),
         "bands": None if job.bands is None else tuple(job.bands),

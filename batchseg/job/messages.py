@@ -94,7 +94,9 @@ _EXPECTED = {
         "a list of such, or a mapping of names to such"
     ),
     "model": "a folder, an ONNX file, or {path: ..., layout: NHWC, output: sigmoid, threshold: 0.3}",
-    "gate": "{equal_pixels: 0.999, iou: 0.99, tiles: 8, seconds: 3}",
+    "gate": "{margin: 0.05, equal_pixels: 0.9999, iou: 0.999, tiles: 8, seconds: 1.5, budget: 20}",
+    "tile_size": "auto, or pixels per side such as 512",
+    "halo": "auto, or pixels per side such as 64",
     "engine": "auto, " + ", ".join(get_args(EngineName)),
     "precision": "auto, " + ", ".join(get_args(Precision)),
     "scale": "transforms, metadata, {divide: NUMBER} or {stretch: [low, high]}",

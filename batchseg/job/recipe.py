@@ -138,6 +138,11 @@ class Recipe:
     check_values: bool = True
     """Sources whose values cannot be meant are refused where they are read. It changes no pixel."""
 
+    def tiled(self, tile_size: int, halo: int) -> "Recipe":
+        """The same with other tiles; the graph that cuts the halo off cuts this one."""
+        bake = self.bake and dataclasses.replace(self.bake, margin=halo)
+        return dataclasses.replace(self, tile_size=tile_size, halo=halo, bake=bake)
+
     @property
     def answer(self) -> OutputKind:
         """What comes out of the network that runs: the bare one's output, or ids."""

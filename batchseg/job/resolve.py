@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Literal
 
 from batchseg.errors import ConfigError, ModelError
-from batchseg.job.alignment import check_core, may_be_opened
+from batchseg.job.alignment import USUAL_STRIDE, check_core, may_be_opened
 from batchseg.job.recipe import Area, Criterion, Product, Recipe, RegionSettings, Ruleset, is_simple, spread
 from batchseg.job.schema import LARGEST_TILE
 from batchseg.job.settings import JobConfig, Photographs, RegionOptions, Rule, Scale
@@ -50,7 +50,8 @@ def make_recipe(
         msg = f"{config.path}: model: threshold: is for one band of scores; this model gives {facts.output}"
         raise ConfigError(msg)
     size = tile_size(config, model)
-    check_core(config, model, size, facts.stride)
+    halo = usual_halo(model, size, facts.stride) if config.halo is None else config.halo
+    check_core(config, model, size, halo, facts.stride)
     normalize = _normalize(config, model, len(bands))
     scale = _scale(config, normalize, len(bands))
     if model.dtype == "uint8" and (scale.kind != "transforms" or normalize is not None):
@@ -66,11 +67,11 @@ def make_recipe(
         normalize=normalize,
         nodata=config.nodata,
         tile_size=size,
-        halo=config.halo,
+        halo=halo,
         engine=named_engine(config, model),
-        precision="fp32" if config.precision is None or config.precision == "auto" else config.precision,
+        precision="fp32" if config.precision == "auto" else config.precision,
         device=device,
-        bake=_bake(config, model, facts, normalize, scale),
+        bake=_bake(config, model, facts, normalize, scale, halo),
         confidence=config.confidence,
         class_count=_class_count(config, facts),
         on_bad_block=config.on_bad_block,
@@ -89,9 +90,23 @@ def reference_engine(model: ModelPackage) -> EngineName:
 
 def named_engine(config: JobConfig, model: ModelPackage) -> EngineName:
     """The job's engine; where it names none, or leaves it to be chosen, the reference engine."""
-    if config.engine is None or config.engine == "auto":
-        return reference_engine(model)
-    return config.engine
+    return reference_engine(model) if config.engine == "auto" else config.engine
+
+
+USUAL_HALO = 64
+"""Pixels per side."""
+
+
+def usual_halo(model: ModelPackage, tile_size: int, stride: int | None) -> int:
+    """The halo where no probe shows one that is enough: its owner's advice, or 64, as multiple of the stride.
+
+    At most a quarter of the tile per side.
+    """
+    step = stride or 1
+    if stride == 0 and tile_size % USUAL_STRIDE == 0:  # it does not show
+        step = USUAL_STRIDE
+    wanted = -(-(USUAL_HALO if model.halo is None else model.halo) // step) * step
+    return min(wanted, tile_size // 4 // step * step)
 
 
 def tile_size(config: JobConfig, model: ModelPackage) -> int:
@@ -141,7 +156,12 @@ def is_resized(config: JobConfig) -> bool:
 
 
 def _bake(
-    config: JobConfig, model: ModelPackage, facts: ModelFacts, normalize: Normalize | None, scale: Scale
+    config: JobConfig,
+    model: ModelPackage,
+    facts: ModelFacts,
+    normalize: Normalize | None,
+    scale: Scale,
+    halo: int,
 ) -> Bake | None:
     """None where the job says so, or where nothing is left to put into the graph, or cannot be."""
     if not config.bake or model.encrypted or model.geometry or model.dtype != "float32":
@@ -159,7 +179,7 @@ def _bake(
         output_layout=facts.output_layout,
         threshold=model.threshold,
         confidence=config.confidence,
-        margin=config.halo,
+        margin=halo,
         layout=model.layout if raw else "NHWC",
     )
 

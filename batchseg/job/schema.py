@@ -35,11 +35,13 @@ class JobFile(schema_parts.Strict):
     """Band numbers from 1, or [names](scenes.md#bands) such as `[red, green, blue]`, in the model's order.
     All bands if not set. A band given here is data, even if the file tags it as alpha.
     """
-    tile_size: int | None = Field(default=None, ge=8, le=LARGEST_TILE)
-    """Pixels per side of the model's input. If not set, the model's own size, else 512."""
-    halo: int = Field(default=64, ge=0)
+    tile_size: Annotated[int, Field(ge=8, le=LARGEST_TILE)] | Literal["auto"] = "auto"
+    """Pixels per side of the model's input. `auto`: [found by trials](engines.md#without-knobs); without them
+    the model's own size, else 512."""
+    halo: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto"
     """Pixels dropped on each side of a tile. It and the core (`tile_size` less two halos) must be multiples
-    of the network's stride. [How wide it should be](models.md#halo-and-seams).
+    of the network's stride. `auto`: [as wide as the network needs](models.md#halo-and-seams); where none is
+    wide enough, or no trials are made, what the model's owner advises, else 64.
     """
     scale: Literal["transforms", "metadata"] | schema_parts.Divide | schema_parts.Stretch = "transforms"
     """How raw values become the model's unit. `transforms`: as the model's Normalize says (it divides uint8
@@ -71,13 +73,14 @@ class JobFile(schema_parts.Strict):
     """Compression of the masks."""
     regions: bool | schema_parts.RegionKeys = True
     """Write polygons of the mask as GeoParquet. A mapping says [which regions](#keys-of-regions)."""
-    engine: EngineName | Literal["auto"] | None = None
-    """What runs the network. If not set, `paddle` for Paddle models and `onnxruntime` for ONNX files. Any
-    other must pass the `gate`; `auto` [tries all and takes the fastest that does](engines.md).
+    engine: EngineName | Literal["auto"] = "auto"
+    """What runs the network. `auto` [takes the fastest that answers as the model's own
+    does](engines.md#without-knobs), which is `paddle` for Paddle models and `onnxruntime` for ONNX files.
+    Another that is named must pass the `gate` too.
     """
-    precision: Precision | Literal["auto"] | None = None
-    """`fp32` if not set. `bf16` needs a CPU with fast bf16, `fp16` a GPU, `int8` a model that arrives
-    quantised. `auto` is implied by `engine: auto`.
+    precision: Precision | Literal["auto"] = "auto"
+    """`bf16` needs a CPU with fast bf16, `fp16` a GPU, `int8` a model that arrives quantised. `auto` takes
+    the fastest that passes the `gate`.
     """
     bake: bool = True
     """Casting, normalisation, argmax and confidence become part of the graph where the model allows it.
@@ -276,7 +279,7 @@ def _unsuited(job: JobFile) -> str | None:
             "photographs are one file each; name a folder, a glob or a manifest",
         ),
         "halo": (
-            job.fit == "resize" and job.halo > 0 and "halo" in job.model_fields_set,
+            job.fit == "resize" and job.halo not in ("auto", 0),
             "with fit: resize a photograph is one tile, without neighbours; leave it out",
         ),
         "compress": (

@@ -168,14 +168,20 @@ class Model(Strict):
 
 
 class Gate(Strict):
-    equal_pixels: Number = Field(default=0.999, ge=0, le=1)
-    """Share of pixels in which an engine must agree with the reference."""
-    iou: Number = Field(default=0.99, ge=0, le=1)
-    """IoU with the reference that each class on these tiles must reach."""
+    margin: Number = Field(default=0.05, ge=0, lt=1)
+    """The reference is sure of a pixel whose two best probabilities lie further apart than this. Pixels of
+    which it is not sure do not count."""
+    equal_pixels: Number = Field(default=0.9999, ge=0, le=1)
+    """Share of the pixels that count in which an engine must agree with the reference."""
+    iou: Number = Field(default=0.999, ge=0, le=1)
+    """IoU with the reference of every class with at least 1,000 pixels that count."""
     tiles: int = Field(default=8, ge=1, le=1000)
     """Tiles of the job's own data on which each engine is tried."""
-    seconds: Number = Field(default=3.0, gt=0)
+    seconds: Number = Field(default=1.5, gt=0)
     """How long the speed of each engine is measured."""
+    budget: Number = Field(default=20.0, ge=0)
+    """Seconds that the trials of an output may take, or a twentieth of its work where that is more. `0`: no
+    trials, and what the job leaves open is as the model has it."""
 
 
 class Interest(Strict):

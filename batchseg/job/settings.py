@@ -84,16 +84,20 @@ class RegionOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gate:
-    """How near an engine must come to the reference, if it is not the model's own."""
+    """How near an engine that is not the model's own must come to it, and what trials may cost."""
 
-    equal_pixels: float = 0.999
-    """Share of pixels that have the reference's class."""
-    iou: float = 0.99
-    """Of every class that the probe tiles show."""
+    margin: float = 0.05
+    """The reference is sure of a pixel whose two best probabilities lie further apart: those alone count."""
+    equal_pixels: float = 0.9999
+    """Share of the pixels that count which have the reference's class."""
+    iou: float = 0.999
+    """Of every class with at least 1,000 such pixels."""
     tiles: int = 8
     """Probe tiles, of the job's own data."""
-    seconds: float = 3.0
+    seconds: float = 1.5
     """Of steady work by which an engine's speed is measured, after every tile was predicted once."""
+    budget: float = 20.0
+    """Seconds that all trials may take, or a twentieth of the work where that is more; 0: none are made."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,8 +188,9 @@ class JobConfig:
     bands: tuple[int | str, ...] | None
     """Band numbers from 1, or names, in the model's order; None: all, in the file's order."""
     tile_size: int | None
-    """None: the model's own size, or 512."""
-    halo: int
+    """None: what covers the sources with the least work; without trials the model's own size, or 512."""
+    halo: int | None
+    """None: as wide as the network needs, or its owner's advice, or 64."""
     scale: Scale
     normalize: Normalize | Literal["model", "none"]
     nodata: float | Literal["source", "none"]
@@ -195,10 +200,8 @@ class JobConfig:
     compress: str
     regions: RegionOptions | None
     """None: no region tables."""
-    engine: EngineName | Literal["auto"] | None
-    """None: Paddle Inference for Paddle's models, ONNX Runtime for ONNX files."""
-    precision: Precision | Literal["auto"] | None
-    """None: fp32, or auto where the engine is."""
+    engine: EngineName | Literal["auto"]
+    precision: Precision | Literal["auto"]
     bake: bool
     """Normalisation, argmax and confidence as parts of the graph, where the model allows it."""
     gate: Gate

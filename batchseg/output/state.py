@@ -15,7 +15,7 @@ from batchseg.job.settings import MaskNames
 from batchseg.models.package import ModelFacts
 from batchseg.output import layout, publish
 from batchseg.pixels.usual_values import Usual
-from batchseg.predict.engine_choice import Choice, as_document, from_document
+from batchseg.predict.choice import Choice, as_document, from_document
 from batchseg.system import fetch, listing
 from batchseg.system.json_text import parse_json
 from batchseg.system.location import unreadable

@@ -1,106 +1,113 @@
-"""Which engine, precision and graph an output is made with: decided once per output, then kept."""
+"""Which engine, precision, tile and graph an output is made with: decided once per output, then kept."""
 
-import dataclasses
-import math
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal, get_args
+from dataclasses import dataclass, replace
+from typing import Any, get_args
 
 from batchseg.engines.base import engine
 from batchseg.errors import ConfigError, ModelError
 from batchseg.inputs.source import Source
-from batchseg.job.recipe import Recipe, engine_words
+from batchseg.job.recipe import Recipe
 from batchseg.job.resolve import reference_engine
 from batchseg.job.settings import JobConfig
 from batchseg.models.package import EngineName, Precision
-from batchseg.predict.engine_trials import Bench, Trial, bench, compare
+from batchseg.predict.choice import (
+    Choice,
+    describe_bench,
+    figures,
+    halo_figures,
+    looser,
+    side_figures,
+)
+from batchseg.predict.engine_trials import Bench, Scope, Trial, bench, compare
+from batchseg.predict.halo import describe as describe_halos
 from batchseg.predict.predictor import network_for, with_engine
 from batchseg.predict.probe import offers, try_out
-from batchseg.predict.samples import sample_tiles
+from batchseg.predict.remembered import (
+    recall_choice,
+    recall_shapes,
+    remember_choice,
+    remember_halos,
+    remember_shapes,
+)
+from batchseg.predict.samples import Samples, sample_crops, source_shapes, tried_of
+from batchseg.predict.tile_size import work
 from batchseg.system import fetch
 
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 ENGINES: tuple[EngineName, ...] = get_args(EngineName)
 
+WORK_SHARE = 0.05
+"""Of the estimated work that trials may take, where that is more than `gate: budget`."""
+
+STARTS = 6.0
+"""Seconds that trials take at least, however light the network."""
+
+PASSES = 4
+"""How often trials predict as many tiles as the gate asks for: the reference, for its answers and for their
+choice, an engine, and its speed."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Choice:
-    """What an output remembers of it."""
+class Occasion:
+    """Where and for whom a choice is made."""
 
-    engine: EngineName
-    precision: Precision
-    device: Literal["cpu", "gpu"]
-    baked: bool
-    asked: Mapping[str, Any]
-    """By the job: engine, precision, bake."""
-    conversion: str | None = None
-    """sha256 of the ONNX file beside a Paddle network, where it is what runs."""
-    trials: tuple[Mapping[str, Any], ...] = ()
-    """Engine, precision, tiles per second (where several were tried), agreement, reason."""
-    compared: bool | None = None
-    """Whether the engine is the model's own, or passed the gate. False: there was no source to try it with,
-    and the next run decides anew. None: made by an earlier version, which trusted an engine that was named.
-    """
-    notes: tuple[str, ...] = field(default=())
-
-    @property
-    def summary(self) -> str:
-        return engine_words(self.engine, self.precision, self.device, baked=self.baked)
-
-    @property
-    def proof(self) -> str:
-        """How much faster than the first trial, and how near to the reference; empty if none was made."""
-        mine = next(
-            (t for t in self.trials if (t["engine"], t["precision"]) == (self.engine, self.precision)), None
-        )
-        if mine is None or mine["equal"] is None:
-            return ""
-        if not mine["tiles_per_second"]:
-            return f"{mine['equal']:.3%} of pixels equal when tried"
-        first = self.trials[0]
-        ratio = ""
-        if mine != first and first["tiles_per_second"]:
-            times = mine["tiles_per_second"] / first["tiles_per_second"]
-            ratio = f", {times:.1f} x {first['engine']} {first['precision']}"
-        return (
-            f"{mine['tiles_per_second']:.1f} tiles/s when tried{ratio}, {mine['equal']:.3%} of pixels equal"
-        )
+    sources: Sequence[Source]
+    """Some of the job's; none: nothing can be tried."""
+    count: int
+    """Sources of the job."""
+    workers: int
+    """Predictors at work at the same time."""
+    tries: bool = True
+    """False: a plan, which tries nothing."""
 
 
 def asked_for(config: JobConfig) -> dict[str, Any]:
-    return {"engine": config.engine, "precision": config.precision, "bake": config.bake}
+    return {
+        "engine": config.engine,
+        "precision": config.precision,
+        "bake": config.bake,
+        "tile_size": config.tile_size,
+        "halo": config.halo,
+    }
 
 
 def is_open(config: JobConfig, kept: Choice | None) -> bool:
-    """Whether engines must be tried for this job."""
-    return kept is None and "auto" in (config.engine, config.precision)
+    """Whether anything is left to be chosen for this job."""
+    resized = config.photographs is not None and config.photographs.fit == "resize"
+    left_open = "auto" in (config.engine, config.precision) or (
+        not resized and None in (config.tile_size, config.halo)
+    )
+    return kept is None and left_open
 
 
 def choose(
     config: JobConfig,
     recipe: Recipe,
     kept: Choice | None,
-    sources: Sequence[Source] | None,
+    occasion: Occasion,
     *,
-    workers: int,
     say: Callable[[str], None],
-) -> tuple[Recipe, Choice]:
+) -> tuple[Recipe, Choice | None]:
     """Settle how the network is run. An engine that is not the model's own must pass the gate, named or not.
 
     Args:
         config: the job.
-        recipe: with the reference engine, or the one that the job names.
+        recipe: with the reference engine and the usual tile, or what the job names.
         kept: what an earlier run of this output chose, for the same model and settings.
-        sources: where probe tiles come from; None: a named engine is not compared, as in a plan.
-        workers: predictors at work at the same time.
+        occasion: what may be tried on what.
         say: told what is being tried, and what was chosen.
+
+    Returns:
+        The recipe, and what the output is to remember; None: the first run will try.
 
     Raises:
         ModelError: the network cannot be run as the job asks, or no longer as the output was made; or the
             engine that it names answers otherwise than the model's own.
         ConfigError: no source gives a tile to try engines with.
     """
-    if kept is not None and (kept.compared is not False or not sources):
+    if kept is not None and (kept.compared is not False or not (occasion.tries and occasion.sources)):
         recipe = _as_before(config, recipe, kept)
         if kept.compared is None and not kept.trials and not is_own(recipe):
             say(_never_compared(config, recipe))
@@ -108,43 +115,171 @@ def choose(
     recipe, notes = _bakeable(with_engine(recipe, recipe.engine, recipe.precision))
     for note in notes:
         say(note)
-    trials: tuple[Mapping[str, Any], ...]
-    if "auto" in (config.engine, config.precision):
-        found = try_engines(config, recipe, sources or (), workers=workers, say=say)
-        recipe = _chosen(recipe, found)
-        for line in describe_bench(found):
-            say(f"  {line}")
-        if found.chosen.bare:
-            notes = (*notes, "nothing else agrees with the bare network")
-            say(notes[-1])
-        trials, compared = tuple(figures(trial) for trial in found.trials), True
+    if is_open(config, kept):
+        found = _open(config, recipe, occasion, say)
+        if found is None:
+            return recipe, None
+        recipe, choice = found
+        choice = replace(choice, notes=(*notes, *choice.notes))
     else:
-        trials, compared = _named(config, recipe, sources, say)
-    choice = Choice(
+        trials, compared = _named(config, recipe, occasion, say)
+        choice = _choice_of(config, recipe, trials=trials, compared=compared, notes=notes)
+    if choice.trials:
+        say(f"chosen: {choice.summary}")
+    return recipe, choice
+
+
+def _choice_of(config: JobConfig, recipe: Recipe, **found: Any) -> Choice:
+    """What the recipe says, and what was found."""
+    return Choice(
         engine=recipe.engine,
         precision=recipe.precision,
         device=recipe.device,
         baked=recipe.bake is not None,
         asked=asked_for(config),
         conversion=_conversion_digest(recipe),
-        trials=trials,
-        compared=compared,
-        notes=notes,
+        tile_size=recipe.tile_size,
+        halo=recipe.halo,
+        **found,
     )
-    if trials:
-        say(f"chosen: {choice.summary}")
+
+
+def _open(
+    config: JobConfig, recipe: Recipe, occasion: Occasion, say: Callable[[str], None]
+) -> tuple[Recipe, Choice] | None:
+    """What an earlier output found on this machine, or trials do now; None: a plan does not try."""
+    shapes = _shapes(recipe, occasion.sources)
+    before = recall_choice(config, recipe, shapes, occasion.workers)
+    if before is not None:
+        say("as trials of an earlier output chose on this machine")
+        return _as_tried(config, recipe, before), replace(before, remembered=True)
+    if not occasion.tries:
+        return None
+    seconds, why_not = _budget(config, recipe, shapes, occasion)
+    if why_not:
+        say(f"no trials: {why_not}")
+        _check_offer(recipe)
+        if not is_own(recipe) and occasion.sources:
+            trials, compared = _named(config, recipe, occasion, say)
+            return recipe, _choice_of(config, recipe, trials=trials, compared=compared, notes=(why_not,))
+        return recipe, _choice_of(config, recipe, compared=is_own(recipe), notes=(why_not,))
+    started = time.monotonic()
+    samples = sample_crops(recipe, occasion.sources)
+    scope = scope_of(config, recipe, occasion, seconds=seconds)
+    found = bench(recipe, samples, scope, say=say)
+    say(f"tried for {time.monotonic() - started:.0f} s")
+    recipe, choice = _found(config, recipe, found, say)
+    remember_choice(config, recipe, shapes, occasion.workers, choice)
+    if found.halos:
+        remember_halos(recipe, found.halos)
     return recipe, choice
+
+
+def _found(
+    config: JobConfig, recipe: Recipe, found: Bench, say: Callable[[str], None]
+) -> tuple[Recipe, Choice]:
+    """What a bench chose, in words and as it is kept."""
+    for line in describe_bench(found):
+        say(f"  {line}")
+    notes: tuple[str, ...] = ()
+    if found.halos:
+        notes = (describe_halos(found.halos, found.halo),)
+        say(f"  {notes[0]}")
+    recipe = _chosen(recipe, found)
+    if found.chosen.bare:
+        notes = (*notes, "nothing else agrees with the bare network")
+        say(notes[-1])
+    rate = found.chosen.tiles_per_second
+    choice = _choice_of(
+        config,
+        recipe,
+        trials=tuple(figures(trial) for trial in found.trials),
+        compared=True,
+        notes=notes,
+        halos=halo_figures(found.halos),
+        sides=side_figures(found.sides),
+        untried=found.untried,
+        seconds_per_tile=found.workers / rate if rate else None,
+    )
+    return _with_speed(recipe, choice), choice
+
+
+def _with_speed(recipe: Recipe, choice: Choice) -> Recipe:
+    """Shards and leases are cut by it."""
+    if choice.seconds_per_tile is None:
+        return recipe
+    return replace(recipe, facts=replace(recipe.facts, seconds_per_tile=choice.seconds_per_tile))
+
+
+def _as_tried(config: JobConfig, recipe: Recipe, before: Choice) -> Recipe:
+    recipe = _as_before(config, recipe, before)
+    return _with_speed(recipe, before)
+
+
+def _shapes(recipe: Recipe, sources: Sequence[Source]) -> tuple[tuple[int, int], ...]:
+    """Of some sources; those of the same versions of them are known from before."""
+    tried = tried_of(sources)
+    shapes = recall_shapes(tried)
+    if shapes is None:
+        shapes = source_shapes(recipe, tried)
+        remember_shapes(tried, shapes)
+    return shapes
+
+
+def _budget(
+    config: JobConfig, recipe: Recipe, shapes_hw: Sequence[tuple[int, int]], occasion: Occasion
+) -> tuple[float, str]:
+    """Seconds that trials may take, and why none are made; empty: they are."""
+    if not config.gate.budget:
+        return 0.0, "gate: budget is 0"
+    if not occasion.sources:
+        return 0.0, "there is no source to try with"
+    second = recipe.facts.seconds_per_tile / occasion.workers
+    rest = 0.0
+    if shapes_hw:
+        seen = work(
+            shapes_hw, recipe.tile_size, recipe.halo, sources=occasion.count, workers=occasion.workers
+        )
+        pixels = sum(height * width for height, width in shapes_hw) * occasion.count / len(shapes_hw)
+        rest = seen * pixels / recipe.tile_size**2 * second
+    allowed = max(config.gate.budget, WORK_SHARE * rest)
+    needed = STARTS + PASSES * config.gate.tiles * second
+    if needed > allowed:
+        return 0.0, (
+            f"they would take {needed:.0f} s or more, {allowed:.0f} s may be (gate: budget, or a twentieth "
+            f"of the work, about {rest:.0f} s); the model's own engine in fp32 is taken"
+        )
+    return allowed, ""
+
+
+def scope_of(
+    config: JobConfig, recipe: Recipe, occasion: Occasion, *, seconds: float, everything: bool = False
+) -> Scope:
+    """What trials are to find: what the job leaves open, or every engine and precision there is."""
+    resized = recipe.fit == "resize"
+    return Scope(
+        engines=ENGINES if everything or config.engine == "auto" else (recipe.engine,),
+        precisions=PRECISIONS if everything or config.precision == "auto" else (recipe.precision,),
+        workers=occasion.workers,
+        gate=config.gate,
+        open_halo=config.halo is None and not resized,
+        open_tile=config.tile_size is None and not resized,
+        sources=occasion.count,
+        seconds=seconds,
+        everything=everything,
+    )
 
 
 def _chosen(recipe: Recipe, found: Bench) -> Recipe:
     """The recipe as the trial that was chosen ran it."""
     best = found.chosen
     recipe = replace(with_engine(recipe, best.engine, best.precision), device=best.device)
+    recipe = recipe.tiled(found.tile_size, found.halo)
     return replace(recipe, bake=None) if best.bare else recipe
 
 
 def _named(
-    config: JobConfig, recipe: Recipe, sources: Sequence[Source] | None, say: Callable[[str], None]
+    config: JobConfig, recipe: Recipe, occasion: Occasion, say: Callable[[str], None]
 ) -> tuple[tuple[Mapping[str, Any], ...], bool]:
     """What a named engine showed, and whether it may be trusted; nothing where it is the model's own.
 
@@ -156,10 +291,10 @@ def _named(
     if (recipe.engine, recipe.precision) == (own, "fp32"):
         return (), True
     _check_offer(recipe)
-    if not is_own(recipe) and sources:
-        return (figures(_prove(config, recipe, sources, say)),), True
+    if not is_own(recipe) and occasion.tries and occasion.sources:
+        return (figures(_prove(config, recipe, occasion, say)),), True
     try_out(recipe)
-    if not is_own(recipe) and sources is None:
+    if not is_own(recipe) and not occasion.tries:
         say(f"the first run compares {recipe.engine} with {own} on its own tiles")
     return (), is_own(recipe)
 
@@ -177,7 +312,7 @@ def _never_compared(config: JobConfig, recipe: Recipe) -> str:
     )
 
 
-def _prove(config: JobConfig, recipe: Recipe, sources: Sequence[Source], say: Callable[[str], None]) -> Trial:
+def _prove(config: JobConfig, recipe: Recipe, occasion: Occasion, say: Callable[[str], None]) -> Trial:
     """The trial that a named engine passed.
 
     Raises:
@@ -186,13 +321,16 @@ def _prove(config: JobConfig, recipe: Recipe, sources: Sequence[Source], say: Ca
     """
     own = reference_engine(recipe.model)
     try:
-        samples = sample_tiles(recipe, sources, config.gate.tiles)
+        samples = sample_crops(recipe, occasion.sources)
     except ConfigError as e:
         msg = (
             f"{config.path}: engine: {recipe.engine} must be compared with {own}, the model's own, first: {e}"
         )
         raise ConfigError(msg) from e
-    found = compare(recipe, samples, gate=config.gate, say=say)
+    scope = Scope(
+        engines=(recipe.engine,), precisions=(recipe.precision,), workers=occasion.workers, gate=config.gate
+    )
+    found = compare(recipe, samples, scope, say=say)
     for line in describe_bench(found):
         say(f"  {line}")
     trial = found.chosen
@@ -209,41 +347,18 @@ def _remedies(recipe: Recipe, trial: Trial) -> list[str]:
     if recipe.precision != "fp32":
         lines.append(f"or {recipe.engine} in another precision, such as fp32")
     if trial.agreement is not None:
-        # Below what is asked for by default, where confidences of another network would not pass.
-        equal, iou = (
-            min(math.floor(value * 1000) / 1000, 0.998)
-            for value in (trial.agreement.equal_share, trial.agreement.worst_iou[1])
-        )
-        lines.append(f"or, if that is near enough for you, gate: {{equal_pixels: {equal:g}, iou: {iou:g}}}")
+        lines.append(f"or, if that is near enough for you, {looser(trial)}")
     return lines
 
 
 def try_engines(
-    config: JobConfig,
-    recipe: Recipe,
-    sources: Sequence[Source],
-    *,
-    workers: int,
-    say: Callable[[str], None],
-    everything: bool = False,
+    config: JobConfig, recipe: Recipe, occasion: Occasion, *, say: Callable[[str], None]
 ) -> Bench:
-    """Bench what the job leaves open; or every engine and precision there is."""
-    samples = sample_tiles(recipe, sources, config.gate.tiles)
-    engines = ENGINES if everything or config.engine == "auto" else (recipe.engine,)
-    open_precision = everything or _leaves_precision_open(config)
-    return bench(
-        recipe,
-        samples,
-        workers=workers,
-        gate=config.gate,
-        engines=engines,
-        precisions=PRECISIONS if open_precision else (recipe.precision,),
-        say=say,
-    )
-
-
-def _leaves_precision_open(config: JobConfig) -> bool:
-    return config.precision == "auto" or (config.engine == "auto" and config.precision is None)
+    """Bench every engine and precision there is, and the tiles and halos that the job leaves open."""
+    samples: Samples = sample_crops(recipe, occasion.sources)
+    recipe, _ = _bakeable(recipe)
+    scope = scope_of(config, recipe, occasion, seconds=float("inf"), everything=True)
+    return bench(recipe, samples, scope, say=say)
 
 
 def _takes_owners_conversion(recipe: Recipe) -> bool:
@@ -254,10 +369,14 @@ def _takes_owners_conversion(recipe: Recipe) -> bool:
 
 def _as_before(config: JobConfig, recipe: Recipe, kept: Choice) -> Recipe:
     """What the job leaves open is as the output's masks were made; the caller compares what it names."""
-    is_auto = config.engine == "auto"
-    name = kept.engine if is_auto else recipe.engine
-    precision = kept.precision if _leaves_precision_open(config) else recipe.precision
+    name = kept.engine if config.engine == "auto" else recipe.engine
+    precision = kept.precision if config.precision == "auto" else recipe.precision
     recipe = with_engine(recipe, name, precision)
+    if kept.tile_size is not None and kept.halo is not None and recipe.fit != "resize":
+        recipe = recipe.tiled(
+            kept.tile_size if config.tile_size is None else recipe.tile_size,
+            kept.halo if config.halo is None else recipe.halo,
+        )
     if name == kept.engine and config.device == "auto":
         recipe = replace(recipe, device=kept.device)
     if kept.asked.get("bake") and not kept.baked:
@@ -301,56 +420,3 @@ def _bakeable(recipe: Recipe) -> tuple[Recipe, tuple[str, ...]]:
         note = f"normalisation and classes stay outside the network: {reason}"
         return replace(recipe, bake=None), (note,)
     return recipe, ()
-
-
-def describe_trial(trial: Trial) -> str:
-    """One line of figures."""
-    parts = []
-    if trial.tiles_per_second is not None:
-        parts.append(f"{trial.tiles_per_second:.1f} tiles/s")
-    if trial.agreement is not None:
-        class_id, worst = trial.agreement.worst_iou
-        parts.append(f"{trial.agreement.equal_share:.4%} equal, worst IoU {worst:.4f} (class {class_id})")
-        if trial.agreement.confidence_difference is not None:
-            parts.append(f"confidence off by {trial.agreement.confidence_difference:.3f} at most")
-    parts.append(f"out: {trial.reason}" if trial.reason else "passed")
-    return f"{trial.name}: {', '.join(parts)}"
-
-
-def describe_bench(found: Bench) -> list[str]:
-    """A line per trial that was run, and what the tiles leave unproved."""
-    lines = [describe_trial(trial) for trial in found.trials if trial.agreement is not None]
-    return [*lines, *unproved(found)]
-
-
-def unproved(found: Bench) -> list[str]:
-    """A line where the tiles do not show every class."""
-    if found.class_count is None or found.classes_seen >= found.class_count:
-        return []
-    seen = f"{found.classes_seen} of {found.class_count}"
-    return [f"these tiles show {seen} classes; nothing is proved of the others"]
-
-
-def figures(trial: Trial) -> dict[str, Any]:
-    """As JSON holds it."""
-    found = trial.agreement
-    return {
-        "engine": trial.engine,
-        "precision": trial.precision,
-        "device": trial.device,
-        "tiles_per_second": trial.tiles_per_second and round(trial.tiles_per_second, 2),
-        "equal": found and round(found.equal_share, 6),
-        "iou": found and {str(class_id): round(value, 5) for class_id, value in found.iou},
-        "confidence_difference": found and found.confidence_difference,
-        "reason": trial.reason,
-    }
-
-
-def as_document(choice: Choice | None) -> dict[str, Any] | None:
-    return None if choice is None else dataclasses.asdict(choice)
-
-
-def from_document(document: Mapping[str, Any] | None) -> Choice | None:
-    if document is None:
-        return None
-    return Choice(**{**document, "trials": tuple(document["trials"]), "notes": tuple(document["notes"])})

@@ -4,14 +4,11 @@ An engine that crashes, hangs or answers otherwise than the reference is out; th
 """
 
 import contextlib
-import pickle
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -21,12 +18,16 @@ from batchseg.job.recipe import Recipe
 from batchseg.job.resolve import reference_engine
 from batchseg.job.settings import Gate
 from batchseg.models.package import EngineName, Precision
-from batchseg.predict.gate import Agreement, Labels, agreement, shortfall
-from batchseg.predict.predictor import Preparation, load_predictor, with_engine
-from batchseg.predict.probe import offers, silence_stdout
-from batchseg.predict.samples import Sample
-from batchseg.predict.stitch import classify, winning_probability
-from batchseg.system.processes import ProcessDiedError, call_in_fresh_process
+from batchseg.predict.attempt import attempt
+from batchseg.predict.fleet import MAX_PROCESSES, together
+from batchseg.predict.gate import Agreement, agreement, shortfall
+from batchseg.predict.halo import HaloFigure, enough
+from batchseg.predict.predictor import network_for, with_engine
+from batchseg.predict.probe import offers
+from batchseg.predict.samples import Samples
+from batchseg.predict.survey import Question, Survey, TileAt, joined, save_crops, survey
+from batchseg.predict.tile_size import TileFigure, work
+from batchseg.system.processes import ProcessDiedError
 from batchseg.system.temp_folders import cache_root
 
 PATIENCE = 10.0
@@ -34,10 +35,25 @@ PATIENCE = 10.0
 
 START_SECONDS = 60.0
 
+REFERENCE_SECONDS = 600.0
+"""That the reference may take."""
+
 FASTER = 1.05
 """As much faster than the reference engine another must be to be chosen: less is noise."""
 
-MAX_PROCESSES = 16
+LIKELY: tuple[tuple[EngineName, Precision], ...] = (
+    ("openvino", "int8"),
+    ("onnxruntime", "int8"),
+    ("openvino", "bf16"),
+    ("paddle", "bf16"),
+    ("onnxruntime-tensorrt", "fp16"),
+    ("onnxruntime", "fp16"),
+    ("paddle-tensorrt", "fp16"),
+    ("openvino", "fp32"),
+    ("onnxruntime", "fp32"),
+)
+"""The fastest first, as docs/engines.md measured them: on CPUs OpenVINO's bf16 was before Paddle's with all
+of eight networks, and bf16 before all fp32. The order saves trials, and decides nothing else."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,10 +63,16 @@ class Trial:
     engine: EngineName
     precision: Precision
     device: Device = "cpu"
+    tile_size: int | None = None
+    """That it was tried with."""
     tiles_per_second: float | None = None
     """Of all workers together, from raw pixels to class ids."""
+    megapixels_per_second: float | None = None
+    """Of the sources: what is seen twice counts once."""
     agreement: Agreement | None = None
     """With the reference: the bare network on its reference engine in fp32."""
+    memory: int | None = None
+    """Bytes that a process of it took at most."""
     reason: str | None = None
     """Why it is not used; None: it passed the gate."""
     bare: bool = False
@@ -64,7 +86,7 @@ class Trial:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bench:
     trials: tuple[Trial, ...]
-    """In the order tried; the first one is the reference engine in fp32."""
+    """In the order tried; the first one is the bare network on the reference engine in fp32."""
     chosen: Trial
     tiles: int
     workers: int
@@ -72,72 +94,71 @@ class Bench:
     """Of the model; None: not known."""
     classes_seen: int
     """By the reference, in these tiles."""
+    tile_size: int
+    halo: int
+    halos: tuple[HaloFigure, ...] = ()
+    """What was found of halos; empty: the job names one, or none could be tried."""
+    sides: tuple[TileFigure, ...] = ()
+    """What was found of tiles' sides, the usual one first."""
+    scene_megapixels: float = 0.0
+    """Of all the job's sources, by those that were looked at."""
+    untried: tuple[str, ...] = ()
+    """Engines for which no time was left, or which are slower than one that passed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scope:
+    """What a bench is to find."""
+
+    engines: Sequence[EngineName]
+    precisions: Sequence[Precision]
+    workers: int
+    """Predictors at work at the same time."""
+    gate: Gate
+    open_halo: bool = False
+    open_tile: bool = False
+    sources: int = 1
+    """Of the job."""
+    seconds: float = float("inf")
+    """That all of it may take; what was begun is finished."""
+    everything: bool = False
+    """Engines are tried also where a faster one has passed."""
 
 
 def bench(
-    recipe: Recipe,
-    samples: Sequence[Sample],
-    *,
-    workers: int,
-    gate: Gate,
-    engines: Sequence[EngineName],
-    precisions: Sequence[Precision],
-    say: Callable[[str], None] = lambda line: None,
+    recipe: Recipe, samples: Samples, scope: Scope, *, say: Callable[[str], None] = lambda line: None
 ) -> Bench:
-    """Try engines and precisions, and choose the fastest of those that agree with the reference.
+    """Find halo and tile, try engines and precisions, and choose the fastest that agrees with the reference.
 
     Args:
         recipe: of the job; its engine and precision do not matter.
-        samples: the job's own tiles.
-        workers: predictors at work at the same time.
-        gate: how near to the reference an engine must come, and how long its speed is measured.
-        engines: names to try; the reference engine is tried in any case.
-        precisions: those to try; fp32 on the reference engine is tried in any case.
+        samples: the job's own pixels.
+        scope: what is open, and what it may cost.
         say: told what is being tried.
 
     Raises:
-        ModelError: the reference itself fails.
+        ModelError: the reference itself fails; or nothing of what was asked for agrees with it.
     """
-    base = _reference_recipe(recipe)
-    workers = min(workers, MAX_PROCESSES)
-    with _course(base, samples, workers=workers, gate=gate, say=say) as course:
-        trials: list[Trial] = []
-        recipes: dict[str, Recipe] = {}
-        for tried, reason in _candidates(recipe, base, engines, precisions):
-            trial = Trial(engine=tried.engine, precision=tried.precision, device=tried.device, reason=reason)
-            if reason is None:
-                say(f"trying {trial.name}")
-                trial = course.run(tried, trial)
-            trials.append(trial)
-            recipes[trial.name] = tried
-        asked = [t for t in trials if t.engine in engines and t.precision in precisions]
-        bare = Trial(engine=base.engine, precision="fp32", device=base.device, bare=True)
-        spare = bare if any((t.engine, t.precision) == (bare.engine, "fp32") for t in asked) else None
-        best = _choose(asked, spare)
-        if best not in (asked[0], spare):
-            say(f"timing {asked[0].name} and {best.name} again")
-            again = {t: course.time_again(recipes[t.name], t) for t in (asked[0], best)}
-            trials, asked = ([again.get(t, t) for t in some] for some in (trials, asked))
-    return Bench(
-        trials=tuple(trials),
-        chosen=_choose(asked, spare),
-        tiles=len(samples),
-        workers=workers,
-        class_count=recipe.class_count,
-        classes_seen=course.classes_seen,
-    )
+    until = time.monotonic() + scope.seconds
+    with _saved(samples) as folder:
+        course = _surveyed(recipe, samples, scope, folder, say)
+        found = _try_all(course, scope, until, say)
+        usual = recipe.tile_size
+        if _is_own(found.chosen, recipe) and found.tile_size != usual and usual > 4 * found.halo:
+            # An engine's conversion may be right for the usual side alone.
+            say(f"none agrees with tiles of {found.tile_size}; trying {usual}")
+            narrow = replace(scope, open_halo=False, open_tile=False)
+            again = _surveyed(recipe.tiled(usual, found.halo), samples, narrow, folder, say)
+            second = _try_all(again, scope, until, say)
+            if not _is_own(second.chosen, recipe):
+                found = replace(second, halos=found.halos, sides=found.sides)
+        return found
 
 
 def compare(
-    recipe: Recipe, samples: Sequence[Sample], *, gate: Gate, say: Callable[[str], None] = lambda line: None
+    recipe: Recipe, samples: Samples, scope: Scope, *, say: Callable[[str], None] = lambda line: None
 ) -> Bench:
     """Hold a recipe's engine and precision against the reference; no speed is measured.
-
-    Args:
-        recipe: of the job, with its engine.
-        samples: the job's own tiles.
-        gate: how near to the reference the engine must come.
-        say: told what is being tried.
 
     Returns:
         One trial, which says whether it passed.
@@ -145,121 +166,218 @@ def compare(
     Raises:
         ModelError: the reference itself fails.
     """
-    trial = Trial(engine=recipe.engine, precision=recipe.precision, device=recipe.device)
-    with _course(_reference_recipe(recipe), samples, workers=1, gate=gate, say=say) as course:
+    trial = _trial_of(recipe)
+    with _saved(samples) as folder:
+        course = _surveyed(recipe, samples, scope, folder, say)
         say(f"comparing {trial.name}")
-        trial = course.run(recipe, trial, timed=False)
-    return Bench(
-        trials=(trial,),
-        chosen=trial,
-        tiles=len(samples),
-        workers=1,
-        class_count=recipe.class_count,
-        classes_seen=course.classes_seen,
-    )
-
-
-def _reference_recipe(recipe: Recipe) -> Recipe:
-    return replace(
-        recipe, engine=reference_engine(recipe.model), precision="fp32", device=recipe.facts.device
-    )
+        trial = course.run(recipe.tiled(course.found.tile_size, course.found.halo), trial, timed=False)
+    return course.bench((trial,), trial)
 
 
 @contextlib.contextmanager
-def _course(
-    base: Recipe, samples: Sequence[Sample], *, workers: int, gate: Gate, say: Callable[[str], None]
-) -> Iterator["_Course"]:
-    """The samples on the disk, and what the reference says of them."""
+def _saved(samples: Samples) -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="bench-", dir=cache_root()) as folder:
-        path = save_samples(samples, Path(folder))
-        say(f"reference: {base.engine} fp32, {len(samples)} tiles")
-        started = time.perf_counter()
-        reference = _reference(base, path)
-        limit = START_SECONDS + PATIENCE * (time.perf_counter() - started) + gate.seconds
-        yield _Course(path=path, reference=reference, workers=workers, gate=gate, limit=limit)
+        yield save_crops(samples.crops, Path(folder))
 
 
-def save_samples(samples: Sequence[Sample], folder: Path) -> str:
-    """A file that the trials' processes read."""
-    path = folder / "samples"
-    path.write_bytes(pickle.dumps(list(samples)))
-    return str(path)
+def _trial_of(recipe: Recipe) -> Trial:
+    return Trial(
+        engine=recipe.engine, precision=recipe.precision, device=recipe.device, tile_size=recipe.tile_size
+    )
 
 
-def _candidates(
-    recipe: Recipe, base: Recipe, engines: Sequence[EngineName], precisions: Sequence[Precision]
-) -> Iterator[tuple[Recipe, str | None]]:
-    """How the network may be run, and why not; the reference engine's fp32, wherever it ran, first."""
-    yield base, None
-    for name in engines:
-        for offer in offers(name, recipe.model, recipe.device):
-            tried = with_engine(recipe, name, offer.precision)
-            if offer.precision in precisions and tried != base:
-                yield tried, offer.reason
-
-
-def _reference(base: Recipe, path: str) -> list[Labels]:
-    """The bare network's answers: nothing baked, nothing converted."""
-    try:
-        return call_in_fresh_process(_labels, replace(base, bake=None), path, timeout=600.0)
-    except ProcessDiedError as e:
-        msg = f"model: the process that predicted tiles as the reference {e}"
-        raise ModelError(msg) from e
+def _is_own(trial: Trial, recipe: Recipe) -> bool:
+    return (trial.engine, trial.precision) == (reference_engine(recipe.model), "fp32")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Course:
     """What every trial runs through."""
 
-    path: str
-    """Of the samples."""
-    reference: list[Labels]
-    workers: int
-    gate: Gate
+    folder: str
+    """Of the crops."""
+    recipe: Recipe
+    """With the tile and the halo that were found."""
+    found: Survey
+    scope: Scope
+    work: float
+    """Pixels that the network sees per pixel of the sources."""
     limit: float
     """Seconds that one process may take."""
+    megapixels: float
+    """Of the job's sources."""
 
     @property
-    def classes_seen(self) -> int:
-        """By the reference."""
-        return len(set().union(*(np.unique(one.classes).tolist() for one in self.reference)))
+    def tiles(self) -> tuple[TileAt, ...]:
+        return tuple(one.at for one in self.found.answered)
+
+    def scene_rate(self, tiles_per_second: float) -> float:
+        """Megapixels of sources per second."""
+        return tiles_per_second * self.recipe.tile_size**2 / self.work / 1e6
+
+    def reference(self) -> Trial:
+        """Of the bare network, as the survey saw it."""
+        rate = self.found.tiles_per_second
+        return Trial(
+            engine=reference_engine(self.recipe.model),
+            precision="fp32",
+            device=self.recipe.facts.device,
+            tile_size=self.recipe.tile_size,
+            tiles_per_second=rate,
+            megapixels_per_second=self.scene_rate(rate),
+            memory=self.found.memory,
+            bare=True,
+        )
 
     def run(self, recipe: Recipe, trial: Trial, *, timed: bool = True) -> Trial:
         """The trial with its figures, or with what went wrong."""
         try:
-            labels = call_in_fresh_process(_labels, recipe, self.path, timeout=self.limit)
-            found = agreement(self.reference, labels)
-            speed = self._speed(recipe) if timed else None
+            network_for(recipe)  # what is derived once is not counted against the processes' time
+            parts = together(
+                attempt,
+                recipe,
+                self.folder,
+                self.tiles,
+                self.scope.gate.seconds if timed else 0.0,
+                workers=_processes(recipe, self.scope.workers),
+                timeout=self.limit,
+            )
         except ProcessDiedError as e:
             return replace(trial, reason=f"its process {e}")
         except BatchsegError as e:
             return replace(trial, reason=str(e).removeprefix("model: "))
         except Exception as e:  # noqa: BLE001  engines raise what they like, and none of it may end the run
             return replace(trial, reason=telling_line(e))
+        labels = {at: one for part in parts for at, one in part.labels}
+        near = agreement(
+            (one.labels for one in self.found.answered),
+            (labels[at] for at in self.tiles),
+            self.scope.gate.margin,
+        )
         exact = recipe.precision == "fp32" and not recipe.model.quantized
-        reason = shortfall(found, self.gate, exact=exact)
-        return replace(trial, agreement=found, tiles_per_second=speed, reason=reason)
+        rate = sum(part.tiles_per_second for part in parts)
+        return replace(
+            trial,
+            tile_size=recipe.tile_size,
+            agreement=near,
+            tiles_per_second=rate or None,
+            megapixels_per_second=self.scene_rate(rate) or None,
+            memory=max(part.memory for part in parts),
+            reason=shortfall(near, self.scope.gate, exact=exact, noise=_noise(self.found)),
+        )
 
-    def time_again(self, recipe: Recipe, trial: Trial) -> Trial:
-        """With the higher of two speeds: whatever else the machine does only slows."""
-        if trial.reason is not None or trial.tiles_per_second is None:
-            return trial
-        with contextlib.suppress(ProcessDiedError, BatchsegError):
-            return replace(trial, tiles_per_second=max(trial.tiles_per_second, self._speed(recipe)))
-        return trial
-
-    def _speed(self, recipe: Recipe) -> float:
-        return tiles_per_second(
-            recipe,
-            self.path,
-            workers=self.workers if recipe.device == "cpu" else 1,
-            seconds=self.gate.seconds,
-            limit=self.limit,
+    def bench(self, trials: tuple[Trial, ...], chosen: Trial, untried: Sequence[str] = ()) -> Bench:
+        classes = (np.unique(one.labels.classes).tolist() for one in self.found.answered)
+        return Bench(
+            trials=trials,
+            chosen=chosen,
+            tiles=len(self.tiles),
+            workers=self.scope.workers,
+            class_count=self.recipe.class_count,
+            classes_seen=len(set().union(*classes)),
+            tile_size=self.found.tile_size,
+            halo=self.found.halo,
+            halos=self.found.halos,
+            sides=self.found.sides,
+            scene_megapixels=self.megapixels,
+            untried=tuple(untried),
         )
 
 
+def _noise(found: Survey) -> float:
+    """The share of pixels that twice the halo changes, as far as it was measured."""
+    figure = next((one for one in found.halos if one.halo >= found.halo), None)
+    return 0.0 if figure is None else figure.share
+
+
+def _processes(recipe: Recipe, workers: int) -> int:
+    return min(workers, MAX_PROCESSES) if recipe.device == "cpu" else 1
+
+
+def _surveyed(
+    recipe: Recipe, samples: Samples, scope: Scope, folder: str, say: Callable[[str], None]
+) -> _Course:
+    own = reference_engine(recipe.model)
+    say(f"reference: {own} fp32, {scope.gate.tiles} tiles")
+    question = Question(
+        recipe=recipe,
+        shapes_hw=samples.shapes_hw,
+        sources=scope.sources,
+        workers=scope.workers,
+        open_halo=scope.open_halo,
+        open_tile=scope.open_tile,
+        tiles=scope.gate.tiles,
+        margin=scope.gate.margin,
+        seconds=scope.gate.seconds,
+    )
+    count = _processes(replace(recipe, device=recipe.facts.device), scope.workers)
+    started = time.monotonic()
+    try:
+        parts = together(survey, question, folder, workers=count, timeout=REFERENCE_SECONDS)
+    except ProcessDiedError as e:
+        msg = f"model: the process that predicted tiles as the reference {e}"
+        raise ModelError(msg) from e
+    found = joined(parts)
+    shapes = samples.shapes_hw
+    return _Course(
+        folder=folder,
+        recipe=recipe.tiled(found.tile_size, found.halo),
+        found=found,
+        scope=scope,
+        work=1.0
+        if recipe.fit == "resize"
+        else work(shapes, found.tile_size, found.halo, sources=scope.sources, workers=scope.workers),
+        limit=START_SECONDS + PATIENCE * (time.monotonic() - started) + scope.gate.seconds,
+        megapixels=scope.sources * sum(h * w for h, w in shapes) / max(1, len(shapes)) / 1e6,
+    )
+
+
+def candidates(recipe: Recipe, scope: Scope) -> list[tuple[Recipe, str | None]]:
+    """How the network may be run, and why not: the likely ones first, the reference's own fp32 last."""
+    own = reference_engine(recipe.model)
+    found: list[tuple[Recipe, str | None]] = []
+    for name in scope.engines:
+        device = recipe.facts.device if name == own else recipe.device
+        for offer in offers(name, recipe.model, recipe.device):
+            tried = with_engine(recipe, name, offer.precision)
+            if (name, offer.precision) == (own, "fp32"):
+                tried = replace(tried, device=device)
+            if offer.precision in scope.precisions:
+                found.append((tried, offer.reason))
+
+    def rank(item: tuple[Recipe, str | None]) -> int:
+        what = (item[0].engine, item[0].precision)
+        return LIKELY.index(what) if what in LIKELY and what != (own, "fp32") else len(LIKELY)
+
+    return sorted(found, key=rank)
+
+
+def _try_all(course: _Course, scope: Scope, until: float, say: Callable[[str], None]) -> Bench:
+    """Trials in the likely order, until one in a lower precision has passed, or the time is up."""
+    base = course.reference()
+    trials, untried = [base], list[str]()
+    passed = False
+    for tried, reason in candidates(course.recipe, scope):
+        trial = replace(_trial_of(tried), reason=reason)
+        is_own = _is_own(trial, course.recipe)
+        if reason is None:
+            if not scope.everything and (passed or (time.monotonic() > until and len(trials) > 1)):
+                if not is_own:
+                    untried.append(trial.name)
+                continue
+            say(f"trying {trial.name}")
+            trial = course.run(tried, trial)
+            passed = passed or (trial.reason is None and trial.precision != "fp32" and trial.device == "cpu")
+        trials.append(trial)
+    asked = trials[1:]
+    own_asked = base.engine in scope.engines and "fp32" in scope.precisions
+    chosen = _choose(asked, base if own_asked else None)
+    return course.bench(tuple(trials), chosen, untried)
+
+
 def _choose(asked: Sequence[Trial], spare: Trial | None = None) -> Trial:
-    """The fastest that passed; the first, unless another is faster by more than noise; else the spare one."""
+    """The fastest that passed; the reference's own unless another is faster by more than noise; else the
+    bare network."""
     passed = [trial for trial in asked if trial.reason is None and trial.tiles_per_second]
     if not passed and spare is not None:
         return spare
@@ -267,113 +385,12 @@ def _choose(asked: Sequence[Trial], spare: Trial | None = None) -> Trial:
         msg = "model: no engine answers as the reference does:"
         raise ModelError(msg, *(f"  {trial.name}: {trial.reason}" for trial in asked))
     best = max(passed, key=lambda trial: trial.tiles_per_second or 0)
-    first = passed[0]
-    if first == asked[0] and (best.tiles_per_second or 0) < FASTER * (first.tiles_per_second or 0):
-        return first
+    own = next((t for t in passed if spare and (t.engine, t.precision) == (spare.engine, "fp32")), None)
+    if own is not None and (best.tiles_per_second or 0) < FASTER * (own.tiles_per_second or 0):
+        return own
     return best
 
 
-def _batches(recipe: Recipe, path: str) -> list[tuple[Preparation, np.ndarray[Any, Any]]]:
-    content = Path(path).read_bytes()
-    samples: list[Sample] = pickle.loads(content)  # noqa: S301  this run's, from a folder of its own
-    return [(Preparation(replace(recipe, scale=sample.scale)), sample.pixels) for sample in samples]
-
-
-def _labels(recipe: Recipe, path: str) -> list[Labels]:
-    """Classes as the job gets them; confidences from the same network wherever it has scores."""
-    silence_stdout()
-    labels = _predicted(recipe, path)
-    if recipe.confidence or (recipe.facts.output == "classes" and not recipe.model.confidence_output):
-        return labels
-    bake = recipe.bake and replace(recipe.bake, confidence=True)
-    scored = _predicted(replace(recipe, confidence=True, bake=bake), path)
-    return [replace(one, confidence=other.confidence) for one, other in zip(labels, scored, strict=True)]
-
-
-def _predicted(recipe: Recipe, path: str) -> list[Labels]:
-    predictor = load_predictor(recipe)
-    labels = []
-    for preparation, pixels in _batches(recipe, path):
-        buffer = preparation.buffer(1)
-        preparation(pixels, buffer[0])
-        (answer,) = predictor.run(buffer)
-        confidence = answer.confidence
-        if recipe.confidence and confidence is None:
-            confidence = winning_probability(answer.output, recipe)
-        classes = np.array(classify(answer.output, recipe))
-        labels.append(
-            Labels(classes=classes, confidence=None if confidence is None else np.array(confidence))
-        )
-    return labels
-
-
-def tiles_per_second(
-    recipe: Recipe, path: str, *, workers: int, seconds: float, limit: float, threads: int = 1
-) -> float:
-    """Tiles per second of `workers` processes with `threads` threads each, at work at the same time.
-
-    As many as the run will have: they share the memory's bandwidth, so that one alone would look too fast.
-
-    Raises:
-        ProcessDiedError: one of them crashed, or did not answer within `limit` seconds.
-        ModelError: the network cannot be loaded so.
-    """
-    with (
-        tempfile.TemporaryDirectory(prefix="bench-", dir=cache_root()) as folder,
-        ThreadPoolExecutor(workers) as pool,
-    ):
-        calls = [
-            pool.submit(
-                call_in_fresh_process,
-                _paced,
-                recipe,
-                path,
-                folder,
-                workers,
-                number,
-                seconds,
-                threads,
-                timeout=limit,
-            )
-            for number in range(workers)
-        ]
-        return sum(call.result() for call in calls)
-
-
-def _paced(
-    recipe: Recipe, path: str, folder: str, workers: int, number: int, seconds: float, threads: int
-) -> float:
-    """Tiles per second of this process, measured while all of them work."""
-    silence_stdout()
-    predictor = load_predictor(recipe, threads=threads)
-    batches = _batches(recipe, path)
-    buffer = batches[0][0].buffer(1)
-
-    def one(index: int) -> None:
-        preparation, pixels = batches[index % len(batches)]
-        preparation(pixels, buffer[0])
-        for answer in predictor.run(buffer):
-            classify(answer.output, recipe)
-            if recipe.confidence and answer.confidence is None:
-                winning_probability(answer.output, recipe)
-
-    for index in range(2):
-        one(index)
-    # The first runs plan and compile; then all processes begin to measure at the same time.
-    _meet(Path(folder), workers, number)
-    done, started = 0, time.perf_counter()
-    while (elapsed := time.perf_counter() - started) < seconds or done < 2:
-        one(done)
-        done += 1
-    return done / elapsed
-
-
-def _meet(folder: Path, workers: int, number: int) -> None:
-    """Wait until all processes are here; one that died is not waited for longer than a start takes."""
-    (folder / str(number)).touch()
-    until = time.monotonic() + START_SECONDS / 2
-    while time.monotonic() < until:
-        with contextlib.suppress(OSError):
-            if len(list(folder.iterdir())) >= workers:
-                return
-        time.sleep(0.01)
+def pools(found: Bench) -> bool:
+    """Whether no halo is wide enough for the network."""
+    return bool(found.halos) and enough(found.halos) is None

@@ -120,3 +120,40 @@ def winning_probability(output: NDArray[Any], recipe: Recipe) -> NDArray[np.uint
         probability = 1 / total
     confidence: NDArray[np.uint8] = np.clip(np.rint(probability * 255), 1, 255).astype(np.uint8)
     return confidence
+
+
+def margin(output: NDArray[Any], recipe: Recipe) -> NDArray[np.float32] | None:
+    """By how much the best class's probability is above the second's (H, W), 0..1; None without scores.
+
+    Of one band with a threshold t it is twice the distance to t: 2 |p - t|, which is |p - (1 - p)| at 0.5.
+    """
+    kind = recipe.facts.output
+    if kind == "classes":
+        return None
+    if kind == "sigmoid":
+        return np.asarray(np.abs(2 * (output[0].astype(np.float32) - recipe.model.threshold)))
+    first = output[0].astype(np.float32)
+    second = np.full_like(first, -np.inf)
+    for scores in output[1:]:
+        second = np.maximum(second, np.minimum(first, scores))
+        first = np.maximum(first, scores)
+    if kind == "probabilities":
+        return np.asarray(first - second, dtype=np.float32)
+    total = np.zeros_like(first)
+    for scores in output:
+        total += np.exp(scores - first)
+    return np.asarray((1 - np.exp(second - first)) / total, dtype=np.float32)
+
+
+def probabilities(output: NDArray[Any], recipe: Recipe) -> NDArray[np.float32] | None:
+    """Of every class (K, H, W), 0..1; None where the network gives ids."""
+    kind = recipe.facts.output
+    if kind == "classes":
+        return None
+    scores = output.astype(np.float32)
+    if kind == "sigmoid":
+        return np.concatenate((1 - scores[:1], scores[:1]))
+    if kind == "probabilities":
+        return scores
+    scores = np.exp(scores - scores.max(axis=0))
+    return np.asarray(scores / scores.sum(axis=0), dtype=np.float32)

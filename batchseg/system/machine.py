@@ -37,12 +37,22 @@ def _isa_limit() -> str:
     return "" if limit in ("default", "all") else limit
 
 
+def cpu_model() -> str:
+    """The processor's name; empty where the system does not tell."""
+    return _cpu_info("model name")
+
+
 def _flags() -> list[str]:
+    return _cpu_info("flags").split()
+
+
+def _cpu_info(key: str) -> str:
+    """Of the first processor."""
     try:
         with Path("/proc/cpuinfo").open(encoding="ascii", errors="replace") as f:
-            return next((line.split(":", 1)[1].split() for line in f if line.startswith("flags")), [])
+            return next((line.split(":", 1)[1].strip() for line in f if line.startswith(key)), "")
     except OSError:
-        return []
+        return ""
 
 
 def has_gpu_nodes() -> bool:

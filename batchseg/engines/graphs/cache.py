@@ -71,6 +71,20 @@ def cached_folder(key: str, make: Callable[[Path], None], *, root: Path | None =
         raise StoppedError(msg) from e
 
 
+def kept_folder(key: str, *, root: Path | None = None) -> Path | None:
+    """The folder of that key if it was made and is undamaged; nothing is made.
+
+    Raises:
+        ModelError: as `cached_folder`.
+    """
+    folder = (root or cache_root()) / key
+    if not _is_sound(folder):
+        return None
+    with contextlib.suppress(OSError):
+        os.utime(folder / ENTRY)
+    return folder
+
+
 def _made(key: str, make: Callable[[Path], None], root: Path) -> Path:
     folder = root / key
     with _held(root / f"{key}.lock"):

@@ -5,6 +5,7 @@ import re
 import shutil
 import tempfile
 import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +116,10 @@ INPUTS = ("1.data", "1.feed")
 BATCHES = (2, 3)
 """Two sizes: what differs between them is the batch's, and stays open."""
 
+SMALL_SIDES = (256, 384, 512)
+"""Pixels. Shapes of a larger square follow from those of two of them, if they do so for the third: a run of
+1,408 pixels, with all its tensors kept, took half a minute."""
+
 
 def fix_size(source: Path, target: Path, size_hw: tuple[int, int]) -> None:
     """Write a .json program for inputs of one size, any batch; its weights are those of the source.
@@ -183,13 +188,66 @@ def _seen(
     for own in loaded:  # Its column would be taken for the first of those that are asked for.
         if own.name() == "pd_op.fetch":
             program.global_block().remove_op(own)
-    runs = []
-    for count in BATCHES:
-        image = np.random.default_rng(0).random((count, *shape[1:]), dtype=np.float32)
+
+    def shapes(count: int, size_hw: Sequence[int]) -> list[list[int]]:
+        image = np.random.default_rng(0).random((count, shape[1], *size_hw), dtype=np.float32)
         results = executor.run(program, feed={feed[0]: image}, fetch_list=values, return_numpy=False)
-        runs.append([list(result.shape()) for result in results])
-    paddle.disable_static()
+        return [list(result.shape()) for result in results]
+
+    try:
+        runs = _runs(shapes, shape[2:])
+    finally:
+        paddle.disable_static()
     return [
         (tensor, [first if first == second else -1 for first, second in zip(*pair, strict=True)])
         for tensor, *pair in zip(tensors, *runs, strict=True)
     ]
+
+
+Shapes = list[list[int]]
+
+
+def _runs(shapes: Callable[[int, Sequence[int]], Shapes], size_hw: Sequence[int]) -> tuple[Shapes, Shapes]:
+    """Of every tensor the shape with either batch."""
+    side, *others = size_hw
+    small, middle, large = SMALL_SIDES
+    if others == [side] and side > large and side % (middle - small) == 0:
+        # At sides of one family: where a map is rounded up, it is so at each of them or at none.
+        seen = [shapes(BATCHES[0], (at, at)) for at in SMALL_SIDES]
+        grown = [_grown(*three, side) for three in zip(*seen, strict=True)]
+        if None not in grown:
+            other = shapes(BATCHES[1], (small, small))
+            first = [each for each in grown if each is not None]
+            second = [
+                [
+                    of_other if of_other != of_small else of_grown
+                    for of_small, of_other, of_grown in zip(*each, strict=True)
+                ]
+                for each in zip(seen[0], other, first, strict=True)
+            ]
+            return first, second
+    return shapes(BATCHES[0], size_hw), shapes(BATCHES[1], size_hw)
+
+
+def _grown(small: list[int], middle: list[int], large: list[int], side: int) -> list[int] | None:
+    """A tensor's shape for a square of `side`; None where it does not follow from three smaller ones.
+
+    An axis stays, grows with the side, or with the square's area (tokens in a row).
+    """
+    grown = []
+    for axis in zip(small, middle, large, strict=True):
+        by_side = [_line(axis[0], axis[1], at) for at in (SMALL_SIDES[2], side)]
+        by_area = [axis[0] * at**2 // SMALL_SIDES[0] ** 2 for at in (*SMALL_SIDES, side)]
+        if by_side[0] == axis[2] and by_side[1] is not None:
+            grown.append(by_side[1])
+        elif by_area[:3] == list(axis):
+            grown.append(by_area[3])
+        else:
+            return None
+    return grown
+
+
+def _line(small: int, middle: int, side: int) -> int | None:
+    """What grows evenly from one small side to the next; None where it would be no whole number."""
+    grown, rest = divmod((middle - small) * (side - SMALL_SIDES[0]), SMALL_SIDES[1] - SMALL_SIDES[0])
+    return None if rest else small + grown

@@ -1,0 +1,197 @@
+"""How wide a halo a network needs, found from outside: the same core, seen with more and more around it.
+
+What stays as it is with twice the surroundings is settled. A network that pools or attends over its whole
+input never settles: then some pixels depend on where tiles lie, whatever the halo.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batchseg.job.alignment import USUAL_STRIDE, may_be_opened
+from batchseg.job.recipe import Recipe
+from batchseg.predict.gate import Ids
+from batchseg.predict.samples import Sample
+from batchseg.predict.scores import Scorer, centre
+from batchseg.predict.stitch import classify, probabilities
+
+HALOS = (16, 32, 64, 96, 128, 256)
+"""Pixels per side that are tried."""
+
+WIDEST, CORE = 512, 256
+"""Pixels per side around the core with which the others are compared, and of the core."""
+
+ENOUGH = 1e-4
+"""Share of pixels that may change with more around them."""
+
+USUAL_HALO = 64
+"""Where no halo is enough, and where none could be tried."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HaloFigure:
+    """What one halo changes beside the widest."""
+
+    halo: int
+    pixels: int
+    changed: int
+    """Pixels of another class."""
+    probability: float | None
+    """The largest change of a class's probability; None where the network gives ids."""
+    lines_up: bool = True
+    """Whether the halo is a multiple of the network's stride. One that is not may be wrong again."""
+
+    @property
+    def share(self) -> float:
+        """Of pixels that change."""
+        return self.changed / self.pixels
+
+    @property
+    def is_enough(self) -> bool:
+        return self.share < ENOUGH
+
+    def with_more(self, other: "HaloFigure") -> "HaloFigure":
+        """The same of more pixels."""
+        largest = [p for p in (self.probability, other.probability) if p is not None]
+        return replace(
+            self,
+            pixels=self.pixels + other.pixels,
+            changed=self.changed + other.changed,
+            probability=max(largest, default=None),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Geometry:
+    """The squares of one halo probe, in pixels."""
+
+    core: int
+    widest: int
+    step: int
+    """Of which both are multiples, and tiles' sides."""
+    fixed: int | None = None
+    """The only side that the network takes."""
+
+    @property
+    def side(self) -> int:
+        """Of the square from which all tiles are cut; the core begins `widest` behind its first pixel."""
+        if self.fixed is not None:
+            return self.widest + self.fixed
+        return self.core + 2 * self.widest + self.step
+
+    def tile(self, halo: int) -> tuple[int, int]:
+        """Where in the square the tile begins, and its side; what the side is rounded up by lies behind."""
+        if self.fixed is not None:
+            return self.widest - halo, self.fixed
+        return self.widest - halo, -(-(self.core + 2 * halo) // self.step) * self.step
+
+
+def geometry(recipe: Recipe) -> Geometry | None:
+    """Of the probe of a recipe's network; None where none is possible: its transforms resize a tile."""
+    if recipe.model.geometry or recipe.fit == "resize":
+        return None
+    stride = recipe.facts.stride or USUAL_STRIDE
+    step = math.lcm(stride, recipe.model.size_divisor)
+    sides = {side for side in recipe.model.size_hw if side is not None}
+    if sides and (recipe.tile_size in sides or not may_be_opened(recipe.model)):
+        fixed = next(iter(sides))
+        widest = (fixed - stride) // 2 // stride * stride
+        return (
+            Geometry(core=fixed - 2 * widest, widest=widest, step=step, fixed=fixed) if widest > 0 else None
+        )
+    return Geometry(core=-(-CORE // step) * step, widest=-(-WIDEST // step) * step, step=step)
+
+
+def halos_to_try(recipe: Recipe, shape: Geometry, wanted: Sequence[int] = HALOS) -> tuple[int, ...]:
+    """Those that are narrower than the widest, ascending."""
+    return tuple(halo for halo in sorted(set(wanted)) if 0 <= halo < shape.widest)
+
+
+def measure(
+    scorer: Scorer, recipe: Recipe, shape: Geometry, samples: Iterable[Sample], halos: Sequence[int]
+) -> tuple[HaloFigure, ...]:
+    """Figures of each halo over some samples; none of a halo whose tile the network does not take."""
+    found: dict[int, HaloFigure] = {}
+    for sample in samples:
+        square = centre(sample.pixels, shape.side)
+        settled = _core(scorer, sample, square, shape, shape.widest)
+        for halo in halos:
+            lines_up = halo % (recipe.facts.stride or 1) == 0
+            try:
+                seen = _core(scorer, sample, square, shape, halo)
+            except Exception:
+                if lines_up:
+                    raise
+                continue  # a U-Net's halves do not meet where a side is no multiple of its stride
+            figure = replace(_compared(seen, settled), halo=halo, lines_up=lines_up)
+            found[halo] = found[halo].with_more(figure) if halo in found else figure
+    return tuple(found[halo] for halo in sorted(found))
+
+
+_Seen = tuple[Ids, NDArray[np.float32] | None]
+
+
+def _core(scorer: Scorer, sample: Sample, square: NDArray[Any], shape: Geometry, halo: int) -> _Seen:
+    """Classes and probabilities of the core, seen with a halo around it."""
+    start, side = shape.tile(halo)
+    tile = square[:, start : start + side, start : start + side]
+    inside = slice(halo, halo + shape.core)
+    output = scorer.output(tile, sample)[..., inside, inside]
+    recipe = scorer.recipe(side, sample)
+    return np.array(classify(output, recipe)), probabilities(output, recipe)
+
+
+def _compared(seen: _Seen, settled: _Seen) -> HaloFigure:
+    apart = None if seen[1] is None or settled[1] is None else float(np.abs(seen[1] - settled[1]).max())
+    changed = int((seen[0] != settled[0]).sum())
+    return HaloFigure(halo=0, pixels=seen[0].size, changed=changed, probability=apart)
+
+
+def merged(parts: Iterable[Sequence[HaloFigure]]) -> tuple[HaloFigure, ...]:
+    """One table of several processes'."""
+    found: dict[int, HaloFigure] = {}
+    for figure in (figure for part in parts for figure in part):
+        found[figure.halo] = found[figure.halo].with_more(figure) if figure.halo in found else figure
+    return tuple(found[halo] for halo in sorted(found))
+
+
+def enough(table: Sequence[HaloFigure]) -> int | None:
+    """The smallest halo that lines up and with which nothing changes any more; None: none is wide enough."""
+    good: int | None = None
+    for figure in reversed(table):
+        if figure.lines_up and not figure.is_enough:
+            break
+        good = figure.halo if figure.lines_up else good
+    return good
+
+
+def describe(table: Sequence[HaloFigure], halo: int) -> str:
+    """What the table says of the network and of the halo that is taken, in words."""
+    good = enough(table)
+    if good is not None and halo >= good and halo % good == 0:
+        return (
+            f"a halo of {good} is enough: less than {ENOUGH:.2%} of the pixels change with more around them"
+        )
+    taken = max((one for one in table if one.halo <= halo), key=lambda one: one.halo, default=table[0])
+    if good is not None:
+        return (
+            f"a halo of {halo} is narrow for this network: {_percent(taken.share)} of the pixels change with "
+            f"more around them; {good} is enough"
+        )
+    return (
+        f"about {_percent(taken.share)} of the pixels depend on where tiles lie; no halo ends that, as the "
+        f"network looks at the whole tile"
+    )
+
+
+def _percent(share: float) -> str:
+    """Two digits that count.
+
+    >>> _percent(0.0195), _percent(0.00077)
+    ('2.0 %', '0.077 %')
+    """
+    return f"{float(f'{100 * share:.2g}'):g} %" if share < 0.0095 else f"{100 * share:.1f} %"
