@@ -115,7 +115,7 @@ def choose(
     recipe, notes = _bakeable(with_engine(recipe, recipe.engine, recipe.precision))
     for note in notes:
         say(note)
-    if is_open(config, kept):
+    if is_open(config, None):
         found = _open(config, recipe, occasion, say)
         if found is None:
             return recipe, None
@@ -148,21 +148,19 @@ def _open(
     config: JobConfig, recipe: Recipe, occasion: Occasion, say: Callable[[str], None]
 ) -> tuple[Recipe, Choice] | None:
     """What an earlier output found on this machine, or trials do now; None: a plan does not try."""
+    if not config.gate.budget or not occasion.sources:
+        return _untried(config, recipe, occasion, "", say)
     shapes = _shapes(recipe, occasion.sources)
     before = recall_choice(config, recipe, shapes, occasion.workers)
     if before is not None:
         say("as trials of an earlier output chose on this machine")
         return _as_tried(config, recipe, before), replace(before, remembered=True)
-    if not occasion.tries:
-        return None
     seconds, why_not = _budget(config, recipe, shapes, occasion)
     if why_not:
         say(f"no trials: {why_not}")
-        _check_offer(recipe)
-        if not is_own(recipe) and occasion.sources:
-            trials, compared = _named(config, recipe, occasion, say)
-            return recipe, _choice_of(config, recipe, trials=trials, compared=compared, notes=(why_not,))
-        return recipe, _choice_of(config, recipe, compared=is_own(recipe), notes=(why_not,))
+        return _untried(config, recipe, occasion, why_not, say)
+    if not occasion.tries:
+        return None
     started = time.monotonic()
     samples = sample_crops(recipe, occasion.sources)
     scope = scope_of(config, recipe, occasion, seconds=seconds)
@@ -173,6 +171,15 @@ def _open(
     if found.halos:
         remember_halos(recipe, found.halos)
     return recipe, choice
+
+
+def _untried(
+    config: JobConfig, recipe: Recipe, occasion: Occasion, why: str, say: Callable[[str], None]
+) -> tuple[Recipe, Choice]:
+    """What is left open as the model has it; an engine that is named is compared all the same."""
+    trials, compared = _named(config, recipe, occasion, say)
+    notes = (why,) if why else ()
+    return recipe, _choice_of(config, recipe, trials=trials, compared=compared, notes=notes)
 
 
 def _found(
@@ -230,10 +237,6 @@ def _budget(
     config: JobConfig, recipe: Recipe, shapes_hw: Sequence[tuple[int, int]], occasion: Occasion
 ) -> tuple[float, str]:
     """Seconds that trials may take, and why none are made; empty: they are."""
-    if not config.gate.budget:
-        return 0.0, "gate: budget is 0"
-    if not occasion.sources:
-        return 0.0, "there is no source to try with"
     second = recipe.facts.seconds_per_tile / occasion.workers
     rest = 0.0
     if shapes_hw:

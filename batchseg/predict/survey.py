@@ -25,7 +25,7 @@ from batchseg.predict.probe import silence_stdout
 from batchseg.predict.samples import Sample
 from batchseg.predict.scores import Scorer
 from batchseg.predict.stitch import classify
-from batchseg.predict.tile_size import TileFigure, changes, judged, sides_to_try, total, usual_side
+from batchseg.predict.tile_size import TileFigure, best, changes, judged, sides_to_try, total, usual_side
 from batchseg.system.machine import memory_bytes
 
 LABELLED = 48
@@ -209,8 +209,7 @@ def _side(
     room = memory_bytes() / 2 / question.workers
     largest = max(meeting.exchange("memory", peak_bytes()))
     figures = (first, *(_fits(one, usual, room, largest) for one in others))
-    best = min((one for one in figures if one.reason is None), key=lambda one: one.work)
-    return best.tile_size, figures
+    return best([one for one in figures if one.reason is None]).tile_size, figures
 
 
 def _fits(figure: TileFigure, usual: int, room: float, taken: float) -> TileFigure:
@@ -301,10 +300,10 @@ def choose_tiles(tiles: Sequence[TileAt], counts: dict[TileAt, dict[int, int]], 
             )
             return new, -crops.count(at.crop)
 
-        best = max(left, key=gain)
-        left.remove(best)
-        chosen.append(best)
-        for class_id, number in counts[best].items():
+        most = max(left, key=gain)
+        left.remove(most)
+        chosen.append(most)
+        for class_id, number in counts[most].items():
             shown[class_id] = shown.get(class_id, 0) + number
     return chosen
 

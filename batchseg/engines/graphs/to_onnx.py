@@ -214,7 +214,7 @@ def _runs(shapes: Callable[[int, Sequence[int]], Shapes], size_hw: Sequence[int]
     if others == [side] and side > large and side % (middle - small) == 0:
         # At sides of one family: where a map is rounded up, it is so at each of them or at none.
         seen = [shapes(BATCHES[0], (at, at)) for at in SMALL_SIDES]
-        grown = [_grown(*three, side) for three in zip(*seen, strict=True)]
+        grown = [_grown((one, two, three), side) for one, two, three in zip(*seen, strict=True)]
         if None not in grown:
             other = shapes(BATCHES[1], (small, small))
             first = [each for each in grown if each is not None]
@@ -229,13 +229,13 @@ def _runs(shapes: Callable[[int, Sequence[int]], Shapes], size_hw: Sequence[int]
     return shapes(BATCHES[0], size_hw), shapes(BATCHES[1], size_hw)
 
 
-def _grown(small: list[int], middle: list[int], large: list[int], side: int) -> list[int] | None:
+def _grown(seen: tuple[list[int], list[int], list[int]], side: int) -> list[int] | None:
     """A tensor's shape for a square of `side`; None where it does not follow from three smaller ones.
 
     An axis stays, grows with the side, or with the square's area (tokens in a row).
     """
     grown = []
-    for axis in zip(small, middle, large, strict=True):
+    for axis in zip(*seen, strict=True):
         by_side = [_line(axis[0], axis[1], at) for at in (SMALL_SIDES[2], side)]
         by_area = [axis[0] * at**2 // SMALL_SIDES[0] ** 2 for at in (*SMALL_SIDES, side)]
         if by_side[0] == axis[2] and by_side[1] is not None:
