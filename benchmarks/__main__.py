@@ -1,7 +1,8 @@
 """`python -m benchmarks`: how fast batchseg is here. docs/benchmarks.md says how each case is measured.
 
 Cases: a bound by the predictors, b bound by reading and writing, c from S3 at a distance, d photographs,
-e regions, f start-up, g what people use, h scaling. A case that lacks something is skipped, and says what.
+e regions, f start-up, g what people use, h scaling, i beside a notebook. A case that lacks something is
+skipped, and says what.
 """
 
 import argparse
@@ -26,6 +27,7 @@ CASES = {
     "f": "start_up",
     "g": "peers",
     "h": "scaling",
+    "i": "beside_notebook",
 }
 """Modules with a TITLE and a function `measure` of options, which gives figures and what else is kept."""
 
