@@ -1,8 +1,8 @@
 """`python -m benchmarks`: how fast batchseg is here. docs/benchmarks.md says how each case is measured.
 
 Cases: a bound by the predictors, b bound by reading and writing, c from S3 at a distance, d photographs,
-e regions, f start-up, g what people use, h scaling, i beside a notebook. A case that lacks something is
-skipped, and says what.
+e regions, f start-up, g what people use, h scaling, i beside a notebook, j without knobs. A case that lacks
+something is skipped, and says what.
 """
 
 import argparse
@@ -28,10 +28,11 @@ CASES = {
     "g": "peers",
     "h": "scaling",
     "i": "beside_notebook",
+    "j": "without_knobs",
 }
 """Modules with a TITLE and a function `measure` of options, which gives figures and what else is kept."""
 
-PARTED = ("a", "g")
+PARTED = ("a", "g", "j")
 """Cases of which --only takes parts; their modules have PARTS, the names."""
 
 WORK = Path.home() / ".cache" / "batchseg-benchmarks"
@@ -108,7 +109,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--case", default="", metavar="a,b", help="all of them without it")
-    add("--only", type=_names, default=(), metavar="landcover-fp32", help="these parts of a or g")
+    add("--only", type=_names, default=(), metavar="landcover-fp32", help="these parts of a, g or j")
     add("--rounds", type=_count, default=5, help="of each comparison; the table has medians")
     add("--workers", type=_count, default=len(os.sched_getaffinity(0)), help="predictors: one per core")
     data = os.environ.get("BATCHSEG_DATA") or None
