@@ -3,7 +3,7 @@
 Of PaddleSeg its sliding predict and the loop of deploy/python/infer.py; and a plain Ray Data pipeline with
 the same predictor. Start-up counts for nobody: interpreters, weights and the first tile or image are there,
 and of a run it is the time after start-up, its tail included. PaddleSeg's predict computes with one thread
-unless OMP_NUM_THREADS says otherwise, and holds the scores of the whole image three times over as float64: a
+unless OMP_NUM_THREADS says otherwise, and holds the scores of the whole image twice over as float64: a
 part of the scene is taken, and the whole of it where the memory is there.
 
 Jobs name no tile size and no halo. `fp32` names PaddleSeg's precision, `chosen` names nothing. Ray Data gets
@@ -41,8 +41,8 @@ LIMITS = {"fp32": (10, 12), "chosen": (18, 25)}
 
 PLAIN = {"engine": "paddle", "precision": "fp32", "tile_size": 512, "halo": 64}
 
-SCORE_BYTES = 3 * 19 * 8
-"""Per pixel, of PaddleSeg's predict."""
+PREDICT_BYTES = 330
+"""Of memory per pixel that PaddleSeg's predict takes at its peak, for 19 classes: measured on 1 and 9 Mpx."""
 
 SIDE = 512
 """Pixels per side of a photograph: what the network takes, for none of both resizes any."""
@@ -161,11 +161,11 @@ def _over_part(options: Options, model: Path) -> tuple[list[Figure], dict[str, o
 
 
 def _over_whole(options: Options, model: Path) -> tuple[list[Figure], dict[str, object]]:
-    """PaddleSeg with one thread alone. Raises SkippedError where its scores do not fit."""
+    """PaddleSeg with one thread alone. Raises SkippedError where its memory is not there."""
     with rasterio.open(options.need_scene()) as dataset:
-        needed = dataset.height * dataset.width * SCORE_BYTES
+        needed = dataset.height * dataset.width * PREDICT_BYTES
     if needed > available_bytes():
-        msg = f"PaddleSeg's scores take {needed / 2**30:.0f} GiB of memory there"
+        msg = f"PaddleSeg's predict takes {needed / 2**30:.0f} GiB of memory there"
         raise SkippedError(msg)
     scene = Scene(options, model, "whole", None)
     found = scene.in_turn({"PaddleSeg": lambda: scene.sliding(1)})
