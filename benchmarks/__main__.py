@@ -1,7 +1,8 @@
 """`python -m benchmarks`: how fast batchseg is here. docs/benchmarks.md says how each case is measured.
 
 Cases: a bound by the predictors, b bound by reading and writing, c from S3 at a distance, d photographs,
-e regions, f start-up, g what people use, h scaling. A case that lacks something is skipped, and says what.
+e regions, f start-up, g what people use, h scaling, i beside a notebook, j without knobs. A case that lacks
+something is skipped, and says what.
 """
 
 import argparse
@@ -16,7 +17,6 @@ from pathlib import Path
 from benchmarks.options import Options
 from benchmarks.page import table, update
 from benchmarks.record import RECORDS, SkippedError, measured, save
-from benchmarks.rows import ROWS
 
 CASES = {
     "a": "predictor_bound",
@@ -27,8 +27,13 @@ CASES = {
     "f": "start_up",
     "g": "peers",
     "h": "scaling",
+    "i": "beside_notebook",
+    "j": "without_knobs",
 }
 """Modules with a TITLE and a function `measure` of options, which gives figures and what else is kept."""
+
+PARTED = ("a", "g", "j")
+"""Cases of which --only takes parts; their modules have PARTS, the names."""
 
 WORK = Path.home() / ".cache" / "batchseg-benchmarks"
 """Not below /tmp, where anybody may make a folder of that name first."""
@@ -44,8 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if unknown := [name for name in names if name not in CASES]:
         print(f"--case: there is no {', '.join(unknown)}; there are {', '.join(CASES)}", file=sys.stderr)
         return 2
-    if given.only and (names != ["a"] or given.out == RECORDS):
-        parser.error("--only: takes rows of case a: say --case a, and --out, as the page has all rows")
+    if given.only:
+        _check_only(parser, given, names)
     fields = {name: value for name, value in vars(given).items() if name != "case"}
     options = Options(**fields, say=lambda text: print(text, flush=True))
     ends = [_one(name, options, given.out) for name in names]
@@ -85,13 +90,17 @@ def _count(text: str) -> int:
     return count
 
 
-def _rows(text: str) -> tuple[str, ...]:
-    names = tuple(name.strip() for name in text.split(","))
-    known = [row.name for row in ROWS]
-    if unknown := [name for name in names if name not in known]:
-        msg = f"there is no {', '.join(unknown)}; there are {', '.join(known)}"
-        raise argparse.ArgumentTypeError(msg)
-    return names
+def _check_only(parser: argparse.ArgumentParser, given: argparse.Namespace, names: Sequence[str]) -> None:
+    """Exit where the one case has not the parts of --only, or the page would lack the others."""
+    if len(names) != 1 or names[0] not in PARTED or given.out == RECORDS:
+        parser.error(f"--only: needs one --case of {', '.join(PARTED)}, and --out, as the page has all parts")
+    known = importlib.import_module(f"benchmarks.{CASES[names[0]]}").PARTS
+    if unknown := [name for name in given.only if name not in known]:
+        parser.error(f"--only: there is no {', '.join(unknown)}; there are {', '.join(known)}")
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(","))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -100,12 +109,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--case", default="", metavar="a,b", help="all of them without it")
-    add("--only", type=_rows, default=(), metavar="landcover-fp32", help="these rows of a")
+    add("--only", type=_names, default=(), metavar="landcover-fp32", help="these parts of a, g or j")
     add("--rounds", type=_count, default=5, help="of each comparison; the table has medians")
     add("--workers", type=_count, default=len(os.sched_getaffinity(0)), help="predictors: one per core")
     data = os.environ.get("BATCHSEG_DATA") or None
     add("--data", type=Path, default=data, help="a folder with imagery and models; else $BATCHSEG_DATA")
-    add("--scene", type=Path, help="an RGB GeoTIFF; a and h make one else, g takes the largest of --data")
+    add("--scene", type=Path, help="an RGB GeoTIFF; else a and h make one, others look into --data")
     add("--scene-size", type=_count, default=6560, help="pixels per side of the scene that a and h make")
     add("--model", type=Path, help="PP-LiteSeg-STDC1 of 19 classes, for a, f and g")
     add("--s3", help="endpoint of an S3 server for c; keys as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from benchmarks.record import RECORDS, SkippedError
 
+AERIAL = Path("derived", "naip_big_7472x5784_jpeg.tif")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
@@ -17,7 +19,7 @@ class Options:
     """Files of what was measured."""
     rounds: int = 5
     only: tuple[str, ...] = ()
-    """Rows of case a; none: all."""
+    """Parts of the one case that is measured; none: all."""
     scene_size: int = 6560
     """Pixels per side of case a's scene."""
     data: Path | None = None
@@ -51,6 +53,15 @@ class Options:
             msg = "needs --scene, an RGB GeoTIFF of some 40 megapixels, or --data, a folder that has one"
             raise SkippedError(msg)
         return largest_scene(self.data)
+
+    def need_aerial(self) -> Path:
+        """The scene of --scene, or the aerial image of 43 megapixels below --data."""
+        if self.scene is not None:
+            return self.scene.resolve()
+        if self.data is None or not (self.data / AERIAL).exists():
+            msg = f"needs --scene, an aerial image in RGB, or --data, a folder that has {AERIAL}"
+            raise SkippedError(msg)
+        return (self.data / AERIAL).resolve()
 
     def folder(self, name: str) -> Path:
         """A folder of --work."""

@@ -23,6 +23,8 @@ from benchmarks.start_up import LIMITS as FIRST_TILE
 
 TITLE = "Bound by the predictors"
 
+PARTS = tuple(row.name for row in ROWS)
+
 CPU_LIMITS = (0.045, 0.03)
 """At most, and aim: CPU seconds outside the network per megapixel."""
 

@@ -16,6 +16,9 @@ from benchmarks.runs import write_job
 PPOCR_FOLDER = Path("models", "ppocrv4-det-paddle")
 """Of PP-OCR's detector, below the data folder."""
 
+NEEDED = ("model", "bands", "scale", "normalize", "classes")
+"""Keys of a job that nobody but its owner knows."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
@@ -59,6 +62,12 @@ def job_of(row: Row, options: Options, case: str, scene: Path, workers: int) -> 
     own = {"inputs": str(scene), "output": "results", "workers": workers, "precision": row.precision}
     path = options.folder(case) / f"{row.name}-{scene.stem}-{workers}.yaml"
     return write_job(path, **settings(row, options) | own)
+
+
+def unset(network: str, options: Options) -> dict[str, Any]:
+    """What a job of a row's network must say: nothing that batchseg can choose. Raises SkippedError."""
+    found = settings(Row(network=network, precision="fp32"), options)
+    return {key: found[key] for key in NEEDED if key in found}
 
 
 def settings(row: Row, options: Options) -> Mapping[str, Any]:

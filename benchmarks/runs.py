@@ -94,6 +94,14 @@ class Run:
         return self.calls[0].ended - self.command
 
 
+class EndedError(RuntimeError):
+    """A run that did not end well, and its exit code."""
+
+    def __init__(self, command: Sequence[str], code: int) -> None:
+        super().__init__(f"{' '.join(command)} ended with {code}")
+        self.code = code
+
+
 def write_job(path: Path, **settings: object) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(yaml.safe_dump(settings, sort_keys=False))
@@ -111,6 +119,9 @@ def batchseg(
         options: more of the command line.
         noted: whether uses of the network are noted, a profile is written and CPU seconds are read.
         environment: more variables.
+
+    Raises:
+        EndedError: the run did not end well.
     """
     notes = job.with_name(f"{job.stem}.calls")
     notes.unlink(missing_ok=True)
@@ -125,8 +136,7 @@ def batchseg(
     process = subprocess.Popen(command, env={**os.environ, **(inside if noted else {}), **environment})
     meter = CpuMeter(process.pid) if noted else None
     if process.wait() != 0:
-        msg = f"{' '.join(command)} ended with {process.returncode}"
-        raise RuntimeError(msg)
+        raise EndedError(command, process.returncode)
     ended = time.time()
     if meter:
         meter.end()
@@ -153,6 +163,12 @@ def run_afresh(job: Path, *options: str, **more: Any) -> Run:
         return batchseg(job, output, *options, **more)
     finally:
         shutil.rmtree(output, ignore_errors=True)
+
+
+def own_cache(folder: Path) -> dict[str, str]:
+    """Variables by which runs keep what they make and learn of models in a folder's own, empty cache."""
+    shutil.rmtree(folder / "cache", ignore_errors=True)
+    return {"BATCHSEG_MODEL_CACHE": str(folder / "cache")}
 
 
 def _run_folder(output: str, job: Path) -> str:

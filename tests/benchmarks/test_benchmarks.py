@@ -238,6 +238,23 @@ def test_uses_of_a_network_are_noted_from_inside(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("case", "only", "known"),
+    [
+        ("a", "landcover-fp64", "landcover-fp32"),
+        ("g", "most", "whole"),
+        ("j", "landcover,g", "ppocr-photographs"),
+    ],
+)
+def test_only_takes_the_parts_of_its_case(case, only, known, tmp_path: Path, capsys) -> None:
+    with pytest.raises(SystemExit):
+        command.main(["--case", case, "--only", only, "--out", str(tmp_path)])
+    assert known in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        command.main(["--case", case, "--only", known])
+    assert "--out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
     "given",
     [
         ["--rounds", "0"],
