@@ -161,7 +161,11 @@ def compare(
 
 def _reference_recipe(recipe: Recipe) -> Recipe:
     return replace(
-        recipe, engine=reference_engine(recipe.model), precision="fp32", device=recipe.facts.device
+        recipe,
+        engine=reference_engine(recipe.model),
+        precision="fp32",
+        device=recipe.facts.device,
+        quantized=None,
     )
 
 
