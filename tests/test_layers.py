@@ -96,6 +96,7 @@ def test_scripts_stand_alone():
         ),
         ("onnxruntime", ["engines.graphs.bake_onnx", "engines.onnxruntime"]),
         ("openvino", ["engines.openvino"]),
+        ("nncf", ["engines.graphs.quantize"]),
         ("cryptography", ["models.encryption"]),
         ("fsspec", ["system.storage"]),
         ("botocore", ["system.s3_session"]),

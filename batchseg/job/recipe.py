@@ -97,6 +97,18 @@ class Area:
     """Which of the polygons cross themselves, in words: what is inside them is a guess. Empty: none."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quantized:
+    """A network that was quantised on a job's own tiles: one file."""
+
+    root: str
+    """The output that it is kept in, or the folder that it was made in."""
+    path: str
+    """Of the file, below that."""
+    digest: str
+    """sha256 of the file."""
+
+
 ALGORITHM = 1
 """Changes only when the same job would give other pixels."""
 
@@ -123,6 +135,8 @@ class Recipe:
     device: Literal["cpu", "gpu"] = "cpu"
     bake: Bake | None = None
     """What is done in the graph; None: the network runs as its owner ships it."""
+    quantized: Quantized | None = None
+    """The network that runs, in int8, of this model, `bake` and `halo`; None: the model's own."""
     confidence: bool
     class_count: int | None
     on_bad_block: Literal["quarantine", "nodata"] = "quarantine"
@@ -172,6 +186,8 @@ class Recipe:
             more["fit"] = self.fit
         if self.bake is not None:
             more["bake"] = self.bake.pixels
+        if self.quantized is not None:
+            more["quantized"] = self.quantized.digest
         if not isinstance(self.nodata, str):
             more["nodata of the files"] = "counts too"  # the job's alone did in an earlier version
         if self.model.geometry:

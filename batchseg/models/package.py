@@ -70,8 +70,9 @@ class ModelOptions:
     """Of an encrypted model; None: the environment has the key."""
 
 
-Format = Literal["pir", "pdmodel", "onnx"]
-"""pir: Paddle 3's .json. pdmodel: Paddle 2's program. Both with .pdiparams."""
+Format = Literal["pir", "pdmodel", "onnx", "openvino"]
+"""pir: Paddle 3's .json. pdmodel: Paddle 2's program. Both with .pdiparams. openvino: an .xml with its .bin;
+no package is of this format, it is only derived (`engines.graphs.quantize`)."""
 
 Layout = Literal["NCHW", "NHWC"]
 

@@ -11,6 +11,7 @@
     _batchseg/locks/epoch-00000007.json             who holds the output
     _batchseg/runs/<run id>/                        log, summary, profile of a run
     _batchseg/fragments/<digest>/<digest>/          predicted shards of scenes that are not finished
+    _batchseg/networks/<sha256>.zip                 networks that were quantised for the output
     _batchseg/scratch/                              files in the making, of local outputs
 
 The name is the source id's, by one of two rules (`mask_names`).
@@ -40,6 +41,7 @@ ITEMS_TABLE = "items/items.parquet"
 _FOLDERS: dict[Layer, str] = {"mask": MASKS, "confidence": CONFIDENCE}
 _OWN = RECORDS
 _SCRATCH = "scratch"
+_NETWORKS = "networks"
 
 
 def layer_path(source_id: str, layer: Layer, suffix: str = "tif", *, names: MaskNames) -> str:
@@ -99,7 +101,13 @@ def result_folder(output: str, folder: str) -> Location:
 
 def folders(output: str) -> list[Location]:
     """All that a run writes in."""
-    own = [locks_folder(output), ledger_folder(output), runs_folder(output), fragments_folder(output)]
+    own = [
+        locks_folder(output),
+        ledger_folder(output),
+        runs_folder(output),
+        fragments_folder(output),
+        networks_folder(output),
+    ]
     results = [result_folder(output, name) for name in RESULTS]
     tables = Location.of(output).below(ITEMS_TABLE.partition("/")[0])
     return [own_folder(output), *own, scratch_folder(output), *results, tables]
@@ -173,6 +181,15 @@ def fragments_folder(output: str) -> Location:
 def fragment_file(folder: Location, layer: Layer, row_off: int, col_off: int) -> Location:
     """A layer of the shard whose core begins at this pixel of its scene."""
     return folder.below(f"{layer}-{row_off:08d}-{col_off:08d}.tif")
+
+
+def networks_folder(output: str) -> Location:
+    return own_folder(output).below(_NETWORKS)
+
+
+def network_path(digest: str) -> str:
+    """A quantised network by the sha256 of its file."""
+    return f"{_OWN}/{_NETWORKS}/{digest}.zip"
 
 
 def copies_folder(root: str) -> Location:

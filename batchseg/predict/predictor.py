@@ -18,6 +18,7 @@ from batchseg.job.alignment import other_tile
 from batchseg.job.recipe import Recipe, spread
 from batchseg.models import resize
 from batchseg.models.package import EngineName, Network, Precision
+from batchseg.predict.kept_network import kept_network
 from batchseg.system.timing import Stint, Stopwatch
 
 BATCH_PIXELS, MOST_TILES = 512 * 512, 16
@@ -147,11 +148,19 @@ def with_engine(recipe: Recipe, name: EngineName, precision: Precision) -> Recip
     bake = recipe.bake
     if bake is not None and bake.pixels == "uint8" and not engine(name).takes_uint8:
         bake = None if bake.output == "classes" else replace(bake, pixels="float32")
-    return replace(recipe, engine=name, precision=precision, bake=bake)
+    quantized = recipe.quantized if (name, precision) == ("openvino", "int8") else None
+    return replace(recipe, engine=name, precision=precision, bake=bake, quantized=quantized)
 
 
 def network_for(recipe: Recipe) -> Network:
-    """What the recipe's engine loads: derived now, unless a cache has it. Raises ModelError."""
+    """What the recipe's engine loads: derived or fetched now, unless a cache has it.
+
+    Raises:
+        ModelError: it cannot be derived; or a quantised network is not the one that was kept.
+        StoppedError: a quantised network cannot be read.
+    """
+    if recipe.quantized is not None:
+        return kept_network(recipe, recipe.quantized)
     side = recipe.tile_size
     return prepare_network(
         recipe.model,

@@ -24,6 +24,7 @@ def reference_recipe(recipe: Recipe) -> Recipe:
         device=recipe.facts.device,
         bake=None,
         confidence=False,
+        quantized=None,
     )
 
 

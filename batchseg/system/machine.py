@@ -11,6 +11,9 @@ from batchseg.system.cgroups import cpu_limit, memory_limit
 BF16_FLAGS = ("amx_bf16", "avx512_bf16")
 """Linux's names of instructions that multiply bf16 faster than fp32."""
 
+INT8_FLAGS = ("amx_int8", "avx512_vnni", "avx_vnni")
+"""Of instructions that add up int8 products exactly: older ones do it in three steps, and saturate."""
+
 PREDICTOR_BYTES = 2**30
 """Of a predictor's process, with what it has in flight: 0.4 to 0.7 GB were measured on CPUs."""
 
@@ -30,6 +33,13 @@ def has_fast_bf16() -> bool:
     limit = _isa_limit()
     allowed = not limit or any(word in limit for word in ("bf16", "fp16", "amx", "all"))
     return allowed and any(flag in _flags() for flag in BF16_FLAGS)
+
+
+def has_fast_int8() -> bool:
+    """The same of int8. Where it is, all sums of int8 are equal, whatever the CPU class."""
+    limit = _isa_limit()
+    allowed = not limit or any(word in limit for word in ("vnni", "bf16", "fp16", "amx", "all"))
+    return allowed and any(flag in _flags() for flag in INT8_FLAGS)
 
 
 def _isa_limit() -> str:

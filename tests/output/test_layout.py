@@ -8,8 +8,9 @@ import structure
 import batchseg
 from batchseg.errors import OutputError
 from batchseg.output import layout
+from batchseg.system.location import Location
 
-FOLDERS = "_batchseg|masks|confidence|annotations|items|ledger|locks|runs|fragments|scratch"
+FOLDERS = "_batchseg|masks|confidence|annotations|items|ledger|locks|runs|fragments|networks|scratch"
 IN_A_PATH = re.compile(rf"(^|/)({FOLDERS})/|/({FOLDERS})$|output\.json|items\.parquet|summary\.json")
 ALONE = re.compile("_batchseg|annotations|ledger|locks|runs|fragments|scratch")
 """Folders that are no words of a job file or of a table besides."""
@@ -64,6 +65,7 @@ def test_batchsegs_own_files_lie_where_earlier_versions_put_them():
         layout.run_file("/out", "1-a", layout.LOG): "runs/1-a/log.txt",
         layout.run_file("/out", "1-a", layout.SUMMARY): "runs/1-a/summary.json",
         layout.fragment_file(folder, "mask", 0, 64): "fragments/mask-00000000-00000064.tif",
+        Location.of("/out").below(layout.network_path("ab")): "networks/ab.zip",
         layout.scratch_folder("/out"): "scratch",
     }
     for place, path in places.items():

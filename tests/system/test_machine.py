@@ -7,7 +7,7 @@ import pytest
 
 from batchseg.system import machine
 from batchseg.system.cgroups import Limit
-from batchseg.system.machine import cpu_class, has_fast_bf16
+from batchseg.system.machine import cpu_class, has_fast_bf16, has_fast_int8
 
 
 @pytest.mark.parametrize(
@@ -28,6 +28,25 @@ def test_the_class_is_the_widest_instruction_set(
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", limit)
     assert cpu_class() == name
     assert has_fast_bf16() == fast
+
+
+@pytest.mark.parametrize(
+    ("flags", "limit", "fast"),
+    [
+        (["avx512f", "avx512_vnni", "avx512_bf16", "amx_int8"], "", True),
+        (["avx2", "avx_vnni"], "AVX2_VNNI", True),
+        (["avx512f", "avx512_vnni"], "AVX512_CORE_BF16", True),
+        (["avx512f", "avx512_vnni"], "AVX512_CORE", False),
+        (["avx2", "avx512f"], "", False),
+        (["avx2"], "AVX2_VNNI", False),
+    ],
+)
+def test_int8_is_fast_where_instructions_add_it_up(
+    flags: list[str], limit: str, fast: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "_flags", lambda: flags)
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", limit)
+    assert has_fast_int8() == fast
 
 
 def test_paddle_agrees_on_this_machine() -> None:
