@@ -16,7 +16,7 @@ from batchseg.models.package import Geometry, LimitLong, ModelPackage, Resize, R
 from batchseg.models.transforms import DEFAULT_MEAN, DEFAULT_STD
 
 if TYPE_CHECKING:
-    from batchseg.predict.engine_trials import Bench, Trial
+    from batchseg.predict.trial import Bench, Trial
 
 
 def add_model_commands(commands: Any, job: argparse.ArgumentParser) -> None:

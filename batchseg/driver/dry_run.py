@@ -33,8 +33,8 @@ from batchseg.pixels.area import read_area
 from batchseg.pixels.band_order import turned_warning
 from batchseg.pixels.header import read_headers_here
 from batchseg.pixels.value_samples import sample_alone
-from batchseg.predict.engine_choice import Occasion, try_engines
-from batchseg.predict.engine_trials import Bench
+from batchseg.predict.engine_choice import try_engines
+from batchseg.predict.trial import Bench, Occasion
 from batchseg.system import storage
 from batchseg.system.amounts import counted
 from batchseg.system.machine import describe_limits

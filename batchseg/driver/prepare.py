@@ -4,6 +4,7 @@
 of this kind has done it.
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -33,12 +34,14 @@ from batchseg.output.columns import first_output
 from batchseg.output.layout import CONFIDENCE, MASKS, result_folder
 from batchseg.output.ledger import Ledger
 from batchseg.output.mask_names import first_rule, shown_rule
+from batchseg.output.quantized import store
 from batchseg.output.state import OutputState, check_pixel_settings, load_state
 from batchseg.pixels.area import read_area
 from batchseg.pixels.usual_values import Usual
 from batchseg.predict.choice import Choice
-from batchseg.predict.engine_choice import ENGINES, Occasion, choose, is_open
+from batchseg.predict.engine_choice import ENGINES, choose, is_open
 from batchseg.predict.probe import probed_once
+from batchseg.predict.trial import Occasion
 from batchseg.system.machine import cpu_class
 from batchseg.system.threads import start_aside, wait_for
 
@@ -176,9 +179,21 @@ def _recipe_of(
     )
     choosing = start_aside(partial(choose, config, recipe, kept, occasion, say=say))
     recipe, choice = wait_for(choosing, stop)
+    if executor is not None and choice is not None:
+        recipe, choice = _kept_with_output(config, recipe, choice)
     if not replace_all and choice is not None:
         check_pixel_settings(state, recipe.settings(), config.output)
     return recipe, product, choice
+
+
+def _kept_with_output(config: JobConfig, recipe: Recipe, choice: Choice) -> tuple[Recipe, Choice]:
+    """A network that was quantised for the output lies in it: every host and every night takes the same."""
+    made = recipe.quantized
+    if made is None or made.root == config.output:
+        return recipe, choice
+    stored = store(config.output, made)
+    known = {**dataclasses.asdict(stored), "root": ""}  # wherever the output is moved
+    return replace(recipe, quantized=stored), replace(choice, quantized=known)
 
 
 def check_tiles(

@@ -26,6 +26,7 @@ from batchseg.job.settings import (
     Rule,
     Scale,
     SceneSet,
+    Truth,
 )
 from batchseg.job.variables import as_written, fill_in, names_in, plain
 from batchseg.models.package import PALETTE, ClassInfo, ModelOptions, Normalize
@@ -134,7 +135,7 @@ def _to_config(job: JobFile, name: str, folder: Path) -> JobConfig:
         "storage": plain(job.storage),
         "inputs": tuple((name, _input(given, folder)) for name, given in inputs),
         "model": _model_options(job.model, folder),
-        "gate": Gate(**job.gate.model_dump()),
+        "gate": _gate(job.gate, folder),
         "tile_size": None if job.tile_size == "auto" else job.tile_size,
         "halo": None if job.halo == "auto" else job.halo,
         "executor": _executor(job),
@@ -153,6 +154,14 @@ def _to_config(job: JobFile, name: str, folder: Path) -> JobConfig:
     config = JobConfig(**values)
     _check_rules(config)
     return config
+
+
+def _gate(gate: schema_parts.Gate, folder: Path) -> Gate:
+    truth = None
+    if gate.truth is not None:
+        given = gate.truth
+        truth = Truth(images=absolute(given.images, folder), labels=absolute(given.labels, folder))
+    return Gate(**gate.model_dump(exclude={"truth"}), truth=truth)
 
 
 def _executor(job: JobFile) -> Literal["ray", "processes", "inline"]:

@@ -90,7 +90,11 @@ def reference_engine(model: ModelPackage) -> EngineName:
 
 def named_engine(config: JobConfig, model: ModelPackage) -> EngineName:
     """The job's engine; where it names none, or leaves it to be chosen, the reference engine."""
-    return reference_engine(model) if config.engine == "auto" else config.engine
+    if config.engine != "auto":
+        return config.engine
+    if config.precision == "int8" and not model.quantized:
+        return "openvino"  # alone runs what is quantised here
+    return reference_engine(model)
 
 
 USUAL_HALO = 64

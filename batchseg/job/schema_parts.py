@@ -167,6 +167,14 @@ class Model(Strict):
     """The key of an [encrypted model](models.md#encrypted-models)."""
 
 
+class Truth(Strict):
+    images: Annotated[str, Field(min_length=1)]
+    """A folder, a glob or a manifest of images of which somebody knows the classes."""
+    labels: Annotated[str, Field(min_length=1)]
+    """The same of their labels: rasters of class ids with the images' sizes and names, whatever the ending.
+    What is no class of the model counts for nothing."""
+
+
 class Gate(Strict):
     margin: Number = Field(default=0.05, ge=0, lt=1)
     """The reference is sure of a pixel whose two best probabilities lie further apart than this. Pixels of
@@ -179,6 +187,11 @@ class Gate(Strict):
     """Tiles of the job's own data on which each engine is tried."""
     seconds: Number = Field(default=1.5, gt=0)
     """How long the speed of each engine is measured."""
+    truth: Truth | None = None
+    """`{images: held-out/images, labels: held-out/labels}`: then accuracy decides about an engine, not how
+    near it is to the reference, and `auto` tries int8 as well."""
+    miou_drop: Number = Field(default=0.005, ge=0, le=1)
+    """By how much an engine's mean IoU against the truth may be below the reference's."""
     budget: Number = Field(default=20.0, ge=0)
     """Seconds that the trials of an output may take, or a twentieth of its work where that is more. `0`: no
     trials, and what the job leaves open is as the model has it."""

@@ -83,6 +83,16 @@ class RegionOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Truth:
+    """Images and their classes, paired by name."""
+
+    images: str
+    """A folder, a glob or a manifest."""
+    labels: str
+    """The same: rasters of class ids, of the images' sizes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Gate:
     """How near an engine that is not the model's own must come to it, and what trials may cost."""
 
@@ -96,6 +106,10 @@ class Gate:
     """Probe tiles, of the job's own data."""
     seconds: float = 1.5
     """Of steady work by which an engine's speed is measured, after every tile was predicted once."""
+    truth: Truth | None = None
+    """With it accuracy decides about an engine, and networks in int8 are candidates."""
+    miou_drop: float = 0.005
+    """By which an engine's mean IoU against the truth may be below the reference's."""
     budget: float = 20.0
     """Seconds that all trials may take, or a twentieth of the work where that is more; 0: none are made."""
 

@@ -1,6 +1,7 @@
 """A recipe's network in int8, made on tiles of its own data."""
 
 import pickle
+import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from batchseg.engines.graphs.cache import cache_key, cached_folder
 from batchseg.engines.graphs.quantize import pack, quantize
 from batchseg.errors import ModelError
 from batchseg.job.recipe import Quantized, Recipe
@@ -58,6 +60,20 @@ def calibrate(
             msg = f"model: the process that quantised {recipe.model.network} {e}"
             raise ModelError(msg) from e
     return Quantized(root=str(folder), path=FILE, digest=sha256(str(target)))
+
+
+def kept_in_cache(made: Quantized) -> Quantized:
+    """The same, copied to where it stays until it is stored with an output, and for the next output.
+
+    Raises:
+        StoppedError: the cache's disk is full or failing.
+    """
+
+    def make(folder: Path) -> None:
+        shutil.copyfile(Path(made.root) / made.path, folder / FILE)
+
+    folder = cached_folder(cache_key({"what": "int8", "file": made.digest}), make)
+    return Quantized(root=str(folder), path=FILE, digest=made.digest)
 
 
 def _float_recipe(recipe: Recipe) -> Recipe:

@@ -8,9 +8,9 @@ from typing import Any, Literal
 
 from batchseg.job.recipe import engine_words
 from batchseg.models.package import EngineName, Precision
-from batchseg.predict.engine_trials import Bench, Trial
 from batchseg.predict.halo import HaloFigure
 from batchseg.predict.tile_size import TileFigure
+from batchseg.predict.trial import Bench, Trial
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +42,9 @@ class Choice:
     remembered: bool = False
     """Whether trials of another output decided."""
     untried: tuple[str, ...] = ()
+    quantized: Mapping[str, Any] | None = None
+    """root, path and digest of a network that was quantised for this; root is empty where it lies in the
+    output itself."""
     seconds_per_tile: float | None = None
     """Of one predictor beside the others, as it was tried."""
 
@@ -110,6 +113,7 @@ def figures(trial: Trial) -> dict[str, Any]:
         "sure_differ": None if found is None or found.sure is None else round(1 - found.sure_share, 7),
         "iou": found and {str(class_id): round(value, 5) for class_id, value in found.iou},
         "confidence_difference": found and found.confidence_difference,
+        "miou": trial.accuracy and round(trial.accuracy.mean_iou, 5),
         "reason": trial.reason,
     }
 
@@ -139,6 +143,8 @@ def describe_trial(trial: Trial) -> str:
             parts.append(f"worst IoU {near.worst_iou[1]:.4f} (class {near.worst_iou[0]})")
         if near.confidence_difference is not None:
             parts.append(f"confidence off by {near.confidence_difference:.3f} at most")
+    if trial.accuracy is not None:
+        parts.append(f"mean IoU {trial.accuracy.mean_iou:.4f} against the truth")
     if trial.bare:
         return f"{trial.name}, the bare network: {', '.join(parts)}"
     parts.append(f"out: {trial.reason}" if trial.reason else "passed")

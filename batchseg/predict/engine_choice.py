@@ -1,29 +1,20 @@
 """Which engine, precision, tile and graph an output is made with: decided once per output, then kept."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from typing import Any, get_args
 
-from batchseg.engines.base import engine
-from batchseg.errors import ConfigError, ModelError
 from batchseg.inputs.source import Source
 from batchseg.job.recipe import Recipe
 from batchseg.job.resolve import reference_engine
 from batchseg.job.settings import JobConfig
 from batchseg.models.package import EngineName, Precision
-from batchseg.predict.choice import (
-    Choice,
-    describe_bench,
-    figures,
-    halo_figures,
-    looser,
-    side_figures,
-)
-from batchseg.predict.engine_trials import Bench, Scope, Trial, bench, compare
+from batchseg.predict.choice import Choice, describe_bench, figures, halo_figures, side_figures
+from batchseg.predict.engine_trials import bench
 from batchseg.predict.halo import describe as describe_halos
-from batchseg.predict.predictor import network_for, with_engine
-from batchseg.predict.probe import offers, try_out
+from batchseg.predict.named_engine import as_named, known_of
+from batchseg.predict.predictor import with_engine
 from batchseg.predict.remembered import (
     recall_choice,
     recall_shapes,
@@ -31,9 +22,10 @@ from batchseg.predict.remembered import (
     remember_halos,
     remember_shapes,
 )
-from batchseg.predict.samples import Samples, sample_crops, source_shapes, tried_of
+from batchseg.predict.samples import sample_crops, source_shapes, tried_of
+from batchseg.predict.settled import as_before, bakeable, conversion_digest, is_own
 from batchseg.predict.tile_size import work
-from batchseg.system import fetch
+from batchseg.predict.trial import Bench, Occasion, Scope
 
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 ENGINES: tuple[EngineName, ...] = get_args(EngineName)
@@ -47,20 +39,6 @@ STARTS = 6.0
 PASSES = 4
 """How often trials predict as many tiles as the gate asks for: the reference, for its answers and for their
 choice, an engine, and its speed."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Occasion:
-    """Where and for whom a choice is made."""
-
-    sources: Sequence[Source]
-    """Some of the job's; none: nothing can be tried."""
-    count: int
-    """Sources of the job."""
-    workers: int
-    """Predictors at work at the same time."""
-    tries: bool = True
-    """False: a plan, which tries nothing."""
 
 
 def asked_for(config: JobConfig) -> dict[str, Any]:
@@ -108,11 +86,11 @@ def choose(
         ConfigError: no source gives a tile to try engines with.
     """
     if kept is not None and (kept.compared is not False or not (occasion.tries and occasion.sources)):
-        recipe = _as_before(config, recipe, kept)
+        recipe = as_before(config, recipe, kept)
         if kept.compared is None and not kept.trials and not is_own(recipe):
             say(_never_compared(config, recipe))
         return recipe, kept
-    recipe, notes = _bakeable(with_engine(recipe, recipe.engine, recipe.precision))
+    recipe, notes = bakeable(with_engine(recipe, recipe.engine, recipe.precision))
     for note in notes:
         say(note)
     if is_open(config, None):
@@ -122,7 +100,7 @@ def choose(
         recipe, choice = found
         choice = replace(choice, notes=(*notes, *choice.notes))
     else:
-        trials, compared = _named(config, recipe, occasion, say)
+        recipe, trials, compared = as_named(config, recipe, occasion, say)
         choice = _choice_of(config, recipe, trials=trials, compared=compared, notes=notes)
     if choice.trials:
         say(f"chosen: {choice.summary}")
@@ -137,9 +115,10 @@ def _choice_of(config: JobConfig, recipe: Recipe, **found: Any) -> Choice:
         device=recipe.device,
         baked=recipe.bake is not None,
         asked=asked_for(config),
-        conversion=_conversion_digest(recipe),
+        conversion=conversion_digest(recipe),
         tile_size=recipe.tile_size,
         halo=recipe.halo,
+        quantized=None if recipe.quantized is None else asdict(recipe.quantized),
         **found,
     )
 
@@ -177,7 +156,7 @@ def _untried(
     config: JobConfig, recipe: Recipe, occasion: Occasion, why: str, say: Callable[[str], None]
 ) -> tuple[Recipe, Choice]:
     """What is left open as the model has it; an engine that is named is compared all the same."""
-    trials, compared = _named(config, recipe, occasion, say)
+    recipe, trials, compared = as_named(config, recipe, occasion, say)
     notes = (why,) if why else ()
     return recipe, _choice_of(config, recipe, trials=trials, compared=compared, notes=notes)
 
@@ -219,7 +198,7 @@ def _with_speed(recipe: Recipe, choice: Choice) -> Recipe:
 
 
 def _as_tried(config: JobConfig, recipe: Recipe, before: Choice) -> Recipe:
-    recipe = _as_before(config, recipe, before)
+    recipe = as_before(config, recipe, before)
     return _with_speed(recipe, before)
 
 
@@ -270,6 +249,8 @@ def scope_of(
         sources=occasion.count,
         seconds=seconds,
         everything=everything,
+        known=known_of(config, recipe),
+        int8=config.gate.truth is not None or config.precision == "int8" or everything,
     )
 
 
@@ -277,34 +258,18 @@ def _chosen(recipe: Recipe, found: Bench) -> Recipe:
     """The recipe as the trial that was chosen ran it."""
     best = found.chosen
     recipe = replace(with_engine(recipe, best.engine, best.precision), device=best.device)
-    recipe = recipe.tiled(found.tile_size, found.halo)
+    recipe = replace(recipe.tiled(found.tile_size, found.halo), quantized=found.quantized)
     return replace(recipe, bake=None) if best.bare else recipe
 
 
-def _named(
-    config: JobConfig, recipe: Recipe, occasion: Occasion, say: Callable[[str], None]
-) -> tuple[tuple[Mapping[str, Any], ...], bool]:
-    """What a named engine showed, and whether it may be trusted; nothing where it is the model's own.
-
-    Raises:
-        ModelError: this machine cannot run it, or it answers otherwise than the model's own.
-        ConfigError: no source gives a tile to compare them with.
-    """
-    own = reference_engine(recipe.model)
-    if (recipe.engine, recipe.precision) == (own, "fp32"):
-        return (), True
-    _check_offer(recipe)
-    if not is_own(recipe) and occasion.tries and occasion.sources:
-        return (figures(_prove(config, recipe, occasion, say)),), True
-    try_out(recipe)
-    if not is_own(recipe) and not occasion.tries:
-        say(f"the first run compares {recipe.engine} with {own} on its own tiles")
-    return (), is_own(recipe)
-
-
-def is_own(recipe: Recipe) -> bool:
-    """Whether the network runs on the runtime that it was made for."""
-    return recipe.engine == reference_engine(recipe.model)
+def try_engines(
+    config: JobConfig, recipe: Recipe, occasion: Occasion, *, say: Callable[[str], None]
+) -> Bench:
+    """Bench every engine and precision there is, and the tiles and halos that the job leaves open."""
+    samples = sample_crops(recipe, occasion.sources)
+    recipe, _ = bakeable(recipe)
+    scope = scope_of(config, recipe, occasion, seconds=float("inf"), everything=True)
+    return bench(recipe, samples, scope, say=say)
 
 
 def _never_compared(config: JobConfig, recipe: Recipe) -> str:
@@ -313,113 +278,3 @@ def _never_compared(config: JobConfig, recipe: Recipe) -> str:
         f"{recipe.engine} was named for this output and never compared with {own}, the model's own engine: "
         f"`batchseg model bench {config.path}` does it"
     )
-
-
-def _prove(config: JobConfig, recipe: Recipe, occasion: Occasion, say: Callable[[str], None]) -> Trial:
-    """The trial that a named engine passed.
-
-    Raises:
-        ModelError: it answers otherwise than the model's own engine, crashes or hangs.
-        ConfigError: no source gives a tile to compare them with.
-    """
-    own = reference_engine(recipe.model)
-    try:
-        samples = sample_crops(recipe, occasion.sources)
-    except ConfigError as e:
-        msg = (
-            f"{config.path}: engine: {recipe.engine} must be compared with {own}, the model's own, first: {e}"
-        )
-        raise ConfigError(msg) from e
-    scope = Scope(
-        engines=(recipe.engine,), precisions=(recipe.precision,), workers=occasion.workers, gate=config.gate
-    )
-    found = compare(recipe, samples, scope, say=say)
-    for line in describe_bench(found):
-        say(f"  {line}")
-    trial = found.chosen
-    if trial.reason is None:
-        return trial
-    msg = f"model: {trial.name} answers otherwise than {own}, the model's own engine: {trial.reason}"
-    raise ModelError(msg, *_remedies(recipe, trial))
-
-
-def _remedies(recipe: Recipe, trial: Trial) -> list[str]:
-    """What to do about an engine that did not pass, a line each."""
-    own = reference_engine(recipe.model)
-    lines = [f"use the model's own, engine: {own}, or engine: auto, which takes another only if it agrees"]
-    if recipe.precision != "fp32":
-        lines.append(f"or {recipe.engine} in another precision, such as fp32")
-    if trial.agreement is not None:
-        lines.append(f"or, if that is near enough for you, {looser(trial)}")
-    return lines
-
-
-def try_engines(
-    config: JobConfig, recipe: Recipe, occasion: Occasion, *, say: Callable[[str], None]
-) -> Bench:
-    """Bench every engine and precision there is, and the tiles and halos that the job leaves open."""
-    samples: Samples = sample_crops(recipe, occasion.sources)
-    recipe, _ = _bakeable(recipe)
-    scope = scope_of(config, recipe, occasion, seconds=float("inf"), everything=True)
-    return bench(recipe, samples, scope, say=say)
-
-
-def _takes_owners_conversion(recipe: Recipe) -> bool:
-    """An ONNX file that lies beside a Paddle network may be that of other weights: it must pass the gate."""
-    formats = engine(recipe.engine).formats
-    return recipe.model.conversion is not None and recipe.model.format not in formats
-
-
-def _as_before(config: JobConfig, recipe: Recipe, kept: Choice) -> Recipe:
-    """What the job leaves open is as the output's masks were made; the caller compares what it names."""
-    name = kept.engine if config.engine == "auto" else recipe.engine
-    precision = kept.precision if config.precision == "auto" else recipe.precision
-    recipe = with_engine(recipe, name, precision)
-    if kept.tile_size is not None and kept.halo is not None and recipe.fit != "resize":
-        recipe = recipe.tiled(
-            kept.tile_size if config.tile_size is None else recipe.tile_size,
-            kept.halo if config.halo is None else recipe.halo,
-        )
-    if name == kept.engine and config.device == "auto":
-        recipe = replace(recipe, device=kept.device)
-    if kept.asked.get("bake") and not kept.baked:
-        recipe = replace(recipe, bake=None)
-    if (name, precision) == (kept.engine, kept.precision):
-        _check_offer(recipe, f"; this output's masks were made by {kept.summary}. Use another output")
-        if _conversion_digest(recipe) != kept.conversion:
-            msg = (
-                f"model: {recipe.model.conversion or 'the ONNX file beside the network'} is not the one that "
-                f"this output was made with; use another output, or --replace"
-            )
-            raise ModelError(msg)
-    return recipe
-
-
-def _conversion_digest(recipe: Recipe) -> str | None:
-    """sha256 of the owner's conversion, if this engine takes it."""
-    if recipe.model.conversion is None or not _takes_owners_conversion(recipe):
-        return None
-    return fetch.sha256(recipe.model.conversion)
-
-
-def _check_offer(recipe: Recipe, remedy: str = "") -> None:
-    """Raises ModelError where this machine cannot run the recipe's engine and precision."""
-    known = offers(recipe.engine, recipe.model, recipe.device)
-    offer = next((offer for offer in known if offer.precision == recipe.precision), None)
-    reason = f"{recipe.engine} has no {recipe.precision}" if offer is None else offer.reason
-    if reason:
-        msg = f"model: {recipe.engine} in {recipe.precision} on {recipe.device}: {reason}{remedy}"
-        raise ModelError(msg)
-
-
-def _bakeable(recipe: Recipe) -> tuple[Recipe, tuple[str, ...]]:
-    """The recipe, without a bake where the graph cannot take it, and why."""
-    if recipe.bake is None:
-        return recipe, ()
-    try:
-        network_for(recipe)
-    except ModelError as e:
-        reason = str(e).removeprefix("model: ")
-        note = f"normalisation and classes stay outside the network: {reason}"
-        return replace(recipe, bake=None), (note,)
-    return recipe, ()

@@ -77,7 +77,7 @@ def sample_crops(recipe: Recipe, sources: Sequence[Source], *, crops: int = CROP
 
 def tried_of(sources: Sequence[Source]) -> list[Source]:
     """Those that are opened to find crops in."""
-    return [sources[number] for number in _spread(len(sources), SOURCES)]
+    return [sources[number] for number in spread_over(len(sources), SOURCES)]
 
 
 def source_shapes(recipe: Recipe, sources: Sequence[Source]) -> tuple[tuple[int, int], ...]:
@@ -164,7 +164,7 @@ def _of_scene(scene: Scene, recipe: Recipe, count: int, where: dict[str, str]) -
     grid = ShardGrid(tiles=tile_grid(whole, scene.height, scene.width), tiles_hw=(1, 1))
     scale = of_scene(recipe, scene).scale
     found: list[tuple[int, Sample]] = []
-    for index in _spread(grid.count, 2 * count):
+    for index in spread_over(grid.count, 2 * count):
         try:
             (held,), _ = read_shards(scene, whole, (grid.shard(index),))
         except SourceError:
@@ -177,7 +177,7 @@ def _of_scene(scene: Scene, recipe: Recipe, count: int, where: dict[str, str]) -
     return [sample for _, sample in found[:count]]
 
 
-def _spread(length: int, count: int) -> list[int]:
+def spread_over(length: int, count: int) -> list[int]:
     """Up to `count` of the indices 0..length-1, in the middles of equal parts."""
     count = min(length, count)
     return [(2 * number + 1) * length // (2 * count) for number in range(count)]

@@ -31,6 +31,9 @@ from batchseg.system.machine import memory_bytes
 LABELLED = 48
 """Tiles at most among which those are chosen that show most classes."""
 
+KNOWN = 48
+"""Tiles at most of which the classes are known."""
+
 CROPS_FILE = "crops"
 
 
@@ -51,6 +54,8 @@ class Question:
     tiles: int
     """That are to be chosen for trials."""
     margin: float
+    own: int
+    """Crops of the job's own data, which come first; behind them are those whose classes are known."""
     seconds: float
     """That a process may take for each of the halo, the side, the answers and their speed; one sample, and
     its share of `tiles`, are looked at in any case."""
@@ -83,6 +88,8 @@ class Survey:
     sides: tuple[TileFigure, ...]
     """The usual one first. Empty: none was tried."""
     answered: tuple[Answered, ...]
+    known: tuple[Answered, ...]
+    """Tiles of the crops whose classes are known."""
     tiles_per_second: float
     """Of the bare network, all processes together."""
     memory: int
@@ -113,12 +120,14 @@ def survey(question: Question, folder: str, meeting: Meeting) -> Survey:
         Exception: whatever the engine raises.
     """
     silence_stdout()
-    crops, recipe = load_crops(folder), question.recipe
-    scorer = Scorer(recipe)
+    loaded, recipe = load_crops(folder), question.recipe
+    crops, scorer = loaded[: question.own], Scorer(recipe)
     halo, halos = _halo(question, scorer, crops, meeting)
     side, sides = _side(question, scorer, crops, halo, halos, meeting)
     tiles = tiles_of(crops, side, halo)[: max(LABELLED, question.tiles)]
-    labels = _labels(question, scorer, crops, tiles, side, halo, meeting)
+    least = math.ceil(question.tiles / meeting.count)
+    labels = _labels(scorer, crops, _in_time(meeting.share(tiles), question.seconds, least), side, halo)
+    known = _labels(scorer, loaded, meeting.share(known_tiles(loaded, question.own, side, halo)), side, halo)
     counts: dict[TileAt, dict[int, int]] = {}
     for part in meeting.exchange("classes", {at: _sure(one, question.margin) for at, one in labels.items()}):
         counts |= part
@@ -130,6 +139,7 @@ def survey(question: Question, folder: str, meeting: Meeting) -> Survey:
         halos=halos,
         sides=sides,
         answered=tuple(Answered(at=at, labels=labels[at]) for at in chosen if at in labels),
+        known=tuple(Answered(at=at, labels=one) for at, one in known.items()),
         tiles_per_second=speed,
         memory=peak_bytes(),
     )
@@ -137,16 +147,17 @@ def survey(question: Question, folder: str, meeting: Meeting) -> Survey:
 
 def joined(parts: Sequence[Survey]) -> Survey:
     """What all processes found."""
-    answered = sorted(
-        (one for part in parts for one in part.answered),
-        key=lambda one: (one.at.crop, one.at.row, one.at.col),
-    )
     return replace(
         parts[0],
-        answered=tuple(answered),
+        answered=_in_order(one for part in parts for one in part.answered),
+        known=_in_order(one for part in parts for one in part.known),
         tiles_per_second=sum(part.tiles_per_second for part in parts),
         memory=max(part.memory for part in parts),
     )
+
+
+def _in_order(answered: Iterable[Answered]) -> tuple[Answered, ...]:
+    return tuple(sorted(answered, key=lambda one: (one.at.crop, one.at.row, one.at.col)))
 
 
 def _in_time(items: Iterable[Any], seconds: float, at_least: int = 1) -> Iterator[Any]:
@@ -254,6 +265,11 @@ def _grid(crop: Sample, side: int, halo: int) -> TileGrid:
     return TileGrid(height=height, width=width, tile_size=side, halo=halo)
 
 
+def core_of(crop: Sample, at: TileAt, side: int, halo: int) -> Window:
+    """Where a tile's core lies in its crop."""
+    return _grid(crop, side, halo).tile(at.row, at.col).core
+
+
 def cut(crop: Sample, at: TileAt, side: int, halo: int) -> NDArray[Any]:
     """The raw pixels (C, side, side) of a tile."""
     grid = _grid(crop, side, halo)
@@ -262,19 +278,15 @@ def cut(crop: Sample, at: TileAt, side: int, halo: int) -> NDArray[Any]:
 
 
 def _labels(
-    question: Question,
-    scorer: Scorer,
-    crops: Sequence[Sample],
-    tiles: Sequence[TileAt],
-    side: int,
-    halo: int,
-    meeting: Meeting,
+    scorer: Scorer, crops: Sequence[Sample], tiles: Iterable[TileAt], side: int, halo: int
 ) -> dict[TileAt, Labels]:
-    least = math.ceil(question.tiles / meeting.count)
-    return {
-        at: scorer.labels(cut(crops[at.crop], at, side, halo), crops[at.crop], halo)
-        for at in _in_time(meeting.share(tiles), question.seconds, least)
-    }
+    return {at: scorer.labels(cut(crops[at.crop], at, side, halo), crops[at.crop], halo) for at in tiles}
+
+
+def known_tiles(crops: Sequence[Sample], own: int, side: int, halo: int) -> list[TileAt]:
+    """Tiles of the crops behind the job's own."""
+    tiles = tiles_of(crops[own:], side, halo)
+    return [replace(at, crop=own + at.crop) for at in tiles[:KNOWN]]
 
 
 def _sure(labels: Labels, margin: float) -> dict[int, int]:

@@ -12,7 +12,7 @@ from photographs import encoded, listed, spotted
 from batchseg.errors import ConfigError
 from batchseg.inputs.scene_rows import some_sources
 from batchseg.job.settings import Fit
-from batchseg.predict.samples import _spread, sample_tiles
+from batchseg.predict.samples import sample_crops, spread_over
 
 
 def sources(folder: Path):
@@ -21,7 +21,7 @@ def sources(folder: Path):
 
 @given(st.integers(0, 1000), st.integers(1, 20))
 def test_indices_are_spread_over_the_whole(length, count):
-    indices = _spread(length, count)
+    indices = spread_over(length, count)
     assert indices == sorted(set(indices))
     assert len(indices) == min(length, count)
     assert all(0 <= index < length for index in indices)

@@ -1,0 +1,90 @@
+"""What is settled about how a network runs: by the machine, by its graph, and by an output's earlier runs."""
+
+from dataclasses import replace
+
+from batchseg.engines.base import engine
+from batchseg.engines.graphs.quantize import int8_offer
+from batchseg.errors import ModelError
+from batchseg.job.recipe import Quantized, Recipe
+from batchseg.job.resolve import reference_engine
+from batchseg.job.settings import JobConfig
+from batchseg.predict.choice import Choice
+from batchseg.predict.predictor import network_for, with_engine
+from batchseg.predict.probe import offers
+from batchseg.system import fetch
+
+
+def is_own(recipe: Recipe) -> bool:
+    """Whether the network runs on the runtime that it was made for."""
+    return recipe.engine == reference_engine(recipe.model)
+
+
+def is_quantised_here(recipe: Recipe) -> bool:
+    """Whether the job asks for int8 of a network that arrived in floats."""
+    return recipe.precision == "int8" and not recipe.model.quantized
+
+
+def _takes_owners_conversion(recipe: Recipe) -> bool:
+    """An ONNX file that lies beside a Paddle network may be that of other weights: it must pass the gate."""
+    formats = engine(recipe.engine).formats
+    return recipe.model.conversion is not None and recipe.model.format not in formats
+
+
+def as_before(config: JobConfig, recipe: Recipe, kept: Choice) -> Recipe:
+    """What the job leaves open is as the output's masks were made; the caller compares what it names."""
+    name = kept.engine if config.engine == "auto" else recipe.engine
+    precision = kept.precision if config.precision == "auto" else recipe.precision
+    recipe = with_engine(recipe, name, precision)
+    if kept.tile_size is not None and kept.halo is not None and recipe.fit != "resize":
+        recipe = recipe.tiled(
+            kept.tile_size if config.tile_size is None else recipe.tile_size,
+            kept.halo if config.halo is None else recipe.halo,
+        )
+    if name == kept.engine and config.device == "auto":
+        recipe = replace(recipe, device=kept.device)
+    if kept.asked.get("bake") and not kept.baked:
+        recipe = replace(recipe, bake=None)
+    if kept.quantized is not None and (name, precision) == (kept.engine, kept.precision):
+        made = Quantized(**kept.quantized)
+        recipe = replace(recipe, quantized=replace(made, root=made.root or config.output))
+    if (name, precision) == (kept.engine, kept.precision):
+        check_offer(recipe, f"; this output's masks were made by {kept.summary}. Use another output")
+        if conversion_digest(recipe) != kept.conversion:
+            msg = (
+                f"model: {recipe.model.conversion or 'the ONNX file beside the network'} is not the one that "
+                f"this output was made with; use another output, or --replace"
+            )
+            raise ModelError(msg)
+    return recipe
+
+
+def conversion_digest(recipe: Recipe) -> str | None:
+    """sha256 of the owner's conversion, if this engine takes it."""
+    if recipe.model.conversion is None or not _takes_owners_conversion(recipe):
+        return None
+    return fetch.sha256(recipe.model.conversion)
+
+
+def check_offer(recipe: Recipe, remedy: str = "") -> None:
+    """Raises ModelError where this machine cannot run the recipe's engine and precision."""
+    known = list(offers(recipe.engine, recipe.model, recipe.device))
+    if recipe.engine == "openvino" and is_quantised_here(recipe):
+        known = [int8_offer(recipe.model, recipe.device)]
+    offer = next((offer for offer in known if offer.precision == recipe.precision), None)
+    reason = f"{recipe.engine} has no {recipe.precision}" if offer is None else offer.reason
+    if reason:
+        msg = f"model: {recipe.engine} in {recipe.precision} on {recipe.device}: {reason}{remedy}"
+        raise ModelError(msg)
+
+
+def bakeable(recipe: Recipe) -> tuple[Recipe, tuple[str, ...]]:
+    """The recipe, without a bake where the graph cannot take it, and why."""
+    if recipe.bake is None:
+        return recipe, ()
+    try:
+        network_for(recipe)
+    except ModelError as e:
+        reason = str(e).removeprefix("model: ")
+        note = f"normalisation and classes stay outside the network: {reason}"
+        return replace(recipe, bake=None), (note,)
+    return recipe, ()

@@ -1,0 +1,172 @@
+"""Images of which somebody knows the classes: with them accuracy decides about an engine, not agreement."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
+
+import numpy as np
+from rasterio.windows import Window as RasterioWindow
+
+from batchseg.errors import ConfigError, SourceError
+from batchseg.inputs.listing import list_inputs
+from batchseg.inputs.scene_rows import to_sources
+from batchseg.inputs.source import Scene, Source
+from batchseg.job.recipe import Recipe
+from batchseg.job.settings import Gate, JobConfig, Photographs, Truth
+from batchseg.pixels.fit import mismatch, of_scene, tile_grid
+from batchseg.pixels.gdal import gdal, source_errors
+from batchseg.pixels.grid import ShardGrid, Window
+from batchseg.pixels.header import read_header
+from batchseg.pixels.read import read_shards
+from batchseg.pixels.stack import open_source
+from batchseg.predict.gate import Ids
+from batchseg.predict.samples import SAMPLE_TIMEOUT, Sample, spread_over
+from batchseg.system import fetch, storage
+from batchseg.system.processes import each_in_fresh_process
+
+PAIRS = 24
+"""Images that are looked at."""
+
+CROP_SIDE = 1024
+"""Pixels of each per side at most: those of its middle."""
+
+LEAST_PIXELS = 1000
+"""Of a class in the truth, or it has no IoU: each of a few pixels would weigh as much as all of another."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """A crop with its classes."""
+
+    sample: Sample
+    classes: Ids
+    """(H, W); what is no class of the model counts for nothing."""
+
+
+def known_crops(config: JobConfig, recipe: Recipe, truth: Truth) -> list[Known]:
+    """Crops of pairs of an image and its labels, which have one name but for the ending.
+
+    Raises:
+        ConfigError: there is no pair, or none that can be read and fits.
+    """
+    images = _listed(config, truth.images, config.photographs)
+    by_stem = {_stem(source): source for source in _listed(config, truth.labels, None)}
+    pairs = [(image, by_stem[_stem(image)]) for image in images if _stem(image) in by_stem]
+    if not pairs:
+        msg = (
+            f"{config.path}: gate: truth: of {len(images)} images in {truth.images} none has labels in "
+            f"{truth.labels}; they are paired by name, whatever the ending: images/7.tif and labels/7.png"
+        )
+        raise ConfigError(msg)
+    chosen = [pairs[number] for number in spread_over(len(pairs), PAIRS)]
+    where = storage.environment()
+    answers = list(each_in_fresh_process(_known, chosen, recipe, where, timeout=SAMPLE_TIMEOUT))
+    found = [answer for answer in answers if isinstance(answer, Known)]
+    if not found:
+        msg = f"{config.path}: gate: truth: of {len(chosen)} pairs none can be used; the first: {answers[0]}"
+        raise ConfigError(msg)
+    return found
+
+
+def _listed(config: JobConfig, folder: str, photographs: Photographs | None) -> list[Source]:
+    config = replace(config, inputs=((None, folder),), photographs=photographs, allow_empty=True)
+    return to_sources(list_inputs(config, {})[0], config)
+
+
+def _stem(source: Source) -> str:
+    return PurePosixPath(source.source_id).stem
+
+
+def _known(pair: tuple[Source, Source], recipe: Recipe, where: dict[str, str]) -> Known | str:
+    """A crop of one pair, or why it has none."""
+    storage.adopt(where)
+    image, labels = pair
+    try:
+        sample, window, shape_hw = (_of_scene if recipe.fit is None else _of_photograph)(image, recipe)
+        with gdal(), source_errors("read", labels), open_source(labels) as dataset:
+            if (dataset.height, dataset.width) != shape_hw:
+                return (
+                    f"{labels.source_id} has {dataset.height} x {dataset.width} pixels, its image "
+                    f"{shape_hw[0]} x {shape_hw[1]}"
+                )
+            at = RasterioWindow(window.col_off, window.row_off, window.width, window.height)
+            classes = dataset.read([1], window=at)[0]
+    except (SourceError, OSError, ValueError) as e:
+        return f"{image.source_id}: {e}"
+    return Known(sample=sample, classes=np.asarray(classes).astype(np.uint16))
+
+
+_Crop = tuple[Sample, Window, tuple[int, int]]
+"""Pixels, where they lie, and the height and width of all."""
+
+
+def _of_scene(image: Source, recipe: Recipe) -> _Crop:
+    """Raises ValueError where it cannot be read or does not fit."""
+    scene = read_header(image)
+    why = mismatch(scene, recipe) if isinstance(scene, Scene) else scene.reason
+    if not isinstance(scene, Scene) or why:
+        raise ValueError(why)
+    whole = replace(recipe, tile_size=CROP_SIDE, halo=0, bake=None)
+    grid = ShardGrid(tiles=tile_grid(whole, scene.height, scene.width), tiles_hw=(1, 1))
+    (held,), _ = read_shards(scene, whole, (grid.shard(grid.count // 2),))
+    sample = Sample(pixels=held.pixels, scale=of_scene(recipe, scene).scale)
+    return sample, held.shard.read, (scene.height, scene.width)
+
+
+def _of_photograph(image: Source, recipe: Recipe) -> _Crop:
+    from batchseg.pixels.photo.decode import decode
+    from batchseg.predict.photo import Fitting
+
+    fitting = Fitting(decode(fetch.read_bytes(image.uri), image.uri), recipe)
+    height, width = fitting.shape_hw
+    window = Window(
+        row_off=max(0, height - CROP_SIDE) // 2,
+        col_off=max(0, width - CROP_SIDE) // 2,
+        height=min(height, CROP_SIDE),
+        width=min(width, CROP_SIDE),
+    )
+    rows, cols = slice(window.row_off, window.row_stop), slice(window.col_off, window.col_stop)
+    return Sample(pixels=fitting.pixels[:, rows, cols], scale=recipe.scale), window, fitting.shape_hw
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accuracy:
+    """Of one engine's answers."""
+
+    iou: tuple[tuple[int, float], ...]
+    """(class id, IoU with the truth) of every class with LEAST_PIXELS in it."""
+
+    @property
+    def mean_iou(self) -> float:
+        """Over these classes; 0 where there are none."""
+        return sum(value for _, value in self.iou) / len(self.iou) if self.iou else 0.0
+
+
+def accuracy(pairs: Iterable[tuple[Ids, Ids]], class_count: int | None) -> Accuracy:
+    """IoU of predicted and known classes over all pixels together.
+
+    Args:
+        pairs: (predicted, known), of one shape each. Known values that are no class count for nothing.
+        class_count: of the model; None: whatever the truth shows below 255.
+    """
+    highest = 255 if class_count is None else class_count
+    both, predicted, known = (np.zeros(highest, np.int64) for _ in range(3))
+    for said, right in pairs:
+        there = right < highest
+        a, b = np.minimum(said[there], highest - 1), right[there]
+        predicted += np.bincount(a, minlength=highest)
+        known += np.bincount(b, minlength=highest)
+        both += np.bincount(b[a == b], minlength=highest)
+    ids = np.flatnonzero(known >= LEAST_PIXELS).tolist()
+    return Accuracy(iou=tuple((k, float(both[k] / (predicted[k] + known[k] - both[k]))) for k in ids))
+
+
+def loss(found: Accuracy, reference: Accuracy, gate: Gate) -> str | None:
+    """Why an engine loses more against the truth than the job allows, in words; None: it does not."""
+    lost = reference.mean_iou - found.mean_iou
+    if lost <= gate.miou_drop:
+        return None
+    return (
+        f"mean IoU against the truth falls from {reference.mean_iou:.4f} to {found.mean_iou:.4f}, by "
+        f"{gate.miou_drop:g} it may"
+    )
