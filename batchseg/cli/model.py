@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from batchseg.cli.terminal import Answer, Say, Streams, json_lines
 from batchseg.errors import ModelError
-from batchseg.job.file import load_job
+from batchseg.job.file import load_job, make_job
 from batchseg.models.keys import load_key, new_key, write_key
 from batchseg.models.package import Geometry, LimitLong, ModelPackage, Resize, ResizeByLong, ResizeByShort
 from batchseg.models.transforms import DEFAULT_MEAN, DEFAULT_STD
 
 if TYPE_CHECKING:
+    from batchseg.driver.halo_table import HaloTable
+    from batchseg.job.settings import JobConfig
     from batchseg.predict.trial import Bench, Trial
 
 
@@ -40,6 +42,17 @@ def add_model_commands(commands: Any, job: argparse.ArgumentParser) -> None:
     )
     bench.add_argument("--json", action="store_true", help="print JSON")
     bench.set_defaults(action=_bench)
+
+    halo = actions.add_parser(
+        "halo", help="show how wide a halo a model needs, and what narrower ones change", allow_abbrev=False
+    )
+    halo.add_argument("model", metavar="MODEL", help="a model's folder, or an ONNX file")
+    halo.add_argument("job", nargs="?", type=Path, metavar="JOB", help="a job whose images are taken")
+    halo.add_argument(
+        "--halos", metavar="N,N,...", type=_numbers_of, default=HALOS, help="pixels per side; the usual ones"
+    )
+    halo.add_argument("--json", action="store_true", help="print JSON")
+    halo.set_defaults(action=_halo)
 
     bake = actions.add_parser(
         "bake",
@@ -231,6 +244,62 @@ def _names(trials: Sequence[Trial]) -> str:
         name if len(precisions) == len(PRECISIONS) else f"{name} {' and '.join(precisions)}"
         for name, precisions in by_engine.items()
     )
+
+
+HALOS = (16, 32, 64, 96, 128, 256)
+"""As `predict.halo` has them, which is imported later."""
+
+
+def _numbers_of(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(word) for word in text.split(","))
+    except ValueError as e:
+        msg = f"expected numbers of pixels such as 64,96; found {text!r}"
+        raise argparse.ArgumentTypeError(msg) from e
+
+
+def _halo(arguments: argparse.Namespace, streams: Streams, say: Say) -> Answer:
+    from batchseg.driver.halo_table import halo_table
+    from batchseg.predict.choice import halo_figures
+
+    streams.take()
+    if arguments.job is None:
+        config = _job_of(arguments.model)
+    else:
+        config = load_job(arguments.job, [f"model={Path(arguments.model).resolve()}"])
+    found = halo_table(config, arguments.halos, say, of_noise=arguments.job is None)
+    if arguments.json:
+        return Answer(json_lines({"widest": found.widest, "halos": halo_figures(found.figures)}))
+    return Answer(halo_lines(found))
+
+
+def _job_of(model: str) -> JobConfig:
+    """A job of nothing but a model; one that does not say how its input is normalised gets 0..1."""
+    from batchseg.models.reading import read_model
+
+    declared = read_model(model).declares_transforms
+    keys = {"inputs": ".", "model": model, "output": ".", "normalize": "model" if declared else "none"}
+    return make_job(keys, name=model, folder=Path.cwd())
+
+
+def halo_lines(found: HaloTable) -> list[str]:
+    """A line per halo: pixels that change, and by how much a probability does."""
+    from batchseg.predict.halo import describe
+
+    stride = found.recipe.facts.stride
+    rows = [("halo", "pixels that change", "largest change of a probability", "")]
+    for figure in found.figures:
+        apart = "" if figure.probability is None else f"{figure.probability:.4f}"
+        note = "" if figure.lines_up else f"no multiple of the stride, {stride}"
+        rows.append((str(figure.halo), f"{figure.share:.4%}", apart, note))
+    pixels = max((figure.pixels for figure in found.figures), default=0)
+    data = "noise, as no job was given" if found.of_noise else "the job's own images"
+    lines = [
+        *_aligned(rows),
+        f"of {pixels:,} pixels of {data}, beside a halo of {found.widest}",
+    ]
+    usual = found.recipe.halo
+    return [*lines, describe(found.figures, usual)] if found.figures else lines
 
 
 def _bake(arguments: argparse.Namespace, streams: Streams, say: Say) -> Answer:

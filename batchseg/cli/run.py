@@ -190,11 +190,13 @@ def _speed(report: "Report") -> list[str]:
     found = diagnose(usage)
     bound = bound_words(found.bound)
     proof = f" ({report.choice.proof})" if report.choice.proof else ""
+    seams = [f"  seams: {report.choice.seams}"] if report.choice.seams and not report.choice.narrow else []
     return [
         f"  {counted(sums.tiles, 'tile')} in {duration(sums.elapsed)}: {sums.rates()}",
         f"  predictors: {usage.in_words}",
         f"  {bound}{found.advice}",
         f"  engine: {report.choice.summary}{proof}",
+        *seams,
     ]
 
 

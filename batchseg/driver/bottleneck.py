@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from batchseg.driver.events import GroupDone, PlanReady, SceneDone, Setting, ShardsDone
 from batchseg.job.alignment import other_tile
 from batchseg.job.recipe import Product, Recipe
+from batchseg.job.resolve import reference_engine
 from batchseg.job.settings import JobConfig
 from batchseg.system.timing import Stint, host_clock
 
@@ -109,7 +110,10 @@ def _faster_network(setting: Setting) -> str:
         )
     if setting.engine_open:
         other = "fp16" if setting.gpu else "bf16"
-        return f"`engine: auto` looks for a faster engine and precision ({other}); else more cores or GPUs"
+        return (
+            f"trials look for a faster engine and precision ({other}), if neither is named and `gate: budget` "
+            f"lets them; else more cores or GPUs"
+        )
     return "more GPUs" if setting.gpu else "more cores, or a GPU"
 
 
@@ -248,7 +252,8 @@ def setting_of(config: JobConfig, recipe: Recipe, product: Product) -> Setting:
     """What of a job decides what would make it faster."""
     side = recipe.tile_size
     return Setting(
-        engine_open=config.engine is None and config.precision is None,
+        engine_open=(recipe.engine, recipe.precision) == (reference_engine(recipe.model), "fp32")
+        and not (config.engine == "auto" and config.gate.budget),
         gpu=recipe.device == "gpu",
         inline=config.executor == "inline",
         kept=1.0 if recipe.fit == "resize" else (1 - 2 * recipe.halo / side) ** 2,

@@ -60,7 +60,8 @@ class Report:
     def warnings(self) -> tuple[str, ...]:
         """What was odd about the sources, and about what the run made of them, in words."""
         made = (self.classes.warning,) if self.classes.warning else ()
-        return (*self.odd_sources, *made)
+        narrow = (self.choice.seams,) if self.choice.narrow else ()
+        return (*self.odd_sources, *narrow, *made)
 
     @property
     def run_id(self) -> str:

@@ -45,6 +45,10 @@ class Choice:
     quantized: Mapping[str, Any] | None = None
     """root, path and digest of a network that was quantised for this; root is empty where it lies in the
     output itself."""
+    seams: str = ""
+    """What the halo leaves, in words; empty: nothing is known of it, or it is wide enough."""
+    narrow: bool = False
+    """Whether another halo would be wide enough."""
     seconds_per_tile: float | None = None
     """Of one predictor beside the others, as it was tried."""
 

@@ -233,6 +233,7 @@ def surveyed(
         sources=scope.sources,
         workers=scope.workers,
         open_halo=scope.open_halo,
+        halos=scope.halos,
         open_tile=scope.open_tile,
         tiles=scope.gate.tiles,
         margin=scope.gate.margin,

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from typing import Any, get_args
 
+from batchseg.errors import ConfigError
 from batchseg.inputs.source import Source
 from batchseg.job.recipe import Recipe
 from batchseg.job.resolve import reference_engine
@@ -13,10 +14,13 @@ from batchseg.models.package import EngineName, Precision
 from batchseg.predict.choice import Choice, describe_bench, figures, halo_figures, side_figures
 from batchseg.predict.engine_trials import bench
 from batchseg.predict.halo import describe as describe_halos
+from batchseg.predict.halo import enough
+from batchseg.predict.halo_probe import is_narrow, known_halos
 from batchseg.predict.named_engine import as_named, known_of
 from batchseg.predict.predictor import with_engine
 from batchseg.predict.remembered import (
     recall_choice,
+    recall_halos,
     recall_shapes,
     remember_choice,
     remember_halos,
@@ -104,7 +108,28 @@ def choose(
         choice = _choice_of(config, recipe, trials=trials, compared=compared, notes=notes)
     if choice.trials:
         say(f"chosen: {choice.summary}")
-    return recipe, choice
+    return recipe, with_seams(config, recipe, choice, occasion, say)
+
+
+def with_seams(
+    config: JobConfig, recipe: Recipe, choice: Choice, occasion: Occasion, say: Callable[[str], None]
+) -> Choice:
+    """What the halo leaves of seams; measured once for a model, where the job names one."""
+    shapes = _shapes(recipe, occasion.sources) if config.gate.budget and occasion.sources else ()
+    core = recipe.tile_size - 2 * recipe.halo
+    if recipe.fit == "resize" or all(max(shape) <= core for shape in shapes):
+        return choice  # nothing is known, or every source is one tile
+    try:
+        table = known_halos(
+            recipe, occasion.sources, workers=occasion.workers, seconds=config.gate.budget / 2
+        )
+    except ConfigError:  # no source could be read, which the run will say
+        return choice
+    if not table or (enough(table) is not None and not is_narrow(recipe, table)):
+        return choice
+    found = replace(choice, seams=describe_halos(table, recipe.halo), narrow=is_narrow(recipe, table))
+    say(f"{'warning: ' if found.narrow else ''}{found.seams}")
+    return found
 
 
 def _choice_of(config: JobConfig, recipe: Recipe, **found: Any) -> Choice:
@@ -168,9 +193,6 @@ def _found(
     for line in describe_bench(found):
         say(f"  {line}")
     notes: tuple[str, ...] = ()
-    if found.halos:
-        notes = (describe_halos(found.halos, found.halo),)
-        say(f"  {notes[0]}")
     recipe = _chosen(recipe, found)
     if found.chosen.bare:
         notes = (*notes, "nothing else agrees with the bare network")
@@ -245,6 +267,7 @@ def scope_of(
         workers=occasion.workers,
         gate=config.gate,
         open_halo=config.halo is None and not resized,
+        halos=() if resized else recall_halos(recipe),
         open_tile=config.tile_size is None and not resized,
         sources=occasion.count,
         seconds=seconds,

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from batchseg.engines.graphs.derive import can_open
 from batchseg.job.alignment import USUAL_STRIDE, may_be_opened
 from batchseg.job.recipe import Recipe
 from batchseg.predict.gate import Ids
@@ -28,8 +29,9 @@ WIDEST, CORE = 512, 256
 ENOUGH = 1e-4
 """Share of pixels that may change with more around them."""
 
-USUAL_HALO = 64
-"""Where no halo is enough, and where none could be tried."""
+SETTLED = 0.05
+"""By which a class's probability may change at most. Images that show one class alone have no pixel that
+could change, and prove nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +54,7 @@ class HaloFigure:
 
     @property
     def is_enough(self) -> bool:
-        return self.share < ENOUGH
+        return self.share < ENOUGH and (self.probability is None or self.probability < SETTLED)
 
     def with_more(self, other: "HaloFigure") -> "HaloFigure":
         """The same of more pixels."""
@@ -97,13 +99,21 @@ def geometry(recipe: Recipe) -> Geometry | None:
     stride = recipe.facts.stride or USUAL_STRIDE
     step = math.lcm(stride, recipe.model.size_divisor)
     sides = {side for side in recipe.model.size_hw if side is not None}
-    if sides and (recipe.tile_size in sides or not may_be_opened(recipe.model)):
+    if sides and not is_open(recipe):
         fixed = next(iter(sides))
         widest = (fixed - stride) // 2 // stride * stride
         return (
             Geometry(core=fixed - 2 * widest, widest=widest, step=step, fixed=fixed) if widest > 0 else None
         )
     return Geometry(core=-(-CORE // step) * step, widest=-(-WIDEST // step) * step, step=step)
+
+
+def is_open(recipe: Recipe) -> bool:
+    """Whether the network takes tiles of other sizes, or can be made to."""
+    model = recipe.model
+    if model.geometry or recipe.fit == "resize":
+        return False
+    return model.size_hw == (None, None) or (may_be_opened(model) and can_open(model) is None)
 
 
 def halos_to_try(recipe: Recipe, shape: Geometry, wanted: Sequence[int] = HALOS) -> tuple[int, ...]:
@@ -172,7 +182,7 @@ def enough(table: Sequence[HaloFigure]) -> int | None:
 def describe(table: Sequence[HaloFigure], halo: int) -> str:
     """What the table says of the network and of the halo that is taken, in words."""
     good = enough(table)
-    if good is not None and halo >= good and halo % good == 0:
+    if good is not None and _fits(table, good, halo):
         return (
             f"a halo of {good} is enough: less than {ENOUGH:.2%} of the pixels change with more around them"
         )
@@ -186,6 +196,12 @@ def describe(table: Sequence[HaloFigure], halo: int) -> str:
         f"about {_percent(taken.share)} of the pixels depend on where tiles lie; no halo ends that, as the "
         f"network looks at the whole tile"
     )
+
+
+def _fits(table: Sequence[HaloFigure], good: int, halo: int) -> bool:
+    """Whether a halo is as wide as one that is enough, and lines up as far as the table tells."""
+    said = next((one for one in table if one.halo == halo), None)
+    return halo >= good and (said is None or said.is_enough)
 
 
 def _percent(share: float) -> str:

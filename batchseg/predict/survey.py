@@ -50,6 +50,8 @@ class Question:
     workers: int
     """Predictors of the job."""
     open_halo: bool
+    halos: tuple[HaloFigure, ...]
+    """What is known of halos; empty: they are measured where the halo is open."""
     open_tile: bool
     tiles: int
     """That are to be chosen for trials."""
@@ -126,7 +128,7 @@ def survey(question: Question, folder: str, meeting: Meeting) -> Survey:
     side, sides = _side(question, scorer, crops, halo, halos, meeting)
     tiles = tiles_of(crops, side, halo)[: max(LABELLED, question.tiles)]
     least = math.ceil(question.tiles / meeting.count)
-    labels = _labels(scorer, crops, _in_time(meeting.share(tiles), question.seconds, least), side, halo)
+    labels = _labels(scorer, crops, in_time(meeting.share(tiles), question.seconds, least), side, halo)
     known = _labels(scorer, loaded, meeting.share(known_tiles(loaded, question.own, side, halo)), side, halo)
     counts: dict[TileAt, dict[int, int]] = {}
     for part in meeting.exchange("classes", {at: _sure(one, question.margin) for at, one in labels.items()}):
@@ -160,7 +162,7 @@ def _in_order(answered: Iterable[Answered]) -> tuple[Answered, ...]:
     return tuple(sorted(answered, key=lambda one: (one.at.crop, one.at.row, one.at.col)))
 
 
-def _in_time(items: Iterable[Any], seconds: float, at_least: int = 1) -> Iterator[Any]:
+def in_time(items: Iterable[Any], seconds: float, at_least: int = 1) -> Iterator[Any]:
     """As many as there is time for."""
     until = time.monotonic() + seconds
     for number, item in enumerate(items):
@@ -175,10 +177,12 @@ def _halo(
     recipe = question.recipe
     shape = geometry(recipe) if question.open_halo else None
     if shape is None:
-        return recipe.halo, ()
-    halos = halos_to_try(recipe, shape)
-    mine = _in_time(meeting.share(crops), question.seconds)
-    table = merged(meeting.exchange("halo", measure(scorer, recipe, shape, mine, halos)))
+        return recipe.halo, question.halos
+    table = question.halos
+    if not table:
+        halos = halos_to_try(recipe, shape)
+        mine = in_time(meeting.share(crops), question.seconds)
+        table = merged(meeting.exchange("halo", measure(scorer, recipe, shape, mine, halos)))
     good = enough(table)
     return (usual_halo(recipe.model, recipe.tile_size, recipe.facts.stride) if good is None else good), table
 
@@ -209,7 +213,7 @@ def _side(
     )
     if not settled and others:
         wanted = [one.tile_size for one in others]
-        mine = _in_time(meeting.share(crops), question.seconds)
+        mine = in_time(meeting.share(crops), question.seconds)
         parts = [changes(scorer, usual, halo, wanted, stride, sample) for sample in mine]
         found = [one for part in meeting.exchange("sides", parts) for one in part]
         moved = total(one.moved for one in found)

@@ -7,9 +7,10 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from batchseg.job.alignment import USUAL_STRIDE, may_be_opened
+from batchseg.job.alignment import USUAL_STRIDE
 from batchseg.job.recipe import Recipe
 from batchseg.predict.gate import RAW_SHARE, Agreement, Labels, agreement
+from batchseg.predict.halo import is_open
 from batchseg.predict.samples import CROP_SIDE, Sample
 from batchseg.predict.scores import Scorer, centre, mosaic
 
@@ -78,13 +79,6 @@ def usual_side(recipe: Recipe, halo: int) -> int:
     return math.ceil(halo / CORE_SHARE / step) * step
 
 
-def is_open(recipe: Recipe) -> bool:
-    """Whether the network may take tiles of other sizes."""
-    if recipe.model.geometry or recipe.fit == "resize":
-        return False
-    return recipe.model.size_hw == (None, None) or may_be_opened(recipe.model)
-
-
 def sides_to_try(
     recipe: Recipe,
     usual: int,
@@ -101,6 +95,8 @@ def sides_to_try(
         return TileFigure(tile_size=side, work=work(shapes_hw, side, halo, sources=sources, workers=workers))
 
     first = figure(usual)
+    if not is_open(recipe):
+        return (first,)
     stride = recipe.facts.stride or USUAL_STRIDE
     unit = math.lcm(stride, recipe.model.size_divisor, POOLED_UNIT if pooled else UNIT)
     least = max(unit, math.ceil(halo / CORE_SHARE / unit) * unit)

@@ -78,6 +78,8 @@ class Scope:
     """Predictors at work at the same time."""
     gate: Gate
     open_halo: bool = False
+    halos: tuple[HaloFigure, ...] = ()
+    """What is known of halos from before."""
     open_tile: bool = False
     sources: int = 1
     """Of the job."""

@@ -1,7 +1,7 @@
 """Images of which somebody knows the classes: with them accuracy decides about an engine, not agreement."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -69,8 +69,11 @@ def known_crops(config: JobConfig, recipe: Recipe, truth: Truth) -> list[Known]:
 
 
 def _listed(config: JobConfig, folder: str, photographs: Photographs | None) -> list[Source]:
-    config = replace(config, inputs=((None, folder),), photographs=photographs, allow_empty=True)
-    return to_sources(list_inputs(config, {})[0], config)
+    # Of a job from Python only JobConfig's own constructor takes its fields.
+    values = {one.name: getattr(config, one.name) for one in fields(JobConfig)}
+    values |= {"inputs": ((None, folder),), "photographs": photographs, "allow_empty": True}
+    listed = JobConfig(**values)
+    return to_sources(list_inputs(listed, {})[0], listed)
 
 
 def _stem(source: Source) -> str:

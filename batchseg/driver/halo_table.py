@@ -1,0 +1,69 @@
+"""`batchseg model halo`: what halos of several widths change of a model's answers."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from batchseg.driver.executors.start import worker_count
+from batchseg.driver.prepare import probe_model
+from batchseg.errors import ModelError
+from batchseg.inputs.listing import list_inputs
+from batchseg.inputs.scene_rows import some_sources
+from batchseg.job.recipe import Recipe
+from batchseg.job.resolve import make_recipe
+from batchseg.job.settings import JobConfig
+from batchseg.models.reading import read_package
+from batchseg.pixels.area import read_area
+from batchseg.predict.halo import HaloFigure, geometry, halos_to_try
+from batchseg.predict.halo_probe import CROPS, SECONDS, measured, noise_crops
+from batchseg.predict.samples import sample_crops
+from batchseg.system import storage
+from batchseg.system.redact import remember_variables
+from batchseg.system.temp_folders import run_folder
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HaloTable:
+    recipe: Recipe
+    figures: tuple[HaloFigure, ...]
+    of_noise: bool
+    """Whether no job gave images."""
+    widest: int
+    """Pixels per side with which the others are compared."""
+
+
+def halo_table(
+    config: JobConfig, halos: Sequence[int], say: Callable[[str], None], *, of_noise: bool
+) -> HaloTable:
+    """Measure halos on a job's own pixels, or on noise; nothing is changed.
+
+    Args:
+        config: the job.
+        halos: pixels per side.
+        say: told what is done.
+        of_noise: the job has no images, and is of a model alone.
+
+    Raises:
+        BatchsegError: what `run` would refuse; or a network whose tiles are resized, which has no halo.
+    """
+    storage.configure(config.storage)
+    remember_variables(config.variables)
+    with run_folder():
+        say("checking the model with one tile")
+        package = read_package(config.model)
+        facts, device = probe_model(config, package)
+        recipe = make_recipe(config, package, facts, device, read_area(config.aoi) if config.aoi else None)
+        shape = geometry(recipe)
+        if shape is None:
+            msg = (
+                f"model: {package.network} resizes what it gets; a halo of so many pixels says nothing of it"
+            )
+            raise ModelError(msg)
+        if of_noise:
+            crops = noise_crops(recipe)
+        else:
+            sources = some_sources(list_inputs(config, {})[0], config)
+            crops = list(sample_crops(recipe, sources, crops=CROPS).crops)
+        tried = halos_to_try(recipe, shape, halos)
+        say(f"predicting {len(crops)} squares with {len(tried) + 1} halos")
+        figures = measured(recipe, crops, tried, workers=worker_count(config), seconds=SECONDS)
+        return HaloTable(recipe=recipe, figures=figures, of_noise=of_noise, widest=shape.widest)
