@@ -111,8 +111,8 @@ def _faster_network(setting: Setting) -> str:
     if setting.engine_open:
         other = "fp16" if setting.gpu else "bf16"
         return (
-            f"trials look for a faster engine and precision ({other}), if neither is named and `gate: budget` "
-            f"lets them; else more cores or GPUs"
+            f"trials look for a faster engine and precision ({other}), if neither is named and `gate: "
+            f"budget` lets them; else more cores or GPUs"
         )
     return "more GPUs" if setting.gpu else "more cores, or a GPU"
 

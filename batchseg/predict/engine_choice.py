@@ -100,6 +100,9 @@ def choose(
     if is_open(config, None):
         found = _open(config, recipe, occasion, say)
         if found is None:
+            seams, narrow = seams_of(config, recipe, occasion) if config.halo is not None else ("", False)
+            if seams:
+                say(f"{'warning: ' if narrow else ''}{seams}")
             return recipe, None
         recipe, choice = found
         choice = replace(choice, notes=(*notes, *choice.notes))
@@ -108,28 +111,39 @@ def choose(
         choice = _choice_of(config, recipe, trials=trials, compared=compared, notes=notes)
     if choice.trials:
         say(f"chosen: {choice.summary}")
-    return recipe, with_seams(config, recipe, choice, occasion, say)
+    return recipe, _with_seams(config, recipe, choice, occasion, say)
 
 
-def with_seams(
+def _with_seams(
     config: JobConfig, recipe: Recipe, choice: Choice, occasion: Occasion, say: Callable[[str], None]
 ) -> Choice:
-    """What the halo leaves of seams; measured once for a model, where the job names one."""
+    seams, narrow = seams_of(config, recipe, occasion)
+    if seams:
+        say(f"{'warning: ' if narrow else ''}{seams}")
+    return replace(choice, seams=seams, narrow=narrow)
+
+
+def seams_of(config: JobConfig, recipe: Recipe, occasion: Occasion) -> tuple[str, bool]:
+    """What the halo leaves of seams, in words, and whether another would be wide enough.
+
+    It is measured once for a model and a kind of data. Empty: nothing is left, or nothing is known.
+
+    Raises:
+        ModelError: the network fails.
+    """
     shapes = _shapes(recipe, occasion.sources) if config.gate.budget and occasion.sources else ()
     core = recipe.tile_size - 2 * recipe.halo
     if recipe.fit == "resize" or all(max(shape) <= core for shape in shapes):
-        return choice  # nothing is known, or every source is one tile
+        return "", False  # nothing can be tried, or every source is one tile
+    seconds = config.gate.budget / 2
     try:
-        table = known_halos(
-            recipe, occasion.sources, workers=occasion.workers, seconds=config.gate.budget / 2
-        )
-    except ConfigError:  # no source could be read, which the run will say
-        return choice
-    if not table or (enough(table) is not None and not is_narrow(recipe, table)):
-        return choice
-    found = replace(choice, seams=describe_halos(table, recipe.halo), narrow=is_narrow(recipe, table))
-    say(f"{'warning: ' if found.narrow else ''}{found.seams}")
-    return found
+        table = known_halos(recipe, occasion.sources, workers=occasion.workers, seconds=seconds)
+    except ConfigError:  # no source can be read, which the run will say
+        return "", False
+    narrow = is_narrow(recipe, table)
+    if not table or (enough(table) is not None and not narrow):
+        return "", False
+    return describe_halos(table, recipe.halo), narrow
 
 
 def _choice_of(config: JobConfig, recipe: Recipe, **found: Any) -> Choice:
