@@ -195,6 +195,8 @@ def looser(trial: Trial) -> str:
     """The gate that a trial would pass, as a job file has it."""
     near = trial.agreement
     assert near is not None  # noqa: S101  asked of trials that were compared
+    if trial.precision == "int8":
+        return "precision: int8, or a `gate: truth` by which it is as right,"
     share = near.equal_share if near.sure is None else near.sure_share
     # Below what is asked for by default, where confidences of another network would not pass.
     equal = min(_down(share, 4), 0.9998)

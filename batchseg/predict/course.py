@@ -138,7 +138,7 @@ class Course:
         reference = self.accuracy({one.at: one.labels for one in self.found.known})
         if known is not None and reference is not None:
             return loss(known, reference, self.scope.gate)
-        if recipe.quantized is not None:
+        if recipe.quantized is not None and self.scope.int8_asked:
             return _far_off(near)
         exact = recipe.precision == "fp32" and not recipe.model.quantized
         return shortfall(near, self.scope.gate, exact=exact, noise=_noise(self.found))

@@ -288,6 +288,7 @@ def scope_of(
         everything=everything,
         known=known_of(config, recipe),
         int8=config.gate.truth is not None or config.precision == "int8" or everything,
+        int8_asked=config.precision == "int8",
     )
 
 

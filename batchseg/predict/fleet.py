@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from batchseg.system.machine import core_count
 from batchseg.system.processes import call_in_fresh_process
 from batchseg.system.temp_folders import cache_root
 
@@ -73,7 +74,7 @@ def together(function: Callable[..., T], *args: object, workers: int, timeout: f
         ProcessDiedError: one of them crashed, or gave no answer in time.
         Exception: what the function raised in the first of them that failed.
     """
-    count = min(workers, MAX_PROCESSES)
+    count = min(workers, MAX_PROCESSES, core_count())
     with (
         tempfile.TemporaryDirectory(prefix="fleet-", dir=cache_root()) as folder,
         ThreadPoolExecutor(count) as pool,

@@ -187,6 +187,8 @@ def describe(table: Sequence[HaloFigure], halo: int) -> str:
             f"a halo of {good} is enough: less than {ENOUGH:.2%} of the pixels change with more around them"
         )
     taken = max((one for one in table if one.halo <= halo), key=lambda one: one.halo, default=table[0])
+    if good is None and not taken.changed:  # by chance: with others some do
+        taken = max(table, key=lambda one: one.changed)
     if good is not None:
         return (
             f"a halo of {halo} is narrow for this network: {_percent(taken.share)} of the pixels change with "

@@ -65,6 +65,7 @@ def _prove(
         gate=config.gate,
         known=known_of(config, recipe),
         int8=is_quantised_here(recipe),
+        int8_asked=True,
     )
     found = compare(recipe, samples, scope, say=say)
     for line in describe_bench(found):

@@ -89,6 +89,8 @@ class Scope:
     """Crops of which the classes are known: with them accuracy decides."""
     int8: bool = False
     """Whether a float network is quantised and tried."""
+    int8_asked: bool = False
+    """Whether the job asks for that: then it need not come as near as the gate asks, without a truth."""
     everything: bool = False
     """Engines are tried also where a faster one has passed."""
 
