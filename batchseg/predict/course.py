@@ -15,7 +15,7 @@ from batchseg.job.recipe import Quantized, Recipe
 from batchseg.job.resolve import reference_engine
 from batchseg.predict.attempt import attempt
 from batchseg.predict.calibrate import calibrate, kept_in_cache
-from batchseg.predict.fleet import MAX_PROCESSES, together
+from batchseg.predict.fleet import fleet_size, together
 from batchseg.predict.gate import Agreement, Labels, agreement, shortfall
 from batchseg.predict.predictor import network_for, with_engine
 from batchseg.predict.samples import Sample, Samples
@@ -78,7 +78,8 @@ class Course:
         return tuple(one.at for one in self.found.answered)
 
     def scene_rate(self, tiles_per_second: float) -> float:
-        """Megapixels of sources per second."""
+        """Megapixels of sources per second, of all predictors that the job will have."""
+        tiles_per_second *= self.scope.workers / _processes(self.recipe, self.scope.workers)
         return tiles_per_second * self.recipe.tile_size**2 / self.work / 1e6
 
     def reference(self) -> Trial:
@@ -91,6 +92,7 @@ class Course:
             tile_size=self.recipe.tile_size,
             tiles_per_second=rate,
             megapixels_per_second=self.scene_rate(rate),
+            accuracy=self.accuracy({one.at: one.labels for one in self.found.known}),
             memory=self.found.memory,
             bare=True,
         )
@@ -188,7 +190,7 @@ class Course:
             trials=trials,
             chosen=chosen,
             tiles=len(self.tiles),
-            workers=self.scope.workers,
+            workers=_processes(self.recipe, self.scope.workers),
             class_count=self.recipe.class_count,
             classes_seen=len(set().union(*classes)),
             tile_size=self.found.tile_size,
@@ -219,7 +221,8 @@ def _far_off(near: Agreement) -> str | None:
 
 
 def _processes(recipe: Recipe, workers: int) -> int:
-    return min(workers, MAX_PROCESSES) if recipe.device == "cpu" else 1
+    """At work at the same time: a GPU is measured with one."""
+    return fleet_size(workers) if recipe.device == "cpu" else 1
 
 
 def surveyed(

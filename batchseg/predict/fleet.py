@@ -64,6 +64,11 @@ class Meeting:
         return [pickle.loads(path.read_bytes()) for path in places]  # noqa: S301  this call's own
 
 
+def fleet_size(workers: int) -> int:
+    """Processes that stand for so many predictors on this machine."""
+    return min(workers, MAX_PROCESSES, core_count())
+
+
 def together(function: Callable[..., T], *args: object, workers: int, timeout: float) -> list[T]:
     """Call `function(*args, meeting)` in as many fresh processes.
 
@@ -74,7 +79,7 @@ def together(function: Callable[..., T], *args: object, workers: int, timeout: f
         ProcessDiedError: one of them crashed, or gave no answer in time.
         Exception: what the function raised in the first of them that failed.
     """
-    count = min(workers, MAX_PROCESSES, core_count())
+    count = fleet_size(workers)
     with (
         tempfile.TemporaryDirectory(prefix="fleet-", dir=cache_root()) as folder,
         ThreadPoolExecutor(count) as pool,

@@ -50,6 +50,7 @@ class Bench:
     chosen: Trial
     tiles: int
     workers: int
+    """Processes that were measured together."""
     class_count: int | None
     """Of the model; None: not known."""
     classes_seen: int
