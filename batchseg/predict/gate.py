@@ -143,7 +143,7 @@ def shortfall(found: Agreement, gate: Gate, *, exact: bool = False, noise: float
             network that is another one still shows in its confidences.
         noise: the share of pixels that doubling the halo changes; asked for where there are no scores.
     """
-    if found.sure is None:
+    if not found.sure:  # it gives no scores, or is untrained: no pixel would speak against any engine
         return _raw_shortfall(found, gate, noise)
     if found.sure_share < gate.equal_pixels:
         return (
@@ -178,7 +178,7 @@ def _raw_shortfall(found: Agreement, gate: Gate, noise: float) -> str | None:
     if 1 - found.equal_share > allowed:
         return (
             f"{1 - found.equal_share:.4%} of the pixels are of another class, {allowed:.4%} may be of a "
-            f"network that gives no scores"
+            f"network that {'gives no scores' if found.sure is None else 'is sure of no pixel'}"
         )
     worst, least = found.worst_iou, min(RAW_IOU, gate.iou)
     if worst is not None and worst[1] < least:
