@@ -34,6 +34,8 @@ class Scorer:
     def __init__(self, recipe: Recipe) -> None:
         self._recipe = replace(reference_recipe(recipe), halo=0)
         self._sessions: dict[str, Session] = {}
+        self.largest = 0
+        """Side of the largest tile that it has answered."""
 
     def output(self, pixels: NDArray[np.generic], sample: Sample) -> NDArray[Any]:
         """Raw output for a square tile (C, S, S) of a sample: scores (K, S, S), or ids (S, S).
@@ -43,6 +45,7 @@ class Scorer:
             Exception: whatever the engine raises for it.
         """
         recipe = self.recipe(pixels.shape[-1], sample)
+        self.largest = max(self.largest, pixels.shape[-1])
         preparation = Preparation(recipe)
         buffer = preparation.buffer(1)
         preparation(pixels, buffer[0])
