@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from models import RADIUS
 from packages import paddle_package
-from probed import RAW, bare, noise, island, write_conv
+from probed import RAW, bare, island, noise, write_conv
 
 from batchseg.models.package import Resize
 from batchseg.predict import halo as halo_module
