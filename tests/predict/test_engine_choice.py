@@ -220,7 +220,7 @@ NARROW = r"^warning: a halo of 8 is narrow for this network: [\d.]+ % of the pix
 
 
 def test_a_halo_that_is_too_small_is_told_by_runs_and_plans(tmp_path: Path, own_cache: Path) -> None:
-    config, recipe, occasion = job_of(tmp_path, radius=15, halo=8, tile_size=64)
+    config, recipe, occasion = job_of(tmp_path, radius=9, halo=8, tile_size=64)
     said: list[str] = []
     chosen, choice = choose(config, recipe, None, dataclasses.replace(occasion, tries=False), say=said.append)
     assert re.match(NARROW, said[0])

@@ -6,11 +6,15 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from packages import paddle_package, plain
 
 from batchseg.engines.base import engine
+from batchseg.engines.graphs import to_onnx as module
+from batchseg.engines.graphs.bake_paddle import side_by_side
 from batchseg.engines.graphs.derive import prepare_network
-from batchseg.engines.graphs.to_onnx import _what_it_said, to_onnx
+from batchseg.engines.graphs.to_onnx import SMALL_SIDES, _runs, _what_it_said, fix_size, to_onnx
 from batchseg.errors import ModelError
 from batchseg.models.package import Network
 
@@ -72,3 +76,80 @@ def test_paddle_pools_to_cells_at_any_size_and_a_conversion_only_where_they_divi
     first = [session.run(image)[0][0, :, 0, 0] for session in (own, converted)]
     np.testing.assert_allclose(first[0], expected, atol=1e-5)
     assert np.allclose(first[1], expected, atol=1e-5) is conversion_is_right
+
+
+STEPS = st.sampled_from([1, 2, 4, 7, 12, 16, 24, 32, 48, 128])
+AXES = st.one_of(
+    st.just(("batch", 0)),
+    st.tuples(st.sampled_from(["down", "up", "times"]), STEPS),
+    st.tuples(st.sampled_from(["tokens", "cells"]), st.sampled_from([4, 16, 32])),
+    st.tuples(st.just("odd"), st.integers(1, 3)),
+)
+
+
+def axis(rule: tuple[str, int], count: int, side: int) -> int:
+    """An axis of a tensor, as layers make them of a batch of squares."""
+    kind, step = rule
+    return {
+        "batch": count,
+        "down": side // max(step, 1),
+        "up": -(-side // max(step, 1)),
+        "times": side * step,
+        "tokens": (side // max(step, 1)) ** 2,
+        "cells": step,
+        "odd": (side // 64) ** 3 + step,
+    }[kind]
+
+
+@given(st.lists(st.lists(AXES, min_size=1, max_size=4), max_size=5), st.integers(1, 1600))
+def test_shapes_of_large_squares_are_those_that_a_run_would_show(rules, side):
+    asked = []
+
+    def shapes(count, size_hw):
+        asked.append(size_hw[0])
+        return [[axis(rule, count, size_hw[0]) for rule in tensor] for tensor in rules]
+
+    found = _runs(shapes, [side, side])
+    plain_rules = all(kind in ("batch", "cells", "times", "tokens") for tensor in rules for kind, _ in tensor)
+    if plain_rules and side > SMALL_SIDES[-1] and side % 128 == 0:
+        assert max(asked) == SMALL_SIDES[-1]
+    assert found == (shapes(2, (side, side)), shapes(3, (side, side)))
+
+
+def test_what_does_not_follow_from_small_squares_is_run_at_its_own_size() -> None:
+    asked = []
+
+    def shapes(count, size_hw):
+        asked.append((count, *size_hw))
+        return [[count, size_hw[0] ** 3]]
+
+    assert _runs(shapes, [640, 640]) == ([[2, 640**3]], [[3, 640**3]])
+    assert asked[-2:] == [(2, 640, 640), (3, 640, 640)]
+    for size in ((640, 768), (512, 512), (600, 600)):
+        asked.clear()
+        _runs(shapes, size)
+        assert asked == [(2, *size), (3, *size)]
+
+
+@pytest.mark.parametrize("model", ["adaptive", "coarse"])
+def test_a_program_for_a_large_square_is_the_same_without_a_run_of_it(model, models, tmp_path, monkeypatch):
+    package = paddle_package(models / model, 3)
+    source = side_by_side(package.network, package.params, tmp_path).with_suffix("")
+    asked = []
+
+    def watched(shapes, size_hw):
+        def each(count, at):
+            asked.append(at[0])
+            return shapes(count, at)
+
+        return _runs(each, size_hw)
+
+    monkeypatch.setattr(module, "_runs", watched)
+    fix_size(source, tmp_path / "followed", (640, 640))
+    assert max(asked) == SMALL_SIDES[-1]
+    monkeypatch.setattr(module, "SMALL_SIDES", (256, 384, 10_000))
+    fix_size(source, tmp_path / "run", (640, 640))
+    assert max(asked) == 640
+    written = [(tmp_path / name).with_suffix(".json").read_bytes() for name in ("followed", "run")]
+    assert written[0] == written[1]
+    assert b"640" in written[0]
