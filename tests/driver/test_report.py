@@ -1,5 +1,6 @@
 """summary.json: a run's figures for programs."""
 
+import dataclasses
 import json
 
 from batchseg.driver.class_shares import ClassShares
@@ -58,4 +59,8 @@ def test_all_that_is_odd_is_in_one_place(tmp_path):
     classes = ClassShares(shares={"good": 1.0}, warning="every pixel of this run is good")
     report = report_of(tmp_path, odd_sources=("bands: blue first",), classes=classes)
     assert report.warnings == ("bands: blue first", "every pixel of this run is good")
+    seams = "a halo of 8 is narrow for this network ..."
+    for narrow, told in ((True, (seams,)), (False, ())):
+        choice = dataclasses.replace(CHOICE, seams=seams, narrow=narrow)
+        assert report_of(tmp_path, choice=choice).warnings == told
     assert saved(tmp_path, report)["warnings"] == list(report.warnings)
