@@ -2,13 +2,11 @@ import re
 
 import numpy as np
 import pytest
-from factories import make_package, make_recipe
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchseg.job.settings import Gate
 from batchseg.predict.gate import CLASS_PIXELS, Agreement, Labels, agreement, shortfall
-from batchseg.predict.stitch import margin
 
 properties = settings(deadline=None, max_examples=40)
 
@@ -87,37 +85,6 @@ def test_a_class_of_few_sure_pixels_has_no_iou() -> None:
     assert dict(found().iou) == {0: 9000 / 9001, 1: 0.999}
     sure.flat[999] = 0  # one pixel of the class less
     assert [class_id for class_id, _ in found().iou] == [0]
-
-
-@pytest.mark.parametrize("kind", ["logits", "probabilities", "sigmoid"])
-@given(seed=st.integers(0, 2**32 - 1), count=st.integers(2, 7), threshold=st.sampled_from([0.2, 0.5, 0.9]))
-@properties
-def test_the_margin_is_what_lies_between_the_two_best_probabilities(kind, seed, count, threshold):
-    random = np.random.default_rng(seed)
-    scores = random.normal(0, 3, (count, 9, 11)).astype(np.float32)
-    if kind == "probabilities":
-        scores = np.exp(scores) / np.exp(scores).sum(axis=0)
-    if kind == "sigmoid":
-        scores = random.random((1, 9, 11)).astype(np.float32)
-    recipe = make_recipe(output=kind, model=make_package(threshold=threshold))
-    found = margin(scores, recipe)
-    for row, col in np.ndindex(9, 11):
-        values = [float(value) for value in scores[:, row, col]]
-        if kind == "sigmoid":
-            expected = 2 * abs(values[0] - threshold)
-        else:
-            if kind == "logits":
-                powers = [np.exp(value) for value in values]
-                values = [power / sum(powers) for power in powers]
-            best, second = sorted(values, reverse=True)[:2]
-            expected = best - second
-        assert found[row, col] == pytest.approx(expected, abs=1e-5)
-
-
-def test_ids_have_no_margin_and_large_logits_do_not_overflow() -> None:
-    assert margin(np.zeros((4, 5), np.int64), make_recipe(output="classes")) is None
-    large = np.array([[[1e4]], [[-1e4]], [[1e4 - 1]]], np.float32)
-    assert margin(large, make_recipe())[0, 0] == pytest.approx(np.tanh(0.5), abs=1e-5)
 
 
 def test_a_network_that_is_never_sure_proves_no_engine() -> None:

@@ -9,7 +9,7 @@ from batchseg.errors import ModelError
 from batchseg.pixels.fit import tile_grid
 from batchseg.pixels.grid import ShardGrid
 from batchseg.predict.predictor import Answer
-from batchseg.predict.stitch import Stitcher, classify, winning_probability
+from batchseg.predict.stitch import Stitcher, classify, margin, probabilities, winning_probability
 
 properties = settings(deadline=None, max_examples=40)
 
@@ -109,6 +109,62 @@ def test_confidence_is_the_probability_of_the_winner(count, seed):
 def test_confidence_does_not_overflow():
     logits = np.array([1000.0, -1000.0], dtype=np.float32)[:, None, None] * np.ones((1, 2, 3), np.float32)
     assert (winning_probability(logits, make_recipe(class_count=2)) == 255).all()
+
+
+@pytest.mark.parametrize("kind", ["logits", "probabilities", "sigmoid"])
+@given(seed=st.integers(0, 2**32 - 1), count=st.integers(2, 7), threshold=st.sampled_from([0.2, 0.5, 0.9]))
+@properties
+def test_the_margin_is_what_lies_between_the_two_best_probabilities(kind, seed, count, threshold):
+    random = np.random.default_rng(seed)
+    scores = random.normal(0, 3, (count, 9, 11)).astype(np.float32)
+    if kind == "probabilities":
+        scores = np.exp(scores) / np.exp(scores).sum(axis=0)
+    if kind == "sigmoid":
+        scores = random.random((1, 9, 11)).astype(np.float32)
+    recipe = make_recipe(output=kind, model=make_package(threshold=threshold))
+    found = margin(scores, recipe)
+    for row, col in np.ndindex(9, 11):
+        values = [float(value) for value in scores[:, row, col]]
+        if kind == "sigmoid":
+            expected = 2 * abs(values[0] - threshold)
+        else:
+            if kind == "logits":
+                powers = [np.exp(value) for value in values]
+                values = [power / sum(powers) for power in powers]
+            best, second = sorted(values, reverse=True)[:2]
+            expected = best - second
+        assert found[row, col] == pytest.approx(expected, abs=1e-5)
+
+
+def test_ids_have_no_margin_and_large_logits_do_not_overflow() -> None:
+    assert margin(np.zeros((4, 5), np.int64), make_recipe(output="classes")) is None
+    large = np.array([[[1e4]], [[-1e4]], [[1e4 - 1]]], np.float32)
+    assert margin(large, make_recipe())[0, 0] == pytest.approx(np.tanh(0.5), abs=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["logits", "probabilities", "sigmoid"])
+@given(seed=st.integers(0, 2**32 - 1))
+@properties
+def test_probabilities_are_of_every_class_and_agree_with_the_rest(kind, seed):
+    random = np.random.default_rng(seed)
+    scores = random.normal(0, 3, (4, 9, 11)).astype(np.float32)
+    if kind == "probabilities":
+        scores = np.exp(scores) / np.exp(scores).sum(axis=0)
+    if kind == "sigmoid":
+        scores = random.random((1, 9, 11)).astype(np.float32)
+    recipe = make_recipe(output=kind)
+    found = probabilities(scores, recipe)
+    assert len(found) == (2 if kind == "sigmoid" else 4)
+    np.testing.assert_allclose(found.sum(axis=0), 1, atol=1e-5)
+    np.testing.assert_array_equal(found.argmax(axis=0), classify(scores, recipe))
+    best = np.sort(found, axis=0)
+    np.testing.assert_allclose(best[-1] - best[-2], margin(scores, recipe), atol=1e-5)
+    shown = winning_probability(scores, recipe).astype(int)
+    assert np.abs(shown - np.clip(np.rint(best[-1] * 255), 1, 255)).max() <= 1
+
+
+def test_ids_have_no_probabilities() -> None:
+    assert probabilities(np.zeros((4, 5), np.int64), make_recipe(output="classes")) is None
 
 
 @properties

@@ -2,31 +2,44 @@
 
 import time
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
 from factories import UINT8_SCALE
+from fixed_graphs import write_fixed
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from probed import RAW, bare, island, noise, write_conv
 from strategies import sizes
 
+from batchseg.job.recipe import Recipe
 from batchseg.pixels.grid import TileGrid
+from batchseg.predict import halo as halo_module
 from batchseg.predict import survey as survey_module
-from batchseg.predict.gate import CLASS_PIXELS
+from batchseg.predict.fleet import Meeting
+from batchseg.predict.gate import CLASS_PIXELS, Labels
+from batchseg.predict.halo import HaloFigure, enough
 from batchseg.predict.samples import Sample
+from batchseg.predict.scores import Scorer
 from batchseg.predict.survey import (
+    Answered,
+    Question,
+    Survey,
     TileAt,
     choose_tiles,
     core_of,
     cut,
     in_time,
+    joined,
     known_tiles,
     load_crops,
     paced,
     save_crops,
+    survey,
     tiles_of,
 )
-from batchseg.predict.tile_size import TileFigure
+from batchseg.predict.tile_size import TileFigure, best
 
 properties = settings(deadline=None, max_examples=40)
 
@@ -144,3 +157,122 @@ def test_speed_is_of_calls_after_all_have_met() -> None:
 def test_a_side_that_takes_more_than_its_share_of_memory_is_out(seen, taken, reason) -> None:
     figure = TileFigure(tile_size=1024, work=1.2)
     assert survey_module._fits(figure, seen, 500 * 2**20, taken * 2**20).reason == reason
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process of its own would fall silent; squares of halos are small."""
+    monkeypatch.setattr(survey_module, "silence_stdout", lambda: None)
+    monkeypatch.setattr(halo_module, "WIDEST", 48)
+    monkeypatch.setattr(halo_module, "CORE", 32)
+
+
+def alone(folder: Path) -> Meeting:
+    place = folder / "meeting"
+    place.mkdir()
+    return Meeting(folder=str(place), number=0, count=1)
+
+
+def asked(recipe: Recipe, crops: list[Sample], folder: Path, **changes) -> Survey:
+    place = folder / "crops"
+    place.mkdir()
+    usual = {
+        "recipe": recipe,
+        "shapes_hw": tuple(crop.pixels.shape[1:] for crop in crops),
+        "sources": 1000,
+        "workers": 1,
+        "open_halo": True,
+        "halos": (),
+        "open_tile": True,
+        "tiles": 3,
+        "margin": 0.05,
+        "own": len(crops),
+        "seconds": 0.2,
+    }
+    return survey(Question(**(usual | changes)), save_crops(crops, place), alone(folder))
+
+
+@pytest.mark.usefixtures("small")
+def test_with_a_halo_that_is_enough_the_side_with_the_least_work_is_taken_unseen(tmp_path: Path) -> None:
+    recipe = bare(write_conv(tmp_path / "a.onnx", 9, gain=8.0))
+    crops = [noise(recipe, 300), noise(recipe, 290, seed=1)]
+    found = asked(recipe, crops, tmp_path)
+    assert found.halo == 16
+    assert [figure.halo for figure in found.halos if figure.is_enough] == [16, 32]
+    assert [side.changed for side in found.sides] == [None] * len(found.sides)
+    assert found.sides[0].tile_size == 64
+    assert found.tile_size == best(found.sides).tile_size > 64
+    assert len(found.answered) == 3
+    for one in found.answered:
+        core = core_of(crops[one.at.crop], one.at, found.tile_size, found.halo)
+        assert one.labels.classes.shape == (found.tile_size - 32,) * 2
+        # Enough halo: a tile's core is the same as of the whole crop.
+        whole = Scorer(recipe).labels(square := padded(crops[one.at.crop].pixels), crops[0], 32)
+        assert square.shape[1] >= core.row_stop
+        expected = whole.classes[core.row_off : core.row_stop, core.col_off : core.col_stop]
+        np.testing.assert_array_equal(one.labels.classes[: core.height, : core.width], expected)
+    assert found.tiles_per_second > 0
+    assert found.memory > 2**20
+
+
+def padded(pixels: np.ndarray) -> np.ndarray:
+    """As rasters' borders are, with 32 pixels around."""
+    return np.pad(pixels, ((0, 0), (32, 32), (32, 32)), mode="reflect")
+
+
+@pytest.mark.usefixtures("small")
+def test_where_no_halo_is_enough_other_sides_are_compared_on_the_same_pixels(tmp_path: Path) -> None:
+    network = write_fixed(tmp_path / "a.onnx", "mean", side=None)
+    recipe = bare(network, stride=2, scale=RAW, tile_size=256)
+    found = asked(recipe, [island(recipe, 700)], tmp_path)
+    assert enough(found.halos) is None
+    assert found.halo == 64  # as nobody knows better
+    first, *others = found.sides
+    assert others
+    assert (first.changed, first.reason) == (None, None)
+    for side in others:
+        assert side.changed is not None
+        assert side.moved is not None
+        assert side.tile_size % 128 == 0
+    assert found.tile_size == best([side for side in found.sides if side.reason is None]).tile_size
+
+
+@pytest.mark.usefixtures("small")
+def test_what_the_job_names_is_not_looked_for(tmp_path: Path) -> None:
+    recipe = bare(write_conv(tmp_path / "a.onnx", 9, gain=8.0), halo=4)
+    crops = [noise(recipe, 150), noise(recipe, 100, seed=1)]
+    found = asked(recipe, crops, tmp_path, open_halo=False, open_tile=False, own=1)
+    assert (found.tile_size, found.halo, found.halos, found.sides) == (64, 4, (), ())
+    assert {one.at.crop for one in found.answered} == {0}
+    assert {one.at.crop for one in found.known} == {1}
+    assert len(found.known) == 4
+
+
+@pytest.mark.usefixtures("small")
+def test_halos_that_are_known_are_not_measured_again(tmp_path: Path) -> None:
+    recipe = bare(write_conv(tmp_path / "a.onnx", 9, gain=8.0))
+    known = (HaloFigure(halo=24, pixels=100_000, changed=0, probability=0.0),)
+    found = asked(recipe, [noise(recipe, 150)], tmp_path, halos=known)
+    assert (found.halo, found.halos) == (24, known)
+    assert found.sides[0].tile_size == 96  # of 64 such a halo leaves too little
+
+
+def test_parts_of_all_processes_are_one_survey() -> None:
+    def part(rows: list[int], rate: float, memory: int) -> Survey:
+        labels = Labels(classes=np.zeros((2, 2), np.uint8))
+        answered = tuple(Answered(at=TileAt(0, row, 0), labels=labels) for row in rows)
+        return Survey(
+            tile_size=64,
+            halo=8,
+            halos=(),
+            sides=(),
+            answered=answered,
+            known=answered[:1],
+            tiles_per_second=rate,
+            memory=memory,
+        )
+
+    found = joined([part([3, 1], 2.0, 10), part([2], 3.0, 5)])
+    assert [one.at.row for one in found.answered] == [1, 2, 3]
+    assert [one.at.row for one in found.known] == [2, 3]
+    assert (found.tiles_per_second, found.memory) == (5.0, 10)

@@ -4,7 +4,6 @@ import dataclasses
 import math
 from pathlib import Path
 
-import numpy as np
 import pytest
 from factories import make_facts, make_package, make_recipe
 from hypothesis import assume, given, settings
@@ -14,7 +13,7 @@ from strategies import sizes
 
 from batchseg.pixels.grid import TileGrid
 from batchseg.predict.gate import Agreement
-from batchseg.predict.scores import Scorer, centre, mosaic
+from batchseg.predict.scores import Scorer
 from batchseg.predict.tile_size import (
     EVEN,
     LARGEST,
@@ -152,26 +151,6 @@ def test_a_side_may_change_what_moving_the_usual_tiles_changes(changed, moved, i
 def test_several_samples_are_one_and_of_each_class_the_worst_counts() -> None:
     found = total([agreement_of(3, ((0, 0.9), (1, 1.0))), agreement_of(4, ((1, 0.5),))])
     assert (found.pixels, found.equal, found.iou) == (20_000, 19_993, ((0, 0.9), (1, 0.5)))
-
-
-@pytest.mark.parametrize(("halo", "is_equal"), [(3, True), (5, True), (2, False)])
-@pytest.mark.parametrize("side", [100, 96, 40])
-def test_tiles_with_enough_halo_are_the_whole_to_the_bit(halo, is_equal, side, tmp_path: Path) -> None:
-    recipe = bare(write_conv(tmp_path / "a.onnx", 3), scale=RAW, class_count=3)
-    scorer, sample = Scorer(recipe), noise(recipe, side=131)
-    whole = scorer.labels(centre(sample.pixels, side), sample, halo).classes
-    tiled = mosaic(scorer, sample, side, 32, halo)
-    assert tiled.shape == (side - 2 * halo, side - 2 * halo)
-    assert np.array_equal(tiled, whole) is is_equal
-
-
-def test_what_is_smaller_than_a_square_is_reflected_around_its_middle() -> None:
-    pixels = np.arange(3 * 5 * 8).reshape(3, 5, 8)
-    assert np.array_equal(centre(pixels, 4), pixels[:, 0:4, 2:6])
-    square = centre(pixels, 8)
-    assert np.array_equal(square[:, 1:6], pixels)
-    assert np.array_equal(square[:, 0], pixels[:, 1])
-    assert np.array_equal(square[:, 6:], pixels[:, [3, 2]])
 
 
 @pytest.mark.parametrize(("halo", "changes_some"), [(8, False), (2, True)])

@@ -1,0 +1,82 @@
+"""The reference: what the bare network says of tiles of any side."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+from factories import make_facts, make_recipe
+from probed import RAW, bare, noise, write_conv
+
+from batchseg.job.recipe import Quantized
+from batchseg.models.package import Bake
+from batchseg.predict.scores import Scorer, centre, mosaic, reference_recipe
+from batchseg.predict.stitch import winning_probability
+
+
+def test_the_reference_is_the_models_own_engine_and_nothing_else() -> None:
+    bake = Bake(
+        pixels="uint8",
+        mean=(0.0,) * 3,
+        std=(1.0,) * 3,
+        output="logits",
+        output_layout="NCHW",
+        threshold=0.5,
+        confidence=True,
+    )
+    recipe = make_recipe(
+        engine="openvino",
+        precision="int8",
+        device="cpu",
+        facts=make_facts(device="cpu"),
+        bake=bake,
+        confidence=True,
+        quantized=Quantized(root="a", path="b", digest="c"),
+    )
+    assert reference_recipe(recipe) == dataclasses.replace(
+        recipe, engine="paddle", precision="fp32", bake=None, confidence=False, quantized=None
+    )
+
+
+def test_labels_are_of_a_tile_less_its_halo(tmp_path: Path) -> None:
+    recipe = bare(write_conv(tmp_path / "a.onnx", 3, gain=8.0))
+    scorer, sample = Scorer(recipe), noise(recipe, side=40)
+    found, whole = (scorer.labels(sample.pixels, sample, halo) for halo in (5, 0))
+    for field in ("classes", "confidence", "margin"):
+        inside = getattr(whole, field)[5:-5, 5:-5]
+        assert inside.shape == (30, 30)
+        np.testing.assert_array_equal(getattr(found, field), inside)
+    output = scorer.output(sample.pixels, sample)
+    np.testing.assert_array_equal(whole.classes, output.argmax(axis=0))
+    np.testing.assert_array_equal(whole.confidence, winning_probability(output, recipe))
+
+
+def test_one_session_answers_tiles_of_all_sides(tmp_path: Path) -> None:
+    recipe = bare(write_conv(tmp_path / "a.onnx", 3))
+    scorer = Scorer(recipe)
+    assert scorer.largest == 0
+    for side in (20, 64, 33):
+        sample = noise(recipe, side=side)
+        assert scorer.output(sample.pixels, sample).shape == (3, side, side)
+    assert scorer.largest == 64
+    assert len(scorer._sessions) == 1
+
+
+@pytest.mark.parametrize(("halo", "is_equal"), [(3, True), (5, True), (2, False)])
+@pytest.mark.parametrize("side", [100, 96, 40])
+def test_tiles_with_enough_halo_are_the_whole_to_the_bit(halo, is_equal, side, tmp_path: Path) -> None:
+    recipe = bare(write_conv(tmp_path / "a.onnx", 3), scale=RAW, class_count=3)
+    scorer, sample = Scorer(recipe), noise(recipe, side=131)
+    whole = scorer.labels(centre(sample.pixels, side), sample, halo).classes
+    tiled = mosaic(scorer, sample, side, 32, halo)
+    assert tiled.shape == (side - 2 * halo, side - 2 * halo)
+    assert np.array_equal(tiled, whole) is is_equal
+
+
+def test_what_is_smaller_than_a_square_is_reflected_around_its_middle() -> None:
+    pixels = np.arange(3 * 5 * 8).reshape(3, 5, 8)
+    assert np.array_equal(centre(pixels, 4), pixels[:, 0:4, 2:6])
+    square = centre(pixels, 8)
+    assert np.array_equal(square[:, 1:6], pixels)
+    assert np.array_equal(square[:, 0], pixels[:, 1])
+    assert np.array_equal(square[:, 6:], pixels[:, [3, 2]])
