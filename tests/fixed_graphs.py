@@ -140,6 +140,17 @@ def _positions(side: int) -> Middle:
     return [_node("Add", "h", "embedding")], {"embedding": embedding}
 
 
+def declare_open(path: Path) -> Path:
+    """The same file, which no longer says that it takes one size alone."""
+    model = onnx.load(path)
+    for value in (*model.graph.input, *model.graph.output):
+        for axis, name in ((2, "h"), (3, "w")):
+            value.type.tensor_type.shape.dim[axis].dim_param = name
+    del model.graph.value_info[:]
+    onnx.save(model, path)
+    return path
+
+
 def _mirrored(side: int) -> Middle:
     """Grows as the input does, and answers each pixel for another one."""
     weights = {"first": _sizes(-1), "end": _sizes(-(2**40)), "axis": _sizes(3), "step": _sizes(-1)}

@@ -66,4 +66,7 @@ def halo_table(
         tried = halos_to_try(recipe, shape, halos)
         say(f"predicting {len(crops)} squares with {len(tried) + 1} halos")
         figures = measured(recipe, crops, tried, workers=worker_count(config), seconds=SECONDS)
+        if tried and not figures:
+            msg = f"model: {package.network} takes no tiles of other sizes; no halo can be tried"
+            raise ModelError(msg)
         return HaloTable(recipe=recipe, figures=figures, of_noise=of_noise, widest=shape.widest)

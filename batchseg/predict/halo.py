@@ -124,18 +124,22 @@ def halos_to_try(recipe: Recipe, shape: Geometry, wanted: Sequence[int] = HALOS)
 def measure(
     scorer: Scorer, recipe: Recipe, shape: Geometry, samples: Iterable[Sample], halos: Sequence[int]
 ) -> tuple[HaloFigure, ...]:
-    """Figures of each halo over some samples; none of a halo whose tile the network does not take."""
+    """Figures of each halo over some samples; none of a halo whose tile the network does not take.
+
+    None at all where it does not take one that lines up: then it is of one size, whatever it declares.
+    """
     found: dict[int, HaloFigure] = {}
     for sample in samples:
         square = centre(sample.pixels, shape.side)
         settled = _core(scorer, sample, square, shape, shape.widest)
+        if settled is None:
+            return ()
         for halo in halos:
             lines_up = halo % (recipe.facts.stride or 1) == 0
-            try:
-                seen = _core(scorer, sample, square, shape, halo)
-            except Exception:
+            seen = _core(scorer, sample, square, shape, halo)
+            if seen is None:
                 if lines_up:
-                    raise
+                    return ()
                 continue  # a U-Net's halves do not meet where a side is no multiple of its stride
             figure = replace(_compared(seen, settled), halo=halo, lines_up=lines_up)
             found[halo] = found[halo].with_more(figure) if halo in found else figure
@@ -145,12 +149,15 @@ def measure(
 _Seen = tuple[Ids, NDArray[np.float32] | None]
 
 
-def _core(scorer: Scorer, sample: Sample, square: NDArray[Any], shape: Geometry, halo: int) -> _Seen:
-    """Classes and probabilities of the core, seen with a halo around it."""
+def _core(scorer: Scorer, sample: Sample, square: NDArray[Any], shape: Geometry, halo: int) -> _Seen | None:
+    """Classes and probabilities of the core with a halo around it; None: no tile of that side is taken."""
     start, side = shape.tile(halo)
     tile = square[:, start : start + side, start : start + side]
     inside = slice(halo, halo + shape.core)
-    output = scorer.output(tile, sample)[..., inside, inside]
+    try:
+        output = scorer.output(tile, sample)[..., inside, inside]
+    except Exception:  # noqa: BLE001  engines raise what they like
+        return None
     recipe = scorer.recipe(side, sample)
     return np.array(classify(output, recipe)), probabilities(output, recipe)
 

@@ -25,7 +25,16 @@ from batchseg.predict.probe import silence_stdout
 from batchseg.predict.samples import Sample
 from batchseg.predict.scores import Scorer, centre
 from batchseg.predict.stitch import classify
-from batchseg.predict.tile_size import TileFigure, best, changes, judged, sides_to_try, total, usual_side
+from batchseg.predict.tile_size import (
+    Changes,
+    TileFigure,
+    best,
+    changes,
+    judged,
+    sides_to_try,
+    total,
+    usual_side,
+)
 from batchseg.system.machine import memory_bytes
 
 LABELLED = 48
@@ -214,12 +223,16 @@ def _side(
     if not settled and others:
         wanted = [one.tile_size for one in others]
         mine = in_time(meeting.share(crops), question.seconds)
-        parts = [changes(scorer, usual, halo, wanted, stride, sample) for sample in mine]
-        found = [one for part in meeting.exchange("sides", parts) for one in part]
-        moved = total(one.moved for one in found)
-        others = [
-            judged(one, total(dict(each.by_side)[one.tile_size] for each in found), moved) for one in others
-        ]
+        parts = meeting.exchange("sides", _changes(scorer, usual, halo, wanted, stride, mine))
+        found = [one for part in parts for one in part or ()]
+        if None in parts:
+            others = [replace(one, reason="the network does not take such tiles") for one in others]
+        else:
+            moved = total(one.moved for one in found)
+            others = [
+                judged(one, total(dict(each.by_side)[one.tile_size] for each in found), moved)
+                for one in others
+            ]
     # All processes' memory, as they are at work now; a network takes it by the pixel.
     room = memory_bytes() / 2 / question.workers
     if others and not scorer.largest:
@@ -227,6 +240,16 @@ def _side(
     seen, taken = (max(each) for each in zip(*meeting.exchange("memory", _memory(scorer)), strict=True))
     figures = (first, *(_fits(one, seen, room, taken) for one in others))
     return best([one for one in figures if one.reason is None]).tile_size, figures
+
+
+def _changes(
+    scorer: Scorer, usual: int, halo: int, sides: Sequence[int], stride: int, samples: Iterable[Sample]
+) -> list[Changes] | None:
+    """Of each sample; None: the network does not take all of these sides, whatever it declares."""
+    try:
+        return [changes(scorer, usual, halo, sides, stride, sample) for sample in samples]
+    except Exception:  # noqa: BLE001  engines raise what they like
+        return None
 
 
 def _memory(scorer: Scorer) -> tuple[int, int]:

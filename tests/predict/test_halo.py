@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from factories import make_facts, make_package, make_recipe
-from fixed_graphs import write_fixed
+from fixed_graphs import declare_open, write_fixed
 from hypothesis import given
 from hypothesis import strategies as st
 from models import RADIUS
@@ -107,6 +107,12 @@ def test_what_resizes_its_tiles_has_no_halo_to_find() -> None:
     assert geometry(make_recipe(fit="resize")) is None
     resized = make_package(geometry=(Resize(target_hw=(64, 64)),))
     assert geometry(make_recipe(model=resized)) is None
+
+
+def test_a_network_that_declares_any_size_and_takes_one_gives_no_figures(tmp_path: Path) -> None:
+    recipe = bare(declare_open(write_fixed(tmp_path / "a.onnx", "positions")), stride=2)
+    assert Scorer(recipe).output(noise(recipe, 64).pixels, noise(recipe, 64)).shape == (5, 64, 64)
+    assert table_of(recipe, [noise(recipe)], (8, 16)) == ()
 
 
 figures = st.builds(

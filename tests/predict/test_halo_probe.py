@@ -1,6 +1,7 @@
 """Halo tables of a job's model: measured once, and only where it takes little."""
 
 import dataclasses
+import os
 from pathlib import Path
 
 import pytest
@@ -63,10 +64,14 @@ def test_sources_that_give_no_pixels_are_said_and_nothing_is_remembered(tmp_path
     assert recall_halos(recipe) == ()
 
 
-def test_a_network_that_fails_is_named(tmp_path: Path) -> None:
+def dies(*_: object) -> None:
+    os.abort()
+
+
+def test_a_network_that_ends_its_process_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe, _ = job(tmp_path)
-    Path(recipe.model.network).write_bytes(b"no network")
-    with pytest.raises((ModelError, RuntimeError)):
+    monkeypatch.setattr(halo_probe, "_measure", dies)
+    with pytest.raises(ModelError, match=r"that predicted tiles with several halos was ended by SIGABRT"):
         measured(recipe, [noise(recipe, 100)], (16,), workers=1, seconds=1)
 
 

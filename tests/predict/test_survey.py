@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from factories import UINT8_SCALE
-from fixed_graphs import write_fixed
+from fixed_graphs import declare_open, write_fixed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from probed import RAW, bare, island, noise, write_conv
@@ -235,6 +235,15 @@ def test_where_no_halo_is_enough_other_sides_are_compared_on_the_same_pixels(tmp
         assert side.moved is not None
         assert side.tile_size % 128 == 0
     assert found.tile_size == best([side for side in found.sides if side.reason is None]).tile_size
+
+
+@pytest.mark.usefixtures("small")
+def test_a_network_that_declares_any_size_and_takes_one_keeps_the_usual_tile(tmp_path: Path) -> None:
+    recipe = bare(declare_open(write_fixed(tmp_path / "a.onnx", "positions")), stride=2)
+    found = asked(recipe, [noise(recipe, 300)], tmp_path)
+    assert (found.tile_size, found.halo, found.halos) == (64, 16, ())
+    assert {side.reason for side in found.sides[1:]} == {"the network does not take such tiles"}
+    assert len(found.answered) == 3
 
 
 @pytest.mark.usefixtures("small")
