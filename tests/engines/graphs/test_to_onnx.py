@@ -101,7 +101,10 @@ def axis(rule: tuple[str, int], count: int, side: int) -> int:
     }[kind]
 
 
-@given(st.lists(st.lists(AXES, min_size=1, max_size=4), max_size=5), st.integers(1, 1600))
+SIDES = st.one_of(st.sampled_from(range(640, 1601, 128)), st.integers(1, 1600))
+
+
+@given(st.lists(st.lists(AXES, min_size=1, max_size=4), max_size=5), SIDES)
 def test_shapes_of_large_squares_are_those_that_a_run_would_show(rules, side):
     asked = []
 
