@@ -265,10 +265,17 @@ def _is_same(folder: Path, other: str) -> bool:
 
 def kept_choice(package: ModelPackage, state: OutputState | None) -> Choice | None:
     """What the output's earlier runs chose for this model."""
-    if state is None or state.pixel.get("model") != package.digest or state.choice is None:
+    if state is None or state.pixel.get("model") != package.digest:
         return None
     made = state.pixel
-    return replace(state.choice, tile_size=made.get("tile_size"), halo=made.get("halo"))
+    choice = state.choice or Choice(  # an earlier version recorded the pixel settings alone
+        engine=made["engine"],
+        precision=made["precision"],
+        device=state.device,
+        baked="bake" in made,
+        asked={"bake": "bake" in made},
+    )
+    return replace(choice, tile_size=made.get("tile_size"), halo=made.get("halo"))
 
 
 def _facts(

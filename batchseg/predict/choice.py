@@ -118,6 +118,7 @@ def figures(trial: Trial) -> dict[str, Any]:
         "iou": found and {str(class_id): round(value, 5) for class_id, value in found.iou},
         "confidence_difference": found and found.confidence_difference,
         "miou": trial.accuracy and round(trial.accuracy.mean_iou, 5),
+        "truth_iou": trial.accuracy and {str(k): round(value, 5) for k, value in trial.accuracy.iou},
         "reason": trial.reason,
     }
 
