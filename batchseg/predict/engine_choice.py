@@ -302,7 +302,7 @@ def _has_time_for_halos(recipe: Recipe, seconds: float) -> bool:
 
 
 def _has_time_for_sides(recipe: Recipe, seconds: float) -> bool:
-    """A side is compared on a square of the largest one, covered by usual tiles and by those of two others."""
+    """On a square of the largest side, which usual tiles cover, and those of two other sides."""
     core = recipe.tile_size - 2 * recipe.halo
     tiles = 3 * (LARGEST / core) ** 2
     return tiles * recipe.facts.seconds_per_tile < PART * seconds
