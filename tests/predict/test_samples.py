@@ -12,7 +12,7 @@ from photographs import encoded, listed, spotted
 from batchseg.errors import ConfigError
 from batchseg.inputs.scene_rows import some_sources
 from batchseg.job.settings import Fit
-from batchseg.predict.samples import sample_crops, spread_over
+from batchseg.predict.samples import spread_over
 
 
 def sources(folder: Path):
