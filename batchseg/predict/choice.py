@@ -198,7 +198,7 @@ def looser(trial: Trial) -> str:
     assert near is not None  # noqa: S101  asked of trials that were compared
     if trial.precision == "int8":
         return "precision: int8, or a `gate: truth` by which it is as right,"
-    share = near.equal_share if near.sure is None else near.sure_share
+    share = near.sure_share if near.is_sure else near.equal_share
     # Below what is asked for by default, where confidences of another network would not pass.
     equal = min(_down(share, 4), 0.9998)
     iou = min(_down(near.worst_iou[1], 3), 0.998) if near.worst_iou is not None else 0.998

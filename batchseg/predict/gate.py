@@ -21,6 +21,10 @@ CLASS_PIXELS = 1000
 RAW_SHARE = 5e-4
 """Of all pixels may differ where the network gives no scores, and nobody can tell which pixels are sure."""
 
+SURE_SHARE = 0.5
+"""Of the pixels, of which the reference must be sure at least, or they prove nothing: a network with random
+weights is sure of none. Then all pixels count, as where there are no scores."""
+
 RAW_IOU = 0.9
 """Of a class there. Bounds of small areas alone cost a class a twentieth of its IoU (bf16, land cover); one
 that is never predicted, or called another, has 0."""
@@ -68,6 +72,11 @@ class Agreement:
     def equal_share(self) -> float:
         """Of all pixels."""
         return self.equal / self.pixels
+
+    @property
+    def is_sure(self) -> bool:
+        """Whether the reference was sure often enough for the pixels of which it was to decide."""
+        return self.sure is not None and self.sure >= SURE_SHARE * self.pixels
 
     @property
     def sure_share(self) -> float:
@@ -143,7 +152,7 @@ def shortfall(found: Agreement, gate: Gate, *, exact: bool = False, noise: float
             network that is another one still shows in its confidences.
         noise: the share of pixels that doubling the halo changes; asked for where there are no scores.
     """
-    if found.sure is None:
+    if not found.is_sure:
         return _raw_shortfall(found, gate, noise)
     if found.sure_share < gate.equal_pixels:
         return (
@@ -178,7 +187,7 @@ def _raw_shortfall(found: Agreement, gate: Gate, noise: float) -> str | None:
     if 1 - found.equal_share > allowed:
         return (
             f"{1 - found.equal_share:.4%} of the pixels are of another class, {allowed:.4%} may be of a "
-            f"network that gives no scores"
+            f"network that {'gives no scores' if found.sure is None else 'is hardly ever sure'}"
         )
     worst, least = found.worst_iou, min(RAW_IOU, gate.iou)
     if worst is not None and worst[1] < least:
