@@ -339,7 +339,8 @@ def _speed(
     def one(index: int) -> None:
         at = mine[index % len(mine)]
         crop = crops[at.crop]
-        classify(scorer.output(cut(crop, at, side, halo), crop), scorer.recipe(side, crop))
+        kept = scorer.output(cut(crop, at, side, halo), crop)[..., halo : side - halo, halo : side - halo]
+        classify(kept, scorer.recipe(side, crop))
 
     return paced(one, question.seconds / 2, lambda: meeting.exchange("speed", None))
 
