@@ -157,7 +157,7 @@ def describe_trial(trial: Trial) -> str:
 
 
 def describe_bench(found: Bench) -> list[str]:
-    """A line per trial, what was refused though it is faster, and what the tiles leave unproved."""
+    """A line per trial, what was not taken though it is faster, and what the tiles leave unproved."""
     lines = [describe_trial(trial) for trial in found.trials if trial.tiles_per_second or trial.agreement]
     lines += describe_sides(found.sides)
     if found.untried:
@@ -185,7 +185,8 @@ def refused(found: Bench) -> list[str]:
     best = found.chosen.tiles_per_second or found.trials[0].tiles_per_second or 0.0
     for trial in found.trials:
         near = trial.agreement
-        if trial.reason is None or near is None or not best or (trial.tiles_per_second or 0.0) <= best:
+        is_left = trial.reason is not None or trial.precision == "int8"
+        if not is_left or near is None or not best or (trial.tiles_per_second or 0.0) <= best:
             continue
         times = (trial.tiles_per_second or 0.0) / best
         lines.append(f"{trial.name} would be {times:.1f} x as fast; {looser(trial)} takes it")

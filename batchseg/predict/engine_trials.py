@@ -140,7 +140,9 @@ def _try_all(course: Course, scope: Scope, until: float, say: Callable[[str], No
             is_fast = trial.precision != "fp32" and made is None and trial.device == "cpu"
             passed = passed or (is_fast and trial.reason is None)
         trials.append(trial)
-    asked = trials[1:]
+    # What was quantised here may be a choice where a truth proves it, or the job asks for it.
+    may_be_int8 = bool(scope.known) or scope.int8_asked or course.recipe.model.quantized
+    asked = [trial for trial in trials[1:] if trial.precision != "int8" or may_be_int8]
     own_asked = base.engine in scope.engines and "fp32" in scope.precisions
     chosen = _choose(asked, base if own_asked else None)
     return course.bench(tuple(trials), chosen, untried, quantized)
