@@ -86,6 +86,7 @@ def settings(row: Row, options: Options) -> Mapping[str, Any]:
         path = REPOSITORY / "configs" / "landcover-rgb.yaml"
         shipped = yaml.safe_load(path.read_text(encoding="utf-8"))
         model = {"model": str(path.parent / shipped["model"]), "resolution": "any", "confidence": False}
+        model |= {"tile_size": 512, "halo": 64}
         return shipped | model | {"regions": row.regions and shipped["regions"]}
     if row.network == "ppocr":
         if options.data is None or not (options.data / PPOCR_FOLDER).is_dir():
