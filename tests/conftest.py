@@ -326,6 +326,7 @@ def photo_job(tmp_path: Path, models: Path) -> JobMaker:
             "classes": ["none", "red", "green", "blue"],
             "masks": "failed",
             "rules": RULES,
+            "gate": {"budget": 0},
         }
         job = {key: value for key, value in (job | keys).items() if value is not None}
         path = tmp_path / "job.yaml"

@@ -183,7 +183,12 @@ def _open(
     if not occasion.tries:
         return None
     started = time.monotonic()
-    samples = sample_crops(recipe, occasion.sources)
+    try:
+        samples = sample_crops(recipe, occasion.sources)
+    except ConfigError:  # what is wrong with the sources the run itself says, of each
+        why_not = "no source gave a tile to try engines with"
+        say(f"no trials: {why_not}")
+        return _untried(config, recipe, occasion, why_not, say)
     scope = scope_of(config, recipe, occasion, seconds=seconds)
     found = bench(recipe, samples, scope, say=say)
     say(f"tried for {time.monotonic() - started:.0f} s")

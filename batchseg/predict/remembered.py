@@ -15,6 +15,7 @@ from batchseg.models.package import ModelPackage
 from batchseg.predict.choice import Choice, as_document, from_document, halo_figures
 from batchseg.predict.halo import HaloFigure
 from batchseg.predict.samples import CROP_SIDE
+from batchseg.system.fetch import sha256
 from batchseg.system.json_text import parse_json
 from batchseg.system.machine import core_count, cpu_class, cpu_model
 
@@ -29,7 +30,11 @@ ShapesHW = tuple[tuple[int, int], ...]
 
 def recall_choice(config: JobConfig, recipe: Recipe, shapes_hw: ShapesHW, workers: int) -> Choice | None:
     """What an earlier output chose for such a job; None: no such was tried, or it is not kept."""
-    return from_document(_recall(recipe.model, _choice_key(config, recipe, shapes_hw, workers)))
+    found = from_document(_recall(recipe.model, _choice_key(config, recipe, shapes_hw, workers)))
+    made = None if found is None else found.quantized
+    if made is not None and not Path(made["root"], made["path"]).exists():
+        return None  # the cache had no room for the network
+    return found
 
 
 def remember_choice(
@@ -126,7 +131,7 @@ def _choice_key(config: JobConfig, recipe: Recipe, shapes_hw: ShapesHW, workers:
         {
             "what": "choice",
             **_kind(recipe),
-            "conversion": recipe.model.conversion is not None,
+            "conversion": recipe.model.conversion and sha256(recipe.model.conversion),
             "machine": [cpu_class(), cpu_model(), core_count(), workers],
             "sizes": size_class(shapes_hw),
             "device": recipe.device,

@@ -36,6 +36,8 @@ class Scorer:
         self._recipe = replace(reference_recipe(recipe), halo=0)
         self._sessions: dict[str, Session] = {}
         self._ready: dict[tuple[int, Scale], tuple[Preparation, Predictor]] = {}
+        self.largest = 0
+        """Side of the largest tile that it has answered."""
 
     def output(self, pixels: NDArray[np.generic], sample: Sample) -> NDArray[Any]:
         """Raw output for a square tile (C, S, S) of a sample: scores (K, S, S), or ids (S, S).
@@ -45,6 +47,7 @@ class Scorer:
             Exception: whatever the engine raises for it.
         """
         key = pixels.shape[-1], sample.scale
+        self.largest = max(self.largest, pixels.shape[-1])
         if key not in self._ready:
             recipe = self.recipe(pixels.shape[-1], sample)
             self._ready[key] = Preparation(recipe), Predictor(recipe, self._session(recipe))

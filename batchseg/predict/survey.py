@@ -23,7 +23,7 @@ from batchseg.predict.gate import CLASS_PIXELS, Labels
 from batchseg.predict.halo import HaloFigure, enough, geometry, halos_to_try, measure, merged
 from batchseg.predict.probe import silence_stdout
 from batchseg.predict.samples import Sample
-from batchseg.predict.scores import Scorer
+from batchseg.predict.scores import Scorer, centre
 from batchseg.predict.stitch import classify
 from batchseg.predict.tile_size import TileFigure, best, changes, judged, sides_to_try, total, usual_side
 from batchseg.system.machine import memory_bytes
@@ -222,21 +222,28 @@ def _side(
         ]
     # All processes' memory, as they are at work now; a network takes it by the pixel.
     room = memory_bytes() / 2 / question.workers
-    largest = max(meeting.exchange("memory", peak_bytes()))
-    figures = (first, *(_fits(one, usual, room, largest) for one in others))
+    if others and not scorer.largest:
+        scorer.output(centre(crops[0].pixels, usual), crops[0])
+    seen, taken = (max(each) for each in zip(*meeting.exchange("memory", _memory(scorer)), strict=True))
+    figures = (first, *(_fits(one, seen, room, taken) for one in others))
     return best([one for one in figures if one.reason is None]).tile_size, figures
 
 
-def _fits(figure: TileFigure, usual: int, room: float, taken: float) -> TileFigure:
+def _memory(scorer: Scorer) -> tuple[int, int]:
+    """The side of the largest tile that a process answered, and the bytes that it took at most."""
+    return scorer.largest, peak_bytes()
+
+
+def _fits(figure: TileFigure, seen: int, room: float, taken: float) -> TileFigure:
     """A side that would take more than its share of the machine's memory is not taken.
 
     Args:
         figure: of the side.
-        usual: the side that was seen to take `taken`.
+        seen: the side that was seen to take `taken`.
         room: bytes for one predictor.
         taken: bytes that a process took so far.
     """
-    expected = taken * max(1.0, (figure.tile_size / max(usual, figure.tile_size)) ** 2)
+    expected = taken * max(1.0, (figure.tile_size / max(1, seen)) ** 2)
     if figure.reason is None and expected > room:
         return replace(figure, reason=f"takes {expected / 2**30:.1f} GiB a predictor")
     return figure

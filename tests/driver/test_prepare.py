@@ -14,7 +14,7 @@ from batchseg.driver import prepare as prepare_module
 from batchseg.driver.prepare import check_tiles, kept_choice
 from batchseg.errors import ConfigError
 from batchseg.output.state import OutputState
-from batchseg.predict.engine_choice import Choice
+from batchseg.predict.choice import Choice
 from batchseg.system.machine import cpu_class
 
 CHOICE = Choice(engine="paddle", precision="fp32", device="cpu", baked=False, asked={})
@@ -37,7 +37,8 @@ def state_of(**changes):
 
 def test_a_choice_of_an_engine_is_kept_for_the_same_model_alone():
     model, state = make_recipe().model, state_of()
-    assert kept_choice(model, state) == CHOICE
+    # By a version that knew tiles as pixel settings alone: those are what it is run with.
+    assert kept_choice(model, state) == dataclasses.replace(CHOICE, tile_size=16, halo=3)
     assert kept_choice(model, None) is None
     assert kept_choice(dataclasses.replace(model, digest="another"), state) is None
 

@@ -16,8 +16,11 @@ ALLOWED = {
     ("api/own_process.py", "pickle"): "an error of this very process, to see whether it can travel",
     ("api/own_process.py", "pickle.loads"): "the same",
     ("driver/executors/processes/predictor.py", "pickle"): "answers to the process that started this one",
-    ("predict/engine_trials.py", "pickle"): "tiles of trials, in the run's own folder, closed to others",
-    ("predict/engine_trials.py", "pickle.loads"): "the same",
+    ("predict/calibrate.py", "pickle"): "tiles of trials, in the run's own folder, closed to others",
+    ("predict/fleet.py", "pickle"): "what processes of one trial tell each other, in the same folder",
+    ("predict/fleet.py", "pickle.loads"): "the same",
+    ("predict/survey.py", "pickle"): "scales of the crops of trials, in the same folder",
+    ("predict/survey.py", "pickle.loads"): "the same",
     ("system/yaml_text.py", "yaml.load"): "with a SafeLoader that refuses equal keys and aliases of aliases",
 }
 

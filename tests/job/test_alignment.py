@@ -156,8 +156,8 @@ def test_a_halo_that_leaves_no_core_is_told_the_next_tile_that_lines_up():
         (None, "tile_size: 288"),
     ):
         with pytest.raises(ConfigError, match=f"halo 128 leaves no core in tile_size 256. Set {said}$"):
-            check_core(config, make_package(), 256, stride)
-    check_core(config, make_package(), 257, 32)
+            check_core(config, make_package(), 256, 128, stride)
+    check_core(config, make_package(), 257, 128, 32)
 
 
 def test_larger_and_smaller_tiles_that_advice_names_line_up():

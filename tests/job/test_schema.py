@@ -101,7 +101,7 @@ def test_a_whole_photograph_has_no_halo(tmp_path):
     config = load_job(write_job(tmp_path, fit="resize", tile_size=96))
     assert (config.halo, config.tile_size) == (0, 96)
     assert load_job(write_job(tmp_path, fit="resize", halo=0)).halo == 0
-    assert load_job(write_job(tmp_path, fit="tile", tile_size=192)).halo == 64
+    assert load_job(write_job(tmp_path, fit="tile", tile_size=192)).halo is None
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,15 @@
 from factories import write_job
 
 from batchseg.job.file import load_job
-from batchseg.job.settings import Scale
+from batchseg.job.settings import Gate, Scale
 from batchseg.models.package import PALETTE, ClassInfo, Normalize
 
 
 def test_defaults_are_filled_in(tmp_path):
     config = load_job(write_job(tmp_path))
-    assert (config.tile_size, config.halo, config.bands, config.compress) == (None, 64, None, "deflate")
+    assert (config.bands, config.compress) == (None, "deflate")
+    assert (config.engine, config.precision, config.tile_size, config.halo) == ("auto", "auto", None, None)
+    assert config.gate == Gate(equal_pixels=0.9999, iou=0.999, budget=20)
     assert config.scale == Scale(kind="transforms", low=(0.0,), high=(255.0,))
     assert (config.normalize, config.nodata, config.classes) == ("model", "source", ())
 

@@ -7,7 +7,7 @@ from factories import make_facts, make_recipe
 from batchseg.errors import ConfigError, OutputError
 from batchseg.inputs.ids import InputRoot
 from batchseg.output.state import OutputState, check_pixel_settings, load_state, save_state
-from batchseg.predict.engine_choice import from_document
+from batchseg.predict.choice import from_document
 
 CHOICE = {
     "engine": "paddle",

@@ -15,9 +15,9 @@ from batchseg.job.resolve import make_recipe as recipe_of
 from batchseg.models.reading import read_model
 from batchseg.output.quantized import store
 from batchseg.predict.calibrate import calibrate
-from batchseg.predict.engine_trials import _reference_recipe
 from batchseg.predict.predictor import Preparation, load_predictor, network_for, with_engine
 from batchseg.predict.samples import Sample
+from batchseg.predict.scores import reference_recipe
 from batchseg.system.location import Location
 
 SIDE = 64
@@ -153,7 +153,7 @@ def test_the_network_decides_pixels_and_is_no_other_engines(models: Path) -> Non
     assert with_engine(other, "openvino", "int8").quantized == quantized
     assert with_engine(other, "openvino", "bf16").quantized is None
     assert with_engine(other, "onnxruntime", "int8").quantized is None
-    assert _reference_recipe(other).quantized is None
+    assert reference_recipe(other).quantized is None
 
 
 def test_a_network_that_cannot_be_quantised_is_the_models_fault(models: Path, tmp_path: Path) -> None:

@@ -1,78 +1,86 @@
-"""Engines chosen by a run, kept by the next ones."""
+"""Engines, tiles and halos chosen by a run, kept by the next ones."""
 
-import json
+import dataclasses
 import re
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import JobWriter, batchseg, read_mask, write_raster
-from factories import make_config, make_facts, make_package, make_source
+from conftest import write_raster
+from factories import find_sources, make_config, make_facts, make_package, make_source
+from probed import RAW, write_conv
 
-from batchseg.engines.graphs.to_onnx import to_onnx
 from batchseg.errors import ModelError
+from batchseg.job.recipe import Recipe
 from batchseg.job.resolve import make_recipe as recipe_of
-from batchseg.job.settings import Gate
+from batchseg.job.settings import Gate, JobConfig
 from batchseg.models.reading import read_model
 from batchseg.predict import engine_choice as choice_module
-from batchseg.predict.engine_choice import (
-    Choice,
-    as_document,
-    asked_for,
-    choose,
-    describe_trial,
-    from_document,
-    is_open,
-)
-from batchseg.predict.engine_trials import Bench, Trial
-from batchseg.predict.gate import Agreement, shortfall
+from batchseg.predict.choice import Choice
+from batchseg.predict.engine_choice import asked_for, choose, is_open
+from batchseg.predict.halo import HaloFigure
+from batchseg.predict.remembered import recall_choice, remember_halos
+from batchseg.predict.trial import Occasion
 
 KEPT = Choice(
     engine="onnxruntime",
     precision="fp32",
     device="cpu",
     baked=True,
-    asked={"engine": "auto", "precision": None, "bake": True},
+    asked={"engine": "auto", "precision": "auto", "bake": True, "tile_size": None, "halo": None},
     trials=({"engine": "onnxruntime", "precision": "fp32", "tiles_per_second": 9.0},),
     notes=("not baked: ...",),
+    tile_size=1024,
+    halo=96,
 )
+NOWHERE = Occasion(sources=(), count=0, workers=1)
 
 
 def never(line: str) -> None:
     raise AssertionError(line)
 
 
-def test_a_choice_survives_json() -> None:
-    assert from_document(json.loads(json.dumps(as_document(KEPT)))) == KEPT
-    assert from_document(None) is None
+def quiet(line: str) -> None:
+    pass
 
 
 @pytest.mark.parametrize(
     ("job", "kept", "expected"),
     [
-        ({}, None, False),
-        ({"engine": "auto"}, None, True),
-        ({"precision": "auto"}, None, True),
-        ({"engine": "auto"}, KEPT, False),
-        ({"engine": "auto", "precision": "bf16"}, KEPT, False),
+        ({}, None, True),
+        ({"precision": "fp32"}, None, True),
+        ({"precision": "fp32", "engine": "paddle"}, None, False),
+        ({"precision": "fp32", "engine": "paddle", "tile_size": None}, None, True),
+        ({"precision": "fp32", "engine": "paddle", "halo": None}, None, True),
+        ({}, KEPT, False),
+        ({"precision": "bf16", "halo": None}, KEPT, False),
     ],
 )
-def test_engines_are_tried_where_the_job_leaves_them_open_and_no_run_has_chosen(job, kept, expected):
+def test_trials_are_made_where_the_job_leaves_something_open_and_no_run_has_chosen(job, kept, expected):
     assert is_open(make_config(**job), kept) is expected
 
 
-def test_a_kept_choice_is_taken_without_looking_at_any_source():
-    config = make_config(engine="auto", tile_size=64)
+def test_a_kept_choice_is_taken_without_looking_at_any_source() -> None:
+    config = make_config(tile_size=None, halo=None, gate=Gate())
     recipe = recipe_of(config, make_package(), make_facts(class_count=4), "cpu")
     assert asked_for(config) == KEPT.asked
-    chosen, choice = choose(config, recipe, KEPT, (), workers=1, say=never)
-    assert (chosen.engine, chosen.precision, chosen.bake) == ("onnxruntime", "fp32", recipe.bake)
+    chosen, choice = choose(config, recipe, KEPT, NOWHERE, say=never)
+    assert (chosen.engine, chosen.precision) == ("onnxruntime", "fp32")
+    assert (chosen.tile_size, chosen.halo) == (1024, 96)
+    assert chosen.bake is not None
+    assert chosen.bake.margin == 96
     assert choice == KEPT
 
 
-def test_a_kept_engine_that_this_machine_lacks_is_refused_with_a_way_out():
-    config = make_config(engine="auto", tile_size=64)
+def test_what_the_job_names_goes_before_what_was_kept() -> None:
+    config = make_config(engine="paddle", precision="fp32", tile_size=512, halo=None)
+    recipe = recipe_of(config, make_package(), make_facts(class_count=4), "cpu")
+    chosen, _ = choose(config, recipe, KEPT, NOWHERE, say=never)
+    assert (chosen.engine, chosen.tile_size, chosen.halo) == ("paddle", 512, 96)
+
+
+def test_a_kept_engine_that_this_machine_lacks_is_refused_with_a_way_out() -> None:
+    config = make_config(tile_size=64)
     recipe = recipe_of(config, make_package(), make_facts(class_count=4), "cpu")
     kept = Choice(
         engine="paddle-tensorrt", precision="fp16", device="gpu", baked=False, asked=asked_for(config)
@@ -80,7 +88,7 @@ def test_a_kept_engine_that_this_machine_lacks_is_refused_with_a_way_out():
     with pytest.raises(
         ModelError, match=r"masks were made by paddle-tensorrt in fp16 on gpu\. Use another output"
     ):
-        choose(config, recipe, kept, (), workers=1, say=never)
+        choose(config, recipe, kept, NOWHERE, say=never)
 
 
 @pytest.mark.parametrize(
@@ -88,156 +96,198 @@ def test_a_kept_engine_that_this_machine_lacks_is_refused_with_a_way_out():
     [
         ({"engine": "onnxruntime", "precision": "int8"}, "not quantised"),
         ({"engine": "paddle", "precision": "fp16"}, "fp16 is for GPUs"),
-        ({"engine": "paddle-tensorrt"}, "TensorRT needs a GPU"),
+        ({"engine": "paddle-tensorrt", "precision": "fp32"}, "TensorRT needs a GPU"),
     ],
 )
-def test_what_this_machine_cannot_do_is_refused_by_name(job, word, models):
+def test_what_this_machine_cannot_do_is_refused_by_name(job, word) -> None:
     config = make_config(tile_size=64, halo=8, normalize="none", bake=False, **job)
     recipe = recipe_of(config, make_package(), make_facts(), "cpu")
     with pytest.raises(ModelError, match=word):
-        choose(config, recipe, None, (), workers=1, say=lambda line: None)
+        choose(config, recipe, None, NOWHERE, say=quiet)
 
 
-def test_a_trial_is_one_line() -> None:
-    found = Agreement(pixels=1000, equal=999, iou=((0, 1.0), (2, 0.95)), confidence_difference=0.25)
-    trial = Trial(engine="openvino", precision="bf16", tiles_per_second=12.34, agreement=found, reason="lies")
-    assert describe_trial(trial) == (
-        "openvino bf16: 12.3 tiles/s, 99.9000% equal, worst IoU 0.9500 (class 2), "
-        "confidence off by 0.250 at most, out: lies"
+NAMED = {"engine": "onnxruntime", "precision": "fp32", "tile_size": 64, "halo": 16}
+
+
+def job_of(folder: Path, *, radius: int = 3, side: int = 200, **job) -> tuple[JobConfig, Recipe, Occasion]:
+    """An ONNX network that sees `radius` pixels far, and one scene."""
+    if not (folder / "in").exists():
+        pixels = np.random.default_rng(0).integers(0, 256, (3, side, side), dtype=np.uint8)
+        write_raster(folder / "in" / "a.tif", pixels)
+        write_conv(folder / "a.onnx", radius, gain=8.0)
+    config = make_config(
+        **{
+            "inputs": ((None, f"{folder}/in/*.tif"),),
+            "normalize": "none",
+            "gate": Gate(tiles=2, seconds=0.1, budget=60),
+            "num_classes": 3,
+            "scale": RAW,
+            **NAMED,
+            **job,
+        }
     )
+    facts = make_facts(stride=1, class_count=None, seconds_per_tile=0.001)
+    recipe = recipe_of(config, read_model(str(folder / "a.onnx")), facts, "cpu")
+    sources = find_sources(config, {})[0]
+    return config, recipe, Occasion(sources=sources, count=len(sources), workers=1)
 
 
-@pytest.mark.slow
-def test_the_first_run_chooses_and_the_second_keeps(
-    tmp_path: Path, write_job: JobWriter, models: Path
-) -> None:
-    pixels = np.random.default_rng(0).integers(0, 256, (3, 150, 190), dtype=np.uint8)
-    write_raster(tmp_path / "in" / "a.tif", pixels)
-    keys = {"model": str(models / "conv"), "bands": None, "classes": ["a", "b", "c"], "scale": {"divide": 1}}
-    job = write_job(
-        **keys, engine="auto", precision="fp32", executor="inline", gate={"tiles": 2, "seconds": 0.1}
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """In which nothing is remembered of the networks of other tests."""
+    monkeypatch.setenv("BATCHSEG_MODEL_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def test_what_is_named_is_taken_as_it_is_without_trials(tmp_path: Path, own_cache: Path, monkeypatch) -> None:
+    monkeypatch.delattr(choice_module, "bench")
+    config, recipe, occasion = job_of(tmp_path)
+    chosen, choice = choose(config, recipe, None, occasion, say=never)
+    assert chosen == recipe
+    assert choice is not None
+    assert (choice.engine, choice.precision, choice.tile_size, choice.halo) == tuple(NAMED.values())
+    assert (choice.trials, choice.compared, choice.narrow, choice.seams) == ((), True, False, "")
+
+
+def test_what_is_left_open_is_tried_and_the_rest_stays_named(tmp_path: Path, own_cache: Path) -> None:
+    config, recipe, occasion = job_of(tmp_path, precision="auto", engine="auto")
+    config = dataclasses.replace(config, precision="fp32")
+    said: list[str] = []
+    chosen, choice = choose(config, recipe, None, occasion, say=said.append)
+    assert choice is not None
+    tried = {(trial["engine"], trial["precision"]) for trial in choice.trials if trial["tiles_per_second"]}
+    assert tried == {("onnxruntime", "fp32"), ("openvino", "fp32")}
+    assert (chosen.tile_size, chosen.halo, choice.sides) == (64, 16, ())
+    assert "reference: onnxruntime fp32, 2 tiles" in said
+    assert said[-1] == f"chosen: {choice.summary}"
+    # The next output asks nothing, and is made alike: by a run, and in a plan.
+    for tries in (True, False):
+        lines: list[str] = []
+        again = dataclasses.replace(occasion, tries=tries)
+        same, remembered = choose(config, recipe, None, again, say=lines.append)
+        assert same == chosen
+        assert remembered is not None
+        assert remembered.remembered
+        assert lines == ["as trials of an earlier output chose on this machine", said[-1]]
+
+
+def test_a_plan_before_the_first_run_leaves_it_undecided(tmp_path: Path, own_cache: Path) -> None:
+    config, recipe, occasion = job_of(tmp_path, engine="auto", precision="auto")
+    plan = dataclasses.replace(occasion, tries=False)
+    assert choose(config, recipe, None, plan, say=never) == (recipe, None)
+
+
+def test_without_a_budget_the_models_own_engine_tile_and_halo_are_taken(tmp_path: Path, own_cache) -> None:
+    config, recipe, occasion = job_of(
+        tmp_path, engine="auto", precision="auto", tile_size=None, halo=None, gate=Gate(budget=0)
     )
-    first = batchseg("run", job)
-    assert first.returncode == 0, first.stderr
-    assert "trying onnxruntime fp32" in first.stderr
-    state = json.loads((tmp_path / "out" / "_batchseg" / "output.json").read_text())
-    tried = {(trial["engine"], trial["precision"]): trial for trial in state["choice"]["trials"]}
-    assert tried["paddle", "fp32"]["equal"] == tried["openvino", "fp32"]["equal"] == 1
-    assert tried["paddle", "fp32"]["tiles_per_second"] > 0
-    (summary,) = (tmp_path / "out").glob("_batchseg/runs/*/summary.json")
-    assert json.loads(summary.read_text())["engine"] == state["choice"]
-    assert f"engine: {state['choice']['engine']} in fp32" in first.stdout
-    (log,) = (tmp_path / "out").glob("_batchseg/runs/*/log.txt")
-    assert f"chosen: {state['choice']['engine']} in fp32" in log.read_text()
-
-    write_raster(tmp_path / "in" / "b.tif", pixels)
-    second = batchseg("run", job)
-    assert second.returncode == 0, second.stderr
-    assert "trying" not in second.stderr
-    np.testing.assert_array_equal(read_mask(tmp_path / "out", "a.tif"), read_mask(tmp_path / "out", "b.tif"))
-
-    other = "openvino" if state["choice"]["engine"] != "openvino" else "paddle"
-    third = batchseg("run", job, "--set", f"engine={other}")
-    assert third.returncode == 2
-    assert f'engine: "{state["choice"]["engine"]}" -> "{other}"' in third.stderr
+    for tries in (True, False):
+        again = dataclasses.replace(occasion, tries=tries)
+        chosen, choice = choose(config, recipe, None, again, say=never)
+        assert (chosen.engine, chosen.precision) == ("onnxruntime", "fp32")
+        assert (chosen.tile_size, chosen.halo) == (512, 64)
+        assert choice is not None
+        assert (choice.trials, choice.compared, choice.halos) == ((), True, ())
 
 
-def job_with_onnx_beside(weights: str, tmp_path: Path, write_job: JobWriter, models: Path) -> Path:
-    """A job of the network `conv` on ONNX Runtime, beside it the ONNX file of another, or of itself."""
-    pixels = np.random.default_rng(0).integers(0, 256, (3, 100, 130), dtype=np.uint8)
-    write_raster(tmp_path / "in" / "a.tif", pixels)
-    shutil.copytree(models / "conv", tmp_path / "model")
-    to_onnx(read_model(str(models / weights)), tmp_path / "model" / "model.onnx")
-    keys = {"model": "model", "bands": None, "classes": None, "scale": {"divide": 1}, "executor": "inline"}
-    return write_job(**keys, engine="onnxruntime", gate={"tiles": 2, "seconds": 0.1})
-
-
-@pytest.mark.slow
-def test_an_onnx_file_beside_the_network_must_pass_the_gate_even_where_the_job_names_the_engine(
-    tmp_path: Path, write_job: JobWriter, models: Path
-) -> None:
-    job = job_with_onnx_beside("other", tmp_path, write_job, models)
-    refused = batchseg("run", job)
-    assert refused.returncode == 4
-    assert re.search(
-        r"otherwise than paddle, the model's own engine: \d+\.\d+% of the pixels", refused.stderr
+def test_trials_that_would_take_longer_than_they_may_are_not_made_and_it_is_said(tmp_path, own_cache) -> None:
+    config, recipe, occasion = job_of(tmp_path, engine="auto", precision="auto", gate=Gate(budget=5))
+    recipe = dataclasses.replace(recipe, facts=dataclasses.replace(recipe.facts, seconds_per_tile=3.0))
+    said: list[str] = []
+    chosen, choice = choose(config, recipe, None, occasion, say=said.append)
+    assert re.match(
+        r"no trials: they would take 102 s or more, 7 s may be .* about 147 s.* fp32 is taken$", said[0]
     )
-    assert not (tmp_path / "out").exists()
+    assert chosen == recipe
+    assert choice is not None
+    assert choice.notes == (said[0].removeprefix("no trials: "),)
 
 
-@pytest.mark.slow
-def test_an_onnx_file_that_is_exchanged_after_it_was_chosen_is_refused(
-    tmp_path: Path, write_job: JobWriter, models: Path
-) -> None:
-    job = job_with_onnx_beside("conv", tmp_path, write_job, models)
-    assert batchseg("run", job).returncode == 0
-    to_onnx(read_model(str(models / "other")), tmp_path / "model" / "model.onnx")
-    shutil.copy(tmp_path / "in" / "a.tif", tmp_path / "in" / "b.tif")
-    changed = batchseg("run", job)
-    assert (changed.returncode, "is not the one that this output was made with" in changed.stderr) == (
-        4,
-        True,
-    )
+def test_a_job_with_much_work_may_try_for_a_twentieth_of_it(tmp_path: Path, own_cache: Path) -> None:
+    config, recipe, occasion = job_of(tmp_path, gate=Gate(budget=5, tiles=2))
+    shapes = ((1000, 1000),)
+    needed = 6 + 4 * 2 * 0.001  # what starts take, and four passes
+    assert choice_module._budget(config, recipe, shapes, occasion)[0] == 0
+    tiles = 32**2  # of one source, with cores of 32
+    enough = int(20 * needed / 0.001 / tiles) + 2
+    many = dataclasses.replace(occasion, count=enough)
+    seconds, why = choice_module._budget(config, recipe, shapes, many)
+    assert why == ""
+    assert seconds == pytest.approx(0.05 * enough * tiles * 0.001, rel=0.01)
 
 
-def named(monkeypatch: pytest.MonkeyPatch, agreement: Agreement | None, reason: str | None = None):
-    """A config that names ONNX Runtime for a Paddle network, and what comparing it gives."""
-    config = make_config(engine="onnxruntime", tile_size=64, halo=8, normalize="none", bake=False)
-    trial = Trial(engine="onnxruntime", precision="fp32", agreement=agreement, reason=reason)
-    bench = Bench(trials=(trial,), chosen=trial, tiles=1, workers=1, class_count=4, classes_seen=4)
-    monkeypatch.setattr(choice_module, "sample_tiles", lambda recipe, sources, count: [])
-    monkeypatch.setattr(choice_module, "compare", lambda recipe, samples, **options: bench)
-    return config, recipe_of(config, make_package(), make_facts(class_count=4), "cpu")
+NARROW = r"^warning: a halo of 8 is narrow for this network: [\d.]+ % of the pixels .*; 16 is enough$"
 
 
-EQUAL = Agreement(pixels=1000, equal=1000, iou=((0, 1.0),), confidence_difference=None)
-OFF = Agreement(pixels=10000, equal=9817, iou=((0, 0.99), (3, 0.9398)), confidence_difference=None)
+def test_a_halo_that_is_too_small_is_told_by_runs_and_plans(tmp_path: Path, own_cache: Path) -> None:
+    config, recipe, occasion = job_of(tmp_path, radius=15, halo=8, tile_size=64)
+    said: list[str] = []
+    chosen, choice = choose(config, recipe, None, dataclasses.replace(occasion, tries=False), say=said.append)
+    assert re.match(NARROW, said[0])
+    assert choice is not None
+    assert choice.narrow
+    assert f"warning: {choice.seams}" == said[0]
+    assert chosen.halo == 8  # as it is named
+    assert choose(config, recipe, None, occasion, say=said.append)[1] == choice
+    assert said[1] == said[0]
 
 
-def test_a_named_engine_is_compared_once_and_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    config, recipe = named(monkeypatch, EQUAL)
-    _, choice = choose(config, recipe, None, [make_source()], workers=1, say=lambda line: None)
-    assert (choice.compared, choice.trials[0]["equal"]) == (True, 1)
-    assert choice.proof == "100.000% of pixels equal when tried"
-    kept = from_document(json.loads(json.dumps(as_document(choice))))
-    assert choose(config, recipe, kept, [make_source()], workers=1, say=never)[1] == choice
+def test_where_every_source_is_one_tile_no_halo_matters(tmp_path: Path, own_cache: Path) -> None:
+    config, recipe, occasion = job_of(tmp_path, radius=15, halo=8, tile_size=216)
+    choose(config, recipe, None, occasion, say=never)
 
 
-def test_a_named_engine_that_answers_otherwise_is_refused_with_what_to_do(monkeypatch) -> None:
-    config, recipe = named(monkeypatch, OFF, "98.1700% of the pixels agree, 99.90% are asked for")
-    with pytest.raises(ModelError) as caught:
-        choose(config, recipe, None, [make_source()], workers=1, say=lambda line: None)
-    assert caught.value.lines == (
-        "model: onnxruntime fp32 answers otherwise than paddle, the model's own engine: "
-        "98.1700% of the pixels agree, 99.90% are asked for",
-        "use the model's own, engine: paddle, or engine: auto, which takes another only if it agrees",
-        "or, if that is near enough for you, gate: {equal_pixels: 0.981, iou: 0.939}",
-    )
-    assert shortfall(OFF, Gate(equal_pixels=0.981, iou=0.939)) is None
+def test_a_network_that_no_halo_serves_has_seams_and_no_warning(tmp_path: Path, own_cache: Path) -> None:
+    config, recipe, occasion = job_of(tmp_path)
+    table = (HaloFigure(halo=16, pixels=10_000, changed=300, probability=0.4),)
+    remember_halos(recipe, table)
+    said: list[str] = []
+    _, choice = choose(config, recipe, None, occasion, say=said.append)
+    assert choice is not None
+    assert not choice.narrow
+    assert said == [choice.seams]
+    assert said[0].startswith("about 3.0 % of the pixels depend on where tiles lie; no halo ends that")
 
 
-def test_a_named_engine_that_met_no_source_is_compared_by_the_next_run(monkeypatch) -> None:
-    config, recipe = named(monkeypatch, OFF, "98.1700% of the pixels agree, 99.90% are asked for")
-    monkeypatch.setattr(choice_module, "try_out", lambda recipe: None)
-    _, choice = choose(config, recipe, None, (), workers=1, say=never)
-    assert choice.compared is False
-    with pytest.raises(ModelError, match="answers otherwise"):
-        choose(config, recipe, choice, [make_source()], workers=1, say=lambda line: None)
+def test_where_no_source_gives_a_tile_the_run_says_why_and_not_the_trials(tmp_path: Path, own_cache) -> None:
+    config, recipe, _ = job_of(tmp_path, engine="auto", precision="auto")
+    (tmp_path / "in" / "a.tif").write_text("no raster")
+    occasion = Occasion(sources=find_sources(config, {})[0], count=1, workers=1)
+    said: list[str] = []
+    chosen, choice = choose(config, recipe, None, occasion, say=said.append)
+    assert said == ["no trials: no source gave a tile to try engines with"]
+    assert chosen == recipe
+    assert choice is not None
+    assert recall_choice(config, recipe, (), 1) is None
 
 
-def test_an_output_that_trusted_a_named_engine_goes_on_and_says_so(monkeypatch) -> None:
-    config, recipe = named(monkeypatch, OFF, "98.1700% of the pixels agree, 99.90% are asked for")
+def test_a_choice_that_compared_nothing_is_made_anew_where_there_is_a_source(monkeypatch) -> None:
+    config = make_config(**NAMED)
+    recipe = recipe_of(config, make_package(), make_facts(class_count=4), "cpu")
+    kept = dataclasses.replace(KEPT, compared=False)
+    asked = []
+
+    def named(config, recipe, occasion, say):
+        asked.append(occasion)
+        return recipe, (), True
+
+    monkeypatch.setattr(choice_module, "as_named", named)
+    monkeypatch.setattr(choice_module, "bakeable", lambda recipe: (recipe, ()))
+    assert choose(config, recipe, kept, NOWHERE, say=never)[1] == kept
+    assert asked == []
+    occasion = Occasion(sources=[make_source()], count=1, workers=1)
+    _, choice = choose(config, recipe, kept, occasion, say=never)
+    assert asked == [occasion]
+    assert choice is not None
+    assert choice.compared
+
+
+def test_an_output_that_trusted_a_named_engine_goes_on_and_says_so() -> None:
+    config = make_config(engine="onnxruntime", precision="fp32", tile_size=64, halo=8)
+    recipe = recipe_of(config, make_package(), make_facts(class_count=4), "cpu")
     kept = Choice(engine="onnxruntime", precision="fp32", device="cpu", baked=False, asked=asked_for(config))
     said: list[str] = []
-    _, choice = choose(config, recipe, kept, [make_source()], workers=1, say=said.append)
+    occasion = Occasion(sources=[make_source()], count=1, workers=1)
+    _, choice = choose(config, recipe, kept, occasion, say=said.append)
     assert choice == kept
     assert "never compared with paddle, the model's own engine: `batchseg model bench" in said[0]
-
-
-def test_a_plan_compares_nothing_and_says_that_the_run_will(monkeypatch) -> None:
-    config, recipe = named(monkeypatch, None)
-    monkeypatch.setattr(choice_module, "try_out", lambda recipe: None)
-    monkeypatch.delattr(choice_module, "compare")
-    said: list[str] = []
-    choose(config, recipe, None, None, workers=1, say=said.append)
-    assert said == ["the first run compares onnxruntime with paddle on its own tiles"]
