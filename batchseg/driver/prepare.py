@@ -276,7 +276,11 @@ def kept_choice(package: ModelPackage, state: OutputState | None) -> Choice | No
         baked="bake" in made,
         asked={"bake": "bake" in made},
     )
-    return replace(choice, tile_size=made.get("tile_size"), halo=made.get("halo"))
+    quantized = choice.quantized
+    if quantized is not None:  # in the output, whatever the record says
+        digest = str(quantized["digest"])
+        quantized = {"root": "", "path": layout.network_path(digest), "digest": digest}
+    return replace(choice, tile_size=made.get("tile_size"), halo=made.get("halo"), quantized=quantized)
 
 
 def _facts(

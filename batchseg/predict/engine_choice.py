@@ -273,7 +273,7 @@ def _budget(
     if needed > allowed:
         return 0.0, (
             f"they would take {needed:.0f} s or more, {allowed:.0f} s may be (gate: budget, or a twentieth "
-            f"of the work, about {rest:.0f} s); the model's own engine in fp32 is taken"
+            f"of the work, about {rest:.0f} s); what the job leaves open is as the model has it"
         )
     return allowed, ""
 
@@ -296,7 +296,8 @@ def scope_of(
         seconds=seconds,
         everything=everything,
         known=known_of(config, recipe),
-        int8=config.gate.truth is not None or config.precision == "int8" or everything,
+        int8=not recipe.model.quantized
+        and (config.gate.truth is not None or config.precision == "int8" or everything),
         int8_asked=config.precision == "int8",
     )
 

@@ -150,7 +150,7 @@ def shortfall(found: Agreement, gate: Gate, *, exact: bool = False, noise: float
         gate: how near they must be.
         exact: both compute in fp32. Tiles that show one class alone prove nothing by their classes, and a
             network that is another one still shows in its confidences.
-        noise: the share of pixels that doubling the halo changes; asked for where there are no scores.
+        noise: the share of pixels that change with more around them; asked for where there are no scores.
     """
     if not found.is_sure:
         return _raw_shortfall(found, gate, noise)

@@ -201,7 +201,8 @@ def _side(
         return recipe.tile_size, ()
     stride = recipe.facts.stride or USUAL_STRIDE
     usual = usual_side(recipe, halo)
-    settled = enough(halos) is not None
+    good = enough(halos)
+    settled = good is not None and halo >= good
     first, *others = sides_to_try(
         recipe,
         usual,
