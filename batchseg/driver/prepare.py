@@ -31,7 +31,7 @@ from batchseg.job.settings import JobConfig
 from batchseg.models.package import ModelFacts, ModelPackage
 from batchseg.models.reading import read_package
 from batchseg.output.columns import first_output
-from batchseg.output.layout import CONFIDENCE, MASKS, result_folder
+from batchseg.output.layout import CONFIDENCE, MASKS, network_path, result_folder
 from batchseg.output.ledger import Ledger
 from batchseg.output.mask_names import first_rule, shown_rule
 from batchseg.output.quantized import store
@@ -279,7 +279,7 @@ def kept_choice(package: ModelPackage, state: OutputState | None) -> Choice | No
     quantized = choice.quantized
     if quantized is not None:  # in the output, whatever the record says
         digest = str(quantized["digest"])
-        quantized = {"root": "", "path": layout.network_path(digest), "digest": digest}
+        quantized = {"root": "", "path": network_path(digest), "digest": digest}
     return replace(choice, tile_size=made.get("tile_size"), halo=made.get("halo"), quantized=quantized)
 
 
