@@ -247,4 +247,4 @@ def _model_name(job: Settings) -> str:
 def with_model(job: Settings, models: Mapping[str, Path]) -> Settings:
     path = str(models[_model_name(job)])
     model = job["model"] | {"path": path} if isinstance(job["model"], dict) else path
-    return job | {"model": model, "workers": 2}
+    return {"gate": {"budget": 0}} | job | {"model": model, "workers": 2}

@@ -13,7 +13,7 @@ from pathlib import Path
 from benchmarks.networks import spectral
 from benchmarks.options import Options
 from benchmarks.record import Figure, in_turn
-from benchmarks.runs import Run, run_afresh, write_job
+from benchmarks.runs import NO_TRIALS, Run, run_afresh, write_job
 from benchmarks.scenes import Kind, make_scene
 
 TITLE = "Bound by reading and writing"
@@ -38,6 +38,7 @@ def spectral_job(folder: Path, kind: Kind, inputs: str, workers: int) -> Path:
         scale={"divide": 255 if kind.dtype == "uint8" else 10_000},
         workers=workers,
         regions=False,
+        gate=NO_TRIALS,
     )
 
 

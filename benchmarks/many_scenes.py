@@ -26,7 +26,7 @@ from rasterio.transform import Affine
 from batchseg.system import file_info, listing
 from benchmarks import profiles
 from benchmarks.networks import spectral
-from benchmarks.runs import Run, batchseg, write_job
+from benchmarks.runs import NO_TRIALS, Run, batchseg, write_job
 
 HEIGHT, WIDTH = 96, 112
 
@@ -68,6 +68,7 @@ def job_of(folder: Path, name: str, inputs: str, workers: int) -> Path:
         scale={"divide": 10000},
         classes=["soil", "water", "vegetation", "bright"],
         workers=workers,
+        gate=NO_TRIALS,
     )
 
 

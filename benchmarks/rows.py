@@ -57,9 +57,19 @@ def check(row: Row, options: Options) -> None:
     settings(row, options)
 
 
+OWN_ENGINE = {"engine": "paddle", "precision": "fp32", "tile_size": 512, "halo": 64}
+"""Of jobs of Paddle networks that are to be the same on all machines."""
+
+
 def job_of(row: Row, options: Options, case: str, scene: Path, workers: int) -> Path:
     """The job file of a row. Raises SkippedError."""
-    own = {"inputs": str(scene), "output": "results", "workers": workers, "precision": row.precision}
+    own = {
+        "inputs": str(scene),
+        "output": "results",
+        "workers": workers,
+        **OWN_ENGINE,
+        "precision": row.precision,
+    }
     path = options.folder(case) / f"{row.name}-{scene.stem}-{workers}.yaml"
     return write_job(path, **settings(row, options) | own)
 
@@ -76,6 +86,7 @@ def settings(row: Row, options: Options) -> Mapping[str, Any]:
         path = REPOSITORY / "configs" / "landcover-rgb.yaml"
         shipped = yaml.safe_load(path.read_text(encoding="utf-8"))
         model = {"model": str(path.parent / shipped["model"]), "resolution": "any", "confidence": False}
+        model |= {"tile_size": 512, "halo": 64}
         return shipped | model | {"regions": row.regions and shipped["regions"]}
     if row.network == "ppocr":
         if options.data is None or not (options.data / PPOCR_FOLDER).is_dir():

@@ -102,6 +102,10 @@ class EndedError(RuntimeError):
         self.code = code
 
 
+NO_TRIALS = {"budget": 0}
+"""`gate` of jobs whose speed has nothing to do with the network's."""
+
+
 def write_job(path: Path, **settings: object) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(yaml.safe_dump(settings, sort_keys=False))

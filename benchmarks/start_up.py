@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from benchmarks.networks import spectral
 from benchmarks.options import Options
 from benchmarks.record import Figure, in_turn
-from benchmarks.runs import Run, run_afresh, write_job
+from benchmarks.runs import NO_TRIALS, Run, run_afresh, write_job
 from benchmarks.scenes import Kind, make_scene
 
 TITLE = "Start-up: command to first tile"
@@ -33,6 +33,7 @@ def measure(options: Options) -> tuple[Sequence[Figure], Mapping[str, object]]:
         bands=[1, 2, 3],
         workers=options.workers,
         regions=False,
+        gate=NO_TRIALS,
     )
     runs: dict[str, list[Run]] = {executor: [] for executor in LIMITS}
 

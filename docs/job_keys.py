@@ -15,15 +15,22 @@ from typing import Any
 from pydantic import BaseModel
 
 from batchseg.job.schema import JobFile
-from batchseg.job.schema_parts import Gate, Interest, Model, RegionKeys, Rule
+from batchseg.job.schema_parts import Gate, Interest, Model, RegionKeys, Rule, Truth
 
 DOCS = Path(__file__).resolve().parent
 SCHEMAS: dict[str, type[BaseModel]] = {
-    schema.__name__: schema for schema in (JobFile, Model, RegionKeys, Gate, Rule, Interest)
+    schema.__name__: schema for schema in (JobFile, Model, RegionKeys, Gate, Truth, Rule, Interest)
 }
 TABLE = re.compile(r"(<!-- keys of (\w+): made by docs/job_keys.py -->\n).*?(<!-- end -->)", re.DOTALL)
 NAMES = {"string": "text", "boolean": "true or false", "array": "list", "object": "mapping", "null": ""}
-BOUNDS = {"minimum": ">=", "exclusiveMinimum": ">", "gt": ">", "maximum": "<=", "lt": "<"}
+BOUNDS = {
+    "minimum": ">=",
+    "exclusiveMinimum": ">",
+    "gt": ">",
+    "maximum": "<=",
+    "exclusiveMaximum": "<",
+    "lt": "<",
+}
 
 
 def written(page: str) -> str:

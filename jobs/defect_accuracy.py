@@ -1,7 +1,7 @@
 """Compare a run over the magnetic tiles with the truth of the held-out ones: the figures of the model's card.
 
 Usage:
-    batchseg run configs/magnetic-tile.yaml          # ARCHIVE is DATA, RESULTS a folder
+    batchseg run configs/magnetic-tile.yaml --set gate.budget=0      # ARCHIVE is DATA, RESULTS a folder
     python jobs/defect_accuracy.py RESULTS/magnetic-tile DATA
 
 An image is called defective if its verdict is FAIL, and the rule that decided names the defect. In truth it

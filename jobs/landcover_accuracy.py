@@ -1,7 +1,8 @@
 """Compare a run's masks of the held-out Dubai tile with the truth: the figures of models/landcover/README.md.
 
 Usage:
-    batchseg run configs/landcover-rgb.yaml --set "inputs=DATA/Tile 7/images/*.jpg" --set output=RESULTS
+    batchseg run configs/landcover-rgb.yaml --set "inputs=DATA/Tile 7/images/*.jpg" --set output=RESULTS \
+        --set gate.budget=0          # as the card's: tiles of 512, halo 64, Paddle in fp32
     python jobs/landcover_accuracy.py RESULTS DATA
 """
 

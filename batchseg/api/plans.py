@@ -202,7 +202,10 @@ def _value_lines(looked: Looked) -> list[str]:
 
 def describe_engine(recipe: Recipe, *, undecided: bool) -> str:
     if undecided:
-        return "engine chosen by the first run, on its own tiles (`batchseg model bench` tries them now)"
+        return (
+            "engine, tiles and halo chosen by the first run, on its own pixels (`batchseg model bench` tries "
+            "them now); the numbers below are of the usual ones"
+        )
     return engine_words(recipe.engine, recipe.precision, recipe.device, baked=recipe.bake is not None)
 
 

@@ -177,7 +177,8 @@ def _found_besides(found: Bench) -> list[str]:
         hours = found.scene_megapixels / chosen.megapixels_per_second / 3600
         lines.append(f"the job's {found.scene_megapixels:,.0f} Mpx would take {_time(hours)}")
     keys = f"engine: {chosen.engine}, precision: {chosen.precision}, tile_size: {found.tile_size}"
-    return [*lines, f"in the job file, to have it without trials: {{{keys}, halo: {found.halo}}}"]
+    bare = ", bake: false" if chosen.bare else ""
+    return [*lines, f"in the job file, to have it without trials: {{{keys}, halo: {found.halo}{bare}}}"]
 
 
 def _time(hours: float) -> str:

@@ -31,7 +31,7 @@ from batchseg.job.settings import JobConfig
 from batchseg.models.package import ModelFacts, ModelPackage
 from batchseg.models.reading import read_package
 from batchseg.output.columns import first_output
-from batchseg.output.layout import CONFIDENCE, MASKS, result_folder
+from batchseg.output.layout import CONFIDENCE, MASKS, network_path, result_folder
 from batchseg.output.ledger import Ledger
 from batchseg.output.mask_names import first_rule, shown_rule
 from batchseg.output.quantized import store
@@ -41,6 +41,7 @@ from batchseg.pixels.usual_values import Usual
 from batchseg.predict.choice import Choice
 from batchseg.predict.engine_choice import ENGINES, choose, is_open
 from batchseg.predict.probe import probed_once
+from batchseg.predict.settled import with_kept_tiles
 from batchseg.predict.trial import Occasion
 from batchseg.system.machine import cpu_class
 from batchseg.system.threads import start_aside, wait_for
@@ -164,7 +165,7 @@ def _recipe_of(
     area = read_area(config.aoi) if config.aoi else None
     kept = None if replace_all else kept_choice(package, state)
     facts, device = _facts(config, package, state, executor, stop, quiet=is_open(config, kept))
-    recipe = make_recipe(config, package, facts, device, area)
+    recipe = with_kept_tiles(config, make_recipe(config, package, facts, device, area), kept)
 
     def say(line: str) -> None:
         emit(Note(text=line))
@@ -265,10 +266,21 @@ def _is_same(folder: Path, other: str) -> bool:
 
 def kept_choice(package: ModelPackage, state: OutputState | None) -> Choice | None:
     """What the output's earlier runs chose for this model."""
-    if state is None or state.pixel.get("model") != package.digest or state.choice is None:
+    if state is None or state.pixel.get("model") != package.digest or "engine" not in state.pixel:
         return None
     made = state.pixel
-    return replace(state.choice, tile_size=made.get("tile_size"), halo=made.get("halo"))
+    choice = state.choice or Choice(  # an earlier version recorded the pixel settings alone
+        engine=made["engine"],
+        precision=made["precision"],
+        device=state.device,
+        baked="bake" in made,
+        asked={"bake": "bake" in made},
+    )
+    quantized = choice.quantized
+    if quantized is not None:  # in the output, whatever the record says
+        digest = str(quantized["digest"])
+        quantized = {"root": "", "path": network_path(digest), "digest": digest}
+    return replace(choice, tile_size=made.get("tile_size"), halo=made.get("halo"), quantized=quantized)
 
 
 def _facts(
@@ -303,10 +315,9 @@ def probe_model(config: JobConfig, model: ModelPackage) -> tuple[ModelFacts, Dev
 
 def _same_model(config: JobConfig, model: ModelPackage, state: OutputState) -> bool:
     """Whether what a probe tile would show is known from an earlier run on a machine of this kind."""
-    asked = {
-        "model": model.digest,
-        "tile_size": tile_size(config, model),
-    }
+    asked: dict[str, object] = {"model": model.digest}
+    if config.tile_size is not None:
+        asked["tile_size"] = tile_size(config, model)
     # An earlier version did not look for the stride.
     is_whole = state.facts.stride is not None
     same_bands = config.bands is None or len(config.bands) == state.facts.channels

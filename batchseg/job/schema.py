@@ -37,7 +37,7 @@ class JobFile(schema_parts.Strict):
     """
     tile_size: Annotated[int, Field(ge=8, le=LARGEST_TILE)] | Literal["auto"] = "auto"
     """Pixels per side of the model's input. `auto`: [found by trials](engines.md#without-knobs); without them
-    the model's own size, else 512."""
+    the model's own size, or what its owner advises, else 512."""
     halo: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto"
     """Pixels dropped on each side of a tile. It and the core (`tile_size` less two halos) must be multiples
     of the network's stride. `auto`: [as wide as the network needs](models.md#halo-and-seams); where none is
@@ -79,8 +79,8 @@ class JobFile(schema_parts.Strict):
     Another that is named must pass the `gate` too.
     """
     precision: Precision | Literal["auto"] = "auto"
-    """`bf16` needs a CPU with fast bf16, `fp16` a GPU, `int8` a model that arrives quantised. `auto` takes
-    the fastest that passes the `gate`.
+    """`bf16` needs a CPU with fast bf16, `fp16` a GPU. For `int8` a model that does not arrive so is
+    [quantised for the output](engines.md#int8-and-truth). `auto` takes the fastest that passes the `gate`.
     """
     bake: bool = True
     """Casting, normalisation, argmax and confidence become part of the graph where the model allows it.
@@ -105,7 +105,9 @@ class JobFile(schema_parts.Strict):
     gpus_per_worker: schema_parts.Number = Field(default=1.0, gt=0)
     """GPUs that a predictor takes; may be a fraction."""
     batch_size: int | None = Field(default=None, ge=1)
-    """Tiles per run of the model: 1 if not set, in bf16 2. On CPUs larger batches gain little or nothing."""
+    """Tiles per run of the model: 1 if not set, 2 in bf16 up to tiles of 512; of small photographs more. On
+    CPUs larger batches gain little or nothing, and engines other than Paddle get one tile at a time.
+    """
     shard_tiles: int | None = Field(default=None, ge=1)
     """Tiles per side of a shard, the unit of the ledger. If not set, about half a second of work."""
     max_in_flight: int | str | None = None

@@ -118,6 +118,7 @@ def figures(trial: Trial) -> dict[str, Any]:
         "iou": found and {str(class_id): round(value, 5) for class_id, value in found.iou},
         "confidence_difference": found and found.confidence_difference,
         "miou": trial.accuracy and round(trial.accuracy.mean_iou, 5),
+        "truth_iou": trial.accuracy and {str(k): round(value, 5) for k, value in trial.accuracy.iou},
         "reason": trial.reason,
     }
 
@@ -156,7 +157,7 @@ def describe_trial(trial: Trial) -> str:
 
 
 def describe_bench(found: Bench) -> list[str]:
-    """A line per trial, what was refused though it is faster, and what the tiles leave unproved."""
+    """A line per trial, what was not taken though it is faster, and what the tiles leave unproved."""
     lines = [describe_trial(trial) for trial in found.trials if trial.tiles_per_second or trial.agreement]
     lines += describe_sides(found.sides)
     if found.untried:
@@ -184,7 +185,8 @@ def refused(found: Bench) -> list[str]:
     best = found.chosen.tiles_per_second or found.trials[0].tiles_per_second or 0.0
     for trial in found.trials:
         near = trial.agreement
-        if trial.reason is None or near is None or not best or (trial.tiles_per_second or 0.0) <= best:
+        is_left = trial.reason is not None or trial.precision == "int8"
+        if not is_left or near is None or not best or (trial.tiles_per_second or 0.0) <= best:
             continue
         times = (trial.tiles_per_second or 0.0) / best
         lines.append(f"{trial.name} would be {times:.1f} x as fast; {looser(trial)} takes it")
@@ -197,7 +199,7 @@ def looser(trial: Trial) -> str:
     assert near is not None  # noqa: S101  asked of trials that were compared
     if trial.precision == "int8":
         return "precision: int8, or a `gate: truth` by which it is as right,"
-    share = near.equal_share if near.sure is None else near.sure_share
+    share = near.sure_share if near.is_sure else near.equal_share
     # Below what is asked for by default, where confidences of another network would not pass.
     equal = min(_down(share, 4), 0.9998)
     iou = min(_down(near.worst_iou[1], 3), 0.998) if near.worst_iou is not None else 0.998

@@ -14,8 +14,8 @@ from batchseg.models.package import EngineName, Precision
 from batchseg.predict.choice import Choice, describe_bench, figures, halo_figures, side_figures
 from batchseg.predict.engine_trials import bench
 from batchseg.predict.halo import describe as describe_halos
-from batchseg.predict.halo import enough
-from batchseg.predict.halo_probe import is_narrow, known_halos
+from batchseg.predict.halo import enough, geometry
+from batchseg.predict.halo_probe import is_narrow, known_halos, seconds_needed
 from batchseg.predict.named_engine import as_named, known_of
 from batchseg.predict.predictor import with_engine
 from batchseg.predict.remembered import (
@@ -28,7 +28,7 @@ from batchseg.predict.remembered import (
 )
 from batchseg.predict.samples import sample_crops, source_shapes, tried_of
 from batchseg.predict.settled import as_before, bakeable, conversion_digest, is_own
-from batchseg.predict.tile_size import work
+from batchseg.predict.tile_size import LARGEST, work
 from batchseg.predict.trial import Bench, Occasion, Scope
 
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
@@ -36,6 +36,9 @@ ENGINES: tuple[EngineName, ...] = get_args(EngineName)
 
 WORK_SHARE = 0.05
 """Of the estimated work that trials may take, where that is more than `gate: budget`."""
+
+PART = 1 / 3
+"""Of that time may the halo take, and as much the side of tiles; else the usual ones are taken."""
 
 STARTS = 6.0
 """Seconds that trials take at least, however light the network."""
@@ -270,7 +273,7 @@ def _budget(
     if needed > allowed:
         return 0.0, (
             f"they would take {needed:.0f} s or more, {allowed:.0f} s may be (gate: budget, or a twentieth "
-            f"of the work, about {rest:.0f} s); the model's own engine in fp32 is taken"
+            f"of the work, about {rest:.0f} s); what the job leaves open is as the model has it"
         )
     return allowed, ""
 
@@ -280,21 +283,35 @@ def scope_of(
 ) -> Scope:
     """What trials are to find: what the job leaves open, or every engine and precision there is."""
     resized = recipe.fit == "resize"
+    halos = () if resized else recall_halos(recipe)
     return Scope(
         engines=ENGINES if everything or config.engine == "auto" else (recipe.engine,),
         precisions=PRECISIONS if everything or config.precision == "auto" else (recipe.precision,),
         workers=occasion.workers,
         gate=config.gate,
-        open_halo=config.halo is None and not resized,
-        halos=() if resized else recall_halos(recipe),
-        open_tile=config.tile_size is None and not resized,
+        open_halo=config.halo is None and not resized and bool(halos or _has_time_for_halos(recipe, seconds)),
+        halos=halos,
+        open_tile=config.tile_size is None and not resized and _has_time_for_sides(recipe, seconds),
         sources=occasion.count,
         seconds=seconds,
         everything=everything,
         known=known_of(config, recipe),
-        int8=config.gate.truth is not None or config.precision == "int8" or everything,
+        int8=not recipe.model.quantized
+        and (config.gate.truth is not None or config.precision == "int8" or everything),
         int8_asked=config.precision == "int8",
     )
+
+
+def _has_time_for_halos(recipe: Recipe, seconds: float) -> bool:
+    shape = geometry(recipe)
+    return shape is not None and seconds_needed(recipe, shape) < PART * seconds
+
+
+def _has_time_for_sides(recipe: Recipe, seconds: float) -> bool:
+    """On a square of the largest side, which usual tiles cover, and those of two other sides."""
+    core = recipe.tile_size - 2 * recipe.halo
+    tiles = 3 * (LARGEST / core) ** 2
+    return tiles * recipe.facts.seconds_per_tile < PART * seconds
 
 
 def _chosen(recipe: Recipe, found: Bench) -> Recipe:

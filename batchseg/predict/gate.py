@@ -21,6 +21,10 @@ CLASS_PIXELS = 1000
 RAW_SHARE = 5e-4
 """Of all pixels may differ where the network gives no scores, and nobody can tell which pixels are sure."""
 
+SURE_SHARE = 0.5
+"""Of the pixels, of which the reference must be sure at least, or they prove nothing: a network with random
+weights is sure of none. Then all pixels count, as where there are no scores."""
+
 RAW_IOU = 0.9
 """Of a class there. Bounds of small areas alone cost a class a twentieth of its IoU (bf16, land cover); one
 that is never predicted, or called another, has 0."""
@@ -68,6 +72,11 @@ class Agreement:
     def equal_share(self) -> float:
         """Of all pixels."""
         return self.equal / self.pixels
+
+    @property
+    def is_sure(self) -> bool:
+        """Whether the reference was sure often enough for the pixels of which it was to decide."""
+        return self.sure is not None and self.sure >= SURE_SHARE * self.pixels
 
     @property
     def sure_share(self) -> float:
@@ -141,9 +150,9 @@ def shortfall(found: Agreement, gate: Gate, *, exact: bool = False, noise: float
         gate: how near they must be.
         exact: both compute in fp32. Tiles that show one class alone prove nothing by their classes, and a
             network that is another one still shows in its confidences.
-        noise: the share of pixels that doubling the halo changes; asked for where there are no scores.
+        noise: the share of pixels that change with more around them; asked for where there are no scores.
     """
-    if not found.sure:  # it gives no scores, or is untrained: no pixel would speak against any engine
+    if not found.is_sure:
         return _raw_shortfall(found, gate, noise)
     if found.sure_share < gate.equal_pixels:
         return (
@@ -178,7 +187,7 @@ def _raw_shortfall(found: Agreement, gate: Gate, noise: float) -> str | None:
     if 1 - found.equal_share > allowed:
         return (
             f"{1 - found.equal_share:.4%} of the pixels are of another class, {allowed:.4%} may be of a "
-            f"network that {'gives no scores' if found.sure is None else 'is sure of no pixel'}"
+            f"network that {'gives no scores' if found.sure is None else 'is hardly ever sure'}"
         )
     worst, least = found.worst_iou, min(RAW_IOU, gate.iou)
     if worst is not None and worst[1] < least:

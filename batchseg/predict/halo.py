@@ -188,27 +188,25 @@ def enough(table: Sequence[HaloFigure]) -> int | None:
 
 def describe(table: Sequence[HaloFigure], halo: int) -> str:
     """What the table says of the network and of the halo that is taken, in words."""
-    good = enough(table)
-    if good is not None and _fits(table, good, halo):
+    good, mine = enough(table), next((one for one in table if one.halo == halo), None)
+    if good is not None and is_wide(table, good, halo):
         return (
             f"a halo of {good} is enough: less than {ENOUGH:.2%} of the pixels change with more around them"
         )
-    taken = max((one for one in table if one.halo <= halo), key=lambda one: one.halo, default=table[0])
-    if good is None and not taken.changed:  # by chance: with others some do
-        taken = max(table, key=lambda one: one.changed)
     if good is not None:
-        return (
-            f"a halo of {halo} is narrow for this network: {_percent(taken.share)} of the pixels change with "
-            f"more around them; {good} is enough"
-        )
+        said = "" if mine is None else f"{_percent(mine.share)} of the pixels change with more around them; "
+        return f"a halo of {halo} is narrow for this network: {said}{good} is enough"
+    near = mine or min(table, key=lambda one: abs(one.halo - halo))
+    if not near.changed:  # by chance: with others some do
+        near = max(table, key=lambda one: one.changed)
     return (
-        f"about {_percent(taken.share)} of the pixels depend on where tiles lie; no halo ends that, as the "
+        f"about {_percent(near.share)} of the pixels depend on where tiles lie; no halo ends that, as the "
         f"network looks at the whole tile"
     )
 
 
-def _fits(table: Sequence[HaloFigure], good: int, halo: int) -> bool:
-    """Whether a halo is as wide as one that is enough, and lines up as far as the table tells."""
+def is_wide(table: Sequence[HaloFigure], good: int, halo: int) -> bool:
+    """Whether a halo is as wide as one that is enough, and is not measured to be wrong again."""
     said = next((one for one in table if one.halo == halo), None)
     return halo >= good and (said is None or said.is_enough)
 

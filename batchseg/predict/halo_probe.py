@@ -10,7 +10,16 @@ from batchseg.errors import ModelError
 from batchseg.inputs.source import Source
 from batchseg.job.recipe import Recipe
 from batchseg.predict.fleet import Meeting, together
-from batchseg.predict.halo import Geometry, HaloFigure, enough, geometry, halos_to_try, measure, merged
+from batchseg.predict.halo import (
+    Geometry,
+    HaloFigure,
+    enough,
+    geometry,
+    halos_to_try,
+    is_wide,
+    measure,
+    merged,
+)
 from batchseg.predict.probe import silence_stdout
 from batchseg.predict.remembered import recall_halos, remember_halos
 from batchseg.predict.samples import Sample, sample_crops
@@ -115,8 +124,8 @@ def noise_crops(recipe: Recipe) -> list[Sample]:
 
 
 def is_narrow(recipe: Recipe, table: Sequence[HaloFigure]) -> bool:
-    """Whether a wider halo, or one that lines up, would be enough, and the recipe's is not."""
+    """Whether another halo would be enough, and the recipe's is not."""
     good = enough(table)
     if good is None or recipe.fit == "resize":
         return False
-    return recipe.halo < good or recipe.halo % (recipe.facts.stride or 1) != 0
+    return not is_wide(table, good, recipe.halo)

@@ -68,8 +68,8 @@ def sample_crops(recipe: Recipe, sources: Sequence[Source], *, crops: int = CROP
         raise ConfigError(msg) from e
     if not samples.crops:
         msg = (
-            "no source gave a tile to try engines with; look at `plan`, or name the model's own `engine` and "
-            "`precision: fp32`"
+            "no source gave a tile to try engines with; look at `plan`, or set "
+            "gate: {budget: 0}, which tries none"
         )
         raise ConfigError(msg)
     return samples

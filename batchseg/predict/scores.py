@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from batchseg.engines.base import Session, engine
 from batchseg.job.recipe import Recipe
 from batchseg.job.resolve import reference_engine
+from batchseg.job.settings import Scale
 from batchseg.predict.gate import Ids, Labels
 from batchseg.predict.predictor import Predictor, Preparation, network_for
 from batchseg.predict.samples import Sample
@@ -34,6 +35,7 @@ class Scorer:
     def __init__(self, recipe: Recipe) -> None:
         self._recipe = replace(reference_recipe(recipe), halo=0)
         self._sessions: dict[str, Session] = {}
+        self._ready: dict[tuple[int, Scale], tuple[Preparation, Predictor]] = {}
         self.largest = 0
         """Side of the largest tile that it has answered."""
 
@@ -44,12 +46,15 @@ class Scorer:
             ModelError: the network cannot be loaded, or not for this size.
             Exception: whatever the engine raises for it.
         """
-        recipe = self.recipe(pixels.shape[-1], sample)
+        key = pixels.shape[-1], sample.scale
         self.largest = max(self.largest, pixels.shape[-1])
-        preparation = Preparation(recipe)
+        if key not in self._ready:
+            recipe = self.recipe(pixels.shape[-1], sample)
+            self._ready[key] = Preparation(recipe), Predictor(recipe, self._session(recipe))
+        preparation, predictor = self._ready[key]
         buffer = preparation.buffer(1)
         preparation(pixels, buffer[0])
-        return Predictor(recipe, self._session(recipe)).run(buffer)[0].output
+        return predictor.run(buffer)[0].output
 
     def recipe(self, side: int, sample: Sample) -> Recipe:
         """By which a sample's tiles of that side are answered."""

@@ -30,16 +30,22 @@ def _takes_owners_conversion(recipe: Recipe) -> bool:
     return recipe.model.conversion is not None and recipe.model.format not in formats
 
 
+def with_kept_tiles(config: JobConfig, recipe: Recipe, kept: Choice | None) -> Recipe:
+    """The recipe with the tiles of an output's earlier runs, as far as the job leaves them open."""
+    if kept is None or kept.tile_size is None or kept.halo is None or recipe.fit == "resize":
+        return recipe
+    return recipe.tiled(
+        kept.tile_size if config.tile_size is None else recipe.tile_size,
+        kept.halo if config.halo is None else recipe.halo,
+    )
+
+
 def as_before(config: JobConfig, recipe: Recipe, kept: Choice) -> Recipe:
     """What the job leaves open is as the output's masks were made; the caller compares what it names."""
     name = kept.engine if config.engine == "auto" else recipe.engine
     precision = kept.precision if config.precision == "auto" else recipe.precision
     recipe = with_engine(recipe, name, precision)
-    if kept.tile_size is not None and kept.halo is not None and recipe.fit != "resize":
-        recipe = recipe.tiled(
-            kept.tile_size if config.tile_size is None else recipe.tile_size,
-            kept.halo if config.halo is None else recipe.halo,
-        )
+    recipe = with_kept_tiles(config, recipe, kept)
     if name == kept.engine and config.device == "auto":
         recipe = replace(recipe, device=kept.device)
     if kept.asked.get("bake") and not kept.baked:

@@ -210,7 +210,8 @@ def _side(
         return recipe.tile_size, ()
     stride = recipe.facts.stride or USUAL_STRIDE
     usual = usual_side(recipe, halo)
-    settled = enough(halos) is not None
+    good = enough(halos)
+    settled = good is not None and halo >= good
     first, *others = sides_to_try(
         recipe,
         usual,
@@ -369,7 +370,8 @@ def _speed(
     def one(index: int) -> None:
         at = mine[index % len(mine)]
         crop = crops[at.crop]
-        classify(scorer.output(cut(crop, at, side, halo), crop), scorer.recipe(side, crop))
+        kept = scorer.output(cut(crop, at, side, halo), crop)[..., halo : side - halo, halo : side - halo]
+        classify(kept, scorer.recipe(side, crop))
 
     return paced(one, question.seconds / 2, lambda: meeting.exchange("speed", None))
 

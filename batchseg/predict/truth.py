@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from pathlib import PurePosixPath
 
+import cv2
 import numpy as np
 from rasterio.windows import Window as RasterioWindow
 
@@ -65,6 +66,12 @@ def known_crops(config: JobConfig, recipe: Recipe, truth: Truth) -> list[Known]:
     if not found:
         msg = f"{config.path}: gate: truth: of {len(chosen)} pairs none can be used; the first: {answers[0]}"
         raise ConfigError(msg)
+    if not accuracy(((known.classes, known.classes) for known in found), recipe.class_count).iou:
+        msg = (
+            f"{config.path}: gate: truth: no class has {LEAST_PIXELS:,} pixels in {len(found)} labels of "
+            f"{truth.labels}; they must hold class ids"
+        )
+        raise ConfigError(msg)
     return found
 
 
@@ -94,6 +101,9 @@ def _known(pair: tuple[Source, Source], recipe: Recipe, where: dict[str, str]) -
                 )
             at = RasterioWindow(window.col_off, window.row_off, window.width, window.height)
             classes = dataset.read([1], window=at)[0]
+        if recipe.fit == "resize":  # as its image is, into one tile
+            side_wh = recipe.tile_size, recipe.tile_size
+            classes = cv2.resize(classes, side_wh, interpolation=cv2.INTER_NEAREST)
     except (SourceError, OSError, ValueError) as e:
         return f"{image.source_id}: {e}"
     return Known(sample=sample, classes=np.asarray(classes).astype(np.uint16))
@@ -122,6 +132,13 @@ def _of_photograph(image: Source, recipe: Recipe) -> _Crop:
 
     fitting = Fitting(decode(fetch.read_bytes(image.uri), image.uri), recipe)
     height, width = fitting.shape_hw
+    if recipe.fit == "resize":
+        whole = Window(row_off=0, col_off=0, height=height, width=width)
+        return (
+            Sample(pixels=np.ascontiguousarray(fitting.tile(0)), scale=recipe.scale),
+            whole,
+            (height, width),
+        )
     window = Window(
         row_off=max(0, height - CROP_SIDE) // 2,
         col_off=max(0, width - CROP_SIDE) // 2,

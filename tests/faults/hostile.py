@@ -214,7 +214,9 @@ def write_sound(folder: Path, kind: str) -> set[str]:
 
 def write_job(context: Context, folder: Path, kind: str, name: str = "out", **keys: Any) -> Path:
     values = SCENES if kind == "scenes" else PHOTOGRAPHS
-    values = values | {"inputs": str(folder / "in"), "output": str(folder / name)} | keys
+    values = (
+        {"gate": {"budget": 0}} | values | {"inputs": str(folder / "in"), "output": str(folder / name)} | keys
+    )
     values["model"] = str(context.work / "models" / values["model"])
     path = folder / f"{name}.yaml"
     path.write_text(yaml.safe_dump(values))

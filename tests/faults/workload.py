@@ -52,6 +52,7 @@ class Workload:
             "output": self.output(name),
             "model": str(self.folder / "models" / ("spectral" if self.kind == "scenes" else "spots")),
             "workers": 2,
+            "gate": {"budget": 0},
         }
         values = {k: v for k, v in (values | usual | self.keys | keys).items() if v is not None}
         path = self.folder / f"{name}.yaml"
