@@ -134,7 +134,7 @@ def test_a_run_that_is_killed_in_its_trials_begins_them_anew(said: str, tmp_path
 
 def test_a_halo_that_is_too_small_is_told_by_plan_and_run(tmp_path: Path, open_job) -> None:
     job = open_job(tile_size=64, halo=8, engine="onnxruntime", precision="fp32")
-    words = r"a halo of 8 is narrow for this network: .* of the pixels change with .*; 16 is enough"
+    words = "a halo of 8 is narrow for this network: 16 is enough"
     plan = batchseg("plan", job)
     assert plan.returncode == 0, plan.stderr
     assert re.search(f"warning: {words}", plan.stderr)

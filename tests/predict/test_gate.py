@@ -97,6 +97,13 @@ def test_a_network_that_is_never_sure_proves_no_engine() -> None:
     assert shortfall(agreement([unsure], [unsure], 0.05), Gate()) is None
 
 
+@pytest.mark.parametrize(("sure", "decide"), [(4_999, False), (5_000, True)])
+def test_few_sure_pixels_do_not_speak_for_the_others(sure: int, decide: bool) -> None:
+    found = found_of(equal=9_000, sure=sure)
+    assert (shortfall(found, Gate()) is None) is decide
+    assert decide or "10.0000% of the pixels are of another class" in (shortfall(found, Gate()) or "")
+
+
 def found_of(**changes) -> Agreement:
     return Agreement(**({"pixels": 10_000, "equal": 10_000, "sure": 10_000} | changes))
 

@@ -76,14 +76,15 @@ def test_a_network_that_ends_its_process_is_named(tmp_path: Path, monkeypatch: p
 
 
 @pytest.mark.parametrize(
-    ("halo", "fit", "narrow"), [(16, None, True), (32, None, False), (40, None, True), (16, "resize", False)]
+    ("halo", "fit", "narrow"),
+    [(16, None, True), (32, None, False), (40, None, True), (48, None, False), (16, "resize", False)],
 )
-def test_a_halo_is_narrow_below_what_is_enough_and_off_the_stride(halo, fit, narrow) -> None:
+def test_a_halo_is_narrow_below_what_is_enough_and_where_it_is_wrong_again(halo, fit, narrow) -> None:
     recipe = make_recipe(halo=halo, tile_size=256, fit=fit)
     recipe = dataclasses.replace(recipe, facts=dataclasses.replace(recipe.facts, stride=16))
     table = tuple(
-        HaloFigure(halo=one, pixels=10_000, changed=changed, probability=0.0)
-        for one, changed in ((16, 100), (32, 0), (64, 0))
+        HaloFigure(halo=one, pixels=10_000, changed=changed, probability=0.0, lines_up=one != 40)
+        for one, changed in ((16, 100), (32, 0), (40, 50), (64, 0))
     )
     assert is_narrow(recipe, table) is narrow
     never = tuple(dataclasses.replace(figure, changed=100) for figure in table)

@@ -93,16 +93,15 @@ def test_images_and_labels_are_paired_by_name_whatever_the_ending(tmp_path: Path
 
 
 def test_labels_are_of_the_pixels_that_are_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    random = np.random.default_rng(0)
-    place = random.permutation(150 * 170).reshape(1, 150, 170).astype(np.uint16) // 110
-    write_raster(tmp_path / "images" / "a.tif", np.repeat(place, 3, axis=0).astype(np.uint8))
-    write_raster(tmp_path / "labels" / "a.tif", place)
+    pixels = np.random.default_rng(0).integers(1, 256, (3, 150, 170), dtype=np.uint8)
+    write_raster(tmp_path / "images" / "a.tif", pixels)
+    write_raster(tmp_path / "labels" / "a.tif", (pixels[:1] > 127).astype(np.uint8))
     config, truth = config_of(tmp_path)
     monkeypatch.setattr(truth_module, "each_in_fresh_process", here)
     monkeypatch.setattr(truth_module, "CROP_SIDE", 64)
     (known,) = known_crops(config, make_recipe(), truth)
     assert known.classes.shape == known.sample.pixels.shape[1:] == (64, 64)
-    np.testing.assert_array_equal(known.sample.pixels[0], known.classes.astype(np.uint8))
+    np.testing.assert_array_equal(known.sample.pixels[0] > 127, known.classes)
 
 
 def here(function, items, *arguments, timeout):
@@ -117,6 +116,25 @@ def test_photographs_have_labels_too(tmp_path: Path) -> None:
     (known,) = known_crops(config, make_recipe(fit="tile"), truth)
     np.testing.assert_array_equal(known.sample.pixels, image.transpose(2, 0, 1))
     np.testing.assert_array_equal(known.classes, spots_of(image))
+
+
+def test_labels_of_images_that_are_resized_are_resized_with_them(tmp_path: Path) -> None:
+    image = np.zeros((80, 120, 3), np.uint8)
+    image[:40, 60:] = 200
+    save(tmp_path / "images" / "1.png", image)
+    write_raster(tmp_path / "labels" / "1.png", (image[None, ..., 0] > 0).astype(np.uint8), driver="PNG")
+    config, truth = config_of(tmp_path, photographs=Photographs(fit="resize"))
+    (known,) = known_crops(config, make_recipe(fit="resize", halo=0, tile_size=64), truth)
+    assert known.classes.shape == known.sample.pixels.shape[1:] == (64, 64)
+    np.testing.assert_array_equal(known.sample.pixels[0] > 100, known.classes)
+
+
+def test_labels_that_are_no_class_ids_are_refused(tmp_path: Path) -> None:
+    write_raster(tmp_path / "images" / "a.tif", np.ones((3, 60, 50), np.uint8))
+    write_raster(tmp_path / "labels" / "a.tif", np.full((1, 60, 50), 200, np.uint8))
+    config, truth = config_of(tmp_path)
+    with pytest.raises(ConfigError, match=r"no class has 1,000 pixels in 1 labels .* must hold class ids"):
+        known_crops(config, make_recipe(), truth)
 
 
 def test_sizes_that_differ_are_said(tmp_path: Path) -> None:
