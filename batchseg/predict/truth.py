@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from pathlib import PurePosixPath
 
-import cv2
 import numpy as np
 from rasterio.windows import Window as RasterioWindow
 
@@ -102,8 +101,8 @@ def _known(pair: tuple[Source, Source], recipe: Recipe, where: dict[str, str]) -
             at = RasterioWindow(window.col_off, window.row_off, window.width, window.height)
             classes = dataset.read([1], window=at)[0]
         if recipe.fit == "resize":  # as its image is, into one tile
-            side_wh = recipe.tile_size, recipe.tile_size
-            classes = cv2.resize(classes, side_wh, interpolation=cv2.INTER_NEAREST)
+            rows, cols = (np.arange(recipe.tile_size) * length // recipe.tile_size for length in shape_hw)
+            classes = classes[rows[:, None], cols]
     except (SourceError, OSError, ValueError) as e:
         return f"{image.source_id}: {e}"
     return Known(sample=sample, classes=np.asarray(classes).astype(np.uint16))
