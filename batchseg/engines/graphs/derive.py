@@ -24,7 +24,7 @@ from batchseg.system.processes import (
     captured_output,
 )
 
-VERSION = 1
+VERSION = 2
 """Of the graph surgery here: another number, and nothing cached before is used."""
 
 ONNX_FILE = "model.onnx"
