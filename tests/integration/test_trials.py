@@ -201,3 +201,47 @@ def test_a_new_output_after_the_onnx_file_was_exchanged_tries_anew(
     np.testing.assert_array_equal(
         read_mask(tmp_path / "out", "a.tif"), read_mask(tmp_path / "other", "a.tif")
     )
+
+
+@pytest.fixture
+def int8_job(tmp_path: Path, open_job):
+    """The same with a truth: the classes that the network itself gives in fp32."""
+    pytest.importorskip("nncf")
+    named = {"engine": "onnxruntime", "precision": "fp32", "tile_size": 128, "halo": 16}
+    (tmp_path / "known").mkdir()
+    scene(tmp_path / "known" / "k.tif", seed=7)
+    truth = batchseg(
+        "run", open_job(**named, inputs="known/*.tif", output="fp32", gate={"budget": 0}, regions=False)
+    )
+    assert truth.returncode == 0, truth.stderr
+    shutil.copytree(tmp_path / "fp32" / "masks", tmp_path / "labels")
+    gate = GATE | {"truth": {"images": "known/*.tif", "labels": "labels/*.tif"}, "miou_drop": 0.9}
+    return open_job(tile_size=128, halo=16, engine="openvino", precision="int8", gate=gate)
+
+
+def test_a_network_in_int8_is_part_of_the_output_on_every_host_and_night(
+    tmp_path: Path, int8_job: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = batchseg("run", int8_job)
+    assert first.returncode == 0, first.stderr
+    assert "mean IoU" in first.stderr
+    choice = state_of(tmp_path / "out")["choice"]
+    (network,) = (tmp_path / "out" / "_batchseg" / "networks").iterdir()
+    assert (choice["precision"], choice["quantized"]["digest"]) == ("int8", network.stem)
+    assert choice["quantized"]["root"] == ""
+    # Another host has the output alone, and the same pixels there are the same mask.
+    monkeypatch.setenv("BATCHSEG_MODEL_CACHE", str(tmp_path / "another"))
+    shutil.copy(tmp_path / "in" / "a.tif", tmp_path / "in" / "b.tif")
+    second = batchseg("run", int8_job)
+    assert second.returncode == 0, second.stderr
+    assert "reference" not in second.stderr
+    np.testing.assert_array_equal(read_mask(tmp_path / "out", "a.tif"), read_mask(tmp_path / "out", "b.tif"))
+    content = bytearray(network.read_bytes())
+    content[len(content) // 2] ^= 1
+    network.write_bytes(content)
+    monkeypatch.setenv("BATCHSEG_MODEL_CACHE", str(tmp_path / "third"))
+    shutil.copy(tmp_path / "in" / "a.tif", tmp_path / "in" / "c.tif")
+    third = batchseg("run", int8_job)
+    assert third.returncode == 4, third.stderr
+    assert "is not the network in int8 that this output is made with" in third.stderr
+
