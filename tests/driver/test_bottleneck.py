@@ -25,7 +25,7 @@ def usage(bound: str, *, seconds: float = 60.0, scenes: int = 2, tiles: int = 50
     [
         (usage("predicting"), "more cores, or a GPU"),
         (usage("predicting", gpu=True), "more GPUs"),
-        (usage("predicting", engine_open=True), "`engine: auto`"),
+        (usage("predicting", engine_open=True), "faster engine and precision"),
         (usage("predicting", engine_open=True, gpu=True), "fp16"),
         (usage("predicting", engine_open=True, kept=0.25), "75 % of each tile is halo"),
         (usage("predicting", kept=0.25, larger_tile=512), "a larger `tile_size` (512) makes it less"),
