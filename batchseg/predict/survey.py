@@ -193,7 +193,10 @@ def _halo(
         mine = in_time(meeting.share(crops), question.seconds)
         table = merged(meeting.exchange("halo", measure(scorer, recipe, shape, mine, halos)))
     good = enough(table)
-    return (usual_halo(recipe.model, recipe.tile_size, recipe.facts.stride) if good is None else good), table
+    # A tile that is named, or that there is no time to choose, must keep a core.
+    if good is None or (not question.open_tile and recipe.tile_size - 2 * good < recipe.tile_size / 4):
+        return usual_halo(recipe.model, recipe.tile_size, recipe.facts.stride), table
+    return good, table
 
 
 def _side(

@@ -244,4 +244,3 @@ def test_a_network_in_int8_is_part_of_the_output_on_every_host_and_night(
     third = batchseg("run", int8_job)
     assert third.returncode == 4, third.stderr
     assert "is not the network in int8 that this output is made with" in third.stderr
-

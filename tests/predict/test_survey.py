@@ -266,6 +266,14 @@ def test_halos_that_are_known_are_not_measured_again(tmp_path: Path) -> None:
     assert found.sides[0].tile_size == 96  # of 64 such a halo leaves too little
 
 
+@pytest.mark.usefixtures("small")
+def test_a_tile_that_is_named_keeps_a_core_whatever_halo_would_be_enough(tmp_path: Path) -> None:
+    recipe = bare(write_conv(tmp_path / "a.onnx", 9, gain=8.0))
+    known = (HaloFigure(halo=32, pixels=100_000, changed=0, probability=0.0),)
+    found = asked(recipe, [noise(recipe, 150)], tmp_path, halos=known, open_tile=False)
+    assert (found.tile_size, found.halo, found.halos) == (64, 16, known)
+
+
 def test_parts_of_all_processes_are_one_survey() -> None:
     def part(rows: list[int], rate: float, memory: int) -> Survey:
         labels = Labels(classes=np.zeros((2, 2), np.uint8))
