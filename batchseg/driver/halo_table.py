@@ -65,7 +65,7 @@ def halo_table(
             crops = list(sample_crops(recipe, sources, crops=CROPS).crops)
         tried = halos_to_try(recipe, shape, halos)
         say(f"predicting {len(crops)} squares with {len(tried) + 1} halos")
-        figures = measured(recipe, crops, tried, workers=worker_count(config), seconds=SECONDS)
+        figures = measured(recipe, shape, crops, tried, workers=worker_count(config), seconds=SECONDS)
         if tried and not figures:
             msg = f"model: {package.network} takes no tiles of other sizes; no halo can be tried"
             raise ModelError(msg)

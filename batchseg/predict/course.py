@@ -15,20 +15,17 @@ from batchseg.job.recipe import Quantized, Recipe
 from batchseg.job.resolve import reference_engine
 from batchseg.predict.attempt import attempt
 from batchseg.predict.calibrate import calibrate, kept_in_cache
+from batchseg.predict.crop_tiles import TileAt, core_of, cut, save_crops, tiles_of
 from batchseg.predict.fleet import fleet_size, together
 from batchseg.predict.gate import Agreement, Labels, agreement, shortfall
+from batchseg.predict.halo import is_settled
 from batchseg.predict.predictor import network_for, with_engine
 from batchseg.predict.samples import Sample, Samples
 from batchseg.predict.survey import (
     Question,
     Survey,
-    TileAt,
-    core_of,
-    cut,
     joined,
-    save_crops,
     survey,
-    tiles_of,
 )
 from batchseg.predict.tile_size import work
 from batchseg.predict.trial import Bench, Scope, Trial
@@ -46,6 +43,10 @@ REFERENCE_SECONDS = 600.0
 
 CALIBRATED = 24
 """Tiles that a network is quantised on: 20 and 54 gave one speed and as many other pixels (land cover)."""
+
+
+class UnsurveyedError(ModelError):
+    """The model's own engine gave no answers to hold others against."""
 
 
 @contextlib.contextmanager
@@ -143,7 +144,12 @@ class Course:
         if recipe.quantized is not None and self.scope.int8_asked:
             return _far_off(near)
         exact = recipe.precision == "fp32" and not recipe.model.quantized
-        return shortfall(near, self.scope.gate, exact=exact, noise=_noise(self.found))
+        return shortfall(near, self.scope.gate, exact=exact, noise=self._noise())
+
+    def _noise(self) -> float:
+        """The share of pixels that twice the halo changes, as far as it was measured."""
+        figure = next((one for one in self.scope.halos if one.halo >= self.recipe.halo), None)
+        return 0.0 if figure is None else figure.share
 
     def accuracy(self, labels: Mapping[TileAt, Labels]) -> Accuracy | None:
         """Of answers to the tiles of which the classes are known."""
@@ -194,19 +200,13 @@ class Course:
             class_count=self.recipe.class_count,
             classes_seen=len(set().union(*classes)),
             tile_size=self.found.tile_size,
-            halo=self.found.halo,
-            halos=self.found.halos,
+            halo=self.recipe.halo,
+            halos=self.scope.halos,
             sides=self.found.sides,
             scene_megapixels=self.megapixels,
             untried=tuple(untried),
             quantized=quantized if chosen.precision == "int8" else None,
         )
-
-
-def _noise(found: Survey) -> float:
-    """The share of pixels that twice the halo changes, as far as it was measured."""
-    figure = next((one for one in found.halos if one.halo >= found.halo), None)
-    return 0.0 if figure is None else figure.share
 
 
 FAR_OFF = 0.9
@@ -228,6 +228,11 @@ def _processes(recipe: Recipe, workers: int) -> int:
 def surveyed(
     recipe: Recipe, samples: Samples, scope: Scope, folder: str, say: Callable[[str], None]
 ) -> Course:
+    """Answers of the reference, and the side of tiles.
+
+    Raises:
+        UnsurveyedError: it fails, or ends or hangs its process.
+    """
     own = reference_engine(recipe.model)
     say(f"reference: {own} fp32, {scope.gate.tiles} tiles")
     question = Question(
@@ -235,9 +240,9 @@ def surveyed(
         shapes_hw=samples.shapes_hw,
         sources=scope.sources,
         workers=scope.workers,
-        open_halo=scope.open_halo,
-        halos=scope.halos,
         open_tile=scope.open_tile,
+        settled=is_settled(scope.halos, recipe.halo),
+        compares=scope.compares,
         tiles=scope.gate.tiles,
         margin=scope.gate.margin,
         own=len(samples.crops),
@@ -249,18 +254,23 @@ def surveyed(
         parts = together(survey, question, folder, workers=count, timeout=REFERENCE_SECONDS)
     except ProcessDiedError as e:
         msg = f"model: the process that predicted tiles as the reference {e}"
-        raise ModelError(msg) from e
+        raise UnsurveyedError(msg) from e
+    except BatchsegError:
+        raise
+    except Exception as e:  # engines raise what they like
+        msg = f"model: {own} cannot predict tiles of the job as the reference: {telling_line(e)}"
+        raise UnsurveyedError(msg) from e
     found = joined(parts)
     shapes = samples.shapes_hw
     return Course(
         folder=folder,
-        recipe=recipe.tiled(found.tile_size, found.halo),
+        recipe=recipe.tiled(found.tile_size, recipe.halo),
         samples=samples,
         found=found,
         scope=scope,
         work=1.0
         if recipe.fit == "resize"
-        else work(shapes, found.tile_size, found.halo, sources=scope.sources, workers=scope.workers),
+        else work(shapes, found.tile_size, recipe.halo, sources=scope.sources, workers=scope.workers),
         limit=START_SECONDS + PATIENCE * (time.monotonic() - started) + scope.gate.seconds,
         megapixels=scope.sources * sum(h * w for h, w in shapes) / max(1, len(shapes)) / 1e6,
     )

@@ -1,8 +1,9 @@
 """Which engine, precision, tile and graph an output is made with: decided once per output, then kept."""
 
+import functools
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, get_args
 
 from batchseg.errors import ConfigError
@@ -12,18 +13,18 @@ from batchseg.job.resolve import reference_engine
 from batchseg.job.settings import JobConfig
 from batchseg.models.package import EngineName, Precision
 from batchseg.predict.choice import Choice, describe_bench, figures, halo_figures, side_figures
+from batchseg.predict.course import UnsurveyedError
 from batchseg.predict.engine_trials import bench
-from batchseg.predict.halo import describe as describe_halos
-from batchseg.predict.halo import enough, geometry
-from batchseg.predict.halo_probe import is_narrow, known_halos, seconds_needed
+from batchseg.predict.halo import HaloFigure, is_settled
+from batchseg.predict.halo_choice import look, seams_of, with_halo
 from batchseg.predict.named_engine import as_named, known_of
 from batchseg.predict.predictor import with_engine
 from batchseg.predict.remembered import (
+    ShapesHW,
     recall_choice,
     recall_halos,
     recall_shapes,
     remember_choice,
-    remember_halos,
     remember_shapes,
 )
 from batchseg.predict.samples import sample_crops, source_shapes, tried_of
@@ -37,11 +38,13 @@ ENGINES: tuple[EngineName, ...] = get_args(EngineName)
 WORK_SHARE = 0.05
 """Of the estimated work that trials may take, where that is more than `gate: budget`."""
 
-PART = 1 / 3
-"""Of that time may the halo take, and as much the side of tiles; else the usual ones are taken."""
+HALO_SHARE, SIDES_SHARE = 1 / 2, 1 / 3
+"""Of that time may the halo take, and of what is left the side of tiles; else the usual ones are taken."""
 
 STARTS = 6.0
 """Seconds that trials take at least, however light the network."""
+
+NO_TILE = "no source gave a tile to try engines with"
 
 PASSES = 4
 """How often trials predict as many tiles as the gate asks for: the reference, for its answers and for their
@@ -65,6 +68,20 @@ def is_open(config: JobConfig, kept: Choice | None) -> bool:
         not resized and None in (config.tile_size, config.halo)
     )
     return kept is None and left_open
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Ground:
+    """What is known before anything is tried."""
+
+    shapes_hw: ShapesHW
+    """Of some sources; empty: none may be looked at."""
+    before: Choice | None
+    """Of an earlier output, as trials on this machine found it."""
+    seconds: float
+    """That trials may take, the halo's included; 0: nothing may be tried."""
+    why_not: str
+    """Why no engines are tried; empty: they are, or the job asks for no trials."""
 
 
 def choose(
@@ -98,14 +115,22 @@ def choose(
             say(_never_compared(config, recipe))
         return recipe, kept
     recipe, notes = bakeable(with_engine(recipe, recipe.engine, recipe.precision))
+    ground = _ground(config, recipe, occasion)
+    started = time.monotonic()
+    seconds = 0.0 if ground.before is not None else HALO_SHARE * ground.seconds
+    halos = look(config, recipe, occasion, ground.shapes_hw, seconds=seconds)
+    left = ground.seconds - (time.monotonic() - started)
+    if halos.why:
+        notes = (*notes, f"what a halo of {recipe.halo} leaves of seams is not known: {halos.why}")
+    recipe = with_halo(config, recipe, halos.table)
     for note in notes:
         say(note)
+    seams = functools.partial(_with_seams, table=halos.table, say=say)
     if is_open(config, None):
-        found = _open(config, recipe, occasion, say)
+        found = _open(config, recipe, occasion, replace(ground, seconds=left), halos.table, say)
         if found is None:
-            seams, narrow = seams_of(config, recipe, occasion) if config.halo is not None else ("", False)
-            if seams:
-                say(f"{'warning: ' if narrow else ''}{seams}")
+            if config.halo is not None:
+                seams(recipe)
             return recipe, None
         recipe, choice = found
         choice = replace(choice, notes=(*notes, *choice.notes))
@@ -114,39 +139,34 @@ def choose(
         choice = _choice_of(config, recipe, trials=trials, compared=compared, notes=notes)
     if choice.trials:
         say(f"chosen: {choice.summary}")
-    return recipe, _with_seams(config, recipe, choice, occasion, say)
+    words, narrow = seams(recipe)
+    return recipe, replace(choice, seams=words, narrow=narrow)
 
 
 def _with_seams(
-    config: JobConfig, recipe: Recipe, choice: Choice, occasion: Occasion, say: Callable[[str], None]
-) -> Choice:
-    seams, narrow = seams_of(config, recipe, occasion)
-    if seams:
-        say(f"{'warning: ' if narrow else ''}{seams}")
-    return replace(choice, seams=seams, narrow=narrow)
+    recipe: Recipe, *, table: Sequence[HaloFigure], say: Callable[[str], None]
+) -> tuple[str, bool]:
+    words, narrow = seams_of(recipe, table)
+    if words:
+        say(f"{'warning: ' if narrow else ''}{words}")
+    return words, narrow
 
 
-def seams_of(config: JobConfig, recipe: Recipe, occasion: Occasion) -> tuple[str, bool]:
-    """What the halo leaves of seams, in words, and whether another would be wide enough.
+def _ground(config: JobConfig, recipe: Recipe, occasion: Occasion) -> _Ground:
+    if not config.gate.budget or not occasion.sources:
+        return _Ground(shapes_hw=(), before=None, seconds=0.0, why_not="")
+    shapes = _shapes(recipe, occasion.sources)
+    seconds, why_not = _budget(config, recipe, shapes, occasion)
+    before = recall_choice(config, recipe, shapes, occasion.workers) if is_open(config, None) else None
+    if before is not None and _is_outdated(config, recipe, before):
+        before = None
+    return _Ground(shapes_hw=shapes, before=before, seconds=seconds, why_not=why_not)
 
-    It is measured once for a model and a kind of data. Empty: nothing is left, or nothing is known.
 
-    Raises:
-        ModelError: the network fails.
-    """
-    shapes = _shapes(recipe, occasion.sources) if config.gate.budget and occasion.sources else ()
-    core = recipe.tile_size - 2 * recipe.halo
-    if recipe.fit == "resize" or all(max(shape) <= core for shape in shapes):
-        return "", False  # nothing can be tried, or every source is one tile
-    seconds = config.gate.budget / 2
-    try:
-        table = known_halos(recipe, occasion.sources, workers=occasion.workers, seconds=seconds)
-    except ConfigError:  # no source can be read, which the run will say
-        return "", False
-    narrow = is_narrow(recipe, table)
-    if not table or (enough(table) is not None and not narrow):
-        return "", False
-    return describe_halos(table, recipe.halo), narrow
+def _is_outdated(config: JobConfig, recipe: Recipe, before: Choice) -> bool:
+    """Whether more is known of halos by now than when a choice was made."""
+    table = recall_halos(recipe) if config.halo is None else None
+    return bool(table) and before.halo != with_halo(config, recipe, table or ()).halo
 
 
 def _choice_of(config: JobConfig, recipe: Recipe, **found: Any) -> Choice:
@@ -166,36 +186,42 @@ def _choice_of(config: JobConfig, recipe: Recipe, **found: Any) -> Choice:
 
 
 def _open(
-    config: JobConfig, recipe: Recipe, occasion: Occasion, say: Callable[[str], None]
+    config: JobConfig,
+    recipe: Recipe,
+    occasion: Occasion,
+    ground: _Ground,
+    halos: tuple[HaloFigure, ...],
+    say: Callable[[str], None],
 ) -> tuple[Recipe, Choice] | None:
     """What an earlier output found on this machine, or trials do now; None: a plan does not try."""
     if not config.gate.budget or not occasion.sources:
         return _untried(config, recipe, occasion, "", say)
-    shapes = _shapes(recipe, occasion.sources)
-    before = recall_choice(config, recipe, shapes, occasion.workers)
-    if before is not None:
+    if ground.before is not None:
         say("as trials of an earlier output chose on this machine")
-        return _as_tried(config, recipe, before), replace(before, remembered=True)
-    seconds, why_not = _budget(config, recipe, shapes, occasion)
-    if why_not:
-        say(f"no trials: {why_not}")
-        return _untried(config, recipe, occasion, why_not, say)
+        recipe = as_before(config, recipe, ground.before)
+        return _with_speed(recipe, ground.before), replace(ground.before, remembered=True)
+    if ground.why_not:
+        say(f"no trials: {ground.why_not}")
+        return _untried(config, recipe, occasion, ground.why_not, say)
     if not occasion.tries:
         return None
     started = time.monotonic()
     try:
         samples = sample_crops(recipe, occasion.sources)
-    except ConfigError:  # what is wrong with the sources the run itself says, of each
-        why_not = "no source gave a tile to try engines with"
+        scope = scope_of(config, recipe, occasion, halos, seconds=ground.seconds)
+        if not scope.compares:
+            say(_not_compared(recipe))
+        found = bench(recipe, samples, scope, say=say)
+    except (ConfigError, UnsurveyedError) as e:
+        # What is wrong with the sources the run itself says, of each.
+        why_not = NO_TILE if isinstance(e, ConfigError) else str(e).removeprefix("model: ")
         say(f"no trials: {why_not}")
         return _untried(config, recipe, occasion, why_not, say)
-    scope = scope_of(config, recipe, occasion, seconds=seconds)
-    found = bench(recipe, samples, scope, say=say)
     say(f"tried for {time.monotonic() - started:.0f} s")
     recipe, choice = _found(config, recipe, found, say)
-    remember_choice(config, recipe, shapes, occasion.workers, choice)
-    if found.halos:
-        remember_halos(recipe, found.halos)
+    if not scope.compares:
+        choice = replace(choice, notes=(*choice.notes, _not_compared(recipe)))
+    remember_choice(config, recipe, ground.shapes_hw, occasion.workers, choice)
     return recipe, choice
 
 
@@ -217,7 +243,10 @@ def _found(
     notes: tuple[str, ...] = ()
     recipe = _chosen(recipe, found)
     if found.chosen.bare:
-        notes = (*notes, "nothing else agrees with the bare network")
+        passed = any(trial.reason is None and not trial.bare for trial in found.trials)
+        notes = (
+            f"nothing {'that' if passed else 'else'} agrees with the bare network{' is faster' * passed}",
+        )
         say(notes[-1])
     rate = found.chosen.tiles_per_second
     choice = _choice_of(
@@ -241,11 +270,6 @@ def _with_speed(recipe: Recipe, choice: Choice) -> Recipe:
     return replace(recipe, facts=replace(recipe.facts, seconds_per_tile=choice.seconds_per_tile))
 
 
-def _as_tried(config: JobConfig, recipe: Recipe, before: Choice) -> Recipe:
-    recipe = as_before(config, recipe, before)
-    return _with_speed(recipe, before)
-
-
 def _shapes(recipe: Recipe, sources: Sequence[Source]) -> tuple[tuple[int, int], ...]:
     """Of some sources; those of the same versions of them are known from before."""
     tried = tried_of(sources)
@@ -259,7 +283,7 @@ def _shapes(recipe: Recipe, sources: Sequence[Source]) -> tuple[tuple[int, int],
 def _budget(
     config: JobConfig, recipe: Recipe, shapes_hw: Sequence[tuple[int, int]], occasion: Occasion
 ) -> tuple[float, str]:
-    """Seconds that trials may take, and why none are made; empty: they are."""
+    """Seconds that trials may take, and why no engines are tried; empty: they are."""
     second = recipe.facts.seconds_per_tile / occasion.workers
     rest = 0.0
     if shapes_hw:
@@ -271,7 +295,7 @@ def _budget(
     allowed = max(config.gate.budget, WORK_SHARE * rest)
     needed = STARTS + PASSES * config.gate.tiles * second
     if needed > allowed:
-        return 0.0, (
+        return allowed, (
             f"they would take {needed:.0f} s or more, {allowed:.0f} s may be (gate: budget, or a twentieth "
             f"of the work, about {rest:.0f} s); what the job leaves open is as the model has it"
         )
@@ -279,19 +303,25 @@ def _budget(
 
 
 def scope_of(
-    config: JobConfig, recipe: Recipe, occasion: Occasion, *, seconds: float, everything: bool = False
+    config: JobConfig,
+    recipe: Recipe,
+    occasion: Occasion,
+    halos: tuple[HaloFigure, ...],
+    *,
+    seconds: float,
+    everything: bool = False,
 ) -> Scope:
     """What trials are to find: what the job leaves open, or every engine and precision there is."""
-    resized = recipe.fit == "resize"
-    halos = () if resized else recall_halos(recipe)
+    open_tile = config.tile_size is None and recipe.fit != "resize"
+    free = not open_tile or is_settled(halos, recipe.halo)
     return Scope(
         engines=ENGINES if everything or config.engine == "auto" else (recipe.engine,),
         precisions=PRECISIONS if everything or config.precision == "auto" else (recipe.precision,),
         workers=occasion.workers,
         gate=config.gate,
-        open_halo=config.halo is None and not resized and bool(halos or _has_time_for_halos(recipe, seconds)),
         halos=halos,
-        open_tile=config.tile_size is None and not resized and _has_time_for_sides(recipe, seconds),
+        open_tile=open_tile,
+        compares=free or _seconds_of_sides(recipe) < SIDES_SHARE * seconds,
         sources=occasion.count,
         seconds=seconds,
         everything=everything,
@@ -302,16 +332,17 @@ def scope_of(
     )
 
 
-def _has_time_for_halos(recipe: Recipe, seconds: float) -> bool:
-    shape = geometry(recipe)
-    return shape is not None and seconds_needed(recipe, shape) < PART * seconds
-
-
-def _has_time_for_sides(recipe: Recipe, seconds: float) -> bool:
+def _seconds_of_sides(recipe: Recipe) -> float:
     """On a square of the largest side, which usual tiles cover, and those of two other sides."""
     core = recipe.tile_size - 2 * recipe.halo
-    tiles = 3 * (LARGEST / core) ** 2
-    return tiles * recipe.facts.seconds_per_tile < PART * seconds
+    return 3 * (LARGEST / core) ** 2 * recipe.facts.seconds_per_tile
+
+
+def _not_compared(recipe: Recipe) -> str:
+    return (
+        f"tiles of other sides than {recipe.tile_size} were not compared: that would take "
+        f"{_seconds_of_sides(recipe):.0f} s or more"
+    )
 
 
 def _chosen(recipe: Recipe, found: Bench) -> Recipe:
@@ -326,9 +357,14 @@ def try_engines(
     config: JobConfig, recipe: Recipe, occasion: Occasion, *, say: Callable[[str], None]
 ) -> Bench:
     """Bench every engine and precision there is, and the tiles and halos that the job leaves open."""
-    samples = sample_crops(recipe, occasion.sources)
     recipe, _ = bakeable(recipe)
-    scope = scope_of(config, recipe, occasion, seconds=float("inf"), everything=True)
+    shapes = _shapes(recipe, occasion.sources)
+    halos = look(config, recipe, occasion, shapes, seconds=float("inf"))
+    if halos.why:
+        say(f"halos were not measured: {halos.why}")
+    recipe = with_halo(config, recipe, halos.table)
+    samples = sample_crops(recipe, occasion.sources)
+    scope = scope_of(config, recipe, occasion, halos.table, seconds=float("inf"), everything=True)
     return bench(recipe, samples, scope, say=say)
 
 

@@ -13,7 +13,6 @@ from batchseg.job.recipe import Quantized, Recipe
 from batchseg.job.resolve import reference_engine
 from batchseg.models.package import EngineName, Precision
 from batchseg.predict.course import Course, saved, surveyed
-from batchseg.predict.halo import enough
 from batchseg.predict.predictor import with_engine
 from batchseg.predict.probe import offers
 from batchseg.predict.samples import Samples
@@ -41,10 +40,10 @@ reference is not tried."""
 def bench(
     recipe: Recipe, samples: Samples, scope: Scope, *, say: Callable[[str], None] = lambda line: None
 ) -> Bench:
-    """Find halo and tile, try engines and precisions, and choose the fastest that agrees with the reference.
+    """Find the tile, try engines and precisions, and choose the fastest that agrees with the reference.
 
     Args:
-        recipe: of the job; its engine and precision do not matter.
+        recipe: of the job, with its halo; its engine and precision do not matter.
         samples: the job's own pixels.
         scope: what is open, and what it may cost.
         say: told what is being tried.
@@ -61,11 +60,10 @@ def bench(
         if _is_own(found.chosen, recipe) and lost and found.tile_size != usual and usual > 4 * found.halo:
             # An engine's conversion may be right for the usual side alone.
             say(f"none agrees with tiles of {found.tile_size}; trying {usual}")
-            narrow = replace(scope, open_halo=False, open_tile=False)
-            again = surveyed(recipe.tiled(usual, found.halo), samples, narrow, folder, say)
+            again = surveyed(recipe, samples, replace(scope, open_tile=False), folder, say)
             second = _try_all(again, scope, until, say)
             if not _is_own(second.chosen, recipe):
-                found = replace(second, halos=found.halos, sides=found.sides)
+                found = replace(second, sides=found.sides)
         return found
 
 
@@ -125,17 +123,20 @@ def candidates(recipe: Recipe, scope: Scope) -> list[tuple[Recipe, str | None]]:
 
 
 def _try_all(course: Course, scope: Scope, until: float, say: Callable[[str], None]) -> Bench:
-    """Trials in the likely order, until one in a lower precision has passed, or the time is up."""
+    """Trials in the likely order, until one in a lower precision has passed, or the time is up.
+
+    Where the model's own engine is not among what is asked for, something must pass, whatever time it takes.
+    """
     base = course.reference()
-    trials, untried = [base], list[str]()
+    own_asked = base.engine in scope.engines and "fp32" in scope.precisions
+    trials, untried = [base], list[Trial]()
     passed, quantized = False, None
     for tried, reason in candidates(course.recipe, scope):
         trial = replace(_trial_of(tried), reason=reason)
-        is_own = _is_own(trial, course.recipe)
         if reason is None:
-            if not scope.everything and (passed or (time.monotonic() > until and len(trials) > 1)):
-                if not is_own:
-                    untried.append(trial.name)
+            spent = time.monotonic() > until and len(trials) > 1 and (own_asked or _any_passed(trials))
+            if not scope.everything and (passed or spent):
+                untried.append(trial)
                 continue
             say(f"trying {trial.name}")
             trial, made = _tried(course, tried, trial)
@@ -148,9 +149,13 @@ def _try_all(course: Course, scope: Scope, until: float, say: Callable[[str], No
     # What was quantised here may be a choice where a truth proves it, or the job asks for it.
     proved = bool(scope.known) or scope.int8_asked
     asked = [trial for trial in trials[1:] if trial.precision != "int8" or proved or not scope.int8]
-    own_asked = base.engine in scope.engines and "fp32" in scope.precisions
-    chosen = _choose(asked, base if own_asked else None)
-    return course.bench(tuple(trials), chosen, untried, quantized)
+    own = next((trial for trial in untried if _is_own(trial, course.recipe)), None)
+    chosen = _choose(asked, base if own_asked else None, own)
+    return course.bench(tuple(trials), chosen, [trial.name for trial in untried], quantized)
+
+
+def _any_passed(trials: Sequence[Trial]) -> bool:
+    return any(trial.reason is None and not trial.bare for trial in trials)
 
 
 def _tried(course: Course, tried: Recipe, trial: Trial) -> tuple[Trial, Quantized | None]:
@@ -163,22 +168,28 @@ def _tried(course: Course, tried: Recipe, trial: Trial) -> tuple[Trial, Quantize
     return course.run(tried, trial), tried.quantized
 
 
-def _choose(asked: Sequence[Trial], spare: Trial | None = None) -> Trial:
-    """The fastest that passed; the reference's own unless another is faster by more than noise; else the
-    bare network."""
+def _choose(asked: Sequence[Trial], base: Trial | None, untried: Trial | None = None) -> Trial:
+    """The fastest that passed, if it is faster than the model's own engine by more than noise.
+
+    Args:
+        asked: trials of what the job asks for.
+        base: of the bare network on the model's own engine in fp32; None: the job asks for others.
+        untried: the same with what is baked into it, where there was no time to try it: it is what runs
+            without trials.
+
+    Raises:
+        ModelError: nothing of what was asked for passed.
+    """
     passed = [trial for trial in asked if trial.reason is None and trial.tiles_per_second]
-    if not passed and spare is not None:
-        return spare
-    if not passed:
-        msg = "model: no engine answers as the reference does:"
-        raise ModelError(msg, *(f"  {trial.name}: {trial.reason}" for trial in asked))
-    best = max(passed, key=lambda trial: trial.tiles_per_second or 0)
-    own = next((t for t in passed if spare and (t.engine, t.precision) == (spare.engine, "fp32")), None)
-    if own is not None and (best.tiles_per_second or 0) < FASTER * (own.tiles_per_second or 0):
+    best = max(passed, key=lambda trial: trial.tiles_per_second or 0, default=None)
+    if base is None:
+        if best is None:
+            msg = "model: no engine answers as the reference does:"
+            raise ModelError(msg, *(f"  {trial.name}: {trial.reason}" for trial in asked))
+        return best
+    tried = next((one for one in passed if (one.engine, one.precision) == (base.engine, "fp32")), None)
+    own = tried or untried or base
+    stood = (tried or base).tiles_per_second or 0
+    if best is None or (best.tiles_per_second or 0) < FASTER * stood:
         return own
     return best
-
-
-def pools(found: Bench) -> bool:
-    """Whether no halo is wide enough for the network."""
-    return bool(found.halos) and enough(found.halos) is None

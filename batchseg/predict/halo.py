@@ -26,12 +26,18 @@ HALOS = (16, 32, 64, 96, 128, 256)
 WIDEST, CORE = 512, 256
 """Pixels per side around the core with which the others are compared, and of the core."""
 
+QUICK = 2
+"""By this are both divided where the time is short: a fourth of the work, which shows halos up to 128."""
+
 ENOUGH = 1e-4
 """Share of pixels that may change with more around them."""
 
 SETTLED = 0.05
 """By which a class's probability may change at most. Images that show one class alone have no pixel that
 could change, and prove nothing."""
+
+SHOWN = 0.01
+"""Share of pixels that another class than the commonest must have, before a halo is believed to be enough."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +52,8 @@ class HaloFigure:
     """The largest change of a class's probability; None where the network gives ids."""
     lines_up: bool = True
     """Whether the halo is a multiple of the network's stride. One that is not may be wrong again."""
+    shown: int = 0
+    """Pixels of other classes than the commonest of their sample: without borders nothing can change."""
 
     @property
     def share(self) -> float:
@@ -64,6 +72,7 @@ class HaloFigure:
             pixels=self.pixels + other.pixels,
             changed=self.changed + other.changed,
             probability=max(largest, default=None),
+            shown=self.shown + other.shown,
         )
 
 
@@ -92,8 +101,13 @@ class Geometry:
         return self.widest - halo, -(-(self.core + 2 * halo) // self.step) * self.step
 
 
-def geometry(recipe: Recipe) -> Geometry | None:
-    """Of the probe of a recipe's network; None where none is possible: its transforms resize a tile."""
+def geometry(recipe: Recipe, *, part: int = 1) -> Geometry | None:
+    """Of the probe of a recipe's network; None where none is possible: its transforms resize a tile.
+
+    Args:
+        recipe: of the network.
+        part: by which the usual core and halo are divided.
+    """
     if recipe.model.geometry or recipe.fit == "resize":
         return None
     stride = recipe.facts.stride or USUAL_STRIDE
@@ -105,7 +119,15 @@ def geometry(recipe: Recipe) -> Geometry | None:
         return (
             Geometry(core=fixed - 2 * widest, widest=widest, step=step, fixed=fixed) if widest > 0 else None
         )
-    return Geometry(core=-(-CORE // step) * step, widest=-(-WIDEST // step) * step, step=step)
+    core, widest = (-(-size // part // step) * step for size in (CORE, WIDEST))
+    return Geometry(core=core, widest=widest, step=step)
+
+
+def is_telling(sample: Sample, shape: Geometry) -> bool:
+    """Whether a sample holds half of the probe's square: what is reflected around less looks alike to a
+    network that pools over its whole tile, however much of it there is."""
+    height, width = sample.pixels.shape[-2:]
+    return bool(2 * min(height, width) >= shape.side)
 
 
 def is_open(recipe: Recipe) -> bool:
@@ -165,7 +187,9 @@ def _core(scorer: Scorer, sample: Sample, square: NDArray[Any], shape: Geometry,
 def _compared(seen: _Seen, settled: _Seen) -> HaloFigure:
     apart = None if seen[1] is None or settled[1] is None else float(np.abs(seen[1] - settled[1]).max())
     changed = int((seen[0] != settled[0]).sum())
-    return HaloFigure(halo=0, pixels=seen[0].size, changed=changed, probability=apart)
+    pixels = settled[0].size
+    shown = pixels - int(np.unique(settled[0], return_counts=True)[1].max())
+    return HaloFigure(halo=0, pixels=pixels, changed=changed, probability=apart, shown=shown)
 
 
 def merged(parts: Iterable[Sequence[HaloFigure]]) -> tuple[HaloFigure, ...]:
@@ -184,6 +208,17 @@ def enough(table: Sequence[HaloFigure]) -> int | None:
             break
         good = figure.halo if figure.lines_up else good
     return good
+
+
+def is_settled(table: Sequence[HaloFigure], halo: int) -> bool:
+    """Whether nothing changes any more with such a halo, as far as a table tells."""
+    good = enough(table)
+    return good is not None and is_wide(table, good, halo)
+
+
+def is_proof(table: Sequence[HaloFigure]) -> bool:
+    """Whether the samples showed several classes, or that no halo is enough, which one class can as well."""
+    return bool(table) and (enough(table) is None or all(one.shown >= SHOWN * one.pixels for one in table))
 
 
 def describe(table: Sequence[HaloFigure], halo: int) -> str:

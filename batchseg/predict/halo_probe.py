@@ -1,7 +1,9 @@
 """The halo table of a job's model, measured once for its kind of data, and what it says of the job's halo."""
 
+import math
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -9,13 +11,18 @@ import numpy as np
 from batchseg.errors import ModelError
 from batchseg.inputs.source import Source
 from batchseg.job.recipe import Recipe
+from batchseg.predict.crop_tiles import in_time, load_crops, save_crops
 from batchseg.predict.fleet import Meeting, together
 from batchseg.predict.halo import (
+    QUICK,
     Geometry,
     HaloFigure,
     enough,
     geometry,
     halos_to_try,
+    is_open,
+    is_proof,
+    is_telling,
     is_wide,
     measure,
     merged,
@@ -24,7 +31,6 @@ from batchseg.predict.probe import silence_stdout
 from batchseg.predict.remembered import recall_halos, remember_halos
 from batchseg.predict.samples import Sample, sample_crops
 from batchseg.predict.scores import Scorer
-from batchseg.predict.survey import in_time, load_crops, save_crops
 from batchseg.system.processes import ProcessDiedError
 from batchseg.system.temp_folders import cache_root
 
@@ -33,14 +39,25 @@ CROPS = 6
 SECONDS = 300.0
 """That a probe may take."""
 
+MEASURE = "`batchseg model halo MODEL JOB` measures it for all jobs of its kind"
+
 NOISE_CROPS, NOISE_SIDE = 4, 1536
 """Of a probe without a job's images."""
 
 
-def known_halos(
-    recipe: Recipe, sources: Sequence[Source], *, workers: int, seconds: float
-) -> tuple[HaloFigure, ...]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Halos:
+    """What is known of a network's halos."""
+
+    table: tuple[HaloFigure, ...] = ()
+    why: str = ""
+    """Why nothing is known, in words; empty: it is, or there is nothing to know."""
+
+
+def known_halos(recipe: Recipe, sources: Sequence[Source], *, workers: int, seconds: float) -> Halos:
     """The usual halos' figures: as they were measured before, or now, if it may take so long.
+
+    What shows too little to tell is not remembered: other images may show more.
 
     Args:
         recipe: of the job.
@@ -48,24 +65,39 @@ def known_halos(
         workers: processes at work at the same time.
         seconds: that it may take, as far as the probe tile tells.
 
-    Returns:
-        Empty: none could be tried, or it would take too long.
-
     Raises:
         ModelError: the network fails.
         ConfigError: no source gives a crop.
     """
     shape = geometry(recipe)
     if shape is None:
-        return ()
-    if table := recall_halos(recipe):
-        return table
-    if not sources or seconds_needed(recipe, shape) > seconds:
-        return ()
-    crops = sample_crops(recipe, sources, crops=CROPS).crops
-    table = measured(recipe, crops, halos_to_try(recipe, shape), workers=workers, seconds=seconds)
+        return Halos()
+    before = recall_halos(recipe)
+    if before is not None:
+        return Halos(table=before)
+    if not sources:
+        return Halos()
+    needed = seconds_needed(recipe, shape)
+    is_quick = needed > seconds and is_open(recipe)
+    shape = (geometry(recipe, part=QUICK) if is_quick else shape) or shape
+    if seconds_needed(recipe, shape) > seconds:
+        return Halos(why=f"to measure it takes {needed:.0f} s or more, {seconds:.0f} s may be; {MEASURE}")
+    crops = telling(sample_crops(recipe, sources, crops=CROPS).crops, shape)
+    if not crops:
+        return Halos(why=f"no image has the {math.ceil(shape.side / 2)} pixels a side that show it")
+    halos = halos_to_try(recipe, shape)
+    table = measured(recipe, shape, crops, halos, workers=workers, seconds=seconds)
+    if table and not is_proof(table):
+        return Halos(why="the images that were looked at show one class")
+    if is_quick and enough(table) is None:  # a wider one may be
+        return Halos(why=f"up to {halos[-1]} none is enough, and wider ones take {needed:.0f} s; {MEASURE}")
     remember_halos(recipe, table)
-    return table
+    return Halos(table=table)
+
+
+def telling(crops: Sequence[Sample], shape: Geometry) -> list[Sample]:
+    """Those that are large enough to show what a halo changes."""
+    return [crop for crop in crops if is_telling(crop, shape)]
 
 
 def seconds_needed(recipe: Recipe, shape: Geometry) -> float:
@@ -75,7 +107,13 @@ def seconds_needed(recipe: Recipe, shape: Geometry) -> float:
 
 
 def measured(
-    recipe: Recipe, crops: Sequence[Sample], halos: Sequence[int], *, workers: int, seconds: float
+    recipe: Recipe,
+    shape: Geometry,
+    crops: Sequence[Sample],
+    halos: Sequence[int],
+    *,
+    workers: int,
+    seconds: float,
 ) -> tuple[HaloFigure, ...]:
     """A table of any halos. Raises ModelError where the network fails."""
     with tempfile.TemporaryDirectory(prefix="halo-", dir=cache_root()) as name:
@@ -83,7 +121,14 @@ def measured(
         count = min(workers, len(crops)) if recipe.device == "cpu" else 1
         try:
             parts = together(
-                _measure, recipe, folder, tuple(halos), seconds, workers=count, timeout=SECONDS + 2 * seconds
+                _measure,
+                recipe,
+                shape,
+                folder,
+                tuple(halos),
+                seconds,
+                workers=count,
+                timeout=SECONDS + 2 * min(seconds, SECONDS),
             )
         except ProcessDiedError as e:
             msg = f"model: the process that predicted tiles with several halos {e}"
@@ -92,12 +137,9 @@ def measured(
 
 
 def _measure(
-    recipe: Recipe, folder: str, halos: Sequence[int], seconds: float, meeting: Meeting
+    recipe: Recipe, shape: Geometry, folder: str, halos: Sequence[int], seconds: float, meeting: Meeting
 ) -> tuple[HaloFigure, ...]:
     silence_stdout()
-    shape = geometry(recipe)
-    if shape is None:
-        return ()
     mine = in_time(meeting.share(load_crops(folder)), seconds)
     return measure(Scorer(recipe), recipe, shape, mine, halos)
 

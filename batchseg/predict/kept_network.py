@@ -1,9 +1,11 @@
 """A quantised network that is kept with an output, on the host that runs it."""
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 from batchseg.engines.graphs.cache import cache_key, cached_folder
+from batchseg.engines.graphs.derive import is_own_size
 from batchseg.engines.graphs.quantize import quantized_network, unpack
 from batchseg.errors import BatchsegError, ModelError, OutputError
 from batchseg.job.recipe import Quantized, Recipe
@@ -30,7 +32,10 @@ def kept_network(recipe: Recipe, quantized: Quantized) -> Network:
         unpack(_content(quantized), folder)
 
     key = cache_key({"what": "quantized", "file": quantized.digest})
-    return quantized_network(recipe.model, recipe.bake, cached_folder(key, make))
+    network = quantized_network(recipe.model, recipe.bake, cached_folder(key, make))
+    if is_own_size(recipe.model, (recipe.tile_size, recipe.tile_size)):
+        return network
+    return replace(network, size_hw=(None, None))  # it was opened before it was quantised
 
 
 def _content(quantized: Quantized) -> bytes:

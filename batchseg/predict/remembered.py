@@ -1,4 +1,7 @@
-"""Choices and halo tables that trials of other outputs found, by model, machine and kind of data."""
+"""Choices and halo tables that were found for other outputs, by model, machine and kind of data.
+
+What is found anew takes the place of what was remembered.
+"""
 
 import dataclasses
 import json
@@ -7,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from batchseg.engines.base import ENGINES, engine
-from batchseg.engines.graphs.cache import cache_key, cached_folder, kept_folder
+from batchseg.engines.graphs.cache import cache_key, cached_folder, forget_folder, kept_folder
 from batchseg.inputs.source import Source
 from batchseg.job.recipe import Recipe
 from batchseg.job.settings import JobConfig
@@ -19,7 +22,7 @@ from batchseg.system.fetch import sha256
 from batchseg.system.json_text import parse_json
 from batchseg.system.machine import core_count, cpu_class, cpu_model
 
-VERSION = 1
+VERSION = 2
 """Of trials: another number, and nothing remembered before is used."""
 
 FILE = "found.json"
@@ -70,10 +73,10 @@ def _shapes_key(sources: Sequence[Source]) -> str:
     return cache_key({"what": "shapes", "sources": [(source.source_id, source.tag) for source in sources]})
 
 
-def recall_halos(recipe: Recipe) -> tuple[HaloFigure, ...]:
-    """Empty: none was measured."""
+def recall_halos(recipe: Recipe) -> tuple[HaloFigure, ...] | None:
+    """None: none was measured. Empty: the network takes no tiles that could tell."""
     found = _recall(recipe.model, _halo_key(recipe))
-    return tuple(HaloFigure(**figure) for figure in found["halos"]) if found else ()
+    return None if found is None else tuple(HaloFigure(**figure) for figure in found["halos"])
 
 
 def remember_halos(recipe: Recipe, table: tuple[HaloFigure, ...]) -> None:
@@ -93,6 +96,7 @@ def _remember(package: ModelPackage, key: str, document: Mapping[str, Any]) -> N
         (folder / FILE).write_text(json.dumps(document), encoding="utf-8")
 
     if not package.encrypted:
+        forget_folder(key)
         cached_folder(key, make)
 
 

@@ -30,7 +30,7 @@ def reference_recipe(recipe: Recipe) -> Recipe:
 
 
 class Scorer:
-    """Answers of the reference. Whatever a tile's side, one session serves it, unless the network cannot."""
+    """Answers of the reference. One session serves tiles of all sides, as long as it does."""
 
     def __init__(self, recipe: Recipe) -> None:
         self._recipe = replace(reference_recipe(recipe), halo=0)
@@ -46,8 +46,20 @@ class Scorer:
             ModelError: the network cannot be loaded, or not for this size.
             Exception: whatever the engine raises for it.
         """
-        key = pixels.shape[-1], sample.scale
+        try:
+            output = self._run(pixels, sample)
+        except Exception:
+            if self.largest in (0, pixels.shape[-1]):
+                raise
+            # Paddle's may fail on a small tile behind large ones, which one of its own takes.
+            self._sessions.clear()
+            self._ready.clear()
+            output = self._run(pixels, sample)
         self.largest = max(self.largest, pixels.shape[-1])
+        return output
+
+    def _run(self, pixels: NDArray[np.generic], sample: Sample) -> NDArray[Any]:
+        key = pixels.shape[-1], sample.scale
         if key not in self._ready:
             recipe = self.recipe(pixels.shape[-1], sample)
             self._ready[key] = Preparation(recipe), Predictor(recipe, self._session(recipe))

@@ -132,17 +132,19 @@ def changes(
     scorer: Scorer, usual: int, halo: int, sides: Sequence[int], stride: int, sample: Sample
 ) -> Changes:
     """Compare sides with the usual one on the same pixels of one sample."""
-    step = max(stride, (usual - 2 * halo) // 2 // stride * stride)
-    square = max(*sides, usual + step)
+    core = usual - 2 * halo
+    step = max(stride, core // 2 // stride * stride)
+    # Where a row ends the mosaic's last tile lies at another phase: a moved one must not be that itself.
+    square = max(*sides, usual + core + step)
     still = Labels(classes=mosaic(scorer, sample, square, usual, halo))
     found = [
         (side, agreement([still], [Labels(classes=mosaic(scorer, sample, square, side, halo))]))
         for side in sides
     ]
-    core, pixels = usual - 2 * halo, centre(sample.pixels, square)
-    moved = []
-    for row in range(step, square - usual + 1, core):
-        for col in range(step, square - usual + 1, core):
+    pixels = centre(sample.pixels, square)
+    moved, offsets = [], range(step, square - usual, core)
+    for row in offsets:
+        for col in offsets:
             tile = pixels[:, row : row + usual, col : col + usual]
             seen = Labels(classes=still.classes[row : row + core, col : col + core])
             moved.append(agreement([seen], [scorer.labels(tile, sample, halo)]))

@@ -58,7 +58,7 @@ class Bench:
     tile_size: int
     halo: int
     halos: tuple[HaloFigure, ...] = ()
-    """What was found of halos; empty: the job names one, or none could be tried."""
+    """What is known of halos; empty: none could be tried, or there was no time to."""
     sides: tuple[TileFigure, ...] = ()
     """What was found of tiles' sides, the usual one first."""
     scene_megapixels: float = 0.0
@@ -78,10 +78,11 @@ class Scope:
     workers: int
     """Predictors at work at the same time."""
     gate: Gate
-    open_halo: bool = False
     halos: tuple[HaloFigure, ...] = ()
-    """What is known of halos from before."""
+    """What is known of halos."""
     open_tile: bool = False
+    compares: bool = True
+    """Whether there is time to compare tiles of other sides, where the halo is not wide enough."""
     sources: int = 1
     """Of the job."""
     seconds: float = float("inf")

@@ -13,10 +13,10 @@ from batchseg.job.resolve import make_recipe as recipe_of
 from batchseg.models.reading import read_model
 from batchseg.predict import attempt as attempt_module
 from batchseg.predict.attempt import attempt
+from batchseg.predict.crop_tiles import cut, save_crops, tiles_of
 from batchseg.predict.fleet import Meeting
 from batchseg.predict.predictor import with_engine
 from batchseg.predict.scores import Scorer
-from batchseg.predict.survey import cut, save_crops, tiles_of
 
 
 @pytest.fixture(autouse=True)

@@ -15,6 +15,7 @@ from batchseg.job.recipe import Recipe
 from batchseg.job.resolve import make_recipe as recipe_of
 from batchseg.job.settings import Gate, JobConfig
 from batchseg.models.reading import read_model
+from batchseg.predict import course as course_module
 from batchseg.predict import engine_choice as choice_module
 from batchseg.predict.choice import Choice
 from batchseg.predict.engine_choice import asked_for, choose, is_open
@@ -109,7 +110,7 @@ def test_what_this_machine_cannot_do_is_refused_by_name(job, word) -> None:
 NAMED = {"engine": "onnxruntime", "precision": "fp32", "tile_size": 64, "halo": 16}
 
 
-def job_of(folder: Path, *, radius: int = 3, side: int = 200, **job) -> tuple[JobConfig, Recipe, Occasion]:
+def job_of(folder: Path, *, radius: int = 3, side: int = 700, **job) -> tuple[JobConfig, Recipe, Occasion]:
     """An ONNX network that sees `radius` pixels far, and one scene."""
     if not (folder / "in").exists():
         pixels = np.random.default_rng(0).integers(0, 256, (3, side, side), dtype=np.uint8)
@@ -191,24 +192,28 @@ def test_without_a_budget_the_models_own_engine_tile_and_halo_are_taken(tmp_path
 
 
 def test_trials_that_would_take_longer_than_they_may_are_not_made_and_it_is_said(tmp_path, own_cache) -> None:
-    config, recipe, occasion = job_of(tmp_path, engine="auto", precision="auto", gate=Gate(budget=5))
+    gate = Gate(budget=5)
+    config, recipe, occasion = job_of(tmp_path, side=200, engine="auto", precision="auto", gate=gate)
     recipe = dataclasses.replace(recipe, facts=dataclasses.replace(recipe.facts, seconds_per_tile=3.0))
     said: list[str] = []
     chosen, choice = choose(config, recipe, None, occasion, say=said.append)
     assert re.match(
         r"no trials: they would take 102 s or more, 7 s may be .* about 147 s.*; what the job leaves open is",
-        said[0],
+        said[1],
     )
+    assert said[0].startswith("what a halo of 16 leaves of seams is not known: to measure it takes 2218 s")
     assert chosen == recipe
     assert choice is not None
-    assert choice.notes == (said[0].removeprefix("no trials: "),)
+    assert choice.notes == (said[0], said[1].removeprefix("no trials: "))
 
 
 def test_a_job_with_much_work_may_try_for_a_twentieth_of_it(tmp_path: Path, own_cache: Path) -> None:
     config, recipe, occasion = job_of(tmp_path, gate=Gate(budget=5, tiles=2))
     shapes = ((1000, 1000),)
     needed = 6 + 4 * 2 * 0.001  # what starts take, and four passes
-    assert choice_module._budget(config, recipe, shapes, occasion)[0] == 0
+    assert choice_module._budget(config, recipe, shapes, occasion)[1].startswith(
+        "they would take 6 s or more"
+    )
     tiles = 32**2  # of one source, with cores of 32
     enough = int(20 * needed / 0.001 / tiles) + 2
     many = dataclasses.replace(occasion, count=enough)
@@ -234,7 +239,7 @@ def test_a_halo_that_is_too_small_is_told_by_runs_and_plans(tmp_path: Path, own_
 
 
 def test_where_every_source_is_one_tile_no_halo_matters(tmp_path: Path, own_cache: Path) -> None:
-    config, recipe, occasion = job_of(tmp_path, radius=15, halo=8, tile_size=216)
+    config, recipe, occasion = job_of(tmp_path, radius=15, halo=8, tile_size=716)
     choose(config, recipe, None, occasion, say=never)
 
 
@@ -295,19 +300,60 @@ def test_an_output_that_trusted_a_named_engine_goes_on_and_says_so() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "halo", "tile"), [(60.0, True, True), (24.0, True, False), (12.0, False, False)]
+    ("job", "seconds", "enough", "expected"),
+    [
+        # Three sides cover 1,536 pixels each, in tiles of 64 with cores of 32, of a millisecond.
+        ({}, 21.0, False, (True, True)),
+        ({}, 20.0, False, (True, False)),
+        ({}, 1.0, True, (True, True)),  # a halo that is enough leaves nothing to compare
+        ({"tile_size": 64}, 1.0, False, (False, True)),
+    ],
 )
-def test_halo_and_side_are_looked_for_where_a_third_of_the_time_is_enough(
-    seconds, halo, tile, tmp_path, own_cache
+def test_sides_are_compared_where_a_third_of_the_time_is_enough(
+    job, seconds, enough, expected, tmp_path, own_cache
 ):
-    """A crop is seen in squares of 288 to 1,280 pixels; three sides cover 1,536 pixels each."""
-    config, recipe, occasion = job_of(tmp_path, tile_size=None, halo=None, engine="auto")
-    recipe = dataclasses.replace(recipe, facts=dataclasses.replace(recipe.facts, seconds_per_tile=0.1))
-    recipe = recipe.tiled(256, 32)
-    found = choice_module.scope_of(config, recipe, occasion, seconds=seconds)
-    assert (found.open_halo, found.open_tile) == (halo, tile)
-    remember_halos(recipe, (HaloFigure(halo=16, pixels=10_000, changed=0, probability=0.0),))
-    assert choice_module.scope_of(config, recipe, occasion, seconds=seconds).open_halo
-    named = dataclasses.replace(config, tile_size=64, halo=8)
-    found = choice_module.scope_of(named, recipe, occasion, seconds=1e9)
-    assert (found.open_halo, found.open_tile) == (False, False)
+    config, recipe, occasion = job_of(tmp_path, **{"tile_size": None, "halo": None, "engine": "auto", **job})
+    recipe = recipe.tiled(64, 16)
+    table = (HaloFigure(halo=16, pixels=10_000, changed=0 if enough else 100, probability=0.0),)
+    found = choice_module.scope_of(config, recipe, occasion, table, seconds=seconds)
+    assert (found.open_tile, found.compares) == expected
+
+
+def test_a_halo_that_is_known_by_now_makes_an_earlier_choice_anew(tmp_path: Path, own_cache: Path) -> None:
+    """The first output had no time to look for one."""
+    config, recipe, occasion = job_of(tmp_path, halo=None)
+    slow = dataclasses.replace(recipe, facts=dataclasses.replace(recipe.facts, seconds_per_tile=0.5))
+    _, first = choose(config, slow, None, occasion, say=quiet)
+    assert first is not None
+    assert (first.halo, first.halos) == (16, ())
+    assert first.notes[0].startswith("what a halo of 16 leaves of seams is not known: to measure it takes")
+    said: list[str] = []
+    _, again = choose(config, slow, None, occasion, say=said.append)
+    assert again is not None
+    assert again.remembered
+    remember_halos(recipe, (HaloFigure(halo=8, pixels=100_000, changed=0, probability=0.0),))
+    _, third = choose(config, slow, None, occasion, say=quiet)
+    assert third is not None
+    assert (third.halo, third.remembered) == (8, False)
+    _, last = choose(config, slow, None, occasion, say=quiet)
+    assert last is not None
+    assert last.remembered
+
+
+def test_where_the_models_own_engine_fails_on_tiles_the_run_goes_on_without_trials(
+    tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        msg = "std::exception"
+        raise RuntimeError(msg)
+
+    monkeypatch.setattr(course_module, "together", fails)
+    config, recipe, occasion = job_of(tmp_path, engine="auto")
+    said: list[str] = []
+    chosen, choice = choose(config, recipe, None, occasion, say=said.append)
+    assert said[-1] == (
+        "no trials: onnxruntime cannot predict tiles of the job as the reference: std::exception"
+    )
+    assert chosen == recipe
+    assert choice is not None
+    assert choice.trials == ()

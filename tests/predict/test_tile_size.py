@@ -161,3 +161,11 @@ def test_other_sides_and_moved_tiles_change_what_the_halo_leaves(halo, changes_s
     for one in (found.moved, *(agreement for _, agreement in found.by_side)):
         assert one.pixels >= (64 - 2 * halo) ** 2
         assert (one.equal < one.pixels) is changes_some
+
+
+def test_moved_tiles_are_others_also_where_no_other_side_is_larger(tmp_path: Path) -> None:
+    """In a square of the usual tile and half a core the moved one would be the last of the row itself."""
+    recipe = bare(write_conv(tmp_path / "a.onnx", 6), scale=RAW, class_count=3)
+    found = changes(Scorer(recipe), 64, 2, [32], 1, noise(recipe))
+    assert found.moved.pixels == 60**2
+    assert found.moved.equal < found.moved.pixels

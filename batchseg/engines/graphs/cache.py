@@ -85,6 +85,18 @@ def kept_folder(key: str, *, root: Path | None = None) -> Path | None:
     return folder
 
 
+def forget_folder(key: str, *, root: Path | None = None) -> None:
+    """Remove the folder of that key, if there is one.
+
+    Raises:
+        ModelError: as `cached_folder`.
+        StoppedError: likewise.
+    """
+    root = root or cache_root()
+    with _held(root / f"{key}.lock"):
+        shutil.rmtree(root / key, ignore_errors=True)
+
+
 def _made(key: str, make: Callable[[Path], None], root: Path) -> Path:
     folder = root / key
     with _held(root / f"{key}.lock"):

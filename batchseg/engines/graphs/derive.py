@@ -109,10 +109,7 @@ def own_network(package: ModelPackage) -> Network:
 
 def _own_onnx(package: ModelPackage, bake: Bake | None, size_hw: tuple[int, int] | None) -> Network:
     """An ONNX file for a size of its input."""
-    is_own = size_hw is None or all(
-        own in (None, side) for own, side in zip(package.size_hw, size_hw, strict=True)
-    )
-    if is_own or package.geometry:
+    if size_hw is None or is_own_size(package, size_hw):
         return own_network(package) if bake is None else _baked_onnx(package, bake, package.network)
     if (reason := can_open(package)) is not None:
         taken = " x ".join("any" if side is None else str(side) for side in package.size_hw)
@@ -125,6 +122,13 @@ def _own_onnx(package: ModelPackage, bake: Bake | None, size_hw: tuple[int, int]
         else _baked_onnx(package, bake, opened)
     )
     return dataclasses.replace(network, size_hw=(None, None))
+
+
+def is_own_size(package: ModelPackage, size_hw: tuple[int, int]) -> bool:
+    """Whether a network takes such an input as it is; if not, an ONNX file has to be opened for it."""
+    return bool(package.geometry) or all(
+        own in (None, side) for own, side in zip(package.size_hw, size_hw, strict=True)
+    )
 
 
 def can_open(package: ModelPackage) -> str | None:
