@@ -41,6 +41,9 @@ START_SECONDS = 60.0
 REFERENCE_SECONDS = 600.0
 """That the reference may take."""
 
+JUDGING = 1 / 3
+"""Of the time that trials may take for tiles of the side that was found."""
+
 CALIBRATED = 24
 """Tiles that a network is quantised on: 20 and 54 gave one speed and as many other pixels (land cover)."""
 
@@ -63,7 +66,7 @@ class Course:
     folder: str
     """Of the crops."""
     recipe: Recipe
-    """With the tile and the halo that were found."""
+    """With tiles that judge, which may be smaller than those that were found."""
     samples: Samples
     found: Survey
     scope: Scope
@@ -82,6 +85,13 @@ class Course:
         """Megapixels of sources per second, of all predictors that the job will have."""
         tiles_per_second *= self.scope.workers / _processes(self.recipe, self.scope.workers)
         return tiles_per_second * self.recipe.tile_size**2 / self.work / 1e6
+
+    def _seconds_per_tile(self, trial: Trial) -> float | None:
+        """Of one predictor beside the others, of the side that was found."""
+        if not trial.tiles_per_second:
+            return None
+        larger = (self.found.tile_size / self.recipe.tile_size) ** 2
+        return larger * _processes(self.recipe, self.scope.workers) / trial.tiles_per_second
 
     def reference(self) -> Trial:
         """Of the bare network, as the survey saw it."""
@@ -204,6 +214,7 @@ class Course:
             halos=self.scope.halos,
             sides=self.found.sides,
             scene_megapixels=self.megapixels,
+            seconds_per_tile=self._seconds_per_tile(chosen),
             untried=tuple(untried),
             quantized=quantized if chosen.precision == "int8" else None,
         )
@@ -243,6 +254,7 @@ def surveyed(
         open_tile=scope.open_tile,
         settled=is_settled(scope.halos, recipe.halo),
         compares=scope.compares,
+        judging=JUDGING * scope.seconds,
         tiles=scope.gate.tiles,
         margin=scope.gate.margin,
         own=len(samples.crops),
@@ -264,7 +276,7 @@ def surveyed(
     shapes = samples.shapes_hw
     return Course(
         folder=folder,
-        recipe=recipe.tiled(found.tile_size, recipe.halo),
+        recipe=recipe.tiled(found.judging_size, recipe.halo),
         samples=samples,
         found=found,
         scope=scope,

@@ -248,7 +248,6 @@ def _found(
             f"nothing {'that' if passed else 'else'} agrees with the bare network{' is faster' * passed}",
         )
         say(notes[-1])
-    rate = found.chosen.tiles_per_second
     choice = _choice_of(
         config,
         recipe,
@@ -258,7 +257,7 @@ def _found(
         halos=halo_figures(found.halos),
         sides=side_figures(found.sides),
         untried=found.untried,
-        seconds_per_tile=found.workers / rate if rate else None,
+        seconds_per_tile=found.seconds_per_tile,
     )
     return _with_speed(recipe, choice), choice
 

@@ -130,14 +130,15 @@ def _try_all(course: Course, scope: Scope, until: float, say: Callable[[str], No
     base = course.reference()
     own_asked = base.engine in scope.engines and "fp32" in scope.precisions
     trials, untried = [base], list[Trial]()
-    passed, quantized = False, None
+    passed, quantized, ran = False, None, 0
     for tried, reason in candidates(course.recipe, scope):
         trial = replace(_trial_of(tried), reason=reason)
         if reason is None:
-            spent = time.monotonic() > until and len(trials) > 1 and (own_asked or _any_passed(trials))
+            spent = ran and time.monotonic() > until and (own_asked or _any_passed(trials))
             if not scope.everything and (passed or spent):
                 untried.append(trial)
                 continue
+            ran += 1
             say(f"trying {trial.name}")
             trial, made = _tried(course, tried, trial)
             quantized = made or quantized

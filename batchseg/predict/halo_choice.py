@@ -1,6 +1,7 @@
 """Which halo a job gets where it names none, and what the one that it has leaves of seams."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from batchseg.errors import ConfigError
 from batchseg.job.recipe import Recipe
@@ -53,7 +54,8 @@ def look(
 def with_halo(config: JobConfig, recipe: Recipe, table: Sequence[HaloFigure]) -> Recipe:
     """The recipe with the smallest halo that is enough; with its own where none is known, or it is named.
 
-    The tile grows with it; one that is named, or that alone the network takes, keeps a core.
+    The tile grows with it, and the time that it takes; one that is named, or that alone the network takes,
+    keeps a core.
     """
     good = enough(table)
     if good is None or config.halo is not None or recipe.fit == "resize":
@@ -61,7 +63,8 @@ def with_halo(config: JobConfig, recipe: Recipe, table: Sequence[HaloFigure]) ->
     side = recipe.tile_size if config.tile_size is not None else usual_side(recipe, good)
     if side - 2 * good < CORE_SHARE * side:
         good = usual_halo(recipe.model, side, recipe.facts.stride)
-    return recipe.tiled(side, good)
+    taken = recipe.facts.seconds_per_tile * (side / recipe.tile_size) ** 2
+    return replace(recipe.tiled(side, good), facts=replace(recipe.facts, seconds_per_tile=taken))
 
 
 def seams_of(recipe: Recipe, table: Sequence[HaloFigure]) -> tuple[str, bool]:

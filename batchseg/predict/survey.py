@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from batchseg.engines.graphs.derive import is_own_size
 from batchseg.job.alignment import USUAL_STRIDE
 from batchseg.job.recipe import Recipe
 from batchseg.predict.crop_tiles import (
@@ -40,6 +41,9 @@ from batchseg.predict.tile_size import (
 )
 from batchseg.system.machine import memory_bytes
 
+FEW = 4
+"""Tiles that judge at least, where the job asks for as many, however large they are."""
+
 LABELLED = 48
 """Tiles at most among which those are chosen that show most classes."""
 
@@ -66,6 +70,9 @@ class Question:
     margin: float
     own: int
     """Crops of the job's own data, which come first; behind them are those whose classes are known."""
+    judging: float
+    """Seconds that it may take to judge with tiles of the side that is found; else with the usual ones, where
+    the halo is wide enough for both to answer alike."""
     seconds: float
     """That a process may take for each of the side, the answers and their speed; one sample, and its share of
     `tiles`, are looked at in any case."""
@@ -84,6 +91,8 @@ class Survey:
     """What was found; of one process its own tiles, together all."""
 
     tile_size: int
+    judging_size: int
+    """Side of the tiles that judge."""
     sides: tuple[TileFigure, ...]
     """The usual one first. Empty: none was tried."""
     answered: tuple[Answered, ...]
@@ -106,24 +115,48 @@ def survey(question: Question, folder: str, meeting: Meeting) -> Survey:
     loaded, recipe = load_crops(folder), question.recipe
     crops, scorer = loaded[: question.own], Scorer(recipe)
     side, sides = _side(question, scorer, crops, meeting)
-    halo = recipe.halo
-    tiles = tiles_of(crops, side, halo)[: max(LABELLED, question.tiles)]
-    least = math.ceil(question.tiles / meeting.count)
+    halo, found = recipe.halo, side
+    if question.settled and not _is_in_time(question, side, meeting.count):
+        side = usual_side(recipe, halo)
+    wanted = tiles_that_judge(question.tiles, recipe.tile_size, side)
+    tiles = tiles_of(crops, side, halo)[
+        : tiles_that_judge(max(LABELLED, question.tiles), recipe.tile_size, side)
+    ]
+    least = math.ceil(wanted / meeting.count)
     labels = _labels(scorer, crops, in_time(meeting.share(tiles), question.seconds, least), side, halo)
     known = _labels(scorer, loaded, meeting.share(known_tiles(loaded, question.own, side, halo)), side, halo)
     counts: dict[TileAt, dict[int, int]] = {}
     for part in meeting.exchange("classes", {at: _sure(one, question.margin) for at, one in labels.items()}):
         counts |= part
-    chosen = choose_tiles([at for at in tiles if at in counts], counts, question.tiles)
+    chosen = choose_tiles([at for at in tiles if at in counts], counts, wanted)
     speed = _speed(question, scorer, crops, tiles, side, halo, meeting)
     return Survey(
-        tile_size=side,
+        tile_size=found,
+        judging_size=side,
         sides=sides,
         answered=tuple(Answered(at=at, labels=labels[at]) for at in chosen if at in labels),
         known=tuple(Answered(at=at, labels=one) for at, one in known.items()),
         tiles_per_second=speed,
         memory=peak_bytes(),
     )
+
+
+def _is_in_time(question: Question, side: int, processes: int) -> bool:
+    """Whether a few tiles of a side can be predicted for their answers and, twice, for their speed."""
+    model, usual = question.recipe.model, usual_side(question.recipe, question.recipe.halo)
+    if is_own_size(model, (side, side)) != is_own_size(model, (usual, usual)):
+        return True  # another file is run
+    tile = question.recipe.facts.seconds_per_tile * (side / question.recipe.tile_size) ** 2
+    return 3 * FEW * tile / processes < question.judging
+
+
+def tiles_that_judge(count: int, usual: int, side: int) -> int:
+    """Tiles of a side that show as many pixels as so many of the usual one; a few at least.
+
+    >>> [tiles_that_judge(8, 512, side) for side in (512, 768, 1216)]
+    [8, 4, 4]
+    """
+    return max(min(count, FEW), math.ceil(count * (usual / side) ** 2))
 
 
 def joined(parts: Sequence[Survey]) -> Survey:
@@ -255,11 +288,11 @@ def _speed(
 
 
 def paced(one: Callable[[int], None], seconds: float, meet: Callable[[], Any]) -> float:
-    """Calls per second, once all have met; the first calls, which plan and compile, are not counted."""
+    """Calls per second, once all have met; the first call, which plans and compiles, is not counted."""
     one(0)
     meet()
     done, started = 0, time.perf_counter()
-    while (elapsed := time.perf_counter() - started) < seconds or done < 2:
+    while (elapsed := time.perf_counter() - started) < seconds or not done:
         one(done)
         done += 1
     return done / elapsed

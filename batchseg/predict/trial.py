@@ -61,6 +61,8 @@ class Bench:
     """What is known of halos; empty: none could be tried, or there was no time to."""
     sides: tuple[TileFigure, ...] = ()
     """What was found of tiles' sides, the usual one first."""
+    seconds_per_tile: float | None = None
+    """Of one predictor beside the others, in what was chosen."""
     scene_megapixels: float = 0.0
     """Of all the job's sources, by those that were looked at."""
     quantized: Quantized | None = None

@@ -8,8 +8,10 @@ import pytest
 from factories import make_facts, make_recipe
 from probed import RAW, bare, noise, write_conv
 
+from batchseg.engines.base import engine
 from batchseg.job.recipe import Quantized
 from batchseg.models.package import Bake
+from batchseg.predict import scores
 from batchseg.predict.scores import Scorer, centre, mosaic, reference_recipe
 from batchseg.predict.stitch import winning_probability
 
@@ -49,6 +51,46 @@ def test_labels_are_of_a_tile_less_its_halo(tmp_path: Path) -> None:
     output = scorer.output(sample.pixels, sample)
     np.testing.assert_array_equal(whole.classes, output.argmax(axis=0))
     np.testing.assert_array_equal(whole.confidence, winning_probability(output, recipe))
+
+
+class _Narrowing:
+    """A session as Paddle's is of some networks: behind a large tile it fails on a small one."""
+
+    loaded = 0
+
+    def __init__(self, session) -> None:
+        type(self).loaded += 1
+        self._session, self._largest = session, 0
+
+    def run(self, batch):
+        if batch.shape[-1] < self._largest:
+            msg = "std::exception"
+            raise RuntimeError(msg)
+        self._largest = batch.shape[-1]
+        return self._session.run(batch)
+
+
+class _Engine:
+    @staticmethod
+    def load(*args, **options):
+        return _Narrowing(engine("onnxruntime").load(*args, **options))
+
+
+def test_where_a_session_fails_on_another_side_a_fresh_one_is_asked(tmp_path: Path, monkeypatch) -> None:
+    recipe = bare(write_conv(tmp_path / "a.onnx", 3))
+    expected = {side: Scorer(recipe).output(one.pixels, one) for side, one in samples_of(recipe)}
+    monkeypatch.setattr(scores, "engine", lambda name: _Engine)
+    monkeypatch.setattr(_Narrowing, "loaded", 0)
+    scorer = Scorer(recipe)
+    for side, one in samples_of(recipe):
+        np.testing.assert_array_equal(scorer.output(one.pixels, one), expected[side])
+    assert _Narrowing.loaded == 2
+    with pytest.raises(RuntimeError):  # what fails in a fresh one as well is the network's own
+        scorer.output(np.zeros((5, 20, 20), np.uint8), noise(recipe, side=20))
+
+
+def samples_of(recipe):
+    return [(side, noise(recipe, side=side)) for side in (64, 20, 33)]
 
 
 def test_one_session_answers_tiles_of_all_sides(tmp_path: Path) -> None:

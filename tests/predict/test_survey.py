@@ -76,6 +76,7 @@ def asked(recipe: Recipe, crops: list[Sample], folder: Path, **changes) -> Surve
         "open_tile": True,
         "settled": True,
         "compares": True,
+        "judging": 60.0,
         "tiles": 3,
         "margin": 0.05,
         "own": len(crops),
@@ -146,6 +147,16 @@ def test_what_the_job_names_is_not_looked_for(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("aloud")
+def test_where_tiles_of_the_side_that_is_found_take_too_long_usual_ones_judge(tmp_path: Path) -> None:
+    recipe = bare(write_conv(tmp_path / "a.onnx", 9, gain=8.0), halo=16)
+    crops = [noise(recipe, 300), noise(recipe, 290, seed=1)]
+    found = asked(recipe, crops, tmp_path, judging=0.0)
+    assert (found.tile_size, found.judging_size) == (best(found.sides).tile_size, 64)
+    assert found.tile_size > 64
+    assert {one.labels.classes.shape for one in found.answered} == {(32, 32)}
+
+
+@pytest.mark.usefixtures("aloud")
 def test_sides_that_there_is_no_time_to_compare_are_left_alone(tmp_path: Path) -> None:
     recipe = bare(write_conv(tmp_path / "a.onnx", 9, gain=8.0))
     found = asked(recipe, [noise(recipe, 300)], tmp_path, settled=False, compares=False)
@@ -159,6 +170,7 @@ def test_parts_of_all_processes_are_one_survey() -> None:
         answered = tuple(Answered(at=TileAt(0, row, 0), labels=labels) for row in rows)
         return Survey(
             tile_size=64,
+            judging_size=64,
             sides=(),
             answered=answered,
             known=answered[:1],
