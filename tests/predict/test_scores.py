@@ -85,7 +85,7 @@ def test_where_a_session_fails_on_another_side_a_fresh_one_is_asked(tmp_path: Pa
     for side, one in samples_of(recipe):
         np.testing.assert_array_equal(scorer.output(one.pixels, one), expected[side])
     assert _Narrowing.loaded == 2
-    with pytest.raises(RuntimeError):  # what fails in a fresh one as well is the network's own
+    with pytest.raises(ValueError, match="broadcast"):  # what fails in a fresh one as well is raised
         scorer.output(np.zeros((5, 20, 20), np.uint8), noise(recipe, side=20))
 
 
