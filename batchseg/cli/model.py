@@ -26,7 +26,7 @@ def add_model_commands(commands: Any, job: argparse.ArgumentParser) -> None:
     inspect.add_argument("model", metavar="MODEL", help="a model's folder, or an ONNX file")
     inspect.add_argument("--json", action="store_true", help="print JSON")
     inspect.add_argument("--key-file", metavar="FILE", help="the key of an encrypted model")
-    inspect.set_defaults(action=_inspect)
+    inspect.set_defaults(action=_inspect, only_looks=True)
 
     add_trial_actions(actions, job)
 

@@ -25,7 +25,7 @@ def add_trial_actions(actions: Any, job: argparse.ArgumentParser) -> None:
         allow_abbrev=False,
     )
     bench.add_argument("--json", action="store_true", help="print JSON")
-    bench.set_defaults(action=_bench)
+    bench.set_defaults(action=_bench, only_looks=True)
 
     halo = actions.add_parser(
         "halo", help="show how wide a halo a model needs, and what narrower ones change", allow_abbrev=False
@@ -36,7 +36,7 @@ def add_trial_actions(actions: Any, job: argparse.ArgumentParser) -> None:
         "--halos", metavar="N,N,...", type=_numbers_of, default=HALOS, help="pixels per side; the usual ones"
     )
     halo.add_argument("--json", action="store_true", help="print JSON")
-    halo.set_defaults(action=_halo)
+    halo.set_defaults(action=_halo, only_looks=True)
 
 
 def _bench(arguments: argparse.Namespace, streams: Streams, say: Say) -> Answer:
