@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from batchseg.cli.terminal import Answer, Say, Streams, json_lines
+from batchseg.errors import ConfigError
 from batchseg.job.file import load_job, make_job
 
 if TYPE_CHECKING:
@@ -33,7 +35,15 @@ def add_trial_actions(actions: Any, job: argparse.ArgumentParser) -> None:
     halo.add_argument("model", metavar="MODEL", help="a model's folder, or an ONNX file")
     halo.add_argument("job", nargs="?", type=Path, metavar="JOB", help="a job whose images are taken")
     halo.add_argument(
-        "--halos", metavar="N,N,...", type=_numbers_of, default=HALOS, help="pixels per side; the usual ones"
+        "--halos", metavar="N,N,...", type=_halos_of, help="pixels per side in place of the usual ones"
+    )
+    halo.add_argument(
+        "--set",
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="set a key of JOB, such as bands=[3,2,1]; may be repeated",
     )
     halo.add_argument("--json", action="store_true", help="print JSON")
     halo.set_defaults(action=_halo, only_looks=True)
@@ -164,16 +174,19 @@ def _names(trials: Sequence[Trial]) -> str:
     )
 
 
-HALOS = (16, 32, 64, 96, 128, 256)
-"""As `predict.halo` has them, which is imported later."""
+LARGEST_HALO = 511
+"""Less than `predict.halo` compares others with, which is imported later. A network may take less."""
 
 
-def _numbers_of(text: str) -> tuple[int, ...]:
+def _halos_of(text: str) -> tuple[int, ...]:
     try:
-        return tuple(int(word) for word in text.split(","))
-    except ValueError as e:
-        msg = f"expected numbers of pixels such as 64,96; found {text!r}"
-        raise argparse.ArgumentTypeError(msg) from e
+        halos = tuple(int(word) for word in text.split(","))
+    except ValueError:
+        halos = ()
+    if not halos or not all(0 <= halo <= LARGEST_HALO for halo in halos):
+        msg = f"expected halos of 0 to {LARGEST_HALO} pixels such as 64,96; found {text!r}"
+        raise argparse.ArgumentTypeError(msg)
+    return halos
 
 
 def _halo(arguments: argparse.Namespace, streams: Streams, say: Say) -> Answer:
@@ -181,14 +194,21 @@ def _halo(arguments: argparse.Namespace, streams: Streams, say: Say) -> Answer:
     from batchseg.predict.choice import halo_figures
 
     streams.take()
-    if arguments.job is None:
-        config = _job_of(arguments.model)
+    if arguments.job is not None:
+        model = f"model={json.dumps(str(Path(arguments.model).resolve()))}"
+        config = load_job(arguments.job, [model, *arguments.overrides])
+    elif arguments.overrides:
+        msg = f"--set {arguments.overrides[0]}: is a key of a job, and none is named: {HALO_USAGE}"
+        raise ConfigError(msg)
     else:
-        config = load_job(arguments.job, [f"model={Path(arguments.model).resolve()}"])
+        config = _job_of(arguments.model)
     found = halo_table(config, arguments.halos, say, of_noise=arguments.job is None)
     if arguments.json:
         return Answer(json_lines({"widest": found.widest, "halos": halo_figures(found.figures)}))
     return Answer(halo_lines(found))
+
+
+HALO_USAGE = "batchseg model halo MODEL JOB --set KEY=VALUE"
 
 
 def _job_of(model: str) -> JobConfig:
@@ -216,5 +236,6 @@ def halo_lines(found: HaloTable) -> list[str]:
         *_aligned(rows),
         f"of {pixels:,} pixels of {data}, beside a halo of {found.widest}",
     ]
-    usual = found.recipe.halo
-    return [*lines, describe(found.figures, usual)] if found.figures else lines
+    if not found.is_whole:
+        return [*lines, "which halo is enough shows beside the usual ones: leave --halos out"]
+    return [*lines, describe(found.figures, found.recipe.halo)] if found.figures else lines

@@ -194,15 +194,25 @@ def describe(table: Sequence[HaloFigure], halo: int) -> str:
             f"a halo of {good} is enough: less than {ENOUGH:.2%} of the pixels change with more around them"
         )
     if good is not None:
-        said = "" if mine is None else f"{_percent(mine.share)} of the pixels change with more around them; "
+        said = "" if mine is None else f"{_changes(mine)}; "
         return f"a halo of {halo} is narrow for this network: {said}{good} is enough"
+    if not any(one.lines_up for one in table):
+        return "none of the halos that were tried is a multiple of the network's stride"
     near = mine or min(table, key=lambda one: abs(one.halo - halo))
     if not near.changed:  # by chance: with others some do
-        near = max(table, key=lambda one: one.changed)
-    return (
-        f"about {_percent(near.share)} of the pixels depend on where tiles lie; no halo ends that, as the "
-        f"network looks at the whole tile"
-    )
+        near = max(table, key=lambda one: (one.changed, one.probability or 0.0))
+    depends = f"about {_percent(near.share)} of the pixels depend on where tiles lie"
+    if not near.changed:  # images of one class
+        depends = f"a class's probability depends by up to {near.probability:.2g} on where tiles lie"
+    return f"{depends}; no halo ends that, as the network looks at the whole tile"
+
+
+def _changes(figure: HaloFigure) -> str:
+    """What makes a halo too narrow: of so few pixels their probabilities alone tell."""
+    said = f"{_percent(figure.share)} of the pixels change with more around them"
+    if figure.share < ENOUGH and figure.probability is not None:
+        said += f", and a class's probability by up to {figure.probability:.2g}"
+    return said
 
 
 def is_wide(table: Sequence[HaloFigure], good: int, halo: int) -> bool:

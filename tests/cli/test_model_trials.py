@@ -12,7 +12,7 @@ from runs import conv_job
 from batchseg.cli import model_trials
 from batchseg.cli.model_trials import bench_table
 from batchseg.predict.gate import Agreement
-from batchseg.predict.halo import HALOS, HaloFigure
+from batchseg.predict.halo import WIDEST, HaloFigure
 from batchseg.predict.tile_size import TileFigure
 from batchseg.predict.trial import Bench, Trial
 
@@ -76,20 +76,35 @@ def test_a_models_halo_is_shown_of_noise_or_of_a_jobs_images(
     found = json.loads(shown.stdout)
     assert found["widest"] == 512
     assert [(figure["halo"], figure["changed"] == 0) for figure in found["halos"]] == [(0, False), (4, True)]
-    job = conv_job(tmp_path, write_job, tmp_path, model=str(network), num_classes=3, halo=2, normalize="none")
-    shown = command("model", "halo", network, job, "--halos", "2,8")
+    job = conv_job(tmp_path, write_job, tmp_path, model=str(network), num_classes=3, halo=2)
+    words = ("model", "halo", network, job, "--set", "normalize=none")
+    shown = command(*words, "--halos", "2,8")
     assert shown.returncode == 0, shown.stderr
     lines = shown.stdout.splitlines()
     assert [line.split()[0] for line in lines[:3]] == ["halo", "2", "8"]
-    assert lines[3] == "of 65,536 pixels of the job's own images, beside a halo of 512"
-    assert re.match(r"a halo of 2 is narrow for this network: .* 8 is enough", lines[4])
-    refused = command("model", "halo", network, "--halos", "a,b")
+    assert lines[3:] == [
+        "of 65,536 pixels of the job's own images, beside a halo of 512",
+        "which halo is enough shows beside the usual ones: leave --halos out",
+    ]
+    shown = command(*words, "--halos", "2,8,16,32,64,96,128,256")
+    assert re.match(r"a halo of 2 is narrow for this network: .* 8 is enough", shown.stdout.splitlines()[-1])
+
+
+def test_halos_that_no_network_has_are_refused_at_once(command: Command) -> None:
+    assert model_trials.LARGEST_HALO == WIDEST - 1
+    for halos in ("5000", "-5", "512", "64,512", "a,b", ""):
+        refused = command("model", "halo", "nowhere", "--halos", halos)
+        assert refused.returncode == 2
+        assert f"expected halos of 0 to 511 pixels such as 64,96; found {halos!r}" in refused.stderr
+
+
+def test_a_key_is_set_of_a_job_alone(tmp_path: Path, command: Command) -> None:
+    refused = command("model", "halo", tmp_path, "--set", "bands=[1]")
     assert refused.returncode == 2
-    assert "expected numbers of pixels such as 64,96" in refused.stderr
-
-
-def test_the_halos_that_are_shown_are_those_that_are_tried() -> None:
-    assert model_trials.HALOS == HALOS
+    assert refused.stderr == (
+        "batchseg: --set bands=[1]: is a key of a job, and none is named: batchseg model halo MODEL JOB "
+        "--set KEY=VALUE\n"
+    )
 
 
 @pytest.mark.slow
