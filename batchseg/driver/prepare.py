@@ -41,9 +41,9 @@ from batchseg.pixels.usual_values import Usual
 from batchseg.predict.choice import Choice
 from batchseg.predict.engine_choice import ENGINES, choose, is_open
 from batchseg.predict.probe import probed_once
-from batchseg.predict.settled import with_kept_tiles
+from batchseg.predict.settled import check_asked, with_kept_tiles
 from batchseg.predict.trial import Occasion
-from batchseg.system.machine import cpu_class
+from batchseg.system.machine import cpu_class, has_gpu_nodes
 from batchseg.system.threads import start_aside, wait_for
 
 
@@ -164,7 +164,13 @@ def _recipe_of(
     """Recipe, product and engine, checked against what the output was made with."""
     area = read_area(config.aoi) if config.aoi else None
     kept = None if replace_all else kept_choice(package, state)
+    # Without a GPU's node the device is known before a tile is predicted.
+    is_known = config.device == "cpu" or (config.device == "auto" and not has_gpu_nodes())
+    if kept is None and is_known:
+        check_asked(config, package, "cpu")
     facts, device = _facts(config, package, state, executor, stop, quiet=is_open(config, kept))
+    if kept is None and not is_known:
+        check_asked(config, package, device)
     recipe = with_kept_tiles(config, make_recipe(config, package, facts, device, area), kept)
 
     def say(line: str) -> None:

@@ -11,8 +11,10 @@ from factories import make_config, make_facts, make_package, make_recipe
 from runs import run
 
 from batchseg.driver import prepare as prepare_module
+from batchseg.driver.dry_run import dry_run
 from batchseg.driver.prepare import check_tiles, kept_choice
-from batchseg.errors import ConfigError
+from batchseg.errors import ConfigError, ModelError
+from batchseg.job.file import load_job
 from batchseg.output.state import OutputState
 from batchseg.predict.choice import Choice
 from batchseg.system.machine import cpu_class
@@ -57,6 +59,30 @@ def test_a_second_run_probes_no_model(
     assert run(job).skipped == 1
     with pytest.raises(AssertionError):
         run(job, "tile_size=48")
+
+
+def test_an_engine_that_this_machine_lacks_is_refused_before_the_model_is_tried(
+    tmp_path: Path, write_job: JobWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_raster(tmp_path / "in" / "a.tif", reflectance(70, 90))
+    job, probed = write_job(tile_size=None, halo=None), []
+
+    def probe(*_: object) -> tuple[object, str]:
+        probed.append("once")
+        return make_facts(channels=4, class_count=4), "gpu"
+
+    monkeypatch.setattr(prepare_module, "probe_model", probe)
+    monkeypatch.setattr(prepare_module, "has_gpu_nodes", lambda: False)
+    words = ("engine=paddle-tensorrt", "gate.budget=20")
+    for do in (lambda: run(job, *words), lambda: dry_run(load_job(job, words), lambda line: None)):
+        with pytest.raises(ModelError, match=r"^model: paddle-tensorrt on cpu: TensorRT needs a GPU$"):
+            do()
+    assert probed == []
+    # Where there may be a GPU, the probe tells whether the job gets it.
+    monkeypatch.setattr(prepare_module, "has_gpu_nodes", lambda: True)
+    with pytest.raises(ModelError, match=r"^model: paddle-tensorrt on gpu: "):
+        run(job, *words)
+    assert probed == ["once"]
 
 
 def test_tiles_that_do_not_line_up_are_refused_for_what_is_new_and_finished_where_begun() -> None:
