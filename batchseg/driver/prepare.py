@@ -43,6 +43,7 @@ from batchseg.predict.engine_choice import ENGINES, choose, is_open
 from batchseg.predict.probe import probed_once
 from batchseg.predict.settled import check_asked, with_kept_tiles
 from batchseg.predict.trial import Occasion
+from batchseg.predict.truth import list_pairs
 from batchseg.system.machine import cpu_class, has_gpu_nodes
 from batchseg.system.threads import start_aside, wait_for
 
@@ -164,6 +165,8 @@ def _recipe_of(
     """Recipe, product and engine, checked against what the output was made with."""
     area = read_area(config.aoi) if config.aoi else None
     kept = None if replace_all else kept_choice(package, state)
+    if kept is None and config.gate.truth is not None:
+        list_pairs(config, config.gate.truth)
     # Without a GPU's node the device is known before a tile is predicted.
     is_known = config.device == "cpu" or (config.device == "auto" and not has_gpu_nodes())
     if kept is None and is_known:
@@ -186,11 +189,18 @@ def _recipe_of(
     )
     choosing = start_aside(partial(choose, config, recipe, kept, occasion, say=say))
     recipe, choice = wait_for(choosing, stop)
+    if choice is not None and choice != kept and _is_truth_idle(config, choice):
+        say("gate: truth is not looked at: there are no trials, and the model's own engine needs no proof")
     if executor is not None and choice is not None:
         recipe, choice = _kept_with_output(config, recipe, choice)
     if not replace_all and choice is not None:
         check_pixel_settings(state, recipe.settings(), config.output)
     return recipe, product, choice
+
+
+def _is_truth_idle(config: JobConfig, choice: Choice) -> bool:
+    """Whether the job names a truth, and nothing was or will be compared with it."""
+    return config.gate.truth is not None and choice.compared is True and not choice.trials
 
 
 def _kept_with_output(config: JobConfig, recipe: Recipe, choice: Choice) -> tuple[Recipe, Choice]:

@@ -189,7 +189,7 @@ def _open(
         why_not = "no source gave a tile to try engines with"
         say(f"no trials: {why_not}")
         return _untried(config, recipe, occasion, why_not, say)
-    scope = scope_of(config, recipe, occasion, seconds=seconds)
+    scope = scope_of(config, recipe, occasion, seconds=seconds, say=say)
     found = bench(recipe, samples, scope, say=say)
     say(f"tried for {time.monotonic() - started:.0f} s")
     recipe, choice = _found(config, recipe, found, say)
@@ -279,7 +279,13 @@ def _budget(
 
 
 def scope_of(
-    config: JobConfig, recipe: Recipe, occasion: Occasion, *, seconds: float, everything: bool = False
+    config: JobConfig,
+    recipe: Recipe,
+    occasion: Occasion,
+    *,
+    seconds: float,
+    everything: bool = False,
+    say: Callable[[str], None] = lambda line: None,
 ) -> Scope:
     """What trials are to find: what the job leaves open, or every engine and precision there is."""
     resized = recipe.fit == "resize"
@@ -295,7 +301,7 @@ def scope_of(
         sources=occasion.count,
         seconds=seconds,
         everything=everything,
-        known=known_of(config, recipe),
+        known=known_of(config, recipe, say),
         int8=not recipe.model.quantized
         and (config.gate.truth is not None or config.precision == "int8" or everything),
         int8_asked=config.precision == "int8",
@@ -328,7 +334,7 @@ def try_engines(
     """Bench every engine and precision there is, and the tiles and halos that the job leaves open."""
     samples = sample_crops(recipe, occasion.sources)
     recipe, _ = bakeable(recipe)
-    scope = scope_of(config, recipe, occasion, seconds=float("inf"), everything=True)
+    scope = scope_of(config, recipe, occasion, seconds=float("inf"), everything=True, say=say)
     return bench(recipe, samples, scope, say=say)
 
 

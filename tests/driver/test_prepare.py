@@ -85,6 +85,24 @@ def test_an_engine_that_this_machine_lacks_is_refused_before_the_model_is_tried(
     assert probed == ["once"]
 
 
+def test_a_truth_is_looked_for_by_plans_too_and_said_to_be_idle_where_it_is(
+    tmp_path: Path, write_job: JobWriter
+) -> None:
+    write_raster(tmp_path / "in" / "a.tif", reflectance(70, 90))
+    words, said = [f"gate.truth={{images: {tmp_path}/in, labels: {tmp_path}/labels}}"], list[str]()
+    job = write_job()
+    with pytest.raises(ConfigError, match=r"gate: truth: labels: .*/labels matches no file; check the path$"):
+        dry_run(load_job(job, words), said.append)
+    write_raster(tmp_path / "labels" / "a.tif", reflectance(70, 90)[:1])
+    dry_run(load_job(job, words), said.append)
+    idle = "gate: truth is not looked at: there are no trials, and the model's own engine needs no proof"
+    assert said.count(idle) == 1
+    said.clear()
+    dry_run(load_job(job, [*words, "gate.budget=20"]), said.append)  # its first run will look
+    dry_run(load_job(job, [*words, "engine=onnxruntime"]), said.append)
+    assert idle not in said
+
+
 def test_tiles_that_do_not_line_up_are_refused_for_what_is_new_and_finished_where_begun() -> None:
     recipe = make_recipe(facts=make_facts(stride=4), tile_size=64, halo=6)
     config, said = make_config(tile_size=64, halo=6), []
