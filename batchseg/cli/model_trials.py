@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from batchseg.cli.terminal import Answer, Say, Streams, json_lines
 from batchseg.errors import ConfigError
 from batchseg.job.file import load_job, make_job
+from batchseg.system.amounts import rate_in_words
 
 if TYPE_CHECKING:
     from batchseg.driver.halo_table import HaloTable
@@ -75,11 +76,13 @@ def bench_table(found: Bench) -> list[str]:
     out: dict[str, list[Trial]] = {}
     shown = []
     for trial in found.trials:
-        if trial.tiles_per_second is None and trial.agreement is None and trial.reason is not None:
-            out.setdefault(trial.reason, []).append(trial)
-        else:
+        if trial.offered:
             shown.append(trial)
-    lines = _aligned([BENCH_HEADER, *(_bench_row(trial, found) for trial in shown)])
+        else:
+            out.setdefault(trial.reason or "", []).append(trial)
+    columns = [*BENCH_COLUMNS, *(["mIoU"] if any(trial.accuracy for trial in shown) else []), "MiB", ""]
+    cells = [_bench_cells(trial, found) for trial in shown]
+    lines = _aligned([tuple(columns), *(tuple(row[column] for column in columns) for row in cells)])
     lines += [f"not run: {_names(trials)}: {reason}" for reason, trials in out.items()]
     plural = "s" * (found.workers > 1)
     lines.append(
@@ -118,7 +121,7 @@ def _time(hours: float) -> str:
     return f"{round(60 * hours)} min" if hours < 2 else f"{hours:.0f} h"
 
 
-BENCH_HEADER = (
+BENCH_COLUMNS = (
     "engine",
     "precision",
     "Mpx/s",
@@ -127,29 +130,29 @@ BENCH_HEADER = (
     "sure but other",
     "worst IoU",
     "confidence",
-    "MiB",
-    "",
 )
-"""Of `batchseg model bench`; speeds are of sources, what tiles see twice counts once."""
+"""Of `batchseg model bench`, less those at its end. Of sources: what tiles see twice counts once."""
 
 
-def _bench_row(trial: Trial, found: Bench) -> tuple[str, ...]:
+def _bench_cells(trial: Trial, found: Bench) -> dict[str, str]:
     base = found.trials[0].tiles_per_second
     speed, near, memory = trial.tiles_per_second, trial.agreement, trial.memory
+    scenes, right = trial.megapixels_per_second, trial.accuracy
     difference = near.confidence_difference if near else None
     verdict = "the bare network" if trial.bare else trial.reason or "passed"
-    return (
-        trial.engine,
-        trial.precision,
-        f"{trial.megapixels_per_second:.2f}" if trial.megapixels_per_second else "",
-        f"{speed / base:.2f}" if speed and base else "",
-        f"{near.equal_share:.4%}" if near else "",
-        f"{1 - near.sure_share:.4%}" if near and near.sure is not None else "",
-        f"{near.worst_iou[1]:.4f}" if near and near.worst_iou else "",
-        f"{difference:.3f}" if difference is not None else "",
-        f"{memory / 2**20:.0f}" if memory else "",
-        "chosen" if trial == found.chosen else verdict,
-    )
+    return {
+        "engine": trial.engine,
+        "precision": trial.precision,
+        "Mpx/s": rate_in_words(scenes, 2) if scenes else "",
+        "ratio": f"{speed / base:.2f}" if speed and base else "",
+        "equal": f"{near.equal_share:.4%}" if near else "",
+        "sure but other": f"{1 - near.sure_share:.4%}" if near and near.sure is not None else "",
+        "worst IoU": f"{near.worst_iou[1]:.4f}" if near and near.worst_iou else "",
+        "confidence": f"{difference:.3f}" if difference is not None else "",
+        "mIoU": f"{right.mean_iou:.4f}" if right else "",
+        "MiB": f"{memory / 2**20:.0f}" if memory else "",
+        "": "chosen" if trial == found.chosen else verdict,
+    }
 
 
 def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:

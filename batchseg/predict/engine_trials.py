@@ -130,7 +130,7 @@ def _try_all(course: Course, scope: Scope, until: float, say: Callable[[str], No
     trials, untried = [base], list[str]()
     passed, quantized = False, None
     for tried, reason in candidates(course.recipe, scope):
-        trial = replace(_trial_of(tried), reason=reason)
+        trial = replace(_trial_of(tried), reason=reason, offered=reason is None)
         is_own = _is_own(trial, course.recipe)
         if reason is None:
             if not scope.everything and (passed or (time.monotonic() > until and len(trials) > 1)):

@@ -1,5 +1,6 @@
 """`batchseg model bench` and `batchseg model halo` as users type them."""
 
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -15,6 +16,7 @@ from batchseg.predict.gate import Agreement
 from batchseg.predict.halo import WIDEST, HaloFigure
 from batchseg.predict.tile_size import TileFigure
 from batchseg.predict.trial import Bench, Trial
+from batchseg.predict.truth import Accuracy
 
 
 def test_the_table_says_who_was_run_and_who_was_not() -> None:
@@ -31,10 +33,11 @@ def test_the_table_says_who_was_run_and_who_was_not() -> None:
         agreement=near,
         memory=2**29,
     )
-    absent = Trial(engine="paddle", precision="fp16", reason="fp16 is for GPUs")
+    absent = Trial(engine="paddle", precision="fp16", reason="fp16 is for GPUs", offered=False)
+    died = Trial(engine="onnxruntime", precision="fp32", reason="its process was ended by SIGSEGV")
     lines = bench_table(
         Bench(
-            trials=(first, second, absent),
+            trials=(first, second, died, absent),
             chosen=second,
             tiles=8,
             workers=2,
@@ -50,6 +53,7 @@ def test_the_table_says_who_was_run_and_who_was_not() -> None:
     assert lines[1].split() == ["paddle", "fp32", "2.00", "1.00", "1024", "the", "bare", "network"]
     shown = ["openvino", "bf16", "5.00", "2.50", "99.9000%", "0.0000%", "1.0000", "0.004", "512", "chosen"]
     assert lines[2].split() == shown
+    assert re.fullmatch(r"onnxruntime +fp32 +its process was ended by SIGSEGV", lines.pop(3))
     assert lines[3:6] == [
         "not run: paddle fp16: fp16 is for GPUs",
         "8 tiles of 1024 pixels with a halo of 96, 2 workers of one thread; compared with paddle fp32 of the "
@@ -64,6 +68,18 @@ def test_the_table_says_who_was_run_and_who_was_not() -> None:
         "in the job file, to have it without trials: {engine: openvino, precision: bf16, tile_size: 1024, "
         "halo: 96}",
     ]
+
+
+def test_the_table_has_what_a_truth_says_and_two_digits_of_slow_networks() -> None:
+    keys = {"tiles": 8, "workers": 2, "class_count": 3, "classes_seen": 3, "tile_size": 512, "halo": 64}
+    right = Accuracy(iou=((0, 0.5), (2, 0.75)))
+    slow = Trial(engine="paddle", precision="fp32", megapixels_per_second=0.0431, bare=True)
+    header, row = bench_table(Bench(trials=(slow,), chosen=slow, **keys))[:2]
+    assert "mIoU" not in header
+    assert row.split()[2] == "0.043"
+    known = dataclasses.replace(slow, accuracy=right)
+    header, row = bench_table(Bench(trials=(known,), chosen=known, **keys))[:2]
+    assert row.index("0.6250") == header.index("mIoU")
 
 
 @pytest.mark.slow

@@ -186,6 +186,7 @@ def test_an_engine_that_dies_or_crawls_is_out_and_not_the_run(what, tmp_path, mo
     found = bench(recipe, noise(recipe, 1), scope_of(engines=("onnxruntime",)))
     assert re.search("was ended by SIGABRT|gave no answer", found.trials[1].reason or "")
     assert (found.chosen.name, found.chosen.bare) == ("onnxruntime fp32", True)
+    assert [one.name for one in found.trials if one.offered] == 2 * ["onnxruntime fp32"]
 
 
 def dies(*args: object) -> None:
