@@ -4,6 +4,7 @@
 of this kind has done it.
 """
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -19,14 +20,14 @@ from batchseg.driver.gone import Gone, gone_of
 from batchseg.driver.tasks import Stop
 from batchseg.driver.triage import Triage, triage_job
 from batchseg.engines.base import Device
-from batchseg.errors import ConfigError
+from batchseg.errors import ConfigError, ModelError
 from batchseg.inputs.ids import InputRoot
 from batchseg.inputs.left_out import LeftOut
 from batchseg.inputs.listing import list_inputs
 from batchseg.inputs.scene_rows import some_sources
 from batchseg.job.alignment import check_alignment, is_aligned, misalignment, remedy
 from batchseg.job.recipe import Product, Recipe
-from batchseg.job.resolve import make_product, make_recipe, named_engine, tile_size
+from batchseg.job.resolve import make_product, make_recipe, named_engine, tile_size, usual_tile_size
 from batchseg.job.settings import JobConfig
 from batchseg.models.package import ModelFacts, ModelPackage
 from batchseg.models.reading import read_package
@@ -40,7 +41,7 @@ from batchseg.pixels.area import read_area
 from batchseg.pixels.usual_values import Usual
 from batchseg.predict.choice import Choice
 from batchseg.predict.engine_choice import ENGINES, choose, is_open
-from batchseg.predict.probe import probed_once
+from batchseg.predict.probe import TileRefusedError, probed_once
 from batchseg.predict.settled import check_asked, with_kept_tiles
 from batchseg.predict.trial import Occasion
 from batchseg.predict.truth import list_pairs
@@ -319,11 +320,28 @@ def _facts(
 
 
 def probe_model(config: JobConfig, model: ModelPackage) -> tuple[ModelFacts, Device]:
-    """What one tile shows of the job's model, and the device. Raises ModelError."""
+    """What one tile shows of the job's model, and the device.
+
+    Raises:
+        ModelError: the model cannot be used.
+        ConfigError: it fails on the job's tiles, which do not line up with its stride; names others.
+    """
+    try:
+        return _probed(config, model, tile_size(config, model))
+    except TileRefusedError:
+        usual = usual_tile_size(config, model)
+        if config.tile_size in (None, usual) or model.geometry:
+            raise
+        with contextlib.suppress(ModelError):
+            check_alignment(config, make_recipe(config, model, *_probed(config, model, usual)))
+        raise
+
+
+def _probed(config: JobConfig, model: ModelPackage, side: int) -> tuple[ModelFacts, Device]:
     return probed_once(
         model,
         channels=len(config.bands) if config.bands else None,
-        tile_size=tile_size(config, model),
+        tile_size=side,
         device=config.device,
         engines=ENGINES if config.engine == "auto" else (named_engine(config, model),),
     )

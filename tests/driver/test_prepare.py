@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from conftest import JobWriter, read_mask, reflectance, write_raster
 from factories import make_config, make_facts, make_package, make_recipe
+from fixed_graphs import declare_open, write_fixed
 from runs import run
 
 from batchseg.driver import prepare as prepare_module
@@ -146,6 +147,31 @@ def test_a_run_refuses_tiles_that_do_not_line_up_and_its_remedy_is_right(
     cells = pixels[:, :148, :188].astype(np.float32).reshape(3, 37, 4, 47, 4).mean(axis=(2, 4))
     expected = cells.argmax(axis=0).repeat(4, axis=0).repeat(4, axis=1)
     np.testing.assert_array_equal(read_mask(tmp_path / "out", "a.tif")[:148, :188], expected)
+
+
+@pytest.mark.parametrize("halo", [None, 8])
+def test_a_tile_that_the_network_does_not_take_for_its_stride_is_refused_with_the_next(
+    tmp_path: Path, write_job: JobWriter, halo: int | None
+) -> None:
+    write_raster(tmp_path / "in" / "a.tif", np.ones((3, 70, 90), np.uint8))
+    keys = {"bands": None, "classes": None, "scale": None, "normalize": "none", "halo": halo}
+    job = write_job(**keys, model=str(write_fixed(tmp_path / "a.onnx", side=None)))
+    for do in (lambda: run(job, "tile_size=63"), lambda: dry_run(load_job(job, ["tile_size=63"]), str)):
+        with pytest.raises(
+            ConfigError, match=r"network's stride is 2\. .* Set tile_size: 64( and halo: \d+)?$"
+        ):
+            do()
+
+
+def test_a_network_that_fails_on_a_tile_for_another_reason_says_its_own(
+    tmp_path: Path, write_job: JobWriter
+) -> None:
+    write_raster(tmp_path / "in" / "a.tif", np.ones((3, 70, 90), np.uint8))
+    model = str(declare_open(write_fixed(tmp_path / "a.onnx", "positions")))
+    keys = {"bands": None, "classes": None, "scale": None, "normalize": "none", "halo": 8}
+    for size in (80, 81):  # of no size but its own; nothing tells the stride, either
+        with pytest.raises(ModelError, match=f"fails on one tile of 3 bands and {size} pixels"):
+            run(write_job(**keys, model=model, tile_size=size))
 
 
 def test_facts_of_a_version_that_did_not_look_for_the_stride_are_asked_for_again() -> None:
