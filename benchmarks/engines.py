@@ -14,7 +14,7 @@ from pathlib import Path
 
 import yaml
 
-from batchseg.cli.model import bench_table
+from batchseg.cli.model_trials import bench_table
 from batchseg.driver.dry_run import bench_job
 from batchseg.errors import BatchsegError
 from batchseg.job.file import load_job

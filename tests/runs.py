@@ -8,7 +8,7 @@ from pathlib import Path
 import models as test_models
 import numpy as np
 import rasterio
-from conftest import write_raster
+from conftest import JobWriter, write_raster
 from numpy.typing import NDArray
 from rasterio.transform import Affine
 
@@ -28,6 +28,20 @@ def _beside(job: Path, override: str) -> str:
     """Results below the job's folder, not the shell's."""
     name = override.removeprefix("output=")
     return f"output={job.parent / name}" if name != override and "://" not in name else override
+
+
+def conv_job(tmp_path: Path, write_job: JobWriter, models: Path, **keys: object) -> Path:
+    """A job over one raster of noise for the model `conv`; keyword arguments replace keys."""
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 90, 130), dtype=np.uint8)
+    write_raster(tmp_path / "in" / "a.tif", pixels)
+    usual = {
+        "model": str(models / "conv"),
+        "bands": None,
+        "classes": None,
+        "scale": None,
+        "executor": "inline",
+    }
+    return write_job(**(usual | keys))
 
 
 def run_on_ray(job: Path, address: str, *overrides: str) -> Report:

@@ -80,6 +80,36 @@ def stop_signals() -> Callable[[], str | None]:
     return reason
 
 
+def end_children_at_interrupt() -> None:
+    """Let Ctrl-C end the fresh processes that this one waits for, and raise KeyboardInterrupt here.
+
+    For whatever has nothing to record. Without it a wait goes on until the last of them has answered. A
+    second interrupt ends this process at once. Where the signal is ignored, as behind a shell's `&`, it stays
+    so.
+    """
+
+    def on_interrupt(number: int, frame: FrameType | None) -> None:
+        from batchseg.system.threads import Helper  # here: it takes time, which a refused run has not
+
+        signal.signal(signal.SIGINT, lambda *_: os._exit(StoppedError.exit_code))
+        Helper.given_up += 1  # a thread that started one of them may start another
+        threading.Thread(target=_end_children, daemon=True).start()
+        raise KeyboardInterrupt
+
+    if signal.getsignal(signal.SIGINT) == signal.default_int_handler:
+        signal.signal(signal.SIGINT, on_interrupt)
+
+
+def _end_children() -> None:
+    """Again and again: one may be about to start."""
+    import multiprocessing
+
+    while True:
+        for process in multiprocessing.active_children():
+            process.kill()
+        time.sleep(0.05)
+
+
 def _is_ignored(number: signal.Signals) -> bool:
     return signal.getsignal(number) == signal.SIG_IGN
 

@@ -14,13 +14,13 @@ from typing import TextIO
 
 import batchseg
 from batchseg.api.own_process import lent
-from batchseg.api.stopping import keep_exit_code
+from batchseg.api.stopping import end_children_at_interrupt, keep_exit_code
 from batchseg.cli.model import add_model_commands
 from batchseg.cli.outputs import add_output_commands
 from batchseg.cli.photo import add_photo_commands
 from batchseg.cli.run import EXIT_CODES, add_run_commands
 from batchseg.cli.terminal import Action, Answer, Parser, Streams
-from batchseg.errors import EXIT_DEFECT, BatchsegError, ConfigError
+from batchseg.errors import EXIT_DEFECT, BatchsegError, ConfigError, StoppedError
 from batchseg.system.disks import disk_failures
 from batchseg.system.escape import shown, shown_traceback
 from batchseg.system.utf8 import restart_in_utf8
@@ -30,6 +30,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Entry point of the console script: parse, run, print, exit."""
     if argv is None:
         restart_in_utf8()
+    end_children_at_interrupt()
     streams = Streams()
     arguments = _parser().parse_args(argv)
     try:
@@ -50,6 +51,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         streams.give_back()  # a traceback must reach the user, not the chatter's file
         _print(shown_traceback(e), sys.stderr)
         code = EXIT_DEFECT
+    except KeyboardInterrupt:  # of a command that is no run: that one hears of it, and records what it has
+        streams.give_back()
+        unchanged = "; nothing was changed" if getattr(arguments, "only_looks", False) else ""
+        _say(f"batchseg: interrupted{unchanged}", sys.stderr)
+        code = StoppedError.exit_code
     except BaseException:
         streams.give_back()
         raise

@@ -32,7 +32,7 @@ def add_output_commands(commands: Any, output: argparse.ArgumentParser) -> None:
         "status", parents=[output], help="show what an output holds", allow_abbrev=False
     )
     status.add_argument("--json", action="store_true", help="print JSON")
-    status.set_defaults(action=_status)
+    status.set_defaults(action=_status, only_looks=True)
 
     verify = commands.add_parser(
         "verify",
@@ -42,7 +42,7 @@ def add_output_commands(commands: Any, output: argparse.ArgumentParser) -> None:
         allow_abbrev=False,
     )
     verify.add_argument("--quick", action="store_true", help="compare sizes and rows, not checksums")
-    verify.set_defaults(action=_verify)
+    verify.set_defaults(action=_verify, only_looks=True)
 
     _add_export(commands, output)
 

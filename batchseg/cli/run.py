@@ -74,7 +74,7 @@ def add_run_commands(commands: Any, job: argparse.ArgumentParser) -> None:
     plan = commands.add_parser(
         "plan", parents=[job], help="show what a run would do, and write nothing", allow_abbrev=False
     )
-    plan.set_defaults(action=_plan)
+    plan.set_defaults(action=_plan, only_looks=True)
 
 
 def _run(arguments: argparse.Namespace, streams: Streams, say: Say) -> Answer:

@@ -108,4 +108,5 @@ Say = Callable[[str], None]
 """Tells the user at once, on stderr, what is being done."""
 
 Action = Callable[[argparse.Namespace, Streams, Say], Answer]
-"""A command, as its parser has it in `action`. It prints nothing; it takes the streams if libraries may."""
+"""A command, as its parser has it in `action`, beside `only_looks` where it changes nothing. It prints
+nothing; it takes the streams if libraries may."""

@@ -35,6 +35,7 @@ from batchseg.pixels.header import read_headers_here
 from batchseg.pixels.value_samples import sample_alone
 from batchseg.predict.engine_choice import try_engines
 from batchseg.predict.trial import Bench, Occasion
+from batchseg.predict.truth import list_pairs
 from batchseg.system import storage
 from batchseg.system.amounts import counted
 from batchseg.system.machine import describe_limits
@@ -91,6 +92,8 @@ def bench_job(config: JobConfig, say: Callable[[str], None]) -> Bench:
     with run_folder():
         say("checking the model with one tile")
         package = read_package(config.model)
+        if config.gate.truth is not None:
+            list_pairs(config, config.gate.truth)
         facts, device = probe_model(config, package)
         area = read_area(config.aoi) if config.aoi else None
         recipe = make_recipe(config, package, facts, device, area)

@@ -4,6 +4,7 @@
 of this kind has done it.
 """
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -19,14 +20,14 @@ from batchseg.driver.gone import Gone, gone_of
 from batchseg.driver.tasks import Stop
 from batchseg.driver.triage import Triage, triage_job
 from batchseg.engines.base import Device
-from batchseg.errors import ConfigError
+from batchseg.errors import ConfigError, ModelError
 from batchseg.inputs.ids import InputRoot
 from batchseg.inputs.left_out import LeftOut
 from batchseg.inputs.listing import list_inputs
 from batchseg.inputs.scene_rows import some_sources
 from batchseg.job.alignment import check_alignment, is_aligned, misalignment, remedy
 from batchseg.job.recipe import Product, Recipe
-from batchseg.job.resolve import make_product, make_recipe, named_engine, tile_size
+from batchseg.job.resolve import make_product, make_recipe, named_engine, tile_size, usual_tile_size
 from batchseg.job.settings import JobConfig
 from batchseg.models.package import ModelFacts, ModelPackage
 from batchseg.models.reading import read_package
@@ -40,10 +41,11 @@ from batchseg.pixels.area import read_area
 from batchseg.pixels.usual_values import Usual
 from batchseg.predict.choice import Choice
 from batchseg.predict.engine_choice import ENGINES, choose, is_open
-from batchseg.predict.probe import probed_once
-from batchseg.predict.settled import with_kept_tiles
+from batchseg.predict.probe import TileRefusedError, probed_once
+from batchseg.predict.settled import check_asked, with_kept_tiles
 from batchseg.predict.trial import Occasion
-from batchseg.system.machine import cpu_class
+from batchseg.predict.truth import list_pairs
+from batchseg.system.machine import cpu_class, has_gpu_nodes
 from batchseg.system.threads import start_aside, wait_for
 
 
@@ -164,7 +166,15 @@ def _recipe_of(
     """Recipe, product and engine, checked against what the output was made with."""
     area = read_area(config.aoi) if config.aoi else None
     kept = None if replace_all else kept_choice(package, state)
+    if kept is None and config.gate.truth is not None:
+        list_pairs(config, config.gate.truth)
+    # Without a GPU's node the device is known before a tile is predicted.
+    is_known = config.device == "cpu" or (config.device == "auto" and not has_gpu_nodes())
+    if kept is None and is_known:
+        check_asked(config, package, "cpu")
     facts, device = _facts(config, package, state, executor, stop, quiet=is_open(config, kept))
+    if kept is None and not is_known:
+        check_asked(config, package, device)
     recipe = with_kept_tiles(config, make_recipe(config, package, facts, device, area), kept)
 
     def say(line: str) -> None:
@@ -180,11 +190,18 @@ def _recipe_of(
     )
     choosing = start_aside(partial(choose, config, recipe, kept, occasion, say=say))
     recipe, choice = wait_for(choosing, stop)
+    if choice is not None and choice != kept and _is_truth_idle(config, choice):
+        say("gate: truth is not looked at: there are no trials, and the model's own engine needs no proof")
     if executor is not None and choice is not None:
         recipe, choice = _kept_with_output(config, recipe, choice)
     if not replace_all and choice is not None:
         check_pixel_settings(state, recipe.settings(), config.output)
     return recipe, product, choice
+
+
+def _is_truth_idle(config: JobConfig, choice: Choice) -> bool:
+    """Whether the job names a truth, and nothing was or will be compared with it."""
+    return config.gate.truth is not None and choice.compared is True and not choice.trials
 
 
 def _kept_with_output(config: JobConfig, recipe: Recipe, choice: Choice) -> tuple[Recipe, Choice]:
@@ -303,11 +320,28 @@ def _facts(
 
 
 def probe_model(config: JobConfig, model: ModelPackage) -> tuple[ModelFacts, Device]:
-    """What one tile shows of the job's model, and the device. Raises ModelError."""
+    """What one tile shows of the job's model, and the device.
+
+    Raises:
+        ModelError: the model cannot be used.
+        ConfigError: it fails on the job's tiles, which do not line up with its stride; names others.
+    """
+    try:
+        return _probed(config, model, tile_size(config, model))
+    except TileRefusedError:
+        usual = usual_tile_size(config, model)
+        if config.tile_size in (None, usual) or model.geometry:
+            raise
+        with contextlib.suppress(ModelError):
+            check_alignment(config, make_recipe(config, model, *_probed(config, model, usual)))
+        raise
+
+
+def _probed(config: JobConfig, model: ModelPackage, side: int) -> tuple[ModelFacts, Device]:
     return probed_once(
         model,
         channels=len(config.bands) if config.bands else None,
-        tile_size=tile_size(config, model),
+        tile_size=side,
         device=config.device,
         engines=ENGINES if config.engine == "auto" else (named_engine(config, model),),
     )

@@ -14,7 +14,7 @@ from batchseg.inputs.source import LISTING, Column
 from batchseg.inputs.source import compute as pc
 from batchseg.job.settings import JobConfig
 from batchseg.system import listing, walk
-from batchseg.system.location import PATH_BYTES, unreadable
+from batchseg.system.location import PATH_BYTES, Location, unreadable
 
 FOUND = pa.schema([field for field in LISTING if field.name != "source_id"])
 """LISTING before there are ids."""
@@ -63,12 +63,19 @@ def walked(
     )
     if whole_folder or listing.is_glob(pattern):
         return walk.walk(pattern, selection=selection, without=config.output), selection
+    infos = [info for info in listing.list_files(pattern) if selection.wants(*_split(info.uri))]
+    if Location.of(pattern).is_local:  # with the tag by which it is known when it is read
+        return iter([walk.look([info.uri for info in infos])]), selection
     files = walk.Files()
-    for info in listing.list_files(pattern):
-        folder, _, name = info.uri.rpartition("/")
-        if selection.wants(folder, name):
-            files.add_info(info.uri, info)
+    for info in infos:
+        files.add_info(info.uri, info)
     return iter([files]), selection
+
+
+def _split(uri: str) -> tuple[str, str]:
+    """Folder and name."""
+    folder, _, name = uri.rpartition("/")
+    return folder, name
 
 
 def without_results(found: pa.Table, selection: InputSelection) -> pa.Table:

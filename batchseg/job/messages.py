@@ -51,10 +51,30 @@ _MAPPINGS: dict[str, type[BaseModel]] = {
 
 def _inside(item: Any, known: Sequence[str]) -> str:
     """What is wrong with a key below one of `_MAPPINGS`; a union's branch stands before it."""
+    if item["loc"][:2] == ("gate", "truth"):
+        return _in_truth(item)
     key = str(item["loc"][-1])
     if item["type"] == "extra_forbidden":
         return f"{key}: unknown key.{schema_parts.suggestion(key, known)}"
     return f"{key}: {item['msg'][0].lower()}{item['msg'][1:]}; found {item['input']!r}"
+
+
+def _in_truth(item: Any) -> str:
+    """What is wrong with `gate: truth:`, or with a key of it."""
+    keys = item["loc"][2:]
+    if not keys:
+        return f"truth: expected {_TRUTH}; found {item['input']!r}"
+    place = f"truth: {keys[0]}"
+    if item["type"] == "extra_forbidden":
+        return (
+            f"{place}: unknown key.{schema_parts.suggestion(keys[0], list(schema_parts.Truth.model_fields))}"
+        )
+    if item["type"] == "missing":
+        return f"{place}: missing; expected {_TRUTH}"
+    return f"{place}: expected a folder, a glob or a manifest; found {item['input']!r}"
+
+
+_TRUTH = "{images: held-out/images, labels: held-out/labels}"
 
 
 def _in_rule(item: Any) -> tuple[str, str]:

@@ -128,7 +128,7 @@ def tile_size(config: JobConfig, model: ModelPackage) -> int:
     if len(fixed) > 1:
         msg = f"{model.network} takes {height} x {width} pixels; tiles are square: export it for a square"
         raise ModelError(msg)
-    size = config.tile_size or next(iter(fixed), model.tile_size or _advised(config, model))
+    size = config.tile_size or usual_tile_size(config, model)
     if fixed and size not in fixed and not may_be_opened(model):
         msg = (
             f"{config.path}: tile_size: {size}, but {model.network} takes {fixed.pop()} pixels; leave it out"
@@ -145,6 +145,12 @@ def tile_size(config: JobConfig, model: ModelPackage) -> int:
         msg = f"{config.path}: tile_size: {size} is no multiple of {model.size_divisor}, as the model needs"
         raise ConfigError(msg)
     return size
+
+
+def usual_tile_size(config: JobConfig, model: ModelPackage) -> int:
+    """The same of a job that names no tile."""
+    fixed = () if model.geometry else (side for side in model.size_hw if side is not None)
+    return next(iter(fixed), model.tile_size or _advised(config, model))
 
 
 def _advised(config: JobConfig, model: ModelPackage) -> int:

@@ -193,8 +193,8 @@ class Gate(Strict):
     miou_drop: Number = Field(default=0.005, ge=0, le=1)
     """By how much an engine's mean IoU against the truth may be below the reference's."""
     budget: Number = Field(default=20.0, ge=0)
-    """Seconds that the trials of an output may take, or a twentieth of its work where that is more. `0`: no
-    trials, and what the job leaves open is as the model has it."""
+    """Seconds that the trials of an output may take, or a twentieth of its work where that is more; a trial
+    that was begun is finished. `0`: no trials, and what the job leaves open is as the model has it."""
 
 
 class Interest(Strict):

@@ -11,6 +11,7 @@ from batchseg.models.package import EngineName, Precision
 from batchseg.predict.halo import HaloFigure
 from batchseg.predict.tile_size import TileFigure
 from batchseg.predict.trial import Bench, Trial
+from batchseg.system.amounts import rate_in_words
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,9 +83,9 @@ class Choice:
         if mine is not first and first["tiles_per_second"]:
             times = mine["tiles_per_second"] / first["tiles_per_second"]
             ratio = f", {times:.1f} x {first['engine']} {first['precision']}"
-        rate = f"{mine['tiles_per_second']:.1f} tiles/s"
+        rate = f"{rate_in_words(mine['tiles_per_second'])} tiles/s"
         if mine.get("megapixels_per_second"):
-            rate = f"{mine['megapixels_per_second']:.1f} Mpx/s"
+            rate = f"{rate_in_words(mine['megapixels_per_second'])} Mpx/s"
         return f"{rate} when tried{ratio}, {near}"
 
 
@@ -110,8 +111,8 @@ def figures(trial: Trial) -> dict[str, Any]:
         "precision": trial.precision,
         "device": trial.device,
         "tile_size": trial.tile_size,
-        "tiles_per_second": trial.tiles_per_second and round(trial.tiles_per_second, 2),
-        "megapixels_per_second": trial.megapixels_per_second and round(trial.megapixels_per_second, 3),
+        "tiles_per_second": _rounded(trial.tiles_per_second),
+        "megapixels_per_second": _rounded(trial.megapixels_per_second),
         "memory_bytes": trial.memory,
         "equal": found and round(found.equal_share, 6),
         "sure_differ": None if found is None or found.sure is None else round(1 - found.sure_share, 7),
@@ -121,6 +122,11 @@ def figures(trial: Trial) -> dict[str, Any]:
         "truth_iou": trial.accuracy and {str(k): round(value, 5) for k, value in trial.accuracy.iou},
         "reason": trial.reason,
     }
+
+
+def _rounded(rate: float | None) -> float | None:
+    """To four digits that count."""
+    return rate and float(f"{rate:.4g}")
 
 
 def halo_figures(table: Sequence[HaloFigure]) -> tuple[dict[str, Any], ...]:
@@ -137,9 +143,9 @@ def describe_trial(trial: Trial) -> str:
     """One line of figures."""
     parts = []
     if trial.megapixels_per_second is not None:
-        parts.append(f"{trial.megapixels_per_second:.1f} Mpx/s")
+        parts.append(f"{rate_in_words(trial.megapixels_per_second)} Mpx/s")
     elif trial.tiles_per_second is not None:
-        parts.append(f"{trial.tiles_per_second:.1f} tiles/s")
+        parts.append(f"{rate_in_words(trial.tiles_per_second)} tiles/s")
     if (near := trial.agreement) is not None:
         parts.append(f"{near.equal_share:.4%} equal")
         if near.sure is not None:
@@ -157,13 +163,12 @@ def describe_trial(trial: Trial) -> str:
 
 
 def describe_bench(found: Bench) -> list[str]:
-    """A line per trial, what was not taken though it is faster, and what the tiles leave unproved."""
-    lines = [describe_trial(trial) for trial in found.trials if trial.tiles_per_second or trial.agreement]
+    """A line per trial, what was not taken though it is faster, and what the tiles leave unproved. Nothing of
+    the many that this machine lacks."""
+    lines = [describe_trial(trial) for trial in found.trials if trial.offered]
     lines += describe_sides(found.sides)
     if found.untried:
-        lines.append(
-            f"not tried, as something faster has passed or the time is up: {', '.join(found.untried)}"
-        )
+        lines.append(f"not tried, as {found.untried_why}: {', '.join(found.untried)}")
     return [*lines, *refused(found), *unproved(found)]
 
 

@@ -3,7 +3,7 @@
 import contextlib
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -198,7 +198,6 @@ class Course:
         self,
         trials: tuple[Trial, ...],
         chosen: Trial,
-        untried: Sequence[str] = (),
         quantized: Quantized | None = None,
     ) -> Bench:
         classes = (np.unique(one.labels.classes).tolist() for one in self.found.answered)
@@ -215,7 +214,6 @@ class Course:
             sides=self.found.sides,
             scene_megapixels=self.megapixels,
             seconds_per_tile=self._seconds_per_tile(chosen),
-            untried=tuple(untried),
             quantized=quantized if chosen.precision == "int8" else None,
         )
 

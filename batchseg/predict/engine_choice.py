@@ -206,11 +206,11 @@ def _open(
     if not occasion.tries:
         return None
     started = time.monotonic()
+    scope = scope_of(config, recipe, occasion, halos, seconds=ground.seconds, say=say)
+    if not scope.compares:
+        say(_not_compared(recipe))
     try:
         samples = sample_crops(recipe, occasion.sources)
-        scope = scope_of(config, recipe, occasion, halos, seconds=ground.seconds)
-        if not scope.compares:
-            say(_not_compared(recipe))
         found = bench(recipe, samples, scope, say=say)
     except (ConfigError, UnsurveyedError) as e:
         # What is wrong with the sources the run itself says, of each.
@@ -309,6 +309,7 @@ def scope_of(
     *,
     seconds: float,
     everything: bool = False,
+    say: Callable[[str], None] = lambda line: None,
 ) -> Scope:
     """What trials are to find: what the job leaves open, or every engine and precision there is."""
     open_tile = config.tile_size is None and recipe.fit != "resize"
@@ -324,7 +325,7 @@ def scope_of(
         sources=occasion.count,
         seconds=seconds,
         everything=everything,
-        known=known_of(config, recipe),
+        known=known_of(config, recipe, say),
         int8=not recipe.model.quantized
         and (config.gate.truth is not None or config.precision == "int8" or everything),
         int8_asked=config.precision == "int8",
@@ -363,7 +364,7 @@ def try_engines(
         say(f"halos were not measured: {halos.why}")
     recipe = with_halo(config, recipe, halos.table)
     samples = sample_crops(recipe, occasion.sources)
-    scope = scope_of(config, recipe, occasion, halos.table, seconds=float("inf"), everything=True)
+    scope = scope_of(config, recipe, occasion, halos.table, seconds=float("inf"), everything=True, say=say)
     return bench(recipe, samples, scope, say=say)
 
 

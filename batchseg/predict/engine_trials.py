@@ -132,7 +132,7 @@ def _try_all(course: Course, scope: Scope, until: float, say: Callable[[str], No
     trials, untried = [base], list[Trial]()
     passed, quantized, ran = False, None, 0
     for tried, reason in candidates(course.recipe, scope):
-        trial = replace(_trial_of(tried), reason=reason)
+        trial = replace(_trial_of(tried), reason=reason, offered=reason is None)
         if reason is None:
             spent = ran and time.monotonic() > until and (own_asked or _any_passed(trials))
             if not scope.everything and (passed or spent):
@@ -152,7 +152,9 @@ def _try_all(course: Course, scope: Scope, until: float, say: Callable[[str], No
     asked = [trial for trial in trials[1:] if trial.precision != "int8" or proved or not scope.int8]
     own = next((trial for trial in untried if _is_own(trial, course.recipe)), None)
     chosen = _choose(asked, base if own_asked else None, own)
-    return course.bench(tuple(trials), chosen, [trial.name for trial in untried], quantized)
+    why = "something faster than the reference has passed" if passed else "the time is up"
+    names = [trial.name for trial in untried]
+    return replace(course.bench(tuple(trials), chosen, quantized), untried=tuple(names), untried_why=why)
 
 
 def _any_passed(trials: Sequence[Trial]) -> bool:

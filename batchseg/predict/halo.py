@@ -138,8 +138,11 @@ def is_open(recipe: Recipe) -> bool:
     return model.size_hw == (None, None) or (may_be_opened(model) and can_open(model) is None)
 
 
-def halos_to_try(recipe: Recipe, shape: Geometry, wanted: Sequence[int] = HALOS) -> tuple[int, ...]:
-    """Those that are narrower than the widest, ascending."""
+def halos_to_try(recipe: Recipe, shape: Geometry, wanted: Sequence[int] | None = None) -> tuple[int, ...]:
+    """Those that are narrower than the widest, ascending; without any the usual ones, made to line up."""
+    if wanted is None:
+        stride = recipe.facts.stride or 1
+        wanted = [-(-halo // stride) * stride for halo in HALOS]
     return tuple(halo for halo in sorted(set(wanted)) if 0 <= halo < shape.widest)
 
 
@@ -223,21 +226,37 @@ def is_proof(table: Sequence[HaloFigure]) -> bool:
 
 def describe(table: Sequence[HaloFigure], halo: int) -> str:
     """What the table says of the network and of the halo that is taken, in words."""
-    good, mine = enough(table), next((one for one in table if one.halo == halo), None)
+    good, near = enough(table), _at_least(table, halo)
+    about = "about " if near.halo == halo else "at least "
     if good is not None and is_wide(table, good, halo):
         return (
             f"a halo of {good} is enough: less than {ENOUGH:.2%} of the pixels change with more around them"
         )
     if good is not None:
-        said = "" if mine is None else f"{_percent(mine.share)} of the pixels change with more around them; "
+        said = "" if near.is_enough else f"{about.removeprefix('about ')}{_changes(near)}; "
         return f"a halo of {halo} is narrow for this network: {said}{good} is enough"
-    near = mine or min(table, key=lambda one: abs(one.halo - halo))
+    if not any(one.lines_up for one in table):
+        return "none of the halos that were tried is a multiple of the network's stride"
     if not near.changed:  # by chance: with others some do
-        near = max(table, key=lambda one: one.changed)
-    return (
-        f"about {_percent(near.share)} of the pixels depend on where tiles lie; no halo ends that, as the "
-        f"network looks at the whole tile"
-    )
+        near = max(table, key=lambda one: (one.changed, one.probability or 0.0))
+    depends = f"{about}{_percent(near.share)} of the pixels depend on where tiles lie"
+    if not near.changed:  # images of one class
+        depends = f"a class's probability depends by up to {near.probability:.2g} on where tiles lie"
+    return f"{depends}; no halo ends that, as the network looks at the whole tile"
+
+
+def _at_least(table: Sequence[HaloFigure], halo: int) -> HaloFigure:
+    """The halo's own figure, or that of the next wider one, which changes less."""
+    wider = [one for one in table if one.halo == halo or (one.halo > halo and one.lines_up)]
+    return wider[0] if wider else table[-1]
+
+
+def _changes(figure: HaloFigure) -> str:
+    """What makes a halo too narrow: of so few pixels their probabilities alone tell."""
+    said = f"{_percent(figure.share)} of the pixels change with more around them"
+    if figure.share < ENOUGH and figure.probability is not None:
+        said += f", and a class's probability by up to {figure.probability:.2g}"
+    return said
 
 
 def is_wide(table: Sequence[HaloFigure], good: int, halo: int) -> bool:

@@ -63,7 +63,7 @@ def _prove(
         precisions=(recipe.precision,),
         workers=occasion.workers,
         gate=config.gate,
-        known=known_of(config, recipe),
+        known=known_of(config, recipe, say),
         int8=is_quantised_here(recipe),
         int8_asked=True,
     )
@@ -88,7 +88,7 @@ def _remedies(recipe: Recipe, trial: Trial) -> list[str]:
     return lines
 
 
-def known_of(config: JobConfig, recipe: Recipe) -> tuple[Known, ...]:
+def known_of(config: JobConfig, recipe: Recipe, say: Callable[[str], None]) -> tuple[Known, ...]:
     """Crops of which the job says the classes. Raises ConfigError where it names none that can be used."""
     truth = config.gate.truth
-    return () if truth is None else tuple(known_crops(config, recipe, truth))
+    return () if truth is None else tuple(known_crops(config, recipe, truth, say))

@@ -34,6 +34,10 @@ PROBE_TIMEOUT = 300.0
 """Seconds; the slowest network measured (DeepLabV3P, 1024 pixels, no oneDNN) takes 11 s a tile."""
 
 
+class TileRefusedError(ModelError):
+    """The network loads, and fails on a tile of this size and these bands, or answers one of another size."""
+
+
 def probe(
     package: ModelPackage,
     *,
@@ -166,7 +170,7 @@ def _probe(
             f"model: {package.network} fails on one tile of {channels} bands and {tile_size} pixels: "
             f"{telling_line(e)}; check `bands` and `tile_size`"
         )
-        raise ModelError(msg) from e
+        raise TileRefusedError(msg) from e
     kind, count, layout = output_kind(output[:1], _answer_hw(package, tile_size), package)
     facts = ModelFacts(
         output=kind,
@@ -262,7 +266,7 @@ def output_kind(
         f"model: {package.network} answers a tile of {height} x {width} with {output.dtype} of shape "
         f"{list(shape)}; expected class ids [1, H, W] or scores [1, K, H, W] of the tile's own size"
     )
-    raise ModelError(msg)
+    raise TileRefusedError(msg)
 
 
 def _scores_kind(scores: NDArray[Any], package: ModelPackage) -> tuple[OutputKind, int | None]:

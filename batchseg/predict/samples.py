@@ -64,13 +64,10 @@ def sample_crops(recipe: Recipe, sources: Sequence[Source], *, crops: int = CROP
     try:
         samples = (_of_scenes if recipe.fit is None else _of_photographs)(recipe, tried, crops)
     except ProcessDiedError as e:
-        msg = f"the process that read tiles to try engines with {e}; name the model's own `engine` and fp32"
+        msg = f"the process that read tiles of sources {e}; `batchseg plan` says what is wrong with them"
         raise ConfigError(msg) from e
     if not samples.crops:
-        msg = (
-            "no source gave a tile to try engines with; look at `plan`, or set "
-            "gate: {budget: 0}, which tries none"
-        )
+        msg = "no source gave a tile: none can be read and fits the job; `batchseg plan` says why"
         raise ConfigError(msg)
     return samples
 

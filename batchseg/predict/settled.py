@@ -1,13 +1,15 @@
 """What is settled about how a network runs: by the machine, by its graph, and by an output's earlier runs."""
 
 from dataclasses import replace
+from typing import get_args
 
-from batchseg.engines.base import engine
+from batchseg.engines.base import Device, Offer, engine
 from batchseg.engines.graphs.quantize import int8_offer
 from batchseg.errors import ModelError
 from batchseg.job.recipe import Quantized, Recipe
 from batchseg.job.resolve import reference_engine
 from batchseg.job.settings import JobConfig
+from batchseg.models.package import EngineName, ModelPackage
 from batchseg.predict.choice import Choice
 from batchseg.predict.predictor import network_for, with_engine
 from batchseg.predict.probe import offers
@@ -71,11 +73,46 @@ def conversion_digest(recipe: Recipe) -> str | None:
     return fetch.sha256(recipe.model.conversion)
 
 
+def check_asked(config: JobConfig, model: ModelPackage, device: Device) -> None:
+    """Refuse a job that names an engine or a precision in which this machine cannot run the model at all.
+
+    On a CPU nothing is loaded for it.
+
+    Raises:
+        ModelError: names what was asked for, and why not.
+    """
+    named, precision = config.engine, config.precision
+    if (named, precision) in (("auto", "auto"), (reference_engine(model), "fp32")):
+        return
+    engines = get_args(EngineName) if named == "auto" else (named,)
+    asked = [
+        offer
+        for name in engines
+        for offer in _offers(name, model, device, quantised=precision == "int8" or bool(config.gate.truth))
+        if precision in ("auto", offer.precision)
+    ]
+    if any(offer.reason is None for offer in asked):
+        return
+    reasons = {offer.reason for offer in asked}
+    if named != "auto" and len(reasons) == 1:
+        what = named if precision == "auto" else f"{named} in {precision}"
+        msg = f"model: {what} on {device}: {reasons.pop()}"
+        raise ModelError(msg)
+    msg = "model: no engine runs it here as the job asks:"
+    raise ModelError(msg, *(f"  {offer.engine} {offer.precision}: {offer.reason}" for offer in asked))
+
+
+def _offers(name: EngineName, model: ModelPackage, device: Device, *, quantised: bool) -> list[Offer]:
+    """Of an engine, which may quantise the model for int8."""
+    found = list(offers(name, model, device))
+    if name != "openvino" or not quantised or model.quantized:
+        return found
+    return [int8_offer(model, device) if offer.precision == "int8" else offer for offer in found]
+
+
 def check_offer(recipe: Recipe, remedy: str = "") -> None:
     """Raises ModelError where this machine cannot run the recipe's engine and precision."""
-    known = list(offers(recipe.engine, recipe.model, recipe.device))
-    if recipe.engine == "openvino" and is_quantised_here(recipe):
-        known = [int8_offer(recipe.model, recipe.device)]
+    known = _offers(recipe.engine, recipe.model, recipe.device, quantised=True)
     offer = next((offer for offer in known if offer.precision == recipe.precision), None)
     reason = f"{recipe.engine} has no {recipe.precision}" if offer is None else offer.reason
     if reason:

@@ -35,6 +35,8 @@ class Trial:
     """Bytes that a process of it took at most."""
     reason: str | None = None
     """Why it is not used; None: it passed the gate."""
+    offered: bool = True
+    """Whether this machine and this model have it; else nothing was tried, and `reason` says why."""
     bare: bool = False
     """Nothing is baked: the reference itself, where nothing else agrees with it."""
 
@@ -69,6 +71,8 @@ class Bench:
     """The network that was chosen, where it was quantised for this."""
     untried: tuple[str, ...] = ()
     """Engines for which no time was left, or which are slower than one that passed."""
+    untried_why: str = ""
+    """Which of both it is, as `the time is up`; empty: nobody says."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,6 @@
 """Images of which somebody knows the classes: with them accuracy decides about an engine, not agreement."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields, replace
 from pathlib import PurePosixPath
 
@@ -22,7 +22,7 @@ from batchseg.pixels.stack import open_source
 from batchseg.predict.gate import Ids
 from batchseg.predict.samples import SAMPLE_TIMEOUT, Sample, spread_over
 from batchseg.system import fetch, storage
-from batchseg.system.processes import each_in_fresh_process
+from batchseg.system.processes import ProcessDiedError, each_in_fresh_process
 
 PAIRS = 24
 """Images that are looked at."""
@@ -43,28 +43,64 @@ class Known:
     """(H, W); what is no class of the model counts for nothing."""
 
 
-def known_crops(config: JobConfig, recipe: Recipe, truth: Truth) -> list[Known]:
-    """Crops of pairs of an image and its labels, which have one name but for the ending.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pairs:
+    """What was listed, and nothing of it read."""
+
+    images: int
+    paired: tuple[tuple[Source, Source], ...]
+    """An image and its labels."""
+    unpaired: tuple[Source, ...]
+    """Images without labels."""
+
+
+def list_pairs(config: JobConfig, truth: Truth) -> Pairs:
+    """Pairs of an image and its labels, which have one name but for the ending.
 
     Raises:
-        ConfigError: there is no pair, or none that can be read and fits.
+        ConfigError: there is none.
     """
-    images = _listed(config, truth.images, config.photographs)
-    by_stem = {_stem(source): source for source in _listed(config, truth.labels, None)}
-    pairs = [(image, by_stem[_stem(image)]) for image in images if _stem(image) in by_stem]
-    if not pairs:
+    images = _listed(config, "images", truth.images, config.photographs)
+    by_stem = {_stem(source): source for source in _listed(config, "labels", truth.labels, None)}
+    paired = tuple((image, by_stem[_stem(image)]) for image in images if _stem(image) in by_stem)
+    if not paired:
         msg = (
             f"{config.path}: gate: truth: of {len(images)} images in {truth.images} none has labels in "
             f"{truth.labels}; they are paired by name, whatever the ending: images/7.tif and labels/7.png"
         )
         raise ConfigError(msg)
-    chosen = [pairs[number] for number in spread_over(len(pairs), PAIRS)]
+    unpaired = tuple(image for image in images if _stem(image) not in by_stem)
+    return Pairs(images=len(images), paired=paired, unpaired=unpaired)
+
+
+def known_crops(
+    config: JobConfig, recipe: Recipe, truth: Truth, say: Callable[[str], None] = lambda line: None
+) -> list[Known]:
+    """Crops of images of which the classes are known.
+
+    Args:
+        config: the job.
+        recipe: of the job.
+        truth: of the job.
+        say: told how many count, where some do not.
+
+    Raises:
+        ConfigError: there is no pair, or none that can be read and fits.
+    """
+    pairs = list_pairs(config, truth)
+    chosen = [pairs.paired[number] for number in spread_over(len(pairs.paired), PAIRS)]
     where = storage.environment()
     answers = list(each_in_fresh_process(_known, chosen, recipe, where, timeout=SAMPLE_TIMEOUT))
     found = [answer for answer in answers if isinstance(answer, Known)]
+    wrong = [
+        _why(image, a) for (image, _), a in zip(chosen, answers, strict=True) if not isinstance(a, Known)
+    ]
     if not found:
-        msg = f"{config.path}: gate: truth: of {len(chosen)} pairs none can be used; the first: {answers[0]}"
+        msg = f"{config.path}: gate: truth: of {len(chosen)} pairs none can be used; the first: {wrong[0]}"
         raise ConfigError(msg)
+    if left_out := [*(_why(image, "it has no labels of that name") for image in pairs.unpaired), *wrong]:
+        some = f" ({len(chosen)} pairs are looked at)" if len(chosen) < len(pairs.paired) else ""
+        say(f"gate: truth: {len(found)} of {pairs.images} images count{some}; first left out: {left_out[0]}")
     if not accuracy(((known.classes, known.classes) for known in found), recipe.class_count).iou:
         msg = (
             f"{config.path}: gate: truth: no class has {LEAST_PIXELS:,} pixels in {len(found)} labels of "
@@ -74,12 +110,26 @@ def known_crops(config: JobConfig, recipe: Recipe, truth: Truth) -> list[Known]:
     return found
 
 
-def _listed(config: JobConfig, folder: str, photographs: Photographs | None) -> list[Source]:
+def _why(image: Source, answer: str | ProcessDiedError) -> str:
+    """Why it has no crop."""
+    died = "the process that read it " if isinstance(answer, ProcessDiedError) else ""
+    return f"{image.source_id}, because {died}{answer}"
+
+
+def _listed(config: JobConfig, key: str, folder: str, photographs: Photographs | None) -> list[Source]:
     # Of a job from Python only JobConfig's own constructor takes its fields.
     values = {one.name: getattr(config, one.name) for one in fields(JobConfig)}
     values |= {"inputs": ((None, folder),), "photographs": photographs, "allow_empty": True}
     listed = JobConfig(**values)
-    return to_sources(list_inputs(listed, {})[0], listed)
+    try:
+        found = to_sources(list_inputs(listed, {})[0], listed)
+    except ConfigError as e:
+        msg = f"{config.path}: gate: truth: {key}: {str(e).removeprefix(f'{config.path}: inputs: ')}"
+        raise ConfigError(msg) from e
+    if not found:
+        msg = f"{config.path}: gate: truth: {key}: {folder} matches no file; check the path"
+        raise ConfigError(msg)
+    return found
 
 
 def _stem(source: Source) -> str:
@@ -95,8 +145,8 @@ def _known(pair: tuple[Source, Source], recipe: Recipe, where: dict[str, str]) -
         with gdal(), source_errors("read", labels), open_source(labels) as dataset:
             if (dataset.height, dataset.width) != shape_hw:
                 return (
-                    f"{labels.source_id} has {dataset.height} x {dataset.width} pixels, its image "
-                    f"{shape_hw[0]} x {shape_hw[1]}"
+                    f"its labels have {dataset.height} x {dataset.width} pixels, and it has {shape_hw[0]} x "
+                    f"{shape_hw[1]}"
                 )
             at = RasterioWindow(window.col_off, window.row_off, window.width, window.height)
             classes = dataset.read([1], window=at)[0]
@@ -104,7 +154,7 @@ def _known(pair: tuple[Source, Source], recipe: Recipe, where: dict[str, str]) -
             rows, cols = (np.arange(recipe.tile_size) * length // recipe.tile_size for length in shape_hw)
             classes = classes[rows[:, None], cols]
     except (SourceError, OSError, ValueError) as e:
-        return f"{image.source_id}: {e}"
+        return str(e)
     return Known(sample=sample, classes=np.asarray(classes).astype(np.uint16))
 
 

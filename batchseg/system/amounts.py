@@ -1,4 +1,6 @@
-"""Counts and pixels in words."""
+"""Counts, rates and pixels in words."""
+
+import math
 
 
 def counted(count: int, noun: str) -> str:
@@ -15,6 +17,17 @@ def are(count: int) -> str:
     ('is', 'are')
     """
     return "is" if count == 1 else "are"
+
+
+def rate_in_words(rate: float, digits: int = 1) -> str:
+    """A rate with so many decimals, or with as many more as show two digits.
+
+    >>> rate_in_words(12.34), rate_in_words(12.34, 2), rate_in_words(0.5), rate_in_words(0.0431)
+    ('12.3', '12.34', '0.50', '0.043')
+    """
+    if 0 < rate < 1:
+        digits = max(digits, 1 - math.floor(math.log10(rate)))
+    return f"{rate:.{digits}f}"
 
 
 def pixels_in_words(pixels: float) -> str:

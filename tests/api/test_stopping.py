@@ -55,6 +55,47 @@ def test_a_session_that_ends_stops_a_run_unless_nohup_says_otherwise(nohup, reas
     assert ended.stdout.strip() == reason
 
 
+WAITING = """
+import time
+from concurrent.futures import ThreadPoolExecutor
+from batchseg.api.stopping import end_children_at_interrupt
+from batchseg.system.processes import call_in_fresh_process
+
+end_children_at_interrupt()
+try:
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(call_in_fresh_process, time.sleep, 100, timeout=100)
+        print("waiting", flush=True)
+        answer.exception()
+except KeyboardInterrupt:
+    print("interrupted", answer.exception())
+"""
+
+
+def test_an_interrupt_ends_the_processes_that_are_waited_for() -> None:
+    waiting = subprocess.Popen([sys.executable, "-c", WAITING], stdout=subprocess.PIPE, text=True)
+    assert waiting.stdout is not None
+    assert waiting.stdout.readline() == "waiting\n"
+    waiting.send_signal(signal.SIGINT)  # to it alone: a terminal's goes to the processes too
+    assert waiting.communicate(timeout=50)[0] == "interrupted was ended by SIGKILL\n"
+
+
+def test_an_interrupt_that_is_ignored_stays_so() -> None:
+    ended = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import os, signal; from batchseg.api.stopping import end_children_at_interrupt\n"
+            "end_children_at_interrupt(); os.kill(os.getpid(), signal.SIGINT); print('goes on')",
+        ],
+        check=True,
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
+    )
+    assert ended.stdout == "goes on\n"
+
+
 @pytest.mark.parametrize(
     ("error", "is_why"),
     [

@@ -61,6 +61,17 @@ def test_a_defect_shows_its_traceback(status, capfd) -> None:
     assert err.rstrip().endswith("ZeroDivisionError: once")
 
 
+def test_an_interrupt_is_one_line_and_says_whether_anything_was_changed(
+    status, capfd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    status["answer"] = KeyboardInterrupt()
+    assert ended("status", "out") == 5
+    assert capfd.readouterr() == ("", "looking\nbatchseg: interrupted; nothing was changed\n")
+    monkeypatch.setattr(outputs, "_prune", outputs._status)
+    assert ended("prune", "out") == 5
+    assert capfd.readouterr() == ("", "looking\nbatchseg: interrupted\n")
+
+
 def test_a_full_disk_is_no_defect(status, capfd) -> None:
     status["answer"] = OSError(28, "No space left on device", "/data/x")
     assert ended("status", "out") == 5

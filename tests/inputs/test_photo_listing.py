@@ -100,6 +100,18 @@ def test_names_are_the_same_on_a_disk_and_in_a_bucket(tmp_path, bucket):
             assert fs.cat_file(path).decode() == row["source_id"]
 
 
+def test_a_photograph_that_is_named_is_known_by_the_tag_with_which_it_is_read(tmp_path, bucket):
+    touch(tmp_path / "in", "a.jpg", "b[1].jpg")
+    (tmp_path / "in" / "link.jpg").symlink_to(tmp_path / "in" / "a.jpg")
+    fsspec.filesystem("s3").pipe_file(f"{bucket}/in/a.jpg", b"a")
+    named = [f"{tmp_path}/in/{name}" for name in ("a.jpg", "b[1].jpg", "link.jpg")]
+    for uri in (*named, f"file://{named[0]}", f"{bucket}/in/a.jpg"):
+        (row,) = listed(uri).to_pylist()
+        assert walk.current_tags([row["uri"]]) == [row["tag"]], uri
+    tags = {row["uri"]: row["tag"] for row in listed(tmp_path / "in").to_pylist()}
+    assert tags == {row["uri"]: row["tag"] for row in listed(*named).to_pylist()}
+
+
 @pytest.mark.parametrize("ending", ["txt", "csv", "parquet"])
 def test_rows_of_a_manifest_carry_their_columns_into_the_listing(archive, ending):
     names = ["in/z.jpg", "in/c/照片.jpg", "in/gone.jpg"]

@@ -250,6 +250,23 @@ def test_signals_stop_an_inline_run(tmp_path: Path, write_job: JobWriter, number
     assert f"stopped by {number.name}" in message
 
 
+@pytest.mark.parametrize("words", [("plan",), pytest.param(("model", "bench"), marks=pytest.mark.slow)])
+def test_a_terminals_interrupt_of_what_changes_nothing_is_one_line(
+    tmp_path: Path, write_job: JobWriter, words: tuple[str, ...]
+) -> None:
+    scenes(tmp_path, "a.tif")
+    process = subprocess.Popen(
+        [BATCHSEG, *words, str(write_job())], stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert process.stderr is not None
+    assert process.stderr.readline().startswith("checking the model")
+    os.killpg(process.pid, signal.SIGINT)
+    _, message = process.communicate(timeout=60)
+    assert process.returncode == 5
+    assert message.splitlines()[-1] == "batchseg: interrupted; nothing was changed"
+    assert "Traceback" not in message
+
+
 @pytest.mark.slow
 def test_a_full_disk_stops_the_run_and_blames_no_source(tmp_path: Path, write_job: JobWriter) -> None:
     scenes(tmp_path, "a.tif")

@@ -8,7 +8,7 @@ from conftest import SHARED, JobWriter, read_mask, write_raster
 from fixed_graphs import write_fixed
 from runs import run
 
-from batchseg.errors import ModelError
+from batchseg.errors import ConfigError, ModelError
 
 
 def opened_job(tmp_path: Path, write_job: JobWriter, middle: str) -> Path:
@@ -77,3 +77,5 @@ def test_ukis_csmask_in_tiles_of_512(tmp_path: Path, write_job: JobWriter) -> No
     own, large = (read_mask(tmp_path / name, "scene.tif") for name in ("own", "large"))
     assert len(np.unique(own)) > 2
     np.testing.assert_array_equal(large, own)
+    with pytest.raises(ConfigError, match=r"network's stride is 16\. .* Set tile_size: 336$"):
+        run(job, "output=odd", "tile_size=325")

@@ -163,3 +163,18 @@ def test_each_wrong_key_of_a_rule_has_its_line(tmp_path):
         "number 1: count: i",
         "number 2: then",
     ]
+
+
+@pytest.mark.parametrize(
+    ("truth", "said"),
+    [
+        ("folder/", "expected {images: held-out/images, labels: held-out/labels}; found 'folder/'"),
+        ({"images": "a"}, "labels: missing; expected {images: held-out/images, labels: held-out/labels}"),
+        ({"images": "a", "labels": ""}, "labels: expected a folder, a glob or a manifest; found ''"),
+        ({"images": 3, "labels": "b"}, "images: expected a folder, a glob or a manifest; found 3"),
+        ({"images": "a", "labels": "b", "label": "c"}, "label: unknown key. Perhaps you meant 'labels'?"),
+    ],
+)
+def test_a_wrong_truth_is_told_in_the_words_of_other_keys(tmp_path, truth, said):
+    path = write_job(tmp_path, gate={"truth": truth})
+    assert refusal(path) == f"{path}: gate: truth: {said}"

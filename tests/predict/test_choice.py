@@ -1,5 +1,6 @@
 """What an output remembers of how its network is run, in JSON and in words."""
 
+import dataclasses
 import json
 
 import pytest
@@ -112,7 +113,7 @@ def test_a_trial_is_one_line() -> None:
 
 
 def test_a_bench_is_its_trials_its_tiles_and_what_they_leave_open() -> None:
-    lines = describe_bench(bench_of())
+    lines = describe_bench(bench_of(untried_why="the time is up"))
     assert [line.partition(":")[0] for line in lines[:3]] == [
         "paddle fp32, the bare network",
         "openvino bf16",
@@ -123,10 +124,35 @@ def test_a_bench_is_its_trials_its_tiles_and_what_they_leave_open() -> None:
         "3.00%), passed",
         "tiles of 1408: 30% less work than of 512, change 20.00% of the pixels (moving the usual ones "
         "3.00%), out: changes 20 %",
-        "not tried, as something faster has passed or the time is up: onnxruntime fp32",
+        "not tried, as the time is up: onnxruntime fp32",
         "paddle bf16 would be 1.3 x as fast; gate: {equal_pixels: 0.99, iou: 0.939} takes it",
         "these tiles show 3 of 4 classes; nothing is proved of the others",
     ]
+
+
+def test_a_trial_that_failed_is_a_line_and_what_this_machine_lacks_is_none() -> None:
+    died = Trial(engine="onnxruntime", precision="fp32", reason="its process was ended by SIGSEGV")
+    absent = Trial(engine="paddle", precision="fp16", reason="fp16 is for GPUs", offered=False)
+    lines = describe_bench(bench_of(trials=(*TRIALS, died, absent), untried_why="the time is up"))
+    assert lines[3] == "onnxruntime fp32: out: its process was ended by SIGSEGV"
+    assert not any("GPUs" in line for line in lines)
+    assert "not tried, as the time is up: onnxruntime fp32" in lines
+
+
+def test_slow_networks_have_two_digits() -> None:
+    slow = Trial(
+        engine="openvino",
+        precision="bf16",
+        tiles_per_second=0.00321,
+        megapixels_per_second=0.0431,
+        agreement=NEAR,
+    )
+    assert describe_trial(slow).startswith("openvino bf16: 0.043 Mpx/s, ")
+    assert describe_trial(dataclasses.replace(slow, megapixels_per_second=None)).startswith(
+        "openvino bf16: 0.0032 tiles/s, "
+    )
+    choice = dataclasses.replace(CHOICE, trials=(figures(slow),))
+    assert choice.proof.startswith("0.043 Mpx/s when tried, 99.900%")
 
 
 def test_what_was_refused_and_is_slower_needs_no_words() -> None:

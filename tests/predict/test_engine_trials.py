@@ -70,7 +70,7 @@ def spots(models: Path) -> Iterator[Course]:
     """What the network `spots` says of two of 75 tiles: one crop of three shows blue, in a few tiles."""
     recipe = recipe_for(models, "spots", 4)
     samples = samples_of(recipe, field(blue=False), field(blue=True), field(blue=False))
-    scope = scope_of(gate=dataclasses.replace(GATE, tiles=2, seconds=2.0))
+    scope = scope_of(gate=dataclasses.replace(GATE, tiles=2, seconds=6.0))
     with saved(samples, scope) as folder:
         yield surveyed(recipe, samples, scope, folder, lambda line: None)
 
@@ -185,6 +185,7 @@ def test_an_engine_that_dies_or_crawls_is_out_and_not_the_run(what, tmp_path, mo
     found = bench(recipe, noise(recipe, 1), scope_of(engines=("onnxruntime",)))
     assert re.search("was ended by SIGABRT|gave no answer", found.trials[1].reason or "")
     assert (found.chosen.name, found.chosen.bare) == ("onnxruntime fp32", True)
+    assert [one.name for one in found.trials if one.offered] == 2 * ["onnxruntime fp32"]
 
 
 def dies(*args: object) -> None:
@@ -262,7 +263,7 @@ def test_likely_engines_are_tried_first_and_the_models_own_last(models: Path) ->
     )
 
 
-def tried(monkeypatch, speeds: dict[str, float | None], *, until: float = float("inf"), **scope) -> Bench:
+def tried(monkeypatch, speeds: dict[str, float | None], *, until: float = float("inf"), **scope):
     """A course whose candidates run at these speeds, in their order; one without one lies; reference: 10."""
     names = [Trial(engine=name.split()[0], precision=name.split()[1]) for name in speeds]
 
@@ -279,14 +280,24 @@ def tried(monkeypatch, speeds: dict[str, float | None], *, until: float = float(
         def reference(self) -> Trial:
             return dataclasses.replace(BASE, tiles_per_second=10)
 
-        def bench(self, trials, chosen, untried, quantized):
-            return chosen, [one.name for one in trials[1:]], untried
+        def bench(self, trials, chosen, quantized):
+            return Bench(
+                trials=trials,
+                chosen=chosen,
+                tiles=1,
+                workers=1,
+                class_count=None,
+                classes_seen=0,
+                tile_size=64,
+                halo=8,
+            )
 
     monkeypatch.setattr(trials_module, "candidates", lambda recipe, scope: [(one, None) for one in names])
     monkeypatch.setattr(trials_module, "_trial_of", lambda one: one)
     monkeypatch.setattr(trials_module, "_is_own", lambda one, recipe: one.name == "paddle fp32")
     monkeypatch.setattr(trials_module, "_tried", lambda course, one, trial: (run(one, trial), None))
-    return trials_module._try_all(Fake(), scope_of(**scope), until, lambda line: None)
+    found = trials_module._try_all(Fake(), scope_of(**scope), until, lambda line: None)
+    return found.chosen, [one.name for one in found.trials[1:]], list(found.untried)
 
 
 def test_once_a_lower_precision_has_passed_and_is_faster_nothing_else_is_tried(monkeypatch) -> None:

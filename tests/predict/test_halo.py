@@ -72,12 +72,54 @@ def test_a_halo_that_is_no_multiple_of_the_stride_is_wrong_again(tmp_path: Path)
     assert describe(table, 8).startswith("a halo of 8 is enough")
 
 
+@pytest.mark.parametrize(
+    ("stride", "expected"), [(1, (16, 32)), (7, (21, 35)), (12, (24, 36)), (0, (16, 32)), (None, (16, 32))]
+)
+def test_usual_halos_line_up_with_the_networks_stride(stride, expected) -> None:
+    recipe = make_recipe(facts=make_facts(stride=stride), tile_size=84, halo=0)
+    shape = geometry(recipe)
+    assert shape is not None
+    assert halos_to_try(recipe, shape) == expected
+
+
 def test_images_of_one_class_prove_nothing_by_their_classes(tmp_path: Path) -> None:
     recipe = bare(write_conv(tmp_path / "a.onnx", 12, gain=8.0, lead=2.5))
     table = table_of(recipe, [noise(recipe)], (4, 8, 16))
     assert [figure.changed for figure in table] == [0, 0, 0]
     assert [figure.is_enough for figure in table] == [False, False, True]
     assert enough(table) == 16
+
+
+def figure(halo: int, changed: int = 0, probability: float | None = None, **other: bool) -> HaloFigure:
+    return HaloFigure(halo=halo, pixels=10_000, changed=changed, probability=probability, **other)
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        (
+            [figure(16, 0, 0.083), figure(32, 0, 0.01)],
+            "a halo of 16 is narrow for this network: 0 % of the pixels change with more around them, and a "
+            "class's probability by up to 0.083; 32 is enough",
+        ),
+        (
+            [figure(16, 20, 0.083), figure(32, 0, 0.01)],
+            "a halo of 16 is narrow for this network: 0.2 % of the pixels change with more around them; 32 "
+            "is enough",
+        ),
+        (
+            [figure(16, 0, 0.2), figure(32, 0, 0.3)],
+            "a class's probability depends by up to 0.3 on where tiles lie; no halo ends that, as the "
+            "network looks at the whole tile",
+        ),
+        (
+            [figure(16, lines_up=False), figure(32, lines_up=False)],
+            "none of the halos that were tried is a multiple of the network's stride",
+        ),
+    ],
+)
+def test_what_makes_a_halo_too_narrow_is_said(table: list[HaloFigure], said: str) -> None:
+    assert describe(table, 16) == said
 
 
 def test_a_network_of_one_size_is_tried_at_that_alone(models: Path) -> None:

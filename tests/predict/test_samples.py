@@ -107,9 +107,9 @@ def test_crops_with_most_valid_pixels_come_first_and_empty_scenes_leave_others_t
     assert valid == sorted(valid, reverse=True)
 
 
-def test_where_no_source_gives_a_tile_the_job_is_told_how_to_try_none(tmp_path: Path) -> None:
+def test_where_no_source_gives_a_tile_the_job_is_told_what_says_why(tmp_path: Path) -> None:
     (tmp_path / "a.tif").write_text("no raster")
-    with pytest.raises(ConfigError, match=r"set gate: \{budget: 0\}, which tries none"):
+    with pytest.raises(ConfigError, match=r"no source gave a tile: .* `batchseg plan` says why"):
         sample_crops(make_recipe(), sources(tmp_path))
 
 

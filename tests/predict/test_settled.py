@@ -7,12 +7,20 @@ import pytest
 from factories import make_config, make_facts, make_package
 from packages import paddle_package
 
+from batchseg.engines.base import Offer
 from batchseg.errors import ModelError
 from batchseg.job.recipe import Quantized
 from batchseg.job.resolve import make_recipe as recipe_of
 from batchseg.predict import settled as settled_module
 from batchseg.predict.choice import Choice
-from batchseg.predict.settled import as_before, bakeable, check_offer, is_own, is_quantised_here
+from batchseg.predict.settled import (
+    as_before,
+    bakeable,
+    check_asked,
+    check_offer,
+    is_own,
+    is_quantised_here,
+)
 
 KEPT = Choice(
     engine="onnxruntime",
@@ -80,6 +88,46 @@ def test_an_engine_without_the_precision_is_refused_with_what_to_do() -> None:
         check_offer(recipe, "; do that")
     _, recipe = job(engine="paddle", precision="fp32")
     check_offer(recipe)
+
+
+@pytest.mark.parametrize(
+    ("named", "model", "said"),
+    [
+        ({"engine": "paddle", "precision": "fp16"}, {}, "paddle in fp16 on cpu: fp16 is for GPUs"),
+        ({"engine": "paddle-tensorrt"}, {}, "paddle-tensorrt on cpu: TensorRT needs a GPU"),
+        ({"engine": "paddle"}, {"format": "onnx"}, "paddle on cpu: Paddle does not run ONNX files"),
+        (
+            {"engine": "paddle-tensorrt", "precision": "fp16"},
+            {},
+            "paddle-tensorrt in fp16 on cpu: TensorRT needs a GPU",
+        ),
+    ],
+)
+def test_what_this_machine_cannot_do_is_refused_by_the_jobs_words_alone(named, model, said: str) -> None:
+    with pytest.raises(ModelError) as refused:
+        check_asked(make_config(**named), make_package(**model), "cpu")
+    assert str(refused.value) == f"model: {said}"
+
+
+def test_a_precision_that_no_engine_has_is_refused_with_what_each_says() -> None:
+    with pytest.raises(ModelError) as refused:
+        check_asked(make_config(precision="fp16"), make_package(), "cpu")
+    assert refused.value.lines[0] == "model: no engine runs it here as the job asks:"
+    assert "  openvino fp16: fp16 is for GPUs" in refused.value.lines
+    assert len(refused.value.lines) == 6
+
+
+def test_what_may_run_is_left_to_the_probe(monkeypatch: pytest.MonkeyPatch) -> None:
+    for named in ({}, {"engine": "onnxruntime"}, {"precision": "fp32"}, {"engine": "openvino"}):
+        check_asked(make_config(**named), make_package(), "cpu")
+    # Quantised by batchseg, where that is possible.
+    can = Offer(engine="openvino", precision="int8", device="cpu")
+    monkeypatch.setattr(settled_module, "int8_offer", lambda model, device: can)
+    check_asked(make_config(precision="int8"), make_package(), "cpu")
+    cannot = dataclasses.replace(can, reason="this CPU has no VNNI")
+    monkeypatch.setattr(settled_module, "int8_offer", lambda model, device: cannot)
+    with pytest.raises(ModelError, match=r"openvino in int8 on cpu: this CPU has no VNNI$"):
+        check_asked(make_config(engine="openvino", precision="int8"), make_package(), "cpu")
 
 
 def test_a_float_network_in_int8_is_quantised_here_and_is_no_own_engine() -> None:

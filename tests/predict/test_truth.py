@@ -14,7 +14,7 @@ from photo_runs import truth as spots_of
 from batchseg.errors import ConfigError
 from batchseg.job.settings import Gate, Photographs, Truth
 from batchseg.predict import truth as truth_module
-from batchseg.predict.truth import LEAST_PIXELS, Accuracy, accuracy, known_crops, loss
+from batchseg.predict.truth import LEAST_PIXELS, Accuracy, accuracy, known_crops, list_pairs, loss
 
 SHAPES = ((40, 61), (53, 38), (31, 97))
 
@@ -141,8 +141,46 @@ def test_sizes_that_differ_are_said(tmp_path: Path) -> None:
     write_raster(tmp_path / "images" / "a.tif", np.ones((3, 40, 50), np.uint8))
     write_raster(tmp_path / "labels" / "a.tif", np.ones((1, 40, 49), np.uint8))
     config, truth = config_of(tmp_path)
-    with pytest.raises(ConfigError, match=r"of 1 pairs none .*a\.tif has 40 x 49 pixels, its image 40 x 50"):
+    with pytest.raises(ConfigError, match=r"of 1 pairs none .*a\.tif, because its labels have 40 x 49"):
         known_crops(config, make_recipe(), truth)
+
+
+def test_what_counts_for_nothing_is_said_once_with_the_first_and_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in "abcd":
+        write_raster(tmp_path / "images" / f"{name}.tif", np.ones((3, 40, 50), np.uint8))
+        write_raster(tmp_path / "labels" / f"{name}.tif", np.ones((1, 40, 50 - (name == "c")), np.uint8))
+    (tmp_path / "images" / "d.tif").write_text("no raster")
+    config, truth = config_of(tmp_path)
+    said: list[str] = []
+    assert len(known_crops(config, make_recipe(), truth, said.append)) == 2
+    (tmp_path / "labels" / "b.tif").unlink()
+    assert len(known_crops(config, make_recipe(), truth, said.append)) == 1
+    monkeypatch.setattr(truth_module, "PAIRS", 2)
+    assert len(known_crops(config, make_recipe(), truth, said.append)) == 1
+    assert said == [
+        "gate: truth: 2 of 4 images count; first left out: c.tif, because its labels have 40 x 49 pixels, "
+        "and it has 40 x 50",
+        "gate: truth: 1 of 4 images count; first left out: b.tif, because it has no labels of that name",
+        "gate: truth: 1 of 4 images count (2 pairs are looked at); first left out: b.tif, because it has no "
+        "labels of that name",
+    ]
+    write_raster(tmp_path / "images" / "d.tif", np.ones((3, 40, 50), np.uint8))
+    for name in "bc":
+        (tmp_path / "images" / f"{name}.tif").unlink()
+    assert len(known_crops(config, make_recipe(), truth, said.append)) == 2
+    assert len(said) == 3
+
+
+def test_folders_that_are_not_there_are_named_with_their_key(tmp_path: Path) -> None:
+    write_raster(tmp_path / "images" / "a.tif", np.ones((3, 40, 50), np.uint8))
+    config, truth = config_of(tmp_path)
+    with pytest.raises(ConfigError, match=r"gate: truth: labels: .*/labels matches no file; check the path$"):
+        list_pairs(config, truth)
+    listed = Truth(images=str(tmp_path / "images.csv"), labels=truth.labels)
+    with pytest.raises(ConfigError, match=r"gate: truth: images: cannot .*images\.csv"):
+        list_pairs(config, listed)
 
 
 def test_a_truth_without_a_pair_is_refused_with_how_names_pair(tmp_path: Path) -> None:
