@@ -100,7 +100,8 @@ def measure(options: Options) -> tuple[Sequence[Figure], Mapping[str, object]]:
             above_unit="s",
         )
     )
-    return figures, {"scene": scene.name, "chosen": runs[-1].summary["engine"], "settings": settings | {"model": Path(settings["model"]).name}}
+    said = settings | {"model": Path(settings["model"]).name}
+    return figures, {"scene": scene.name, "chosen": runs[-1].summary["engine"], "settings": said}
 
 
 def _figures(name: str, job: Sequence[Speed], beside: Sequence[Speed]) -> Iterator[Figure]:
