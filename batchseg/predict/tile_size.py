@@ -72,7 +72,7 @@ def work(
 
 
 def usual_side(recipe: Recipe, halo: int) -> int:
-    """The recipe's tile, or the next that leaves three quarters of its side between two halos of it."""
+    """The recipe's tile, or the next of which the halo takes no more than a quarter per side."""
     if halo <= CORE_SHARE * recipe.tile_size or not is_open(recipe):
         return recipe.tile_size
     step = math.lcm(recipe.facts.stride or USUAL_STRIDE, recipe.model.size_divisor)
