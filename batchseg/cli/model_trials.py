@@ -28,6 +28,9 @@ def add_trial_actions(actions: Any, job: argparse.ArgumentParser) -> None:
         allow_abbrev=False,
     )
     bench.add_argument("--json", action="store_true", help="print JSON")
+    bench.add_argument(
+        "--remember", action="store_true", help="let the next output of such a job take what is chosen"
+    )
     bench.set_defaults(action=_bench, only_looks=True)
 
     halo = actions.add_parser(
@@ -55,7 +58,7 @@ def _bench(arguments: argparse.Namespace, streams: Streams, say: Say) -> Answer:
     from batchseg.predict.choice import figures, halo_figures, side_figures
 
     streams.take()
-    found = bench_job(load_job(arguments.job, arguments.overrides), say)
+    found = bench_job(load_job(arguments.job, arguments.overrides), say, remember=arguments.remember)
     if arguments.json:
         document = {
             "trials": [figures(trial) for trial in found.trials],
@@ -241,4 +244,6 @@ def halo_lines(found: HaloTable) -> list[str]:
     ]
     if not found.is_whole:
         return [*lines, "which halo is enough shows beside the usual ones: leave --halos out"]
+    if found.known:
+        lines.append(f"runs go on with what is known of {found.known:,} pixels, which are more")
     return [*lines, describe(found.figures, found.recipe.halo)] if found.figures else lines

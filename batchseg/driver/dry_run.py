@@ -77,12 +77,13 @@ def dry_run(config: JobConfig, say: Callable[[str], None]) -> DryRun:
         return _dry_run(config, say)
 
 
-def bench_job(config: JobConfig, say: Callable[[str], None]) -> Bench:
-    """Try engines on a job's own tiles, and change nothing.
+def bench_job(config: JobConfig, say: Callable[[str], None], *, remember: bool = False) -> Bench:
+    """Try engines on a job's own tiles.
 
     Args:
         config: the job.
         say: told what is being tried.
+        remember: whether the next output of such a job takes what is chosen; else nothing is changed.
 
     Raises:
         BatchsegError: what `run` would refuse, with the same words and exit code.
@@ -101,7 +102,7 @@ def bench_job(config: JobConfig, say: Callable[[str], None]) -> Bench:
         occasion = Occasion(
             sources=some_sources(listing, config), count=listing.num_rows, workers=worker_count(config)
         )
-        return try_engines(config, recipe, occasion, say=say)
+        return try_engines(config, recipe, occasion, say=say, remember=remember)
 
 
 def _dry_run(config: JobConfig, say: Callable[[str], None]) -> DryRun:

@@ -19,6 +19,7 @@ from batchseg.predict.halo_probe import CROPS, SECONDS, measured, noise_crops, t
 from batchseg.predict.remembered import remember_halos
 from batchseg.predict.samples import Sample, sample_crops
 from batchseg.system import storage
+from batchseg.system.amounts import counted
 from batchseg.system.redact import remember_variables
 from batchseg.system.temp_folders import run_folder
 
@@ -33,6 +34,8 @@ class HaloTable:
     """Pixels per side with which the others are compared."""
     is_whole: bool
     """Whether the usual halos are among those that were tried: of a few nobody can say that one is enough."""
+    known: int = 0
+    """Pixels of a table that is known and is not replaced by this one, which has fewer; 0: there is none."""
 
 
 def halo_table(
@@ -40,7 +43,7 @@ def halo_table(
 ) -> HaloTable:
     """Measure halos on a job's own pixels, or on noise.
 
-    Of a job's pixels the usual halos are remembered, if they tell: what a run knew before is forgotten.
+    Of a job's pixels the usual halos are remembered, if they tell, in place of what was found of fewer.
 
     Args:
         config: the job.
@@ -68,21 +71,23 @@ def halo_table(
         usual = halos_to_try(recipe, shape)
         tried = usual if halos is None else _checked(recipe, shape, halos)
         crops = noise_crops(recipe) if of_noise else _crops(config, recipe, shape)
-        say(f"predicting {len(crops)} squares with {len(tried) + 1} halos")
+        say(f"predicting {counted(len(crops), 'square')} with {counted(len(tried) + 1, 'halo')}")
         figures = measured(recipe, shape, crops, tried, workers=worker_count(config), seconds=SECONDS)
         if tried and not figures:
             msg = f"model: {package.network} takes no tiles of other sizes; no halo can be tried"
             raise ModelError(msg)
         table = tuple(figure for figure in figures if figure.halo in usual)
         is_whole = set(usual) <= set(tried)
+        known = 0
         if is_whole and not of_noise and is_proof(table):
-            remember_halos(recipe, table)
+            known = remember_halos(recipe, table)
         return HaloTable(
             recipe=recipe,
             figures=figures,
             of_noise=of_noise,
             widest=shape.widest,
             is_whole=is_whole,
+            known=known,
         )
 
 

@@ -1,6 +1,7 @@
 """The job file and the model to a recipe: what they leave open is filled in, what contradicts is refused."""
 
 import difflib
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
@@ -51,6 +52,8 @@ def make_recipe(
         raise ConfigError(msg)
     size = tile_size(config, model)
     halo = usual_halo(model, size, facts.stride) if config.halo is None else config.halo
+    if config.tile_size is None and size - 2 * halo < size / 4:
+        size = grown(model, size, halo, facts.stride)
     check_core(config, model, size, halo, facts.stride)
     normalize = _normalize(config, model, len(bands))
     scale = _scale(config, normalize, len(bands))
@@ -151,6 +154,15 @@ def usual_tile_size(config: JobConfig, model: ModelPackage) -> int:
     """The same of a job that names no tile."""
     fixed = () if model.geometry else (side for side in model.size_hw if side is not None)
     return next(iter(fixed), model.tile_size or _advised(config, model))
+
+
+def grown(model: ModelPackage, tile_size: int, halo: int, stride: int | None) -> int:
+    """The tile that a job gets which names a wide halo and no tile: four halos, if the network takes it."""
+    is_open = model.size_hw == (None, None) or may_be_opened(model)
+    if model.geometry or not is_open:
+        return tile_size
+    step = math.lcm(stride or USUAL_STRIDE, model.size_divisor)
+    return min(-(-4 * halo // step) * step, LARGEST_TILE // step * step)
 
 
 def _advised(config: JobConfig, model: ModelPackage) -> int:

@@ -37,11 +37,13 @@ class JobFile(schema_parts.Strict):
     """
     tile_size: Annotated[int, Field(ge=8, le=LARGEST_TILE)] | Literal["auto"] = "auto"
     """Pixels per side of the model's input. `auto`: [found by trials](engines.md#without-knobs); without them
-    the model's own size, or what its owner advises, else 512."""
+    the model's own size, or what its owner advises, else 512; four halos where `halo` leaves less than a
+    quarter of that."""
     halo: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto"
     """Pixels dropped on each side of a tile. It and the core (`tile_size` less two halos) must be multiples
     of the network's stride. `auto`: [as wide as the network needs](models.md#halo-and-seams); where none is
-    wide enough, or no trials are made, what the model's owner advises, else 64.
+    wide enough, or no trials are made, what the model's owner advises, else 64, at most a quarter of the
+    tile.
     """
     scale: Literal["transforms", "metadata"] | schema_parts.Divide | schema_parts.Stretch = "transforms"
     """How raw values become the model's unit. `transforms`: as the model's Normalize says (it divides uint8

@@ -49,7 +49,7 @@ class Choice:
     seams: str = ""
     """What the halo leaves, in words; empty: nothing is known of it, or it is wide enough."""
     narrow: bool = False
-    """Whether another halo would be wide enough."""
+    """Whether another halo or a larger tile would leave less."""
     seconds_per_tile: float | None = None
     """Of one predictor beside the others, as it was tried."""
 
@@ -194,8 +194,17 @@ def refused(found: Bench) -> list[str]:
         if not is_left or near is None or not best or (trial.tiles_per_second or 0.0) <= best:
             continue
         times = (trial.tiles_per_second or 0.0) / best
-        lines.append(f"{trial.name} would be {times:.1f} x as fast; {looser(trial)} takes it")
+        words = f"{trial.name} would be {times:.1f} x as fast"
+        share = near.sure_share if near.is_sure else near.equal_share
+        if trial.precision != "int8" and share < LIKE:
+            lines.append(f"{words}, and calls {1 - share:.1%} of the pixels otherwise")
+        else:
+            lines.append(f"{words}; {looser(trial)} takes it")
     return lines
+
+
+LIKE = 0.99
+"""Of the pixels: a gate that takes less is no advice."""
 
 
 def looser(trial: Trial) -> str:

@@ -129,7 +129,7 @@ def choose(
     if is_open(config, None):
         found = _open(config, recipe, occasion, replace(ground, seconds=left), halos.table, say)
         if found is None:
-            if config.halo is not None:
+            if config.halo is not None or config.tile_size is not None:
                 seams(recipe)
             return recipe, None
         recipe, choice = found
@@ -354,9 +354,22 @@ def _chosen(recipe: Recipe, found: Bench) -> Recipe:
 
 
 def try_engines(
-    config: JobConfig, recipe: Recipe, occasion: Occasion, *, say: Callable[[str], None]
+    config: JobConfig,
+    recipe: Recipe,
+    occasion: Occasion,
+    *,
+    say: Callable[[str], None],
+    remember: bool = False,
 ) -> Bench:
-    """Bench every engine and precision there is, and the tiles and halos that the job leaves open."""
+    """Bench every engine and precision there is, and the tiles and halos that the job leaves open.
+
+    Args:
+        config: the job.
+        recipe: with the reference engine and the usual tile, or what the job names.
+        occasion: of it.
+        say: told what is being tried.
+        remember: whether what is chosen takes the place of what an earlier output chose.
+    """
     recipe, _ = bakeable(recipe)
     shapes = _shapes(recipe, occasion.sources)
     halos = look(config, recipe, occasion, shapes, seconds=float("inf"))
@@ -365,7 +378,11 @@ def try_engines(
     recipe = with_halo(config, recipe, halos.table)
     samples = sample_crops(recipe, occasion.sources)
     scope = scope_of(config, recipe, occasion, halos.table, seconds=float("inf"), everything=True, say=say)
-    return bench(recipe, samples, scope, say=say)
+    found = bench(recipe, samples, scope, say=say)
+    if remember:
+        _, choice = _found(config, recipe, found, lambda line: None)
+        remember_choice(config, recipe, shapes, occasion.workers, choice)
+    return found
 
 
 def _never_compared(config: JobConfig, recipe: Recipe) -> str:

@@ -57,13 +57,16 @@ def bench(
         found = _try_all(course, scope, until, say)
         usual = recipe.tile_size
         lost = any(trial.reason and trial.agreement and trial.precision != "int8" for trial in found.trials)
-        if _is_own(found.chosen, recipe) and lost and found.tile_size != usual and usual > 4 * found.halo:
+        open_side = found.tile_size != usual and usual > 4 * found.halo and time.monotonic() < until
+        if _is_own(found.chosen, recipe) and lost and open_side:
             # An engine's conversion may be right for the usual side alone.
             say(f"none agrees with tiles of {found.tile_size}; trying {usual}")
             again = surveyed(recipe, samples, replace(scope, open_tile=False), folder, say)
             second = _try_all(again, scope, until, say)
             if not _is_own(second.chosen, recipe):
                 found = replace(second, sides=found.sides)
+            else:
+                say(f"none agrees with those either: tiles of {found.tile_size} stay")
         return found
 
 

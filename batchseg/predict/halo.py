@@ -242,6 +242,7 @@ def describe(table: Sequence[HaloFigure], halo: int) -> str:
     depends = f"{about}{_percent(near.share)} of the pixels depend on where tiles lie"
     if not near.changed:  # images of one class
         depends = f"a class's probability depends by up to {near.probability:.2g} on where tiles lie"
+    depends += f", as {near.pixels / 1e6:.1g} Mpx of the first images showed"
     return f"{depends}; no halo ends that, as the network looks at the whole tile"
 
 

@@ -68,7 +68,7 @@ def with_halo(config: JobConfig, recipe: Recipe, table: Sequence[HaloFigure]) ->
 
 
 def seams_of(recipe: Recipe, table: Sequence[HaloFigure]) -> tuple[str, bool]:
-    """What the recipe's halo leaves of seams, in words, and whether another would be wide enough.
+    """What the recipe's halo leaves of seams, in words, and whether another, or a larger tile, would leave less.
 
     Args:
         recipe: as it runs.
@@ -84,4 +84,5 @@ def seams_of(recipe: Recipe, table: Sequence[HaloFigure]) -> tuple[str, bool]:
     usual = max((side for side in recipe.model.size_hw if side), default=recipe.model.tile_size)
     if good is None and recipe.tile_size < SMALL * (usual or DEFAULT_TILE_SIZE):
         words += f"; tiles of {recipe.tile_size} show it less than usual ones: more than that may be wrong"
+        narrow = True
     return words, narrow

@@ -79,10 +79,25 @@ def recall_halos(recipe: Recipe) -> tuple[HaloFigure, ...] | None:
     return None if found is None else tuple(HaloFigure(**figure) for figure in found["halos"])
 
 
-def remember_halos(recipe: Recipe, table: tuple[HaloFigure, ...]) -> None:
-    """Raises StoppedError where the cache's disk is full or failing."""
+def remember_halos(recipe: Recipe, table: tuple[HaloFigure, ...]) -> int:
+    """Keep a table, unless one of more pixels is known.
+
+    Returns:
+        Pixels of the one that is known; 0: the table is kept.
+
+    Raises:
+        StoppedError: the cache's disk is full or failing.
+    """
+    before = _pixels(recall_halos(recipe) or ())
+    if before > _pixels(table):
+        return before
     figures = [{k: v for k, v in one.items() if k != "share"} for one in halo_figures(table)]
     _remember(recipe.model, _halo_key(recipe), {"halos": figures})
+    return 0
+
+
+def _pixels(table: Sequence[HaloFigure]) -> int:
+    return max((figure.pixels for figure in table), default=0)
 
 
 def _recall(package: ModelPackage, key: str) -> Any:

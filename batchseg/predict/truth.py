@@ -165,9 +165,11 @@ _Crop = tuple[Sample, Window, tuple[int, int]]
 def _of_scene(image: Source, recipe: Recipe) -> _Crop:
     """Raises ValueError where it cannot be read or does not fit."""
     scene = read_header(image)
-    why = mismatch(scene, recipe) if isinstance(scene, Scene) else scene.reason
-    if not isinstance(scene, Scene) or why:
-        raise ValueError(why)
+    if not isinstance(scene, Scene):
+        raise ValueError(scene.reason)
+    if why := mismatch(scene, recipe):
+        msg = f"it {why}"
+        raise ValueError(msg)
     whole = replace(recipe, tile_size=CROP_SIDE, halo=0, bake=None)
     grid = ShardGrid(tiles=tile_grid(whole, scene.height, scene.width), tiles_hw=(1, 1))
     (held,), _ = read_shards(scene, whole, (grid.shard(grid.count // 2),))

@@ -99,3 +99,24 @@ def test_an_onnx_file_of_one_size_may_be_asked_for_another():
         made(replace(fixed, encrypted=True), tile_size=96)
     with pytest.raises(ModelError, match="tiles are square"):
         made(replace(fixed, size_hw=(64, 96)), tile_size=96)
+
+
+@pytest.mark.parametrize(
+    ("model", "job", "tile"),
+    [
+        ({}, {"halo": 128}, 512),
+        ({}, {"halo": 192}, 512),  # a quarter is left
+        ({}, {"halo": 224}, 896),
+        ({}, {"halo": 320}, 1280),
+        ({"format": "onnx", "size_hw": (256, 256)}, {"halo": 128}, 512),  # it may be opened
+        ({}, {"halo": 32, "tile_size": 96}, 96),  # what is named stays
+    ],
+)
+def test_a_wide_halo_makes_the_tile_grow_unless_it_is_named(model, job, tile) -> None:
+    recipe = made(make_package(**model), make_facts(stride=32), **{"tile_size": None, **job})
+    assert (recipe.tile_size, recipe.halo) == (tile, job["halo"])
+
+
+def test_a_network_of_one_size_alone_has_no_room_for_a_wide_halo() -> None:
+    with pytest.raises(ConfigError, match="halo 128 leaves no core in tile_size 256"):
+        made(make_package(size_hw=(256, 256)), make_facts(stride=32), tile_size=None, halo=128)

@@ -175,3 +175,13 @@ def test_the_looser_gate_that_is_named_takes_what_was_refused(found: Agreement) 
     said = looser(Trial(engine="openvino", precision="fp32", agreement=found))
     equal, iou = (float(word.partition(": ")[2].rstrip("}")) for word in said[6:].split(", "))
     assert shortfall(found, Gate(equal_pixels=equal, iou=iou), exact=True) is None
+
+
+def test_a_gate_that_takes_another_network_is_no_advice() -> None:
+    far = Agreement(pixels=10_000, equal=8_226)
+    wrong = Trial(
+        engine="openvino", precision="bf16", tiles_per_second=99.0, agreement=far, reason="17.7 % are other"
+    )
+    lines = describe_bench(bench_of(trials=(*TRIALS, wrong), untried=()))
+    assert any(line.endswith("x as fast, and calls 17.7% of the pixels otherwise") for line in lines)
+    assert not any("0.8" in line and "takes it" in line for line in lines)

@@ -18,7 +18,7 @@ from batchseg.models.reading import read_model
 from batchseg.predict import course as course_module
 from batchseg.predict import engine_choice as choice_module
 from batchseg.predict.choice import Choice
-from batchseg.predict.engine_choice import asked_for, choose, is_open
+from batchseg.predict.engine_choice import asked_for, choose, is_open, try_engines
 from batchseg.predict.halo import HaloFigure
 from batchseg.predict.remembered import recall_choice, remember_halos
 from batchseg.predict.trial import Occasion
@@ -244,7 +244,7 @@ def test_where_every_source_is_one_tile_no_halo_matters(tmp_path: Path, own_cach
 
 
 def test_a_network_that_no_halo_serves_has_seams_and_no_warning(tmp_path: Path, own_cache: Path) -> None:
-    config, recipe, occasion = job_of(tmp_path)
+    config, recipe, occasion = job_of(tmp_path, tile_size=256)
     table = (HaloFigure(halo=16, pixels=10_000, changed=300, probability=0.4),)
     remember_halos(recipe, table)
     said: list[str] = []
@@ -252,7 +252,7 @@ def test_a_network_that_no_halo_serves_has_seams_and_no_warning(tmp_path: Path, 
     assert choice is not None
     assert not choice.narrow
     assert said == [choice.seams]
-    assert said[0].startswith("about 3.0 % of the pixels depend on where tiles lie; no halo ends that")
+    assert said[0].startswith("about 3.0 % of the pixels depend on where tiles lie, as 0.01 Mpx of the")
 
 
 def test_where_no_source_gives_a_tile_the_run_says_why_and_not_the_trials(tmp_path: Path, own_cache) -> None:
@@ -357,3 +357,29 @@ def test_where_the_models_own_engine_fails_on_tiles_the_run_goes_on_without_tria
     assert chosen == recipe
     assert choice is not None
     assert choice.trials == ()
+
+
+def test_a_plan_warns_of_a_small_tile_that_is_named_where_halos_are_known(
+    tmp_path: Path, own_cache: Path
+) -> None:
+    config, recipe, occasion = job_of(tmp_path, engine="auto", halo=None)
+    plan = dataclasses.replace(occasion, tries=False)
+    assert choose(config, recipe, None, plan, say=never) == (recipe, None)
+    remember_halos(recipe, (HaloFigure(halo=16, pixels=10_000, changed=300, probability=0.4),))
+    said: list[str] = []
+    choose(config, recipe, None, plan, say=said.append)
+    assert said[0].startswith("warning: about 3.0 % of the pixels depend on where tiles lie")
+    assert said[0].endswith("tiles of 64 show it less than usual ones: more than that may be wrong")
+
+
+def test_a_bench_may_take_the_place_of_what_was_chosen_before(tmp_path: Path, own_cache: Path) -> None:
+    config, recipe, occasion = job_of(tmp_path, engine="auto")
+    config = dataclasses.replace(config, gate=Gate(tiles=2, seconds=0.1, budget=0.5))
+    assert recall_choice(config, recipe, ((700, 700),), 1) is None
+    found = try_engines(config, recipe, occasion, say=quiet, remember=True)
+    choice = recall_choice(config, recipe, ((700, 700),), 1)
+    assert choice is not None
+    assert (choice.engine, choice.precision) == (found.chosen.engine, found.chosen.precision)
+    said: list[str] = []
+    choose(config, recipe, None, occasion, say=said.append)
+    assert said[0] == "as trials of an earlier output chose on this machine"

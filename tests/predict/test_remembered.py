@@ -175,3 +175,14 @@ def test_sources_of_about_one_size_are_of_one_class() -> None:
     assert size_class(((512, 512),)) != size_class(((513, 900),))
     assert size_class(((7000, 7000),)) == size_class(((5000, 8192),)) != size_class(((9000, 9000),))
     assert size_class(()) == "0"
+
+
+def test_a_table_of_fewer_pixels_takes_no_others_place() -> None:
+    def table(pixels: int) -> tuple[HaloFigure, ...]:
+        return (HaloFigure(halo=16, pixels=pixels, changed=pixels // 2, probability=0.5),)
+
+    assert remember_halos(RECIPE, table(1000)) == 0
+    assert remember_halos(RECIPE, table(100)) == 1000
+    assert recall_halos(RECIPE) == table(1000)
+    assert remember_halos(RECIPE, table(5000)) == 0
+    assert recall_halos(RECIPE) == table(5000)
