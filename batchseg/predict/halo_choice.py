@@ -68,7 +68,7 @@ def with_halo(config: JobConfig, recipe: Recipe, table: Sequence[HaloFigure]) ->
 
 
 def seams_of(recipe: Recipe, table: Sequence[HaloFigure]) -> tuple[str, bool]:
-    """What the recipe's halo leaves of seams, in words, and whether another, or a larger tile, would leave less.
+    """What the recipe's halo leaves of seams, in words, and whether another or a larger tile leaves less.
 
     Args:
         recipe: as it runs.
