@@ -1,5 +1,6 @@
 """Crops of a job's sources on their way to other processes, and the tiles that lie in them."""
 
+import math
 import pickle
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -108,9 +109,11 @@ def choose_tiles(tiles: Sequence[TileAt], counts: dict[TileAt, dict[int, int]], 
 
 
 def in_time(items: Iterable[Any], seconds: float, at_least: int = 1) -> Iterator[Any]:
-    """As many as there is time for."""
-    until = time.monotonic() + seconds
+    """As many as there is time for; what the first one takes, which plans and compiles, is not counted."""
+    until = math.inf
     for number, item in enumerate(items):
-        if number >= at_least and time.monotonic() > until:
+        if number == 1:
+            until = time.monotonic() + seconds
+        if number >= at_least and time.monotonic() >= until:
             return
         yield item

@@ -112,9 +112,10 @@ def survey(question: Question, folder: str, meeting: Meeting) -> Survey:
         Exception: whatever the engine raises.
     """
     silence_stdout()
+    base = peak_bytes()
     loaded, recipe = load_crops(folder), question.recipe
     crops, scorer = loaded[: question.own], Scorer(recipe)
-    side, sides = _side(question, scorer, crops, meeting)
+    side, sides = _side(question, scorer, crops, base, meeting)
     halo, found = recipe.halo, side
     if question.settled and not _is_in_time(question, side, meeting.count):
         side = usual_side(recipe, halo)
@@ -175,9 +176,9 @@ def _in_order(answered: Iterable[Answered]) -> tuple[Answered, ...]:
 
 
 def _side(
-    question: Question, scorer: Scorer, crops: Sequence[Sample], meeting: Meeting
+    question: Question, scorer: Scorer, crops: Sequence[Sample], base: int, meeting: Meeting
 ) -> tuple[int, tuple[TileFigure, ...]]:
-    """The side of tiles."""
+    """The side of tiles; `base` is what the process took before it had a network."""
     recipe, halo = question.recipe, question.recipe.halo
     if not question.open_tile:
         return recipe.tile_size, ()
@@ -212,7 +213,7 @@ def _side(
     if others and not scorer.largest:
         scorer.output(centre(crops[0].pixels, usual), crops[0])
     seen, taken = (max(each) for each in zip(*meeting.exchange("memory", _memory(scorer)), strict=True))
-    figures = (first, *(_fits(one, seen, room, taken) for one in others))
+    figures = (first, *(_fits(one, seen, room, base, taken) for one in others))
     return best([one for one in figures if one.reason is None]).tile_size, figures
 
 
@@ -231,16 +232,17 @@ def _memory(scorer: Scorer) -> tuple[int, int]:
     return scorer.largest, peak_bytes()
 
 
-def _fits(figure: TileFigure, seen: int, room: float, taken: float) -> TileFigure:
+def _fits(figure: TileFigure, seen: int, room: float, base: float, taken: float) -> TileFigure:
     """A side that would take more than its share of the machine's memory is not taken.
 
     Args:
         figure: of the side.
         seen: the side that was seen to take `taken`.
         room: bytes for one predictor.
-        taken: bytes that a process took so far.
+        base: bytes that a process took without a network.
+        taken: bytes that it took so far.
     """
-    expected = taken * max(1.0, (figure.tile_size / max(1, seen)) ** 2)
+    expected = base + (taken - base) * max(1.0, (figure.tile_size / max(1, seen)) ** 2)
     if figure.reason is None and expected > room:
         return replace(figure, reason=f"takes {expected / 2**30:.1f} GiB a predictor")
     return figure

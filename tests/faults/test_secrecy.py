@@ -19,8 +19,8 @@ ALLOWED = {
     ("predict/calibrate.py", "pickle"): "tiles of trials, in the run's own folder, closed to others",
     ("predict/fleet.py", "pickle"): "what processes of one trial tell each other, in the same folder",
     ("predict/fleet.py", "pickle.loads"): "the same",
-    ("predict/survey.py", "pickle"): "scales of the crops of trials, in the same folder",
-    ("predict/survey.py", "pickle.loads"): "the same",
+    ("predict/crop_tiles.py", "pickle"): "scales of the crops of trials, in the same folder",
+    ("predict/crop_tiles.py", "pickle.loads"): "the same",
     ("system/yaml_text.py", "yaml.load"): "with a SafeLoader that refuses equal keys and aliases of aliases",
 }
 

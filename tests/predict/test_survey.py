@@ -40,23 +40,25 @@ def test_speed_is_of_calls_after_all_have_met() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seen", "taken", "reason"),
+    ("seen", "base", "taken", "reason"),
     [
-        (512, 100, None),
-        (512, 300, "takes 1.2 GiB a predictor"),
-        (1280, 300, None),  # as a halo was looked for
-        (1280, 600, "takes 0.6 GiB a predictor"),
+        (512, 0, 100, None),
+        (512, 0, 300, "takes 1.2 GiB a predictor"),
+        (512, 250, 300, None),  # most of it is no tile's
+        (1280, 0, 300, None),
+        (1280, 0, 600, "takes 0.6 GiB a predictor"),
     ],
 )
-def test_a_side_that_takes_more_than_its_share_of_memory_is_out(seen, taken, reason) -> None:
+def test_a_side_that_takes_more_than_its_share_of_memory_is_out(seen, base, taken, reason) -> None:
     figure = TileFigure(tile_size=1024, work=1.2)
-    assert survey_module._fits(figure, seen, 500 * 2**20, taken * 2**20).reason == reason
+    assert survey_module._fits(figure, seen, 500 * 2**20, base * 2**20, taken * 2**20).reason == reason
 
 
 @pytest.fixture
 def aloud(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process of its own would fall silent."""
+    """A process of its own would fall silent, and take little memory."""
     monkeypatch.setattr(survey_module, "silence_stdout", lambda: None)
+    monkeypatch.setattr(survey_module, "peak_bytes", lambda: 2**26)
 
 
 def alone(folder: Path) -> Meeting:
@@ -103,7 +105,7 @@ def test_with_a_halo_that_is_enough_the_side_with_the_least_work_is_taken_unseen
         expected = whole.classes[core.row_off : core.row_stop, core.col_off : core.col_stop]
         np.testing.assert_array_equal(one.labels.classes[: core.height, : core.width], expected)
     assert found.tiles_per_second > 0
-    assert found.memory > 2**20
+    assert found.memory == 2**26
 
 
 def padded(pixels: np.ndarray) -> np.ndarray:
