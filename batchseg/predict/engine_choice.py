@@ -38,7 +38,7 @@ ENGINES: tuple[EngineName, ...] = get_args(EngineName)
 WORK_SHARE = 0.05
 """Of the estimated work that trials may take, where that is more than `gate: budget`."""
 
-HALO_SHARE, SIDES_SHARE = 1 / 2, 1 / 3
+HALO_SHARE, SIDES_SHARE = 1 / 2, 1 / 2
 """Of that time may the halo take, and of what is left the side of tiles; else the usual ones are taken."""
 
 STARTS = 6.0

@@ -63,7 +63,7 @@ def known_halos(recipe: Recipe, sources: Sequence[Source], *, workers: int, seco
         recipe: of the job.
         sources: whose pixels are taken; none: nothing is measured.
         workers: processes at work at the same time.
-        seconds: that it may take, as far as the probe tile tells.
+        seconds: that it may take, as far as the probe tile tells; in the second half no image is begun.
 
     Raises:
         ModelError: the network fails.
@@ -86,7 +86,7 @@ def known_halos(recipe: Recipe, sources: Sequence[Source], *, workers: int, seco
     if not crops:
         return Halos(why=f"no image has the {math.ceil(shape.side / 2)} pixels a side that show it")
     halos = halos_to_try(recipe, shape)
-    table = measured(recipe, shape, crops, halos, workers=workers, seconds=seconds)
+    table = measured(recipe, shape, crops, halos, workers=workers, seconds=seconds / 2)
     if table and not is_proof(table):
         return Halos(why="the images that were looked at show one class")
     if is_quick and enough(table) is None:  # a wider one may be

@@ -303,13 +303,13 @@ def test_an_output_that_trusted_a_named_engine_goes_on_and_says_so() -> None:
     ("job", "seconds", "enough", "expected"),
     [
         # Three sides cover 1,536 pixels each, in tiles of 64 with cores of 32, of a millisecond.
-        ({}, 21.0, False, (True, True)),
-        ({}, 20.0, False, (True, False)),
+        ({}, 14.0, False, (True, True)),
+        ({}, 13.5, False, (True, False)),
         ({}, 1.0, True, (True, True)),  # a halo that is enough leaves nothing to compare
         ({"tile_size": 64}, 1.0, False, (False, True)),
     ],
 )
-def test_sides_are_compared_where_a_third_of_the_time_is_enough(
+def test_sides_are_compared_where_half_of_the_time_is_enough(
     job, seconds, enough, expected, tmp_path, own_cache
 ):
     config, recipe, occasion = job_of(tmp_path, **{"tile_size": None, "halo": None, "engine": "auto", **job})
