@@ -113,7 +113,7 @@ def test_an_interpreter_that_dies_shows_its_last_words(tmp_path: Path, config: P
         export_model(config, None, tmp_path / "out", random_weights=True, python=str(dying))
     lines = str(caught.value).splitlines()
     assert lines[-1].strip() == "out of memory"
-    assert len(lines) == 1 + export_paddleseg.LOG_LINES
+    assert len(lines) == 1 + other_python.LOG_LINES
 
 
 ORACLE = """
