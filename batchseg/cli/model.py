@@ -7,6 +7,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from batchseg.cli.model_calibrate import add_calibrate_action
 from batchseg.cli.model_trials import add_trial_actions
 from batchseg.cli.terminal import Answer, Say, Streams, json_lines
 from batchseg.errors import ModelError
@@ -57,6 +58,7 @@ def add_model_commands(commands: Any, job: argparse.ArgumentParser) -> None:
 
     _add_export(actions)
     _add_import(actions)
+    add_calibrate_action(actions, job)
 
 
 def _add_export(actions: Any) -> None:
