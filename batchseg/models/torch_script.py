@@ -183,7 +183,12 @@ def _export_program(torch: Any, program: Any, tile: Any, shape: list[int], reque
 
 
 def _last_line(error: BaseException) -> str:
+    """What an error says: the summary of torch's exporter, else the last line that is no remark on it."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    for line in lines:
+        if line.startswith("<class "):
+            return line.removeprefix("<class ").replace("'", "").replace(">", "")[:300]
+    lines = [line for line in lines if not line.startswith("(")]
     return lines[-1][:300] if lines else type(error).__name__
 
 

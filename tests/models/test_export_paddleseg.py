@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from batchseg.errors import ConfigError, ModelError
-from batchseg.models import export_paddleseg
+from batchseg.models import other_python
 from batchseg.models.export_paddleseg import PYTHON_VARIABLE, describe_exported, export_model, find_python
 from batchseg.models.reading import read_model
 
