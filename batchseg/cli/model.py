@@ -7,6 +7,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from batchseg.cli.model_calibrate import add_calibrate_action
 from batchseg.cli.model_trials import add_trial_actions
 from batchseg.cli.terminal import Answer, Say, Streams, json_lines
 from batchseg.errors import ModelError
@@ -18,7 +19,7 @@ from batchseg.models.transforms import DEFAULT_MEAN, DEFAULT_STD
 def add_model_commands(commands: Any, job: argparse.ArgumentParser) -> None:
     """Add `model` and what is below it; each sets `action`."""
     model = commands.add_parser(
-        "model", help="inspect, try, bake, encrypt or export a model", allow_abbrev=False
+        "model", help="inspect, try, bake, encrypt, export or import a model", allow_abbrev=False
     )
     actions = model.add_subparsers(required=True, metavar="ACTION")
 
@@ -56,6 +57,8 @@ def add_model_commands(commands: Any, job: argparse.ArgumentParser) -> None:
     key.set_defaults(action=_key)
 
     _add_export(actions)
+    _add_import(actions)
+    add_calibrate_action(actions, job)
 
 
 def _add_export(actions: Any) -> None:
@@ -86,6 +89,23 @@ def _add_export(actions: Any) -> None:
     )
     export.add_argument("--python", metavar="PATH", help="the Python interpreter that has PaddleSeg")
     export.set_defaults(action=_export)
+
+
+def _add_import(actions: Any) -> None:
+    imported = actions.add_parser(
+        "import", help="make a package of a PyTorch network (TorchScript or .pt2)", allow_abbrev=False
+    )
+    imported.add_argument("network", type=Path, metavar="NET.pt", help="TorchScript, or a .pt2")
+    imported.add_argument("folder", type=Path, metavar="FOLDER", help="a new folder")
+    imported.add_argument(
+        "--input-shape",
+        type=int,
+        nargs=4,
+        metavar=("N", "C", "H", "W"),
+        help="shape of the input; -1 leaves a size free",
+    )
+    imported.add_argument("--python", metavar="PATH", help="the Python interpreter that has torch")
+    imported.set_defaults(action=_import)
 
 
 def _inspect(arguments: argparse.Namespace, streams: Streams, say: Say) -> Answer:
@@ -145,6 +165,16 @@ def _export(arguments: argparse.Namespace, streams: Streams, say: Say) -> Answer
         settings=arguments.settings,
     )
     return Answer(describe_exported(exported))
+
+
+def _import(arguments: argparse.Namespace, streams: Streams, say: Say) -> Answer:
+    from batchseg.models.import_torch import describe_imported, import_model
+
+    streams.take()
+    imported = import_model(
+        arguments.network, arguments.folder, python=arguments.python, input_shape=arguments.input_shape
+    )
+    return Answer(describe_imported(imported))
 
 
 ORIGINS = {

@@ -4,22 +4,17 @@ PaddleSeg runs in an interpreter of its own (`paddleseg_script.py`): paddleseg 2
 code is for numpy 1, and batchseg needs numpy 2.
 """
 
-import contextlib
 import importlib.util
-import json
 import os
-import shutil
-import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from batchseg.errors import ConfigError, ModelError
+from batchseg.errors import ConfigError
+from batchseg.models.other_python import Script, check_new, program_at, run_script, staging_beside
 from batchseg.models.reading import read_model
-from batchseg.system.json_text import parse_json
 
 PYTHON_VARIABLE = "BATCHSEG_PADDLESEG_PYTHON"
 """Environment: the interpreter that has PaddleSeg."""
@@ -29,9 +24,6 @@ REQUIREMENTS = Path(__file__).with_name("paddleseg-requirements.txt")
 
 TIMEOUT = 1800.0
 """Seconds; the largest network tried (DeepLabV3P, ResNet50) takes 10."""
-
-LOG_LINES = 15
-"""Of a failed export's log, in the message."""
 
 SEED = 1
 """Of random weights, so that two exports of one config give the same network."""
@@ -87,10 +79,10 @@ def export_model(
         ModelError: the weights are another network's, the network cannot be exported, or batchseg cannot
             read what was written.
     """
-    _check_output(output)
+    check_new(output)
     _check_arguments(config, weights, settings, input_shape=input_shape, random_weights=random_weights)
     interpreter = find_python(python)
-    with _staging_beside(output) as staging:
+    with staging_beside(output) as staging:
         package = staging / "package"
         package.mkdir()
         request = _request(
@@ -101,7 +93,7 @@ def export_model(
             input_shape=input_shape,
             settings=settings,
         )
-        answer = _run_paddleseg(interpreter, request, staging)
+        answer = run_script(_script(), interpreter, request, staging)
         digest = read_model(str(package)).digest
         package.rename(output)
     return ExportedModel(
@@ -115,21 +107,6 @@ def export_model(
         digest=digest,
         notes=tuple(answer["notes"]),
     )
-
-
-@contextlib.contextmanager
-def _staging_beside(output: Path) -> Iterator[Path]:
-    """A folder on the output's own disk, so that what is made in it can be renamed into place."""
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
-    except OSError as e:
-        msg = f"cannot write {output}: {e.strerror}"
-        raise ConfigError(msg) from e
-    try:
-        yield staging
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
 
 
 def _request(
@@ -178,12 +155,6 @@ def _check_arguments(
         raise ConfigError(msg)
 
 
-def _check_output(output: Path) -> None:
-    if output.exists() or output.is_symlink():
-        msg = f"{output} exists; name a folder that does not"
-        raise ConfigError(msg)
-
-
 def find_python(named: str | None = None, *, environment: Mapping[str, str] = os.environ) -> str:
     """The interpreter that has PaddleSeg.
 
@@ -192,11 +163,7 @@ def find_python(named: str | None = None, *, environment: Mapping[str, str] = os
     """
     for source, value in (("--python", named), (PYTHON_VARIABLE, environment.get(PYTHON_VARIABLE))):
         if value:
-            found = shutil.which(value)
-            if found is None:
-                msg = f"{source}: {value} is no program; expected the Python interpreter that has PaddleSeg"
-                raise ConfigError(msg)
-            return found
+            return program_at(source, value, "PaddleSeg")
     if importlib.util.find_spec("paddleseg") and importlib.util.find_spec("paddle"):
         return sys.executable
     msg = "PaddleSeg is not installed beside batchseg."
@@ -213,53 +180,8 @@ def how_to_install() -> tuple[str, ...]:
     )
 
 
-def _run_paddleseg(python: str, request: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """What the script answers; what Paddle prints is shown only if there is no answer."""
-    asked, answered, log = folder / "request.json", folder / "answer.json", folder / "log"
-    asked.write_text(json.dumps(request), encoding="utf-8")
-    # A copy, alone in its folder: Python looks for modules beside a script first, and would find ours.
-    script = shutil.copyfile(SCRIPT, folder / SCRIPT.name)
-    with log.open("wb") as stream:
-        try:
-            process = subprocess.run(  # noqa: S603  the user's interpreter, and our own script
-                [python, "-W", "ignore", str(script), str(asked), str(answered)],
-                stdin=subprocess.DEVNULL,
-                stdout=stream,
-                stderr=subprocess.STDOUT,
-                env=_environment(),
-                timeout=TIMEOUT,
-                check=False,
-            )
-            ending = f"ended with status {process.returncode}"
-        except subprocess.TimeoutExpired:
-            ending = f"gave no answer within {TIMEOUT:.0f} s"
-        except OSError as e:
-            msg = f"cannot run {python}: {e.strerror}"
-            raise ConfigError(msg) from e
-    answer = _answer(answered)
-    if answer is None:
-        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_LINES:]
-        msg = f"PaddleSeg in {python} {ending}, without an answer"
-        raise ModelError(msg, *(f"    {line}" for line in lines))
-    if answer.get("cause") == "environment":
-        msg = f"{python}: {answer['error']}"
-        raise ConfigError(msg, *how_to_install())
-    if "error" in answer:
-        raise (ConfigError if answer["cause"] == "config" else ModelError)(answer["error"])
-    return answer
-
-
-def _environment() -> dict[str, str]:
-    """Of another interpreter: what points this one to its packages would lead that one astray."""
-    return {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
-
-
-def _answer(path: Path) -> dict[str, Any] | None:
-    try:
-        answer = parse_json(path.read_bytes())
-    except (OSError, ValueError):
-        return None
-    return answer if isinstance(answer, dict) else None
+def _script() -> Script:
+    return Script(path=SCRIPT, library="PaddleSeg", how_to_install=how_to_install(), timeout=TIMEOUT)
 
 
 def describe_exported(exported: ExportedModel) -> list[str]:

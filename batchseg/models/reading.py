@@ -29,6 +29,8 @@ from batchseg.system.excerpt import excerpt
 FORMATS: dict[str, Format] = {".json": "pir", ".pdmodel": "pdmodel", ".onnx": "onnx"}
 """By suffix; where a folder holds several, the first is taken: deploy.yaml says .pdmodel in any case."""
 
+TORCH_FILES = frozenset((".pt", ".pth", ".pt2", ".torchscript", ".ckpt"))
+
 DTYPES = ("float32", "float16", "uint8")
 
 Decrypt = Callable[[Path], bytes]
@@ -64,6 +66,12 @@ def read_model(path: str, *, layout: Layout | None = None, decrypt: Decrypt | No
 def _read(path: str, layout: Layout | None, decrypt: Decrypt | None) -> ModelPackage:
     given = Path(path)
     folder = given.parent if _suffix(given) == ".onnx" else given
+    if given.is_file() and given.suffix in TORCH_FILES:
+        msg = (
+            f"model: {path} is a file of PyTorch. `batchseg model import {path} FOLDER` makes a package of "
+            f"TorchScript and .pt2, in an environment of its own with torch; give that folder"
+        )
+        raise ModelError(msg)
     if not (given.is_dir() or (given.is_file() and folder != given)):
         what = "is a file; give its folder" if given.is_file() else "does not exist"
         msg = (

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from batchseg.errors import ConfigError, ModelError
-from batchseg.models import export_paddleseg
+from batchseg.models import other_python
 from batchseg.models.export_paddleseg import PYTHON_VARIABLE, describe_exported, export_model, find_python
 from batchseg.models.reading import read_model
 
@@ -113,7 +113,7 @@ def test_an_interpreter_that_dies_shows_its_last_words(tmp_path: Path, config: P
         export_model(config, None, tmp_path / "out", random_weights=True, python=str(dying))
     lines = str(caught.value).splitlines()
     assert lines[-1].strip() == "out of memory"
-    assert len(lines) == 1 + export_paddleseg.LOG_LINES
+    assert len(lines) == 1 + other_python.LOG_LINES
 
 
 ORACLE = """
