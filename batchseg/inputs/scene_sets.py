@@ -1,7 +1,7 @@
 """Scenes of several files: by a pattern per band, by a manifest's columns, by a STAC item collection."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -9,14 +9,15 @@ from urllib.parse import urljoin
 
 from batchseg.inputs.left_out import LeftOut, rows_left_out, scenes_unseen
 from batchseg.inputs.manifest import member_uri, path_in, read_rows, unit_of
-from batchseg.inputs.metadata import metadata_files, stac_bands
+from batchseg.inputs.metadata import stac_bands
+from batchseg.inputs.metadata_places import MetadataPlaces
 from batchseg.inputs.selection import selected_files
 from batchseg.inputs.sidecars import Beside, Folders, is_sidecar, sidecars
 from batchseg.inputs.source import BandMetadata
 from batchseg.inputs.text_lists import OddLines
 from batchseg.job.settings import SceneSet
-from batchseg.system import fetch, listing
-from batchseg.system.file_info import FileInfo, file_info, file_infos
+from batchseg.system import fetch
+from batchseg.system.file_info import FileInfo, file_infos
 from batchseg.system.json_text import parse_json
 from batchseg.system.location import unreadable
 
@@ -85,7 +86,7 @@ def _by_patterns(given: SceneSet, output: str, left_out: LeftOut, *, allow_vrt: 
         # As for one pattern that matches nothing: an unmounted disk must not quarantine a whole archive.
         msg = f"nothing matches {empty[0]}, other bands have files; check it, and that its disk is mounted"
         raise ValueError(msg)
-    metadata = _Metadata([pattern.replace("{scene}", "*") for _, pattern in given.patterns])
+    metadata = MetadataPlaces([pattern.replace("{scene}", "*") for _, pattern in given.patterns])
     names = sorted(set().union(*found))
     if len(left_out.closed) > closed:
         # Its results stay: nobody knows whether it lacks a file.
@@ -168,7 +169,7 @@ def _by_manifest(given: SceneSet, left_out: LeftOut, *, allow_vrt: bool) -> Iter
     columns = [*given.columns, *([given.id_column] if given.id_column else [])]
     odd = OddLines()
     rows = read_rows(given.path, columns, odd, paths=given.columns)
-    folders, metadata = Folders(allow_vrt=allow_vrt), _Metadata([])
+    folders, metadata = Folders(allow_vrt=allow_vrt), MetadataPlaces()
     nameless = []
     for number, row in rows:
         cells = [path_in(row, column, number) for column in given.columns]
@@ -196,7 +197,7 @@ def _by_manifest(given: SceneSet, left_out: LeftOut, *, allow_vrt: bool) -> Iter
 
 def _by_items(given: SceneSet, left_out: LeftOut, *, allow_vrt: bool) -> Iterator[SceneFiles]:
     document = parse_json(fetch.read_bytes(given.path))
-    folders, metadata = Folders(allow_vrt=allow_vrt), _Metadata([])
+    folders, metadata = Folders(allow_vrt=allow_vrt), MetadataPlaces()
     for item in _items(document, given.path, left_out):
         try:
             base = _base(item, given.path)
@@ -259,7 +260,7 @@ def _listed_scene(
     where: str,
     absent: str,
     sidecars_of: Callable[[str], list[FileInfo]],
-    metadata: "_Metadata",
+    metadata: MetadataPlaces,
     said: Sequence[tuple[BandMetadata, ...]] = (),
 ) -> SceneFiles:
     """A scene by (what it is called, URI) of its files; no URI: the listing names no file for it."""
@@ -288,7 +289,7 @@ def _scene(
     rasters: Sequence[FileInfo],
     extra: Sequence[FileInfo],
     sidecars_of: Callable[[str], list[FileInfo]],
-    metadata: "_Metadata",
+    metadata: MetadataPlaces,
     problem: str,
     said: Sequence[tuple[BandMetadata, ...]] = (),
 ) -> SceneFiles:
@@ -306,22 +307,3 @@ def _scene(
         said=tuple(said) if any(said) else (),
         problem=problem,
     )
-
-
-class _Metadata:
-    """Metadata files of rasters: by one glob where the patterns show where they lie, else one by one."""
-
-    def __init__(self, globs: Iterable[str]) -> None:
-        self._known: dict[str, FileInfo | None] = {}
-        wanted = {candidate for glob in globs for candidate in metadata_files(glob)}
-        self._complete = bool(wanted)
-        for candidate in sorted(wanted):
-            self._known |= {info.uri: info for info in listing.list_files(candidate)}
-
-    def of(self, raster: str) -> FileInfo | None:
-        candidates = metadata_files(raster)
-        if not self._complete:
-            for uri in candidates:
-                if uri not in self._known:
-                    self._known[uri] = file_info(uri)
-        return next((info for uri in candidates if (info := self._known.get(uri))), None)
