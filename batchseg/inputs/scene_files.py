@@ -18,8 +18,9 @@ from batchseg.inputs.ids import common_folder, is_manifest, literal_prefix
 from batchseg.inputs.left_out import LeftOut
 from batchseg.inputs.manifest import absolute, paths_of
 from batchseg.inputs.metadata_places import MetadataPlaces
+from batchseg.inputs.one_scene import SceneFiles
 from batchseg.inputs.scene_rows import file_rows, set_rows
-from batchseg.inputs.scene_sets import SceneFiles, list_scenes, literal_folder
+from batchseg.inputs.scene_sets import list_scenes, literal_folder
 from batchseg.inputs.sidecars import Folders
 from batchseg.inputs.source import Column
 from batchseg.inputs.source import compute as pc

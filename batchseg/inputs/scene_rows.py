@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from batchseg.inputs.found import FOUND, Clock, texts
 from batchseg.inputs.ids import in_utf8
-from batchseg.inputs.scene_sets import SceneFiles
+from batchseg.inputs.one_scene import SceneFiles
 from batchseg.inputs.source import BandMetadata, Column, Said, Source
 from batchseg.inputs.source import compute as pc
 from batchseg.job.settings import JobConfig, SceneSet

@@ -178,9 +178,11 @@ def _input(given: schema_parts.Input, folder: Path) -> str | SceneSet:
     if given.bands is not None:
         patterns = tuple((name, absolute(pattern, folder)) for name, pattern in given.bands.items())
         return SceneSet(kind="bands", patterns=patterns, resampling=given.resampling)
+    kind = given.preset or ("stac" if given.stac is not None else "manifest")
+    path = given.landsat or given.sentinel2 or given.stac or given.manifest or ""
     return SceneSet(
-        kind="stac" if given.stac is not None else "manifest",
-        path=absolute(given.stac or given.manifest or "", folder),
+        kind=kind,
+        path=absolute(path, folder),
         columns=tuple(given.assets or given.columns or ()),
         id_column=given.id,
         resampling=given.resampling,

@@ -6,6 +6,7 @@ from conftest import SHARED
 from entities import MULTIPLIED, with_entities
 from hypothesis import given
 from hypothesis import strategies as st
+from mtl_forms import FORMS, MTL
 
 from batchseg.errors import SourceError, SourceIOError
 from batchseg.inputs.metadata import S2_BANDS, metadata_files, read_metadata, stac_bands
@@ -105,43 +106,6 @@ def test_entities_of_metadata_open_no_file_and_do_not_multiply(tmp_path, entity)
 def test_metadata_that_the_storage_does_not_give_are_tried_again(tmp_path):
     with pytest.raises(SourceIOError):
         read_metadata(str(tmp_path / "MTD_MSIL2A.xml"), IMAGE)
-
-
-MTL = {
-    "IMAGE_ATTRIBUTES": {"SPACECRAFT_ID": "LANDSAT_8", "SENSOR_ID": "OLI_TIRS"},
-    "LEVEL2_SURFACE_REFLECTANCE_PARAMETERS": {
-        "REFLECTANCE_MULT_BAND_4": "2.75e-05",
-        "REFLECTANCE_ADD_BAND_4": "-0.2",
-    },
-    "LEVEL1_RADIOMETRIC_RESCALING": {
-        "REFLECTANCE_MULT_BAND_4": "2.0000E-05",
-        "REFLECTANCE_ADD_BAND_4": "-0.100000",
-        "RADIANCE_MULT_BAND_10": "3.3420E-04",
-    },
-}
-
-
-def as_json(groups: dict) -> str:
-    return json.dumps({"LANDSAT_METADATA_FILE": groups})
-
-
-def as_xml(groups: dict) -> str:
-    inside = "".join(
-        f"<{name}>{''.join(f'<{key}>{value}</{key}>' for key, value in group.items())}</{name}>\n"
-        for name, group in groups.items()
-    )
-    return f'<?xml version="1.0"?>\n<LANDSAT_METADATA_FILE>{inside}</LANDSAT_METADATA_FILE>'
-
-
-def as_text(groups: dict) -> str:
-    lines = ["GROUP = LANDSAT_METADATA_FILE"]
-    for name, group in groups.items():
-        quoted = [f"    {k} = " + (f'"{v}"' if v.startswith("L") else v) for k, v in group.items()]
-        lines += [f"  GROUP = {name}", *quoted, f"  END_GROUP = {name}"]
-    return "\n".join([*lines, "END_GROUP = LANDSAT_METADATA_FILE", "END", ""])
-
-
-FORMS = {"json": as_json, "xml": as_xml, "txt": as_text}
 
 
 @pytest.mark.parametrize("ending", FORMS)
@@ -275,19 +239,3 @@ def test_real_metadata_of_landsat_say_the_same_in_either_form(ending):
                 said = read_metadata(str(file), raster)
                 assert (said.scale, said.offset) == (float(values["MULT"]), float(values["ADD"]))
                 assert said.spacecraft == "LANDSAT_8 OLI_TIRS"
-
-
-def test_metadata_are_found_in_any_case_of_letters_and_the_first_form_counts(tmp_path):
-    product = tmp_path / "product"
-    raster = product / INSIDE
-    raster.parent.mkdir(parents=True)
-    assert MetadataPlaces().of(str(raster)) is None
-    (product / "mtd_MsiL2a.XML").write_text(mtd("2A", {}))
-    glob = f"{tmp_path}/*/GRANULE/*/IMG_DATA/R10m/*_B04_10m.jp2"
-    for places in (MetadataPlaces(), MetadataPlaces([glob])):
-        assert places.of(str(raster)).uri == str(product / "mtd_MsiL2a.XML")
-    band = tmp_path / f"{LANDSAT}_SR_B4.TIF"
-    for ending in ("txt", "xml", "json"):
-        (tmp_path / f"{LANDSAT}_MTL.{ending}").write_text(FORMS[ending](MTL))
-        for places in (MetadataPlaces(), MetadataPlaces([f"{tmp_path}/*_SR_B4.TIF"])):
-            assert places.of(str(band)).uri.endswith(f"_MTL.{ending}")

@@ -1,0 +1,198 @@
+import shutil
+from pathlib import Path
+
+import fsspec
+import pytest
+from factories import find_sources, make_config
+from product_trees import L1C, L2A, OLI, TM, landsat, sentinel2
+
+from batchseg.errors import ConfigError
+from batchseg.inputs.left_out import LeftOut
+from batchseg.inputs.scene_rows import current_tag
+from batchseg.inputs.source import Source
+from batchseg.job.settings import SceneSet
+
+NUMBERS = dict.fromkeys(f"SR_B{n}" for n in range(1, 8))
+BANDS = {**dict.fromkeys(f"{b}_10m" for b in ("B02", "B03", "B04", "B08")), "B11_20m": None, "B04_20m": None}
+
+
+def products(kind: str, path: Path | str, *assets: str, **changes) -> dict[str, Source]:
+    given = SceneSet(kind=kind, path=str(path), columns=assets)
+    sources, _ = find_sources(make_config(inputs=((None, given),), **changes), {})
+    return {source.source_id: source for source in sources}
+
+
+def names(source: Source) -> list[str]:
+    return [uri.rpartition("/")[2] for uri in source.rasters]
+
+
+def make_config_of(given: SceneSet):
+    return make_config(inputs=((None, given),))
+
+
+def test_landsats_numbers_are_those_of_each_satellite(tmp_path):
+    landsat(tmp_path / "2011" / TM, TM, NUMBERS)
+    landsat(tmp_path / "2018" / OLI, OLI, NUMBERS)
+    found = products("landsat", tmp_path, "blue", "nir08", "swir22")
+    assert {name: names(source) for name, source in found.items()} == {
+        TM: [f"{TM}_SR_B1.TIF", f"{TM}_SR_B4.TIF", f"{TM}_SR_B7.TIF"],
+        OLI: [f"{OLI}_SR_B2.TIF", f"{OLI}_SR_B5.TIF", f"{OLI}_SR_B7.TIF"],
+    }
+    for name, source in found.items():
+        assert source.problem == ""
+        assert source.metadata == (str(tmp_path / source.uri.split("/")[-3] / name / f"{name}_MTL.xml"),) * 3
+        assert current_tag(source) == source.tag
+    found = products("landsat", tmp_path, "coastal")
+    assert found[OLI].problem == ""
+    assert found[TM].problem == (
+        "has no coastal, its satellite or its level gives none; it has blue, green, red, nir08, swir16, "
+        "lwir, swir22"
+    )
+
+
+def test_products_may_lie_flat_side_by_side_and_both_levels_have_ids_of_their_own(tmp_path):
+    level_1 = OLI.replace("L2SP", "L1TP")
+    landsat(tmp_path, OLI, NUMBERS)
+    landsat(tmp_path, level_1, {"B4": None, "B5": None, "B8": None})
+    landsat(tmp_path, TM, NUMBERS)
+    (tmp_path / f"{OLI}_SR_B4.TIF.aux.xml").write_text("<PAMDataset/>")
+    (tmp_path / f"{OLI}_thumb_small.jpeg").write_bytes(b"x")
+    (tmp_path / f"other_{OLI}_SR_B4.TIF").write_bytes(b"x")
+    found = products("landsat", tmp_path, "red", "nir08")
+    assert sorted(found) == sorted((OLI, TM, level_1))
+    assert names(found[level_1]) == [f"{level_1}_B4.TIF", f"{level_1}_B5.TIF"]
+    assert [source.problem for source in found.values()] == [""] * 3
+    assert f"{tmp_path}/{OLI}_SR_B4.TIF.aux.xml" in found[OLI].files
+
+
+def test_a_product_that_lacks_a_file_says_which_and_changes_when_it_comes(tmp_path):
+    folder = landsat(tmp_path / OLI, OLI, {"SR_B4": None})
+    before = products("landsat", tmp_path, "red", "nir08")[OLI]
+    assert before.problem == f"its file for nir08 is missing: there is no {OLI}_SR_B5.TIF in {folder}"
+    (folder / f"{OLI}_SR_B5.TIF").write_bytes(b"")
+    assert products("landsat", tmp_path, "red", "nir08")[OLI].problem == f"the file {OLI}_SR_B5.TIF is empty"
+    (folder / f"{OLI}_SR_B5.TIF").write_bytes(b"pixels")
+    after = products("landsat", tmp_path, "red", "nir08")[OLI]
+    assert (after.problem, after.tag == before.tag) == ("", False)
+    (folder / f"{OLI}_SR_B5.tif").write_bytes(b"pixels")
+    assert "has several files for nir08" in products("landsat", tmp_path, "red", "nir08")[OLI].problem
+
+
+def test_the_same_product_twice_is_one_source_with_a_problem(tmp_path):
+    for copy in ("a", "b"):
+        landsat(tmp_path / copy, OLI, NUMBERS)
+    (source,) = products("landsat", tmp_path, "red").values()
+    assert "would both be called" in source.problem
+
+
+@pytest.mark.parametrize("name", [f"{L2A}.SAFE", L2A, "my folder"])
+def test_sentinel_2s_best_resolution_is_taken_whatever_the_folder_is_called(tmp_path, name):
+    root = sentinel2(tmp_path / "in" / name, BANDS, metadata="MTD_MSIL2a.xml")
+    found = products("sentinel2", tmp_path / "in", "red", "nir", "swir16")
+    assert list(found) == [name.removesuffix(".SAFE")]
+    (source,) = found.values()
+    assert source.problem == ""
+    assert [file.split("T100000_")[-1] for file in source.rasters] == [
+        "B04_10m.jp2",
+        "B08_10m.jp2",
+        "B11_20m.jp2",
+    ]
+    assert source.metadata == (str(root / "MTD_MSIL2a.xml"),) * 3
+    assert current_tag(source) == source.tag
+
+
+def test_level_1c_has_cirrus_and_level_2a_says_that_it_has_none(tmp_path):
+    sentinel2(tmp_path / f"{L1C}.SAFE", {"B04": None, "B10": None})
+    sentinel2(tmp_path / f"{L2A}.SAFE", BANDS)
+    found = products("sentinel2", tmp_path, "red", "cirrus")
+    assert found[L1C].problem == "" and found[L1C].rasters[1].endswith("_B10.jp2")
+    assert found[L2A].problem == "has no cirrus: Level 2A holds no B10"
+
+
+def test_two_granules_are_not_one_scene(tmp_path):
+    root = sentinel2(tmp_path / f"{L2A}.SAFE", BANDS)
+    (granule,) = (root / "GRANULE").iterdir()
+    shutil.copytree(granule, granule.with_name("L2A_T33UUV"))
+    assert "has several files for red" in products("sentinel2", tmp_path, "red")[L2A].problem
+
+
+@pytest.mark.parametrize(
+    ("pattern", "found"),
+    [
+        ("*", [OLI, TM]),
+        ("2018", [OLI]),
+        ("201?/LC*", [OLI]),
+        ("**/LT05*", [TM]),
+        ("2011/*/*_SR_B3.TIF", [TM]),
+    ],
+)
+def test_a_glob_names_folders_or_files(tmp_path, pattern, found):
+    for year, name in (("2011", TM), ("2018", OLI)):
+        landsat(tmp_path / year / name, name, NUMBERS)
+    landsat(tmp_path / "2018" / ".hidden", OLI, NUMBERS)
+    (tmp_path / "2018" / f"{TM}_MTL.json").mkdir()
+    pattern = pattern if pattern != "2018" else "2018/"
+    red = {
+        name: source.problem for name, source in products("landsat", f"{tmp_path}/{pattern}", "red").items()
+    }
+    assert red == dict.fromkeys(found, "")
+
+
+@pytest.mark.parametrize(("kind", "word"), [("landsat", "_SR_B4.TIF"), ("sentinel2", "MTD_MSIL2A.xml")])
+def test_a_folder_without_products_says_what_was_looked_for(tmp_path, kind, word):
+    (tmp_path / "a.tif").write_bytes(b"pixels")
+    with pytest.raises(ConfigError, match=rf"matches no raster \(a product of \w+-?2?: .*{word}"):
+        products(kind, tmp_path, "red")
+    with pytest.raises(ConfigError, match="a web server shows no folders"):
+        products(kind, "https://example.org/archive", "red")
+
+
+def test_results_hidden_folders_and_links_are_left_out(tmp_path):
+    for folder in (OLI, ".trash", "old/masks"):
+        landsat(tmp_path / "in" / folder, OLI if folder == OLI else TM, NUMBERS)
+    (tmp_path / "in" / "old" / "_batchseg").mkdir()
+    (tmp_path / "in" / "link").symlink_to(tmp_path / "in" / OLI)
+    assert list(products("landsat", tmp_path / "in", "red")) == [OLI]
+    assert list(products("landsat", tmp_path / "in", "red", output=str(tmp_path / "in" / "out"))) == [OLI]
+
+
+def test_of_a_closed_folder_no_product_lacks_a_file(tmp_path, monkeypatch):
+    landsat(tmp_path / OLI, OLI, {"SR_B4": None})
+    landsat(tmp_path / TM, TM, NUMBERS)
+    monkeypatch.setattr(
+        "batchseg.inputs.products.walk",
+        lambda pattern, selection, without: (
+            selection.is_closed("/shut") or real(pattern, selection=selection)
+        ),
+    )
+    left_out = LeftOut()
+    given = SceneSet(kind="landsat", path=str(tmp_path), columns=("red", "nir08"))
+    sources, _ = find_sources(make_config_of(given), {}, left_out)
+    assert [source.source_id for source in sources] == [TM]
+    assert "1 scene is left out" in " ".join(left_out.lines())
+
+
+def real(*arguments, **options):
+    from batchseg.system.walk import walk
+
+    return walk(*arguments, **options)
+
+
+def test_products_in_buckets_are_listed_too():
+    fs = fsspec.filesystem("memory")
+    try:
+        for part in ("SR_B4.TIF", "SR_B5.TIF", "MTL.json"):
+            fs.pipe_file(f"/bucket/archive/{OLI}/{OLI}_{part}", b"pixels")
+        source = products("landsat", "memory://bucket/archive", "red", "nir08")[OLI]
+        assert source.problem == ""
+        assert source.uri == f"memory:///bucket/archive/{OLI}/{OLI}_SR_B4.TIF"
+        assert source.metadata == (f"memory:///bucket/archive/{OLI}/{OLI}_MTL.json",) * 2
+    finally:
+        fs.rm("/bucket", recursive=True)
+
+
+@pytest.mark.parametrize("name", ["a b", "ö#%{}", "x!", "[x]", OLI, "\udcff"])
+def test_odd_names_of_folders_are_only_names(tmp_path, name):
+    landsat(tmp_path / "in" / name / OLI, OLI, NUMBERS)
+    assert list(products("landsat", tmp_path / "in", "red")) == [OLI]
+    assert list(products("landsat", tmp_path / "in" / name, "red")) == [OLI]
