@@ -56,22 +56,23 @@ def _literal(pattern: str, wildcards: str) -> str:
 
 def _by_patterns(given: SceneSet, output: str, left_out: LeftOut, *, allow_vrt: bool) -> Iterator[SceneFiles]:
     """One listing per pattern, whatever the number of scenes."""
+    patterns = [*given.patterns, *([("the mask", given.mask.file)] if given.mask else [])]
     found: list[dict[str, list[FileInfo]]] = []
     listed: dict[str, FileInfo] = {}
     closed = len(left_out.closed)
-    for _, pattern in given.patterns:
+    for _, pattern in patterns:
         rasters, others = _list_pattern(pattern, output, left_out)
         found.append(rasters)
         listed |= others
     beside = Beside(listed.values())
-    empty = [pattern for (_, pattern), rasters in zip(given.patterns, found, strict=True) if not rasters]
+    empty = [pattern for (_, pattern), rasters in zip(patterns, found, strict=True) if not rasters]
     if empty and any(found):
         # As for one pattern that matches nothing: an unmounted disk must not quarantine a whole archive.
         msg = f"nothing matches {empty[0]}, other bands have files; check it, and that its disk is mounted"
         raise ValueError(msg)
     metadata = MetadataPlaces([pattern.replace("{scene}", "*") for _, pattern in given.patterns])
     finders = Finders(lambda uri: sidecars(uri, beside, allow_vrt=allow_vrt), metadata.of)
-    names = sorted(set().union(*found))
+    names = sorted(set().union(*found[: len(given.patterns)]))
     if len(left_out.closed) > closed:
         # Its results stay: nobody knows whether it lacks a file.
         unseen = [name for name in names if not all(name in rasters for rasters in found)]
@@ -80,14 +81,14 @@ def _by_patterns(given: SceneSet, output: str, left_out: LeftOut, *, allow_vrt: 
             left_out.add_unread(scenes_unseen(unseen))
     for name in names:
         lists = [rasters.get(name, []) for rasters in found]
-        problems = [
-            _band_problem(band, name, infos) for band, infos in zip(given.patterns, lists, strict=True)
-        ]
+        problems = [_band_problem(band, name, infos) for band, infos in zip(patterns, lists, strict=True)]
+        masks = lists.pop() if given.mask else []
         yield made_scene(
             name=name,
             uri=next(infos[0].uri for infos in lists if infos),
             rasters=[infos[0] for infos in lists if infos],
-            extra=[info for infos in lists for info in infos[1:]],
+            mask=masks[0] if masks else None,
+            extra=[info for infos in (*lists, masks) for info in infos[1:]],
             finders=finders,
             problem=next(filter(None, problems), ""),
         )
@@ -149,14 +150,15 @@ def _band_problem(band: tuple[str, str], scene: str, infos: Sequence[FileInfo]) 
 
 
 def _by_manifest(given: SceneSet, left_out: LeftOut, *, allow_vrt: bool) -> Iterator[SceneFiles]:
-    columns = [*given.columns, *([given.id_column] if given.id_column else [])]
+    files = [*given.columns, *([given.mask.file] if given.mask else [])]
+    columns = [*files, *([given.id_column] if given.id_column else [])]
     odd = OddLines()
-    rows = read_rows(given.path, columns, odd, paths=given.columns)
+    rows = read_rows(given.path, columns, odd, paths=files)
     folders, metadata = Folders(allow_vrt=allow_vrt), MetadataPlaces()
     finders = Finders(folders.sidecars, metadata.of)
     nameless = []
     for number, row in rows:
-        cells = [path_in(row, column, number) for column in given.columns]
+        cells = [path_in(row, column, number) for column in files]
         name = str(row[given.id_column] or "").strip() if given.id_column else ""
         if not name and not any(cells):
             odd.without.append(number)
@@ -167,9 +169,10 @@ def _by_manifest(given: SceneSet, left_out: LeftOut, *, allow_vrt: bool) -> Iter
         uris = [member_uri(cell, given.path) if cell else "" for cell in cells]
         yield listed_scene(
             name=name,
-            wanted=list(zip(given.columns, uris, strict=True)),
+            wanted=list(zip(files, uris, strict=True)),
             where=given.path,
             absent="has no path in column {}",
+            mask=given.mask is not None,
             finders=finders,
         )
     unit = unit_of(given.path)

@@ -77,6 +77,8 @@ def _located(value: Any, place: Place, folder: Path, *, in_set: bool) -> Any:
 def _is_path(place: Place, *, in_set: bool) -> bool:
     if place[0] != "inputs":
         return place in _PATHS
+    if "mask" in place[1:-1]:
+        return place[-1] == "file"
     return not in_set or place[-1] in _IN_SETS
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from batchseg.job.masks import mask_flags
 from batchseg.job.products import Preset, assets_in_words, known_assets
 from batchseg.job.settings import Resampling
 
@@ -75,11 +76,11 @@ class RegionKeys(Strict):
 
 
 _SET_KEYS = {
-    "bands": {"bands", "resampling"},
-    "manifest": {"manifest", "columns", "id", "resampling"},
-    "stac": {"stac", "assets", "resampling"},
-    "landsat": {"landsat", "assets", "resampling"},
-    "sentinel2": {"sentinel2", "assets", "resampling"},
+    "bands": {"bands", "resampling", "mask"},
+    "manifest": {"manifest", "columns", "id", "resampling", "mask"},
+    "stac": {"stac", "assets", "resampling", "mask"},
+    "landsat": {"landsat", "assets", "resampling", "mask"},
+    "sentinel2": {"sentinel2", "assets", "resampling", "mask"},
 }
 
 
@@ -119,6 +120,7 @@ class SceneSet(Strict):
     sentinel2: str | None = None
     assets: _Names | None = None
     resampling: Resampling = "none"
+    mask: Any = None
 
     @model_validator(mode="before")
     @classmethod
@@ -155,6 +157,8 @@ class SceneSet(Strict):
                 raise ValueError(msg)
         if self.preset is not None:
             check_assets(self.preset, self.assets or ())
+        if self.mask is not None:
+            mask_flags(self.kind, self.mask)
         for name, pattern in (self.bands or {}).items():
             if "{scene}" not in pattern:
                 msg = f"bands: {name}: {pattern} has no {{scene}}, which names the scene in every pattern"
@@ -163,6 +167,13 @@ class SceneSet(Strict):
                 msg = f"bands: {name}: {pattern} has {other[0]}; only {{scene}} can stand in braces"
                 raise ValueError(msg)
         return self
+
+    @property
+    def kind(self) -> Literal["bands", "manifest", "stac", "landsat", "sentinel2"]:
+        """Which of the keys says what makes a scene."""
+        if self.bands is not None:
+            return "bands"
+        return self.preset or ("stac" if self.stac is not None else "manifest")
 
     @property
     def preset(self) -> Preset | None:

@@ -74,7 +74,7 @@ def source_errors(doing: str, source: Source) -> Iterator[None]:
             raise SourceError(msg) from e
         text = getattr(root, "errmsg", None) or str(root) or type(root).__name__
         detail = re.sub(r" \(this error can be turned.*\)", "", text).rstrip(".")
-        for uri in (source.uri, *source.rasters):
+        for uri in source.opened:
             detail = detail.replace(uri, uri.rsplit("/", 1)[-1])
         given = storage_failure()
         problem = f"{NOT_GIVEN}: {given}" if given else storage_problem(source)
@@ -97,6 +97,8 @@ def source_errors(doing: str, source: Source) -> Iterator[None]:
 
 def _part(source: Source, uri: str) -> str:
     """Which file of a scene it is, in words that are the same for all scenes: the driver compares errors."""
+    if source.mask is not None and uri == source.mask.uri and uri not in source.rasters:
+        return "its file for the mask: "
     if len(source.rasters) < 2 or not source.names:
         return ""
     return f"its file for {source.names[source.rasters.index(uri)]}: "
@@ -105,7 +107,7 @@ def _part(source: Source, uri: str) -> str:
 def storage_problem(source: Source) -> str | None:
     """GDAL calls an unreadable file 'not recognized'; ask the storage itself whose fault it is."""
     try:
-        for uri in source.rasters or (source.uri,):
+        for uri in source.opened:
             if file_info(uri) is None:
                 return GONE
             fetch.read_tail(uri, 1)
@@ -123,7 +125,7 @@ def check_bytes(source: Source) -> None:
         SourceIOError: the storage does not give them.
     """
     until = time.monotonic() + READ_SECONDS
-    for uri in source.rasters or (source.uri,):
+    for uri in source.opened:
         if (path := Location.of(uri).path) is None:
             continue
         try:

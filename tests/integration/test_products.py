@@ -4,9 +4,12 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from conftest import SHARED, Command, JobWriter
+import rasterio
+from conftest import SHARED, Command, JobWriter, read_mask, reflectance, spectral_mask
+from product_trees import L1C, L2A, classes, sentinel2
 
 REAL = SHARED / "landsat-c2"
 ASSETS = ["red", "green", "blue", "nir08"]
@@ -71,3 +74,78 @@ def test_real_items_are_read_where_their_files_lie_beside_them(tmp_path: Path, n
         shutil.copyfile(path, folder / path.name)
     (folder / "items.json").write_text(json.dumps({"type": "FeatureCollection", "features": items}))
     assert night({"stac": str(folder / "items.json"), "assets": ASSETS}, "all-items") == expected
+
+
+@needs_products
+@pytest.mark.parametrize(
+    ("flags", "bits"),
+    [(["clouds"], [3]), (["clouds", "shadows"], [3, 4]), (["dilated_cloud", "cirrus"], [1, 2])],
+)
+def test_no_data_by_flags_is_numpys_bit_test_on_real_products(tmp_path: Path, night, flags, bits) -> None:
+    bare = night({"landsat": str(REAL), "assets": ASSETS}, "bare")
+    masked = night({"landsat": str(REAL), "assets": ASSETS, "mask": flags}, "masked")
+    assert bare.keys() == masked.keys() and len(bare) == 2
+    seen = 0
+    for path in REAL.glob("*/*_QA_PIXEL.TIF"):
+        name = path.name.removesuffix("_QA_PIXEL.TIF")
+        with rasterio.open(path) as dataset:
+            marked = np.bitwise_and(dataset.read(1), sum(2**bit for bit in bits)) != 0
+        seen += int(marked.sum())
+        before, after = (read_mask(tmp_path / output, name) for output in ("bare", "masked"))
+        np.testing.assert_array_equal(after == 255, marked | (before == 255))
+        np.testing.assert_array_equal(after[~marked], before[~marked])
+    assert seen
+    pattern = {"file": f"{REAL}/*/{{scene}}_QA_PIXEL.TIF", "bits": bits}
+    assert night(by_patterns(REAL) | {"mask": pattern}, "patterns") == masked
+
+
+@needs_products
+def test_items_and_lists_may_name_a_mask_too(tmp_path: Path, night) -> None:
+    flags = {"landsat": str(REAL), "assets": ASSETS, "mask": ["clouds", "shadows"]}
+    masked = night(flags, "masked")
+    for path in REAL.glob("*/*_SR_stac.json"):
+        mask = {"asset": "QA_PIXEL.TIF", "bits": [3, 4]}
+        one = night({"stac": str(path), "assets": ASSETS, "mask": mask}, path.parent.name)
+        assert one.items() <= masked.items() and len(one) == 1
+    rows = ["name," + ",".join(ASSETS) + ",qa"]
+    for path in sorted(REAL.glob("*/*_QA_PIXEL.TIF")):
+        files = [str(path).replace("QA_PIXEL", f"SR_B{number}") for number in NUMBERS]
+        rows.append(",".join([path.name.removesuffix("_QA_PIXEL.TIF"), *files, str(path)]))
+    (tmp_path / "list.csv").write_text("\n".join(rows))
+    given = {
+        "manifest": "list.csv",
+        "columns": ASSETS,
+        "id": "name",
+        "mask": {"column": "qa", "bits": [3, 4]},
+    }
+    assert night(given, "listed") == masked
+    # Another mask, or none, is another pixel setting.
+    for other in ({"mask": ["clouds"]}, {}):
+        given = {"landsat": str(REAL), "assets": ASSETS} | other
+        said = night(given, "masked", code=2)["stderr"].decode()
+        assert "holds masks made with other settings" in said
+        assert 'mask: ["clouds, shadows"] -> ' + ('["clouds"]' if other else "null") in said
+    assert night(flags, "masked") == masked
+
+
+S2_ASSETS = ["red", "green", "blue", "nir"]
+S2_FILES = ("B04_10m", "B03_10m", "B02_10m", "B08_10m")
+
+
+def made_product(root: Path, **more) -> np.ndarray:
+    """Level 2A with four bands of 10 m and a scene classification of 20 m; its reflectance times 10,000."""
+    whole = reflectance(80, 100)
+    bands = dict(zip(S2_FILES, (whole + 1000).astype(np.uint16), strict=True))
+    sentinel2(root, bands | {"SCL_20m": classes(40, 50)}, **more)
+    return whole
+
+
+@pytest.mark.parametrize("name", [f"{L2A}.SAFE", L2A])
+def test_sentinel_2s_scene_classes_are_no_data_by_name(tmp_path: Path, night, name: str) -> None:
+    whole = made_product(tmp_path / "in" / name, metadata="MTD_MSIL2a.xml")
+    sentinel2(tmp_path / "in" / f"{L1C}.SAFE", dict.fromkeys(("B02", "B03", "B04", "B08"), whole[0]))
+    given = {"sentinel2": "in", "assets": S2_ASSETS, "resampling": "bilinear", "mask": ["clouds", "shadows"]}
+    night(given, "out", code=3)
+    marked = np.kron(np.isin(classes(40, 50), (3, 8, 9)), np.ones((2, 2), bool))
+    np.testing.assert_array_equal(read_mask(tmp_path / "out", L2A), spectral_mask(whole, 10_000, ~marked))
+    assert errors_of(tmp_path / "out")[L1C].startswith("has no SCL, which Level 2A alone holds")
