@@ -14,6 +14,7 @@ from batchseg.errors import SourceError, SourceIOError
 from batchseg.inputs import mtl
 from batchseg.inputs.source import BandMetadata
 from batchseg.system import fetch
+from batchseg.system.archives import DamagedError
 
 S2_BANDS = ("01", "02", "03", "04", "05", "06", "07", "08", "8A", "09", "10", "11", "12")
 """Names of Sentinel-2's bands by `band_id`, as `Spectral_Information` in MTD_*.xml lists them."""
@@ -61,6 +62,8 @@ def read_metadata(uri: str, raster: str) -> BandMetadata:
     except OSError as e:
         msg = f"the storage does not give {name}: {e.strerror or e}"
         raise SourceIOError(msg) from e
+    except DamagedError as e:
+        raise SourceError(str(e)) from e
     try:
         if name.lower().endswith(".json"):
             return _landsat(mtl.groups_of_json(data), raster)

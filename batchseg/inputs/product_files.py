@@ -30,6 +30,8 @@ class Product:
     """Rasters by what their names say (`SR_B4`, `B04`, `SCL`), each with its pixel in metres, or 0."""
     metadata: dict[str, FileInfo] = field(default_factory=dict)
     """By kind: an ending of Landsat's, or a level of Sentinel-2."""
+    archive: FileInfo | None = None
+    """That cannot be read."""
     problem: str = ""
 
     def best(self, part: str) -> list[FileInfo]:
@@ -53,10 +55,15 @@ class Products:
         else:
             self._add_sentinel2(info, archive)
 
-    def refuse(self, archive: str, problem: str) -> None:
-        """Take an archive that cannot be read."""
-        name = product_of_archive(self._preset, archive)
-        self._by_place[archive, name] = Product(id=name, where=archive, problem=problem)
+    def refuse(self, archive: FileInfo, problem: str) -> None:
+        """Take an archive that cannot be read. `problem`: why, in words."""
+        name = product_of_archive(self._preset, archive.uri)
+        self._by_place[archive.uri, name] = Product(
+            id=name, where=archive.uri, archive=archive, problem=problem
+        )
+
+    def __len__(self) -> int:
+        return len(self._by_place)
 
     def found(self) -> list[Product]:
         """Sorted by id, and then by place."""

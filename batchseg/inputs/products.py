@@ -18,15 +18,16 @@ from batchseg.inputs.selection import InputSelection
 from batchseg.inputs.sidecars import Beside, is_sidecar
 from batchseg.job.products import Preset, landsat_assets
 from batchseg.job.settings import SceneSet
-from batchseg.system import listing
+from batchseg.system import archives, listing
 from batchseg.system.file_info import FileInfo
+from batchseg.system.location import Location
 from batchseg.system.walk import walk
 
 TITLES = {"landsat": "Landsat", "sentinel2": "Sentinel-2"}
 
 LOOKED_FOR = {
-    "landsat": "files such as LC08_L2SP_038031_20180901_20200820_02_T1_SR_B4.TIF",
-    "sentinel2": "folders that hold MTD_MSIL2A.xml or MTD_MSIL1C.xml and GRANULE/*/IMG_DATA",
+    "landsat": "files such as LC08_L2SP_038031_20180901_20200820_02_T1_SR_B4.TIF, or its .tar or .zip",
+    "sentinel2": "folders with MTD_MSIL2A.xml or MTD_MSIL1C.xml and GRANULE/*/IMG_DATA, or its .zip or .tar",
 }
 """In words, where there are none."""
 
@@ -61,7 +62,9 @@ def by_product(given: SceneSet, output: str, left_out: LeftOut) -> Iterator[Scen
     closed = len(left_out.closed)
     products, beside = Products(preset), Beside()
     for info in _files(given, output, left_out):
-        if not is_sidecar(info.uri):
+        if is_archive(preset, info.uri.rpartition("/")[2]):
+            _add_archive(products, info)
+        elif not is_sidecar(info.uri):
             products.add(info)
         beside.add([info])
     unseen = []
@@ -73,6 +76,29 @@ def by_product(given: SceneSet, output: str, left_out: LeftOut) -> Iterator[Scen
             yield scene
     if unseen:
         left_out.add_unread(scenes_unseen(unseen))
+
+
+def _add_archive(products: Products, info: FileInfo) -> None:
+    """The members of an archive, as if they lay in a folder of its name."""
+    if not Location.of(info.uri).is_local:
+        products.refuse(info, "is an archive in a bucket: those on local disks alone are read; unpack it")
+        return
+    if not info.uri.lower().endswith((".zip", ".tar")):
+        products.refuse(info, "is compressed as a whole: unpack it, or make a .tar of it with gunzip")
+        return
+    before = len(products)
+    try:
+        for name, member in archives.members(info.uri).items():
+            uri = archives.member_uri(info.uri, name)
+            found = FileInfo(uri=uri, size=member.size, version=member.version, modified=member.modified)
+            products.add(found, archive=info.uri)
+    except archives.DamagedError as e:
+        products.refuse(info, str(e))
+    except OSError as e:
+        products.refuse(info, f"the storage does not give it: {e.strerror or e}")
+    else:
+        if len(products) == before:
+            products.refuse(info, "holds no file of a product")
 
 
 def _files(given: SceneSet, output: str, left_out: LeftOut) -> list[FileInfo]:
@@ -104,7 +130,10 @@ def _scene(product: Product, given: SceneSet, preset: Preset, beside: Beside) ->
         uri=rasters[0].uri if rasters else product.where,
         rasters=rasters,
         mask=mask[0] if mask else None,
-        extra=[info for infos in chosen for info in infos[1:]],
+        extra=[
+            *(info for infos in chosen for info in infos[1:]),
+            *([product.archive] if product.archive else []),
+        ],
         finders=Finders(beside.of, lambda _: metadata),
         problem=next(filter(None, problems), ""),
     )

@@ -13,7 +13,7 @@ from batchseg.errors import SourceError, SourceIOError, StoppedError
 from batchseg.inputs.source import Source
 from batchseg.pixels.open import RAW_BLOCK_BYTES, storage_failure
 from batchseg.pixels.stack import FileError
-from batchseg.system import fetch
+from batchseg.system import archives, fetch
 from batchseg.system.disks import describe, is_full
 from batchseg.system.file_info import file_info
 from batchseg.system.location import Location
@@ -74,6 +74,7 @@ def source_errors(doing: str, source: Source) -> Iterator[None]:
             raise SourceError(msg) from e
         text = getattr(root, "errmsg", None) or str(root) or type(root).__name__
         detail = re.sub(r" \(this error can be turned.*\)", "", text).rstrip(".")
+        detail = re.sub(r"/vsi(subfile/\d+_\d+,|zip/)", "", detail)
         for uri in source.opened:
             detail = detail.replace(uri, uri.rsplit("/", 1)[-1])
         given = storage_failure()
@@ -126,7 +127,8 @@ def check_bytes(source: Source) -> None:
     """
     until = time.monotonic() + READ_SECONDS
     for uri in source.opened:
-        if (path := Location.of(uri).path) is None:
+        found = archives.find(uri) if archives.is_member(uri) else None
+        if (path := Location.of(found.archive if found else uri).path) is None:
             continue
         try:
             with path.open("rb", buffering=0) as file:

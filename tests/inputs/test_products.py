@@ -4,7 +4,7 @@ from pathlib import Path
 import fsspec
 import pytest
 from factories import find_sources, make_config
-from product_trees import L1C, L2A, OLI, TM, landsat, sentinel2
+from product_trees import L1C, L2A, OLI, TM, landsat, packed, sentinel2
 
 from batchseg.errors import ConfigError
 from batchseg.inputs.left_out import LeftOut
@@ -196,3 +196,37 @@ def test_odd_names_of_folders_are_only_names(tmp_path, name):
     landsat(tmp_path / "in" / name / OLI, OLI, NUMBERS)
     assert list(products("landsat", tmp_path / "in", "red")) == [OLI]
     assert list(products("landsat", tmp_path / "in" / name, "red")) == [OLI]
+
+
+@pytest.mark.parametrize("ending", ["tar", "zip"])
+def test_archives_are_products_and_another_version_is_seen(tmp_path, ending):
+    made = landsat(tmp_path / "made", OLI, NUMBERS)
+    archive = packed(made, tmp_path / "in" / f"{OLI}.{ending}")
+    source = products("landsat", tmp_path / "in", "red", "nir08")[OLI]
+    assert source.problem == ""
+    assert source.uri == f"{archive}!/{OLI}_SR_B4.TIF"
+    assert source.metadata == (f"{archive}!/{OLI}_MTL.xml",) * 2
+    assert source.size == 2 * len(b"pixels")
+    assert current_tag(source) == source.tag
+    packed(landsat(tmp_path / "made", TM, NUMBERS), archive)
+    assert current_tag(source) != source.tag
+    found = products("landsat", archive, "red")
+    assert sorted(found) == sorted((OLI, TM))
+    archive.write_bytes(b"PK or ustar")
+    (source,) = products("landsat", tmp_path / "in", "red").values()
+    assert (source.source_id, source.files) == (OLI, (str(archive),))
+    assert "is a damaged archive, or none" in source.problem
+    packed(tmp_path / "in", archive.with_name(f"{TM}.{ending}"))
+    assert products("landsat", tmp_path / "in", "red")[TM].problem == "holds no file of a product"
+
+
+def test_archives_in_buckets_and_compressed_as_a_whole_say_what_to_do(tmp_path):
+    (tmp_path / f"{OLI}.tgz").write_bytes(b"\x1f\x8b")
+    assert products("landsat", tmp_path, "red")[OLI].problem.startswith("is compressed as a whole: unpack")
+    fs = fsspec.filesystem("memory")
+    try:
+        fs.pipe_file(f"/bucket/archive/{OLI}.tar", b"pixels")
+        found = products("landsat", "memory://bucket/archive", "red")[OLI]
+        assert found.problem == "is an archive in a bucket: those on local disks alone are read; unpack it"
+    finally:
+        fs.rm("/bucket", recursive=True)

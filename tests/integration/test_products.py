@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import rasterio
 from conftest import SHARED, Command, JobWriter, read_mask, reflectance, spectral_mask
-from product_trees import L1C, L2A, classes, sentinel2
+from product_trees import L1C, L2A, classes, packed, sentinel2
 
 REAL = SHARED / "landsat-c2"
 ASSETS = ["red", "green", "blue", "nir08"]
@@ -149,3 +150,59 @@ def test_sentinel_2s_scene_classes_are_no_data_by_name(tmp_path: Path, night, na
     marked = np.kron(np.isin(classes(40, 50), (3, 8, 9)), np.ones((2, 2), bool))
     np.testing.assert_array_equal(read_mask(tmp_path / "out", L2A), spectral_mask(whole, 10_000, ~marked))
     assert errors_of(tmp_path / "out")[L1C].startswith("has no SCL, which Level 2A alone holds")
+
+
+@needs_products
+def test_real_products_in_archives_give_the_same_masks(tmp_path: Path, night) -> None:
+    mask = {"mask": ["clouds", "shadows"]}
+    expected = night({"landsat": str(REAL), "assets": ASSETS, **mask}, "folders")
+    for ending, method in (("tar", 0), ("zip", zipfile.ZIP_STORED), ("zip", zipfile.ZIP_DEFLATED)):
+        kind = f"{ending}{method}"
+        for folder in (path for path in REAL.iterdir() if path.is_dir()):
+            (mtl,) = folder.glob("*_MTL.xml")
+            name = mtl.name.removesuffix("_MTL.xml")
+            packed(folder, tmp_path / "in" / kind / f"{name}.{ending}", method=method)
+        given = {"landsat": f"in/{kind}", "assets": ASSETS, **mask}
+        assert night(given, f"of-{kind}") == expected
+        (path, *_) = sorted((tmp_path / "in" / kind).iterdir())
+        path.write_bytes(path.read_bytes()[: -path.stat().st_size // 2])
+        night(given, f"of-{kind}", code=3)
+        assert "is a damaged archive, or none" in errors_of(tmp_path / f"of-{kind}")[path.stem]
+
+
+@pytest.mark.parametrize("ending", ["SAFE.zip", "zip", "tar"])
+@pytest.mark.parametrize("top", [f"{L2A}.SAFE", ""])
+def test_sentinel_2s_archives_are_read_where_they_lie(tmp_path: Path, night, ending: str, top: str) -> None:
+    whole = made_product(tmp_path / "made" / L2A)
+    archive = packed(tmp_path / "made" / L2A, tmp_path / "in" / f"{L2A}.{ending}", top=top)
+    (tmp_path / "in" / f"{L1C}.tar.gz").write_bytes(b"\x1f\x8b")
+    (tmp_path / "in" / "photographs.zip").write_bytes(b"PK")
+    # What lies beside a raster, in the archive or beside it, may be any file: GDAL is not shown it.
+    (tmp_path / "in" / f"{archive.name}.aux.xml").write_text(
+        '<PAMDataset><PAMRasterBand band="1"><NoDataValue>3000</NoDataValue></PAMRasterBand></PAMDataset>'
+    )
+    given = {"sentinel2": "in", "assets": S2_ASSETS, "resampling": "bilinear", "mask": ["clouds", "shadows"]}
+    night(given, "out", code=3)
+    marked = np.kron(np.isin(classes(40, 50), (3, 8, 9)), np.ones((2, 2), bool))
+    np.testing.assert_array_equal(read_mask(tmp_path / "out", L2A), spectral_mask(whole, 10_000, ~marked))
+    assert errors_of(tmp_path / "out")[L1C].startswith("is compressed as a whole: unpack it")
+    assert set(errors_of(tmp_path / "out")) == {L1C, L2A}
+
+
+def test_sidecars_in_an_archive_are_not_opened(tmp_path: Path, night) -> None:
+    whole = made_product(tmp_path / "made" / L2A)
+    images = next((tmp_path / "made" / L2A).glob("GRANULE/*/IMG_DATA/R10m"))
+    for path in list(images.glob("*.jp2")):
+        (images / f"{path.name}.ovr").write_bytes(b'<VRTDataset rasterXSize="1" rasterYSize="1"/>')
+        (images / f"{path.name}.msk").write_bytes(b'<VRTDataset rasterXSize="1" rasterYSize="1"/>')
+        (images / f"{path.name}.aux.xml").write_text(
+            '<PAMDataset><Metadata domain="OVERVIEWS"><MDI key="MASK_FILE">/etc/passwd</MDI></Metadata>'
+            '<PAMRasterBand band="1"><NoDataValue>3000</NoDataValue></PAMRasterBand></PAMDataset>'
+        )
+    given = {"sentinel2": "in", "assets": S2_ASSETS}
+    for ending, method in (("tar", 0), ("zip", zipfile.ZIP_STORED), ("zip", zipfile.ZIP_DEFLATED)):
+        shutil.rmtree(tmp_path / "in", ignore_errors=True)
+        packed(tmp_path / "made" / L2A, tmp_path / "in" / f"{L2A}.{ending}", top=f"{L2A}.SAFE", method=method)
+        night(given, f"out-{ending}{method}")
+        mask = read_mask(tmp_path / f"out-{ending}{method}", L2A)
+        np.testing.assert_array_equal(mask, spectral_mask(whole, 10_000))
