@@ -235,9 +235,9 @@ def read(uri: str, start: int = 0, stop: int | None = None) -> bytes:
         msg = f"{member.name!r} has {count:,} bytes, at most {MOST_BYTES:,} are read at once"
         raise DamagedError(msg)
     if member.offset is not None:
-        with open(member.archive, "rb") as file:  # noqa: PTH123
-            file.seek(member.offset + start)
-            return file.read(count)
+        with _Bounded(member.archive) as plain:
+            plain.seek(member.offset + start)
+            return plain.read(count)
     try:
         with (
             _Bounded(member.archive) as file,
