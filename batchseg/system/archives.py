@@ -22,15 +22,18 @@ from batchseg.system.location import misplaced
 
 MEMBER = re.compile(r"(?P<archive>.*?\.(?:zip|tar))!/(?P<name>.+)", re.IGNORECASE | re.DOTALL)
 
-MOST_MEMBERS = 20_000
+MOST_MEMBERS = 10_000
 """A product of Sentinel-2 has a hundred."""
 
+TABLE_BYTES = 4 * 2**20
+"""Of a table of contents: Python holds ten times as much of it."""
+
 MOST_BYTES = 64 * 2**20
-"""Of a table of contents, or of a member that is read as a whole."""
+"""Of a member that is read at once."""
 
 PIECE_BYTES = 2**20
 
-KEPT = 64
+KEPT = 16
 """Archives whose table of contents a process remembers: shards ask again and again."""
 
 _LOCAL_HEADER = 30
@@ -194,12 +197,12 @@ def _check_count(number: int) -> None:
 
 
 class _Bounded(io.FileIO):
-    """A file of which no more is read at a time than MOST_BYTES, whatever it says itself."""
+    """A file of which no more is read at a time than TABLE_BYTES, whatever it says itself."""
 
     def read(self, size: int | None = -1, /) -> bytes:
         if size is None or size < 0:  # the end of a ZIP, from 64 KiB before it on
-            size = MOST_BYTES
-        if size > MOST_BYTES:
+            size = TABLE_BYTES
+        if size > TABLE_BYTES:
             msg = "its table of contents is too large"
             raise DamagedError(msg)
         return super().read(size) or b""
@@ -235,7 +238,7 @@ def read(uri: str, start: int = 0, stop: int | None = None) -> bytes:
         msg = f"{member.name!r} has {count:,} bytes, at most {MOST_BYTES:,} are read at once"
         raise DamagedError(msg)
     if member.offset is not None:
-        with _Bounded(member.archive) as plain:
+        with open(member.archive, "rb") as plain:  # noqa: PTH123
             plain.seek(member.offset + start)
             return plain.read(count)
     try:

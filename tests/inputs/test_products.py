@@ -147,6 +147,18 @@ def test_a_folder_without_products_says_what_was_looked_for(tmp_path, kind, word
         products(kind, "https://example.org/archive", "red")
 
 
+@pytest.mark.parametrize("pattern", ["**/*_L2SP_*", "**", "*/", "*", "**/LC08*", "**/*.tar"])
+def test_a_glob_names_archives_and_levels_too(tmp_path, pattern):
+    level_1 = OLI.replace("L2SP", "L1TP")
+    landsat(tmp_path / "in" / "a" / OLI, OLI, NUMBERS)
+    landsat(tmp_path / "in" / "a", level_1, {"B4": None})
+    packed(landsat(tmp_path / "made", TM, NUMBERS), tmp_path / "in" / "b" / f"{TM}.tar")
+    found = products("landsat", f"{tmp_path}/in/{pattern}", "red")
+    expected = {OLI, level_1, TM}
+    expected -= {"**/*_L2SP_*": {level_1}, "**/LC08*": {TM}, "**/*.tar": {OLI, level_1}}.get(pattern, set())
+    assert {name: source.problem for name, source in found.items()} == dict.fromkeys(expected, "")
+
+
 def test_results_hidden_folders_and_links_are_left_out(tmp_path):
     for folder in (OLI, ".trash", "old/masks"):
         landsat(tmp_path / "in" / folder, OLI if folder == OLI else TM, NUMBERS)

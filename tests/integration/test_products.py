@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 import rasterio
 from conftest import SHARED, Command, JobWriter, read_mask, reflectance, spectral_mask
-from product_trees import L1C, L2A, classes, packed, sentinel2
+from product_trees import L1C, L2A, OLI, TM, classes, landsat, packed, sentinel2
+from stored import put
 
 REAL = SHARED / "landsat-c2"
 ASSETS = ["red", "green", "blue", "nir08"]
@@ -206,3 +207,55 @@ def test_sidecars_in_an_archive_are_not_opened(tmp_path: Path, night) -> None:
         night(given, f"out-{ending}{method}")
         mask = read_mask(tmp_path / f"out-{ending}{method}", L2A)
         np.testing.assert_array_equal(mask, spectral_mask(whole, 10_000))
+
+
+def test_products_of_two_generations_in_a_bucket_are_done_alike(
+    tmp_path: Path, night, bucket: str, write_job: JobWriter, command: Command
+) -> None:
+    """Each satellite numbers its bands in its own way; what it says of clouds is in a bucket too."""
+    whole = reflectance(70, 90)
+    raw = np.round((whole / 10_000 + 0.2) / 2.75e-5).astype(np.uint16)
+    flags = np.random.default_rng(4).integers(0, 64, (70, 90), dtype=np.uint16)
+    for product, numbers in ((OLI, NUMBERS), (TM, (3, 2, 1, 4))):
+        bands = {f"SR_B{number}": band for number, band in zip(numbers, raw, strict=True)}
+        folder = landsat(tmp_path / "made" / product, product, bands | {"QA_PIXEL": flags})
+        for path in folder.iterdir():
+            put(f"{bucket}/archive/{product}/{path.name}", path.read_bytes())
+    put(f"{bucket}/archive/{OLI.replace('038', '039')}.tar", b"an archive")
+    given = {"landsat": f"{bucket}/archive/", "assets": ASSETS, "mask": ["clouds", "shadows"]}
+    night(given, "out", code=3)
+    night(given | {"landsat": "made"}, "local")
+    unmarked = (flags & 0b11000) == 0
+    expected = spectral_mask(raw * 2.75e-5 - 0.2, 1, unmarked)
+    for product in (OLI, TM):
+        mask = read_mask(tmp_path / "out", product)
+        np.testing.assert_array_equal(mask, read_mask(tmp_path / "local", product))
+        np.testing.assert_array_equal(mask == 255, ~unmarked)
+        assert (mask == expected).mean() > 0.999  # both sum the same fractions in other orders
+    (refused,) = [error for error in errors_of(tmp_path / "out").values() if error]
+    assert refused.startswith("is an archive in a bucket")
+    plan = command("plan", write_job(inputs=given | {"landsat": "made"}, scale="metadata", output="other"))
+    assert "masked   clouds, shadows: no data there" in plan.stdout
+
+
+METADATA = SHARED / "sentinel2-metadata"
+
+
+@pytest.mark.skipif(not METADATA.is_dir(), reason="no real metadata: set BATCHSEG_DATA")
+def test_pixels_around_real_metadata_become_the_reflectance_that_these_say(tmp_path: Path, night) -> None:
+    whole = reflectance(40, 60)
+    for folder in (path for path in METADATA.iterdir() if path.is_dir()):
+        (real,) = folder.glob("*.xml")
+        after = "ADD_OFFSET" in real.read_text()  # since baseline 04.00, 1000 was added to what is stored
+        files = S2_FILES if "MSIL2A" in folder.name else [name[:3] for name in S2_FILES]
+        pixels = (whole + 1000 * after).astype(np.uint16)
+        root = sentinel2(
+            tmp_path / "in" / folder.name, dict(zip(files, pixels, strict=True)), metadata="x.xml"
+        )
+        (root / "x.xml").unlink()
+        shutil.copyfile(real, root / real.name)
+    done = night({"sentinel2": "in", "assets": S2_ASSETS}, "out")
+    assert len(done) == 12
+    expected = spectral_mask(whole, 10_000)
+    for name in done:
+        np.testing.assert_array_equal(read_mask(tmp_path / "out", name.removesuffix(".tif")), expected)

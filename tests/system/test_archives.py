@@ -170,6 +170,7 @@ def test_archives_that_are_cut_off_or_changed_anywhere_raise_nothing_else(tmp_pa
 
 def test_claims_take_no_memory(tmp_path, monkeypatch):
     monkeypatch.setattr(archives, "MOST_BYTES", 2000)
+    monkeypatch.setattr(archives, "TABLE_BYTES", 2000)
     monkeypatch.setattr(archives, "MOST_MEMBERS", 50)
     path = packed(tmp_path / "many.tar", {f"n{n}": b"" for n in range(60)})
     with pytest.raises(DamagedError, match="more than 50"):
