@@ -112,6 +112,8 @@ def storage_problem(source: Source) -> str | None:
             if file_info(uri) is None:
                 return GONE
             fetch.read_tail(uri, 1)
+    except archives.DamagedError:
+        return None  # the storage gives the archive
     except (OSError, SourceIOError) as e:
         return f"{NOT_GIVEN}: {getattr(e, 'strerror', None) or e}"
     return None

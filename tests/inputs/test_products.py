@@ -9,7 +9,8 @@ from product_trees import L1C, L2A, OLI, TM, landsat, packed, sentinel2
 from batchseg.errors import ConfigError
 from batchseg.inputs.left_out import LeftOut
 from batchseg.inputs.scene_rows import current_tag
-from batchseg.inputs.source import Source
+from batchseg.inputs.source import Source, SourceMask
+from batchseg.job.masks import mask_flags
 from batchseg.job.settings import SceneSet
 
 NUMBERS = dict.fromkeys(f"SR_B{n}" for n in range(1, 8))
@@ -242,3 +243,39 @@ def test_archives_in_buckets_and_compressed_as_a_whole_say_what_to_do(tmp_path):
         assert found.problem == "is an archive in a bucket: those on local disks alone are read; unpack it"
     finally:
         fs.rm("/bucket", recursive=True)
+
+
+def masked(kind: str, path: Path, *assets: str, flags: tuple[str, ...] = ("clouds",)) -> dict[str, Source]:
+    mask = mask_flags(kind, list(flags))
+    given = SceneSet(kind=kind, path=str(path), columns=assets, mask=mask)
+    sources, _ = find_sources(make_config(inputs=((None, given),)), {})
+    return {source.source_id: source for source in sources}
+
+
+def test_a_mask_is_the_products_own_file_and_a_part_of_its_version(tmp_path):
+    folder = landsat(tmp_path / "l" / OLI, OLI, NUMBERS)
+    assert masked("landsat", tmp_path / "l", "red")[OLI].problem == (
+        f"its file for the mask is missing: there is no QA_PIXEL in {folder}"
+    )
+    (folder / f"{OLI}_QA_PIXEL.TIF").write_bytes(b"flags")
+    source = masked("landsat", tmp_path / "l", "red")[OLI]
+    assert source.mask == SourceMask(uri=f"{folder}/{OLI}_QA_PIXEL.TIF", by="bits", numbers=(3,))
+    assert (source.problem, len(source.rasters), current_tag(source)) == ("", 1, source.tag)
+    assert source.opened == (*source.rasters, source.mask.uri)
+    bare = products("landsat", tmp_path / "l", "red")[OLI]
+    other = masked("landsat", tmp_path / "l", "red", flags=("shadows",))[OLI]
+    assert len({bare.tag, source.tag, other.tag}) == 3
+    (folder / f"{OLI}_QA_PIXEL.TIF").write_bytes(b"other flags")
+    assert current_tag(source) != source.tag
+    (folder / f"{OLI}_QA_PIXEL.TIF").write_bytes(b"")
+    assert masked("landsat", tmp_path / "l", "red")[OLI].problem == f"the file {OLI}_QA_PIXEL.TIF is empty"
+
+
+def test_of_scene_classes_the_finest_count_and_level_1c_has_none(tmp_path):
+    sentinel2(tmp_path / f"{L2A}.SAFE", BANDS | {"SCL_20m": None, "SCL_60m": None})
+    sentinel2(tmp_path / f"{L1C}.SAFE", {"B04": None})
+    found = masked("sentinel2", tmp_path, "red", flags=("clouds", "cirrus"))
+    assert found[L2A].problem == ""
+    assert found[L2A].mask is not None and found[L2A].mask.uri.endswith("_SCL_20m.jp2")
+    assert (found[L2A].mask.by, found[L2A].mask.numbers) == ("values", (8, 9, 10))
+    assert found[L1C].problem.startswith("has no SCL, which Level 2A alone holds")
