@@ -169,6 +169,8 @@ def _scene_lines(planned: DryRun) -> list[str]:
     lines += planned.scenes
     if planned.limits:
         lines.append(f"limits   {planned.limits}")
+    if recipe.masks:
+        lines.append(f"masked   {'; '.join(recipe.masks)}: no data there")
     if recipe.area is not None:
         lines.append(f"aoi      {sum(job.is_outside for job in plan.jobs)} of the scenes lie outside")
     if plan.triage.young:

@@ -102,11 +102,17 @@ def _listed(given: str | SceneSet, files: _Files, config: JobConfig, left_out: L
         raise ConfigError(msg)
     if not rows and not config.allow_empty:
         msg = (
-            f"{config.path}: inputs: {key} matches no {files.word}; check the path and that its disk is "
-            f"mounted, or set allow_empty: true if an empty night is normal"
+            f"{config.path}: inputs: {key} matches no {files.word}{_looked_for(given)}; check the path and "
+            f"that its disk is mounted, or set allow_empty: true if an empty night is normal"
         )
         raise ConfigError(msg, *left_out.lines())
     return rows
+
+
+def _looked_for(given: str | SceneSet) -> str:
+    from batchseg.inputs.products import looked_for
+
+    return looked_for(given) if isinstance(given, SceneSet) else ""
 
 
 def _lies_within(found: pa.Table, folder: str) -> Column:

@@ -1,19 +1,20 @@
-"""What files beside a raster say of its bands: STAC items, Sentinel-2's MTD_*.xml, Landsat's *_MTL.json.
+"""What files beside a raster say of its bands: STAC items, Sentinel-2's MTD_*.xml, Landsat's *_MTL files.
 
 Reflectance is `raw * scale + offset` throughout.
 """
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 from xml.etree import ElementTree
 
 from batchseg.errors import SourceError, SourceIOError
+from batchseg.inputs import mtl
 from batchseg.inputs.source import BandMetadata
 from batchseg.system import fetch
-from batchseg.system.json_text import parse_json
+from batchseg.system.archives import DamagedError
 
 S2_BANDS = ("01", "02", "03", "04", "05", "06", "07", "08", "8A", "09", "10", "11", "12")
 """Names of Sentinel-2's bands by `band_id`, as `Spectral_Information` in MTD_*.xml lists them."""
@@ -26,16 +27,26 @@ _LANDSAT = re.compile(r"_(SR_)?B(\d+)\.TIFF?$", re.IGNORECASE)
 def metadata_files(uri: str) -> tuple[str, ...]:
     """Where metadata of a raster may lie, by its name alone; a glob gives globs. The first that exists holds.
 
-    Sentinel-2: in the nearest folder above that ends in `.SAFE`. Landsat Collection 2: `*_MTL.json`
-    in the raster's folder.
+    Sentinel-2: in the nearest folder above that ends in `.SAFE`, else in the one that holds `GRANULE`,
+    whatever it is called. Landsat: `*_MTL.json`, `*_MTL.xml` or `*_MTL.txt` in the raster's folder.
     """
     folder, _, name = uri.rpartition("/")
     parts = folder.split("/")
-    safe = next((end for end in range(len(parts), 0, -1) if parts[end - 1].upper().endswith(".SAFE")), 0)
-    if safe:
-        return tuple("/".join((*parts[:safe], file)) for file in _S2_FILES)
-    product, found = _LANDSAT.subn("_MTL.json", name)
-    return (f"{folder}/{product}",) if found else ()
+    if root := product_depth(parts):
+        return tuple("/".join((*parts[:root], file)) for file in _S2_FILES)
+    product, found = _LANDSAT.subn("_MTL", name)
+    return tuple(f"{folder}/{product}.{ending}" for ending in mtl.ENDINGS) if found else ()
+
+
+def product_depth(folders: Sequence[str]) -> int:
+    """How many of the folders above a raster of Sentinel-2 lead to its product's; 0: it is of none.
+
+    >>> product_depth(["", "a", "x", "GRANULE", "L2A_T33UUU", "IMG_DATA"])
+    3
+    """
+    names = [folder.upper() for folder in folders]
+    safe = next((end for end in range(len(names), 0, -1) if names[end - 1].endswith(".SAFE")), 0)
+    return safe or next((end for end in range(len(names) - 1, 0, -1) if names[end] == "GRANULE"), 0)
 
 
 def read_metadata(uri: str, raster: str) -> BandMetadata:
@@ -51,10 +62,15 @@ def read_metadata(uri: str, raster: str) -> BandMetadata:
     except OSError as e:
         msg = f"the storage does not give {name}: {e.strerror or e}"
         raise SourceIOError(msg) from e
+    except DamagedError as e:
+        raise SourceError(str(e)) from e
     try:
         if name.lower().endswith(".json"):
-            return _landsat(parse_json(data), raster)
-        return _sentinel2(ElementTree.fromstring(data), raster)  # noqa: S314  as in `formats`
+            return _landsat(mtl.groups_of_json(data), raster)
+        if name.lower().endswith(".txt"):
+            return _landsat(mtl.groups_of_text(data), raster)
+        root = ElementTree.fromstring(data)  # noqa: S314  as in `formats`
+        return _landsat(mtl.groups_of_xml(root), raster) if root.tag == mtl.ROOT else _sentinel2(root, raster)
     except (
         ValueError,
         LookupError,
@@ -105,10 +121,9 @@ def _text(element: ElementTree.Element, tag: str) -> str:
     return (element.findtext(tag) or "").strip()
 
 
-def _landsat(document: Mapping[str, Any], raster: str) -> BandMetadata:
+def _landsat(groups: mtl.Groups, raster: str) -> BandMetadata:
     """REFLECTANCE_MULT/ADD of the file's band and level; Level 1 is not corrected for the sun's height."""
     found = _LANDSAT.search(raster)
-    groups = document["LANDSAT_METADATA_FILE"]
     level = "LEVEL2_SURFACE_REFLECTANCE_PARAMETERS" if found and found[1] else "LEVEL1_RADIOMETRIC_RESCALING"
     values = groups.get(level, {})
     image = groups.get("IMAGE_ATTRIBUTES", {})

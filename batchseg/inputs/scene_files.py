@@ -17,15 +17,16 @@ from batchseg.inputs.found import (
 from batchseg.inputs.ids import common_folder, is_manifest, literal_prefix
 from batchseg.inputs.left_out import LeftOut
 from batchseg.inputs.manifest import absolute, paths_of
-from batchseg.inputs.metadata import metadata_files
+from batchseg.inputs.metadata_places import MetadataPlaces
+from batchseg.inputs.one_scene import SceneFiles
 from batchseg.inputs.scene_rows import file_rows, set_rows
-from batchseg.inputs.scene_sets import SceneFiles, list_scenes, literal_folder
+from batchseg.inputs.scene_sets import list_scenes, literal_folder
 from batchseg.inputs.sidecars import Folders
 from batchseg.inputs.source import Column
 from batchseg.inputs.source import compute as pc
 from batchseg.job.settings import JobConfig, SceneSet
 from batchseg.system import storage, walk
-from batchseg.system.file_info import FileInfo, file_info
+from batchseg.system.file_info import FileInfo
 from batchseg.system.redact import public
 
 RASTER_SUFFIXES = frozenset(
@@ -123,9 +124,8 @@ class RasterFiles:
 
     def _metadata_of(self, uris: Sequence[str]) -> dict[int, FileInfo]:
         """The first there is of the files in which each raster's metadata may lie, by its place."""
-        asked = ((at, (file_info(file) for file in metadata_files(uri))) for at, uri in enumerate(uris))
-        found = ((at, next(filter(None, infos), None)) for at, infos in asked)
-        return {at: info for at, info in found if info is not None}
+        places = MetadataPlaces()
+        return {at: info for at, uri in enumerate(uris) if (info := places.of(uri)) is not None}
 
 
 def _common_folder(found: pa.Table) -> str:

@@ -14,8 +14,8 @@ import pyarrow as pa
 
 from batchseg.inputs.found import FOUND, Clock, texts
 from batchseg.inputs.ids import in_utf8
-from batchseg.inputs.scene_sets import SceneFiles
-from batchseg.inputs.source import BandMetadata, Column, Said, Source
+from batchseg.inputs.one_scene import SceneFiles
+from batchseg.inputs.source import BandMetadata, Column, Said, Source, SourceMask
 from batchseg.inputs.source import compute as pc
 from batchseg.job.settings import JobConfig, SceneSet
 from batchseg.system import walk
@@ -79,16 +79,21 @@ def set_rows(scenes: Iterable[SceneFiles], number: int, given: SceneSet, clock: 
 
 
 def _set_row(scene: SceneFiles, number: int, given: SceneSet, clock: Clock) -> dict[str, Any]:
-    infos = list({info.uri: info for info in (*scene.rasters, *scene.beside)}.values())
+    masks = [scene.mask] if scene.mask else []
+    infos = list({info.uri: info for info in (*scene.rasters, *masks, *scene.beside)}.values())
     uri, unspeakable = in_utf8(scene.uri)
     problem = unspeakable or in_utf8(scene.problem)[0]
     rasters = [info.uri for info in scene.rasters]
     said = [[dataclasses.astuple(band) for band in bands] for bands in scene.said]
     more = {"of": number, "files": [info.uri for info in infos], "rasters": rasters}
     more |= {"metadata": scene.metadata, "said": said}
+    mask = None
+    if scene.mask and given.mask:
+        more["mask"] = scene.mask.uri
+        mask = SourceMask(uri=scene.mask.uri, by=given.mask.by, numbers=given.mask.numbers)
     return {
         "uri": uri,
-        "tag": _tag(infos, rasters, resampling=given.resampling, said=scene.said, problem=problem),
+        "tag": _tag(infos, rasters, resampling=given.resampling, said=scene.said, problem=problem, mask=mask),
         "size": _together(scene.rasters),
         "young": any(clock.is_young(info.modified) for info in infos),
         "problem": problem,
@@ -113,6 +118,7 @@ def _source(row: Mapping[str, Any], config: JobConfig) -> Source:
     more = parse_json(row["more"]) if row["more"] else {}
     given = config.inputs[more["of"]][1] if "of" in more else None
     of_set = given if isinstance(given, SceneSet) else None
+    flags = of_set.mask if of_set and "mask" in more else None
     return Source(
         source_id=row["source_id"],
         uri=row["uri"],
@@ -125,6 +131,7 @@ def _source(row: Mapping[str, Any], config: JobConfig) -> Source:
         resampling=of_set.resampling if of_set else "none",
         metadata=tuple(more.get("metadata", ())),
         said=tuple(tuple(_band(*cells) for cells in bands) for bands in more.get("said", ())),
+        mask=SourceMask(uri=more["mask"], by=flags.by, numbers=flags.numbers) if flags else None,
         allow_vrt=config.allow_vrt,
         young=row["young"],
     )
@@ -149,6 +156,7 @@ def _tag(
     resampling: str = "none",
     said: Said = (),
     problem: str = "",
+    mask: SourceMask | None = None,
 ) -> str:
     """Of one file: its digest. Of several, their order and whatever else decides their pixels count too.
 
@@ -162,6 +170,8 @@ def _tag(
     order = [by_uri.get(uri) for uri in rasters]
     # Of an earlier version a pixel had data where any file did: such masks are made again.
     more = ["each file's validity counts"] if len(rasters) > 1 else []
+    if mask is not None:
+        more.append(json.dumps([by_uri.get(mask.uri), mask.by, mask.numbers]))
     words = json.dumps([whole, order, resampling, values, problem, *more])
     return hashlib.sha256(words.encode(errors="surrogateescape")).hexdigest()[:16]
 
@@ -173,7 +183,8 @@ def current_tag(source: Source) -> str | None:
         SourceIOError: the storage does not answer.
     """
     infos = file_infos(source.files)
-    if any(infos[uri] is None for uri in source.rasters or source.files[:1]):
+    opened = source.opened if source.rasters else source.files[:1]
+    if any(infos[uri] is None for uri in opened):
         return None
     return _tag(
         [info for info in infos.values() if info is not None],
@@ -181,4 +192,5 @@ def current_tag(source: Source) -> str | None:
         resampling=source.resampling,
         said=source.said,
         problem=source.problem,
+        mask=source.mask,
     )

@@ -1,7 +1,7 @@
 """What is known of a source: where it is, which version, and what its header says."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute
@@ -26,6 +26,16 @@ class BandMetadata:
 
 Said = tuple[tuple[BandMetadata, ...], ...]
 """Per raster: one entry per band, one entry for all its bands, or none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceMask:
+    """A raster of one band that marks pixels of a scene as without data."""
+
+    uri: str
+    by: Literal["bits", "values"]
+    numbers: tuple[int, ...]
+    """Bits, of which one that is set marks a pixel, or values."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,10 +64,17 @@ class Source:
     """Per raster the file for `metadata.read_metadata`, or an empty string; empty: no raster has one."""
     said: Said = ()
     """Per raster what the listing itself (a STAC item) said; empty: nothing of any."""
+    mask: SourceMask | None = None
+    """What else has no data; beside `rasters`, and of any grid of their CRS."""
     allow_vrt: bool = False
     """It may be a VRT, which reads other files of the machine."""
     young: bool = False
     """One of its files changed less than the job's `min_age` ago: it may still be written."""
+
+    @property
+    def opened(self) -> tuple[str, ...]:
+        """All that is opened as a raster."""
+        return (*(self.rasters or (self.uri,)), *((self.mask.uri,) if self.mask else ()))
 
     @property
     def is_local(self) -> bool:

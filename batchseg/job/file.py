@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from batchseg.errors import ConfigError
 from batchseg.job import schema_parts
+from batchseg.job.masks import mask_flags
 from batchseg.job.messages import explain
 from batchseg.job.overrides import absolute, apply, locate
 from batchseg.job.schema import OF_PHOTOGRAPHS, JobFile
@@ -175,15 +176,19 @@ def _executor(job: JobFile) -> Literal["ray", "processes", "inline"]:
 def _input(given: schema_parts.Input, folder: Path) -> str | SceneSet:
     if isinstance(given, str):
         return absolute(given, folder)
+    mask = None if given.mask is None else mask_flags(given.kind, given.mask)
     if given.bands is not None:
         patterns = tuple((name, absolute(pattern, folder)) for name, pattern in given.bands.items())
-        return SceneSet(kind="bands", patterns=patterns, resampling=given.resampling)
+        mask = mask and replace(mask, file=absolute(mask.file, folder))
+        return SceneSet(kind="bands", patterns=patterns, resampling=given.resampling, mask=mask)
+    path = given.landsat or given.sentinel2 or given.stac or given.manifest or ""
     return SceneSet(
-        kind="stac" if given.stac is not None else "manifest",
-        path=absolute(given.stac or given.manifest or "", folder),
+        kind=given.kind,
+        path=absolute(path, folder),
         columns=tuple(given.assets or given.columns or ()),
         id_column=given.id,
         resampling=given.resampling,
+        mask=mask,
     )
 
 

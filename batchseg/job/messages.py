@@ -110,7 +110,8 @@ _EXPECTED_IN_RULE = {
 _EXPECTED = {
     "inputs": (
         "a path, folder, glob or manifest, {bands: {red: '.../{scene}_B4.tif'}}, "
-        "{manifest: ..., columns: [...]} or {stac: ..., assets: [...]}, "
+        "{manifest: ..., columns: [...]}, {stac: ..., assets: [...]}, {landsat: ..., assets: [...]} or "
+        "{sentinel2: ..., assets: [...]}, "
         "a list of such, or a mapping of names to such"
     ),
     "model": "a folder, an ONNX file, or {path: ..., layout: NHWC, output: sigmoid, threshold: 0.3}",

@@ -12,8 +12,11 @@ from batchseg.system.yaml_text import parse_yaml
 Place = tuple[str, ...]
 """The names of a key and of those above it."""
 
-_SETS = frozenset(("bands", "manifest", "stac"))
+_SETS = frozenset(("bands", "manifest", "stac", "assets"))
 """One of them stands in an input of several files, and is no input's name."""
+
+_IN_SETS = frozenset(("manifest", "stac", "landsat", "sentinel2"))
+"""Keys of such inputs that hold paths."""
 
 _PATHS: frozenset[Place] = frozenset(
     (("output",), ("model",), ("model", "path"), ("model", "key_file"), ("aoi",), ("aoi", "file"))
@@ -74,7 +77,9 @@ def _located(value: Any, place: Place, folder: Path, *, in_set: bool) -> Any:
 def _is_path(place: Place, *, in_set: bool) -> bool:
     if place[0] != "inputs":
         return place in _PATHS
-    return not in_set or place[-1] in ("manifest", "stac")
+    if "mask" in place[1:-1]:
+        return place[-1] == "file"
+    return not in_set or place[-1] in _IN_SETS
 
 
 def absolute(uri: str, folder: Path) -> str:

@@ -141,6 +141,8 @@ class Recipe:
     class_count: int | None
     on_bad_block: Literal["quarantine", "nodata"] = "quarantine"
     """Not of the pixel settings: a sound file has the same mask either way."""
+    masks: tuple[str, ...] = ()
+    """What the inputs' own flags take for no data, in words; each scene's source says how."""
     area: Area | None = None
     """Pixels outside it are nodata; those inside are the same with and without it."""
     fit: Fit | None = None
@@ -182,6 +184,8 @@ class Recipe:
         normalize = dataclasses.asdict(self.normalize) if self.normalize else None
         # What is not there has no key: outputs made before it was known keep their digest.
         more: dict[str, Any] = {} if self.area is None else {"aoi": self.area.digest}
+        if self.masks:
+            more["mask"] = list(self.masks)
         if self.fit is not None:
             more["fit"] = self.fit
         if self.bake is not None:

@@ -8,9 +8,10 @@ from typing import Literal
 
 from batchseg.errors import ConfigError, ModelError
 from batchseg.job.alignment import USUAL_STRIDE, check_core, may_be_opened
+from batchseg.job.masks import masks_in_words
 from batchseg.job.recipe import Area, Criterion, Product, Recipe, RegionSettings, Ruleset, is_simple, spread
 from batchseg.job.schema import LARGEST_TILE
-from batchseg.job.settings import JobConfig, Photographs, RegionOptions, Rule, Scale
+from batchseg.job.settings import JobConfig, Photographs, RegionOptions, Rule, Scale, SceneSet
 from batchseg.models import resize
 from batchseg.models.package import PALETTE, Bake, ClassInfo, EngineName, ModelFacts, ModelPackage, Normalize
 
@@ -78,6 +79,7 @@ def make_recipe(
         confidence=config.confidence,
         class_count=_class_count(config, facts),
         on_bad_block=config.on_bad_block,
+        masks=tuple(masks_in_words([one.mask for _, one in config.inputs if isinstance(one, SceneSet)])),
         area=area,
         fit=config.photographs.fit if config.photographs else None,
         resolution=model.pixel_size if config.resolution in (None, "any") else float(config.resolution),

@@ -22,8 +22,8 @@ class JobFile(schema_parts.Strict):
         | Annotated[list[schema_parts.Input], Field(min_length=1)]
         | Annotated[dict[schema_parts.InputName, schema_parts.Input], Field(min_length=1)]
     )
-    """What is read: a file, a folder, a glob, a manifest, scenes of several files, a list of such, or a
-    mapping of names to such. [Inputs](#inputs) says more.
+    """What is read: a file, a folder, a glob, a manifest, scenes of several files, products of Landsat or
+    Sentinel-2, a list of such, or a mapping of names to such. [Inputs](#inputs) says more.
     """
     model: Annotated[str, Field(min_length=1)] | schema_parts.Model
     """The network: a folder with `NAME.json` or `NAME.pdmodel` and `NAME.pdiparams`, an `.onnx` file, or a

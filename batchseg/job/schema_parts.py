@@ -2,12 +2,14 @@
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from batchseg.job.masks import mask_flags
+from batchseg.job.products import Preset, assets_in_words, known_assets
 from batchseg.job.settings import Resampling
 
 
@@ -74,14 +76,29 @@ class RegionKeys(Strict):
 
 
 _SET_KEYS = {
-    "bands": {"bands", "resampling"},
-    "manifest": {"manifest", "columns", "id", "resampling"},
-    "stac": {"stac", "assets", "resampling"},
+    "bands": {"bands", "resampling", "mask"},
+    "manifest": {"manifest", "columns", "id", "resampling", "mask"},
+    "stac": {"stac", "assets", "resampling", "mask"},
+    "landsat": {"landsat", "assets", "resampling", "mask"},
+    "sentinel2": {"sentinel2", "assets", "resampling", "mask"},
 }
 
 
+_NEEDED = {"manifest": "columns", "stac": "assets", "landsat": "assets", "sentinel2": "assets"}
+
+
+_PRESETS = frozenset(get_args(Preset))
+"""Of `_SET_KEYS` those that are names of inputs, too, unless `assets` and the like stand beside them."""
+
+
+def _kinds(keys: Collection[Any]) -> list[str]:
+    """Which kinds of scene sets the keys of an input are of."""
+    beside = {"assets", "mask"} & {*keys}
+    return [kind for kind in _SET_KEYS if kind in keys and (kind not in _PRESETS or beside)]
+
+
 def _no_set_key(name: str) -> str:
-    if name in _SET_KEYS:
+    if name in _SET_KEYS.keys() - _PRESETS:
         kind, msg = "set_key", "a key of scene sets, not a name of an input"
         raise PydanticCustomError(kind, msg)
     return name
@@ -99,20 +116,23 @@ class SceneSet(Strict):
     columns: _Names | None = None
     id: str | None = None
     stac: str | None = None
+    landsat: str | None = None
+    sentinel2: str | None = None
     assets: _Names | None = None
     resampling: Resampling = "none"
+    mask: Any = None
 
     @model_validator(mode="before")
     @classmethod
     def _of_one_kind(cls, value: Any) -> Any:
-        kinds = [kind for kind in _SET_KEYS if isinstance(value, dict) and kind in value]
+        kinds = _kinds(value) if isinstance(value, dict) else []
         if not kinds:
             error, msg = "no_set", "no scene set"
             raise PydanticCustomError(error, msg)
         if len(kinds) > 1:
             msg = (
-                f"scenes of several files have one of `bands`, `manifest` and `stac`, and no input can have "
-                f"such a name; found {' and '.join(kinds)}"
+                f"scenes of several files have one of {', '.join(f'`{kind}`' for kind in _SET_KEYS)}, and no "
+                f"input can have such a name; found {' and '.join(kinds)}"
             )
             raise ValueError(msg)
         known = _SET_KEYS[kinds[0]]
@@ -130,10 +150,15 @@ class SceneSet(Strict):
 
     @model_validator(mode="after")
     def _complete(self) -> "SceneSet":
-        for kind, needed in (("manifest", "columns"), ("stac", "assets")):
+        for kind, needed in _NEEDED.items():
             if getattr(self, kind) is not None and not getattr(self, needed):
-                msg = f"{kind}: say which files make a scene, as in `{needed}: [red, nir]`"
+                example = "nir08" if kind == "landsat" else "nir"
+                msg = f"{kind}: say which files make a scene, as in `{needed}: [red, {example}]`"
                 raise ValueError(msg)
+        if self.preset is not None:
+            check_assets(self.preset, self.assets or ())
+        if self.mask is not None:
+            mask_flags(self.kind, self.mask)
         for name, pattern in (self.bands or {}).items():
             if "{scene}" not in pattern:
                 msg = f"bands: {name}: {pattern} has no {{scene}}, which names the scene in every pattern"
@@ -142,6 +167,32 @@ class SceneSet(Strict):
                 msg = f"bands: {name}: {pattern} has {other[0]}; only {{scene}} can stand in braces"
                 raise ValueError(msg)
         return self
+
+    @property
+    def kind(self) -> Literal["bands", "manifest", "stac", "landsat", "sentinel2"]:
+        """Which of the keys says what makes a scene."""
+        if self.bands is not None:
+            return "bands"
+        return self.preset or ("stac" if self.stac is not None else "manifest")
+
+    @property
+    def preset(self) -> Preset | None:
+        """Whose products these are."""
+        return "landsat" if self.landsat is not None else "sentinel2" if self.sentinel2 is not None else None
+
+
+def check_assets(preset: Preset, assets: Sequence[str]) -> None:
+    """Raises ValueError where products of this kind have no such asset, or one is named twice."""
+    known = known_assets(preset)
+    if unknown := next((asset for asset in assets if asset not in known), None):
+        longer = [asset for asset in sorted(known) if asset.startswith(unknown)]
+        near = (longer or difflib.get_close_matches(unknown, known, n=1))[:1]
+        hint = f"perhaps you meant {near[0]!r}. " if near else ""
+        msg = f"{preset}: assets: there is no {unknown!r}; {hint}{assets_in_words(preset)}"
+        raise ValueError(msg)
+    if twice := next((asset for asset in assets if assets.count(asset) > 1), None):
+        msg = f"{preset}: assets: {twice} is named twice; leave one out"
+        raise ValueError(msg)
 
 
 Input = str | SceneSet

@@ -37,20 +37,41 @@ ends in it already keeps its name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MaskFlags:
+    """Which pixels of a scene have no data by another file of it: what clouds cover, say."""
+
+    by: Literal["bits", "values"]
+    """A pixel has no data where one of these bits is set, or where it has one of these values."""
+    numbers: tuple[int, ...]
+    """Bits from 0, or values; ascending."""
+    file: str = ""
+    """bands: glob with {scene}; manifest: a column; stac: an asset; empty: the product's own file."""
+    flags: tuple[str, ...] = ()
+    """Their names, sorted, where the job says names."""
+
+    @property
+    def words(self) -> str:
+        """What is masked, as outputs remember it."""
+        return ", ".join(self.flags) or f"{self.by} {', '.join(map(str, self.numbers))}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SceneSet:
     """An input whose scenes have several files each."""
 
-    kind: Literal["bands", "manifest", "stac"]
+    kind: Literal["bands", "manifest", "stac", "landsat", "sentinel2"]
     patterns: tuple[tuple[str, str], ...] = ()
     """bands: (name, glob with {scene}), in the stack's order."""
     path: str = ""
-    """manifest and stac: the file."""
+    """manifest and stac: the file; products: a folder, or a glob of folders and files."""
     columns: tuple[str, ...] = ()
-    """manifest: columns of paths; stac: names of assets; in the stack's order."""
+    """manifest: columns of paths; stac and products: names of assets; in the stack's order."""
     id_column: str | None = None
     """manifest: the column of names; None: the first file's relative path."""
     resampling: Resampling = "none"
     """To the finest grid of a scene's files; none: files of another grid are refused."""
+    mask: MaskFlags | None = None
+    """What else has no data. Its file may lie on another grid: the nearest pixel counts."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -59,7 +80,7 @@ class SceneSet:
 
     @property
     def key(self) -> str:
-        """What an output knows the input by. Another resampling gives other pixels, not other names."""
+        """What an output knows the input by. Resampling and mask decide pixels, not names."""
         words: dict[str, Any] = {self.kind: dict(self.patterns) if self.patterns else self.path}
         if self.kind != "bands":
             words["columns" if self.kind == "manifest" else "assets"] = list(self.columns)

@@ -147,7 +147,7 @@ def _unscaled(scene: Scene, recipe: Recipe) -> str | None:
         return None
     return (
         f"has no scale and offset for {called(scene, lacking[0])}: neither a STAC item, Sentinel-2's "
-        f"MTD_MSI*.xml or Landsat's *_MTL.json says them, nor the file itself; "
+        f"MTD_MSI*.xml or Landsat's *_MTL file says them, nor the file itself; "
         f"{_usual_scales(scene.dtypes[lacking[0] - 1])}"
     )
 

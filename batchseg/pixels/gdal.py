@@ -13,7 +13,7 @@ from batchseg.errors import SourceError, SourceIOError, StoppedError
 from batchseg.inputs.source import Source
 from batchseg.pixels.open import RAW_BLOCK_BYTES, storage_failure
 from batchseg.pixels.stack import FileError
-from batchseg.system import fetch
+from batchseg.system import archives, fetch
 from batchseg.system.disks import describe, is_full
 from batchseg.system.file_info import file_info
 from batchseg.system.location import Location
@@ -74,7 +74,8 @@ def source_errors(doing: str, source: Source) -> Iterator[None]:
             raise SourceError(msg) from e
         text = getattr(root, "errmsg", None) or str(root) or type(root).__name__
         detail = re.sub(r" \(this error can be turned.*\)", "", text).rstrip(".")
-        for uri in (source.uri, *source.rasters):
+        detail = re.sub(r"/vsi(subfile/\d+_\d+,|zip/)", "", detail)
+        for uri in source.opened:
             detail = detail.replace(uri, uri.rsplit("/", 1)[-1])
         given = storage_failure()
         problem = f"{NOT_GIVEN}: {given}" if given else storage_problem(source)
@@ -97,6 +98,8 @@ def source_errors(doing: str, source: Source) -> Iterator[None]:
 
 def _part(source: Source, uri: str) -> str:
     """Which file of a scene it is, in words that are the same for all scenes: the driver compares errors."""
+    if source.mask is not None and uri == source.mask.uri and uri not in source.rasters:
+        return "its file for the mask: "
     if len(source.rasters) < 2 or not source.names:
         return ""
     return f"its file for {source.names[source.rasters.index(uri)]}: "
@@ -105,10 +108,12 @@ def _part(source: Source, uri: str) -> str:
 def storage_problem(source: Source) -> str | None:
     """GDAL calls an unreadable file 'not recognized'; ask the storage itself whose fault it is."""
     try:
-        for uri in source.rasters or (source.uri,):
+        for uri in source.opened:
             if file_info(uri) is None:
                 return GONE
             fetch.read_tail(uri, 1)
+    except archives.DamagedError:
+        return None  # the storage gives the archive
     except (OSError, SourceIOError) as e:
         return f"{NOT_GIVEN}: {getattr(e, 'strerror', None) or e}"
     return None
@@ -123,8 +128,9 @@ def check_bytes(source: Source) -> None:
         SourceIOError: the storage does not give them.
     """
     until = time.monotonic() + READ_SECONDS
-    for uri in source.rasters or (source.uri,):
-        if (path := Location.of(uri).path) is None:
+    for uri in source.opened:
+        found = archives.find(uri) if archives.is_member(uri) else None
+        if (path := Location.of(found.archive if found else uri).path) is None:
             continue
         try:
             with path.open("rb", buffering=0) as file:

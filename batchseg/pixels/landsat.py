@@ -1,6 +1,6 @@
 """What Landsat's bands are: the same number is another colour on Landsat 4 to 7 and on 8 and 9.
 
-The spacecraft says it, by the id in the name of a file or of its folder, else by its `*_MTL.json`.
+The spacecraft says it, by the id in the name of a file or of its folder, else by its `*_MTL` file.
 """
 
 import re

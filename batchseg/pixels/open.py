@@ -23,7 +23,7 @@ from typing import Any
 import rasterio
 from rasterio.abc import MultiByteRangeResourceContainer
 
-from batchseg.errors import CredentialsError
+from batchseg.errors import CredentialsError, SourceError
 from batchseg.inputs.formats import (
     HEAD_BYTES,
     check_bands,
@@ -33,7 +33,7 @@ from batchseg.inputs.formats import (
     driver_of,
     local_head,
 )
-from batchseg.system import fetch, storage
+from batchseg.system import archives, fetch, storage
 from batchseg.system.file_info import FileInfo, file_info
 from batchseg.system.location import Location
 from batchseg.system.private_folder import open_lock
@@ -60,6 +60,10 @@ READ_BY_RANGES = (".msk", ".ovr", ".aux.xml", ".prj")
 that is not at its end rasterio 1.4 says that it is. With such a one a TIFF is copied."""
 
 
+IN_ARCHIVES = frozenset(("GTiff", "JP2OpenJPEG"))
+"""Drivers of rasters in archives: what agencies deliver."""
+
+
 def open_raster(
     uri: str, files: Sequence[str] = (), *, allow_vrt: bool = False, size: int | None = None
 ) -> rasterio.DatasetReader:
@@ -76,6 +80,8 @@ def open_raster(
         SourceError: it is of no kind that is opened, or points at other files. Else what rasterio raises.
     """
     _failures.seen.clear()
+    if archives.is_member(uri):
+        return _open_member(uri)
     local = Location.of(uri).path
     if local is not None:
         return _open_local(local, files, allow_vrt=allow_vrt)
@@ -107,6 +113,25 @@ def _open_local(path: Path, files: Sequence[str], *, allow_vrt: bool) -> rasteri
     if driver == "VRT":
         check_vrt(path)
     return _checked(rasterio.open(str(path), driver=driver, sharing=False))
+
+
+def _open_member(uri: str) -> rasterio.DatasetReader:
+    """A raster in an archive on a local disk; of what lies beside it there GDAL is shown nothing."""
+    member = archives.find(uri)
+    if member is None:
+        raise FileNotFoundError(f"{uri} is gone")  # noqa: EM102
+    try:
+        driver = driver_of(archives.read(uri, 0, HEAD_BYTES), allow_vrt=False)
+        path = archives.gdal_path(member)
+    except archives.DamagedError as e:
+        raise SourceError(str(e)) from e
+    if driver not in IN_ARCHIVES:
+        msg = f"it is a {driver}; in archives only GeoTIFF and JPEG 2000 are read"
+        raise SourceError(msg)
+    with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"):
+        dataset = _checked(rasterio.open(path, driver=driver, sharing=False))
+    dataset.member = member.name.rpartition("/")[2]  # for messages: GDAL's name says where its bytes lie
+    return dataset
 
 
 def _checked(dataset: rasterio.DatasetReader) -> rasterio.DatasetReader:

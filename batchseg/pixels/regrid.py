@@ -191,4 +191,5 @@ def _grid_words(one: DatasetReader) -> tuple[str, str, str, str, str]:
 
 
 def file_name(dataset: DatasetReader) -> str:
-    return str(dataset.name).rpartition("/")[2]
+    """Of its file, for messages; `pixels/open` says it of members of archives."""
+    return getattr(dataset, "member", "") or str(dataset.name).rpartition("/")[2]

@@ -21,7 +21,8 @@ from rasterio.windows import Window as RasterioWindow
 from batchseg.errors import SourceError, SourceIOError
 from batchseg.inputs.metadata import read_metadata
 from batchseg.inputs.sidecars import beside
-from batchseg.inputs.source import BandMetadata, Box, Source
+from batchseg.inputs.source import BandMetadata, Box, Source, SourceMask
+from batchseg.pixels.flag_mask import FlagMask
 from batchseg.pixels.open import open_raster
 from batchseg.pixels.regrid import box_on, covered, file_name, finest, read_warped, same_grid, warp
 
@@ -61,11 +62,24 @@ def open_source(source: Source, nodata: float | str = "source") -> "DatasetReade
                     asked=None if isinstance(nodata, str) else float(nodata),
                 )
             )
-        return Stack(opened, source.resampling)
+        stack = Stack(opened, source.resampling)
+        if source.mask is not None:
+            stack.mask = _open_mask(source, source.mask, stack)
     except BaseException:
         for file_ in opened:
             file_.dataset.close()
         raise
+    return stack
+
+
+def _open_mask(source: Source, mask: SourceMask, stack: "Stack") -> FlagMask:
+    with _naming(mask.uri):
+        dataset = open_raster(mask.uri, beside(mask.uri, source.files), allow_vrt=source.allow_vrt)
+        try:
+            return FlagMask(dataset, stack.reference, mask)
+        except BaseException:
+            dataset.close()
+            raise
 
 
 def rescale_of(dataset: "DatasetReader | Stack") -> Rescale:
@@ -226,7 +240,9 @@ class Stack:
             if file.dataset.count == 0:
                 msg = f"{file_name(file.dataset)} holds no raster band"
                 raise SourceError(msg)
-        reference = self._reference = finest([file.dataset for file in files])
+        self.mask: FlagMask | None = None
+        """What else has no data; whoever opens the stack sets it."""
+        reference = self.reference = finest([file.dataset for file in files])
         for file in files:
             if not same_grid(file.dataset, reference):
                 file.warped = warp(
@@ -264,11 +280,13 @@ class Stack:
             if file.warped is not None:
                 file.warped.close()
             file.dataset.close()
+        if self.mask is not None:
+            self.mask.close()
 
     def _boxes(self) -> tuple[Box, ...]:
         """Per band where its file lies, in pixels of the stack."""
         whole = (0.0, 0.0, float(self.height), float(self.width))
-        boxes = [whole if f.warped is None else box_on(f.dataset, self._reference) for f in self._files]
+        boxes = [whole if f.warped is None else box_on(f.dataset, self.reference) for f in self._files]
         return tuple(
             box for box, file in zip(boxes, self._files, strict=True) for _ in range(file.dataset.count)
         )
@@ -279,7 +297,7 @@ class Stack:
             yield file.uri, file.dataset
 
     def tags(self, ns: str | None = None) -> dict[str, str]:
-        tags: dict[str, str] = self._reference.tags(ns=ns)
+        tags: dict[str, str] = self.reference.tags(ns=ns)
         return tags
 
     def read(self, bands: Sequence[int], *, window: RasterioWindow) -> NDArray[Any]:
@@ -303,10 +321,14 @@ class Stack:
         Args:
             bands: numbers from 1.
             window: of the stack's grid.
-            masks: whether masks of whole files count; what a file does not cover never has data.
+            masks: whether masks of whole files count; what a file does not cover never has data, nor what
+                the scene's flags mark.
         """
         parts = [file.covers(window) for file in self._of(bands)]
         parts += [file.read_mask(window) for file in self._of(bands) if masks and file.masked]
+        if self.mask is not None:
+            with _naming(self.mask.uri):
+                parts.append(self.mask.unmarked(window))
         found = [part for part in parts if part is not None]
         return np.logical_and.reduce(found) if found else None
 

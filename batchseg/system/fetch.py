@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from batchseg.system import rooted
+from batchseg.system import archives, rooted
 from batchseg.system.file_info import ask
 from batchseg.system.location import Location
 from batchseg.system.retry import ShortReplyError, is_passing, patiently
@@ -18,10 +18,12 @@ PIECE_BYTES = 16 * 2**20
 
 
 def read_bytes(where: str | Location) -> bytes:
-    """Raises OSError where the file cannot be read."""
+    """Raises OSError where the file cannot be read, DamagedError where it is of a damaged archive."""
     place = Location.of(where)
     if place.root is not None:
         return rooted.read_bytes(place)
+    if archives.is_member(place.uri):
+        return archives.read(place.uri)
     fs, path = filesystem(place)
 
     def read() -> bytes:
@@ -136,8 +138,10 @@ def read_many(places: Sequence[str | Location]) -> list[bytes]:
 
 
 def read_tail(uri: str, count: int) -> bytes:
-    """The last `count` bytes of a file. Raises OSError."""
+    """The last `count` bytes of a file. Raises OSError; DamagedError as `read_bytes`."""
     place = Location.of(uri)
+    if archives.is_member(uri) and (member := archives.find(uri)):
+        return archives.read(uri, max(0, member.size - count))
     fs, path = filesystem(place)
     with as_os_error():
         if place.is_local:
@@ -153,7 +157,10 @@ def read_ranges(uri: str, starts: Sequence[int], stops: Sequence[int]) -> list[b
 
     Raises:
         OSError: a part cannot be read, or is shorter than it must be.
+        DamagedError: as `read_bytes`.
     """
+    if archives.is_member(uri):
+        return [archives.read(uri, start, stop) for start, stop in zip(starts, stops, strict=True)]
     fs, path = filesystem(uri)
     got: dict[int, bytes] = {}
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from batchseg.errors import SourceIOError
-from batchseg.system import rooted
+from batchseg.system import archives, rooted
 from batchseg.system.location import Location
 from batchseg.system.redact import public
 from batchseg.system.retry import code_of, patiently
@@ -46,6 +46,8 @@ def file_info(where: str | Location) -> FileInfo | None:
     uri = place.uri
     if place.root is not None:
         return _below_root(place)
+    if archives.is_member(uri):
+        return _member(uri)
     try:
         with as_os_error():
             fs, path = filesystem(place)
@@ -61,6 +63,18 @@ def file_info(where: str | Location) -> FileInfo | None:
         msg = f"cannot look at {uri}: {e}"
         raise SourceIOError(msg) from e
     return to_file_info(fs, path, info) if info["type"] == "file" or is_regular(path) else None
+
+
+def _member(uri: str) -> FileInfo | None:
+    """Of a file in an archive: its own size, and the version of the archive."""
+    try:
+        found = archives.find(uri)
+    except OSError as e:
+        msg = f"cannot look at {uri}: {e.strerror or e}"
+        raise SourceIOError(msg) from e
+    if found is None:
+        return None
+    return FileInfo(uri=uri, size=found.size, version=found.version, modified=found.modified)
 
 
 def _below_root(place: Location) -> FileInfo | None:

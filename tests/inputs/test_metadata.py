@@ -1,16 +1,21 @@
 import json
+import re
 
 import pytest
+from conftest import SHARED
 from entities import MULTIPLIED, with_entities
 from hypothesis import given
 from hypothesis import strategies as st
+from mtl_forms import FORMS, MTL
 
 from batchseg.errors import SourceError, SourceIOError
 from batchseg.inputs.metadata import S2_BANDS, metadata_files, read_metadata, stac_bands
+from batchseg.inputs.metadata_places import MetadataPlaces
 from batchseg.inputs.source import BandMetadata
 
 SAFE = "S2A_MSIL2A_20260101T100000_N0511_R022_T33UUU_20260101T120000.SAFE"
-IMAGE = f"{SAFE}/GRANULE/L2A_T33UUU_A1/IMG_DATA/R10m/T33UUU_20260101T100000_B04_10m.jp2"
+INSIDE = "GRANULE/L2A_T33UUU_A1/IMG_DATA/R10m/T33UUU_20260101T100000_B04_10m.jp2"
+IMAGE = f"{SAFE}/{INSIDE}"
 LANDSAT = "LC08_L2SP_224078_20200518_20200820_02_T1"
 
 
@@ -33,8 +38,10 @@ def mtd(level: str, offsets: dict[int, int], quantification: str = "10000") -> s
         (f"/a/{IMAGE}", (f"/a/{SAFE}/MTD_MSIL2A.xml", f"/a/{SAFE}/MTD_MSIL1C.xml")),
         ("s3://b/*.SAFE/**/*_B04_10m.jp2", ("s3://b/*.SAFE/MTD_MSIL2A.xml", "s3://b/*.SAFE/MTD_MSIL1C.xml")),
         ("/a/x.SAFE/y.SAFE/B04.jp2", ("/a/x.SAFE/y.SAFE/MTD_MSIL2A.xml", "/a/x.SAFE/y.SAFE/MTD_MSIL1C.xml")),
-        (f"/a/{LANDSAT}_SR_B4.TIF", (f"/a/{LANDSAT}_MTL.json",)),
-        (f"/a/{LANDSAT}_B10.TIF", (f"/a/{LANDSAT}_MTL.json",)),
+        (f"/a/x/{INSIDE}", ("/a/x/MTD_MSIL2A.xml", "/a/x/MTD_MSIL1C.xml")),
+        ("/a/*/granule/*/IMG_DATA/*_B04.jp2", ("/a/*/MTD_MSIL2A.xml", "/a/*/MTD_MSIL1C.xml")),
+        (f"/a/{LANDSAT}_SR_B4.TIF", tuple(f"/a/{LANDSAT}_MTL.{e}" for e in ("json", "xml", "txt"))),
+        (f"/a/{LANDSAT}_B10.TIF", tuple(f"/a/{LANDSAT}_MTL.{e}" for e in ("json", "xml", "txt"))),
         ("/a/scene_red.tif", ()),
     ],
 )
@@ -101,25 +108,19 @@ def test_metadata_that_the_storage_does_not_give_are_tried_again(tmp_path):
         read_metadata(str(tmp_path / "MTD_MSIL2A.xml"), IMAGE)
 
 
-def test_landsats_levels_have_their_own_factors(tmp_path):
-    groups = {
-        "LEVEL2_SURFACE_REFLECTANCE_PARAMETERS": {
-            "REFLECTANCE_MULT_BAND_4": "2.75e-05",
-            "REFLECTANCE_ADD_BAND_4": "-0.2",
-        },
-        "LEVEL1_RADIOMETRIC_RESCALING": {
-            "REFLECTANCE_MULT_BAND_4": "2.0000E-05",
-            "REFLECTANCE_ADD_BAND_4": "-0.100000",
-            "RADIANCE_MULT_BAND_10": "3.3420E-04",
-        },
-    }
-    path = tmp_path / f"{LANDSAT}_MTL.json"
-    path.write_text(json.dumps({"LANDSAT_METADATA_FILE": groups}))
-    assert read_metadata(str(path), f"/x/{LANDSAT}_SR_B4.TIF") == BandMetadata(scale=2.75e-5, offset=-0.2)
-    assert read_metadata(str(path), f"/x/{LANDSAT}_B4.TIF") == BandMetadata(scale=2e-5, offset=-0.1)
-    assert read_metadata(str(path), f"/x/{LANDSAT}_B10.TIF") == BandMetadata()
-    path.write_text("{}")
-    with pytest.raises(SourceError, match=r"_MTL\.json does not hold"):
+@pytest.mark.parametrize("ending", FORMS)
+def test_landsats_levels_have_their_own_factors(tmp_path, ending):
+    path = tmp_path / f"{LANDSAT}_MTL.{ending}"
+    path.write_text(FORMS[ending](MTL))
+    craft = "LANDSAT_8 OLI_TIRS"
+    for band, said in (
+        ("SR_B4", BandMetadata(scale=2.75e-5, offset=-0.2, spacecraft=craft)),
+        ("B4", BandMetadata(scale=2e-5, offset=-0.1, spacecraft=craft)),
+        ("B10", BandMetadata(spacecraft=craft)),
+    ):
+        assert read_metadata(str(path), f"/x/{LANDSAT}_{band}.TIF") == said
+    path.write_text({"json": "{}", "xml": "<a", "txt": "GROUP = OTHER"}[ending])
+    with pytest.raises(SourceError, match=rf"_MTL\.{ending} does not hold"):
         read_metadata(str(path), f"/x/{LANDSAT}_B4.TIF")
 
 
@@ -186,3 +187,55 @@ def test_an_offset_that_was_applied_is_not_applied_again(who, applied):
 def test_nan_as_text_is_a_nodata_value():
     (said,) = stac_bands({"raster:bands": [{"nodata": "nan"}]}, {})
     assert said.nodata != said.nodata
+
+
+REAL = SHARED / "sentinel2-metadata"
+PRODUCTS = SHARED / "landsat-c2"
+
+
+def real_offsets(text: str) -> dict[str, float]:
+    """By band as files are called, B01..B12: what the XML says, found without an XML parser."""
+    numbers = dict(re.findall(r'<Spectral_Information bandId="(\d+)" physicalBand="(\w+)">', text))
+    added = dict(re.findall(r'<(?:BOA|RADIO)_ADD_OFFSET band_id="(\d+)">(-?\d+)<', text))
+    return {f"B{name[1:]:0>2}": float(added.get(number, 0)) for number, name in numbers.items()}
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="no real metadata: set BATCHSEG_DATA")
+def test_real_metadata_of_sentinel_2_say_scale_and_offset_of_each_band():
+    files = sorted(REAL.glob("*/*.[xX][mM][lL]"))
+    assert len(files) == 12
+    offsets = set()
+    for file in files:
+        text = file.read_text()
+        (value,) = re.findall(r"<(?:BOA_)?QUANTIFICATION_VALUE[^>]*>(\d+)<", text)
+        bands = real_offsets(text)
+        assert len(bands) == 13
+        product = f"{file.parent}/GRANULE/L_T33UUU_A1/IMG_DATA"
+        for band, added in bands.items():
+            raster = f"{product}/T33UUU_20260101T100000_{band}.jp2"
+            found = MetadataPlaces().of(raster)
+            assert found is not None and found.uri == str(file)
+            said = read_metadata(found.uri, raster)
+            assert (said.scale, said.nodata) == (1 / float(value), 0)
+            assert said.offset == pytest.approx(added / float(value), abs=1e-12)
+            offsets.add(added)
+        by_glob = MetadataPlaces([f"{REAL}/*/GRANULE/*/IMG_DATA/*_B04.jp2"]).of(f"{product}/T_B04.jp2")
+        assert by_glob is not None and by_glob.uri == str(file)
+    assert offsets == {0.0, -1000.0}
+
+
+@pytest.mark.skipif(not PRODUCTS.is_dir(), reason="no real products: set BATCHSEG_DATA")
+@pytest.mark.parametrize("ending", ["json", "xml"])
+def test_real_metadata_of_landsat_say_the_same_in_either_form(ending):
+    files = sorted(PRODUCTS.glob(f"*/*_MTL.{ending}"))
+    assert len(files) == 2
+    for file in files:
+        groups = re.split(r"LEVEL1_RADIOMETRIC_RESCALING", file.read_text())
+        for level, text in (("SR_B", groups[0]), ("B", groups[1])):
+            for number in range(2, 8):
+                key = rf"REFLECTANCE_(MULT|ADD)_BAND_{number}\W+?(-?[\d.]+(?:[eE]-?\d+)?)\W"
+                values = dict(re.findall(key, text))
+                raster = str(file).replace(f"_MTL.{ending}", f"_{level}{number}.TIF")
+                said = read_metadata(str(file), raster)
+                assert (said.scale, said.offset) == (float(values["MULT"]), float(values["ADD"]))
+                assert said.spacecraft == "LANDSAT_8 OLI_TIRS"

@@ -11,7 +11,7 @@ from archives import touch
 from factories import find_sources, make_config
 
 from batchseg.errors import ConfigError
-from batchseg.inputs import scene_sets
+from batchseg.inputs import metadata_places, scene_sets
 from batchseg.inputs.left_out import LeftOut
 from batchseg.inputs.scene_rows import current_tag
 from batchseg.inputs.source import BandMetadata
@@ -91,7 +91,7 @@ def test_each_pattern_is_listed_once(tmp_path, monkeypatch):
     for name in ("list_files", "list_folder"):
         monkeypatch.setattr(listing, name, counting(getattr(listing, name)))
     monkeypatch.setattr(scene_sets, "selected_files", counting(scene_sets.selected_files))
-    monkeypatch.setattr(scene_sets, "file_info", counting(scene_sets.file_info))
+    monkeypatch.setattr(metadata_places, "file_info", counting(metadata_places.file_info))
     patterns = tuple((name, f"{tmp_path}/{{scene}}.SAFE/{name}.jp2") for name in ("B04", "B08"))
     sources, _ = find_set(bands(tmp_path, patterns=patterns))
     assert len(asked) == 4  # two patterns, and either name of the metadata

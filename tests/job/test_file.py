@@ -75,6 +75,23 @@ def test_scenes_of_several_files_are_inputs(tmp_path):
     assert len({one if isinstance(one, str) else one.key for one in expected}) == 4
 
 
+def test_products_are_inputs_and_their_words_names_of_others(tmp_path):
+    given = {"a": {"landsat": "l", "assets": ["red"]}, "b": {"sentinel2": "s3://b/*", "assets": ["nir"]}}
+    config = load_job(write_job(tmp_path, inputs=given))
+    assert config.inputs == (
+        ("a", SceneSet(kind="landsat", path=f"{tmp_path}/l", columns=("red",))),
+        ("b", SceneSet(kind="sentinel2", path="s3://b/*", columns=("nir",))),
+    )
+    assert config.inputs[0][1].key == f'{{"landsat": "{tmp_path}/l", "assets": ["red"]}}'
+    config = load_job(
+        write_job(tmp_path, inputs={"landsat": "l", "sentinel2": {"stac": "i", "assets": ["a"]}})
+    )
+    assert [(name, getattr(one, "kind", one)) for name, one in config.inputs] == [
+        ("landsat", f"{tmp_path}/l"),
+        ("sentinel2", "stac"),
+    ]
+
+
 def test_set_replaces_adds_and_descends(tmp_path):
     path = write_job(tmp_path, halo=32, scale="transforms")
     config = load_job(path, ["halo=16", "scale.divide=10000", "classes=[soil, water]", "nodata=0"])

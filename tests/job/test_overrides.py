@@ -56,6 +56,10 @@ def test_scenes_of_several_files_and_names_of_inputs(tmp_path, shell):
     assert scenes.patterns == (("red", f"{shell}/{{scene}}_r.tif"), ("id", f"{shell}/{{scene}}_i.tif"))
     ((_, scenes),) = load_job(job, ["inputs.stac=a.json", "inputs.assets=[red]"]).inputs
     assert (scenes.path, scenes.columns) == (f"{shell}/a.json", ("red",))
+    ((_, scenes),) = load_job(job, ["inputs={landsat: a, assets: [red]}"]).inputs
+    assert (scenes.path, scenes.columns) == (f"{shell}/a", ("red",))
+    inputs = load_job(job, ["inputs={landsat: a, north: b}"]).inputs
+    assert inputs == (("landsat", f"{shell}/a"), ("north", f"{shell}/b"))
     inputs = load_job(job, ["inputs={id: a, columns: b}", "inputs.north=c"]).inputs
     assert inputs == (("id", f"{shell}/a"), ("columns", f"{shell}/b"), ("north", f"{shell}/c"))
 

@@ -25,6 +25,14 @@ from batchseg.job.settings import Interest, Photographs, Rule
         ({"bands": RED, "resampling": "lanczos"}, "resampling is one of none, nearest.*'lanczos'"),
         ({"bands": {"red": "a/B4.tif"}}, r"bands: red: .*a/B4.tif has no \{scene\}"),
         ({"north": {"bands": {"red": "{tile}/{scene}.tif"}}}, r"has \{tile\}"),
+        (
+            {"landsat": "a", "assets": ["nir"]},
+            "there is no 'nir'; perhaps.*'nir08'.*Landsat 4 to 7: blue",
+        ),
+        ({"sentinel2": "a", "assets": ["B04"]}, "sentinel2: assets: there is no 'B04'.*coastal, blue, green"),
+        ({"sentinel2": "a", "assets": ["red", "red"]}, "red is named twice"),
+        ({"landsat": "a", "sentinel2": "b", "assets": ["red"]}, "found landsat and sentinel2"),
+        ({"landsat": "a", "assets": ["red"], "columns": ["a"]}, "'columns' is no key of scenes by landsat"),
     ],
 )
 def test_a_wrong_scene_set_is_refused_in_words(tmp_path, inputs, words):

@@ -1,0 +1,179 @@
+"""Scenes as agencies deliver them: products of Landsat and Sentinel-2, found below a folder."""
+
+from collections.abc import Iterator
+from typing import cast
+
+from batchseg.inputs.left_out import LeftOut, scenes_unseen
+from batchseg.inputs.one_scene import Finders, SceneFiles, made_scene
+from batchseg.inputs.product_files import (
+    Product,
+    Products,
+    is_archive,
+    level_of,
+    mask_part,
+    part_of,
+    wanted_file,
+)
+from batchseg.inputs.selection import InputSelection
+from batchseg.inputs.sidecars import Beside, is_sidecar
+from batchseg.job.products import Preset, landsat_assets
+from batchseg.job.settings import SceneSet
+from batchseg.system import archives, listing
+from batchseg.system.file_info import FileInfo
+from batchseg.system.location import Location
+from batchseg.system.walk import walk
+
+TITLES = {"landsat": "Landsat", "sentinel2": "Sentinel-2"}
+
+LOOKED_FOR = {
+    "landsat": "files such as LC08_L2SP_038031_20180901_20200820_02_T1_SR_B4.TIF, or its .tar or .zip",
+    "sentinel2": "folders with MTD_MSIL2A.xml or MTD_MSIL1C.xml and GRANULE/*/IMG_DATA, or its .zip or .tar",
+}
+"""In words, where there are none."""
+
+
+class _Selection(InputSelection):
+    """Of an input's folders the files whose names are those of products, and sidecars."""
+
+    def __init__(self, given: SceneSet, output: str, left_out: LeftOut) -> None:
+        super().__init__(given.path, output, frozenset(), left_out, whole_folder=False, sidecars=True)
+        self._preset = cast(Preset, given.kind)
+        self._fits = wanted_file(self._preset)
+
+    def wants(self, folder: str, name: str) -> bool:
+        if name.startswith("."):
+            return False
+        return bool(self._fits.fullmatch(name)) or is_archive(self._preset, name) or is_sidecar(name)
+
+
+def by_product(given: SceneSet, output: str, left_out: LeftOut) -> Iterator[SceneFiles]:
+    """The products below a folder, or below what a glob matches, sorted by id.
+
+    Args:
+        given: the set, of kind `landsat` or `sentinel2`.
+        output: of the job, which is not entered.
+        left_out: told which folders are left out.
+
+    Raises:
+        SourceIOError: the storage cannot be listed.
+        ValueError: the folder is on a web server, or the pattern is none.
+    """
+    preset = cast(Preset, given.kind)
+    closed = len(left_out.closed)
+    products, beside = Products(preset), Beside()
+    for info in _files(given, output, left_out):
+        if is_archive(preset, info.uri.rpartition("/")[2]):
+            _add_archive(products, info)
+        elif not is_sidecar(info.uri):
+            products.add(info)
+        beside.add([info])
+    unseen = []
+    for product in products.found():
+        scene = _scene(product, given, preset, beside)
+        if scene.problem and len(left_out.closed) > closed:
+            unseen.append(scene.name)  # its results stay: nobody knows whether it lacks a file
+        else:
+            yield scene
+    if unseen:
+        left_out.add_unread(scenes_unseen(unseen))
+
+
+def _add_archive(products: Products, info: FileInfo) -> None:
+    """The members of an archive, as if they lay in a folder of its name."""
+    if not Location.of(info.uri).is_local:
+        products.refuse(info, "is an archive in a bucket: those on local disks alone are read; unpack it")
+        return
+    if not info.uri.lower().endswith((".zip", ".tar")):
+        products.refuse(info, "is compressed as a whole: unpack it, or make a .tar of it with gunzip")
+        return
+    before = len(products)
+    try:
+        for name, member in archives.members(info.uri).items():
+            uri = archives.member_uri(info.uri, name)
+            found = FileInfo(uri=uri, size=member.size, version=member.version, modified=member.modified)
+            products.add(found, archive=info.uri)
+    except archives.DamagedError as e:
+        products.refuse(info, str(e))
+    except OSError as e:
+        products.refuse(info, f"the storage does not give it: {e.strerror or e}")
+    else:
+        if len(products) == before:
+            products.refuse(info, "holds no file of a product")
+
+
+def _files(given: SceneSet, output: str, left_out: LeftOut) -> list[FileInfo]:
+    if given.path.startswith(("http://", "https://")):
+        msg = "a web server shows no folders; name the files in a STAC item or a manifest"
+        raise ValueError(msg)
+    patterns = [given.path]
+    if listing.is_glob(given.path):
+        patterns.append(f"{given.path.rstrip('/')}/**")
+    found: dict[str, FileInfo] = {}
+    for pattern in patterns:
+        selection = _Selection(given, output, left_out)
+        infos = (info for some in walk(pattern, selection=selection, without=output) for info in some.infos())
+        found |= {info.uri: info for info in infos if not selection.is_result(info.uri)}
+    return [found[uri] for uri in sorted(found)]
+
+
+def _scene(product: Product, given: SceneSet, preset: Preset, beside: Beside) -> SceneFiles:
+    chosen = [product.best(part_of(product, asset, preset)) for asset in given.columns]
+    pairs = zip(given.columns, chosen, strict=True)
+    problems = [product.problem, *(_problem(product, asset, infos, preset) for asset, infos in pairs)]
+    mask = product.best(mask_part(preset)) if given.mask else []
+    if given.mask:
+        problems.append(_mask_problem(product, mask, preset))
+    rasters = [infos[0] for infos in chosen if infos]
+    metadata = _metadata(product, preset)
+    return made_scene(
+        name=product.id,
+        uri=rasters[0].uri if rasters else product.where,
+        rasters=rasters,
+        mask=mask[0] if mask else None,
+        extra=[
+            *(info for infos in chosen for info in infos[1:]),
+            *([product.archive] if product.archive else []),
+        ],
+        finders=Finders(beside.of, lambda _: metadata),
+        problem=next(filter(None, problems), ""),
+    )
+
+
+def _metadata(product: Product, preset: Preset) -> FileInfo | None:
+    kinds = ("json", "xml", "txt") if preset == "landsat" else ("2A", "1C")
+    return next((product.metadata[kind] for kind in kinds if kind in product.metadata), None)
+
+
+def _problem(product: Product, asset: str, infos: list[FileInfo], preset: Preset) -> str:
+    """What is wrong with a product's asset; empty: nothing."""
+    part = part_of(product, asset, preset)
+    if len(infos) > 1:
+        return f"has several files for {asset}: {infos[0].uri} and {infos[1].uri}; remove one"
+    if infos:
+        return ""
+    if not part:
+        if preset == "sentinel2":
+            return f"has no {asset}: Level 2A holds no B10"
+        has = ", ".join(landsat_assets(product.id))
+        return f"has no {asset}, its satellite or its level gives none; it has {has}"
+    where = f"{product.id}_{part}.TIF" if preset == "landsat" else f"*_{part}*.jp2"
+    return f"its file for {asset} is missing: there is no {where} in {product.where}"
+
+
+def _mask_problem(product: Product, infos: list[FileInfo], preset: Preset) -> str:
+    part = mask_part(preset)
+    if len(infos) > 1:
+        return f"has several files for its mask: {infos[0].uri} and {infos[1].uri}; remove one"
+    if infos:
+        return ""
+    if preset == "sentinel2" and level_of(product) == "1C":
+        return (
+            "has no SCL, which Level 2A alone holds: leave out `mask`, or give Level 1C an input of its own"
+        )
+    return f"its file for the mask is missing: there is no {part} in {product.where}"
+
+
+def looked_for(given: SceneSet) -> str:
+    """What a set of products looks for, in words; empty for other sets."""
+    title = TITLES.get(given.kind)
+    return f" (a product of {title}: {LOOKED_FOR[given.kind]})" if title else ""
