@@ -32,7 +32,7 @@ from batchseg.job.settings import JobConfig
 from batchseg.models.package import ModelFacts, ModelPackage
 from batchseg.models.reading import read_package
 from batchseg.output.columns import first_output
-from batchseg.output.layout import CONFIDENCE, MASKS, network_path, result_folder
+from batchseg.output.layout import MASKS, RASTERS, network_path, result_folder
 from batchseg.output.ledger import Ledger
 from batchseg.output.mask_names import first_rule, shown_rule
 from batchseg.output.quantized import store
@@ -264,7 +264,7 @@ def with_mask_names(
     else:
         names = state.mask_names
     for root in roots.values() if names == "kept" else ():
-        for folder in (result_folder(config.output, layer) for layer in (MASKS, CONFIDENCE)):
+        for folder in (result_folder(config.output, layer) for layer in RASTERS):
             if folder.path is not None and _is_same(folder.path / root.name, root.prefix):
                 msg = (
                     f"{config.path}: inputs: {root.prefix} is the folder {folder} of the output by another "

@@ -88,6 +88,8 @@ class OpenVINO:
             raise ModelError(msg) from e
         if network.format == "openvino" and network.baked and not network.confidence:
             _drop_confidence(model)
+        if network.output_name is not None:
+            _keep_output(model, network.output_name)
         return OpenVINOSession(core, model, _options(network, precision, threads), network)
 
 
@@ -125,6 +127,13 @@ def _drop_confidence(model: Any) -> None:
     """One quantised network serves jobs with confidences and without: those pay for what they ask for."""
     for result in model.get_results()[1:]:
         model.remove_result(result)
+
+
+def _keep_output(model: Any, name: str) -> None:
+    """Nothing else is computed then."""
+    for output, result in zip(model.outputs, model.get_results(), strict=True):
+        if name not in output.get_names():
+            model.remove_result(result)
 
 
 def import_openvino() -> Any:

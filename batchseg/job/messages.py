@@ -5,7 +5,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from batchseg.job import schema_parts
+from batchseg.job import schema_parts, schema_values
 from batchseg.job.schema import JobFile
 from batchseg.job.variables import as_written
 from batchseg.models.package import EngineName, Precision
@@ -45,6 +45,7 @@ _MAPPINGS: dict[str, type[BaseModel]] = {
     "regions": schema_parts.RegionKeys,
     "model": schema_parts.Model,
     "gate": schema_parts.Gate,
+    "values": schema_values.Values,
 }
 """Keys that may hold keys of their own."""
 

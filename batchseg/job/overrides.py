@@ -16,7 +16,10 @@ _SETS = frozenset(("bands", "manifest", "stac"))
 """One of them stands in an input of several files, and is no input's name."""
 
 _PATHS: frozenset[Place] = frozenset(
-    (("output",), ("model",), ("model", "path"), ("model", "key_file"), ("aoi",), ("aoi", "file"))
+    (
+        *(("output",), ("model",), ("model", "path"), ("model", "key_file"), ("aoi",), ("aoi", "file")),
+        ("values", "threshold", "of"),
+    )
 )
 
 

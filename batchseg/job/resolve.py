@@ -7,6 +7,7 @@ from typing import Literal
 
 from batchseg.errors import ConfigError, ModelError
 from batchseg.job.alignment import USUAL_STRIDE, check_core, may_be_opened
+from batchseg.job.numbers import check_numbers, class_count_of, sides
 from batchseg.job.recipe import Area, Criterion, Product, Recipe, RegionSettings, Ruleset, is_simple, spread
 from batchseg.job.schema import LARGEST_TILE
 from batchseg.job.settings import JobConfig, Photographs, RegionOptions, Rule, Scale
@@ -34,6 +35,7 @@ def make_recipe(
         ConfigError: settings contradict each other or the model.
         ModelError: the model cannot give what the job asks for.
     """
+    check_numbers(config, model, facts)
     names = tuple(band for band in config.bands or () if isinstance(band, str))
     numbers = tuple(band for band in config.bands or () if isinstance(band, int))
     bands = numbers or tuple(range(1, (len(names) or facts.channels) + 1))
@@ -80,6 +82,7 @@ def make_recipe(
         resolution=model.pixel_size if config.resolution in (None, "any") else float(config.resolution),
         any_resolution=config.resolution == "any",
         check_values=config.check_values,
+        values=config.values,
     )
 
 
@@ -178,6 +181,8 @@ def _bake(
         return None
     if is_resized(config):
         return None  # scores are interpolated before they are classified
+    if facts.output == "values" or model.output_name is not None:
+        return None
     raw = scale.kind == "transforms"
     if facts.output == "classes" and not raw:
         return None
@@ -196,6 +201,8 @@ def _bake(
 
 def _class_count(config: JobConfig, facts: ModelFacts) -> int | None:
     named = len(config.classes) or None
+    if facts.output == "values":
+        return class_count_of(config)
     if facts.class_count is None:
         return config.num_classes or named
     for key, count in (("num_classes", config.num_classes), ("classes", named)):
@@ -346,6 +353,8 @@ def classes(config: JobConfig, recipe: Recipe) -> tuple[ClassInfo, ...]:
     """Names and colours; a model that says how many classes it has gets `class 0`, `class 1`, ..."""
     if config.classes:
         return config.classes
+    if recipe.values is not None:
+        return sides(config)
     if recipe.model.classes and len(recipe.model.classes) >= (recipe.class_count or 0):
         return recipe.model.classes
     count = recipe.class_count or 0

@@ -115,6 +115,37 @@ class Gate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Values:
+    """How numbers are stored, and from which one on a pixel is of class 1."""
+
+    dtype: Literal["float32", "uint16"] = "float32"
+    scale: float = 1.0
+    """uint16: the number is `stored * scale + offset`."""
+    offset: float = 0.0
+    threshold: float | None = None
+    """What is above it is class 1; None: there are no classes, or the threshold is still to be measured."""
+    percentile: float | None = None
+    """By which the threshold is measured: of the highest number of each good image; None: the job says it."""
+    good: str | None = None
+    """A folder, a glob or a manifest of those images."""
+
+    @property
+    def divides(self) -> bool:
+        """Whether pixels have classes: 0 and 1."""
+        return self.threshold is not None or self.percentile is not None
+
+    @property
+    def nodata(self) -> float:
+        """As it is stored: NaN, or the highest number of uint16."""
+        return float("nan") if self.dtype == "float32" else 65535.0
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of a pixel."""
+        return 4 if self.dtype == "float32" else 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AreaFile:
     """Where the polygons of an area of interest lie."""
 
@@ -249,5 +280,7 @@ class JobConfig:
     """Metres of a pixel's side that the network was made for; None: as the model says."""
     check_values: bool = True
     """Refuse values that cannot be meant, by samples of the data."""
+    values: Values | None = None
+    """What the network gives are numbers; None: they tell classes."""
     variables: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
     """What the job file took from the environment: texts name such a variable, and do not quote it."""

@@ -35,19 +35,26 @@ Decrypt = Callable[[Path], bytes]
 """The plain content of an encrypted file; raises ModelError."""
 
 
-def read_model(path: str, *, layout: Layout | None = None, decrypt: Decrypt | None = None) -> ModelPackage:
+def read_model(
+    path: str,
+    *,
+    layout: Layout | None = None,
+    output_name: str | None = None,
+    decrypt: Decrypt | None = None,
+) -> ModelPackage:
     """Find, check and describe a model.
 
     Args:
         path: folder of a Paddle export, folder with one ONNX file, or ONNX file.
         layout: of the network's input; None: as declared, or told from its shape.
+        output_name: of an ONNX file's output that counts; None: `anomaly_map`, or the first.
         decrypt: for encrypted files; None: they are refused.
 
     Raises:
         ModelError: files are missing, damaged or of another kind, or a transform is not known.
     """
     try:
-        return _read(path, layout, decrypt)
+        return _read(path, layout, output_name, decrypt)
     except OSError as e:
         msg = f"model: cannot read {e.filename or path}: {e.strerror or e}"
         raise ModelError(msg) from e
@@ -61,8 +68,9 @@ def read_model(path: str, *, layout: Layout | None = None, decrypt: Decrypt | No
         raise ModelError(msg) from e
 
 
-def _read(path: str, layout: Layout | None, decrypt: Decrypt | None) -> ModelPackage:
+def _read(path: str, layout: Layout | None, output_name: str | None, decrypt: Decrypt | None) -> ModelPackage:
     given = Path(path)
+    _check_no_ir(given)
     folder = given.parent if _suffix(given) == ".onnx" else given
     if not (given.is_dir() or (given.is_file() and folder != given)):
         what = "is a file; give its folder" if given.is_file() else "does not exist"
@@ -76,8 +84,25 @@ def _read(path: str, layout: Layout | None, decrypt: Decrypt | None) -> ModelPac
     params = None if _suffix(network) == ".onnx" else _params(network)
     declaration = read_deploy(deploy) if deploy else Declaration()
     if params is None:
-        return _onnx_package(given, network, declaration, layout, decrypt)
+        return _onnx_package(given, network, declaration, layout, output_name, decrypt)
+    if output_name is not None:
+        msg = f"model: output_name: is of ONNX files with several outputs; {network} is a Paddle network"
+        raise ModelError(msg)
     return _paddle_package(given, network, params, declaration, layout, decrypt)
+
+
+def _check_no_ir(given: Path) -> None:
+    """Raises ModelError where OpenVINO's own files are given, which say nothing of another engine."""
+    found = [given] if _suffix(given) == ".xml" else []
+    if given.is_dir() and not any(_suffix(path) in FORMATS for path in given.iterdir()):
+        found = sorted(path for path in given.iterdir() if path.suffix == ".xml")
+    if found:
+        msg = (
+            f"model: {found[0]} is an OpenVINO network; batchseg reads Paddle's and ONNX files, and runs "
+            f"these on OpenVINO too: export the same model as ONNX (anomalib: export_type onnx), and name "
+            f"engine: openvino"
+        )
+        raise ModelError(msg)
 
 
 def _params(network: Path) -> Path:
@@ -180,10 +205,15 @@ def _digest(*contents: bytes) -> str:
 
 
 def _onnx_package(
-    given: Path, network: Path, beside: Declaration, layout: Layout | None, decrypt: Decrypt | None
+    given: Path,
+    network: Path,
+    beside: Declaration,
+    layout: Layout | None,
+    output_name: str | None,
+    decrypt: Decrypt | None,
 ) -> ModelPackage:
     """A deploy file beside an ONNX file describes it as it would the Paddle network."""
-    signature, inside, digest = read_onnx(_content(network, decrypt), network)
+    signature, inside, digest, chosen = read_onnx(_content(network, decrypt), network, output_name)
     return _package(
         signature,
         inside if beside.origin == "bare" else beside,
@@ -194,6 +224,7 @@ def _onnx_package(
         digest=digest,
         encrypted=network.suffix == ENCRYPTED,
         conversion=None,
+        output_name=chosen,
     )
 
 
@@ -284,18 +315,23 @@ def _limits(
     return tuple(limits)
 
 
-def open_model(path: str, *, layout: Layout | None = None, key_file: str | None = None) -> ModelPackage:
+def open_model(
+    path: str, *, layout: Layout | None = None, output_name: str | None = None, key_file: str | None = None
+) -> ModelPackage:
     """`read_model`, with the key of an encrypted model from a file, else from the environment."""
 
     def decrypt(file: Path) -> bytes:
         return decrypt_file(file, load_key(None if key_file is None else Path(key_file)))
 
-    return replace(read_model(path, layout=layout, decrypt=decrypt), key_file=key_file)
+    package = read_model(path, layout=layout, output_name=output_name, decrypt=decrypt)
+    return replace(package, key_file=key_file)
 
 
 def read_package(options: ModelOptions) -> ModelPackage:
     """The job's model, completed by what the job says of it. Raises ModelError."""
-    package = open_model(options.path, layout=options.layout, key_file=options.key_file)
+    package = open_model(
+        options.path, layout=options.layout, output_name=options.output_name, key_file=options.key_file
+    )
     given = {
         key: value
         for key in ("output", "threshold", "size_divisor")

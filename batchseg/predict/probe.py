@@ -272,11 +272,22 @@ def output_kind(
 def _scores_kind(scores: NDArray[Any], package: ModelPackage) -> tuple[OutputKind, int | None]:
     """Of scores (1, K, H, W). A declared kind counts, as far as the tile does not contradict it."""
     count = int(scores.shape[1])
+    if package.output == "values":
+        if count == 1:
+            return "values", None
+        msg = (
+            f"model: {package.network} gives {count} bands a pixel, and result: values is for one; leave it "
+            f"out for scores of classes, or name another output (model: {{output_name: ...}})"
+        )
+        raise ModelError(msg)
     within = bool(np.all((scores >= 0) & (scores <= 1)))
     if count == 1:
         if within:
             return "sigmoid", 2
-        msg = f"model: {package.network} gives one band of scores outside 0..1; export it with its sigmoid"
+        msg = (
+            f"model: {package.network} gives one band of scores outside 0..1; export it with its sigmoid, or "
+            f"add result: values where its numbers are what you want"
+        )
         raise ModelError(msg)
     likely = within and bool(np.allclose(scores.sum(axis=1), 1, atol=1e-2))
     if package.output == "probabilities" and not likely:

@@ -59,7 +59,7 @@ def prepare_network(
         ModelError: the engine cannot run this network, or it cannot be converted, opened or baked. Without
             `bake` it may still run.
     """
-    if package.confidence_output or package.origin == "baked":
+    if package.confidence_output or package.origin == "baked" or package.output_name is not None:
         bake = None
     if bake and not engine.takes_uint8 and bake.pixels == "uint8":
         msg = f"engine: {engine.name} takes float32 pixels; bake with these, or set bake: false"
@@ -103,6 +103,7 @@ def own_network(package: ModelPackage) -> Network:
         dtype=package.dtype,
         baked=package.origin == "baked",
         confidence=package.confidence_output,
+        output_name=package.output_name,
         quantized=package.quantized,
     )
 
@@ -145,6 +146,8 @@ def can_open(package: ModelPackage) -> str | None:
         return "only ONNX files are opened for other sizes"
     if package.geometry:
         return f"its own {type(package.geometry[0]).__name__} brings every tile to that size"
+    if package.output_name is not None:
+        return f"of its several outputs {package.output_name} counts, and such files are not opened"
     if package.encrypted:
         return "it is encrypted, and what is derived of it would be kept on disk"
     try:
