@@ -211,7 +211,7 @@ class Recipe:
         if self.facts.output == "sigmoid" and self.model.threshold != 0.5:
             more["threshold"] = self.model.threshold
         if self.values is not None:
-            more["values"] = {k: v for k, v in dataclasses.asdict(self.values).items() if v is not None}
+            more |= self.values.settings()
         if self.model.output_name is not None:
             more["output"] = self.model.output_name
         return {

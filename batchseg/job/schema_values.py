@@ -48,6 +48,7 @@ def unsuited_values(job: Any) -> str | None:
         return None if job.values is None else "values: is for networks that give numbers; add result: values"
     divided = job.values is not None and job.values.threshold is not None
     model = job.model if isinstance(job.model, schema_parts.Model) else None
+    measured = job.values is not None and isinstance(job.values.threshold, GoodImages)
     needed = "needs values: {threshold: ...}, which makes classes of numbers"
     checks = {
         "confidence": (job.confidence, "numbers are no probabilities; leave it out"),
@@ -65,6 +66,10 @@ def unsuited_values(job: Any) -> str | None:
         "model: threshold": (
             model is not None and model.threshold is not None,
             "is of a sigmoid that tells classes; with result: values write values: {threshold: ...}",
+        ),
+        "values: threshold": (
+            measured and not job.of_photographs,
+            "a percentile is measured on photographs; name a number for scenes",
         ),
         "gate: truth": (job.gate.truth is not None, "holds classes, and result: values has none"),
     }

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from batchseg.models.package import ClassInfo, EngineName, ModelOptions, Normalize, Precision
+from batchseg.system.redact import public
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +139,18 @@ class Values:
     def nodata(self) -> float:
         """As it is stored: NaN, or the highest number of uint16."""
         return float("nan") if self.dtype == "float32" else 65535.0
+
+    def settings(self) -> dict[str, Any]:
+        """In words, without credentials, by the keys of a job file; what is not set has no key."""
+        words = {
+            "dtype": self.dtype,
+            "scale": self.scale,
+            "offset": self.offset,
+            "threshold": self.threshold,
+            "threshold: percentile": self.percentile,
+            "threshold: of": None if self.good is None else public(self.good),
+        }
+        return {f"values: {key}": value for key, value in words.items() if value is not None}
 
     @property
     def itemsize(self) -> int:

@@ -207,7 +207,7 @@ class Course:
             chosen=chosen,
             tiles=len(self.tiles),
             workers=_processes(self.recipe, self.scope.workers),
-            class_count=self.recipe.class_count,
+            class_count=None if self.recipe.values is not None else self.recipe.class_count,
             classes_seen=len(set().union(*classes)),
             tile_size=self.found.tile_size,
             halo=self.recipe.halo,
