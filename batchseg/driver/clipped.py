@@ -16,7 +16,7 @@ def clipped_words(table: pa.Table, worked: Column) -> str:
         worked: ids of the sources that count.
     """
     rows = table.select(["source_id", "valid_pixels", "clipped_pixels"])
-    rows = rows.filter(pc.is_in(rows["source_id"], value_set=worked.combine_chunks()))
+    rows = rows.filter(pc.is_in(rows["source_id"], value_set=worked))
     clipped = rows["clipped_pixels"].to_numpy()
     total = int(clipped.sum())
     if not total:

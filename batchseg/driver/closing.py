@@ -94,7 +94,9 @@ class Closing:
         """
         context, triaged, gone = self.context, self.triaged, self.gone
         now, names = class_sums(self.ledger.table(), worked), self.product.class_names
-        has_mask = context.config.values is None or context.config.values.divides
+        values = context.config.values
+        has_mask = values is None or values.divides
+        clipped = values is not None and values.dtype == "uint16"
         shares = class_shares(now, before, names, photographs=self.is_of_photographs)
         return Report(
             output=context.config.output,
@@ -110,7 +112,7 @@ class Closing:
             broken_rows=gone.broken,
             classes=shares if has_mask else ClassShares(),
             rasters=layout.MASKS if has_mask else layout.VALUES,
-            clipped=clipped_words(self.ledger.table(), worked),
+            clipped=clipped_words(self.ledger.table(), worked) if clipped else "",
             **own,
         )
 

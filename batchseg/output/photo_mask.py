@@ -57,14 +57,7 @@ def encode_confidence(confidence: NDArray[np.uint8], product: Product) -> bytes:
 
 def encode_values(pixels: Stored, product: Product, values: Values) -> bytes:
     """Numbers (H, W) as a GeoTIFF, whatever the format of masks: a PNG holds no floats."""
-    data = _geotiff(pixels, product, classes=(), nodata=values.nodata, predictor=PREDICTORS[values.dtype])
-    if values.dtype == "float32":
-        return data
-    with gdal(), MemoryFile(data) as memory:
-        with memory.open(driver="GTiff", mode="r+") as dataset:
-            dataset.scales, dataset.offsets = (values.scale,), (values.offset,)
-        scaled: bytes = memory.read()
-    return scaled
+    return _geotiff(pixels, product, classes=(), nodata=values.nodata, values=values)
 
 
 PREDICTORS = {"uint16": 2, "float32": 3}
@@ -119,10 +112,10 @@ def _geotiff(
     *,
     classes: tuple[ClassInfo, ...],
     nodata: float,
-    predictor: int = 1,
+    values: Values | None = None,
 ) -> bytes:
     height, width = array.shape
-    profile = {
+    profile: dict[str, Any] = {
         "driver": "GTiff",
         "height": height,
         "width": width,
@@ -130,8 +123,9 @@ def _geotiff(
         "dtype": array.dtype,
         "nodata": nodata,
         "compress": product.compress,
-        **({"predictor": predictor} if predictor > 1 else {}),
     }
+    if values is not None:
+        profile["predictor"] = PREDICTORS[values.dtype]
     with gdal(), MemoryFile() as memory:
         with memory.open(**profile) as dataset:
             if classes:
@@ -139,6 +133,8 @@ def _geotiff(
                 if array.itemsize == 1:
                     rgb = enumerate(bytes.fromhex(info.color[1:]) for info in classes)
                     dataset.write_colormap(1, {number: (*color, 255) for number, color in rgb})
+            if values is not None and values.dtype == "uint16":
+                dataset.scales, dataset.offsets = (values.scale,), (values.offset,)
             dataset.write(array, 1)
         data: bytes = memory.read()
     return data

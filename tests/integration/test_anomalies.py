@@ -155,13 +155,13 @@ def test_the_masks_of_good_ones_need_not_be_kept(tmp_path: Path, job: Job) -> No
     assert all(row["value_max"] is not None for row in items(tmp_path / "out").values())
 
 
-def test_what_is_no_number_is_no_pass(tmp_path: Path, job: Job, padim: Path) -> None:
+def test_what_is_no_number_is_no_pass(tmp_path: Path, job: Job) -> None:
     picture = np.dstack([tile(100, shape_hw=SHAPE_HW), np.full(SHAPE_HW, 255, np.uint8)])
     picture[100:140, 100:140, 3] = 0
     for path in (tmp_path / "in").iterdir():
         path.unlink()
     save(tmp_path / "in" / "holed.png", picture)
-    run(job())
+    run(job(values={"threshold": 2}))  # what is filled in there looks odd to the network
     (row,) = items(tmp_path / "out").values()
     assert (row["verdict"], row["rule"]) == ("REVIEW", "min_valid")
     with rasterio.open(tmp_path / "out" / row["values"]) as values:
