@@ -113,9 +113,17 @@ class Output:
 
     def masks(self) -> dict[str, str]:
         """Paths or URIs of the masks, by source id: of sources that are done and whose mask is kept."""
-        from batchseg.tools.results import mask_uris
+        from batchseg.output.layout import MASKS
+        from batchseg.tools.results import raster_uris
 
-        return self._read(mask_uris)
+        return self._read(raster_uris, MASKS)
+
+    def values(self) -> dict[str, str]:
+        """Paths or URIs of the rasters of numbers, by source id; empty unless `result: values`."""
+        from batchseg.output.layout import VALUES
+        from batchseg.tools.results import raster_uris
+
+        return self._read(raster_uris, VALUES)
 
     def verify(self, *, quick: bool = False, say: Callable[[str], None] | None = None) -> "Verification":
         """Compare every file and table row with the ledger.

@@ -119,8 +119,8 @@ def choose(
     ground = _ground(config, recipe, occasion)
     started = time.monotonic()
     seconds = 0.0 if ground.before is not None else HALO_SHARE * ground.seconds
-    halos = Halos()
-    if recipe.values is None:  # what a halo leaves is counted in classes
+    halos = Halos(why="changes are counted in classes, and numbers have none" * (recipe.fit != "resize"))
+    if recipe.values is None:
         halos = look(config, recipe, occasion, ground.shapes_hw, seconds=seconds)
     left = ground.seconds - (time.monotonic() - started)
     if halos.why:

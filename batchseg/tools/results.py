@@ -30,8 +30,8 @@ def read_items(output: str) -> pa.Table:
     return open_items(output).file.read()
 
 
-def mask_uris(output: str) -> dict[str, str]:
-    """Path or URI of each mask, by source id: of sources that are done and whose mask is kept.
+def raster_uris(output: str, folder: str) -> dict[str, str]:
+    """Path or URI of each raster in a folder of `layout.RASTERS`, by source id: of done sources that keep it.
 
     Raises:
         ConfigError: no run has written there.
@@ -40,7 +40,7 @@ def mask_uris(output: str) -> dict[str, str]:
     require_results(output)
     table = Ledger(output).table()
     done = table.filter(is_done(table))
-    ids, paths = done.column("source_id").to_pylist(), first_output(done, layout.MASKS).to_pylist()
+    ids, paths = done.column("source_id").to_pylist(), first_output(done, folder).to_pylist()
     return {
         str(source_id): join(output, str(path))
         for source_id, path in zip(ids, paths, strict=True)
