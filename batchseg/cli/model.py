@@ -156,7 +156,12 @@ ORIGINS = {
 }
 
 
-FORMATS = {"pir": "Paddle PIR program", "pdmodel": "Paddle program (.pdmodel)", "onnx": "ONNX"}
+FORMATS = {
+    "pir": "Paddle PIR program",
+    "pdmodel": "Paddle program (.pdmodel)",
+    "onnx": "ONNX",
+    "openvino": "OpenVINO",
+}
 
 
 OUTPUTS = {

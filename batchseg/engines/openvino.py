@@ -74,7 +74,7 @@ class OpenVINO:
         if precision == "int8" and not network.quantized:
             msg = f"precision: int8, but {network.path} is not quantised; use fp32"
             raise ModelError(msg)
-        if network.format == "openvino" and not has_fast_int8():
+        if network.format == "openvino" and network.quantized and not has_fast_int8():
             msg = f"precision: int8: {NO_FAST_INT8}, and rounds otherwise; use machines that have it, or fp32"
             raise ModelError(msg)
         core = import_openvino().Core()
@@ -159,7 +159,7 @@ def without_telemetry() -> Iterator[None]:
 
 def _options(network: Network, precision: Precision, threads: int) -> dict[str, Any]:
     options = cpu_options(precision, threads)
-    if network.format == "openvino" and has_fast_bf16():
+    if network.format == "openvino" and network.quantized and has_fast_bf16():
         options["INFERENCE_PRECISION_HINT"] = HINTS["bf16"]
     return options
 

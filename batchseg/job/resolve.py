@@ -12,7 +12,16 @@ from batchseg.job.recipe import Area, Criterion, Product, Recipe, RegionSettings
 from batchseg.job.schema import LARGEST_TILE
 from batchseg.job.settings import JobConfig, Photographs, RegionOptions, Rule, Scale
 from batchseg.models import resize
-from batchseg.models.package import PALETTE, Bake, ClassInfo, EngineName, ModelFacts, ModelPackage, Normalize
+from batchseg.models.package import (
+    PALETTE,
+    Bake,
+    ClassInfo,
+    EngineName,
+    Format,
+    ModelFacts,
+    ModelPackage,
+    Normalize,
+)
 
 DEFAULT_TILE_SIZE = 512
 
@@ -88,7 +97,8 @@ def make_recipe(
 
 def reference_engine(model: ModelPackage) -> EngineName:
     """The engine whose fp32 answers count as the model's own."""
-    return "onnxruntime" if model.format == "onnx" else "paddle"
+    own: dict[Format, EngineName] = {"onnx": "onnxruntime", "openvino": "openvino"}
+    return own.get(model.format, "paddle")
 
 
 def named_engine(config: JobConfig, model: ModelPackage) -> EngineName:
@@ -181,7 +191,7 @@ def _bake(
         return None
     if is_resized(config):
         return None  # scores are interpolated before they are classified
-    if facts.output == "values" or model.output_name is not None:
+    if facts.output == "values" or model.output_name is not None or model.format == "openvino":
         return None
     raw = scale.kind == "transforms"
     if facts.output == "classes" and not raw:

@@ -129,14 +129,31 @@ def _parse(content: bytes, path: Path) -> Any:
 
 
 def _chosen_output(graph: Any, path: Path, name: str | None) -> Any:
-    """Raises ModelError where no output has the name."""
     names = [value.name for value in graph.output]
+    return graph.output[names.index(chosen_name(names, path, name))]
+
+
+def chosen_name(names: Sequence[str], path: Path, name: str | None) -> str:
+    """Which of a network's outputs counts: the one of that name, else ANOMALY_MAP, else the first.
+
+    Raises:
+        ModelError: no output has the name.
+    """
     if name is None:
         name = ANOMALY_MAP if ANOMALY_MAP in names else names[0]
     if name not in names:
         msg = f"model: {path} has no output {name!r}; it has {', '.join(names)}: name one as `output_name`"
         raise ModelError(msg)
-    return graph.output[names.index(name)]
+    return name
+
+
+def per_image(path: Path, shape: Sequence[int | None], others: Sequence[str]) -> str:
+    """That a network's output is one answer per image; `others` are the names of those beside it."""
+    hint = f", or model: {{output_name: ...}}, one of {', '.join(others)}" if others else ""
+    return (
+        f"model: {path} gives {list(shape)}: one answer per image, as classifiers do; expected one per "
+        f"pixel{hint}"
+    )
 
 
 def _signature(graph: Any, path: Path, chosen: Any) -> Signature:
@@ -155,12 +172,7 @@ def _signature(graph: Any, path: Path, chosen: Any) -> Signature:
     output = _shape(chosen)
     if output is not None and len(output) < 3:
         others = [value.name for value in graph.output if value.name != chosen.name]
-        hint = f", or model: {{output_name: ...}}, one of {', '.join(others)}" if others else ""
-        msg = (
-            f"model: {path} gives {output}: one answer per image, as classifiers do; expected one per "
-            f"pixel{hint}"
-        )
-        raise ModelError(msg)
+        raise ModelError(per_image(path, output, others))
     n, a, b, c = shape
     return Signature(
         shape=(n, a, b, c),

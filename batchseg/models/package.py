@@ -73,8 +73,8 @@ class ModelOptions:
 
 
 Format = Literal["pir", "pdmodel", "onnx", "openvino"]
-"""pir: Paddle 3's .json. pdmodel: Paddle 2's program. Both with .pdiparams. openvino: an .xml with its .bin;
-no package is of this format, it is only derived (`engines.graphs.quantize`)."""
+"""pir: Paddle 3's .json. pdmodel: Paddle 2's program. Both with .pdiparams. openvino: an .xml with its .bin,
+as its owner made it or quantised here (`engines.graphs.quantize`)."""
 
 Layout = Literal["NCHW", "NHWC"]
 

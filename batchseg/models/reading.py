@@ -12,6 +12,7 @@ from batchseg.models.encryption import ENCRYPTED, decrypt_file
 from batchseg.models.keys import load_key
 from batchseg.models.mlm import pixel_size_beside
 from batchseg.models.onnx_file import guess_layout, read_onnx
+from batchseg.models.openvino_file import read_openvino
 from batchseg.models.package import (
     LARGEST_AXIS,
     Declaration,
@@ -26,7 +27,7 @@ from batchseg.models.package import (
 from batchseg.models.paddle_file import check_params, read_program
 from batchseg.system.excerpt import excerpt
 
-FORMATS: dict[str, Format] = {".json": "pir", ".pdmodel": "pdmodel", ".onnx": "onnx"}
+FORMATS: dict[str, Format] = {".json": "pir", ".pdmodel": "pdmodel", ".onnx": "onnx", ".xml": "openvino"}
 """By suffix; where a folder holds several, the first is taken: deploy.yaml says .pdmodel in any case."""
 
 DTYPES = ("float32", "float16", "uint8")
@@ -70,39 +71,26 @@ def read_model(
 
 def _read(path: str, layout: Layout | None, output_name: str | None, decrypt: Decrypt | None) -> ModelPackage:
     given = Path(path)
-    _check_no_ir(given)
-    folder = given.parent if _suffix(given) == ".onnx" else given
+    folder = given.parent if _suffix(given) in (".onnx", ".xml") else given
     if not (given.is_dir() or (given.is_file() and folder != given)):
         what = "is a file; give its folder" if given.is_file() else "does not exist"
         msg = (
             f"model: {path} {what}; expected a folder with NAME.json or .pdmodel and NAME.pdiparams, "
-            f"or with one .onnx file, or that file"
+            f"or with one .onnx file or OpenVINO's .xml, or that file"
         )
         raise ModelError(msg)
     deploy = next((folder / name for name in DEPLOY_FILES if (folder / name).is_file()), None)
     network = given if folder != given else _find_network(folder, named_stem(deploy) if deploy else None)
+    if _suffix(network) == ".xml":
+        return _openvino_package(given, network, layout, output_name, deploy)
     params = None if _suffix(network) == ".onnx" else _params(network)
     declaration = read_deploy(deploy) if deploy else Declaration()
     if params is None:
         return _onnx_package(given, network, declaration, layout, output_name, decrypt)
     if output_name is not None:
-        msg = f"model: output_name: is of ONNX files with several outputs; {network} is a Paddle network"
+        msg = f"model: output_name: is of networks with several outputs; {network} is a Paddle network"
         raise ModelError(msg)
     return _paddle_package(given, network, params, declaration, layout, decrypt)
-
-
-def _check_no_ir(given: Path) -> None:
-    """Raises ModelError where OpenVINO's own files are given, which say nothing of another engine."""
-    found = [given] if _suffix(given) == ".xml" else []
-    if given.is_dir() and not any(_suffix(path) in FORMATS for path in given.iterdir()):
-        found = sorted(path for path in given.iterdir() if path.suffix == ".xml")
-    if found:
-        msg = (
-            f"model: {found[0]} is an OpenVINO network; batchseg reads Paddle's and ONNX files, and runs "
-            f"these on OpenVINO too: export the same model as ONNX (anomalib: export_type onnx), and name "
-            f"engine: openvino"
-        )
-        raise ModelError(msg)
 
 
 def _params(network: Path) -> Path:
@@ -139,16 +127,16 @@ def _find_network(folder: Path, stem: str | None) -> Path:
         for suffix in (".json", ".pdmodel"):
             if found := _beside(folder / f"{name}.x", suffix):
                 return found
-    for suffixes in ((".onnx",), (".json", ".pdmodel")):
+    for suffixes in ((".onnx",), (".xml",), (".json", ".pdmodel")):
         candidates = sorted(path for path in folder.iterdir() if _suffix(path) in suffixes)
         if len(candidates) == 1:
             return candidates[0]
-        if candidates and suffixes == (".onnx",):
+        if candidates and suffixes in ((".onnx",), (".xml",)):
             names = ", ".join(candidate.name for candidate in candidates)
             msg = f"model: {folder} holds several networks ({names}); give the file, or a folder of its own"
             raise ModelError(msg)
     found_names = ", ".join(sorted(path.name for path in folder.iterdir())) or "nothing"
-    expected = "NAME.json or NAME.pdmodel, and NAME.pdiparams; or one .onnx file"
+    expected = "NAME.json or NAME.pdmodel, and NAME.pdiparams; or one .onnx file; or NAME.xml and NAME.bin"
     msg = f"model: no network in {folder}; expected {expected}; found {found_names}"
     raise ModelError(msg)
 
@@ -223,6 +211,32 @@ def _onnx_package(
         params=None,
         digest=digest,
         encrypted=network.suffix == ENCRYPTED,
+        conversion=None,
+        output_name=chosen,
+    )
+
+
+def _openvino_package(
+    given: Path, network: Path, layout: Layout | None, output_name: str | None, deploy: Path | None
+) -> ModelPackage:
+    """Weights lie beside the network; it holds no metadata of ours."""
+    weights = network.with_suffix(".bin")
+    if network.suffix == ENCRYPTED:
+        msg = f"model: {network} is encrypted; of OpenVINO's networks none is: encrypt the ONNX file"
+        raise ModelError(msg)
+    if not weights.is_file():
+        msg = f"model: {weights.name} is missing beside {network}; copy both files"
+        raise ModelError(msg)
+    content = _content(network, None)
+    signature, chosen = read_openvino(content, network, output_name)
+    return _package(
+        signature,
+        read_deploy(deploy) if deploy else Declaration(),
+        layout,
+        path=str(given),
+        network=str(network),
+        params=str(weights),
+        digest=_digest(content, _content(weights, None)),
         conversion=None,
         output_name=chosen,
     )

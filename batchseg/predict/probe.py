@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from batchseg.engines.base import Device, Offer, engine, telling_line
 from batchseg.engines.graphs.cache import cache_key, cached_folder
-from batchseg.engines.graphs.derive import prepare_network
+from batchseg.engines.graphs.derive import OPENVINO_ALONE, prepare_network
 from batchseg.engines.graphs.strides import stride_of
 from batchseg.engines.paddle import gpu_name
 from batchseg.errors import ModelError, StoppedError
@@ -84,6 +84,10 @@ def probe(
 
 def offers(name: EngineName, package: ModelPackage, device: Device) -> Sequence[Offer]:
     """What an engine offers here. Asking for GPUs imports its library, which is left to another process."""
+    if package.format not in engine(name).formats and package.format == "openvino":
+        return [
+            dataclasses.replace(offer, reason=OPENVINO_ALONE) for offer in engine(name).offers(package, "cpu")
+        ]
     if device == "cpu":
         return engine(name).offers(package, device)
     found: Sequence[Offer] = _alone(package, _offers, name, package, device)

@@ -30,6 +30,8 @@ VERSION = 2
 ONNX_FILE = "model.onnx"
 REFUSAL_FILE = "refused.txt"
 
+OPENVINO_ALONE = "OpenVINO alone runs its own files"
+
 OPENING_TIMEOUT = 600.0
 """Seconds, for five tiles of up to nine times the network's own; ukis-csmask takes two, and the imports."""
 
@@ -61,6 +63,11 @@ def prepare_network(
     """
     if package.confidence_output or package.origin == "baked" or package.output_name is not None:
         bake = None
+    if package.format == "openvino":
+        if package.format not in engine.formats:
+            msg = f"model: {OPENVINO_ALONE}, and {engine.name} does not"
+            raise ModelError(msg)
+        return own_network(package)
     if bake and not engine.takes_uint8 and bake.pixels == "uint8":
         msg = f"engine: {engine.name} takes float32 pixels; bake with these, or set bake: false"
         raise ModelError(msg)
