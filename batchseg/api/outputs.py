@@ -113,17 +113,15 @@ class Output:
 
     def masks(self) -> dict[str, str]:
         """Paths or URIs of the masks, by source id: of sources that are done and whose mask is kept."""
-        from batchseg.output.layout import MASKS
-        from batchseg.tools.results import raster_uris
+        from batchseg.tools.results import mask_uris
 
-        return self._read(raster_uris, MASKS)
+        return self._read(mask_uris)
 
     def values(self) -> dict[str, str]:
         """Paths or URIs of the rasters of numbers, by source id; empty unless `result: values`."""
-        from batchseg.output.layout import VALUES
-        from batchseg.tools.results import raster_uris
+        from batchseg.tools.results import value_uris
 
-        return self._read(raster_uris, VALUES)
+        return self._read(value_uris)
 
     def verify(self, *, quick: bool = False, say: Callable[[str], None] | None = None) -> "Verification":
         """Compare every file and table row with the ledger.

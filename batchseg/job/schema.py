@@ -26,8 +26,8 @@ class JobFile(schema_parts.Strict):
     mapping of names to such. [Inputs](#inputs) says more.
     """
     model: Annotated[str, Field(min_length=1)] | schema_parts.Model
-    """The network: a folder with `NAME.json` or `NAME.pdmodel` and `NAME.pdiparams`, an `.onnx` file, OpenVINO's
-    `.xml`, or a folder with one. `{path: ...}` adds [what its files do not say](#keys-of-model).
+    """The network: a folder with `NAME.json` or `NAME.pdmodel` and `NAME.pdiparams`, an `.onnx` file,
+    OpenVINO's `.xml`, or a folder with one. `{path: ...}` adds [what its files do not say](#keys-of-model).
     """
     output: str
     """A folder on a disk or in a bucket (`s3://bucket/results`)."""

@@ -30,8 +30,23 @@ def read_items(output: str) -> pa.Table:
     return open_items(output).file.read()
 
 
-def raster_uris(output: str, folder: str) -> dict[str, str]:
-    """Path or URI of each raster in a folder of `layout.RASTERS`, by source id: of done sources that keep it.
+def mask_uris(output: str) -> dict[str, str]:
+    """Path or URI of each mask, by source id: of sources that are done and whose mask is kept.
+
+    Raises:
+        ConfigError: no run has written there.
+        OutputError: the ledger cannot be read.
+    """
+    return _raster_uris(output, layout.MASKS)
+
+
+def value_uris(output: str) -> dict[str, str]:
+    """The same of the rasters of numbers. Raises as `mask_uris`."""
+    return _raster_uris(output, layout.VALUES)
+
+
+def _raster_uris(output: str, folder: str) -> dict[str, str]:
+    """Of the rasters in one of `layout.RASTERS`.
 
     Raises:
         ConfigError: no run has written there.

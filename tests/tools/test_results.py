@@ -10,12 +10,11 @@ from factories import make_state
 
 from batchseg.errors import ConfigError
 from batchseg.inputs.source import Georeference
-from batchseg.output.layout import MASKS
 from batchseg.output.ledger import Ledger
 from batchseg.output.record import Output, SceneRecord
 from batchseg.output.state import save_state
 from batchseg.regions.rows import region_schema
-from batchseg.tools.results import raster_uris, read_regions
+from batchseg.tools.results import mask_uris, read_regions
 
 CODES = (32633, 32634)
 
@@ -56,4 +55,4 @@ def test_one_crs_is_named_to_bring_them_to(output: str) -> None:
 
 
 def test_masks_are_of_sources_that_are_done(output: str) -> None:
-    assert raster_uris(output, MASKS) == {f"{code}.tif": f"{output}/masks/{code}.tif" for code in CODES}
+    assert mask_uris(output) == {f"{code}.tif": f"{output}/masks/{code}.tif" for code in CODES}
