@@ -16,10 +16,12 @@ from pydantic import BaseModel
 
 from batchseg.job.schema import JobFile
 from batchseg.job.schema_parts import Gate, Interest, Model, RegionKeys, Rule, Truth
+from batchseg.job.schema_values import GoodImages, Values
 
 DOCS = Path(__file__).resolve().parent
 SCHEMAS: dict[str, type[BaseModel]] = {
-    schema.__name__: schema for schema in (JobFile, Model, RegionKeys, Gate, Truth, Rule, Interest)
+    schema.__name__: schema
+    for schema in (JobFile, Model, RegionKeys, Values, GoodImages, Gate, Truth, Rule, Interest)
 }
 TABLE = re.compile(r"(<!-- keys of (\w+): made by docs/job_keys.py -->\n).*?(<!-- end -->)", re.DOTALL)
 NAMES = {"string": "text", "boolean": "true or false", "array": "list", "object": "mapping", "null": ""}

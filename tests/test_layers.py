@@ -100,7 +100,7 @@ def test_scripts_stand_alone():
         ("cryptography", ["models.encryption"]),
         ("fsspec", ["system.storage"]),
         ("botocore", ["system.s3_session"]),
-        ("pydantic", ["job.file", "job.messages", "job.schema", "job.schema_parts"]),
+        ("pydantic", ["job.file", "job.messages", "job.schema", "job.schema_parts", "job.schema_values"]),
         ("rich", ["api.display", "cli.summary_text"]),
         ("IPython", ["api.display"]),
         ("geopandas", ["api.outputs"]),

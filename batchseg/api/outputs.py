@@ -117,6 +117,12 @@ class Output:
 
         return self._read(mask_uris)
 
+    def values(self) -> dict[str, str]:
+        """Paths or URIs of the rasters of numbers, by source id; empty unless `result: values`."""
+        from batchseg.tools.results import value_uris
+
+        return self._read(value_uris)
+
     def verify(self, *, quick: bool = False, say: Callable[[str], None] | None = None) -> "Verification":
         """Compare every file and table row with the ledger.
 

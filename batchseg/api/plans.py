@@ -7,6 +7,7 @@ from batchseg.driver.dry_run import DryRun, PhotoPlan
 from batchseg.driver.progress import describe_young, duration
 from batchseg.driver.value_check import Looked
 from batchseg.job.recipe import Recipe, engine_words
+from batchseg.job.settings import Values
 from batchseg.system.amounts import counted, pixels_in_words
 from batchseg.system.escape import shown
 
@@ -142,12 +143,27 @@ def _photograph_lines(planned: PhotoPlan) -> list[str]:
 def _model_lines(recipe: Recipe, *, undecided: bool) -> list[str]:
     facts = recipe.facts
     count = f"{facts.class_count} classes" if facts.class_count else "class ids"
+    if recipe.values is not None:
+        count = _numbers_in_words(recipe.values)
     stride = "" if recipe.fit == "resize" else f", stride {facts.stride or 'unknown'}"
     return [
         f"model    {recipe.model.network}",
         f"         {facts.channels} bands in, {facts.output} out ({count}){stride}, "
         f"{describe_engine(recipe, undecided=undecided)}",
     ]
+
+
+def _numbers_in_words(values: Values) -> str:
+    """What becomes of them.
+
+    >>> _numbers_in_words(Values(dtype="uint16", scale=0.01, threshold=0.5))
+    'one number a pixel, as uint16 x 0.01 + 0, class 1 above 0.5'
+    """
+    scaled = f" x {values.scale:g} + {values.offset:g}" if values.dtype == "uint16" else ""
+    words = f"one number a pixel, as {values.dtype}{scaled}"
+    if values.threshold is not None:
+        return f"{words}, class 1 above {values.threshold:g}"
+    return f"{words}, class 1 above what good images reach" if values.divides else words
 
 
 def _scene_lines(planned: DryRun) -> list[str]:

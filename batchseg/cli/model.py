@@ -186,7 +186,12 @@ ORIGINS = {
 }
 
 
-FORMATS = {"pir": "Paddle PIR program", "pdmodel": "Paddle program (.pdmodel)", "onnx": "ONNX"}
+FORMATS = {
+    "pir": "Paddle PIR program",
+    "pdmodel": "Paddle program (.pdmodel)",
+    "onnx": "ONNX",
+    "openvino": "OpenVINO",
+}
 
 
 OUTPUTS = {
@@ -194,6 +199,7 @@ OUTPUTS = {
     "logits": "scores per class (logits)",
     "probabilities": "probabilities per class",
     "sigmoid": "one band of scores in 0..1",
+    "values": "one number a pixel",
     None: "not declared; a tile will tell",
 }
 
@@ -291,6 +297,8 @@ def _numbers(values: tuple[float, ...]) -> str:
 
 def _output(package: ModelPackage) -> list[str]:
     lines = [OUTPUTS[package.output]]
+    if package.output_name is not None:
+        lines.append(f"of its outputs the one called {package.output_name}")
     if package.confidence_output:
         lines.append("a second output with the confidence")
     if package.output == "sigmoid":

@@ -130,7 +130,7 @@ def report_lines(report: "Report", *, quiet: bool) -> list[str]:
             lines += [f"  {report.unlike} of these are REVIEW for their values or bands (check_values)"]
         lines += _classes(report)
         lines += _speed(report)
-        lines += [f"  masks: {report.masks}   table: {report.items}"]
+        lines += [f"  {report.rasters}: {report.masks}   table: {report.items}"]
         lines += [f"  log:   {report.log}"]
         lines += [f"warning: {line}" for line in report.warnings]
         lines += [f"  {line}" for line in report.left_out if line not in report.broken_rows]

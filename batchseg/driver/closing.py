@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from batchseg.driver.class_shares import class_shares
+from batchseg.driver.class_shares import ClassShares, class_shares
+from batchseg.driver.clipped import clipped_words
 from batchseg.driver.context import JobContext
 from batchseg.driver.events import WorkEnded
 from batchseg.driver.gone import Gone
@@ -16,6 +17,7 @@ from batchseg.driver.triage import Triage
 from batchseg.errors import BatchsegError, ModelError, StoppedError
 from batchseg.inputs.source import Column
 from batchseg.job.recipe import Product
+from batchseg.output import layout
 from batchseg.output.class_sums import ClassSums, class_sums
 from batchseg.output.items import write_items
 from batchseg.output.ledger import Ledger
@@ -92,6 +94,10 @@ class Closing:
         """
         context, triaged, gone = self.context, self.triaged, self.gone
         now, names = class_sums(self.ledger.table(), worked), self.product.class_names
+        values = context.config.values
+        has_mask = values is None or values.divides
+        clipped = values is not None and values.dtype == "uint16"
+        shares = class_shares(now, before, names, photographs=self.is_of_photographs)
         return Report(
             output=context.config.output,
             log=context.log,
@@ -104,7 +110,9 @@ class Closing:
             sums=context.sums,
             left_out=gone.left_out,
             broken_rows=gone.broken,
-            classes=class_shares(now, before, names, photographs=self.is_of_photographs),
+            classes=shares if has_mask else ClassShares(),
+            rasters=layout.MASKS if has_mask else layout.VALUES,
+            clipped=clipped_words(self.ledger.table(), worked) if clipped else "",
             **own,
         )
 

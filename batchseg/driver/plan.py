@@ -284,7 +284,7 @@ class Measured:
 
     def __init__(self, recipe: Recipe) -> None:
         self._recipe = recipe
-        self._out_size = np.dtype(recipe.mask_dtype).itemsize + recipe.confidence
+        self._out_size = recipe.layer_bytes
         self.heard = 0
         """Headers that were read, of what is refused too."""
         self._sums = np.zeros(5, np.int64)
@@ -343,7 +343,7 @@ def shard_bytes(read: Window, scene: Scene, recipe: Recipe) -> int:
 
 def bytes_per_pixel_in_flight(scene: Scene, recipe: Recipe) -> int:
     """Of what is read: its pixels, a byte of validity, and its mask and confidence."""
-    return bytes_per_pixel(scene, recipe) + 1 + np.dtype(recipe.mask_dtype).itemsize + recipe.confidence
+    return bytes_per_pixel(scene, recipe) + 1 + recipe.layer_bytes
 
 
 def refuse_unfit_job(plan: Plan, config: JobConfig, remedy: str = "") -> None:

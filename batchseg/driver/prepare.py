@@ -18,6 +18,7 @@ from batchseg.driver.events import Listener, Note
 from batchseg.driver.executors.start import LazyExecutor, worker_count
 from batchseg.driver.gone import Gone, gone_of
 from batchseg.driver.tasks import Stop
+from batchseg.driver.threshold import with_threshold
 from batchseg.driver.triage import Triage, triage_job
 from batchseg.engines.base import Device
 from batchseg.errors import ConfigError, ModelError
@@ -32,7 +33,7 @@ from batchseg.job.settings import JobConfig
 from batchseg.models.package import ModelFacts, ModelPackage
 from batchseg.models.reading import read_package
 from batchseg.output.columns import first_output
-from batchseg.output.layout import CONFIDENCE, MASKS, network_path, result_folder
+from batchseg.output.layout import MASKS, RASTERS, network_path, result_folder
 from batchseg.output.ledger import Ledger
 from batchseg.output.mask_names import first_rule, shown_rule
 from batchseg.output.quantized import store
@@ -190,6 +191,8 @@ def _recipe_of(
     )
     choosing = start_aside(partial(choose, config, recipe, kept, occasion, say=say))
     recipe, choice = wait_for(choosing, stop)
+    before = None if replace_all else state
+    recipe, choice = with_threshold(config, recipe, choice, before, occasion, stop=stop, say=say)
     if choice is not None and choice != kept and _is_truth_idle(config, choice):
         say("gate: truth is not looked at: there are no trials, and the model's own engine needs no proof")
     if executor is not None and choice is not None:
@@ -264,7 +267,7 @@ def with_mask_names(
     else:
         names = state.mask_names
     for root in roots.values() if names == "kept" else ():
-        for folder in (result_folder(config.output, layer) for layer in (MASKS, CONFIDENCE)):
+        for folder in (result_folder(config.output, layer) for layer in RASTERS):
             if folder.path is not None and _is_same(folder.path / root.name, root.prefix):
                 msg = (
                     f"{config.path}: inputs: {root.prefix} is the folder {folder} of the output by another "
@@ -356,11 +359,13 @@ def _same_model(config: JobConfig, model: ModelPackage, state: OutputState) -> b
     is_whole = state.facts.stride is not None
     same_bands = config.bands is None or len(config.bands) == state.facts.channels
     same_device = config.device in ("auto", state.device)
+    same_result = (state.facts.output == "values") == (config.values is not None)
     same_cpu = state.device != "cpu" or state.facts.cpu_class == cpu_class()
     return (
         is_whole
         and same_bands
         and same_device
+        and same_result
         and same_cpu
         and all(state.pixel.get(k) == v for k, v in asked.items())
     )

@@ -37,6 +37,10 @@ class Report:
     """Done in this run, with blocks that cannot be decoded."""
     classes: ClassShares = field(default_factory=ClassShares)
     """Of the pixels that this run did."""
+    rasters: str = layout.MASKS
+    """The folder of its results: of masks, or of numbers where there are no masks."""
+    clipped: str = ""
+    """Numbers that uint16 could not hold, in words; empty: none."""
     verdicts: Mapping[str, int] | None = None
     """Of photographs: how many of all that are done have which verdict; None: scenes."""
     uninspected: int = 0
@@ -61,7 +65,8 @@ class Report:
         """What was odd about the sources, and about what the run made of them, in words."""
         made = (self.classes.warning,) if self.classes.warning else ()
         narrow = (self.choice.seams,) if self.choice.narrow else ()
-        return (*self.odd_sources, *narrow, *made)
+        clipped = (self.clipped,) if self.clipped else ()
+        return (*self.odd_sources, *narrow, *clipped, *made)
 
     @property
     def run_id(self) -> str:
@@ -70,8 +75,8 @@ class Report:
 
     @property
     def masks(self) -> str:
-        """URI of the folder of masks."""
-        return join(self.output, layout.MASKS)
+        """URI of the folder of masks, or of numbers where there are no masks."""
+        return join(self.output, self.rasters)
 
     @property
     def items(self) -> str:

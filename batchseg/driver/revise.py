@@ -122,16 +122,17 @@ def _wants_mask(known: pa.Table, product: Product) -> Bools:
 
 
 def _keeps_mask(known: pa.Table) -> Bools:
-    """Whether each row names a mask."""
+    """Whether each row names a mask, or numbers."""
     outputs = outputs_of(known)
     kept = np.zeros(known.num_rows, dtype=bool)
-    kept[outputs["row"].to_numpy()[is_below(outputs["path"], layout.MASKS)]] = True
+    kept[outputs["row"].to_numpy()[_are_layers(outputs)]] = True
     return kept
 
 
 def _are_layers(outputs: pa.Table) -> Bools:
-    """Which of `columns.OUTPUTS` are masks or their confidence."""
-    return is_below(outputs["path"], layout.MASKS) | is_below(outputs["path"], layout.CONFIDENCE)
+    """Which of `columns.OUTPUTS` are masks, their confidence or numbers."""
+    below: Bools = np.logical_or.reduce([is_below(outputs["path"], folder) for folder in layout.RASTERS])
+    return below
 
 
 def _masks(rows: pa.Table) -> dict[str, list[str]]:

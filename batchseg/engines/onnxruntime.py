@@ -112,7 +112,8 @@ class OnnxSession:
 
     def run(self, batch: NDArray[np.generic]) -> list[NDArray[Any]]:
         check_batch(batch, self._network)
-        answers: list[NDArray[Any]] = self._session.run(None, {self._input: np.ascontiguousarray(batch)})
+        asked = None if self._network.output_name is None else [self._network.output_name]
+        answers: list[NDArray[Any]] = self._session.run(asked, {self._input: np.ascontiguousarray(batch)})
         return answers
 
 

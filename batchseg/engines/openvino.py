@@ -74,7 +74,7 @@ class OpenVINO:
         if precision == "int8" and not network.quantized:
             msg = f"precision: int8, but {network.path} is not quantised; use fp32"
             raise ModelError(msg)
-        if network.format == "openvino" and not has_fast_int8():
+        if network.format == "openvino" and network.quantized and not has_fast_int8():
             msg = f"precision: int8: {NO_FAST_INT8}, and rounds otherwise; use machines that have it, or fp32"
             raise ModelError(msg)
         core = import_openvino().Core()
@@ -88,6 +88,8 @@ class OpenVINO:
             raise ModelError(msg) from e
         if network.format == "openvino" and network.baked and not network.confidence:
             _drop_confidence(model)
+        if network.output_name is not None:
+            _keep_output(model, network.output_name)
         return OpenVINOSession(core, model, _options(network, precision, threads), network)
 
 
@@ -127,6 +129,13 @@ def _drop_confidence(model: Any) -> None:
         model.remove_result(result)
 
 
+def _keep_output(model: Any, name: str) -> None:
+    """Nothing else is computed then."""
+    for output, result in zip(model.outputs, model.get_results(), strict=True):
+        if name not in output.get_names():
+            model.remove_result(result)
+
+
 def import_openvino() -> Any:
     """The module, without its telemetry: importing it sends an event and writes to the home folder."""
     with without_telemetry():
@@ -150,7 +159,7 @@ def without_telemetry() -> Iterator[None]:
 
 def _options(network: Network, precision: Precision, threads: int) -> dict[str, Any]:
     options = cpu_options(precision, threads)
-    if network.format == "openvino" and has_fast_bf16():
+    if network.format == "openvino" and network.quantized and has_fast_bf16():
         options["INFERENCE_PRECISION_HINT"] = HINTS["bf16"]
     return options
 

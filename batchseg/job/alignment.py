@@ -53,6 +53,8 @@ def _is_fixed(model: ModelPackage, tile_size: int) -> bool:
 
 def may_be_opened(model: ModelPackage) -> bool:
     """Whether it is worth a try to run a network of one size at another; see `engines/graphs/open_onnx`."""
+    if model.output_name is not None:
+        return False
     return model.format == "onnx" and not model.encrypted and not model.geometry
 
 

@@ -17,6 +17,8 @@ from batchseg.job.masks import mask_flags
 from batchseg.job.messages import explain
 from batchseg.job.overrides import absolute, apply, locate
 from batchseg.job.schema import OF_PHOTOGRAPHS, JobFile
+from batchseg.job.schema_values import GoodImages
+from batchseg.job.schema_values import Values as Numbers
 from batchseg.job.settings import (
     AreaFile,
     Gate,
@@ -28,6 +30,7 @@ from batchseg.job.settings import (
     Scale,
     SceneSet,
     Truth,
+    Values,
 )
 from batchseg.job.variables import as_written, fill_in, names_in, plain
 from batchseg.models.package import PALETTE, ClassInfo, ModelOptions, Normalize
@@ -130,12 +133,14 @@ def _to_config(job: JobFile, name: str, folder: Path) -> JobConfig:
     else:
         inputs = list(job.inputs.items())
     left_out = {"inputs", "model", "classes", "scale", "normalize", "regions", "max_in_flight", "aoi", "gate"}
-    values = job.model_dump(exclude={*left_out, *OF_PHOTOGRAPHS})
+    numbers = None if job.result == "classes" else _values(job.values or Numbers(), folder)
+    values = job.model_dump(exclude={*left_out, "result", "values", *OF_PHOTOGRAPHS})
     values |= {
         "path": name,
         "storage": plain(job.storage),
         "inputs": tuple((name, _input(given, folder)) for name, given in inputs),
-        "model": _model_options(job.model, folder),
+        "model": _model_options(job.model, folder, gives_values=numbers is not None),
+        "values": numbers,
         "gate": _gate(job.gate, folder),
         "tile_size": None if job.tile_size == "auto" else job.tile_size,
         "halo": None if job.halo == "auto" else job.halo,
@@ -146,7 +151,7 @@ def _to_config(job: JobFile, name: str, folder: Path) -> JobConfig:
         "normalize": job.normalize
         if isinstance(job.normalize, str)
         else Normalize(mean=tuple(job.normalize.mean), std=tuple(job.normalize.std)),
-        "regions": _region_settings(job.regions),
+        "regions": _region_settings(job.regions if numbers is None or numbers.divides else False),
         "classes": tuple(_class_info(item, index) for index, item in enumerate(job.classes)),
         "max_in_flight": _bytes(job.max_in_flight, "max_in_flight", name),
         "aoi": _area_file(job.aoi, folder),
@@ -192,11 +197,25 @@ def _input(given: schema_parts.Input, folder: Path) -> str | SceneSet:
     )
 
 
-def _model_options(given: str | schema_parts.Model, folder: Path) -> ModelOptions:
+def _model_options(given: str | schema_parts.Model, folder: Path, *, gives_values: bool) -> ModelOptions:
     model = given if isinstance(given, schema_parts.Model) else schema_parts.Model(path=given)
     key_file = None if model.key_file is None else absolute(model.key_file, folder)
     values = model.model_dump() | {"path": absolute(model.path, folder), "key_file": key_file}
-    return ModelOptions(**values)
+    return ModelOptions(**values | ({"output": "values"} if gives_values else {}))
+
+
+def _values(given: Numbers, folder: Path) -> Values:
+    limit, measured = given.threshold, None
+    if isinstance(limit, GoodImages):
+        limit, measured = None, limit
+    return Values(
+        dtype=given.dtype,
+        scale=1.0 if given.scale is None else given.scale,
+        offset=given.offset or 0.0,
+        threshold=limit,
+        percentile=None if measured is None else measured.percentile,
+        good=None if measured is None else absolute(measured.of, folder),
+    )
 
 
 def _area_file(aoi: str | schema_parts.Area | None, folder: Path) -> AreaFile | None:

@@ -5,7 +5,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from batchseg.job import schema_parts
+from batchseg.job import schema_parts, schema_values
 from batchseg.job.schema import JobFile
 from batchseg.job.variables import as_written
 from batchseg.models.package import EngineName, Precision
@@ -21,7 +21,7 @@ def explain(error: ValidationError, found: Mapping[str, Any], job: str) -> tuple
             place, text = _in_rule(item)
             lines.setdefault(place, f"{job}: {place}: {as_written(text, found.get(where))}")
             continue
-        inside = where in _MAPPINGS and len(item["loc"]) > (1 if where == "gate" else 2)
+        inside = where in _MAPPINGS and len(item["loc"]) > (1 if where in ("gate", "values") else 2)
         if item["type"] == "value_error":
             text = as_written(item["msg"].removeprefix("Value error, "), item["input"])
         elif item["type"] == "extra_forbidden" and len(item["loc"]) == 1:
@@ -45,14 +45,21 @@ _MAPPINGS: dict[str, type[BaseModel]] = {
     "regions": schema_parts.RegionKeys,
     "model": schema_parts.Model,
     "gate": schema_parts.Gate,
+    "values": schema_values.Values,
 }
 """Keys that may hold keys of their own."""
+
+_GOOD = tuple(schema_values.GoodImages.model_fields)
 
 
 def _inside(item: Any, known: Sequence[str]) -> str:
     """What is wrong with a key below one of `_MAPPINGS`; a union's branch stands before it."""
     if item["loc"][:2] == ("gate", "truth"):
         return _in_truth(item)
+    if item["loc"][:2] == ("values", "threshold") and item["loc"][-1] not in _GOOD:
+        return (
+            f"threshold: expected a number, or {{percentile: 99, of: archive/good}}; found {item['input']!r}"
+        )
     key = str(item["loc"][-1])
     if item["type"] == "extra_forbidden":
         return f"{key}: unknown key.{schema_parts.suggestion(key, known)}"
@@ -116,6 +123,7 @@ _EXPECTED = {
     ),
     "model": "a folder, an ONNX file, or {path: ..., layout: NHWC, output: sigmoid, threshold: 0.3}",
     "gate": "{margin: 0.05, equal_pixels: 0.9999, iou: 0.999, tiles: 8, seconds: 1.5, budget: 20}",
+    "values": "{dtype: uint16, scale: 0.01, offset: -50, threshold: 0.5}",
     "tile_size": "auto, or pixels per side such as 512",
     "halo": "auto, or pixels per side such as 64",
     "engine": "auto, " + ", ".join(get_args(EngineName)),

@@ -19,7 +19,10 @@ _IN_SETS = frozenset(("manifest", "stac", "landsat", "sentinel2"))
 """Keys of such inputs that hold paths."""
 
 _PATHS: frozenset[Place] = frozenset(
-    (("output",), ("model",), ("model", "path"), ("model", "key_file"), ("aoi",), ("aoi", "file"))
+    (
+        *(("output",), ("model",), ("model", "path"), ("model", "key_file"), ("aoi",), ("aoi", "file")),
+        ("values", "threshold", "of"),
+    )
 )
 
 

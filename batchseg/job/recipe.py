@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import shapely
 
-from batchseg.job.settings import Fit, Interest, MaskNames, Photographs, Scale
+from batchseg.job.settings import Fit, Interest, MaskNames, Photographs, Scale, Values
 from batchseg.models.package import (
     Bake,
     ClassInfo,
@@ -153,6 +153,8 @@ class Recipe:
     """Scenes are taken whatever their resolution."""
     check_values: bool = True
     """Sources whose values cannot be meant are refused where they are read. It changes no pixel."""
+    values: Values | None = None
+    """How numbers are stored; None: the network tells classes."""
 
     def tiled(self, tile_size: int, halo: int) -> "Recipe":
         """The same with other tiles; the graph that cuts the halo off cuts this one."""
@@ -179,6 +181,17 @@ class Recipe:
         """Beside all class ids; an id that collides with it ends the run (`predict.stitch.classify`)."""
         return 255 if self.mask_dtype == "uint8" else 65535
 
+    @property
+    def has_mask(self) -> bool:
+        """Whether pixels get classes; if not, numbers are all that is written."""
+        return self.values is None or self.values.divides
+
+    @property
+    def layer_bytes(self) -> int:
+        """Of a pixel, in all rasters that are made of a source."""
+        values = 0 if self.values is None else self.values.itemsize
+        return (1 if self.mask_dtype == "uint8" else 2) + self.confidence + values
+
     def settings(self) -> dict[str, Any]:
         """The pixel settings in words, as they are recorded and compared."""
         normalize = dataclasses.asdict(self.normalize) if self.normalize else None
@@ -201,6 +214,10 @@ class Recipe:
             ]
         if self.facts.output == "sigmoid" and self.model.threshold != 0.5:
             more["threshold"] = self.model.threshold
+        if self.values is not None:
+            more |= self.values.settings()
+        if self.model.output_name is not None:
+            more["output"] = self.model.output_name
         return {
             "algorithm": ALGORITHM,
             "model": self.model.digest,

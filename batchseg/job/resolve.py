@@ -9,11 +9,21 @@ from typing import Literal
 from batchseg.errors import ConfigError, ModelError
 from batchseg.job.alignment import USUAL_STRIDE, check_core, may_be_opened
 from batchseg.job.masks import masks_in_words
+from batchseg.job.numbers import check_numbers, class_count_of, sides
 from batchseg.job.recipe import Area, Criterion, Product, Recipe, RegionSettings, Ruleset, is_simple, spread
 from batchseg.job.schema import LARGEST_TILE
 from batchseg.job.settings import JobConfig, Photographs, RegionOptions, Rule, Scale, SceneSet
 from batchseg.models import resize
-from batchseg.models.package import PALETTE, Bake, ClassInfo, EngineName, ModelFacts, ModelPackage, Normalize
+from batchseg.models.package import (
+    PALETTE,
+    Bake,
+    ClassInfo,
+    EngineName,
+    Format,
+    ModelFacts,
+    ModelPackage,
+    Normalize,
+)
 
 DEFAULT_TILE_SIZE = 512
 
@@ -36,6 +46,7 @@ def make_recipe(
         ConfigError: settings contradict each other or the model.
         ModelError: the model cannot give what the job asks for.
     """
+    check_numbers(config, model, facts)
     names = tuple(band for band in config.bands or () if isinstance(band, str))
     numbers = tuple(band for band in config.bands or () if isinstance(band, int))
     bands = numbers or tuple(range(1, (len(names) or facts.channels) + 1))
@@ -85,12 +96,14 @@ def make_recipe(
         resolution=model.pixel_size if config.resolution in (None, "any") else float(config.resolution),
         any_resolution=config.resolution == "any",
         check_values=config.check_values,
+        values=config.values,
     )
 
 
 def reference_engine(model: ModelPackage) -> EngineName:
     """The engine whose fp32 answers count as the model's own."""
-    return "onnxruntime" if model.format == "onnx" else "paddle"
+    own: dict[Format, EngineName] = {"onnx": "onnxruntime", "openvino": "openvino"}
+    return own.get(model.format, "paddle")
 
 
 def named_engine(config: JobConfig, model: ModelPackage) -> EngineName:
@@ -192,6 +205,8 @@ def _bake(
         return None
     if is_resized(config):
         return None  # scores are interpolated before they are classified
+    if facts.output == "values" or model.output_name is not None or model.format == "openvino":
+        return None
     raw = scale.kind == "transforms"
     if facts.output == "classes" and not raw:
         return None
@@ -210,6 +225,8 @@ def _bake(
 
 def _class_count(config: JobConfig, facts: ModelFacts) -> int | None:
     named = len(config.classes) or None
+    if facts.output == "values":
+        return class_count_of(config)
     if facts.class_count is None:
         return config.num_classes or named
     for key, count in (("num_classes", config.num_classes), ("classes", named)):
@@ -360,6 +377,8 @@ def classes(config: JobConfig, recipe: Recipe) -> tuple[ClassInfo, ...]:
     """Names and colours; a model that says how many classes it has gets `class 0`, `class 1`, ..."""
     if config.classes:
         return config.classes
+    if recipe.values is not None:
+        return sides(config)
     if recipe.model.classes and len(recipe.model.classes) >= (recipe.class_count or 0):
         return recipe.model.classes
     count = recipe.class_count or 0

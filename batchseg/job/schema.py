@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from batchseg.job import schema_parts
+from batchseg.job import schema_parts, schema_values
 from batchseg.job.settings import Fit
 from batchseg.models.package import EngineName, Precision
 
@@ -26,8 +26,8 @@ class JobFile(schema_parts.Strict):
     Sentinel-2, a list of such, or a mapping of names to such. [Inputs](#inputs) says more.
     """
     model: Annotated[str, Field(min_length=1)] | schema_parts.Model
-    """The network: a folder with `NAME.json` or `NAME.pdmodel` and `NAME.pdiparams`, an `.onnx` file, or a
-    folder with one. `{path: ...}` adds [what its files do not say](#keys-of-model).
+    """The network: a folder with `NAME.json` or `NAME.pdmodel` and `NAME.pdiparams`, an `.onnx` file,
+    OpenVINO's `.xml`, or a folder with one. `{path: ...}` adds [what its files do not say](#keys-of-model).
     """
     output: str
     """A folder on a disk or in a bucket (`s3://bucket/results`)."""
@@ -71,6 +71,12 @@ class JobFile(schema_parts.Strict):
     """For models that give class ids above 254: the mask becomes uint16. Otherwise the model says it."""
     confidence: bool = False
     """Write a second COG with the winning class's probability, 1..255. The model must give scores."""
+    result: Literal["classes", "values"] = "classes"
+    """What the network tells of a pixel: its class, or [a number](outputs.md#values), such as an anomaly
+    score, a height or a fraction."""
+    values: schema_values.Values | None = None
+    """How numbers are stored, and [from which one on](#keys-of-values) a pixel is of class 1; needs
+    `result: values`."""
     compress: Literal["deflate", "zstd", "lzw"] = "deflate"
     """Compression of the masks."""
     regions: bool | schema_parts.RegionKeys = True
@@ -221,6 +227,13 @@ class JobFile(schema_parts.Strict):
         if self.executor == "processes" and self.device == "gpu":
             msg = "executor: processes predicts on CPUs; set executor: ray for GPUs, or device: cpu"
             raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
+    def _suits_values(self) -> "JobFile":
+        unsuited = schema_values.unsuited_values(self)
+        if unsuited is not None:
+            raise ValueError(unsuited)
         return self
 
     @model_validator(mode="after")

@@ -205,11 +205,15 @@ class Area(Strict):
 
 class Model(Strict):
     path: str = Field(min_length=1)
-    """The folder or the ONNX file."""
+    """The folder, the ONNX file, or OpenVINO's `.xml`."""
     layout: Literal["NCHW", "NHWC"] | None = None
     """Order of the input's axes."""
     output: Literal["logits", "probabilities", "sigmoid", "classes"] | None = None
-    """What the network gives: scores before softmax, probabilities, one sigmoid, or class ids."""
+    """What the network gives: scores before softmax, probabilities, one sigmoid, or class ids. Numbers of
+    other kinds are `result: values`."""
+    output_name: str | None = Field(default=None, min_length=1)
+    """Of a network with several outputs: the one that counts. If not set, `anomaly_map` where there is
+    one, else the first."""
     threshold: Number | None = Field(default=None, gt=0, lt=1)
     """Of a sigmoid: the probability from which a pixel belongs to class 1; 0.5 if not set."""
     size_divisor: int | None = Field(default=None, ge=1)

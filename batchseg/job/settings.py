@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from batchseg.models.package import ClassInfo, EngineName, ModelOptions, Normalize, Precision
+from batchseg.system.redact import public
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,6 +134,49 @@ class Gate:
     """By which an engine's mean IoU against the truth may be below the reference's."""
     budget: float = 20.0
     """Seconds that all trials may take, or a twentieth of the work where that is more; 0: none are made."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Values:
+    """How numbers are stored, and from which one on a pixel is of class 1."""
+
+    dtype: Literal["float32", "uint16"] = "float32"
+    scale: float = 1.0
+    """uint16: the number is `stored * scale + offset`."""
+    offset: float = 0.0
+    threshold: float | None = None
+    """What is above it is class 1; None: there are no classes, or the threshold is still to be measured."""
+    percentile: float | None = None
+    """By which the threshold is measured: of the highest number of each good image; None: the job says it."""
+    good: str | None = None
+    """A folder, a glob or a manifest of those images."""
+
+    @property
+    def divides(self) -> bool:
+        """Whether pixels have classes: 0 and 1."""
+        return self.threshold is not None or self.percentile is not None
+
+    @property
+    def nodata(self) -> float:
+        """As it is stored: NaN, or the highest number of uint16."""
+        return float("nan") if self.dtype == "float32" else 65535.0
+
+    def settings(self) -> dict[str, Any]:
+        """In words, without credentials, by the keys of a job file; what is not set has no key."""
+        words = {
+            "dtype": self.dtype,
+            "scale": self.scale,
+            "offset": self.offset,
+            "threshold": self.threshold,
+            "threshold: percentile": self.percentile,
+            "threshold: of": None if self.good is None else public(self.good),
+        }
+        return {f"values: {key}": value for key, value in words.items() if value is not None}
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of a pixel."""
+        return 4 if self.dtype == "float32" else 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -270,5 +314,7 @@ class JobConfig:
     """Metres of a pixel's side that the network was made for; None: as the model says."""
     check_values: bool = True
     """Refuse values that cannot be meant, by samples of the data."""
+    values: Values | None = None
+    """What the network gives are numbers; None: they tell classes."""
     variables: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
     """What the job file took from the environment: texts name such a variable, and do not quote it."""

@@ -43,21 +43,28 @@ TYPES = {
 
 QUANTIZERS = ("QuantizeLinear", "DequantizeLinear", "QLinear", "ConvInteger", "MatMulInteger")
 
+ANOMALY_MAP = "anomaly_map"
+"""What anomalib 2 calls the map among its outputs: pred_score, pred_label, anomaly_map, pred_mask."""
+
 ENDS: dict[str, OutputKind] = {"Softmax": "probabilities", "ArgMax": "classes", "Sigmoid": "sigmoid"}
 
 PASSING = frozenset({"Cast", "Identity", "Squeeze", "Transpose", "Unsqueeze"})
 """Operators that leave open what their input was."""
 
 
-def read_onnx(content: bytes, path: Path) -> tuple[Signature, Declaration, str]:
+def read_onnx(
+    content: bytes, path: Path, output_name: str | None = None
+) -> tuple[Signature, Declaration, str, str | None]:
     """What an ONNX file says.
 
     Args:
         content: of the file, decrypted.
         path: of the file; weights that lie outside it are looked for beside it.
+        output_name: of the output that counts; None: ANOMALY_MAP where it is one of several, else the first.
 
     Returns:
-        What the graph says, what the metadata say, and the sha256 of the file and of such weights.
+        What the graph says, what the metadata say, the sha256 of the file and of such weights, and the name
+        of the output that counts, where that is not the first.
 
     Raises:
         ModelError: it is no whole ONNX file, or no segmentation network; or onnx is not installed.
@@ -72,9 +79,11 @@ def read_onnx(content: bytes, path: Path) -> tuple[Signature, Declaration, str]:
         with (path.parent / name).open("rb") as file:
             while chunk := file.read(1 << 20):
                 digest.update(chunk)
-    signature = _signature(model.graph, path)
+    output = _chosen_output(model.graph, path, output_name)
+    signature = _signature(model.graph, path, output)
     texts = {entry.key: entry.value for entry in model.metadata_props}
-    return signature, read_metadata(texts, str(path)), digest.hexdigest()
+    chosen = None if output.name == model.graph.output[0].name else output.name
+    return signature, read_metadata(texts, str(path)), digest.hexdigest(), chosen
 
 
 def external_files(content: bytes, path: Path) -> list[str]:
@@ -119,7 +128,35 @@ def _parse(content: bytes, path: Path) -> Any:
     return model
 
 
-def _signature(graph: Any, path: Path) -> Signature:
+def _chosen_output(graph: Any, path: Path, name: str | None) -> Any:
+    names = [value.name for value in graph.output]
+    return graph.output[names.index(chosen_name(names, path, name))]
+
+
+def chosen_name(names: Sequence[str], path: Path, name: str | None) -> str:
+    """Which of a network's outputs counts: the one of that name, else ANOMALY_MAP, else the first.
+
+    Raises:
+        ModelError: no output has the name.
+    """
+    if name is None:
+        name = ANOMALY_MAP if ANOMALY_MAP in names else names[0]
+    if name not in names:
+        msg = f"model: {path} has no output {name!r}; it has {', '.join(names)}: name one as `output_name`"
+        raise ModelError(msg)
+    return name
+
+
+def per_image(path: Path, shape: Sequence[int | None], others: Sequence[str]) -> str:
+    """That a network's output is one answer per image; `others` are the names of those beside it."""
+    hint = f", or model: {{output_name: ...}}, one of {', '.join(others)}" if others else ""
+    return (
+        f"model: {path} gives {list(shape)}: one answer per image, as classifiers do; expected one per "
+        f"pixel{hint}"
+    )
+
+
+def _signature(graph: Any, path: Path, chosen: Any) -> Signature:
     weights = {tensor.name for tensor in graph.initializer}
     inputs = [value for value in graph.input if value.name not in weights]
     if len(inputs) != 1:
@@ -132,15 +169,15 @@ def _signature(graph: Any, path: Path) -> Signature:
             f"model: {path} takes an input of shape {shape}; expected four axes: images, bands, rows, columns"
         )
         raise ModelError(msg)
-    output = _shape(graph.output[0])
+    output = _shape(chosen)
     if output is not None and len(output) < 3:
-        msg = f"model: {path} gives {output}: one answer per image, as classifiers do; expected one per pixel"
-        raise ModelError(msg)
+        others = [value.name for value in graph.output if value.name != chosen.name]
+        raise ModelError(per_image(path, output, others))
     n, a, b, c = shape
     return Signature(
         shape=(n, a, b, c),
         dtype=TYPES.get(inputs[0].type.tensor_type.elem_type, "another type"),
-        output=_output(graph, output),
+        output=_output(graph, chosen, output),
         quantized=any(part in node.op_type for node in graph.node for part in QUANTIZERS),
     )
 
@@ -153,12 +190,12 @@ def _shape(value: Any) -> list[int | None] | None:
     return [dim.dim_value if dim.dim_value > 0 else None for dim in dims]
 
 
-def _output(graph: Any, shape: list[int | None] | None) -> OutputKind | None:
-    dtype = TYPES.get(graph.output[0].type.tensor_type.elem_type, "")
+def _output(graph: Any, chosen: Any, shape: list[int | None] | None) -> OutputKind | None:
+    dtype = TYPES.get(chosen.type.tensor_type.elem_type, "")
     if dtype.startswith(("int", "uint")):
         return "classes"
     makers = {name: node for node in graph.node for name in node.output}
-    node = makers.get(graph.output[0].name)
+    node = makers.get(chosen.name)
     for _ in graph.node:  # a damaged graph may be a circle
         if node is None or node.op_type not in PASSING:
             break

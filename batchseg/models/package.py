@@ -61,8 +61,10 @@ class ModelOptions:
     """A folder, or an ONNX file."""
     layout: Literal["NCHW", "NHWC"] | None = None
     """Of the input; None: as its shape suggests."""
-    output: Literal["logits", "probabilities", "sigmoid", "classes"] | None = None
+    output: Literal["logits", "probabilities", "sigmoid", "classes", "values"] | None = None
     """None: as the probe tile shows."""
+    output_name: str | None = None
+    """Of an ONNX graph's outputs; None: `anomaly_map` where several have names, else the first."""
     threshold: float | None = None
     """Of a sigmoid band; None: the package's, else 0.5."""
     size_divisor: int | None = None
@@ -71,16 +73,17 @@ class ModelOptions:
 
 
 Format = Literal["pir", "pdmodel", "onnx", "openvino"]
-"""pir: Paddle 3's .json. pdmodel: Paddle 2's program. Both with .pdiparams. openvino: an .xml with its .bin;
-no package is of this format, it is only derived (`engines.graphs.quantize`)."""
+"""pir: Paddle 3's .json. pdmodel: Paddle 2's program. Both with .pdiparams. openvino: an .xml with its .bin,
+as its owner made it or quantised here (`engines.graphs.quantize`)."""
 
 Layout = Literal["NCHW", "NHWC"]
 
 LARGEST_AXIS = 2**24
 """Pixels, bands or images: a network that claims more on one axis cannot be fed."""
 
-OutputKind = Literal["classes", "logits", "probabilities", "sigmoid"]
-"""classes: integer ids. logits, probabilities: K scores per pixel. sigmoid: one band of scores in 0..1."""
+OutputKind = Literal["classes", "logits", "probabilities", "sigmoid", "values"]
+"""classes: integer ids. logits, probabilities: K scores per pixel. sigmoid: one band of scores in 0..1.
+values: one band of any numbers, which a job has to ask for."""
 
 Interpolation = Literal["nearest", "linear", "cubic", "area", "lanczos4"]
 
@@ -203,6 +206,8 @@ class ModelPackage:
     """Whether something says what pre-processing the model wants."""
     output: OutputKind | None = None
     """As declared; the probe tile verifies it."""
+    output_name: str | None = None
+    """Which of several outputs counts; None: the first."""
     confidence_output: bool = False
     """A second output holds uint8 confidences (`batchseg model bake`)."""
     classes: tuple[ClassInfo, ...] = ()
@@ -228,11 +233,12 @@ class ModelFacts:
     """What one probe tile showed of a network, run plain on its reference engine in fp32."""
 
     output: OutputKind
-    """classes: ids (N, H, W). logits, probabilities: (N, K, H, W). sigmoid: (N, 1, H, W) in 0..1."""
+    """classes: ids (N, H, W). logits, probabilities: (N, K, H, W). sigmoid: (N, 1, H, W) in 0..1. values:
+    (N, 1, H, W) or (N, H, W), of any numbers."""
     output_layout: Layout = "NCHW"
     """NHWC: the scores' axis is the last."""
     class_count: int | None
-    """None where the network gives ids: the probe cannot know the highest one."""
+    """None where the network gives values, or ids: the probe cannot know the highest one."""
     channels: int
     cpu_class: str
     """Instruction set that decides the last bits: masks of two classes are never mixed in one scene."""
@@ -289,4 +295,6 @@ class Network:
     """First output: ids (N, H, W), uint8, or int32 where the bare network gives ids."""
     confidence: bool = False
     """The second output is the confidence."""
+    output_name: str | None = None
+    """The one output that is asked for; None: all, of which the first counts."""
     quantized: bool = False

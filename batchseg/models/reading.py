@@ -12,6 +12,7 @@ from batchseg.models.encryption import ENCRYPTED, decrypt_file
 from batchseg.models.keys import load_key
 from batchseg.models.mlm import pixel_size_beside
 from batchseg.models.onnx_file import guess_layout, read_onnx
+from batchseg.models.openvino_file import read_openvino
 from batchseg.models.package import (
     LARGEST_AXIS,
     Declaration,
@@ -26,7 +27,7 @@ from batchseg.models.package import (
 from batchseg.models.paddle_file import check_params, read_program
 from batchseg.system.excerpt import excerpt
 
-FORMATS: dict[str, Format] = {".json": "pir", ".pdmodel": "pdmodel", ".onnx": "onnx"}
+FORMATS: dict[str, Format] = {".json": "pir", ".pdmodel": "pdmodel", ".onnx": "onnx", ".xml": "openvino"}
 """By suffix; where a folder holds several, the first is taken: deploy.yaml says .pdmodel in any case."""
 
 TORCH_FILES = frozenset((".pt", ".pth", ".pt2", ".torchscript", ".ckpt"))
@@ -37,19 +38,26 @@ Decrypt = Callable[[Path], bytes]
 """The plain content of an encrypted file; raises ModelError."""
 
 
-def read_model(path: str, *, layout: Layout | None = None, decrypt: Decrypt | None = None) -> ModelPackage:
+def read_model(
+    path: str,
+    *,
+    layout: Layout | None = None,
+    output_name: str | None = None,
+    decrypt: Decrypt | None = None,
+) -> ModelPackage:
     """Find, check and describe a model.
 
     Args:
         path: folder of a Paddle export, folder with one ONNX file, or ONNX file.
         layout: of the network's input; None: as declared, or told from its shape.
+        output_name: of an ONNX file's output that counts; None: `anomaly_map`, or the first.
         decrypt: for encrypted files; None: they are refused.
 
     Raises:
         ModelError: files are missing, damaged or of another kind, or a transform is not known.
     """
     try:
-        return _read(path, layout, decrypt)
+        return _read(path, layout, output_name, decrypt)
     except OSError as e:
         msg = f"model: cannot read {e.filename or path}: {e.strerror or e}"
         raise ModelError(msg) from e
@@ -63,9 +71,9 @@ def read_model(path: str, *, layout: Layout | None = None, decrypt: Decrypt | No
         raise ModelError(msg) from e
 
 
-def _read(path: str, layout: Layout | None, decrypt: Decrypt | None) -> ModelPackage:
+def _read(path: str, layout: Layout | None, output_name: str | None, decrypt: Decrypt | None) -> ModelPackage:
     given = Path(path)
-    folder = given.parent if _suffix(given) == ".onnx" else given
+    folder = given.parent if _suffix(given) in (".onnx", ".xml") else given
     if given.is_file() and given.suffix in TORCH_FILES:
         msg = (
             f"model: {path} is a file of PyTorch. `batchseg model import {path} FOLDER` makes a package of "
@@ -76,15 +84,20 @@ def _read(path: str, layout: Layout | None, decrypt: Decrypt | None) -> ModelPac
         what = "is a file; give its folder" if given.is_file() else "does not exist"
         msg = (
             f"model: {path} {what}; expected a folder with NAME.json or .pdmodel and NAME.pdiparams, "
-            f"or with one .onnx file, or that file"
+            f"or with one .onnx file or OpenVINO's .xml, or that file"
         )
         raise ModelError(msg)
     deploy = next((folder / name for name in DEPLOY_FILES if (folder / name).is_file()), None)
     network = given if folder != given else _find_network(folder, named_stem(deploy) if deploy else None)
+    if _suffix(network) == ".xml":
+        return _openvino_package(given, network, layout, output_name, deploy)
     params = None if _suffix(network) == ".onnx" else _params(network)
     declaration = read_deploy(deploy) if deploy else Declaration()
     if params is None:
-        return _onnx_package(given, network, declaration, layout, decrypt)
+        return _onnx_package(given, network, declaration, layout, output_name, decrypt)
+    if output_name is not None:
+        msg = f"model: output_name: is of networks with several outputs; {network} is a Paddle network"
+        raise ModelError(msg)
     return _paddle_package(given, network, params, declaration, layout, decrypt)
 
 
@@ -122,16 +135,16 @@ def _find_network(folder: Path, stem: str | None) -> Path:
         for suffix in (".json", ".pdmodel"):
             if found := _beside(folder / f"{name}.x", suffix):
                 return found
-    for suffixes in ((".onnx",), (".json", ".pdmodel")):
+    for suffixes in ((".onnx",), (".xml",), (".json", ".pdmodel")):
         candidates = sorted(path for path in folder.iterdir() if _suffix(path) in suffixes)
         if len(candidates) == 1:
             return candidates[0]
-        if candidates and suffixes == (".onnx",):
+        if candidates and suffixes in ((".onnx",), (".xml",)):
             names = ", ".join(candidate.name for candidate in candidates)
             msg = f"model: {folder} holds several networks ({names}); give the file, or a folder of its own"
             raise ModelError(msg)
     found_names = ", ".join(sorted(path.name for path in folder.iterdir())) or "nothing"
-    expected = "NAME.json or NAME.pdmodel, and NAME.pdiparams; or one .onnx file"
+    expected = "NAME.json or NAME.pdmodel, and NAME.pdiparams; or one .onnx file; or NAME.xml and NAME.bin"
     msg = f"model: no network in {folder}; expected {expected}; found {found_names}"
     raise ModelError(msg)
 
@@ -188,10 +201,15 @@ def _digest(*contents: bytes) -> str:
 
 
 def _onnx_package(
-    given: Path, network: Path, beside: Declaration, layout: Layout | None, decrypt: Decrypt | None
+    given: Path,
+    network: Path,
+    beside: Declaration,
+    layout: Layout | None,
+    output_name: str | None,
+    decrypt: Decrypt | None,
 ) -> ModelPackage:
     """A deploy file beside an ONNX file describes it as it would the Paddle network."""
-    signature, inside, digest = read_onnx(_content(network, decrypt), network)
+    signature, inside, digest, chosen = read_onnx(_content(network, decrypt), network, output_name)
     return _package(
         signature,
         inside if beside.origin == "bare" else beside,
@@ -202,6 +220,33 @@ def _onnx_package(
         digest=digest,
         encrypted=network.suffix == ENCRYPTED,
         conversion=None,
+        output_name=chosen,
+    )
+
+
+def _openvino_package(
+    given: Path, network: Path, layout: Layout | None, output_name: str | None, deploy: Path | None
+) -> ModelPackage:
+    """Weights lie beside the network; it holds no metadata of ours."""
+    weights = network.with_suffix(".bin")
+    if network.suffix == ENCRYPTED:
+        msg = f"model: {network} is encrypted; of OpenVINO's networks none is: encrypt the ONNX file"
+        raise ModelError(msg)
+    if not weights.is_file():
+        msg = f"model: {weights.name} is missing beside {network}; copy both files"
+        raise ModelError(msg)
+    content = _content(network, None)
+    signature, chosen = read_openvino(content, network, output_name)
+    return _package(
+        signature,
+        read_deploy(deploy) if deploy else Declaration(),
+        layout,
+        path=str(given),
+        network=str(network),
+        params=str(weights),
+        digest=_digest(content, _content(weights, None)),
+        conversion=None,
+        output_name=chosen,
     )
 
 
@@ -292,18 +337,23 @@ def _limits(
     return tuple(limits)
 
 
-def open_model(path: str, *, layout: Layout | None = None, key_file: str | None = None) -> ModelPackage:
+def open_model(
+    path: str, *, layout: Layout | None = None, output_name: str | None = None, key_file: str | None = None
+) -> ModelPackage:
     """`read_model`, with the key of an encrypted model from a file, else from the environment."""
 
     def decrypt(file: Path) -> bytes:
         return decrypt_file(file, load_key(None if key_file is None else Path(key_file)))
 
-    return replace(read_model(path, layout=layout, decrypt=decrypt), key_file=key_file)
+    package = read_model(path, layout=layout, output_name=output_name, decrypt=decrypt)
+    return replace(package, key_file=key_file)
 
 
 def read_package(options: ModelOptions) -> ModelPackage:
     """The job's model, completed by what the job says of it. Raises ModelError."""
-    package = open_model(options.path, layout=options.layout, key_file=options.key_file)
+    package = open_model(
+        options.path, layout=options.layout, output_name=options.output_name, key_file=options.key_file
+    )
     given = {
         key: value
         for key in ("output", "threshold", "size_divisor")

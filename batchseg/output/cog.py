@@ -15,6 +15,7 @@ import rasterio.shutil
 
 from batchseg.inputs.source import Georeference, Scene
 from batchseg.job.recipe import Product, Recipe
+from batchseg.job.settings import Values
 from batchseg.models.package import ClassInfo
 from batchseg.output.overviews import BLOCK
 from batchseg.output.sidecar import SUFFIX, add_class_table, has_names
@@ -43,9 +44,10 @@ def vrt_of(
     """A VRT of the whole scene as XML text; what no piece covers is nodata."""
     root = Element("VRTDataset", rasterXSize=str(scene.width), rasterYSize=str(scene.height))
     _add_georeference(root, scene.georeference)
-    data_type = "UInt16" if layer == "mask" and recipe.mask_dtype == "uint16" else "Byte"
-    band = SubElement(root, "VRTRasterBand", dataType=data_type, band="1")
-    if layer == "mask":
+    band = SubElement(root, "VRTRasterBand", dataType=_data_type(layer, recipe), band="1")
+    if layer == "values" and recipe.values is not None:
+        _add_numbers(band, recipe.values)
+    elif layer == "mask":
         SubElement(band, "Description").text = "class"
         SubElement(band, "NoDataValue").text = str(recipe.mask_nodata)
         _add_classes(root, band, product.classes)
@@ -59,6 +61,22 @@ def vrt_of(
     for piece in pieces:
         _add_piece(band, piece)
     return ElementTree.tostring(root, encoding="unicode")
+
+
+def _data_type(layer: str, recipe: Recipe) -> str:
+    names = {"uint8": "Byte", "uint16": "UInt16", "float32": "Float32"}
+    if layer == "values" and recipe.values is not None:
+        return names[recipe.values.dtype]
+    return names[recipe.mask_dtype] if layer == "mask" else "Byte"
+
+
+def _add_numbers(band: Element, values: Values) -> None:
+    """With the scale and the offset of uint16, by which GDAL and QGIS show real numbers."""
+    SubElement(band, "Description").text = "value"
+    SubElement(band, "NoDataValue").text = f"{values.nodata:g}"
+    if values.dtype == "uint16":
+        SubElement(band, "Offset").text = repr(values.offset)
+        SubElement(band, "Scale").text = repr(values.scale)
 
 
 def _add_georeference(root: Element, georeference: Georeference) -> None:
@@ -140,8 +158,9 @@ def compression_threads(height: int, width: int) -> str:
     return "ALL_CPUS" if height * width > FEW_BLOCKS * BLOCK**2 else "1"
 
 
-def write_cog(vrt: str, path: Path, product: Product) -> None:
-    """Copy a mosaic, given as VRT text, to a Cloud Optimized GeoTIFF."""
+def write_cog(vrt: str, path: Path, product: Product, *, numbers: bool = False) -> None:
+    """Copy a mosaic, given as VRT text, to a Cloud Optimized GeoTIFF; one of numbers with a predictor, which
+    stores how neighbours differ."""
     # From 3.12 on GDAL would put the table of classes into the TIFF, where earlier ones, and QGIS with them,
     # do not look.
     with rasterio.Env(GTIFF_WRITE_RAT_TO_PAM=True), rasterio.open(vrt) as mosaic:
@@ -153,5 +172,6 @@ def write_cog(vrt: str, path: Path, product: Product) -> None:
             BLOCKSIZE=str(BLOCK),
             OVERVIEWS="FORCE_USE_EXISTING",
             BIGTIFF="IF_SAFER",
+            PREDICTOR="YES" if numbers else "NO",
             NUM_THREADS=compression_threads(mosaic.height, mosaic.width),
         )

@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.io import MemoryFile
@@ -21,7 +20,7 @@ from batchseg.predict.stitch import ShardMask
 from batchseg.system import listing, storage
 from batchseg.system.location import Location
 
-LAYERS: tuple[layout.Layer, ...] = ("mask", "confidence")
+LAYERS: tuple[layout.Layer, ...] = ("mask", "confidence", "values")
 
 _DIGEST = re.compile("[0-9a-f]{16}")
 """A scene's folder, by `digest`."""
@@ -82,8 +81,8 @@ def write_shards(
     records, files = [], []
     for mask in masks:
         core, size = mask.shard.core, 0
-        for layer, pixels in zip(LAYERS, (mask.classes, mask.confidence), strict=True):
-            if pixels is not None:
+        for layer in LAYERS if recipe.has_mask else ("values",):
+            if (pixels := mask.layer(layer)) is not None:
                 with as_geotiff(pixels, compress="zstd") as made:
                     data = bytes(made.read())
                 files.append((fragment_file(folder, core, layer), data))
@@ -117,7 +116,7 @@ def shard_record(
 
 
 @contextlib.contextmanager
-def as_geotiff(array: NDArray[np.unsignedinteger[Any]], *, compress: str | None) -> Iterator[MemoryFile]:
+def as_geotiff(array: NDArray[Any], *, compress: str | None) -> Iterator[MemoryFile]:
     """A GeoTIFF in memory, of one band without a place; its `name` is what GDAL opens.
 
     Args:

@@ -101,8 +101,9 @@ def items_of(
     columns["bad_pixels"] = _only(done, table.column("bad_pixels"))
     columns["classes"] = _classes(table, class_names, with_regions=photographs)
     columns["gone"] = pc.is_in(table.column("source_id"), value_set=pa.array(list(gone), pa.string()))
+    numbers = _numbers_of(table)
     if not photographs:
-        return _assembled(columns, SCHEMA)
+        return _with_columns(_assembled(columns, SCHEMA), numbers)
     for name in ("verdict", "rule", "review_reason", "same_as", "content"):
         columns[name] = _or_null(table.column(name))
     for name in ("region_count", "largest_px"):
@@ -115,10 +116,33 @@ def items_of(
     when = table.column("recorded").cast(pa.timestamp("s", "UTC")).cast(pa.timestamp("ms", "UTC"))
     columns["recorded_at"] = _only(pc.not_equal(table.column("recorded"), pa.scalar(0)), when)
     columns["largest_class"] = _names(class_names, table.column("largest_class"))
-    items = _assembled(columns, PHOTOGRAPHS)
-    for name, values in attribute_columns(table.column("attributes"), set(PHOTOGRAPHS.names)).items():
+    items = _with_columns(_assembled(columns, PHOTOGRAPHS), numbers)
+    return _with_columns(items, attribute_columns(table.column("attributes"), set(items.column_names)))
+
+
+def _with_columns(items: pa.Table, columns: dict[str, Any]) -> pa.Table:
+    for name, values in columns.items():
         items = items.append_column(name, values)
     return items
+
+
+def _numbers_of(table: pa.Table) -> dict[str, Any]:
+    """What is known of the network's numbers; nothing where no source has any.
+
+    values: path of the raster, null where it is not kept. value_min, value_mean, value_max: of all pixels.
+    clipped_pixels: at an end of what uint16 holds.
+    """
+    spread: Any = table.column("value_spread").combine_chunks()
+    known = np.asarray(spread.value_lengths().fill_null(0)) > 0
+    if not known.any():
+        return {}
+    ends = np.cumsum(known) * 3
+    found: dict[str, Any] = {"values": first_output(table, layout.VALUES).cast(pa.string())}
+    for number, name in enumerate(("value_min", "value_mean", "value_max")):
+        rows: Any = pa.array(ends - 3 + number, mask=~known)
+        found[name] = spread.flatten().take(rows)
+    found["clipped_pixels"] = _only(pa.array(known), table.column("clipped_pixels").combine_chunks())
+    return found
 
 
 def attribute_columns(attributes: Column, taken: Collection[str]) -> dict[str, Any]:

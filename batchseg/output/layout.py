@@ -2,6 +2,7 @@
 
     masks/<name>.tif                                a scene's mask; .png too for photographs
     confidence/<name>.tif                           the same, where the job says `confidence`
+    values/<name>.tif                               the same, where it says `result: values`
     annotations/crs=<code>/scene-<digest>.parquet   regions of one scene
     annotations/crs=<code>/part-<digest>.parquet    regions of many sources; crs=none of photographs
     items/items.parquet                             one row per source
@@ -25,33 +26,45 @@ from typing import Literal
 
 from batchseg.errors import OutputError
 from batchseg.inputs.left_out import RECORDS
+from batchseg.job.recipe import Recipe
 from batchseg.job.settings import MaskNames
 from batchseg.output.mask_names import mask_name
 from batchseg.system.location import Location, misplaced, shortened
 
-Layer = Literal["mask", "confidence"]
-"""Which raster of a source: the class of each pixel, or how sure the model is of it."""
+Layer = Literal["mask", "confidence", "values"]
+"""Which raster of a source: the class of each pixel, how sure the model is of it, or the model's numbers."""
 
-MASKS, CONFIDENCE, ANNOTATIONS = "masks", "confidence", "annotations"
-RESULTS = (MASKS, CONFIDENCE, ANNOTATIONS)
+MASKS, CONFIDENCE, VALUES, ANNOTATIONS = "masks", "confidence", "values", "annotations"
+RASTERS = (MASKS, CONFIDENCE, VALUES)
+RESULTS = (*RASTERS, ANNOTATIONS)
 """Folders of the files that the ledger records."""
 
 ITEMS_TABLE = "items/items.parquet"
 
-_FOLDERS: dict[Layer, str] = {"mask": MASKS, "confidence": CONFIDENCE}
+_FOLDERS: dict[Layer, str] = {"mask": MASKS, "confidence": CONFIDENCE, "values": VALUES}
 _OWN = RECORDS
 _SCRATCH = "scratch"
 _NETWORKS = "networks"
 
 
+def layers_of(recipe: Recipe) -> tuple[Layer, ...]:
+    """The rasters that are made of each source."""
+    asked: dict[Layer, bool] = {
+        "mask": recipe.has_mask,
+        "confidence": recipe.confidence,
+        "values": recipe.values is not None,
+    }
+    return tuple(layer for layer, is_made in asked.items() if is_made)
+
+
 def layer_path(source_id: str, layer: Layer, suffix: str = "tif", *, names: MaskNames) -> str:
-    """The mask of a source, or its confidence, by the output's rule for names."""
+    """The mask of a source, or another of its rasters, by the output's rule for names."""
     return f"{_FOLDERS[layer]}/{mask_name(source_id, suffix, names)}"
 
 
 def is_layer(path: str) -> bool:
     """Whether a recorded path is a raster of a scene, rather than its sidecar or its regions."""
-    return path.startswith((f"{MASKS}/", f"{CONFIDENCE}/")) and path.endswith(".tif")
+    return path.startswith(tuple(f"{folder}/" for folder in RASTERS)) and path.endswith(".tif")
 
 
 def is_region_table(path: str) -> bool:

@@ -26,7 +26,7 @@ BLOCK = 512
 STRIP_PIXELS = 4 * 2**20
 """Read at once, however wide the mask is: memory does not grow with it."""
 
-Pixels = NDArray[np.unsignedinteger[Any]]
+Pixels = NDArray[Any]
 
 Look = Callable[[int, Pixels], None]
 """Sees a strip: its first row, and (rows, width) pixels."""

@@ -19,11 +19,14 @@ from rasterio.io import MemoryFile
 from batchseg.errors import DamagedResultError, OutputError, SourceError
 from batchseg.inputs.source import compute as pc
 from batchseg.job.recipe import Product, Recipe
+from batchseg.job.settings import Values
 from batchseg.models.package import ClassInfo
 from batchseg.output import layout
 from batchseg.output.region_parts import read_part
+from batchseg.output.value_layer import undivided
 from batchseg.pixels.gdal import gdal
 from batchseg.pixels.photo.limits import MAX_PIXELS
+from batchseg.predict.numbers import Stored
 from batchseg.predict.photo import Ids, PhotoMask, census
 from batchseg.regions.wkb import read_polygons
 from batchseg.system import fetch
@@ -50,6 +53,15 @@ def encode_confidence(confidence: NDArray[np.uint8], product: Product) -> bytes:
     if product.photo_options.mask_format == "tif":
         return _geotiff(confidence, product, classes=(), nodata=0)
     return _png(Image.fromarray(confidence))
+
+
+def encode_values(pixels: Stored, product: Product, values: Values) -> bytes:
+    """Numbers (H, W) as a GeoTIFF, whatever the format of masks: a PNG holds no floats."""
+    return _geotiff(pixels, product, classes=(), nodata=values.nodata, values=values)
+
+
+PREDICTORS = {"uint16": 2, "float32": 3}
+"""What is stored is how a number differs from the one before."""
 
 
 def read_layer(data: bytes, size_hw: tuple[int, int] | None = None) -> NDArray[Any]:
@@ -94,9 +106,16 @@ def _palette(classes: tuple[ClassInfo, ...]) -> bytes:
     return b"".join(bytes.fromhex(info.color[1:]) for info in classes).ljust(768, b"\x00")
 
 
-def _geotiff(array: NDArray[Any], product: Product, *, classes: tuple[ClassInfo, ...], nodata: int) -> bytes:
+def _geotiff(
+    array: NDArray[Any],
+    product: Product,
+    *,
+    classes: tuple[ClassInfo, ...],
+    nodata: float,
+    values: Values | None = None,
+) -> bytes:
     height, width = array.shape
-    profile = {
+    profile: dict[str, Any] = {
         "driver": "GTiff",
         "height": height,
         "width": width,
@@ -105,6 +124,8 @@ def _geotiff(array: NDArray[Any], product: Product, *, classes: tuple[ClassInfo,
         "nodata": nodata,
         "compress": product.compress,
     }
+    if values is not None:
+        profile["predictor"] = PREDICTORS[values.dtype]
     with gdal(), MemoryFile() as memory:
         with memory.open(**profile) as dataset:
             if classes:
@@ -112,6 +133,8 @@ def _geotiff(array: NDArray[Any], product: Product, *, classes: tuple[ClassInfo,
                 if array.itemsize == 1:
                     rgb = enumerate(bytes.fromhex(info.color[1:]) for info in classes)
                     dataset.write_colormap(1, {number: (*color, 255) for number, color in rgb})
+            if values is not None and values.dtype == "uint16":
+                dataset.scales, dataset.offsets = (values.scale,), (values.offset,)
             dataset.write(array, 1)
         data: bytes = memory.read()
     return data
@@ -148,7 +171,11 @@ class StoredMasks:
         made = {output["path"].partition("/")[0]: output for output in row["outputs"]}
         try:
             size_hw = _recorded_size(row)
-            if layout.MASKS in made:
+            numbers = made.get(layout.VALUES)
+            values = None if numbers is None else self._read(numbers, size_hw)
+            if not self._recipe.has_mask and values is not None:
+                classes, confidence = undivided(values, self._recipe.mask_nodata), None
+            elif layout.MASKS in made:
                 classes = self._read(made[layout.MASKS], size_hw)
                 scores = made.get(layout.CONFIDENCE)
                 confidence = None if scores is None else self._read(scores, size_hw)
@@ -157,10 +184,14 @@ class StoredMasks:
         except (OSError, SourceError, OutputError, pa.ArrowException) as e:
             msg = f"stored results of {row['source_id']} cannot be used: {e}"
             raise DamagedResultError(msg) from e
-        if self._recipe.confidence and confidence is None:
-            msg = f"no confidence was kept of {row['source_id']}"
-            raise DamagedResultError(msg)
-        return PhotoMask(classes=classes, confidence=confidence, tiles=row["predicted"])
+        for what, wanted, found in (
+            ("confidence", self._recipe.confidence, confidence),
+            ("number", self._recipe.values is not None, values),
+        ):
+            if wanted and found is None:
+                msg = f"no {what} was kept of {row['source_id']}"
+                raise DamagedResultError(msg)
+        return PhotoMask(classes=classes, confidence=confidence, tiles=row["predicted"], values=values)
 
     def _read(self, made: Row, size_hw: tuple[int, int]) -> NDArray[Any]:
         data = fetch.read_bytes(layout.result_file(self._output, made["path"]))

@@ -17,9 +17,10 @@ from batchseg.job.recipe import Product, Recipe
 from batchseg.output import publish
 from batchseg.output.layout import Layer, layer_path, result_file
 from batchseg.output.lock import check_work_goes_on
-from batchseg.output.photo_mask import encode_confidence, encode_mask
+from batchseg.output.photo_mask import encode_confidence, encode_mask, encode_values
 from batchseg.output.record import SCHEMA, Output, PhotoRecord, to_table
 from batchseg.output.region_parts import MEMBERS, part_path
+from batchseg.output.value_layer import Spread, spread_of
 from batchseg.predict.photo import PhotoMask, census
 from batchseg.regions.inspected import valid_areas
 from batchseg.regions.photo_table import Annotator, Traced
@@ -155,14 +156,18 @@ class ResultWriter:
         ]
 
     def _layers(self, mask: PhotoMask, source_id: str) -> list[tuple[str, bytes]]:
-        """Paths and bytes of a photograph's mask and confidence."""
-        layers: list[tuple[Layer, bytes]] = [
-            ("mask", encode_mask(mask.classes, self._product, self._recipe.mask_nodata))
-        ]
-        if mask.confidence is not None:
-            layers.append(("confidence", encode_confidence(mask.confidence, self._product)))
+        """Paths and bytes of a photograph's mask and confidence, and of its numbers."""
+        layers: list[tuple[Layer, str, bytes]] = []
         suffix, names = self._options.mask_format, self._product.mask_names
-        return [(layer_path(source_id, layer, suffix, names=names), data) for layer, data in layers]
+        if self._recipe.has_mask:
+            data = encode_mask(mask.classes, self._product, self._recipe.mask_nodata)
+            layers.append(("mask", suffix, data))
+        if mask.confidence is not None:
+            layers.append(("confidence", suffix, encode_confidence(mask.confidence, self._product)))
+        if mask.values is not None and self._recipe.values is not None:
+            data = encode_values(mask.values, self._product, self._recipe.values)
+            layers.append(("values", "tif", data))
+        return [(layer_path(source_id, layer, ending, names=names), data) for layer, ending, data in layers]
 
     def _publish(self, files: list[tuple[str, bytes]]) -> None:
         before = time.perf_counter()
@@ -201,6 +206,9 @@ class ResultWriter:
             ids, pixels = [only], [mask.classes.size]
         else:
             ids, pixels = census(mask.classes, self._recipe.mask_nodata)
+        spread = Spread()
+        if mask.values is not None and self._recipe.values is not None:
+            spread = spread_of(mask.values, self._recipe.values)
         return PhotoRecord(
             status="done",
             source_id=listed["source_id"],
@@ -225,6 +233,8 @@ class ResultWriter:
             same_as=finished.same_as,
             unlike=finished.unlike,
             recorded=finished.recorded,
+            value_spread=spread.lowest_mean_highest,
+            clipped_pixels=spread.clipped,
         )
 
     def _square_metres(self, pixels: list[int]) -> tuple[float, ...]:

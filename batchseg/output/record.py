@@ -97,6 +97,11 @@ class SourceRecord:
     """Rows of the source in the region tables."""
     error: str = ""
     uri: str = ""
+    value_spread: tuple[float, ...] = ()
+    """The lowest, the mean and the highest of the network's numbers; empty where it tells classes, or no
+    pixel has one. Absent from ledgers of earlier versions, as the next one is."""
+    clipped_pixels: int = 0
+    """At an end of what uint16 holds: of what lay beyond, or just there."""
     recorded: int = 0
     """When the row was committed, in seconds since 1970: what "yesterday" means in a summary. 0 in ledgers of
     earlier versions."""
@@ -228,6 +233,8 @@ _COLUMNS: dict[str, pa.DataType] = {
     "content": pa.string(),
     "same_as": pa.string(),
     "recorded": pa.int64(),
+    "value_spread": pa.list_(pa.float64()),
+    "clipped_pixels": pa.int64(),
 }
 SCHEMA = pa.schema(_COLUMNS)
 _LISTS = tuple(name for name, kind in _COLUMNS.items() if pa.types.is_list(kind) and name != "outputs")

@@ -41,6 +41,7 @@ from batchseg.output.overviews import (
 from batchseg.output.record import Output, SceneRecord
 from batchseg.output.scene_pieces import Predicted, held_pieces, stored_pieces
 from batchseg.output.sidecar import SUFFIX, content_at, with_additions
+from batchseg.output.value_layer import Spread, ValueCensus, halve_values, undivided
 from batchseg.predict.stitch import ShardMask
 from batchseg.regions.geodesy import crs_code, row_areas
 from batchseg.regions.scene_table import RegionWriter
@@ -80,7 +81,7 @@ def finish_scene(
         DamagedResultError: the mask to derive from is not the recorded one.
     """
     started = time.perf_counter()
-    layers: list[Layer] = ["mask", "confidence"] if recipe.confidence else ["mask"]
+    layers = layout.layers_of(recipe)
     source_id = scene.source.source_id
     paths = {layer: layout.layer_path(source_id, layer, names=product.mask_names) for layer in layers}
     record = _done_record(scene, recipe, product, shards)
@@ -136,6 +137,7 @@ class _Scene:
     ) -> None:
         self._scene, self._recipe, self._product, self._folder = scene, recipe, product, folder
         self._layers, self._census = layers, Census(scene, recipe)
+        self._values = None if recipe.values is None else ValueCensus(recipe.values)
         self.regions_file = folder / "regions.parquet"
         self.region_rows = 0
 
@@ -143,26 +145,42 @@ class _Scene:
         """Write each layer's COG into the folder; what a pass over the mask shows is put on the record."""
         for name in self._layers:
             mosaic = self._vrt(name)
-            if name == "mask":
-                with self._looking() as look:
-                    pyramid = make_levels(mosaic, self._folder, name, _halving(self._recipe, name), look)
-            else:
-                pyramid = make_levels(mosaic, self._folder, name, _halving(self._recipe, name), None)
+            with self._looks(name) as look:
+                pyramid = make_levels(mosaic, self._folder, name, _halving(self._recipe, name), look)
             made = self._folder / f"{name}.tif"
-            write_cog(self._vrt(name, pyramid.levels), made, self._product)
+            write_cog(self._vrt(name, pyramid.levels), made, self._product, numbers=name == "values")
             damage = find_damage(made, pyramid)
             if name == "mask" and not sidecar_is_whole(made, self._product.classes):
                 damage = "the file of class names"
             if damage:
                 msg = f"{damage} of its {name} is not what was written; is the disk full or failing?"
                 raise OSError(errno.EIO, msg, str(made))
-        return self._census.counted(record)
+        return self._counted(record)
 
     def count(self, record: SceneRecord) -> SceneRecord:
         """The same without writing a mask: the one that is there stays."""
-        with self._looking() as look:
-            look_at(self._vrt("mask"), look)
-        return self._census.counted(record)
+        for name in self._layers:
+            with self._looks(name) as look:
+                if look is not None:
+                    look_at(self._vrt(name), look)
+        return self._counted(record)
+
+    def _counted(self, record: SceneRecord) -> SceneRecord:
+        record = self._census.counted(record)
+        found = self._values.found() if self._values is not None else Spread()
+        return replace(record, value_spread=found.lowest_mean_highest, clipped_pixels=found.clipped)
+
+    def _looks(self, name: Layer) -> contextlib.AbstractContextManager[Look | None]:
+        """What sees each strip of a layer."""
+        if name == "mask":
+            return self._looking()
+        return contextlib.nullcontext(self._look_at_values if name == "values" else None)
+
+    def _look_at_values(self, row_off: int, strip: Pixels) -> None:
+        assert self._values is not None  # noqa: S101  the recipe says that there are some
+        self._values.look(strip)
+        if not self._recipe.has_mask:
+            self._census.look(row_off, undivided(strip, self._recipe.mask_nodata))
 
     def _vrt(self, name: Layer, levels: Sequence[Path] = ()) -> str:
         return vrt_of(self._scene, self._recipe, self._product, name, self._layers[name], levels)
@@ -219,6 +237,8 @@ def _check_layers(output: str, done: SceneRecord) -> None:
 
 
 def _halving(recipe: Recipe, layer: Layer) -> Callable[[Pixels], Pixels]:
+    if layer == "values":
+        return halve_values
     return partial(halve_classes, nodata=recipe.mask_nodata) if layer == "mask" else halve_confidence
 
 

@@ -27,7 +27,7 @@ def held_pieces(masks: Sequence[ShardMask], layer: Layer) -> Iterator[list[Piece
     with contextlib.ExitStack() as stack:
         pieces = []
         for mask in masks:
-            pixels = mask.classes if layer == "mask" else mask.confidence
+            pixels = mask.layer(layer)
             if mask.classes is not None and pixels is not None:
                 file = stack.enter_context(as_geotiff(pixels, compress=None))
                 pieces.append(Piece(path=file.name, window=mask.shard.core))

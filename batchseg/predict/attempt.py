@@ -38,7 +38,8 @@ def attempt(recipe: Recipe, folder: str, tiles: Sequence[TileAt], seconds: float
         confidence = answer.confidence
         if by.confidence and confidence is None:
             confidence = winning_probability(answer.output, by)
-        return Labels(classes=classify(answer.output, by), confidence=confidence)
+        values = None if by.values is None else answer.output[0]
+        return Labels(classes=classify(answer.output, by), confidence=confidence, values=values)
 
     predictor = load_predictor(recipe)
     labels = {at: _copied(answered(predictor, recipe, at)) for at in mine}
@@ -61,8 +62,11 @@ def attempt(recipe: Recipe, folder: str, tiles: Sequence[TileAt], seconds: float
 def _copied(labels: Labels) -> Labels:
     """Out of buffers that the engine uses again."""
     confidence = None if labels.confidence is None else np.array(labels.confidence)
-    return replace(labels, classes=np.array(labels.classes), confidence=confidence)
+    values = None if labels.values is None else np.array(labels.values)
+    return replace(labels, classes=np.array(labels.classes), confidence=confidence, values=values)
 
 
 def _has_scores(recipe: Recipe) -> bool:
+    if recipe.values is not None:
+        return False
     return recipe.facts.output != "classes" or recipe.model.confidence_output

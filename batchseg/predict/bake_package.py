@@ -26,6 +26,9 @@ def rebake(package: ModelPackage, folder: Path, *, confidence: bool) -> ModelPac
         ModelError: the model cannot be baked, and why.
         ConfigError: the folder exists or cannot be made.
     """
+    if package.format == "openvino":
+        msg = f"model: {package.network} is OpenVINO's: nothing is baked into it; bake the ONNX file"
+        raise ModelError(msg)
     _check(package, confidence)
     height, _ = package.size_hw
     facts, _ = probe(package, channels=None, tile_size=height or DEFAULT_TILE_SIZE, device="cpu")

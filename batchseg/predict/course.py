@@ -17,7 +17,7 @@ from batchseg.predict.attempt import attempt
 from batchseg.predict.calibrate import calibrate, kept_in_cache
 from batchseg.predict.crop_tiles import TileAt, core_of, cut, save_crops, tiles_of
 from batchseg.predict.fleet import fleet_size, together
-from batchseg.predict.gate import Agreement, Labels, agreement, shortfall
+from batchseg.predict.gate import LOW_TOLERANCE, VALUE_TOLERANCE, Agreement, Labels, agreement, shortfall
 from batchseg.predict.halo import is_settled
 from batchseg.predict.predictor import network_for, with_engine
 from batchseg.predict.samples import Sample, Samples
@@ -132,6 +132,7 @@ class Course:
             (one.labels for one in self.found.answered),
             (labels[at] for at in self.tiles),
             self.scope.gate.margin,
+            VALUE_TOLERANCE if recipe.precision == "fp32" else LOW_TOLERANCE,
         )
         rate = sum(part.tiles_per_second for part in parts)
         known = self.accuracy(labels)
@@ -206,7 +207,7 @@ class Course:
             chosen=chosen,
             tiles=len(self.tiles),
             workers=_processes(self.recipe, self.scope.workers),
-            class_count=self.recipe.class_count,
+            class_count=None if self.recipe.values is not None else self.recipe.class_count,
             classes_seen=len(set().union(*classes)),
             tile_size=self.found.tile_size,
             halo=self.recipe.halo,

@@ -17,6 +17,7 @@ from batchseg.predict.course import UnsurveyedError
 from batchseg.predict.engine_trials import bench
 from batchseg.predict.halo import HaloFigure, is_settled
 from batchseg.predict.halo_choice import look, seams_of, with_halo
+from batchseg.predict.halo_probe import Halos
 from batchseg.predict.named_engine import as_named, known_of
 from batchseg.predict.predictor import with_engine
 from batchseg.predict.remembered import (
@@ -118,7 +119,9 @@ def choose(
     ground = _ground(config, recipe, occasion)
     started = time.monotonic()
     seconds = 0.0 if ground.before is not None else HALO_SHARE * ground.seconds
-    halos = look(config, recipe, occasion, ground.shapes_hw, seconds=seconds)
+    halos = Halos(why="changes are counted in classes, and numbers have none" * (recipe.fit != "resize"))
+    if recipe.values is None:
+        halos = look(config, recipe, occasion, ground.shapes_hw, seconds=seconds)
     left = ground.seconds - (time.monotonic() - started)
     if halos.why:
         notes = (*notes, f"what a halo of {recipe.halo} leaves of seams is not known: {halos.why}")
@@ -312,11 +315,11 @@ def scope_of(
     say: Callable[[str], None] = lambda line: None,
 ) -> Scope:
     """What trials are to find: what the job leaves open, or every engine and precision there is."""
-    open_tile = config.tile_size is None and recipe.fit != "resize"
+    open_tile = config.tile_size is None and recipe.fit != "resize" and recipe.values is None
     free = not open_tile or is_settled(halos, recipe.halo)
     return Scope(
         engines=ENGINES if everything or config.engine == "auto" else (recipe.engine,),
-        precisions=PRECISIONS if everything or config.precision == "auto" else (recipe.precision,),
+        precisions=PRECISIONS if everything or _tries_precisions(config) else (recipe.precision,),
         workers=occasion.workers,
         gate=config.gate,
         halos=halos,
@@ -327,9 +330,15 @@ def scope_of(
         everything=everything,
         known=known_of(config, recipe, say),
         int8=not recipe.model.quantized
+        and recipe.values is None
         and (config.gate.truth is not None or config.precision == "int8" or everything),
         int8_asked=config.precision == "int8",
     )
+
+
+def _tries_precisions(config: JobConfig) -> bool:
+    """Numbers stay those of fp32 unless the job names less: bf16 keeps two or three digits of them."""
+    return config.precision == "auto" and config.values is None
 
 
 def _seconds_of_sides(recipe: Recipe) -> float:

@@ -13,6 +13,10 @@ from numpy.typing import NDArray
 
 from batchseg.job.settings import Gate
 
+VALUE_TOLERANCE, LOW_TOLERANCE = 1e-3, 1e-2
+"""Of the span of the reference's numbers that an engine's may be off in fp32, and in lower precisions: bf16
+keeps eight bits of a number, which is half a hundredth of it."""
+
 Ids = NDArray[np.unsignedinteger[Any]]
 
 CLASS_PIXELS = 1000
@@ -48,6 +52,8 @@ class Labels:
     """(H, W), 255 x probability of the winning class; None where the network gives no scores."""
     margin: NDArray[np.floating[Any]] | None = None
     """(H, W), by how much the best probability is above the second, 0..1. Asked of the reference alone."""
+    values: NDArray[np.floating[Any]] | None = None
+    """(H, W), the numbers of a network that gives such; None: it tells classes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +73,9 @@ class Agreement:
     confidence_difference: float | None = None
     """The largest, in 0..1; None where there are no scores."""
     mean_confidence_difference: float | None = None
+    tolerance: float | None = None
+    """Pixels are equal whose numbers are no further apart than this share of the reference's span; None: by
+    their classes."""
 
     @property
     def equal_share(self) -> float:
@@ -89,7 +98,12 @@ class Agreement:
         return min(self.iou, key=lambda item: item[1], default=None)
 
 
-def agreement(reference: Iterable[Labels], candidate: Iterable[Labels], margin: float = 0.0) -> Agreement:
+def agreement(
+    reference: Iterable[Labels],
+    candidate: Iterable[Labels],
+    margin: float = 0.0,
+    tolerance: float = VALUE_TOLERANCE,
+) -> Agreement:
     """Compare answers to the same tiles.
 
     IoU of class k: pixels that both call k / pixels that either calls k, over all tiles together
@@ -99,7 +113,10 @@ def agreement(reference: Iterable[Labels], candidate: Iterable[Labels], margin: 
         reference: with margins where it gives scores.
         candidate: of the same tiles.
         margin: above which the reference is sure.
+        tolerance: of numbers, see `Agreement.tolerance`.
     """
+    reference = list(reference)
+    apart = tolerance * _span(reference)
     pixels = equal = sure = differ = 0
     scored = True
     both: dict[int, int] = {}
@@ -107,7 +124,7 @@ def agreement(reference: Iterable[Labels], candidate: Iterable[Labels], margin: 
     largest: float | None = None
     total = 0
     for one, other in zip(reference, candidate, strict=True):
-        same = one.classes == other.classes
+        same = one.classes == other.classes if one.values is None else _alike(one, other, apart)
         pixels += same.size
         equal += int(same.sum())
         counted: Any = ...
@@ -121,9 +138,9 @@ def agreement(reference: Iterable[Labels], candidate: Iterable[Labels], margin: 
         _count(other.classes[counted], counts)
         _count(one.classes[counted][same[counted]], both)
         if one.confidence is not None and other.confidence is not None:
-            apart = np.abs(one.confidence.astype(np.int16) - other.confidence)
-            largest = max(largest or 0.0, float(apart.max()) / 255)
-            total += int(apart.sum())
+            off = np.abs(one.confidence.astype(np.int16) - other.confidence)
+            largest = max(largest or 0.0, float(off.max()) / 255)
+            total += int(off.sum())
     unions = {k: counts[k] - both.get(k, 0) for k in sorted(counts)}
     return Agreement(
         pixels=pixels,
@@ -133,7 +150,23 @@ def agreement(reference: Iterable[Labels], candidate: Iterable[Labels], margin: 
         iou=tuple((k, both.get(k, 0) / union) for k, union in unions.items() if union >= CLASS_PIXELS),
         confidence_difference=largest,
         mean_confidence_difference=None if largest is None else total / 255 / pixels,
+        tolerance=tolerance if any(one.values is not None for one in reference) else None,
     )
+
+
+def _span(reference: Iterable[Labels]) -> float:
+    """From the lowest to the highest of all numbers; 0 where there are none."""
+    known = [one.values[np.isfinite(one.values)] for one in reference if one.values is not None]
+    numbers = np.concatenate(known) if known else np.zeros(0)
+    return float(np.ptp(numbers)) if numbers.size else 0.0
+
+
+def _alike(one: Labels, other: Labels, apart: float) -> NDArray[np.bool_]:
+    """Which numbers are near each other; what is no number is near what is none either."""
+    if one.values is None or other.values is None:
+        return np.zeros(one.classes.shape, dtype=bool)
+    near: NDArray[np.bool_] = np.isclose(one.values, other.values, rtol=0, atol=apart, equal_nan=True)
+    return near
 
 
 def _count(classes: Ids, into: dict[int, int]) -> None:
@@ -184,6 +217,11 @@ def _other_confidences(found: Agreement, gate: Gate, *, exact: bool) -> str | No
 
 def _raw_shortfall(found: Agreement, gate: Gate, noise: float) -> str | None:
     allowed = max(RAW_SHARE, noise / 10, 1 - gate.equal_pixels)
+    if 1 - found.equal_share > allowed and found.tolerance is not None:
+        return (
+            f"{1 - found.equal_share:.4%} of the numbers are off by more than {found.tolerance:.1%} of their "
+            f"span, {allowed:.4%} may be"
+        )
     if 1 - found.equal_share > allowed:
         return (
             f"{1 - found.equal_share:.4%} of the pixels are of another class, {allowed:.4%} may be of a "

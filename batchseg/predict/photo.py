@@ -14,6 +14,7 @@ from batchseg.models import resize
 from batchseg.pixels.fit import fill_values, out_of_scale
 from batchseg.pixels.grid import Shard, ShardGrid, Tile, TileGrid, Window, cut_tile
 from batchseg.pixels.photo.picture import Picture, bands_of
+from batchseg.predict.numbers import Stored, no_data, stored
 from batchseg.predict.predictor import Answer
 from batchseg.predict.stitch import Stitcher, classify, winning_probability
 
@@ -36,12 +37,14 @@ class PhotoMask:
     """(H, W), 1..255 for 0..1, 0 where invalid; None unless the job asks for it."""
     tiles: int
     """That went through the network."""
+    values: Stored | None = None
+    """(H, W), the network's numbers as they are stored; None where it tells classes."""
 
     @property
     def nbytes(self) -> int:
         """In memory."""
         layers = [self.classes] if self.only_class is None else []
-        return sum(layer.nbytes for layer in (*layers, self.confidence) if layer is not None)
+        return sum(layer.nbytes for layer in (*layers, self.confidence, self.values) if layer is not None)
 
     @property
     def only_class(self) -> int | None:
@@ -55,7 +58,9 @@ def answer_bytes(recipe: Recipe) -> int:
     A mask is copied where it is traced and encoded; scores that are brought to the photograph's size are
     planes of float32.
     """
-    layers = np.dtype(recipe.mask_dtype).itemsize + recipe.confidence
+    layers = recipe.layer_bytes
+    if recipe.values is not None:
+        return 2 * layers + (16 if recipe.fit == "resize" else 0)  # float64 on the way to uint16
     if recipe.fit != "resize" or recipe.answer == "classes":
         return 3 * layers
     if recipe.answer == "sigmoid":
@@ -137,16 +142,31 @@ class Fitting:
         if not self.inputs:
             classes = np.full(self.shape_hw, recipe.mask_nodata, dtype=recipe.mask_dtype)
             confidence = np.zeros(self.shape_hw, np.uint8) if recipe.confidence else None
-            return PhotoMask(classes=classes, confidence=confidence, tiles=0)
+            values = None if recipe.values is None else no_data(self.shape_hw, recipe.values)
+            return PhotoMask(classes=classes, confidence=confidence, tiles=0, values=values)
         if self._answer is None:
             done = self._stitcher.finished()
             assert done.classes is not None  # noqa: S101  tiles were placed
-            return PhotoMask(classes=done.classes, confidence=done.confidence, tiles=self.inputs)
+            return PhotoMask(
+                classes=done.classes, confidence=done.confidence, tiles=self.inputs, values=done.values
+            )
+        if recipe.values is not None:
+            return self._numbers(resize.scores_at(self._answer.output, self.shape_hw))
         classes, confidence = restore(self._answer, self.shape_hw, recipe)
         if self._valid is not None:
             classes = np.where(self._valid, classes, classes.dtype.type(recipe.mask_nodata))
             confidence = None if confidence is None else confidence * self._valid
         return PhotoMask(classes=classes, confidence=confidence, tiles=self.inputs)
+
+    def _numbers(self, numbers: NDArray[Any]) -> PhotoMask:
+        """Of the network's numbers (1, H, W), interpolated to the photograph's size."""
+        recipe = self._recipe
+        assert recipe.values is not None  # noqa: S101  asked of such alone
+        classes, values = classify(numbers, recipe), stored(numbers[0], recipe.values)
+        if self._valid is not None:
+            classes[~self._valid] = recipe.mask_nodata
+            values[~self._valid] = recipe.values.nodata
+        return PhotoMask(classes=classes, confidence=None, tiles=self.inputs, values=values)
 
     def _with_valid_core(self, shard: Shard) -> list[tuple[Tile, Bools | None]]:
         """Tiles that have anything to predict, with their cores' validity; None: all of it is valid."""

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from batchseg.engines.base import Device, Offer, engine, telling_line
 from batchseg.engines.graphs.cache import cache_key, cached_folder
-from batchseg.engines.graphs.derive import prepare_network
+from batchseg.engines.graphs.derive import OPENVINO_ALONE, prepare_network
 from batchseg.engines.graphs.strides import stride_of
 from batchseg.engines.paddle import gpu_name
 from batchseg.errors import ModelError, StoppedError
@@ -84,6 +84,10 @@ def probe(
 
 def offers(name: EngineName, package: ModelPackage, device: Device) -> Sequence[Offer]:
     """What an engine offers here. Asking for GPUs imports its library, which is left to another process."""
+    if package.format not in engine(name).formats and package.format == "openvino":
+        return [
+            dataclasses.replace(offer, reason=OPENVINO_ALONE) for offer in engine(name).offers(package, "cpu")
+        ]
     if device == "cpu":
         return engine(name).offers(package, device)
     found: Sequence[Offer] = _alone(package, _offers, name, package, device)
@@ -272,11 +276,22 @@ def output_kind(
 def _scores_kind(scores: NDArray[Any], package: ModelPackage) -> tuple[OutputKind, int | None]:
     """Of scores (1, K, H, W). A declared kind counts, as far as the tile does not contradict it."""
     count = int(scores.shape[1])
+    if package.output == "values":
+        if count == 1:
+            return "values", None
+        msg = (
+            f"model: {package.network} gives {count} bands a pixel, and result: values is for one; leave it "
+            f"out for scores of classes, or name another output (model: {{output_name: ...}})"
+        )
+        raise ModelError(msg)
     within = bool(np.all((scores >= 0) & (scores <= 1)))
     if count == 1:
         if within:
             return "sigmoid", 2
-        msg = f"model: {package.network} gives one band of scores outside 0..1; export it with its sigmoid"
+        msg = (
+            f"model: {package.network} gives one band of scores outside 0..1; export it with its sigmoid, or "
+            f"add result: values where its numbers are what you want"
+        )
         raise ModelError(msg)
     likely = within and bool(np.allclose(scores.sum(axis=1), 1, atol=1e-2))
     if package.output == "probabilities" and not likely:

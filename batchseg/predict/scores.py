@@ -83,6 +83,7 @@ class Scorer:
             classes=np.array(classify(output, recipe)),
             confidence=None if sure is None else winning_probability(output, recipe),
             margin=None if sure is None else sure.astype(np.float16),
+            values=None if recipe.values is None else np.array(output[0]),
         )
 
     def _session(self, recipe: Recipe) -> Session:

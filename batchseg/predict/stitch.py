@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from batchseg.errors import ModelError
 from batchseg.job.recipe import Recipe
 from batchseg.pixels.grid import Shard, Tile
+from batchseg.predict.numbers import Stored, divided, no_data, stored
 from batchseg.predict.predictor import Answer
 
 
@@ -25,6 +26,17 @@ class ShardMask:
     """Tiles that went through the model; those without a valid core pixel do not."""
     bad_pixels: int = 0
     """That lie in blocks which cannot be decoded."""
+    values: Stored | None = None
+    """The network's numbers as they are stored; None: it tells classes, or no pixel is valid."""
+
+    def layer(self, name: str) -> NDArray[Any] | None:
+        """The pixels of one of `output.layout.Layer`."""
+        known: dict[str, NDArray[Any] | None] = {
+            "mask": self.classes,
+            "confidence": self.confidence,
+            "values": self.values,
+        }
+        return known[name]
 
 
 class Stitcher:
@@ -35,6 +47,7 @@ class Stitcher:
         shape_hw = shard.core.height, shard.core.width
         self._classes = np.full(shape_hw, recipe.mask_nodata, dtype=recipe.mask_dtype)
         self._confidence = np.zeros(shape_hw, dtype=np.uint8) if recipe.confidence else None
+        self._values = None if recipe.values is None else no_data(shape_hw, recipe.values)
         self._predicted = 0
 
     def place(self, tile: Tile, answer: Answer, valid: NDArray[np.bool_] | None) -> None:
@@ -53,6 +66,12 @@ class Stitcher:
         core = answer.output[(..., *inside)]
         classes = classify(core, self._recipe)
         at = tile.core.slices_within(self._shard.core)
+        if self._values is not None and self._recipe.values is not None:
+            np.copyto(
+                self._values[at],
+                stored(core[0], self._recipe.values),
+                where=True if valid is None else valid,
+            )
         if valid is None:
             self._classes[at] = classes
         else:
@@ -72,14 +91,22 @@ class Stitcher:
             confidence=self._confidence if self._predicted else None,
             predicted=self._predicted,
             bad_pixels=bad_pixels,
+            values=self._values if self._predicted else None,
         )
 
 
 def classify(output: NDArray[Any], recipe: Recipe) -> NDArray[np.unsignedinteger[Any]]:
-    """Class ids (H, W) of the mask's dtype. Of equal scores the first class wins, as in argmax."""
+    """Class ids (H, W) of the mask's dtype. Of equal scores the first class wins, as in argmax.
+
+    Of numbers 1 is above the threshold, and what is not finite is the mask's nodata.
+    """
     kind = recipe.answer
     dtype = np.dtype(recipe.mask_dtype)
     classes: NDArray[np.unsignedinteger[Any]]
+    if kind == "values":
+        assert recipe.values is not None  # noqa: S101  both say so
+        above = divided(output[0], recipe.values.threshold)
+        return np.where(np.isfinite(output[0]), above, dtype.type(recipe.mask_nodata))
     if kind == "sigmoid":
         classes = (output[0] > recipe.model.threshold).astype(dtype)
         return classes
@@ -128,7 +155,7 @@ def margin(output: NDArray[Any], recipe: Recipe) -> NDArray[np.float32] | None:
     Of one band with a threshold t it is twice the distance to t: 2 |p - t|, which is |p - (1 - p)| at 0.5.
     """
     kind = recipe.facts.output
-    if kind == "classes":
+    if kind in ("classes", "values"):
         return None
     if kind == "sigmoid":
         return np.asarray(np.abs(2 * (output[0].astype(np.float32) - recipe.model.threshold)))
@@ -148,7 +175,7 @@ def margin(output: NDArray[Any], recipe: Recipe) -> NDArray[np.float32] | None:
 def probabilities(output: NDArray[Any], recipe: Recipe) -> NDArray[np.float32] | None:
     """Of every class (K, H, W), 0..1; None where the network gives ids."""
     kind = recipe.facts.output
-    if kind == "classes":
+    if kind in ("classes", "values"):
         return None
     scores = output.astype(np.float32)
     if kind == "sigmoid":

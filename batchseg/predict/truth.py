@@ -1,14 +1,13 @@
 """Images of which somebody knows the classes: with them accuracy decides about an engine, not agreement."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 import numpy as np
 from rasterio.windows import Window as RasterioWindow
 
 from batchseg.errors import ConfigError, SourceError
-from batchseg.inputs.listing import list_inputs
 from batchseg.inputs.scene_rows import to_sources
 from batchseg.inputs.source import Scene, Source
 from batchseg.job.recipe import Recipe
@@ -20,6 +19,7 @@ from batchseg.pixels.header import read_header
 from batchseg.pixels.read import read_shards
 from batchseg.pixels.stack import open_source
 from batchseg.predict.gate import Ids
+from batchseg.predict.listed_beside import list_beside
 from batchseg.predict.samples import SAMPLE_TIMEOUT, Sample, spread_over
 from batchseg.system import fetch, storage
 from batchseg.system.processes import ProcessDiedError, each_in_fresh_process
@@ -117,19 +117,7 @@ def _why(image: Source, answer: str | ProcessDiedError) -> str:
 
 
 def _listed(config: JobConfig, key: str, folder: str, photographs: Photographs | None) -> list[Source]:
-    # Of a job from Python only JobConfig's own constructor takes its fields.
-    values = {one.name: getattr(config, one.name) for one in fields(JobConfig)}
-    values |= {"inputs": ((None, folder),), "photographs": photographs, "allow_empty": True}
-    listed = JobConfig(**values)
-    try:
-        found = to_sources(list_inputs(listed, {})[0], listed)
-    except ConfigError as e:
-        msg = f"{config.path}: gate: truth: {key}: {str(e).removeprefix(f'{config.path}: inputs: ')}"
-        raise ConfigError(msg) from e
-    if not found:
-        msg = f"{config.path}: gate: truth: {key}: {folder} matches no file; check the path"
-        raise ConfigError(msg)
-    return found
+    return to_sources(*list_beside(config, f"gate: truth: {key}", folder, photographs))
 
 
 def _stem(source: Source) -> str:

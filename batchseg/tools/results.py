@@ -37,10 +37,25 @@ def mask_uris(output: str) -> dict[str, str]:
         ConfigError: no run has written there.
         OutputError: the ledger cannot be read.
     """
+    return _raster_uris(output, layout.MASKS)
+
+
+def value_uris(output: str) -> dict[str, str]:
+    """The same of the rasters of numbers. Raises as `mask_uris`."""
+    return _raster_uris(output, layout.VALUES)
+
+
+def _raster_uris(output: str, folder: str) -> dict[str, str]:
+    """Of the rasters in one of `layout.RASTERS`.
+
+    Raises:
+        ConfigError: no run has written there.
+        OutputError: the ledger cannot be read.
+    """
     require_results(output)
     table = Ledger(output).table()
     done = table.filter(is_done(table))
-    ids, paths = done.column("source_id").to_pylist(), first_output(done, layout.MASKS).to_pylist()
+    ids, paths = done.column("source_id").to_pylist(), first_output(done, folder).to_pylist()
     return {
         str(source_id): join(output, str(path))
         for source_id, path in zip(ids, paths, strict=True)

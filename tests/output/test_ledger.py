@@ -129,6 +129,8 @@ OF_SOURCES = SHARED | {
     "region_count": 7,
     "error": "line one\nline two",
     "recorded": 2**40,
+    "value_spread": (-0.5, 0.1, 1e9),
+    "clipped_pixels": 2**40,
 }
 FULL = [
     ShardRecord(

@@ -30,6 +30,8 @@ VERSION = 2
 ONNX_FILE = "model.onnx"
 REFUSAL_FILE = "refused.txt"
 
+OPENVINO_ALONE = "OpenVINO alone runs its own files"
+
 OPENING_TIMEOUT = 600.0
 """Seconds, for five tiles of up to nine times the network's own; ukis-csmask takes two, and the imports."""
 
@@ -59,8 +61,13 @@ def prepare_network(
         ModelError: the engine cannot run this network, or it cannot be converted, opened or baked. Without
             `bake` it may still run.
     """
-    if package.confidence_output or package.origin == "baked":
+    if package.confidence_output or package.origin == "baked" or package.output_name is not None:
         bake = None
+    if package.format == "openvino":
+        if package.format not in engine.formats:
+            msg = f"model: {OPENVINO_ALONE}, and {engine.name} does not"
+            raise ModelError(msg)
+        return own_network(package)
     if bake and not engine.takes_uint8 and bake.pixels == "uint8":
         msg = f"engine: {engine.name} takes float32 pixels; bake with these, or set bake: false"
         raise ModelError(msg)
@@ -103,6 +110,7 @@ def own_network(package: ModelPackage) -> Network:
         dtype=package.dtype,
         baked=package.origin == "baked",
         confidence=package.confidence_output,
+        output_name=package.output_name,
         quantized=package.quantized,
     )
 
@@ -145,6 +153,8 @@ def can_open(package: ModelPackage) -> str | None:
         return "only ONNX files are opened for other sizes"
     if package.geometry:
         return f"its own {type(package.geometry[0]).__name__} brings every tile to that size"
+    if package.output_name is not None:
+        return f"of its several outputs {package.output_name} counts, and such files are not opened"
     if package.encrypted:
         return "it is encrypted, and what is derived of it would be kept on disk"
     try:

@@ -43,6 +43,8 @@ def int8_offer(package: ModelPackage, device: Device) -> Offer:
     """
     openvino = next(offer for offer in OpenVINO().offers(package, device) if offer.precision == "fp32")
     reason = openvino.reason
+    if reason is None and package.format == "openvino":
+        reason = "OpenVINO's own files run as they are"
     if reason is None and package.encrypted:
         reason = "the model is encrypted: it is never quantised, because that would be kept on disk"
     if reason is None and package.dtype == "float16":

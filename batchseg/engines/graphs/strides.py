@@ -110,6 +110,8 @@ def _noise(package: ModelPackage, channels: int, side: int) -> NDArray[Any]:
 @contextlib.contextmanager
 def _opened(package: ModelPackage, network: Network) -> Iterator[Run]:
     """The network as something that gives the shapes of all its tensors for a batch."""
+    if package.format == "openvino":  # it shows its outputs alone
+        raise NotImplementedError
     with readable(network) as (program, params), tempfile.TemporaryDirectory() as folder:
         if package.format == "onnx":
             session = plain_session(show_tensors(program, package.layout))
