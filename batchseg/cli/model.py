@@ -169,10 +169,15 @@ def _export(arguments: argparse.Namespace, streams: Streams, say: Say) -> Answer
 
 def _import(arguments: argparse.Namespace, streams: Streams, say: Say) -> Answer:
     from batchseg.models.import_torch import describe_imported, import_model
+    from batchseg.predict.same_answers import compared
 
     streams.take()
     imported = import_model(
-        arguments.network, arguments.folder, python=arguments.python, input_shape=arguments.input_shape
+        arguments.network,
+        arguments.folder,
+        compare=compared,
+        python=arguments.python,
+        input_shape=arguments.input_shape,
     )
     return Answer(describe_imported(imported))
 

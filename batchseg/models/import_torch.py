@@ -7,15 +7,14 @@ import importlib.util
 import os
 import sys
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
 from batchseg.errors import ConfigError, ModelError
 from batchseg.models.other_python import Script, check_new, program_at, run_script, staging_beside
+from batchseg.models.package import ModelPackage
 from batchseg.models.reading import read_model
 
 PYTHON_VARIABLE = "BATCHSEG_TORCH_PYTHON"
@@ -32,10 +31,10 @@ SIDE = 256
 
 FILE = "model.onnx"
 
-NEAR = 1e-3
-"""Of the largest answer may ONNX Runtime's differ from torch's; 1e-6 to 1e-5 are usual."""
-
 Kind = Literal["torchscript", "pt2"]
+
+Compare = Callable[[ModelPackage, Path, Path], float | None]
+"""Of the package, the file of the tile and its answer, and the network that it was made of."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +92,7 @@ def import_model(
     network: Path,
     output: Path,
     *,
+    compare: Compare,
     python: str | None = None,
     input_shape: Sequence[int] | None = None,
 ) -> ImportedModel:
@@ -101,6 +101,7 @@ def import_model(
     Args:
         network: TorchScript or .pt2. Both hold code that torch runs: import only what you trust.
         output: the folder to write; it must not exist.
+        compare: how far the package's answer for a tile is from torch's.
         python: interpreter with torch; None: `BATCHSEG_TORCH_PYTHON`, else this one if it has it.
         input_shape: (N, C, H, W), -1 for what is free; None: all but the bands, which the first convolution
             shows. A .pt2 says it itself.
@@ -127,8 +128,8 @@ def import_model(
             "side": SIDE,
         }
         answer = run_script(_script(), interpreter, request, staging)
-        apart = _compared(package / FILE, staging / "tile.npz", network)
-        digest = read_model(str(package)).digest
+        read = read_model(str(package))
+        apart = compare(read, staging / "tile.npz", network)
         package.rename(output)
     return ImportedModel(
         folder=output,
@@ -139,7 +140,7 @@ def import_model(
         kept=answer["kept"],
         apart=apart,
         version=answer["torch"],
-        digest=digest,
+        digest=read.digest,
     )
 
 
@@ -170,33 +171,6 @@ def how_to_install() -> tuple[str, ...]:
         f"    torch-env/bin/pip install -r {REQUIREMENTS}",
         f"    export {PYTHON_VARIABLE}=$PWD/torch-env/bin/python",
     )
-
-
-def _compared(onnx: Path, tile: Path, network: Path) -> float | None:
-    """How far ONNX Runtime's answer lies from torch's.
-
-    Raises:
-        ModelError: farther than rounding explains.
-    """
-    try:
-        import onnxruntime
-    except ImportError:
-        return None
-    with np.load(tile) as kept:
-        pixels, expected = kept["tile"], kept["answer"]
-    session = onnxruntime.InferenceSession(str(onnx), providers=["CPUExecutionProvider"])
-    (found,) = session.run(None, {session.get_inputs()[0].name: pixels})
-    if found.shape != expected.shape:
-        msg = f"{network}: as ONNX it gives {list(found.shape)} for a tile, in torch {list(expected.shape)}"
-        raise ModelError(msg)
-    apart = float(np.abs(found.astype(np.float64) - expected).max() / max(1e-12, np.abs(expected).max()))
-    if not apart <= NEAR:
-        msg = (
-            f"{network}: as ONNX it answers otherwise than in torch: values differ by up to {apart:.2%} of "
-            f"the largest; of one network they differ by less than {NEAR:.1%}"
-        )
-        raise ModelError(msg)
-    return apart
 
 
 def describe_imported(imported: ImportedModel) -> list[str]:

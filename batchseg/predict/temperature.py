@@ -87,10 +87,8 @@ def calibration(recipe: Recipe, known: Sequence[Known], *, workers: int) -> Cali
     Raises:
         ModelError: the network gives ids, or fails; or no known class is one of its own.
     """
-    if recipe.facts.output == "classes":
-        msg = (
-            f"model: {recipe.model.network} has argmax baked in and gives no scores that could be calibrated"
-        )
+    if recipe.facts.output in ("classes", "values"):
+        msg = f"model: {recipe.model.network} gives {recipe.facts.output}, and no scores to be calibrated"
         raise ModelError(msg)
     scored = _scored(recipe, known, workers)
     mine, others = scored[::2], scored[1::2]

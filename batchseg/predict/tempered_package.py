@@ -31,6 +31,10 @@ def check_temperable(package: ModelPackage) -> None:
         reason = "is encrypted: calibrate first, then encrypt"
     elif package.origin == "baked" or package.output == "classes":
         reason = "gives classes and no scores; calibrate the network that it was made of"
+    elif package.output == "values":
+        reason = "gives numbers, and no probabilities that could be calibrated"
+    elif package.format == "openvino":
+        reason = "is OpenVINO's own file; calibrate the ONNX file that it was made of"
     elif package.format == "pdmodel":
         reason = "is a .pdmodel program of Paddle 2, which cannot be written anew; export it with Paddle 3"
     if reason:

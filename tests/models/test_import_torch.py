@@ -18,6 +18,7 @@ from batchseg.models.import_torch import (
     kind_of,
 )
 from batchseg.models.reading import read_model
+from batchseg.predict.same_answers import compared
 
 TORCH = os.environ.get(PYTHON_VARIABLE, "")
 needs_torch = pytest.mark.skipif(not TORCH, reason=f"{PYTHON_VARIABLE} names no interpreter")
@@ -54,6 +55,10 @@ else:
     shapes = ({2: torch.export.Dim("h", min=8, max=512), 3: torch.export.Dim("w", min=8, max=512)},)
     torch.export.save(torch.export.export(flat, (tile,), dynamic_shapes=shapes), path)
 """
+
+
+def unasked(*_: object) -> float | None:
+    raise AssertionError
 
 
 def archive(path: Path, *names: str) -> Path:
@@ -99,11 +104,11 @@ def test_arguments_are_checked_before_torch_is_asked(tmp_path: Path) -> None:
     network = archive(tmp_path / "a.pt", "code/a.py")
     (tmp_path / "there").mkdir()
     with pytest.raises(ConfigError, match="exists; name a folder that does not"):
-        import_model(network, tmp_path / "there")
+        import_model(network, tmp_path / "there", compare=unasked)
     with pytest.raises(ConfigError, match=r"-1 for what is free; found \[1, 0"):
-        import_model(network, tmp_path / "new", input_shape=(1, 0, 64, 64))
+        import_model(network, tmp_path / "new", compare=unasked, input_shape=(1, 0, 64, 64))
     with pytest.raises(ConfigError, match="--python: nowhere is no program"):
-        import_model(network, tmp_path / "new", python="nowhere")
+        import_model(network, tmp_path / "new", compare=unasked, python="nowhere")
     with pytest.raises(ConfigError, match="torch is not installed beside batchseg") as caught:
         find_python(environment={})
     assert f"export {PYTHON_VARIABLE}=" in str(caught.value)
@@ -116,7 +121,9 @@ def test_an_interpreter_without_torch_is_named(tmp_path: Path) -> None:
     )
     lacking.chmod(0o755)
     with pytest.raises(ConfigError, match=r"python: torch cannot be imported\n.*environment of its own"):
-        import_model(archive(tmp_path / "a.pt", "code/a.py"), tmp_path / "out", python=str(lacking))
+        import_model(
+            archive(tmp_path / "a.pt", "code/a.py"), tmp_path / "out", compare=unasked, python=str(lacking)
+        )
     assert not (tmp_path / "out").exists()
 
 
@@ -149,7 +156,7 @@ def test_networks_of_pytorch_answer_at_other_sizes_too(kind, name, tmp_path: Pat
     script, network = tmp_path / "write.py", tmp_path / name
     script.write_text(WRITE)
     subprocess.run([TORCH, str(script), kind, str(network)], check=True)
-    imported = import_model(network, tmp_path / "out", python=TORCH)
+    imported = import_model(network, tmp_path / "out", compare=compared, python=TORCH)
     assert imported.apart is not None
     assert imported.apart < 1e-5
     assert imported.kept == (kind == "several")
@@ -168,4 +175,4 @@ def test_weights_alone_are_refused_as_torch_writes_them(tmp_path: Path) -> None:
     script.write_text(WRITE)
     subprocess.run([TORCH, str(script), "weights", str(tmp_path / "a.pt")], check=True)
     with pytest.raises(ModelError, match="holds weights"):
-        import_model(tmp_path / "a.pt", tmp_path / "out", python=TORCH)
+        import_model(tmp_path / "a.pt", tmp_path / "out", compare=unasked, python=TORCH)
