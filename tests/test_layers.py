@@ -88,6 +88,7 @@ def test_scripts_stand_alone():
                 "engines.graphs.open_onnx",
                 "engines.graphs.temperature",
                 "models.onnx_file",
+                "models.torch_script",  # which is run where batchseg is not
             ],
         ),
         ("cv2", ["models.resize"]),
