@@ -17,7 +17,6 @@ from batchseg.predict.course import UnsurveyedError
 from batchseg.predict.engine_trials import bench
 from batchseg.predict.halo import HaloFigure, is_settled
 from batchseg.predict.halo_choice import look, seams_of, with_halo
-from batchseg.predict.halo_probe import Halos
 from batchseg.predict.named_engine import as_named, known_of
 from batchseg.predict.predictor import with_engine
 from batchseg.predict.remembered import (
@@ -119,9 +118,7 @@ def choose(
     ground = _ground(config, recipe, occasion)
     started = time.monotonic()
     seconds = 0.0 if ground.before is not None else HALO_SHARE * ground.seconds
-    halos = Halos(why="changes are counted in classes, and numbers have none" * (recipe.fit != "resize"))
-    if recipe.values is None:
-        halos = look(config, recipe, occasion, ground.shapes_hw, seconds=seconds)
+    halos = look(config, recipe, occasion, ground.shapes_hw, seconds=seconds)
     left = ground.seconds - (time.monotonic() - started)
     if halos.why:
         notes = (*notes, f"what a halo of {recipe.halo} leaves of seams is not known: {halos.why}")
@@ -319,7 +316,7 @@ def scope_of(
     free = not open_tile or is_settled(halos, recipe.halo)
     return Scope(
         engines=ENGINES if everything or config.engine == "auto" else (recipe.engine,),
-        precisions=PRECISIONS if everything or _tries_precisions(config) else (recipe.precision,),
+        precisions=PRECISIONS if _tries_precisions(config, everything=everything) else (recipe.precision,),
         workers=occasion.workers,
         gate=config.gate,
         halos=halos,
@@ -336,9 +333,9 @@ def scope_of(
     )
 
 
-def _tries_precisions(config: JobConfig) -> bool:
+def _tries_precisions(config: JobConfig, *, everything: bool) -> bool:
     """Numbers stay those of fp32 unless the job names less: bf16 keeps two or three digits of them."""
-    return config.precision == "auto" and config.values is None
+    return config.values is None and (everything or config.precision == "auto")
 
 
 def _seconds_of_sides(recipe: Recipe) -> float:

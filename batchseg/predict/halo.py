@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from batchseg.engines.graphs.derive import can_open
 from batchseg.job.alignment import USUAL_STRIDE, may_be_opened
 from batchseg.job.recipe import Recipe
-from batchseg.predict.gate import Ids
+from batchseg.predict.gate import VALUE_TOLERANCE, Ids
 from batchseg.predict.samples import Sample
 from batchseg.predict.scores import Scorer, centre
 from batchseg.predict.stitch import classify, probabilities
@@ -47,13 +47,15 @@ class HaloFigure:
     halo: int
     pixels: int
     changed: int
-    """Pixels of another class."""
+    """Pixels of another class, or whose number is off by more than `gate.VALUE_TOLERANCE` of their span."""
     probability: float | None
-    """The largest change of a class's probability; None where the network gives ids."""
+    """The largest change of a class's probability, or of a number as a share of their span; None where the
+    network gives ids."""
     lines_up: bool = True
     """Whether the halo is a multiple of the network's stride. One that is not may be wrong again."""
     shown: int = 0
-    """Pixels of other classes than the commonest of their sample: without borders nothing can change."""
+    """Pixels of other classes than the commonest of their sample, or of other numbers than the middle one:
+    without borders nothing can change."""
 
     @property
     def share(self) -> float:
@@ -166,7 +168,8 @@ def measure(
                 if lines_up:
                     return ()
                 continue  # a U-Net's halves do not meet where a side is no multiple of its stride
-            figure = replace(_compared(seen, settled), halo=halo, lines_up=lines_up)
+            compared = _compared if recipe.values is None else _numbers_compared
+            figure = replace(compared(seen, settled), halo=halo, lines_up=lines_up)
             found[halo] = found[halo].with_more(figure) if halo in found else figure
     return tuple(found[halo] for halo in sorted(found))
 
@@ -175,7 +178,8 @@ _Seen = tuple[Ids, NDArray[np.float32] | None]
 
 
 def _core(scorer: Scorer, sample: Sample, square: NDArray[Any], shape: Geometry, halo: int) -> _Seen | None:
-    """Classes and probabilities of the core with a halo around it; None: no tile of that side is taken."""
+    """Classes and probabilities, or numbers, of the core with a halo around it; None: no tile of that side is
+    taken."""
     start, side = shape.tile(halo)
     tile = square[:, start : start + side, start : start + side]
     inside = slice(halo, halo + shape.core)
@@ -184,6 +188,8 @@ def _core(scorer: Scorer, sample: Sample, square: NDArray[Any], shape: Geometry,
     except Exception:  # noqa: BLE001  engines raise what they like
         return None
     recipe = scorer.recipe(side, sample)
+    if recipe.values is not None:
+        return np.array(classify(output, recipe)), output[0].astype(np.float32)
     return np.array(classify(output, recipe)), probabilities(output, recipe)
 
 
@@ -193,6 +199,26 @@ def _compared(seen: _Seen, settled: _Seen) -> HaloFigure:
     pixels = settled[0].size
     shown = pixels - int(np.unique(settled[0], return_counts=True)[1].max())
     return HaloFigure(halo=0, pixels=pixels, changed=changed, probability=apart, shown=shown)
+
+
+def _numbers_compared(seen: _Seen, settled: _Seen) -> HaloFigure:
+    """The same of numbers, in shares of their span: what counts as changed is what engines may not be off."""
+    assert seen[1] is not None  # noqa: S101  of numbers both are there
+    assert settled[1] is not None  # noqa: S101
+    known = np.isfinite(seen[1]) & np.isfinite(settled[1])
+    numbers = settled[1][known]
+    span = float(np.ptp(numbers)) if numbers.size else 0.0
+    off = np.zeros(known.shape, np.float32)
+    off[known] = np.abs(seen[1][known] - numbers) / (span or 1.0)
+    off[np.isfinite(seen[1]) != np.isfinite(settled[1])] = 1.0
+    middle = float(np.median(numbers)) if numbers.size else 0.0
+    return HaloFigure(
+        halo=0,
+        pixels=off.size,
+        changed=int((off > VALUE_TOLERANCE).sum()),
+        probability=float(off.max()),
+        shown=int((np.abs(numbers - middle) > VALUE_TOLERANCE * span).sum()),
+    )
 
 
 def merged(parts: Iterable[Sequence[HaloFigure]]) -> tuple[HaloFigure, ...]:

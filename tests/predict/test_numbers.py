@@ -6,6 +6,7 @@ from factories import make_recipe
 
 from batchseg.job.settings import Gate, Values
 from batchseg.predict.gate import Labels, agreement, shortfall
+from batchseg.predict.halo import _numbers_compared
 from batchseg.predict.numbers import HIGHEST, divided, has_data, no_data, real, stored
 from batchseg.predict.stitch import classify, margin, probabilities
 
@@ -83,3 +84,20 @@ def test_settings_of_numbers_are_in_the_digest():
     assert plain.settings()["values: dtype"] == "float32"
     assert len({recipe_of(threshold=t).digest for t in (0.5, 0.6)} | {plain.digest}) == 3
     assert "values: dtype" not in make_recipe().settings()
+
+
+def test_a_halo_changes_numbers_by_shares_of_their_span():
+    settled = np.linspace(-50, 50, 10_000, dtype=np.float32).reshape(100, 100)
+    seen = settled.copy()
+    seen[0, :7] += 0.5
+    seen[5, 5] += 0.05
+    ids = np.zeros(settled.shape, np.uint8)
+    figure = _numbers_compared((ids, seen), (ids, settled))
+    assert (figure.pixels, figure.changed) == (10_000, 7)
+    assert figure.probability == pytest.approx(0.005, rel=1e-3)
+    assert figure.shown > 9_900
+    flat = np.zeros_like(settled)
+    same = _numbers_compared((ids, flat), (ids, flat))
+    assert (same.shown, same.changed) == (0, 0)
+    seen[9, 9] = np.nan
+    assert _numbers_compared((ids, seen), (ids, settled)).changed == 8
