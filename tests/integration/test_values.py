@@ -242,3 +242,15 @@ def test_an_engine_that_is_named_is_compared_by_its_numbers(tmp_path: Path, job:
     )
     assert ended.returncode == 0, ended.stderr
     assert "100.0000% equal" in ended.stderr + ended.stdout
+
+
+def test_a_paddle_network_of_one_band(
+    tmp_path: Path, write_job: JobWriter, models: Path, scene: NDArray[np.uint8]
+) -> None:
+    keys = {"bands": None, "classes": None, "scale": {"divide": 255}, "halo": 0, "result": "values"}
+    assert run(write_job(model=str(models / "glow"), **keys)).tally.done == 1
+    expected = 1 / (1 + np.exp(-8 * (scene.astype(np.float64).mean(axis=0) / 255 - 0.5)))
+    found = read_mask(tmp_path / "out", "scene.tif", "values")
+    np.testing.assert_allclose(found, np.where(scene.any(axis=0), expected, np.nan), atol=1e-5)
+    with pytest.raises(ModelError, match="output_name: is of networks with several outputs"):
+        run(write_job(model={"path": str(models / "glow"), "output_name": "x"}, **keys))
