@@ -114,10 +114,9 @@ class Segmenter(paddle.nn.Layer):  # type: ignore[misc]
         """Logits (N, K, H, W) over the temperature, of images (N, 3, H, W)."""
         stages = self.encoder(x)
         y = self.enter(stages[4])
-        finer = [stages[2], stages[1], stages[0]]
-        for narrow, skip, join, features in zip(self.narrow, self.skips, self.join, finer):
-            y = F.interpolate(narrow(y), scale_factor=2, mode="bilinear", align_corners=False)
-            y = join(F.relu(y + skip(features)))
+        for number, join in enumerate(self.join):
+            y = F.interpolate(self.narrow[number](y), scale_factor=2, mode="bilinear", align_corners=False)
+            y = join(F.relu(y + self.skips[number](stages[2 - number])))
         logits = self.classify(y) / self.temperature
         scale = 16 // 2 ** len(self.join)
         return [F.interpolate(logits, scale_factor=scale, mode="bilinear", align_corners=False)]

@@ -35,8 +35,8 @@ from numpy.typing import NDArray
 from torch.nn import functional as F  # noqa: N812
 
 VALIDATION = "Tile 2"
-CROP = 384  # Pixels; edge of what the network sees in training.
-BATCH = 6
+CROP = 320  # Pixels; edge of what the network sees in training.
+BATCH = 4
 SCALES = (0.4, 2.0)  # Pixels of a crop per pixel of the image; drawn evenly on a logarithmic axis.
 LAKES = 0.2  # Share of the crops that are of lakes,
 LAKE_SCALES = (0.8, 5.0)  # which have pixels of 5 m.
