@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 up to its fifth stage, and a decoder without pooling: the network of both trained models.
+"""EfficientNet-Lite0 up to its fifth stage, and a decoder without pooling: the network of both models.
 
 The encoder has neither squeeze-excitation nor pooling, and the decoder of PaddleSeg's layers adds none, so a
 logit depends on the pixels within `reach` of it alone. Tiles with that halo give the whole image's masks.
@@ -6,6 +6,7 @@ logit depends on the pixels within `reach` of it alone. Tiles with that halo giv
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import paddle
@@ -13,11 +14,19 @@ from lite0_stages import EPSILON, STAGES, USED, padding
 from paddle.nn import functional as F  # noqa: N812
 from paddleseg.models.layers import ConvBN, ConvBNReLU, SeparableConvBNReLU
 
+
 class Conv(paddle.nn.Layer):  # type: ignore[misc]
     """Convolution, batch norm and, if wished, ReLU6."""
 
     def __init__(
-        self, inside: int, outside: int, kernel: int, *, stride: int = 1, groups: int = 1, bounded: bool = True
+        self,
+        inside: int,
+        outside: int,
+        kernel: int,
+        *,
+        stride: int = 1,
+        groups: int = 1,
+        bounded: bool = True,
     ) -> None:
         super().__init__()
         pad = [*padding(kernel, stride)] * 2
@@ -77,7 +86,7 @@ class Encoder(paddle.nn.Layer):  # type: ignore[misc]
 
 
 class Classifier(paddle.nn.Layer):  # type: ignore[misc]
-    """The whole of EfficientNet-Lite0 with its 1000 classes: to compare carried-over weights with the original."""
+    """The whole of EfficientNet-Lite0 with its 1000 classes: to compare carried-over weights with others."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -98,7 +107,7 @@ class Segmenter(paddle.nn.Layer):  # type: ignore[misc]
         super().__init__()
         self.encoder = Encoder()
         channels = [112, 40, 24, 16][: len(widths)]
-        pairs = list(zip(widths[:-1], widths[1:], strict=True))
+        pairs = list(pairwise(widths))
         self.enter = ConvBNReLU(channels[0], widths[0], 1, bias_attr=False)
         self.skips = paddle.nn.LayerList(
             [ConvBN(skip, w, 1, bias_attr=False) for skip, w in zip(channels[1:], widths[1:], strict=True)]
@@ -129,7 +138,7 @@ def paddle_name(name: str) -> str | None:
     changes = [("running_mean", "_mean"), ("running_var", "_variance")]
     if name.startswith(("enter.", "skips.", "narrow.", "join.")):
         changes += [("conv.", "_conv."), ("norm.", "_batch_norm.")]
-        changes += [("depthwise.", "depthwise_conv."), ("pointwise.", "piontwise_conv.")]  # PaddleSeg's spelling
+        changes += [("depthwise.", "depthwise_conv."), ("pointwise.", "piontwise_conv.")]  # Spelt so.
     for ours, theirs in changes:
         name = name.replace(ours, theirs)
     return name

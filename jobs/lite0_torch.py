@@ -7,6 +7,7 @@ backwards: a step takes about three times as long.
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -127,13 +128,11 @@ class Segmenter(nn.Module):  # type: ignore[misc]
         super().__init__()
         self.encoder = Encoder()
         channels = [112, 40, 24, 16][: len(widths)]
-        pairs = list(zip(widths[:-1], widths[1:], strict=True))
+        pairs = list(pairwise(widths))
         like_paddle = 1e-5  # Epsilon of the norms of PaddleSeg's layers.
 
         def conv(inside: int, outside: int, kernel: int, groups: int, activation: Any) -> Conv:
-            return Conv(
-                inside, outside, kernel, groups=groups, activation=activation, epsilon=like_paddle
-            )
+            return Conv(inside, outside, kernel, groups=groups, activation=activation, epsilon=like_paddle)
 
         self.enter = conv(channels[0], widths[0], 1, 1, F.relu)
         self.skips = nn.ModuleList(
@@ -142,9 +141,7 @@ class Segmenter(nn.Module):  # type: ignore[misc]
         self.narrow = nn.ModuleList([conv(above, width, 1, 1, None) for above, width in pairs])
         self.join = nn.ModuleList(
             [
-                nn.ModuleDict(
-                    {"depthwise": conv(w, w, 3, w, None), "pointwise": conv(w, w, 1, 1, F.relu)}
-                )
+                nn.ModuleDict({"depthwise": conv(w, w, 3, w, None), "pointwise": conv(w, w, 1, 1, F.relu)})
                 for w in widths[1:]
             ]
         )

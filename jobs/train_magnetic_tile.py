@@ -104,8 +104,9 @@ class Crops:
         light = (light - middle) * math.exp(rng.normal(0, 0.3)) + middle
         light = light * math.exp(rng.normal(0, 0.25)) + rng.normal(0, 0.03)
         if rng.random() < 0.3:  # A slope of light over the tile.
-            slopes = rng.normal(0, 0.1, 2)
-            light = light * (1 + slopes[0] * np.linspace(-1, 1, CROP) + slopes[1] * np.linspace(-1, 1, CROP)[:, None])
+            across, down = rng.normal(0, 0.1, 2)
+            steps = np.linspace(-1, 1, CROP)
+            light = light * (1 + across * steps + down * steps[:, None])
         if rng.random() < 0.2:
             light = cv2.GaussianBlur(light, (0, 0), float(rng.uniform(0.4, 1.0)))
         if rng.random() < 0.3:

@@ -1,4 +1,4 @@
-"""What the training scripts share: a loop that ends by the clock, mean weights, checkpoints, losses, calibration.
+"""What the training scripts share: a loop that ends by the clock, mean weights, checkpoints, calibration.
 
 All in PyTorch; jobs/lite0_export.py makes of its result what batchseg reads.
 """
@@ -68,8 +68,8 @@ def train(
 ) -> int:
     """Train until the minutes are over, those before a restart included, or validation no longer gains.
 
-    The weights of the best validation are left in `net` and, while training goes on, in `folder/best.npz`. The
-    history, one row per validation, is in `folder/training.json`.
+    The weights of the best validation are left in `net` and, while training goes on, in `folder/best.npz`.
+    The history, one row per validation, is in `folder/training.json`.
 
     Args:
         net: A `lite0_torch.Segmenter`.
@@ -98,9 +98,10 @@ def train(
         net.load_state_dict(kept["net"])
         optimizer.load_state_dict(kept["optimizer"])
         mean, best, state = kept["mean"], kept["best"], kept["state"]
-    began = saved = validated = time.monotonic() - state["spent"]
+    began = time.monotonic() - state["spent"]
     validated = saved = time.monotonic()
-    total, losses = minutes * 60, []
+    total = minutes * 60
+    losses: list[float] = []
     net.train()
     for images, labels in batches(state["step"]):
         state["spent"] = time.monotonic() - began
@@ -229,8 +230,10 @@ def temperature(logits: Any, labels: Any) -> float:
     return float(min(choices, key=lambda t: float(F.cross_entropy(logits / t, labels))))
 
 
-def reliability(logits: Any, labels: Any, *, bins: int = 10) -> tuple[float, list[tuple[float, float, float]]]:
-    """Expected calibration error, and mean confidence, accuracy and share of the pixels by tenth of confidence.
+def reliability(
+    logits: Any, labels: Any, *, bins: int = 10
+) -> tuple[float, list[tuple[float, float, float]]]:
+    """Expected calibration error, and confidence, accuracy and share of the pixels by tenth of confidence.
 
     Args:
         logits: (n, K).
@@ -258,7 +261,7 @@ def finish(net: Any, logits: Any, labels: Any, folder: Path) -> None:
     """
     divisor = temperature(logits, labels)
     weights = {name: value.numpy() for name, value in net.state_dict().items()}
-    np.savez(folder / "weights.npz", temperature=np.float32([divisor]), **weights)
+    np.savez(folder / "weights.npz", temperature=np.array([divisor], np.float32), **weights)
     found = {
         name: dict(zip(("error", "curve"), reliability(values, labels), strict=True))
         for name, values in (("before", logits), ("after", logits / divisor))
