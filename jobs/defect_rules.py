@@ -18,6 +18,7 @@ from pathlib import Path
 
 import magnetic_tile
 import pyarrow.parquet as pq
+from defect_accuracy import read_items
 from magnetic_tile import CLASSES
 
 AREAS = (13, 20, 30, 40, 50, 70, 100, 140, 200, 280, 400, 560, 800, 1100, 1600, 2300, 3200, 4500)
@@ -74,14 +75,16 @@ def chosen(images: list[Image]) -> dict[int, Rule]:
 
 
 def read(all_of: Path, good_of: Path, data: Path, good: Path) -> list[Image]:
-    """Images that are not held out, with the regions that the runs found."""
+    """Images that are not held out and that a run has judged, with the regions that it found."""
+    judged = {further: read_items(of).keys() for further, of in ((False, all_of), (True, good_of))}
     found: dict[tuple[bool, str], Image] = {}
     known = [(e, False) for e in magnetic_tile.examples(data, held=False) if e.labelled]
     known += [(e, True) for e in magnetic_tile.good_tiles(good, figure=False)]
     for example, further in known:
         weight = 1.0 if magnetic_tile.validates(Path(example.name).stem) else TRAINED
         name = Path(example.name).name if further else example.name
-        found[further, name] = Image(defective=example.folder > 0, weight=weight)
+        if name in judged[further]:
+            found[further, name] = Image(defective=example.folder > 0, weight=weight)
     for results, further in ((all_of, False), (good_of, True)):
         for part in sorted((results / "annotations").rglob("*.parquet")):
             columns = ["source_id", "class_id", "area_px", "confidence"]

@@ -25,7 +25,7 @@ OF_ENCODER = 0.3  # Share of the learning rate that pretrained layers get.
 WARM_UP = 0.03  # Share of the time.
 AVERAGED = 0.995  # Decay of the running mean of the weights, per step.
 CHECKPOINT_EVERY_S = 120.0
-VALIDATE_EVERY_S = 240.0
+VALIDATE_EVERY_S = 480.0
 MEAN = STD = 0.5  # Of all bands, values being 0..1.
 
 Batch = tuple[NDArray[np.float32], NDArray[np.int64]]
