@@ -143,7 +143,12 @@ def main() -> None:
     pixels, judged = held_out(args.results, args.data)
     defects = pixels.iou[1:]
     print(table(pixels, CLASSES))
-    print(f"{'mean of the defects':<20}{np.nanmean(defects):.4f}\n\n{report(judged)}")
+    print(f"{'mean of the defects':<20}{np.nanmean(defects):.4f}\n")
+    print("share of each true class by predicted class, in %")
+    for name, row in zip(CLASSES, pixels.confusion, strict=True):
+        shares = 100 * row / max(1, row.sum())
+        print(f"{name:<12}" + "".join(f"{share:>10.1f}" for share in shares))
+    print(f"\n{report(judged)}")
     if args.good:
         for name, images in zip(("further good", "of held-out lots"), good_tiles(*args.good), strict=True):
             alarms = [image.called for image in images if image.called]
