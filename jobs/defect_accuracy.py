@@ -2,11 +2,14 @@
 
 Usage:
     batchseg run configs/magnetic-tile.yaml --set gate.budget=0      # ARCHIVE is DATA, RESULTS a folder
-    python jobs/defect_accuracy.py RESULTS/magnetic-tile DATA
+    batchseg run configs/magnetic-tile.yaml --set "inputs=GOOD/*.jpg" --set output=RESULTS/good
+    python jobs/defect_accuracy.py RESULTS/magnetic-tile DATA --good RESULTS/good GOOD
 
 An image is called defective if its verdict is FAIL, and the rule that decided names the defect. In truth it
 is defective if its folder is not MT_Free, also where the mask beside it has been lost. IoU is counted over
-the pixels of all held-out images, clean ones included, except the two that lost their masks.
+the pixels of all held-out images, clean ones included, except the two that lost their masks. GOOD is a folder
+of further good tiles; those whose SHA-256 begins with 8 to f count, and apart the ones among them from
+held-out blocks: of the lots of the others training has seen some.
 """
 
 from __future__ import annotations
@@ -83,6 +86,28 @@ def held_out(results: Path, data: Path) -> tuple[Accuracy, list[Judged]]:
     return Accuracy(confusion=counts[:known, :known], unpredicted=unpredicted, unexpected=0), judged
 
 
+def good_tiles(results: Path, folder: Path) -> tuple[list[Judged], list[Judged]]:
+    """What was said of the good tiles that count, and of those among them from blocks that are held out.
+
+    Args:
+        results: Output of a run over the folder.
+        folder: Holds the JPEGs.
+
+    Raises:
+        ValueError: If the run left out one of them.
+    """
+    items = read_items(results)
+    judged = []
+    for example in magnetic_tile.good_tiles(folder, figure=True):
+        item = items.get(Path(example.name).name)
+        if item is None:
+            msg = f"no row of {Path(example.name).name} in {results}; the run must cover the whole folder"
+            raise ValueError(msg)
+        call = called(item["verdict"], item["rule"])
+        judged.append(Judged(name=example.name, truth=0, called=call))
+    return judged, [image for image in judged if magnetic_tile.held_out(Path(image.name).stem)]
+
+
 def report(judged: list[Judged]) -> str:
     """Recall and precision of images, counts per class, and the names of the images that came out wrong."""
     missed = [image for image in judged if image.truth and not image.called]
@@ -113,11 +138,23 @@ def main() -> None:
     )
     parser.add_argument("results", type=Path)
     parser.add_argument("data", type=Path)
+    parser.add_argument("--good", type=Path, nargs=2, metavar=("RESULTS", "GOOD"))
     args = parser.parse_args()
     pixels, judged = held_out(args.results, args.data)
     defects = pixels.iou[1:]
     print(table(pixels, CLASSES))
-    print(f"{'mean of the defects':<20}{np.nanmean(defects):.4f}\n\n{report(judged)}")
+    print(f"{'mean of the defects':<20}{np.nanmean(defects):.4f}\n")
+    print("share of each true class by predicted class, in %")
+    for name, row in zip(CLASSES, pixels.confusion, strict=True):
+        shares = 100 * row / max(1, row.sum())
+        print(f"{name:<12}" + "".join(f"{share:>10.1f}" for share in shares))
+    print(f"\n{report(judged)}")
+    if args.good:
+        for name, images in zip(("further good", "of held-out lots"), good_tiles(*args.good), strict=True):
+            alarms = [image.called for image in images if image.called]
+            by_name = ", ".join(f"{alarms.count(k)} {CLASSES[k]}" for k in sorted(set(alarms)))
+            share = len(alarms) / max(1, len(images))
+            print(f"{name:<18}{len(alarms):>4} of {len(images)} fail, {share:.4f}  {by_name}")
 
 
 if __name__ == "__main__":

@@ -25,6 +25,9 @@ FOLDERS = ("MT_Free", "MT_Blowhole", "MT_Break", "MT_Crack", "MT_Fray", "MT_Unev
 BLOCK = 20_000
 """Running numbers that stay on one side of the split."""
 
+VALIDATION = (3, 8, 13)
+"""Blocks of the training side that validate: every defect is in them, by fewer images than in the others."""
+
 MARKED = 127  # Masks are grey at their borders; above this a pixel belongs to the defect.
 LEAST = 10  # Pixels; a mask of a defect with fewer has been lost (six of MT_Uneven have 0 to 3).
 
@@ -61,6 +64,11 @@ def held_out(stem: str) -> bool:
     return hashlib.sha256(f"block {block}".encode()).digest()[0] < 64
 
 
+def validates(stem: str) -> bool:
+    """Whether an image of the training side is kept for validation, from its name alone."""
+    return int(stem.rsplit("_", 1)[1]) // BLOCK in VALIDATION
+
+
 def examples(data: Path, *, held: bool) -> list[Example]:
     """Read one side of the split, in the order of the classes and names.
 
@@ -78,6 +86,30 @@ def examples(data: Path, *, held: bool) -> list[Example]:
                 found.append(_read(path, number, data))
     if not found:
         msg = f"no images in {data}; expected the folders {FOLDERS[0]}/Imgs to {FOLDERS[-1]}/Imgs there"
+        raise ValueError(msg)
+    return found
+
+
+def good_tiles(folder: Path, *, figure: bool) -> list[Example]:
+    """Read one half of a folder of further good tiles, by the first digit of the SHA-256 of each file.
+
+    Args:
+        folder: Holds the JPEGs.
+        figure: Read those that only the figure of false alarms is counted on (8 to f). Otherwise the half for
+            training and validation, without the blocks that are held out.
+
+    Raises:
+        ValueError: If there are none.
+    """
+    found = []
+    for path in sorted(folder.glob("*.jpg")):
+        counted = int(hashlib.sha256(path.read_bytes()).hexdigest()[0], 16) >= 8
+        if counted == figure and (figure or not held_out(path.stem)):
+            image = np.asarray(Image.open(path).convert("L"))
+            label = np.zeros(image.shape, np.uint8)
+            found.append(Example(name=f"{FOLDERS[0]}/Imgs/{path.name}", image=image, label=label))
+    if not found:
+        msg = f"no images in {folder}; expected good tiles such as exp3_num_326615.jpg there"
         raise ValueError(msg)
     return found
 

@@ -38,14 +38,17 @@ def test_the_export_is_whole_small_and_says_how_to_normalise() -> None:
     assert model.normalize == Normalize(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
     assert model.bands == 3
     assert model.params is not None
-    assert sum(Path(path).stat().st_size for path in (model.network, model.params)) <= 8_000_000
+    assert sum(Path(path).stat().st_size for path in (model.network, model.params)) <= 16_000_000
     assert {path.name for path in MODEL.iterdir()} == {
         "README.md",
+        "curve.png",
         "deploy.yaml",
+        "examples.png",
         "item.json",
         "model.json",
         "model.pdiparams",
     }
+    assert all((MODEL / name).stat().st_size < 300_000 for name in ("curve.png", "examples.png"))
 
 
 def test_it_says_for_which_resolution_it_was_made(archive: Path) -> None:

@@ -1,20 +1,17 @@
 """The magnetic-tile model of this repository, its card, its job and the scripts that made and measure it."""
 
 import re
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
 import cv2
 import defect_accuracy
+import defect_rules
 import magnetic_tile
 import numpy as np
-import paddle
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import train_magnetic_tile
-import training
 from conftest import REPOSITORY, SHARED
 from magnetic_tile import CLASSES, FOLDERS, Example
 from numpy.typing import NDArray
@@ -94,22 +91,58 @@ def test_each_class_is_on_both_sides_and_no_number_on_two() -> None:
     assert all(set(np.unique(e.label)) <= {0, e.folder} for e in held)
 
 
-@with_data
-def test_an_image_is_defective_from_half_the_smallest_region_of_the_training_side_on() -> None:
+def test_each_defect_has_a_rule_of_the_table_that_was_searched() -> None:
     photographs = load_job(JOB, [f"inputs={DATA}", "output=out"]).photographs
     assert photographs is not None
     assert [(rule.name, rule.classes, rule.then) for rule in photographs.rules] == [
         (name, (name,), "FAIL") for name in CLASSES[1:]
     ]
-    known = [e for e in tiles(held=False) if e.folder and e.labelled]
-    for number, name in enumerate(CLASSES[1:], 1):
-        largest = [
-            cv2.connectedComponentsWithStats(e.label, connectivity=4)[2][1:, cv2.CC_STAT_AREA].max()
-            for e in known
-            if e.folder == number
-        ]
-        rule = photographs.rules[number - 1]
-        assert (rule.name, rule.min_area, rule.count) == (name, min(largest) // 2, 1)
+    assert all(rule.min_area in defect_rules.AREAS for rule in photographs.rules)
+    assert all(rule.min_confidence in defect_rules.CERTAINTIES for rule in photographs.rules)
+
+
+def test_rules_fail_what_must_fail_with_the_largest_area_and_certainty_that_do() -> None:
+    def image(defective: bool, *regions: tuple[int, int, float]) -> defect_rules.Image:
+        return defect_rules.Image(defective=defective, weight=1.0, regions=list(regions))
+
+    images = [
+        image(True, (3, 200, 0.95), (1, 15, 0.4)),
+        image(True, (5, 900, 0.72)),
+        image(False, (3, 90, 0.99), (5, 4000, 0.58)),
+        image(False, (1, 60, 0.5)),
+    ]
+    rules = defect_rules.chosen(images)
+    assert [found.fails(rules) for found in images] == [True, True, False, False]
+    assert rules[3] == (200, 0.9)
+    assert rules[5] == (800, 0.7)
+    assert defect_rules.cost(images, rules) == 0
+    assert defect_rules.cost(images, {3: (40, 0.0)}) == 0.5 + 10 * (0.5 - 0.015) + 0.25
+
+
+def test_good_tiles_are_halved_by_their_bytes_and_held_out_blocks_are_not_trained_on(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    numbers = range(39_000, 42_000, 100)
+    for number in numbers:
+        cv2.imwrite(str(tmp_path / f"exp1_num_{number}.jpg"), rng.integers(0, 255, (40, 50), np.uint8))
+    counted, trained = (magnetic_tile.good_tiles(tmp_path, figure=figure) for figure in (True, False))
+    names = {Path(e.name).stem for e in counted} & {Path(e.name).stem for e in trained}
+    assert not names
+    assert not any(magnetic_tile.held_out(Path(e.name).stem) for e in trained)
+    assert any(magnetic_tile.held_out(Path(e.name).stem) for e in counted)
+    assert all(not e.folder and e.labelled and not e.label.any() for e in counted + trained)
+    lost = sum(magnetic_tile.held_out(f"exp1_num_{number}") for number in numbers)
+    assert len(numbers) - lost <= len(counted) + len(trained) < len(numbers)
+    with pytest.raises(ValueError, match="expected good tiles"):
+        magnetic_tile.good_tiles(tmp_path / "none", figure=True)
+
+
+@with_data
+def test_every_class_validates_and_no_block_does_and_trains() -> None:
+    known = tiles(held=False)
+    kept = [e for e in known if magnetic_tile.validates(Path(e.name).stem)]
+    counts = [sum(e.folder == k for e in kept) for k in range(1, 6)]
+    assert counts == [12, 18, 7, 5, 18]
+    assert all(not magnetic_tile.held_out(f"exp1_num_{block * 20_000}") for block in magnetic_tile.VALIDATION)
 
 
 def test_masks_are_read_from_above_the_grey_of_their_borders(tmp_path: Path) -> None:
@@ -168,6 +201,30 @@ def test_figures_of_pixels_and_images_are_those_counted_by_hand(
     assert re.search(r"^uneven +1 +1 +0$", printed, flags=re.MULTILINE)
 
 
+def test_false_alarms_are_counted_on_the_half_that_counts(
+    compared: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    good, results = tmp_path / "good", tmp_path / "of_good"
+    good.mkdir()
+    results.mkdir()
+    rng = np.random.default_rng(4)
+    for number in range(39_000, 42_000, 100):
+        cv2.imwrite(str(good / f"exp1_num_{number}.jpg"), rng.integers(0, 255, (40, 50), np.uint8))
+    names = [Path(e.name).name for e in magnetic_tile.good_tiles(good, figure=True)]
+    rows = [{"source_id": name, "verdict": "PASS", "rule": None, "mask": None} for name in names]
+    rows[0] |= {"verdict": "FAIL", "rule": "uneven"}
+    write_items(results, rows)
+    judged, strict = defect_accuracy.good_tiles(results, good)
+    assert [image.called for image in judged] == [5] + [0] * (len(names) - 1)
+    assert 0 < len(strict) < len(judged)
+    monkeypatch.setattr("sys.argv", ["x", *map(str, compared), "--good", str(results), str(good)])
+    defect_accuracy.main()
+    assert f"further good         1 of {len(names)} fail" in capsys.readouterr().out
+    write_items(results, rows[1:])
+    with pytest.raises(ValueError, match=f"no row of {names[0]}"):
+        defect_accuracy.good_tiles(results, good)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -188,152 +245,16 @@ def test_a_run_that_is_of_another_job_is_refused(
         defect_accuracy.held_out(results, data)
 
 
-def known_examples() -> list[Example]:
-    """A bright defect of each class on dark images of several sizes, a clean one, one that lost its mask."""
-    rng = np.random.default_rng(5)
-    found = []
-    for number, shape in enumerate([(120, 290), (600, 240), (105, 227), (300, 350), (512, 380), (250, 370)]):
-        label = np.zeros(shape, np.uint8)
-        if number:
-            row, col = rng.integers(0, 60, 2)
-            label[row : row + 25, col : col + 40] = number
-        image = np.where(label, 200, 40).astype(np.uint8)
-        found.append(Example(name=f"{FOLDERS[number]}/Imgs/a.jpg", image=image, label=label))
-    lost = np.zeros((200, 100), np.uint8)
-    return [*found, Example(name="MT_Uneven/Imgs/lost.jpg", image=lost, label=lost)]
-
-
-def test_crops_move_image_and_label_together_and_hold_what_they_were_drawn_for() -> None:
-    crops = train_magnetic_tile.Crops(known_examples(), seed=3)
-    assert len(crops.known) == 6
-    drawn = [crops.one() for _ in range(60)]
-    for image, label in drawn:
-        assert (image.shape, label.shape) == ((3, 160, 160), (160, 160))
-        assert (image[0] == image[1]).all()
-        assert (image[0] == image[2]).all()
-        if 0 < np.count_nonzero(label) < label.size:
-            low, high = (np.median(image[0][label > 0 if inside else label == 0]) for inside in (False, True))
-            assert np.mean((image[0] > (low + high) / 2) == (label > 0)) > 0.97
-    share = np.mean([label.any() for _, label in drawn])
-    assert share > 0.6
-    assert set(np.unique([label for _, label in drawn])) == set(range(6))
-
-
-@pytest.mark.parametrize("shape_hw", [(120, 290), (612, 240), (403, 227)])
-def test_crops_reach_no_further_over_the_border_than_tiles_do(shape_hw: tuple[int, int]) -> None:
-    crops = train_magnetic_tile.Crops(known_examples(), seed=1)
-    crop, halo = train_magnetic_tile.CROP, train_magnetic_tile.HALO
-    job = load_job(JOB, [f"inputs={DATA}", "output=out"])
-    assert crop <= job.tile_size
-    assert halo >= job.halo
-    middles = []
-    for _ in range(200):
-        row, col = (float(crops.rng.uniform(0, size)) for size in shape_hw)
-        to_image = crops._placement(shape_hw, row, col)
-        x, y = to_image @ np.array([(crop - 1) / 2, (crop - 1) / 2, 1])
-        inside = np.linalg.solve(to_image[:, :2], np.array([col, row]) - to_image[:, 2])
-        assert (inside > -crop * 0.15).all()
-        assert (inside < crop * 1.15).all()
-        assert 0.4 < abs(np.linalg.det(to_image[:, :2])) < 2.5
-        middles.append((y, x))
-    for axis, size in enumerate(shape_hw):
-        middle = np.array(middles)[:, axis]
-        assert middle.min() > min(size / 2, crop / 2) - crop / 2 - halo
-        assert middle.max() < size + crop / 2
-
-
-class Tiny(paddle.nn.Layer):  # type: ignore[misc]
-    """One convolution that gives its logits as PaddleSeg's networks do: a list."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.convolution = paddle.nn.Conv2D(3, 2, 1)
-
-    def forward(self, x: paddle.Tensor) -> list[paddle.Tensor]:
-        return [self.convolution(x)]
-
-
-def bright(step: int) -> Iterator[training.Batch]:
-    """Batches whose class 1 is where the image is above zero."""
-    rng = np.random.default_rng(step)
-
-    def make() -> training.Batch:
-        images = rng.normal(size=(2, 3, 8, 12)).astype(np.float32)
-        return images, (images[:, 0] > 0).astype(np.int64)
-
-    return training.ahead(make)
-
-
-def learn(net: Tiny, folder: Path, minutes: float) -> int:
-    return training.train(
-        net,
-        lambda outputs, label: training.entropy(outputs[0], label),
-        bright,
-        minutes=minutes,
-        checkpoint=folder / "checkpoint.pdparams",
-    )
-
-
-@pytest.mark.slow
-def test_training_learns_ends_by_the_clock_resumes_and_exports(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(training, "CHECKPOINT_EVERY_S", 0.0)
-    monkeypatch.setattr(training, "LEARNING_RATE", 0.1)
-    paddle.seed(1)
-    net = Tiny()
-    images, labels = next(bright(99))
-    before = float(training.entropy(net(paddle.to_tensor(images))[0], paddle.to_tensor(labels)))
-    steps = learn(net, tmp_path, 1 / 60)
-    after = float(training.entropy(net(paddle.to_tensor(images))[0], paddle.to_tensor(labels)))
-    assert steps > 10
-    assert after < before / 2
-
-    again = Tiny()
-    assert learn(again, tmp_path, 0.0) == steps
-    assert np.array_equal(again.convolution.weight.numpy(), net.convolution.weight.numpy())
-
-    training.export(net, tmp_path)
-    model = read_model(str(tmp_path))
-    assert (model.bands, model.normalize) == (3, Normalize(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)))
-
-
-def test_the_rate_rises_and_falls_to_zero() -> None:
-    rates = [training.rate(share) for share in np.linspace(0, 1, 201)]
-    assert rates[0] == 0
-    assert rates[-1] == pytest.approx(0, abs=1e-9)
-    assert max(rates) == pytest.approx(training.LEARNING_RATE, rel=0.01)
-    assert np.argmax(rates) == 6
-
-
-def test_dice_is_zero_for_the_truth_and_counts_only_classes_that_are_there() -> None:
-    label = paddle.to_tensor(np.array([[[0, 3], [3, 0]]]))
-    truth = paddle.nn.functional.one_hot(label, 6).transpose([0, 3, 1, 2])
-    assert float(train_magnetic_tile.overlap(truth * 1000, label)) == pytest.approx(0, abs=1e-6)
-    other = paddle.to_tensor(np.zeros((1, 6, 2, 2), np.float32))
-    other[:, 5] = 1000.0
-    assert float(train_magnetic_tile.overlap(other, label)) == pytest.approx(1 - 1 / 3, abs=1e-6)
-
-
-def test_exposure_and_contrast_do_not_reach_the_network() -> None:
-    rng = np.random.default_rng(2)
-    grey = rng.normal(0, 0.3, (1, 1, 45, 70)).astype(np.float32)
-    dark, light = (np.repeat(grey * gain + shift, 3, axis=1) for gain, shift in ((0.5, -0.6), (1.5, 0.2)))
-    views = [train_magnetic_tile.Contrast()(paddle.to_tensor(image)).numpy() for image in (dark, light)]
-    assert views[0].shape == (1, 3, 45, 70)
-    assert np.abs(views[0] - views[1]).max() < 0.03
-    assert views[1][0, 0].std() == pytest.approx(1, abs=0.01)
-    assert np.abs(views[1][0, 0] - views[1][0, 1]).max() > 0.5
-
-
 def test_the_export_is_whole_small_and_says_how_to_normalise() -> None:
     model = read_model(str(MODEL))
     assert model.normalize == Normalize(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
     assert model.bands == 3
     assert model.params is not None
-    assert sum(Path(path).stat().st_size for path in (model.network, model.params)) <= 8_000_000
-    files = {"README.md", "deploy.yaml", "model.json", "model.pdiparams"}
+    assert sum(Path(path).stat().st_size for path in (model.network, model.params)) <= 16_000_000
+    pictures = {"curve.png", "examples.png"}
+    files = {"README.md", "deploy.yaml", "model.json", "model.pdiparams"} | pictures
     assert {path.name for path in MODEL.iterdir()} == files
+    assert all((MODEL / name).stat().st_size < 300_000 for name in pictures)
 
 
 def test_the_card_and_the_job_name_the_classes_in_the_order_of_training() -> None:
@@ -343,13 +264,6 @@ def test_the_card_and_the_job_name_the_classes_in_the_order_of_training() -> Non
     assert rows == [(str(number), name) for number, name in enumerate(CLASSES)]
     assert [known.name for known in job.classes] == list(CLASSES)
     assert Path(job.model.path).resolve() == MODEL
-
-
-def test_the_weights_of_the_classes_are_taken_off_the_probabilities() -> None:
-    logits = np.random.default_rng(4).normal(size=(1, 6, 3, 5)).astype(np.float32)
-    odds = np.exp(train_magnetic_tile.Unweighted()([paddle.to_tensor(logits)]).numpy() - logits)
-    expected = 1 / np.array(train_magnetic_tile.WEIGHTS)[None, :, None, None]
-    np.testing.assert_allclose(odds, np.broadcast_to(expected, odds.shape), rtol=1e-5)
 
 
 @with_data

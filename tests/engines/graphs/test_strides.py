@@ -80,7 +80,7 @@ def test_a_network_of_one_size_shows_it_too_and_pooled_cells_are_none(tmp_path, 
     assert found(package, side=256) == expected
 
 
-@pytest.mark.parametrize(("model", "expected"), [("landcover", 32), ("magnetic-tile", 32)])
+@pytest.mark.parametrize(("model", "expected"), [("landcover", 16), ("magnetic-tile", 16)])
 def test_the_stride_of_the_networks_in_the_repository(model: str, expected: int) -> None:
     assert found(read_model(str(REPOSITORY / "models" / model))) == expected
 
