@@ -2,7 +2,7 @@
 
 Usage:
     batchseg run configs/landcover-rgb.yaml --set "inputs=DATA/Tile 7/images/*.jpg" --set output=RESULTS \
-        --set gate.budget=0          # as the card's: tiles of 512, halo 64, Paddle in fp32
+        --set gate.budget=0          # as the card's: Paddle in fp32
     python jobs/landcover_accuracy.py RESULTS DATA
 """
 

@@ -25,7 +25,7 @@ from batchseg.system.json_text import parse_json
 from batchseg.system.yaml_text import parse_yaml
 
 WIDTH, HEIGHT, MARGIN = 640, 300, 40
-EDGE = 300  # Pixels of the longer side of a picture of a row.
+EDGE = 256  # Pixels of the longer side of a picture of a row.
 SHADES = ("#2b6cb0", "#c0392b", "#3f8f3f", "#b08020", "#7040a0", "#606060", "#20a0a0")
 
 
@@ -129,7 +129,7 @@ def main() -> None:
         curve(parse_json(args.history.read_text())).save(args.output, optimize=True)
     else:
         picture = scenes(args.job, args.triples)
-        picture.quantize(192, dither=Image.Dither.NONE).save(args.output, optimize=True)
+        picture.quantize(96, dither=Image.Dither.NONE).save(args.output, optimize=True)
 
 
 if __name__ == "__main__":
