@@ -21,15 +21,19 @@ A "path" is relative to the output, as the ledger records it; a "file" or "folde
 root is the output: whoever may write there must not lead a run elsewhere, so no link below it is followed.
 """
 
+from __future__ import annotations
+
 import re
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from batchseg.errors import OutputError
 from batchseg.inputs.left_out import RECORDS
-from batchseg.job.recipe import Recipe
 from batchseg.job.settings import MaskNames
 from batchseg.output.mask_names import mask_name
 from batchseg.system.location import Location, misplaced, shortened
+
+if TYPE_CHECKING:
+    from batchseg.job.recipe import Recipe
 
 Layer = Literal["mask", "confidence", "values"]
 """Which raster of a source: the class of each pixel, how sure the model is of it, or the model's numbers."""
