@@ -108,6 +108,7 @@ def test_a_threshold_is_kept_when_the_good_images_are_gone(tmp_path: Path, job: 
         run(job(), "output=other")
 
 
+@pytest.mark.slow
 def test_good_images_that_cannot_be_read_are_told(tmp_path: Path, job: Job) -> None:
     (tmp_path / "good" / "broken.png").write_bytes(b"no image")
     ended = batchseg("run", job(executor="inline"))

@@ -129,6 +129,7 @@ def test_uint16_shows_real_numbers_and_tells_what_it_clipped(
     assert item(tmp_path / "out")["clipped_pixels"] == np.count_nonzero(stored[valid] == 0)
 
 
+@pytest.mark.slow
 def test_tiles_shards_workers_and_executors_change_no_byte(
     tmp_path: Path, job: Path, ray_cluster: str
 ) -> None:
@@ -235,6 +236,7 @@ def test_networks_of_another_kind_are_refused(tmp_path: Path, job: Path) -> None
         run(job, "result=classes")
 
 
+@pytest.mark.slow
 def test_an_engine_that_is_named_is_compared_by_its_numbers(tmp_path: Path, job: Path) -> None:
     pytest.importorskip("openvino")
     ended = batchseg(

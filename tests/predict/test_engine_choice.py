@@ -372,6 +372,7 @@ def test_a_plan_warns_of_a_small_tile_that_is_named_where_halos_are_known(
     assert said[0].endswith("tiles of 64 show it less than usual ones: more than that may be wrong")
 
 
+@pytest.mark.slow
 def test_a_bench_may_take_the_place_of_what_was_chosen_before(tmp_path: Path, own_cache: Path) -> None:
     config, recipe, occasion = job_of(tmp_path, engine="auto")
     config = dataclasses.replace(config, gate=Gate(tiles=2, seconds=0.1, budget=0.5))
