@@ -204,7 +204,7 @@ def _compared(seen: _Seen, settled: _Seen) -> HaloFigure:
 def _numbers_compared(seen: _Seen, settled: _Seen) -> HaloFigure:
     """The same of numbers, in shares of their span: what counts as changed is what engines may not be off."""
     assert seen[1] is not None  # noqa: S101  of numbers both are there
-    assert settled[1] is not None  # noqa: S101  likewise
+    assert settled[1] is not None  # noqa: S101  of numbers both
     known = np.isfinite(seen[1]) & np.isfinite(settled[1])
     numbers = settled[1][known]
     span = float(np.ptp(numbers)) if numbers.size else 0.0
