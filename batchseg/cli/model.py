@@ -61,6 +61,18 @@ def add_model_commands(commands: Any, job: argparse.ArgumentParser) -> None:
     add_calibrate_action(actions, job)
 
 
+def _add_other_python(parser: argparse.ArgumentParser, package: str) -> None:
+    """What each command has that makes a package in another interpreter."""
+    parser.add_argument(
+        "--input-shape",
+        type=int,
+        nargs=4,
+        metavar=("N", "C", "H", "W"),
+        help="shape of the input; -1 leaves a size free",
+    )
+    parser.add_argument("--python", metavar="PATH", help=f"the Python interpreter that has {package}")
+
+
 def _add_export(actions: Any) -> None:
     export = actions.add_parser(
         "export", help="make a package of a PaddleSeg config and weights", allow_abbrev=False
@@ -73,13 +85,6 @@ def _add_export(actions: Any) -> None:
     )
     export.add_argument("--output-op", choices=("none", "softmax", "argmax"), default="none")
     export.add_argument(
-        "--input-shape",
-        type=int,
-        nargs=4,
-        metavar=("N", "C", "H", "W"),
-        help="shape of the input; -1 leaves a size free",
-    )
-    export.add_argument(
         "--set",
         dest="settings",
         action="append",
@@ -87,7 +92,7 @@ def _add_export(actions: Any) -> None:
         metavar="KEY=VALUE",
         help="set a key of the config; may be repeated",
     )
-    export.add_argument("--python", metavar="PATH", help="the Python interpreter that has PaddleSeg")
+    _add_other_python(export, "PaddleSeg")
     export.set_defaults(action=_export)
 
 
@@ -97,14 +102,7 @@ def _add_import(actions: Any) -> None:
     )
     imported.add_argument("network", type=Path, metavar="NET.pt", help="TorchScript, or a .pt2")
     imported.add_argument("folder", type=Path, metavar="FOLDER", help="a new folder")
-    imported.add_argument(
-        "--input-shape",
-        type=int,
-        nargs=4,
-        metavar=("N", "C", "H", "W"),
-        help="shape of the input; -1 leaves a size free",
-    )
-    imported.add_argument("--python", metavar="PATH", help="the Python interpreter that has torch")
+    _add_other_python(imported, "torch")
     imported.set_defaults(action=_import)
 
 

@@ -181,7 +181,7 @@ def how_to_install() -> tuple[str, ...]:
 
 
 def _script() -> Script:
-    return Script(path=SCRIPT, library="PaddleSeg", how_to_install=how_to_install(), timeout=TIMEOUT)
+    return Script(path=SCRIPT, package="PaddleSeg", how_to_install=how_to_install(), timeout=TIMEOUT)
 
 
 def describe_exported(exported: ExportedModel) -> list[str]:

@@ -145,7 +145,7 @@ def import_model(
 
 
 def _script() -> Script:
-    return Script(path=SCRIPT, library="torch", how_to_install=how_to_install(), timeout=TIMEOUT)
+    return Script(path=SCRIPT, package="torch", how_to_install=how_to_install(), timeout=TIMEOUT)
 
 
 def find_python(named: str | None = None, *, environment: Mapping[str, str] = os.environ) -> str:

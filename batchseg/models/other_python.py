@@ -24,7 +24,7 @@ class Script:
     (environment, config or model), or what it did."""
 
     path: Path
-    library: str
+    package: str
     """That it needs, in words."""
     how_to_install: tuple[str, ...]
     """Commands, in lines."""
@@ -69,7 +69,7 @@ def run_script(script: Script, python: str, request: dict[str, Any], folder: Pat
     answer = _answer(answered)
     if answer is None:
         lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_LINES:]
-        msg = f"{script.library} in {python} {ending}, without an answer"
+        msg = f"{script.package} in {python} {ending}, without an answer"
         raise ModelError(msg, *(f"    {line}" for line in lines))
     if answer.get("cause") == "environment":
         msg = f"{python}: {answer['error']}"
