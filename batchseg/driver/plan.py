@@ -203,7 +203,8 @@ def told_apart(read: Iterable[Read], recipe: Recipe) -> tuple[list[tuple[int, Sc
 
 
 def wanted_tiles(scene: Scene, recipe: Recipe) -> tuple[bytes | None, bool]:
-    """The tiles whose core touches the area of interest, as ShardGrid takes them; none where it is grazed.
+    """The tiles of which a kept pixel touches the area of interest, as ShardGrid takes them; none where it is
+    grazed.
 
     And whether it is: touched at an edge, or by less than a pixel.
     """
@@ -211,7 +212,7 @@ def wanted_tiles(scene: Scene, recipe: Recipe) -> tuple[bytes | None, bool]:
         return None, False
     grid = tile_grid(recipe, scene.height, scene.width)
     rows, cols = grid.shape_hw
-    cores = [grid.cores(row, row + 1, col, col + 1) for row in range(rows) for col in range(cols)]
+    cores = [grid.grown(grid.cores(row, row + 1, col, col + 1)) for row in range(rows) for col in range(cols)]
     there = footprint(recipe.area, scene)
     touched = there.touches(cores)
     is_grazed = bool(touched.any()) and not there.holds_a_pixel([cores[n] for n in np.flatnonzero(touched)])

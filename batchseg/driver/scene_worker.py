@@ -238,7 +238,7 @@ def predict_lease(
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
-    """Tiles of one shard that go through the network together, with their cores' validity."""
+    """Tiles of one shard that go through the network together, with the validity of what is kept of them."""
 
     shard: int
     tiles: Sequence[tuple[Tile, NDArray[np.bool_] | bool]]
@@ -246,7 +246,7 @@ class _Batch:
 
 def _batches(shards: list[ShardPixels], size: int) -> Iterator[_Batch]:
     for number, held in enumerate(shards):
-        work = [(tile, valid) for tile in held.shard.tiles if (valid := _core_valid(held, tile)) is not False]
+        work = [(tile, valid) for tile in held.shard.tiles if (valid := _kept_valid(held, tile)) is not False]
         for first in range(0, len(work), size):
             yield _Batch(number, work[first : first + size])
 
@@ -306,12 +306,12 @@ class _Beside(_Here):
         self._helper.close()
 
 
-def _core_valid(held: ShardPixels, tile: Tile) -> NDArray[np.bool_] | bool:
-    """Validity of the tile's core: an array, True for all of it, False for none (not predicted)."""
+def _kept_valid(held: ShardPixels, tile: Tile) -> NDArray[np.bool_] | bool:
+    """Validity of what is kept of the tile: an array, True for all of it, False for none (not predicted)."""
     if held.valid is None:
         return True
-    valid = held.valid[tile.core.slices_within(held.shard.read)]
-    # Valid pixels in the halo alone do not count: nothing of the tile would be kept.
+    valid = held.valid[tile.kept.slices_within(held.shard.read)]
+    # Valid pixels in the rest of the halo do not count: nothing of the tile would be kept.
     return valid if valid.any() else False
 
 

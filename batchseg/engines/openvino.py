@@ -86,8 +86,8 @@ class OpenVINO:
         except Exception as e:  # RuntimeError mostly; its text says what
             msg = f"model: OpenVINO cannot load {network.path}: {telling_line(e)}"
             raise ModelError(msg) from e
-        if network.format == "openvino" and network.baked and not network.confidence:
-            _drop_confidence(model)
+        if network.format == "openvino" and network.baked:
+            _drop_outputs(model, confidence=network.confidence, probabilities=network.probabilities)
         if network.output_name is not None:
             _keep_output(model, network.output_name)
         return OpenVINOSession(core, model, _options(network, precision, threads), network)
@@ -123,10 +123,21 @@ class OpenVINOSession:
         return self._requests[shape]
 
 
-def _drop_confidence(model: Any) -> None:
-    """One quantised network serves jobs with confidences and without: those pay for what they ask for."""
-    for result in model.get_results()[1:]:
-        model.remove_result(result)
+def _drop_outputs(model: Any, *, confidence: bool, probabilities: bool) -> None:
+    """One quantised network serves jobs with confidences and without, blended or not: those pay for what they
+    ask for.
+
+    Raises:
+        ModelError: it was quantised by an earlier version, which knew no probabilities.
+    """
+    wanted = (confidence, probabilities)
+    others = model.get_results()[1:]
+    if probabilities and len(others) < len(wanted):
+        msg = "model: this network in int8 gives no probabilities; remove it, and the next run makes another"
+        raise ModelError(msg)
+    for result, is_wanted in zip(others, wanted, strict=False):
+        if not is_wanted:
+            model.remove_result(result)
 
 
 def _keep_output(model: Any, name: str) -> None:

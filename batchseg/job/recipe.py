@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import shapely
 
-from batchseg.job.settings import Fit, Interest, MaskNames, Photographs, Scale, Values
+from batchseg.job.settings import Blend, Fit, Interest, MaskNames, Photographs, Scale, Values
 from batchseg.models.package import (
     Bake,
     ClassInfo,
@@ -130,6 +130,7 @@ class Recipe:
     """`source`, `none`, or the value that stands for no data beside what the file says."""
     tile_size: int
     halo: int
+    """Pixels around a tile's core that the network sees, the rim included."""
     engine: EngineName = "paddle"
     precision: Precision = "fp32"
     device: Literal["cpu", "gpu"] = "cpu"
@@ -155,10 +156,14 @@ class Recipe:
     """Sources whose values cannot be meant are refused where they are read. It changes no pixel."""
     values: Values | None = None
     """How numbers are stored; None: the network tells classes."""
+    blend: Blend = "none"
+    """How the answers of neighbouring tiles are weighted where they overlap."""
+    rim: int = 0
+    """Pixels of the halo, its innermost, that are blended: half of the width that two tiles share."""
 
     def tiled(self, tile_size: int, halo: int) -> "Recipe":
         """The same with other tiles; the graph that cuts the halo off cuts this one."""
-        bake = self.bake and dataclasses.replace(self.bake, margin=halo)
+        bake = self.bake and dataclasses.replace(self.bake, margin=halo - self.rim)
         return dataclasses.replace(self, tile_size=tile_size, halo=halo, bake=bake)
 
     @property
@@ -216,6 +221,8 @@ class Recipe:
             more["threshold"] = self.model.threshold
         if self.values is not None:
             more |= self.values.settings()
+        if self.rim:
+            more["blend"] = [self.blend, 2 * self.rim]
         if self.model.output_name is not None:
             more["output"] = self.model.output_name
         return {

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from batchseg.job import schema_parts, schema_values
-from batchseg.job.settings import Fit
+from batchseg.job.settings import Blend, Fit
 from batchseg.models.package import EngineName, Precision
 
 LARGEST_TILE = 8192
@@ -44,6 +44,14 @@ class JobFile(schema_parts.Strict):
     of the network's stride. `auto`: [as wide as the network needs](models.md#halo-and-seams); where none is
     wide enough, or no trials are made, what the model's owner advises, else 64, at most a quarter of the
     tile.
+    """
+    blend: Blend = "none"
+    """How neighbouring tiles are joined: cut at the border of their cores, or [faded into each
+    other](models.md#blending) by weights that are `linear` or half of a `hann` window. Needs scores.
+    """
+    overlap: Annotated[int, Field(gt=0)] | Annotated[float, Field(gt=0, lt=0.5)] | None = None
+    """What two tiles share for `blend`, beyond their halos: pixels, or a share of the tile (below 0.5). An
+    eighth of the tile if not set.
     """
     scale: Literal["transforms", "metadata"] | schema_parts.Divide | schema_parts.Stretch = "transforms"
     """How raw values become the model's unit. `transforms`: as the model's Normalize says (it divides uint8
@@ -230,6 +238,13 @@ class JobFile(schema_parts.Strict):
         return self
 
     @model_validator(mode="after")
+    def _overlap_suits_blend(self) -> "JobFile":
+        if self.overlap is not None and self.blend == "none":
+            msg = "overlap: is what tiles share for blending; set blend: hann, or leave overlap out"
+            raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
     def _suits_values(self) -> "JobFile":
         unsuited = schema_values.unsuited_values(self)
         if unsuited is not None:
@@ -297,6 +312,10 @@ def _unsuited(job: JobFile) -> str | None:
         ),
         "halo": (
             job.fit == "resize" and job.halo not in ("auto", 0),
+            "with fit: resize a photograph is one tile, without neighbours; leave it out",
+        ),
+        "blend": (
+            job.fit == "resize" and job.blend != "none",
             "with fit: resize a photograph is one tile, without neighbours; leave it out",
         ),
         "compress": (

@@ -29,6 +29,9 @@ class Scale:
         return self.kind == "stretch"
 
 
+Blend = Literal["none", "linear", "hann"]
+"""How a tile's answer fades out towards its neighbour's: not at all, or by a ramp of that shape."""
+
 Resampling = Literal["none", "nearest", "bilinear", "cubic", "average"]
 
 
@@ -316,5 +319,8 @@ class JobConfig:
     """Refuse values that cannot be meant, by samples of the data."""
     values: Values | None = None
     """What the network gives are numbers; None: they tell classes."""
+    blend: Blend = "none"
+    overlap: int | float | None = None
+    """Pixels that neighbouring tiles share beyond the halo, or a share of the tile; None: an eighth of it."""
     variables: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
     """What the job file took from the environment: texts name such a variable, and do not quote it."""

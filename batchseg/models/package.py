@@ -272,6 +272,8 @@ class Bake:
     """Pixels that are cut off the answer's sides before it is classified: a tile's halo."""
     layout: Layout = "NHWC"
     """Of uint8 pixels. NHWC is what other programs hold; the bare network's own is turned by nobody."""
+    probabilities: bool = False
+    """The last output: uint8 (N, K, H, W), 255 x probability of every class, rounded; of one band two."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -295,6 +297,8 @@ class Network:
     """First output: ids (N, H, W), uint8, or int32 where the bare network gives ids."""
     confidence: bool = False
     """The second output is the confidence."""
+    probabilities: bool = False
+    """The last output is the probabilities of all classes."""
     output_name: str | None = None
     """The one output that is asked for; None: all, of which the first counts."""
     quantized: bool = False

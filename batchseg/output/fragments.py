@@ -15,6 +15,7 @@ from batchseg.inputs.source import Scene
 from batchseg.job.recipe import Recipe, digest
 from batchseg.output import layout, publish
 from batchseg.output.record import ShardRecord
+from batchseg.output.strip_file import strips_as_bytes
 from batchseg.pixels.grid import Window
 from batchseg.predict.stitch import ShardMask
 from batchseg.system import listing, storage
@@ -44,6 +45,10 @@ def fragment_file(folder: Location, window: Window, layer: layout.Layer) -> Loca
     return layout.fragment_file(folder, layer, window.row_off, window.col_off)
 
 
+def strips_file(folder: Location, window: Window) -> Location:
+    return layout.strips_file(folder, window.row_off, window.col_off)
+
+
 def fragments_exist(output: str, records: Sequence[ShardRecord]) -> list[bool]:
     """Which committed shards of one scene have their fragments, whole; those without pixels need none.
 
@@ -58,7 +63,8 @@ def fragments_exist(output: str, records: Sequence[ShardRecord]) -> list[bool]:
         sizes = {info.uri.rpartition("/")[2]: info.size or 0 for info in listing.list_folder(folder)}
 
     def held(record: ShardRecord) -> int:
-        files = (fragment_file(folder, record.window, layer) for layer in LAYERS)
+        files = [fragment_file(folder, record.window, layer) for layer in LAYERS]
+        files.append(strips_file(folder, record.window))
         return sum(sizes.get(file.name, 0) for file in files)
 
     return [record.empty or held(record) == record.fragment_bytes for record in records]
@@ -87,6 +93,10 @@ def write_shards(
                     data = bytes(made.read())
                 files.append((fragment_file(folder, core, layer), data))
                 size += len(data)
+        if mask.strips:
+            data = strips_as_bytes(mask.strips)
+            files.append((strips_file(folder, core), data))
+            size += len(data)
         records.append(shard_record(scene, recipe, grid, cpu_class, mask, size))
     storage.at_once(lambda file: publish.publish(*file, durable=False), files, output)
     return records, time.perf_counter() - started

@@ -200,6 +200,11 @@ def fragment_file(folder: Location, layer: Layer, row_off: int, col_off: int) ->
     return folder.below(f"{layer}-{row_off:08d}-{col_off:08d}.tif")
 
 
+def strips_file(folder: Location, row_off: int, col_off: int) -> Location:
+    """What the shard whose core begins at this pixel shares with its neighbours."""
+    return folder.below(f"strips-{row_off:08d}-{col_off:08d}.arrow")
+
+
 def networks_folder(output: str) -> Location:
     return own_folder(output).below(_NETWORKS)
 

@@ -91,9 +91,9 @@ def finish_scene(
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(scratch_folder(output))
         if held:
-            pieces = {layer: stack.enter_context(held_pieces(held, layer)) for layer in layers}
+            pieces = stack.enter_context(held_pieces(scene, recipe, held, layers, folder))
         else:
-            pieces = stored_pieces(output, scene, shards, paths, folder)
+            pieces = stored_pieces(output, scene, recipe, shards, paths, folder)
         made = _Scene(scene, recipe, product, pieces, folder)
         keep = done is not None and done.encoding == product.encoding
         try:

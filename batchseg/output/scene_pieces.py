@@ -8,13 +8,23 @@ from pathlib import Path
 from batchseg.errors import DamagedResultError, OutputError, SourceError
 from batchseg.inputs.formats import driver_of, local_head
 from batchseg.inputs.source import Scene
-from batchseg.output import layout
+from batchseg.job.recipe import Recipe
+from batchseg.output import layout, publish
 from batchseg.output.cog import Piece
-from batchseg.output.fragments import as_geotiff, fragment_file, fragment_folder
+from batchseg.output.fragments import (
+    as_geotiff,
+    fragment_file,
+    fragment_folder,
+    fragments_exist,
+    strips_file,
+)
 from batchseg.output.layout import Layer
 from batchseg.output.record import SceneRecord, ShardRecord
+from batchseg.output.seams import ShardStrips, seam_pieces
+from batchseg.output.strip_file import read_strips
+from batchseg.predict.blend import Strip
 from batchseg.predict.stitch import ShardMask
-from batchseg.system import fetch, rooted, storage
+from batchseg.system import fetch, listing, rooted, storage
 from batchseg.system.location import Location
 
 Predicted = tuple[ShardRecord | SceneRecord, ...]
@@ -22,26 +32,43 @@ Predicted = tuple[ShardRecord | SceneRecord, ...]
 
 
 @contextlib.contextmanager
-def held_pieces(masks: Sequence[ShardMask], layer: Layer) -> Iterator[list[Piece]]:
-    """A layer of shards that are in memory. Their files are there too, and go at the end."""
+def held_pieces(
+    scene: Scene, recipe: Recipe, masks: Sequence[ShardMask], layers: Sequence[Layer], scratch: Path
+) -> Iterator[dict[Layer, list[Piece]]]:
+    """The layers of shards that are in memory. Their files are there too, and go at the end."""
     with contextlib.ExitStack() as stack:
-        pieces = []
-        for mask in masks:
-            pixels = mask.layer(layer)
-            if mask.classes is not None and pixels is not None:
-                file = stack.enter_context(as_geotiff(pixels, compress=None))
-                pieces.append(Piece(path=file.name, window=mask.shard.core))
+        pieces: dict[Layer, list[Piece]] = {layer: [] for layer in layers}
+        predicted = [mask for mask in masks if mask.classes is not None]
+        for mask in predicted:
+            for layer in layers:
+                pixels = mask.layer(layer)
+                if pixels is not None:
+                    file = stack.enter_context(as_geotiff(pixels, compress=None))
+                    pieces[layer].append(Piece(path=file.name, window=mask.shard.core))
+        if recipe.rim and len(masks) > 1:
+            strips = [ShardStrips(core=m.shard.core, read=partial(_same, m.strips)) for m in predicted]
+            pieces = _with_seams(pieces, seam_pieces(scene, recipe, strips, scratch))
         yield pieces
 
 
+def _same(strips: Sequence[Strip]) -> Sequence[Strip]:
+    return strips
+
+
 def stored_pieces(
-    output: str, scene: Scene, shards: Predicted, paths: Mapping[Layer, str], scratch: Path
+    output: str,
+    scene: Scene,
+    recipe: Recipe,
+    shards: Predicted,
+    paths: Mapping[Layer, str],
+    scratch: Path,
 ) -> dict[Layer, list[Piece]]:
     """The layers of a scene that is recorded.
 
     Args:
         output: root of the results.
         scene: the source.
+        recipe: the pixel settings.
         shards: what is recorded.
         paths: by layer, below the output, where it lies once it is done.
         scratch: folder for names that nobody else can change, and for copies.
@@ -50,11 +77,43 @@ def stored_pieces(
         OutputError: what is recorded is missing.
         DamagedResultError: the mask to derive from is none.
     """
-    single = len(paths) == 1
-    return {
+    single = len(paths) == 1 and not recipe.rim
+    pieces = {
         layer: _pieces(output, scene, shards, layer, path, scratch, single=single)
         for layer, path in paths.items()
     }
+    if not recipe.rim or isinstance(shards[0], SceneRecord):
+        return pieces
+    return _with_seams(pieces, seam_pieces(scene, recipe, _stored_strips(output, shards, scratch), scratch))
+
+
+def _with_seams(
+    pieces: Mapping[Layer, list[Piece]], seams: Mapping[Layer, list[Piece]]
+) -> dict[Layer, list[Piece]]:
+    """GDAL reads what lies in several pieces from the last of them."""
+    return {layer: [*below, *seams[layer]] for layer, below in pieces.items()}
+
+
+def _stored_strips(output: str, shards: Predicted, scratch: Path) -> list[ShardStrips]:
+    """Of the shards that have some: one whose neighbours lie outside an area of interest has none."""
+    first = shards[0]
+    assert isinstance(first, ShardRecord)  # noqa: S101  asked for no other
+    folder = fragment_folder(output, first.source_id, first.tag, first.pixel, first.grid, first.cpu_class)
+    with publish.output_errors("list", folder):
+        there = {info.uri.rpartition("/")[2] for info in listing.list_folder(folder)}
+    held = [shard for shard in shards if isinstance(shard, ShardRecord) and not shard.empty]
+    if not all(fragments_exist(output, held)):
+        msg = f"fragments of {first.source_id} are recorded but missing"
+        raise OutputError(msg)
+    files = {strips_file(folder, shard.window): shard.window for shard in held}
+    files = {file: window for file, window in files.items() if file.name in there}
+    copies = scratch / "strips"
+    copies.mkdir()
+    paths = storage.at_once(partial(_readable, folder=copies, sizes={}), list(files), output)
+    return [
+        ShardStrips(core=window, read=partial(read_strips, path, file))
+        for path, (file, window) in zip(paths, files.items(), strict=True)
+    ]
 
 
 def _pieces(

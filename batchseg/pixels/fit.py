@@ -29,7 +29,7 @@ RESOLUTION_REFUSED = "has pixels of"
 
 def tile_grid(recipe: Recipe, height: int, width: int) -> TileGrid:
     """The tiles of a raster of this size, in pixels."""
-    return TileGrid(height=height, width=width, tile_size=recipe.tile_size, halo=recipe.halo)
+    return TileGrid(height=height, width=width, tile_size=recipe.tile_size, halo=recipe.halo, rim=recipe.rim)
 
 
 def of_scene(recipe: Recipe, scene: Scene) -> Recipe:

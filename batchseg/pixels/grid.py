@@ -1,8 +1,9 @@
 """Integer pixel geometry: windows, tiles and shards. No I/O, no floats.
 
 A tile is the model's input window, `tile_size` pixels square. Its core is the tile less the halo on
-each side; the cores partition the raster, so each pixel is predicted exactly once. A shard is a
-rectangle of whole tiles, so shards share no prediction.
+each side; the cores partition the raster. Without a rim each pixel is predicted exactly once; with one the
+answers of up to four tiles are blended around the corners and borders of cores. A shard is a rectangle of
+whole tiles, so no tile is predicted for two of them.
 
 One axis, width 10, tile_size 6, halo 1 (core 4), two tiles to a shard:
 
@@ -55,6 +56,25 @@ class Window:
             width=min(self.col_stop, width) - col_off,
         )
 
+    def meets(self, other: "Window") -> bool:
+        """Whether the two have a pixel in common."""
+        return (
+            self.row_off < other.row_stop
+            and other.row_off < self.row_stop
+            and self.col_off < other.col_stop
+            and other.col_off < self.col_stop
+        )
+
+    def common(self, other: "Window") -> "Window":
+        """The pixels that lie in both, which meet."""
+        row_off, col_off = max(self.row_off, other.row_off), max(self.col_off, other.col_off)
+        return Window(
+            row_off=row_off,
+            col_off=col_off,
+            height=min(self.row_stop, other.row_stop) - row_off,
+            width=min(self.col_stop, other.col_stop) - col_off,
+        )
+
     def slices_within(self, outer: "Window") -> tuple[slice, slice]:
         """(row, column) slices of this window in an array that holds `outer`."""
         row, col = self.row_off - outer.row_off, self.col_off - outer.col_off
@@ -66,7 +86,9 @@ class Tile:
     """One input of the model."""
 
     core: Window
-    """The pixels that are kept; inside the raster."""
+    """The pixels that are the tile's own; inside the raster."""
+    kept: Window
+    """The pixels of its answer that count: the core, and of its halo the rim; inside the raster."""
     window: Window
     """The pixels that the model sees: square, may reach beyond the raster."""
 
@@ -88,10 +110,15 @@ class TileGrid:
     width: int
     tile_size: int
     halo: int
+    rim: int = 0
+    """The halo's innermost pixels, whose answers are blended with the neighbours': half of what two share."""
 
     def __post_init__(self) -> None:
         if self.core_size <= 0:
             msg = f"halo {self.halo} leaves no core in tile_size {self.tile_size}"
+            raise ValueError(msg)
+        if not 0 <= 2 * self.rim <= min(2 * self.halo, self.core_size):
+            msg = f"rim {self.rim} is more than the halo {self.halo} or half of the core {self.core_size}"
             raise ValueError(msg)
 
     @property
@@ -116,7 +143,16 @@ class TileGrid:
             height=self.tile_size,
             width=self.tile_size,
         )
-        return Tile(core=core, window=window)
+        return Tile(core=core, kept=core if not self.rim else self.grown(core), window=window)
+
+    def grown(self, core: Window) -> Window:
+        """A window and the rim around it, inside the raster."""
+        return Window(
+            row_off=core.row_off - self.rim,
+            col_off=core.col_off - self.rim,
+            height=core.height + 2 * self.rim,
+            width=core.width + 2 * self.rim,
+        ).clip(self.height, self.width)
 
     def cores(self, row: int, row_stop: int, col: int, col_stop: int) -> Window:
         """Union of the cores of a half-open range of tiles, clipped to the raster."""

@@ -77,11 +77,11 @@ def kept_in_cache(made: Quantized) -> Quantized:
 
 
 def _float_recipe(recipe: Recipe) -> Recipe:
-    """For the network that is quantised: one that gives confidences wherever it can."""
+    """For the network that is quantised: one that gives confidences and probabilities wherever it can."""
     recipe = with_engine(recipe, "openvino", "fp32")
     if recipe.bake is None or recipe.bake.output == "classes":
         return recipe
-    return replace(recipe, bake=replace(recipe.bake, confidence=True))
+    return replace(recipe, bake=replace(recipe.bake, confidence=True, probabilities=True))
 
 
 def _calibrate(recipe: Recipe, tiles: Path, count: int, target: Path) -> None:

@@ -93,9 +93,9 @@ class Fitting:
         self.inputs = 1 if self._valid is None or self._valid.any() else 0
         """Tiles that have to go through the network."""
         if recipe.fit != "resize":
-            self._shard = _whole(*self.shape_hw, recipe.tile_size, recipe.halo)
+            self._shard = _whole(*self.shape_hw, recipe.tile_size, recipe.halo, recipe.rim)
             self._stitcher = Stitcher(recipe, self._shard)
-            self._tiles = self._with_valid_core(self._shard)
+            self._tiles = self._with_valid_pixels(self._shard)
             self.inputs = len(self._tiles)
         self._open = self.inputs
 
@@ -168,12 +168,12 @@ class Fitting:
             values[~self._valid] = recipe.values.nodata
         return PhotoMask(classes=classes, confidence=None, tiles=self.inputs, values=values)
 
-    def _with_valid_core(self, shard: Shard) -> list[tuple[Tile, Bools | None]]:
-        """Tiles that have anything to predict, with their cores' validity; None: all of it is valid."""
+    def _with_valid_pixels(self, shard: Shard) -> list[tuple[Tile, Bools | None]]:
+        """Tiles that have anything to predict, with the validity of what is kept; None: all of it."""
         if self._valid is None:
             return [(tile, None) for tile in shard.tiles]
-        cores = [(tile, self._valid[tile.core.slices_within(ORIGIN)]) for tile in shard.tiles]
-        return [(tile, valid) for tile, valid in cores if valid.any()]
+        kept = [(tile, self._valid[tile.kept.slices_within(ORIGIN)]) for tile in shard.tiles]
+        return [(tile, valid) for tile, valid in kept if valid.any()]
 
 
 def restore(
@@ -296,9 +296,9 @@ def valid_pixels(picture: Picture, pixels: NDArray[Any], recipe: Recipe) -> Bool
 
 
 @lru_cache(maxsize=64)
-def _whole(height: int, width: int, tile_size: int, halo: int) -> Shard:
+def _whole(height: int, width: int, tile_size: int, halo: int, rim: int) -> Shard:
     """A photograph as one shard; cameras give few sizes."""
-    tiles = TileGrid(height=height, width=width, tile_size=tile_size, halo=halo)
+    tiles = TileGrid(height=height, width=width, tile_size=tile_size, halo=halo, rim=rim)
     return ShardGrid(tiles=tiles, tiles_hw=tiles.shape_hw).shard(0)
 
 

@@ -47,6 +47,8 @@ class Answer:
     """(H, W) ids, or (K, H, W) scores."""
     confidence: NDArray[np.uint8] | None = None
     """(H, W), 255 x probability of the winning class, where the graph gives it."""
+    probabilities: NDArray[np.uint8] | None = None
+    """(K, H, W), 255 x probability of every class, or of the one band, where the graph gives it."""
 
 
 class Predictor:
@@ -62,7 +64,7 @@ class Predictor:
         alone = recipe.device == "cpu" and recipe.engine != "paddle"
         self._largest = recipe.model.batch or (1 if alone else batch_size)
         cut = recipe.bake.margin if recipe.bake is not None else 0
-        self._margin = 0 if recipe.fit == "resize" else recipe.halo - cut
+        self._margin = 0 if recipe.fit == "resize" else recipe.halo - recipe.rim - cut
         self._fixed = recipe.model.batch is not None or recipe.device == "gpu"
         self._lock = threading.Lock()
 
@@ -112,8 +114,8 @@ class Predictor:
 
     def _answer(self, outputs: list[NDArray[Any]], number: int) -> Answer:
         recipe, output = self._recipe, outputs[0][number]
-        if recipe.graph_confidence and recipe.confidence:
-            return Answer(output=self._kept(output), confidence=self._kept(outputs[1][number]))
+        if recipe.bake is not None or (recipe.graph_confidence and recipe.confidence):
+            return self._classified(outputs, number)
         if recipe.answer == "classes":
             output = output[0] if output.ndim == 3 else output
         elif output.ndim == 2:
@@ -123,6 +125,17 @@ class Predictor:
         if recipe.model.geometry:
             output = resize.undo(recipe.model.geometry, output, (recipe.tile_size, recipe.tile_size))
         return Answer(output=self._kept(output))
+
+    def _classified(self, outputs: list[NDArray[Any]], number: int) -> Answer:
+        """Of a graph that gives ids, then confidences and probabilities where the recipe asks for them."""
+        recipe, ids = self._recipe, outputs[0][number]
+        with_confidence = recipe.graph_confidence and recipe.confidence
+        with_shares = recipe.bake is not None and recipe.bake.probabilities
+        return Answer(
+            output=self._kept(ids[0] if ids.ndim == 3 else ids),
+            confidence=self._kept(outputs[1][number]) if with_confidence else None,
+            probabilities=self._kept(outputs[-1][number]) if with_shares else None,
+        )
 
     def _kept(self, output: NDArray[Any]) -> NDArray[Any]:
         """(..., H, W) without the halo, where the graph has not cut it off."""

@@ -1,5 +1,6 @@
 """Raw network output to class ids and confidence; tiles' cores placed into a shard. Pure numpy."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,7 +9,8 @@ from numpy.typing import NDArray
 
 from batchseg.errors import ModelError
 from batchseg.job.recipe import Recipe
-from batchseg.pixels.grid import Shard, Tile
+from batchseg.pixels.grid import Shard, Tile, Window
+from batchseg.predict.blend import Blender, Strip, alone, decide
 from batchseg.predict.numbers import Stored, divided, no_data, stored
 from batchseg.predict.predictor import Answer
 
@@ -28,6 +30,8 @@ class ShardMask:
     """That lie in blocks which cannot be decoded."""
     values: Stored | None = None
     """The network's numbers as they are stored; None: it tells classes, or no pixel is valid."""
+    strips: tuple[Strip, ...] = ()
+    """Its part in the zones that tiles of other shards answer as well; there `classes` is still nodata."""
 
     def layer(self, name: str) -> NDArray[Any] | None:
         """The pixels of one of `output.layout.Layer`."""
@@ -40,7 +44,7 @@ class ShardMask:
 
 
 class Stitcher:
-    """Collects a shard's tiles, halo dropped."""
+    """Collects a shard's tiles, halo dropped, rims blended."""
 
     def __init__(self, recipe: Recipe, shard: Shard) -> None:
         self._recipe, self._shard = recipe, shard
@@ -48,24 +52,54 @@ class Stitcher:
         self._classes = np.full(shape_hw, recipe.mask_nodata, dtype=recipe.mask_dtype)
         self._confidence = np.zeros(shape_hw, dtype=np.uint8) if recipe.confidence else None
         self._values = None if recipe.values is None else no_data(shape_hw, recipe.values)
+        self._blender = Blender(recipe, shard) if recipe.rim else None
         self._predicted = 0
 
     def place(self, tile: Tile, answer: Answer, valid: NDArray[np.bool_] | None) -> None:
-        """Put a tile's core in its place.
+        """Put what is kept of a tile in its place.
 
         Args:
-            tile: where it lies.
-            answer: the network's, for the tile less its halo.
-            valid: (H, W) of the core, True = usable; None: all.
+            tile: the next of the shard, in row-major order.
+            answer: the network's, for the tile less its halo, its rim included.
+            valid: (H, W) of `tile.kept`, True = usable; None: all.
 
         Raises:
             ModelError: a class id does not fit the mask.
         """
-        # The core begins where the halo ends; at the raster's far sides it is smaller than what is kept.
-        inside = slice(tile.core.height), slice(tile.core.width)
+        self._predicted += 1
+        given = self._given(tile)
+        own: Window | None = tile.core
+        if self._blender is not None:
+            inside = tile.kept.slices_within(given)
+            shares = shares_of(answer, self._recipe)[(..., *inside)]
+            self._put(self._blender.add(tile, shares, valid))
+            own = alone(tile, self._shard.grid)
+        if own is not None:
+            seen = None if valid is None else valid[own.slices_within(tile.kept)]
+            self._put_own(own, answer, own.slices_within(given), seen)
+
+    def _given(self, tile: Tile) -> Window:
+        """What an answer is of: beyond the raster, too."""
+        size, rim = self._recipe.tile_size, self._recipe.rim
+        side = size - 2 * (self._recipe.halo - rim)
+        return Window(
+            row_off=tile.core.row_off - rim, col_off=tile.core.col_off - rim, height=side, width=side
+        )
+
+    def _put(self, sums: Iterable[tuple[Window, NDArray[np.uint32]]]) -> None:
+        for window, summed in sums:
+            found, at = decide(window, summed, self._recipe), window.slices_within(self._shard.core)
+            self._classes[at] = found.classes
+            if self._confidence is not None:
+                self._confidence[at] = found.confidence
+
+    def _put_own(
+        self, own: Window, answer: Answer, inside: tuple[slice, slice], valid: NDArray[np.bool_] | None
+    ) -> None:
+        """What one tile alone says of a window, which lies there in its answer."""
         core = answer.output[(..., *inside)]
         classes = classify(core, self._recipe)
-        at = tile.core.slices_within(self._shard.core)
+        at = own.slices_within(self._shard.core)
         if self._values is not None and self._recipe.values is not None:
             np.copyto(
                 self._values[at],
@@ -82,9 +116,12 @@ class Stitcher:
             else:
                 confidence = np.maximum(answer.confidence[inside], 1)
             np.copyto(self._confidence[at], confidence, where=True if valid is None else valid)
-        self._predicted += 1
 
     def finished(self, bad_pixels: int = 0) -> ShardMask:
+        strips: tuple[Strip, ...] = ()
+        if self._blender is not None:
+            self._put(self._blender.settle())
+            strips = tuple(self._blender.strips)
         return ShardMask(
             shard=self._shard,
             classes=self._classes if self._predicted else None,
@@ -92,6 +129,7 @@ class Stitcher:
             predicted=self._predicted,
             bad_pixels=bad_pixels,
             values=self._values if self._predicted else None,
+            strips=strips,
         )
 
 
@@ -147,6 +185,16 @@ def winning_probability(output: NDArray[Any], recipe: Recipe) -> NDArray[np.uint
         probability = 1 / total
     confidence: NDArray[np.uint8] = np.clip(np.rint(probability * 255), 1, 255).astype(np.uint8)
     return confidence
+
+
+def shares_of(answer: Answer, recipe: Recipe) -> NDArray[np.uint8]:
+    """255 x probability of every class (K, H, W), rounded; of one band also what it leaves to class 0."""
+    shares = answer.probabilities
+    if shares is None:
+        found = probabilities(answer.output, recipe)
+        assert found is not None  # noqa: S101  a job whose network gives no scores is refused
+        return np.rint(255 * found).astype(np.uint8)
+    return np.concatenate((255 - shares, shares)) if recipe.facts.output == "sigmoid" else shares
 
 
 def margin(output: NDArray[Any], recipe: Recipe) -> NDArray[np.float32] | None:

@@ -221,16 +221,21 @@ def _append(graph: Any, steps: _Steps, bake: Bake) -> None:
             confidence = _winning(steps, scores, axis, bake)
     outputs = [ids]
     if bake.confidence and confidence:
-        scaled = steps.add("Mul", confidence, steps.constant(255, np.float32))
-        outputs.append(steps.add("Cast", steps.add("Round", scaled), to=TensorProto.UINT8))
+        outputs.append(_as_bytes(steps, confidence))
+    ranks = [3] * len(outputs)
+    if bake.probabilities and bake.output != "classes":
+        outputs.append(_shares(steps, scores, axis, bake))
+        ranks.append(4)
     graph.node.extend(_needed(steps.nodes, outputs))
     used = {name for node in graph.node for name in node.input}
     graph.initializer.extend(constant for constant in steps.constants if constant.name in used)
-    kinds = (ids_type, TensorProto.UINT8)
-    dims = [None, None, None]
+    kinds = (ids_type, TensorProto.UINT8, TensorProto.UINT8)
     _replace(
         graph.output,
-        [helper.make_tensor_value_info(n, k, dims) for n, k in zip(outputs, kinds, strict=False)],
+        [
+            helper.make_tensor_value_info(name, kind, [None] * rank)
+            for name, kind, rank in zip(outputs, kinds, ranks, strict=False)
+        ],
     )
 
 
@@ -262,6 +267,24 @@ def _winning(steps: _Steps, scores: str, axis: int, bake: Bake) -> str:
     best = steps.reduce_max(scores, axis, keepdims=1)
     powers = steps.add("Exp", steps.add("Sub", scores, best))
     return steps.add("Reciprocal", steps.reduce_sum(powers, axis))
+
+
+def _shares(steps: _Steps, scores: str, axis: int, bake: Bake) -> str:
+    """255 x probability of every class, uint8 (N, K, H, W); of one band its own."""
+    if bake.output != "logits":
+        shares = _as_bytes(steps, scores)
+        return shares if axis == 1 else steps.add("Transpose", shares, perm=[0, 3, 1, 2])
+    if axis == 1:  # before opset 13 a softmax is over the last axis alone
+        scores = steps.add("Transpose", scores, perm=[0, 2, 3, 1])
+    shares = _as_bytes(steps, steps.add("Softmax", scores, axis=3))
+    return steps.add("Transpose", shares, perm=[0, 3, 1, 2])
+
+
+def _as_bytes(steps: _Steps, shares: str) -> str:
+    from onnx import TensorProto
+
+    scaled = steps.add("Round", steps.add("Mul", shares, steps.constant(255, np.float32)))
+    return steps.add("Cast", scaled, to=TensorProto.UINT8)
 
 
 def _needed(nodes: Sequence[Any], outputs: Sequence[str]) -> list[Any]:

@@ -61,6 +61,7 @@ def baked_network(package: ModelPackage, bake: Bake, folder: Path) -> Network:
         dtype="uint8" if pixels else package.dtype,
         baked=True,
         confidence=bake.confidence,
+        probabilities=bake.probabilities,
         quantized=package.quantized,
     )
 

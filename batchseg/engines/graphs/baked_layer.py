@@ -13,7 +13,7 @@ from batchseg.models.package import Bake
 
 
 class Baked(paddle.nn.Layer):  # type: ignore[misc]  # paddle has no types
-    """Pixels to ids (N, H, W), and the confidence where asked for."""
+    """Pixels to ids (N, H, W), and the confidence and all probabilities where asked for."""
 
     def __init__(self, net: Any, bake: Bake, *, nhwc: bool) -> None:
         super().__init__()
@@ -63,6 +63,7 @@ class Steps(paddle.nn.Layer):  # type: ignore[misc]
         y = self._kept(y)
         if self.bake.output == "classes":
             return (y.squeeze(1) if y.ndim == 4 else y).astype("int32")
+        shares = y
         if self.bake.output == "sigmoid":
             scores = y.squeeze(self.score_axis)
             won = scores > self.bake.threshold
@@ -74,9 +75,19 @@ class Steps(paddle.nn.Layer):  # type: ignore[misc]
             small = 0 < y.shape[self.score_axis] <= 255
             ids = paddle.argmax(y, axis=self.score_axis, dtype="int32")
             ids = ids.astype("uint8") if small else ids
-            if not self.bake.confidence:
+            if not self.bake.confidence and not self.bake.probabilities:
                 return ids
             if self.bake.output == "logits":
-                y = paddle.nn.functional.softmax(y, axis=self.score_axis)
-            best = paddle.max(y, axis=self.score_axis)
-        return (ids, (best * 255.0 + 0.5).astype("uint8")) if self.bake.confidence else ids
+                shares = paddle.nn.functional.softmax(y, axis=self.score_axis)
+            best = paddle.max(shares, axis=self.score_axis) if self.bake.confidence else None
+        outputs = [ids]
+        if self.bake.confidence:
+            outputs.append(_as_bytes(best))
+        if self.bake.probabilities:
+            planes = _as_bytes(shares)
+            outputs.append(planes if self.score_axis == 1 else paddle.transpose(planes, [0, 3, 1, 2]))
+        return tuple(outputs) if len(outputs) > 1 else ids
+
+
+def _as_bytes(shares: Any) -> Any:
+    return (shares * 255.0 + 0.5).astype("uint8")

@@ -1,0 +1,85 @@
+"""`blend` and `overlap` against tile, halo and stride: what neighbouring tiles share."""
+
+from dataclasses import replace
+
+from batchseg.errors import ConfigError, ModelError
+from batchseg.job.alignment import USUAL_STRIDE
+from batchseg.job.recipe import Recipe
+from batchseg.job.settings import JobConfig
+from batchseg.models.package import ModelFacts, ModelPackage
+
+USUAL_SHARE = 1 / 8
+"""Of a tile that it shares with a neighbour, where the job does not say."""
+
+MOST_CLASSES = 255
+"""A probability is a byte: of more classes the best may round to nothing."""
+
+
+def check_blend(config: JobConfig, model: ModelPackage, facts: ModelFacts) -> None:
+    """Refuse to blend what has no probabilities.
+
+    Raises:
+        ConfigError: the job asks for numbers, or has too many classes.
+        ModelError: the network gives ids.
+    """
+    if config.blend == "none":
+        return
+    if facts.output == "values":
+        msg = f"{config.path}: blend: {config.blend} is for classes; with result: values leave it out"
+        raise ConfigError(msg)
+    if facts.output == "classes":
+        msg = (
+            f"{config.path}: blend: {config.blend}, but {model.network} has argmax inside and gives no "
+            f"scores; export it with --output_op softmax or none, or leave blend out"
+        )
+        raise ModelError(msg)
+    if (facts.class_count or 0) > MOST_CLASSES:
+        msg = f"{config.path}: blend: {facts.class_count} classes; up to {MOST_CLASSES} are blended"
+        raise ConfigError(msg)
+
+
+def with_blend(config: JobConfig, recipe: Recipe) -> Recipe:
+    """The recipe whose tiles overlap as the job says, beyond their halo.
+
+    Args:
+        config: the job.
+        recipe: with the tile and the halo that it will have, and nothing blended.
+
+    Raises:
+        ConfigError: the overlap does not fit the tile, or tiles would no longer line up; names one that does.
+    """
+    if config.blend == "none" or recipe.fit == "resize":
+        return recipe
+    stride = recipe.facts.stride or (USUAL_STRIDE if recipe.tile_size % USUAL_STRIDE == 0 else 2)
+    room = (recipe.tile_size - 2 * recipe.halo) // 4 // stride * stride
+    overlap = _overlap(config, recipe.tile_size, stride)
+    rim = overlap // 2
+    is_off = bool(overlap % 2 or (recipe.halo + rim) % stride) and (config.overlap is not None)
+    if rim > room or is_off or rim < 1:
+        raise ConfigError(_unfit(config, recipe, overlap, room, stride))
+    bake = recipe.bake and replace(recipe.bake, probabilities=True)
+    return replace(recipe, blend=config.blend, rim=rim, halo=recipe.halo + rim, bake=bake)
+
+
+def _overlap(config: JobConfig, tile_size: int, stride: int) -> int:
+    """In pixels: those that are named, or a share that lines up with the stride."""
+    if isinstance(config.overlap, int):
+        return config.overlap
+    wanted = tile_size * (config.overlap or USUAL_SHARE)
+    return 2 * stride * max(1, round(wanted / (2 * stride)))
+
+
+def _unfit(config: JobConfig, recipe: Recipe, overlap: int, room: int, stride: int) -> str:
+    core = recipe.tile_size - 2 * recipe.halo
+    if not room:
+        return (
+            f"{config.path}: blend: {config.blend}: a tile of {recipe.tile_size} less a halo of "
+            f"{recipe.halo} on each side leaves {core} pixels, which is too little to share; set tile_size: "
+            f"{-(-(2 * recipe.halo + 8 * stride) // stride) * stride}"
+        )
+    rim = min(room, max(stride, overlap // 2 // stride * stride))
+    return (
+        f"{config.path}: overlap: {overlap} pixels do not fit a tile of {recipe.tile_size} with a halo of "
+        f"{recipe.halo}: two tiles may share at most half of the {core} pixels that are left, in steps of "
+        f"{2 * stride} (twice the network's stride); set overlap: {2 * rim}"
+    )

@@ -1,0 +1,110 @@
+"""The zones between a scene's shards: every shard's strips added up, classified, and laid over the mosaic."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from batchseg.inputs.source import Scene
+from batchseg.job.recipe import Recipe
+from batchseg.output.cog import Piece
+from batchseg.output.fragments import as_geotiff
+from batchseg.output.layout import Layer
+from batchseg.pixels.grid import Window
+from batchseg.predict.blend import Axis, Strip, close, decide
+
+SUM_BYTES = 32 * 2**20
+"""Of the sums that are in memory at a time: long borders are closed part by part."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardStrips:
+    """A shard's part in its borders, read when it is asked for."""
+
+    core: Window
+    read: Callable[[], Sequence[Strip]]
+
+
+def seam_pieces(
+    scene: Scene, recipe: Recipe, shards: Sequence[ShardStrips], folder: Path
+) -> dict[Layer, list[Piece]]:
+    """Files of all zones between shards, which are to lie over those of the shards.
+
+    Zones between rows of shards hold the corners where four shards meet, and lie over those between columns.
+
+    Args:
+        scene: the source.
+        recipe: the pixel settings.
+        shards: those of the scene that have a valid pixel.
+        folder: exists; gets the files.
+
+    Raises:
+        OutputError: a shard's strips cannot be read.
+    """
+    pieces: dict[Layer, list[Piece]] = {"mask": []}
+    if recipe.confidence:
+        pieces["confidence"] = []
+    axes: tuple[Axis, Axis] = ("cols", "rows")
+    for axis in axes:
+        for window in _zones(scene, recipe, shards, axis):
+            found = decide(window, _closed(recipe, shards, axis, window), recipe)
+            pieces["mask"].append(_written(found.classes, window, folder, f"{axis}-mask"))
+            if recipe.confidence:
+                pieces["confidence"].append(_written(found.confidence, window, folder, f"{axis}-confidence"))
+    return pieces
+
+
+def _zones(scene: Scene, recipe: Recipe, shards: Sequence[ShardStrips], axis: Axis) -> Iterator[Window]:
+    """Windows of the zones of one axis, of bounded size."""
+    across, length = (scene.height, scene.width) if axis == "rows" else (scene.width, scene.height)
+    starts = {s.core.row_off if axis == "rows" else s.core.col_off for s in shards}
+    stops = {s.core.row_stop if axis == "rows" else s.core.col_stop for s in shards}
+    step = max(1, SUM_BYTES // (4 * _planes(recipe) * 2 * recipe.rim))
+    for border in sorted((starts | stops) - {0, across}):
+        first, last = border - recipe.rim, min(border + recipe.rim, across)
+        for start in range(0, length, step):
+            long = min(step, length - start)
+            yield (
+                Window(row_off=first, col_off=start, height=last - first, width=long)
+                if axis == "rows"
+                else Window(row_off=start, col_off=first, height=long, width=last - first)
+            )
+
+
+def _closed(recipe: Recipe, shards: Sequence[ShardStrips], axis: Axis, window: Window) -> NDArray[Any]:
+    """Sums of a part of a zone."""
+    rim = recipe.rim
+    around = Window(
+        row_off=window.row_off - rim,
+        col_off=window.col_off - rim,
+        height=window.height + 2 * rim,
+        width=window.width + 2 * rim,
+    )
+    strips = (
+        strip
+        for shard in shards
+        if shard.core.meets(around)
+        for strip in shard.read()
+        if strip.axis == axis and _is_of(strip, window) and strip.window.meets(window)
+    )
+    return close(strips, window, _planes(recipe), blend=recipe.blend, overlap=2 * recipe.rim)
+
+
+def _is_of(strip: Strip, window: Window) -> bool:
+    """Whether a strip is of the border whose zone this is a part of."""
+    if strip.axis == "rows":
+        return strip.window.row_off == window.row_off
+    return strip.window.col_off == window.col_off
+
+
+def _planes(recipe: Recipe) -> int:
+    return max(2, recipe.facts.class_count or 2)
+
+
+def _written(pixels: NDArray[Any], window: Window, folder: Path, name: str) -> Piece:
+    path = folder / f"seam-{name}-{window.row_off:08d}-{window.col_off:08d}.tif"
+    with as_geotiff(pixels, compress=None) as made:
+        path.write_bytes(bytes(made.read()))
+    return Piece(path=str(path), window=window)
