@@ -27,7 +27,7 @@ from batchseg.inputs.left_out import LeftOut
 from batchseg.inputs.listing import list_inputs
 from batchseg.inputs.scene_rows import some_sources
 from batchseg.job.alignment import check_alignment, is_aligned, misalignment, remedy
-from batchseg.job.blending import with_blend
+from batchseg.job.averaging import with_averaging
 from batchseg.job.recipe import Product, Recipe
 from batchseg.job.resolve import make_product, make_recipe, named_engine, tile_size, usual_tile_size
 from batchseg.job.settings import JobConfig
@@ -183,7 +183,7 @@ def _recipe_of(
         emit(Note(text=line))
 
     check_tiles(config, recipe, None if replace_all else state, say)
-    with_blend(config, recipe)  # what it refuses is told before anything is tried
+    with_averaging(config, recipe)  # what it refuses is told before anything is tried
     product = make_product(config, recipe)
     occasion = Occasion(
         sources=some_sources(listing, config),
@@ -197,7 +197,7 @@ def _recipe_of(
     recipe, choice = with_threshold(config, recipe, choice, before, occasion, stop=stop, say=say)
     if choice is not None and choice != kept and _is_truth_idle(config, choice):
         say("gate: truth is not looked at: there are no trials, and the model's own engine needs no proof")
-    recipe = with_blend(config, recipe)
+    recipe = with_averaging(config, recipe)
     if executor is not None and choice is not None:
         recipe, choice = _kept_with_output(config, recipe, choice)
     if not replace_all and choice is not None:

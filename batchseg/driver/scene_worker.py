@@ -26,7 +26,8 @@ from batchseg.pixels.own_values import check_values, may_contradict
 from batchseg.pixels.read import ShardPixels, read_shards
 from batchseg.pixels.usual_values import Reach, reach_of
 from batchseg.pixels.value_samples import sample_read
-from batchseg.predict.predictor import Answer, Predictor, Preparation
+from batchseg.predict.answer import Answer
+from batchseg.predict.predictor import Predictor, Preparation
 from batchseg.predict.stitch import ShardMask, Stitcher
 from batchseg.system import storage
 from batchseg.system.processes import (

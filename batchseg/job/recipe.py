@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import shapely
 
-from batchseg.job.settings import Blend, Fit, Interest, MaskNames, Photographs, Scale, Values
+from batchseg.job.settings import Augmentation, Blend, Fit, Interest, MaskNames, Photographs, Scale, Values
 from batchseg.models.package import (
     Bake,
     ClassInfo,
@@ -156,6 +156,8 @@ class Recipe:
     """Sources whose values cannot be meant are refused where they are read. It changes no pixel."""
     values: Values | None = None
     """How numbers are stored; None: the network tells classes."""
+    tta: Augmentation = "none"
+    """As what else each tile is shown."""
     blend: Blend = "none"
     """How the answers of neighbouring tiles are weighted where they overlap."""
     rim: int = 0
@@ -168,12 +170,20 @@ class Recipe:
 
     @property
     def answer(self) -> OutputKind:
-        """What comes out of the network that runs: the bare one's output, or ids."""
-        return "classes" if self.bake is not None else self.facts.output
+        """What a tile's answer holds: the bare network's output, ids of one that is baked, or means."""
+        return "classes" if self.bake is not None and self.tta == "none" else self.scores
+
+    @property
+    def scores(self) -> OutputKind:
+        """Of what kind the answer's scores are, if it has some: means of several views are probabilities."""
+        is_averaged = self.tta != "none" and self.facts.output == "logits"
+        return "probabilities" if is_averaged else self.facts.output
 
     @property
     def graph_confidence(self) -> bool:
         """Whether the network that runs gives confidences beside ids."""
+        if self.tta != "none":
+            return False
         return self.bake.confidence if self.bake is not None else self.model.confidence_output
 
     @property
@@ -221,6 +231,8 @@ class Recipe:
             more["threshold"] = self.model.threshold
         if self.values is not None:
             more |= self.values.settings()
+        if self.tta != "none":
+            more["tta"] = self.tta
         if self.rim:
             more["blend"] = [self.blend, 2 * self.rim]
         if self.model.output_name is not None:

@@ -8,7 +8,7 @@ from typing import Literal
 
 from batchseg.errors import ConfigError, ModelError
 from batchseg.job.alignment import USUAL_STRIDE, check_core, may_be_opened
-from batchseg.job.blending import check_blend
+from batchseg.job.averaging import check_averaging
 from batchseg.job.masks import masks_in_words
 from batchseg.job.numbers import check_numbers, class_count_of, sides
 from batchseg.job.recipe import Area, Criterion, Product, Recipe, RegionSettings, Ruleset, is_simple, spread
@@ -48,7 +48,7 @@ def make_recipe(
         ModelError: the model cannot give what the job asks for.
     """
     check_numbers(config, model, facts)
-    check_blend(config, model, facts)
+    check_averaging(config, model, facts)
     names = tuple(band for band in config.bands or () if isinstance(band, str))
     numbers = tuple(band for band in config.bands or () if isinstance(band, int))
     bands = numbers or tuple(range(1, (len(names) or facts.channels) + 1))

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from batchseg.job import schema_parts, schema_values
-from batchseg.job.settings import Blend, Fit
+from batchseg.job.settings import Augmentation, Blend, Fit
 from batchseg.models.package import EngineName, Precision
 
 LARGEST_TILE = 8192
@@ -52,6 +52,10 @@ class JobFile(schema_parts.Strict):
     overlap: Annotated[int, Field(gt=0)] | Annotated[float, Field(gt=0, lt=0.5)] | None = None
     """What two tiles share for `blend`, beyond their halos: pixels, or a share of the tile (below 0.5). An
     eighth of the tile if not set.
+    """
+    tta: Augmentation = "none"
+    """Test-time augmentation: show each tile mirrored (`flips`, 4 times the work of the network) or turned as
+    well (`d4`, 8 times), and average the probabilities.
     """
     scale: Literal["transforms", "metadata"] | schema_parts.Divide | schema_parts.Stretch = "transforms"
     """How raw values become the model's unit. `transforms`: as the model's Normalize says (it divides uint8
@@ -313,6 +317,10 @@ def _unsuited(job: JobFile) -> str | None:
         "halo": (
             job.fit == "resize" and job.halo not in ("auto", 0),
             "with fit: resize a photograph is one tile, without neighbours; leave it out",
+        ),
+        "tta": (
+            job.fit == "resize" and job.tta == "d4",
+            "images that are resized keep their sides only where they are mirrored; set tta: flips",
         ),
         "blend": (
             job.fit == "resize" and job.blend != "none",

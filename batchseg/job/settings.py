@@ -32,6 +32,9 @@ class Scale:
 Blend = Literal["none", "linear", "hann"]
 """How a tile's answer fades out towards its neighbour's: not at all, or by a ramp of that shape."""
 
+Augmentation = Literal["none", "flips", "d4"]
+"""What else a tile is shown as: mirrored (4 views), or turned as well (8)."""
+
 Resampling = Literal["none", "nearest", "bilinear", "cubic", "average"]
 
 
@@ -319,6 +322,7 @@ class JobConfig:
     """Refuse values that cannot be meant, by samples of the data."""
     values: Values | None = None
     """What the network gives are numbers; None: they tell classes."""
+    tta: Augmentation = "none"
     blend: Blend = "none"
     overlap: int | float | None = None
     """Pixels that neighbouring tiles share beyond the halo, or a share of the tile; None: an eighth of it."""

@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from batchseg.job.recipe import Recipe
+from batchseg.predict.answer import classify, winning_probability
 from batchseg.predict.crop_tiles import TileAt, cut, load_crops
 from batchseg.predict.fleet import Meeting
 from batchseg.predict.gate import Labels
 from batchseg.predict.predictor import Predictor, Preparation, load_predictor
 from batchseg.predict.probe import silence_stdout
-from batchseg.predict.stitch import classify, winning_probability
 from batchseg.predict.survey import paced, peak_bytes
 
 

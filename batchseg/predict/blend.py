@@ -219,7 +219,7 @@ def close(
 def decide(window: Window, sums: NDArray[np.uint32], recipe: Recipe) -> Decided:
     """Classes and confidence of complete sums (K, H, W). Of equal sums the first class wins, as in argmax."""
     dtype = np.dtype(recipe.mask_dtype)
-    if recipe.facts.output == "sigmoid":
+    if recipe.scores == "sigmoid":
         is_one = sums[1] > recipe.model.threshold * (255 * FULL**2)
         classes, best = is_one.astype(dtype), np.where(is_one, sums[1], sums[0])
     else:

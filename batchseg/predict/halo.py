@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from batchseg.engines.graphs.derive import can_open
 from batchseg.job.alignment import USUAL_STRIDE, may_be_opened
 from batchseg.job.recipe import Recipe
+from batchseg.predict.answer import classify, probabilities
 from batchseg.predict.gate import VALUE_TOLERANCE, Ids
 from batchseg.predict.samples import Sample
 from batchseg.predict.scores import Scorer, centre
-from batchseg.predict.stitch import classify, probabilities
 
 HALOS = (16, 32, 64, 96, 128, 256)
 """Pixels per side that are tried."""

@@ -14,9 +14,9 @@ from batchseg.models import resize
 from batchseg.pixels.fit import fill_values, out_of_scale
 from batchseg.pixels.grid import Shard, ShardGrid, Tile, TileGrid, Window, cut_tile
 from batchseg.pixels.photo.picture import Picture, bands_of
+from batchseg.predict.answer import Answer, classify, winning_probability
 from batchseg.predict.numbers import Stored, no_data, stored
-from batchseg.predict.predictor import Answer
-from batchseg.predict.stitch import Stitcher, classify, winning_probability
+from batchseg.predict.stitch import Stitcher
 
 Ids = NDArray[np.unsignedinteger[Any]]
 Bools = NDArray[np.bool_]
@@ -231,7 +231,7 @@ def _winners(
     if not recipe.confidence:
         return classes, None
     probability = best
-    if recipe.facts.output == "logits":
+    if recipe.scores == "logits":
         probability = np.zeros_like(best)
         is_own = scores.shape[-2:] != shape_hw
         # Interpolated a second time: to keep them is what there is no memory for.

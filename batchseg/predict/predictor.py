@@ -5,7 +5,7 @@ Tiles are scaled, normalised and laid out as the network takes them, unless its 
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,9 @@ from batchseg.job.alignment import other_tile
 from batchseg.job.recipe import Recipe, spread
 from batchseg.models import resize
 from batchseg.models.package import EngineName, Network, Precision
+from batchseg.predict.answer import Answer, shares_of
 from batchseg.predict.kept_network import kept_network
+from batchseg.predict.views import VIEWS, mean_of
 from batchseg.system.timing import Stint, Stopwatch
 
 BATCH_PIXELS, MOST_TILES = 512 * 512, 16
@@ -39,23 +41,13 @@ def usual_batch(recipe: Recipe) -> int:
     return max(1, min(MOST_TILES, fitting))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """What the network says of one tile less its halo: of what is kept of it."""
-
-    output: NDArray[Any]
-    """(H, W) ids, or (K, H, W) scores."""
-    confidence: NDArray[np.uint8] | None = None
-    """(H, W), 255 x probability of the winning class, where the graph gives it."""
-    probabilities: NDArray[np.uint8] | None = None
-    """(K, H, W), 255 x probability of every class, or of the one band, where the graph gives it."""
-
-
 class Predictor:
     """One network for one recipe. May be called from any thread, one call at a time."""
 
     def __init__(self, recipe: Recipe, session: Session, batch_size: int = 1, *, threads: int = 1) -> None:
         self._recipe, self._session = recipe, session
+        self._bare = replace(recipe, tta="none")
+        """What one view's answer is by."""
         self.threads = threads
         """That the engine uses: with one, the caller's own."""
         self.loading: tuple[Stint, ...] = ()
@@ -67,6 +59,9 @@ class Predictor:
         self._margin = 0 if recipe.fit == "resize" else recipe.halo - recipe.rim - cut
         self._fixed = recipe.model.batch is not None or recipe.device == "gpu"
         self._lock = threading.Lock()
+        self._views = VIEWS[recipe.tta]
+        layout = recipe.bake.layout if recipe.bake and recipe.bake.pixels == "uint8" else recipe.model.layout
+        self._axes = (1, 2) if layout == "NHWC" else (2, 3)
 
     def take_loading(self) -> tuple[Stint, ...]:
         """How it was loaded; nothing when asked again."""
@@ -85,10 +80,29 @@ class Predictor:
             StoppedError: the device has no memory for one tile.
         """
         with self._lock:
-            parts: list[Answer] = []
-            while len(parts) < len(batch):
-                parts += self._part(batch[len(parts) : len(parts) + self._largest])
-            return parts
+            if len(self._views) == 1:
+                return self._all(batch)
+            sums: list[NDArray[np.uint16]] = []
+            for view in self._views:
+                answers = self._all(np.ascontiguousarray(view.of(batch, self._axes)))
+                shares = [view.back(shares_of(answer, self._bare)) for answer in answers]
+                if not sums:
+                    sums = [np.zeros(one.shape, np.uint16) for one in shares]
+                for total, one in zip(sums, shares, strict=True):
+                    total += one
+            return [self._averaged(one) for one in sums]
+
+    def _averaged(self, sums: NDArray[np.uint16]) -> Answer:
+        """Of all views; a network of one band has one again."""
+        exact, shares = mean_of(sums, len(self._views))
+        own = slice(1, None) if self._recipe.facts.output == "sigmoid" else slice(None)
+        return Answer(output=exact[own], probabilities=shares[own])
+
+    def _all(self, batch: NDArray[Any]) -> list[Answer]:
+        parts: list[Answer] = []
+        while len(parts) < len(batch):
+            parts += self._part(batch[len(parts) : len(parts) + self._largest])
+        return parts
 
     def _part(self, batch: NDArray[Any]) -> list[Answer]:
         """Of a batch's first tiles as many as memory allows; what it refuses is halved, for good."""
@@ -113,7 +127,7 @@ class Predictor:
         return np.concatenate((part, filler))
 
     def _answer(self, outputs: list[NDArray[Any]], number: int) -> Answer:
-        recipe, output = self._recipe, outputs[0][number]
+        recipe, output = self._bare, outputs[0][number]
         if recipe.bake is not None or (recipe.graph_confidence and recipe.confidence):
             return self._classified(outputs, number)
         if recipe.answer == "classes":
@@ -128,7 +142,7 @@ class Predictor:
 
     def _classified(self, outputs: list[NDArray[Any]], number: int) -> Answer:
         """Of a graph that gives ids, then confidences and probabilities where the recipe asks for them."""
-        recipe, ids = self._recipe, outputs[0][number]
+        recipe, ids = self._bare, outputs[0][number]
         with_confidence = recipe.graph_confidence and recipe.confidence
         with_shares = recipe.bake is not None and recipe.bake.probabilities
         return Answer(

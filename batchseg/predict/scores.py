@@ -10,10 +10,10 @@ from batchseg.engines.base import Session, engine
 from batchseg.job.recipe import Recipe
 from batchseg.job.resolve import reference_engine
 from batchseg.job.settings import Scale
+from batchseg.predict.answer import classify, margin, winning_probability
 from batchseg.predict.gate import Ids, Labels
 from batchseg.predict.predictor import Predictor, Preparation, network_for
 from batchseg.predict.samples import Sample
-from batchseg.predict.stitch import classify, margin, winning_probability
 
 
 def reference_recipe(recipe: Recipe) -> Recipe:

@@ -14,6 +14,7 @@ import numpy as np
 from batchseg.engines.graphs.derive import is_own_size
 from batchseg.job.alignment import USUAL_STRIDE
 from batchseg.job.recipe import Recipe
+from batchseg.predict.answer import classify
 from batchseg.predict.crop_tiles import (
     TileAt,
     choose_tiles,
@@ -28,7 +29,6 @@ from batchseg.predict.gate import Labels
 from batchseg.predict.probe import silence_stdout
 from batchseg.predict.samples import Sample
 from batchseg.predict.scores import Scorer, centre
-from batchseg.predict.stitch import classify
 from batchseg.predict.tile_size import (
     Changes,
     TileFigure,

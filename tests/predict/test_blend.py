@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from batchseg.job.recipe import Recipe
 from batchseg.pixels.fit import tile_grid
 from batchseg.pixels.grid import ShardGrid, Tile, TileGrid, Window
+from batchseg.predict.answer import Answer, shares_of
 from batchseg.predict.blend import close, decide, ramp_of
-from batchseg.predict.predictor import Answer
-from batchseg.predict.stitch import ShardMask, Stitcher, shares_of
+from batchseg.predict.stitch import ShardMask, Stitcher
 
 properties = settings(deadline=None, max_examples=60)
 
@@ -76,9 +76,7 @@ def whole(grid: TileGrid, recipe: Recipe, valid: np.ndarray, seed: int) -> np.nd
             powers = np.exp(scores - scores.max(axis=0))
             shares = powers / powers.sum(axis=0)
         down = plain_weights(kept.row_off, kept.row_stop, (core.row_off, core.row_stop), grid.height, recipe)
-        across = plain_weights(
-            kept.col_off, kept.col_stop, (core.col_off, core.col_stop), grid.width, recipe
-        )
+        across = plain_weights(kept.col_off, kept.col_stop, (core.col_off, core.col_stop), grid.width, recipe)
         sums[(slice(None), *at)] += shares * down[:, None] * across
     return sums
 

@@ -5,10 +5,10 @@ import pytest
 from factories import make_recipe
 
 from batchseg.job.settings import Gate, Values
+from batchseg.predict.answer import classify, margin, probabilities
 from batchseg.predict.gate import Labels, agreement, shortfall
 from batchseg.predict.halo import _numbers_compared
 from batchseg.predict.numbers import HIGHEST, divided, has_data, no_data, real, stored
-from batchseg.predict.stitch import classify, margin, probabilities
 
 FLOATS = Values()
 STEPS = Values(dtype="uint16", scale=0.5, offset=-10.0)

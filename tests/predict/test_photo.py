@@ -19,9 +19,10 @@ from batchseg.pixels.grid import ShardGrid, cut_tile
 from batchseg.pixels.photo.decode import decode
 from batchseg.pixels.read import read_shards
 from batchseg.predict import photo
+from batchseg.predict.answer import Answer, classify, winning_probability
 from batchseg.predict.photo import Fitting, answer_bytes, census, restore
-from batchseg.predict.predictor import Answer, Preparation
-from batchseg.predict.stitch import Stitcher, classify, winning_probability
+from batchseg.predict.predictor import Preparation
+from batchseg.predict.stitch import Stitcher
 
 properties = settings(deadline=None, max_examples=25)
 SIZES = st.one_of(

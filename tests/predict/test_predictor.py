@@ -16,8 +16,8 @@ from batchseg.job.resolve import make_recipe as recipe_of
 from batchseg.job.settings import Scale
 from batchseg.models.package import Bake, Normalize
 from batchseg.models.reading import read_model
+from batchseg.predict.answer import classify, winning_probability
 from batchseg.predict.predictor import Predictor, Preparation, load_predictor, usual_batch
-from batchseg.predict.stitch import classify, winning_probability
 
 KEPT = (slice(3, -3), slice(3, -3))
 """Of a tile with the factories' halo."""

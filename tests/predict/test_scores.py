@@ -12,8 +12,8 @@ from batchseg.engines.base import engine
 from batchseg.job.recipe import Quantized
 from batchseg.models.package import Bake
 from batchseg.predict import scores
+from batchseg.predict.answer import winning_probability
 from batchseg.predict.scores import Scorer, centre, mosaic, reference_recipe
-from batchseg.predict.stitch import winning_probability
 
 
 def test_the_reference_is_the_models_own_engine_and_nothing_else() -> None:

@@ -8,8 +8,8 @@ from strategies import shard_grids
 from batchseg.errors import ModelError
 from batchseg.pixels.fit import tile_grid
 from batchseg.pixels.grid import ShardGrid
-from batchseg.predict.predictor import Answer
-from batchseg.predict.stitch import Stitcher, classify, margin, probabilities, winning_probability
+from batchseg.predict.answer import Answer, classify, margin, probabilities, winning_probability
+from batchseg.predict.stitch import Stitcher
 
 properties = settings(deadline=None, max_examples=40)
 

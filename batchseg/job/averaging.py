@@ -1,11 +1,11 @@
-"""`blend` and `overlap` against tile, halo and stride: what neighbouring tiles share."""
+"""`blend`, `overlap` and `tta`: what of it a network allows, and how tiles overlap for it."""
 
 from dataclasses import replace
 
 from batchseg.errors import ConfigError, ModelError
 from batchseg.job.alignment import USUAL_STRIDE
 from batchseg.job.recipe import Recipe
-from batchseg.job.settings import JobConfig
+from batchseg.job.settings import Augmentation, JobConfig
 from batchseg.models.package import ModelFacts, ModelPackage
 
 USUAL_SHARE = 1 / 8
@@ -15,31 +15,39 @@ MOST_CLASSES = 255
 """A probability is a byte: of more classes the best may round to nothing."""
 
 
-def check_blend(config: JobConfig, model: ModelPackage, facts: ModelFacts) -> None:
-    """Refuse to blend what has no probabilities.
+VIEWS: dict[Augmentation, int] = {"none": 1, "flips": 4, "d4": 8}
+"""How often the network sees each tile."""
+
+
+def check_averaging(config: JobConfig, model: ModelPackage, facts: ModelFacts) -> None:
+    """Refuse to average what has no probabilities.
 
     Raises:
         ConfigError: the job asks for numbers, or has too many classes.
         ModelError: the network gives ids.
     """
-    if config.blend == "none":
+    if config.blend != "none":
+        key, asked = "blend", f"blend: {config.blend}"
+    elif config.tta != "none":
+        key, asked = "tta", f"tta: {config.tta}"
+    else:
         return
     if facts.output == "values":
-        msg = f"{config.path}: blend: {config.blend} is for classes; with result: values leave it out"
+        msg = f"{config.path}: {asked} is for classes; with result: values leave it out"
         raise ConfigError(msg)
     if facts.output == "classes":
         msg = (
-            f"{config.path}: blend: {config.blend}, but {model.network} has argmax inside and gives no "
-            f"scores; export it with --output_op softmax or none, or leave blend out"
+            f"{config.path}: {asked}, but {model.network} has argmax inside and gives no scores; export it "
+            f"with --output_op softmax or none, or leave {key} out"
         )
         raise ModelError(msg)
     if (facts.class_count or 0) > MOST_CLASSES:
-        msg = f"{config.path}: blend: {facts.class_count} classes; up to {MOST_CLASSES} are blended"
+        msg = f"{config.path}: {asked}: the model has {facts.class_count} classes, {MOST_CLASSES} at most go"
         raise ConfigError(msg)
 
 
-def with_blend(config: JobConfig, recipe: Recipe) -> Recipe:
-    """The recipe whose tiles overlap as the job says, beyond their halo.
+def with_averaging(config: JobConfig, recipe: Recipe) -> Recipe:
+    """The recipe whose tiles are seen as often, and overlap as far beyond their halo, as the job says.
 
     Args:
         config: the job.
@@ -48,8 +56,15 @@ def with_blend(config: JobConfig, recipe: Recipe) -> Recipe:
     Raises:
         ConfigError: the overlap does not fit the tile, or tiles would no longer line up; names one that does.
     """
-    if config.blend == "none" or recipe.fit == "resize":
+    if (config.blend, config.tta) == ("none", "none"):
         return recipe
+    bake = recipe.bake and replace(recipe.bake, probabilities=True)
+    facts = replace(recipe.facts, seconds_per_tile=VIEWS[config.tta] * recipe.facts.seconds_per_tile)
+    recipe = replace(recipe, bake=bake, facts=facts, tta=config.tta)
+    return recipe if config.blend == "none" else _overlapping(config, recipe)
+
+
+def _overlapping(config: JobConfig, recipe: Recipe) -> Recipe:
     stride = recipe.facts.stride or (USUAL_STRIDE if recipe.tile_size % USUAL_STRIDE == 0 else 2)
     room = (recipe.tile_size - 2 * recipe.halo) // 4 // stride * stride
     overlap = _overlap(config, recipe.tile_size, stride)
@@ -57,8 +72,7 @@ def with_blend(config: JobConfig, recipe: Recipe) -> Recipe:
     is_off = bool(overlap % 2 or (recipe.halo + rim) % stride) and (config.overlap is not None)
     if rim > room or is_off or rim < 1:
         raise ConfigError(_unfit(config, recipe, overlap, room, stride))
-    bake = recipe.bake and replace(recipe.bake, probabilities=True)
-    return replace(recipe, blend=config.blend, rim=rim, halo=recipe.halo + rim, bake=bake)
+    return replace(recipe, blend=config.blend, rim=rim, halo=recipe.halo + rim)
 
 
 def _overlap(config: JobConfig, tile_size: int, stride: int) -> int:
