@@ -28,6 +28,7 @@ from batchseg.inputs.listing import list_inputs
 from batchseg.inputs.scene_rows import some_sources
 from batchseg.job.alignment import check_alignment, is_aligned, misalignment, remedy
 from batchseg.job.averaging import with_averaging
+from batchseg.job.decisions import with_decisions
 from batchseg.job.recipe import Product, Recipe
 from batchseg.job.resolve import make_product, make_recipe, named_engine, tile_size, usual_tile_size
 from batchseg.job.settings import JobConfig
@@ -184,7 +185,7 @@ def _recipe_of(
 
     check_tiles(config, recipe, None if replace_all else state, say)
     with_averaging(config, recipe)  # what it refuses is told before anything is tried
-    product = make_product(config, recipe)
+    product = make_product(config, with_decisions(config, recipe))
     occasion = Occasion(
         sources=some_sources(listing, config),
         count=listing.num_rows,
@@ -197,7 +198,7 @@ def _recipe_of(
     recipe, choice = with_threshold(config, recipe, choice, before, occasion, stop=stop, say=say)
     if choice is not None and choice != kept and _is_truth_idle(config, choice):
         say("gate: truth is not looked at: there are no trials, and the model's own engine needs no proof")
-    recipe = with_averaging(config, recipe)
+    recipe = with_averaging(config, with_decisions(config, recipe))
     if executor is not None and choice is not None:
         recipe, choice = _kept_with_output(config, recipe, choice)
     if not replace_all and choice is not None:

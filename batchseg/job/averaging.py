@@ -1,4 +1,4 @@
-"""`blend`, `overlap` and `tta`: what of it a network allows, and how tiles overlap for it."""
+"""Keys that need a network's scores, and how tiles overlap and are seen for `blend` and `tta`."""
 
 from dataclasses import replace
 
@@ -19,19 +19,17 @@ VIEWS: dict[Augmentation, int] = {"none": 1, "flips": 4, "d4": 8}
 """How often the network sees each tile."""
 
 
-def check_averaging(config: JobConfig, model: ModelPackage, facts: ModelFacts) -> None:
-    """Refuse to average what has no probabilities.
+def check_scores(config: JobConfig, model: ModelPackage, facts: ModelFacts) -> None:
+    """Refuse what needs probabilities of a network that gives none.
 
     Raises:
         ConfigError: the job asks for numbers, or has too many classes.
         ModelError: the network gives ids.
     """
-    if config.blend != "none":
-        key, asked = "blend", f"blend: {config.blend}"
-    elif config.tta != "none":
-        key, asked = "tta", f"tta: {config.tta}"
-    else:
+    key = next(iter(_asked(config)), None)
+    if key is None:
         return
+    asked = f"{key}: {_asked(config)[key]}"
     if facts.output == "values":
         msg = f"{config.path}: {asked} is for classes; with result: values leave it out"
         raise ConfigError(msg)
@@ -46,6 +44,18 @@ def check_averaging(config: JobConfig, model: ModelPackage, facts: ModelFacts) -
         raise ConfigError(msg)
 
 
+def _asked(config: JobConfig) -> dict[str, str]:
+    """Keys of the job that need scores, as they are written."""
+    keys = {
+        "blend": config.blend if config.blend != "none" else "",
+        "tta": config.tta if config.tta != "none" else "",
+        "probabilities": "true" if config.probabilities else "",
+        "threshold": "..." if config.threshold else "",
+        "ignore_below": f"{config.ignore_below:g}" if config.ignore_below is not None else "",
+    }
+    return {key: words for key, words in keys.items() if words}
+
+
 def with_averaging(config: JobConfig, recipe: Recipe) -> Recipe:
     """The recipe whose tiles are seen as often, and overlap as far beyond their halo, as the job says.
 
@@ -56,7 +66,7 @@ def with_averaging(config: JobConfig, recipe: Recipe) -> Recipe:
     Raises:
         ConfigError: the overlap does not fit the tile, or tiles would no longer line up; names one that does.
     """
-    if (config.blend, config.tta) == ("none", "none"):
+    if not _asked(config):
         return recipe
     bake = recipe.bake and replace(recipe.bake, probabilities=True)
     facts = replace(recipe.facts, seconds_per_tile=VIEWS[config.tta] * recipe.facts.seconds_per_tile)

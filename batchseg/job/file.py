@@ -144,6 +144,9 @@ def _to_config(job: JobFile, name: str, folder: Path) -> JobConfig:
         "gate": _gate(job.gate, folder),
         "tile_size": None if job.tile_size == "auto" else job.tile_size,
         "halo": None if job.halo == "auto" else job.halo,
+        "probabilities": tuple(job.probabilities)
+        if isinstance(job.probabilities, list)
+        else job.probabilities,
         "executor": _executor(job),
         "output": absolute(job.output, folder).rstrip("/"),
         "bands": None if job.bands is None else tuple(job.bands),

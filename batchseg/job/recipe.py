@@ -158,6 +158,14 @@ class Recipe:
     """How numbers are stored; None: the network tells classes."""
     tta: Augmentation = "none"
     """As what else each tile is shown."""
+    thresholds: tuple[int, ...] = ()
+    """255 x the least probability of each class by which it can win; empty: none has one."""
+    ignore_below: int = 0
+    """255 x the probability below which the best class does not count."""
+    unknown: int | None = None
+    """The class of pixels of which none of the model's classes is told; None: there is none."""
+    probabilities: tuple[int, ...] = ()
+    """Ids of the classes whose probabilities are written."""
     blend: Blend = "none"
     """How the answers of neighbouring tiles are weighted where they overlap."""
     rim: int = 0
@@ -205,7 +213,8 @@ class Recipe:
     def layer_bytes(self) -> int:
         """Of a pixel, in all rasters that are made of a source."""
         values = 0 if self.values is None else self.values.itemsize
-        return (1 if self.mask_dtype == "uint8" else 2) + self.confidence + values
+        shares = len(self.probabilities)
+        return (1 if self.mask_dtype == "uint8" else 2) + self.confidence + values + shares
 
     def settings(self) -> dict[str, Any]:
         """The pixel settings in words, as they are recorded and compared."""
@@ -233,6 +242,12 @@ class Recipe:
             more |= self.values.settings()
         if self.tta != "none":
             more["tta"] = self.tta
+        if self.thresholds:
+            more["thresholds"] = list(self.thresholds)
+        if self.unknown is not None:
+            more["ignore_below"] = self.ignore_below
+        if self.probabilities:
+            more["probabilities"] = list(self.probabilities)
         if self.rim:
             more["blend"] = [self.blend, 2 * self.rim]
         if self.model.output_name is not None:

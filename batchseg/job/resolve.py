@@ -8,7 +8,7 @@ from typing import Literal
 
 from batchseg.errors import ConfigError, ModelError
 from batchseg.job.alignment import USUAL_STRIDE, check_core, may_be_opened
-from batchseg.job.averaging import check_averaging
+from batchseg.job.averaging import check_scores
 from batchseg.job.masks import masks_in_words
 from batchseg.job.numbers import check_numbers, class_count_of, sides
 from batchseg.job.recipe import Area, Criterion, Product, Recipe, RegionSettings, Ruleset, is_simple, spread
@@ -27,6 +27,9 @@ from batchseg.models.package import (
 )
 
 DEFAULT_TILE_SIZE = 512
+
+UNKNOWN = ClassInfo(name="unknown", color="#808080")
+"""The class of pixels of which none of the model's is told."""
 
 LARGEST_SIDE = LARGEST_TILE
 """Of what a Resize makes of a tile, too: beyond, one tile of float32 takes gigabytes."""
@@ -48,7 +51,7 @@ def make_recipe(
         ModelError: the model cannot give what the job asks for.
     """
     check_numbers(config, model, facts)
-    check_averaging(config, model, facts)
+    check_scores(config, model, facts)
     names = tuple(band for band in config.bands or () if isinstance(band, str))
     numbers = tuple(band for band in config.bands or () if isinstance(band, int))
     bands = numbers or tuple(range(1, (len(names) or facts.channels) + 1))
@@ -287,7 +290,7 @@ def region_settings(options: RegionOptions | None, classes: Sequence[ClassInfo])
     """
     if options is None:
         return None
-    chosen = _class_ids("regions: classes", options.classes or (), classes)
+    chosen = class_ids("regions: classes", options.classes or (), classes)
     return RegionSettings(
         min_area=options.min_area,
         simplify=options.simplify,
@@ -318,7 +321,7 @@ def _criterion(
     rule: Rule, options: Photographs, classes: Sequence[ClassInfo], regions: RegionSettings | None
 ) -> Criterion:
     where = f"rules: {rule.name}"
-    chosen = _class_ids(f"{where}: class", rule.classes or (), classes)
+    chosen = class_ids(f"{where}: class", rule.classes or (), classes)
     recorded = None if regions is None else regions.classes
     without = [c for c in chosen if (c == 0 if recorded is None else c not in recorded)]
     if without:
@@ -342,7 +345,7 @@ def _criterion(
     )
 
 
-def _class_ids(where: str, wanted: Sequence[str | int], classes: Sequence[ClassInfo]) -> tuple[int, ...]:
+def class_ids(where: str, wanted: Sequence[str | int], classes: Sequence[ClassInfo]) -> tuple[int, ...]:
     """Ids of names and ids, ascending, each once; `where` is the key that holds them."""
     names = {info.name: number for number, info in enumerate(classes)}
     unknown = [c for c in wanted if isinstance(c, str) and c not in names]
@@ -363,6 +366,8 @@ def _class_ids(where: str, wanted: Sequence[str | int], classes: Sequence[ClassI
 def make_product(config: JobConfig, recipe: Recipe) -> Product:
     """Raises ConfigError where the job's regions or rules name a class that is not there."""
     named = classes(config, recipe)
+    if recipe.unknown is not None:
+        named = (*named[: recipe.unknown], UNKNOWN)
     regions, photographs = region_settings(config.regions, named), config.photographs
     return Product(
         classes=named,
@@ -381,7 +386,7 @@ def classes(config: JobConfig, recipe: Recipe) -> tuple[ClassInfo, ...]:
         return config.classes
     if recipe.values is not None:
         return sides(config)
-    if recipe.model.classes and len(recipe.model.classes) >= (recipe.class_count or 0):
+    count = recipe.facts.class_count or recipe.class_count or 0
+    if recipe.model.classes and len(recipe.model.classes) >= count:
         return recipe.model.classes
-    count = recipe.class_count or 0
     return tuple(ClassInfo(name=f"class {i}", color=PALETTE[i % len(PALETTE)]) for i in range(count))

@@ -53,6 +53,18 @@ class JobFile(schema_parts.Strict):
     """What two tiles share for `blend`, beyond their halos: pixels, or a share of the tile (below 0.5). An
     eighth of the tile if not set.
     """
+    probabilities: bool | Annotated[list[str | int], Field(min_length=1)] = False
+    """Write [a COG of the probabilities](outputs.md#probabilities) of all classes, or of those that are
+    named: a band per class, 1..255 for 0..1, 0 without data.
+    """
+    threshold: dict[str | int, Annotated[schema_parts.Number, Field(gt=0, le=1)]] = Field(
+        default_factory=dict
+    )
+    """The least probability by which a class wins, by its name: `{water: 0.7}`. Where it stays below, the
+    best of the other classes is taken. A model of one band has `model: {threshold: 0.5}`.
+    """
+    ignore_below: Annotated[schema_parts.Number, Field(gt=0, lt=1)] | None = None
+    """Pixels whose best class is less probable become class `unknown`, whose id follows the model's own."""
     tta: Augmentation = "none"
     """Test-time augmentation: show each tile mirrored (`flips`, 4 times the work of the network) or turned as
     well (`d4`, 8 times), and average the probabilities.
@@ -317,6 +329,18 @@ def _unsuited(job: JobFile) -> str | None:
         "halo": (
             job.fit == "resize" and job.halo not in ("auto", 0),
             "with fit: resize a photograph is one tile, without neighbours; leave it out",
+        ),
+        "probabilities": (
+            job.probabilities is not False,
+            "of photographs the winner's is kept: set confidence: true",
+        ),
+        "threshold": (
+            bool(job.threshold) and job.fit == "resize",
+            "images that are resized are classified as they are; leave it out",
+        ),
+        "ignore_below": (
+            job.ignore_below is not None and job.fit == "resize",
+            "images that are resized are classified as they are; leave it out",
         ),
         "tta": (
             job.fit == "resize" and job.tta == "d4",

@@ -322,6 +322,12 @@ class JobConfig:
     """Refuse values that cannot be meant, by samples of the data."""
     values: Values | None = None
     """What the network gives are numbers; None: they tell classes."""
+    threshold: Mapping[str | int, float] = field(default_factory=dict)
+    """By the name or id of a class: the probability that it needs to win."""
+    ignore_below: float | None = None
+    """The probability that the best class needs, or the pixel is unknown."""
+    probabilities: bool | tuple[str | int, ...] = False
+    """Which classes' probabilities are written; True: all."""
     tta: Augmentation = "none"
     blend: Blend = "none"
     overlap: int | float | None = None

@@ -44,23 +44,33 @@ def vrt_of(
     """A VRT of the whole scene as XML text; what no piece covers is nodata."""
     root = Element("VRTDataset", rasterXSize=str(scene.width), rasterYSize=str(scene.height))
     _add_georeference(root, scene.georeference)
-    band = SubElement(root, "VRTRasterBand", dataType=_data_type(layer, recipe), band="1")
-    if layer == "values" and recipe.values is not None:
-        _add_numbers(band, recipe.values)
-    elif layer == "mask":
-        SubElement(band, "Description").text = "class"
-        SubElement(band, "NoDataValue").text = str(recipe.mask_nodata)
-        _add_classes(root, band, product.classes)
-    else:
-        SubElement(band, "Description").text = "probability of the winning class, 255 = 1"
-        SubElement(band, "NoDataValue").text = "0"
-    for path in levels:
-        overview = SubElement(band, "Overview")
-        SubElement(overview, "SourceFilename", relativeToVRT="0").text = str(path)
-        SubElement(overview, "SourceBand").text = "1"
-    for piece in pieces:
-        _add_piece(band, piece)
+    for number in range(1, 1 + (len(recipe.probabilities) if layer == "probabilities" else 1)):
+        band = SubElement(root, "VRTRasterBand", dataType=_data_type(layer, recipe), band=str(number))
+        if layer == "values" and recipe.values is not None:
+            _add_numbers(band, recipe.values)
+        elif layer == "mask":
+            SubElement(band, "Description").text = "class"
+            SubElement(band, "NoDataValue").text = str(recipe.mask_nodata)
+            _add_classes(root, band, product.classes)
+        else:
+            SubElement(band, "Description").text = _of_what(layer, number, recipe, product)
+            SubElement(band, "NoDataValue").text = "0"
+        for path in levels:
+            overview = SubElement(band, "Overview")
+            SubElement(overview, "SourceFilename", relativeToVRT="0").text = str(path)
+            SubElement(overview, "SourceBand").text = str(number)
+        for piece in pieces:
+            _add_piece(band, piece, number)
     return ElementTree.tostring(root, encoding="unicode")
+
+
+def _of_what(layer: str, number: int, recipe: Recipe, product: Product) -> str:
+    """A band of probabilities in words."""
+    if layer == "confidence":
+        return "probability of the winning class, 255 = 1"
+    class_id = recipe.probabilities[number - 1]
+    names = product.class_names
+    return f"probability of {names[class_id] if class_id < len(names) else class_id}, 255 = 1"
 
 
 def _data_type(layer: str, recipe: Recipe) -> str:
@@ -120,14 +130,14 @@ def _add_classes(root: Element, band: Element, classes: tuple[ClassInfo, ...]) -
     add_class_table(band, classes)
 
 
-def _add_piece(band: Element, piece: Piece) -> None:
+def _add_piece(band: Element, piece: Piece, number: int) -> None:
     window = piece.window
     size = {"xSize": str(window.width), "ySize": str(window.height)}
     source = SubElement(band, "SimpleSource")
     # The first image of a GeoTIFF, in the words of that driver alone: any other, a VRT's say, would read
     # whatever files the piece names.
     SubElement(source, "SourceFilename", relativeToVRT="0").text = f"GTIFF_DIR:1:{piece.path}"
-    SubElement(source, "SourceBand").text = "1"
+    SubElement(source, "SourceBand").text = str(number)
     # With them GDAL opens a piece only when it is read: a scene may have thousands.
     SubElement(
         source,

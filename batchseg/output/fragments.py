@@ -21,7 +21,7 @@ from batchseg.predict.stitch import ShardMask
 from batchseg.system import listing, storage
 from batchseg.system.location import Location
 
-LAYERS: tuple[layout.Layer, ...] = ("mask", "confidence", "values")
+LAYERS: tuple[layout.Layer, ...] = ("mask", "confidence", "values", "probabilities")
 
 _DIGEST = re.compile("[0-9a-f]{16}")
 """A scene's folder, by `digest`."""
@@ -127,18 +127,19 @@ def shard_record(
 
 @contextlib.contextmanager
 def as_geotiff(array: NDArray[Any], *, compress: str | None) -> Iterator[MemoryFile]:
-    """A GeoTIFF in memory, of one band without a place; its `name` is what GDAL opens.
+    """A GeoTIFF in memory, without a place; its `name` is what GDAL opens.
 
     Args:
-        array: (H, W).
+        array: (H, W), or (N, H, W) of several bands.
         compress: zstd is done at its fastest: 0.1 s for 22 megapixels of mask, and read back once.
     """
-    height, width = array.shape
+    bands = array if array.ndim == 3 else array[None]
+    count, height, width = bands.shape
     profile: dict[str, Any] = {
         "driver": "GTiff",
         "height": height,
         "width": width,
-        "count": 1,
+        "count": count,
         "dtype": array.dtype,
         "tiled": True,
         "blockxsize": 256,
@@ -150,7 +151,7 @@ def as_geotiff(array: NDArray[Any], *, compress: str | None) -> Iterator[MemoryF
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             with memory.open(**profile) as dataset:
-                dataset.write(array, 1)
+                dataset.write(bands)
         yield memory
 
 

@@ -3,6 +3,7 @@
     masks/<name>.tif                                a scene's mask; .png too for photographs
     confidence/<name>.tif                           the same, where the job says `confidence`
     values/<name>.tif                               the same, where it says `result: values`
+    probabilities/<name>.tif                        the same, where it says `probabilities`: a band per class
     annotations/crs=<code>/scene-<digest>.parquet   regions of one scene
     annotations/crs=<code>/part-<digest>.parquet    regions of many sources; crs=none of photographs
     items/items.parquet                             one row per source
@@ -35,17 +36,24 @@ from batchseg.system.location import Location, misplaced, shortened
 if TYPE_CHECKING:
     from batchseg.job.recipe import Recipe
 
-Layer = Literal["mask", "confidence", "values"]
-"""Which raster of a source: the class of each pixel, how sure the model is of it, or the model's numbers."""
+Layer = Literal["mask", "confidence", "values", "probabilities"]
+"""Which raster of a source: the class of each pixel, how sure the model is of it, the model's numbers, or how
+probable it takes each class for."""
 
 MASKS, CONFIDENCE, VALUES, ANNOTATIONS = "masks", "confidence", "values", "annotations"
-RASTERS = (MASKS, CONFIDENCE, VALUES)
+PROBABILITIES = "probabilities"
+RASTERS = (MASKS, CONFIDENCE, VALUES, PROBABILITIES)
 RESULTS = (*RASTERS, ANNOTATIONS)
 """Folders of the files that the ledger records."""
 
 ITEMS_TABLE = "items/items.parquet"
 
-_FOLDERS: dict[Layer, str] = {"mask": MASKS, "confidence": CONFIDENCE, "values": VALUES}
+_FOLDERS: dict[Layer, str] = {
+    "mask": MASKS,
+    "confidence": CONFIDENCE,
+    "values": VALUES,
+    "probabilities": PROBABILITIES,
+}
 _OWN = RECORDS
 _SCRATCH = "scratch"
 _NETWORKS = "networks"
@@ -57,6 +65,7 @@ def layers_of(recipe: Recipe) -> tuple[Layer, ...]:
         "mask": recipe.has_mask,
         "confidence": recipe.confidence,
         "values": recipe.values is not None,
+        "probabilities": bool(recipe.probabilities),
     }
     return tuple(layer for layer, is_made in asked.items() if is_made)
 

@@ -29,7 +29,7 @@ STRIP_PIXELS = 4 * 2**20
 Pixels = NDArray[Any]
 
 Look = Callable[[int, Pixels], None]
-"""Sees a strip: its first row, and (rows, width) pixels."""
+"""Sees a strip: its first row, and (rows, width) pixels; (bands, rows, width) of several bands."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +100,13 @@ def _most_frequent(four: tuple[Pixels, Pixels, Pixels, Pixels], nodata: int) -> 
     return half
 
 
+def halve_probabilities(values: Pixels) -> Pixels:
+    """The mean of each 2 x 2 pixels of every band, (N, H, W) or (H, W), without those that are 0."""
+    if values.ndim == 2:
+        return halve_confidence(values)
+    return np.stack([halve_confidence(band) for band in values])
+
+
 def halve_confidence(values: Pixels, nodata: int = 0) -> Pixels:
     """The mean of each 2 x 2 pixels, rounded, without those that are nodata.
 
@@ -132,7 +139,7 @@ def make_levels(
     """Write the levels of a mosaic as files.
 
     Args:
-        mosaic: what rasterio opens, of one band.
+        mosaic: what rasterio opens.
         folder: where the files go.
         name: how they begin.
         halve: from a strip to one of half its height and width.
@@ -161,7 +168,8 @@ def _make_levels(
             height, width = (full.height + 1) // 2, (full.width + 1) // 2
             path = folder / f"{name}-{len(levels) + 1}.tif"
             checksums.append(0)
-            with rasterio.open(path, "w", **_profile(height, width, full.dtypes[0])) as target:
+            profile = _profile(full.count, height, width, full.dtypes[0])
+            with rasterio.open(path, "w", **profile) as target:
                 for row_off, strip in _strips(full):
                     if not levels:
                         checksums[0] = _crc(strip, checksums[0])
@@ -169,7 +177,8 @@ def _make_levels(
                             look(row_off, strip)
                     half = halve(strip)
                     checksums[-1] = _crc(half, checksums[-1])
-                    target.write(half, 1, window=RasterioWindow(0, row_off // 2, width, len(half)))
+                    bands = half if half.ndim == 3 else half[None]
+                    target.write(bands, window=RasterioWindow(0, row_off // 2, width, bands.shape[1]))
         levels.append(path)
         source = str(path)
 
@@ -235,18 +244,20 @@ def _behind(look: Look) -> Iterator[Look]:
 
 
 def _strips(dataset: rasterio.DatasetReader) -> Iterator[tuple[int, Pixels]]:
-    rows = max(2, min(2 * BLOCK, STRIP_PIXELS // dataset.width) // 64 * 64)  # even: no pair of rows is cut
+    most = STRIP_PIXELS // (dataset.width * dataset.count)
+    rows = max(2, min(2 * BLOCK, most) // 64 * 64)  # even: no pair of rows is cut
     for row_off in range(0, dataset.height, rows):
         height = min(rows, dataset.height - row_off)
-        yield row_off, dataset.read(1, window=RasterioWindow(0, row_off, dataset.width, height))
+        strip = dataset.read(window=RasterioWindow(0, row_off, dataset.width, height))
+        yield row_off, strip[0] if dataset.count == 1 else strip
 
 
-def _profile(height: int, width: int, dtype: str) -> dict[str, Any]:
+def _profile(count: int, height: int, width: int, dtype: str) -> dict[str, Any]:
     return {
         "driver": "GTiff",
         "height": height,
         "width": width,
-        "count": 1,
+        "count": count,
         "dtype": dtype,
         "compress": "zstd",
         "zstd_level": 1,

@@ -34,7 +34,7 @@ from batchseg.output.overviews import (
     Pixels,
     find_damage,
     halve_classes,
-    halve_confidence,
+    halve_probabilities,
     look_at,
     make_levels,
 )
@@ -239,7 +239,7 @@ def _check_layers(output: str, done: SceneRecord) -> None:
 def _halving(recipe: Recipe, layer: Layer) -> Callable[[Pixels], Pixels]:
     if layer == "values":
         return halve_values
-    return partial(halve_classes, nodata=recipe.mask_nodata) if layer == "mask" else halve_confidence
+    return partial(halve_classes, nodata=recipe.mask_nodata) if layer == "mask" else halve_probabilities
 
 
 def _done_record(scene: Scene, recipe: Recipe, product: Product, shards: Predicted) -> SceneRecord:

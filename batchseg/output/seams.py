@@ -11,9 +11,10 @@ from batchseg.inputs.source import Scene
 from batchseg.job.recipe import Recipe
 from batchseg.output.cog import Piece
 from batchseg.output.fragments import as_geotiff
-from batchseg.output.layout import Layer
+from batchseg.output.layout import Layer, layers_of
 from batchseg.pixels.grid import Window
-from batchseg.predict.blend import Axis, Strip, close, decide
+from batchseg.predict.answer import decide
+from batchseg.predict.blend import FULL, Axis, Strip, close
 
 SUM_BYTES = 32 * 2**20
 """Of the sums that are in memory at a time: long borders are closed part by part."""
@@ -43,16 +44,20 @@ def seam_pieces(
     Raises:
         OutputError: a shard's strips cannot be read.
     """
-    pieces: dict[Layer, list[Piece]] = {"mask": []}
-    if recipe.confidence:
-        pieces["confidence"] = []
+    pieces: dict[Layer, list[Piece]] = {layer: [] for layer in layers_of(recipe)}
     axes: tuple[Axis, Axis] = ("cols", "rows")
     for axis in axes:
         for window in _zones(scene, recipe, shards, axis):
-            found = decide(window, _closed(recipe, shards, axis, window), recipe)
-            pieces["mask"].append(_written(found.classes, window, folder, f"{axis}-mask"))
-            if recipe.confidence:
-                pieces["confidence"].append(_written(found.confidence, window, folder, f"{axis}-confidence"))
+            found = decide(_closed(recipe, shards, axis, window), FULL**2, recipe)
+            made: dict[Layer, NDArray[Any] | None] = {
+                "mask": found.classes,
+                "confidence": found.confidence,
+                "probabilities": found.probabilities,
+            }
+            for layer, below in pieces.items():
+                pixels = made[layer]
+                if pixels is not None:
+                    below.append(_written(pixels, window, folder, f"{axis}-{layer}"))
     return pieces
 
 

@@ -23,6 +23,85 @@ class Answer:
     """(K, H, W), 255 x probability of every class, or of the one band, where the graph gives it."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decided:
+    """What is said of a window."""
+
+    classes: NDArray[np.unsignedinteger[Any]]
+    """(H, W) class ids of the mask's dtype; its nodata where nothing is known."""
+    confidence: NDArray[np.uint8] | None
+    """(H, W), 255 x probability of the class, at least 1; 0 where nothing is known. None: not asked for."""
+    probabilities: NDArray[np.uint8] | None = None
+    """(N, H, W), the same of each class of `Recipe.probabilities`."""
+
+
+def decide(planes: NDArray[np.unsignedinteger[Any]], unit: int, recipe: Recipe) -> Decided:
+    """What probabilities of all classes say. Of equal ones the first class wins, as in argmax.
+
+    A class with a threshold takes part where it reaches that. A pixel is unknown where no class takes part,
+    or the best is below `ignore_below`; its confidence is the highest probability then.
+
+    Args:
+        planes: (K, H, W), 255 x probability x `unit`. All are 0 where no pixel is valid.
+        unit: the weight of all tiles together; 1 for one tile's bytes.
+        recipe: the pixel settings.
+    """
+    dtype = np.dtype(recipe.mask_dtype)
+    known = planes.any(axis=0)
+    if recipe.scores == "sigmoid":
+        is_one = planes[1] > recipe.model.threshold * (255 * unit)
+        classes, best = is_one.astype(dtype), np.where(is_one, planes[1], planes[0])
+        takes_part = known
+    else:
+        classes, best = np.zeros(planes.shape[1:], dtype), np.zeros(planes.shape[1:], planes.dtype)
+        takes_part = np.zeros(planes.shape[1:], np.bool_)
+        for number, plane in enumerate(planes):
+            least = recipe.thresholds[number] * unit if recipe.thresholds else 0
+            wins = (plane >= least) & ((plane > best) | ~takes_part)
+            np.copyto(classes, dtype.type(number), where=wins)
+            np.copyto(best, plane, where=wins)
+            takes_part |= wins
+    if recipe.unknown is not None:
+        is_unknown = ~takes_part | (best < recipe.ignore_below * unit)
+        np.copyto(classes, dtype.type(recipe.unknown), where=is_unknown)
+        best = np.where(takes_part, best, planes.max(axis=0))
+    np.copyto(classes, dtype.type(recipe.mask_nodata), where=~known)
+    confidence = _as_bytes(best, unit) * known if recipe.confidence else None
+    probabilities = _as_bytes(planes[list(recipe.probabilities)], unit) * known
+    return Decided(
+        classes=classes,
+        confidence=confidence,
+        probabilities=probabilities if recipe.probabilities else None,
+    )
+
+
+def _as_bytes(planes: NDArray[np.unsignedinteger[Any]], unit: int) -> NDArray[np.uint8]:
+    """At least 1: 0 is left for pixels of which nothing is known."""
+    rounded = planes if unit == 1 else (planes + unit // 2) // unit
+    found: NDArray[np.uint8] = np.maximum(rounded, 1).astype(np.uint8)
+    return found
+
+
+def said_of(answer: Answer, inside: tuple[slice, slice], recipe: Recipe) -> Decided:
+    """What one tile's answer says of a part of it.
+
+    Raises:
+        ModelError: a class id does not fit the mask.
+    """
+    if recipe.thresholds or recipe.unknown is not None:
+        return decide(shares_of(answer, recipe)[(..., *inside)], 1, recipe)
+    output, confidence = answer.output[(..., *inside)], None
+    if recipe.confidence and answer.confidence is not None:
+        confidence = np.maximum(answer.confidence[inside], 1)
+    elif recipe.confidence:
+        confidence = winning_probability(output, recipe)
+    shares = None
+    if recipe.probabilities:
+        shares = shares_of(answer, recipe)[(list(recipe.probabilities), *inside)]
+        shares = np.maximum(shares, 1)
+    return Decided(classes=classify(output, recipe), confidence=confidence, probabilities=shares)
+
+
 def classify(output: NDArray[Any], recipe: Recipe) -> NDArray[np.unsignedinteger[Any]]:
     """Class ids (H, W) of the mask's dtype. Of equal scores the first class wins, as in argmax.
 

@@ -42,17 +42,6 @@ class Strip:
     """(K, H, W) of the window: 255 x probability x 256, or less where corners are shared; 0 where invalid."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Decided:
-    """What the sums of a window say."""
-
-    window: Window
-    classes: NDArray[np.unsignedinteger[Any]]
-    """(H, W) class ids of the mask's dtype; its nodata where no valid pixel is."""
-    confidence: NDArray[np.uint8]
-    """(H, W), 255 x probability of the class, at least 1; 0 where no valid pixel is."""
-
-
 @dataclass(frozen=True, slots=True)
 class _Span:
     """Part of a tile along one axis: what it shares with one neighbour, or has alone."""
@@ -214,20 +203,3 @@ def close(
         part = strip.sums[(..., *common.slices_within(strip.window))]
         sums[(..., *common.slices_within(window))] += part * weights
     return sums
-
-
-def decide(window: Window, sums: NDArray[np.uint32], recipe: Recipe) -> Decided:
-    """Classes and confidence of complete sums (K, H, W). Of equal sums the first class wins, as in argmax."""
-    dtype = np.dtype(recipe.mask_dtype)
-    if recipe.scores == "sigmoid":
-        is_one = sums[1] > recipe.model.threshold * (255 * FULL**2)
-        classes, best = is_one.astype(dtype), np.where(is_one, sums[1], sums[0])
-    else:
-        classes, best = np.zeros(sums.shape[1:], dtype), sums[0].copy()
-        for number, plane in enumerate(sums[1:], start=1):
-            np.copyto(classes, dtype.type(number), where=plane > best)
-            np.maximum(best, plane, out=best)
-    known = sums.any(axis=0)
-    np.copyto(classes, dtype.type(recipe.mask_nodata), where=~known)
-    confidence = np.maximum((best + FULL**2 // 2) // FULL**2, 1) * known
-    return Decided(window=window, classes=classes, confidence=confidence.astype(np.uint8))

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from batchseg.job.recipe import Recipe
 from batchseg.pixels.grid import Shard, Tile, Window
-from batchseg.predict.answer import Answer, classify, shares_of, winning_probability
-from batchseg.predict.blend import Blender, Strip, alone, decide
+from batchseg.predict.answer import Answer, Decided, decide, said_of, shares_of
+from batchseg.predict.blend import FULL, Blender, Strip, alone
 from batchseg.predict.numbers import Stored, no_data, stored
 
 
@@ -29,15 +29,18 @@ class ShardMask:
     """That lie in blocks which cannot be decoded."""
     values: Stored | None = None
     """The network's numbers as they are stored; None: it tells classes, or no pixel is valid."""
+    probabilities: NDArray[np.uint8] | None = None
+    """(N, height, width), 1..255 for 0..1 of each class that the job asks for; 0 where invalid."""
     strips: tuple[Strip, ...] = ()
     """Its part in the zones that tiles of other shards answer as well; there `classes` is still nodata."""
 
     def layer(self, name: str) -> NDArray[Any] | None:
-        """The pixels of one of `output.layout.Layer`."""
+        """The pixels of one of `output.layout.Layer`: (H, W), or (N, H, W) of several bands."""
         known: dict[str, NDArray[Any] | None] = {
             "mask": self.classes,
             "confidence": self.confidence,
             "values": self.values,
+            "probabilities": self.probabilities,
         }
         return known[name]
 
@@ -51,6 +54,8 @@ class Stitcher:
         self._classes = np.full(shape_hw, recipe.mask_nodata, dtype=recipe.mask_dtype)
         self._confidence = np.zeros(shape_hw, dtype=np.uint8) if recipe.confidence else None
         self._values = None if recipe.values is None else no_data(shape_hw, recipe.values)
+        shares = len(recipe.probabilities)
+        self._probabilities = np.zeros((shares, *shape_hw), np.uint8) if shares else None
         self._blender = Blender(recipe, shard) if recipe.rim else None
         self._predicted = 0
 
@@ -87,34 +92,26 @@ class Stitcher:
 
     def _put(self, sums: Iterable[tuple[Window, NDArray[np.uint32]]]) -> None:
         for window, summed in sums:
-            found, at = decide(window, summed, self._recipe), window.slices_within(self._shard.core)
-            self._classes[at] = found.classes
-            if self._confidence is not None:
-                self._confidence[at] = found.confidence
+            self._write(window, decide(summed, FULL**2, self._recipe), None)
 
     def _put_own(
         self, own: Window, answer: Answer, inside: tuple[slice, slice], valid: NDArray[np.bool_] | None
     ) -> None:
         """What one tile alone says of a window, which lies there in its answer."""
-        core = answer.output[(..., *inside)]
-        classes = classify(core, self._recipe)
-        at = own.slices_within(self._shard.core)
+        self._write(own, said_of(answer, inside, self._recipe), valid)
         if self._values is not None and self._recipe.values is not None:
-            np.copyto(
-                self._values[at],
-                stored(core[0], self._recipe.values),
-                where=True if valid is None else valid,
-            )
-        if valid is None:
-            self._classes[at] = classes
-        else:
-            np.copyto(self._classes[at], classes, where=valid)
-        if self._confidence is not None:
-            if answer.confidence is None:
-                confidence = winning_probability(core, self._recipe)
-            else:
-                confidence = np.maximum(answer.confidence[inside], 1)
-            np.copyto(self._confidence[at], confidence, where=True if valid is None else valid)
+            numbers = stored(answer.output[(0, *inside)], self._recipe.values)
+            where: NDArray[np.bool_] | bool = True if valid is None else valid
+            np.copyto(self._values[own.slices_within(self._shard.core)], numbers, where=where)
+
+    def _write(self, window: Window, said: Decided, valid: NDArray[np.bool_] | None) -> None:
+        at = window.slices_within(self._shard.core)
+        where: NDArray[np.bool_] | bool = True if valid is None else valid
+        np.copyto(self._classes[at], said.classes, where=where)
+        if self._confidence is not None and said.confidence is not None:
+            np.copyto(self._confidence[at], said.confidence, where=where)
+        if self._probabilities is not None and said.probabilities is not None:
+            np.copyto(self._probabilities[(..., *at)], said.probabilities, where=where)
 
     def finished(self, bad_pixels: int = 0) -> ShardMask:
         strips: tuple[Strip, ...] = ()
@@ -128,5 +125,6 @@ class Stitcher:
             predicted=self._predicted,
             bad_pixels=bad_pixels,
             values=self._values if self._predicted else None,
+            probabilities=self._probabilities if self._predicted else None,
             strips=strips,
         )

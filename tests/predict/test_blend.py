@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from batchseg.job.recipe import Recipe
 from batchseg.pixels.fit import tile_grid
 from batchseg.pixels.grid import ShardGrid, Tile, TileGrid, Window
-from batchseg.predict.answer import Answer, shares_of
-from batchseg.predict.blend import close, decide, ramp_of
+from batchseg.predict.answer import Answer, decide, shares_of
+from batchseg.predict.blend import close, ramp_of
 from batchseg.predict.stitch import ShardMask, Stitcher
 
 properties = settings(deadline=None, max_examples=60)
@@ -116,9 +116,8 @@ def joined(masks: list[ShardMask], grid: TileGrid, recipe: Recipe) -> tuple[np.n
                 if axis == "rows"
                 else Window(row_off=0, col_off=first, height=grid.height, width=width)
             )
-            found = decide(
-                window, close(mine, window, planes, blend=recipe.blend, overlap=2 * recipe.rim), recipe
-            )
+            sums = close(mine, window, planes, blend=recipe.blend, overlap=2 * recipe.rim)
+            found = decide(sums, FULL**2, recipe)
             classes[window.slices_within(scene)] = found.classes
             confidence[window.slices_within(scene)] = found.confidence
     return classes, confidence
