@@ -10,7 +10,7 @@ from batchseg.job.recipe import Recipe
 from batchseg.pixels.fit import tile_grid
 from batchseg.pixels.grid import ShardGrid, Tile, TileGrid, Window
 from batchseg.predict.answer import Answer, decide, shares_of
-from batchseg.predict.blend import close, ramp_of
+from batchseg.predict.blend import FULL, close, ramp_of
 from batchseg.predict.stitch import ShardMask, Stitcher
 
 properties = settings(deadline=None, max_examples=60)
