@@ -1,11 +1,12 @@
 """Plans: what a run would do, in numbers and in words, for scenes and for photographs."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from batchseg.driver.dry_run import DryRun, PhotoPlan
 from batchseg.driver.progress import describe_young, duration
 from batchseg.driver.value_check import Looked
+from batchseg.job.averaging import VIEWS
 from batchseg.job.recipe import Recipe, engine_words
 from batchseg.job.settings import Values
 from batchseg.system.amounts import counted, pixels_in_words
@@ -117,7 +118,7 @@ def _begun(planned: DryRun) -> int:
 def _photograph_lines(planned: PhotoPlan) -> list[str]:
     recipe, product = planned.recipe, planned.product
     options = product.photo_options
-    how = "whole, resized to" if options.fit == "resize" else f"in tiles (halo {recipe.halo}) of"
+    how = "whole, resized to" if options.fit == "resize" else f"in tiles (halo {recipe.dropped}) of"
     derived = f", {planned.derive} to derive from stored results" if planned.derive else ""
     rules = f"{len(options.rules)} rules" if options.rules else "no rules, so no verdicts"
     lines = [
@@ -166,6 +167,16 @@ def _numbers_in_words(values: Values) -> str:
     return f"{words}, class 1 above what good images reach" if values.divides else words
 
 
+def _averaging_lines(recipe: Recipe) -> Iterator[str]:
+    """What blending and views cost."""
+    if recipe.rim:
+        alone = recipe.tile_size - 2 * recipe.dropped
+        times = (alone / (alone - 2 * recipe.rim)) ** 2
+        yield f"blend    {recipe.blend} over {2 * recipe.rim} pixels: {times:.2f} times the tiles of none"
+    if recipe.tta != "none":
+        yield f"tta      {recipe.tta}: each tile is seen {VIEWS[recipe.tta]} times"
+
+
 def _scene_lines(planned: DryRun) -> list[str]:
     plan, numbers, recipe = planned.plan, planned.numbers, planned.recipe
     resumed = _begun(planned)
@@ -175,8 +186,9 @@ def _scene_lines(planned: DryRun) -> list[str]:
         f"{plan.triage.quarantined} quarantined before, {planned.gone} gone",
         f"values   {describe_values(recipe)}",
         *_value_lines(planned.looked),
-        f"tiles    {numbers.tiles} of {recipe.tile_size} pixels, halo {recipe.halo}: "
+        f"tiles    {numbers.tiles} of {recipe.tile_size} pixels, halo {recipe.dropped}: "
         f"{pixels_in_words(numbers.source_pixels)}",
+        *_averaging_lines(recipe),
         f"time     {_time_words(planned)}",
         f"bytes    {human(numbers.bytes_in)} in (decoded), "
         f"at most {human(numbers.bytes_out)} out (uncompressed)",

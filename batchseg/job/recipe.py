@@ -205,6 +205,11 @@ class Recipe:
         return 255 if self.mask_dtype == "uint8" else 65535
 
     @property
+    def dropped(self) -> int:
+        """Pixels per side of a tile's answer that do not count: the halo less its rim."""
+        return self.halo - self.rim
+
+    @property
     def has_mask(self) -> bool:
         """Whether pixels get classes; if not, numbers are all that is written."""
         return self.values is None or self.values.divides

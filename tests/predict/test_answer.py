@@ -88,6 +88,8 @@ def test_a_network_outside_the_graph_gives_the_same_probabilities(output):
     count = len(expected)
     recipe = make_recipe(output=output, class_count=count, probabilities=tuple(range(count)), confidence=True)
     said = said_of(Answer(output=scores), WHOLE, recipe)
-    assert np.abs(said.probabilities / 255 - expected).max() <= 0.5 / 255 + 1e-6 or said.probabilities.min() == 1
+    assert (
+        np.abs(said.probabilities / 255 - expected).max() <= 0.5 / 255 + 1e-6 or said.probabilities.min() == 1
+    )
     assert np.array_equal(said.classes, expected.argmax(axis=0))
     assert np.abs(said.confidence / 255 - expected.max(axis=0)).max() <= 0.5 / 255 + 1e-6
