@@ -101,6 +101,27 @@ def test_a_killed_driver_is_resumed_to_the_same_bytes(
 
 
 @pytest.mark.slow
+def test_blended_tiles_of_a_killed_run_are_blended_with_those_of_the_next(
+    tmp_path: Path, job: Path, write_job: JobWriter
+) -> None:
+    """Zones between shards of both runs are sums of what each stored."""
+    blended = {"blend": "hann", "overlap": 16, "confidence": True, "workers": 2}
+    run(write_job(**blended), "output=whole", "shard_tiles=3")
+    write_job(**blended, shard_tiles=1)
+    environment = faults(tmp_path, slow=0.05)
+    process = start(job, environment)
+    output = tmp_path / "out"
+    wait_for(lambda: len(recorded(output)) >= 0.4 * TILES)
+    process.kill()
+    process.wait()
+    kill(processes(environment))
+    assert len(recorded(output)) <= TILES
+    again = batchseg("run", job, "--executor", "inline", env={**environment, "FAULT_SLOW": "0"})
+    assert again.returncode == 0, again.stderr
+    assert mask_bytes(output) == mask_bytes(tmp_path / "whole")
+
+
+@pytest.mark.slow
 def test_a_killed_predictor_is_replaced(tmp_path: Path, job: Path) -> None:
     expected = undisturbed(job)
     environment = faults(tmp_path, slow=0.05)
