@@ -316,5 +316,9 @@ class JobConfig:
     """Refuse values that cannot be meant, by samples of the data."""
     values: Values | None = None
     """What the network gives are numbers; None: they tell classes."""
+    merge: tuple[tuple[str, tuple[str | int, ...]], ...] = ()
+    """The name of one class, and those that it is made of, by name or id."""
+    sieve: int = 0
+    """Pixels; smaller regions take the class of a neighbour. 0: all stay."""
     variables: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
     """What the job file took from the environment: texts name such a variable, and do not quote it."""

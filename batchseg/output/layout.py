@@ -3,6 +3,7 @@
     masks/<name>.tif                                a scene's mask; .png too for photographs
     confidence/<name>.tif                           the same, where the job says `confidence`
     values/<name>.tif                               the same, where it says `result: values`
+    predicted/<name>.tif                            the mask before the job's `merge` and `sieve`
     annotations/crs=<code>/scene-<digest>.parquet   regions of one scene
     annotations/crs=<code>/part-<digest>.parquet    regions of many sources; crs=none of photographs
     items/items.parquet                             one row per source
@@ -35,24 +36,33 @@ from batchseg.system.location import Location, misplaced, shortened
 if TYPE_CHECKING:
     from batchseg.job.recipe import Recipe
 
-Layer = Literal["mask", "confidence", "values"]
-"""Which raster of a source: the class of each pixel, how sure the model is of it, or the model's numbers."""
+Layer = Literal["mask", "confidence", "values", "predicted"]
+"""Which raster of a source: the class of each pixel, how sure the model is of it, the model's numbers, or the
+classes as they were before the job's `merge` and `sieve`."""
 
 MASKS, CONFIDENCE, VALUES, ANNOTATIONS = "masks", "confidence", "values", "annotations"
-RASTERS = (MASKS, CONFIDENCE, VALUES)
+PREDICTED = "predicted"
+SHOWN = (MASKS, CONFIDENCE, VALUES)
+"""Folders of the rasters that people look at."""
+RASTERS = (*SHOWN, PREDICTED)
 RESULTS = (*RASTERS, ANNOTATIONS)
 """Folders of the files that the ledger records."""
 
 ITEMS_TABLE = "items/items.parquet"
 
-_FOLDERS: dict[Layer, str] = {"mask": MASKS, "confidence": CONFIDENCE, "values": VALUES}
+_FOLDERS: dict[Layer, str] = {
+    "mask": MASKS,
+    "confidence": CONFIDENCE,
+    "values": VALUES,
+    "predicted": PREDICTED,
+}
 _OWN = RECORDS
 _SCRATCH = "scratch"
 _NETWORKS = "networks"
 
 
 def layers_of(recipe: Recipe) -> tuple[Layer, ...]:
-    """The rasters that are made of each source."""
+    """The rasters that the network's answers make of each source."""
     asked: dict[Layer, bool] = {
         "mask": recipe.has_mask,
         "confidence": recipe.confidence,

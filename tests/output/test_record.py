@@ -89,6 +89,6 @@ def test_windows_of_a_shard_and_of_a_whole_scene():
 def test_outputs_are_told_apart_by_their_folders():
     record = SceneRecord(**KEY, status="done", outputs=OUTPUTS)
     assert record.mask == "masks/a.tif"
-    assert record.layers == ("masks/a.tif", "confidence/a.tif")
+    assert record.predicted_mask == ""
     assert record.regions_part == "annotations/crs=none/part-0.parquet"
     assert (SCENE.mask, SCENE.regions_part) == ("", "")
