@@ -12,11 +12,11 @@ import os
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import rasterio
 import rasterio.features
+from numpy.typing import NDArray
 from rasterio.windows import Window as RasterioWindow
 
 from batchseg.errors import NoRoomError
@@ -31,7 +31,7 @@ def cleaned(ids: Pixels, cleaning: Cleaning, nodata: int) -> Pixels:
     """A clean copy of class ids (H, W), uint8 or uint16. What is `nodata` stays so."""
     made = _merged(ids, cleaning, nodata)
     if cleaning.sieve:
-        _sieve(made, made != nodata, cleaning)
+        _sieve(made, (made != nodata).view(np.uint8), cleaning)
     return made
 
 
@@ -40,7 +40,8 @@ def clean_scene(mosaic: str, folder: Path, cleaning: Cleaning, nodata: int, most
 
     Args:
         mosaic: what rasterio opens, of one band of class ids.
-        folder: where the file goes; while it is sieved, its pixels lie there uncompressed as well.
+        folder: where the file goes; while it is sieved, its pixels lie there uncompressed, and a byte more
+            for each.
         cleaning: what is done.
         nodata: of the band.
         most_bytes: that regions may take in memory, REGION_BYTES each.
@@ -54,14 +55,15 @@ def clean_scene(mosaic: str, folder: Path, cleaning: Cleaning, nodata: int, most
     """
     target = folder / "cleaned.tif"
     with rasterio.open(mosaic) as predicted:
+        shape_hw, dtype = (predicted.height, predicted.width), predicted.dtypes[0]
         strips: Iterator[tuple[int, Pixels]] = (
             (row_off, _merged(strip, cleaning, nodata)) for row_off, strip in strips_of(predicted)
         )
         if cleaning.sieve:
-            strips = _sieved(strips, predicted.profile, folder, cleaning, nodata, most_bytes)
-        with rasterio.open(target, "w", **_profile(predicted.profile)) as made:
+            strips = _sieved(strips, shape_hw, dtype, folder, cleaning, nodata, most_bytes)
+        with rasterio.open(target, "w", **scratch_profile(*shape_hw, dtype)) as made:
             for row_off, strip in strips:
-                made.write(strip, 1, window=_window(row_off, strip))
+                made.write(strip, 1, window=RasterioWindow(0, row_off, strip.shape[1], len(strip)))
     return target
 
 
@@ -74,8 +76,8 @@ def _merged(ids: Pixels, cleaning: Cleaning, nodata: int) -> Pixels:
     return made
 
 
-def _sieve(ids: Pixels, valid: Any, cleaning: Cleaning) -> None:
-    """Sieve in place. `valid`: whether pixels have data, as an array or as rasterio's band."""
+def _sieve(ids: Pixels, valid: NDArray[np.uint8], cleaning: Cleaning) -> None:
+    """Sieve in place. `valid`: (H, W), 1 where pixels have data, else 0."""
     if cleaning.sieve >= ids.size:  # rasterio refuses that: no region is larger than the mask
         return
     before = zlib.crc32(ids.data)
@@ -90,23 +92,23 @@ def _sieve(ids: Pixels, valid: Any, cleaning: Cleaning) -> None:
 
 def _sieved(
     strips: Iterator[tuple[int, Pixels]],
-    profile: dict[str, Any],
+    shape_hw: tuple[int, int],
+    dtype: str,
     folder: Path,
     cleaning: Cleaning,
     nodata: int,
     most_bytes: int,
 ) -> Iterator[tuple[int, Pixels]]:
     """Strips once all of them are sieved: GDAL looks for regions from the first row to the last."""
-    pixels, validity = folder / "sieved.raw", folder / "valid.tif"
-    ids = _on_disk(pixels, (profile["height"], profile["width"]), profile["dtype"])
+    files = folder / "sieved.raw", folder / "valid.raw"
+    ids, valid = _on_disk(files[0], shape_hw, dtype), _on_disk(files[1], shape_hw, "uint8")
     regions, above, rows = 0, None, []
-    with rasterio.open(validity, "w", **_profile(profile, "uint8")) as valid:
-        for row_off, strip in strips:
-            ids[row_off : row_off + len(strip)] = strip
-            valid.write((strip != nodata).astype(np.uint8), 1, window=_window(row_off, strip))
-            regions += _begun(strip, above)
-            above = strip[-1]
-            rows.append((row_off, len(strip)))
+    for row_off, strip in strips:
+        at = slice(row_off, row_off + len(strip))
+        ids[at], valid[at] = strip, strip != nodata
+        regions += _begun(strip, above)
+        above = strip[-1]
+        rows.append(at)
     if regions * REGION_BYTES > most_bytes:
         msg = (
             f"sieve: its mask has up to {regions:,} regions, which take {regions * REGION_BYTES:,} bytes of "
@@ -114,13 +116,11 @@ def _sieved(
             f"with `--set sieve=null`"
         )
         raise NoRoomError(msg)
-    with rasterio.open(validity) as valid:
-        _sieve(ids, rasterio.band(valid, 1), cleaning)
-    for row_off, count in rows:
-        yield row_off, np.array(ids[row_off : row_off + count])
-    del ids
-    pixels.unlink()
-    validity.unlink()
+    _sieve(ids, valid, cleaning)
+    for at in rows:
+        yield at.start, np.array(ids[at])
+    for path in files:
+        path.unlink()
 
 
 def _begun(strip: Pixels, above: Pixels | None) -> int:
@@ -140,11 +140,3 @@ def _on_disk(path: Path, shape_hw: tuple[int, int], dtype: str) -> Pixels:
         # Room on the disk first: a process that writes where none is left is killed.
         os.posix_fallocate(file.fileno(), 0, shape_hw[0] * shape_hw[1] * np.dtype(dtype).itemsize)
     return np.memmap(path, dtype, "r+", shape=shape_hw)
-
-
-def _profile(of: dict[str, Any], dtype: str | None = None) -> dict[str, Any]:
-    return scratch_profile(of["height"], of["width"], dtype or of["dtype"])
-
-
-def _window(row_off: int, strip: Pixels) -> RasterioWindow:
-    return RasterioWindow(0, row_off, strip.shape[1], len(strip))

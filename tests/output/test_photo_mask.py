@@ -79,6 +79,13 @@ def test_a_geotiff_has_colours_names_and_nodata():
     assert (nodata, colors, tags["CLASS_3"]) == (65535, None, "blue")
 
 
+def test_a_class_that_was_merged_into_another_is_not_named():
+    product = product_of(mask_format="tif", names=("none", "", "green"))
+    tags = by_rasterio(encode_mask(mask_of((23, 41), 0, 255), product, 255))[3]
+    named = {key: name for key, name in tags.items() if key.startswith("CLASS_")}
+    assert named == {"CLASS_0": "none", "CLASS_2": "green"}
+
+
 def test_classes_without_names_are_grey_not_black():
     mask = mask_of((23, 41), 0, 255)
     for form in ("png", "tif"):
