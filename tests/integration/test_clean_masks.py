@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import geopandas
 import numpy as np
 import pyarrow.parquet as pq
@@ -269,6 +270,13 @@ def test_predictions_of_sources_that_are_gone_are_pruned(tmp_path: Path, job: Pa
     check(output)
 
 
+def test_classes_that_cleaning_takes_away_are_nothing_odd(tmp_path: Path, job: Path) -> None:
+    run(job)
+    everything = "merge={all: [soil, water, vegetation, bright]}"
+    report = run(job, everything)
+    assert (report.classes.only_class, report.classes.warning) == ("all", "")
+
+
 def test_statistics_of_other_pixels_go(tmp_path: Path, job: Path) -> None:
     output = tmp_path / "out"
     run(job)
@@ -284,8 +292,9 @@ def test_statistics_of_other_pixels_go(tmp_path: Path, job: Path) -> None:
     assert "kept" in sidecar.read_text()
 
 
+@pytest.mark.parametrize("shards", ["shard_tiles=1", "shard_tiles=20"], ids=["in pieces", "whole"])
 def test_a_scene_of_too_many_regions_is_left_and_said(
-    tmp_path: Path, job: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, job: Path, shards: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output = tmp_path / "out"
     run(job)
@@ -302,7 +311,7 @@ def test_a_scene_of_too_many_regions_is_left_and_said(
     check(output)
     with monkeypatch.context() as patch:
         patch.setattr(scene_mask, "memory_bytes", lambda: 2000)
-        fresh = run(job, SIEVE, "output=fresh")
+        fresh = run(job, SIEVE, shards, "output=fresh")
     assert fresh.tally.failed == 2
     assert "sieve: its mask has up to" in fresh.refused[0].error
 
@@ -380,6 +389,25 @@ def test_photographs_of_which_no_mask_is_kept_are_derived_too(tmp_path: Path, ph
     for name, image in images.items():
         with rasterio.open(output / items(output)[name]["mask"]) as dataset:
             np.testing.assert_array_equal(dataset.read(1), truth(image))
+
+
+def test_in_a_bucket_it_is_the_same(tmp_path: Path, job: Path, bucket: str) -> None:
+    output = f"output={bucket}/out"
+    run(job, output)
+    for keys in ((MERGE, SIEVE), ()):
+        report = run(job, *keys, output)
+        assert (report.tally.done, report.tally.predicted) == (2, 0)
+        found = verify(f"{bucket}/out", quick=False, say=lambda line: None)
+        assert (found.problems, found.unrecorded) == ((), ())
+        run(job, *keys)
+        store = fsspec.filesystem("s3")
+        names = {
+            path.partition("/out/")[2] for path in store.find(f"{bucket}/out") if "_batchseg" not in path
+        }
+        shown = {
+            name: store.cat(f"{bucket}/out/{name}") for name in names if name.startswith(("masks", "pred"))
+        }
+        assert shown == published(tmp_path / "out")
 
 
 def test_copies_are_clean_too(tmp_path: Path, photo_job: JobMaker) -> None:

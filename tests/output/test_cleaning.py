@@ -99,11 +99,16 @@ def test_a_scene_in_strips_is_what_it_is_in_memory(tmp_path_factory, drawn, clea
     assert {p.name for p in folder.iterdir()} == {"mask.tif", "cleaned.tif"}, "nothing else stays on the disk"
 
 
-def test_more_regions_than_memory_has_room_for_are_refused(tmp_path):
+def test_more_regions_than_memory_has_room_for_are_refused(tmp_path, monkeypatch):
     board = np.indices((40, 50)).sum(axis=0).astype(np.uint8) % 2
     path = str(write_raster(tmp_path / "mask.tif", board[None]))
     enough = 40 * 50 * REGION_BYTES
     with pytest.raises(NoRoomError, match=r"up to 2,000 regions, .* 96,000 bytes .* is 95,999; .*sieve=null"):
         clean_scene(path, tmp_path, cleaning_of(2), 255, enough - 1)
     assert clean_scene(path, tmp_path, cleaning_of(2), 255, enough).exists()
+    bars = np.tile(np.arange(50, dtype=np.uint8) // 5, (1, 40, 1))
+    stripes = str(write_raster(tmp_path / "stripes.tif", bars))
+    monkeypatch.setattr(overviews, "strip_rows", lambda width: 7)
+    with pytest.raises(NoRoomError, match="up to 10 regions"):
+        clean_scene(stripes, tmp_path, cleaning_of(2), 255, 10 * REGION_BYTES - 1)
     assert clean_scene(path, tmp_path, cleaning_of(0, merges=MERGES), 255, 0).exists()
