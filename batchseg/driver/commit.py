@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Generic, Protocol, TypeVar
 
 import pyarrow as pa
@@ -20,7 +21,8 @@ from batchseg.errors import OutputError
 from batchseg.inputs.source import Source, words
 from batchseg.inputs.source import compute as pc
 from batchseg.output import publish
-from batchseg.output.layout import result_file
+from batchseg.output.columns import is_below, outputs_of
+from batchseg.output.layout import PREDICTED, result_file
 from batchseg.output.ledger import Ledger
 from batchseg.output.record import PhotoRecord, SceneRecord, ShardRecord, SourceRecord
 from batchseg.output.scene_mask import discard_fragments
@@ -107,8 +109,16 @@ class Commits:
             return record
         return _with_earlier_outputs(record, self._ledger)
 
+    @cached_property
+    def _has_predictions(self) -> bool:
+        """Whether masks of the output were clean when the run began."""
+        return bool(is_below(outputs_of(self._ledger.table())["path"], PREDICTED).any())
+
     def _stale(self, record: SceneRecord) -> Sequence[Location]:
         """Files that an earlier record of a source names, and this one does not."""
+        # Else new results replace them all, and to look an earlier record up takes as long as thirty commits.
+        if record.status != "quarantined" and not self._has_predictions:
+            return ()
         before = self._ledger.source(record.source_id)
         if before is None:
             return ()
