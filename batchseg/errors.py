@@ -12,6 +12,7 @@
         ├── SourceChangedError  -  another version of the source appeared while it was read
         ├── SourceIOError       5  the storage failed, not the content; ends a run only outside of any source
         ├── DamagedResultError  -  its mask, from which something is to be derived, is not the recorded one
+        ├── NoRoomError         -  what is to be made of it takes more memory than the machine has
         ├── GridError           -  a scene's files lie on grids that the job does not say how to join
         └── MismatchError       -  a sound photograph, of other bands or values than the model takes
 
@@ -99,6 +100,12 @@ class SourceIOError(SourceError):
 
     exit_code = 5
     """Where it comes up outside of any one source's work: a listing of sidecars, say, that fails."""
+    transient = True
+
+
+class NoRoomError(SourceError):
+    """What is to be made of a sound source takes more memory than this machine has; another may have it."""
+
     transient = True
 
 

@@ -47,7 +47,7 @@ def test_no_error_ends_like_a_run_that_did_its_work() -> None:
 def test_what_another_run_may_read_is_transient_and_what_content_is_wrong_is_not() -> None:
     """A transient problem is tried again by the next run, the others wait for another version."""
     transient = {name for name, found in CLASSES.items() if getattr(found, "transient", False)}
-    assert transient == {"SourceChangedError", "SourceIOError", "DamagedResultError"}
+    assert transient == {"SourceChangedError", "SourceIOError", "DamagedResultError", "NoRoomError"}
     assert all(issubclass(CLASSES[name], SourceError) for name in transient)
 
 

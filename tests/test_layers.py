@@ -96,8 +96,8 @@ def test_scripts_stand_alone():
         (
             "PIL",
             [
+                "output.census",
                 "output.photo_mask",
-                "output.scene_mask",
                 "pixels.photo.jpeg",
                 "pixels.photo.pillow",
                 "pixels.photo.tiff",

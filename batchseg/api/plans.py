@@ -130,6 +130,8 @@ def _photograph_lines(planned: PhotoPlan) -> list[str]:
         f"fit      {how} {recipe.tile_size} pixels, on {counted(planned.workers, 'worker')}",
         f"results  {rules}; masks: {options.masks}, as {options.mask_format}",
     ]
+    if product.cleaning is not None:
+        lines.append(f"clean    {product.cleaning.words}")
     if planned.limits:
         lines.append(f"limits   {planned.limits}")
     if planned.young:
@@ -195,6 +197,8 @@ def _scene_lines(planned: DryRun) -> list[str]:
         f"memory   at most {human(numbers.in_flight_bytes)} of pixels in flight",
     ]
     lines += planned.scenes
+    if planned.cleaning:
+        lines.append(f"clean    {planned.cleaning}")
     if planned.limits:
         lines.append(f"limits   {planned.limits}")
     if recipe.masks:

@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import pyarrow as pa
+
 from batchseg.driver.class_shares import ClassShares, class_shares
 from batchseg.driver.clipped import clipped_words
 from batchseg.driver.context import JobContext
@@ -16,6 +18,7 @@ from batchseg.driver.report import Report
 from batchseg.driver.triage import Triage
 from batchseg.errors import BatchsegError, ModelError, StoppedError
 from batchseg.inputs.source import Column
+from batchseg.inputs.source import compute as pc
 from batchseg.job.recipe import Product
 from batchseg.output import layout
 from batchseg.output.class_sums import ClassSums, class_sums
@@ -50,6 +53,14 @@ class Closing:
     @property
     def is_of_photographs(self) -> bool:
         return self.product.photographs is not None
+
+    def sums_before(self) -> ClassSums:
+        """What the output holds as a run begins; where masks are cleaned, only what is cleaned in the same
+        way: a class that a sieve takes away is nothing odd."""
+        known = self.ledger.table()
+        if self.product.cleaning is not None:
+            known = known.filter(pc.equal(known["encoding"].cast(pa.string()), self.product.encoding))
+        return class_sums(known)
 
     @contextlib.contextmanager
     def told(self, recorded: Callable[[], str]) -> Iterator[None]:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Generic, Protocol, TypeVar
 
 import pyarrow as pa
@@ -20,7 +21,8 @@ from batchseg.errors import OutputError
 from batchseg.inputs.source import Source, words
 from batchseg.inputs.source import compute as pc
 from batchseg.output import publish
-from batchseg.output.layout import result_file
+from batchseg.output.columns import is_below, outputs_of
+from batchseg.output.layout import PREDICTED, result_file
 from batchseg.output.ledger import Ledger
 from batchseg.output.record import PhotoRecord, SceneRecord, ShardRecord, SourceRecord
 from batchseg.output.scene_mask import discard_fragments
@@ -83,7 +85,7 @@ class Commits:
             now = int(time.time())
             records = [_timed_record(self._with_outputs(r), now) for r in self._waiting]
             self._waiting = []
-            stale = {r.source_id: self._stale(r) for r in records if r.status == "quarantined"}
+            stale = {r.source_id: self._stale(r) for r in records if isinstance(r, SceneRecord)}
             begun = {r.source_id for r in records if isinstance(r, ShardRecord)}
             begun |= {r.source_id for r in records if self._ledger.shards(r.source_id)}
             before = self._clock()
@@ -93,8 +95,8 @@ class Commits:
             for record in records:
                 # What was predicted of one that is refused for its values stays: its owner may mean them.
                 kept = record.status == "quarantined" and record.error.startswith(VALUES_REFUSED)
-                left = record.source_id in begun or stale.get(record.source_id)
-                if record.status in ("done", "quarantined") and left and not kept:
+                ends = record.status in ("done", "quarantined") and record.source_id in begun
+                if (ends or stale.get(record.source_id)) and not kept:
                     self._sweeper.submit(self._sweep, record.source_id, stale.get(record.source_id, ()))
         return records
 
@@ -107,13 +109,24 @@ class Commits:
             return record
         return _with_earlier_outputs(record, self._ledger)
 
-    def _stale(self, record: OfScene) -> Sequence[Location]:
-        """Files that show an earlier version of a source that cannot be segmented as it is now."""
+    @cached_property
+    def _has_predictions(self) -> bool:
+        """Whether masks of the output were clean when the run began."""
+        return bool(is_below(outputs_of(self._ledger.table())["path"], PREDICTED).any())
+
+    def _stale(self, record: SceneRecord) -> Sequence[Location]:
+        """Files that an earlier record of a source names, and this one does not."""
+        # Else new results replace them all, and to look an earlier record up takes as long as thirty commits.
+        if record.status != "quarantined" and not self._has_predictions:
+            return ()
         before = self._ledger.source(record.source_id)
         if before is None:
             return ()
+        new = {made.path for made in record.outputs}
         # Its rows in region tables, which others may share, go at the run's end.
-        own = (made.path for made in before.outputs if made.path != before.regions_part)
+        own = (made.path for made in before.outputs if made.path not in {*new, before.regions_part})
+        if record.status == "failed":  # the next prediction takes the place of its mask
+            own = (path for path in own if path == before.predicted_mask)
         return [result_file(self._output, path) for path in own]
 
     def _sweep(self, source_id: str, stale: Sequence[Location]) -> None:

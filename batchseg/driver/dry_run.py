@@ -23,11 +23,13 @@ from batchseg.driver.value_check import Looked, judge, look_at_scenes
 from batchseg.inputs.listing import list_inputs
 from batchseg.inputs.scene_rows import some_sources
 from batchseg.inputs.source import compute as pc
+from batchseg.job.cleaning import Cleaning
 from batchseg.job.recipe import Product, Recipe
 from batchseg.job.resolve import make_recipe
 from batchseg.job.settings import JobConfig, Photographs
 from batchseg.models.reading import read_package
 from batchseg.output import publish
+from batchseg.output.cleaning import REGION_BYTES
 from batchseg.output.fragments import fragments_exist
 from batchseg.pixels.area import read_area
 from batchseg.pixels.band_order import turned_warning
@@ -63,6 +65,8 @@ class DryRun:
     """What of the inputs' folders and lists is no input, in lines."""
     looked: Looked = field(default_factory=Looked)
     """What samples of the scenes hold."""
+    cleaning: str = ""
+    """What is done to masks, in words; empty: nothing."""
 
 
 def dry_run(config: JobConfig, say: Callable[[str], None]) -> DryRun:
@@ -144,7 +148,15 @@ def _dry_run(config: JobConfig, say: Callable[[str], None]) -> DryRun:
         warnings=warnings,
         gone=len(prepared.gone.ids),
         left_out=prepared.gone.left_out,
+        cleaning=_cleaning_in_words(prepared.product.cleaning),
     )
+
+
+def _cleaning_in_words(cleaning: Cleaning | None) -> str:
+    if cleaning is None:
+        return ""
+    memory = f", with {REGION_BYTES} bytes of memory for a region of a mask" if cleaning.sieve else ""
+    return cleaning.words + memory
 
 
 def _prepared(config: JobConfig, say: Callable[[str], None]) -> Prepared:

@@ -133,7 +133,7 @@ class Intake:
         self._put_aside: list[int] = []
         """Rows of scenes outside the area that are not kept."""
         self._unread = triaged.todo.num_rows
-        self._measured = Measured(recipe)
+        self._measured = Measured(recipe, cleans=bool(config.merge or config.sieve))
         self._told = SceneWarnings(recipe)
         self._planner: Planner | None = None
 

@@ -25,7 +25,7 @@ from batchseg.inputs.source import compute as pc
 from batchseg.job.recipe import Product, Recipe
 from batchseg.job.settings import MAX_PHOTO_MEMORY
 from batchseg.output import publish
-from batchseg.output.class_sums import ClassSums, class_sums
+from batchseg.output.class_sums import ClassSums
 from batchseg.output.columns import verdict_counts
 from batchseg.output.layout import result_file
 from batchseg.output.ledger import Ledger
@@ -95,7 +95,7 @@ class PhotoRun:
             return None
         context.emit(PhaseStarted(text=f"starting predictors for {counted(todo.num_rows, 'photograph')}"))
         executor = lazy.start()
-        self._before = class_sums(self._closing.ledger.table())
+        self._before = self._closing.sums_before()
         slots = self._start_predictors(executor, recipe, product, todo, is_new=not triaged.done)
         remember(usual=self._usual)
         context.emit(

@@ -281,11 +281,16 @@ def in_flight_bound(leases: int, asked: int | None, memory: int) -> int:
 
 
 class Measured:
-    """What jobs take, summed up as they come."""
+    """What jobs take, summed up as they come.
 
-    def __init__(self, recipe: Recipe) -> None:
+    Args:
+        recipe: pixel settings.
+        cleans: whether masks are cleaned, and what was predicted is kept as well.
+    """
+
+    def __init__(self, recipe: Recipe, *, cleans: bool = False) -> None:
         self._recipe = recipe
-        self._out_size = recipe.layer_bytes
+        self._out_size = recipe.layer_bytes + cleans * recipe.mask_bytes
         self.heard = 0
         """Headers that were read, of what is refused too."""
         self._sums = np.zeros(5, np.int64)

@@ -130,15 +130,19 @@ def _keeps_mask(known: pa.Table) -> Bools:
 
 
 def _are_layers(outputs: pa.Table) -> Bools:
-    """Which of `columns.OUTPUTS` are masks, their confidence or numbers."""
-    below: Bools = np.logical_or.reduce([is_below(outputs["path"], folder) for folder in layout.RASTERS])
+    """Which of `columns.OUTPUTS` are masks, their confidence or numbers: what the key `masks` is about."""
+    return _are_below(outputs, layout.SHOWN)
+
+
+def _are_below(outputs: pa.Table, folders: Sequence[str]) -> Bools:
+    below: Bools = np.logical_or.reduce([is_below(outputs["path"], folder) for folder in folders])
     return below
 
 
 def _masks(rows: pa.Table) -> dict[str, list[str]]:
-    """Paths of masks and confidence, by id of the photographs that have any."""
+    """Paths of all rasters, by id of the photographs that have any."""
     outputs = outputs_of(rows)
-    outputs = outputs.filter(pa.array(_are_layers(outputs)))
+    outputs = outputs.filter(pa.array(_are_below(outputs, layout.RASTERS)))
     names: Column = rows["source_id"].take(outputs["row"])
     paths: Column = outputs["path"]
     masks: dict[str, list[str]] = {}

@@ -107,7 +107,7 @@ class SceneFailures:
         work.lost += 1
         _raise_fatal([work], failure)
         if failure.kind == "error":
-            return FailedFinish(reason=failure.reason, is_damaged=True)
+            return FailedFinish(reason=failure.reason, is_damaged=not failure.memory)
         if failure.kind != "lost" and work.lost >= (LATE_LIMIT if failure.kind == "timeout" else DEATHS):
             reason = f"finishing it failed {work.lost} times: {failure.reason}"
             return FailedFinish(reason=reason, is_damaged=False)

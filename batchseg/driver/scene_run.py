@@ -25,7 +25,7 @@ from batchseg.driver.value_check import judge, look_at_scenes
 from batchseg.inputs.source import Column
 from batchseg.inputs.source import compute as pc
 from batchseg.job.recipe import Product, Recipe
-from batchseg.output.class_sums import ClassSums, class_sums
+from batchseg.output.class_sums import ClassSums
 from batchseg.output.fragments import discard_leftovers, fragments_exist
 from batchseg.output.record import SceneRecord, sources_of
 from batchseg.pixels.usual_values import Usual, usual_of
@@ -78,7 +78,7 @@ class SceneRun:
         slots_to_come = start_aside(running.start, recipe, product)  # headers are read while models load
         intake = Intake(config, triaged, recipe, running.headers, self._emit, stop)
         with contextlib.closing(intake):
-            self._before = class_sums(ledger.table())
+            self._before = self._closing.sums_before()
             headers = intake.gather(slots_to_come.done)
             looking = start_aside(look_at_scenes, headers, recipe, running.samples)
             slots = wait_for(slots_to_come, stop)

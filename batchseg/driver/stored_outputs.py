@@ -16,8 +16,8 @@ ROWS = 65_536
 """Sources whose results are looked at at a time."""
 
 GONE, WHOLE, MASK_ALONE = 0, 1, 2
-"""Of a source's results: not there; all there; its mask and confidence are, and something that is made of
-them is not."""
+"""Of a source's results: not there; all there; what was predicted is, and something that is made of it is
+not."""
 
 Codes = NDArray[np.int8]
 
@@ -70,7 +70,7 @@ class StoredOutputs:
         broken = [(at, str(words[at])) for at in odd.tolist()]
         broken = [(at, path) for at, path in broken if not (is_there[at] and self._has_names(path))]
         for at, path in broken:
-            if layout.is_layer(path):
+            if layout.is_layer(path) and not _is_derived(path, outputs[int(of_row[at])]):
                 codes[of_row[at]] = GONE
             elif codes[of_row[at]] != GONE:
                 codes[of_row[at]] = MASK_ALONE
@@ -105,6 +105,12 @@ class StoredOutputs:
                 paths = [uri.removeprefix(prefix) for uri in files.uris]
                 tables.append(pa.table({"path": paths, "size": files.sizes}, schema=schema))
         return pa.concat_tables(tables)
+
+
+def _is_derived(path: str, outputs: Column) -> bool:
+    """Whether a raster is made of another one of its source: a clean mask of what was predicted."""
+    top = {str(made["path"]).partition("/")[0] for made in outputs.as_py()}
+    return path.startswith(f"{layout.MASKS}/") and layout.PREDICTED in top
 
 
 def _paths(files: Column) -> Column:

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from batchseg.driver.scene_worker import Lease, LeaseResult
 from batchseg.engines.base import telling_line
-from batchseg.errors import BatchsegError, SourceError
+from batchseg.errors import BatchsegError, NoRoomError, SourceError
 from batchseg.inputs.source import Doubt, Refusal, Scene, Source
 from batchseg.job.recipe import Product, Recipe
 from batchseg.job.settings import MAX_PHOTO_MEMORY
@@ -133,7 +133,7 @@ class Failure:
     is_own: bool = False
     """Of a source's error: its content is to blame, as the storage gave it."""
     memory: bool = False
-    """Lost because the machine's memory ran out: what recurs may be the source's fault after all."""
+    """The machine's memory ran out, or would have: what recurs may be the source's fault after all."""
     process: str = ""
     """Names the process that ended, with which other leases may have failed; empty: none did, or it is not
     known."""
@@ -143,8 +143,15 @@ class Failure:
     @classmethod
     def of(cls, error: BatchsegError, step: Step) -> "Failure":
         if isinstance(error, SourceError):
-            transient = error.transient
-            return cls(kind="error", step=step, reason=str(error), transient=transient, is_own=not transient)
+            transient, memory = error.transient, isinstance(error, NoRoomError)
+            return cls(
+                kind="error",
+                step=step,
+                reason=str(error),
+                transient=transient,
+                is_own=not transient,
+                memory=memory,
+            )
         return cls(kind="error", step=step, reason=str(error), fatal=error)
 
 

@@ -4,8 +4,9 @@ import math
 from dataclasses import replace
 
 from batchseg.errors import ConfigError
+from batchseg.job.class_names import class_ids
 from batchseg.job.recipe import Recipe
-from batchseg.job.resolve import class_ids, classes
+from batchseg.job.resolve import classes
 from batchseg.job.settings import JobConfig
 
 

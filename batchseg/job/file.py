@@ -156,6 +156,8 @@ def _to_config(job: JobFile, name: str, folder: Path) -> JobConfig:
         else Normalize(mean=tuple(job.normalize.mean), std=tuple(job.normalize.std)),
         "regions": _region_settings(job.regions if numbers is None or numbers.divides else False),
         "classes": tuple(_class_info(item, index) for index, item in enumerate(job.classes)),
+        "merge": tuple((name, tuple(members)) for name, members in job.merge.items()),
+        "sieve": job.sieve or 0,
         "max_in_flight": _bytes(job.max_in_flight, "max_in_flight", name),
         "aoi": _area_file(job.aoi, folder),
         "photographs": _photographs(job, name),

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import shapely
 
+from batchseg.job.cleaning import Cleaning
 from batchseg.job.settings import Augmentation, Blend, Fit, Interest, MaskNames, Photographs, Scale, Values
 from batchseg.models.package import (
     Bake,
@@ -218,8 +219,12 @@ class Recipe:
     def layer_bytes(self) -> int:
         """Of a pixel, in all rasters that are made of a source."""
         values = 0 if self.values is None else self.values.itemsize
-        shares = len(self.probabilities)
-        return (1 if self.mask_dtype == "uint8" else 2) + self.confidence + values + shares
+        return self.mask_bytes + self.confidence + values + len(self.probabilities)
+
+    @property
+    def mask_bytes(self) -> int:
+        """Of a pixel of the mask."""
+        return 1 if self.mask_dtype == "uint8" else 2
 
     def settings(self) -> dict[str, Any]:
         """The pixel settings in words, as they are recorded and compared."""
@@ -307,6 +312,7 @@ class Product:
     """What is made of a mask beside its pixels; a change of it is derived from the mask, not predicted."""
 
     classes: tuple[ClassInfo, ...]
+    """Of the masks, by id."""
     compress: str
     regions: RegionSettings | None
     """None: no region tables."""
@@ -315,6 +321,13 @@ class Product:
     """Of photographs: what makes a verdict. Not in the digest: verdicts follow from regions."""
     mask_names: MaskNames = "kept"
     """The output's rule, which stays as it began. Not in the digest: no mask is made again for its name."""
+    cleaning: Cleaning | None = None
+    """None: masks hold what the network says."""
+
+    @property
+    def predicted_classes(self) -> tuple[ClassInfo, ...]:
+        """Of what the network says, by id."""
+        return self.classes if self.cleaning is None else self.cleaning.classes
 
     @property
     def photo_options(self) -> Photographs:
@@ -328,8 +341,10 @@ class Product:
 
     @property
     def encoding(self) -> str:
-        """Digest of what the mask's file shows."""
-        more = {} if self.photographs is None else {"format": self.photographs.mask_format}
+        """Digest of what the files of the mask and of what was predicted show."""
+        more: dict[str, Any] = {} if self.photographs is None else {"format": self.photographs.mask_format}
+        if self.cleaning is not None:
+            more |= self.cleaning.settings()
         shown = [[c.name, c.color] for c in self.classes]
         return digest({"classes": shown, "compress": self.compress, **more})
 

@@ -1,6 +1,5 @@
 """The job file and the model to a recipe: what they leave open is filled in, what contradicts is refused."""
 
-import difflib
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,6 +8,8 @@ from typing import Literal
 from batchseg.errors import ConfigError, ModelError
 from batchseg.job.alignment import USUAL_STRIDE, check_core, may_be_opened
 from batchseg.job.averaging import check_scores
+from batchseg.job.class_names import class_ids
+from batchseg.job.cleaning import make_cleaning
 from batchseg.job.masks import masks_in_words
 from batchseg.job.numbers import check_numbers, class_count_of, sides
 from batchseg.job.recipe import Area, Criterion, Product, Recipe, RegionSettings, Ruleset, is_simple, spread
@@ -345,29 +346,13 @@ def _criterion(
     )
 
 
-def class_ids(where: str, wanted: Sequence[str | int], classes: Sequence[ClassInfo]) -> tuple[int, ...]:
-    """Ids of names and ids, ascending, each once; `where` is the key that holds them."""
-    names = {info.name: number for number, info in enumerate(classes)}
-    unknown = [c for c in wanted if isinstance(c, str) and c not in names]
-    if unknown:
-        near = difflib.get_close_matches(str(unknown[0]), names, n=1)
-        hint = f" Perhaps you meant {near[0]!r}?" if near else ""
-        known = ", ".join(names) or "none is named"
-        msg = f"{where}: {unknown[0]!r} is not among the job's classes ({known}).{hint}"
-        raise ConfigError(msg)
-    chosen = {names[c] if isinstance(c, str) else c for c in wanted}
-    outside = [c for c in chosen if c < 0 or (classes and c >= len(classes))]
-    if outside:
-        msg = f"{where}: {outside[0]} is no class id; there are 0..{max(len(classes) - 1, 0)}"
-        raise ConfigError(msg)
-    return tuple(sorted(chosen))
-
-
 def make_product(config: JobConfig, recipe: Recipe) -> Product:
-    """Raises ConfigError where the job's regions or rules name a class that is not there."""
-    named = classes(config, recipe)
+    """Raises ConfigError where the job's regions, rules or merges name a class that is not there."""
+    predicted = classes(config, recipe)
     if recipe.unknown is not None:
-        named = (*named[: recipe.unknown], UNKNOWN)
+        predicted = (*predicted[: recipe.unknown], UNKNOWN)
+    cleaning = make_cleaning(config, predicted)
+    named = predicted if cleaning is None else cleaning.shown
     regions, photographs = region_settings(config.regions, named), config.photographs
     return Product(
         classes=named,
@@ -377,11 +362,12 @@ def make_product(config: JobConfig, recipe: Recipe) -> Product:
         rules=None
         if photographs is None
         else replace(resolve_rules(photographs, named, regions), check_values=config.check_values),
+        cleaning=cleaning,
     )
 
 
 def classes(config: JobConfig, recipe: Recipe) -> tuple[ClassInfo, ...]:
-    """Names and colours; a model that says how many classes it has gets `class 0`, `class 1`, ..."""
+    """Names and colours, before `merge`; a model that says how many it has gets `class 0`, `class 1`, ..."""
     if config.classes:
         return config.classes
     if recipe.values is not None:

@@ -103,6 +103,15 @@ class JobFile(schema_parts.Strict):
     `result: values`."""
     compress: Literal["deflate", "zstd", "lzw"] = "deflate"
     """Compression of the masks."""
+    merge: dict[schema_parts.ClassName, Annotated[list[str | int], Field(min_length=2)]] = Field(
+        default_factory=dict
+    )
+    """Classes that [become one](outputs.md#clean-masks), such as `{built: [building, road]}`; the rest of the
+    job names that one.
+    """
+    sieve: int | None = Field(default=None, ge=2)
+    """Regions of fewer pixels [take the class of a neighbour](outputs.md#clean-masks), after `merge`; all
+    stay if not set."""
     regions: bool | schema_parts.RegionKeys = True
     """Write polygons of the mask as GeoParquet. A mapping says [which regions](#keys-of-regions)."""
     engine: EngineName | Literal["auto"] = "auto"

@@ -59,6 +59,8 @@ def unsuited_values(job: Any) -> str | None:
         ),
         "rules": (bool(job.rules) and not divided, needed),
         "regions": (isinstance(job.regions, schema_parts.RegionKeys) and not divided, needed),
+        "merge": (bool(job.merge) and not divided, needed),
+        "sieve": (job.sieve is not None and not divided, needed),
         "model: output": (
             model is not None and model.output is not None,
             "result: values says what the network gives; leave it out",

@@ -332,5 +332,9 @@ class JobConfig:
     blend: Blend = "none"
     overlap: int | float | None = None
     """Pixels that neighbouring tiles share beyond the halo, or a share of the tile; None: an eighth of it."""
+    merge: tuple[tuple[str, tuple[str | int, ...]], ...] = ()
+    """The name of one class, and those that it is made of, by name or id."""
+    sieve: int = 0
+    """Pixels; smaller regions take the class of a neighbour. 0: all stay."""
     variables: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
     """What the job file took from the environment: texts name such a variable, and do not quote it."""

@@ -17,6 +17,7 @@ from batchseg.inputs.source import Georeference, Scene
 from batchseg.job.recipe import Product, Recipe
 from batchseg.job.settings import Values
 from batchseg.models.package import ClassInfo
+from batchseg.output.layout import Layer
 from batchseg.output.overviews import BLOCK
 from batchseg.output.sidecar import SUFFIX, add_class_table, has_names
 from batchseg.pixels.grid import Window
@@ -36,24 +37,33 @@ class Piece:
 def vrt_of(
     scene: Scene,
     recipe: Recipe,
-    product: Product,
-    layer: str,
+    layer: Layer,
     pieces: list[Piece],
+    classes: tuple[ClassInfo, ...] = (),
     levels: Sequence[Path] = (),
 ) -> str:
-    """A VRT of the whole scene as XML text; what no piece covers is nodata."""
+    """A VRT of the whole scene as XML text; what no piece covers is nodata.
+
+    Args:
+        scene: the source.
+        recipe: the pixel settings.
+        layer: which raster of it.
+        pieces: files that hold it.
+        classes: names and colours by class id, of a layer of classes.
+        levels: its overviews, the largest first.
+    """
     root = Element("VRTDataset", rasterXSize=str(scene.width), rasterYSize=str(scene.height))
     _add_georeference(root, scene.georeference)
     for number in range(1, 1 + (len(recipe.probabilities) if layer == "probabilities" else 1)):
         band = SubElement(root, "VRTRasterBand", dataType=_data_type(layer, recipe), band=str(number))
         if layer == "values" and recipe.values is not None:
             _add_numbers(band, recipe.values)
-        elif layer == "mask":
+        elif layer in ("mask", "predicted"):
             SubElement(band, "Description").text = "class"
             SubElement(band, "NoDataValue").text = str(recipe.mask_nodata)
-            _add_classes(root, band, product.classes)
+            _add_classes(root, band, classes)
         else:
-            SubElement(band, "Description").text = _of_what(layer, number, recipe, product)
+            SubElement(band, "Description").text = _of_what(layer, number, recipe, classes)
             SubElement(band, "NoDataValue").text = "0"
         for path in levels:
             overview = SubElement(band, "Overview")
@@ -64,20 +74,20 @@ def vrt_of(
     return ElementTree.tostring(root, encoding="unicode")
 
 
-def _of_what(layer: str, number: int, recipe: Recipe, product: Product) -> str:
+def _of_what(layer: Layer, number: int, recipe: Recipe, classes: tuple[ClassInfo, ...]) -> str:
     """A band of probabilities in words."""
     if layer == "confidence":
         return "probability of the winning class, 255 = 1"
     class_id = recipe.probabilities[number - 1]
-    names = product.class_names
-    return f"probability of {names[class_id] if class_id < len(names) else class_id}, 255 = 1"
+    name = classes[class_id].name if class_id < len(classes) else str(class_id)
+    return f"probability of {name}, 255 = 1"
 
 
-def _data_type(layer: str, recipe: Recipe) -> str:
+def _data_type(layer: Layer, recipe: Recipe) -> str:
     names = {"uint8": "Byte", "uint16": "UInt16", "float32": "Float32"}
     if layer == "values" and recipe.values is not None:
         return names[recipe.values.dtype]
-    return names[recipe.mask_dtype] if layer == "mask" else "Byte"
+    return "Byte" if layer == "confidence" else names[recipe.mask_dtype]
 
 
 def _add_numbers(band: Element, values: Values) -> None:
@@ -119,7 +129,8 @@ def _add_classes(root: Element, band: Element, classes: tuple[ClassInfo, ...]) -
         return
     metadata = SubElement(root, "Metadata")
     for number, info in enumerate(classes):
-        SubElement(metadata, "MDI", key=f"CLASS_{number}").text = info.name
+        if info.name:
+            SubElement(metadata, "MDI", key=f"CLASS_{number}").text = info.name
     SubElement(band, "ColorInterp").text = "Palette"
     table = SubElement(band, "ColorTable")
     names = SubElement(band, "CategoryNames")

@@ -4,6 +4,7 @@
     confidence/<name>.tif                           the same, where the job says `confidence`
     values/<name>.tif                               the same, where it says `result: values`
     probabilities/<name>.tif                        the same, where it says `probabilities`: a band per class
+    predicted/<name>.tif                            the mask before the job's `merge` and `sieve`
     annotations/crs=<code>/scene-<digest>.parquet   regions of one scene
     annotations/crs=<code>/part-<digest>.parquet    regions of many sources; crs=none of photographs
     items/items.parquet                             one row per source
@@ -36,13 +37,15 @@ from batchseg.system.location import Location, misplaced, shortened
 if TYPE_CHECKING:
     from batchseg.job.recipe import Recipe
 
-Layer = Literal["mask", "confidence", "values", "probabilities"]
-"""Which raster of a source: the class of each pixel, how sure the model is of it, the model's numbers, or how
-probable it takes each class for."""
+Layer = Literal["mask", "confidence", "values", "probabilities", "predicted"]
+"""Which raster of a source: the class of each pixel, how sure the model is of it, the model's numbers, how
+probable it takes each class for, or the classes as they were before the job's `merge` and `sieve`."""
 
 MASKS, CONFIDENCE, VALUES, ANNOTATIONS = "masks", "confidence", "values", "annotations"
-PROBABILITIES = "probabilities"
-RASTERS = (MASKS, CONFIDENCE, VALUES, PROBABILITIES)
+PROBABILITIES, PREDICTED = "probabilities", "predicted"
+SHOWN = (MASKS, CONFIDENCE, VALUES, PROBABILITIES)
+"""Folders of the rasters that people look at."""
+RASTERS = (*SHOWN, PREDICTED)
 RESULTS = (*RASTERS, ANNOTATIONS)
 """Folders of the files that the ledger records."""
 
@@ -53,6 +56,7 @@ _FOLDERS: dict[Layer, str] = {
     "confidence": CONFIDENCE,
     "values": VALUES,
     "probabilities": PROBABILITIES,
+    "predicted": PREDICTED,
 }
 _OWN = RECORDS
 _SCRATCH = "scratch"
@@ -60,7 +64,7 @@ _NETWORKS = "networks"
 
 
 def layers_of(recipe: Recipe) -> tuple[Layer, ...]:
-    """The rasters that are made of each source."""
+    """The rasters that the network's answers make of each source."""
     asked: dict[Layer, bool] = {
         "mask": recipe.has_mask,
         "confidence": recipe.confidence,

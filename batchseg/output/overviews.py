@@ -160,7 +160,7 @@ def _make_levels(
         with rasterio.open(source) as full:
             if max(full.shape) <= BLOCK or min(full.shape) < 2:  # a line cannot be halved both ways
                 if not levels:
-                    for row_off, strip in _strips(full):
+                    for row_off, strip in strips_of(full):
                         checksums[0] = _crc(strip, checksums[0])
                         if look:
                             look(row_off, strip)
@@ -168,9 +168,9 @@ def _make_levels(
             height, width = (full.height + 1) // 2, (full.width + 1) // 2
             path = folder / f"{name}-{len(levels) + 1}.tif"
             checksums.append(0)
-            profile = _profile(full.count, height, width, full.dtypes[0])
+            profile = scratch_profile(height, width, full.dtypes[0], count=full.count)
             with rasterio.open(path, "w", **profile) as target:
-                for row_off, strip in _strips(full):
+                for row_off, strip in strips_of(full):
                     if not levels:
                         checksums[0] = _crc(strip, checksums[0])
                         if look:
@@ -196,7 +196,7 @@ def find_damage(path: Path, pyramid: Pyramid) -> str | None:
         options = {"overview_level": number - 1} if number else {}
         with rasterio.open(path, sharing=False, **options) as made:
             found = 0
-            for _, strip in _strips(made):
+            for _, strip in strips_of(made):
                 found = _crc(strip, found)
         if found != expected:
             return f"overview {number}" if number else "the full size"
@@ -210,7 +210,7 @@ def _crc(pixels: Pixels, before: int) -> int:
 def look_at(mosaic: str, look: Look) -> None:
     """Show each strip (first row, pixels) of a mosaic, in order."""
     with rasterio.open(mosaic) as full:
-        for row_off, strip in _strips(full):
+        for row_off, strip in strips_of(full):
             look(row_off, strip)
 
 
@@ -243,16 +243,23 @@ def _behind(look: Look) -> Iterator[Look]:
             helper.close()
 
 
-def _strips(dataset: rasterio.DatasetReader) -> Iterator[tuple[int, Pixels]]:
-    most = STRIP_PIXELS // (dataset.width * dataset.count)
-    rows = max(2, min(2 * BLOCK, most) // 64 * 64)  # even: no pair of rows is cut
+def strips_of(dataset: rasterio.DatasetReader) -> Iterator[tuple[int, Pixels]]:
+    """Its rows from the first to the last, as (first row, (rows, width) pixels); (bands, rows, width) of
+    several bands."""
+    rows = strip_rows(dataset.width * dataset.count)
     for row_off in range(0, dataset.height, rows):
         height = min(rows, dataset.height - row_off)
         strip = dataset.read(window=RasterioWindow(0, row_off, dataset.width, height))
         yield row_off, strip[0] if dataset.count == 1 else strip
 
 
-def _profile(count: int, height: int, width: int, dtype: str) -> dict[str, Any]:
+def strip_rows(width: int) -> int:
+    """Rows of a strip: an even number, so that no pair of rows is cut."""
+    return max(2, min(2 * BLOCK, STRIP_PIXELS // width) // 64 * 64)
+
+
+def scratch_profile(height: int, width: int, dtype: str, *, count: int = 1) -> dict[str, Any]:
+    """Of a file in the making, which is written and read once."""
     return {
         "driver": "GTiff",
         "height": height,

@@ -32,19 +32,19 @@ from batchseg.regions.wkb import read_polygons
 from batchseg.system import fetch
 
 
-def encode_mask(classes: Ids, product: Product, nodata: int) -> bytes:
-    """Class ids (H, W) as a file of the job's format.
+def encode_mask(ids: Ids, product: Product, nodata: int, classes: tuple[ClassInfo, ...]) -> bytes:
+    """Class ids (H, W) as a file of the job's format, with names and colours of `classes`.
 
     A PNG of uint8 has a palette of the classes' colours, if they have names, and its nodata is transparent;
     one of uint16 is grey.
     """
     if product.photo_options.mask_format == "tif":
-        return _geotiff(classes, product, classes=product.classes, nodata=nodata)
-    image = Image.fromarray(classes)
-    if classes.itemsize > 1:
+        return _geotiff(ids, product, classes=classes, nodata=nodata)
+    image = Image.fromarray(ids)
+    if ids.itemsize > 1:
         return _png(image)
-    if product.classes:
-        image.putpalette(_palette(product.classes))
+    if classes:
+        image.putpalette(_palette(classes))
     return _png(image, transparency=nodata)
 
 
@@ -129,7 +129,8 @@ def _geotiff(
     with gdal(), MemoryFile() as memory:
         with memory.open(**profile) as dataset:
             if classes:
-                dataset.update_tags(**{f"CLASS_{number}": info.name for number, info in enumerate(classes)})
+                named = ((number, info.name) for number, info in enumerate(classes) if info.name)
+                dataset.update_tags(**{f"CLASS_{number}": name for number, name in named})
                 if array.itemsize == 1:
                     rgb = enumerate(bytes.fromhex(info.color[1:]) for info in classes)
                     dataset.write_colormap(1, {number: (*color, 255) for number, color in rgb})
@@ -162,8 +163,9 @@ class StoredMasks:
     def __call__(self, row: Row) -> PhotoMask:
         """The mask as it was predicted.
 
-        Where no mask was kept it is drawn from the regions. These hold it whole if their outlines are not
-        simplified, which lengths tell, and none is missing, which the row's counts of pixels tell.
+        Where masks are cleaned, what was predicted is kept of each photograph. Else, where no mask was kept,
+        it is drawn from the regions. These hold it whole if their outlines are not simplified, which lengths
+        tell, and none is missing, which the row's counts of pixels tell.
 
         Raises:
             DamagedResultError: what is stored is not what was recorded, or too little.
@@ -175,8 +177,8 @@ class StoredMasks:
             values = None if numbers is None else self._read(numbers, size_hw)
             if not self._recipe.has_mask and values is not None:
                 classes, confidence = undivided(values, self._recipe.mask_nodata), None
-            elif layout.MASKS in made:
-                classes = self._read(made[layout.MASKS], size_hw)
+            elif kept := made.get(layout.PREDICTED) or made.get(layout.MASKS):
+                classes = self._read(kept, size_hw)
                 scores = made.get(layout.CONFIDENCE)
                 confidence = None if scores is None else self._read(scores, size_hw)
             else:

@@ -13,15 +13,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batchseg.inputs.source import Georeference
+from batchseg.job.cleaning import Cleaning
 from batchseg.job.recipe import Product, Recipe
 from batchseg.output import publish
+from batchseg.output.cleaning import cleaned
 from batchseg.output.layout import Layer, layer_path, result_file
 from batchseg.output.lock import check_work_goes_on
 from batchseg.output.photo_mask import encode_confidence, encode_mask, encode_values
 from batchseg.output.record import SCHEMA, Output, PhotoRecord, to_table
 from batchseg.output.region_parts import MEMBERS, part_path
 from batchseg.output.value_layer import Spread, spread_of
-from batchseg.predict.photo import PhotoMask, census
+from batchseg.predict.photo import Ids, PhotoMask, census
 from batchseg.regions.inspected import valid_areas
 from batchseg.regions.photo_table import Annotator, Traced
 from batchseg.regions.rows import PHOTO_COLUMNS, region_schema
@@ -47,12 +49,20 @@ class Finished:
     row: Row
     """As it was listed."""
     mask: PhotoMask
+    """As it was predicted; from `ResultWriter.add` on as it is published."""
+    predicted: Ids | None = None
+    """(H, W) class ids as they were predicted, where masks are cleaned."""
     content: str = ""
     same_as: str = ""
     unlike: str = ""
     """Why it may be of another unit than the output's first photographs; empty: it is alike."""
     recorded: int = 0
     """When the results that it is derived from were recorded; 0: it is new."""
+
+    @property
+    def nbytes(self) -> int:
+        """In memory."""
+        return self.mask.nbytes + (0 if self.predicted is None else self.predicted.nbytes)
 
 
 class ResultWriter:
@@ -81,9 +91,10 @@ class ResultWriter:
 
     def add(self, finished: Finished) -> None:
         """Take a mask. Raises OutputError where one that waited cannot be written."""
-        mask = finished.mask
+        if self._product.cleaning is not None:
+            finished = _clean(finished, self._product.cleaning, self._recipe.mask_nodata)
         self._waiting.append(finished)
-        self._held += mask.nbytes
+        self._held += finished.nbytes
         if self._held >= HELD_BYTES:
             self._publish_waiting()
 
@@ -118,11 +129,9 @@ class ResultWriter:
             records = self._judged(self._with_interests(records, waiting), regions)
         files: list[tuple[str, bytes]] = []
         for number, (finished, record) in enumerate(zip(waiting, records, strict=True)):
-            if is_wanted(self._options.masks, record.verdict):
-                layers = self._layers(finished.mask, record.source_id)
-                files += layers
-                made = tuple(_made(path, data) for path, data in layers)
-                records[number] = replace(record, outputs=made)
+            layers = self._layers(finished, record)
+            files += layers
+            records[number] = replace(record, outputs=tuple(_made(path, data) for path, data in layers))
         self._publish(files)
         self._records += records
 
@@ -155,19 +164,33 @@ class ResultWriter:
             for record, said in zip(records, judged, strict=True)
         ]
 
-    def _layers(self, mask: PhotoMask, source_id: str) -> list[tuple[str, bytes]]:
-        """Paths and bytes of a photograph's mask and confidence, and of its numbers."""
+    def _layers(self, finished: Finished, record: PhotoRecord) -> list[tuple[str, bytes]]:
+        """Paths and bytes of a photograph's rasters: those that are wanted of this verdict, and in any case
+        what was predicted, which nothing else tells."""
+        names = self._product.mask_names
+        wanted = is_wanted(self._options.masks, record.verdict)
+        layers = self._shown_layers(finished.mask) if wanted else []
+        if finished.predicted is not None:
+            classes, nodata = self._product.predicted_classes, self._recipe.mask_nodata
+            data = encode_mask(finished.predicted, self._product, nodata, classes)
+            layers.append(("predicted", self._options.mask_format, data))
+        return [
+            (layer_path(record.source_id, layer, suffix, names=names), data) for layer, suffix, data in layers
+        ]
+
+    def _shown_layers(self, mask: PhotoMask) -> list[tuple[Layer, str, bytes]]:
+        """Suffixes and bytes of a photograph's mask and confidence, and of its numbers."""
         layers: list[tuple[Layer, str, bytes]] = []
-        suffix, names = self._options.mask_format, self._product.mask_names
+        suffix = self._options.mask_format
         if self._recipe.has_mask:
-            data = encode_mask(mask.classes, self._product, self._recipe.mask_nodata)
-            layers.append(("mask", suffix, data))
+            nodata, classes = self._recipe.mask_nodata, self._product.classes
+            layers.append(("mask", suffix, encode_mask(mask.classes, self._product, nodata, classes)))
         if mask.confidence is not None:
             layers.append(("confidence", suffix, encode_confidence(mask.confidence, self._product)))
         if mask.values is not None and self._recipe.values is not None:
             data = encode_values(mask.values, self._product, self._recipe.values)
             layers.append(("values", "tif", data))
-        return [(layer_path(source_id, layer, ending, names=names), data) for layer, ending, data in layers]
+        return layers
 
     def _publish(self, files: list[tuple[str, bytes]]) -> None:
         before = time.perf_counter()
@@ -242,6 +265,16 @@ class ResultWriter:
             return ()
         one = (self._options.pixel_size / 1000) ** 2
         return tuple(count * one for count in pixels)
+
+
+def _clean(finished: Finished, cleaning: Cleaning, nodata: int) -> Finished:
+    """With a clean mask beside what was predicted."""
+    mask = finished.mask
+    if mask.only_class is None:
+        classes = cleaned(mask.classes, cleaning, nodata)
+    else:  # one pixel stands for all of them
+        classes = np.broadcast_to(cleaned(mask.classes[:1, :1], cleaning, nodata), mask.classes.shape)
+    return replace(finished, mask=replace(mask, classes=classes), predicted=mask.classes)
 
 
 def is_wanted(masks: str, verdict: str) -> bool:

@@ -112,9 +112,9 @@ class SourceRecord:
         return next((o.path for o in self.outputs if o.path.startswith(f"{layout.MASKS}/")), "")
 
     @property
-    def layers(self) -> tuple[str, ...]:
-        """Paths of mask and confidence: what cannot be derived from other outputs."""
-        return tuple(o.path for o in self.outputs if layout.is_layer(o.path))
+    def predicted_mask(self) -> str:
+        """The path of the mask as it was predicted, below the output; empty where the mask itself is that."""
+        return next((o.path for o in self.outputs if o.path.startswith(f"{layout.PREDICTED}/")), "")
 
     @property
     def regions_part(self) -> str:

@@ -1,6 +1,6 @@
 """A scene's fragments to what is published of it: its mask, its regions, its row of numbers.
 
-Pixels and square metres of each class are counted from the strips from which the mask is written.
+Classes are counted, and regions traced, in the strips from which the mask is written.
 """
 
 import contextlib
@@ -8,23 +8,23 @@ import errno
 import hashlib
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import rasterio
-from numpy.typing import NDArray
-from PIL import Image
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window as RasterioWindow
 
 from batchseg.errors import DamagedResultError, OutputError
 from batchseg.inputs.source import Scene
+from batchseg.job.cleaning import Cleaning
 from batchseg.job.recipe import Product, Recipe
 from batchseg.output import layout, publish
+from batchseg.output.census import Census
+from batchseg.output.cleaning import clean_scene
 from batchseg.output.cog import Piece, compression_threads, sidecar_is_whole, vrt_of, write_cog
 from batchseg.output.fragments import scene_folder
 from batchseg.output.layout import Layer
@@ -42,11 +42,13 @@ from batchseg.output.record import Output, SceneRecord
 from batchseg.output.scene_pieces import Predicted, held_pieces, stored_pieces
 from batchseg.output.sidecar import SUFFIX, content_at, with_additions
 from batchseg.output.value_layer import Spread, ValueCensus, halve_values, undivided
+from batchseg.pixels.grid import Window
 from batchseg.predict.stitch import ShardMask
-from batchseg.regions.geodesy import crs_code, row_areas
+from batchseg.regions.geodesy import crs_code
 from batchseg.regions.scene_table import RegionWriter
 from batchseg.system import fetch, rooted
 from batchseg.system.disks import describe, full_disk
+from batchseg.system.machine import memory_bytes
 from batchseg.system.temp_folders import cache_root
 
 _ASSEMBLY_ERRORS = (RasterioError, rasterio._err.CPLE_BaseError, SystemError, OSError, pa.ArrowException)
@@ -68,7 +70,7 @@ def finish_scene(
         output: root of the results.
         scene: the source.
         recipe: the pixel settings.
-        product: names, colours, compression, regions.
+        product: names, colours, compression, regions, what masks are cleaned by.
         shards: the records of all its shards; or its own `done` record, to derive from its mask what differs.
         epoch: of the run's lock: nothing is published for a run that ended or was taken for dead.
         held: the shards' pixels, where they never were fragments.
@@ -79,41 +81,51 @@ def finish_scene(
     Raises:
         OutputError: fragments are missing or the result cannot be written.
         DamagedResultError: the mask to derive from is not the recorded one.
+        NoRoomError: to clean it takes more memory than this machine has.
     """
     started = time.perf_counter()
-    layers = layout.layers_of(recipe)
-    source_id = scene.source.source_id
-    paths = {layer: layout.layer_path(source_id, layer, names=product.mask_names) for layer in layers}
     record = _done_record(scene, recipe, product, shards)
     done = shards[0] if isinstance(shards[0], SceneRecord) else None
+    keep = done is not None and done.encoding == product.encoding
+    sources = _sources(scene, recipe, product, None if keep else done)
     if done is not None:
-        _check_layers(output, done)
+        _check_unchanged(output, done, sources.values())
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(scratch_folder(output))
         if held:
-            pieces = stack.enter_context(held_pieces(scene, recipe, held, layers, folder))
+            pieces = stack.enter_context(held_pieces(scene, recipe, held, tuple(sources), folder))
         else:
-            pieces = stored_pieces(output, scene, recipe, shards, paths, folder)
+            pieces = stored_pieces(output, scene, recipe, shards, sources, folder)
         made = _Scene(scene, recipe, product, pieces, folder)
-        keep = done is not None and done.encoding == product.encoding
         try:
             with _gdal_for_output(scene):
                 record = made.count(record) if keep else made.encode(record)
         except _ASSEMBLY_ERRORS as e:
             reason = rooted.with_true_names(_reason(e, folder))
-            msg = f"cannot assemble the mask of {source_id}: {reason}"
+            msg = f"cannot assemble the mask of {scene.source.source_id}: {reason}"
             raise OutputError(msg) from e
         check_work_goes_on(output, epoch)
         if keep and done is not None:
             outputs = [o for o in done.outputs if o.path != done.regions_part]
         else:
-            made_of = [(path, folder / f"{layer}.tif") for layer, path in paths.items()]
-            outputs = [o for path, cog in made_of for o in _publish(output, path, cog, done)]
+            outputs = _publish_layers(output, scene, product, made.cogs, done)
         if made.region_rows:
             path = regions_path(scene)
             outputs.append(publish_output(output, path, made.regions_file))
         record = replace(record, outputs=tuple(outputs), region_count=made.region_rows)
     return record, time.perf_counter() - started
+
+
+def _sources(scene: Scene, recipe: Recipe, product: Product, done: SceneRecord | None) -> dict[Layer, str]:
+    """Paths below the output of the layers, the mask's where it is as it was predicted.
+
+    `done`: the record of a mask that is to be made again; None: of none.
+    """
+    names, source_id = product.mask_names, scene.source.source_id
+    paths = {layer: layout.layer_path(source_id, layer, names=names) for layer in layout.layers_of(recipe)}
+    if done is not None and done.predicted_mask:
+        paths["mask"] = done.predicted_mask
+    return paths
 
 
 def _reason(error: Exception, folder: Path) -> str:
@@ -136,18 +148,28 @@ class _Scene:
         self, scene: Scene, recipe: Recipe, product: Product, layers: dict[Layer, list[Piece]], folder: Path
     ) -> None:
         self._scene, self._recipe, self._product, self._folder = scene, recipe, product, folder
-        self._layers, self._census = layers, Census(scene, recipe)
+        self._layers, self._census = dict(layers), Census(scene, recipe)
         self._values = None if recipe.values is None else ValueCensus(recipe.values)
         self.regions_file = folder / "regions.parquet"
         self.region_rows = 0
 
+    @property
+    def cogs(self) -> dict[Layer, Path]:
+        """The layers' files, once they are encoded."""
+        return {name: self._folder / f"{name}.tif" for name in self._layers}
+
     def encode(self, record: SceneRecord) -> SceneRecord:
-        """Write each layer's COG into the folder; what a pass over the mask shows is put on the record."""
-        for name in self._layers:
+        """Write each layer's COG into the folder; what a pass over the mask shows is put on the record.
+
+        Raises:
+            NoRoomError: to clean the mask takes more memory than this machine has.
+        """
+        if self._product.cleaning is not None:
+            self._clean(self._product.cleaning)
+        for name, made in self.cogs.items():
             mosaic = self._vrt(name)
             with self._looks(name) as look:
                 pyramid = make_levels(mosaic, self._folder, name, _halving(self._recipe, name), look)
-            made = self._folder / f"{name}.tif"
             write_cog(self._vrt(name, pyramid.levels), made, self._product, numbers=name == "values")
             damage = find_damage(made, pyramid)
             if name == "mask" and not sidecar_is_whole(made, self._product.classes):
@@ -156,6 +178,14 @@ class _Scene:
                 msg = f"{damage} of its {name} is not what was written; is the disk full or failing?"
                 raise OSError(errno.EIO, msg, str(made))
         return self._counted(record)
+
+    def _clean(self, cleaning: Cleaning) -> None:
+        """From here on the mask is the clean one, and what was predicted a layer of its own."""
+        nodata, most = self._recipe.mask_nodata, memory_bytes() // 2
+        cleaned = clean_scene(self._vrt("mask"), self._folder, cleaning, nodata, most)
+        whole = Window(row_off=0, col_off=0, height=self._scene.height, width=self._scene.width)
+        self._layers["predicted"] = self._layers["mask"]
+        self._layers["mask"] = [Piece(path=str(cleaned), window=whole)]
 
     def count(self, record: SceneRecord) -> SceneRecord:
         """The same without writing a mask: the one that is there stays."""
@@ -183,7 +213,8 @@ class _Scene:
             self._census.look(row_off, undivided(strip, self._recipe.mask_nodata))
 
     def _vrt(self, name: Layer, levels: Sequence[Path] = ()) -> str:
-        return vrt_of(self._scene, self._recipe, self._product, name, self._layers[name], levels)
+        classes = self._product.predicted_classes if name == "predicted" else self._product.classes
+        return vrt_of(self._scene, self._recipe, name, self._layers[name], classes, levels)
 
     @contextlib.contextmanager
     def _looking(self) -> Iterator[Look]:
@@ -222,16 +253,16 @@ def regions_path(scene: Scene) -> str:
     return layout.scene_regions_path(crs_code(scene.georeference), name)
 
 
-def _check_layers(output: str, done: SceneRecord) -> None:
+def _check_unchanged(output: str, done: SceneRecord, paths: Iterable[str]) -> None:
     """What is derived from a damaged mask would look sound ever after."""
     recorded = {made.path: made.sha256 for made in done.outputs}
-    for path in done.layers:
+    for path in paths:
         try:
             found = fetch.sha256(layout.result_file(output, path))
         except OSError as e:
             msg = f"cannot read {path}: {e}"
             raise OutputError(msg) from e
-        if found != recorded[path]:
+        if found != recorded.get(path):
             msg = f"{path} is damaged: its checksum is not the recorded one; the next run predicts it again"
             raise DamagedResultError(msg)
 
@@ -239,7 +270,9 @@ def _check_layers(output: str, done: SceneRecord) -> None:
 def _halving(recipe: Recipe, layer: Layer) -> Callable[[Pixels], Pixels]:
     if layer == "values":
         return halve_values
-    return partial(halve_classes, nodata=recipe.mask_nodata) if layer == "mask" else halve_probabilities
+    if layer in ("confidence", "probabilities"):
+        return halve_probabilities
+    return partial(halve_classes, nodata=recipe.mask_nodata)
 
 
 def _done_record(scene: Scene, recipe: Recipe, product: Product, shards: Predicted) -> SceneRecord:
@@ -262,21 +295,36 @@ def _done_record(scene: Scene, recipe: Recipe, product: Product, shards: Predict
     )
 
 
-def _publish(output: str, target: str, cog: Path, done: SceneRecord | None) -> list[Output]:
+def _publish_layers(
+    output: str, scene: Scene, product: Product, cogs: Mapping[Layer, Path], done: SceneRecord | None
+) -> list[Output]:
+    """The mask first. `done`: the record of the mask that is replaced, where nothing was predicted."""
+    outputs = []
+    same_pixels = done is not None and not done.predicted_mask and product.cleaning is None
+    for layer, cog in cogs.items():
+        path = layout.layer_path(scene.source.source_id, layer, names=product.mask_names)
+        if layer == "predicted":  # nobody looks at it: its classes are named in the file itself
+            outputs.append(publish_output(output, path, cog))
+        else:
+            outputs += _publish(output, path, cog, is_new=done is None, same_pixels=same_pixels)
+    return outputs
+
+
+def _publish(output: str, target: str, cog: Path, *, is_new: bool, same_pixels: bool) -> list[Output]:
     """The sidecar with the class names first: a mask that is there is complete.
 
-    What others added to the one that is there stays: all of it where the mask is derived from the `done` one.
+    What others added to the one that is there stays: all of it where the mask has the same pixels.
     """
     own, place = cog.with_name(cog.name + SUFFIX), layout.result_file(output, target + SUFFIX)
     published = []
     if own.exists():
-        if done is not None or place.is_local:  # else a request for each new scene
+        if not is_new or place.is_local:  # else a request for each new scene
             with publish.output_errors("read", place):
                 there = content_at(place)
             if there is not None:
-                own.write_bytes(with_additions(own.read_bytes(), there, same_pixels=done is not None))
+                own.write_bytes(with_additions(own.read_bytes(), there, same_pixels=same_pixels))
         published.append(publish_output(output, target + SUFFIX, own))
-    elif done is None:
+    elif is_new:
         publish.remove_files([place])
     return [publish_output(output, target, cog), *published]
 
@@ -317,55 +365,3 @@ def _gdal_for_output(scene: Scene) -> Iterator[None]:
 def discard_fragments(output: str, source_id: str) -> None:
     """Remove what a finished scene no longer needs, of this and of earlier versions."""
     publish.remove_folder(scene_folder(output, source_id))
-
-
-class Census:
-    """What the strips of a scene's mask add up to."""
-
-    def __init__(self, scene: Scene, recipe: Recipe) -> None:
-        self._nodata = recipe.mask_nodata
-        self._areas = row_areas(scene.georeference, height=scene.height, width=scene.width)
-        self._constant = self._areas is None or bool(np.all(self._areas == self._areas[0]))
-        self._pixels = np.zeros(self._nodata + 1, np.int64)
-        self._square_metres = np.zeros(self._nodata + 1)
-
-    def look(self, row_off: int, strip: Pixels) -> None:
-        """Count one strip.
-
-        Args:
-            row_off: its first row in the mask.
-            strip: (rows, width) class ids, uint8 or uint16.
-        """
-        counts = _histogram(strip, self._nodata + 1)
-        self._pixels += counts
-        if self._areas is None or self._constant:
-            return
-        counts[self._nodata] = 0
-        for class_id in np.flatnonzero(counts):
-            rows = np.count_nonzero(strip == class_id, axis=1)
-            self._square_metres[class_id] += self._areas[row_off : row_off + len(rows)] @ rows
-
-    def counted(self, record: SceneRecord) -> SceneRecord:
-        """The record with what was counted."""
-        pixels = self._pixels[: self._nodata]
-        ids = np.flatnonzero(pixels)
-        areas: tuple[float, ...] = ()
-        if self._areas is not None:
-            found = pixels[ids] * self._areas[0] if self._constant else self._square_metres[ids]
-            areas = tuple(found.tolist())
-        return replace(
-            record,
-            class_ids=tuple(ids.tolist()),
-            class_pixels=tuple(pixels[ids].tolist()),
-            class_area_m2=areas,
-            valid_pixels=int(pixels.sum()),
-        )
-
-
-def _histogram(strip: Pixels, count: int) -> NDArray[np.int64]:
-    if strip.dtype == np.uint8:  # numpy's own needs wide integers: four times the time
-        return np.array(Image.fromarray(strip).histogram(), np.int64)
-    counts: NDArray[np.int64] = np.zeros(count, np.int64)
-    for row in strip:
-        counts += np.bincount(row, minlength=count)
-    return counts

@@ -30,15 +30,16 @@ def add_class_table(band: Element, classes: Sequence[ClassInfo]) -> None:
     """Add the classes alone as a GDAL raster attribute table.
 
     A TIFF's colour table has an entry for each value that a pixel may have, 256 for bytes, and so has a
-    legend that is made of it. From version 3.30 on QGIS makes it of this table.
+    legend that is made of it. From version 3.30 on QGIS makes it of this table. A class that was merged into
+    another has no row.
     """
     table = SubElement(band, "GDALRasterAttributeTable", tableType="thematic")
     for number, (name, kind, usage) in enumerate(_COLUMNS):
         field = SubElement(table, "FieldDefn", index=str(number))
         for tag, value in (("Name", name), ("Type", str(kind)), ("Usage", str(usage))):
             SubElement(field, tag).text = value
-    for number, info in enumerate(classes):
-        row = SubElement(table, "Row", index=str(number))
+    for index, (number, info) in enumerate((n, info) for n, info in enumerate(classes) if info.name):
+        row = SubElement(table, "Row", index=str(index))
         colors = (int(info.color[at : at + 2], 16) for at in (1, 3, 5))
         for text in (str(number), info.name, *map(str, colors)):
             SubElement(row, "F").text = text

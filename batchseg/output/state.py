@@ -41,6 +41,7 @@ class OutputState:
     choice: Choice | None = None
     """How the network is run; made once, kept by later runs."""
     classes: tuple[str, ...] = ()
+    """Names by class id; empty names of those that were merged into others."""
     colors: tuple[str, ...] = ()
     """#rrggbb by class id; empty in outputs of earlier versions."""
     vanished: tuple[str, ...] = ()
@@ -53,6 +54,11 @@ class OutputState:
     """What its first sources held; empty where none was looked at that shows it."""
     mask_names: MaskNames = "kept"
     """How its masks are named, from its beginning on."""
+
+    @property
+    def class_list(self) -> str:
+        """The names of the classes that pixels may have, for messages."""
+        return ", ".join(filter(None, self.classes))
 
     @property
     def of_photographs(self) -> bool:

@@ -63,7 +63,7 @@ def export(output: str, target: Path, *, crs: str | None, classes: tuple[str, ..
         raise ConfigError(msg)
     unknown = [name for name in classes if name not in state.classes and not name.isdigit()]
     if unknown:
-        msg = f"--class {unknown[0]!r}: expected an id, or one of {', '.join(state.classes)}"
+        msg = f"--class {unknown[0]!r}: expected an id, or one of {state.class_list}"
         raise ConfigError(msg)
     wanted = _parsed(crs) if crs is not None else DEGREES if driver.startswith("GeoJSON") else None
     groups = _by_crs(output)

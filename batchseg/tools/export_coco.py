@@ -69,7 +69,7 @@ def _class_ids(items: Items, classes: tuple[str, ...]) -> pa.Int32Array | None:
     names = items.state.classes
     unknown = [name for name in classes if name not in names and not name.isdigit()]
     if unknown:
-        msg = f"--class {unknown[0]!r}: expected an id, or one of {', '.join(names)}"
+        msg = f"--class {unknown[0]!r}: expected an id, or one of {items.state.class_list}"
         raise ConfigError(msg)
     return pa.array([names.index(name) if name in names else int(name) for name in classes], pa.int32())
 
@@ -83,7 +83,8 @@ def _write(items: Items, wanted: pa.Int32Array | None, file: IO[str]) -> tuple[i
     seen: set[int] = set()
     annotations = _list(file, _annotations(items, wanted, seen))
     # Last, because only now it is known which classes there are beside those that have names.
-    chosen = range(1, len(items.state.classes)) if wanted is None else wanted.to_pylist()
+    named = [number for number, name in enumerate(items.state.classes) if number and name]
+    chosen = named if wanted is None else wanted.to_pylist()
     categories = [{"id": i, "name": class_name(items.state, i)} for i in sorted({*chosen, *seen})]
     file.write(f'],\n"categories": {json.dumps(categories)}}}\n')
     return images, annotations

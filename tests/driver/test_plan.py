@@ -25,6 +25,7 @@ from batchseg.driver.plan import (
     SHARD_BYTES,
     SHARD_SECONDS,
     SHARD_TILES,
+    Measured,
     bytes_per_pixel,
     in_flight_bound,
     make_plan,
@@ -280,6 +281,15 @@ def test_an_estimate_counts_what_is_left(ledger):
     assert numbers.bytes_in == sum(shard.read.size for shard in left) * 3
     assert numbers.bytes_out >= 27 * 43
     assert numbers.seconds == pytest.approx(numbers.tiles * 0.1 / 2)
+
+
+def test_where_masks_are_cleaned_what_was_predicted_is_written_too(ledger):
+    plan, recipe = plan_of([make_scene()], ledger), make_recipe(confidence=True)
+    plain, clean = (Measured(recipe, cleans=cleans) for cleans in (False, True))
+    for measured in (plain, clean):
+        measured.add(plan.jobs[0])
+    out = [one.estimate(0, planner_of(ledger), None).bytes_out for one in (plain, clean)]
+    assert out == [27 * 43 * layers * 4 // 3 for layers in (2, 3)]
 
 
 @pytest.mark.parametrize(

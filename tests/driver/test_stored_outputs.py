@@ -82,6 +82,22 @@ def test_of_scenes_it_is_told_whether_the_mask_is_there(tmp_path):
     assert stored.tolist() == [WHOLE, MASK_ALONE, GONE, GONE, MASK_ALONE, GONE]
 
 
+def test_a_clean_mask_is_made_again_of_what_was_predicted(tmp_path):
+    (tmp_path / "predicted").mkdir()
+    (tmp_path / "predicted" / "a.tif").write_bytes(b"x" * 6)
+    mask, predicted = ("masks/a.tif", 5), ("predicted/a.tif", 6)
+    confidence = ("confidence/a.tif", 7)
+    rows = [
+        [mask, predicted],
+        [mask],
+        [mask, ("predicted/a.tif", 5)],
+        [mask, predicted, confidence],
+        [predicted],
+    ]
+    stored = StoredOutputs(str(tmp_path), bare=GONE)(column_of(*rows))
+    assert stored.tolist() == [MASK_ALONE, GONE, GONE, GONE, WHOLE]
+
+
 def test_a_file_of_class_names_may_have_grown(tmp_path):
     (tmp_path / "masks").mkdir()
     text = (

@@ -7,7 +7,7 @@ from listings import listing
 
 from batchseg.driver.scene_worker import Lease
 from batchseg.driver.tasks import Failure, died_reading, failed_reading, finish_limit, from_stream, to_stream
-from batchseg.errors import ModelError, SourceError, SourceIOError
+from batchseg.errors import ModelError, NoRoomError, SourceError, SourceIOError
 from batchseg.pixels.fit import tile_grid
 from batchseg.pixels.grid import ShardGrid
 from batchseg.system.processes import NotStartedError, ProcessDiedError, ProcessHungError
@@ -26,6 +26,12 @@ def test_a_slice_of_a_table_travels_without_the_rest():
 def test_an_error_of_a_source_ends_no_run(error, transient):
     failure = Failure.of(error, "read")
     assert (failure.kind, failure.fatal, failure.transient) == ("error", None, transient)
+
+
+def test_too_little_memory_for_one_source_blames_nobody_and_ends_no_run():
+    failure = Failure.of(NoRoomError("sieve: too many regions"), "finish")
+    assert (failure.fatal, failure.transient, failure.is_own, failure.memory) == (None, True, False, True)
+    assert not Failure.of(SourceError("cut off"), "finish").memory
 
 
 def test_an_error_about_no_source_ends_the_run():

@@ -12,12 +12,14 @@ from conftest import JobWriter, batchseg, read_mask, write_raster
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from runs import run, run_on_ray
+from sieved import expected
 
 from batchseg.driver import commit, scene_queue
 from batchseg.driver.begin import begin
 from batchseg.driver.events import Event, ShardsDone
 from batchseg.driver.job import run_job
 from batchseg.errors import ConfigError, ModelError, StoppedError
+from batchseg.job.cleaning import Cleaning
 from batchseg.job.file import load_job
 from batchseg.output.ledger import Ledger
 from batchseg.tools.verify import verify
@@ -163,6 +165,20 @@ def test_a_threshold_makes_a_mask_and_regions(tmp_path: Path, job: Path, scene: 
         run(job, "values={threshold: 0}", "classes=[low, tall]")
 
 
+def test_a_thresholds_mask_is_sieved_and_its_numbers_stay(tmp_path: Path, job: Path) -> None:
+    keys = ("values={threshold: -0.5}", "classes=[low, high]")
+    run(job, *keys)
+    plain = layers(tmp_path / "out")
+    mask = read_mask(tmp_path / "out", "scene.tif")
+    run(job, *keys, "sieve=3")
+    clean = read_mask(tmp_path / "out", "scene.tif")
+    np.testing.assert_array_equal(clean, expected(mask, Cleaning(classes=(), sieve=3), 255))
+    assert (clean != mask).any()
+    assert layers(tmp_path / "out")["values/scene.tif"] == plain["values/scene.tif"]
+    run(job, *keys)
+    assert layers(tmp_path / "out") == plain
+
+
 def test_numbers_alone_are_compressed_anew_without_predicting(tmp_path: Path, job: Path) -> None:
     run(job)
     before = read_mask(tmp_path / "out", "scene.tif", "values")
@@ -208,6 +224,8 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bytes(
         ({"values": {"dtype": "uint16"}}, "dtype: uint16 needs a scale"),
         ({"values": {"scale": 2}}, "scale and offset are of dtype: uint16"),
         ({"values": {"threshold": {"percentile": 99, "of": "good"}}}, "measured on photographs"),
+        ({"sieve": 9}, "sieve: needs values"),
+        ({"merge": {"any": [0, 1]}}, "merge: needs values"),
         ({"precision": "int8"}, "networks are quantised by their classes"),
     ],
 )

@@ -26,7 +26,7 @@ def piece(tmp_path):
 
 def mosaic_of(pieces, layer="mask", georeference=PLACE, product=None):
     scene = make_scene(HEIGHT, WIDTH, georeference=georeference)
-    return vrt_of(scene, make_recipe(), product or make_product(), layer, pieces)
+    return vrt_of(scene, make_recipe(), layer, pieces, (product or make_product()).classes)
 
 
 def test_what_no_piece_covers_is_nodata(piece):

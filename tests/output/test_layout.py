@@ -10,7 +10,8 @@ from batchseg.errors import OutputError
 from batchseg.output import layout
 from batchseg.system.location import Location
 
-FOLDERS = "_batchseg|masks|confidence|annotations|items|ledger|locks|runs|fragments|networks|scratch"
+RESULTS = "masks|confidence|predicted|annotations|items"
+FOLDERS = f"_batchseg|{RESULTS}|ledger|locks|runs|fragments|networks|scratch"
 IN_A_PATH = re.compile(rf"(^|/)({FOLDERS})/|/({FOLDERS})$|output\.json|items\.parquet|summary\.json")
 ALONE = re.compile("_batchseg|annotations|ledger|locks|runs|fragments|scratch")
 """Folders that are no words of a job file or of a table besides."""
@@ -49,6 +50,7 @@ def test_results_lie_where_earlier_versions_put_them():
     assert layout.layer_path("l 1/ä#.jpg", "mask", "png", names="added") == "masks/l 1/ä#.jpg.png"
     assert layout.layer_path("a.tif", "confidence", names="added") == "confidence/a.tif.tif"
     assert layout.layer_path("a.tif", "confidence", names="kept") == "confidence/a.tif"
+    assert layout.layer_path("a.tif", "predicted", names="kept") == "predicted/a.tif"
     assert layout.scene_regions_path("EPSG-32633", "ab") == "annotations/crs=EPSG-32633/scene-ab.parquet"
     assert layout.shared_regions_path("none", "ab") == "annotations/crs=none/part-ab.parquet"
     assert layout.ITEMS_TABLE == "items/items.parquet"

@@ -18,7 +18,8 @@ from strategies import sizes
 
 from batchseg.errors import DamagedResultError, SourceError
 from batchseg.job.recipe import RegionSettings
-from batchseg.output.photo_mask import StoredMasks, encode_confidence, encode_mask, read_layer
+from batchseg.output import photo_mask
+from batchseg.output.photo_mask import StoredMasks, encode_confidence, read_layer
 from batchseg.pixels.gdal import gdal
 
 COLORS = [(0xA0, 0x52, 0x2D), (0x1F, 0x77, 0xB4), (0x2C, 0xA0, 0x2C), (0xFF, 0xFF, 0xFF)]
@@ -27,6 +28,10 @@ COLORS = [(0xA0, 0x52, 0x2D), (0x1F, 0x77, 0xB4), (0x2C, 0xA0, 0x2C), (0xFF, 0xF
 def mask_of(shape, seed, nodata):
     values = [0, 0, 1, 2, 3, 200, nodata - 1, nodata]
     return np.random.default_rng(seed).choice(values, shape).astype(np.uint8 if nodata == 255 else np.uint16)
+
+
+def encode_mask(mask, product, nodata):
+    return photo_mask.encode_mask(mask, product, nodata, product.classes)
 
 
 def by_pillow(data):
@@ -72,6 +77,13 @@ def test_a_geotiff_has_colours_names_and_nodata():
         encode_mask(mask_of((23, 41), 0, 65535), product_of(mask_format="tif"), 65535)
     )
     assert (nodata, colors, tags["CLASS_3"]) == (65535, None, "blue")
+
+
+def test_a_class_that_was_merged_into_another_is_not_named():
+    product = product_of(mask_format="tif", names=("none", "", "green"))
+    tags = by_rasterio(encode_mask(mask_of((23, 41), 0, 255), product, 255))[3]
+    named = {key: name for key, name in tags.items() if key.startswith("CLASS_")}
+    assert named == {"CLASS_0": "none", "CLASS_2": "green"}
 
 
 def test_classes_without_names_are_grey_not_black():

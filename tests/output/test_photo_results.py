@@ -12,8 +12,10 @@ from photo_tables import RULES, files, listing_row, masks_of, rows_of, written
 from photographs import product_of
 from polygons import whole_regions
 from rules import box, criterion
+from sieved import expected
 
 from batchseg.errors import OutputError
+from batchseg.job.cleaning import Cleaning, Merge
 from batchseg.job.recipe import RegionSettings, Ruleset
 from batchseg.output import photo_results
 from batchseg.output.columns import from_parquet, to_parquet
@@ -98,6 +100,28 @@ def test_masks_are_kept_by_verdict(tmp_path, masks, form):
             assert (output["nbytes"], output["sha256"]) == (len(data), hashlib.sha256(data).hexdigest())
     named = {output["path"] for row in table.to_pylist() for output in row["outputs"]}
     assert named == made.keys()
+
+
+@pytest.mark.parametrize("masks", ["all", "failed", "none"])
+def test_clean_masks_are_judged_and_what_was_predicted_is_kept_of_all(tmp_path, masks):
+    photos = masks_of()
+    photos["of one class.jpg"] = np.broadcast_to(np.uint8(3), (20, 30))
+    merge = Cleaning(classes=product_of().classes, merges=(Merge(name="cool", ids=(2, 3)),), sieve=30)
+    product = replace(product_of(*RULES, masks=masks), classes=merge.shown, cleaning=merge)
+    table, made = written(tmp_path, photos, product), files(tmp_path)
+    clean = {name: expected(mask, merge, 255) for name, mask in photos.items()}
+    assert any((clean[name] != photos[name]).any() for name in photos)
+    for row in table.to_pylist():
+        name = row["source_id"]
+        ids, pixels = np.unique(clean[name][clean[name] != 255], return_counts=True)
+        assert (row["class_ids"], row["class_pixels"]) == (ids.tolist(), pixels.tolist())
+        assert np.array_equal(read_layer(made[f"predicted/{name}.png"]), photos[name])
+        if f"masks/{name}.png" in made:
+            assert np.array_equal(read_layer(made[f"masks/{name}.png"]), clean[name])
+    plain = written(tmp_path / "clean", clean, replace(product, cleaning=None))
+    for column in ("verdict", "rule", "region_count", "largest_px", "largest_class", "class_regions"):
+        assert table[column].to_pylist() == plain[column].to_pylist()
+    assert {output["path"] for row in table.to_pylist() for output in row["outputs"]} == made.keys()
 
 
 def test_one_part_holds_the_regions_of_all(tmp_path):

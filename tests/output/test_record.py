@@ -1,4 +1,4 @@
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pyarrow as pa
 import pytest
@@ -89,6 +89,8 @@ def test_windows_of_a_shard_and_of_a_whole_scene():
 def test_outputs_are_told_apart_by_their_folders():
     record = SceneRecord(**KEY, status="done", outputs=OUTPUTS)
     assert record.mask == "masks/a.tif"
-    assert record.layers == ("masks/a.tif", "confidence/a.tif")
+    assert record.predicted_mask == ""
+    clean = replace(record, outputs=(*OUTPUTS, Output(path="predicted/a.tif", nbytes=1, sha256="0" * 64)))
+    assert (clean.mask, clean.predicted_mask) == ("masks/a.tif", "predicted/a.tif")
     assert record.regions_part == "annotations/crs=none/part-0.parquet"
     assert (SCENE.mask, SCENE.regions_part) == ("", "")

@@ -10,7 +10,16 @@ from outputs import check
 from rasterio.errors import RasterioDeprecationWarning
 from runs import mask_bytes, run
 
-from batchseg.output.sidecar import MOST_BYTES, content_at, has_names, names_in, with_additions
+from batchseg.job.cleaning import VACANT
+from batchseg.models.package import ClassInfo
+from batchseg.output.sidecar import (
+    MOST_BYTES,
+    add_class_table,
+    content_at,
+    has_names,
+    names_in,
+    with_additions,
+)
 from batchseg.system.location import Location
 from batchseg.tools.verify import Verification
 
@@ -169,3 +178,12 @@ def test_names_with_white_space_around_them_are_known_again(tmp_path: Path, writ
     assert has_names(beside(made).read_bytes(), names)
     assert looked_at(made).problems == ()
     assert run(write_job(classes=names)).skipped == 1
+
+
+def test_a_class_that_was_merged_into_another_has_no_row() -> None:
+    band = ElementTree.Element("PAMRasterBand")
+    built, land = ClassInfo(name="built", color="#010203"), ClassInfo(name="land", color="#040506")
+    add_class_table(band, [built, VACANT, land])
+    rows = [[cell.text for cell in row] for row in band.iter("Row")]
+    assert rows == [["0", "built", "1", "2", "3"], ["2", "land", "4", "5", "6"]]
+    assert [row.get("index") for row in band.iter("Row")] == ["0", "1"]

@@ -150,3 +150,14 @@ def test_a_read_only_file_system_is_an_error_of_the_output(
     request.getfixturevalue("read_only")
     with pytest.raises(OutputError, match=r"cannot write .*a\.json: Read-only file system"):
         export_coco(output, tmp_path / "a.json")
+
+
+def test_a_class_that_was_merged_into_another_is_no_category(tmp_path: Path) -> None:
+    merged = [Photo(source_id="a.png", mask=np.where(noise(1) == 2, 3, noise(1)).astype(np.uint8))]
+    output = str(make_photo_output(tmp_path / "out", merged, classes=("good", "hole", "", "worn")))
+    target = tmp_path / "regions.json"
+    export_coco(output, target, classes=())
+    categories = json.loads(target.read_text())["categories"]
+    assert categories == [{"id": 1, "name": "hole"}, {"id": 3, "name": "worn"}]
+    with pytest.raises(ConfigError, match="one of good, hole, worn"):
+        export_coco(output, target, classes=("crack",))
