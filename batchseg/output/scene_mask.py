@@ -213,7 +213,8 @@ class _Scene:
             self._census.look(row_off, undivided(strip, self._recipe.mask_nodata))
 
     def _vrt(self, name: Layer, levels: Sequence[Path] = ()) -> str:
-        classes = self._product.predicted_classes if name == "predicted" else self._product.classes
+        is_cleaned = name not in ("predicted", "probabilities")
+        classes = self._product.classes if is_cleaned else self._product.predicted_classes
         return vrt_of(self._scene, self._recipe, name, self._layers[name], classes, levels)
 
     @contextlib.contextmanager
