@@ -16,6 +16,7 @@ from batchseg.job import schema_parts
 from batchseg.job.masks import mask_flags
 from batchseg.job.messages import explain
 from batchseg.job.overrides import absolute, apply, locate
+from batchseg.job.resolution import Resolution
 from batchseg.job.schema import OF_PHOTOGRAPHS, JobFile
 from batchseg.job.schema_values import GoodImages
 from batchseg.job.schema_values import Values as Numbers
@@ -154,6 +155,9 @@ def _to_config(job: JobFile, name: str, folder: Path) -> JobConfig:
         "regions": _region_settings(job.regions if numbers is None or numbers.divides else False),
         "classes": tuple(_class_info(item, index) for index, item in enumerate(job.classes)),
         "max_in_flight": _bytes(job.max_in_flight, "max_in_flight", name),
+        "resolution": job.resolution
+        if job.resolution in (None, "any", "model")
+        else Resolution.of(job.resolution),
         "aoi": _area_file(job.aoi, folder),
         "photographs": _photographs(job, name),
     }

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import shapely
 
+from batchseg.job.resolution import ModelGrid
 from batchseg.job.settings import Fit, Interest, MaskNames, Photographs, Scale, Values
 from batchseg.models.package import (
     Bake,
@@ -151,6 +152,8 @@ class Recipe:
     """Metres of a pixel's side that the network was made for; None: nobody says. It changes no pixel."""
     any_resolution: bool = False
     """Scenes are taken whatever their resolution."""
+    model_grid: ModelGrid | None = None
+    """At which resolution scenes are read (`pixels/model_grid`); None: each at its own."""
     check_values: bool = True
     """Sources whose values cannot be meant are refused where they are read. It changes no pixel."""
     values: Values | None = None
@@ -216,6 +219,8 @@ class Recipe:
             more["threshold"] = self.model.threshold
         if self.values is not None:
             more |= self.values.settings()
+        if self.model_grid is not None:
+            more |= self.model_grid.settings()
         if self.model.output_name is not None:
             more["output"] = self.model.output_name
         return {

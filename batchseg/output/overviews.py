@@ -161,7 +161,7 @@ def _make_levels(
             height, width = (full.height + 1) // 2, (full.width + 1) // 2
             path = folder / f"{name}-{len(levels) + 1}.tif"
             checksums.append(0)
-            with rasterio.open(path, "w", **_profile(height, width, full.dtypes[0])) as target:
+            with rasterio.open(path, "w", **scratch_profile(height, width, full.dtypes[0])) as target:
                 for row_off, strip in _strips(full):
                     if not levels:
                         checksums[0] = _crc(strip, checksums[0])
@@ -241,7 +241,8 @@ def _strips(dataset: rasterio.DatasetReader) -> Iterator[tuple[int, Pixels]]:
         yield row_off, dataset.read(1, window=RasterioWindow(0, row_off, dataset.width, height))
 
 
-def _profile(height: int, width: int, dtype: str) -> dict[str, Any]:
+def scratch_profile(height: int, width: int, dtype: str) -> dict[str, Any]:
+    """Of a file of one band that is read again soon and then goes."""
     return {
         "driver": "GTiff",
         "height": height,

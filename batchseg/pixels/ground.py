@@ -43,6 +43,26 @@ def ground_resolution(scene: Scene) -> Sides | None:
     return sides if all(math.isfinite(side) and side > 0 for side in sides) else None
 
 
+def degrees(scene: Scene) -> Sides | None:
+    """Degrees of a pixel's two sides, across and down, in a CRS of longitude and latitude; None: it has none.
+
+    Lengths of the geotransform's columns, so that a scene may lie turned.
+    """
+    wkt, transform = _placed(scene.georeference)
+    if not wkt or transform is None:
+        return None
+    try:
+        crs = pyproj.CRS.from_wkt(wkt)
+    except ProjError:
+        return None
+    if not crs.is_geographic or not crs.axis_info:
+        return None
+    a, b, _, d, e, _ = transform
+    unit = math.degrees(float(crs.axis_info[0].unit_conversion_factor))
+    across, down = math.hypot(a, d) * unit, math.hypot(b, e) * unit
+    return (across, down) if all(math.isfinite(side) and side > 0 for side in (across, down)) else None
+
+
 def metres(sides: Sides) -> str:
     """A pixel's size for people: one number where it is square.
 
