@@ -159,8 +159,8 @@ def _resolution(scenes: Sequence[Scene], recipe: Recipe) -> Iterator[str]:
         _, size, scene = max(far, key=lambda each: each[0])
         yield (
             f"{begin}{len(far)} of {count_of(scenes)} have others ({scene.source.source_id}: "
-            f"{metres(size)}), in which all things have another size; set resolution: model to have them read "
-            f"at that"
+            f"{metres(size)}), in which all things have another size; set resolution: model to have them "
+            f"read at that"
         )
     unknown = [scene for size, scene in sizes if size is None]
     if unknown:

@@ -20,7 +20,7 @@ from batchseg.pixels.resample import nearest
 def on_own_grid(
     layers: dict[Layer, list[Piece]], scene: Scene, recipe: Recipe, product: Product, folder: Path
 ) -> dict[Layer, list[Piece]]:
-    """Each layer as one file: a pixel has what was said where its centre lies; outside the area none has data.
+    """Each layer as one file: a pixel has what was said where its centre lies, outside the area no data.
 
     Args:
         layers: pieces on the model's grid.

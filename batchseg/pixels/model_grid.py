@@ -47,7 +47,7 @@ def model_shape(scene: Scene, recipe: Recipe) -> tuple[int, int]:
     """Height and width on the model's grid; a scene's own where `unreadable` has a reason."""
     grid, shape_hw = recipe.model_grid, (scene.height, scene.width)
     sides = None if grid is None else _sides(scene, grid)
-    if grid is None or sides is None or most_apart(sides, grid.resolution.size) > grid.max_ratio:
+    if grid is None or sides is None or _is_far(sides, grid):
         return shape_hw
     across, down = (side / grid.resolution.size for side in sides)
     return _length(scene.height, down), _length(scene.width, across)
@@ -61,9 +61,10 @@ def unreadable(scene: Scene, recipe: Recipe) -> str | None:
     sides, begin = _sides(scene, grid), f"{UNREADABLE} {grid.limits}: "
     if sides is None:
         return begin + _lacking(scene, grid)
-    apart, size = most_apart(sides, grid.resolution.size), grid.resolution.size
-    if apart <= grid.max_ratio:
+    if not _is_far(sides, grid):
         return None
+    size = grid.resolution.size
+    apart = most_apart(sides, size)
     own = " x ".join(dict.fromkeys(f"{side:.3g}" for side in sides))
     larger = max(sides) / size >= size / min(sides)
     return (
@@ -94,6 +95,11 @@ def _lacking(scene: Scene, grid: ModelGrid) -> str:
 def _sides(scene: Scene, grid: ModelGrid) -> Sides | None:
     """Across and down, in the unit of the job's resolution."""
     return degrees(scene) if grid.resolution.unit == "deg" else ground_resolution(scene)
+
+
+def _is_far(sides: Sides, grid: ModelGrid) -> bool:
+    """By more than rounding and a projection's scale, with which 8 m are 8.003 m."""
+    return most_apart(sides, grid.resolution.size) > grid.max_ratio * (1 + SAME)
 
 
 def _length(pixels: int, ratio: float) -> int:
