@@ -21,7 +21,7 @@ from rasterio.windows import Window
 from runs import mask_bytes, run
 
 from batchseg.api.plans import plan_scenes
-from batchseg.driver import commit, scene_queue
+from batchseg.driver import commit
 from batchseg.driver.begin import begin
 from batchseg.driver.dry_run import dry_run
 from batchseg.driver.events import Event, ShardsDone
@@ -41,7 +41,7 @@ PLACES = {
 
 
 def write_network(path: Path) -> Path:
-    """Class 1 is brighter than its neighbourhood of 13 pixels: in pixels of another size it is other things."""
+    """Class 1 is brighter than the 13 x 13 pixels about it: which things are depends on the pixels' size."""
     weights = np.full((1, 1, 13, 13), -1 / 169, np.float32)
     weights[0, 0, 5:8, 5:8] += 1 / 9
     nodes = [
@@ -172,8 +172,7 @@ def test_shards_executors_and_an_interruption_leave_no_trace(
     assert len(whole) == 12
     run(job, "output=small", "shard_tiles=1", "batch_size=3")
     run(job, "output=processes", "shard_tiles=2", "executor=processes", "workers=2")
-    monkeypatch.setattr(scene_queue, "LEASE_SECONDS", 0.0, raising=False)
-    monkeypatch.setattr(commit, "FLUSH_SECONDS", 0.0, raising=False)
+    monkeypatch.setattr(commit, "COMMIT_SECONDS", 0.0)
     interrupted(job, "shard_tiles=1", f"output={tmp_path}/resumed")
     run(job, "output=resumed", "shard_tiles=1")
     for name in ("small", "processes", "resumed"):
