@@ -6,7 +6,7 @@ pixel is the same to the last bit whatever window it is part of.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from batchseg.pixels.grid import Window
 
-BLOCK_SIDE = 1024
-"""Pixels per side of what is held at once, of the grid that is the finer one."""
+BLOCK_PIXELS = 2**20
+"""That are held at once, of the grid that is the finer one, unless one row has more."""
 
 Flags = NDArray[np.bool_]
 Index = NDArray[np.int64]
@@ -88,15 +88,15 @@ class Resampling:
     target_hw: tuple[int, int]
 
     def blocks(self, at: Window) -> Iterator[Window]:
-        """A window of the target in parts, each of which takes little memory."""
-        down, across = (
-            max(1, BLOCK_SIDE // max(1, -(-source // target)))
-            for source, target in zip(self.source_hw, self.target_hw, strict=True)
-        )
-        for row in range(at.row_off, at.row_stop, down):
-            for col in range(at.col_off, at.col_stop, across):
-                size_hw = min(down, at.row_stop - row), min(across, at.col_stop - col)
-                yield Window(row_off=row, col_off=col, height=size_hw[0], width=size_hw[1])
+        """A window of the target in parts, each of which takes little memory.
+
+        They are as wide as the window, so that a file's strip is decoded once.
+        """
+        (source_height, source_width), (height, width) = self.source_hw, self.target_hw
+        across = max(at.width, at.width * source_width // width)
+        rows = max(1, BLOCK_PIXELS // across * height // max(height, source_height))
+        for row in range(at.row_off, at.row_stop, rows):
+            yield replace(at, row_off=row, height=min(rows, at.row_stop - row))
 
     def needs(self, at: Window) -> Window:
         """The source's pixels that a window of the target takes."""
