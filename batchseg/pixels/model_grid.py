@@ -12,7 +12,7 @@ from batchseg.job.resolution import ModelGrid
 from batchseg.pixels.ground import Sides, degrees, ground_resolution, most_apart
 
 SAME = 0.01
-"""Share by which a side may differ: it is read as it is."""
+"""Share by which a side may differ from the one that is asked for."""
 
 UNREADABLE = "cannot be read at"
 """How the reason begins of scenes that are refused for the resolution at which a job reads."""
@@ -103,7 +103,11 @@ def _is_far(sides: Sides, grid: ModelGrid) -> bool:
 
 
 def _length(pixels: int, ratio: float) -> int:
-    return pixels if abs(ratio - 1) <= SAME else max(1, round(pixels * ratio))
+    """Of an axis. Where a whole number of pixels is near enough to one, that, as GDAL makes overviews: to
+    bring four pixels to 0.9997 of one would only blur them."""
+    wanted, times = pixels * ratio, round(max(ratio, 1 / ratio))
+    whole = pixels * times if ratio > 1 else -(-pixels // times)
+    return whole if abs(whole - wanted) <= SAME * wanted else max(1, round(wanted))
 
 
 def at_least(ratio: float) -> float:

@@ -159,11 +159,8 @@ def _read_shard(
     dataset: rasterio.DatasetReader | Stack, scene: Scene, recipe: Recipe, shard: Shard
 ) -> ShardPixels:
     read = partial(_read_part, dataset, scene.on_own_grid, recipe)
-    if scene.own is None:
-        part = read(shard.read)
-    else:
-        way = Resampling((dataset.height, dataset.width), (scene.height, scene.width))
-        part = _resampled(read, way, shard.read)
+    way = Resampling((dataset.height, dataset.width), (scene.height, scene.width))
+    part = read(shard.read) if way.changes_nothing else _resampled(read, way, shard.read)
     pixels, valid, bad = part.pixels, part.valid, part.bad
     if valid is not None:
         fill = fill_values(recipe, str(pixels.dtype))

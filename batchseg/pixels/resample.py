@@ -87,6 +87,10 @@ class Resampling:
     source_hw: tuple[int, int]
     target_hw: tuple[int, int]
 
+    @property
+    def changes_nothing(self) -> bool:
+        return self.source_hw == self.target_hw
+
     def blocks(self, at: Window) -> Iterator[Window]:
         """A window of the target in parts, each of which takes little memory.
 

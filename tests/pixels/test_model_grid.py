@@ -72,6 +72,23 @@ def test_within_a_hundredth_a_scene_is_read_as_it_is(metres):
     assert on_model_grid(own, recipe_at(ground_resolution(scene_at(square(1.0)))[0])) is own
 
 
+@pytest.mark.parametrize(
+    ("metres", "shape_hw"),
+    [(0.25, (251, 300)), (0.252, (251, 300)), (0.5, (501, 600)), (2.0, (2002, 2400)), (3.02, (3003, 3600))],
+)
+def test_near_a_whole_number_of_pixels_it_is_one(metres, shape_hw):
+    """UTM's scale makes 0.2499 m of 0.25 m: to read four pixels as 3.9987 would blur them."""
+    own = scene_at(square(metres), height=1001, width=1200)
+    assert model_shape(own, recipe_at(1.0)) == shape_hw  # rounded up, as GDAL's overviews are
+
+
+@given(st.floats(0.15, 7.0))
+def test_no_pixel_is_off_by_more_than_a_hundredth(metres):
+    own = scene_at(square(metres), height=1001, width=1200)
+    across, down = ground_resolution(on_model_grid(own, recipe_at(1.0)))
+    assert max(abs(across - 1), abs(down - 1)) < 0.013  # and half a pixel of 150
+
+
 @pytest.mark.parametrize("metres", [0.98, 1.03])
 def test_beyond_it_is_not(metres):
     assert on_model_grid(scene_at(square(metres)), recipe_at(1.0)).own is not None
