@@ -65,6 +65,15 @@ def test_without_overviews_and_with_a_mask_of_the_file_the_raster_is_read(tmp_pa
     assert level_of(scene_of_file(path).source, (20, 30)) is None
 
 
+def test_the_smaller_images_of_jpeg_2000_lie_elsewhere(tmp_path):
+    path = write_raster(
+        tmp_path / "a.jp2", reflectance(640, 960), driver="JP2OpenJPEG", compress=None, crs=None
+    )
+    with rasterio.open(path) as dataset:
+        assert dataset.overviews(1)
+    assert level_of(scene_of_file(path).source, (160, 240)) is None
+
+
 def test_alpha_has_overviews_of_its_own(tmp_path):
     path = write_raster(tmp_path / "a.tif", reflectance(160, 240).astype(np.uint8))
     with rasterio.open(path, "r+") as dataset:
