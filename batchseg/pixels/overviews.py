@@ -14,7 +14,7 @@ def level(dataset: DatasetReader | Stack, target_hw: tuple[int, int]) -> int | N
     """The smallest overview that is no smaller than wanted, as rasterio counts them; None: there is none.
 
     A raster with a mask of the whole file is read as it is: GDAL takes all of an overview for valid if the
-    mask has none. So is a JPEG 2000, whose smaller images hold a wavelet's even samples, and so are shifted by
+    mask has none. So is a JPEG 2000, whose smaller images hold a wavelet's even samples, which shifts them by
     up to half a pixel. So are files on several grids, and those of a scene with flags.
 
     Args:

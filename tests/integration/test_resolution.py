@@ -11,7 +11,8 @@ import onnx
 import pyarrow.parquet as pq
 import pytest
 import rasterio
-from conftest import REPOSITORY, SHARED, Command, JobWriter, read_mask, write_raster
+from conftest import REPOSITORY, SHARED, JobWriter, read_mask, write_raster
+from damage import corrupt
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from rasterio.enums import Resampling
@@ -240,7 +241,7 @@ def test_what_is_counted_traced_and_made_again_is_of_the_mask(tmp_path: Path, jo
 
 
 def test_what_is_too_far_away_or_nowhere_is_refused_until_the_job_has_a_way(
-    tmp_path: Path, job: Path, command: Command
+    tmp_path: Path, job: Path
 ) -> None:
     write_raster(tmp_path / "in" / "1m.tif", smooth(90, 130), transform=METRE)
     write_raster(tmp_path / "in" / "far.tif", smooth(90, 130), transform=METRE @ Affine.scale(10))
@@ -284,7 +285,8 @@ def test_a_model_that_says_no_resolution_cannot_be_asked_for_its_own(
 
 def test_the_area_of_interest_ends_where_it_does_on_the_scenes_own_grid(tmp_path: Path, job: Path) -> None:
     write_scenes(tmp_path / "in")
-    left, bottom, right, top = 500_020.4, 4_599_900.2, 500_130.7, 4_599_960.9
+    # Pixels of a metre that lie across its edges have their centres outside.
+    left, bottom, right, top = 500_020.6, 4_599_900.7, 500_130.4, 4_599_960.3
     ring = [[left, bottom], [right, bottom], [right, top], [left, top], [left, bottom]]
     shape = {"type": "Polygon", "coordinates": [ring]}
     area = {
@@ -313,12 +315,26 @@ def test_a_plan_says_at_what_scenes_are_read_and_what_they_have(tmp_path: Path, 
         "ground   0.3 to 2 m per pixel, read at 1 m (2 scenes; 1 as they are); masks on the scene's grid"
         in text
     )
-    assert planned.numbers.source_pixels == 3 * SHAPE_HW[0] * SHAPE_HW[1]
+    seen = SHAPE_HW[0] * SHAPE_HW[1]
+    assert planned.numbers.source_pixels == 3 * seen
+    own = (seen * 100 // 9, seen, seen // 4)
+    assert planned.numbers.bytes_out == sum(2 * pixels * 4 // 3 for pixels in own)  # a mask, and confidence
+    assert planned.numbers.bytes_in == pytest.approx(sum(own), rel=0.5)  # and the halos
     (warning,) = planned.warnings
     assert warning.startswith("resolution: 1 of 3 scenes are coarser than 1 m (2m.tif)")
     assert run(job).warnings == planned.warnings
     other = dry_run(load_job(job, ["resolution=3", "output=other"]), lambda line: None).warnings
     assert "scenes are read at 3 m, and the model was made for 1 m" in other[0]
+
+
+def test_damaged_blocks_are_counted_in_pixels_of_the_mask(tmp_path: Path, job: Path) -> None:
+    fine = resized(smooth(64, 96), 256, 384, Resampling.bilinear)
+    path = write_raster(tmp_path / "in" / "a.tif", fine, transform=METRE @ Affine.scale(0.25))
+    corrupt(path, 1, 2)
+    for grid, pixels in (("scene", 64 * 64), ("model", 16 * 16)):
+        run(job, "on_bad_block=nodata", f"mask_resolution={grid}", f"output={grid}")
+        (row,) = pq.read_table(tmp_path / grid / "items" / "items.parquet").to_pylist()
+        assert row["bad_pixels"] == pixels == (read_mask(tmp_path / grid, "a.tif") == 255).sum()
 
 
 LANDCOVER = REPOSITORY / "configs" / "landcover-rgb.yaml"

@@ -23,11 +23,11 @@ def whole(hw: tuple[int, int]) -> Window:
 
 
 def raster(hw: tuple[int, int], seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Three bands of floats with NaN where nothing is valid, and validity."""
+    """Three bands of floats with NaN or far too much where nothing is valid, and validity."""
     rng = np.random.default_rng(seed)
     pixels = rng.uniform(1, 100, (3, *hw)).astype(np.float32)
     valid = rng.random(hw) < 0.7
-    pixels[:, ~valid] = np.nan
+    pixels[:, ~valid] = np.array([np.nan, 1e9, -np.inf], np.float32)[:, None]
     return pixels, valid
 
 
@@ -59,7 +59,7 @@ def test_pixels_are_the_weighted_mean_of_valid_ones_alone(source_hw, target_hw, 
     pixels, valid = raster(source_hw, seed)
     way = Resampling(source_hw, target_hw)
     rows, cols = (taken(s, t) for s, t in zip(source_hw, target_hw, strict=True))
-    total = rows @ np.nan_to_num(pixels).astype(float) @ cols.T
+    total = rows @ np.where(valid, pixels, 0).astype(float) @ cols.T
     weight = rows @ valid.astype(float) @ cols.T
     at = way.needs(whole(target_hw)).slices_within(whole(source_hw))
     made = way.pixels(whole(target_hw), pixels[:, *at], valid[at])
