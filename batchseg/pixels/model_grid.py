@@ -89,7 +89,10 @@ def _lacking(scene: Scene, grid: ModelGrid) -> str:
         )
     if grid.resolution.unit == "deg":
         return "its CRS is none of longitude and latitude; write the job's resolution in metres"
-    return "nothing says how many metres the units of its CRS are; set resolution: any to take it as it is"
+    return (
+        "its CRS does not say how many metres its pixels are; write one that does into the file (gdal_edit.py "
+        "-a_srs), or set resolution: any to take every scene as it is"
+    )
 
 
 def _sides(scene: Scene, grid: ModelGrid) -> Sides | None:

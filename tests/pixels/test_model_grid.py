@@ -155,6 +155,11 @@ REFUSED = [
     (scene_at((2.0, 0.0, 5e5, 0.0, -9.0, 4e6)), 1.0, "its pixels of 2 x 9 m are 9 times larger"),
     (make_scene(georeference=NO_CRS), 1.0, "it has no CRS that says how large its pixels are"),
     (make_scene(), 1.0, "it has no geotransform that says"),
+    (
+        scene_at(square(1.0), 'LOCAL_CS["site",UNIT["unknown",1]]'),
+        1.0,
+        "its CRS does not say how many metres its pixels are",
+    ),
     (scene_at(square(1.0)), "0.00001 deg", "its CRS is none of longitude and latitude"),
 ]
 
