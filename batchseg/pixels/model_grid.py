@@ -90,8 +90,8 @@ def _lacking(scene: Scene, grid: ModelGrid) -> str:
     if grid.resolution.unit == "deg":
         return "its CRS is none of longitude and latitude; write the job's resolution in metres"
     return (
-        "its CRS does not say how many metres its pixels are; write one that does into the file (gdal_edit.py "
-        "-a_srs), or set resolution: any to take every scene as it is"
+        "its CRS does not say how many metres its pixels are; write one that does into the file "
+        "(gdal_edit.py -a_srs), or set resolution: any to take every scene as it is"
     )
 
 
