@@ -49,7 +49,9 @@ def forecast(plan: Plan, numbers: Estimate, *, executor: str, regions: bool, wor
     if not plan.jobs:
         return Forecast(start=IDLE_SECONDS, predict=0.0, finish=0.0)
     each = MASK_SECONDS + REGION_SECONDS * regions
-    finishes = [SCENE_SECONDS + job.scene.height * job.scene.width / 1e6 * each for job in plan.jobs]
+    finishes = [
+        SCENE_SECONDS + max(job.scene.size, job.scene.on_own_grid.size) / 1e6 * each for job in plan.jobs
+    ]
     at_once = 1 if executor == "inline" else workers
     tail = max(finishes) * (1 - 1 / at_once)
     return Forecast(

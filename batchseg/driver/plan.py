@@ -20,6 +20,7 @@ from batchseg.output.record import SceneRecord, ShardRecord
 from batchseg.pixels.area import footprint
 from batchseg.pixels.fit import held_dtype, mismatch, tile_grid
 from batchseg.pixels.grid import AllShards, Shard, ShardGrid, Window, pixels_in, pixels_read, tiles_in
+from batchseg.pixels.model_grid import on_model_grid, published
 from batchseg.system.machine import memory_bytes
 
 SHARD_SECONDS, SHARDS_PER_SECOND = 0.5, 512
@@ -190,7 +191,7 @@ def make_plan(triaged: Triage, read: Iterable[Read], planner: Planner) -> Plan:
 
 
 def told_apart(read: Iterable[Read], recipe: Recipe) -> tuple[list[tuple[int, Scene]], list[Refusal]]:
-    """Scenes that fit the job, and what does not or could not be read."""
+    """Scenes that fit the job, on the model's grid, and what does not or could not be read."""
     scenes, refusals = [], []
     for row, header in read:
         if isinstance(header, Refusal):
@@ -198,7 +199,7 @@ def told_apart(read: Iterable[Read], recipe: Recipe) -> tuple[list[tuple[int, Sc
         elif reason := mismatch(header, recipe):
             refusals.append(Refusal(source=header.source, reason=reason, mismatch=True))
         else:
-            scenes.append((row, header))
+            scenes.append((row, on_model_grid(header, recipe)))
     return scenes, refusals
 
 
@@ -266,7 +267,7 @@ class Estimate:
     """To be predicted at most; tiles without valid pixels are skipped when they are read."""
     source_pixels: int
     bytes_in: int
-    """Decoded bytes that will be read, halo included."""
+    """Decoded bytes that will be read, halo included; without overviews of scenes that are read coarser."""
     bytes_out: int
     """Masks before compression, and their overviews."""
     in_flight_bytes: int
@@ -303,8 +304,9 @@ class Measured:
         scene, recipe = job.scene, self._recipe
         tiles, pixels, read, largest = _sums(job)
         # Overviews add a quarter, a sixteenth and so on: a third.
-        out = scene.height * scene.width * self._out_size * 4 // 3
-        own = (1, tiles, pixels, read * bytes_per_pixel(scene, recipe), out)
+        out = published(scene, recipe).size * self._out_size * 4 // 3
+        decoded = read * scene.on_own_grid.size // max(scene.size, 1)
+        own = (1, tiles, pixels, decoded * bytes_per_pixel(scene, recipe), out)
         self._sums += own
         self._whole += _sized(own, job.tiles_at_most) if job.committed else own
         self._largest = max(self._largest, largest * bytes_per_pixel_in_flight(scene, recipe))

@@ -319,7 +319,7 @@ class SceneLoop(Loop):
     def _refuse(
         self, work: SceneWork, reason: str, *, transient: bool, is_single: bool = False, tiles: int = 0
     ) -> None:
-        scene = work.job.scene
+        scene = work.job.scene.on_own_grid
         record = refusal_record(
             scene.source, reason, transient=transient, height=scene.height, width=scene.width
         )

@@ -114,10 +114,10 @@ class SceneRun:
             return self._drive(running, slots, recipe, plan, intake)
 
     def _setting(self, recipe: Recipe, product: Product, plan: Plan) -> Setting:
-        scenes = [job.scene for job in plan.jobs]
-        pixels = sum(scene.height * scene.width for scene in scenes) or 1
+        scenes = [job.scene.on_own_grid for job in plan.jobs]
+        pixels = sum(scene.size for scene in scenes) or 1
         bad = (
-            scene.height * scene.width
+            scene.size
             for scene in scenes
             if is_badly_tiled(scene.block_hw, (scene.height, scene.width), recipe.tile_size)
         )

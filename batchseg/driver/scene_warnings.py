@@ -13,6 +13,7 @@ from batchseg.driver.scene_area import area_warning, crossing_warning, outside_w
 from batchseg.driver.scene_words import count_of, examples
 from batchseg.inputs.source import Scene
 from batchseg.job.recipe import Recipe
+from batchseg.job.resolution import ModelGrid
 from batchseg.pixels.bands import bands_of, describe_bands
 from batchseg.pixels.fit import WARNED_FACTOR, impossible_nodata
 from batchseg.pixels.ground import body, ground_resolution, metres, most_apart
@@ -95,7 +96,7 @@ def _kind(line: str, ids: Sequence[str]) -> str:
 
 def describe_scenes(plan: Plan, recipe: Recipe) -> tuple[str, ...]:
     """Lines on the scenes' bands and the size of their pixels, each behind the name of what it is about."""
-    scenes = [job.scene for job in plan.jobs]
+    scenes = [job.scene.on_own_grid for job in plan.jobs]
     if not scenes:
         return ()
     kinds: dict[str, list[Scene]] = {}
@@ -114,18 +115,40 @@ def describe_scenes(plan: Plan, recipe: Recipe) -> tuple[str, ...]:
         several = {bands_of(scene, recipe) for scene in scenes}
         given = several.pop() if len(several) == 1 else ("all bands but alpha",)
     lines.append(f"         the network gets {', '.join(map(str, given))}")
-    made_for = f"; the model was made for {recipe.resolution:.3g} m" if recipe.resolution else ""
+    return (*lines, f"ground   {_ground(scenes)}{_read_at(plan, recipe)}")
+
+
+def _ground(scenes: Sequence[Scene]) -> str:
+    """How large the scenes' own pixels are."""
     sizes = [size for scene in scenes if (size := ground_resolution(scene)) is not None]
     if not sizes:
-        return (*lines, f"ground   nothing says how large the pixels are{made_for}")
+        return "nothing says how large the pixels are"
     sides = [side for size in sizes for side in size]
     words = {metres(size) for size in sizes}
     between = words.pop() if len(words) == 1 else f"{min(sides):.3g} to {max(sides):.3g} m"
-    return (*lines, f"ground   {between} per pixel{made_for}")
+    return f"{between} per pixel"
+
+
+def _read_at(plan: Plan, recipe: Recipe) -> str:
+    """At which resolution scenes are read, and what the model was made for."""
+    grid = recipe.model_grid
+    made_for = f"; the model was made for {recipe.resolution:.3g} m" if recipe.resolution else ""
+    if grid is None:
+        return made_for
+    brought = [job.scene for job in plan.jobs if job.scene.own is not None]
+    as_they_are = len(plan.jobs) - len(brought)
+    words = f", read as they are, which is {grid.resolution}"
+    if brought:
+        some = f" ({count_of(brought)}; {as_they_are} as they are)" if as_they_are else ""
+        words = f", read at {grid.resolution}{some}; masks on the {grid.mask}'s grid"
+    return words + made_for
 
 
 def _resolution(scenes: Sequence[Scene], recipe: Recipe) -> Iterator[str]:
     made_for = recipe.resolution
+    if recipe.model_grid is not None:
+        yield from _resampled(scenes, recipe.model_grid, made_for)
+        return
     if made_for is None:
         return
     sizes = [(ground_resolution(scene), scene) for scene in scenes]
@@ -136,13 +159,30 @@ def _resolution(scenes: Sequence[Scene], recipe: Recipe) -> Iterator[str]:
         _, size, scene = max(far, key=lambda each: each[0])
         yield (
             f"{begin}{len(far)} of {count_of(scenes)} have others ({scene.source.source_id}: "
-            f"{metres(size)}), in which all things have another size; resample them (gdalwarp -tr)"
+            f"{metres(size)}), in which all things have another size; set resolution: model to have them "
+            f"read at that"
         )
     unknown = [scene for size, scene in sizes if size is None]
     if unknown:
         yield (
             f"{begin}nothing says how large those of {len(unknown)} of {count_of(scenes)} are "
             f"({examples(unknown)})"
+        )
+
+
+def _resampled(scenes: Sequence[Scene], grid: ModelGrid, made_for: float | None) -> Iterator[str]:
+    """Of scenes that are read at the job's resolution."""
+    asked = grid.resolution
+    if made_for and asked.unit == "m" and most_apart((asked.size, asked.size), made_for) > WARNED_FACTOR:
+        yield (
+            f"resolution: scenes are read at {asked}, and the model was made for {made_for:.3g} m; write "
+            f"resolution: model to have them read at that"
+        )
+    coarse = [scene for scene in scenes if scene.own and scene.size > WARNED_FACTOR**2 * scene.own.size]
+    if coarse:
+        yield (
+            f"resolution: {len(coarse)} of {count_of(scenes)} are coarser than {asked} ({examples(coarse)}): "
+            f"pixels are put between theirs, which show no more than before"
         )
 
 

@@ -333,7 +333,7 @@ FINISH_PIXELS_PER_SECOND = 500_000
 
 def finish_limit(scene: Scene, timeout: float) -> float:
     """Seconds after which a scene's finish is given up: those of a step, and more for a large scene."""
-    return timeout + scene.height * scene.width / FINISH_PIXELS_PER_SECOND
+    return timeout + max(scene.size, scene.on_own_grid.size) / FINISH_PIXELS_PER_SECOND
 
 
 class Executor(Protocol):

@@ -22,6 +22,7 @@ from batchseg.output.ledger import Ledger
 from batchseg.output.record import SCHEMA
 from batchseg.pixels.fit import RESOLUTION_REFUSED
 from batchseg.pixels.gdal import UNDECODABLE
+from batchseg.pixels.model_grid import UNREADABLE
 from batchseg.pixels.own_values import VALUES_REFUSED
 
 ROWS = 65_536
@@ -114,6 +115,7 @@ def triage_job(
             config.output, product.class_names, bare=WHOLE if is_photographs else GONE
         ),
         try_again=worth_another_try(config),
+        still_refused=() if recipe.model_grid is None else (f"{UNREADABLE} {recipe.model_grid.limits}",),
         begun=ledger.unfinished(),
     )
 
@@ -125,7 +127,8 @@ def worth_another_try(config: JobConfig) -> tuple[str, ...]:
     forgiven = {
         VALUES_REFUSED: not config.check_values,
         UNDECODABLE: of_scenes and config.on_bad_block == "nodata",
-        RESOLUTION_REFUSED: of_scenes and config.resolution == "any",
+        RESOLUTION_REFUSED: of_scenes and config.resolution is not None,
+        UNREADABLE: of_scenes,  # at another resolution, or with another `max_ratio`
         VRT_REFUSED: of_scenes and config.allow_vrt,
     }
     return tuple(error for error, allowed in forgiven.items() if allowed)
@@ -139,6 +142,7 @@ def triage(
     product: str,
     outputs_there: OutputsThere = all_there,
     try_again: Collection[str] = (),
+    still_refused: Collection[str] = (),
     begun: Collection[str] = (),
 ) -> Triage:
     """Which sources need work.
@@ -150,10 +154,11 @@ def triage(
         product: digest of what is made of masks.
         outputs_there: asked once, for sources that are done with these pixel settings: `StoredOutputs`.
         try_again: how errors begin of quarantined ones with which the job now has a way.
+        still_refused: how those of them begin with which it has none.
         begun: ids of scenes of which shards are recorded.
     """
     known = known if known is not None else SCHEMA.empty_table()
-    ledger = _sorted_out(known, pixel, product, outputs_there, try_again)
+    ledger = _sorted_out(known, pixel, product, outputs_there, (try_again, still_refused))
     present = np.zeros(len(ledger.table), dtype=bool)
     verdicts = [_judge(rows, ledger, present) for rows in _slices(listing)]
     failed = _shuffled(_chosen(verdicts, "failed"))
@@ -182,7 +187,11 @@ def _flags(column: Column) -> Flags:
 
 
 def _sorted_out(
-    table: pa.Table, pixel: str, product: str, outputs_there: OutputsThere, try_again: Collection[str]
+    table: pa.Table,
+    pixel: str,
+    product: str,
+    outputs_there: OutputsThere,
+    errors: tuple[Collection[str], Collection[str]],
 ) -> _Known:
     usable = _flags(pc.equal(table["status"], "done")) & _flags(pc.equal(table["pixel"], pixel))
     outputs = table["outputs"] if usable.all() else table["outputs"].filter(pa.array(usable))
@@ -190,8 +199,8 @@ def _sorted_out(
     there[usable] = outputs_there(outputs)
     fits = _flags(pc.equal(table["product"], product))
     quarantined = _flags(pc.equal(table["status"], "quarantined"))
-    for error in try_again:
-        quarantined &= ~_flags(pc.starts_with(table["error"], error))
+    again, refused = (_begins_with(table["error"], some) for some in errors)
+    quarantined &= ~again | refused
     stored = np.full(len(table), PREDICT, np.int8)
     stored[(there == WHOLE) & ~fits] = ENCODE
     stored[there == MASK_ALONE] = REMAKE
@@ -202,6 +211,14 @@ def _sorted_out(
         failed=_flags(pc.equal(table["status"], "failed")),
         stored=stored,
     )
+
+
+def _begins_with(errors: Column, beginnings: Collection[str]) -> Flags:
+    """Which errors begin with any of these."""
+    found = np.zeros(len(errors), dtype=bool)
+    for begin in beginnings:
+        found |= _flags(pc.starts_with(errors, begin))
+    return found
 
 
 def _judge(rows: pa.Table, ledger: _Known, present: Flags) -> _Verdicts:

@@ -140,6 +140,18 @@ class Scene:
     """Colour interpretation of each band, as `red` or `palette`; empty where it says nothing."""
     boxes: tuple[Box, ...] = ()
     """Per band where its file lies, in pixels of the scene; empty: all files lie on its grid."""
+    own: "Scene | None" = None
+    """The same on the grid of its files, where this one is read on another (`pixels/model_grid`)."""
+
+    @property
+    def on_own_grid(self) -> "Scene":
+        """As its files have it."""
+        return self.own or self
+
+    @property
+    def size(self) -> int:
+        """Number of pixels."""
+        return self.height * self.width
 
     @property
     def band_count(self) -> int:

@@ -16,6 +16,7 @@ from batchseg.job import schema_parts
 from batchseg.job.masks import mask_flags
 from batchseg.job.messages import explain
 from batchseg.job.overrides import absolute, apply, locate
+from batchseg.job.resolution import Resolution
 from batchseg.job.schema import OF_PHOTOGRAPHS, JobFile
 from batchseg.job.schema_values import GoodImages
 from batchseg.job.schema_values import Values as Numbers
@@ -159,6 +160,9 @@ def _to_config(job: JobFile, name: str, folder: Path) -> JobConfig:
         "merge": tuple((name, tuple(members)) for name, members in job.merge.items()),
         "sieve": job.sieve or 0,
         "max_in_flight": _bytes(job.max_in_flight, "max_in_flight", name),
+        "resolution": job.resolution
+        if job.resolution in (None, "any", "model")
+        else Resolution.of(job.resolution),
         "aoi": _area_file(job.aoi, folder),
         "photographs": _photographs(job, name),
     }

@@ -129,6 +129,7 @@ _EXPECTED = {
     "engine": "auto, " + ", ".join(get_args(EngineName)),
     "precision": "auto, " + ", ".join(get_args(Precision)),
     "scale": "transforms, metadata, {divide: NUMBER} or {stretch: [low, high]}",
+    "resolution": "metres such as 0.5, degrees such as '0.00001 deg', model or any",
     "normalize": "model, none or {mean: [...], std: [...]}",
     "nodata": "source, none or a number",
     "classes": "a list of names or of {name: ..., color: '#rrggbb'}",

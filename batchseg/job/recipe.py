@@ -10,6 +10,7 @@ from typing import Any, Literal
 import shapely
 
 from batchseg.job.cleaning import Cleaning
+from batchseg.job.resolution import ModelGrid
 from batchseg.job.settings import Augmentation, Blend, Fit, Interest, MaskNames, Photographs, Scale, Values
 from batchseg.models.package import (
     Bake,
@@ -153,6 +154,8 @@ class Recipe:
     """Metres of a pixel's side that the network was made for; None: nobody says. It changes no pixel."""
     any_resolution: bool = False
     """Scenes are taken whatever their resolution."""
+    model_grid: ModelGrid | None = None
+    """At which resolution scenes are read (`pixels/model_grid`); None: each at its own."""
     check_values: bool = True
     """Sources whose values cannot be meant are refused where they are read. It changes no pixel."""
     values: Values | None = None
@@ -260,6 +263,8 @@ class Recipe:
             more["probabilities"] = list(self.probabilities)
         if self.rim:
             more["blend"] = [self.blend, 2 * self.rim]
+        if self.model_grid is not None:
+            more |= self.model_grid.settings()
         if self.model.output_name is not None:
             more["output"] = self.model.output_name
         return {

@@ -13,6 +13,7 @@ from batchseg.job.cleaning import make_cleaning
 from batchseg.job.masks import masks_in_words
 from batchseg.job.numbers import check_numbers, class_count_of, sides
 from batchseg.job.recipe import Area, Criterion, Product, Recipe, RegionSettings, Ruleset, is_simple, spread
+from batchseg.job.resolution import model_grid
 from batchseg.job.schema import LARGEST_TILE
 from batchseg.job.settings import JobConfig, Photographs, RegionOptions, Rule, Scale, SceneSet
 from batchseg.models import resize
@@ -99,8 +100,14 @@ def make_recipe(
         masks=tuple(masks_in_words([one.mask for _, one in config.inputs if isinstance(one, SceneSet)])),
         area=area,
         fit=config.photographs.fit if config.photographs else None,
-        resolution=model.pixel_size if config.resolution in (None, "any") else float(config.resolution),
+        resolution=model.pixel_size,
         any_resolution=config.resolution == "any",
+        model_grid=model_grid(
+            config.resolution,
+            made_for=model.pixel_size,
+            max_ratio=config.max_ratio,
+            mask=config.mask_resolution,
+        ),
         check_values=config.check_values,
         values=config.values,
     )

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from batchseg.job import schema_parts, schema_values
+from batchseg.job.resolution import MAX_RATIO, Resolution
 from batchseg.job.settings import Augmentation, Blend, Fit
 from batchseg.models.package import EngineName, Precision
 
@@ -174,10 +175,16 @@ class JobFile(schema_parts.Strict):
     """A vector file of polygons, or `{file: ..., layer: ...}`. What lies outside is not read, not predicted,
     and nodata: [area of interest](scenes.md#area-of-interest).
     """
-    resolution: Annotated[schema_parts.Finite, Field(gt=0)] | Literal["any"] | None = None
-    """Metres of a pixel's side that the model was made for; if not set, what the model's files say. Scenes of
-    [quite another resolution](scenes.md#resolution) are refused; `any` takes them all. Nothing is resampled.
+    resolution: Annotated[schema_parts.Finite, Field(gt=0)] | Literal["any", "model"] | str | None = None
+    """At which [resolution](scenes.md#resolution) scenes are read: metres of a pixel's side on the ground,
+    degrees (`"0.00001 deg"`), or `model`, what the model's files say. If not set, scenes are read as they
+    are, and those quite unlike the model's are refused; `any` takes them all as they are.
     """
+    mask_resolution: Literal["scene", "model"] = "scene"
+    """Of scenes that `resolution` brings to another one: masks on the `scene`'s own grid, or as the `model`
+    saw it."""
+    max_ratio: schema_parts.Finite = Field(default=MAX_RATIO, ge=1)
+    """Scenes whose pixels are more than this many times larger or smaller than `resolution` are refused."""
     on_bad_block: Literal["quarantine", "nodata"] = "quarantine"
     """What becomes of a GeoTIFF with a block that cannot be decoded. `quarantine` refuses the scene; `nodata`
     does it, and [such blocks are nodata](scenes.md#damaged-blocks).
@@ -225,6 +232,13 @@ class JobFile(schema_parts.Strict):
             seconds_until(deadline, dt.datetime.now())
         return deadline
 
+    @field_validator("resolution")
+    @classmethod
+    def _resolution_has_unit(cls, resolution: float | str | None) -> float | str | None:
+        if isinstance(resolution, str) and resolution not in ("any", "model"):
+            Resolution.of(resolution)
+        return resolution
+
     @field_validator("bands")
     @classmethod
     def _bands_from_one(cls, bands: list[int | str] | None) -> list[int | str] | None:
@@ -266,6 +280,14 @@ class JobFile(schema_parts.Strict):
     def _overlap_suits_blend(self) -> "JobFile":
         if self.overlap is not None and self.blend == "none":
             msg = "overlap: is what tiles share for blending; set blend: hann, or leave overlap out"
+            raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
+    def _suits_resolution(self) -> "JobFile":
+        key = next((k for k in ("mask_resolution", "max_ratio") if k in self.model_fields_set), None)
+        if key is not None and self.resolution in (None, "any"):
+            msg = f"{key}: is of scenes that are read at another resolution; set `resolution` too"
             raise ValueError(msg)
         return self
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from batchseg.job.resolution import MAX_RATIO, Resolution
 from batchseg.models.package import ClassInfo, EngineName, ModelOptions, Normalize, Precision
 from batchseg.system.redact import public
 
@@ -316,8 +317,13 @@ class JobConfig:
     """Seconds; files that changed less than that ago are left to a later run."""
     photographs: Photographs | None = None
     """None: the inputs are scenes."""
-    resolution: float | Literal["any"] | None = None
-    """Metres of a pixel's side that the network was made for; None: as the model says."""
+    resolution: Resolution | Literal["any", "model"] | None = None
+    """At which scenes are read, `model`: as the model says. `any` and None: at their own, which is compared
+    with the model's (None) or not."""
+    mask_resolution: Literal["scene", "model"] = "scene"
+    """The grid of masks of scenes that are read at another resolution."""
+    max_ratio: float = MAX_RATIO
+    """By which a scene's own resolution may differ from the one at which it is read."""
     check_values: bool = True
     """Refuse values that cannot be meant, by samples of the data."""
     values: Values | None = None

@@ -38,11 +38,13 @@ from batchseg.output.overviews import (
     look_at,
     make_levels,
 )
+from batchseg.output.own_grid import on_own_grid
 from batchseg.output.record import Output, SceneRecord
 from batchseg.output.scene_pieces import Predicted, held_pieces, stored_pieces
 from batchseg.output.sidecar import SUFFIX, content_at, with_additions
 from batchseg.output.value_layer import Spread, ValueCensus, halve_values, undivided
 from batchseg.pixels.grid import Window
+from batchseg.pixels.model_grid import published
 from batchseg.predict.stitch import ShardMask
 from batchseg.regions.geodesy import crs_code
 from batchseg.regions.scene_table import RegionWriter
@@ -68,7 +70,7 @@ def finish_scene(
 
     Args:
         output: root of the results.
-        scene: the source.
+        scene: the source, on the grid of its shards.
         recipe: the pixel settings.
         product: names, colours, compression, regions, what masks are cleaned by.
         shards: the records of all its shards; or its own `done` record, to derive from its mask what differs.
@@ -84,7 +86,8 @@ def finish_scene(
         NoRoomError: to clean it takes more memory than this machine has.
     """
     started = time.perf_counter()
-    record = _done_record(scene, recipe, product, shards)
+    shown = published(scene, recipe)
+    record = _done_record(shown, scene, recipe, product, shards)
     done = shards[0] if isinstance(shards[0], SceneRecord) else None
     keep = done is not None and done.encoding == product.encoding
     sources = _sources(scene, recipe, product, None if keep else done)
@@ -96,9 +99,11 @@ def finish_scene(
             pieces = stack.enter_context(held_pieces(scene, recipe, held, tuple(sources), folder))
         else:
             pieces = stored_pieces(output, scene, recipe, shards, sources, folder)
-        made = _Scene(scene, recipe, product, pieces, folder)
         try:
-            with _gdal_for_output(scene):
+            with _gdal_for_output(shown):
+                if done is None and shown is not scene:
+                    pieces = on_own_grid(pieces, scene, recipe, folder)
+                made = _Scene(shown, recipe, product, pieces, folder)
                 record = made.count(record) if keep else made.encode(record)
         except _ASSEMBLY_ERRORS as e:
             reason = rooted.with_true_names(_reason(e, folder))
@@ -276,8 +281,14 @@ def _halving(recipe: Recipe, layer: Layer) -> Callable[[Pixels], Pixels]:
     return partial(halve_classes, nodata=recipe.mask_nodata)
 
 
-def _done_record(scene: Scene, recipe: Recipe, product: Product, shards: Predicted) -> SceneRecord:
+def _done_record(
+    shown: Scene, scene: Scene, recipe: Recipe, product: Product, shards: Predicted
+) -> SceneRecord:
+    """Of a scene whose mask lies on another grid, `shown`, than its shards."""
     first = shards[0]
+    bad = sum(shard.bad_pixels for shard in shards)
+    if not isinstance(first, SceneRecord):  # as many of those that are shown
+        bad = round(bad * shown.size / scene.size)
     return SceneRecord(
         status="done",
         source_id=scene.source.source_id,
@@ -287,10 +298,10 @@ def _done_record(scene: Scene, recipe: Recipe, product: Product, shards: Predict
         encoding=product.encoding,
         cpu_class=first.cpu_class,
         grid=first.grid,
-        height=scene.height,
-        width=scene.width,
+        height=shown.height,
+        width=shown.width,
         predicted=sum(shard.predicted for shard in shards),
-        bad_pixels=sum(shard.bad_pixels for shard in shards),
+        bad_pixels=bad,
         uri=scene.source.uri,
         recorded=first.recorded if isinstance(first, SceneRecord) else 0,
     )

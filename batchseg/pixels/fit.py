@@ -9,11 +9,13 @@ from numpy.typing import NDArray
 
 from batchseg.inputs.source import Scene
 from batchseg.job.recipe import Recipe, spread
+from batchseg.job.resolution import MAX_RATIO
 from batchseg.job.settings import Fit, Scale
 from batchseg.pixels.area import misplacement
 from batchseg.pixels.bands import NoBandError, bands_of, called, misnamed
 from batchseg.pixels.grid import TileGrid
 from batchseg.pixels.ground import ground_resolution, metres, most_apart
+from batchseg.pixels.model_grid import at_least, model_shape, unreadable
 from batchseg.pixels.overlap import apart
 
 MAX_TILES = 2_000_000
@@ -61,6 +63,7 @@ def mismatch(scene: Scene, recipe: Recipe) -> str | None:
         reason := _other_shape(scene, recipe)
         or _other_values(scene, recipe)
         or _far_resolution(scene, recipe)
+        or unreadable(scene, recipe)
     ):
         return reason
     return misplacement(recipe.area, scene) if recipe.area is not None else None
@@ -88,7 +91,7 @@ def _other_shape(scene: Scene, recipe: Recipe) -> str | None:
     bands = bands_of(scene, recipe)
     if reason := misnamed(scene, bands) or apart(scene, bands):
         return reason
-    if (tiles := tile_grid(recipe, scene.height, scene.width).count) > MAX_TILES:
+    if (tiles := tile_grid(recipe, *model_shape(scene, recipe)).count) > MAX_TILES:
         return (
             f"claims {scene.height:,} x {scene.width:,} pixels, which are {tiles:,} tiles; at most "
             f"{MAX_TILES:,} are taken of one scene"
@@ -106,14 +109,16 @@ def _other_values(scene: Scene, recipe: Recipe) -> str | None:
 
 
 def _far_resolution(scene: Scene, recipe: Recipe) -> str | None:
-    if recipe.resolution is None or recipe.any_resolution:
+    if recipe.resolution is None or recipe.any_resolution or recipe.model_grid is not None:
         return None
     own = ground_resolution(scene)
-    if own is None or most_apart(own, recipe.resolution) <= REFUSED_FACTOR:
+    if own is None or (apart := most_apart(own, recipe.resolution)) <= REFUSED_FACTOR:
         return None
+    far = f" and max_ratio: {at_least(apart):g}" if apart > MAX_RATIO else ""
     return (
         f"{RESOLUTION_REFUSED} {metres(own)} on the ground, the model was made for {recipe.resolution:.3g} "
-        f"m: resample it (gdalwarp -tr), or set resolution: any to take every scene as it is"
+        f"m: set resolution: model{far} to have it read at that, or resolution: any to take every scene as "
+        f"it is"
     )
 
 

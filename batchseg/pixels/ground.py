@@ -20,6 +20,9 @@ Sides = tuple[float, float]
 BODIES = {"the Earth": 6_378_137.0, "the Moon": 1_737_400.0, "Mars": 3_396_190.0, "Venus": 6_051_800.0}
 """Equatorial radii in metres (IAU 2015, Archinal et al. 2018; of the Earth WGS 84)."""
 
+NO_LENGTHS = frozenset(("unknown", "degree", "radian", "grad"))
+"""Units of a site's own CRS that say no metres."""
+
 SAME_BODY = 0.01
 """Share by which the radii of two ellipsoids of one body may differ."""
 
@@ -40,7 +43,27 @@ def ground_resolution(scene: Scene) -> Sides | None:
         sides = _sides(wkt, points)
     except ProjError:
         return None
-    return sides if all(math.isfinite(side) and side > 0 for side in sides) else None
+    return sides if sides and all(math.isfinite(side) and side > 0 for side in sides) else None
+
+
+def degrees(scene: Scene) -> Sides | None:
+    """Degrees of a pixel's two sides, across and down, in a CRS of longitude and latitude; None: it has none.
+
+    Lengths of the geotransform's columns, so that a scene may lie turned.
+    """
+    wkt, transform = _placed(scene.georeference)
+    if not wkt or transform is None:
+        return None
+    try:
+        crs = pyproj.CRS.from_wkt(wkt)
+    except ProjError:
+        return None
+    if not crs.is_geographic or not crs.axis_info:
+        return None
+    a, b, _, d, e, _ = transform
+    unit = math.degrees(float(crs.axis_info[0].unit_conversion_factor))
+    across, down = math.hypot(a, d) * unit, math.hypot(b, e) * unit
+    return (across, down) if all(math.isfinite(side) and side > 0 for side in (across, down)) else None
 
 
 def metres(sides: Sides) -> str:
@@ -72,11 +95,13 @@ def _placed(place: Georeference) -> tuple[str | None, Affine6 | None]:
     return place.gcps_crs_wkt, (a, b, c, d, e, f)
 
 
-def _sides(wkt: str, points: list[tuple[float, float]]) -> Sides:
-    """Metres from the first point to each of the two others."""
+def _sides(wkt: str, points: list[tuple[float, float]]) -> Sides | None:
+    """Metres from the first point to each of the two others; None: the CRS does not say its unit."""
     crs, there, degree = _way(wkt)
     if there is None:
-        unit = float(crs.axis_info[0].unit_conversion_factor) if crs.axis_info else 1.0
+        if not crs.axis_info or crs.axis_info[0].unit_name.lower() in NO_LENGTHS:
+            return None
+        unit = float(crs.axis_info[0].unit_conversion_factor)
         first, *others = points
         right, below = (math.dist(first, other) * unit for other in others)
         return right, below

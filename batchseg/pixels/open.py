@@ -65,7 +65,12 @@ IN_ARCHIVES = frozenset(("GTiff", "JP2OpenJPEG"))
 
 
 def open_raster(
-    uri: str, files: Sequence[str] = (), *, allow_vrt: bool = False, size: int | None = None
+    uri: str,
+    files: Sequence[str] = (),
+    *,
+    allow_vrt: bool = False,
+    size: int | None = None,
+    level: int | None = None,
 ) -> rasterio.DatasetReader:
     """Open a raster that nobody else holds open.
 
@@ -74,6 +79,7 @@ def open_raster(
         files: it and its sidecars: of a bucket GDAL is shown no other.
         allow_vrt: it may be a VRT, which reads other files.
         size: bytes of a raster without sidecars, where the caller knows: a bucket is not asked again.
+        level: number of an overview, from 0, in place of the raster itself.
 
     Raises:
         OSError: the storage does not give it.
@@ -81,41 +87,49 @@ def open_raster(
     """
     _failures.seen.clear()
     if archives.is_member(uri):
-        return _open_member(uri)
+        return _open_member(uri, level)
     local = Location.of(uri).path
     if local is not None:
-        return _open_local(local, files, allow_vrt=allow_vrt)
+        return _open_local(local, files, level, allow_vrt=allow_vrt)
     if size is not None and size > WHOLE_BYTES and set(files) == {uri} and _is_read_by_ranges(uri):
-        return _open_remote(uri, [FileInfo(uri=uri, size=size, version="", modified=None)])
+        return _open_remote(uri, [FileInfo(uri=uri, size=size, version="", modified=None)], level)
     infos = storage.at_once(_existing, sorted({uri, *files}), uri)
     main = next(info for info in infos if info.uri == uri)
     by_ranges = all(file == uri or file.lower().endswith(READ_BY_RANGES) for file in files)
     is_large = main.size is not None and main.size > WHOLE_BYTES
     if is_large and by_ranges and _is_read_by_ranges(uri):
-        return _open_remote(uri, infos)
-    return _open_local(Path(_copied(main, infos)), files, allow_vrt=allow_vrt)
+        return _open_remote(uri, infos, level)
+    return _open_local(Path(_copied(main, infos)), files, level, allow_vrt=allow_vrt)
 
 
 def _is_read_by_ranges(uri: str) -> bool:
     return bool(TIFF.search(uri)) and fetch.gives_ranges(uri)
 
 
-def _open_remote(uri: str, infos: Sequence[FileInfo]) -> rasterio.DatasetReader:
+def _open_remote(uri: str, infos: Sequence[FileInfo], level: int | None) -> rasterio.DatasetReader:
     """A large TIFF, whose first page is asked for once: for what it is, and for GDAL."""
     first = fetch.read_ranges(uri, [0], [PAGE_BYTES])[0]
     driver_of(first[:HEAD_BYTES], allow_vrt=False)
-    return _checked(rasterio.open(uri, driver="GTiff", opener=_Remote(infos, {uri: first}), sharing=False))
+    opener = _Remote(infos, {uri: first})
+    return _checked(rasterio.open(uri, driver="GTiff", opener=opener, sharing=False, **_at(level)))
 
 
-def _open_local(path: Path, files: Sequence[str], *, allow_vrt: bool) -> rasterio.DatasetReader:
+def _at(level: int | None) -> dict[str, Any]:
+    """What GDAL is told of it."""
+    return {} if level is None else {"overview_level": level}
+
+
+def _open_local(
+    path: Path, files: Sequence[str], level: int | None, *, allow_vrt: bool
+) -> rasterio.DatasetReader:
     driver = driver_of(local_head(path), allow_vrt=allow_vrt)
     check_beside(path, [file.rpartition("/")[2] for file in files])
     if driver == "VRT":
         check_vrt(path)
-    return _checked(rasterio.open(str(path), driver=driver, sharing=False))
+    return _checked(rasterio.open(str(path), driver=driver, sharing=False, **_at(level)))
 
 
-def _open_member(uri: str) -> rasterio.DatasetReader:
+def _open_member(uri: str, level: int | None) -> rasterio.DatasetReader:
     """A raster in an archive on a local disk; of what lies beside it there GDAL is shown nothing."""
     member = archives.find(uri)
     if member is None:
@@ -129,7 +143,7 @@ def _open_member(uri: str) -> rasterio.DatasetReader:
         msg = f"it is a {driver}; in archives only GeoTIFF and JPEG 2000 are read"
         raise SourceError(msg)
     with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"):
-        dataset = _checked(rasterio.open(path, driver=driver, sharing=False))
+        dataset = _checked(rasterio.open(path, driver=driver, sharing=False, **_at(level)))
     dataset.member = member.name.rpartition("/")[2]  # for messages: GDAL's name says where its bytes lie
     return dataset
 

@@ -1,11 +1,12 @@
-"""Pixels and headers through rasterio. Whatever GDAL says about a file becomes a SourceError here."""
+"""Pixels through rasterio, on the network's grid. What GDAL says of a file becomes a SourceError here."""
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import rasterio
@@ -18,7 +19,10 @@ from batchseg.job.recipe import Recipe
 from batchseg.pixels.area import footprint
 from batchseg.pixels.fit import fill_values, held_dtype, of_scene
 from batchseg.pixels.gdal import UNDECODABLE, gdal, is_damage, source_errors
-from batchseg.pixels.grid import Shard
+from batchseg.pixels.grid import Shard, Window
+from batchseg.pixels.model_grid import published
+from batchseg.pixels.overviews import level
+from batchseg.pixels.resample import Resampling
 from batchseg.pixels.stack import Stack, open_source
 from batchseg.pixels.validity import both_valid, valid_pixels
 from batchseg.pixels.windows import BLOCKWISE_DRIVERS, WindowReader
@@ -64,10 +68,7 @@ def read_shards(scene: Scene, recipe: Recipe, shards: Sequence[Shard]) -> tuple[
     recipe = of_scene(recipe, scene)
     try:
         with gdal(), source_errors(_undecodable(scene, recipe), scene.source):
-            dataset = _held.open(scene.source, recipe.nodata)
-            if (dataset.height, dataset.width) != (scene.height, scene.width):
-                msg = "the file changed while the run was going on; the next run does the new version"
-                raise SourceChangedError(msg)
+            dataset = _held.open(scene, recipe.nodata)
             read = [_read_shard(dataset, scene, recipe, shard) for shard in shards]
     except SourceError:
         _held.close()
@@ -96,14 +97,20 @@ class _Held(threading.local):
     """
 
     def __init__(self) -> None:
-        self._key: tuple[Source, str] | None = None
+        self._key: tuple[Source, str, tuple[int, int]] | None = None
         self._dataset: rasterio.DatasetReader | Stack | None = None
 
-    def open(self, source: Source, nodata: float | str) -> rasterio.DatasetReader | Stack:
-        key = (source, str(nodata))  # NaN differs from itself
+    def open(self, scene: Scene, nodata: float | str) -> rasterio.DatasetReader | Stack:
+        """The source, or the overview of it that is read in its place.
+
+        Raises:
+            SourceChangedError: it has another size than the header.
+        """
+        key = (scene.source, str(nodata), (scene.height, scene.width))  # NaN differs from itself
         if self._dataset is None or self._key != key:
             self.close()
-            self._dataset, self._key = open_source(source, nodata), key
+            self._dataset = _opened(scene, nodata)
+            self._key = key
         return self._dataset
 
     def close(self) -> None:
@@ -115,18 +122,64 @@ class _Held(threading.local):
 _held = _Held()
 
 
+def _opened(scene: Scene, nodata: float | str) -> rasterio.DatasetReader | Stack:
+    dataset = open_source(scene.source, nodata)
+    own = scene.on_own_grid
+    try:
+        if (dataset.height, dataset.width) != (own.height, own.width):
+            msg = "the file changed while the run was going on; the next run does the new version"
+            raise SourceChangedError(msg)
+        number = None if scene.own is None else level(dataset, (scene.height, scene.width))
+        overview = None if number is None else open_source(scene.source, nodata, number)
+    except BaseException:
+        dataset.close()
+        raise
+    if overview is None:
+        return dataset
+    dataset.close()
+    return overview
+
+
 def release() -> None:
     """Close the source that this thread holds open, at its end."""
     _held.close()
 
 
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What a window of a raster holds; None of flags: all are valid, none is bad."""
+
+    pixels: NDArray[Any]
+    """(bands, height, width)"""
+    valid: NDArray[np.bool_] | None
+    bad: NDArray[np.bool_] | None
+
+
 def _read_shard(
     dataset: rasterio.DatasetReader | Stack, scene: Scene, recipe: Recipe, shard: Shard
 ) -> ShardPixels:
+    read = partial(_read_part, dataset, scene.on_own_grid, recipe)
+    way = Resampling((dataset.height, dataset.width), (scene.height, scene.width))
+    part = read(shard.read) if way.changes_nothing else _resampled(read, way, shard.read)
+    pixels, valid, bad = part.pixels, part.valid, part.bad
+    if valid is not None:
+        fill = fill_values(recipe, str(pixels.dtype))
+        np.copyto(pixels, fill[:, None, None], where=~valid)
+    if recipe.area is not None and published(scene, recipe) is scene:
+        # After the fill: what lies outside is still what a tile at the border sees beside it. A mask that is
+        # brought to another grid is cut there (`output/own_grid`).
+        inside = footprint(recipe.area, scene).inside(shard.read)
+        valid = both_valid(valid, inside)
+        bad = None if bad is None else both_valid(bad, inside)
+    return ShardPixels(shard=shard, pixels=pixels, valid=valid, bad_pixels=_count_in_core(bad, shard))
+
+
+def _read_part(dataset: rasterio.DatasetReader | Stack, scene: Scene, recipe: Recipe, at: Window) -> _Part:
+    """A window of the dataset's own grid, which is the scene's or an overview's."""
     reader = WindowReader(
-        shard.read,
-        raster_hw=(scene.height, scene.width),
-        block_hw=scene.block_hw,
+        at,
+        raster_hw=(dataset.height, dataset.width),
+        block_hw=dataset.block_shapes[0],
         is_damage=partial(is_damage, scene.source) if _leaves_blocks_out(scene, recipe) else None,
     )
     dtype = np.result_type(*(scene.dtypes[band - 1] for band in recipe.bands))
@@ -134,19 +187,27 @@ def _read_shard(
         lambda window: dataset.read(list(recipe.bands), window=window), bands=len(recipe.bands), dtype=dtype
     )
     valid = valid_pixels(dataset, scene, recipe, pixels, reader)
-    pixels = pixels.astype(held_dtype(scene, recipe), copy=False)
-    bad = reader.bad
-    if bad is not None:
-        valid = both_valid(valid, ~bad)
-    if valid is not None:
-        fill = fill_values(recipe, str(pixels.dtype))
-        np.copyto(pixels, fill[:, None, None], where=~valid)
-    if recipe.area is not None:
-        # After the fill: what lies outside is still what a tile at the border sees beside it.
-        inside = footprint(recipe.area, scene).inside(shard.read)
-        valid = both_valid(valid, inside)
-        bad = None if bad is None else both_valid(bad, inside)
-    return ShardPixels(shard=shard, pixels=pixels, valid=valid, bad_pixels=_count_in_core(bad, shard))
+    if reader.bad is not None:
+        valid = both_valid(valid, ~reader.bad)
+    return _Part(pixels.astype(held_dtype(scene, recipe), copy=False), valid, reader.bad)
+
+
+def _resampled(read: Callable[[Window], _Part], way: Resampling, at: Window) -> _Part:
+    """A window of the model's grid, block by block: it may be of very many pixels of the raster."""
+    pixels: NDArray[Any] | None = None
+    valid, bad = np.ones((at.height, at.width), bool), np.zeros((at.height, at.width), bool)
+    for block in way.blocks(at):
+        part, place = read(way.needs(block)), block.slices_within(at)
+        made = way.pixels(block, part.pixels, part.valid)
+        if pixels is None:
+            pixels = np.empty((len(made), at.height, at.width), made.dtype)
+        pixels[(slice(None), *place)] = made
+        if part.valid is not None:
+            valid[place] = way.mostly(block, part.valid)
+        if part.bad is not None:
+            bad[place] = way.mostly(block, part.bad)
+    assert pixels is not None  # noqa: S101  what is read has pixels
+    return _Part(pixels, None if valid.all() else valid, bad if bad.any() else None)
 
 
 def _count_in_core(bad: NDArray[np.bool_] | None, shard: Shard) -> int:

@@ -29,12 +29,15 @@ from batchseg.pixels.regrid import box_on, covered, file_name, finest, read_warp
 Rescale = tuple[tuple[float, float] | None, ...]
 
 
-def open_source(source: Source, nodata: float | str = "source") -> "DatasetReader | Stack":
+def open_source(
+    source: Source, nodata: float | str = "source", level: int | None = None
+) -> "DatasetReader | Stack":
     """Open a source's file, or its files as one.
 
     Args:
         source: what to open.
         nodata: the job's; a number is that of each of several files that has none of its own.
+        level: number of an overview that all files have (`overviews.level`), from 0; None: the files.
 
     Raises:
         GridError: they lie on several grids, and no resampling is declared or possible.
@@ -42,13 +45,15 @@ def open_source(source: Source, nodata: float | str = "source") -> "DatasetReade
         What rasterio raises.
     """
     if not source.rasters:
-        return open_raster(source.uri, source.files, allow_vrt=source.allow_vrt, size=source.size)
+        return open_raster(
+            source.uri, source.files, allow_vrt=source.allow_vrt, size=source.size, level=level
+        )
     read: dict[tuple[str, str], BandMetadata] = {}
     opened: list[_File] = []
     try:
         for number, uri in enumerate(source.rasters):
             with _naming(uri):
-                dataset = open_raster(uri, beside(uri, source.files), allow_vrt=source.allow_vrt)
+                dataset = open_raster(uri, beside(uri, source.files), allow_vrt=source.allow_vrt, level=level)
             said = source.said[number] if source.said else ()
             file = source.metadata[number] if source.metadata else ""
             if file and (file, uri) not in read:

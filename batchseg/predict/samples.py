@@ -16,6 +16,7 @@ from batchseg.job.settings import Scale
 from batchseg.pixels.fit import mismatch, of_scene, tile_grid
 from batchseg.pixels.grid import ShardGrid
 from batchseg.pixels.header import read_header
+from batchseg.pixels.model_grid import model_shape, on_model_grid
 from batchseg.pixels.read import read_shards
 from batchseg.system import fetch, storage
 from batchseg.system.processes import ProcessDiedError, each_in_fresh_process
@@ -82,7 +83,7 @@ def source_shapes(recipe: Recipe, sources: Sequence[Source]) -> tuple[tuple[int,
     if recipe.fit is None:
         headers = each_in_fresh_process(read_header, sources, timeout=SAMPLE_TIMEOUT)
         scenes = (one for one in headers if isinstance(one, Scene) and not mismatch(one, recipe))
-        return tuple((scene.height, scene.width) for scene in scenes)
+        return tuple(model_shape(scene, recipe) for scene in scenes)
     answers = each_in_fresh_process(_photograph_shape, sources, storage.environment(), timeout=SAMPLE_TIMEOUT)
     return tuple(answer for answer in answers if isinstance(answer, tuple))
 
@@ -100,7 +101,7 @@ def _photograph_shape(source: Source, where: dict[str, str]) -> tuple[int, int] 
 def _of_scenes(recipe: Recipe, sources: Sequence[Source], count: int) -> Samples:
     """Of those that are sound and fit."""
     scenes = [
-        scene
+        on_model_grid(scene, recipe)
         for scene in each_in_fresh_process(read_header, sources, timeout=SAMPLE_TIMEOUT)
         if isinstance(scene, Scene) and not mismatch(scene, recipe)
     ]

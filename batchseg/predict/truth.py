@@ -3,8 +3,10 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from rasterio.windows import Window as RasterioWindow
 
 from batchseg.errors import ConfigError, SourceError
@@ -14,9 +16,11 @@ from batchseg.job.recipe import Recipe
 from batchseg.job.settings import Gate, JobConfig, Photographs, Truth
 from batchseg.pixels.fit import mismatch, of_scene, tile_grid
 from batchseg.pixels.gdal import gdal, source_errors
-from batchseg.pixels.grid import ShardGrid, Window
+from batchseg.pixels.grid import ShardGrid
 from batchseg.pixels.header import read_header
+from batchseg.pixels.model_grid import on_model_grid
 from batchseg.pixels.read import read_shards
+from batchseg.pixels.resample import nearest
 from batchseg.pixels.stack import open_source
 from batchseg.predict.gate import Ids
 from batchseg.predict.listed_beside import list_beside
@@ -129,63 +133,76 @@ def _known(pair: tuple[Source, Source], recipe: Recipe, where: dict[str, str]) -
     storage.adopt(where)
     image, labels = pair
     try:
-        sample, window, shape_hw = (_of_scene if recipe.fit is None else _of_photograph)(image, recipe)
+        crop = (_of_scene if recipe.fit is None else _of_photograph)(image, recipe)
         with gdal(), source_errors("read", labels), open_source(labels) as dataset:
-            if (dataset.height, dataset.width) != shape_hw:
+            if (dataset.height, dataset.width) != crop.shape_hw:
+                height, width = crop.shape_hw
                 return (
-                    f"its labels have {dataset.height} x {dataset.width} pixels, and it has {shape_hw[0]} x "
-                    f"{shape_hw[1]}"
+                    f"its labels have {dataset.height} x {dataset.width} pixels, and it has {height} x "
+                    f"{width}"
                 )
-            at = RasterioWindow(window.col_off, window.row_off, window.width, window.height)
+            top, left = int(crop.rows[0]), int(crop.cols[0])
+            at = RasterioWindow(left, top, int(crop.cols[-1]) + 1 - left, int(crop.rows[-1]) + 1 - top)
             classes = dataset.read([1], window=at)[0]
-        if recipe.fit == "resize":  # as its image is, into one tile
-            rows, cols = (np.arange(recipe.tile_size) * length // recipe.tile_size for length in shape_hw)
-            classes = classes[rows[:, None], cols]
     except (SourceError, OSError, ValueError) as e:
         return str(e)
-    return Known(sample=sample, classes=np.asarray(classes).astype(np.uint16))
+    classes = classes[(crop.rows - top)[:, None], crop.cols - left]
+    return Known(sample=crop.sample, classes=np.asarray(classes).astype(np.uint16))
 
 
-_Crop = tuple[Sample, Window, tuple[int, int]]
-"""Pixels, where they lie, and the height and width of all."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Crop:
+    """A part of an image as the network gets it, and where its labels lie."""
+
+    sample: Sample
+    rows: NDArray[np.int64]
+    """Per row of the sample that of the labels; ascending."""
+    cols: NDArray[np.int64]
+    shape_hw: tuple[int, int]
+    """That the labels must have."""
 
 
 def _of_scene(image: Source, recipe: Recipe) -> _Crop:
     """Raises ValueError where it cannot be read or does not fit."""
-    scene = read_header(image)
-    if not isinstance(scene, Scene):
-        raise ValueError(scene.reason)
-    if why := mismatch(scene, recipe):
+    own = read_header(image)
+    if not isinstance(own, Scene):
+        raise ValueError(own.reason)
+    if why := mismatch(own, recipe):
         msg = f"it {why}"
         raise ValueError(msg)
+    scene = on_model_grid(own, recipe)
     whole = replace(recipe, tile_size=CROP_SIDE, halo=0, bake=None)
     grid = ShardGrid(tiles=tile_grid(whole, scene.height, scene.width), tiles_hw=(1, 1))
     (held,), _ = read_shards(scene, whole, (grid.shard(grid.count // 2),))
-    sample = Sample(pixels=held.pixels, scale=of_scene(recipe, scene).scale)
-    return sample, held.shard.read, (scene.height, scene.width)
+    at = held.shard.read
+    return _Crop(
+        sample=Sample(pixels=held.pixels, scale=of_scene(recipe, scene).scale),
+        rows=nearest(scene.height, own.height)[at.row_off : at.row_stop],
+        cols=nearest(scene.width, own.width)[at.col_off : at.col_stop],
+        shape_hw=(own.height, own.width),
+    )
 
 
 def _of_photograph(image: Source, recipe: Recipe) -> _Crop:
+    """The middle; of one that is resized all, in one tile."""
     from batchseg.pixels.photo.decode import decode
     from batchseg.predict.photo import Fitting
 
     fitting = Fitting(decode(fetch.read_bytes(image.uri), image.uri), recipe)
-    height, width = fitting.shape_hw
     if recipe.fit == "resize":
-        whole = Window(row_off=0, col_off=0, height=height, width=width)
-        return (
-            Sample(pixels=np.ascontiguousarray(fitting.tile(0)), scale=recipe.scale),
-            whole,
-            (height, width),
-        )
-    window = Window(
-        row_off=max(0, height - CROP_SIDE) // 2,
-        col_off=max(0, width - CROP_SIDE) // 2,
-        height=min(height, CROP_SIDE),
-        width=min(width, CROP_SIDE),
+        pixels: NDArray[Any] = np.ascontiguousarray(fitting.tile(0))
+        at = [np.arange(recipe.tile_size) * length // recipe.tile_size for length in fitting.shape_hw]
+    else:
+        at = [
+            np.arange(min(length, CROP_SIDE)) + max(0, length - CROP_SIDE) // 2 for length in fitting.shape_hw
+        ]
+        pixels = fitting.pixels[:, at[0][0] : at[0][-1] + 1, at[1][0] : at[1][-1] + 1]
+    return _Crop(
+        sample=Sample(pixels=pixels, scale=recipe.scale),
+        rows=at[0],
+        cols=at[1],
+        shape_hw=fitting.shape_hw,
     )
-    rows, cols = slice(window.row_off, window.row_stop), slice(window.col_off, window.col_stop)
-    return Sample(pixels=fitting.pixels[:, rows, cols], scale=recipe.scale), window, fitting.shape_hw
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,5 +1,7 @@
 """What `batchseg plan` says is what a run then does, and nothing is written."""
 
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -82,13 +84,21 @@ def test_a_type_that_numpy_does_not_know_is_its_scenes_problem(tmp_path: Path, w
     assert "has complex pixels (complex_int16)" in report.refused[0].error
 
 
+def made_for(folder: Path, models: Path, metres: float) -> str:
+    """The spectral model, with an item beside it that says how large its pixels should be."""
+    shutil.copytree(models / "spectral", folder / "model")
+    item = {"type": "Feature", "properties": {"mlm:name": "spectral", "gsd": metres}}
+    (folder / "model" / "item.json").write_text(json.dumps(item))
+    return str(folder / "model")
+
+
 def test_what_is_odd_about_scenes_is_in_the_plan_and_in_the_runs_report(
-    tmp_path: Path, write_job: JobWriter
+    tmp_path: Path, write_job: JobWriter, models: Path
 ) -> None:
     for name, metres in (("a", 10.0), ("b", 2.0), ("c", 100.0)):
         transform = (metres, 0.0, 500_000.0, 0.0, -metres, 4_600_000.0)
         write_raster(tmp_path / "in" / f"{name}.tif", reflectance(70, 90), transform=Affine(*transform))
-    job = write_job(executor="inline", workers=1, resolution=5.0)
+    job = write_job(executor="inline", workers=1, model=made_for(tmp_path, models, 5.0))
     planned = dry_run(load_job(job), lambda line: None)
     text = str(plan_scenes(planned))
     assert "ground   2 to 10 m per pixel; the model was made for 5 m" in text
@@ -103,12 +113,12 @@ def test_what_is_odd_about_scenes_is_in_the_plan_and_in_the_runs_report(
 
 
 def test_a_pixel_of_two_sizes_is_no_pixel_of_their_mean(
-    tmp_path: Path, write_job: JobWriter, command: Command
+    tmp_path: Path, write_job: JobWriter, models: Path, command: Command
 ) -> None:
     for name, across, down in (("square", 10, 10), ("odd", 5, 20), ("far", 2.4, 41), ("wide", 41, 2.4)):
         transform = Affine(across, 0.0, 500_000.0, 0.0, -down, 4_600_000.0)
         write_raster(tmp_path / "in" / f"{name}.tif", reflectance(70, 90), transform=transform)
-    done = command("run", write_job(executor="inline", resolution=10.0))
+    done = command("run", write_job(executor="inline", model=made_for(tmp_path, models, 10.0)))
     assert done.returncode == 3
     assert "1 of 2 scenes have others (odd.tif: 5 x 20 m)" in done.stderr
     rows = pq.read_table(tmp_path / "out" / "items" / "items.parquet").to_pylist()

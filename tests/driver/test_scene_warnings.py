@@ -4,6 +4,7 @@ from factories import NOWHERE
 from planned_scenes import planned, scene, warned
 
 from batchseg.driver.scene_warnings import describe_scenes
+from batchseg.job.resolution import ModelGrid, Resolution
 
 RGB = ("red", "green", "blue")
 
@@ -113,3 +114,31 @@ def test_a_plan_shows_bands_and_pixels(tmp_path):
     rest = "         and 4 other kinds of scenes (5, 6, 7, ...): `batchseg plan` with"
     assert rest in describe_scenes(*planned(tmp_path, *many))
     assert describe_scenes(*planned(tmp_path)) == ()
+
+
+def read_at(metres, **changes):
+    return {"model_grid": ModelGrid(resolution=Resolution(metres), **changes)}
+
+
+def test_what_is_coarser_than_it_is_read_and_a_resolution_that_is_not_the_models_are_told(tmp_path):
+    scenes = [scene("a", metres=1.0), scene("b", metres=0.3), scene("c", metres=1.4), scene("d", metres=2.0)]
+    (line,) = warned(tmp_path, *scenes, **read_at(1.0), resolution=1.2)
+    assert line.startswith("resolution: 1 of 4 scenes are coarser than 1 m (d): ")
+    (line,) = warned(tmp_path, *scenes, **read_at(3.0), resolution=1.0)
+    assert line.startswith("resolution: scenes are read at 3 m, and the model was made for 1 m; write")
+    assert warned(tmp_path, *scenes[:3], **read_at(1.0)) == ()
+
+
+def test_a_plan_shows_the_resolution_that_is_read_and_the_scenes_own(tmp_path):
+    scenes = [scene("a", metres=1.0), scene("b", metres=0.3), scene("c", metres=2.0)]
+
+    def shown(*some, **recipe) -> str:
+        return describe_scenes(*planned(tmp_path, *some, **recipe))[-1]
+
+    assert shown(*scenes, **read_at(1.0)) == (
+        "ground   0.3 to 2 m per pixel, read at 1 m (2 scenes; 1 as they are); masks on the scene's grid"
+    )
+    assert shown(*scenes[1:], **read_at(1.0, mask="model"), resolution=1.0) == (
+        "ground   0.3 to 2 m per pixel, read at 1 m; masks on the model's grid; the model was made for 1 m"
+    )
+    assert shown(scenes[0], **read_at(1.0)) == "ground   1 m per pixel, read as they are, which is 1 m"

@@ -1,5 +1,7 @@
 """What goes to an executor and what comes back: the values, not where they run."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from factories import make_recipe, make_scene, make_source
@@ -67,3 +69,4 @@ def test_a_large_scene_has_longer_to_be_finished():
     small, large = make_scene(100, 100), make_scene(50_000, 50_000)
     assert finish_limit(small, 60) == pytest.approx(60, abs=1)
     assert finish_limit(large, 60) == 60 + 5000
+    assert finish_limit(dataclasses.replace(small, own=large), 60) == finish_limit(large, 60)

@@ -21,11 +21,13 @@ from batchseg.driver.stored_outputs import GONE, MASK_ALONE, WHOLE, StoredOutput
 from batchseg.driver.triage import ENCODE, PREDICT, REMAKE, triage, worth_another_try
 from batchseg.inputs.formats import VRT_REFUSED
 from batchseg.inputs.source import LISTING
+from batchseg.job.resolution import Resolution
 from batchseg.output.ledger import Ledger
-from batchseg.output.record import Output, PhotoRecord, to_table
+from batchseg.output.record import Output, PhotoRecord, SceneRecord, to_table
 from batchseg.pixels.fit import RESOLUTION_REFUSED, tile_grid
 from batchseg.pixels.gdal import UNDECODABLE
 from batchseg.pixels.grid import ShardGrid
+from batchseg.pixels.model_grid import UNREADABLE
 from batchseg.pixels.own_values import VALUES_REFUSED
 
 IDS = [f"{folder}/{n}" for folder in ("a", "a b", "ü") for n in range(5)]
@@ -231,12 +233,16 @@ def test_a_young_source_is_left_alone_unless_it_is_done(ledger, status):
 
 
 def test_what_was_refused_is_tried_again_where_the_job_has_a_way():
-    assert worth_another_try(make_config()) == ()
-    assert worth_another_try(make_config(resolution="any")) == (RESOLUTION_REFUSED,)
-    assert worth_another_try(make_config(resolution=10.0)) == ()
-    assert worth_another_try(make_config(check_values=False)) == (VALUES_REFUSED,)
-    assert worth_another_try(make_config(allow_vrt=True)) == (VRT_REFUSED,)
-    assert worth_another_try(make_config(on_bad_block="nodata")) == (UNDECODABLE,)
+    def tried(**keys) -> set[str]:
+        return {*worth_another_try(make_config(**keys))} - {UNREADABLE}
+
+    assert UNREADABLE in worth_another_try(make_config())
+    assert tried() == set()
+    assert tried(resolution="any") == {RESOLUTION_REFUSED}
+    assert tried(resolution=Resolution(10.0)) == {RESOLUTION_REFUSED}
+    assert tried(check_values=False) == {VALUES_REFUSED}
+    assert tried(allow_vrt=True) == {VRT_REFUSED}
+    assert tried(on_bad_block="nodata") == {UNDECODABLE}
     photographs = make_config(
         photographs=make_photographs(), check_values=False, on_bad_block="nodata", allow_vrt=True
     )
@@ -258,3 +264,24 @@ def test_a_deleted_result_is_made_again(tmp_path):
     assert todo() == 0
     (tmp_path / "masks" / "a.png").unlink()
     assert todo() == 1
+
+
+def test_what_a_resolution_refused_is_tried_again_where_another_one_or_ratio_is_asked_for():
+    ratios = {"a": 8, "b": 80}
+    table = to_table(
+        SceneRecord(
+            status="quarantined",
+            source_id=name,
+            tag="1",
+            error=f"cannot be read at 1 m (max_ratio {ratio}): its pixels",
+        )
+        for name, ratio in ratios.items()
+    )
+    row = {"tag": "1", "young": False, "attributes": "", "problem": ""}
+    listing = listing_of(dict.fromkeys(ratios, row))
+    for refused, todo in (((), ["a", "b"]), (("cannot be read at 1 m (max_ratio 8)",), ["b"])):
+        answer = triage(
+            listing, table, pixel="p", product="r", try_again=(UNREADABLE,), still_refused=refused
+        )
+        assert ids(answer.todo) == todo
+        assert answer.quarantined == 2 - len(todo)

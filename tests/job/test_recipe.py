@@ -13,7 +13,8 @@ from factories import (
     make_recipe,
 )
 
-from batchseg.job.recipe import RegionSettings, digest
+from batchseg.job.recipe import Recipe, RegionSettings, digest
+from batchseg.job.resolution import ModelGrid, Resolution
 from batchseg.models.package import ClassInfo
 
 
@@ -86,6 +87,18 @@ def test_a_digest_follows_the_names_of_bands_and_no_resolution():
     assert named.settings()["bands"] == ["red", "green", "blue"]
     assert named.digest != recipe.digest
     assert make_recipe(resolution=10.0, any_resolution=True).digest == recipe.digest
+
+
+def test_a_digest_follows_the_resolution_at_which_scenes_are_read_and_no_ratio():
+    def read_at(*given, **changes) -> Recipe:
+        return make_recipe(model_grid=ModelGrid(resolution=Resolution(*given), **changes))
+
+    plain = make_recipe()
+    assert not {"resolution", "mask_resolution"} & plain.settings().keys()
+    assert read_at(1.0).settings() == plain.settings() | {"resolution": "1.0 m"}
+    assert read_at(1.0, max_ratio=20.0).digest == read_at(1.0).digest
+    other = [read_at(1.0), read_at(2.0), read_at(1.0, "deg"), read_at(1.0, mask="model"), plain]
+    assert len({recipe.digest for recipe in other}) == len(other)
 
 
 def test_connectivity_changes_a_products_digest_only_where_it_is_not_4():

@@ -5,6 +5,7 @@ import pytest
 from factories import IMAGENET, make_config, make_facts, make_package, make_product, prepared
 
 from batchseg.errors import ConfigError, ModelError
+from batchseg.job.resolution import ModelGrid, Resolution
 from batchseg.job.resolve import make_recipe as recipe_of
 from batchseg.job.settings import Scale
 from batchseg.models.package import ModelOptions, Normalize, Resize
@@ -71,15 +72,18 @@ def test_where_the_model_gives_ids_the_job_says_how_many():
     assert made(facts=facts, classes=make_product("a", "b").classes).class_count == 2
 
 
-def test_the_jobs_resolution_goes_before_the_models():
+def test_scenes_are_read_at_the_jobs_resolution_or_the_models():
     model = make_package(pixel_size=0.1)
-    assert (made(model=model).resolution, made(model=model).any_resolution) == (0.1, False)
-    assert made(model=model, resolution=2.0).resolution == 2.0
-    assert (made(model=model, resolution="any").resolution, made(resolution="any").any_resolution) == (
-        0.1,
-        True,
-    )
-    assert made().resolution is None
+    plain = made(model=model)
+    assert (plain.resolution, plain.any_resolution, plain.model_grid) == (0.1, False, None)
+    taken = made(model=model, resolution="any")
+    assert (taken.resolution, taken.any_resolution, taken.model_grid) == (0.1, True, None)
+    asked = made(model=model, resolution=Resolution(2.0), max_ratio=20.0, mask_resolution="model")
+    assert asked.resolution == 0.1
+    assert asked.model_grid == ModelGrid(resolution=Resolution(2.0), max_ratio=20.0, mask="model")
+    assert made(model=model, resolution="model").model_grid == ModelGrid(resolution=Resolution(0.1))
+    with pytest.raises(ConfigError, match="resolution: model, but the model's files say none"):
+        made(resolution="model")
 
 
 def test_bands_by_name_are_counted_and_numbered_by_each_scene():

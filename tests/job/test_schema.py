@@ -5,6 +5,7 @@ from factories import write_job
 from job_files import RED, photographs, refusal
 
 from batchseg.job.file import load_job
+from batchseg.job.resolution import Resolution
 from batchseg.job.settings import Photographs
 
 
@@ -113,7 +114,13 @@ def test_a_whole_photograph_has_no_halo(tmp_path):
         ("bands", [0], "bands are numbered from 1"),
         ("resolution", 0, "resolution"),
         ("resolution", -1, "resolution"),
-        ("resolution", "fine", "resolution"),
+        ("resolution", "fine", "resolution: 'fine' is none; write metres such as 0.5"),
+        ("resolution", "0 deg", "resolution: '0 deg' is none"),
+        ("resolution", "1e999 m", "resolution: '1e999 m' is none"),
+        ("resolution", [1], "resolution: expected metres such as 0.5, degrees such as '0.00001 deg'"),
+        ("max_ratio", 0.5, "max_ratio"),
+        ("max_ratio", 4, "max_ratio: is of scenes that are read at another resolution; set `resolution` too"),
+        ("mask_resolution", "model", "mask_resolution: is of scenes that are read at another resolution"),
     ],
 )
 def test_bands_and_resolutions_that_are_none_are_refused(tmp_path, key, value, words):
@@ -122,9 +129,14 @@ def test_bands_and_resolutions_that_are_none_are_refused(tmp_path, key, value, w
 
 def test_bands_go_by_name_and_resolutions_in_metres(tmp_path):
     config = load_job(write_job(tmp_path, bands=["red", "nir"], resolution=10))
-    assert (config.bands, config.resolution) == (("red", "nir"), 10.0)
-    assert load_job(write_job(tmp_path, resolution="any")).resolution == "any"
-    assert load_job(write_job(tmp_path)).resolution is None
+    assert (config.bands, config.resolution) == (("red", "nir"), Resolution(10.0))
+    for word in ("any", "model"):
+        assert load_job(write_job(tmp_path, resolution=word)).resolution == word
+    config = load_job(write_job(tmp_path, resolution="0.00001 deg", max_ratio=20, mask_resolution="model"))
+    assert config.resolution == Resolution(1e-5, "deg")
+    assert (config.max_ratio, config.mask_resolution) == (20.0, "model")
+    config = load_job(write_job(tmp_path))
+    assert (config.resolution, config.max_ratio, config.mask_resolution) == (None, 8.0, "scene")
 
 
 def test_photographs_have_no_resolution_and_no_names_of_bands(tmp_path):

@@ -124,7 +124,12 @@ def test_scenes_that_do_not_fit_are_told_why(scene, recipe, word):
         (0.5, {"resolution": 0.5}, None),
         (1.9, {"resolution": 0.5}, None),
         (2.1, {"resolution": 0.5}, "has pixels of 2.1 m on the ground, the model was made for 0.5 m"),
-        (0.5, {"resolution": 2.1}, "set resolution: any"),
+        (
+            0.5,
+            {"resolution": 2.1},
+            "resolution: model to have it read at that, or resolution: any",
+        ),
+        (0.5, {"resolution": 5.0}, "set resolution: model and max_ratio: 10 to have it read at that"),
         (30, {"resolution": 0.5, "any_resolution": True}, None),
         (30, {}, None),
     ],

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchseg.inputs.source import ControlPoint, Georeference
-from batchseg.pixels.ground import body, ground_resolution
+from batchseg.pixels.ground import body, degrees, ground_resolution
 
 
 def scene_at(crs, transform=None, *, gcps=(), height=1000, width=1000):
@@ -65,6 +65,23 @@ def test_control_points_say_it_and_a_site_in_metres_too():
 
 
 @pytest.mark.parametrize(
+    ("crs", "transform", "sides"),
+    [
+        ("EPSG:4326", square(5.0, 60.0, 1e-5), (1e-5, 1e-5)),
+        ("EPSG:4326", (0.8e-5, 0.6e-5, 5.0, 1.2e-5, -1.6e-5, 60.0), (1.44222e-5, 1.7088e-5)),
+        ("EPSG:4807", square(5.0, 50.0, 1e-5), (0.9e-5, 0.9e-5)),  # grads
+        ("EPSG:32633", square(500_000, 4_600_000, 1.0), None),
+        ("EPSG:4326", None, None),
+        (None, square(5.0, 60.0, 1e-5), None),
+        ("EPSG:4326", square(5.0, 60.0, 0.0), None),
+    ],
+)
+def test_degrees_are_those_of_longitude_and_latitude(crs, transform, sides):
+    found = degrees(scene_at(crs, transform))
+    assert found is None if sides is None else found == pytest.approx(sides, rel=1e-4)
+
+
+@pytest.mark.parametrize(
     "scene",
     [
         scene_at(None, square(500_000, 4_600_000, 1.0)),
@@ -72,8 +89,10 @@ def test_control_points_say_it_and_a_site_in_metres_too():
         scene_at(None),
         scene_at("EPSG:32633", square(math.nan, 0, 1.0)),
         scene_at("EPSG:32633", square(0, 0, 0.0)),
+        scene_at('LOCAL_CS["site",UNIT["unknown",1]]', square(0, 0, 2.0)),
+        scene_at('LOCAL_CS["site",UNIT["degree",0.0174532925199433]]', square(0, 0, 2.0)),
     ],
-    ids=["no CRS", "no geotransform", "neither", "NaN", "no size"],
+    ids=["no CRS", "no geotransform", "neither", "NaN", "no size", "no unit", "no length"],
 )
 def test_what_nothing_says_is_unknown(scene):
     assert ground_resolution(scene) is None

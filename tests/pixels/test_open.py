@@ -11,6 +11,7 @@ from archives import find
 from factories import write_raster
 from hypothesis import given
 from hypothesis import strategies as st
+from rasterio.enums import Resampling
 
 from batchseg.errors import SourceError, StoppedError
 from batchseg.pixels import open
@@ -114,6 +115,22 @@ def test_rasters_and_their_sidecars_are_read_from_where_they_lie(tmp_path, memor
     with open_raster(files[0], files[:1]) as dataset:  # what is not the source's is not looked at
         assert dataset.read_masks(1).all()
     assert any(cache.iterdir()) == bool(whole)
+
+
+@pytest.mark.parametrize("whole", [0, 2**30], ids=["ranges", "copy"])
+@pytest.mark.parametrize("beside", [False, True], ids=["inside", "beside"])
+def test_an_overview_is_opened_in_place_of_the_raster(tmp_path, memory, cache, monkeypatch, whole, beside):
+    monkeypatch.setattr(open, "WHOLE_BYTES", whole)
+    pixels = np.random.default_rng(3).integers(0, 255, (2, 160, 240), dtype=np.uint8)
+    path = write_raster(tmp_path / "a.tif", pixels)
+    with rasterio.Env(TIFF_USE_OVR=beside), rasterio.open(path, "r+") as dataset:
+        dataset.build_overviews([2, 4], Resampling.average)
+    assert (tmp_path / "a.tif.ovr").exists() == beside
+    files = put(memory, tmp_path, "a.tif", *(["a.tif.ovr"] if beside else []))
+    with open_raster(files[0], files, level=1) as dataset:
+        np.testing.assert_allclose(dataset.read(), pixels.reshape(2, 40, 4, 60, 4).mean(axis=(2, 4)), atol=2)
+    with open_raster(str(path), [str(path), *([f"{path}.ovr"] if beside else [])], level=0) as dataset:
+        assert dataset.shape == (80, 120)
 
 
 def test_a_copy_is_made_once_and_again_for_another_version(tmp_path, memory, cache, monkeypatch):

@@ -8,9 +8,11 @@ from factories import find_sources, make_config, make_recipe
 from hypothesis import given
 from hypothesis import strategies as st
 from photographs import encoded, listed, spotted
+from rasterio.transform import Affine
 
 from batchseg.errors import ConfigError
 from batchseg.inputs.scene_rows import some_sources
+from batchseg.job.resolution import ModelGrid, Resolution
 from batchseg.job.settings import Fit, Scale
 from batchseg.predict import samples as samples_module
 from batchseg.predict.samples import (
@@ -138,3 +140,14 @@ def test_a_crop_is_no_larger_than_the_largest_tile_and_its_bytes_allow(bytes_per
     assert side % LEAST_SIDE == 0
     assert LEAST_SIDE <= side <= CROP_SIDE
     assert side**2 * bytes_per_pixel <= CROP_BYTES
+
+
+def test_crops_and_sizes_are_those_of_the_models_grid(tmp_path: Path) -> None:
+    blocks = np.random.default_rng(0).integers(1, 256, (3, 90, 70), dtype=np.uint8)
+    quarter = Affine(0.25, 0.0, 500_000.0, 0.0, -0.25, 4_600_000.0)
+    write_raster(tmp_path / "a.tif", np.kron(blocks, np.ones((1, 4, 4), np.uint8)), transform=quarter)
+    recipe = make_recipe(model_grid=ModelGrid(resolution=Resolution(1.0)))
+    samples = sample_crops(recipe, sources(tmp_path))
+    (crop,) = samples.crops
+    np.testing.assert_array_equal(crop.pixels, blocks)
+    assert samples.shapes_hw == source_shapes(recipe, sources(tmp_path)) == ((90, 70),)

@@ -10,8 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from photo_runs import photograph, save
 from photo_runs import truth as spots_of
+from rasterio.transform import Affine
 
 from batchseg.errors import ConfigError
+from batchseg.job.resolution import ModelGrid, Resolution
 from batchseg.job.settings import Gate, Photographs, Truth
 from batchseg.predict import truth as truth_module
 from batchseg.predict.truth import LEAST_PIXELS, Accuracy, accuracy, known_crops, list_pairs, loss
@@ -102,6 +104,19 @@ def test_labels_are_of_the_pixels_that_are_taken(tmp_path: Path, monkeypatch: py
     (known,) = known_crops(config, make_recipe(), truth)
     assert known.classes.shape == known.sample.pixels.shape[1:] == (64, 64)
     np.testing.assert_array_equal(known.sample.pixels[0] > 127, known.classes)
+
+
+def test_labels_of_a_scene_that_is_read_coarser_are_those_under_the_centres(tmp_path: Path) -> None:
+    blocks = np.random.default_rng(0).integers(1, 256, (3, 50, 60), dtype=np.uint8)
+    pixels = np.kron(blocks, np.ones((1, 4, 4), np.uint8))
+    quarter = Affine(0.25, 0.0, 500_000.0, 0.0, -0.25, 4_600_000.0)
+    write_raster(tmp_path / "images" / "a.tif", pixels, transform=quarter)
+    write_raster(tmp_path / "labels" / "a.tif", (pixels[:1] > 127).astype(np.uint8))
+    config, truth = config_of(tmp_path)
+    recipe = make_recipe(model_grid=ModelGrid(resolution=Resolution(1.0)))
+    (known,) = known_crops(config, recipe, truth)
+    np.testing.assert_array_equal(known.sample.pixels, blocks)
+    np.testing.assert_array_equal(known.classes, blocks[0] > 127)
 
 
 def here(function, items, *arguments, timeout):
