@@ -17,7 +17,8 @@ from batchseg.job.masks import mask_flags
 from batchseg.job.messages import explain
 from batchseg.job.overrides import absolute, apply, locate
 from batchseg.job.resolution import Resolution
-from batchseg.job.schema import OF_PHOTOGRAPHS, JobFile
+from batchseg.job.schema import JobFile
+from batchseg.job.schema_photographs import OF_PHOTOGRAPHS
 from batchseg.job.schema_values import GoodImages
 from batchseg.job.schema_values import Values as Numbers
 from batchseg.job.settings import (
