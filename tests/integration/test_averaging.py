@@ -8,7 +8,8 @@ import pytest
 import rasterio
 from conftest import Command, JobWriter, reflectance, write_raster
 from graphs import write_nchw
-from runs import mask_bytes, run
+from PIL import Image
+from runs import conv_job, mask_bytes, run
 
 SHAPE_HW = (7 * 32 - 5, 9 * 32 + 11)
 
@@ -150,3 +151,22 @@ def test_networks_outside_the_graph_are_blended_too(tmp_path: Path, write_job: J
     bare, baked = layers(job.parent / "bare"), layers(job.parent / "baked")
     assert np.mean(bare["masks"] != baked["masks"]) < 0.001
     assert np.abs(bare["confidence"].astype(int) - baked["confidence"]).max() <= 1
+
+
+@pytest.mark.parametrize("key", [("blend=hann", "overlap=16"), ("tta=d4",)])
+def test_a_photograph_is_averaged_as_a_scene_is(
+    tmp_path: Path, write_job: JobWriter, models: Path, key: tuple[str, ...]
+) -> None:
+    job = conv_job(tmp_path, write_job, models, inputs="in/*.png", tile_size=64, halo=8, confidence=True)
+    pixels = np.random.default_rng(5).integers(0, 256, (90, 130, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "in" / "a.png")
+    run(job, *key, "output=scene")
+    run(job, *key, "fit=tile", "mask_format=tif", "output=photo")
+    run(job, "output=neither")
+    found = {}
+    for name in ("scene", "photo", "neither"):
+        (mask,) = (tmp_path / name / "masks").rglob("*.tif")
+        with rasterio.open(mask) as raster:
+            found[name] = raster.read(1)
+    assert np.array_equal(found["scene"], found["photo"])
+    assert np.array_equal(found["scene"], found["neither"]) == ("blend=hann" in key)  # it sees two pixels
