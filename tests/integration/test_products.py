@@ -1,6 +1,7 @@
 """Nights over products as agencies deliver them, real ones where there are some."""
 
 import json
+import re
 import shutil
 import zipfile
 from pathlib import Path
@@ -188,6 +189,47 @@ def test_sentinel_2s_archives_are_read_where_they_lie(tmp_path: Path, night, end
     np.testing.assert_array_equal(read_mask(tmp_path / "out", L2A), spectral_mask(whole, 10_000, ~marked))
     assert errors_of(tmp_path / "out")[L1C].startswith("is compressed as a whole: unpack it")
     assert set(errors_of(tmp_path / "out")) == {L1C, L2A}
+
+
+def hurt(archive: Path, member: str) -> None:
+    """Change 40 bytes in the middle of a member's own."""
+    with zipfile.ZipFile(archive) as file:
+        info = next(info for info in file.infolist() if info.filename.endswith(member))
+        begin = info.header_offset + 30 + len(info.filename)
+    data = bytearray(archive.read_bytes())
+    at = begin + info.compress_size // 2
+    data[at : at + 40] = bytes(byte ^ 0x55 for byte in data[at : at + 40])
+    archive.write_bytes(data)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+@pytest.mark.parametrize("member", ["SR_B3.TIF", "QA_PIXEL.TIF", "MTL.xml"])
+def test_a_zip_of_landsat_with_a_damaged_member_is_quarantined(
+    tmp_path: Path, night, method: int, member: str
+) -> None:
+    other = OLI.replace("038", "039")
+    for name in (OLI, other):
+        bands = {f"SR_B{n}": b for n, b in zip(NUMBERS, reflectance(70, 90), strict=True)}
+        bands |= {"QA_PIXEL": classes(70, 90).astype(np.uint16), "SR_B7": bands["SR_B4"]}
+        packed(landsat(tmp_path / name, name, bands), tmp_path / "in" / f"{name}.zip", method=method)
+    hurt(tmp_path / "in" / f"{OLI}.zip", "SR_B7.TIF")  # that nobody reads
+    given = {"landsat": "in", "assets": ASSETS, "mask": ["clouds"]}
+    assert len(night(given, "whole")) == 2
+    hurt(tmp_path / "in" / f"{OLI}.zip", member)
+    assert list(night(given, "out", code=3)) == [f"{other}.tif"]
+    said = errors_of(tmp_path / "out")[OLI]
+    assert re.search(
+        f"bad CRC in {OLI}_{member}: its bytes|cannot be unpacked|while decompressing data", said
+    )
+
+
+def test_a_zip_of_sentinel_2_with_a_damaged_band_is_quarantined(tmp_path: Path, night) -> None:
+    made_product(tmp_path / "made" / L2A)
+    for method in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        archive = packed(tmp_path / "made" / L2A, tmp_path / "in" / f"{L2A}.zip", method=method)
+        hurt(archive, "B04_10m.jp2")
+        night({"sentinel2": "in", "assets": S2_ASSETS}, f"out-{method}", code=3)
+        assert re.search("^(bad CRC|'.*' cannot be unpacked)", errors_of(tmp_path / f"out-{method}")[L2A])
 
 
 def test_sidecars_in_an_archive_are_not_opened(tmp_path: Path, night) -> None:
