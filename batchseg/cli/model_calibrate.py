@@ -55,6 +55,7 @@ def _document(calibrated: Calibrated) -> dict[str, Any]:
     return {
         "temperature": found.temperature,
         "images": [found.fitted, found.judged],
+        "labels": {"classes": found.labels.classes, "no_class": dict(found.labels.others)},
         **{
             name: {"error": part.error, "counts": part.counts, "said": part.said, "right": part.right}
             for name, part in (("before", found.before), ("after", found.after))
@@ -76,6 +77,7 @@ def calibration_lines(calibrated: Calibrated) -> list[str]:
             rows.append((f"{number / bins:.0%} to {(number + 1) / bins:.0%}", *cells))
     widths = [max(len(row[column]) for row in rows) for column in range(5)]
     lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+    lines.append(f"labels of {found.fitted + found.judged} images: {found.labels}")
     lines.append(
         f"temperature {found.temperature:.3f}, found on {found.fitted} images; on {found.judged} others the "
         f"expected calibration error was {found.before.error:.4f} and is {found.after.error:.4f} with it"

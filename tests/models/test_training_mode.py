@@ -1,4 +1,4 @@
-"""What a network does in training is refused; ONNX Runtime says which answers depend on the tile or on chance."""
+"""What a network does in training is refused; ONNX Runtime shows what depends on the tile or on chance."""
 
 from pathlib import Path
 
