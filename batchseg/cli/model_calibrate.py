@@ -54,6 +54,7 @@ def _document(calibrated: Calibrated) -> dict[str, Any]:
     found = calibrated.found
     return {
         "temperature": found.temperature,
+        "threshold": calibrated.threshold,
         "images": [found.fitted, found.judged],
         "labels": {"classes": found.labels.classes, "no_class": dict(found.labels.others)},
         **{
@@ -91,13 +92,10 @@ def calibration_lines(calibrated: Calibrated) -> list[str]:
 
 def _threshold(calibrated: Calibrated) -> list[str]:
     """Of one band of scores: a threshold other than a half moves with the scores."""
-    from math import exp, log
-
-    recipe = calibrated.recipe
-    old = recipe.model.threshold
-    if recipe.facts.output != "sigmoid" or old == 0.5:
+    old = calibrated.recipe.model.threshold
+    if calibrated.loses_threshold:
+        return [f"no threshold in float32 keeps every class as {old:g} has it: no package can be written"]
+    if calibrated.threshold is None:
         return []
-    new = 1 / (1 + exp(-log(old / (1 - old)) / calibrated.found.temperature))
-    return [
-        f"its threshold moves with the scores: in the job file, model: {{threshold: {new:.4g}}}, was {old:g}"
-    ]
+    new = repr(calibrated.threshold)  # all digits: pixels lie between it and a rounded one
+    return [f"its threshold moves with the scores: in the job file, model: {{threshold: {new}}}, was {old:g}"]

@@ -15,9 +15,9 @@ from batchseg.errors import ConfigError, ModelError
 from batchseg.job.recipe import Recipe
 from batchseg.models.package import ModelPackage
 from batchseg.models.reading import read_model
+from batchseg.predict.label_counts import LabelCounts
 from batchseg.predict.predictor import load_predictor
 from batchseg.predict.probe import probe
-from batchseg.predict.label_counts import LabelCounts
 from batchseg.predict.temperature import Calibration, Reliability
 from batchseg.predict.tempered_package import check_temperable, write_tempered
 
