@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import cast
 
 from batchseg.inputs.left_out import LeftOut, scenes_unseen
+from batchseg.inputs.metadata_places import MetadataPlaces
 from batchseg.inputs.one_scene import Finders, SceneFiles, made_scene
 from batchseg.inputs.product_files import (
     Product,
@@ -164,6 +165,8 @@ def _scene(product: Product, given: SceneSet, preset: Preset, beside: Beside) ->
         problems.append(_mask_problem(product, mask, preset))
     rasters = [infos[0] for infos in chosen if infos]
     metadata = _metadata(product, preset)
+    if metadata is None and rasters:  # the input may name a part of the product: X.SAFE/GRANULE
+        metadata = MetadataPlaces().of(rasters[0].uri)
     return made_scene(
         name=product.id,
         uri=rasters[0].uri if rasters else product.where,

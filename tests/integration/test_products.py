@@ -191,6 +191,35 @@ def test_sentinel_2s_archives_are_read_where_they_lie(tmp_path: Path, night, end
     assert set(errors_of(tmp_path / "out")) == {L1C, L2A}
 
 
+def test_a_product_without_its_metadata_says_so_and_gets_no_scale_to_write(tmp_path: Path, night) -> None:
+    """0.1 of reflectance lie between {divide: 10000} and what the metadata say."""
+    made_product(tmp_path / "in" / f"{L2A}.SAFE")
+    other = L2A.replace("T33UUU", "T33UUV")
+    root = tmp_path / "in" / f"{other}.SAFE"
+    made_product(root)
+    expected = night({"sentinel2": "in", "assets": S2_ASSETS}, "whole")
+    granule = {"sentinel2": f"in/{other}.SAFE/GRANULE", "assets": S2_ASSETS}
+    assert night(granule, "granule") == {f"{other}.tif": expected[f"{other}.tif"]}
+    (root / "MTD_MSIL2A.xml").unlink()
+    archive = packed(root, tmp_path / "in" / "a.zip", top=f"{other.replace('UUV', 'UUW')}.SAFE")
+    assert list(night({"sentinel2": "in", "assets": S2_ASSETS}, "mixed", code=3)) == [f"{L2A}.tif"]
+    said = {name: error for name, error in errors_of(tmp_path / "mixed").items() if error}
+    for name in (other, other.replace("UUV", "UUW")):
+        missing = f"MTD_MSIL2A.xml is missing in {name}.SAFE; fetch the product again"
+        assert said.pop(name) == f"has no scale and offset: {missing}"
+    assert not said
+    archive.unlink()
+    for given in (granule, granule | {"sentinel2": f"in/{other}.SAFE"}):
+        refused = night(given, "alone", code=2)["stderr"].decode()
+        assert f"MTD_MSIL2A.xml is missing in {other}.SAFE; fetch the product again" in refused
+        assert "divide" not in refused and "Samples hold" not in refused
+    bands = dict.fromkeys([f"SR_B{n}" for n in NUMBERS], reflectance(20, 30)[0])
+    (landsat(tmp_path / "l" / OLI, OLI, bands) / f"{OLI}_MTL.xml").unlink()
+    refused = night({"landsat": "l", "assets": ASSETS}, "of-landsat", code=2)["stderr"].decode()
+    assert f"{OLI}_MTL (.json, .xml or .txt) is missing in {OLI}; fetch the product again" in refused
+    assert "divide" not in refused
+
+
 def hurt(archive: Path, member: str) -> None:
     """Change 40 bytes in the middle of a member's own."""
     with zipfile.ZipFile(archive) as file:
