@@ -12,6 +12,7 @@ import pytest
 import rasterio
 from conftest import SHARED, Command, JobWriter, read_mask, reflectance, spectral_mask
 from product_trees import L1C, L2A, OLI, TM, classes, landsat, packed, sentinel2
+from runs import run
 from stored import put
 
 REAL = SHARED / "landsat-c2"
@@ -189,6 +190,27 @@ def test_sentinel_2s_archives_are_read_where_they_lie(tmp_path: Path, night, end
     np.testing.assert_array_equal(read_mask(tmp_path / "out", L2A), spectral_mask(whole, 10_000, ~marked))
     assert errors_of(tmp_path / "out")[L1C].startswith("is compressed as a whole: unpack it")
     assert set(errors_of(tmp_path / "out")) == {L1C, L2A}
+
+
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize("named", [True, False])
+def test_products_of_two_satellites_are_of_one_unit(
+    tmp_path: Path, write_job: JobWriter, order: int, named: bool
+) -> None:
+    """Raw values of one end at 36,000 and of the other at 3,000: reflectance is what is compared."""
+    land = reflectance(80, 100)
+    dark = (land // 2 + 1000).astype(np.uint16)
+    sentinel2(tmp_path / "s" / f"{L2A}.SAFE", dict(zip(S2_FILES, dark, strict=True)))
+    raw = np.round((land * 2.2 / 10_000 + 0.2) / 2.75e-5).astype(np.uint16)
+    for path in range(38, 42):
+        name = OLI.replace("038", f"{path:03}")
+        landsat(tmp_path / "l" / name, name, {f"SR_B{n}": band for n, band in zip(NUMBERS, raw, strict=True)})
+    sets = {"s": {"sentinel2": "s", "assets": S2_ASSETS}, "l": {"landsat": "l", "assets": ASSETS}}
+    chosen = dict(list(sets.items())[::order])
+    inputs = chosen if named else list(chosen.values())
+    job = write_job(inputs=inputs, scale="metadata", bands=[1, 2, 3, 4])
+    report = run(job)
+    assert (report.tally.done, report.warnings) == (5, ())
 
 
 def test_a_product_without_its_metadata_says_so_and_gets_no_scale_to_write(tmp_path: Path, night) -> None:
