@@ -52,9 +52,7 @@ def changed(one: NDArray[np.uint8], shifted: NDArray[np.uint8], offset: int, mar
     return float(np.count_nonzero((first != second) & known) / np.count_nonzero(known))
 
 
-def predicted(
-    job: str, scene: Path, output: Path, keys: dict[str, Any]
-) -> tuple[NDArray[np.uint8], float]:
+def predicted(job: str, scene: Path, output: Path, keys: dict[str, Any]) -> tuple[NDArray[np.uint8], float]:
     """The mask of one raster, and the seconds that the run took."""
     started = time.perf_counter()
     config = batchseg.load_job(job, inputs=str(scene), output=str(output), **keys)

@@ -54,7 +54,9 @@ def _document(calibrated: Calibrated) -> dict[str, Any]:
     found = calibrated.found
     return {
         "temperature": found.temperature,
+        "threshold": calibrated.threshold,
         "images": [found.fitted, found.judged],
+        "labels": {"classes": found.labels.classes, "no_class": dict(found.labels.others)},
         **{
             name: {"error": part.error, "counts": part.counts, "said": part.said, "right": part.right}
             for name, part in (("before", found.before), ("after", found.after))
@@ -76,6 +78,7 @@ def calibration_lines(calibrated: Calibrated) -> list[str]:
             rows.append((f"{number / bins:.0%} to {(number + 1) / bins:.0%}", *cells))
     widths = [max(len(row[column]) for row in rows) for column in range(5)]
     lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+    lines.append(f"labels of {found.fitted + found.judged} images: {found.labels}")
     lines.append(
         f"temperature {found.temperature:.3f}, found on {found.fitted} images; on {found.judged} others the "
         f"expected calibration error was {found.before.error:.4f} and is {found.after.error:.4f} with it"
@@ -89,13 +92,10 @@ def calibration_lines(calibrated: Calibrated) -> list[str]:
 
 def _threshold(calibrated: Calibrated) -> list[str]:
     """Of one band of scores: a threshold other than a half moves with the scores."""
-    from math import exp, log
-
-    recipe = calibrated.recipe
-    old = recipe.model.threshold
-    if recipe.facts.output != "sigmoid" or old == 0.5:
+    old = calibrated.recipe.model.threshold
+    if calibrated.loses_threshold:
+        return [f"no threshold in float32 keeps every class as {old:g} has it: no package can be written"]
+    if calibrated.threshold is None:
         return []
-    new = 1 / (1 + exp(-log(old / (1 - old)) / calibrated.found.temperature))
-    return [
-        f"its threshold moves with the scores: in the job file, model: {{threshold: {new:.4g}}}, was {old:g}"
-    ]
+    new = repr(calibrated.threshold)  # all digits: pixels lie between it and a rounded one
+    return [f"its threshold moves with the scores: in the job file, model: {{threshold: {new}}}, was {old:g}"]

@@ -1,7 +1,7 @@
 """What of the inputs' folders is no input, counted: so that nothing is left out without a word."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from batchseg.inputs.ids import in_utf8
@@ -29,6 +29,12 @@ class LeftOut:
     """Outputs of other jobs."""
     closed: set[str] = field(default_factory=set)
     """Folders that this user may not read, or in which are files that he may not even look at."""
+    archives: dict[str, str] = field(default_factory=dict)
+    """That cannot be read, and why: which products they hold, nobody knows."""
+    empty_archives: dict[str, bool] = field(default_factory=dict)
+    """Archives that were read, and whether no input found a product in them; `add_archive` fills it."""
+    others: dict[str, Counter[str]] = field(default_factory=dict)
+    """As `kinds`, by folder, of those in which products are looked for; `add_others` fills it."""
     rows: list[str] = field(default_factory=list)
     """Of manifests, in words: which, and why."""
     unread: list[str] = field(default_factory=list)
@@ -37,6 +43,14 @@ class LeftOut:
     """Lists of text, and their lines that begin with #, which may be paths."""
     hidden: Counter[str] = field(default_factory=Counter)
     """Hidden files that would be inputs, by their ending."""
+
+    def add_archive(self, uri: str, *, is_empty: bool) -> None:
+        """An archive that an input has read. Another input may look for other products in it."""
+        self.empty_archives[uri] = is_empty and self.empty_archives.get(uri, True)
+
+    def add_others(self, folder: str, kinds: Counter[str]) -> None:
+        """Files of a folder that an input of products has no use for: left out is what none has a use for."""
+        self.others[folder] = kinds & self.others[folder] if folder in self.others else kinds
 
     def add_unread(self, line: str) -> None:
         """Rows that may name a source, in words."""
@@ -50,9 +64,9 @@ class LeftOut:
     def lines(self) -> tuple[str, ...]:
         """One line for the folders, one for each manifest; none where nothing was left out."""
         parts = []
-        if self.kinds:
-            count = sum(self.kinds.values())
-            kinds = [f"{ending or 'without ending'} {n}" for ending, n in _most_first(self.kinds)]
+        if all_kinds := sum(self.others.values(), self.kinds):
+            count = sum(all_kinds.values())
+            kinds = [f"{ending or 'without ending'} {n}" for ending, n in _most_first(all_kinds)]
             parts.append(f"{counted(count, 'file')} of other kinds: {_first(kinds)}")
         if self.hidden:
             kinds = [f"{ending} {n}" for ending, n in _most_first(self.hidden)]
@@ -62,6 +76,10 @@ class LeftOut:
                 names = Counter(folder.rpartition("/")[2] for folder in folders)
                 shown = [name if n == 1 else f"{name} {n}" for name, n in _most_first(names)]
                 parts.append(f"{counted(len(folders), f'{what} folder')}: {_first(shown)}")
+        if empty := [_name(uri) for uri, is_empty in sorted(self.empty_archives.items()) if is_empty]:
+            parts.append(f"{counted(len(empty), 'archive')} without a product: {_first(empty)}")
+        if self.archives:
+            parts.append(archives_unread(self.archives))
         if self.results:
             parts.append(f"results of other jobs: {_first(sorted(map(public, self.results)))}")
         if self.closed:
@@ -128,6 +146,16 @@ def closed_folders(folders: Iterable[str]) -> str:
     """
     names = sorted(folders)
     return f"{counted(len(names), 'folder')} closed to this user: {_first(names)}"
+
+
+def archives_unread(archives: Mapping[str, str]) -> str:
+    """Those that may hold products, in words.
+
+    >>> archives_unread({"/in/download.zip": "is encrypted; unpack it"})
+    '1 archive that cannot be read: download.zip is encrypted; unpack it'
+    """
+    words = [f"{_name(uri)} {why}" for uri, why in sorted(archives.items())]
+    return f"{counted(len(words), 'archive')} that cannot be read: {_first(words)}"
 
 
 def scene_left_out(listing: str, name: str) -> str:

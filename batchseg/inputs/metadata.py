@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 from batchseg.errors import SourceError, SourceIOError
 from batchseg.inputs import mtl
 from batchseg.inputs.source import BandMetadata
+from batchseg.job.products import LANDSAT_ID
 from batchseg.system import fetch
 from batchseg.system.archives import DamagedError
 
@@ -47,6 +48,25 @@ def product_depth(folders: Sequence[str]) -> int:
     names = [folder.upper() for folder in folders]
     safe = next((end for end in range(len(names), 0, -1) if names[end - 1].endswith(".SAFE")), 0)
     return safe or next((end for end in range(len(names) - 1, 0, -1) if names[end] == "GRANULE"), 0)
+
+
+def missing_metadata(uri: str) -> str:
+    """Of a product's raster, which file should lie with it and where, in words; empty: it is of no product.
+
+    >>> missing_metadata("/a/S2A_MSIL2A_1.SAFE/GRANULE/L2A_T33UUU/IMG_DATA/R10m/T33UUU_B04_10m.jp2")
+    'MTD_MSIL2A.xml is missing in S2A_MSIL2A_1.SAFE'
+    """
+    folder, _, name = uri.rpartition("/")
+    parts = folder.split("/")
+    if root := product_depth(parts):
+        product, below = parts[root - 1], "/".join(parts[root - 1 :])
+        level = re.search(r"MSI(L1C|L2A)_|/(L1C|L2A)_", below, re.IGNORECASE)
+        said = f"MTD_MSI{(level[1] or level[2]).upper()}.xml" if level else " or ".join(_S2_FILES)
+    elif product_id := LANDSAT_ID.match(name):
+        said, product = f"{product_id[0]}_MTL (.json, .xml or .txt)", parts[-1]
+    else:
+        return ""
+    return f"{said} is missing in {product.removesuffix('!')}"
 
 
 def read_metadata(uri: str, raster: str) -> BandMetadata:

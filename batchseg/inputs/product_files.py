@@ -48,12 +48,18 @@ class Products:
         self._preset = preset
         self._by_place: dict[tuple[str, str], Product] = {}
 
-    def add(self, info: FileInfo, *, archive: str = "") -> None:
-        """Take a file. `archive`: that it is a member of, whose own folders may say no product's name."""
-        if self._preset == "landsat":
-            self._add_landsat(info, archive)
-        else:
-            self._add_sentinel2(info, archive)
+    def add(self, info: FileInfo, *, archive: str = "") -> bool:
+        """Take a file.
+
+        Args:
+            info: the file.
+            archive: that it is a member of, whose own folders may say no product's name.
+
+        Returns:
+            Whether it is of a product, by its name and where it lies.
+        """
+        add = self._add_landsat if self._preset == "landsat" else self._add_sentinel2
+        return add(info, archive)
 
     def refuse(self, archive: FileInfo, problem: str) -> None:
         """Take an archive that cannot be read. `problem`: why, in words."""
@@ -65,6 +71,10 @@ class Products:
     def __len__(self) -> int:
         return len(self._by_place)
 
+    def folders(self) -> set[str]:
+        """In which all files are an agency's own. Landsat's say in their names what they are."""
+        return {place for place, _ in self._by_place} if self._preset == "sentinel2" else set()
+
     def found(self) -> list[Product]:
         """Sorted by id, and then by place."""
         return sorted(self._by_place.values(), key=lambda product: (product.id, product.where))
@@ -72,11 +82,11 @@ class Products:
     def _product(self, name: str, place: str, where: str) -> Product:
         return self._by_place.setdefault((place, name), Product(id=name, where=where))
 
-    def _add_landsat(self, info: FileInfo, archive: str) -> None:
+    def _add_landsat(self, info: FileInfo, archive: str) -> bool:
         folder, _, name = info.uri.rpartition("/")
         match = _LANDSAT_FILE.fullmatch(name)
         if match is None or not _LANDSAT_PART.fullmatch(match["part"]):
-            return
+            return match is not None
         part, ending = match["part"].upper(), match["ending"].lower()
         product = self._product(match["id"].upper(), folder, archive or folder)
         if part == "MTL":
@@ -84,22 +94,24 @@ class Products:
                 product.metadata[ending] = info
         elif ending in _LANDSAT_RASTERS:
             product.parts.setdefault(part, []).append((0, info))
+        return True
 
-    def _add_sentinel2(self, info: FileInfo, archive: str) -> None:
+    def _add_sentinel2(self, info: FileInfo, archive: str) -> bool:
         folder, _, name = info.uri.rpartition("/")
         folders = folder.split("/")
         if match := _SENTINEL2_METADATA.fullmatch(name):
             self._sentinel2(folders, archive).metadata.setdefault(match["level"].upper(), info)
-            return
+            return True
         found = _SENTINEL2_FILE.search(name)
         depth = _depth(folders)
         if found is None or found.end() != len(name) or not depth:
-            return
+            return False
         inside = [part.upper() for part in folders[depth:]]
         if "IMG_DATA" not in inside[2:3]:  # masks of quality are called like bands
-            return
+            return False
         product = self._sentinel2(folders[:depth], archive)
         product.parts.setdefault(found["part"].upper(), []).append((int(found["metres"] or 0), info))
+        return True
 
     def _sentinel2(self, folders: Sequence[str], archive: str) -> Product:
         name = _without_safe(folders[-1])
@@ -129,14 +141,22 @@ def wanted_file(preset: Preset) -> re.Pattern[str]:
 ARCHIVE = re.compile(r"\.(?P<kind>zip|tar|tar\.gz|tgz)$", re.IGNORECASE)
 
 
-def is_archive(preset: Preset, name: str) -> bool:
-    """Whether a file is a product's archive, by its name.
+def is_archive(name: str) -> bool:
+    """Whether a file is an archive, by its name.
 
-    >>> is_archive("landsat", "LC08_L2SP_038031_20180901_20200820_02_T1.tar")
+    >>> [is_archive(name) for name in ("download.zip", "X.TAR", "x.tar.gz", "x.zip.part")]
+    [True, True, True, False]
+    """
+    return bool(ARCHIVE.search(name))
+
+
+def names_product(preset: Preset, name: str) -> bool:
+    """Whether a file's name holds a product's id.
+
+    >>> names_product("landsat", "LC08_L2SP_038031_20180901_20200820_02_T1 (1).tar")
     True
     """
-    pattern = LANDSAT_ID if preset == "landsat" else SENTINEL2_ID
-    return bool(ARCHIVE.search(name) and pattern.search(name))
+    return bool((LANDSAT_ID if preset == "landsat" else SENTINEL2_ID).search(name))
 
 
 def product_of_archive(preset: Preset, archive: str) -> str:

@@ -1,9 +1,11 @@
 """Scenes as agencies deliver them: products of Landsat and Sentinel-2, found below a folder."""
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from typing import cast
 
 from batchseg.inputs.left_out import LeftOut, scenes_unseen
+from batchseg.inputs.metadata_places import MetadataPlaces
 from batchseg.inputs.one_scene import Finders, SceneFiles, made_scene
 from batchseg.inputs.product_files import (
     Product,
@@ -11,10 +13,11 @@ from batchseg.inputs.product_files import (
     is_archive,
     level_of,
     mask_part,
+    names_product,
     part_of,
     wanted_file,
 )
-from batchseg.inputs.selection import InputSelection
+from batchseg.inputs.selection import InputSelection, ending_of
 from batchseg.inputs.sidecars import Beside, is_sidecar
 from batchseg.job.products import Preset, landsat_assets
 from batchseg.job.settings import SceneSet
@@ -32,18 +35,27 @@ LOOKED_FOR = {
 """In words, where there are none."""
 
 
+NONE: Counter[str] = Counter()
+"""Of the many folders that hold nothing else."""
+
+
 class _Selection(InputSelection):
-    """Of an input's folders the files whose names are those of products, and sidecars."""
+    """Of an input's folders the files that may be of products: by their names, archives and sidecars."""
 
     def __init__(self, given: SceneSet, output: str, left_out: LeftOut) -> None:
         super().__init__(given.path, output, frozenset(), left_out, whole_folder=False, sidecars=True)
-        self._preset = cast(Preset, given.kind)
-        self._fits = wanted_file(self._preset)
+        self._fits = wanted_file(cast(Preset, given.kind))
+        self.others: dict[str, Counter[str]] = {}
+        """By folder that holds files, the endings of those that no product has."""
 
     def wants(self, folder: str, name: str) -> bool:
         if name.startswith("."):
             return False
-        return bool(self._fits.fullmatch(name)) or is_archive(self._preset, name) or is_sidecar(name)
+        kinds = self.others.setdefault(folder, NONE)
+        if self._fits.fullmatch(name) or is_archive(name) or is_sidecar(name):
+            return True
+        self.others[folder] = kinds + Counter([ending_of(name)])
+        return False
 
 
 def by_product(given: SceneSet, output: str, left_out: LeftOut) -> Iterator[SceneFiles]:
@@ -61,12 +73,15 @@ def by_product(given: SceneSet, output: str, left_out: LeftOut) -> Iterator[Scen
     preset = cast(Preset, given.kind)
     closed = len(left_out.closed)
     products, beside = Products(preset), Beside()
-    for info in _files(given, output, left_out):
-        if is_archive(preset, info.uri.rpartition("/")[2]):
-            _add_archive(products, info)
-        elif not is_sidecar(info.uri):
-            products.add(info)
+    files, others = _files(given, output, left_out)
+    for info in files:
+        if is_archive(info.uri):
+            _add_archive(products, info, preset, left_out)
+        elif not is_sidecar(info.uri) and not products.add(info):
+            folder, _, name = info.uri.rpartition("/")
+            others[folder] = others.get(folder, NONE) + Counter([ending_of(name)])
         beside.add([info])
+    _count_others(others, products, left_out)
     unseen = []
     for product in products.found():
         scene = _scene(product, given, preset, beside)
@@ -78,30 +93,49 @@ def by_product(given: SceneSet, output: str, left_out: LeftOut) -> Iterator[Scen
         left_out.add_unread(scenes_unseen(unseen))
 
 
-def _add_archive(products: Products, info: FileInfo) -> None:
-    """The members of an archive, as if they lay in a folder of its name."""
-    if not Location.of(info.uri).is_local:
-        products.refuse(info, "is an archive in a bucket: those on local disks alone are read; unpack it")
-        return
-    if not info.uri.lower().endswith((".zip", ".tar")):
-        products.refuse(info, "is compressed as a whole: unpack it, or make a .tar of it with gunzip")
-        return
+def _count_others(others: Mapping[str, Counter[str]], products: Products, left_out: LeftOut) -> None:
+    """What lies below folders and is of no product; in a product's own folder there is more than rasters."""
+    own = products.folders()
+    for folder, kinds in others.items():
+        parts = folder.split("/")
+        is_own = any("/".join(parts[:depth]) in own for depth in range(len(parts), 0, -1))
+        left_out.add_others(folder, NONE if is_own else kinds)
+
+
+def _add_archive(products: Products, info: FileInfo, preset: Preset, left_out: LeftOut) -> None:
+    """The members of an archive, as if they lay in a folder of its name. Its own may say no product's."""
     before = len(products)
+    problem = _unpacked(products, info)
+    is_empty = not problem and len(products) == before
+    is_named = names_product(preset, info.uri.rpartition("/")[2])
+    if is_named and (problem or is_empty):
+        products.refuse(info, problem or "holds no file of a product")
+    elif problem:
+        left_out.archives[info.uri] = problem
+    else:
+        left_out.add_archive(info.uri, is_empty=is_empty)
+
+
+def _unpacked(products: Products, info: FileInfo) -> str:
+    """Add an archive's members. Returns why it cannot be read; empty where it was."""
+    if not Location.of(info.uri).is_local:
+        return "is an archive in a bucket: those on local disks alone are read; unpack it"
+    if not info.uri.lower().endswith((".zip", ".tar")):
+        return "is compressed as a whole: unpack it, or make a .tar of it with gunzip"
     try:
         for name, member in archives.members(info.uri).items():
             uri = archives.member_uri(info.uri, name)
             found = FileInfo(uri=uri, size=member.size, version=member.version, modified=member.modified)
             products.add(found, archive=info.uri)
     except archives.DamagedError as e:
-        products.refuse(info, str(e))
+        return str(e)
     except OSError as e:
-        products.refuse(info, f"the storage does not give it: {e.strerror or e}")
-    else:
-        if len(products) == before:
-            products.refuse(info, "holds no file of a product")
+        return f"the storage does not give it: {e.strerror or e}"
+    return ""
 
 
-def _files(given: SceneSet, output: str, left_out: LeftOut) -> list[FileInfo]:
+def _files(given: SceneSet, output: str, left_out: LeftOut) -> tuple[list[FileInfo], dict[str, Counter[str]]]:
+    """What may be of a product, and what else there is: endings by folder."""
     if given.path.startswith(("http://", "https://")):
         msg = "a web server shows no folders; name the files in a STAC item or a manifest"
         raise ValueError(msg)
@@ -109,11 +143,17 @@ def _files(given: SceneSet, output: str, left_out: LeftOut) -> list[FileInfo]:
     if listing.is_glob(given.path):
         patterns.append(f"{given.path.rstrip('/')}/**")
     found: dict[str, FileInfo] = {}
+    others: dict[str, Counter[str]] = {}
     for pattern in patterns:
         selection = _Selection(given, output, left_out)
         infos = (info for some in walk(pattern, selection=selection, without=output) for info in some.infos())
         found |= {info.uri: info for info in infos if not selection.is_result(info.uri)}
-    return [found[uri] for uri in sorted(found)]
+        others |= {
+            folder: kinds
+            for folder, kinds in selection.others.items()
+            if not selection.is_result(f"{folder}/")
+        }
+    return [found[uri] for uri in sorted(found)], others
 
 
 def _scene(product: Product, given: SceneSet, preset: Preset, beside: Beside) -> SceneFiles:
@@ -125,6 +165,8 @@ def _scene(product: Product, given: SceneSet, preset: Preset, beside: Beside) ->
         problems.append(_mask_problem(product, mask, preset))
     rasters = [infos[0] for infos in chosen if infos]
     metadata = _metadata(product, preset)
+    if metadata is None and rasters:  # the input may name a part of the product: X.SAFE/GRANULE
+        metadata = MetadataPlaces().of(rasters[0].uri)
     return made_scene(
         name=product.id,
         uri=rasters[0].uri if rasters else product.where,

@@ -45,6 +45,16 @@ def is_hidden(folder: str) -> bool:
     return folder.startswith(".") or folder.lower() in SYSTEM_FOLDERS
 
 
+def ending_of(name: str) -> str:
+    """In small letters; empty where a file's name has none.
+
+    >>> [ending_of(name) for name in ("a.b.TIF", "README", ".hidden")]
+    ['.tif', '', '']
+    """
+    dot = name.rfind(".")
+    return name[dot:].lower() if dot > 0 else ""
+
+
 class InputSelection(listing.Selection):
     """What of one input's folders is wanted.
 
@@ -100,8 +110,7 @@ class InputSelection(listing.Selection):
         return folder == part or (part[0] not in listing.WILDCARDS and PurePosixPath(folder).match(part))
 
     def wants(self, folder: str, name: str) -> bool:
-        dot = name.rfind(".")
-        ending = name[dot:].lower() if dot > 0 else ""
+        ending = ending_of(name)
         if ending in self._kinds:
             if name[0] == ".":
                 self._left_out.hidden[ending] += 1

@@ -3,11 +3,12 @@
 torch runs in an interpreter of its own (`torch_script.py`): it is a gigabyte that nothing else here needs.
 """
 
+import contextlib
 import importlib.util
 import os
 import sys
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -128,8 +129,9 @@ def import_model(
             "side": SIDE,
         }
         answer = run_script(_script(), interpreter, request, staging)
-        read = read_model(str(package))
-        apart = compare(read, staging / "tile.npz", network)
+        with _said_of(network, package):
+            read = read_model(str(package))
+            apart = compare(read, staging / "tile.npz", network)
         package.rename(output)
     return ImportedModel(
         folder=output,
@@ -142,6 +144,16 @@ def import_model(
         version=answer["torch"],
         digest=read.digest,
     )
+
+
+@contextlib.contextmanager
+def _said_of(network: Path, package: Path) -> Iterator[None]:
+    """Errors that name the network: what is made of it lies in a folder that is gone when they are read."""
+    try:
+        yield
+    except ModelError as e:
+        lines = [str(line).replace(str(package / FILE), str(network)) for line in e.args]
+        raise ModelError(*(line.replace(str(package), str(network)) for line in lines)) from e
 
 
 def _script() -> Script:

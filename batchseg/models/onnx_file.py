@@ -16,6 +16,7 @@ from batchseg.models import onnx_weights
 from batchseg.models.deploy import read_classes
 from batchseg.models.encryption import ENCRYPTED
 from batchseg.models.package import ClassInfo, Declaration, Layout, Normalize, OutputKind, Signature
+from batchseg.models.training_mode import check_inference
 from batchseg.models.transforms import LARGEST_NUMBER, LARGEST_SIDE
 from batchseg.system.excerpt import excerpt
 from batchseg.system.json_text import parse_json
@@ -67,7 +68,8 @@ def read_onnx(
         of the output that counts, where that is not the first.
 
     Raises:
-        ModelError: it is no whole ONNX file, or no segmentation network; or onnx is not installed.
+        ModelError: it is no whole ONNX file, or no segmentation network, or works as in training; or onnx
+            is not installed.
     """
     model = _parse(content, path)
     digest = hashlib.sha256(content)
@@ -79,6 +81,7 @@ def read_onnx(
         with (path.parent / name).open("rb") as file:
             while chunk := file.read(1 << 20):
                 digest.update(chunk)
+    check_inference(model, path)
     output = _chosen_output(model.graph, path, output_name)
     signature = _signature(model.graph, path, output)
     texts = {entry.key: entry.value for entry in model.metadata_props}

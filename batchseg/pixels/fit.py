@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from batchseg.inputs.metadata import missing_metadata
 from batchseg.inputs.source import Scene
 from batchseg.job.recipe import Recipe, spread
 from batchseg.job.resolution import MAX_RATIO
@@ -71,7 +72,15 @@ def mismatch(scene: Scene, recipe: Recipe) -> str | None:
 
 def value_mismatch(scene: Scene, recipe: Recipe) -> str | None:
     """Why only this scene's values keep it from the recipe, as far as its header tells; else None."""
-    return None if _other_shape(scene, recipe) else _other_values(scene, recipe)
+    if _other_shape(scene, recipe) or (_unscaled(scene, recipe) and _lacking_file(scene)):
+        return None
+    return _other_values(scene, recipe)
+
+
+def _lacking_file(scene: Scene) -> str:
+    """Which metadata of its product a scene lacks, in words; empty: none, or it is of no product."""
+    source = scene.source
+    return "" if any(source.metadata) or any(source.said) else missing_metadata(source.opened[0])
 
 
 def _other_shape(scene: Scene, recipe: Recipe) -> str | None:
@@ -150,6 +159,8 @@ def _unscaled(scene: Scene, recipe: Recipe) -> str | None:
     lacking = [band for band in bands if not scene.rescale or scene.rescale[band - 1] is None]
     if not lacking:
         return None
+    if missing := _lacking_file(scene):  # no number in the job says what it would: offsets changed in 2022
+        return f"has no scale and offset: {missing}; fetch the product again"
     return (
         f"has no scale and offset for {called(scene, lacking[0])}: neither a STAC item, Sentinel-2's "
         f"MTD_MSI*.xml or Landsat's *_MTL file says them, nor the file itself; "

@@ -26,6 +26,7 @@ from batchseg.pixels.resample import Resampling
 from batchseg.pixels.stack import Stack, open_source
 from batchseg.pixels.validity import both_valid, valid_pixels
 from batchseg.pixels.windows import BLOCKWISE_DRIVERS, WindowReader
+from batchseg.system import archives
 from batchseg.system.threads import start_aside
 
 
@@ -109,6 +110,7 @@ class _Held(threading.local):
         key = (scene.source, str(nodata), (scene.height, scene.width))  # NaN differs from itself
         if self._dataset is None or self._key != key:
             self.close()
+            _check_members(scene.source)
             self._dataset = _opened(scene, nodata)
             self._key = key
         return self._dataset
@@ -117,6 +119,16 @@ class _Held(threading.local):
         if self._dataset is not None:
             self._dataset.close()
         self._dataset = self._key = None
+
+
+def _check_members(source: Source) -> None:
+    """Raises SourceError where a file in a ZIP is not what was packed: GDAL would read wrong pixels of it."""
+    for uri in source.opened:
+        if archives.is_member(uri):
+            try:
+                archives.check(uri)
+            except archives.DamagedError as e:
+                raise SourceError(str(e)) from e
 
 
 _held = _Held()

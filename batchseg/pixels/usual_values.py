@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchseg.pixels.value_problems import CONTRAST, RANGES, REFLECTANCE, Values
-from batchseg.pixels.values import ValueSample, number
+from batchseg.pixels.values import ValueSample, number, scaled_pixels
 
 FACTOR = 8.0
 """Between tops of values: less may be the light."""
@@ -43,11 +43,17 @@ FILL_VALUES = (-999.0, -9999.0, -99999.0, -32767.0, -32768.0, -1e20, -1e30)
 """That software writes where it has no data, beside what is near the least that float32 holds."""
 
 
+REFLECTANCE_TYPE = "reflectance"
+"""In place of a type: of scenes that each have a scale of their own the scaled values are compared. Over one
+land raw ones of Landsat end at 40,000, those of Sentinel-2 at 4,000."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reach:
     """How far the values of one source, or of a part of one, reach."""
 
     dtype: str
+    """Of the file, or REFLECTANCE_TYPE."""
     top: float
     """The value that one in a thousand exceeds."""
     has_fractions: bool
@@ -101,17 +107,19 @@ class Usual:
 
 def reach_of(sample: ValueSample) -> Reach:
     """Of a sample that has pixels."""
-    raw = sample.pixels[:, np.isfinite(sample.pixels).all(axis=0)] if _is_float(sample) else sample.pixels
+    dtype, raw = _compared(sample)
+    is_float = raw.dtype.kind == "f"
+    raw = raw[:, np.isfinite(raw).all(axis=0)] if is_float else raw
     if not raw.size:
-        return Reach(dtype=sample.dtype, top=0.0, has_fractions=False, has_contrast=False)
+        return Reach(dtype=dtype, top=0.0, has_fractions=False, has_contrast=False)
     at = max(0, int(0.999 * (raw.size - 1)))
     top = float(np.partition(raw, at, axis=None)[at])
-    whole = not _is_float(sample) or bool(np.mean(raw != np.rint(raw)) <= 0.1)
+    whole = not is_float or bool(np.mean(raw != np.rint(raw)) <= 0.1)
     deviation = float(raw.std(dtype=np.float64))
     bottom, is_alone = _bottom(raw) if float(raw.min()) < 0 else (0.0, False)
     ends_at = ends_exactly(raw) if whole else 0.0
     return Reach(
-        dtype=sample.dtype,
+        dtype=dtype,
         top=top,
         low=float(raw.min()),
         bottom=bottom,
@@ -128,10 +136,10 @@ def usual_of(samples: Iterable[ValueSample]) -> tuple[Usual, ...]:
     """What to remember of an output's first sources, by type. Dark and even ones tell nothing."""
     found: dict[str, list[tuple[Reach, float]]] = {}
     for sample in samples:
-        reach = reach_of(sample)
-        if reach.has_contrast or sample.dtype == "uint8":
-            end = Values(sample.pixels.ravel().astype(np.float64)).range_end
-            found.setdefault(sample.dtype, []).append((reach, end))
+        reach, (dtype, raw) = reach_of(sample), _compared(sample)
+        if reach.has_contrast or dtype == "uint8":
+            end = Values(raw.ravel().astype(np.float64)).range_end
+            found.setdefault(dtype, []).append((reach, end))
     usual: list[Usual] = []
     for dtype in sorted(found, key=lambda dtype: (-len(found[dtype]), dtype)):
         # Two types may hold two units, as fractions beside integers do: the commoner one is right.
@@ -175,7 +183,9 @@ def unlike(reach: Reach, usual: Sequence[Usual], *, surely: bool = False) -> str
         surely: the values must show it themselves, as no darkness does, or fill their range as land in
             daylight does: of scenes there are sea and night.
     """
-    known = [one for one in usual if one.dtype == reach.dtype] or usual
+    known = [one for one in usual if one.dtype == reach.dtype]
+    if not known and reach.dtype != REFLECTANCE_TYPE:
+        known = [one for one in usual if one.dtype != REFLECTANCE_TYPE]
     if not known or reach.dtype == "uint8":
         return ""
     tops = [one.top for one in known]
@@ -278,8 +288,11 @@ def ends_exactly(raw: NDArray[Any]) -> float:
     return top if 8 * at_end > below else 0.0
 
 
-def _is_float(sample: ValueSample) -> bool:
-    return sample.pixels.dtype.kind == "f"
+def _compared(sample: ValueSample) -> tuple[str, NDArray[Any]]:
+    """Values (bands, n) that are comparable among the scenes of a job, and the name of their type."""
+    if sample.scale.kind != "metadata":
+        return sample.dtype, sample.pixels
+    return REFLECTANCE_TYPE, scaled_pixels(sample.pixels, sample.scale)
 
 
 def _step(raw: NDArray[Any]) -> int:

@@ -97,7 +97,7 @@ class Held:
         return self._given(scales, normalize)
 
     def _given(self, scales: Sequence[Scale], normalize: Normalize | None) -> Given:
-        parts = [_scaled(s.pixels, scale) for s, scale in zip(self.samples, scales, strict=True)]
+        parts = [scaled_pixels(s.pixels, scale) for s, scale in zip(self.samples, scales, strict=True)]
         scaled = np.concatenate(parts, axis=1)
         values = _normalized(scaled, normalize)
         return Given(scale=scales[0], normalize=normalize, scaled=scaled, values=values)
@@ -113,7 +113,8 @@ def hold(samples: Sequence[ValueSample], recipe: Recipe) -> Held | None:
     return Held(tuple(kept), recipe) if kept else None
 
 
-def _scaled(pixels: NDArray[np.generic], scale: Scale) -> Floats:
+def scaled_pixels(pixels: NDArray[np.generic], scale: Scale) -> Floats:
+    """Raw pixels (bands, n) in the model's unit, before they are normalised."""
     low, high = (np.array(spread(v, len(pixels)))[:, None] for v in (scale.low, scale.high))
     scaled: Floats = (pixels.astype(np.float64) - low) / (high - low)
     return np.clip(scaled, 0, 1) if scale.clips else scaled

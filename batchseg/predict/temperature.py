@@ -19,6 +19,7 @@ from batchseg.errors import ModelError
 from batchseg.job.recipe import Recipe
 from batchseg.predict.crop_tiles import cut, load_crops, save_crops, tiles_of
 from batchseg.predict.fleet import Meeting, together
+from batchseg.predict.label_counts import LabelCounts, count_labels
 from batchseg.predict.probe import silence_stdout
 from batchseg.predict.scores import Scorer
 from batchseg.predict.truth import Known
@@ -33,6 +34,9 @@ BINS = 15
 
 RANGE = (-3.0, 3.0)
 """Of the temperature's logarithm: a twentieth to twenty."""
+
+LEAST_CLASSES = 2
+"""In the labels of each half of the images."""
 
 TIMEOUT = 3600.0
 """Seconds."""
@@ -70,6 +74,8 @@ class Calibration:
     """Images."""
     judged: int
     """Images."""
+    labels: LabelCounts
+    """Of all images."""
 
 
 Scored = tuple[NDArray[np.float32], NDArray[np.intp]]
@@ -85,19 +91,22 @@ def calibration(recipe: Recipe, known: Sequence[Known], *, workers: int) -> Cali
         workers: processes at work at the same time.
 
     Raises:
-        ModelError: the network gives ids, or fails; or no known class is one of its own.
+        ModelError: the network gives ids, or fails; or the labels that it would be found on, or judged on,
+            hold fewer than two of its classes: sure of the only one, it would be sure of all.
     """
     if recipe.facts.output in ("classes", "values"):
         msg = f"model: {recipe.model.network} gives {recipe.facts.output}, and no scores to be calibrated"
         raise ModelError(msg)
     scored = _scored(recipe, known, workers)
     mine, others = scored[::2], scored[1::2]
-    if not all(len(labels) for labels in (_joined(mine)[1], _joined(others)[1])):
-        msg = (
-            f"model: the labels of {len(known)} images hold too few class ids below the model's "
-            f"{recipe.class_count or 'number of classes'}; nothing can be calibrated"
-        )
-        raise ModelError(msg)
+    labels = count_labels((one.classes for one in known), scored[0][0].shape[1])
+    for half in (mine, others):
+        if len(np.unique(_joined(half)[1])) < LEAST_CLASSES:
+            msg = (
+                f"model: a temperature needs pixels of two classes in each half of the {len(known)} images; "
+                f"their labels hold {labels}. They must hold class ids, 0 to {len(labels.classes) - 1}"
+            )
+            raise ModelError(msg)
     temperature = best_temperature(*_joined(mine))
     judged = _joined(others)
     return Calibration(
@@ -106,6 +115,7 @@ def calibration(recipe: Recipe, known: Sequence[Known], *, workers: int) -> Cali
         after=reliability(*judged, temperature=temperature),
         fitted=len(mine),
         judged=len(others),
+        labels=labels,
     )
 
 

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pytest
 from conftest import Command, JobWriter, batchseg, reflectance, write_raster
 from photo_runs import JobMaker, items, photograph, save
+from product_trees import OLI, TM, landsat, packed
 from runs import run, split
 
 from batchseg.driver.gone import gone_of
@@ -212,6 +213,32 @@ def test_a_scene_whose_band_lies_in_a_closed_folder_keeps_its_results(
     assert command("prune", tmp_path / "out").returncode == 2
     monkeypatch.undo()
     assert run(job).skipped == 2
+
+
+def test_what_an_archive_held_that_cannot_be_read_is_not_gone(
+    tmp_path: Path, write_job: JobWriter, command: Command
+) -> None:
+    """An archive that is only called in another way is the same source."""
+    whole = {f"SR_B{number}": band for number in range(1, 6) for band in reflectance(70, 110)[:1]}
+    named, other = (tmp_path / "in" / name for name in (f"{OLI}.tar", "download.tar"))
+    packed(landsat(tmp_path / OLI, OLI, whole), named)
+    packed(landsat(tmp_path / TM, TM, whole), other)
+    given = {"landsat": "in", "assets": ["red", "green", "blue", "nir08"]}
+    job = write_job(inputs=given, scale="metadata", check_values=False, allow_empty=True)
+    assert run(job).tally.done == 2
+    renamed = named.rename(tmp_path / "in" / "x.tar")
+    report = run(job)
+    assert (report.vanished, report.left_out, report.refused) == ((), (), ())
+    renamed.unlink()
+    other.write_bytes(other.read_bytes()[:5000])
+    report = run(job)
+    assert report.vanished == (OLI,)
+    assert "1 archive that cannot be read: download.tar is a damaged archive" in report.left_out[0]
+    assert "1 source of earlier runs may be among what could not be read" in report.left_out[-1]
+    assert command("prune", tmp_path / "out").returncode == 0
+    assert [path.stem for path in (tmp_path / "out" / "masks").glob("*.tif")] == [TM]
+    other.unlink()
+    assert run(job).vanished == (TM,)
 
 
 def test_a_source_of_unknown_place_may_be_in_a_closed_folder() -> None:

@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 from mtl_forms import FORMS, MTL
 
 from batchseg.errors import SourceError, SourceIOError
-from batchseg.inputs.metadata import S2_BANDS, metadata_files, read_metadata, stac_bands
+from batchseg.inputs.metadata import (
+    S2_BANDS,
+    metadata_files,
+    missing_metadata,
+    read_metadata,
+    stac_bands,
+)
 from batchseg.inputs.metadata_places import MetadataPlaces
 from batchseg.inputs.source import BandMetadata
 
@@ -30,6 +36,24 @@ def mtd(level: str, offsets: dict[int, int], quantification: str = "10000") -> s
         f'<AOT_QUANTIFICATION_VALUE unit="none">1000.0</AOT_QUANTIFICATION_VALUE></X><L>{listed}</L>'
         f"</n1:General_Info></n1:Level-{level}_User_Product>"
     )
+
+
+@pytest.mark.parametrize(
+    ("raster", "words"),
+    [
+        ("/a/x/GRANULE/L1C_T33UUU_A1/IMG_DATA/T33UUU_B04.jp2", "MTD_MSIL1C.xml is missing in x"),
+        ("/a/x/GRANULE/1/IMG_DATA/T33UUU_B04.jp2", "MTD_MSIL2A.xml or MTD_MSIL1C.xml is missing in x"),
+        ("/a/b.zip!/GRANULE/L2A_T33UUU_A1/IMG_DATA/T33UUU_B04.jp2", "MTD_MSIL2A.xml is missing in b.zip"),
+        (
+            "/a/LC08_L2SP_038031_20180901_20200820_02_T1_SR_B4.TIF",
+            "LC08_L2SP_038031_20180901_20200820_02_T1_MTL (.json, .xml or .txt) is missing in a",
+        ),
+        ("/a/my_SR_B4.TIF", ""),
+        ("/a/T33UUU_B04.jp2", ""),
+    ],
+)
+def test_what_a_product_lacks_is_named_and_other_rasters_lack_nothing(raster, words):
+    assert missing_metadata(raster) == words
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,14 @@
 import pytest
 from product_trees import L1C, L2A, OLI
 
-from batchseg.inputs.product_files import Products, is_archive, level_of, product_of_archive, wanted_file
+from batchseg.inputs.product_files import (
+    Products,
+    is_archive,
+    level_of,
+    names_product,
+    product_of_archive,
+    wanted_file,
+)
 from batchseg.system.file_info import FileInfo
 
 GRANULE = "GRANULE/L2A_T33UUU_A1/IMG_DATA"
@@ -83,5 +90,5 @@ def test_a_folder_in_an_archive_that_says_no_product_is_called_as_the_archive():
     ],
 )
 def test_archives_are_known_by_their_names(preset, name, product):
-    assert is_archive(preset, name) == (product is not None)
+    assert (is_archive(name) and names_product(preset, name)) == (product is not None)
     assert product is None or product_of_archive(preset, f"/a/{name}") == product

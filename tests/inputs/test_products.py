@@ -233,6 +233,71 @@ def test_archives_are_products_and_another_version_is_seen(tmp_path, ending):
     assert products("landsat", tmp_path / "in", "red")[TM].problem == "holds no file of a product"
 
 
+def listed(kind: str, path: Path, *assets: str) -> tuple[list[str], tuple[str, ...]]:
+    """Ids of the sources without a problem, and what the listing left out, in lines."""
+    left_out = LeftOut()
+    given = SceneSet(kind=kind, path=str(path), columns=assets)
+    sources, _ = find_sources(make_config_of(given), {}, left_out)
+    return [source.source_id for source in sources if not source.problem], left_out.lines()
+
+
+@pytest.mark.parametrize("name", ["download.zip", "sub/x.tar", f"{OLI} (1).tar", f"{TM}.zip"])
+def test_an_archives_members_say_which_product_it_holds_whatever_it_is_called(tmp_path, name):
+    landsat(tmp_path / "made" / "l", OLI, NUMBERS)
+    archive = packed(tmp_path / "made" / "l", tmp_path / "l" / name)
+    for place in (tmp_path / "l", archive):
+        assert listed("landsat", place, "red") == ([OLI], ())
+    sentinel2(tmp_path / "made" / "s" / f"{L2A}.SAFE", BANDS)
+    archive = packed(tmp_path / "made" / "s", tmp_path / "s" / name)
+    for place in (tmp_path / "s", archive):
+        assert listed("sentinel2", place, "red") == ([L2A], ())
+
+
+def test_what_is_of_no_product_is_said(tmp_path):
+    """Files that the agencies put into a product are none of that."""
+    root = sentinel2(tmp_path / "in" / "my folder", BANDS)
+    (root / "manifest.safe").write_text("x")
+    (root / "GRANULE" / "more.html").write_text("x")
+    (tmp_path / "in" / "notes.txt").write_text("x")
+    (tmp_path / "in" / "T33UUU_20260101T100000_B04_10m.jp2").write_bytes(b"of no granule")
+    packed(root, tmp_path / "in" / "outer" / "a.zip")
+    packed(tmp_path / "in" / "outer", tmp_path / "in" / "outer.zip")
+    (tmp_path / "in" / "outer" / "a.zip").unlink()
+    packed(tmp_path / "in" / "outer", tmp_path / "in" / f"{L2A}.zip")  # it is quarantined
+    (tmp_path / "in" / "cut.zip").write_bytes(b"PK")
+    (tmp_path / "in" / "b.tgz").write_bytes(b"\x1f\x8b")
+    found, (line,) = listed("sentinel2", tmp_path / "in", "red")
+    assert found == ["my folder"]
+    assert line.startswith(
+        "left out: 2 files of other kinds: .jp2 1, .txt 1; 1 archive without a product: outer.zip; "
+        "2 archives that cannot be read: b.tgz is compressed as a whole: unpack it, or make a .tar of it "
+        "with gunzip, cut.zip is a damaged archive, or none ("
+    )
+    landsat(tmp_path / "l" / OLI, OLI, NUMBERS)
+    for part in ("QA_RADSAT.TIF", "ANG.txt", "thumb_small.jpeg", "SR_stac.json"):
+        (tmp_path / "l" / OLI / f"{OLI}_{part}").write_bytes(b"x")
+    (tmp_path / "l" / OLI / f"other_{OLI}_SR_B4.TIF").write_bytes(b"x")
+    assert listed("landsat", tmp_path / "l", "red") == ([OLI], ("left out: 1 file of other kinds: .tif 1",))
+    assert listed("landsat", f"{tmp_path}/l/*", "red")[0] == [OLI]
+
+
+def test_what_another_input_takes_is_not_left_out(tmp_path):
+    sentinel2(tmp_path / "in" / f"{L2A}.SAFE", BANDS)
+    landsat(tmp_path / "in", OLI, NUMBERS)
+    packed(landsat(tmp_path / "made", TM, NUMBERS), tmp_path / "in" / "a" / "download.zip")
+    (tmp_path / "in" / "a" / "notes.txt").write_text("x")
+    sets = [
+        SceneSet(kind=kind, path=str(tmp_path / "in"), columns=("red",)) for kind in ("landsat", "sentinel2")
+    ]
+    for some in (sets, sets[::-1]):
+        left_out = LeftOut()
+        sources, _ = find_sources(make_config(inputs=tuple((None, one) for one in some)), {}, left_out)
+        assert len(sources) == 3
+        assert left_out.lines() == ("left out: 1 file of other kinds: .txt 1",)
+    (line,) = listed("landsat", tmp_path / "in", "red")[1]
+    assert line == "left out: 9 files of other kinds: .jp2 7, .txt 1, .xml 1"
+
+
 def test_archives_in_buckets_and_compressed_as_a_whole_say_what_to_do(tmp_path):
     (tmp_path / f"{OLI}.tgz").write_bytes(b"\x1f\x8b")
     assert products("landsat", tmp_path, "red")[OLI].problem.startswith("is compressed as a whole: unpack")

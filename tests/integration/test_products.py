@@ -1,6 +1,7 @@
 """Nights over products as agencies deliver them, real ones where there are some."""
 
 import json
+import re
 import shutil
 import zipfile
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import rasterio
 from conftest import SHARED, Command, JobWriter, read_mask, reflectance, spectral_mask
 from product_trees import L1C, L2A, OLI, TM, classes, landsat, packed, sentinel2
+from runs import run
 from stored import put
 
 REAL = SHARED / "landsat-c2"
@@ -188,6 +190,97 @@ def test_sentinel_2s_archives_are_read_where_they_lie(tmp_path: Path, night, end
     np.testing.assert_array_equal(read_mask(tmp_path / "out", L2A), spectral_mask(whole, 10_000, ~marked))
     assert errors_of(tmp_path / "out")[L1C].startswith("is compressed as a whole: unpack it")
     assert set(errors_of(tmp_path / "out")) == {L1C, L2A}
+
+
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize("named", [True, False])
+def test_products_of_two_satellites_are_of_one_unit(
+    tmp_path: Path, write_job: JobWriter, order: int, named: bool
+) -> None:
+    """Raw values of one end at 36,000 and of the other at 3,000: reflectance is what is compared."""
+    land = reflectance(80, 100)
+    dark = (land // 2 + 1000).astype(np.uint16)
+    sentinel2(tmp_path / "s" / f"{L2A}.SAFE", dict(zip(S2_FILES, dark, strict=True)))
+    raw = np.round((land * 2.2 / 10_000 + 0.2) / 2.75e-5).astype(np.uint16)
+    for path in range(38, 42):
+        name = OLI.replace("038", f"{path:03}")
+        landsat(tmp_path / "l" / name, name, {f"SR_B{n}": band for n, band in zip(NUMBERS, raw, strict=True)})
+    sets = {"s": {"sentinel2": "s", "assets": S2_ASSETS}, "l": {"landsat": "l", "assets": ASSETS}}
+    chosen = dict(list(sets.items())[::order])
+    inputs = chosen if named else list(chosen.values())
+    job = write_job(inputs=inputs, scale="metadata", bands=[1, 2, 3, 4])
+    report = run(job)
+    assert (report.tally.done, report.warnings) == (5, ())
+
+
+def test_a_product_without_its_metadata_says_so_and_gets_no_scale_to_write(tmp_path: Path, night) -> None:
+    """0.1 of reflectance lie between {divide: 10000} and what the metadata say."""
+    made_product(tmp_path / "in" / f"{L2A}.SAFE")
+    other = L2A.replace("T33UUU", "T33UUV")
+    root = tmp_path / "in" / f"{other}.SAFE"
+    made_product(root)
+    expected = night({"sentinel2": "in", "assets": S2_ASSETS}, "whole")
+    granule = {"sentinel2": f"in/{other}.SAFE/GRANULE", "assets": S2_ASSETS}
+    assert night(granule, "granule") == {f"{other}.tif": expected[f"{other}.tif"]}
+    (root / "MTD_MSIL2A.xml").unlink()
+    archive = packed(root, tmp_path / "in" / "a.zip", top=f"{other.replace('UUV', 'UUW')}.SAFE")
+    assert list(night({"sentinel2": "in", "assets": S2_ASSETS}, "mixed", code=3)) == [f"{L2A}.tif"]
+    said = {name: error for name, error in errors_of(tmp_path / "mixed").items() if error}
+    for name in (other, other.replace("UUV", "UUW")):
+        missing = f"MTD_MSIL2A.xml is missing in {name}.SAFE; fetch the product again"
+        assert said.pop(name) == f"has no scale and offset: {missing}"
+    assert not said
+    archive.unlink()
+    for given in (granule, granule | {"sentinel2": f"in/{other}.SAFE"}):
+        refused = night(given, "alone", code=2)["stderr"].decode()
+        assert f"MTD_MSIL2A.xml is missing in {other}.SAFE; fetch the product again" in refused
+        assert "divide" not in refused and "Samples hold" not in refused
+    bands = dict.fromkeys([f"SR_B{n}" for n in NUMBERS], reflectance(20, 30)[0])
+    (landsat(tmp_path / "l" / OLI, OLI, bands) / f"{OLI}_MTL.xml").unlink()
+    refused = night({"landsat": "l", "assets": ASSETS}, "of-landsat", code=2)["stderr"].decode()
+    assert f"{OLI}_MTL (.json, .xml or .txt) is missing in {OLI}; fetch the product again" in refused
+    assert "divide" not in refused
+
+
+def hurt(archive: Path, member: str) -> None:
+    """Change 40 bytes in the middle of a member's own."""
+    with zipfile.ZipFile(archive) as file:
+        info = next(info for info in file.infolist() if info.filename.endswith(member))
+        begin = info.header_offset + 30 + len(info.filename)
+    data = bytearray(archive.read_bytes())
+    at = begin + info.compress_size // 2
+    data[at : at + 40] = bytes(byte ^ 0x55 for byte in data[at : at + 40])
+    archive.write_bytes(data)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+@pytest.mark.parametrize("member", ["SR_B3.TIF", "QA_PIXEL.TIF", "MTL.xml"])
+def test_a_zip_of_landsat_with_a_damaged_member_is_quarantined(
+    tmp_path: Path, night, method: int, member: str
+) -> None:
+    other = OLI.replace("038", "039")
+    for name in (OLI, other):
+        bands = {f"SR_B{n}": b for n, b in zip(NUMBERS, reflectance(70, 90), strict=True)}
+        bands |= {"QA_PIXEL": classes(70, 90).astype(np.uint16), "SR_B7": bands["SR_B4"]}
+        packed(landsat(tmp_path / name, name, bands), tmp_path / "in" / f"{name}.zip", method=method)
+    hurt(tmp_path / "in" / f"{OLI}.zip", "SR_B7.TIF")  # that nobody reads
+    given = {"landsat": "in", "assets": ASSETS, "mask": ["clouds"]}
+    assert len(night(given, "whole")) == 2
+    hurt(tmp_path / "in" / f"{OLI}.zip", member)
+    assert list(night(given, "out", code=3)) == [f"{other}.tif"]
+    said = errors_of(tmp_path / "out")[OLI]
+    assert re.search(
+        f"bad CRC in {OLI}_{member}: its bytes|cannot be unpacked|while decompressing data", said
+    )
+
+
+def test_a_zip_of_sentinel_2_with_a_damaged_band_is_quarantined(tmp_path: Path, night) -> None:
+    made_product(tmp_path / "made" / L2A)
+    for method in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        archive = packed(tmp_path / "made" / L2A, tmp_path / "in" / f"{L2A}.zip", method=method)
+        hurt(archive, "B04_10m.jp2")
+        night({"sentinel2": "in", "assets": S2_ASSETS}, f"out-{method}", code=3)
+        assert re.search("^(bad CRC|'.*' cannot be unpacked)", errors_of(tmp_path / f"out-{method}")[L2A])
 
 
 def test_sidecars_in_an_archive_are_not_opened(tmp_path: Path, night) -> None:

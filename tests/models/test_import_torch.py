@@ -46,6 +46,8 @@ kind, path = sys.argv[1:]
 tile = torch.rand(1, 4, 64, 64)
 if kind == "trace":
     torch.jit.trace(net, tile).save(path)
+elif kind == "training":
+    torch.jit.trace(net.train(), tile, check_trace=False).save(path)
 elif kind == "several":
     torch.jit.trace(Several().eval(), tile).save(path)
 elif kind == "weights":
@@ -166,6 +168,24 @@ def test_networks_of_pytorch_answer_at_other_sizes_too(kind, name, tmp_path: Pat
     pixels = np.random.default_rng(0).random((1, 4, 96, 128), dtype=np.float32)
     (answer,) = session.run(None, {session.get_inputs()[0].name: pixels})
     assert answer.shape == (1, 3, 96, 128)
+
+
+@pytest.mark.slow
+@needs_torch
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [("training", r"works as in training: the BatchNormalization .* network\.eval\(\) before")],
+)
+def test_what_cannot_be_imported_says_what_to_do_by_the_networks_own_name(
+    kind, words, tmp_path: Path
+) -> None:
+    script, network = tmp_path / "write.py", tmp_path / "a.pt"
+    script.write_text(WRITE)
+    subprocess.run([TORCH, str(script), kind, str(network)], check=True)
+    with pytest.raises(ModelError, match=words) as caught:
+        import_model(network, tmp_path / "out", compare=compared, python=TORCH)
+    assert str(network) in str(caught.value) and "model.onnx" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.slow

@@ -1,11 +1,13 @@
 """Another camera is told from the first sources' values, and scenery is not."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from drawn_values import BYTES, SENTINEL, TWELVE, UNIT, divide, pixels
 
+from batchseg.job.settings import Scale
 from batchseg.pixels.usual_values import ends_exactly, odd_one, reach_of, unlike, usual_of
 from batchseg.pixels.values import ValueSample
 
@@ -58,6 +60,38 @@ def test_of_scenes_the_values_must_show_it_themselves() -> None:
         assert unlike(reach_of(sample(other)), usual, surely=True)
     blue_sea = np.concatenate([pixels(180, 200, "uint16")[:2], pixels(5, 230, "uint16")[2:]])
     assert not unlike(reach_of(sample(blue_sea)), usual, surely=True)
+
+
+def of_metadata(reflectance: Any, factor: float, offset: float) -> ValueSample:
+    """As a file holds it whose metadata say reflectance = raw * factor + offset."""
+    raw = np.rint((reflectance - offset) / factor).astype("uint16")
+    scale = Scale(kind="metadata", low=(-offset / factor,), high=((1 - offset) / factor,))
+    return ValueSample(source_id="a.tif", dtype="uint16", pixels=raw, scale=scale)
+
+
+LANDSAT_2, SENTINEL_2, SENTINEL_2_EARLY = (2.75e-5, -0.2), (1e-4, -0.1), (1e-4, 0.0)
+
+
+@pytest.mark.parametrize("before", [LANDSAT_2, SENTINEL_2, SENTINEL_2_EARLY])
+@pytest.mark.parametrize("now", [LANDSAT_2, SENTINEL_2, SENTINEL_2_EARLY])
+@pytest.mark.parametrize("surely", [True, False])
+def test_scenes_of_scales_of_their_own_are_compared_in_reflectance(
+    before: Any, now: Any, surely: bool
+) -> None:
+    land = UNIT.astype("float64")
+    usual = usual_of([of_metadata(land, *before)])
+    assert usual
+    for share in (1, 0.3):  # land, and a darker one
+        assert unlike(reach_of(of_metadata(land * share, *now)), usual, surely=surely) == ""
+    doubled = of_metadata(land, *now)
+    wrong = replace(doubled, scale=replace(doubled.scale, low=(0.0,), high=(1.0,)))
+    assert "those are fractions" in unlike(reach_of(wrong), usual, surely=surely)
+
+
+def test_raw_values_that_an_output_remembers_are_not_compared_with_reflectance() -> None:
+    here = of_metadata(UNIT.astype("float64"), *LANDSAT_2)
+    assert unlike(reach_of(here), usual_of([sample(here.pixels)])) == ""
+    assert unlike(reach_of(sample(SENTINEL)), usual_of([here])) == ""
 
 
 @pytest.mark.parametrize("odd", [UNIT, UNIT * 100, pixels(5, 230, "uint16")])

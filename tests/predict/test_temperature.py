@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from probed import bare, noise, write_conv
 
 from batchseg.errors import ModelError
+from batchseg.predict.label_counts import LabelCounts
 from batchseg.predict.scores import Scorer
 from batchseg.predict.temperature import (
     BINS,
@@ -90,5 +91,23 @@ def test_ids_and_labels_of_other_classes_are_refused(tmp_path) -> None:
         calibration(ids, [], workers=1)
     sample = noise(recipe, 100)
     foreign = [Known(sample=sample, classes=np.full((100, 100), 7, np.uint16))] * 2
-    with pytest.raises(ModelError, match="labels of 2 images hold too few class ids"):
+    with pytest.raises(ModelError, match=r"labels hold no class of the model; 100.0 % .* are no class \(7\)"):
         calibration(recipe, foreign, workers=1)
+
+
+@pytest.mark.parametrize("lacking", [0, 1])
+def test_labels_of_one_class_are_refused_whichever_images_hold_another(tmp_path, lacking) -> None:
+    """Labels of 0 and 255: of what a network finds, nothing counts, and it would be sure of the rest."""
+    recipe = bare(write_conv(tmp_path / "a.onnx", 2, gain=0.02))
+    sample = noise(recipe, 100)
+    both, one = (np.zeros((100, 100), np.uint16) for _ in range(2))
+    both[:50], one[:50] = 1, 255
+    known = [Known(sample=sample, classes=classes) for classes in (both, one)]
+    with pytest.raises(
+        ModelError, match=r"two classes in each half .* hold classes 0 and 1; 25.0 % .*255.*0 to 2"
+    ):
+        calibration(recipe, known[lacking:] + known[:lacking], workers=1)
+    with pytest.raises(ModelError, match=r"their labels hold class 0; 50.0 % of the pixels are no class"):
+        calibration(recipe, known[1:] * 2, workers=1)
+    found = calibration(recipe, known[:1] * 2 + known[1:], workers=1)
+    assert found.labels == LabelCounts(classes=(15_000, 10_000, 0), others=((255, 5_000),))

@@ -15,13 +15,21 @@ from batchseg.errors import ConfigError, ModelError
 from batchseg.job.recipe import Recipe
 from batchseg.models.package import ModelPackage
 from batchseg.models.reading import read_model
+from batchseg.predict.label_counts import LabelCounts
 from batchseg.predict.predictor import load_predictor
 from batchseg.predict.probe import probe
 from batchseg.predict.temperature import Calibration, Reliability
 from batchseg.predict.tempered_package import check_temperable, write_tempered
 
 EMPTY = Reliability(counts=(1,), said=(0.9,), right=(0.8,))
-FOUND = Calibration(temperature=2.5, before=EMPTY, after=EMPTY, fitted=3, judged=2)
+FOUND = Calibration(
+    temperature=2.5,
+    before=EMPTY,
+    after=EMPTY,
+    fitted=3,
+    judged=2,
+    labels=LabelCounts(classes=(1, 1), others=()),
+)
 
 
 def recipe_of(package: ModelPackage) -> Recipe:

@@ -1,6 +1,7 @@
 import io
 import os
 import random
+import re
 import stat
 import struct
 import tarfile
@@ -201,6 +202,47 @@ def test_a_member_that_ends_behind_its_archive_is_damage(tmp_path):
     path.write_bytes(data)
     with pytest.raises(DamagedError, match="'a' is cut off"):
         members(str(path))
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_any_changed_byte_of_a_zips_member_is_seen_once_it_is_read_through(tmp_path, method):
+    whole = random.Random(3).randbytes(400) + bytes(300)
+    data = packed(tmp_path / "x.zip", {"a": whole}, method).read_bytes()
+    begin, end = data.find(b"a") + 1, data.find(b"PK\x01\x02")
+    unseen = 0
+    for at in range(begin, end):
+        hurt = bytearray(data)
+        hurt[at] ^= 0xFF
+        path = tmp_path / f"{at}.zip"
+        path.write_bytes(hurt)
+        try:
+            archives.check(f"{path}!/a")
+        except DamagedError as e:
+            assert re.match("bad CRC in a: .*fetch the archive again$|'a' cannot be unpacked", str(e))
+            with pytest.raises(DamagedError):
+                read(f"{path}!/a")
+        else:  # bits behind the last byte's
+            assert read(f"{path}!/a") == whole
+            unseen += 1
+    assert unseen <= (1 if method == zipfile.ZIP_DEFLATED else 0)
+    path.write_bytes(data)
+    os.utime(path, (1e9, 1e9))
+    archives.check(f"{path}!/a")
+
+
+def test_what_was_read_through_is_not_read_again(tmp_path):
+    path = packed(tmp_path / "x.zip")
+    uri = f"{path}!/d/b.bin"
+    archives.check(uri)
+    before = archives._check.cache_info()
+    archives.check(uri)
+    assert archives._check.cache_info().misses == before.misses
+    os.utime(path, (1e9, 1e9))
+    archives.check(uri)
+    assert archives._check.cache_info().misses == before.misses + 1
+    archives.check(f"{packed(tmp_path / 'x.tar')}!/d/b.bin")
+    with pytest.raises(FileNotFoundError):
+        archives.check(f"{path}!/other")
 
 
 @pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.PAX_FORMAT, tarfile.GNU_FORMAT, "s", "d"])
