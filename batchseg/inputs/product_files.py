@@ -6,7 +6,15 @@ from dataclasses import dataclass, field
 
 from batchseg.inputs import mtl
 from batchseg.inputs.metadata import product_depth
-from batchseg.job.products import FLAGS, LANDSAT_ID, SENTINEL2_BANDS, SENTINEL2_ID, Preset, landsat_assets
+from batchseg.job.products import (
+    FLAGS,
+    LANDSAT_ID,
+    PRODUCT_IDS,
+    SENTINEL2_BANDS,
+    SENTINEL2_ID,
+    Preset,
+    landsat_assets,
+)
 from batchseg.system.file_info import FileInfo
 
 _LANDSAT_FILE = re.compile(rf"(?P<id>{LANDSAT_ID.pattern})_(?P<part>\w+)\.(?P<ending>\w+)", re.IGNORECASE)
@@ -156,7 +164,7 @@ def names_product(preset: Preset, name: str) -> bool:
     >>> names_product("landsat", "LC08_L2SP_038031_20180901_20200820_02_T1 (1).tar")
     True
     """
-    return bool((LANDSAT_ID if preset == "landsat" else SENTINEL2_ID).search(name))
+    return bool(PRODUCT_IDS[preset].search(name))
 
 
 def product_of_archive(preset: Preset, archive: str) -> str:

@@ -11,6 +11,7 @@ from batchseg.inputs.left_out import LeftOut, scene_left_out
 from batchseg.inputs.manifest_parts import BATCH_ROWS
 from batchseg.inputs.source import LISTING, Column, words
 from batchseg.inputs.source import compute as pc
+from batchseg.job.products import PRODUCT_IDS
 from batchseg.job.settings import JobConfig, SceneSet
 from batchseg.system.json_text import parse_json
 from batchseg.system.redact import public
@@ -138,6 +139,8 @@ def _contradiction(
     scenes = config.photographs is None
     if _are_of_one_input(one, other, roots):
         way_out = "give every scene a name of its own" if scenes else "rename one, or keep one row"
+        if _is_product(one, config):  # its name is the agency's: it lies there as a folder and as an archive
+            way_out = "they are one product: remove one of the two"
         return f"{both}; {way_out}"
     if scenes and rasters_of(other["more"]):
         way_out = "give every scene a name of its own, or the inputs names, as in `inputs: {north: ...}`"
@@ -147,9 +150,23 @@ def _contradiction(
     raise ConfigError(msg)
 
 
+def _is_product(row: dict[str, str], config: JobConfig) -> bool:
+    """Whether an agency gave a scene its id."""
+    number = _set_of(row)
+    given = None if number is None else config.inputs[number][1]
+    name = PRODUCT_IDS.get(given.kind) if isinstance(given, SceneSet) else None
+    return name is not None and name.search(row["source_id"]) is not None
+
+
+def _set_of(row: dict[str, str]) -> int | None:
+    """Which of the job's inputs a set's row is of, by its place; None: it is of no set."""
+    of: int | None = parse_json(row["more"] or "{}").get("of")
+    return of
+
+
 def _are_of_one_input(one: dict[str, str], other: dict[str, str], roots: list[InputRoot]) -> bool:
     """As far as their ids tell; rows of a set say of which one they are."""
-    sets: list[int | None] = [parse_json(row["more"] or "{}").get("of") for row in (one, other)]
+    sets = [_set_of(row) for row in (one, other)]
     if sets != [None, None]:
         return sets[0] == sets[1]
     return any(

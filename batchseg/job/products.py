@@ -20,6 +20,10 @@ SENTINEL2_ID = re.compile(r"S2[A-D]_MSIL(?:1C|2A)_\d{8}T\d{6}_", re.IGNORECASE)
 """How the names of products begin; what follows differs by baseline."""
 
 
+PRODUCT_IDS: Mapping[str, re.Pattern[str]] = {"landsat": LANDSAT_ID, "sentinel2": SENTINEL2_ID}
+"""By preset."""
+
+
 def _numbered(names: str, first: int) -> dict[str, str]:
     return {name: str(number) for number, name in enumerate(names.split(), start=first)}
 

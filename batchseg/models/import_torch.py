@@ -49,6 +49,8 @@ class ImportedModel:
     """NCHW; -1 is free."""
     answers: tuple[tuple[int, ...], ...]
     """Shapes of all that the network gives for a tile."""
+    fixed_by_trace: bool
+    """It takes any size and gives one: height and width are fixed at that."""
     kept: int
     """Which of them the package gives."""
     apart: float | None
@@ -139,6 +141,7 @@ def import_model(
         parameters=answer["parameters"],
         input_shape=tuple(answer["shape"]),
         answers=tuple(tuple(shape) for shape in answer["answers"]),
+        fixed_by_trace=answer["fixed_by_trace"],
         kept=answer["kept"],
         apart=apart,
         version=answer["torch"],
@@ -197,6 +200,10 @@ def describe_imported(imported: ImportedModel) -> list[str]:
         f"bands, height, width)",
         f"the ONNX file {compared}; made by torch {imported.version}",
     ]
+    if imported.fixed_by_trace:
+        lines.append(
+            "its trace fixed height and width, as Python computed a size: pass image.shape[2:] on as it is"
+        )
     if len(imported.answers) > 1:
         shapes = ", ".join(" x ".join(map(str, answer)) for answer in imported.answers)
         lines.append(f"the network gives {shapes}; number {imported.kept + 1} of them is kept")

@@ -75,11 +75,7 @@ def _read(path: str, layout: Layout | None, output_name: str | None, decrypt: De
     given = Path(path)
     folder = given.parent if _suffix(given) in (".onnx", ".xml") else given
     if given.is_file() and given.suffix in TORCH_FILES:
-        msg = (
-            f"model: {path} is a file of PyTorch. `batchseg model import {path} FOLDER` makes a package of "
-            f"TorchScript and .pt2, in an environment of its own with torch; give that folder"
-        )
-        raise ModelError(msg)
+        raise ModelError(_of_torch(given))
     if not (given.is_dir() or (given.is_file() and folder != given)):
         what = "is a file; give its folder" if given.is_file() else "does not exist"
         msg = (
@@ -99,6 +95,13 @@ def _read(path: str, layout: Layout | None, output_name: str | None, decrypt: De
         msg = f"model: output_name: is of networks with several outputs; {network} is a Paddle network"
         raise ModelError(msg)
     return _paddle_package(given, network, params, declaration, layout, decrypt)
+
+
+def _of_torch(path: Path) -> str:
+    return (
+        f"model: {path} is a file of PyTorch. `batchseg model import {path} FOLDER` makes a package of "
+        f"TorchScript and .pt2, in an environment of its own with torch; give that folder"
+    )
 
 
 def _params(network: Path) -> Path:
@@ -143,6 +146,9 @@ def _find_network(folder: Path, stem: str | None) -> Path:
             names = ", ".join(candidate.name for candidate in candidates)
             msg = f"model: {folder} holds several networks ({names}); give the file, or a folder of its own"
             raise ModelError(msg)
+    of_torch = sorted(path for path in folder.iterdir() if path.suffix in TORCH_FILES)
+    if of_torch:
+        raise ModelError(_of_torch(of_torch[0]))
     found_names = ", ".join(sorted(path.name for path in folder.iterdir())) or "nothing"
     expected = "NAME.json or NAME.pdmodel, and NAME.pdiparams; or one .onnx file; or NAME.xml and NAME.bin"
     msg = f"model: no network in {folder}; expected {expected}; found {found_names}"

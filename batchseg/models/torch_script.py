@@ -16,6 +16,9 @@ SEED = 1
 LEAST_SIDE = 64
 """Pixels per side of the tile with which a network of any size is traced: most take a multiple of 32."""
 
+OTHER_LESS = 64
+"""Pixels by which the tile is smaller with which a network of any size is tried once more."""
+
 OPSET = 17
 """ONNX operators that all runtimes of the last years have."""
 
@@ -52,6 +55,11 @@ def convert(request: dict[str, Any]) -> dict[str, Any]:
     tile = torch.rand(_tile_shape(shape, request["side"]))
     answers = _answers(torch, _callable(network), tile, request)
     number = _dense(answers, request)
+    fixed = _fixed_sides(torch, _callable(network), tile, shape, answers[number], request)
+    if fixed:
+        shape = [*shape[:2], *fixed]
+        tile = torch.rand(_tile_shape(shape, request["side"]))
+        answers = _answers(torch, _callable(network), tile, request)
     export = _export_torchscript if request["kind"] == "torchscript" else _export_program
     export(torch, network, tile, shape, request)
     _keep(onnx, request["onnx"], number)
@@ -60,6 +68,7 @@ def convert(request: dict[str, Any]) -> dict[str, Any]:
     return {
         "torch": torch.__version__,
         "shape": shape,
+        "fixed_by_trace": bool(fixed),
         "answers": [list(answer.shape) for answer in answers],
         "kept": number,
         "parameters": sum(int(value.numel()) for value in weights),
@@ -131,7 +140,16 @@ def _answers(torch: Any, network: Any, tile: Any, request: dict[str, Any]) -> li
             answer = network(tile)
     except Exception as e:  # whatever the network's own code raises
         msg = f"{request['network']} fails on a tile of {list(tile.shape)}: {_last_line(e)}"
+        if not request["input_shape"] and request["kind"] == "torchscript":
+            bands = tile.shape[1]
+            msg += f"; if it was traced for one size, give it: --input-shape -1 {bands} HEIGHT WIDTH"
         raise RefusedError(msg, cause="model") from e
+    if isinstance(answer, dict) and request["kind"] == "torchscript":
+        msg = (
+            f"{request['network']} gives a dict ({', '.join(map(str, answer))}), which torch writes of no "
+            f"trace as ONNX; return the tensor, or export the network as .pt2 (torch.export.save)"
+        )
+        raise RefusedError(msg, cause="model")
     found = list(answer.values()) if isinstance(answer, dict) else answer
     found = list(found) if isinstance(found, (tuple, list)) else [found]
     if not all(isinstance(one, torch.Tensor) for one in found):
@@ -150,6 +168,38 @@ def _dense(answers: list[Any], request: dict[str, Any]) -> int:
     raise RefusedError(msg, cause="model")
 
 
+def _fixed_sides(
+    torch: Any, network: Any, tile: Any, shape: list[int], answer: Any, request: dict[str, Any]
+) -> list[int]:
+    """Height and width that a trace fixed of what a network gives that takes any; empty: it fixed none.
+
+    A size that Python computed is a number in a trace: the network brings every tile's answer to that one.
+    """
+    is_free = shape[2:] == [-1, -1]
+    given, sides = list(tile.shape[-2:]), list(answer.shape[-2:])
+    if sides == given:
+        fixed = is_free and _sides_of(torch, network, [side - OTHER_LESS for side in given], tile, request)
+        return sides if fixed == given else []
+    if is_free and _sides_of(torch, network, sides, tile, request) == sides:
+        return sides
+    msg = (
+        f"{request['network']} answers a tile of {given[0]} x {given[1]} with {sides[0]} x {sides[1]}; "
+        f"expected an answer for each pixel: bring it to the input's size within the network"
+    )
+    raise RefusedError(msg, cause="model")
+
+
+def _sides_of(
+    torch: Any, network: Any, sides: list[int], tile: Any, request: dict[str, Any]
+) -> list[int] | None:
+    """Height and width of the answer to a tile of other sides; None: it fails."""
+    try:
+        answers = _answers(torch, network, torch.rand([*tile.shape[:2], *sides]), request)
+        return list(answers[_dense(answers, request)].shape[-2:])
+    except RefusedError:
+        return None
+
+
 def _export_torchscript(
     torch: Any, network: Any, tile: Any, shape: list[int], request: dict[str, Any]
 ) -> None:
@@ -166,6 +216,8 @@ def _export_torchscript(
         )
     except Exception as e:  # operators that ONNX has not, and more
         msg = f"torch cannot write {request['network']} as ONNX: {_last_line(e)}"
+        if "size not accessible" in msg:
+            msg += f"; give the size that it shall have: --input-shape -1 {shape[1]} HEIGHT WIDTH"
         raise RefusedError(msg, cause="model") from e
 
 
@@ -183,11 +235,14 @@ def _export_program(torch: Any, program: Any, tile: Any, shape: list[int], reque
 
 
 def _last_line(error: BaseException) -> str:
-    """What an error says: the summary of torch's exporter, else the last line that is no remark on it."""
+    """What an error says: the summary of torch's exporter, the first line of its older one, which goes on
+    with the graph; else the last line that is no remark on it."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     for line in lines:
         if line.startswith("<class "):
             return line.removeprefix("<class ").replace("'", "").replace(">", "")[:300]
+    if lines and type(error).__module__.startswith("torch.onnx"):
+        return lines[0].partition("  [Caused by")[0].partition(" Please feel free")[0].rstrip(".")[:300]
     lines = [line for line in lines if not line.startswith("(")]
     return lines[-1][:300] if lines else type(error).__name__
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from batchseg.engines.base import engine
+from batchseg.engines.base import engine, telling_line
 from batchseg.engines.graphs.derive import own_network
 from batchseg.errors import ModelError
 from batchseg.models.package import ModelPackage
@@ -33,7 +33,11 @@ def compared(package: ModelPackage, tile: Path, origin: Path) -> float | None:
     with np.load(tile) as kept:
         pixels, expected = kept["tile"], kept["answer"]
     session = runtime.load(own_network(package), precision="fp32", device="cpu", threads=1)
-    found = session.run(pixels)[0]
+    try:
+        found = session.run(pixels)[0]
+    except Exception as e:  # engines raise RuntimeError, ValueError, MemoryError and their own
+        msg = f"{origin}: as ONNX it fails on a tile: {telling_line(e)}"
+        raise ModelError(msg) from e
     if found.shape != expected.shape:
         msg = f"{origin}: as ONNX it gives {list(found.shape)} for a tile, before {list(expected.shape)}"
         raise ModelError(msg)

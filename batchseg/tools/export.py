@@ -61,6 +61,12 @@ def export(output: str, target: Path, *, crs: str | None, classes: tuple[str, ..
     if state is None:
         msg = f"the first run to {output} has recorded nothing yet; run its job again"
         raise ConfigError(msg)
+    if state.facts.output == "values" and not state.classes:
+        msg = (
+            f"{output} holds numbers without a threshold, which make no regions; set "
+            f"values: {{threshold: ...}} in its job, and run it to another output, or with --replace"
+        )
+        raise ConfigError(msg)
     unknown = [name for name in classes if name not in state.classes and not name.isdigit()]
     if unknown:
         msg = f"--class {unknown[0]!r}: expected an id, or one of {state.class_list}"

@@ -79,11 +79,31 @@ def test_a_product_that_lacks_a_file_says_which_and_changes_when_it_comes(tmp_pa
     assert "has several files for nir08" in products("landsat", tmp_path, "red", "nir08")[OLI].problem
 
 
-def test_the_same_product_twice_is_one_source_with_a_problem(tmp_path):
+@pytest.mark.parametrize("kind", ["landsat", "sentinel2"])
+@pytest.mark.parametrize("archive", ["", "x.zip", "x.tar"])
+def test_the_same_product_twice_is_one_source_with_a_problem(tmp_path, kind, archive):
     for copy in ("a", "b"):
-        landsat(tmp_path / copy, OLI, NUMBERS)
-    (source,) = products("landsat", tmp_path, "red").values()
+        folder = tmp_path / "in" / copy
+        if kind == "landsat":
+            landsat(folder / OLI, OLI, NUMBERS)
+        else:
+            sentinel2(folder / f"{L2A}.SAFE", BANDS)
+    if archive:
+        packed(tmp_path / "in" / "b", tmp_path / "in" / archive)
+        shutil.rmtree(tmp_path / "in" / "b")
+    (source,) = products(kind, tmp_path / "in", "red").values()
     assert "would both be called" in source.problem
+    assert source.problem.endswith("they are one product: remove one of the two")
+    shutil.rmtree(tmp_path / "in" / "a")
+    (left,) = products(kind, tmp_path / "in", "red").values()
+    assert (left.problem, left.tag == source.tag) == ("", False)
+
+
+def test_folders_of_one_name_that_no_agency_gave_may_hold_two_products(tmp_path):
+    for copy in ("a", "b"):
+        sentinel2(tmp_path / copy / "my folder", BANDS)
+    (source,) = products("sentinel2", tmp_path, "red").values()
+    assert source.problem.endswith("give every scene a name of its own")
 
 
 @pytest.mark.parametrize("name", [f"{L2A}.SAFE", L2A, "my folder"])

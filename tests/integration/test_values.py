@@ -8,7 +8,7 @@ import onnx
 import pyarrow.parquet as pq
 import pytest
 import rasterio
-from conftest import JobWriter, batchseg, read_mask, write_raster
+from conftest import Command, JobWriter, batchseg, read_mask, write_raster
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from runs import run, run_on_ray
@@ -274,3 +274,19 @@ def test_a_paddle_network_of_one_band(
     np.testing.assert_allclose(found, np.where(scene.any(axis=0), expected, np.nan), atol=1e-5)
     with pytest.raises(ModelError, match="output_name: is of networks with several outputs"):
         run(write_job(model={"path": str(models / "glow"), "output_name": "x"}, **keys))
+
+
+def test_numbers_without_a_threshold_have_no_regions_to_export(
+    tmp_path: Path, job: Path, command: Command
+) -> None:
+    run(job)
+    refused = command("export", tmp_path / "out", tmp_path / "all.gpkg")
+    assert refused.returncode == 2
+    assert (
+        "holds numbers without a threshold, which make no regions; set values: {threshold: ...}"
+        in refused.stderr
+    )
+    done = command("run", job, "--set", "values={threshold: 0}", "--replace", "--executor", "inline")
+    assert done.returncode == 0, done.stderr
+    assert command("export", tmp_path / "out", tmp_path / "all.gpkg").returncode == 0
+    assert (tmp_path / "all.gpkg").exists()

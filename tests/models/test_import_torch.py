@@ -10,14 +10,18 @@ import pytest
 
 from batchseg.errors import ConfigError, ModelError
 from batchseg.models.import_torch import (
+    FILE,
     PYTHON_VARIABLE,
+    SIDE,
     ImportedModel,
+    _said_of,
     describe_imported,
     find_python,
     import_model,
     kind_of,
 )
 from batchseg.models.reading import read_model
+from batchseg.predict.probe import probe
 from batchseg.predict.same_answers import compared
 
 TORCH = os.environ.get(PYTHON_VARIABLE, "")
@@ -42,7 +46,33 @@ class Several(nn.Module):
         scores = self.net(image)
         return scores.mean((2, 3)), scores
 
-kind, path = sys.argv[1:]
+class Told(nn.Module):  # scores brought to the input's size, as a number that a trace keeps
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Conv2d(4, 3, 3, stride=4, padding=1)
+    def forward(self, image):
+        size = (int(image.shape[2]), int(image.shape[3]))
+        return nn.functional.interpolate(self.net(image), size=size, mode="bilinear", align_corners=False)
+
+class Pooled(Several):
+    def forward(self, image):
+        scores = self.net(image)
+        return scores + nn.functional.adaptive_avg_pool2d(scores, 6).mean((2, 3), keepdim=True)
+
+class Named(Several):
+    def forward(self, image):
+        return {"aux": self.net(image).mean((2, 3)), "out": self.net(image)}
+
+Half = nn.Sequential(nn.Conv2d(4, 3, 3, stride=2, padding=1))
+Random = type("Random", (Several,), {"forward": lambda self, image: self.net(image) + torch.rand(1)})
+MADE = {"told": Told, "pooled": Pooled, "named": Named, "half": lambda: Half, "random": Random}
+
+kind, path, *side = sys.argv[1:]
+if side:
+    tile = torch.rand(1, 4, int(side[0]), int(side[0]))
+    traced = torch.jit.trace(MADE[kind]().eval(), tile, strict=False, check_trace=False)
+    traced.save(path)
+    sys.exit()
 tile = torch.rand(1, 4, 64, 64)
 if kind == "trace":
     torch.jit.trace(net, tile).save(path)
@@ -102,6 +132,25 @@ def test_a_file_of_pytorch_given_as_a_model_names_the_import(suffix, tmp_path: P
         read_model(str(path))
 
 
+def test_a_folder_of_nothing_else_names_it_too(tmp_path: Path) -> None:
+    path = archive(tmp_path / "net.pt", "code/a.py")
+    (tmp_path / "notes.txt").write_text("x")
+    with pytest.raises(
+        ModelError, match=rf"{path} is a file of PyTorch\. `batchseg model import {path} FOLDER`"
+    ):
+        read_model(str(tmp_path))
+
+
+def test_errors_name_the_network_and_not_the_folder_in_which_it_is_made(tmp_path: Path) -> None:
+    package = tmp_path / ".out-x" / "package"
+    for said in (package / FILE, package):
+        with (
+            pytest.raises(ModelError, match=r"^cannot load /a/net\.pt: NOT_IMPLEMENTED$"),
+            _said_of(Path("/a/net.pt"), package),
+        ):
+            raise ModelError(f"cannot load {said}: NOT_IMPLEMENTED")
+
+
 def test_arguments_are_checked_before_torch_is_asked(tmp_path: Path) -> None:
     network = archive(tmp_path / "a.pt", "code/a.py")
     (tmp_path / "there").mkdir()
@@ -136,6 +185,7 @@ def test_what_was_imported_is_said() -> None:
         parameters=8_760_132,
         input_shape=(-1, 12, -1, -1),
         answers=((1, 3), (1, 3, 64, 64)),
+        fixed_by_trace=False,
         kept=1,
         apart=1.2e-6,
         version="2.13.0",
@@ -170,22 +220,61 @@ def test_networks_of_pytorch_answer_at_other_sizes_too(kind, name, tmp_path: Pat
     assert answer.shape == (1, 3, 96, 128)
 
 
+def written(tmp_path: Path, *arguments: str) -> Path:
+    """A network that torch wrote."""
+    script, network = tmp_path / "write.py", tmp_path / "a.pt"
+    script.write_text(WRITE)
+    kind, *side = arguments
+    subprocess.run([TORCH, "-W", "ignore", str(script), kind, str(network), *side], check=True)
+    return network
+
+
 @pytest.mark.slow
 @needs_torch
 @pytest.mark.parametrize(
-    ("kind", "words"),
-    [("training", r"works as in training: the BatchNormalization .* network\.eval\(\) before")],
+    ("arguments", "words"),
+    [
+        (("training",), r"works as in training: the BatchNormalization .* network\.eval\(\) before"),
+        (("named", "64"), r"gives a dict \(aux, out\), .* return the tensor, or export the network as \.pt2"),
+        (("pooled", "96"), r"adaptive_avg_pool2d, input size not accessible; .*: --input-shape -1 4 HEIGHT"),
+        (("half", "64"), r"answers a tile of 256 x 256 with 128 x 128; expected an answer for each pixel"),
+        (("random", "64"), r"as ONNX it answers otherwise"),
+    ],
 )
 def test_what_cannot_be_imported_says_what_to_do_by_the_networks_own_name(
-    kind, words, tmp_path: Path
+    arguments, words, tmp_path: Path
 ) -> None:
-    script, network = tmp_path / "write.py", tmp_path / "a.pt"
-    script.write_text(WRITE)
-    subprocess.run([TORCH, str(script), kind, str(network)], check=True)
+    network = written(tmp_path, *arguments)
     with pytest.raises(ModelError, match=words) as caught:
         import_model(network, tmp_path / "out", compare=compared, python=TORCH)
-    assert str(network) in str(caught.value) and "model.onnx" not in str(caught.value)
+    said = str(caught.value)
+    assert str(network) in said and "model.onnx" not in said and ".out-" not in said
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+@needs_torch
+@pytest.mark.parametrize("side", [64, SIDE])
+def test_sizes_that_a_trace_fixed_are_fixed_in_the_package(side, tmp_path: Path) -> None:
+    """At other sizes than the trace's it gives that size: it was imported as one of any."""
+    network = written(tmp_path, "told", str(side))
+    imported = import_model(network, tmp_path / "out", compare=compared, python=TORCH)
+    assert imported.fixed_by_trace
+    assert imported.input_shape == (-1, 4, side, side)
+    assert "its trace fixed height and width" in describe_imported(imported)[2]
+    package = read_model(str(tmp_path / "out"))
+    assert package.size_hw == (side, side)
+    facts, _ = probe(package, channels=4, tile_size=side, device="cpu")
+    assert facts.output == "logits"
+
+
+@pytest.mark.slow
+@needs_torch
+def test_the_size_that_a_refusal_asks_for_helps(tmp_path: Path) -> None:
+    network = written(tmp_path, "pooled", "96")
+    shape = (-1, 4, 96, 96)
+    imported = import_model(network, tmp_path / "out", compare=compared, python=TORCH, input_shape=shape)
+    assert (imported.input_shape, imported.fixed_by_trace) == (shape, False)
 
 
 @pytest.mark.slow
