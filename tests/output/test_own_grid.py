@@ -9,7 +9,7 @@ import pytest
 import rasterio
 import shapely
 from conftest import write_raster
-from factories import make_product, make_recipe, make_scene
+from factories import make_recipe, make_scene
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 
@@ -73,7 +73,7 @@ def test_each_pixel_has_what_the_model_said_at_its_centre(
     pieces = {name: pieces_of(tmp_path, pixels) for name, pixels in layers.items() if name != "confidence"}
     (tmp_path / "c").mkdir()
     pieces["confidence"] = pieces_of(tmp_path / "c", layers["confidence"])
-    made = on_own_grid(pieces, scene_of(own_hw, model_hw), recipe, make_product(), tmp_path)
+    made = on_own_grid(pieces, scene_of(own_hw, model_hw), recipe, tmp_path)
     rows, cols = (centre(own, model) for own, model in zip(own_hw, model_hw, strict=True))
     for name, pixels in layers.items():
         (piece,) = made[name]
@@ -86,7 +86,7 @@ def test_what_no_piece_covers_or_lies_outside_the_area_has_no_data(tmp_path: Pat
     box = shapely.box(500_003.6, 5_399_900.0, 500_100.0, 5_400_000.0)  # from the own grid's column 4 on
     area = Area(wkb=shapely.to_wkb(box), crs="EPSG:32632", digest="0")
     scene = scene_of((40, 60), (20, 30))
-    (piece,) = on_own_grid({"mask": pieces}, scene, make_recipe(area=area), make_product(), tmp_path)["mask"]
+    (piece,) = on_own_grid({"mask": pieces}, scene, make_recipe(area=area), tmp_path)["mask"]
     expected = np.full((40, 60), 2, np.uint8)
     expected[20:, 30:] = 255
     expected[:, :4] = 255
