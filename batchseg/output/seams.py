@@ -47,54 +47,64 @@ def seam_pieces(
     pieces: dict[Layer, list[Piece]] = {layer: [] for layer in layers_of(recipe)}
     axes: tuple[Axis, Axis] = ("cols", "rows")
     for axis in axes:
-        for window in _zones(scene, recipe, shards, axis):
-            found = decide(_closed(recipe, shards, axis, window), FULL**2, recipe)
-            made: dict[Layer, NDArray[Any] | None] = {
-                "mask": found.classes,
-                "confidence": found.confidence,
-                "probabilities": found.probabilities,
-            }
-            for layer, below in pieces.items():
-                pixels = made[layer]
-                if pixels is not None:
-                    below.append(_written(pixels, window, folder, f"{axis}-{layer}"))
+        for border, beside in sorted(_by_border(shards, axis).items()):
+            for window in _windows(scene, recipe, axis, border):
+                found = decide(_closed(recipe, beside, axis, window), FULL**2, recipe)
+                made: dict[Layer, NDArray[Any] | None] = {
+                    "mask": found.classes,
+                    "confidence": found.confidence,
+                    "probabilities": found.probabilities,
+                }
+                for layer, below in pieces.items():
+                    pixels = made[layer]
+                    if pixels is not None:
+                        below.append(_written(pixels, window, folder, f"{axis}-{layer}"))
     return pieces
 
 
-def _zones(scene: Scene, recipe: Recipe, shards: Sequence[ShardStrips], axis: Axis) -> Iterator[Window]:
-    """Windows of the zones of one axis, of bounded size."""
+def _by_border(shards: Sequence[ShardStrips], axis: Axis) -> dict[int, list[ShardStrips]]:
+    """The first pixel behind each border between two rows or columns of shards, and the shards beside it."""
+    found: dict[int, list[ShardStrips]] = {}
+    for shard in shards:
+        core = shard.core
+        sides = (core.row_off, core.row_stop) if axis == "rows" else (core.col_off, core.col_stop)
+        for side in sides:
+            found.setdefault(side, []).append(shard)
+    return found
+
+
+def _windows(scene: Scene, recipe: Recipe, axis: Axis, border: int) -> Iterator[Window]:
+    """Parts of bounded size of the zone around a border; none at the scene's own sides."""
     across, length = (scene.height, scene.width) if axis == "rows" else (scene.width, scene.height)
-    starts = {s.core.row_off if axis == "rows" else s.core.col_off for s in shards}
-    stops = {s.core.row_stop if axis == "rows" else s.core.col_stop for s in shards}
+    if not 0 < border < across:
+        return
+    first, last = border - recipe.rim, min(border + recipe.rim, across)
     step = max(1, SUM_BYTES // (4 * _planes(recipe) * 2 * recipe.rim))
-    for border in sorted((starts | stops) - {0, across}):
-        first, last = border - recipe.rim, min(border + recipe.rim, across)
-        for start in range(0, length, step):
-            long = min(step, length - start)
-            yield (
-                Window(row_off=first, col_off=start, height=last - first, width=long)
-                if axis == "rows"
-                else Window(row_off=start, col_off=first, height=long, width=last - first)
-            )
+    for start in range(0, length, step):
+        long = min(step, length - start)
+        if axis == "rows":
+            yield Window(row_off=first, col_off=start, height=last - first, width=long)
+        else:
+            yield Window(row_off=start, col_off=first, height=long, width=last - first)
 
 
-def _closed(recipe: Recipe, shards: Sequence[ShardStrips], axis: Axis, window: Window) -> NDArray[Any]:
-    """Sums of a part of a zone."""
-    rim = recipe.rim
-    around = Window(
-        row_off=window.row_off - rim,
-        col_off=window.col_off - rim,
-        height=window.height + 2 * rim,
-        width=window.width + 2 * rim,
-    )
+def _closed(recipe: Recipe, beside: Sequence[ShardStrips], axis: Axis, window: Window) -> NDArray[Any]:
+    """Sums of a part of a zone, by the shards beside its border."""
     strips = (
         strip
-        for shard in shards
-        if shard.core.meets(around)
+        for shard in beside
+        if _reaches(shard.core, window, axis, recipe.rim)
         for strip in shard.read()
         if strip.axis == axis and _is_of(strip, window) and strip.window.meets(window)
     )
     return close(strips, window, _planes(recipe), blend=recipe.blend, overlap=2 * recipe.rim)
+
+
+def _reaches(core: Window, window: Window, axis: Axis, rim: int) -> bool:
+    """Whether a shard beside the border lies at this part of it, its rim included."""
+    if axis == "rows":
+        return core.col_off - rim < window.col_stop and window.col_off < core.col_stop + rim
+    return core.row_off - rim < window.row_stop and window.row_off < core.row_stop + rim
 
 
 def _is_of(strip: Strip, window: Window) -> bool:
