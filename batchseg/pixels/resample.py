@@ -21,6 +21,10 @@ Flags = NDArray[np.bool_]
 Index = NDArray[np.int64]
 
 
+LARGEST = np.finfo(np.float32).max / 4
+"""Of values that are averaged. A value beyond is none of a measurement."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Taps:
     """What some pixels of an axis take of the source's."""
@@ -125,7 +129,10 @@ class Resampling:
         """
         rows, cols = self._taps(at)
         held = np.where(True if valid is None else valid, pixels, 0).astype(np.float32)
-        total = _along_cols(_along_rows(held, rows), cols)
+        with np.errstate(
+            over="ignore"
+        ):  # of values at float32's very end: weights add up to 1 but for rounding
+            total = _along_cols(_along_rows(held, rows), cols)
         # Where all have data a column of them stands for all: the sums are the same.
         known = np.ones((pixels.shape[-2], 1)) if valid is None else valid
         down = _along_rows(known.astype(np.float32), rows)

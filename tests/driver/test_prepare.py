@@ -86,6 +86,7 @@ def test_an_engine_that_this_machine_lacks_is_refused_before_the_model_is_tried(
     assert probed == ["once"]
 
 
+@pytest.mark.slow
 def test_a_truth_is_looked_for_by_plans_too_and_said_to_be_idle_where_it_is(
     tmp_path: Path, write_job: JobWriter
 ) -> None:

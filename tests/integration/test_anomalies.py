@@ -178,6 +178,7 @@ def test_another_output_can_be_named_and_one_that_is_not_there_is_told(job: Job,
         run(job(model={"path": path, "output_name": "pred_score"}))
 
 
+@pytest.mark.slow
 def test_openvino_answers_alike_from_its_own_files_too(tmp_path: Path, job: Job, padim: Path) -> None:
     openvino = pytest.importorskip("openvino")
     assert run(job(), "engine=openvino", "precision=fp32").tally.done == 10

@@ -25,6 +25,7 @@ def opened_job(tmp_path: Path, write_job: JobWriter, middle: str) -> Path:
     )
 
 
+@pytest.mark.slow
 def test_larger_and_smaller_tiles_give_the_mask_of_the_networks_own(
     tmp_path: Path, write_job: JobWriter
 ) -> None:
@@ -54,6 +55,7 @@ def test_a_network_of_one_size_alone_stops_the_job_with_what_to_do(
     run(job)
 
 
+@pytest.mark.slow
 def test_ukis_csmask_in_tiles_of_512(tmp_path: Path, write_job: JobWriter) -> None:
     folder = SHARED / "ukis-csmask"
     if not folder.exists():

@@ -91,6 +91,7 @@ def test_a_step_that_hangs_once_costs_its_process_and_blames_nobody(
         assert wait_for(lambda: not here.processes(), 10)
 
 
+@pytest.mark.slow
 def test_a_predictor_that_is_killed_is_replaced(tmp_path: Path, write_job: JobWriter) -> None:
     scenes(tmp_path, "a.tif", "b.tif", "c.tif")
     job = write_job(executor="processes", workers=2, shard_tiles=1)

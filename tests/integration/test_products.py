@@ -103,6 +103,7 @@ def test_no_data_by_flags_is_numpys_bit_test_on_real_products(tmp_path: Path, ni
     assert night(by_patterns(REAL) | {"mask": pattern}, "patterns") == masked
 
 
+@pytest.mark.slow
 @needs_products
 def test_items_and_lists_may_name_a_mask_too(tmp_path: Path, night) -> None:
     flags = {"landsat": str(REAL), "assets": ASSETS, "mask": ["clouds", "shadows"]}
@@ -155,6 +156,7 @@ def test_sentinel_2s_scene_classes_are_no_data_by_name(tmp_path: Path, night, na
     assert errors_of(tmp_path / "out")[L1C].startswith("has no SCL, which Level 2A alone holds")
 
 
+@pytest.mark.slow
 @needs_products
 def test_real_products_in_archives_give_the_same_masks(tmp_path: Path, night) -> None:
     mask = {"mask": ["clouds", "shadows"]}

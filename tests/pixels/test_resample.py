@@ -111,6 +111,12 @@ def test_a_pixel_is_the_same_to_the_last_bit_in_any_window(source_hw, target_hw,
         np.testing.assert_array_equal(one, all_of_it[(..., *at.slices_within(whole(target_hw)))])
 
 
+def test_values_at_float32s_end_stay_finite():
+    pixels = np.full((1, 14, 18), np.finfo(np.float32).max, np.float32)
+    made = Resampling((14, 18), (5, 7)).pixels(whole((5, 7)), pixels, None)
+    np.testing.assert_allclose(made, resample.LARGEST, rtol=1e-5)
+
+
 @properties
 @given(sides, sides, st.data())
 def test_blocks_are_the_window_as_wide_as_it_is_and_hold_little(source_hw, target_hw, data):
