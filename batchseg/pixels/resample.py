@@ -129,10 +129,9 @@ class Resampling:
         """
         rows, cols = self._taps(at)
         held = np.where(True if valid is None else valid, pixels, 0).astype(np.float32)
-        with np.errstate(
-            over="ignore"
-        ):  # of values at float32's very end: weights add up to 1 but for rounding
-            total = _along_cols(_along_rows(held, rows), cols)
+        if pixels.dtype.kind == "f":  # weights add up to 1 but for rounding, which must not reach infinity
+            np.clip(held, -LARGEST, LARGEST, out=held)
+        total = _along_cols(_along_rows(held, rows), cols)
         # Where all have data a column of them stands for all: the sums are the same.
         known = np.ones((pixels.shape[-2], 1)) if valid is None else valid
         down = _along_rows(known.astype(np.float32), rows)
