@@ -5,8 +5,10 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
-from conftest import Command, JobWriter
+from conftest import Command, JobWriter, write_raster
+from numpy.typing import NDArray
 from probed import write_conv
 from runs import conv_job
 
@@ -17,6 +19,11 @@ from batchseg.predict.halo import WIDEST, HaloFigure
 from batchseg.predict.tile_size import TileFigure
 from batchseg.predict.trial import Bench, Trial
 from batchseg.predict.truth import Accuracy
+
+
+def noise() -> NDArray[np.uint8]:
+    """Large enough to show what a halo changes."""
+    return np.random.default_rng(0).integers(0, 256, (3, 700, 741), dtype=np.uint8)
 
 
 def test_the_table_says_who_was_run_and_who_was_not() -> None:
@@ -93,6 +100,7 @@ def test_a_models_halo_is_shown_of_noise_or_of_a_jobs_images(
     assert found["widest"] == 512
     assert [(figure["halo"], figure["changed"] == 0) for figure in found["halos"]] == [(0, False), (4, True)]
     job = conv_job(tmp_path, write_job, tmp_path, model=str(network), num_classes=3, halo=2)
+    write_raster(tmp_path / "in" / "a.tif", noise())
     words = ("model", "halo", network, job, "--set", "normalize=none")
     shown = command(*words, "--halos", "2,8")
     assert shown.returncode == 0, shown.stderr
@@ -128,6 +136,7 @@ def test_bench_names_the_keys_that_take_what_it_chose(
     tmp_path: Path, write_job: JobWriter, models: Path, command: Command
 ) -> None:
     job = conv_job(tmp_path, write_job, models, gate={"tiles": 2, "seconds": 0.1}, halo=None, tile_size=None)
+    write_raster(tmp_path / "in" / "a.tif", noise())
     shown = command("model", "bench", job)
     assert shown.returncode == 0, shown.stderr
     keys = re.search(r"without trials: \{(.*)\}$", shown.stdout.strip())

@@ -29,8 +29,9 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BATCHSEG_MODEL_CACHE", str(tmp_path / "cache"))
 
 
-def scene(path: Path, seed: int = 0, height: int = 300) -> None:
-    write_raster(path, np.random.default_rng(seed).integers(0, 256, (3, height, 341), dtype=np.uint8))
+def scene(path: Path, seed: int = 0, height: int = 700) -> None:
+    """Large enough to show what a halo changes."""
+    write_raster(path, np.random.default_rng(seed).integers(0, 256, (3, height, 741), dtype=np.uint8))
 
 
 @pytest.fixture
