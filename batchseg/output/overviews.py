@@ -204,7 +204,9 @@ def find_damage(path: Path, pyramid: Pyramid) -> str | None:
 
 
 def _crc(pixels: Pixels, before: int) -> int:
-    return zlib.crc32(np.ascontiguousarray(pixels).data, before)
+    """Row by row, all bands of a row together, so that it is the same however a raster is cut into strips."""
+    rows = np.moveaxis(pixels, 0, 1) if pixels.ndim == 3 else pixels
+    return zlib.crc32(np.ascontiguousarray(rows).data, before)
 
 
 def look_at(mosaic: str, look: Look) -> None:

@@ -56,13 +56,14 @@ def decide(planes: NDArray[np.unsignedinteger[Any]], unit: int, recipe: Recipe) 
         classes, best = np.zeros(planes.shape[1:], dtype), np.zeros(planes.shape[1:], planes.dtype)
         takes_part = np.zeros(planes.shape[1:], np.bool_)
         for number, plane in enumerate(planes):
-            least = recipe.thresholds[number] * unit if recipe.thresholds else 0
+            # As the byte that is written would be: half a byte below rounds up to it.
+            least = recipe.thresholds[number] * unit - unit // 2 if recipe.thresholds else 0
             wins = (plane >= least) & ((plane > best) | ~takes_part)
             np.copyto(classes, dtype.type(number), where=wins)
             np.copyto(best, plane, where=wins)
             takes_part |= wins
     if recipe.unknown is not None:
-        is_unknown = ~takes_part | (best < recipe.ignore_below * unit)
+        is_unknown = ~takes_part | (best < recipe.ignore_below * unit - unit // 2)
         np.copyto(classes, dtype.type(recipe.unknown), where=is_unknown)
         best = np.where(takes_part, best, planes.max(axis=0))
     np.copyto(classes, dtype.type(recipe.mask_nodata), where=~known)

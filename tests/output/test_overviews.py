@@ -16,7 +16,15 @@ from hypothesis.extra.numpy import arrays
 from rasterio.errors import RasterioIOError
 
 from batchseg.output import overviews
-from batchseg.output.overviews import BLOCK, _most_frequent, halve_classes, halve_confidence, make_levels
+from batchseg.output.overviews import (
+    BLOCK,
+    _most_frequent,
+    find_damage,
+    halve_classes,
+    halve_confidence,
+    halve_probabilities,
+    make_levels,
+)
 
 shapes = st.tuples(st.integers(1, 5), st.integers(1, 7))
 small_ids = arrays(np.uint8, shapes, elements=st.sampled_from([0, 1, 2, 255]))
@@ -148,3 +156,19 @@ def test_nobody_looks_any_more_when_reading_has_failed(tmp_path: Path, monkeypat
     with pytest.raises(RasterioIOError):
         make_levels(str(path), tmp_path, "mask", halve, look)
     assert ended == [0]
+
+
+@pytest.mark.parametrize(("bands", "height", "width"), [(5, 1100, 600), (2, 1030, 1030), (1, 1100, 600)])
+def test_bands_of_a_tall_raster_are_read_back_as_they_were_in_memory(tmp_path, bands, height, width):
+    """Levels are made of half strips and read back in whole ones."""
+    pixels = np.random.default_rng(bands).integers(1, 256, (bands, height, width), dtype=np.uint8)
+    path = write_raster(tmp_path / "whole.tif", pixels)
+    pyramid = make_levels(str(path), tmp_path, "probabilities", halve_probabilities, None)
+    assert pyramid.levels
+    for number, level in enumerate(pyramid.levels, start=1):
+        alone = type(pyramid)(levels=[], checksums=[pyramid.checksums[number]])
+        assert find_damage(level, alone) is None
+    assert find_damage(path, type(pyramid)(levels=[], checksums=pyramid.checksums[:1])) is None
+    pixels[-1, -1, -1] ^= 1
+    other = write_raster(tmp_path / "other.tif", pixels)
+    assert find_damage(other, type(pyramid)(levels=[], checksums=pyramid.checksums[:1])) == "the full size"

@@ -93,3 +93,21 @@ def test_a_network_outside_the_graph_gives_the_same_probabilities(output):
     )
     assert np.array_equal(said.classes, expected.argmax(axis=0))
     assert np.abs(said.confidence / 255 - expected.max(axis=0)).max() <= 0.5 / 255 + 1e-6
+
+
+@properties
+@given(st.integers(0, 2**32 - 1), st.booleans())
+def test_thresholds_compare_the_bytes_that_are_written(seed, ignores):
+    """Of sums too, which lie between two bytes: who reads the probabilities gets the same classes."""
+    unit = 65536
+    planes = np.random.default_rng(seed).integers(120 * unit, 136 * unit, (3, 6, 7)).astype(np.uint32)
+    recipe = make_recipe(
+        class_count=4,
+        facts=make_facts(class_count=3),
+        thresholds=() if ignores else (128, 128, 128),
+        ignore_below=128 if ignores else 0,
+        unknown=3,
+        probabilities=(0, 1, 2),
+    )
+    found = decide(planes, unit, recipe)
+    assert np.array_equal(found.classes == 3, found.probabilities.max(axis=0) < 128)
