@@ -7,15 +7,19 @@ from pathlib import Path
 
 import models as test_models
 import numpy as np
+import pytest
 import rasterio
 from conftest import JobWriter, write_raster
 from numpy.typing import NDArray
 from rasterio.transform import Affine
 
 from batchseg.driver.begin import begin
+from batchseg.driver.events import Event, ShardsDone
 from batchseg.driver.job import run_job
 from batchseg.driver.report import Report
+from batchseg.errors import StoppedError
 from batchseg.job.file import load_job
+from batchseg.job.settings import JobConfig
 
 
 def run(job: Path, *overrides: str, replace: bool = False) -> Report:
@@ -42,6 +46,23 @@ def conv_job(tmp_path: Path, write_job: JobWriter, models: Path, **keys: object)
         "executor": "inline",
     }
     return write_job(**(usual | keys))
+
+
+def interrupted(job: Path, *overrides: str) -> JobConfig:
+    """A run that is stopped after its first shards, which are recorded; what it was of.
+
+    Whoever calls lets a commit follow each shard (`commit.COMMIT_SECONDS`), and a scene be several leases.
+    """
+    reasons: list[str] = []
+
+    def listen(event: Event) -> None:
+        if isinstance(event, ShardsDone):
+            reasons.append("the night is over")
+
+    config = load_job(job, ["executor=inline", "workers=1", *(_beside(job, word) for word in overrides)])
+    with begin(config) as begun, pytest.raises(StoppedError, match="the night is over"):
+        run_job(config, begun, listeners=[listen], stop=lambda: next(iter(reasons), None), replace=False)
+    return config
 
 
 def run_on_ray(job: Path, address: str, *overrides: str) -> Report:

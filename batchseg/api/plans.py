@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from batchseg.driver.dry_run import DryRun, PhotoPlan
 from batchseg.driver.progress import describe_young, duration
 from batchseg.driver.value_check import Looked
-from batchseg.job.averaging import VIEWS
+from batchseg.job.averaging import VIEW_COUNT
 from batchseg.job.recipe import Recipe, engine_words
 from batchseg.job.settings import Values
 from batchseg.system.amounts import counted, pixels_in_words
@@ -170,13 +170,15 @@ def _numbers_in_words(values: Values) -> str:
 
 
 def _averaging_lines(recipe: Recipe) -> Iterator[str]:
-    """What blending and views cost."""
+    """What blending and views cost, and what becomes of pixels without a class."""
     if recipe.rim:
         alone = recipe.tile_size - 2 * recipe.dropped
         times = (alone / (alone - 2 * recipe.rim)) ** 2
         yield f"blend    {recipe.blend} over {2 * recipe.rim} pixels: {times:.2f} times the tiles of none"
+    if recipe.unknown is not None:
+        yield f"unknown  pixels of which no class is told become class {recipe.unknown}"
     if recipe.tta != "none":
-        yield f"tta      {recipe.tta}: each tile is seen {VIEWS[recipe.tta]} times"
+        yield f"tta      {recipe.tta}: each tile is seen {VIEW_COUNT[recipe.tta]} times"
 
 
 def _scene_lines(planned: DryRun) -> list[str]:

@@ -184,7 +184,8 @@ def _recipe_of(
         emit(Note(text=line))
 
     check_tiles(config, recipe, None if replace_all else state, say)
-    with_averaging(config, recipe)  # what it refuses is told before anything is tried
+    if config.tile_size is not None and config.halo is not None:
+        with_averaging(config, recipe)  # what it refuses is told before anything is tried
     product = make_product(config, with_decisions(config, recipe))
     occasion = Occasion(
         sources=some_sources(listing, config),

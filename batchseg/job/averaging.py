@@ -14,9 +14,8 @@ USUAL_SHARE = 1 / 8
 MOST_CLASSES = 255
 """A probability is a byte: of more classes the best may round to nothing."""
 
-
-VIEWS: dict[Augmentation, int] = {"none": 1, "flips": 4, "d4": 8}
-"""How often the network sees each tile."""
+VIEW_COUNT: dict[Augmentation, int] = {"none": 1, "flips": 4, "d4": 8}
+"""How often the network sees each tile: `predict.views` says how."""
 
 
 def check_scores(config: JobConfig, model: ModelPackage, facts: ModelFacts) -> None:
@@ -69,7 +68,7 @@ def with_averaging(config: JobConfig, recipe: Recipe) -> Recipe:
     if not _asked(config):
         return recipe
     bake = recipe.bake and replace(recipe.bake, probabilities=True)
-    facts = replace(recipe.facts, seconds_per_tile=VIEWS[config.tta] * recipe.facts.seconds_per_tile)
+    facts = replace(recipe.facts, seconds_per_tile=VIEW_COUNT[config.tta] * recipe.facts.seconds_per_tile)
     recipe = replace(recipe, bake=bake, facts=facts, tta=config.tta)
     return recipe if config.blend == "none" else _overlapping(config, recipe)
 
@@ -102,8 +101,9 @@ def _unfit(config: JobConfig, recipe: Recipe, overlap: int, room: int, stride: i
             f"{-(-(2 * recipe.halo + 8 * stride) // stride) * stride}"
         )
     rim = min(room, max(stride, overlap // 2 // stride * stride))
+    named = config.overlap if isinstance(config.overlap, float) else f"{overlap} px"
     return (
-        f"{config.path}: overlap: {overlap} pixels do not fit a tile of {recipe.tile_size} with a halo of "
+        f"{config.path}: overlap: {named} does not fit a tile of {recipe.tile_size} with a halo of "
         f"{recipe.halo}: two tiles may share at most half of the {core} pixels that are left, in steps of "
         f"{2 * stride} (twice the network's stride); set overlap: {2 * rim}"
     )

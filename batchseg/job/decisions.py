@@ -6,7 +6,7 @@ from dataclasses import replace
 from batchseg.errors import ConfigError
 from batchseg.job.class_names import class_ids
 from batchseg.job.recipe import Recipe
-from batchseg.job.resolve import classes
+from batchseg.job.resolve import UNKNOWN, classes
 from batchseg.job.settings import JobConfig
 
 
@@ -29,6 +29,12 @@ def with_decisions(config: JobConfig, recipe: Recipe) -> Recipe:
     recipe = replace(recipe, thresholds=thresholds, probabilities=shown)
     if not config.ignore_below and not all(thresholds or (0,)):
         return recipe
+    if any(info.name == UNKNOWN.name for info in named):
+        msg = (
+            f"{config.path}: classes: {UNKNOWN.name!r} is what pixels become of which no class is told "
+            f"(`ignore_below`, `threshold`); give the model's class another name"
+        )
+        raise ConfigError(msg)
     count = recipe.class_count or len(named)
     return replace(
         recipe,

@@ -52,8 +52,8 @@ class JobFile(schema_parts.Strict):
     other](models.md#blending) by weights that are `linear` or half of a `hann` window. Needs scores.
     """
     overlap: Annotated[int, Field(gt=0)] | Annotated[float, Field(gt=0, lt=0.5)] | None = None
-    """What two tiles share for `blend`, beyond their halos: pixels, or a share of the tile (below 0.5). An
-    eighth of the tile if not set.
+    """What two tiles share for `blend`, beyond their halos: pixels, or a share of the tile (below 0.5), which
+    is rounded to twice the network's stride. An eighth of the tile if not set.
     """
     probabilities: bool | Annotated[list[str | int], Field(min_length=1)] = False
     """Write [a COG of the probabilities](outputs.md#probabilities) of all classes, or of those that are
@@ -63,7 +63,8 @@ class JobFile(schema_parts.Strict):
         default_factory=dict
     )
     """The least probability by which a class wins, by its name: `{water: 0.7}`. Where it stays below, the
-    best of the other classes is taken. A model of one band has `model: {threshold: 0.5}`.
+    best of the other classes is taken; where every class stays below its own, the pixel is `unknown`. A model
+    of one band has `model: {threshold: 0.5}`.
     """
     ignore_below: Annotated[schema_parts.Number, Field(gt=0, lt=1)] | None = None
     """Pixels whose best class is less probable become class `unknown`, whose id follows the model's own."""
@@ -108,8 +109,8 @@ class JobFile(schema_parts.Strict):
     merge: dict[schema_parts.ClassName, Annotated[list[str | int], Field(min_length=2)]] = Field(
         default_factory=dict
     )
-    """Classes that [become one](outputs.md#clean-masks), such as `{built: [building, road]}`; the rest of the
-    job names that one.
+    """Classes that [become one](outputs.md#clean-masks), such as `{built: [building, road]}`. `regions` and
+    `rules` name that one; `threshold` and `probabilities` are of the model's own classes.
     """
     sieve: int | None = Field(default=None, ge=2)
     """Regions of fewer pixels [take the class of a neighbour](outputs.md#clean-masks), after `merge`; all

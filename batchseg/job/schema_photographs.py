@@ -59,7 +59,7 @@ def unsuited_photographs(job: Any) -> str | None:
         ),
         "probabilities": (
             job.probabilities is not False,
-            "of photographs the winner's is kept: set confidence: true",
+            "a photograph keeps the winner's alone (`confidence: true`); leave it out",
         ),
         "threshold": (
             bool(job.threshold) and job.fit == "resize",

@@ -100,15 +100,8 @@ def _most_frequent(four: tuple[Pixels, Pixels, Pixels, Pixels], nodata: int) -> 
     return half
 
 
-def halve_probabilities(values: Pixels) -> Pixels:
-    """The mean of each 2 x 2 pixels of every band, (N, H, W) or (H, W), without those that are 0."""
-    if values.ndim == 2:
-        return halve_confidence(values)
-    return np.stack([halve_confidence(band) for band in values])
-
-
 def halve_confidence(values: Pixels, nodata: int = 0) -> Pixels:
-    """The mean of each 2 x 2 pixels, rounded, without those that are nodata.
+    """The mean of each 2 x 2 pixels, rounded, without those that are nodata; of several bands of each.
 
     >>> halve_confidence(np.array([[100, 201], [0, 0]], dtype=np.uint8)).tolist()
     [[151]]
@@ -122,10 +115,12 @@ def halve_confidence(values: Pixels, nodata: int = 0) -> Pixels:
 
 
 def _quarters(pixels: Pixels) -> tuple[Pixels, Pixels, Pixels, Pixels]:
-    height, width = pixels.shape
+    """Of (..., H, W)."""
+    height, width = pixels.shape[-2:]
     if height % 2 or width % 2:
-        pixels = np.pad(pixels, ((0, height % 2), (0, width % 2)), mode="edge")
-    a, b, c, d = (np.ascontiguousarray(pixels[i::2, j::2]) for i in (0, 1) for j in (0, 1))
+        bands = [(0, 0)] * (pixels.ndim - 2)
+        pixels = np.pad(pixels, (*bands, (0, height % 2), (0, width % 2)), mode="edge")
+    a, b, c, d = (np.ascontiguousarray(pixels[..., i::2, j::2]) for i in (0, 1) for j in (0, 1))
     return a, b, c, d
 
 

@@ -37,7 +37,7 @@ def _brought(layer: Layer, pieces: list[Piece], scene: Scene, recipe: Recipe, fo
     with rasterio.open(vrt_of(scene, recipe, layer, pieces)) as mosaic:
         profile = scratch_profile(own.height, own.width, mosaic.dtypes[0], count=mosaic.count)
         with rasterio.open(path, "w", **profile) as target:
-            for at in _strips(own, scene):
+            for at in _strips(own, scene, mosaic.count):
                 wanted = rows[at.row_off : at.row_stop]
                 top, stop = int(wanted[0]), int(wanted[-1]) + 1
                 held = mosaic.read(window=RasterioWindow(0, top, scene.width, stop - top))
@@ -47,9 +47,9 @@ def _brought(layer: Layer, pieces: list[Piece], scene: Scene, recipe: Recipe, fo
     return Piece(path=str(path), window=Window(row_off=0, col_off=0, height=own.height, width=own.width))
 
 
-def _strips(own: Scene, scene: Scene) -> list[Window]:
+def _strips(own: Scene, scene: Scene, bands: int) -> list[Window]:
     """Of the own grid; of either grid none holds many pixels."""
-    most = STRIP_PIXELS // max(own.width, scene.width * -(-scene.height // own.height))
+    most = STRIP_PIXELS // bands // max(own.width, scene.width * -(-scene.height // own.height))
     step = max(1, min(BLOCK, most))
     return [
         Window(row_off=row, col_off=0, height=min(step, own.height - row), width=own.width)

@@ -34,7 +34,7 @@ from batchseg.output.overviews import (
     Pixels,
     find_damage,
     halve_classes,
-    halve_probabilities,
+    halve_confidence,
     look_at,
     make_levels,
 )
@@ -277,7 +277,7 @@ def _halving(recipe: Recipe, layer: Layer) -> Callable[[Pixels], Pixels]:
     if layer == "values":
         return halve_values
     if layer in ("confidence", "probabilities"):
-        return halve_probabilities
+        return halve_confidence
     return partial(halve_classes, nodata=recipe.mask_nodata)
 
 

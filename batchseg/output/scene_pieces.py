@@ -22,7 +22,6 @@ from batchseg.output.layout import Layer
 from batchseg.output.record import SceneRecord, ShardRecord
 from batchseg.output.seams import ShardStrips, seam_pieces
 from batchseg.output.strip_file import read_strips
-from batchseg.predict.blend import Strip
 from batchseg.predict.stitch import ShardMask
 from batchseg.system import fetch, listing, rooted, storage
 from batchseg.system.location import Location
@@ -46,13 +45,9 @@ def held_pieces(
                     file = stack.enter_context(as_geotiff(pixels, compress=None))
                     pieces[layer].append(Piece(path=file.name, window=mask.shard.core))
         if recipe.rim and len(masks) > 1:
-            strips = [ShardStrips(core=m.shard.core, read=partial(_same, m.strips)) for m in predicted]
+            strips = [ShardStrips(core=m.shard.core, read=partial(tuple, m.strips)) for m in predicted]
             pieces = _with_seams(pieces, seam_pieces(scene, recipe, strips, scratch))
         yield pieces
-
-
-def _same(strips: Sequence[Strip]) -> Sequence[Strip]:
-    return strips
 
 
 def stored_pieces(

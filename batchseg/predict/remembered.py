@@ -22,7 +22,7 @@ from batchseg.system.fetch import sha256
 from batchseg.system.json_text import parse_json
 from batchseg.system.machine import core_count, cpu_class, cpu_model
 
-VERSION = 2
+VERSION = 3
 """Of trials: another number, and nothing remembered before is used."""
 
 FILE = "found.json"

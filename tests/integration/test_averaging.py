@@ -105,8 +105,18 @@ def test_every_view_of_a_network_that_sees_one_pixel_says_the_same(tmp_path: Pat
 @pytest.mark.parametrize(
     ("keys", "words"),
     [
-        (["overlap=26"], "overlap: 26 pixels do not fit a tile of 64 .* set overlap: (\\d+)"),
-        (["overlap=7"], "overlap: 7 pixels do not fit a tile of 64 .* set overlap: (\\d+)"),
+        (["overlap=26"], "overlap: 26 px does not fit a tile of 64 .* set overlap: (\\d+)"),
+        (["overlap=7"], "overlap: 7 px does not fit a tile of 64 .* set overlap: (\\d+)"),
+        (["overlap=0.49"], "overlap: 0.49 does not fit a tile of 64 .* set overlap: (\\d+)"),
+        (["overlap=0.5"], "overlap: expected pixels such as 64, or a share .*found 0.5"),
+        (["probabilities=water"], "probabilities: expected true, or a list of classes such as \\[water\\]"),
+        (["probabilities=[]"], "probabilities: expected true, or a list of classes"),
+        (["merge={wet: [water]}"], "merge: expected names of two or more classes"),
+        (
+            ["ignore_below=0.5", "classes=[unknown, water, vegetation, bright]"],
+            "give the model's class another",
+        ),
+        (["fit=tile"], "probabilities: a photograph keeps the winner's alone .*; leave it out"),
         (["blend=none"], "overlap: .* set blend: hann"),
         (["threshold.watr=0.5"], "'watr' is not among the job's classes .*Perhaps you meant 'water'"),
         (["probabilities=[sea]"], "'sea' is not among the job's classes"),
@@ -120,6 +130,13 @@ def test_what_does_not_fit_is_refused_with_what_does(job: Path, command: Command
     assert found, done.stderr
     if found.groups():
         assert command("plan", job, "--set", f"overlap={found[1]}").returncode == 0
+
+
+def test_a_plan_says_what_becomes_of_pixels_without_a_class(job: Path, command: Command) -> None:
+    thresholds = "threshold={soil: 0.9, water: 0.9, vegetation: 0.9, bright: 0.9}"
+    done = command("plan", job, "--set", thresholds)
+    assert "pixels of which no class is told become class 4" in done.stdout, done.stderr
+    assert "no class is told" not in command("plan", job, "--set", "threshold={soil: 0.9}").stdout
 
 
 @pytest.mark.parametrize("key", ["blend=hann", "tta=flips", "probabilities=true", "ignore_below=0.5"])

@@ -19,15 +19,12 @@ from rasterio.enums import Resampling
 from rasterio.io import MemoryFile
 from rasterio.transform import Affine
 from rasterio.windows import Window
-from runs import mask_bytes, run
+from runs import interrupted, mask_bytes, run
 
 from batchseg.api.plans import plan_scenes
 from batchseg.driver import commit
-from batchseg.driver.begin import begin
 from batchseg.driver.dry_run import dry_run
-from batchseg.driver.events import Event, ShardsDone
-from batchseg.driver.job import run_job
-from batchseg.errors import ConfigError, StoppedError
+from batchseg.errors import ConfigError
 from batchseg.job.file import load_job
 from batchseg.output.ledger import Ledger
 from batchseg.tools.verify import verify
@@ -174,24 +171,11 @@ def test_shards_executors_and_an_interruption_leave_no_trace(
     run(job, "output=small", "shard_tiles=1", "batch_size=3")
     run(job, "output=processes", "shard_tiles=2", "executor=processes", "workers=2")
     monkeypatch.setattr(commit, "COMMIT_SECONDS", 0.0)
-    interrupted(job, "shard_tiles=1", f"output={tmp_path}/resumed")
+    config = interrupted(job, "shard_tiles=1", "output=resumed")
+    assert Ledger(config.output).unfinished()
     run(job, "output=resumed", "shard_tiles=1")
     for name in ("small", "processes", "resumed"):
         assert mask_bytes(tmp_path / name) == whole, name
-
-
-def interrupted(job: Path, *keys: str) -> None:
-    """A run that is stopped after its first shards."""
-    reasons: list[str] = []
-
-    def listen(event: Event) -> None:
-        if isinstance(event, ShardsDone):
-            reasons.append("the night is over")
-
-    config = load_job(job, ["executor=inline", "workers=1", *keys])
-    with begin(config) as begun, pytest.raises(StoppedError, match="the night is over"):
-        run_job(config, begun, listeners=[listen], stop=lambda: next(iter(reasons), None), replace=False)
-    assert Ledger(config.output).unfinished()
 
 
 def test_a_mask_may_stay_on_the_models_grid(tmp_path: Path, job: Path) -> None:

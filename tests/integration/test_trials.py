@@ -133,6 +133,27 @@ def test_a_run_that_is_killed_in_its_trials_begins_them_anew(said: str, tmp_path
     assert state_of(tmp_path / "out")["choice"]["trials"]
 
 
+def test_blending_goes_with_what_is_chosen_on_every_night(tmp_path: Path, open_job) -> None:
+    """Tile and halo are found without it; the overlap comes beside them, the next nights' too."""
+    job = open_job(blend="hann", probabilities=True)
+    first = batchseg("run", job)
+    assert first.returncode == 0, first.stderr
+    state = state_of(tmp_path / "out")
+    _, overlap = state["pixel"]["blend"]
+    assert state["pixel"]["halo"] == state["choice"]["halo"] + overlap // 2
+    scene(tmp_path / "in" / "b.tif", seed=1)
+    second = batchseg("run", job)
+    assert second.returncode == 0, second.stderr
+    assert "trying" not in second.stderr
+    assert state_of(tmp_path / "out")["pixel"] == state["pixel"]
+    other = batchseg("run", job, "--set", f"output={tmp_path / 'other'}")
+    assert other.returncode == 0, other.stderr
+    assert state_of(tmp_path / "other")["pixel"] == state["pixel"]
+    for name in ("a.tif", "b.tif"):
+        mine, others = (read_mask(tmp_path / out, name) for out in ("out", "other"))
+        np.testing.assert_array_equal(mine, others)
+
+
 def test_a_halo_that_is_too_small_is_told_by_plan_and_run(tmp_path: Path, open_job) -> None:
     job = open_job(tile_size=64, halo=8, engine="onnxruntime", precision="fp32")
     words = "a halo of 8 is narrow for this network: 16 is enough"

@@ -11,16 +11,12 @@ import rasterio
 from conftest import Command, JobWriter, batchseg, read_mask, write_raster
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
-from runs import run, run_on_ray
+from runs import interrupted, run, run_on_ray
 from sieved import expected
 
 from batchseg.driver import commit, scene_queue
-from batchseg.driver.begin import begin
-from batchseg.driver.events import Event, ShardsDone
-from batchseg.driver.job import run_job
-from batchseg.errors import ConfigError, ModelError, StoppedError
+from batchseg.errors import ConfigError, ModelError
 from batchseg.job.cleaning import Cleaning
-from batchseg.job.file import load_job
 from batchseg.output.ledger import Ledger
 from batchseg.tools.verify import verify
 
@@ -197,15 +193,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bytes(
     run(job, *keys, "output=whole")
     monkeypatch.setattr(commit, "COMMIT_SECONDS", 0.0)
     monkeypatch.setattr(scene_queue, "LEASE_SECONDS", 0.0, raising=False)
-    reasons: list[str] = []
-
-    def listen(event: Event) -> None:
-        if isinstance(event, ShardsDone):
-            reasons.append("the night is over")
-
-    config = load_job(job, ["executor=inline", "workers=1", *keys])
-    with begin(config) as begun, pytest.raises(StoppedError, match="the night is over"):
-        run_job(config, begun, listeners=[listen], stop=lambda: next(iter(reasons), None), replace=False)
+    interrupted(job, *keys)
     assert Ledger(str(tmp_path / "out")).shards("scene.tif")
     report = run(job, *keys)
     assert (report.tally.done, report.skipped) == (1, 0)

@@ -22,7 +22,6 @@ from batchseg.output.overviews import (
     find_damage,
     halve_classes,
     halve_confidence,
-    halve_probabilities,
     make_levels,
 )
 
@@ -163,7 +162,7 @@ def test_bands_of_a_tall_raster_are_read_back_as_they_were_in_memory(tmp_path, b
     """Levels are made of half strips and read back in whole ones."""
     pixels = np.random.default_rng(bands).integers(1, 256, (bands, height, width), dtype=np.uint8)
     path = write_raster(tmp_path / "whole.tif", pixels)
-    pyramid = make_levels(str(path), tmp_path, "probabilities", halve_probabilities, None)
+    pyramid = make_levels(str(path), tmp_path, "probabilities", halve_confidence, None)
     assert pyramid.levels
     for number, level in enumerate(pyramid.levels, start=1):
         alone = type(pyramid)(levels=[], checksums=[pyramid.checksums[number]])

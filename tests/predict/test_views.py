@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from factories import make_facts, make_recipe
 
+from batchseg.job.averaging import VIEW_COUNT
 from batchseg.predict.answer import classify, winning_probability
 from batchseg.predict.predictor import Predictor
 from batchseg.predict.views import VIEWS, View, mean_of
@@ -24,6 +25,10 @@ def test_the_views_differ_and_are_all_there_are():
     flips = {view.of(TILE, (2, 3)).tobytes() for view in VIEWS["flips"]}
     assert flips == {np.flip(TILE, a).tobytes() for a in ((), (2,), (3,), (2, 3))}
     assert flips < seen
+
+
+def test_plans_count_as_many_views_as_there_are():
+    assert {name: len(views) for name, views in VIEWS.items()} == VIEW_COUNT
 
 
 def test_the_mean_is_rounded_half_up_and_exact():
