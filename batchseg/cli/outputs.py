@@ -109,6 +109,8 @@ def status_lines(status: "Status") -> list[str]:
         lines += [f"  begun: {scene.source_id}: {what}"]
     for damaged in status.damaged:
         lines += [f"  damaged: {damaged.source_id}: {damaged.bad_share:.2%} of it cannot be decoded"]
+    if status.seams.places:
+        lines += [f"places of tiles: {status.seams.in_words}"]
     if (last := status.last_run) is not None:
         bound = bound_words(last.bound_by)
         lines += [f"last run: {share_words(last.shares)}; {bound}{last.advice}"]

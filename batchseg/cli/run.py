@@ -170,12 +170,14 @@ def _counts(report: "Report") -> str:
 
 def _classes(report: "Report") -> list[str]:
     """What the pixels of this run are."""
+    tiles = report.seams.in_words if not report.seams_warning else ""
+    places = [f"  places of tiles: {tiles}"] if tiles else []
     if not report.classes.shares:
-        return []
+        return places
     doubt = ""
     if report.classes.only_class is not None and not report.classes.warning:
         doubt = " (if that cannot be, `batchseg plan` shows what the network gets)"
-    return [f"  classes: {report.classes.in_words}{doubt}"]
+    return [f"  classes: {report.classes.in_words}{doubt}", *places]
 
 
 def _speed(report: "Report") -> list[str]:

@@ -15,6 +15,7 @@ from batchseg.driver.gone import Gone
 from batchseg.driver.loop import Tally
 from batchseg.driver.prepare import Prepared
 from batchseg.driver.report import Report
+from batchseg.driver.seam_words import seams_remedy, seams_warning
 from batchseg.driver.triage import Triage
 from batchseg.errors import BatchsegError, ModelError, StoppedError
 from batchseg.inputs.source import Column
@@ -25,6 +26,7 @@ from batchseg.output.class_sums import ClassSums, class_sums
 from batchseg.output.items import write_items
 from batchseg.output.ledger import Ledger
 from batchseg.output.region_parts import tidy
+from batchseg.output.seam_shares import seam_shares, write_seams
 from batchseg.predict.choice import Choice
 
 
@@ -38,6 +40,8 @@ class Closing:
     choice: Choice
     gone: Gone
     triaged: Triage
+    seams_remedy: str
+    """What leaves fewer pixels that depend on where tiles lie, in words."""
 
     @classmethod
     def of(cls, context: JobContext, prepared: Prepared) -> "Closing":
@@ -48,6 +52,7 @@ class Closing:
             choice=prepared.chosen,
             gone=prepared.gone,
             triaged=prepared.triaged,
+            seams_remedy=seams_remedy(context.config, prepared.recipe),
         )
 
     @property
@@ -109,6 +114,7 @@ class Closing:
         has_mask = values is None or values.divides
         clipped = values is not None and values.dtype == "uint16"
         shares = class_shares(now, before, names, photographs=self.is_of_photographs)
+        seams = seam_shares(self.ledger.table(), self._predicted_names, worked)
         return Report(
             output=context.config.output,
             log=context.log,
@@ -124,8 +130,14 @@ class Closing:
             classes=shares if has_mask else ClassShares(),
             rasters=layout.MASKS if has_mask else layout.VALUES,
             clipped=clipped_words(self.ledger.table(), worked) if clipped else "",
+            seams=seams,
+            seams_warning=seams_warning(seams, self.seams_remedy),
             **own,
         )
+
+    @property
+    def _predicted_names(self) -> list[str]:
+        return [one.name for one in self.product.predicted_classes]
 
     def _write_items(self) -> None:
         write_items(
@@ -135,3 +147,5 @@ class Closing:
             self.gone.ids,
             photographs=self.is_of_photographs,
         )
+        if not self.is_of_photographs:
+            write_seams(self.context.config.output, self.ledger.table(), self._predicted_names)

@@ -12,8 +12,12 @@ from batchseg.driver.loop import Tally
 from batchseg.driver.progress import Sums
 from batchseg.output import layout, publish
 from batchseg.output.record import SceneRecord, SourceRecord
+from batchseg.output.seam_shares import SeamShares
 from batchseg.predict.choice import Choice, as_document
 from batchseg.system.location import join
+
+SCENES_LISTED = 100
+"""Of which `summary.json` says how many of their pixels depend on where tiles lie, the worst first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +45,10 @@ class Report:
     """The folder of its results: of masks, or of numbers where there are no masks."""
     clipped: str = ""
     """Numbers that uint16 could not hold, in words; empty: none."""
+    seams: SeamShares = field(default_factory=SeamShares)
+    """Of the scenes that this run did: pixels that depend on where tiles lie."""
+    seams_warning: str = ""
+    """That they are many, and what leaves fewer; empty: they are few, or nobody looked."""
     verdicts: Mapping[str, int] | None = None
     """Of photographs: how many of all that are done have which verdict; None: scenes."""
     uninspected: int = 0
@@ -66,7 +74,8 @@ class Report:
         made = (self.classes.warning,) if self.classes.warning else ()
         narrow = (self.choice.seams,) if self.choice.narrow else ()
         clipped = (self.clipped,) if self.clipped else ()
-        return (*self.odd_sources, *narrow, *clipped, *made)
+        seams = (self.seams_warning,) if self.seams_warning else ()
+        return (*self.odd_sources, *narrow, *seams, *clipped, *made)
 
     @property
     def run_id(self) -> str:
@@ -107,6 +116,7 @@ def save_summary(
         **({} if report.verdicts is None else {"verdicts": dict(report.verdicts)}),
         **({} if report.verdicts is None else {"uninspected": report.uninspected, "unlike": report.unlike}),
         "classes": {name: round(share, 6) for name, share in report.classes.shares.items()},
+        **({"seams": report.seams.document(SCENES_LISTED)} if report.seams.places else {}),
         "young": report.young,
         "warnings": list(report.warnings),
         "left_out": list(report.left_out),

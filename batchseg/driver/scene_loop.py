@@ -65,6 +65,7 @@ class SceneLoop(Loop):
         epoch: int,
         profile: bool = False,
         usual: Sequence[Usual] = (),
+        moved_share: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Prepare a run.
@@ -83,6 +84,7 @@ class SceneLoop(Loop):
             epoch: of the lock, which is looked at before a mask is replaced.
             profile: ask for the times of each step.
             usual: what the output's first scenes held.
+            moved_share: of tiles that are predicted again at other places.
             clock: seconds.
         """
         self._commits = Commits(output, ledger, clock, emit if profile else None)
@@ -110,6 +112,7 @@ class SceneLoop(Loop):
             profiled=profile,
             epoch=epoch,
             tally=self.tally,
+            moved_share=moved_share,
         )
         self._looked_at = clock()
 

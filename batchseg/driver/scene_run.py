@@ -29,6 +29,7 @@ from batchseg.output.class_sums import ClassSums
 from batchseg.output.fragments import discard_leftovers, fragments_exist
 from batchseg.output.record import SceneRecord, sources_of
 from batchseg.pixels.usual_values import Usual, usual_of
+from batchseg.predict.moved import share_to_move
 from batchseg.system.amounts import are, counted
 from batchseg.system.threads import start_aside, wait_for
 
@@ -150,6 +151,7 @@ class SceneRun:
             epoch=self._lock.epoch,
             profile=self._context.profile,
             usual=self._usual if self._config.check_values else (),
+            moved_share=share_to_move(intake.numbers.tiles) if self._config.check_seams else 0.0,
         )
         refused = [refusal_record(r.source, r.reason, transient=r.transient) for r in plan.refusals]
         with contextlib.closing(loop):

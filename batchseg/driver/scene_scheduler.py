@@ -44,6 +44,7 @@ class LeaseScheduler:
         profiled: ask for the times of each step.
         epoch: of the run's lock.
         tally: counts tiles that are sent again.
+        moved_share: of tiles that are predicted again at other places.
     """
 
     def __init__(
@@ -60,11 +61,12 @@ class LeaseScheduler:
         profiled: bool,
         epoch: int,
         tally: Tally,
+        moved_share: float = 0.0,
     ) -> None:
         self._executor, self._queue, self._flights, self._finishes = executor, queue, flights, finishes
         self._emit, self._clock, self._profiled, self._tally = emit, clock, profiled, tally
         self._in_flight_bytes, self._seconds_per_tile, self._epoch = in_flight_bytes, seconds_per_tile, epoch
-        self._next_lease = 0
+        self._next_lease, self._moved_share = 0, moved_share
         self._pace = Pace(clock)
         self._class_seen: dict[str, float] = {}
         """When a class of CPU last lost a predictor."""
@@ -228,6 +230,7 @@ class LeaseScheduler:
             is_whole=len(shards) + len(work.outside) == work.job.grid.count,
             epoch=self._epoch,
             profiled=self._profiled,
+            moved_share=self._moved_share,
         )
 
     def _submit_lot(self, lot: Sequence[tuple[SceneWork, Sequence[Shard]]], slot: Slot) -> None:

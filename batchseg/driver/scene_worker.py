@@ -27,8 +27,10 @@ from batchseg.pixels.read import ShardPixels, read_shards
 from batchseg.pixels.usual_values import Reach, reach_of
 from batchseg.pixels.value_samples import sample_read
 from batchseg.predict.answer import Answer
+from batchseg.predict.moved import Moved, SeamSample, moved_parts, seam_samples
 from batchseg.predict.predictor import Predictor, Preparation
 from batchseg.predict.stitch import ShardMask, Stitcher
+from batchseg.regions.geodesy import lon_lat
 from batchseg.system import storage
 from batchseg.system.processes import (
     MEMORY_BYTES,
@@ -57,6 +59,8 @@ class Lease:
     """Of the run's lock, for a scene that is finished."""
     profiled: bool = False
     """Whether each step's times are wanted, not only a stint's as a whole."""
+    moved_share: float = 0.0
+    """Of its tiles that are predicted again, moved by half a core."""
 
     @property
     def tiles(self) -> int:
@@ -73,6 +77,8 @@ class LeasePixels:
     """How far the values reach, of a thinned part of them; None where nobody asks."""
     stints: tuple[Stint, ...] = ()
     profiled: bool = False
+    moved: tuple[Moved, ...] = ()
+    """Tiles that tell what depends on their place."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +92,7 @@ class LeaseMasks:
     reach: Reach | None = None
     stints: tuple[Stint, ...] = ()
     profiled: bool = False
+    seams: tuple[SeamSample, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +123,7 @@ def read_lease(recipe: Recipe, lease: Lease) -> LeasePixels:
     with watch.step("read"):
         shards, seconds = read_shards(lease.scene, recipe, lease.shards)
         reach = _judged(shards, recipe, lease.scene)
+        moved = moved_parts(recipe, lease.scene.source.source_id, shards, lease.moved_share)
     return LeasePixels(
         shards=shards,
         seconds=seconds,
@@ -123,6 +131,7 @@ def read_lease(recipe: Recipe, lease: Lease) -> LeasePixels:
         reach=reach,
         stints=(watch.stint("read"),),
         profiled=lease.profiled,
+        moved=moved,
     )
 
 
@@ -205,15 +214,16 @@ def predict_lease(
     started = time.perf_counter()
     run = _Beside(predictor) if overlap else _Here(predictor)
     buffers = [preparation.buffer(batch_size) for _ in range(1 + overlap)]
-    stitchers = [Stitcher(recipe, held.shard) for held in pixels.shards]
+    parts = [*pixels.shards, *(moved.part for moved in pixels.moved)]
+    stitchers = [Stitcher(recipe, held.shard) for held in parts]
     waiting: deque[_Batch] = deque()
     with contextlib.closing(run):
-        for number, batch in enumerate(_batches(pixels.shards, batch_size)):
+        for number, batch in enumerate(_batches(parts, batch_size)):
             if stop():
                 msg = "stopped in the middle of a shard"
                 raise StoppedError(msg)
             tiles = buffers[number % len(buffers)][: len(batch.tiles)]
-            held = pixels.shards[batch.shard]
+            held = parts[batch.shard]
             with watch.step("prepare"):
                 for slot, (tile, _) in zip(tiles, batch.tiles, strict=True):
                     preparation(cut_tile(held.pixels, held.shard.read, tile), slot)
@@ -224,7 +234,9 @@ def predict_lease(
         for batch in waiting:
             _place(batch, run, stitchers, watch)
     with watch.step("stitch"):
-        masks = [s.finished(held.bad_pixels) for s, held in zip(stitchers, pixels.shards, strict=True)]
+        masks = [s.finished(held.bad_pixels) for s, held in zip(stitchers, parts, strict=True)]
+        masks, again = masks[: len(pixels.shards)], masks[len(pixels.shards) :]
+        seams = _seams(pixels.moved, again, masks, recipe)
     return LeaseMasks(
         masks=masks,
         read_seconds=pixels.seconds,
@@ -234,7 +246,17 @@ def predict_lease(
         reach=pixels.reach,
         stints=(*pixels.stints, *predictor.take_loading(), watch.stint("predict")),
         profiled=pixels.profiled,
+        seams=seams,
     )
+
+
+def _seams(
+    moved: Sequence[Moved], again: Sequence[ShardMask], masks: Sequence[ShardMask], recipe: Recipe
+) -> tuple[SeamSample, ...]:
+    found = (
+        seam_samples(tiles, mask, masks, recipe.mask_nodata) for tiles, mask in zip(moved, again, strict=True)
+    )
+    return tuple(sample for samples in found for sample in samples)
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,12 +352,14 @@ def write_lease(
     with watch.step("finish" if lease.is_whole else "write"):
         if lease.is_whole:
             records = [shard_record(scene, recipe, grid, cpu_class, mask) for mask in masks.masks]
+            records = _with_seams(records, masks.seams, scene)
             done, finishing = finish_scene(
                 output, scene, recipe, product, tuple(records), lease.epoch, masks.masks
             )
             records = []
         else:
             records, writing = write_shards(output, scene, recipe, grid, cpu_class, masks.masks)
+            records = _with_seams(records, masks.seams, scene)
     return LeaseResult(
         records=records,
         read_seconds=masks.read_seconds,
@@ -348,3 +372,15 @@ def write_lease(
         reach=masks.reach,
         stints=(*masks.stints, watch.stint("write")),
     )
+
+
+def _with_seams(records: list[ShardRecord], seams: Sequence[SeamSample], scene: Scene) -> list[ShardRecord]:
+    """The first of a lease's records says what its moved tiles showed, wherever in the lease they lay."""
+    if not seams:
+        return records
+    placed = []
+    for sample in seams:
+        row, col = sample.row_off + sample.height / 2, sample.col_off + sample.width / 2
+        lon, lat = lon_lat(scene.georeference, row, col)
+        placed.append(replace(sample, lon=lon, lat=lat))
+    return [replace(records[0], seams=tuple(placed)), *records[1:]]

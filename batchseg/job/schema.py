@@ -88,6 +88,10 @@ class JobFile(schema_parts.Strict):
     [is no PASS](photographs.md#other-values). `false`: they are meant; what the network gets is shown all the
     same.
     """
+    check_seams: bool = True
+    """Predict a few tiles of scenes again, moved by half of their core, and say [how many pixels depend on
+    where tiles lie](outputs.md#seams). It costs 2 % of the time at most, of long runs 0.5 %.
+    """
     nodata: schema_parts.Number | Literal["source", "none"] = "source"
     """`source`: what the files say (nodata values, masks, alpha). A number, where the files do not say it;
     what they say [counts too](scenes.md#nodata). `none`: every pixel counts.

@@ -326,6 +326,8 @@ class JobConfig:
     """By which a scene's own resolution may differ from the one at which it is read."""
     check_values: bool = True
     """Refuse values that cannot be meant, by samples of the data."""
+    check_seams: bool = True
+    """Predict some tiles again at other places, to say what depends on that."""
     values: Values | None = None
     """What the network gives are numbers; None: they tell classes."""
     threshold: Mapping[str | int, float] = field(default_factory=dict)

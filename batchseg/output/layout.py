@@ -8,6 +8,7 @@
     annotations/crs=<code>/scene-<digest>.parquet   regions of one scene
     annotations/crs=<code>/part-<digest>.parquet    regions of many sources; crs=none of photographs
     items/items.parquet                             one row per source
+    items/seams.parquet                             one row per place that was predicted twice, and class
 
     _batchseg/output.json                           how the output is made
     _batchseg/ledger/segment-00000042.parquet       commits; snapshot-... what they add up to
@@ -50,6 +51,7 @@ RESULTS = (*RASTERS, ANNOTATIONS)
 """Folders of the files that the ledger records."""
 
 ITEMS_TABLE = "items/items.parquet"
+SEAMS_TABLE = "items/seams.parquet"
 
 _FOLDERS: dict[Layer, str] = {
     "mask": MASKS,
@@ -145,6 +147,10 @@ def folders(output: str) -> list[Location]:
 
 def items_file(output: str) -> Location:
     return Location.of(output).below(ITEMS_TABLE)
+
+
+def seams_file(output: str) -> Location:
+    return Location.of(output).below(SEAMS_TABLE)
 
 
 def own_folder(output: str) -> Location:

@@ -4,13 +4,14 @@ All kinds are rows of one table. A column that a kind does not have holds its em
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar, Literal
 
 import pyarrow as pa
 
 from batchseg.output import layout
 from batchseg.pixels.grid import Window
+from batchseg.predict.moved import SeamSample
 
 SourceStatus = Literal["done", "quarantined", "failed", "removed"]
 
@@ -54,6 +55,8 @@ class ShardRecord:
     fragment_bytes: int = 0
     """Of its fragments, all layers together."""
     uri: str = ""
+    seams: tuple[SeamSample, ...] = ()
+    """What moved tiles showed, of its lease. Absent from ledgers of earlier versions."""
 
     @property
     def window(self) -> Window:
@@ -131,6 +134,9 @@ class SceneRecord(SourceRecord):
     """Of its shards."""
     bad_pixels: int = 0
     """In blocks that cannot be decoded: nodata in the mask. Absent from ledgers of earlier versions."""
+    seams: tuple[SeamSample, ...] = ()
+    """What moved tiles showed, on the grid on which the scene was predicted. Absent from ledgers of earlier
+    versions."""
 
     @property
     def window(self) -> Window:
@@ -190,6 +196,17 @@ Record = ShardRecord | Latest
 
 
 _OUTPUT: dict[str, pa.DataType] = {"path": pa.string(), "nbytes": pa.int64(), "sha256": pa.string()}
+_SEAM: dict[str, pa.DataType] = {
+    "row_off": pa.int32(),
+    "col_off": pa.int32(),
+    "height": pa.int32(),
+    "width": pa.int32(),
+    "class_id": pa.int32(),
+    "pixels": pa.int64(),
+    "changed": pa.int64(),
+    "lon": pa.float64(),
+    "lat": pa.float64(),
+}
 _COLUMNS: dict[str, pa.DataType] = {
     "kind": pa.string(),
     "status": pa.string(),
@@ -235,9 +252,11 @@ _COLUMNS: dict[str, pa.DataType] = {
     "recorded": pa.int64(),
     "value_spread": pa.list_(pa.float64()),
     "clipped_pixels": pa.int64(),
+    "seams": pa.list_(pa.struct(list(_SEAM.items()))),
 }
 SCHEMA = pa.schema(_COLUMNS)
-_LISTS = tuple(name for name, kind in _COLUMNS.items() if pa.types.is_list(kind) and name != "outputs")
+_STRUCTS = ("outputs", "seams")
+_LISTS = tuple(name for name, kind in _COLUMNS.items() if pa.types.is_list(kind) and name not in _STRUCTS)
 _KINDS = (ShardRecord, SceneRecord, PhotoRecord)
 _NAMES = {kind: tuple(field.name for field in fields(kind)) for kind in _KINDS}
 _PHOTOGRAPHS_ALONE = tuple(name for name in _NAMES[PhotoRecord] if name not in _NAMES[SceneRecord])
@@ -253,6 +272,8 @@ def to_table(records: Iterable[Record], schema: pa.Schema = SCHEMA) -> pa.Table:
     columns = {name: [getattr(record, name, _EMPTY[name]) for record in rows] for name in schema.names}
     if "outputs" in columns:
         columns["outputs"] = [[_output(made) for made in outputs] for outputs in columns["outputs"]]
+    if "seams" in columns:
+        columns["seams"] = [[asdict(sample) for sample in seams] for seams in columns["seams"]]
     return pa.Table.from_pydict(columns, schema=schema)
 
 
@@ -296,6 +317,7 @@ def _record(row: dict[str, Any]) -> Record:
     for name in _LISTS:
         row[name] = tuple(row[name])
     row["outputs"] = tuple(Output(**output) for output in row["outputs"])
+    row["seams"] = tuple(SeamSample(**sample) for sample in row["seams"])
     kind = _kind(row)
     return kind(**{name: row[name] for name in _NAMES[kind]})
 

@@ -302,6 +302,7 @@ def _done_record(
         width=shown.width,
         predicted=sum(shard.predicted for shard in shards),
         bad_pixels=bad,
+        seams=tuple(sample for shard in shards for sample in shard.seams),
         uri=scene.source.uri,
         recorded=first.recorded if isinstance(first, SceneRecord) else 0,
     )

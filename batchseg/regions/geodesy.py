@@ -181,7 +181,7 @@ class LonLatBoxes:
     def __init__(self, crs: pyproj.CRS, transform: Affine6) -> None:
         """Raises pyproj.exceptions.ProjError where the CRS has no way to longitude and latitude."""
         self._transform = transform
-        self._transformer = pyproj.Transformer.from_crs(crs, 4326, always_xy=True)
+        self._transformer = _to_lon_lat(crs)
 
     def __call__(self, boxes: NDArray[np.int64]) -> Floats:
         """
@@ -212,6 +212,25 @@ class LonLatBoxes:
         y = boxes[:, 1:2] + (boxes[:, 3:] - boxes[:, 1:2]) * down
         lon, lat = self._transformer.transform(a * x + b * y + c, d * x + e * y + f)
         return _bounds(np.asarray(lon), np.asarray(lat))
+
+
+def lon_lat(georeference: Georeference, row: float, col: float) -> tuple[float, float]:
+    """Longitude and latitude (EPSG:4326) of a point in a raster; nan where it has none."""
+    crs, transform = known_crs(georeference), georeference.transform
+    if crs is None or transform is None:
+        return np.nan, np.nan
+    try:
+        transformer = _to_lon_lat(crs)
+    except pyproj.exceptions.ProjError:
+        return np.nan, np.nan
+    a, b, c, d, e, f = transform
+    lon, lat = transformer.transform(a * col + b * row + c, d * col + e * row + f)
+    return (float(lon), float(lat)) if np.isfinite(lon + lat) else (np.nan, np.nan)
+
+
+@functools.lru_cache(maxsize=64)
+def _to_lon_lat(crs: pyproj.CRS) -> pyproj.Transformer:
+    return pyproj.Transformer.from_crs(crs, 4326, always_xy=True)
 
 
 def _bounds(lon: Floats, lat: Floats) -> Floats:

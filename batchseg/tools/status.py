@@ -12,6 +12,7 @@ from batchseg.output.columns import verdict_counts
 from batchseg.output.ledger import Ledger
 from batchseg.output.lock import holder
 from batchseg.output.record import SceneRecord, sources_of
+from batchseg.output.seam_shares import SeamShares, seam_shares
 from batchseg.output.state import require_results
 from batchseg.system import fetch, listing
 from batchseg.system.json_text import parse_json
@@ -72,6 +73,8 @@ class Status:
     """The latest that came to its end."""
     gone: tuple[str, ...]
     """Sources that the last run did not find any more; `prune` removes what is left of them."""
+    seams: SeamShares
+    """Of scenes that are done: pixels that depend on where tiles lie."""
     broken_rows: tuple[str, ...] = ()
     """Rows of lists that the last run left out because they are broken, in lines."""
 
@@ -114,6 +117,7 @@ def read_status(output: str) -> Status:
         ),
         last_run=_last_run(output),
         gone=state.vanished if state else (),
+        seams=seam_shares(table, state.classes if state else ()),
         broken_rows=state.broken_rows if state else (),
     )
 
