@@ -19,6 +19,7 @@ from batchseg.job.settings import Scale
 from batchseg.output.fragments import shard_record, write_shards
 from batchseg.output.record import SceneRecord, ShardRecord
 from batchseg.output.scene_mask import finish_scene
+from batchseg.output.seam_shares import with_seams
 from batchseg.pixels.fit import of_scene
 from batchseg.pixels.gdal import check_bytes
 from batchseg.pixels.grid import Shard, Tile, cut_tile, tiles_in
@@ -30,7 +31,6 @@ from batchseg.predict.answer import Answer
 from batchseg.predict.moved import Moved, SeamSample, moved_parts, seam_samples
 from batchseg.predict.predictor import Predictor, Preparation
 from batchseg.predict.stitch import ShardMask, Stitcher
-from batchseg.regions.geodesy import lon_lat
 from batchseg.system import storage
 from batchseg.system.processes import (
     MEMORY_BYTES,
@@ -352,14 +352,14 @@ def write_lease(
     with watch.step("finish" if lease.is_whole else "write"):
         if lease.is_whole:
             records = [shard_record(scene, recipe, grid, cpu_class, mask) for mask in masks.masks]
-            records = _with_seams(records, masks.seams, scene)
+            records = with_seams(records, masks.seams, scene)
             done, finishing = finish_scene(
                 output, scene, recipe, product, tuple(records), lease.epoch, masks.masks
             )
             records = []
         else:
             records, writing = write_shards(output, scene, recipe, grid, cpu_class, masks.masks)
-            records = _with_seams(records, masks.seams, scene)
+            records = with_seams(records, masks.seams, scene)
     return LeaseResult(
         records=records,
         read_seconds=masks.read_seconds,
@@ -372,15 +372,3 @@ def write_lease(
         reach=masks.reach,
         stints=(*masks.stints, watch.stint("write")),
     )
-
-
-def _with_seams(records: list[ShardRecord], seams: Sequence[SeamSample], scene: Scene) -> list[ShardRecord]:
-    """The first of a lease's records says what its moved tiles showed, wherever in the lease they lay."""
-    if not seams:
-        return records
-    placed = []
-    for sample in seams:
-        row, col = sample.row_off + sample.height / 2, sample.col_off + sample.width / 2
-        lon, lat = lon_lat(scene.georeference, row, col)
-        placed.append(replace(sample, lon=lon, lat=lat))
-    return [replace(records[0], seams=tuple(placed)), *records[1:]]

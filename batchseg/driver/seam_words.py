@@ -5,10 +5,12 @@ from dataclasses import fields
 from batchseg.errors import ConfigError, ModelError
 from batchseg.job.averaging import check_scores, with_averaging
 from batchseg.job.recipe import Recipe
-from batchseg.job.schema import LARGEST_TILE
 from batchseg.job.settings import JobConfig
 from batchseg.output.seam_shares import SeamShares
 from batchseg.predict.halo import is_open
+
+LARGEST_TILE = 2048
+"""Pixels per side that are advised: larger ones take gigabytes of memory in many networks."""
 
 MANY = 0.005
 """Share of the pixels above which a run warns."""

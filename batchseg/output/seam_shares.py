@@ -3,7 +3,7 @@
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,11 @@ import pyarrow.parquet as pq
 import shapely
 from numpy.typing import NDArray
 
+from batchseg.inputs.source import Scene
 from batchseg.output import layout, publish
+from batchseg.output.record import ShardRecord
+from batchseg.predict.moved import SeamSample
+from batchseg.regions.geodesy import lon_lat
 from batchseg.system.amounts import counted
 
 _COLUMNS: dict[str, pa.DataType] = {
@@ -97,6 +101,20 @@ def _percent(share: float) -> str:
     ('1.30 %', '0.0013 %')
     """
     return f"{share:.2%}".replace("%", " %") if share >= 1e-4 else f"{100 * share:.2g} %"
+
+
+def with_seams(
+    records: Sequence[ShardRecord], seams: Sequence[SeamSample], scene: Scene
+) -> list[ShardRecord]:
+    """A lease's records, of which the first says what its moved tiles showed, and where on the earth."""
+    if not seams:
+        return list(records)
+    placed = []
+    for sample in seams:
+        row, col = sample.row_off + sample.height / 2, sample.col_off + sample.width / 2
+        lon, lat = lon_lat(scene.georeference, row, col)
+        placed.append(replace(sample, lon=lon, lat=lat))
+    return [replace(records[0], seams=tuple(placed)), *records[1:]]
 
 
 def seam_shares(table: pa.Table, class_names: Sequence[str], among: Any = None) -> SeamShares:

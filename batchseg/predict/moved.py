@@ -91,7 +91,7 @@ def moved_parts(
     for row, col in _places(grid, source_id, share / side**2):
         if not any(_holds(part.shard, row, col) for part in parts):
             continue
-        for key, shard, steps in _candidates(grid, row, col, side, recipe.facts.stride or USUAL_STRIDE):
+        for key, shard, steps in _candidates(grid, row, col, side, _step(recipe, grid)):
             if (part := _gathered(parts, shard, steps)) is not None:
                 found[key] = Moved(part=part, steps_hw=steps)
                 break
@@ -118,13 +118,23 @@ def _holds(shard: Shard, row: int, col: int) -> bool:
     return shard.some is None or (row, col) in shard.some
 
 
+def _step(recipe: Recipe, grid: TileGrid) -> int:
+    """About half of a core, and a multiple of the network's stride: other places are no tile's."""
+    core = grid.core_size
+    stride = recipe.facts.stride or (USUAL_STRIDE if core % USUAL_STRIDE == 0 else 1)
+    return max(stride, core // 2 // stride * stride)
+
+
 def _candidates(
-    grid: TileGrid, row: int, col: int, side: int, stride: int
+    grid: TileGrid, row: int, col: int, side: int, step: int
 ) -> Iterator[tuple[tuple[Steps, int, int], Shard, Steps]]:
     """Moved tiles around one, those moved both ways first: which can be had depends on what was read."""
-    step = max(stride, grid.core_size // 2 // stride * stride)
+    if step >= grid.core_size:
+        return  # the tiles' own places
     for down, across in ((step, step), (0, step), (step, 0)):
         if (down and grid.shape_hw[0] < 2) or (across and grid.shape_hw[1] < 2):
+            continue
+        if grid.height <= down or grid.width <= across:
             continue
         moved = TileGrid(
             height=grid.height - down,

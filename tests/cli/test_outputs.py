@@ -10,6 +10,7 @@ from factories import Photo, make_photo_output
 
 from batchseg.cli.main import main
 from batchseg.cli.outputs import status_lines
+from batchseg.output.seam_shares import SeamShares
 from batchseg.tools.status import DamagedScene, LastRun, RefusedSource, Status, UnfinishedScene
 
 
@@ -36,12 +37,14 @@ def test_status_in_words() -> None:
         damaged=(DamagedScene(source_id="d", bad_pixels=5, bad_share=0.05),),
         last_run=LastRun(run_id="r", shares={"predicting": 0.9}, bound_by="predicting", advice="buy one"),
         gone=("g",),
+        seams=SeamShares(places=2, pixels=1000, changed=13),
     )
     assert status_lines(status) == [
         "/out: 2 scenes done, 3.00 Mpx",
         "running now: nothing",
         "  begun: b: 2 shards, 0.50 Mpx recorded",
         "  damaged: d: 5.00% of it cannot be decoded",
+        "places of tiles: 1.30 % of the pixels depend on where tiles lie, looked at in 2 places",
         "last run: predicting 90 %; bound by predicting: buy one",
         "1 source is gone from the inputs, until `batchseg prune`",
         "  quarantined: q: no raster",

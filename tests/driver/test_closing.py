@@ -42,6 +42,7 @@ def closing(tmp_path, events):
         choice=None,
         gone=Gone(ids=("b.tif",)),
         triaged=SimpleNamespace(done=3, quarantined=1, young=2),
+        seams_remedy="",
     )
 
 

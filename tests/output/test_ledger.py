@@ -16,6 +16,7 @@ from batchseg.output import ledger as ledger_module
 from batchseg.output.ledger import Ledger
 from batchseg.output.record import Output, PhotoRecord, SceneRecord, ShardRecord, to_table
 from batchseg.pixels.own_values import VALUES_REFUSED
+from batchseg.predict.moved import SeamSample
 
 properties = settings(deadline=None, max_examples=15)
 
@@ -132,6 +133,12 @@ OF_SOURCES = SHARED | {
     "value_spread": (-0.5, 0.1, 1e9),
     "clipped_pixels": 2**40,
 }
+SEAMS = tuple(
+    SeamSample(
+        row_off=1, col_off=2, height=3, width=4, class_id=n, pixels=2**40, changed=n, lon=-179.5, lat=1.25
+    )
+    for n in (0, 65534)
+)
 FULL = [
     ShardRecord(
         **SHARED,
@@ -141,8 +148,9 @@ FULL = [
         empty=True,
         bad_pixels=2**41,
         fragment_bytes=2**33,
+        seams=SEAMS,
     ),
-    SceneRecord(**OF_SOURCES, grid="2x3", bad_pixels=2**41),
+    SceneRecord(**OF_SOURCES, grid="2x3", bad_pixels=2**41, seams=SEAMS),
     PhotoRecord(
         **OF_SOURCES,
         empty=True,

@@ -11,7 +11,7 @@ from rules import box, criterion, tables_of
 from batchseg.errors import OutputError
 from batchseg.job.recipe import Ruleset
 from batchseg.output.ledger import SCHEMA
-from batchseg.output.record import Output, PhotoRecord, to_records
+from batchseg.output.record import Output, PhotoRecord, to_records, to_table
 from batchseg.output.rejudge import rejudge, review_counts
 from batchseg.regions.verdicts import judge
 
@@ -32,7 +32,7 @@ class Rows:
     records: list[PhotoRecord]
 
     def table(self):
-        return pa.Table.from_pylist([dataclasses.asdict(record) for record in self.records], schema=SCHEMA)
+        return to_table(self.records)
 
 
 @pytest.fixture
@@ -84,19 +84,17 @@ def test_verdicts_are_those_of_judging_anew(output):
     root, records, expected = output
     rows = rejudge(root, Rows(records[::-1]), NEW).to_pylist()[::-1]
     wanted = [
-        dataclasses.asdict(
-            dataclasses.replace(
-                record,
-                verdict=new["verdict"],
-                rule=new["rule"] or "",
-                rule_px=new["rule_px"],
-                rule_class=new["rule_class"],
-                judged=NEW.digest,
-            )
+        dataclasses.replace(
+            record,
+            verdict=new["verdict"],
+            rule=new["rule"] or "",
+            rule_px=new["rule_px"],
+            rule_class=new["rule_class"],
+            judged=NEW.digest,
         )
         for record, new in zip(records, expected, strict=True)
     ]
-    assert rows == pa.Table.from_pylist(wanted, schema=SCHEMA).to_pylist()
+    assert rows == to_table(wanted).to_pylist()
     assert {row["verdict"] for row in rows} == {"PASS", "FAIL", "REVIEW"}
     assert rejudge(root, Rows(records), NEW).schema.equals(SCHEMA)
 

@@ -24,7 +24,7 @@ from batchseg.system.processes import (
     captured_output,
 )
 
-VERSION = 2
+VERSION = 3
 """Of the graph surgery here: another number, and nothing cached before is used."""
 
 ONNX_FILE = "model.onnx"
