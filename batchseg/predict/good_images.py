@@ -78,8 +78,9 @@ def measured_threshold(
     if _is_ceiling(threshold, numbers):
         msg = (
             f"{config.path}: values: threshold: {numbers.count(threshold)} of {len(numbers)} good images "
-            f"reach exactly {threshold:.6g}, as numbers do that end there (anomalib's end at 1), and no image "
-            f"could be above; take a lower percentile than {values.percentile:g}, other good images, or a number"
+            f"reach exactly {threshold:.6g}, as numbers do that end there (anomalib's end at 1), and no "
+            f"image could be above; take a lower percentile than {values.percentile:g}, other good images, "
+            f"or a number"
         )
         raise ConfigError(msg)
     left_out = f"; {len(wrong)} could not be used, the first: {wrong[0]}" if wrong else ""
