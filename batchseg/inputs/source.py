@@ -35,7 +35,8 @@ class SourceMask:
     uri: str
     by: Literal["bits", "values", "bands"]
     numbers: tuple[int, ...]
-    """Bits, of which one that is set marks a pixel; values; or bands from 1, of which one other than 0 does."""
+    """Bits, of which one that is set marks a pixel, values, or bands from 1, of which one other than 0 does.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

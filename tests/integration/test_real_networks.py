@@ -9,7 +9,7 @@ import pytest
 from conftest import REPOSITORY, SHARED, read_mask, write_raster
 from numpy.typing import NDArray
 from photo_runs import items
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from runs import run
 
 import batchseg
@@ -209,6 +209,52 @@ def test_hed_finds_the_edges_that_its_weights_give_in_torch(tmp_path: Path, monk
     expected = np.load(tmp_path / "answer.npy") > 0.5
     assert 0.001 < expected.mean() < 0.9
     assert np.mean((np.asarray(Image.open(path)) == 1) != expected) < 1e-3
+
+
+def text_scores(folder: Path, x: NDArray[np.float32]) -> NDArray[np.float32]:
+    """PP-OCR's answer (H, W) to an image (3, H, W), by Paddle alone."""
+    from paddle import inference
+
+    config = inference.Config(str(folder / "inference.pdmodel"), str(folder / "inference.pdiparams"))
+    config.disable_gpu()
+    config.disable_glog_info()
+    predictor = inference.create_predictor(config)
+    handle = predictor.get_input_handle(predictor.get_input_names()[0])
+    handle.copy_from_cpu(x[None])
+    predictor.run()
+    scores: NDArray[np.float32] = predictor.get_output_handle(predictor.get_output_names()[0]).copy_to_cpu()
+    return scores[0, 0]
+
+
+@pytest.mark.skipif(not (NETWORKS / "ppocr-det").is_dir(), reason="see jobs/networks.py")
+def test_ppocr_finds_the_text_that_it_finds_in_paddle(tmp_path: Path, monkeypatch) -> None:
+    noise = np.random.default_rng(5).integers(215, 230, (320, 320, 3), dtype=np.uint8)
+    picture = Image.fromarray(noise)
+    draw = ImageDraw.Draw(picture)
+    for number, words in enumerate(("LOT 20261201", "batch 7 of 12", "inspected")):
+        draw.text((40, 30 + 60 * number), words, fill=(20, 30, 90), font=ImageFont.load_default(32))
+    (tmp_path / "in").mkdir()
+    picture.save(tmp_path / "in" / "a.png")
+    job = job_of("text.yaml", tmp_path, monkeypatch, NETWORKS)
+    mean, std = load_job(job).normalize.mean, load_job(job).normalize.std
+    bgr = np.asarray(picture)[..., ::-1].astype(np.float32) / 255
+    x = ((bgr - np.array(mean, np.float32)) / np.array(std, np.float32)).transpose(2, 0, 1)
+    run(
+        job,
+        f"inputs={tmp_path}/in/*.png",
+        "tile_size=320",
+        "halo=0",
+        "engine=paddle",
+        "precision=fp32",
+        f"output={tmp_path}/text",
+    )
+    (path,) = (tmp_path / "text" / "masks").rglob("a*.png")
+    found = np.asarray(Image.open(path)) == 1
+    expected = text_scores(NETWORKS / "ppocr-det", np.ascontiguousarray(x)) > 0.3
+    assert np.mean(found != expected) < 1e-4
+    for number in range(3):
+        assert found[30 + 60 * number : 75 + 60 * number, 40:200].any()
+    assert not found[220:].any()
 
 
 TILES = SHARED / "magnetic-tile-good"

@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 from conftest import REPOSITORY
 
-THERE = ("csmask-1/model_6b_l2a.onnx", "csmask-1/model_6b_l2a.json", "cloudsen12.pt", "hed.weights.h5")
+THERE = (
+    *("csmask-1/model_6b_l2a.onnx", "csmask-1/model_6b_l2a.json", "cloudsen12.pt", "hed.weights.h5"),
+    *("ppocr-det/inference.pdmodel", "ppocr-det/inference.pdiparams"),
+)
 MADE = ("cloudsen12", "hed.onnx", "padim", "patchcore", "cropped")
 
 
