@@ -46,11 +46,18 @@ def sentinel2(root: Path, bands: Mapping[str, NDArray | None], *, metadata: str 
 
     Args:
         root: the folder, whatever it is called.
-        bands: `B04_10m`, `SCL_20m`, or `B04` of Level 1C: pixels, or None for a file of a few bytes.
+        bands: `B04_10m`, `SCL_20m`, or of Level 1C `B04` and `MSK_CLASSI_B00` (3, H, W): pixels, or None for
+            a file of a few bytes.
         metadata: name of its MTD file; empty: as its level has it.
     """
     level = "L1C" if "MSIL1C" in root.name else "L2A"
+    quality = root / "GRANULE" / f"{level}_T33UUU_A000001_20260101T100000" / "QI_DATA"
+    quality.mkdir(parents=True, exist_ok=True)
+    (quality / "MSK_DETFOO_B04.jp2").write_bytes(b"no band")
     for part, pixels in bands.items():
+        if part.startswith("MSK_"):
+            write_jp2(quality / f"{part}.jp2", pixels, 60)
+            continue
         metres = part.partition("_")[2]
         images = root / "GRANULE" / f"{level}_T33UUU_A000001_20260101T100000" / "IMG_DATA"
         folder = images / f"R{metres}" if metres else images
@@ -60,9 +67,6 @@ def sentinel2(root: Path, bands: Mapping[str, NDArray | None], *, metadata: str 
             path.write_bytes(b"pixels")
         else:
             write_jp2(path, pixels, int(metres[:2]) if metres else 10)
-    quality = root / "GRANULE" / f"{level}_T33UUU_A000001_20260101T100000" / "QI_DATA"
-    quality.mkdir(parents=True, exist_ok=True)
-    (quality / "MSK_DETFOO_B04.jp2").write_bytes(b"no band")
     kind, add = ("", "RADIO_ADD_OFFSET") if level == "L1C" else ("BOA_", "BOA_ADD_OFFSET")
     offsets = "".join(f'<{add} band_id="{n}">-1000</{add}>' for n in range(len(S2_BANDS)))
     value = f"<{kind}QUANTIFICATION_VALUE>10000</{kind}QUANTIFICATION_VALUE>"
@@ -71,20 +75,21 @@ def sentinel2(root: Path, bands: Mapping[str, NDArray | None], *, metadata: str 
 
 
 def write_jp2(path: Path, pixels: NDArray, metres: int) -> None:
-    """Without loss, as JPEG 2000."""
+    """Without loss, as JPEG 2000; (H, W), or (K, H, W)."""
+    stack = pixels.reshape(-1, *pixels.shape[-2:])
     transform = Affine(metres, 0, UTM.c, 0, -metres, UTM.f)
     keys = {"crs": "EPSG:32633", "transform": transform, "QUALITY": 100, "REVERSIBLE": "YES"}
     with rasterio.open(
         path,
         "w",
         driver="JP2OpenJPEG",
-        width=pixels.shape[1],
-        height=pixels.shape[0],
-        count=1,
+        width=stack.shape[2],
+        height=stack.shape[1],
+        count=len(stack),
         dtype=pixels.dtype,
         **keys,
     ) as dataset:
-        dataset.write(pixels, 1)
+        dataset.write(stack)
 
 
 def packed(folder: Path, archive: Path, *, top: str = "", method: int = zipfile.ZIP_DEFLATED) -> Path:

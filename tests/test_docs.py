@@ -212,7 +212,7 @@ def test_the_readmes_two_jobs_can_be_run(tmp_path: Path) -> None:
 
 
 def test_every_example_job_loads(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("ARCHIVE", "MODELS", "RESULTS"):
+    for name in ("ARCHIVE", "GOOD", "MODELS", "RESULTS"):
         monkeypatch.setenv(name, f"/data/{name.lower()}")
     for path in sorted((REPOSITORY / "configs").glob("*.yaml")):
         load_job(path)

@@ -88,6 +88,7 @@ def test_scripts_stand_alone():
                 "engines.graphs.open_onnx",
                 "engines.graphs.temperature",
                 "models.onnx_file",
+                "models.own_size",
                 "models.torch_script",  # which is run where batchseg is not
             ],
         ),

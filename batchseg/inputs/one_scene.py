@@ -24,6 +24,8 @@ class SceneFiles:
     """One per band pattern, column or asset, unless there is a problem."""
     mask: FileInfo | None = None
     """The raster of what is masked."""
+    mask_bands: tuple[int, ...] = ()
+    """Its bands that mark pixels; empty: as the input says."""
     beside: tuple[FileInfo, ...] = ()
     """Sidecars and metadata files, and rasters that are one too many."""
     metadata: tuple[str, ...] = ()
@@ -47,6 +49,7 @@ def made_scene(
     rasters: Sequence[FileInfo],
     finders: Finders,
     mask: FileInfo | None = None,
+    mask_bands: tuple[int, ...] = (),
     extra: Sequence[FileInfo] = (),
     problem: str = "",
     said: Sequence[tuple[BandMetadata, ...]] = (),
@@ -59,6 +62,7 @@ def made_scene(
         rasters: the same.
         finders: of sidecars and metadata.
         mask: the same.
+        mask_bands: the same.
         extra: files that are one too many.
         problem: what is wrong with them; empty: nothing that the listing shows.
         said: the same.
@@ -74,6 +78,7 @@ def made_scene(
         uri=uri,
         rasters=tuple(rasters),
         mask=mask,
+        mask_bands=mask_bands,
         beside=tuple({info.uri: info for info in [*beside, *filter(None, found)]}.values()),
         metadata=tuple(info.uri if info else "" for info in found) if any(found) else (),
         said=tuple(said) if any(said) else (),

@@ -9,9 +9,12 @@ from batchseg.inputs.metadata import product_depth
 from batchseg.job.products import (
     FLAGS,
     LANDSAT_ID,
+    LEVEL_1C_FLAGS,
+    LEVEL_1C_VECTORS,
     PRODUCT_IDS,
     SENTINEL2_BANDS,
     SENTINEL2_ID,
+    Flags,
     Preset,
     landsat_assets,
 )
@@ -23,6 +26,9 @@ _LANDSAT_PART = re.compile(r"(?:S[RT]_)?B\d{1,2}(?:_VCID_[12])?|QA_PIXEL|MTL", r
 
 _SENTINEL2_FILE = re.compile(
     r"_(?P<part>B\d\d|B8A|SCL)(?:_(?P<metres>[126]0)m)?\.(?:jp2|tiff?)", re.IGNORECASE
+)
+_SENTINEL2_QUALITY = re.compile(
+    rf"(?P<part>{LEVEL_1C_FLAGS.file})\.jp2|(?P<vectors>{LEVEL_1C_VECTORS})\.gml", re.IGNORECASE
 )
 _SENTINEL2_METADATA = re.compile(r"MTD_MSIL(?P<level>1C|2A)\.xml", re.IGNORECASE)
 
@@ -110,16 +116,21 @@ class Products:
         if match := _SENTINEL2_METADATA.fullmatch(name):
             self._sentinel2(folders, archive).metadata.setdefault(match["level"].upper(), info)
             return True
-        found = _SENTINEL2_FILE.search(name)
         depth = _depth(folders)
-        if found is None or found.end() != len(name) or not depth:
+        inside = [part.upper() for part in folders[depth:]][2:3]
+        if not depth or inside not in (["IMG_DATA"], ["QI_DATA"]):
             return False
-        inside = [part.upper() for part in folders[depth:]]
-        if "IMG_DATA" not in inside[2:3]:  # masks of quality are called like bands
-            return False
-        product = self._sentinel2(folders[:depth], archive)
-        product.parts.setdefault(found["part"].upper(), []).append((int(found["metres"] or 0), info))
-        return True
+        if inside == ["QI_DATA"]:  # where other masks are called like bands
+            flags = _SENTINEL2_QUALITY.fullmatch(name)
+            part, metres = (flags["part"] or flags["vectors"], 0) if flags else ("", 0)
+        else:
+            found = _SENTINEL2_FILE.search(name)
+            whole = found is not None and found.end() == len(name)
+            part, metres = (found["part"], int(found["metres"] or 0)) if found and whole else ("", 0)
+        if part:
+            product = self._sentinel2(folders[:depth], archive)
+            product.parts.setdefault(part.upper(), []).append((metres, info))
+        return bool(part)
 
     def _sentinel2(self, folders: Sequence[str], archive: str) -> Product:
         name = _without_safe(folders[-1])
@@ -143,7 +154,8 @@ def wanted_file(preset: Preset) -> re.Pattern[str]:
     """What the names of files match that `Products.add` looks at."""
     if preset == "landsat":
         return _LANDSAT_FILE
-    return re.compile(f"{_SENTINEL2_METADATA.pattern}|.*{_SENTINEL2_FILE.pattern}", re.IGNORECASE)
+    patterns = (_SENTINEL2_METADATA.pattern, _SENTINEL2_QUALITY.pattern, f".*{_SENTINEL2_FILE.pattern}")
+    return re.compile("|".join(patterns).replace("?P<part>", "?:"), re.IGNORECASE)
 
 
 ARCHIVE = re.compile(r"\.(?P<kind>zip|tar|tar\.gz|tgz)$", re.IGNORECASE)
@@ -193,6 +205,6 @@ def level_of(product: Product) -> str:
     return next(iter(product.metadata), named[1] if named else "")
 
 
-def mask_part(preset: Preset) -> str:
-    """What the name of the file says that marks clouds."""
-    return FLAGS[preset].file
+def flags_of(product: Product, preset: Preset) -> Flags:
+    """What marks a product's clouds, and in which file."""
+    return LEVEL_1C_FLAGS if preset == "sentinel2" and level_of(product) == "1C" else FLAGS[preset]

@@ -1,7 +1,7 @@
 """Scenes as agencies deliver them: products of Landsat and Sentinel-2, found below a folder."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import cast
 
 from batchseg.inputs.left_out import LeftOut, scenes_unseen
@@ -10,16 +10,15 @@ from batchseg.inputs.one_scene import Finders, SceneFiles, made_scene
 from batchseg.inputs.product_files import (
     Product,
     Products,
+    flags_of,
     is_archive,
-    level_of,
-    mask_part,
     names_product,
     part_of,
     wanted_file,
 )
 from batchseg.inputs.selection import InputSelection, ending_of
 from batchseg.inputs.sidecars import Beside, is_sidecar
-from batchseg.job.products import Preset, landsat_assets
+from batchseg.job.products import LEVEL_1C_FLAGS, LEVEL_1C_VECTORS, Flags, Preset, landsat_assets
 from batchseg.job.settings import SceneSet
 from batchseg.system import archives, listing
 from batchseg.system.file_info import FileInfo
@@ -160,9 +159,10 @@ def _scene(product: Product, given: SceneSet, preset: Preset, beside: Beside) ->
     chosen = [product.best(part_of(product, asset, preset)) for asset in given.columns]
     pairs = zip(given.columns, chosen, strict=True)
     problems = [product.problem, *(_problem(product, asset, infos, preset) for asset, infos in pairs)]
-    mask = product.best(mask_part(preset)) if given.mask else []
+    flags = flags_of(product, preset)
+    mask = product.best(flags.file) if given.mask else []
     if given.mask:
-        problems.append(_mask_problem(product, mask, preset))
+        problems.append(_mask_problem(product, mask, flags, given.mask.flags))
     rasters = [infos[0] for infos in chosen if infos]
     metadata = _metadata(product, preset)
     if metadata is None and rasters:  # the input may name a part of the product: X.SAFE/GRANULE
@@ -172,6 +172,7 @@ def _scene(product: Product, given: SceneSet, preset: Preset, beside: Beside) ->
         uri=rasters[0].uri if rasters else product.where,
         rasters=rasters,
         mask=mask[0] if mask else None,
+        mask_bands=_mask_bands(flags, given.mask.flags) if given.mask else (),
         extra=[
             *(info for infos in chosen for info in infos[1:]),
             *([product.archive] if product.archive else []),
@@ -202,17 +203,30 @@ def _problem(product: Product, asset: str, infos: list[FileInfo], preset: Preset
     return f"its file for {asset} is missing: there is no {where} in {product.where}"
 
 
-def _mask_problem(product: Product, infos: list[FileInfo], preset: Preset) -> str:
-    part = mask_part(preset)
+def _mask_bands(flags: Flags, names: Sequence[str]) -> tuple[int, ...]:
+    if flags.by != "bands":
+        return ()
+    return tuple(sorted({number for name in names for number in flags.numbers.get(name, ())}))
+
+
+def _mask_problem(product: Product, infos: list[FileInfo], flags: Flags, names: Sequence[str]) -> str:
+    unknown = [name for name in names if name not in flags.numbers]
+    if unknown:
+        return (
+            f"is of Level 1C, which marks {', '.join(flags.numbers)} alone, and `mask` asks for "
+            f"{', '.join(unknown)}: give Level 1C an input of its own, with a mask of these or without one"
+        )
     if len(infos) > 1:
         return f"has several files for its mask: {infos[0].uri} and {infos[1].uri}; remove one"
     if infos:
         return ""
-    if preset == "sentinel2" and level_of(product) == "1C":
+    if flags is LEVEL_1C_FLAGS and product.best(LEVEL_1C_VECTORS):
         return (
-            "has no SCL, which Level 2A alone holds: leave out `mask`, or give Level 1C an input of its own"
+            f"marks clouds by outlines ({LEVEL_1C_VECTORS}.gml), as Level 1C did before baseline 04.00, and "
+            f"these are not read: fetch it as Collection 1 has it, with {flags.file}.jp2, or give such "
+            f"products an input of their own without `mask`"
         )
-    return f"its file for the mask is missing: there is no {part} in {product.where}"
+    return f"its file for the mask is missing: there is no {flags.file} in {product.where}"
 
 
 def looked_for(given: SceneSet) -> str:

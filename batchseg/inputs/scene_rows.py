@@ -17,7 +17,7 @@ from batchseg.inputs.ids import in_utf8
 from batchseg.inputs.one_scene import SceneFiles
 from batchseg.inputs.source import BandMetadata, Column, Said, Source, SourceMask
 from batchseg.inputs.source import compute as pc
-from batchseg.job.settings import JobConfig, SceneSet
+from batchseg.job.settings import JobConfig, MaskFlags, SceneSet
 from batchseg.system import walk
 from batchseg.system.file_info import FileInfo, digest_of, digests_of, file_infos
 from batchseg.system.json_text import parse_json
@@ -90,7 +90,8 @@ def _set_row(scene: SceneFiles, number: int, given: SceneSet, clock: Clock) -> d
     mask = None
     if scene.mask and given.mask:
         more["mask"] = scene.mask.uri
-        mask = SourceMask(uri=scene.mask.uri, by=given.mask.by, numbers=given.mask.numbers)
+        mask = _mask(scene.mask.uri, given.mask, scene.mask_bands)
+        more |= {"mask_bands": scene.mask_bands} if scene.mask_bands else {}
     return {
         "uri": uri,
         "tag": _tag(infos, rasters, resampling=given.resampling, said=scene.said, problem=problem, mask=mask),
@@ -101,6 +102,13 @@ def _set_row(scene: SceneFiles, number: int, given: SceneSet, clock: Clock) -> d
         "more": json.dumps(more),
         "name": "".join(c if c.isprintable() else "_" for c in scene.name),
     }
+
+
+def _mask(uri: str, flags: MaskFlags, bands: Sequence[int]) -> SourceMask:
+    """By what its own file holds, if that is not what the input's files hold."""
+    if bands:
+        return SourceMask(uri=uri, by="bands", numbers=tuple(bands))
+    return SourceMask(uri=uri, by=flags.by, numbers=flags.numbers)
 
 
 def _together(infos: Sequence[FileInfo]) -> int | None:
@@ -131,7 +139,7 @@ def _source(row: Mapping[str, Any], config: JobConfig) -> Source:
         resampling=of_set.resampling if of_set else "none",
         metadata=tuple(more.get("metadata", ())),
         said=tuple(tuple(_band(*cells) for cells in bands) for bands in more.get("said", ())),
-        mask=SourceMask(uri=more["mask"], by=flags.by, numbers=flags.numbers) if flags else None,
+        mask=_mask(more["mask"], flags, more.get("mask_bands", ())) if flags else None,
         allow_vrt=config.allow_vrt,
         young=row["young"],
     )

@@ -30,12 +30,13 @@ Said = tuple[tuple[BandMetadata, ...], ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceMask:
-    """A raster of one band that marks pixels of a scene as without data."""
+    """A raster that marks pixels of a scene as without data: one band, or one for each flag."""
 
     uri: str
-    by: Literal["bits", "values"]
+    by: Literal["bits", "values", "bands"]
     numbers: tuple[int, ...]
-    """Bits, of which one that is set marks a pixel, or values."""
+    """Bits, of which one that is set marks a pixel, values, or bands from 1, of which one other than 0 does.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

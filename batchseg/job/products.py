@@ -73,15 +73,22 @@ class Flags:
 
     file: str
     """What the raster is called in the product."""
-    by: Literal["bits", "values"]
+    by: Literal["bits", "values", "bands"]
+    """`bands`: each is a flag of its own, set where it is not 0."""
     numbers: Mapping[str, tuple[int, ...]]
-    """Bits from 0, or values, by the flag's name."""
+    """Bits from 0, values, or bands from 1, by the flag's name."""
 
 
 FLAGS: Mapping[Preset, Flags] = {
     "landsat": Flags("QA_PIXEL", "bits", _flags(_BITS)),
     "sentinel2": Flags("SCL", "values", _flags(_CLASSES)),
 }
+
+LEVEL_1C_FLAGS = Flags("MSK_CLASSI_B00", "bands", {"clouds": (1,), "cirrus": (2,), "snow": (3,)})
+"""Of Sentinel-2 since baseline 04.00, at 60 m."""
+
+LEVEL_1C_VECTORS = "MSK_CLOUDS_B00"
+"""What stands for them in earlier baselines: a .gml."""
 
 
 def known_assets(preset: Preset) -> frozenset[str]:

@@ -48,10 +48,11 @@ ends in it already keeps its name."""
 class MaskFlags:
     """Which pixels of a scene have no data by another file of it: what clouds cover, say."""
 
-    by: Literal["bits", "values"]
-    """A pixel has no data where one of these bits is set, or where it has one of these values."""
+    by: Literal["bits", "values", "bands"]
+    """A pixel has no data where one of these bits is set, where it has one of these values, or where one of
+    these bands is not 0."""
     numbers: tuple[int, ...]
-    """Bits from 0, or values; ascending."""
+    """Bits from 0, values, or bands from 1; ascending."""
     file: str = ""
     """bands: glob with {scene}; manifest: a column; stac: an asset; empty: the product's own file."""
     flags: tuple[str, ...] = ()

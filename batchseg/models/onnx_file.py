@@ -15,6 +15,7 @@ from batchseg.errors import ModelError
 from batchseg.models import onnx_weights
 from batchseg.models.deploy import read_classes
 from batchseg.models.encryption import ENCRYPTED
+from batchseg.models.own_size import onnx_reading, own_shape
 from batchseg.models.package import ClassInfo, Declaration, Layout, Normalize, OutputKind, Signature
 from batchseg.models.training_mode import check_inference
 from batchseg.models.transforms import LARGEST_NUMBER, LARGEST_SIDE
@@ -83,7 +84,7 @@ def read_onnx(
                 digest.update(chunk)
     check_inference(model, path)
     output = _chosen_output(model.graph, path, output_name)
-    signature = _signature(model.graph, path, output)
+    signature = _signature(model, path, output)
     texts = {entry.key: entry.value for entry in model.metadata_props}
     chosen = None if output.name == model.graph.output[0].name else output.name
     return signature, read_metadata(texts, str(path)), digest.hexdigest(), chosen
@@ -159,7 +160,8 @@ def per_image(path: Path, shape: Sequence[int | None], others: Sequence[str]) ->
     )
 
 
-def _signature(graph: Any, path: Path, chosen: Any) -> Signature:
+def _signature(model: Any, path: Path, chosen: Any) -> Signature:
+    graph = model.graph
     weights = {tensor.name for tensor in graph.initializer}
     inputs = [value for value in graph.input if value.name not in weights]
     if len(inputs) != 1:
@@ -177,8 +179,11 @@ def _signature(graph: Any, path: Path, chosen: Any) -> Signature:
         others = [value.name for value in graph.output if value.name != chosen.name]
         raise ModelError(per_image(path, output, others))
     n, a, b, c = shape
+    whole = (n, a, b, c)
+    if guess_layout(whole) == "NCHW":
+        whole = own_shape(whole, onnx_reading(model, inputs[0].name), output or (), path)
     return Signature(
-        shape=(n, a, b, c),
+        shape=whole,
         dtype=TYPES.get(inputs[0].type.tensor_type.elem_type, "another type"),
         output=_output(graph, chosen, output),
         quantized=any(part in node.op_type for node in graph.node for part in QUANTIZERS),

@@ -9,7 +9,8 @@ from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
 from batchseg.errors import ModelError
-from batchseg.models.onnx_file import chosen_name, per_image
+from batchseg.models.onnx_file import chosen_name, guess_layout, per_image
+from batchseg.models.own_size import openvino_reading, own_shape
 from batchseg.models.package import OutputKind, Signature
 
 TYPES = {
@@ -77,8 +78,11 @@ def read_openvino(content: bytes, path: Path, output_name: str | None = None) ->
     if len(chosen.shape) < 3:
         raise ModelError(per_image(path, chosen.shape, [name for name in names if name != chosen.name]))
     n, a, b, c = shape
+    whole = (n, a, b, c)
+    if guess_layout(whole) == "NCHW":
+        whole = own_shape(whole, openvino_reading(root, inputs[0].get("id", "")), chosen.shape, path)
     signature = Signature(
-        shape=(n, a, b, c),
+        shape=whole,
         dtype=TYPES.get(data.get("element_type", ""), "another type"),
         output=_kind(chosen),
         quantized=any(layer.get("type") == "FakeQuantize" for layer in layers.values()),

@@ -21,12 +21,20 @@ class FlagMask:
             mask: what marks a pixel.
 
         Raises:
-            SourceError: the raster has several bands, or other values than whole numbers.
+            SourceError: the raster has other bands than flags are in, or other values than whole numbers.
             GridError: nothing says how it lies to the grid.
         """
         self._dataset, self._mask = dataset, mask
         self.uri = mask.uri
-        if dataset.count != 1:
+        self._bands = [1]
+        if mask.by == "bands":
+            self._bands = list(mask.numbers)
+            if dataset.count < max(self._bands):
+                msg = (
+                    f"{file_name(dataset)} has {dataset.count} bands; band {max(self._bands)} is to be a flag"
+                )
+                raise SourceError(msg)
+        elif dataset.count != 1:
             msg = f"{file_name(dataset)} has {dataset.count} bands; a mask has one"
             raise SourceError(msg)
         dtype = dataset.dtypes[0]
@@ -45,18 +53,22 @@ class FlagMask:
             What rasterio raises.
         """
         if self._warped is None:
-            return ~self._marks(self._dataset.read(1, window=window))
-        flags = np.zeros((1, int(window.height), int(window.width)), dtype=self._dataset.dtypes[0])
-        read_warped(self._warped, [1], window, flags)
+            return ~self._marks(self._dataset.read(self._bands, window=window))
+        shape = (len(self._bands), int(window.height), int(window.width))
+        flags = np.zeros(shape, dtype=self._dataset.dtypes[0])
+        read_warped(self._warped, self._bands, window, flags)
         reach = covered(self._dataset, self._warped.transform, window)
-        left = ~self._marks(flags[0])
+        left = ~self._marks(flags)
         return left if reach is None else left & reach
 
     def _marks(self, flags: NDArray[np.generic]) -> NDArray[np.bool_]:
+        """Of flags (bands, height, width): (height, width)."""
+        if self._mask.by == "bands":
+            return np.asarray((flags != 0).any(axis=0))
         if self._mask.by == "values":
-            return np.isin(flags, self._mask.numbers)
+            return np.isin(flags[0], self._mask.numbers)
         bits = sum(1 << bit for bit in self._mask.numbers)
-        return np.asarray((flags.astype(np.int64) & bits) != 0)
+        return np.asarray((flags[0].astype(np.int64) & bits) != 0)
 
     def close(self) -> None:
         if self._warped is not None:

@@ -51,7 +51,7 @@ def measured_threshold(
         The threshold, which float32 holds, and how it was found in words.
 
     Raises:
-        ConfigError: there are no such images, or none can be used.
+        ConfigError: there are no such images, none can be used, or they reach where the numbers end.
         ModelError: the network fails on them.
     """
     key, pattern = "values: threshold: of", values.good or ""
@@ -75,12 +75,25 @@ def measured_threshold(
         msg = f"{config.path}: {key}: of {len(rows)} images none can be used; the first: {wrong[0]}"
         raise ConfigError(msg)
     threshold = float(np.float32(np.percentile(np.array(numbers, np.float64), values.percentile or 0.0)))
+    if _is_ceiling(threshold, numbers):
+        msg = (
+            f"{config.path}: values: threshold: {numbers.count(threshold)} of {len(numbers)} good images "
+            f"reach exactly {threshold:.6g}, as numbers do that end there (anomalib's end at 1), and no "
+            f"image could be above; take a lower percentile than {values.percentile:g}, other good images, "
+            f"or a number"
+        )
+        raise ConfigError(msg)
     left_out = f"; {len(wrong)} could not be used, the first: {wrong[0]}" if wrong else ""
     words = (
         f"threshold {threshold:.6g}: percentile {values.percentile:g} of the highest numbers of "
         f"{len(numbers)} good images, {min(numbers):.6g} to {max(numbers):.6g}{left_out}"
     )
     return threshold, words
+
+
+def _is_ceiling(threshold: float, numbers: Sequence[float]) -> bool:
+    """Whether good images reach as high as the network's numbers can: two do not by chance reach the same."""
+    return threshold == max(numbers) and (threshold == 1 or numbers.count(threshold) > 1)
 
 
 def _highest(

@@ -2,7 +2,9 @@ import shutil
 from pathlib import Path
 
 import fsspec
+import numpy as np
 import pytest
+from conftest import SHARED
 from factories import find_sources, make_config
 from product_trees import L1C, L2A, OLI, TM, landsat, packed, sentinel2
 
@@ -356,11 +358,57 @@ def test_a_mask_is_the_products_own_file_and_a_part_of_its_version(tmp_path):
     assert masked("landsat", tmp_path / "l", "red")[OLI].problem == f"the file {OLI}_QA_PIXEL.TIF is empty"
 
 
-def test_of_scene_classes_the_finest_count_and_level_1c_has_none(tmp_path):
+def test_of_scene_classes_the_finest_count(tmp_path):
     sentinel2(tmp_path / f"{L2A}.SAFE", BANDS | {"SCL_20m": None, "SCL_60m": None})
-    sentinel2(tmp_path / f"{L1C}.SAFE", {"B04": None})
     found = masked("sentinel2", tmp_path, "red", flags=("clouds", "cirrus"))
     assert found[L2A].problem == ""
     assert found[L2A].mask is not None and found[L2A].mask.uri.endswith("_SCL_20m.jp2")
     assert (found[L2A].mask.by, found[L2A].mask.numbers) == ("values", (8, 9, 10))
-    assert found[L1C].problem.startswith("has no SCL, which Level 2A alone holds")
+
+
+CLASSIFIED = {"B04": None, "MSK_CLASSI_B00": np.zeros((3, 4, 4), np.uint8)}
+
+
+def test_level_1c_marks_by_the_bands_of_a_file_of_its_own(tmp_path):
+    sentinel2(tmp_path / f"{L1C}.SAFE", CLASSIFIED)
+    for flags, bands in ((("clouds",), (1,)), (("snow", "cirrus"), (2, 3))):
+        source = masked("sentinel2", tmp_path, "red", flags=flags)[L1C]
+        assert source.problem == "" and current_tag(source) == source.tag
+        assert source.mask is not None and source.mask.uri.endswith("/QI_DATA/MSK_CLASSI_B00.jp2")
+        assert (source.mask.by, source.mask.numbers) == ("bands", bands)
+    assert products("sentinel2", tmp_path, "red")[L1C].mask is None
+
+
+def test_level_2a_goes_by_its_scene_classes_though_it_holds_that_file_too(tmp_path):
+    sentinel2(tmp_path / f"{L2A}.SAFE", BANDS | {"SCL_20m": None} | CLASSIFIED)
+    mask = masked("sentinel2", tmp_path, "red")[L2A].mask
+    assert mask is not None and mask.uri.endswith("_SCL_20m.jp2")
+
+
+def test_level_1c_without_such_a_file_is_refused_with_what_to_do(tmp_path):
+    sentinel2(tmp_path / f"{L1C}.SAFE", {"B04": None})
+    said = masked("sentinel2", tmp_path, "red")[L1C].problem
+    assert said == f"its file for the mask is missing: there is no MSK_CLASSI_B00 in {tmp_path}/{L1C}.SAFE"
+    (quality,) = tmp_path.rglob("QI_DATA")
+    (quality / "MSK_CLOUDS_B00.gml").write_text("<eop:Mask/>")
+    said = masked("sentinel2", tmp_path, "red")[L1C].problem
+    assert said.startswith("marks clouds by outlines (MSK_CLOUDS_B00.gml), as Level 1C did before baseline")
+    said = masked("sentinel2", tmp_path, "red", flags=("clouds", "shadows"))[L1C].problem
+    assert said.startswith(
+        "is of Level 1C, which marks clouds, cirrus, snow alone, and `mask` asks for shadows"
+    )
+    assert products("sentinel2", tmp_path, "red")[L1C].problem == ""
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="no metadata: set BATCHSEG_DATA")
+def test_real_products_of_level_1c_before_the_rasters_say_so(tmp_path):
+    """By the metadata of two, of baselines 02.09 and 03.01."""
+    for metadata in (SHARED / "sentinel2-metadata").glob("*MSIL1C*/MTD_MSIL1C.xml"):
+        root = tmp_path / metadata.parent.name
+        sentinel2(root, {"B04": None})
+        (root / "MTD_MSIL1C.xml").write_bytes(metadata.read_bytes())
+        (quality,) = root.rglob("QI_DATA")
+        (quality / "MSK_CLOUDS_B00.gml").write_text("<eop:Mask/>")
+    found = masked("sentinel2", tmp_path, "red")
+    assert len(found) == 2
+    assert all(source.problem.startswith("marks clouds by outlines") for source in found.values())

@@ -108,6 +108,18 @@ def test_a_threshold_is_kept_when_the_good_images_are_gone(tmp_path: Path, job: 
         run(job(), "output=other")
 
 
+def test_good_images_that_reach_where_the_numbers_end_are_refused(tmp_path: Path, job: Job) -> None:
+    """Nothing is above that: all photographs would pass. The remedies work."""
+    for seed in (200, 201):
+        save(tmp_path / "good" / f"{seed}.png", tile(seed, scratch=True, shape_hw=SHAPE_HW))
+    with pytest.raises(ConfigError, match=r"2 of 6 good images reach exactly 1, .* no image could be above"):
+        run(job())
+    assert run(job(values={"threshold": {"percentile": 50, "of": "good"}})).tally.done == 10
+    assert verdicts(tmp_path / "out") == right()
+    run(job(values={"threshold": 0.9}, output="number"))
+    assert verdicts(tmp_path / "number") == right()
+
+
 @pytest.mark.slow
 def test_good_images_that_cannot_be_read_are_told(tmp_path: Path, job: Job) -> None:
     (tmp_path / "good" / "broken.png").write_bytes(b"no image")

@@ -148,12 +148,45 @@ def made_product(root: Path, **more) -> np.ndarray:
 @pytest.mark.parametrize("name", [f"{L2A}.SAFE", L2A])
 def test_sentinel_2s_scene_classes_are_no_data_by_name(tmp_path: Path, night, name: str) -> None:
     whole = made_product(tmp_path / "in" / name, metadata="MTD_MSIL2a.xml")
-    sentinel2(tmp_path / "in" / f"{L1C}.SAFE", dict.fromkeys(("B02", "B03", "B04", "B08"), whole[0]))
     given = {"sentinel2": "in", "assets": S2_ASSETS, "resampling": "bilinear", "mask": ["clouds", "shadows"]}
-    night(given, "out", code=3)
+    night(given, "out")
     marked = np.kron(np.isin(classes(40, 50), (3, 8, 9)), np.ones((2, 2), bool))
     np.testing.assert_array_equal(read_mask(tmp_path / "out", L2A), spectral_mask(whole, 10_000, ~marked))
-    assert errors_of(tmp_path / "out")[L1C].startswith("has no SCL, which Level 2A alone holds")
+
+
+@pytest.mark.parametrize("ending", ["", ".zip"])
+@pytest.mark.parametrize(("flags", "bands"), [(["clouds"], [0]), (["cirrus", "snow"], [1, 2])])
+def test_level_1cs_clouds_are_no_data_beside_level_2as(
+    tmp_path: Path, night, flags: list[str], bands: list[int], ending: str
+) -> None:
+    """Both levels in one input: each by its own file. A pixel of the mask is 6 x 6 of the bands."""
+    whole = made_product(tmp_path / "in" / f"{L2A}.SAFE")
+    flagged = (np.random.default_rng(4).random((3, 14, 17)) < 0.3).astype(np.uint8)
+    files = dict(zip(("B04", "B03", "B02", "B08"), (whole + 1000).astype(np.uint16), strict=True))
+    folder = "made" if ending else "in"
+    sentinel2(tmp_path / folder / f"{L1C}.SAFE", files | {"MSK_CLASSI_B00": flagged})
+    if ending:
+        packed(tmp_path / folder / f"{L1C}.SAFE", tmp_path / "in" / f"{L1C}.zip", top=f"{L1C}.SAFE")
+    given = {"sentinel2": "in", "assets": S2_ASSETS, "resampling": "bilinear", "mask": flags}
+    night(given, "out")
+    marked = np.kron(flagged[bands].any(axis=0), np.ones((6, 6), bool))[:80, :100]
+    assert 0.1 < marked.mean() < 0.9
+    np.testing.assert_array_equal(read_mask(tmp_path / "out", L1C), spectral_mask(whole, 10_000, ~marked))
+    numbers = (8, 9) if "clouds" in flags else (10, 11)
+    marked = np.kron(np.isin(classes(40, 50), numbers), np.ones((2, 2), bool))
+    np.testing.assert_array_equal(read_mask(tmp_path / "out", L2A), spectral_mask(whole, 10_000, ~marked))
+
+
+def test_shadows_of_level_1c_are_known_to_nobody(tmp_path: Path, night) -> None:
+    whole = made_product(tmp_path / "in" / f"{L2A}.SAFE")
+    files = dict.fromkeys(("B02", "B03", "B04", "B08"), whole[0])
+    sentinel2(tmp_path / "in" / f"{L1C}.SAFE", files | {"MSK_CLASSI_B00": np.zeros((3, 14, 17), np.uint8)})
+    given = {"sentinel2": "in", "assets": S2_ASSETS, "resampling": "bilinear", "mask": ["clouds", "shadows"]}
+    night(given, "out", code=3)
+    assert errors_of(tmp_path / "out")[L1C].startswith(
+        "is of Level 1C, which marks clouds, cirrus, snow alone"
+    )
+    assert (tmp_path / "out" / "masks" / f"{L2A}.tif").exists()
 
 
 @pytest.mark.slow

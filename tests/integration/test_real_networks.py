@@ -1,4 +1,4 @@
-"""Networks that somebody else trained for satellites, beside the runtime that their owners use."""
+"""Networks that somebody else trained or exported, beside the runtime that their owners use."""
 
 import os
 import subprocess
@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 from conftest import REPOSITORY, SHARED, read_mask, write_raster
 from numpy.typing import NDArray
-from PIL import Image
+from photo_runs import items
+from PIL import Image, ImageDraw, ImageFont
 from runs import run
 
 import batchseg
+from batchseg.errors import ModelError
 from batchseg.job.file import load_job
 
 pytestmark = pytest.mark.slow
@@ -207,3 +209,177 @@ def test_hed_finds_the_edges_that_its_weights_give_in_torch(tmp_path: Path, monk
     expected = np.load(tmp_path / "answer.npy") > 0.5
     assert 0.001 < expected.mean() < 0.9
     assert np.mean((np.asarray(Image.open(path)) == 1) != expected) < 1e-3
+
+
+def text_scores(folder: Path, x: NDArray[np.float32]) -> NDArray[np.float32]:
+    """PP-OCR's answer (H, W) to an image (3, H, W), by Paddle alone."""
+    from paddle import inference
+
+    config = inference.Config(str(folder / "inference.pdmodel"), str(folder / "inference.pdiparams"))
+    config.disable_gpu()
+    config.disable_glog_info()
+    predictor = inference.create_predictor(config)
+    handle = predictor.get_input_handle(predictor.get_input_names()[0])
+    handle.copy_from_cpu(x[None])
+    predictor.run()
+    scores: NDArray[np.float32] = predictor.get_output_handle(predictor.get_output_names()[0]).copy_to_cpu()
+    return scores[0, 0]
+
+
+@pytest.mark.skipif(not (NETWORKS / "ppocr-det").is_dir(), reason="see jobs/networks.py")
+def test_ppocr_finds_the_text_that_it_finds_in_paddle(tmp_path: Path, monkeypatch) -> None:
+    noise = np.random.default_rng(5).integers(215, 230, (320, 320, 3), dtype=np.uint8)
+    picture = Image.fromarray(noise)
+    draw = ImageDraw.Draw(picture)
+    for number, words in enumerate(("LOT 20261201", "batch 7 of 12", "inspected")):
+        draw.text((40, 30 + 60 * number), words, fill=(20, 30, 90), font=ImageFont.load_default(32))
+    (tmp_path / "in").mkdir()
+    picture.save(tmp_path / "in" / "a.png")
+    job = job_of("text.yaml", tmp_path, monkeypatch, NETWORKS)
+    mean, std = load_job(job).normalize.mean, load_job(job).normalize.std
+    bgr = np.asarray(picture)[..., ::-1].astype(np.float32) / 255
+    x = ((bgr - np.array(mean, np.float32)) / np.array(std, np.float32)).transpose(2, 0, 1)
+    run(
+        job,
+        f"inputs={tmp_path}/in/*.png",
+        "tile_size=320",
+        "halo=0",
+        "engine=paddle",
+        "precision=fp32",
+        f"output={tmp_path}/text",
+    )
+    (path,) = (tmp_path / "text" / "masks").rglob("a*.png")
+    found = np.asarray(Image.open(path)) == 1
+    expected = text_scores(NETWORKS / "ppocr-det", np.ascontiguousarray(x)) > 0.3
+    assert np.mean(found != expected) < 1e-4
+    for number in range(3):
+        assert found[30 + 60 * number : 75 + 60 * number, 40:200].any()
+    assert not found[220:].any()
+
+
+TILES = SHARED / "magnetic-tile-good"
+SIDE = 256
+NEEDS_ANOMALIB = pytest.mark.skipif(
+    not (NETWORKS / "padim").is_dir() or not TILES.is_dir(), reason="see jobs/networks.py"
+)
+
+
+def tiles(*, first: int, count: int) -> NDArray[np.uint8]:
+    """Good magnetic tiles that the networks were not fitted to, (N, SIDE, SIDE) of one grey band."""
+    paths = sorted(TILES.glob("*.jpg"))[first : first + count]
+    pictures = [Image.open(path).convert("L").resize((SIDE, SIDE)) for path in paths]
+    return np.stack([np.asarray(picture) for picture in pictures])
+
+
+def scratched(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    found = image.copy()
+    found[96:120, 40:200] = np.where(np.arange(160) % 8 < 4, 255, 0)
+    return found
+
+
+def owners_answers(folder: Path, images: NDArray[np.uint8]) -> dict[str, NDArray]:
+    """`anomaly_map` and `pred_mask`, (N, SIDE, SIDE), by ONNX Runtime or OpenVINO alone; one image at a time,
+    as often as a fixed batch wants it."""
+    if folder.name.startswith("onnx"):
+        network = session(folder / "model.onnx")
+        batch = network.get_inputs()[0].shape[0]
+        names = ["anomaly_map", "pred_mask"]
+
+        def answer(x):
+            return network.run(names, {"input": x})
+    else:
+        openvino = pytest.importorskip("openvino")
+        model = openvino.Core().read_model(str(folder / "model.xml"))
+        compiled = openvino.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        batch = model.inputs[0].partial_shape[0]
+        batch = batch.get_length() if batch.is_static else None
+
+        def answer(x):
+            found = compiled(x)
+            return [found["anomaly_map"], found["pred_mask"]]
+
+    maps, masks = [], []
+    for image in images:
+        x = np.repeat(image[None, None], 3, axis=1).astype(np.float32) / 255
+        one, mask = answer(np.repeat(x, batch if isinstance(batch, int) else 1, axis=0))
+        maps.append(one[0].reshape(SIDE, SIDE))
+        masks.append(mask[0].reshape(SIDE, SIDE))
+    return {"anomaly_map": np.stack(maps), "pred_mask": np.stack(masks)}
+
+
+def anomaly_job(folder: Path, network: str, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, list[str]]:
+    """configs/anomaly.yaml, and what it needs to run one network."""
+    monkeypatch.setenv("GOOD", str(folder / "good"))
+    job = job_of("anomaly.yaml", folder, monkeypatch, NETWORKS)
+    return job, [f"model={NETWORKS / network}", "gate.budget=0", f"output={folder}/anomaly"]
+
+
+def save_grey(folder: Path, images: NDArray[np.uint8]) -> None:
+    folder.mkdir(parents=True)
+    for number, image in enumerate(images):
+        Image.fromarray(image).save(folder / f"{number}.png")
+
+
+@NEEDS_ANOMALIB
+@pytest.mark.parametrize("way", ["onnx", "onnx-fixed", "openvino", "openvino-fp16"])
+@pytest.mark.parametrize("kind", ["padim", "patchcore"])
+def test_anomalibs_exports_answer_photographs_as_in_their_runtime(
+    tmp_path: Path, monkeypatch, kind: str, way: str
+) -> None:
+    """Maps as they are, and the verdicts that follow from them by what half of the good tiles reach."""
+    good = tiles(first=200, count=6)
+    seen = tiles(first=300, count=4)
+    seen[1], seen[3] = scratched(seen[1]), scratched(seen[3])
+    save_grey(tmp_path / "good", good)
+    save_grey(tmp_path / "in", seen)
+    job, keys = anomaly_job(tmp_path, f"{kind}/{way}", monkeypatch)
+    assert run(job, *keys, "values.threshold.percentile=50").tally.done == 4
+    expected = owners_answers(NETWORKS / kind / way, seen)["anomaly_map"]
+    reached = owners_answers(NETWORKS / kind / way, good)["anomaly_map"]
+    limit = np.percentile(reached.max(axis=(1, 2)), 50)
+    rows = items(tmp_path / "anomaly")
+    for number, answer in enumerate(expected):
+        row = rows[f"{number}.png"]
+        found = read_mask(tmp_path / "anomaly", f"{number}.png", "values")
+        np.testing.assert_allclose(found, answer, atol=1e-4)
+        assert row["value_max"] == pytest.approx(answer.max(), abs=1e-4)
+        mask = np.asarray(Image.open(tmp_path / "anomaly" / row["mask"]))
+        sure = np.abs(answer - limit) > 1e-4
+        assert np.array_equal((mask == 1)[sure], (answer > limit)[sure])
+    assert (expected.max(axis=(1, 2)) > limit).any()
+    assert {name: row["verdict"] for name, row in rows.items()} == {
+        f"{number}.png": "FAIL" if (answer > limit).sum() >= 20 else "PASS"
+        for number, answer in enumerate(expected)
+    }
+
+
+@NEEDS_ANOMALIB
+@pytest.mark.parametrize("network", ["padim/onnx", "padim/openvino-fp16", "patchcore/onnx"])
+def test_anomalibs_exports_answer_each_tile_of_a_scene(tmp_path: Path, monkeypatch, network: str) -> None:
+    """With anomalib's own threshold the mask is its `pred_mask`."""
+    four = tiles(first=310, count=4)
+    four[2] = scratched(four[2])
+    scene = np.block([[four[0], four[1]], [four[2], four[3]]])
+    write_raster(tmp_path / "in" / "a.tif", np.repeat(scene[None], 3, axis=0))
+    job, keys = anomaly_job(tmp_path, network, monkeypatch)
+    plain = tmp_path / "job.yaml"
+    kept = [line for line in job.read_text().splitlines() if not line.startswith(("fit", "rules", "inputs"))]
+    plain.write_text("\n".join([*kept, f"inputs: {tmp_path}/in/*.tif", "halo: 0"]))
+    assert run(plain, *keys, "values={threshold: 0.5}").tally.done == 1
+    expected = owners_answers(NETWORKS / network, four)
+    found = read_mask(tmp_path / "anomaly", "a.tif", "values")
+    mask = read_mask(tmp_path / "anomaly", "a.tif")
+    for number in range(4):
+        rows, cols = (slice(start * SIDE, (start + 1) * SIDE) for start in divmod(number, 2))
+        np.testing.assert_allclose(found[rows, cols], expected["anomaly_map"][number], atol=1e-4)
+        assert np.mean((mask[rows, cols] == 1) != expected["pred_mask"][number]) < 1e-3
+
+
+@NEEDS_ANOMALIB
+@pytest.mark.parametrize("way", ["onnx", "onnx-fixed", "openvino"])
+def test_exports_that_look_at_the_middle_alone_are_refused(tmp_path: Path, monkeypatch, way: str) -> None:
+    save_grey(tmp_path / "in", tiles(first=300, count=1))
+    save_grey(tmp_path / "good", tiles(first=200, count=1))
+    job, keys = anomaly_job(tmp_path, f"cropped/{way}", monkeypatch)
+    with pytest.raises(ModelError, match="cuts 224 x 224 pixels out of each image"):
+        run(job, *keys)

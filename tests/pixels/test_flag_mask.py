@@ -9,6 +9,7 @@ from rasterio.transform import Affine
 from rasterio.windows import Window
 from stacks import read
 
+from batchseg.errors import SourceError
 from batchseg.inputs.scene_rows import current_tag
 from batchseg.inputs.source import Refusal, Scene, SourceMask
 from batchseg.job.settings import MaskFlags, SceneSet
@@ -47,6 +48,27 @@ def test_bits_are_numpys_bit_test(tmp_path_factory, bits, seed):
             marked |= (flags >> bit) % 2 == 1
         np.testing.assert_array_equal(mask.unmarked(WHOLE), ~marked)
         np.testing.assert_array_equal(mask.unmarked(Window(7, 5, 30, 20)), ~marked[5:25, 7:37])
+
+
+@given(bands=st.sets(st.integers(1, 3), min_size=1), seed=st.integers(0, 9))
+def test_bands_are_flags_of_their_own(tmp_path_factory, bands, seed):
+    flags = np.random.default_rng(seed).integers(0, 2, (3, 20, 30), dtype=np.uint8)
+    folder = tmp_path_factory.mktemp("f")
+    fine = write_raster(folder / "red.tif", np.zeros((1, 40, 60), np.uint8))
+    path = write_raster(folder / "classes.tif", flags, transform=HALF)
+    with rasterio.open(path) as one, rasterio.open(path) as same, rasterio.open(fine) as other:
+        asked = SourceMask(uri=str(path), by="bands", numbers=tuple(sorted(bands)))
+        marked = flags[[band - 1 for band in bands]].any(axis=0)
+        window = Window(0, 0, 30, 20)
+        np.testing.assert_array_equal(FlagMask(one, same, asked).unmarked(window), ~marked)
+        wide = np.kron(marked, np.ones((2, 2), bool))
+        np.testing.assert_array_equal(FlagMask(one, other, asked).unmarked(WHOLE), ~wide)
+
+
+def test_a_band_that_is_not_there_is_refused(tmp_path):
+    path = write_raster(tmp_path / "qa.tif", np.zeros((2, 40, 60), np.uint8))
+    with rasterio.open(path) as one, pytest.raises(SourceError, match=r"has 2 bands; band 3 is to be a flag"):
+        FlagMask(one, one, SourceMask(uri=str(path), by="bands", numbers=(3,)))
 
 
 def test_marked_pixels_have_no_data_like_nodata(tmp_path, bands):
