@@ -22,6 +22,7 @@ from batchseg.output.layout import Layer
 from batchseg.output.record import SceneRecord, ShardRecord
 from batchseg.output.seams import ShardStrips, seam_pieces
 from batchseg.output.strip_file import read_strips
+from batchseg.predict.blend import Axis, Strip
 from batchseg.predict.stitch import ShardMask
 from batchseg.system import fetch, listing, rooted, storage
 from batchseg.system.location import Location
@@ -45,7 +46,7 @@ def held_pieces(
                     file = stack.enter_context(as_geotiff(pixels, compress=None))
                     pieces[layer].append(Piece(path=file.name, window=mask.shard.core))
         if recipe.rim and len(masks) > 1:
-            strips = [ShardStrips(core=m.shard.core, read=partial(tuple, m.strips)) for m in predicted]
+            strips = [ShardStrips(core=m.shard.core, read=partial(_of_side, m.strips)) for m in predicted]
             pieces = _with_seams(pieces, seam_pieces(scene, recipe, strips, scratch))
         yield pieces
 
@@ -109,6 +110,10 @@ def _stored_strips(output: str, shards: Predicted, scratch: Path) -> list[ShardS
         ShardStrips(core=window, read=partial(read_strips, path, file))
         for path, (file, window) in zip(paths, files.items(), strict=True)
     ]
+
+
+def _of_side(strips: Sequence[Strip], axis: Axis, is_before: bool) -> list[Strip]:
+    return [strip for strip in strips if (strip.axis, strip.is_before) == (axis, is_before)]
 
 
 def _pieces(

@@ -25,7 +25,8 @@ class ShardStrips:
     """A shard's part in its borders, read when it is asked for."""
 
     core: Window
-    read: Callable[[], Sequence[Strip]]
+    read: Callable[[Axis, bool], Sequence[Strip]]
+    """Those of an axis, of the side where the shard lies before the border, or of the other."""
 
 
 def seam_pieces(
@@ -49,7 +50,7 @@ def seam_pieces(
     for axis in axes:
         for border, beside in sorted(_by_border(shards, axis).items()):
             for window in _windows(scene, recipe, axis, border):
-                found = decide(_closed(recipe, beside, axis, window), FULL**2, recipe)
+                found = decide(_closed(recipe, beside, axis, border, window), FULL**2, recipe)
                 made: dict[Layer, NDArray[Any] | None] = {
                     "mask": found.classes,
                     "confidence": found.confidence,
@@ -88,14 +89,16 @@ def _windows(scene: Scene, recipe: Recipe, axis: Axis, border: int) -> Iterator[
             yield Window(row_off=start, col_off=first, height=long, width=last - first)
 
 
-def _closed(recipe: Recipe, beside: Sequence[ShardStrips], axis: Axis, window: Window) -> NDArray[Any]:
+def _closed(
+    recipe: Recipe, beside: Sequence[ShardStrips], axis: Axis, border: int, window: Window
+) -> NDArray[Any]:
     """Sums of a part of a zone, by the shards beside its border."""
     strips = (
         strip
         for shard in beside
         if _reaches(shard.core, window, axis, recipe.rim)
-        for strip in shard.read()
-        if strip.axis == axis and _is_of(strip, window) and strip.window.meets(window)
+        for strip in shard.read(axis, _is_before(shard.core, axis, border))
+        if strip.window.meets(window)
     )
     return close(strips, window, _planes(recipe), blend=recipe.blend, overlap=2 * recipe.rim)
 
@@ -107,11 +110,9 @@ def _reaches(core: Window, window: Window, axis: Axis, rim: int) -> bool:
     return core.row_off - rim < window.row_stop and window.row_off < core.row_stop + rim
 
 
-def _is_of(strip: Strip, window: Window) -> bool:
-    """Whether a strip is of the border whose zone this is a part of."""
-    if strip.axis == "rows":
-        return strip.window.row_off == window.row_off
-    return strip.window.col_off == window.col_off
+def _is_before(core: Window, axis: Axis, border: int) -> bool:
+    """Whether a shard beside a border lies above it, or left of it."""
+    return (core.row_stop if axis == "rows" else core.col_stop) == border
 
 
 def _planes(recipe: Recipe) -> int:

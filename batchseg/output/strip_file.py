@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from batchseg.errors import OutputError
 from batchseg.pixels.grid import Window
-from batchseg.predict.blend import Strip
+from batchseg.predict.blend import Axis, Strip
 from batchseg.system.location import Location
 
 _COLUMNS: dict[str, pa.DataType] = {
@@ -26,6 +26,10 @@ _COLUMNS: dict[str, pa.DataType] = {
     "sums": pa.large_binary(),
 }
 SCHEMA = pa.schema(_COLUMNS)
+
+SIDES = b"sides"
+"""Key of the schema's metadata: of which side of the shard each record batch is. A border's zone is closed by
+one side of each shard along it, so no strip is unpacked twice."""
 
 
 def strips_as_bytes(strips: Sequence[Strip]) -> bytes:
@@ -43,25 +47,47 @@ def strips_as_bytes(strips: Sequence[Strip]) -> bytes:
         }
         for strip in strips
     ]
+    sides = list(dict.fromkeys((strip.axis, strip.is_before) for strip in strips))
+    schema = SCHEMA.with_metadata({SIDES: " ".join(_side(*side) for side in sides)})
     sink = pa.BufferOutputStream()
     options = pa.ipc.IpcWriteOptions(compression=pa.Codec("zstd", compression_level=1))
-    with pa.ipc.new_file(sink, SCHEMA, options=options) as writer:
-        writer.write_table(pa.Table.from_pylist(rows, schema=SCHEMA))
+    with pa.ipc.new_file(sink, schema, options=options) as writer:
+        for side in sides:
+            of_side = [row for row in rows if (row["axis"], row["is_before"]) == side]
+            writer.write_batch(pa.RecordBatch.from_pylist(of_side, schema=schema))
     return bytes(sink.getvalue())
 
 
-def read_strips(path: str, name: Location | str) -> list[Strip]:
-    """The strips of a local file; `name` is what messages call it. Raises OutputError where it is none."""
+def read_strips(path: str, name: Location | str, axis: Axis, is_before: bool) -> list[Strip]:
+    """The strips of one side of a shard.
+
+    Args:
+        path: of a local file.
+        name: what messages call it.
+        axis: of the strips.
+        is_before: whether the shard lies before the border.
+
+    Raises:
+        OutputError: it is no file of strips.
+    """
     try:
         with pa.memory_map(path) as source:
-            rows = pa.ipc.open_file(source).read_all()
-            if rows.schema != SCHEMA:
+            file = pa.ipc.open_file(source)
+            if file.schema != SCHEMA:
                 msg = f"{name} is no file of strips"
                 raise OutputError(msg)
+            sides = (file.schema.metadata or {})[SIDES].decode().split()
+            if _side(axis, is_before) not in sides:
+                return []
+            rows = file.get_batch(sides.index(_side(axis, is_before)))
             return [_strip(row) for row in rows.to_pylist()]
-    except (pa.ArrowException, ValueError, TypeError) as e:
+    except (pa.ArrowException, ValueError, TypeError, KeyError, IndexError) as e:
         msg = f"{name} is damaged: {e}; remove it, and the next run predicts its shard again"
         raise OutputError(msg) from e
+
+
+def _side(axis: str, is_before: bool) -> str:
+    return f"{axis}-{'before' if is_before else 'after'}"
 
 
 def _strip(row: dict[str, object]) -> Strip:

@@ -1,5 +1,7 @@
 """Zones between shards in parts, and what is asked of the shards for them."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import rasterio
@@ -32,11 +34,11 @@ def laid(masks, recipe, folder) -> np.ndarray:
     folder.mkdir()
     scene, reads = make_scene(HEIGHT, WIDTH), []
 
-    def read(mask: ShardMask):
+    def read(mask: ShardMask, axis, is_before):
         reads.append(mask.shard.core)
-        return mask.strips
+        return [strip for strip in mask.strips if (strip.axis, strip.is_before) == (axis, is_before)]
 
-    shards = [ShardStrips(core=m.shard.core, read=lambda m=m: read(m)) for m in masks]
+    shards = [ShardStrips(core=m.shard.core, read=partial(read, m)) for m in masks]
     whole = np.full((HEIGHT, WIDTH), 255, np.uint8)
     for mask in masks:
         core = mask.shard.core

@@ -1,3 +1,5 @@
+from itertools import product
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -15,15 +17,17 @@ def strip(seed: int, axis: str = "rows") -> Strip:
 
 
 def test_strips_are_read_as_they_were_written(tmp_path):
-    strips = [strip(1), strip(2, "cols"), strip(3)]
+    strips = [strip(1), strip(2, "cols"), strip(3), strip(4)]
     (tmp_path / "a.arrow").write_bytes(strips_as_bytes(strips))
-    read = read_strips(str(tmp_path / "a.arrow"), "a.arrow")
-    assert [(s.axis, s.is_before, s.window) for s in read] == [
-        (s.axis, s.is_before, s.window) for s in strips
-    ]
-    for one, other in zip(read, strips, strict=True):
-        assert one.sums.dtype == np.uint16
-        assert np.array_equal(one.sums, other.sums)
+    for side in product(("rows", "cols"), (True, False)):
+        read = read_strips(str(tmp_path / "a.arrow"), "a.arrow", *side)
+        written = [strip for strip in strips if (strip.axis, strip.is_before) == side]
+        assert [(s.axis, s.is_before, s.window) for s in read] == [
+            (s.axis, s.is_before, s.window) for s in written
+        ]
+        for one, other in zip(read, written, strict=True):
+            assert one.sums.dtype == np.uint16
+            assert np.array_equal(one.sums, other.sums)
 
 
 def test_probabilities_near_0_and_1_take_little_room():
@@ -58,4 +62,4 @@ def test_what_is_no_file_of_strips_is_told_by_its_name(tmp_path, damage):
         data = bytes(sink.getvalue())
     path.write_bytes(data)
     with pytest.raises(OutputError, match=r"shard-7\.arrow"):
-        read_strips(str(path), "shard-7.arrow")
+        read_strips(str(path), "shard-7.arrow", "rows", True)
