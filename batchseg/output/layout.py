@@ -8,7 +8,7 @@
     annotations/crs=<code>/scene-<digest>.parquet   regions of one scene
     annotations/crs=<code>/part-<digest>.parquet    regions of many sources; crs=none of photographs
     items/items.parquet                             one row per source
-    items/seams.parquet                             one row per place that was predicted twice, and class
+    seams/seams.parquet                             one row per place that was predicted twice, and class
 
     _batchseg/output.json                           how the output is made
     _batchseg/ledger/segment-00000042.parquet       commits; snapshot-... what they add up to
@@ -51,7 +51,7 @@ RESULTS = (*RASTERS, ANNOTATIONS)
 """Folders of the files that the ledger records."""
 
 ITEMS_TABLE = "items/items.parquet"
-SEAMS_TABLE = "items/seams.parquet"
+SEAMS_TABLE = "seams/seams.parquet"
 
 _FOLDERS: dict[Layer, str] = {
     "mask": MASKS,
@@ -141,8 +141,8 @@ def folders(output: str) -> list[Location]:
         networks_folder(output),
     ]
     results = [result_folder(output, name) for name in RESULTS]
-    tables = Location.of(output).below(ITEMS_TABLE.partition("/")[0])
-    return [own_folder(output), *own, scratch_folder(output), *results, tables]
+    tables = [Location.of(output).below(path.partition("/")[0]) for path in (ITEMS_TABLE, SEAMS_TABLE)]
+    return [own_folder(output), *own, scratch_folder(output), *results, *tables]
 
 
 def items_file(output: str) -> Location:

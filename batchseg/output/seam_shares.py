@@ -1,4 +1,4 @@
-"""What moved tiles showed, summed over rows of the ledger, and the same as a map: `items/seams.parquet`."""
+"""What moved tiles showed, summed over rows of the ledger, and the same as a map: `seams/seams.parquet`."""
 
 import io
 import json

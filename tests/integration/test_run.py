@@ -341,6 +341,7 @@ def test_nothing_is_left_behind_but_what_is_documented(tmp_path: Path, write_job
         "_batchseg/output.json",
         "annotations/crs=EPSG-32633/scene-468309d3c1214716.parquet",
         "items/items.parquet",
+        "seams/seams.parquet",
         "masks/scene.tif",
         "masks/scene.tif.aux.xml",
     }
