@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from batchseg.inputs.source import Scene
 from batchseg.output import layout, publish
+from batchseg.output.columns import open_parquet
 from batchseg.output.record import ShardRecord
 from batchseg.predict.moved import SeamSample
 from batchseg.regions.geodesy import lon_lat
@@ -190,6 +191,31 @@ def write_seams(output: str, table: pa.Table, class_names: Sequence[str]) -> Non
     made["class_name"] = [_name(number, class_names) for number in ids]
     made["share"] = pc.divide(rows.column("changed").cast(pa.float64()), rows.column("pixels"))
     made["geometry"] = pa.array(shapely.to_wkb(points), pa.binary())
+    publish.publish(file, _as_parquet(pa.table([made[name] for name in SCHEMA.names], schema=SCHEMA)))
+
+
+def keep_seams(output: str, table: pa.Table) -> None:
+    """Leave on the map what is of sources that the ledger still knows as done.
+
+    Raises:
+        OutputError: it cannot be read or written.
+    """
+    file = layout.seams_file(output)
+    with publish.output_errors("read", file):
+        try:
+            rows = open_parquet(file).read()
+        except FileNotFoundError:
+            return
+    done: Any = pc.equal(table.column("status").cast(pa.string()), pa.scalar("done"))
+    known = table.column("source_id").filter(done)
+    kept = rows.filter(pc.is_in(rows.column("source_id"), value_set=known))
+    if not len(kept):
+        publish.remove_files([file])
+    elif len(kept) < len(rows):
+        publish.publish(file, _as_parquet(kept))
+
+
+def _as_parquet(rows: pa.Table) -> bytes:
     sink = io.BytesIO()
-    pq.write_table(pa.table([made[name] for name in SCHEMA.names], schema=SCHEMA), sink, compression="zstd")
-    publish.publish(file, sink.getvalue())
+    pq.write_table(rows, sink, compression="zstd")
+    return sink.getvalue()

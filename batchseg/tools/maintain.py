@@ -17,6 +17,7 @@ from batchseg.output.ledger import Ledger
 from batchseg.output.lock import Lock, hold
 from batchseg.output.record import filled, sources_of
 from batchseg.output.region_parts import tidy
+from batchseg.output.seam_shares import keep_seams
 from batchseg.output.state import OutputState, require_results, save_state
 from batchseg.system.temp_folders import run_folder
 
@@ -132,4 +133,5 @@ def _end(output: str, ledger: Ledger, state: OutputState) -> None:
     ledger.guard()
     photographs = state.of_photographs
     write_items(output, ledger.table(), state.classes, state.vanished, photographs=photographs)
+    keep_seams(output, ledger.table())
     ledger.merge()

@@ -10,7 +10,7 @@ import shapely
 
 from batchseg.output.layout import SEAMS_TABLE
 from batchseg.output.record import SceneRecord, to_records, to_table
-from batchseg.output.seam_shares import SeamShares, seam_shares, write_seams
+from batchseg.output.seam_shares import SeamShares, keep_seams, seam_shares, write_seams
 from batchseg.predict.moved import SeamSample
 
 NAMES = ("soil", "water", "")
@@ -87,4 +87,15 @@ def test_the_map_has_a_row_per_place_and_class(tmp_path: Path) -> None:
 def test_there_is_no_map_of_nothing(tmp_path: Path) -> None:
     write_seams(str(tmp_path), TABLE, NAMES)
     write_seams(str(tmp_path), to_table([record("c")]), NAMES)
+    assert not (tmp_path / SEAMS_TABLE).exists()
+
+
+def test_what_was_pruned_goes_from_the_map(tmp_path: Path) -> None:
+    keep_seams(str(tmp_path), TABLE)  # there is none
+    write_seams(str(tmp_path), TABLE, NAMES)
+    keep_seams(str(tmp_path), TABLE.filter(pa.array([False, True, True, True])))
+    rows = pq.read_table(tmp_path / SEAMS_TABLE)
+    assert rows.column("source_id").to_pylist() == ["b", "b"]
+    assert b"geo" in rows.schema.metadata
+    keep_seams(str(tmp_path), TABLE.slice(2))
     assert not (tmp_path / SEAMS_TABLE).exists()
