@@ -170,7 +170,7 @@ def _counts(report: "Report") -> str:
 
 def _classes(report: "Report") -> list[str]:
     """What the pixels of this run are."""
-    tiles = report.seams.in_words if not report.seams_warning else ""
+    tiles = report.seams.in_words
     places = [f"  places of tiles: {tiles}"] if tiles else []
     if not report.classes.shares:
         return places

@@ -29,8 +29,10 @@ def seams_remedy(config: JobConfig, recipe: Recipe) -> str:
     if is_open(recipe) and 2 * recipe.tile_size <= LARGEST_TILE:
         ways.append(f"tile_size: {2 * recipe.tile_size}")
     table = "`batchseg model halo MODEL JOB` shows what a wider halo would change"
+    if not ways and recipe.blend != "none":
+        return f"The job blends already, and larger tiles than its own are not advised; {table}"
     if not ways:
-        return f"This network takes neither other tiles nor `blend`; {table}"
+        return f"Neither `blend` nor larger tiles are to be had for this network; {table}"
     return f"Set {' or '.join(ways)}, which leaves fewer; {table}"
 
 

@@ -88,7 +88,7 @@ def moved_parts(
     grid = parts[0].shard.grid
     side = 2 if recipe.rim else 1  # a blended pixel needs all tiles that answer it
     found: dict[tuple[Steps, int, int], Moved] = {}
-    for row, col in _places(grid, source_id, share / side**2):
+    for row, col in _places(grid, source_id, share / side**2, side**2):
         if not any(_holds(part.shard, row, col) for part in parts):
             continue
         for key, shard, steps in _candidates(grid, row, col, side, _step(recipe, grid)):
@@ -98,8 +98,15 @@ def moved_parts(
     return tuple(found.values())
 
 
-def _places(grid: TileGrid, source_id: str, share: float) -> Iterator[tuple[int, int]]:
-    """Tiles of a scene, spread over it; fewer than one on average for many small scenes."""
+def _places(grid: TileGrid, source_id: str, share: float, most: int) -> Iterator[tuple[int, int]]:
+    """Tiles of a scene, spread over it; fewer than one on average for many small scenes.
+
+    Args:
+        grid: of the scene.
+        source_id: of the scene.
+        share: of its tiles.
+        most: tiles of a place. A scene whose share is a tile has one place at least, of however many.
+    """
     rows, cols = grid.shape_hw
     if rows * cols < 2:
         return
@@ -107,7 +114,10 @@ def _places(grid: TileGrid, source_id: str, share: float) -> Iterator[tuple[int,
         int.from_bytes(hashlib.sha256(f"{axis}{source_id}".encode()).digest()[:6], "big") / 2**48
         for axis in ("count", "row", "col")
     ]
-    for number in range(int(share * rows * cols + seeds[0])):
+    count = int(share * rows * cols + seeds[0])
+    if not count and share * most * rows * cols >= 1:
+        count = 1
+    for number in range(count):
         down, across = ((seed + number * step) % 1 for seed, step in zip(seeds[1:], STEPS, strict=True))
         yield int(down * rows), int(across * cols)
 

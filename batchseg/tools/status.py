@@ -13,7 +13,7 @@ from batchseg.output.ledger import Ledger
 from batchseg.output.lock import holder
 from batchseg.output.record import SceneRecord, sources_of
 from batchseg.output.seam_shares import SeamShares, seam_shares
-from batchseg.output.state import require_results
+from batchseg.output.state import OutputState, require_results
 from batchseg.system import fetch, listing
 from batchseg.system.json_text import parse_json
 
@@ -117,9 +117,14 @@ def read_status(output: str) -> Status:
         ),
         last_run=_last_run(output),
         gone=state.vanished if state else (),
-        seams=seam_shares(table, state.classes if state else ()),
+        seams=seam_shares(table, _predicted_names(state)),
         broken_rows=state.broken_rows if state else (),
     )
+
+
+def _predicted_names(state: OutputState | None) -> tuple[str, ...]:
+    """Of the classes as they were predicted; none where some were merged: who has which name is not known."""
+    return () if state is None or "" in state.classes else state.classes
 
 
 def _last_run(output: str) -> LastRun | None:

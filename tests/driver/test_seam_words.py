@@ -33,4 +33,5 @@ def test_blending_and_larger_tiles_are_named_where_they_can_be_had(job: batchseg
     fixed = make_recipe(tile_size=512, halo=64, model=make_package(size_hw=(512, 512), limits=("Reshape",)))
     assert "Set blend: hann," in seams_remedy(job, fixed)
     largest = make_recipe(tile_size=2048, halo=64, facts=make_facts(output="classes"))
-    assert "takes neither" in seams_remedy(job, largest)
+    assert "Neither `blend` nor larger tiles" in seams_remedy(job, largest)
+    assert "blends already" in seams_remedy(job, make_recipe(tile_size=2048, halo=96, rim=32, blend="hann"))

@@ -158,6 +158,14 @@ def test_places_of_a_scene_are_spread_over_it():
     assert len(quarters) == 4
 
 
+@pytest.mark.parametrize("name", ["a.tif", "b.tif", "d.tif", "k23.tif"])
+def test_a_scene_of_fifty_tiles_has_a_place_also_where_it_is_blended(name):
+    recipe = make_recipe(tile_size=14, halo=3, rim=1, blend="hann")
+    grid = ShardGrid(tiles=tile_grid(recipe, 80, 80), tiles_hw=(10, 10))
+    parts = read(grid, np.zeros((1, 80, 80), np.uint8), None)
+    assert len(moved_parts(recipe, name, parts, share_to_move(100))) >= 1
+
+
 def test_nothing_is_moved_where_nobody_asks_or_there_is_no_border():
     recipe = make_recipe(output="classes")
     one = ShardGrid(tiles=tile_grid(recipe, 10, 10), tiles_hw=(1, 1))
